@@ -1,0 +1,160 @@
+"""Which actions were applied: actionId → the seq of its event. This is what makes "exactly once" true, for ever.
+
+It only grows, so it is built to be small and to be copied without stopping anything:
+
+- An actionId is kept as its 128-bit BLAKE2b digest; two ids that meet in it are not to be expected before 2^64 actions.
+  Beside it stand the event's seq and a 64-bit mark of user, board and reason, by which a repeated actionId that means
+  something else is found out.
+- The entries lie in append-only arrays, in the order of their seq: 32 bytes an action. A snapshot is a prefix of them.
+- Where an entry lies is found through an open-addressing table of 32-bit positions, cut into 4,096 shards by digest, so
+  that a growing table is rebuilt a shard at a time and never in one long pause. At most 3/4 full: 5.3 to 10.7 bytes an
+  action. A dict of digests would cost about 190 bytes an action; a set of the ids as strings 130, and without the seq.
+
+Invariants:
+- `len(_digests) == 2 * len(_seqs) == 2 * len(_marks)`; `_seqs` is strictly increasing.
+- Each position + 1 stands exactly once in the shard of its digest; 0 is an empty cell.
+- Each shard's length is a power of two, and at least a quarter of its cells are empty.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from hashlib import blake2b
+
+from engine.image import ActionsImage
+
+SHARDS = 4_096
+SHARD_BITS = 12
+CELLS_AT_FIRST = 8
+
+_TWO_WORDS = struct.Struct("<QQ")
+_ONE_WORD = struct.Struct("<Q")
+
+Key = tuple[int, int]
+
+
+def key_of(action_id: str) -> Key:
+    """Give the 128-bit digest of an actionId as two 64-bit words."""
+    words: Key = _TWO_WORDS.unpack(blake2b(action_id.encode(), digest_size=16).digest())
+    return words
+
+
+def mark_of(user_id: str, board_id: str, reason: str) -> int:
+    """Give the 64-bit mark of what an action was applied to. Ids have no control characters, so a NUL parts them."""
+    text = f"{user_id}\0{board_id}\0{reason}"
+    word: int = _ONE_WORD.unpack(blake2b(text.encode(), digest_size=8).digest())[0]
+    return word
+
+
+class Actions:
+    """The index of applied actions. Finding and adding are O(1)."""
+
+    def __init__(self) -> None:
+        self._digests = array("Q")
+        self._seqs = array("Q")
+        self._marks = array("Q")
+        self._shards = [array("I", bytes(4 * CELLS_AT_FIRST)) for _ in range(SHARDS)]
+        self._filled = array("I", bytes(4 * SHARDS))
+
+    def __len__(self) -> int:
+        return len(self._seqs)
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the index holds, in bytes."""
+        cells = sum(len(shard) for shard in self._shards)
+        return 32 * len(self._seqs) + 4 * cells
+
+    def find(self, key: Key) -> int:
+        """Give the position of an action, -1 if it was never applied."""
+        high, low = key
+        shard = self._shards[high & (SHARDS - 1)]
+        digests = self._digests
+        last = len(shard) - 1
+        cell = (high >> SHARD_BITS) & last
+        while entry := shard[cell]:
+            at = 2 * (entry - 1)
+            if digests[at] == high and digests[at + 1] == low:
+                return entry - 1
+            cell = (cell + 1) & last
+        return -1
+
+    def seq_at(self, position: int) -> int:
+        """Give the seq of the event that applied the action at this position."""
+        return self._seqs[position]
+
+    def mark_at(self, position: int) -> int:
+        """Give the mark of user, board and reason of the action at this position."""
+        return self._marks[position]
+
+    def add(self, key: Key, seq: int, mark: int) -> None:
+        """Take in an action that is not here yet; seqs must increase."""
+        assert not self._seqs or self._seqs[-1] < seq
+        self._digests.extend(key)
+        self._seqs.append(seq)
+        self._marks.append(mark)
+        self._place(len(self._seqs) - 1, key[0])
+
+    def _place(self, position: int, high: int) -> None:
+        number = high & (SHARDS - 1)
+        shard = self._shards[number]
+        filled = self._filled[number] + 1
+        self._filled[number] = filled
+        if filled * 4 > len(shard) * 3:
+            shard = self._grow(number)
+        last = len(shard) - 1
+        cell = (high >> SHARD_BITS) & last
+        while shard[cell]:
+            cell = (cell + 1) & last
+        shard[cell] = position + 1
+
+    def _grow(self, number: int) -> array[int]:
+        """Double one shard: the cost is that of one shard, 1/4096 of the whole."""
+        old = self._shards[number]
+        digests = self._digests
+        last = 2 * len(old) - 1
+        new = array("I", bytes(4 * (last + 1)))
+        for entry in old:
+            if entry:
+                cell = (digests[2 * (entry - 1)] >> SHARD_BITS) & last
+                while new[cell]:
+                    cell = (cell + 1) & last
+                new[cell] = entry
+        self._shards[number] = new
+        return new
+
+    def capture(self) -> ActionsImage:
+        """Share the arrays and say how far they go. O(1)."""
+        return ActionsImage(count=len(self._seqs), digests=self._digests, seqs=self._seqs, marks=self._marks)
+
+    @classmethod
+    def from_image(cls, image: ActionsImage) -> Actions:
+        """Make the index of an image; nothing is shared with it. O(actions)."""
+        actions = cls()
+        cells = CELLS_AT_FIRST
+        while cells * SHARDS < 2 * image.count:
+            cells *= 2
+        actions._shards = [array("I", bytes(4 * cells)) for _ in range(SHARDS)]
+        actions._digests = image.digests[: 2 * image.count]
+        actions._seqs = image.seqs[: image.count]
+        actions._marks = image.marks[: image.count]
+        place = actions._place
+        for position, high in enumerate(actions._digests[::2]):
+            place(position, high)
+        return actions
+
+    def _check(self) -> None:
+        count = len(self._seqs)
+        assert len(self._digests) == 2 * count
+        assert len(self._marks) == count
+        assert all(a < b for a, b in zip(self._seqs, self._seqs[1:], strict=False))
+        seen = [entry - 1 for shard in self._shards for entry in shard if entry]
+        assert sorted(seen) == list(range(count))
+        for number, shard in enumerate(self._shards):
+            assert len(shard) & (len(shard) - 1) == 0
+            filled = sum(1 for entry in shard if entry)
+            assert filled == self._filled[number]
+            assert filled * 4 <= len(shard) * 3
+        for position in range(count):
+            assert self.find((self._digests[2 * position], self._digests[2 * position + 1])) == position

@@ -1,0 +1,230 @@
+"""One ranking: who has how many points, and who stands where.
+
+The order is total: the higher score first, and of equal scores the one that was reached first (the lower seq). So no
+two users share a rank, and every node that applied the same events has the same order.
+
+A user has a slot, given with the first points and never taken back. What is known of a slot lies in columns (arrays);
+the order is one `SortedList` of integers, one for each ranked slot, that sort as the users rank:
+
+    key = (SCORE_MAX - score) << 85  |  reached_seq << 32  |  slot          53 + 53 + 32 bits
+
+The slot in the key leads back from the order to the user; being the last part it never decides, because two scores of
+one board are never reached by the same event. One integer is quicker to compare, and smaller, than a tuple. There is no
+second structure for ranks that could drift from this one: a rank is a bisection of the list.
+
+Invariants:
+- `_slots[_ids[slot]] == slot`; `_ids` and the three columns have the same length. `_ids` only grows: images share it.
+- `_order` holds exactly the keys of the slots that are not in `_hidden`, except during a replay: then it is None, and
+  is built once at the end, because sorting once is far cheaper than keeping a million steps in order.
+- `top10_seq <= seq`: the last events that changed what the first ten rows show, and the board at all.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+import msgspec
+from sortedcontainers import SortedList
+
+from engine.image import BoardImage, column_bytes, column_of
+from engine.limits import SCORE_MAX, SEQ_MAX
+
+SLOT_BITS = 32
+SEQ_BITS = 53
+SCORE_SHIFT = SLOT_BITS + SEQ_BITS
+SLOT_MASK = (1 << SLOT_BITS) - 1
+
+TOP_WATCHED = 10
+"""The rows that viewers watch: a change among them is what the live channel tells."""
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """A row of a ranking. Ranks count from 1."""
+
+    rank: int
+    user_id: str
+    score: int
+
+
+class Board:
+    """One ranking. Reading the top is O(rows), a rank and a change are O(log users)."""
+
+    def __init__(self, board_id: str) -> None:
+        self.board_id = board_id
+        self.seq = 0
+        self.top10_seq = 0
+        self._slots: dict[str, int] = {}
+        self._ids: list[str] = []
+        self._scores = array("Q")
+        self._reached = array("Q")
+        self._updated = array("Q")
+        self._hidden: set[int] = set()
+        self._order: SortedList | None = SortedList()
+
+    def __len__(self) -> int:
+        """Count the users who have a score, active or not."""
+        return len(self._ids)
+
+    # Reading
+
+    def score(self, user_id: str) -> int | None:
+        """Give a user's score, None before the first points."""
+        slot = self._slots.get(user_id)
+        return None if slot is None else self._scores[slot]
+
+    def updated_ms(self, user_id: str) -> int | None:
+        """Give the time of a user's last points in ms since 1970 UTC, None before the first."""
+        slot = self._slots.get(user_id)
+        return None if slot is None else self._updated[slot]
+
+    def rank(self, user_id: str) -> int | None:
+        """Give a user's rank, None for a user who has no score or is not shown."""
+        slot = self._slots.get(user_id)
+        if slot is None or slot in self._hidden:
+            return None
+        return int(self._ranked().bisect_left(self._key(slot))) + 1
+
+    def top(self, count: int) -> list[Standing]:
+        """List the first `count` rows."""
+        return self._rows(0, count)
+
+    def around(self, user_id: str, count: int) -> list[Standing]:
+        """List a user's row with up to `count` neighbours on each side; nothing for a user who is not ranked."""
+        rank = self.rank(user_id)
+        if rank is None:
+            return []
+        return self._rows(max(0, rank - 1 - count), rank + count)
+
+    def _rows(self, start: int, stop: int) -> list[Standing]:
+        ids, scores = self._ids, self._scores
+        rows = []
+        for rank, key in enumerate(self._ranked().islice(start, stop), start + 1):
+            slot = key & SLOT_MASK
+            rows.append(Standing(rank, ids[slot], scores[slot]))
+        return rows
+
+    # Changing; each of these is one event
+
+    def record(self, user_id: str, new_score: int, seq: int, time_ms: int) -> None:
+        """Let a user come to `new_score` with the event `seq`."""
+        assert self.seq < seq <= SEQ_MAX
+        assert 0 <= new_score <= SCORE_MAX
+        order = self._order
+        slot = self._slots.get(user_id)
+        if slot is None:
+            slot = len(self._ids)
+            self._slots[user_id] = slot
+            self._ids.append(user_id)
+            self._scores.append(new_score)
+            self._reached.append(seq)
+            self._updated.append(time_ms)
+        else:
+            assert new_score >= self._scores[slot]
+            if order is not None and slot not in self._hidden:
+                order.remove(self._key(slot))
+            self._scores[slot] = new_score
+            self._reached[slot] = seq
+            self._updated[slot] = time_ms
+        self.seq = seq
+        if order is not None and slot not in self._hidden:
+            key = self._key(slot)
+            order.add(key)
+            if key <= order[min(TOP_WATCHED, len(order)) - 1]:
+                self.top10_seq = seq
+
+    def hide(self, user_id: str, seq: int) -> None:
+        """Take a user off the board with the event `seq`; the score is kept."""
+        slot = self._slots.get(user_id)
+        if slot is None or slot in self._hidden:
+            return
+        self.seq = seq
+        if self._order is not None:
+            if self._is_watched(slot):
+                self.top10_seq = seq
+            self._order.remove(self._key(slot))
+        self._hidden.add(slot)
+
+    def show(self, user_id: str, seq: int) -> None:
+        """Put a user who was hidden back where the score belongs, with the event `seq`."""
+        slot = self._slots.get(user_id)
+        if slot is None or slot not in self._hidden:
+            return
+        self.seq = seq
+        self._hidden.remove(slot)
+        if self._order is not None:
+            self._order.add(self._key(slot))
+            if self._is_watched(slot):
+                self.top10_seq = seq
+
+    def touch(self, user_id: str, seq: int) -> None:
+        """Note that a user's display name changed with the event `seq`, if the user is shown here."""
+        slot = self._slots.get(user_id)
+        if slot is None or slot in self._hidden:
+            return
+        self.seq = seq
+        if self._order is not None and self._is_watched(slot):
+            self.top10_seq = seq
+
+    # Replay and images
+
+    def begin_replay(self) -> None:
+        """Stop keeping the order, until `end_replay`."""
+        self._order = None
+
+    def end_replay(self) -> None:
+        """Build the order once, O(users log users). What the first ten rows show counts as changed."""
+        keys: Iterable[int] = (self._key(slot) for slot in range(len(self._ids)) if slot not in self._hidden)
+        self._order = SortedList(keys)
+        self.top10_seq = self.seq
+
+    def capture(self) -> BoardImage:
+        """Copy what changes in place, 24 bytes a user, and share what only grows."""
+        return BoardImage(
+            board_id=self.board_id,
+            seq=self.seq,
+            count=len(self._ids),
+            user_ids=self._ids,
+            scores=column_bytes(self._scores),
+            reached=column_bytes(self._reached),
+            updated=column_bytes(self._updated),
+        )
+
+    @classmethod
+    def from_image(cls, image: BoardImage, inactive: Iterable[str]) -> Board:
+        """Make the board of an image, as in the middle of a replay; `inactive` users are hidden."""
+        board = cls(image.board_id)
+        board.seq = image.seq
+        board._ids = image.user_ids[: image.count]
+        board._slots = {user_id: slot for slot, user_id in enumerate(board._ids)}
+        board._scores = column_of(image.scores)
+        board._reached = column_of(image.reached)
+        board._updated = column_of(image.updated)
+        board._hidden = {slot for user_id in inactive if (slot := board._slots.get(user_id)) is not None}
+        board._order = None
+        return board
+
+    # Inside
+
+    def _key(self, slot: int) -> int:
+        return (SCORE_MAX - self._scores[slot]) << SCORE_SHIFT | self._reached[slot] << SLOT_BITS | slot
+
+    def _ranked(self) -> SortedList:
+        assert self._order is not None, "the order is not built during a replay"
+        return self._order
+
+    def _is_watched(self, slot: int) -> bool:
+        order = self._ranked()
+        return bool(order) and self._key(slot) <= order[min(TOP_WATCHED, len(order)) - 1]
+
+    def _check(self) -> None:
+        count = len(self._ids)
+        assert count == len(self._slots) == len(self._scores) == len(self._reached) == len(self._updated)
+        assert all(self._slots[user_id] == slot for slot, user_id in enumerate(self._ids))
+        assert self._hidden <= set(range(count))
+        assert self.top10_seq <= self.seq
+        assert all(0 < reached <= self.seq for reached in self._reached)
+        assert len(set(self._reached)) == count
+        if self._order is not None:
+            self._order._check()
+            assert list(self._order) == sorted(self._key(slot) for slot in range(count) if slot not in self._hidden)

@@ -1,0 +1,108 @@
+"""What a caller asks (commands) and what it is told (receipts, rejections). Pure values, no behaviour but validation.
+
+Invariants: a command that exists has valid ids (the constructor of a command does not check; whoever builds one from
+outside input calls `id_fault` first, and `Batch.decide` asserts nothing about bytes that came from our own log).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from engine import limits
+
+RejectionCode = Literal["INVALID_REQUEST", "CONFLICT"]
+
+
+class Increment(msgspec.Struct, frozen=True, gc=False):
+    """Count one action for one user. The points are decided by the board's catalogue, never by the caller."""
+
+    user_id: str
+    action_id: str
+    reason: str
+    board_id: str
+    caller: str
+
+
+class PutUser(msgspec.Struct, frozen=True, gc=False):
+    """Register a user or change what is known of it. `None` leaves that part as it is."""
+
+    user_id: str
+    display_name: str | None
+    active: bool | None
+    caller: str
+
+
+Command = Increment | PutUser
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to an `Increment` that was applied now (`applied`) or before (not `applied`).
+
+    `delta` is what this very command added: 0 for a duplicate, so that callers may sum deltas. For a duplicate `epoch`
+    and `seq` are the original event's, `new_score` and the ranks are those of now. `rank` is None for a user who is not
+    on the board now (inactive); `previous_rank` also before the first points.
+    """
+
+    user_id: str
+    new_score: int
+    delta: int
+    applied: bool
+    action_id: str
+    board_id: str
+    epoch: int
+    seq: int
+    rank: int | None
+    previous_rank: int | None
+
+
+class UserReceipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a `PutUser`: the user as it is now. `applied` is False when nothing had to change."""
+
+    user_id: str
+    display_name: str | None
+    active: bool
+    applied: bool
+    epoch: int
+    seq: int
+
+
+class Rejection(msgspec.Struct, frozen=True, gc=False):
+    """A command that was refused by the rules; nothing was logged. `details` names the field at fault."""
+
+    code: RejectionCode
+    message: str
+    details: dict[str, str | int | list[str]]
+
+
+Outcome = Receipt | UserReceipt | Rejection
+
+
+def id_fault(value: str) -> str | None:
+    """Say what is wrong with an id (userId, actionId, boardId, reason), or None if it is good.
+
+    Control characters are refused because ids end up in logs and terminals; lone surrogates because they have no UTF-8.
+    """
+    return _text_fault(value, limits.ID_CHARACTERS_MAX)
+
+
+def name_fault(value: str) -> str | None:
+    """Say what is wrong with a displayName, or None if it is good."""
+    return _text_fault(value, limits.NAME_CHARACTERS_MAX)
+
+
+def _text_fault(value: str, characters_max: int) -> str | None:
+    if not value:
+        return "must not be empty"
+    if len(value) > characters_max:
+        return f"must be at most {characters_max} characters, not {len(value)}"
+    if value.isascii() and value.isprintable():
+        return None
+    for character in value:
+        code = ord(character)
+        if code < 0x20 or 0x7F <= code < 0xA0 or code in (0x2028, 0x2029):
+            return f"must not have control characters (found U+{code:04X})"
+        if 0xD800 <= code < 0xE000:
+            return f"must be valid Unicode (found the lone surrogate U+{code:04X})"
+    return None

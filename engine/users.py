@@ -1,0 +1,83 @@
+"""The registered users: what a display name is, and whether a user may score.
+
+A user who never was put here is unknown but welcome (unless the rules require registration): no name, active.
+
+Invariants:
+- `_ids`, `_names` and `_active` have the same length, and `_slots[_ids[i]] == i`.
+- `_ids` only grows: images share it (see `engine.image`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.image import UsersImage
+
+
+class User(msgspec.Struct, frozen=True, gc=False):
+    """What is known of one user."""
+
+    display_name: str | None
+    active: bool
+
+
+class Users:
+    """userId → `User`, in the order of registration. Every operation is O(1)."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, int] = {}
+        self._ids: list[str] = []
+        self._names: list[str | None] = []
+        self._active = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def get(self, user_id: str) -> User | None:
+        """Give what is known of a user, None if nothing is."""
+        slot = self._slots.get(user_id)
+        if slot is None:
+            return None
+        return User(self._names[slot], bool(self._active[slot]))
+
+    def name(self, user_id: str) -> str | None:
+        """Give the display name, None if there is none."""
+        slot = self._slots.get(user_id)
+        return None if slot is None else self._names[slot]
+
+    def put(self, user_id: str, user: User) -> None:
+        """Register a user, or replace what is known of one."""
+        slot = self._slots.get(user_id)
+        if slot is None:
+            self._slots[user_id] = len(self._ids)
+            self._ids.append(user_id)
+            self._names.append(user.display_name)
+            self._active.append(user.active)
+        else:
+            self._names[slot] = user.display_name
+            self._active[slot] = user.active
+
+    def inactive(self) -> list[str]:
+        """List the users who may not score. O(registered users); for the start only."""
+        return [user_id for user_id, active in zip(self._ids, self._active, strict=True) if not active]
+
+    def capture(self) -> UsersImage:
+        """Copy what changes in place, share what only grows. O(registered users), a few ms per million."""
+        return UsersImage(
+            count=len(self._ids), user_ids=self._ids, names=self._names.copy(), active=bytes(self._active)
+        )
+
+    @classmethod
+    def from_image(cls, image: UsersImage) -> Users:
+        """Make the users of an image; nothing is shared with it."""
+        users = cls()
+        users._ids = image.user_ids[: image.count]
+        users._names = image.names.copy()
+        users._active = bytearray(image.active)
+        users._slots = {user_id: slot for slot, user_id in enumerate(users._ids)}
+        return users
+
+    def _check(self) -> None:
+        assert len(self._ids) == len(self._names) == len(self._active) == len(self._slots)
+        for slot, user_id in enumerate(self._ids):
+            assert self._slots[user_id] == slot
