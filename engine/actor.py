@@ -1,0 +1,196 @@
+"""The single writer: one task owns the scoreboard and its log; everybody else sends it commands and waits.
+
+A write goes through these steps, here and nowhere else, in this order:
+
+    take what waits in the inbox → decide → append to the log, fdatasync → apply → answer → tell who listens
+
+So what an answer, a reader or a viewer shows is on disk: log before reply. While the disk is busy with one frame the
+next gathers in the inbox, so the more there is to do, the more records an fsync makes durable.
+
+Reading needs no message: a frame is applied between two awaits, so whatever runs on the same event loop sees the state
+whole, by plain calls on `scoreboard`.
+
+Rules:
+- The inbox is bounded, in commands. When it is full a caller is told at once (`Overloaded`); nothing waits for room.
+- A submission is decided, logged and answered as one: its commands never part into two frames.
+- A caller that goes away is of no consequence: what it submitted is done all the same.
+- After a failed write the actor is dead. Those whose commands were being written are told `OutcomeUnknown`, those who
+  still waited `Overloaded`, and `run` raises, which stops the process. An fsync is never tried again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+import trio
+
+from engine.commands import Command, Outcome
+from engine.errors import OutcomeUnknown, Overloaded
+from engine.events import Event
+from engine.image import StateImage
+from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
+from engine.log import Synced, Tail
+from engine.scoreboard import Scoreboard
+
+
+class WriteLog(Protocol):
+    """What the actor needs of a log. `blocks` says whether to append from a worker thread."""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether `append` waits for a disk."""
+
+    @property
+    def tail(self) -> Tail:
+        """The end of what is durable."""
+
+    def append(self, events: Sequence[Event], epoch: int) -> Synced:
+        """Make events durable, all or none; raise `WriteFailed` and be dead if that fails."""
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What the actor tells after a frame: its events, and how the disk took it. `waiting` commands are in the inbox."""
+
+    events: list[Event]
+    epoch: int
+    synced: Synced
+    waiting: int
+
+
+class ActorStatistics(msgspec.Struct, frozen=True):
+    """How much waits, in commands, and whether new commands are taken."""
+
+    waiting: int
+    waiting_max: int
+    accepting: bool
+
+
+class _Submission:
+    """Commands on their way, and where their answer will be."""
+
+    __slots__ = ("commands", "done", "error", "outcomes")
+
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self.commands = commands
+        self.done = trio.Event()
+        self.outcomes: list[Outcome] = []
+        self.error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+        self.done.set()
+
+
+class Actor:
+    """Owns a scoreboard and a log. `on_applied` is called after each frame; it must be quick and must not raise."""
+
+    def __init__(
+        self,
+        scoreboard: Scoreboard,
+        log: WriteLog,
+        *,
+        clock_ms: Callable[[], int],
+        on_applied: Callable[[Applied], None],
+    ) -> None:
+        self.scoreboard = scoreboard
+        self.tail = log.tail
+        self._log = log
+        self._clock_ms = clock_ms
+        self._on_applied = on_applied
+        self._inbox: deque[_Submission] = deque()
+        self._waiting = 0
+        self._accepting = True
+        self._wake = trio.Event()
+        self._ended = trio.Event()
+
+    async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Have commands decided and made durable; the answers are in the order of the commands.
+
+        Raises `Overloaded` when the inbox is full or the actor ends: nothing was written. Raises `OutcomeUnknown` when
+        the disk failed while they were being written. At most BATCH_COMMANDS_MAX commands.
+        """
+        assert 0 < len(commands) <= BATCH_COMMANDS_MAX
+        if not self._accepting:
+            raise Overloaded("the server is stopping")
+        if self._waiting + len(commands) > INBOX_COMMANDS_MAX:
+            raise Overloaded(f"{self._waiting} commands are waiting already")
+        submission = _Submission(commands)
+        self._inbox.append(submission)
+        self._waiting += len(commands)
+        self._wake.set()
+        await submission.done.wait()
+        if submission.error is not None:
+            raise submission.error
+        return submission.outcomes
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `drain`. Raises `WriteFailed` when the log can't be written; the process must end then."""
+        task_status.started()
+        try:
+            while self._inbox or self._accepting:
+                if self._inbox:
+                    await self._write_frame(self._take())
+                else:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+        finally:
+            self._accepting = False
+            while self._inbox:
+                self._inbox.popleft().fail(Overloaded("the server is stopping"))
+            self._waiting = 0
+            self._ended.set()
+
+    async def drain(self) -> None:
+        """Take no new commands, finish those that wait, and end `run`."""
+        self._accepting = False
+        self._wake.set()
+        await self._ended.wait()
+
+    def capture(self) -> tuple[StateImage, Tail]:
+        """Copy the state, with the end of the log that it belongs to. A few ms per million users."""
+        return self.scoreboard.capture(), self.tail
+
+    def statistics(self) -> ActorStatistics:
+        """Tell how much waits."""
+        return ActorStatistics(self._waiting, INBOX_COMMANDS_MAX, self._accepting)
+
+    def _take(self) -> list[_Submission]:
+        """Take as many submissions as fit in one frame, at least one."""
+        taken = [self._inbox.popleft()]
+        count = len(taken[0].commands)
+        while self._inbox and count + len(self._inbox[0].commands) <= FRAME_RECORDS_MAX:
+            submission = self._inbox.popleft()
+            taken.append(submission)
+            count += len(submission.commands)
+        self._waiting -= count
+        return taken
+
+    async def _write_frame(self, taken: list[_Submission]) -> None:
+        try:
+            batch = self.scoreboard.begin_batch(self._clock_ms())
+            decisions = [[batch.decide(command) for command in submission.commands] for submission in taken]
+            synced = None
+            if batch.events:
+                synced = await self._append(batch.events)
+            # From here on the events are durable, and nothing may be awaited before all of them are applied.
+            settle = self.scoreboard.settle
+            for submission, decided in zip(taken, decisions, strict=True):
+                submission.outcomes = list(map(settle, submission.commands, decided))
+            if synced is not None:
+                self.tail = self._log.tail
+                assert self.tail.seq == self.scoreboard.seq
+                self._on_applied(Applied(batch.events, self.tail.epoch, synced, self._waiting))
+        except BaseException:
+            for submission in taken:
+                submission.fail(OutcomeUnknown("the write failed or was cut short; retry with the same actionId"))
+            raise
+        for submission in taken:
+            submission.done.set()
+
+    async def _append(self, events: list[Event]) -> Synced:
+        if self._log.blocks:
+            return await trio.to_thread.run_sync(self._log.append, events, self.scoreboard.epoch)
+        return self._log.append(events, self.scoreboard.epoch)

@@ -1,0 +1,335 @@
+"""The write-ahead log: what is in it happened, what is not did not. Segments on disk, appended to by one process.
+
+Invariants:
+- `tail` is durable: each event up to `tail.seq` is on disk, synced, and is given by every later opening of the log.
+- seqs run from the first segment's first one to `tail.seq` without a gap; each frame's checksum covers the one before.
+- Beyond the last frame the segment that is written to holds zeros up to its end; all segments before it are sealed.
+- An append is one write and one fdatasync, into space that was laid out before. Where a frame does not fit, the segment
+  is sealed (nothing is written to it any more) and a new one appears whole before the frame is written.
+- A failed append is final. What is on disk is not known then, and the kernel may say yes to a second fdatasync although
+  the pages are gone; so every later append raises as well, and the process is to end. Only `Log.open` finds out.
+
+Rules:
+- `Log.open` first reads and judges (`engine.recovery`), then changes; a log that is refused is left as it was.
+- Opening writes the last frame once more before it syncs. A process may have died between write and sync, or because a
+  sync failed: then the kernel may hold pages as clean that never reached the disk, and a mere sync would skip them.
+- One thread at a time appends, one (another, perhaps) compresses or removes; any number read. Readers take the list
+  of segments as it was, and find a file that was compressed meanwhile under its new name.
+- Segments go only from the oldest on, and the one written to never goes: so no gap can come about by retention.
+
+The log knows nothing of Trio, of commands or of boards; `engine.record` has its bytes, `engine.segment` its files.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+
+import msgspec
+
+from engine.disk import Disk, File
+from engine.errors import DiskFault, NoLongerKept, WriteFailed
+from engine.events import Event
+from engine.limits import SEGMENT_BYTES
+from engine.reading import Reading
+from engine.record import (
+    SEGMENT_HEADER_BYTES,
+    Frame,
+    SegmentHeader,
+    Tail,
+    chain_start,
+    events_of,
+    pack_frame,
+    unpack_header,
+)
+from engine.recovery import Finding, Situation, refusal
+from engine.replay import replay, settle_end, tidy
+from engine.segment import SegmentFile, compress_segment, create_segment, list_segments
+
+__all__ = ["Finding", "Log", "LogStatistics", "SegmentInfo", "Synced", "Tail", "holds_log", "scan"]
+
+
+class Synced(msgspec.Struct, frozen=True, gc=False):
+    """How the disk took an append: bytes written, and seconds until they were durable."""
+
+    bytes: int
+    seconds: float
+
+
+class SegmentInfo(msgspec.Struct, frozen=True):
+    """A segment of an open log. `bytes` is what it takes on disk; `sealed`: nothing is written to it any more."""
+
+    path: str
+    first_seq: int
+    last_seq: int
+    sealed: bool
+    compressed: bool
+    bytes: int
+
+
+class LogStatistics(msgspec.Struct, frozen=True):
+    """`appends` and `records` are counted since the log was opened; `bytes` is what the segments take on disk."""
+
+    segments: int
+    bytes: int
+    appends: int
+    records: int
+    first_seq: int
+    last_seq: int
+
+
+def holds_log(disk: Disk, directory: str) -> bool:
+    """Tell whether there is a log to open, or one may be created."""
+    return disk.exists(directory) and bool(list_segments(disk, directory).segments)
+
+
+def scan(disk: Disk, directory: str, *, from_seq: int | None = None, until_seq: int | None = None) -> Iterator[Frame]:
+    """Read a log that this process does not own: without a lock, changing nothing, while its owner may append to it.
+
+    Gives the frames from the one that holds `from_seq` (None: the oldest kept) to the one that holds `until_seq`, or to
+    the last one that is whole. All of them are durable. Nothing after `until_seq` is looked at, so a damaged log can be
+    read up to its damage. Raises `LogDamaged`, `NoLongerKept`.
+    """
+    segments = list_segments(disk, directory).segments
+    if not segments:
+        raise refusal(Situation.LOG_GONE, directory=directory, path=directory, good=0)
+    reading = Reading(disk, directory, segments, growing=True)
+    return reading.frames(segments[0].first_seq if from_seq is None else from_seq, until_seq)
+
+
+class Log:
+    """A log that this process owns. Make one with `create` or `open`; the data directory's lock is the caller's."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        tail: Tail,
+        segments: list[SegmentFile],
+        file: File,
+        end: int,
+        segment_bytes: int,
+    ) -> None:
+        self.tail = tail
+        self._disk = disk
+        self._directory = directory
+        self._segments = segments
+        self._segments_lock = threading.Lock()
+        self._file = file
+        self._end = end
+        self._segment_bytes = segment_bytes
+        self._in_doubt = False
+        self._failure: WriteFailed | None = None
+        self._appends = 0
+        self._records = 0
+
+    @classmethod
+    def create(
+        cls,
+        disk: Disk,
+        directory: str,
+        *,
+        log_id: bytes,
+        tail: Tail | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> Log:
+        """Make a new log in a directory that holds none: an empty one, or one that goes on from `tail`."""
+        if tail is None:
+            tail = Tail(log_id=log_id, epoch=1, seq=0, checksum=chain_start(log_id))
+        assert tail.log_id == log_id
+        disk.make_directory(directory)
+        listing = list_segments(disk, directory)
+        if listing.segments:
+            raise DiskFault("there is a log here already", path=listing.segments[0].path)
+        for path in listing.unfinished:
+            disk.remove(path)
+        header = SegmentHeader(log_id, tail.seq + 1, tail.epoch, tail.checksum, before=0)
+        file = create_segment(disk, directory, header, segment_bytes)
+        segment = SegmentFile(file.path, header.first_seq, False, segment_bytes)
+        return cls(disk, directory, tail, [segment], file, SEGMENT_HEADER_BYTES, segment_bytes)
+
+    @classmethod
+    def open(
+        cls,
+        disk: Disk,
+        directory: str,
+        *,
+        after: Tail | None,
+        apply: Callable[[Frame], None],
+        tell: Callable[[Finding], None],
+        progress: Callable[[int, int], None] | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> Log:
+        """Recover a log and open it for writing.
+
+        Every frame after `after` (None: every frame) is proved and given to `apply`, in order; what was put right is
+        told; `progress` gets (bytes done, bytes in all). Segments that end before `after` are not read, only their
+        names and heads. Raises `LogDamaged` where the table of `engine.recovery` says so; nothing was changed then.
+        """
+        listing = list_segments(disk, directory)
+        if not listing.segments:
+            good = 0 if after is None else after.seq
+            raise refusal(Situation.LOG_GONE, directory=directory, path=directory, good=good)
+        reading = Reading(disk, directory, listing.segments, log_id=None if after is None else after.log_id)
+        reading.check_headers(0 if after is None else after.seq)
+        walk = replay(reading, listing.segments, after=after, apply=apply, progress=progress)
+        assert reading.log_id is not None
+        tail = Tail(log_id=reading.log_id, epoch=walk.epoch, seq=walk.seq, checksum=walk.checksum)
+        tidy(disk, directory, listing, tell)
+        segments = listing.segments
+        if segments[-1].compressed:
+            header = SegmentHeader(tail.log_id, tail.seq + 1, tail.epoch, tail.checksum, segments[-1].first_seq)
+            file = create_segment(disk, directory, header, segment_bytes)
+            segments.append(SegmentFile(file.path, header.first_seq, False, segment_bytes))
+            return cls(disk, directory, tail, segments, file, SEGMENT_HEADER_BYTES, segment_bytes)
+        file = settle_end(disk, segments[-1].path, walk, segment_bytes, tell)
+        return cls(disk, directory, tail, segments, file, walk.offset, segment_bytes)
+
+    @property
+    def blocks(self) -> bool:
+        """Whether `append` waits for a real disk, and belongs in a worker thread."""
+        return self._disk.blocks
+
+    def append(self, events: Sequence[Event], epoch: int) -> Synced:
+        """Make events durable as one frame, all or none. They continue `tail`, and are of one time.
+
+        Raises `WriteFailed` if the disk failed, and from then on always: whether they are on disk is not known. Raises
+        ValueError, with nothing written, if they are too many or too long for a frame.
+        """
+        if self._in_doubt:
+            raise self._failure or self._final("an append was cut short, and what it wrote is not known", events[0].seq)
+        assert events[0].seq == self.tail.seq + 1
+        assert epoch >= self.tail.epoch
+        data = pack_frame(events, epoch=epoch, previous=self.tail.checksum)
+        self._in_doubt = True
+        try:
+            if self._end + len(data) > self._segment_bytes and self._end > SEGMENT_HEADER_BYTES:
+                self._begin_segment()
+            begun = perf_counter()
+            self._file.write_at(self._end, data)
+            self._file.sync()
+            seconds = perf_counter() - begun
+        except DiskFault as fault:
+            offset = self._end if fault.offset is None and fault.path == self._file.path else fault.offset
+            self._failure = self._final(fault.what, events[0].seq, path=fault.path, offset=offset, remedy=fault.remedy)
+            raise self._failure from fault
+        self._end += len(data)
+        checksum = unpack_header(data).checksum
+        self.tail = Tail(log_id=self.tail.log_id, epoch=epoch, seq=events[-1].seq, checksum=checksum)
+        self._appends += 1
+        self._records += len(events)
+        self._in_doubt = False
+        return Synced(len(data), seconds)
+
+    def _final(
+        self, what: str, seq: int, *, path: str | None = None, offset: int | None = None, remedy: str = ""
+    ) -> WriteFailed:
+        """Make the error after which nothing is written any more."""
+        remedy = f"{remedy} The log takes no more until it is opened again.".strip()
+        return WriteFailed(what, path=path or self._file.path, offset=offset, seq=seq, remedy=remedy)
+
+    def _begin_segment(self) -> None:
+        """Seal the segment that is written to, by beginning the next one. What is in the old one is synced already."""
+        tail = self.tail
+        before = self._segments[-1].first_seq
+        header = SegmentHeader(tail.log_id, tail.seq + 1, tail.epoch, tail.checksum, before)
+        file = create_segment(self._disk, self._directory, header, self._segment_bytes)
+        old, self._file, self._end = self._file, file, SEGMENT_HEADER_BYTES
+        with self._segments_lock:
+            self._segments.append(SegmentFile(file.path, header.first_seq, False, self._segment_bytes))
+        old.close()
+
+    def read_from(self, seq: int) -> Iterator[Frame]:
+        """Give the frames from the one that holds `seq` up to what is durable now; none if `seq` is still to come.
+
+        From any thread, at any time. Raises `NoLongerKept`; `LogDamaged` if what was written is no longer there.
+        """
+        assert seq >= 1
+        # The tail first: the segments listed after it hold at least as much.
+        until = self.tail.seq
+        segments = self._listed()
+        if seq < segments[0].first_seq:
+            raise NoLongerKept(seq, segments[0].first_seq)
+        return Reading(self._disk, self._directory, segments, log_id=self.tail.log_id).frames(seq, until)
+
+    def event_at(self, seq: int) -> tuple[Frame, Event]:
+        """Read one event, with the frame that it is in. `seq` is at most `tail.seq`. Raises `NoLongerKept`."""
+        assert 1 <= seq <= self.tail.seq
+        frame = next(self.read_from(seq))
+        return frame, events_of(frame)[seq - frame.first_seq]
+
+    def segments(self) -> list[SegmentInfo]:
+        """List the segments, the oldest first. The last one is written to."""
+        tail_seq = self.tail.seq
+        files = self._listed()
+        lasts = [file.first_seq - 1 for file in files[1:]] + [max(tail_seq, files[-1].first_seq - 1)]
+        return [
+            SegmentInfo(file.path, file.first_seq, last, file is not files[-1], file.compressed, file.bytes)
+            for file, last in zip(files, lasts, strict=True)
+        ]
+
+    def last_time_ms(self, info: SegmentInfo) -> int:
+        """Read the time of the last event of a segment that has one."""
+        return next(self.read_from(info.last_seq)).time_ms
+
+    def compress(self, info: SegmentInfo) -> SegmentInfo:
+        """Put a sealed segment into its compressed form, after proving all of it; give what is there then.
+
+        Raises `LogDamaged` if it does not verify: then it stays as it is.
+        """
+        files = self._listed()
+        index = next((index for index, file in enumerate(files[:-1]) if file.first_seq == info.first_seq), None)
+        if index is None:
+            raise ValueError(f"{info.path} is not a sealed segment of this log")
+        if files[index].compressed:
+            return self.segments()[index]
+        reading = Reading(self._disk, self._directory, files, log_id=self.tail.log_id)
+        for _ in reading.frames(info.first_seq, info.last_seq):
+            pass
+        walk = reading.walk
+        assert walk is not None
+        compressed = compress_segment(self._disk, files[index], walk.data[: walk.offset])
+        with self._segments_lock:
+            self._segments[index] = compressed
+        self._disk.remove(files[index].path)
+        self._disk.sync_directory(self._directory)
+        return self.segments()[index]
+
+    def remove_before(self, first_seq_to_keep: int) -> list[SegmentInfo]:
+        """Remove the oldest segments that hold nothing from `first_seq_to_keep` on; give those that went.
+
+        What stays has no gap, whatever is asked for, and after a crash at any step: each removal is on disk before the
+        next. The segment written to stays always.
+        """
+        removed = []
+        for info in self.segments()[:-1]:
+            if info.last_seq >= first_seq_to_keep:
+                break
+            with self._segments_lock:
+                file = self._segments.pop(0)
+            self._disk.remove(file.path)
+            self._disk.sync_directory(self._directory)
+            removed.append(info)
+        return removed
+
+    def statistics(self) -> LogStatistics:
+        """Tell how much there is."""
+        files = self._listed()
+        return LogStatistics(
+            segments=len(files),
+            bytes=sum(file.bytes for file in files),
+            appends=self._appends,
+            records=self._records,
+            first_seq=files[0].first_seq,
+            last_seq=self.tail.seq,
+        )
+
+    def close(self) -> None:
+        """Close the file. All that was appended is durable already."""
+        self._in_doubt = True
+        self._file.close()
+
+    def _listed(self) -> list[SegmentFile]:
+        with self._segments_lock:
+            return list(self._segments)

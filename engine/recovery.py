@@ -1,0 +1,299 @@
+"""What recovery does about what it finds: the table, and the functions that say which row applies. Pure.
+
+`engine.log` and `engine.reading` find facts, this file names the situation and looks its row up; nothing else decides.
+
+The actions:
+
+    GO_ON    all is well
+    CUT      keep the bytes in a side file, zero them in the log, tell, go on
+    TIDY     remove what interrupted work left behind, tell, go on
+    REFUSE   raise `LogDamaged` with path, offset, seq and the remedy; change nothing
+
+Theory: one frame at a time is in flight, into space that held zeros. So the only thing a crash may leave is a last
+frame of the last segment of which some sectors are missing, with nothing valid after it; it was never acknowledged and
+may be cut. Everything else that is wrong (a frame before a valid one, or in a segment that was sealed, or one that is
+all there but does not verify) happened to bytes that had been synced, and so to events that may have been acknowledged.
+Cutting there would lose them in silence; an operator must decide. "Protocol-aware recovery for consensus-based storage"
+(FAST 2018) shows what became of systems that cut at the first wrong checksum.
+
+`seq` in an error is that of the first event that is not there as it should be; everything before it is good.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from engine.errors import LogDamaged
+from engine.record import HEADER_BYTES, Frame, FrameFault, find_frame, unpack_frame, unpack_header
+
+SECTOR_BYTES = 512
+"""What a disk writes as a whole at the least; disks with 4096 also write eight of these as a whole."""
+
+
+class Action(enum.Enum):
+    """What recovery does; the legend is above."""
+
+    GO_ON = enum.auto()
+    CUT = enum.auto()
+    TIDY = enum.auto()
+    REFUSE = enum.auto()
+
+
+class Situation(enum.Enum):
+    """What recovery found. One row of the table for each."""
+
+    CLEAN_END = enum.auto()
+    TORN_TAIL = enum.auto()
+    UNFINISHED_FILE = enum.auto()
+    SEGMENT_TWICE = enum.auto()
+    LAST_FRAME_DAMAGED = enum.auto()
+    DAMAGE_BEFORE_FRAMES = enum.auto()
+    SEALED_DAMAGED = enum.auto()
+    HEADER_DAMAGED = enum.auto()
+    FRAME_DOUBLED = enum.auto()
+    FRAMES_MISSING = enum.auto()
+    FRAME_FOREIGN = enum.auto()
+    SEGMENT_MISSING = enum.auto()
+    COVERED_MISSING = enum.auto()
+    SEGMENT_STRAY = enum.auto()
+    SEGMENT_RENAMED = enum.auto()
+    SEGMENT_FOREIGN = enum.auto()
+    SEGMENT_NOT_JOINED = enum.auto()
+    NEWER_VERSION = enum.auto()
+    BEGINS_LATE = enum.auto()
+    ENDS_EARLY = enum.auto()
+    SNAPSHOT_DIFFERS = enum.auto()
+    LOG_GONE = enum.auto()
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One row: what is done, the sentence that says what was found, and what an operator can do.
+
+    In a remedy {data} is the data directory, {next} the seq with which the log goes on after a gap, and {restore} a
+    sentence with the command that makes a directory of what is good; it is empty where nothing is.
+    """
+
+    action: Action
+    sentence: str
+    remedy: str
+
+
+_BACKUP_OR_RESTORE = "Put the undamaged file back from a backup.{restore}"
+_PUT_BACK_OR_RESTORE = "Put what is missing back from a backup.{restore}"
+_TAKE_AWAY = "Move what was put there by mistake out of the directory.{restore}"
+
+TABLE: dict[Situation, Row] = {
+    Situation.CLEAN_END: Row(Action.GO_ON, "the log ends cleanly", ""),
+    Situation.TORN_TAIL: Row(
+        Action.CUT,
+        "the last frame was only partly written when the process or the machine stopped; it was never acknowledged",
+        "Nothing has to be done. The bytes that were cut are kept in the side file.",
+    ),
+    Situation.UNFINISHED_FILE: Row(
+        Action.TIDY,
+        "a file whose making was interrupted was left behind, and is removed; nothing of it was in use",
+        "Nothing has to be done.",
+    ),
+    Situation.SEGMENT_TWICE: Row(
+        Action.TIDY,
+        "a segment is here plain and compressed, because its compression was interrupted; the plain one stays",
+        "Nothing has to be done.",
+    ),
+    Situation.LAST_FRAME_DAMAGED: Row(
+        Action.REFUSE,
+        "the last frame is all there but its checksum is wrong: it was damaged after it was written, and may hold "
+        "acknowledged events",
+        _BACKUP_OR_RESTORE,
+    ),
+    Situation.DAMAGE_BEFORE_FRAMES: Row(
+        Action.REFUSE,
+        "a frame is damaged, and whole frames with acknowledged events follow it",
+        _BACKUP_OR_RESTORE,
+    ),
+    Situation.SEALED_DAMAGED: Row(
+        Action.REFUSE,
+        "a segment that was complete is damaged, and other segments follow it",
+        _BACKUP_OR_RESTORE,
+    ),
+    Situation.HEADER_DAMAGED: Row(
+        Action.REFUSE,
+        "the head of a segment is damaged",
+        _BACKUP_OR_RESTORE,
+    ),
+    Situation.FRAME_DOUBLED: Row(
+        Action.REFUSE,
+        "a whole frame stands here whose events came before: it was doubled or moved",
+        _BACKUP_OR_RESTORE,
+    ),
+    Situation.FRAMES_MISSING: Row(
+        Action.REFUSE,
+        "what stands here belongs further on: frames are missing before it",
+        _PUT_BACK_OR_RESTORE,
+    ),
+    Situation.FRAME_FOREIGN: Row(
+        Action.REFUSE,
+        "a whole frame stands here that does not continue the one before: it is from another log or another history",
+        _BACKUP_OR_RESTORE,
+    ),
+    Situation.SEGMENT_MISSING: Row(
+        Action.REFUSE,
+        "a segment is missing before this one",
+        _PUT_BACK_OR_RESTORE,
+    ),
+    Situation.COVERED_MISSING: Row(
+        Action.REFUSE,
+        "a segment is missing before this one; the snapshot covers its events, but their record is gone",
+        "Put the missing segment back from a backup. If it is lost for good, move the segments before the gap out of "
+        "the directory as well: the state is whole without them, and the log then begins at seq {next}.",
+    ),
+    Situation.SEGMENT_STRAY: Row(
+        Action.REFUSE,
+        "two segments overlap: one of them does not belong here",
+        _TAKE_AWAY,
+    ),
+    Situation.SEGMENT_RENAMED: Row(
+        Action.REFUSE,
+        "the name of a segment is not that of the first seq in it: the file was renamed or copied",
+        _TAKE_AWAY,
+    ),
+    Situation.SEGMENT_FOREIGN: Row(
+        Action.REFUSE,
+        "a segment is of another log than the snapshot or the segments before it",
+        _TAKE_AWAY,
+    ),
+    Situation.SEGMENT_NOT_JOINED: Row(
+        Action.REFUSE,
+        "a segment does not continue the end of the one before: they are of different histories of this log",
+        _BACKUP_OR_RESTORE,
+    ),
+    Situation.NEWER_VERSION: Row(
+        Action.REFUSE,
+        "this was written by a newer version of scoreboard",
+        "Start it with that version or a later one.",
+    ),
+    Situation.BEGINS_LATE: Row(
+        Action.REFUSE,
+        "the log begins after the state that it is to be applied to: the events between are missing",
+        "Put the missing segments, or a later snapshot, back from a backup of {data}.",
+    ),
+    Situation.ENDS_EARLY: Row(
+        Action.REFUSE,
+        "the log ends before the snapshot does: acknowledged events after it may be missing",
+        "Put the missing segments back from a backup.{restore}",
+    ),
+    Situation.SNAPSHOT_DIFFERS: Row(
+        Action.REFUSE,
+        "the log and the snapshot are of different histories: at the snapshot's seq their checksums differ",
+        "If the log is the right one, move this snapshot out of the directory: the one before it and the log give the "
+        "state. If the snapshot is, put its log back from a backup.",
+    ),
+    Situation.LOG_GONE: Row(
+        Action.REFUSE,
+        "there is no segment of the log here",
+        "Put the log back from a backup of {data}.{restore}",
+    ),
+}
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What recovery found and put right, to be told in the server's log."""
+
+    situation: Situation
+    message: str
+    path: str
+    offset: int | None = None
+    seq: int | None = None
+    remedy: str = ""
+
+
+def refusal(
+    situation: Situation,
+    *,
+    directory: str,
+    path: str,
+    offset: int | None = None,
+    good: int,
+    until: int | None = None,
+    next_seq: int = 0,
+    detail: str = "",
+) -> LogDamaged:
+    """Make the error of a row.
+
+    `directory` is the log's, in the data directory; up to and with seq `good` all is well; `until` is the seq to
+    restore up to if that is another one; `next_seq` is where the log goes on after a gap.
+    """
+    row = TABLE[situation]
+    assert row.action is Action.REFUSE
+    data = directory.rpartition("/")[0] or "."
+    until = good if until is None else until
+    command = f"`scoreboard restore --from {data} --to NEWDIR --until-seq {until}`"
+    restore = f" Or go on without what comes after seq {until}: {command}." if until else ""
+    return LogDamaged(
+        f"{row.sentence}: {detail}" if detail else row.sentence,
+        path=path,
+        offset=offset,
+        seq=good + 1,
+        remedy=row.remedy.format(data=data, restore=restore, next=next_seq),
+    )
+
+
+def finding(
+    situation: Situation, *, path: str, offset: int | None = None, seq: int | None = None, detail: str = ""
+) -> Finding:
+    """Make the finding of a row that lets recovery go on."""
+    row = TABLE[situation]
+    assert row.action in {Action.CUT, Action.TIDY}
+    message = f"{row.sentence}: {detail}" if detail else row.sentence
+    return Finding(situation, message, path, offset, seq, row.remedy)
+
+
+def misfit(frame: Frame, seq: int, checksum: int, epoch: int) -> Situation | None:
+    """Say why a whole frame does not follow the frame with these values; None if it does."""
+    if frame.first_seq <= seq:
+        return Situation.FRAME_DOUBLED
+    if frame.first_seq > seq + 1:
+        return Situation.FRAMES_MISSING
+    if frame.previous != checksum or frame.epoch < epoch:
+        return Situation.FRAME_FOREIGN
+    return None
+
+
+def judge_end(data: bytes, offset: int, *, seq: int, checksum: int, epoch: int, sealed: bool) -> Situation:
+    """Say what it means that the frames of a segment end at `offset`, `data` being the segment as a whole.
+
+    `sealed`: other segments follow; whether this one should have gone on further is for the caller to say.
+    """
+    if not data[offset:].strip(b"\0"):
+        return Situation.CLEAN_END
+    try:
+        situation = misfit(unpack_frame(data, offset), seq, checksum, epoch)
+    except FrameFault:
+        pass
+    else:
+        assert situation is not None, "a frame that follows on is not the end"
+        return situation
+    if sealed:
+        return Situation.SEALED_DAMAGED
+    if find_frame(data, offset + 1) is not None:
+        return Situation.DAMAGE_BEFORE_FRAMES
+    if _is_all_there(data, offset):
+        return Situation.LAST_FRAME_DAMAGED
+    return Situation.TORN_TAIL
+
+
+def _is_all_there(data: bytes, offset: int) -> bool:
+    """Tell whether the frame that begins at `offset` was written to its end, although it does not verify.
+
+    A frame is written into zeros. If a crash came between, some sector of it, or its end, still holds them. The same
+    test keeps etcd's WAL from taking damage for a torn write. Where the head can't be read the answer is no.
+    """
+    try:
+        end = offset + HEADER_BYTES + unpack_header(data, offset).length
+    except FrameFault:
+        return False
+    if end > len(data) or data[end - 1] == 0:
+        return False
+    starts = range(offset - offset % SECTOR_BYTES, end, SECTOR_BYTES)
+    return all(data[max(start, offset) : min(start + SECTOR_BYTES, end)].strip(b"\0") for start in starts)

@@ -1,0 +1,150 @@
+"""The three steps of opening a log: replay and judge it, tidy its directory, settle its end.
+
+The first changes nothing and raises `LogDamaged` if the log is refused; the other two are not reached then. Each of
+them can be cut short by a crash at any step, and the next opening starts over: files are removed that nobody uses,
+bytes are kept in a side file, durably, before they are zeroed, and zeroing half of a torn frame leaves a torn frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from engine.disk import Disk, File
+from engine.reading import Reading, Walk
+from engine.record import Frame, FrameFault, Tail
+from engine.recovery import Finding, Situation, finding
+from engine.segment import Listing, SegmentFile, side_path
+
+PROGRESS_BYTES = 2**20
+"""How much is read between two calls of `progress`."""
+
+
+def replay(
+    reading: Reading,
+    segments: Sequence[SegmentFile],
+    *,
+    after: Tail | None,
+    apply: Callable[[Frame], None],
+    progress: Callable[[int, int], None] | None,
+) -> Walk:
+    """Give every frame after `after` to `apply`, and prove that they and the state after `after` belong together.
+
+    The segment in which `after` lies is read and proved as a whole, those before it are not read. Raises `LogDamaged`.
+    """
+    seq = 0 if after is None else after.seq
+    needed = [segment for index, segment in enumerate(segments) if _reaches(segments, index, seq)]
+    if segments[0].first_seq > seq + 1:
+        detail = f"it begins at seq {segments[0].first_seq}"
+        raise reading.damaged(Situation.BEGINS_LATE, segments[0], good=seq, detail=detail)
+    meter = _Meter(progress, needed)
+    joined = after is None
+    for frame in reading.frames(needed[0].first_seq):
+        if frame.last_seq > seq:
+            if not joined:
+                _check_join(reading, after, follows=frame.first_seq == seq + 1, checksum=frame.previous)
+                joined = True
+            try:
+                apply(frame)
+            except FrameFault as fault:
+                raise _newer(reading, frame, fault) from fault
+        meter.advance(reading)
+    walk = reading.walk
+    assert walk is not None
+    if walk.seq < seq:
+        detail = f"the log ends at seq {walk.seq}, the snapshot is at seq {seq}"
+        raise reading.damaged(Situation.ENDS_EARLY, offset=walk.offset, good=walk.seq, until=seq, detail=detail)
+    if not joined:
+        _check_join(reading, after, follows=True, checksum=walk.checksum)
+    meter.end()
+    return walk
+
+
+def _reaches(segments: Sequence[SegmentFile], index: int, seq: int) -> bool:
+    """Tell whether a segment may hold something after `seq`: the last one, and each whose follower begins after it."""
+    return index + 1 == len(segments) or segments[index + 1].first_seq > seq + 1
+
+
+def _check_join(reading: Reading, after: Tail | None, *, follows: bool, checksum: int) -> None:
+    """Check that the checksum that the log has at the snapshot's seq is the one that the snapshot has."""
+    assert after is not None
+    assert reading.walk is not None
+    if not follows or checksum != after.checksum:
+        detail = f"the snapshot is at seq {after.seq}"
+        raise reading.damaged(
+            Situation.SNAPSHOT_DIFFERS, offset=reading.walk.last_offset, good=after.seq - 1, detail=detail
+        )
+
+
+def _newer(reading: Reading, frame: Frame, fault: FrameFault) -> Exception:
+    assert reading.walk is not None
+    return reading.damaged(
+        Situation.NEWER_VERSION, offset=reading.walk.last_offset, good=frame.first_seq - 1, detail=fault.reason
+    )
+
+
+class _Meter:
+    """Calls `progress` now and then with (bytes done, bytes in all)."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, segments: Sequence[SegmentFile]) -> None:
+        self._progress = progress
+        self._total = sum(segment.bytes for segment in segments)
+        self._before = {}
+        done = 0
+        for segment in segments:
+            self._before[segment.first_seq] = done
+            done += segment.bytes
+        self._next = PROGRESS_BYTES
+
+    def advance(self, reading: Reading) -> None:
+        """Tell how far the reading has come, if that is far enough."""
+        if self._progress is None or reading.walk is None:
+            return
+        # A compressed segment unpacks to more than it takes on disk; it never counts for more than that.
+        segment = reading.segment
+        done = self._before[segment.first_seq] + min(reading.walk.offset, segment.bytes)
+        if done >= self._next:
+            self._next = done + PROGRESS_BYTES
+            self._progress(done, self._total)
+
+    def end(self) -> None:
+        """Tell that all is done."""
+        if self._progress is not None:
+            self._progress(self._total, self._total)
+
+
+def tidy(disk: Disk, directory: str, listing: Listing, tell: Callable[[Finding], None]) -> None:
+    """Remove what interrupted work left in the log directory."""
+    left = [(Situation.UNFINISHED_FILE, path) for path in listing.unfinished]
+    left += [(Situation.SEGMENT_TWICE, path) for path in listing.twice]
+    for situation, path in left:
+        disk.remove(path)
+        tell(finding(situation, path=path))
+    if left:
+        disk.sync_directory(directory)
+
+
+def settle_end(disk: Disk, path: str, walk: Walk, length: int, tell: Callable[[Finding], None]) -> File:
+    """Make the end of the last segment such that it can be appended to, and durable; give the file.
+
+    Bytes of a torn frame are kept in a side file and zeroed; the last frame is written again (`engine.log` says why);
+    the space after it is laid out up to `length`.
+    """
+    torn = walk.data[walk.offset :].rstrip(b"\0")
+    if torn:
+        side = side_path(disk, path, walk.offset)
+        disk.write_whole(side, [torn])
+    file = disk.open(path, write=True)
+    try:
+        if torn:
+            file.write_at(walk.offset, bytes(len(torn)))
+        if walk.last_offset is not None:
+            file.write_at(walk.last_offset, walk.data[walk.last_offset : walk.offset])
+        file.preallocate(length)
+        file.sync()
+    except BaseException:
+        file.close()
+        raise
+    if torn:
+        detail = f"{len(torn)} bytes are kept in {side}"
+        tell(finding(Situation.TORN_TAIL, path=path, offset=walk.offset, seq=walk.seq + 1, detail=detail))
+    return file

@@ -1,0 +1,199 @@
+"""The single writer: order of a write, group commit, bounds, failing disks. The log here is a list in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+import trio.testing
+
+from engine.actor import Actor, Applied
+from engine.commands import Command, Outcome
+from engine.errors import OutcomeUnknown, Overloaded, WriteFailed
+from engine.events import Event
+from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
+from engine.log import Synced, Tail
+from engine.scoreboard import Rules, Scoreboard
+from tests.engine.model import increment, told
+
+RULES = Rules({"main": {"ACTION_COMPLETED": 10}})
+
+
+class MemoryLog:
+    """A log that keeps frames in memory and fails when told to. Looks at the scoreboard to see what is shown when."""
+
+    def __init__(self, scoreboard: Scoreboard) -> None:
+        self.blocks = False
+        self.frames: list[list[Event]] = []
+        self.tail = Tail(log_id=bytes(16), epoch=1, seq=0, checksum=0)
+        self.broken = False
+        self.seen_while_writing: list[int] = []
+        self._scoreboard = scoreboard
+
+    def append(self, events: Sequence[Event], epoch: int) -> Synced:
+        self.seen_while_writing.append(self._scoreboard.seq)
+        if self.broken:
+            raise WriteFailed("the disk is broken", path="log/1.log", offset=64, seq=events[0].seq)
+        self.frames.append(list(events))
+        self.tail = Tail(log_id=self.tail.log_id, epoch=epoch, seq=events[-1].seq, checksum=0)
+        return Synced(bytes=1, seconds=0.0)
+
+
+class Bench:
+    """An actor with its log, and what it told."""
+
+    def __init__(self) -> None:
+        self.scoreboard = Scoreboard(RULES)
+        self.log = MemoryLog(self.scoreboard)
+        self.told: list[Applied] = []
+        self.actor = Actor(self.scoreboard, self.log, clock_ms=lambda: 1_000, on_applied=self.told.append)
+
+
+async def submit_into(actor: Actor, commands: Sequence[Command], answers: list[object]) -> None:
+    try:
+        answers.append(await actor.submit(commands))
+    except (Overloaded, OutcomeUnknown) as error:
+        answers.append(error)
+
+
+async def test_an_increment_is_logged_then_applied_then_answered() -> None:
+    """While the log is written the scoreboard still shows the state before; afterwards the answer is there."""
+    bench = Bench()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(bench.actor.run)
+        outcomes = await bench.actor.submit([increment("ann", "a")])
+        assert [told(outcome) for outcome in outcomes] == [("applied", 1, 10)]
+        assert bench.log.seen_while_writing == [0]
+        assert [applied.events for applied in bench.told] == bench.log.frames
+        assert bench.actor.tail.seq == bench.scoreboard.seq == 1
+        await bench.actor.drain()
+
+
+async def test_what_waits_together_is_written_with_one_fsync() -> None:
+    """Fifty callers that wait at the same moment share a frame, and each gets its own answer."""
+    bench = Bench()
+    answers: list[object] = []
+    async with trio.open_nursery() as nursery:
+        for number in range(50):
+            nursery.start_soon(submit_into, bench.actor, [increment(f"u{number}", f"a{number}")], answers)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.actor.statistics().waiting == 50
+        await nursery.start(bench.actor.run)
+        await bench.actor.drain()
+    assert [len(frame) for frame in bench.log.frames] == [50]
+    receipts = [answer[0] for answer in answers if isinstance(answer, list)]
+    assert sorted(receipt.seq for receipt in receipts) == list(range(1, 51))
+    assert all(receipt.action_id == f"a{receipt.user_id[1:]}" for receipt in receipts)
+
+
+async def test_a_frame_is_bounded_and_never_parts_a_submission() -> None:
+    """Batches that do not fit together go into the next frame, whole."""
+    bench = Bench()
+    answers: list[object] = []
+    per_frame = FRAME_RECORDS_MAX // BATCH_COMMANDS_MAX
+    async with trio.open_nursery() as nursery:
+        for number in range(per_frame + 1):
+            batch = [increment("ann", f"{number}-{n}") for n in range(BATCH_COMMANDS_MAX)]
+            nursery.start_soon(submit_into, bench.actor, batch, answers)
+        await trio.testing.wait_all_tasks_blocked()
+        await nursery.start(bench.actor.run)
+        await bench.actor.drain()
+    assert [len(frame) for frame in bench.log.frames] == [per_frame * BATCH_COMMANDS_MAX, BATCH_COMMANDS_MAX]
+
+
+async def test_duplicates_and_rejections_cost_the_log_nothing() -> None:
+    """A submission in which nothing new is decided is answered without a frame."""
+    bench = Bench()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(bench.actor.run)
+        await bench.actor.submit([increment("ann", "a")])
+        outcomes = await bench.actor.submit([increment("ann", "a"), increment("ann", "b", "NOPE")])
+        assert [told(outcome)[0] for outcome in outcomes] == ["duplicate", "INVALID_REQUEST"]
+        assert len(bench.log.frames) == len(bench.told) == 1
+        await bench.actor.drain()
+
+
+async def test_a_full_inbox_refuses_at_once() -> None:
+    """The command that does not fit gets Overloaded without waiting; the others are done in the end."""
+    bench = Bench()
+    answers: list[object] = []
+    async with trio.open_nursery() as nursery:
+        for number in range(INBOX_COMMANDS_MAX // BATCH_COMMANDS_MAX):
+            batch = [increment("ann", f"{number}-{n}") for n in range(BATCH_COMMANDS_MAX)]
+            nursery.start_soon(submit_into, bench.actor, batch, answers)
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(Overloaded):
+            await bench.actor.submit([increment("ann", "one too many")])
+        await nursery.start(bench.actor.run)
+        await bench.actor.drain()
+    assert bench.scoreboard.seq == INBOX_COMMANDS_MAX
+    assert bench.scoreboard.action_seq("one too many") is None
+
+
+async def test_a_caller_that_went_away_has_its_command_done_all_the_same() -> None:
+    """Cancelling the wait does not take the command back."""
+    bench = Bench()
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(0):
+            await bench.actor.submit([increment("ann", "a")])
+        await nursery.start(bench.actor.run)
+        await bench.actor.drain()
+    assert bench.scoreboard.action_seq("a") == 1
+
+
+async def test_a_failed_write_ends_the_actor_and_nobody_is_told_yes() -> None:
+    """Those in the frame get OutcomeUnknown, later ones Overloaded, and run raises what the disk said."""
+    bench = Bench()
+    bench.log.broken = True
+    answers: list[object] = []
+    full = [increment("ann", f"{n}") for n in range(BATCH_COMMANDS_MAX)]
+    failure: WriteFailed | None = None
+    async with trio.open_nursery() as nursery:
+        for _ in range(FRAME_RECORDS_MAX // BATCH_COMMANDS_MAX):
+            nursery.start_soon(submit_into, bench.actor, full, answers)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(submit_into, bench.actor, full, answers)
+        await trio.testing.wait_all_tasks_blocked()
+        try:
+            await bench.actor.run()
+        except WriteFailed as error:
+            failure = error
+    assert failure is not None
+    assert (failure.path, failure.offset, failure.seq) == ("log/1.log", 64, 1)
+    kinds = [type(answer) for answer in answers]
+    assert kinds.count(OutcomeUnknown) == FRAME_RECORDS_MAX // BATCH_COMMANDS_MAX
+    assert kinds.count(Overloaded) == 1
+    assert bench.scoreboard.seq == 0
+    assert bench.told == []
+    with pytest.raises(Overloaded):
+        await bench.actor.submit([increment("ann", "later")])
+
+
+async def test_draining_finishes_what_waits_and_takes_nothing_new() -> None:
+    """Everything submitted before the drain is answered; what comes after is refused."""
+    bench = Bench()
+    answers: list[object] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(submit_into, bench.actor, [increment("ann", "a")], answers)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(bench.actor.run)
+        await bench.actor.drain()
+        with pytest.raises(Overloaded):
+            await bench.actor.submit([increment("ann", "b")])
+    (outcomes,) = answers
+    assert isinstance(outcomes, list)
+    first: Outcome = outcomes[0]
+    assert told(first) == ("applied", 1, 10)
+
+
+async def test_a_capture_belongs_to_the_end_of_what_was_applied() -> None:
+    """The image's seq is the tail's."""
+    bench = Bench()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(bench.actor.run)
+        await bench.actor.submit([increment("ann", "a"), increment("ben", "b")])
+        image, tail = bench.actor.capture()
+        assert image.seq == tail.seq == 2
+        assert image.boards[0].user_ids[: image.boards[0].count] == ["ann", "ben"]
+        await bench.actor.drain()
