@@ -4,7 +4,8 @@
     apply(event)                                                           changes the state, decides nothing
 
 Both are deterministic and touch no clock, disk or network. A leader decides, logs, then applies; a restart and a
-replica only apply. Two scoreboards that applied the same events are equal, slot by slot, so their images are the same bytes.
+replica only apply. Two scoreboards that applied the same events are equal, slot by slot: their images are the same
+bytes.
 
 Events that are being written are not applied yet. A `Batch` decides a row of commands as if those before it in the same
 batch were applied, by keeping beside the state what they will change; nobody else sees that.
