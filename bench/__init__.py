@@ -1,0 +1,1 @@
+"""Benches: measured figures, not tests; see README.md in this folder."""

@@ -1,0 +1,357 @@
+"""How long a restart takes, what the state weighs, and whether anybody notices a snapshot: `python -m bench.restart`.
+
+Builds data directories through the real engine (decide, append, apply, in frames of a thousand), then measures each in
+a fresh process, so that nothing of the building is in the figures:
+
+    large    --users, --actions, and --tail events of log after the snapshot: the time of a restart, stage by stage
+    few      a tenth of the users, as many actions       large - few:  what a user weighs
+    small    a tenth of both                             few - small:  what an action weighs
+
+A third process serves from the large directory, with clients that increment, and takes snapshots meanwhile, ROUNDS
+times, each after as long a time without one. A machine is never quiet, and the longest of thousands of waits tells more
+of its other guests than of us; so what is compared is the median of the rounds' longest waits, with and without, and
+of the event loop's stops also the part in which it had a processor or waited for a lock, not for the machine's others.
+Weights are differences of what Python has allocated once a directory is open, as tracemalloc counts it, in processes
+that are not timed; peak and resident memory are those of the whole process that is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import tracemalloc
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from bench.history import record
+from engine.actor import Actor
+from engine.commands import Increment
+from engine.disk import RealDisk
+from engine.errors import DiskFault
+from engine.recovery import Finding
+from engine.scoreboard import Rules
+from snapshots.checkpoint import Checkpointer
+from snapshots.opening import Opened, Progress, ShowProgress, no_progress, open_directory
+from snapshots.store import Store
+
+RULES = Rules(points={"main": {"ACTION_COMPLETED": 10}})
+FRAME = 1_000
+SEED = 20_251_215
+CLIENTS = 8
+QUIET_SECONDS = 2.0
+ROUNDS = 7
+WORK = Path(__file__).with_name("work")
+
+
+def tell(what: Finding | DiskFault) -> None:
+    """Nothing is wrong with directories that were just built."""
+    raise AssertionError(what)
+
+
+def opened(directory: str, progress: ShowProgress = no_progress) -> Opened:
+    """Open a directory as a leader does."""
+    return open_directory(RealDisk(), directory, RULES, tell=tell, progress=progress)
+
+
+# Building
+
+
+def build(directory: str, users: int, actions: int, tail: int) -> None:
+    """Make a directory of so many users and actions in a snapshot, and `tail` actions of log after it."""
+    leader = opened(directory)
+    leader.scoreboard.begin_replay()  # the order is not wanted here, only the files
+    chance = random.Random(SEED)
+    write(leader, chance, users, range(actions))
+    Store(RealDisk(), directory).save(leader.scoreboard.capture(), leader.log.tail)
+    write(leader, chance, users, range(actions, actions + tail))
+    leader.log.close()
+
+
+def write(leader: Opened, chance: random.Random, users: int, numbers: range) -> None:
+    """Write these actions: first one for each user, then for users at random."""
+    scoreboard = leader.scoreboard
+    for start in range(numbers.start, numbers.stop, FRAME):
+        batch = scoreboard.begin_batch(1_765_000_000_000 + start)
+        for number in range(start, min(start + FRAME, numbers.stop)):
+            user = number if number < users else chance.randrange(users)
+            action = str(uuid.UUID(int=chance.getrandbits(128)))
+            batch.decide(Increment(f"user-{user:08}", action, "ACTION_COMPLETED", "main", "bench"))
+        leader.log.append(batch.events, scoreboard.epoch)
+        for event in batch.events:
+            scoreboard.apply(event, scoreboard.epoch)
+
+
+# Opening
+
+
+def resident_bytes() -> int:
+    """The memory that this process holds now."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+
+
+def measure_opening(directory: str) -> dict[str, Any]:
+    """Open a directory and tell how long each stage took, and the memory."""
+    begun: dict[str, float] = {}
+    last = Progress("snapshot", 0, 0, 0)
+
+    def note(progress: Progress) -> None:
+        nonlocal last
+        last = progress
+        begun.setdefault(progress.stage, time.perf_counter())
+
+    before = resident_bytes()
+    start = time.perf_counter()
+    leader = opened(directory, note)
+    end = time.perf_counter()
+    gc.collect()
+    assert leader.snapshot is not None
+    figures = {
+        "events_replayed": last.events,
+        "load_s": begun["log"] - begun["snapshot"],
+        "replay_s": begun["order"] - begun["log"],
+        "order_s": begun["ready"] - begun["order"],
+        "total_s": end - start,
+        "resident_bytes": resident_bytes() - before,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "snapshot_bytes": leader.snapshot.bytes,
+        "log_bytes": leader.log.statistics().bytes,
+        "users": len(leader.scoreboard.boards["main"]),
+        "actions": len(leader.scoreboard.actions),
+    }
+    leader.log.close()
+    return figures
+
+
+def weigh(directory: str) -> dict[str, Any]:
+    """Open a directory and tell how many bytes are allocated then that were not before."""
+    tracemalloc.start()
+    leader = opened(directory)
+    gc.collect()
+    size = tracemalloc.get_traced_memory()[0]
+    leader.log.close()
+    return {"bytes": size}
+
+
+# Serving
+
+
+async def measure_pauses(directory: str) -> dict[str, Any]:
+    """Serve from a directory, take a snapshot meanwhile, and tell how long anybody had to wait, without and with it."""
+    leader = opened(directory)
+    actor = Actor(
+        leader.scoreboard, leader.log, clock_ms=lambda: time.time_ns() // 1_000_000, on_applied=lambda _: None
+    )
+    checkpointer = Checkpointer(
+        actor,
+        Store(RealDisk(), directory),
+        leader,
+        every_events=10**12,
+        keep=2,
+        log_keep_seconds=None,
+        clock_ms=lambda: time.time_ns() // 1_000_000,
+        tell=tell,
+    )
+    captures_ms = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        image = actor.capture()
+        captures_ms.append((time.perf_counter() - start) * 1000)
+        del image
+    checkpoints_s, quiet, busy = [], [], []
+    watch = Watch(actor)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(actor.run)
+        for number in range(CLIENTS):
+            nursery.start_soon(watch.client, number)
+        nursery.start_soon(watch.loop)
+        await trio.sleep(1)
+        for _ in range(ROUNDS):
+            await trio.sleep(QUIET_SECONDS)
+            quiet.append(watch.take())
+            start = time.perf_counter()
+            await checkpointer.take()
+            checkpoints_s.append(time.perf_counter() - start)
+            busy.append(watch.take())
+        nursery.cancel_scope.cancel()
+    leader.log.close()
+    return {
+        "capture_ms": statistics.median(captures_ms),
+        "checkpoint_s": statistics.median(checkpoints_s),
+        "checkpoint_with_compression_s": checkpoints_s[0],
+        "without": summary(quiet),
+        "during": summary(busy),
+    }
+
+
+def summary(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """Give the median of each figure over the rounds, and the worst answer of all."""
+    medians = {name: statistics.median(seen[name] for seen in rounds) for name in rounds[0]}
+    return {**medians, "answer_ms_worst": max(seen["answer_ms_max"] for seen in rounds)}
+
+
+def denied_ms() -> float:
+    """How long this thread was ready to run while every processor was busy with others, since it began."""
+    return int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1]) / 1e6
+
+
+class Watch:
+    """Clients that each wait for their answer before they ask again, and a task that only wants to run."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._answers_ms: list[float] = []
+        self._stops_ms: list[float] = []
+        self._held_ms: list[float] = []
+
+    async def client(self, number: int) -> None:
+        """Increment, one at a time."""
+        count = 0
+        while True:
+            count += 1
+            command = Increment(
+                f"user-{count % 1000:08}", f"pause-{number}-{count}", "ACTION_COMPLETED", "main", "bench"
+            )
+            start = time.perf_counter()
+            await self._actor.submit([command])
+            self._answers_ms.append((time.perf_counter() - start) * 1000)
+            await trio.sleep(0.002)
+
+    async def loop(self) -> None:
+        """Sleep a millisecond, and see how much more it was."""
+        while True:
+            denied, start = denied_ms(), time.perf_counter()
+            await trio.sleep(0.001)
+            stop = (time.perf_counter() - start) * 1000 - 1
+            self._stops_ms.append(stop)
+            self._held_ms.append(stop - (denied_ms() - denied))
+
+    def take(self) -> dict[str, float]:
+        """Give what was seen since the last time."""
+        answers, self._answers_ms = self._answers_ms, []
+        stops, self._stops_ms = self._stops_ms, []
+        held, self._held_ms = self._held_ms, []
+        return {
+            "answers": len(answers),
+            "answer_ms_p50": statistics.median(answers),
+            "answer_ms_p99": statistics.quantiles(answers, n=100)[-1],
+            "answer_ms_max": max(answers),
+            "loop_stop_ms_max": max(stops),
+            "loop_held_ms_max": max(held),
+        }
+
+
+# The whole
+
+
+def run_child(*arguments: object) -> dict[str, Any]:
+    """Run one step in a process of its own; what it prints is its result."""
+    command = [sys.executable, "-m", "bench.restart", "--step", *map(str, arguments)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=WORK.parent.parent)
+    return dict(json.loads(done.stdout)) if done.stdout else {}
+
+
+def run_step(step: str, arguments: Sequence[str]) -> None:
+    """Do one step in this process and print its result."""
+    directory = arguments[0]
+    if step == "build":
+        build(directory, *map(int, arguments[1:]))
+    elif step == "weigh":
+        print(json.dumps(weigh(directory)))
+    elif step == "open":
+        print(json.dumps(measure_opening(directory)))
+    else:
+        print(json.dumps(trio.run(measure_pauses, directory)))
+
+
+def measure(users: int, actions: int, tail: int) -> dict[str, Any]:
+    """Build and measure the three directories."""
+    shapes = {
+        "large": (users, actions, tail),
+        "few": (users // 10, actions, tail),
+        "small": (users // 10, actions // 10, tail),
+    }
+    figures: dict[str, Any] = {"users": users, "actions": actions, "tail": tail}
+    weight: dict[str, int] = {}
+    for name, shape in shapes.items():
+        directory = WORK / f"restart-{name}"
+        shutil.rmtree(directory, ignore_errors=True)
+        start = time.perf_counter()
+        run_child("build", directory, *shape)
+        print(f"built {name}: {shape} in {time.perf_counter() - start:.1f} s", file=sys.stderr)
+        if name == "large":
+            figures["opening"] = run_child("open", directory)
+        weight[name] = run_child("weigh", directory)["bytes"]
+    figures["pauses"] = run_child("pauses", WORK / "restart-large")
+    figures["bytes_per_user"] = (weight["large"] - weight["few"]) / (users - users // 10)
+    figures["bytes_per_action"] = (weight["few"] - weight["small"]) / (actions - actions // 10)
+    for name in shapes:
+        shutil.rmtree(WORK / f"restart-{name}")
+    return figures
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Lay the figures out for reading."""
+    opening, pauses = figures["opening"], figures["pauses"]
+    rows = [
+        (
+            "users, actions, events after the snapshot",
+            f"{figures['users']:,}, {figures['actions']:,}, {figures['tail']:,}",
+        ),
+        ("restart, in all", f"{opening['total_s']:.2f} s"),
+        ("  load the snapshot", f"{opening['load_s']:.2f} s"),
+        ("  replay the log after it", f"{opening['replay_s']:.2f} s"),
+        ("  build the order", f"{opening['order_s']:.2f} s"),
+        ("memory: peak of the process", f"{opening['peak_bytes'] / 2**20:.0f} MiB"),
+        ("memory: the state after opening", f"{opening['resident_bytes'] / 2**20:.0f} MiB"),
+        ("memory of a user", f"{figures['bytes_per_user']:.0f} bytes"),
+        ("memory of an action", f"{figures['bytes_per_action']:.0f} bytes"),
+        ("snapshot file", f"{opening['snapshot_bytes'] / 2**20:.1f} MiB"),
+        ("log of all events, plain", f"{opening['log_bytes'] / 2**20:.1f} MiB"),
+        ("a capture stops the event loop for", f"{pauses['capture_ms']:.1f} ms"),
+        ("a checkpoint takes", f"{pauses['checkpoint_s']:.2f} s"),
+        ("  the first, which compresses all segments", f"{pauses['checkpoint_with_compression_s']:.2f} s"),
+        ("answers without / during a checkpoint: median", _both(pauses, "answer_ms_p50")),
+        ("  p99", _both(pauses, "answer_ms_p99")),
+        ("  longest, median of the rounds", _both(pauses, "answer_ms_max")),
+        ("  longest of all rounds", _both(pauses, "answer_ms_worst")),
+        ("longest stop of the event loop", _both(pauses, "loop_stop_ms_max")),
+        ("  of it not for want of a processor", _both(pauses, "loop_held_ms_max")),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _both(pauses: dict[str, Any], name: str) -> str:
+    return f"{pauses['without'][name]:.1f} / {pauses['during'][name]:.1f} ms"
+
+
+def main() -> None:
+    """Parse the arguments; measure, print, remember."""
+    parser = argparse.ArgumentParser(prog="python -m bench.restart", description="Restart time, memory, pauses.")
+    parser.add_argument("--users", type=int, default=1_000_000)
+    parser.add_argument("--actions", type=int, default=1_000_000)
+    parser.add_argument("--tail", type=int, default=100_000)
+    parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.step:
+        run_step(arguments.step[0], arguments.step[1:])
+        return
+    figures = measure(arguments.users, arguments.actions, arguments.tail)
+    print(table(figures))
+    record("restart", figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""WebSocket frames (RFC 6455), and the request head that every lane of the door is given. Bytes in, values out.
+
+A frame:
+
+    byte 0    FIN  RSV1 RSV2 RSV3  opcode (4 bits)        RSV must be 0: no extension is ever agreed on
+    byte 1    MASK length (7 bits)                        0..125, or
+              126, then the length in 2 bytes, or
+              127, then the length in 8 bytes             big endian, always in the shortest of the three forms
+    4 bytes   the mask, only if MASK is set
+    payload   XORed with the mask, over and over
+
+What the server sends is never masked, so one frame is the same bytes for every viewer and is made once. What a client
+sends is always masked.
+
+Rules of reading (`FrameParser`):
+- A fault is told as soon as the bytes that show it are there, and it is told once; nothing after it is read. So it
+  makes no difference in which pieces the bytes come in.
+- A length is held against the cap before its payload is waited for: the parser never keeps more than one frame, nor a
+  message beyond the cap. Between frames it keeps nothing.
+- The codes of a fault are the RFC's: 1002 protocol error, 1007 not UTF-8, 1009 too big.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from server.bounds import VIEWER_MESSAGE_BYTES_MAX
+
+CONTINUATION = 0x0
+TEXT = 0x1
+BINARY = 0x2
+CLOSE = 0x8
+PING = 0x9
+PONG = 0xA
+
+FIN = 0x80
+RESERVED = 0x70
+OPCODE = 0x0F
+MASKED = 0x80
+LENGTH = 0x7F
+
+CONTROL_BYTES_MAX = 125
+CLOSE_REASON_BYTES_MAX = CONTROL_BYTES_MAX - 2
+
+NORMAL_CLOSURE = 1000
+PROTOCOL_ERROR = 1002
+INVALID_DATA = 1007
+MESSAGE_TOO_BIG = 1009
+SERVICE_RESTART = 1012
+
+
+class RequestHead(msgspec.Struct, frozen=True):
+    """The head of a request as it came in: request line, headers, and what was read after it.
+
+    `version` is the request line's third word (`HTTP/1.1`), `target` its second as it was sent. Header names are in
+    lower case, values without the white space around them; a header that came twice is there twice.
+    """
+
+    method: str
+    target: str
+    version: str
+    headers: list[tuple[str, str]]
+    rest: bytes = b""
+
+
+# ---- what the server sends -------------------------------------------------------------------------------------------
+
+
+def server_frame(opcode: int, payload: bytes) -> bytes:
+    """Make a whole, unmasked frame. A control frame has at most CONTROL_BYTES_MAX bytes of payload."""
+    length = len(payload)
+    assert opcode < CLOSE or length <= CONTROL_BYTES_MAX
+    first = bytes([FIN | opcode])
+    if length < 126:
+        return first + bytes([length]) + payload
+    if length < 2**16:
+        return first + b"\x7e" + length.to_bytes(2, "big") + payload
+    return first + b"\x7f" + length.to_bytes(8, "big") + payload
+
+
+def text_frame(text: bytes) -> bytes:
+    """Make a text message of one frame; `text` is UTF-8."""
+    return server_frame(TEXT, text)
+
+
+def close_frame(code: int | None, reason: str = "") -> bytes:
+    """Make a close frame. `None` answers a close that had no code; a reason is cut where it would be too long."""
+    if code is None:
+        return server_frame(CLOSE, b"")
+    words = reason.encode()[:CLOSE_REASON_BYTES_MAX].decode(errors="ignore").encode()
+    return server_frame(CLOSE, code.to_bytes(2, "big") + words)
+
+
+# ---- what a client sends ---------------------------------------------------------------------------------------------
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """A whole message, put together from its fragments. `opcode` is TEXT or BINARY; a text is valid UTF-8."""
+
+    opcode: int
+    payload: bytes
+
+
+class Ping(msgspec.Struct, frozen=True, gc=False):
+    """Wants a pong with the same payload."""
+
+    payload: bytes
+
+
+class Pong(msgspec.Struct, frozen=True, gc=False):
+    """Answers a ping, or says unasked that the client is there."""
+
+    payload: bytes
+
+
+class Closed(msgspec.Struct, frozen=True, gc=False):
+    """The client says goodbye; it sends nothing more. `code` is None if it gave none."""
+
+    code: int | None
+    reason: str
+
+
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """The client broke the protocol; `code` is what to close with."""
+
+    code: int
+    reason: str
+
+
+FrameEvent = Message | Ping | Pong | Closed | Fault
+
+
+class _Header(msgspec.Struct, frozen=True, gc=False):
+    """What stands before a payload; `size` is how long it is itself, the mask included."""
+
+    fin: bool
+    opcode: int
+    length: int
+    mask: bytes
+    size: int
+
+
+class FrameParser:
+    """Reads the frames of one client. After `Closed` or `Fault` it takes everything and tells nothing.
+
+    `_buffer` is the beginning of a frame of which the rest is still to come; `_fragments` are the parts of a message so
+    far, empty between messages, and `_opcode` says what it will be, CONTINUATION if there is none.
+    """
+
+    __slots__ = ("_buffer", "_ended", "_fragments", "_opcode")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._fragments = b""
+        self._opcode = CONTINUATION
+        self._ended = False
+
+    def feed(self, data: bytes) -> list[FrameEvent]:
+        """Take in what was received and give what it completes."""
+        events: list[FrameEvent] = []
+        if self._ended:
+            return events
+        data = self._buffer + data
+        offset = 0
+        while True:
+            header = self._header(data, offset)
+            if isinstance(header, Fault):
+                events.append(header)
+                break
+            if header is None or len(data) < offset + header.size + header.length:
+                self._buffer = data[offset:]
+                return events
+            start = offset + header.size
+            offset = start + header.length
+            event = self._frame(header, _unmask(data[start:offset], header.mask))
+            if event is not None:
+                events.append(event)
+                if isinstance(event, Closed | Fault):
+                    break
+        self._ended = True
+        self._buffer = self._fragments = b""
+        return events
+
+    def _header(self, data: bytes, offset: int) -> _Header | Fault | None:
+        """Read the header at `offset`: None if it is not there as a whole. Bytes are judged in the order they come."""
+        available = len(data) - offset
+        if available < 1:
+            return None
+        fin, opcode = bool(data[offset] & FIN), data[offset] & OPCODE
+        if fault := self._opcode_fault(data[offset] & RESERVED, fin, opcode):
+            return fault
+        if available < 2:
+            return None
+        if not data[offset + 1] & MASKED:
+            return Fault(PROTOCOL_ERROR, "a client's frames must be masked")
+        length, size = data[offset + 1] & LENGTH, 2
+        if opcode >= CLOSE and length > CONTROL_BYTES_MAX:
+            return Fault(PROTOCOL_ERROR, "a control frame must not be longer than 125 bytes")
+        if length > 125:
+            extended, shortest = (2, 126) if length == 126 else (8, 2**16)
+            if available < size + extended:
+                return None
+            length = int.from_bytes(data[offset + size : offset + size + extended], "big")
+            size += extended
+            if length < shortest:
+                return Fault(PROTOCOL_ERROR, "a length must have its shortest form")
+        if opcode < CLOSE and len(self._fragments) + length > VIEWER_MESSAGE_BYTES_MAX:
+            return Fault(MESSAGE_TOO_BIG, f"a message must not be longer than {VIEWER_MESSAGE_BYTES_MAX} bytes")
+        if available < size + 4:
+            return None
+        return _Header(fin, opcode, length, data[offset + size : offset + size + 4], size + 4)
+
+    def _opcode_fault(self, reserved: int, fin: bool, opcode: int) -> Fault | None:
+        if reserved:
+            return Fault(PROTOCOL_ERROR, "reserved bits must be 0: no extension was agreed on")
+        if opcode in (CLOSE, PING, PONG):
+            return None if fin else Fault(PROTOCOL_ERROR, "a control frame must not be fragmented")
+        if opcode in (TEXT, BINARY):
+            if self._opcode != CONTINUATION:
+                return Fault(PROTOCOL_ERROR, "a message must not begin before the last one ended")
+            return None
+        if opcode == CONTINUATION:
+            if self._opcode == CONTINUATION:
+                return Fault(PROTOCOL_ERROR, "nothing was begun that could be continued")
+            return None
+        return Fault(PROTOCOL_ERROR, f"unknown opcode {opcode}")
+
+    def _frame(self, header: _Header, payload: bytes) -> FrameEvent | None:
+        """Take a frame whose header is sound: what it tells, None if its message goes on."""
+        if header.opcode == PING:
+            return Ping(payload)
+        if header.opcode == PONG:
+            return Pong(payload)
+        if header.opcode == CLOSE:
+            return _closed(payload)
+        opcode = header.opcode or self._opcode
+        message = self._fragments + payload
+        if not header.fin:
+            self._opcode, self._fragments = opcode, message
+            return None
+        self._opcode, self._fragments = CONTINUATION, b""
+        if opcode == TEXT and _text(message) is None:
+            return Fault(INVALID_DATA, "a text message must be UTF-8")
+        return Message(opcode, message)
+
+
+def _unmask(payload: bytes, mask: bytes) -> bytes:
+    # As two long integers: a hundred times quicker than byte by byte, and a payload is at most a few KiB.
+    repeated = (mask * (len(payload) // 4 + 1))[: len(payload)]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(len(payload), "big")
+
+
+def _closed(payload: bytes) -> Closed | Fault:
+    if not payload:
+        return Closed(None, "")
+    if len(payload) == 1:
+        return Fault(PROTOCOL_ERROR, "a close code has two bytes")
+    code = int.from_bytes(payload[:2], "big")
+    if not _is_sendable(code):
+        return Fault(PROTOCOL_ERROR, f"{code} is not a close code that may be sent")
+    reason = _text(payload[2:])
+    if reason is None:
+        return Fault(INVALID_DATA, "a close reason must be UTF-8")
+    return Closed(code, reason)
+
+
+def _is_sendable(code: int) -> bool:
+    """RFC 6455, 7.4, with the codes that were registered since: 1004 to 1006 and 1015 never go over the wire."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def _text(data: bytes) -> str | None:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,228 @@
+"""Taking snapshots while serving, and letting go of what they make superfluous.
+
+    event loop        capture (memcpy, some ms a million users)  ─┐            ┌─ remember
+    worker thread                                                 └─ pack, write, sync, rename, read back, retention
+
+Theory: the actor is stopped only for the memcpy. What it copies is exact, because it is taken between two frames, and
+consistent with the log's tail, which belongs to the same moment. Packing works on that copy (and on lists that only
+grow) in a thread, in steps of about a millisecond, most of it in calls that let go of the interpreter; writing syncs
+every few MiB, so that the log's own sync never waits behind a large dirty file. The rejected ways: fork (a child of a
+threaded process with an open log, and twice the memory when pages are written to), and a fuzzy copy in slices that
+needs the log to become exact.
+
+Rules:
+- One at a time. A snapshot that exists already, of the very state, is not written again.
+- A checkpoint that fails costs nobody anything, for the log has everything: it is told and counted, the process goes
+  on serving, and it is tried again after RETRY_SECONDS, into a new file. Who asks for one with `take` gets the error.
+- Retention comes after each snapshot and only acts on what it has read back: each snapshot is proved again, from the
+  disk, before anything is let go on its strength. Its faults are told; the snapshot is there all the same.
+- Whether one is due is looked up every LOOK_SECONDS. The write path knows nothing of it, and a checkpoint that comes a
+  second late is none the worse.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import msgspec
+import trio
+
+from engine.disk import Disk
+from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
+from engine.image import StateImage
+from engine.log import SegmentInfo
+from engine.record import Tail
+from engine.scoreboard import Rules
+from snapshots.opening import Opened, ShowProgress, Tell, no_progress
+from snapshots.retention import KeptSegment, KeptSnapshot, Plan, decide
+from snapshots.state import read_state
+from snapshots.store import SnapshotInfo, Store
+
+LOOK_SECONDS = 1.0
+"""Between two looks at whether a checkpoint is due; at full rate that is 90,000 events, a tenth of a checkpoint."""
+
+RETRY_SECONDS = 60.0
+"""After a failed checkpoint. A full disk is not emptied in a second, and the attempt costs disk and processor."""
+
+MARK_BYTES = 4
+"""Random bytes in the name of an unfinished file of one who does not own the directory."""
+
+T = TypeVar("T")
+
+
+class Captured(Protocol):
+    """What is needed of the actor."""
+
+    tail: Tail
+
+    def capture(self) -> tuple[StateImage, Tail]:
+        """Copy the state, with the end of the log that it belongs to."""
+        ...
+
+
+class CheckpointStatistics(msgspec.Struct, frozen=True):
+    """`last_seq` and `last_time_ms` are of the newest snapshot, None before the first."""
+
+    last_seq: int | None
+    last_time_ms: int | None
+    taken: int
+    failed: int
+
+
+class Checkpointer:
+    """Takes the snapshots of a directory that this process serves from. `keep` snapshots stay, 2 at the least.
+
+    `log_keep_seconds`: segments whose last event is older go once they are covered; None: they stay for good.
+    """
+
+    def __init__(
+        self,
+        actor: Captured,
+        store: Store,
+        opened: Opened,
+        *,
+        every_events: int,
+        keep: int,
+        log_keep_seconds: float | None,
+        clock_ms: Callable[[], int],
+        tell: Tell,
+    ) -> None:
+        self._actor = actor
+        self._store = store
+        self._log = opened.log
+        self._every_events = every_events
+        self._keep = keep
+        self._log_keep_seconds = log_keep_seconds
+        self._clock_ms = clock_ms
+        self._tell = tell
+        self._lock = trio.Lock()
+        self._last = opened.snapshot
+        # A snapshot does not say when it was taken. Its last event is not later than that, so its age is not belittled.
+        self._last_time_ms = opened.snapshot_time_ms
+        self._taken = 0
+        self._failed = 0
+
+    async def run(self) -> None:
+        """Take a snapshot whenever one is due, until cancelled; one that is being written then is finished first."""
+        while True:
+            await trio.sleep(LOOK_SECONDS)
+            since = 0 if self._last is None else self._last.seq
+            if self._actor.tail.seq - since >= self._every_events:
+                try:
+                    await self.take()
+                except DiskFault as fault:
+                    self._tell(fault)
+                    await trio.sleep(RETRY_SECONDS)
+
+    async def take(self) -> SnapshotInfo:
+        """Take a snapshot of the state as it is now, unless the last one is of this state; then let go what may go.
+
+        Raises `DiskFault` if it can't be written; the log, and who uses it, are not touched by that.
+        """
+        async with self._lock:
+            if self._last is not None and self._last.seq == self._actor.tail.seq:
+                return self._last
+            try:
+                info = await self._save()
+            except DiskFault:
+                self._failed += 1
+                raise
+            self._last, self._last_time_ms = info, self._clock_ms()
+            self._taken += 1
+            for fault in await self._in_thread(self._retain):
+                self._tell(fault)
+            return info
+
+    def statistics(self) -> CheckpointStatistics:
+        """Tell of the newest snapshot, and how many were taken and failed."""
+        last_seq = None if self._last is None else self._last.seq
+        return CheckpointStatistics(last_seq, self._last_time_ms, self._taken, self._failed)
+
+    async def _save(self) -> SnapshotInfo:
+        image, tail = self._actor.capture()
+        return await self._in_thread(lambda: self._store.save(image, tail, paced=True))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work) if self._log.blocks else work()
+
+    # In the worker thread
+
+    def _retain(self) -> list[DiskFault]:
+        """Decide what goes and let it go; give what was found to be wrong."""
+        faults: list[DiskFault] = []
+        try:
+            plan = self._plan(faults)
+            for path in plan.remove_snapshots:
+                self._store.remove(path)
+            for info in self._log.segments():
+                if info.path in plan.compress:
+                    self._compress(info, faults)
+            self._log.remove_before(plan.first_seq)
+        except DiskFault as fault:
+            faults.append(fault)
+        return faults
+
+    def _plan(self, faults: list[DiskFault]) -> Plan:
+        snapshots = [
+            KeptSnapshot(info.path, info.seq, valid=self._is_valid(info, faults)) for info in self._store.list()
+        ]
+        infos = self._log.segments()
+        segments = [
+            KeptSegment(info.path, info.first_seq, info.last_seq, sealed=info.sealed, compressed=info.compressed)
+            for info in infos
+        ]
+        by_path = {info.path: info for info in infos}
+        age = self._log_keep_seconds
+        plan = decide(
+            snapshots,
+            segments,
+            keep=self._keep,
+            last_ms=lambda segment: self._log.last_time_ms(by_path[segment.path]),
+            oldest_ms=None if age is None else self._clock_ms() - int(age * 1000),
+        )
+        if plan.objection is not None:
+            remedy = "Nothing was removed. `scoreboard log verify` says more."
+            faults.append(LogDamaged(plan.objection, path=infos[0].path, remedy=remedy))
+        return plan
+
+    def _is_valid(self, info: SnapshotInfo, faults: list[DiskFault]) -> bool:
+        try:
+            self._store.verify(info)
+        except SnapshotDamaged as damage:
+            faults.append(damage)
+            return False
+        return True
+
+    def _compress(self, info: SegmentInfo, faults: list[DiskFault]) -> None:
+        """Compress one segment. One that is damaged stays as it is, and does not keep the others from it."""
+        try:
+            self._log.compress(info)
+        except LogDamaged as damage:
+            faults.append(damage)
+
+
+def take_beside(
+    disk: Disk,
+    data_directory: str,
+    *,
+    tell: Tell,
+    progress: ShowProgress = no_progress,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+) -> SnapshotInfo:
+    """Take a snapshot of a directory that another process may be serving from, or none; the lock is not needed.
+
+    Gives the snapshot that is there already if it is of the end of the log.
+    """
+    scoreboard, tail = read_state(disk, data_directory, Rules(points={}), tell=tell, progress=progress)
+    store = Store(disk, data_directory)
+    for info in store.list():
+        if info.seq == tail.seq:
+            try:
+                store.verify(info)
+            except SnapshotDamaged as damage:
+                tell(damage)
+            else:
+                return info
+    return store.save(scoreboard.capture(), tail, mark=random_bytes(MARK_BYTES).hex())

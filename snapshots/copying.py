@@ -1,0 +1,210 @@
+"""Carrying a log over into another directory up to a bound, and the state along with it.
+
+    segments     |----a----|----b----|----c-^--|----d----|        until: within a frame of c
+    carried      |----a----|----b----|----c-|                     c ends with a frame that was cut short there
+
+The events after the snapshot must be whole: they make the state. The segments before it are the audit trail; the state
+does not need them, so damage among them must not stand in the way of a restore. They are tried in this order:
+
+    all segments from the oldest on                  the rule
+    from the first segment after the damage on       if the damage is in what the snapshot covers; once for each damage
+    nothing but what comes after the snapshot        if the damage reaches into the segment where the snapshot stands
+    refused, with the seq up to which all is good    if the damage comes after the snapshot
+
+Rules:
+- What is carried over was proved frame by frame, and joins; what could not be is left behind, and that is told.
+- A compressed segment stays compressed; the copy is read back. A plain one is written without the zeros at its end.
+- The source is only read.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.disk import Disk
+from engine.errors import DiskFault, LogDamaged
+from engine.reading import Reading, Walk
+from engine.record import Frame, SegmentHeader, Tail, events_of, pack_frame, pack_segment_header
+from engine.scoreboard import Scoreboard
+from engine.segment import GZ, SegmentFile, read_content, segment_path
+from snapshots.opening import ShowProgress, Tell
+from snapshots.state import HistoriesDiffer, Meter, Until, apply_within, check_reach, joined_frames
+
+PIECE_BYTES = 2**20
+"""A file is copied in pieces of this length."""
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """What was carried over: where it ends (None: nowhere yet), its first seq (None: no segment), how many events."""
+
+    tail: Tail | None
+    first_seq: int | None
+    events: int
+
+
+def copy_log(
+    disk: Disk,
+    directory: str,
+    target: str,
+    *,
+    segments: list[SegmentFile],
+    scoreboard: Scoreboard,
+    after: Tail | None,
+    until: Until,
+    tell: Tell,
+    progress: ShowProgress,
+) -> Copied:
+    """Copy the log into the directory `target`, apply what comes after `after`, and give where that ends.
+
+    Raises `LogDamaged` for damage after `after`, with a remedy that names the last seq up to which all is good.
+    """
+    seq = 0 if after is None else after.seq
+    needed = until.seq is None or until.seq > seq
+    if needed:
+        try:
+            check_reach(directory, segments, after)
+        except LogDamaged as damage:
+            raise _refused(damage, directory, seq) from damage
+    begins = [index for index, segment in enumerate(segments) if segment.first_seq <= seq + 1]
+    while begins:
+        copy = _Copy(disk, directory, target, segments[begins[0] :], scoreboard, after, until, progress)
+        try:
+            return copy.run(segments[begins[0]].first_seq)
+        except HistoriesDiffer:
+            raise
+        except LogDamaged as damage:
+            copy.discard()
+            if after is None or scoreboard.seq > seq:
+                raise _refused(damage, directory, max(scoreboard.seq, (damage.seq or 1) - 1)) from damage
+            tell(damage)
+            # With an offset the damage is inside the segment; at the head perhaps only the join before it is bad.
+            damaged = segments.index(copy.reading.segment) + bool(damage.offset)
+            begins = [index for index in begins if index >= max(damaged, begins[0] + 1)]
+    if not needed:
+        return Copied(after, None, 0)
+    assert after is not None
+    copy = _Copy(disk, directory, target, segments, scoreboard, after, until, progress, only_after=True)
+    try:
+        return copy.run(after.seq)
+    except LogDamaged as damage:
+        raise _refused(damage, directory, scoreboard.seq) from damage
+
+
+def _refused(damage: LogDamaged, directory: str, good: int) -> LogDamaged:
+    """Make the error that says how far a restore can go."""
+    data = directory.rpartition("/")[0] or "."
+    remedy = f"Up to seq {good} all is good: restore from {data} with --until-seq {good}."
+    if good < 1:
+        remedy = "Nothing before it is left, so only a backup helps."
+    return LogDamaged(damage.what, path=damage.path, offset=damage.offset, seq=damage.seq, remedy=remedy)
+
+
+class _Part(msgspec.Struct):
+    """The segment that is being carried over: `head`, the source's bytes from `start` to `end`, `rest`."""
+
+    file: SegmentFile
+    walk: Walk
+    first_seq: int
+    head: bytes
+    start: int
+    end: int
+    rest: bytes
+
+
+class _Copy:
+    """One attempt. `only_after`: nothing up to the snapshot is carried over, and each segment gets a new head."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        target: str,
+        segments: list[SegmentFile],
+        scoreboard: Scoreboard,
+        after: Tail | None,
+        until: Until,
+        progress: ShowProgress,
+        *,
+        only_after: bool = False,
+    ) -> None:
+        log_id = None if after is None else after.log_id
+        self.reading = Reading(disk, directory, segments, log_id=log_id, growing=True)
+        self._disk = disk
+        self._target = target
+        self._scoreboard = scoreboard
+        self._after = after
+        self._until = until
+        self._only_after = only_after
+        self._meter = Meter(segments, progress)
+        self._part: _Part | None = None
+        self._written: list[tuple[int, str]] = []
+        self._events = 0
+
+    def run(self, from_seq: int) -> Copied:
+        """Copy and apply from `from_seq` on."""
+        tail = self._after
+        for frame in joined_frames(self.reading, self._after, from_seq, self._until):
+            if self._only_after and frame.last_seq <= self._scoreboard.seq:
+                continue
+            tail = apply_within(self._scoreboard, frame, self._until, self.reading)
+            self._take(frame, tail)
+            self._meter.advance(self.reading, frame.count)
+        self._write()
+        first_seq = self._written[0][0] if self._written else None
+        return Copied(tail, first_seq, self._events)
+
+    def discard(self) -> None:
+        """Remove what was written, after it turned out that it does not lead to the snapshot."""
+        for _, path in self._written:
+            self._disk.remove(path)
+
+    def _take(self, frame: Frame, tail: Tail) -> None:
+        """Take in a frame, or what the bound leaves of it."""
+        walk = self.reading.walk
+        assert walk is not None
+        assert walk.last_offset is not None
+        if self._part is None or self._part.walk is not walk:
+            self._write()
+            self._part = self._begin(walk, walk.last_offset, frame)
+        part = self._part
+        if tail.seq == frame.last_seq:
+            part.end = walk.offset
+        else:
+            within = [event for event in events_of(frame) if event.seq <= tail.seq]
+            part.end = walk.last_offset
+            part.rest = pack_frame(within, epoch=frame.epoch, previous=frame.previous)
+        self._events += tail.seq - frame.first_seq + 1
+
+    def _begin(self, walk: Walk, offset: int, frame: Frame) -> _Part:
+        segment = self.reading.segment
+        if not self._only_after:
+            return _Part(segment, walk, segment.first_seq, b"", 0, offset, b"")
+        assert self._after is not None
+        before = self._written[-1][0] if self._written else 0
+        header = SegmentHeader(self._after.log_id, frame.first_seq, frame.epoch, frame.previous, before)
+        return _Part(segment, walk, frame.first_seq, pack_segment_header(header), offset, offset, b"")
+
+    def _write(self) -> None:
+        """Write the segment that is complete now."""
+        part, self._part = self._part, None
+        if part is None:
+            return
+        self._disk.make_directory(self._target)
+        path = segment_path(self._target, part.first_seq)
+        if part.file.compressed and not part.head and part.end == len(part.walk.data):
+            path += GZ
+            _copy_file(self._disk, part.file.path, path)
+            if read_content(self._disk, msgspec.structs.replace(part.file, path=path)) != part.walk.data:
+                raise DiskFault("what was read back is not what was written", path=path)
+        else:
+            self._disk.write_whole(path, [part.head + part.walk.data[part.start : part.end] + part.rest])
+        self._written.append((part.first_seq, path))
+
+
+def _copy_file(disk: Disk, path: str, target: str) -> None:
+    file = disk.open(path)
+    try:
+        offsets = range(0, file.size(), PIECE_BYTES)
+        disk.write_whole(target, (file.read_at(offset, PIECE_BYTES) for offset in offsets))
+    finally:
+        file.close()

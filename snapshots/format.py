@@ -1,0 +1,342 @@
+"""A snapshot ⇄ bytes: the whole state after one event, and the place in the log where it stands.
+
+All integers are little endian.
+
+    file    = header  chunk*  footer
+
+    header, 16 bytes                             chunk, 16 bytes and its payload
+       0   8s  magic "scoresnp"                     0   4s  kind
+       8  u32  version = 1                          4  u32  ordinal: 1, 2, 3 … through the file
+      12  u32  CRC32C over bytes 0..11              8  u32  length of the payload, never 0
+                                                   12  u32  CRC32C over bytes 0..11 and the payload
+
+    the chunks, in this order (* = as many as the count needs, none for a count of 0)
+
+      stat   msgpack [epoch, seq, time ms, [[first seq, epoch] …], boards, registered users, actions]
+      bord   msgpack [board id, seq, users]          and then of this board, boards sorted by id:
+        bids*   msgpack [user id …]                     TEXTS in each, the last one has the rest
+        bsco* brea* bupd*                               scores, reached, updated: u64, WORDS in each
+      uids* unam*   msgpack [user id …], [display name or nil …]
+      uact*         one byte a user, 1 active, 0 not, BYTES in each
+      adig* aseq* amrk*                              digests (two words an action), seqs, marks: u64
+      foot   the footer, a chunk like the others, 72 bytes:
+         0  32s  BLAKE2b-256 over every byte before this chunk: the digest of the state
+        32  16s  log id             and with it the tail of the log after this state:
+        48  u64  epoch
+        56  u64  seq
+        64  u32  checksum of the frame that ends there, the chain's link to what follows
+        68  u32  zero
+
+Rules:
+- Canonical: the chunks are cut at fixed counts and msgpack in its shortest form, so one state has one file, byte for
+  byte, but for the tail. That is why the digest of the file is the digest of the state, and two nodes can compare it.
+- Streamed both ways: packing never holds more than one chunk, reading no more than one chunk beside the result. No
+  single call holds the interpreter for more than about a millisecond, so a server goes on serving meanwhile.
+- A chunk proves itself (CRC32C) and its place (ordinal), and its length is bounded before it is read: damage is found
+  where it is, and a chunk lost, doubled or moved is found too. The digest proves that the whole is one file.
+- Nothing in a column is looked into here: what the bytes mean is `engine.image`'s affair.
+
+Chunks are small because ids are text and text may be long: TEXTS ids of 128 characters of 4 bytes still fit.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Annotated, Any, Protocol, TypeVar
+
+import google_crc32c
+import msgspec
+
+from engine.errors import SnapshotDamaged
+from engine.image import ActionsImage, BoardImage, StateImage, UsersImage, column_bytes, column_of
+from engine.record import Tail
+
+MAGIC = b"scoresnp"
+VERSION = 1
+
+TEXTS = 2_000
+"""Texts in a chunk: with the longest ids (128 characters of 4 bytes) a chunk is still below CHUNK_BYTES_MAX."""
+
+WORDS = 65_536
+"""64-bit words in a chunk: 512 KiB."""
+
+BYTES = 524_288
+"""Single bytes in a chunk."""
+
+CHUNK_BYTES_MAX = 2**20
+"""The longest payload. A reader refuses a longer one before it reads it."""
+
+_HEADER = struct.Struct("<8sI")
+_CHUNK = struct.Struct("<4sII")
+_CRC = struct.Struct("<I")
+_FOOTER = struct.Struct("<32s16sQQII")
+
+HEADER_BYTES = _HEADER.size + _CRC.size
+CHUNK_HEADER_BYTES = _CHUNK.size + _CRC.size
+
+_encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+T = TypeVar("T")
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Source(Protocol):
+    """What a snapshot is read from: a file of `engine.disk`, or bytes in a test."""
+
+    def size(self) -> int:
+        """Give the length in bytes."""
+        ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Read at a place; fewer bytes than asked for only at the end."""
+        ...
+
+
+class _Stat(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    epoch: int
+    seq: int
+    time_ms: int
+    epochs: list[tuple[int, int]]
+    boards: _Count
+    users: _Count
+    actions: _Count
+
+
+class _BoardHead(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    board_id: str
+    seq: int
+    count: _Count
+
+
+_STAT = msgspec.msgpack.Decoder(_Stat)
+_BOARD = msgspec.msgpack.Decoder(_BoardHead)
+_IDS = msgspec.msgpack.Decoder(list[str])
+_NAMES = msgspec.msgpack.Decoder(list[str | None])
+
+
+# Packing
+
+
+def pack(image: StateImage, tail: Tail) -> Iterator[bytes]:
+    """Yield the file of a state and of the log's tail after it, in blocks of at most CHUNK_BYTES_MAX and a header."""
+    assert (image.epoch, image.seq) == (tail.epoch, tail.seq), "the tail is that of another state"
+    digest = blake2b(digest_size=32)
+    blocks = 0
+    for block in _blocks(image):
+        digest.update(block)
+        blocks += 1
+        yield block
+    footer = _FOOTER.pack(digest.digest(), tail.log_id, tail.epoch, tail.seq, tail.checksum, 0)
+    yield _chunk(b"foot", blocks, footer)
+
+
+def state_digest(image: StateImage) -> str:
+    """Give the BLAKE2b-256 of a state, in hex: equal for two nodes exactly if they hold the same. O(state)."""
+    digest = blake2b(digest_size=32)
+    for block in _blocks(image):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(image: StateImage) -> Iterator[bytes]:
+    """Yield the header (block 0) and every chunk but the footer."""
+    header = _HEADER.pack(MAGIC, VERSION)
+    yield header + _CRC.pack(google_crc32c.value(header))
+    for ordinal, (kind, payload) in enumerate(_payloads(image), 1):
+        yield _chunk(kind, ordinal, payload)
+
+
+def _chunk(kind: bytes, ordinal: int, payload: bytes) -> bytes:
+    assert 0 < len(payload) <= CHUNK_BYTES_MAX
+    header = _CHUNK.pack(kind, ordinal, len(payload))
+    return header + _CRC.pack(google_crc32c.extend(google_crc32c.value(header), payload)) + payload
+
+
+def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
+    users, actions = image.users, image.actions
+    epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
+    yield (
+        b"stat",
+        _encode(_Stat(image.epoch, image.seq, image.time_ms, epochs, len(image.boards), users.count, actions.count)),
+    )
+    for board in image.boards:
+        yield b"bord", _encode(_BoardHead(board.board_id, board.seq, board.count))
+        yield from _texts(b"bids", board.user_ids, board.count)
+        for kind, column in ((b"bsco", board.scores), (b"brea", board.reached), (b"bupd", board.updated)):
+            assert len(column) == 8 * board.count
+            yield from _raw(kind, column, 8 * WORDS)
+    yield from _texts(b"uids", users.user_ids, users.count)
+    yield from _texts(b"unam", users.names, users.count)
+    yield from _raw(b"uact", users.active, BYTES)
+    yield from _words(b"adig", actions.digests, 2 * actions.count)
+    yield from _words(b"aseq", actions.seqs, actions.count)
+    yield from _words(b"amrk", actions.marks, actions.count)
+
+
+def _texts(kind: bytes, texts: Sequence[str | None], count: int) -> Iterator[tuple[bytes, bytes]]:
+    for start in range(0, count, TEXTS):
+        yield kind, _encode(texts[start : min(start + TEXTS, count)])
+
+
+def _raw(kind: bytes, data: bytes, step: int) -> Iterator[tuple[bytes, bytes]]:
+    for start in range(0, len(data), step):
+        yield kind, data[start : start + step]
+
+
+def _words(kind: bytes, column: array[int], count: int) -> Iterator[tuple[bytes, bytes]]:
+    for start in range(0, count, WORDS):
+        yield kind, column_bytes(column[start : min(start + WORDS, count)])
+
+
+# Reading
+
+
+def unpack(source: Source, path: str) -> tuple[StateImage, Tail]:
+    """Read a whole snapshot and prove it; `path` is for the message. Raise SnapshotDamaged at the first wrong byte."""
+    reader = _Reader(source, path)
+    stat = reader.decode(b"stat", _STAT)
+    boards = [_read_board(reader) for _ in range(stat.boards)]
+    users = UsersImage(
+        count=stat.users,
+        user_ids=reader.texts(b"uids", _IDS, stat.users),
+        names=reader.texts(b"unam", _NAMES, stat.users),
+        active=reader.raw(b"uact", stat.users, BYTES),
+    )
+    actions = ActionsImage(
+        count=stat.actions,
+        digests=reader.words(b"adig", 2 * stat.actions),
+        seqs=reader.words(b"aseq", stat.actions),
+        marks=reader.words(b"amrk", stat.actions),
+    )
+    tail = reader.tail(reader.chunk(b"foot"))
+    if (tail.epoch, tail.seq) != (stat.epoch, stat.seq):
+        raise reader.damaged("the footer is that of another state")
+    image = StateImage(stat.epoch, stat.seq, stat.time_ms, stat.epochs, boards, users, actions)
+    return image, tail
+
+
+def _read_board(reader: _Reader) -> BoardImage:
+    head = reader.decode(b"bord", _BOARD)
+    return BoardImage(
+        board_id=head.board_id,
+        seq=head.seq,
+        count=head.count,
+        user_ids=reader.texts(b"bids", _IDS, head.count),
+        scores=reader.raw(b"bsco", 8 * head.count, 8 * WORDS),
+        reached=reader.raw(b"brea", 8 * head.count, 8 * WORDS),
+        updated=reader.raw(b"bupd", 8 * head.count, 8 * WORDS),
+    )
+
+
+def verify(source: Source, path: str) -> Tail:
+    """Prove that every byte of a snapshot is what was written, without building the state; return its tail."""
+    reader = _Reader(source, path)
+    while True:
+        kind, payload = reader.next()
+        if kind == b"foot":
+            return reader.tail(payload)
+
+
+class _Reader:
+    """Walks through the chunks of one snapshot, in order, and proves each; `offset` is where the next one begins."""
+
+    def __init__(self, source: Source, path: str) -> None:
+        self._source = source
+        self._path = path
+        self._size = source.size()
+        self._digest = blake2b(digest_size=32)
+        self._ordinal = 0
+        self._chunk_offset = 0
+        self.offset = 0
+        header = self._read(HEADER_BYTES, "the header")
+        self._digest.update(header)
+        magic, version = _HEADER.unpack_from(header)
+        if magic != MAGIC:
+            raise self.damaged("not a snapshot: the magic is missing")
+        if _CRC.unpack_from(header, _HEADER.size)[0] != google_crc32c.value(header[: _HEADER.size]):
+            raise self.damaged("the header's checksum is wrong")
+        if version != VERSION:
+            raise self.damaged(f"snapshot version {version}; this program reads version {VERSION}")
+
+    def damaged(self, what: str) -> SnapshotDamaged:
+        """Make the error for the chunk that was read last."""
+        return SnapshotDamaged(what, path=self._path, offset=self._chunk_offset)
+
+    def next(self) -> tuple[bytes, bytes]:
+        """Read the next chunk, whatever it is; return its kind and payload."""
+        self._chunk_offset = self.offset
+        header = self._read(CHUNK_HEADER_BYTES, "a chunk's header")
+        kind, ordinal, length = _CHUNK.unpack_from(header)
+        if not 0 < length <= CHUNK_BYTES_MAX:
+            raise self.damaged(f"a chunk of {length} bytes; 1 to {CHUNK_BYTES_MAX} are possible")
+        payload = self._read(length, "a chunk's payload")
+        checksum = google_crc32c.extend(google_crc32c.value(header[: _CHUNK.size]), payload)
+        if _CRC.unpack_from(header, _CHUNK.size)[0] != checksum:
+            raise self.damaged("a chunk's checksum is wrong")
+        if ordinal != self._ordinal + 1:
+            raise self.damaged(f"chunk {ordinal} where chunk {self._ordinal + 1} belongs")
+        self._ordinal = ordinal
+        if kind != b"foot":
+            self._digest.update(header)
+            self._digest.update(payload)
+        return kind, payload
+
+    def _read(self, length: int, what: str) -> bytes:
+        data = self._source.read_at(self.offset, length) if self.offset + length <= self._size else b""
+        if len(data) != length:
+            raise self.damaged(f"the file ends within {what}")
+        self.offset += length
+        return data
+
+    def chunk(self, kind: bytes, length: int | None = None) -> bytes:
+        """Read the next chunk, which must be of this kind, and of this length if given; return its payload."""
+        found, payload = self.next()
+        if found != kind:
+            raise self.damaged(f"a chunk {found!r} where {kind!r} belongs")
+        if length is not None and len(payload) != length:
+            raise self.damaged(f"a chunk {kind!r} of {len(payload)} bytes instead of {length}")
+        return payload
+
+    def decode(self, kind: bytes, decoder: msgspec.msgpack.Decoder[T]) -> T:
+        """Read a chunk of msgpack."""
+        payload = self.chunk(kind)
+        try:
+            return decoder.decode(payload)
+        except msgspec.MsgspecError as error:
+            raise self.damaged(f"a chunk {kind!r} that says nothing: {error}") from error
+
+    def texts(self, kind: bytes, decoder: msgspec.msgpack.Decoder[list[T]], count: int) -> list[T]:
+        """Read a list of `count` texts."""
+        texts: list[T] = []
+        for start in range(0, count, TEXTS):
+            part = self.decode(kind, decoder)
+            if len(part) != min(TEXTS, count - start):
+                raise self.damaged(f"{len(part)} texts in a chunk {kind!r} instead of {min(TEXTS, count - start)}")
+            texts += part
+        return texts
+
+    def raw(self, kind: bytes, length: int, step: int) -> bytes:
+        """Read `length` bytes that were cut every `step`."""
+        return b"".join(self.chunk(kind, min(step, length - start)) for start in range(0, length, step))
+
+    def words(self, kind: bytes, count: int) -> array[int]:
+        """Read a column of `count` words."""
+        column = array("Q")
+        for start in range(0, count, WORDS):
+            column += column_of(self.chunk(kind, 8 * min(WORDS, count - start)))
+        return column
+
+    def tail(self, footer: bytes) -> Tail:
+        """Take the footer, which must be the end of the file, and compare the digest."""
+        if len(footer) != _FOOTER.size:
+            raise self.damaged(f"a footer of {len(footer)} bytes instead of {_FOOTER.size}")
+        digest, log_id, epoch, seq, checksum, zero = _FOOTER.unpack(footer)
+        if digest != self._digest.digest():
+            raise self.damaged("the digest of the whole file is wrong")
+        if zero:
+            raise self.damaged("the footer's reserved bytes are not zero")
+        if self.offset != self._size:
+            raise self.damaged(f"{self._size - self.offset} bytes after the end")
+        return Tail(log_id=log_id, epoch=epoch, seq=seq, checksum=checksum)

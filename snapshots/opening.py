@@ -1,0 +1,190 @@
+"""Opening a data directory to serve from it: state = the newest valid snapshot + the log after it.
+
+    what is there                                  what is done
+    --------------------------------------------   ------------------------------------------------------------------
+    neither a log nor snapshots                    a new directory: make a log, begin empty
+    a log, no snapshots                            replay the whole log, which must begin at seq 1
+    a log and snapshots, the newest valid          load it, replay what follows
+    …, some of the newest damaged                  tell each of them, load the newest that is valid, replay more
+    …, all of them damaged                         tell each, replay the whole log if it begins at seq 1, else refuse
+    snapshots, no log                              refuse: acknowledged events after the snapshot would be missing
+
+Rules:
+- The caller holds the lock of the directory.
+- A snapshot is believed only if it proves itself (`snapshots.format`) and the log's chain has, at its seq, the checksum
+  that its footer has: so they are of one history. If not, the start is refused (`engine.recovery` has the rows): going
+  on with either of them could lose what was acknowledged.
+- Only a damaged snapshot is passed over, and never in silence: the log after the one before it says all that it said.
+- The order of the boards is built once, when all is applied; keeping it in order event by event costs several times as
+  much.
+- Whatever is there, opening changes nothing until it is sure that it can serve: then the log repairs its end.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from engine.disk import Disk
+from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
+from engine.image import StateImage
+from engine.limits import SEGMENT_BYTES
+from engine.log import Log
+from engine.record import LOG_ID_BYTES, Frame, Tail, events_of
+from engine.recovery import Finding, Situation, refusal
+from engine.scoreboard import Rules, Scoreboard
+from engine.segment import SegmentFile, list_segments
+from snapshots.store import SnapshotInfo, Store
+
+LOG_DIRECTORY = "log"
+
+Tell = Callable[[Finding | DiskFault], None]
+"""Takes what an operator should see: a finding of recovery, or a fault that did not stop what was going on."""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far it is. Bytes are those of files, as far as they are known.
+
+    Each stage (read a snapshot, replay the log, build the order, read back what was made) is told when it begins.
+    """
+
+    stage: Literal["snapshot", "log", "order", "verify", "ready"]
+    events: int
+    bytes_done: int
+    bytes_total: int
+
+
+ShowProgress = Callable[[Progress], None]
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A directory to serve from. `snapshot` is what it was opened from, `snapshot_time_ms` the time of that state."""
+
+    scoreboard: Scoreboard
+    log: Log
+    snapshot: SnapshotInfo | None
+    snapshot_time_ms: int | None
+
+    @property
+    def snapshot_seq(self) -> int | None:
+        """The seq of the snapshot, None without one."""
+        return None if self.snapshot is None else self.snapshot.seq
+
+
+class Base(msgspec.Struct, frozen=True):
+    """A snapshot that was loaded: where a replay begins."""
+
+    image: StateImage
+    tail: Tail
+    info: SnapshotInfo
+
+
+def no_progress(_: Progress) -> None:
+    """Show nothing."""
+
+
+def log_directory(data_directory: str) -> str:
+    """Give the directory of the log."""
+    return f"{data_directory}/{LOG_DIRECTORY}"
+
+
+def open_directory(
+    disk: Disk,
+    data_directory: str,
+    rules: Rules,
+    *,
+    tell: Tell,
+    progress: ShowProgress = no_progress,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> Opened:
+    """Open a data directory, or make a new one; the scoreboard is ready to serve.
+
+    Raises `LogDamaged` if the log is not as it must be, or there is none although there are snapshots.
+    """
+    store = Store(disk, data_directory)
+    directory = log_directory(data_directory)
+    snapshots = store.list()
+    if not snapshots and not list_log(disk, directory):
+        log = Log.create(disk, directory, log_id=random_bytes(LOG_ID_BYTES), segment_bytes=segment_bytes)
+        return Opened(Scoreboard(rules), log, None, None)
+    base = newest_valid(store, snapshots, tell=tell, progress=progress)
+    _check_log(disk, directory, base, len(snapshots))
+    scoreboard = begin_from(base, rules)
+    tail, info, time_ms = (base.tail, base.info, base.image.time_ms) if base is not None else (None, None, None)
+    del base  # the image is not needed any more, and is as large as the state
+    events = 0
+
+    def apply(frame: Frame) -> None:
+        nonlocal events
+        for event in events_of(frame):
+            scoreboard.apply(event, frame.epoch)
+        events += frame.count
+
+    def show(bytes_done: int, bytes_total: int) -> None:
+        progress(Progress("log", events, bytes_done, bytes_total))
+
+    show(0, 0)
+    log = Log.open(disk, directory, after=tail, apply=apply, tell=tell, progress=show, segment_bytes=segment_bytes)
+    progress(Progress("order", events, 0, 0))
+    scoreboard.end_replay()
+    assert (scoreboard.epoch, scoreboard.seq) == (log.tail.epoch, log.tail.seq)
+    store.tidy()
+    progress(Progress("ready", events, 0, 0))
+    return Opened(scoreboard, log, info, time_ms)
+
+
+def newest_valid(
+    store: Store,
+    snapshots: list[SnapshotInfo],
+    *,
+    tell: Tell,
+    progress: ShowProgress = no_progress,
+    until_ms: int | None = None,
+) -> Base | None:
+    """Load the first of these snapshots, newest first, that is valid and not of a later time; None if none is."""
+    for info in snapshots:
+        progress(Progress("snapshot", 0, 0, info.bytes))
+        try:
+            image, tail = store.load(info)
+        except SnapshotDamaged as damage:
+            tell(damage)
+        else:
+            if until_ms is None or image.time_ms <= until_ms:
+                return Base(image, tail, info)
+    return None
+
+
+def begin_from(base: Base | None, rules: Rules) -> Scoreboard:
+    """Make the scoreboard of a snapshot, or an empty one, as in the middle of a replay."""
+    if base is not None:
+        return Scoreboard.from_image(rules, base.image)
+    scoreboard = Scoreboard(rules)
+    scoreboard.begin_replay()
+    return scoreboard
+
+
+def list_log(disk: Disk, directory: str) -> list[SegmentFile]:
+    """List the segments of a log, none if there is not even its directory."""
+    return list_segments(disk, directory).segments if disk.exists(directory) else []
+
+
+def _check_log(disk: Disk, directory: str, base: Base | None, snapshots: int) -> None:
+    """Check that there is a log, and that it alone gives the state if none of the snapshots does."""
+    segments = list_log(disk, directory)
+    if not segments:
+        good = 0 if base is None else base.tail.seq
+        raise refusal(Situation.LOG_GONE, directory=directory, path=directory, good=good)
+    first = segments[0]
+    if base is None and snapshots and first.first_seq > 1:
+        raise LogDamaged(
+            f"no snapshot is valid ({snapshots} damaged), and the log alone does not give the state: "
+            f"it begins at seq {first.first_seq}",
+            path=first.path,
+            seq=1,
+            remedy="Put back from a backup: the segments before this one, or a snapshot of seq "
+            f"{first.first_seq - 1} or later.",
+        )

@@ -1,0 +1,324 @@
+"""Restoring: a data directory as it was after one event, made anew beside the one that it is made from.
+
+    source    |-- log ------------------------------|     snapshots a, b, c     signing.key
+                                    ^ until
+    target    |-- log -------------|e|                    snapshots b, new      signing.key
+
+`e` is a new event: from here on the log is of a new epoch. The seqs after the bound named other events in the source;
+with another epoch the position (epoch, seq) of an event still means one event only, and everybody who holds a position
+of the source's later events can tell. The epoch is one more than any that the source has, not than that at the bound.
+
+Rules:
+- The source is only read. It may be served from at this moment, be a copy, or be damaged after the bound.
+- The target appears whole or not at all: all is made in a directory beside it, read back, and renamed at the end. What
+  an interrupted restore left there is cleared by the next one with the same target.
+- The snapshot that the state came from goes along, so that there are two from the beginning.
+- Restoring twice from one source makes two histories with the same epoch: serve from one of them only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import PurePath
+
+import msgspec
+
+from engine.disk import Disk
+from engine.errors import DiskFault, LogDamaged, ScoreboardError
+from engine.events import EpochBegun
+from engine.image import StateImage
+from engine.limits import SEGMENT_BYTES
+from engine.log import Log
+from engine.reading import Reading
+from engine.record import Tail
+from engine.scoreboard import Rules, Scoreboard
+from engine.segment import SegmentFile
+from snapshots.copying import Copied, copy_log
+from snapshots.format import state_digest
+from snapshots.opening import (
+    LOG_DIRECTORY,
+    Base,
+    Progress,
+    ShowProgress,
+    Tell,
+    begin_from,
+    list_log,
+    log_directory,
+    no_progress,
+)
+from snapshots.state import Until, find_base, read_state
+from snapshots.store import DIRECTORY as SNAPSHOTS
+from snapshots.store import Store
+
+UNFINISHED = ".unfinished"
+SIGNING_KEY_FILE = "signing.key"
+LOCK_FILE = "lock"
+KEY_BYTES_MAX = 64 * 2**10
+"""A signing key is some dozens of bytes; what is much longer is not one."""
+
+NO_RULES = Rules(points={})
+"""Replaying asks no rules: what was decided is in the log."""
+
+
+class RestoreRefused(ScoreboardError):
+    """What was asked for can't be done; nothing was made, and the source is as it was."""
+
+
+class RestoreReport(msgspec.Struct, frozen=True):
+    """What was made. `seq` is the last event that was carried over, `epoch` the one that begins after it.
+
+    `events` of them are in the new log, which begins at `first_seq` (None: the state only). `left_behind` has a
+    sentence for each thing that was not carried over.
+    """
+
+    target: str
+    seq: int
+    epoch: int
+    time_ms: int
+    events: int
+    first_seq: int | None
+    boards: int
+    users: int
+    actions: int
+    signing_key: bool
+    left_behind: list[str]
+
+
+class _Source(msgspec.Struct, frozen=True):
+    """What there is to restore from. `epoch` and `last_seq` are those where the log can't be read any further, because
+    it ends there, or because of what `end` says.
+    """
+
+    path: str
+    segments: list[SegmentFile]
+    snapshot_seqs: list[int]
+    epoch: int
+    last_seq: int
+    end: str
+
+
+def restore(
+    disk: Disk,
+    source: str,
+    target: str,
+    *,
+    until_seq: int | None = None,
+    until_ms: int | None = None,
+    clock_ms: Callable[[], int],
+    tell: Tell,
+    progress: ShowProgress = no_progress,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> RestoreReport:
+    """Make the directory `target`, which must not exist or be empty, from `source`: its events within the bounds.
+
+    Raises `RestoreRefused` for what can't be asked for, `LogDamaged` for damage before the bound.
+    """
+    _check_target(disk, source, target)
+    until = Until(until_seq, until_ms)
+    facts = _survey(disk, source)
+    base = find_base(Store(disk, source), until, tell, progress)
+    _check_bound(facts, base, until)
+    building = target.rstrip("/") + UNFINISHED
+    disk.make_directory(building)
+    lock = disk.lock(f"{building}/{LOCK_FILE}")
+    try:
+        _clear(disk, building)
+        scoreboard, copied = _carry_over(disk, facts, building, base, until, tell, progress)
+        begun_ms = max(clock_ms(), scoreboard.time_ms)
+        tail = _begin_epoch(disk, building, facts, scoreboard, copied, begun_ms, segment_bytes)
+        image = scoreboard.capture()
+        Store(disk, building).save(image, tail)
+        has_key = _copy_key(disk, source, building)
+        progress(Progress("verify", copied.events, 0, 0))
+        _verify(disk, building, image, tail)
+        disk.rename(building, target)
+    except BaseException:
+        with contextlib.suppress(DiskFault):  # what matters is why it failed
+            _clear(disk, building)
+        raise
+    finally:
+        lock.release()
+    disk.sync_directory(str(PurePath(target).parent))
+    return RestoreReport(
+        target=target,
+        seq=tail.seq - 1,
+        epoch=tail.epoch,
+        time_ms=image.time_ms,
+        events=copied.events,
+        first_seq=copied.first_seq,
+        boards=len(image.boards),
+        users=_count_users(image),
+        actions=image.actions.count,
+        signing_key=has_key,
+        left_behind=_left_behind(facts, copied, base, tail.seq - 1),
+    )
+
+
+def _check_target(disk: Disk, source: str, target: str) -> None:
+    if not disk.exists(source):
+        raise RestoreRefused(f"{source} does not exist")
+    if PurePath(target).is_relative_to(PurePath(source)):
+        raise RestoreRefused(f"{target} is within {source}, which a restore must not change")
+    if disk.exists(target) and disk.list_directory(target):
+        raise RestoreRefused(f"{target} is not empty; a restore makes a new directory")
+
+
+def _survey(disk: Disk, source: str) -> _Source:
+    """Find out what there is, and which epochs; what is damaged says nothing, and is judged when it is needed."""
+    directory = log_directory(source)
+    segments = list_log(disk, directory)
+    snapshot_seqs = [info.seq for info in Store(disk, source).list()]
+    if not segments and not snapshot_seqs:
+        raise RestoreRefused(f"{source} holds no log and no snapshots")
+    end = ""
+    for segment in reversed(segments):
+        reading = Reading(disk, directory, [segment], growing=True)
+        try:
+            for _ in reading.frames(segment.first_seq):
+                pass
+        except LogDamaged as damage:
+            end = end or damage.what
+        if reading.walk is not None:
+            return _Source(source, segments, snapshot_seqs, reading.walk.epoch, reading.walk.seq, end)
+    return _Source(source, segments, snapshot_seqs, 0, 0, end)
+
+
+def _check_bound(facts: _Source, base: Base | None, until: Until) -> None:
+    """Refuse a bound that can't be met, as far as that can be told before the log is read."""
+    if until.seq is not None and until.time_ms is not None:
+        raise RestoreRefused("a restore goes up to a seq or up to a time, not both")
+    if until.seq is not None and until.seq < 1:
+        raise RestoreRefused(f"there is no seq {until.seq}; the first event has seq 1")
+    last_seq = max([facts.last_seq, *facts.snapshot_seqs])
+    if until.seq is not None and until.seq > last_seq and not facts.end:
+        raise RestoreRefused(f"{facts.path} has no event with seq {until.seq}: its last one has seq {last_seq}")
+    first = facts.segments[0].first_seq if facts.segments else None
+    if base is None and first != 1:
+        log = "there is no log" if first is None else f"the log begins at seq {first}"
+        raise RestoreRefused(
+            f"{facts.path} can't be restored to a state that old: no valid snapshot (of seqs "
+            f"{sorted(facts.snapshot_seqs)}) is from before it, and {log}"
+        )
+
+
+def _carry_over(
+    disk: Disk,
+    facts: _Source,
+    building: str,
+    base: Base | None,
+    until: Until,
+    tell: Tell,
+    progress: ShowProgress,
+) -> tuple[Scoreboard, Copied]:
+    """Copy snapshot and log up to the bound, and give the state there."""
+    if base is not None:
+        Store(disk, building).save(base.image, base.tail)
+    scoreboard = begin_from(base, NO_RULES)
+    copied = copy_log(
+        disk,
+        log_directory(facts.path),
+        log_directory(building),
+        segments=facts.segments,
+        scoreboard=scoreboard,
+        after=None if base is None else base.tail,
+        until=until,
+        tell=tell,
+        progress=progress,
+    )
+    _check_reached(facts, scoreboard, until)
+    return scoreboard, copied
+
+
+def _check_reached(facts: _Source, scoreboard: Scoreboard, until: Until) -> None:
+    if scoreboard.seq == 0:
+        when = "" if until.time_ms is None else f" at or before {until.time_ms} ms"
+        raise RestoreRefused(f"{facts.path} has no event{when}, so there is nothing to restore")
+    if until.seq is not None and scoreboard.seq < until.seq:
+        raise RestoreRefused(f"{facts.path} has no event with seq {until.seq}: its last one has seq {scoreboard.seq}")
+
+
+def _begin_epoch(
+    disk: Disk,
+    building: str,
+    facts: _Source,
+    scoreboard: Scoreboard,
+    copied: Copied,
+    time_ms: int,
+    segment_bytes: int,
+) -> Tail:
+    """Write the event that begins the new epoch, and apply it; give the log's tail after it."""
+    directory, cut = log_directory(building), copied.tail
+    assert cut is not None
+    assert cut.seq == scoreboard.seq
+    if copied.first_seq is None:
+        log = Log.create(disk, directory, log_id=cut.log_id, tail=cut, segment_bytes=segment_bytes)
+    else:
+        log = Log.open(disk, directory, after=cut, apply=_unexpected, tell=_unexpected, segment_bytes=segment_bytes)
+    try:
+        epoch = max(facts.epoch, scoreboard.epoch) + 1
+        note = f"restored up to seq {cut.seq} of epoch {cut.epoch}"
+        event = EpochBegun(seq=cut.seq + 1, time_ms=time_ms, epoch=epoch, note=note)
+        log.append([event], epoch)
+        scoreboard.apply(event, epoch)
+        return log.tail
+    finally:
+        log.close()
+
+
+def _unexpected(what: object) -> None:
+    raise AssertionError(f"the log was just written, and yet there is {what}")
+
+
+def _copy_key(disk: Disk, source: str, building: str) -> bool:
+    """Copy the signing key, for its owner alone; tell whether there is one."""
+    path = f"{source}/{SIGNING_KEY_FILE}"
+    if not disk.exists(path):
+        return False
+    file = disk.open(path)
+    try:
+        key = file.read_at(0, KEY_BYTES_MAX)
+    finally:
+        file.close()
+    disk.write_whole(f"{building}/{SIGNING_KEY_FILE}", [key], mode=0o600)
+    return True
+
+
+def _verify(disk: Disk, building: str, image: StateImage, tail: Tail) -> None:
+    """Open what was made, and compare it with what it was made from."""
+    again, tail_again = read_state(disk, building, NO_RULES, tell=_unexpected)
+    if tail_again != tail or state_digest(again.capture()) != state_digest(image):
+        raise DiskFault("what was read back is not what was written", path=building, seq=tail.seq)
+
+
+def _count_users(image: StateImage) -> int:
+    """Count who is registered or has a score."""
+    users = set(image.users.user_ids[: image.users.count])
+    for board in image.boards:
+        users.update(board.user_ids[: board.count])
+    return len(users)
+
+
+def _left_behind(facts: _Source, copied: Copied, base: Base | None, cut_seq: int) -> list[str]:
+    sentences = []
+    if facts.last_seq > cut_seq:
+        sentences.append(f"{facts.last_seq - cut_seq} events after seq {cut_seq}")
+    if facts.end:
+        sentences.append(f"what follows seq {facts.last_seq} in the log and can't be read: {facts.end}")
+    if facts.segments and copied.first_seq != facts.segments[0].first_seq:
+        upto = cut_seq if copied.first_seq is None else copied.first_seq - 1
+        sentences.append(f"the log up to seq {upto}, because it is damaged; its events are in the state")
+    other = [str(seq) for seq in facts.snapshot_seqs if base is None or seq != base.tail.seq]
+    if other:
+        sentences.append(f"the snapshots of seq {', '.join(other)}")
+    return sentences
+
+
+def _clear(disk: Disk, building: str) -> None:
+    """Remove what an interrupted restore left; the directories and the lock stay for this one."""
+    for directory in (building, log_directory(building), f"{building}/{SNAPSHOTS}"):
+        if disk.exists(directory):
+            kept = {LOCK_FILE, LOG_DIRECTORY, SNAPSHOTS}
+            for name in disk.list_directory(directory):
+                if directory != building or name not in kept:
+                    disk.remove(f"{directory}/{name}")

@@ -1,0 +1,102 @@
+"""Scripts that a test puts into a page before the page's own: a faster clock, and ways to stand in the way."""
+
+from __future__ import annotations
+
+FAST = 12
+
+FAST_CLOCK = f"""
+(() => {{
+  // Time that the page counts runs {FAST} times as fast: its minutes of patience pass while a test waits.
+  const later = window.setTimeout, again = window.setInterval, now = Date.now, start = now();
+  Date.now = () => start + (now() - start) * {FAST};
+  window.setTimeout = (act, ms = 0, ...more) => later(act, ms / {FAST}, ...more);
+  window.setInterval = (act, ms = 0, ...more) => again(act, ms / {FAST}, ...more);
+}})()
+"""
+
+WATCHED_LINKS = """
+(() => {
+  // Every WebSocket of the page is in `links`; while `deaf` is set, what they receive does not get through.
+  window.links = [];
+  window.deaf = false;
+  const Real = window.WebSocket;
+  window.WebSocket = class extends Real {
+    constructor(url, protocols) {
+      super(url, protocols);
+      Object.assign(this, { offered: protocols, made: Date.now() });
+      window.links.push(this);
+    }
+    set onmessage(act) { super.onmessage = (event) => { if (!window.deaf) act(event); }; }
+  };
+})()
+"""
+
+NO_LINKS = """
+(() => {
+  // A proxy that lets no WebSocket through: each one closes without ever having been open.
+  window.attempts = 0;
+  window.WebSocket = class {
+    constructor() { window.attempts += 1; queueMicrotask(() => this.onclose?.({ code: 1006 })); }
+    close() {}
+  };
+})()
+"""
+
+FORGED_POLLS = """
+(() => {
+  // While `forged` is set, polls are answered with it.
+  window.forged = null;
+  const real = window.fetch;
+  window.fetch = (...call) => (window.forged ? Promise.resolve(Response.json(window.forged)) : real(...call));
+})()
+"""
+
+COUNTED_MOVES = """
+(() => {
+  // `moves` counts the animations that shift a table row.
+  window.moves = 0;
+  const real = Element.prototype.animate;
+  Element.prototype.animate = function (frames, options) {
+    if (this.tagName === "TR" && frames.some((frame) => frame.transform)) window.moves += 1;
+    return real.call(this, frames, options);
+  };
+})()
+"""
+
+VISIBILITY = """
+(() => {
+  // Whether somebody looks at the tab, as the test says: `look(false)`, `look(true)`.
+  let seen = true;
+  Object.defineProperty(document, "hidden", { get: () => !seen });
+  Object.defineProperty(document, "visibilityState", { get: () => (seen ? "visible" : "hidden") });
+  window.look = (now) => { seen = now; document.dispatchEvent(new Event("visibilitychange")); };
+})()
+"""
+
+SHOWN_ROWS = """
+[...document.querySelectorAll("tbody tr:not([aria-hidden])")].map((row) =>
+  [".rank", ".name", ".score > :last-child"].map((part) => row.querySelector(part).textContent))
+"""
+
+WORST_CONTRAST = """
+(() => {
+  // The lowest contrast between a visible text and what is painted behind it (WCAG 2.2, 1.4.3).
+  const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const linear = (value) => (value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+  const shares = [0.2126, 0.7152, 0.0722];
+  const luminance = (colour) => shares.reduce((sum, share, at) => sum + share * linear(colour[at] / 255), 0);
+  const behind = (node) => {
+    const colour = parts(getComputedStyle(node).backgroundColor);
+    return colour[3] === 0 ? behind(node.parentElement) : colour;
+  };
+  let worst = 21;
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const parent = walk.currentNode.parentElement;
+    if (!walk.currentNode.textContent.trim() || !parent.checkVisibility({ opacityProperty: true })) continue;
+    const both = [parts(getComputedStyle(parent).color), behind(parent)].map(luminance);
+    worst = Math.min(worst, (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05));
+  }
+  return worst;
+})()
+"""

@@ -1,0 +1,104 @@
+"""The house is kept: imports run downward, pure files are pure, files and functions stay in their room."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.house.floors import (
+    FLOORS,
+    FUNCTION_LINES_MAX,
+    IMPURE_CALLS,
+    IMPURE_MODULES,
+    LINES_MAX,
+    PURE,
+    TOP_LEVEL,
+)
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("engine", "snapshots", "server")
+FLOOR_OF = {file: number for number, (_, files) in enumerate(FLOORS) for file in files}
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported_files(tree: ast.AST) -> set[str]:
+    """List the files of our own packages that a module imports, wherever in it the import stands."""
+    files = set()
+    for node in ast.walk(tree):
+        modules = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for module in modules:
+            file = module.replace(".", "/") + ".py"
+            if module.split(".")[0] in PACKAGES and (ROOT / file).is_file():
+                files.add(file)
+    return files
+
+
+def test_every_file_has_a_floor_and_every_floor_its_files() -> None:
+    """A new file must be placed; a file that went must be taken off the list."""
+    real = {name_of(path) for path in sources(*PACKAGES) if path.name != "__init__.py"}
+    assert real == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("file", sorted(FLOOR_OF))
+def test_imports_run_downward(file: str) -> None:
+    """Each import leads to a lower floor; with that there can be no circles either."""
+    upward = {
+        other for other in imported_files(ast.parse((ROOT / file).read_text())) if FLOOR_OF[other] >= FLOOR_OF[file]
+    }
+    assert not upward, f"{file} (floor {FLOOR_OF[file]}) imports from its own floor or above: {sorted(upward)}"
+
+
+@pytest.mark.parametrize("file", [file for kind, files in FLOORS if kind == PURE for file in files])
+def test_pure_files_touch_nothing(file: str) -> None:
+    """No clock, no disk, no network, no randomness, no log."""
+    tree = ast.parse((ROOT / file).read_text())
+    roots = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            roots |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            roots.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in IMPURE_CALLS, f"{file}:{node.lineno} calls {node.func.id}()"
+    assert not roots & IMPURE_MODULES, f"{file} imports {sorted(roots & IMPURE_MODULES)}"
+
+
+@pytest.mark.parametrize("file", [name_of(path) for path in sources(*PACKAGES, "tests", "bench")])
+def test_files_and_functions_stay_in_their_room(file: str) -> None:
+    """Longer ones have more than one purpose: split them. Tests may be longer files, not longer functions."""
+    text = (ROOT / file).read_text()
+    if not file.startswith("tests/"):
+        assert text.count("\n") <= LINES_MAX, f"{file} has {text.count(chr(10))} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= FUNCTION_LINES_MAX, f"{file}:{node.lineno} {node.name} has {lines} lines"
+
+
+def test_the_top_level_holds_what_it_should() -> None:
+    """Beside the named folders and files only dotfiles; documents live with the code that they explain."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    top = {line.split("/")[0] for line in tracked.stdout.splitlines()}
+    assert {name for name in top if not name.startswith(".")} <= TOP_LEVEL
+
+
+def test_every_folder_of_the_house_explains_itself() -> None:
+    """Each package, the tests and the benches have a README."""
+    for folder in (*PACKAGES, "tests", "bench"):
+        assert (ROOT / folder / "README.md").is_file(), f"{folder}/README.md is missing"

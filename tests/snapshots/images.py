@@ -1,0 +1,117 @@
+"""State images for tests of the format: a fixed one, a strategy for any, and bytes to read them from."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from hypothesis import strategies as st
+
+from engine.image import ActionsImage, BoardImage, StateImage, UsersImage, column_bytes
+from engine.record import Tail
+
+WORD_MAX = 2**64 - 1
+
+
+class Bytes:
+    """Bytes that are read like a file, and count the longest read that was asked for."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.longest_read = 0
+
+    def size(self) -> int:
+        """Give the length."""
+        return len(self.data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Read like a file does: short at the end."""
+        self.longest_read = max(self.longest_read, length)
+        return self.data[offset : offset + length]
+
+
+def column(values: Sequence[int]) -> bytes:
+    """Make a column of words."""
+    return column_bytes(array("Q", values))
+
+
+def board(board_id: str, seq: int, rows: Sequence[tuple[str, int, int, int]]) -> BoardImage:
+    """Make a board from rows of user id, score, reached, updated."""
+    return BoardImage(
+        board_id=board_id,
+        seq=seq,
+        count=len(rows),
+        user_ids=[row[0] for row in rows],
+        scores=column([row[1] for row in rows]),
+        reached=column([row[2] for row in rows]),
+        updated=column([row[3] for row in rows]),
+    )
+
+
+def users(rows: Sequence[tuple[str, str | None, bool]]) -> UsersImage:
+    """Make users from rows of user id, name, active."""
+    return UsersImage(
+        count=len(rows),
+        user_ids=[row[0] for row in rows],
+        names=[row[1] for row in rows],
+        active=bytes(row[2] for row in rows),
+    )
+
+
+def actions(rows: Sequence[tuple[int, int, int, int]]) -> ActionsImage:
+    """Make actions from rows of two digest words, seq, mark."""
+    return ActionsImage(
+        count=len(rows),
+        digests=array("Q", [word for row in rows for word in row[:2]]),
+        seqs=array("Q", [row[2] for row in rows]),
+        marks=array("Q", [row[3] for row in rows]),
+    )
+
+
+def sample() -> StateImage:
+    """A small state with a bit of everything: two epochs, two boards, a nameless and an inactive user."""
+    return StateImage(
+        epoch=3,
+        seq=9,
+        time_ms=1_765_802_096_789,
+        epochs=[(1, 1), (7, 3)],
+        boards=[
+            board(
+                "main", 9, [("ann", 30, 9, 1_765_802_096_789), ("bob", 20, 4, 1_765_802_090_000), ("čeněk", 0, 5, 1)]
+            ),
+            board("weekly ✓", 6, [("bob", 2**53 - 1, 6, 1_765_802_091_000)]),
+        ],
+        users=users([("ann", "Ann 🦊", True), ("dan", None, False)]),
+        actions=actions([(1, 2, 2, 3), (WORD_MAX, 0, 4, 5), (6, 7, 5, 8), (9, 10, 6, 11), (12, 13, 9, WORD_MAX)]),
+    )
+
+
+def sample_tail() -> Tail:
+    """The tail that goes with `sample`."""
+    return Tail(log_id=bytes(range(16)), epoch=3, seq=9, checksum=0xDEADBEEF)
+
+
+WORDS = st.integers(0, WORD_MAX)
+SEQS = st.integers(0, 2**53 - 1)
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=128)
+BOARD_ROWS = st.lists(st.tuples(TEXTS, WORDS, WORDS, WORDS), max_size=9)
+USER_ROWS = st.lists(st.tuples(TEXTS, st.none() | TEXTS, st.booleans()), max_size=9)
+ACTION_ROWS = st.lists(st.tuples(WORDS, WORDS, WORDS, WORDS), max_size=9)
+
+
+@st.composite
+def images(draw: st.DrawFn) -> tuple[StateImage, Tail]:
+    """Any state, and a tail that goes with it."""
+    epoch, seq = draw(SEQS), draw(SEQS)
+    board_ids = sorted(draw(st.sets(TEXTS, max_size=3)))
+    image = StateImage(
+        epoch=epoch,
+        seq=seq,
+        time_ms=draw(SEQS),
+        epochs=draw(st.lists(st.tuples(SEQS, SEQS), max_size=3)),
+        boards=[board(board_id, draw(SEQS), draw(BOARD_ROWS)) for board_id in board_ids],
+        users=users(draw(USER_ROWS)),
+        actions=actions(draw(ACTION_ROWS)),
+    )
+    log_id = draw(st.binary(min_size=16, max_size=16))
+    return image, Tail(log_id=log_id, epoch=epoch, seq=seq, checksum=draw(st.integers(0, 2**32 - 1)))
