@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from server.cli_support import Duration, config_options, read_config
-from server.keys import mint
+from server.cli_support import Duration, config_options, read_config, say
+from server.keys import SIGNING_KEY_FILE, mint
 
 
 @click.command()
@@ -22,4 +22,9 @@ from server.keys import mint
 def token(sub: str, scope: str, user: str | None, ttl_s: int, data_dir: Path | None, config_file: Path | None) -> None:
     """Mint a token and print it, alone on a line."""
     config = read_config(config_file, data_dir)
+    key = Path(config.data_dir, SIGNING_KEY_FILE)
+    is_there = key.exists()
     click.echo(mint(config, sub=sub, scopes=scope.split(), user=user, ttl_s=ttl_s))
+    if not is_there and key.exists():
+        # Right before the first start; after it, most likely a slip in --data-dir.
+        say(f"Note: there was no signing key in {config.data_dir!r}, so a new one was made.")

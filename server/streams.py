@@ -33,6 +33,9 @@ from server.room import BodyRoom
 RECEIVE_BYTES = 64 * 1024
 """For one read."""
 
+SEND_BYTES = 64 * 1024
+"""For one write, which has to get through in `send_seconds_max`."""
+
 Address = tuple[str, int]
 """Host and port."""
 
@@ -190,12 +193,19 @@ class Connection:
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Write all of it. Raises BrokenResourceError if the client is gone, `Stalled` if it did not read in time."""
+        # Each piece has the whole time, so that a long answer may take a slow client longer.
+        rest = memoryview(data)
+        while rest:
+            piece, rest = rest[:SEND_BYTES], rest[SEND_BYTES:]
+            await self._send_piece(piece)
+
+    async def _send_piece(self, piece: memoryview) -> None:
         if self.gone:
             await trio.lowlevel.checkpoint()
             raise trio.BrokenResourceError("the connection is closed")
         with trio.move_on_after(self._bounds.send_seconds_max) as deadline:
             try:
-                await self.stream.send_all(data)
+                await self.stream.send_all(piece)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 self.gone = True
                 await trio.lowlevel.checkpoint()

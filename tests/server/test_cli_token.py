@@ -30,8 +30,10 @@ def test_a_token_of_a_data_directory_is_signed_with_its_key(tmp_path: Path) -> N
     """Only the token is printed; it says who, what and until when, and the key is the owner's alone."""
     done = mint("--sub", "shop", "--user", "alice", "--ttl", "15m", "--data-dir", str(tmp_path))
     assert done.exit_code == 0
-    assert done.output.count("\n") == 1
-    claims = claims_of(done.output.strip(), (tmp_path / "signing.key").read_text().strip())
+    assert done.stdout.count("\n") == 1
+    assert "new one was made" in done.stderr
+    assert mint("--sub", "shop", "--data-dir", str(tmp_path)).stderr == "", "the second time there is one"
+    claims = claims_of(done.stdout.strip(), (tmp_path / "signing.key").read_text().strip())
     assert (claims["sub"], claims["scope"], claims["uid"]) == ("shop", "scores:write", "alice")
     assert claims["exp"] - claims["iat"] == 15 * 60
     assert abs(claims["iat"] - time.time()) < 60

@@ -176,20 +176,24 @@ def test_bytes_after_the_end_are_found(rest: bytes) -> None:
 @settings(max_examples=200)
 @given(st.data())
 def test_chunks_that_are_lost_doubled_or_moved_are_found(data: st.DataObject) -> None:
-    """Every chunk is whole, but one is missing, or there twice, or two have changed places."""
+    """Every chunk is whole, but one is missing, or there twice, or two have changed places: found where it begins."""
     pieces = chunks_of(packed(images.sample(), images.sample_tail()))
     one = data.draw(st.integers(1, len(pieces) - 1))
     other = data.draw(st.integers(1, len(pieces) - 1).filter(lambda n: n != one))
     match data.draw(st.sampled_from(["lost", "doubled", "swapped"])):
         case "lost":
+            wrong = one
             del pieces[one]
         case "doubled":
+            wrong = other
             pieces.insert(other, pieces[one])
         case _:
+            wrong = min(one, other)
             pieces[one], pieces[other] = pieces[other], pieces[one]
     for read in (unpack, verify):
-        with pytest.raises(SnapshotDamaged):
+        with pytest.raises(SnapshotDamaged) as caught:
             read(Bytes(b"".join(pieces)), "x")
+        assert caught.value.offset == sum(map(len, pieces[:wrong]))
 
 
 def test_a_chunk_of_another_snapshot_is_found_by_the_digest() -> None:
