@@ -1,4 +1,4 @@
-# make run | make test | make check | make bench NAME
+# make run | make test | make check | make bench NAME=restart | make clean
 # Everything happens in .venv; PYTHON chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3
@@ -6,7 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench browser clean
+NAME ?= restart
+ARGS ?=
+
+.PHONY: run test check bench clean
 
 run: $(STAMP)
 	$(BIN)/scoreboard serve --data-dir data --welcome
@@ -18,6 +21,9 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/house
+
+bench: $(STAMP)
+	$(BIN)/python -m bench.$(NAME) $(ARGS)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "scoreboard needs Python 3.11 or newer; say which one with PYTHON=..."; exit 1; }

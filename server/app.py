@@ -45,21 +45,21 @@ from engine.errors import DiskFault, ScoreboardError
 from engine.events import Incremented
 from engine.recovery import Finding
 from server import bounds, logs
-from server.api import create_app
-from server.auth import Authenticator, AuthFault, key_source, require
-from server.config import Config, ConfigError
-from server.door import Door
-from server.keys import KeySource
-from server.live import Live, open_files_max
+from server.access.auth import Authenticator, AuthFault, key_source, require
+from server.access.keys import KeySource
+from server.access.rates import Rates
+from server.door.door import Door
+from server.door.proxies import TrustedProxies
+from server.live.live import Live, open_files_max
 from server.metrics import Metrics
 from server.protocol import Response
-from server.proxies import TrustedProxies
-from server.rates import Rates
-from server.routes import READ
-from server.service import Service
-from server.service_audit import Audit
-from server.service_pages import load_pages
-from server.service_parts import Parts, StorageState
+from server.service.api import create_app
+from server.service.audit import Audit
+from server.service.pages import load_pages
+from server.service.parts import Parts, StorageState
+from server.service.routes import READ
+from server.service.service import Service
+from server.settings.config import Config, ConfigError
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, Progress, ShowProgress, open_directory
 from snapshots.store import Store
@@ -353,6 +353,8 @@ class Leader:
 
     async def _checkpoint(self) -> None:
         """Leave a snapshot behind, so that the next start is quick. Nothing is lost without it."""
+        if self._actor.tail.seq == 0:
+            return
         try:
             info = await self._checkpointer.take()
         except DiskFault as fault:
@@ -378,7 +380,7 @@ class Leader:
 
     def _storage(self) -> StorageState:
         on_disk, last = self._log.statistics(), self._checkpointer.statistics()
-        return StorageState(on_disk.bytes, on_disk.segments, last.last_seq, last.last_time_ms)
+        return StorageState(on_disk.bytes, on_disk.segments, last.last_seq, last.last_time_ms, last.failed)
 
 
 def _clock_ms() -> int:

@@ -60,6 +60,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     log_segments: int
     snapshot_seq: int | None = None
     snapshot_age_s: float | None = None
+    snapshots_failed: int = 0
     ready: bool = True
 
 
@@ -129,6 +130,7 @@ class Metrics:
         self._epoch = self._gauge("epoch", "The current epoch.")
         self._snapshot_seq = self._gauge("snapshot_seq", "The last event that the newest snapshot holds.")
         self._snapshot_age = self._gauge("snapshot_age_seconds", "Since the newest snapshot was taken.")
+        self._snapshots_failed = self._gauge("snapshots_failed", "Snapshots that this process could not write.")
         self._log_bytes = self._gauge("log_bytes", "The log on disk.")
         self._log_segments = self._gauge("log_segments", "Files of the log.")
         self._ready = self._gauge("ready", "Whether /readyz says yes.")
@@ -189,6 +191,7 @@ class Metrics:
         self._actions.set(state.actions)
         self._action_bytes.set(state.action_index_bytes)
         self._inbox.set(state.inbox_commands)
+        self._snapshots_failed.set(state.snapshots_failed)
         self._log_bytes.set(state.log_bytes)
         self._log_segments.set(state.log_segments)
         self._ready.set(state.ready)

@@ -1,7 +1,7 @@
 """What goes over HTTP, without any HTTP server: requests, answers, and the one shape of every error.
 
 Pure. Every lane turns what it received into a `Request`, hands it to the service and turns the `Response` into bytes;
-so a request gets the same answer whichever way it came in. Bodies are read by `server.decoding`.
+so a request gets the same answer whichever way it came in. Bodies are read by `server.service.decoding`.
 
 Rules:
 - An error is made by `error`, or raised as `Refused` and turned into one: there is no other way to answer with one, so

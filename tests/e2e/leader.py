@@ -26,7 +26,7 @@ SECRET = "only-for-tests-0123456789-abcdefghijklmnop"
 ALARM_SECONDS = 60.0
 READY = "scoreboard ready on http://"
 WITH_SHORT_SEGMENTS = (
-    "import engine.limits; engine.limits.SEGMENT_BYTES = {segment_bytes}; from server.cli import main; main()"
+    "import engine.limits; engine.limits.SEGMENT_BYTES = {segment_bytes}; from server.cli.main import main; main()"
 )
 """The command, but for one constant: segments of full length would hardly ever be sealed while a test runs."""
 

@@ -8,12 +8,46 @@ from __future__ import annotations
 PURE = "pure"
 SHELL = "shell"
 
-FLOORS: list[tuple[str, list[str]]] = [
-    (PURE, ["engine/errors.py", "engine/limits.py", "engine/image.py", "engine/events.py"]),
-    (PURE, ["engine/commands.py", "engine/actions.py", "engine/board.py", "engine/users.py"]),
-    (PURE, ["engine/scoreboard.py"]),
-    (SHELL, ["engine/actor.py"]),
+FLOORS: list[tuple[str, str, str]] = [
+    (PURE, "engine", "errors limits events image"),
+    (PURE, "engine", "commands actions board users record"),
+    (PURE, "engine", "scoreboard recovery"),
+    (SHELL, "engine", "disk"),
+    (SHELL, "engine", "segment"),
+    (SHELL, "engine", "reading"),
+    (SHELL, "engine", "replay"),
+    (SHELL, "engine", "log"),
+    (SHELL, "engine", "actor"),
+
+    (PURE, "snapshots", "format retention"),
+    (SHELL, "snapshots", "store"),
+    (SHELL, "snapshots", "opening"),
+    (SHELL, "snapshots", "state"),
+    (SHELL, "snapshots", "checkpoint copying"),
+    (SHELL, "snapshots", "restore"),
+
+    (PURE, "server", "bounds faults"),
+    (PURE, "server", "settings/values access/rates live/frames door/proxies live/encoding"),
+    (PURE, "server", "protocol settings/environment"),
+    (PURE, "server", "live/handshake live/editions door/inspector door/room"),
+    (PURE, "server", "service/answers service/decoding service/routes"),
+    (PURE, "server", "service/openapi"),
+    (SHELL, "server", "logs metrics"),
+    (SHELL, "server", "settings/config"),
+    (SHELL, "server", "access/keys"),
+    (SHELL, "server", "access/jwks"),
+    (SHELL, "server", "access/auth"),
+    (SHELL, "server", "live/viewers door/streams door/lifespan service/pages service/audit"),
+    (SHELL, "server", "live/broadcast door/exchange service/parts"),
+    (SHELL, "server", "live/live door/hyper service/reads service/writes service/operations"),
+    (SHELL, "server", "door/door service/service"),
+    (SHELL, "server", "service/api"),
+    (SHELL, "server", "app cli/support"),
+    (SHELL, "server", "cli/serve cli/token cli/log cli/snapshot cli/watch cli/config"),
+    (SHELL, "server", "cli/restore"),
+    (SHELL, "server", "cli/main"),
 ]
+"""Kind, package, and the files of the floor by their path in the package."""
 
 IMPURE_MODULES = {
     "asyncio", "datetime", "httpx", "logging", "os", "pathlib", "random", "secrets", "shutil", "socket", "subprocess",

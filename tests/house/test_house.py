@@ -20,7 +20,8 @@ from tests.house.floors import (
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("engine", "snapshots", "server")
-FLOOR_OF = {file: number for number, (_, files) in enumerate(FLOORS) for file in files}
+FLOOR_OF = {f"{package}/{name}.py": n for n, (_, package, names) in enumerate(FLOORS) for name in names.split()}
+PURE_FILES = [f"{package}/{name}.py" for kind, package, names in FLOORS if kind == PURE for name in names.split()]
 
 
 def sources(*folders: str) -> list[Path]:
@@ -62,7 +63,7 @@ def test_imports_run_downward(file: str) -> None:
     assert not upward, f"{file} (floor {FLOOR_OF[file]}) imports from its own floor or above: {sorted(upward)}"
 
 
-@pytest.mark.parametrize("file", [file for kind, files in FLOORS if kind == PURE for file in files])
+@pytest.mark.parametrize("file", PURE_FILES)
 def test_pure_files_touch_nothing(file: str) -> None:
     """No clock, no disk, no network, no randomness, no log."""
     tree = ast.parse((ROOT / file).read_text())

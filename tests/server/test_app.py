@@ -23,12 +23,12 @@ from trio_websocket import open_websocket_url
 from engine.disk import RealDisk, RealFile
 from engine.errors import DirectoryInUse, LogDamaged, WriteFailed
 from server import app
-from server.config import Config, ConfigError, load
+from server.settings.config import Config, ConfigError, load
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Progress, ShowProgress
 from tests.e2e import leader as outside
 from tests.e2e.client import Client
-from tests.server.cli_directories import flip, increments, make, save_snapshot, segments
+from tests.server.cli.directories import flip, increments, make, save_snapshot, segments
 
 User = Callable[[str], Awaitable[None]]
 

@@ -1,0 +1,264 @@
+"""The keys that tokens are signed and verified with, as far as they lie on this machine; and the minting of tokens.
+
+Rules:
+- The signing key of a data directory is made once, by whoever needs it first (a start, or `scoreboard token` before
+  it), and appears whole or not at all: written aside, fsynced, then hard-linked into place. A link, unlike a rename,
+  never replaces: of two that come at the same moment both go on with the same key, and no token is born invalid.
+- A signing key that anybody but its owner may read or write is refused, as ssh does: whoever reads it can be anybody.
+- A key is only ever used with algorithms of its own kind and length; that is checked when it is loaded, not when the
+  first token arrives.
+
+Everything here blocks for the time of a small file, and runs before the server accepts anybody.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Protocol
+
+import jwt
+import trio
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from engine.commands import id_fault
+from engine.errors import ScoreboardError
+from server.settings.config import Config, ConfigError
+
+VerificationKey = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
+
+SCOPES = frozenset({"scores:write", "scores:read", "users:write", "admin"})
+"""Everything that a token can allow. `admin` contains the others."""
+
+SIGNING_KEY_FILE = "signing.key"
+SIGNING_KEY_BYTES = 32
+TTL_SECONDS_MAX = 3650 * 86_400
+KEY_FILE_BYTES_MAX = 64 * 1024
+
+
+class KeysUnavailable(ScoreboardError):
+    """No key could be fetched yet: nobody can be told apart, so nobody is let in, and nobody is blamed."""
+
+
+class KeySource(Protocol):
+    """Where the keys are that tokens are verified with."""
+
+    @property
+    def generation(self) -> int:
+        """Grows whenever a key that was good is so no longer: what was verified before must be verified again."""
+
+    async def find(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
+        """Give the key that a token names, if it is for this algorithm; raise KeysUnavailable."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the keys fresh, until cancelled or as long as there is need."""
+
+
+class FixedKey:
+    """The one key of this configuration. It does not change while the process runs, and no kid makes it another."""
+
+    generation = 0
+
+    def __init__(self, key: VerificationKey) -> None:
+        self._key = key
+
+    async def find(self, key_id: str | None, algorithm: str) -> VerificationKey | None:  # noqa: ARG002  # see the class
+        """Give the key; that it fits every configured algorithm was checked at the start."""
+        return self._key
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Return at once: nothing has to be kept fresh."""
+        task_status.started()
+
+
+def fixed_key(config: Config) -> FixedKey:
+    """Load the key that the configuration names, or the data directory's own.
+
+    Raises:
+        ConfigError: there is no such key, or it does not fit the algorithms.
+    """
+    if config.auth.jwt_public_key_file:
+        return FixedKey(_public_key(Path(config.auth.jwt_public_key_file), config.auth.algorithms))
+    return FixedKey(_shared_secret(config))
+
+
+def key_fault(key: VerificationKey, algorithm: str) -> str | None:
+    """Say why a key must not be used with an algorithm: another kind of key, another curve, too short. Or None."""
+    implementation = jwt.get_algorithm_by_name(algorithm)
+    try:
+        prepared = implementation.prepare_key(key)
+    except (jwt.InvalidKeyError, TypeError, ValueError):
+        kind = "a shared secret" if isinstance(key, bytes) else "this kind of key"
+        return f"{kind} cannot be used with {algorithm}"
+    if implementation.check_key_length(prepared):
+        return f"too short for {algorithm}"
+    return None
+
+
+def _shared_secret(config: Config) -> bytes:
+    if not config.auth.jwt_secret:
+        make_signing_key(config.data_dir)
+        return read_signing_key(config.data_dir)
+    secret = config.auth.jwt_secret.encode("utf-8", "surrogatepass")
+    for algorithm in config.auth.algorithms:
+        if key_fault(secret, algorithm):
+            raise ConfigError(
+                "auth.jwt_secret", "looks like a public key, not like a secret; use auth.jwt_public_key_file for one"
+            )
+    return secret
+
+
+def _public_key(path: Path, algorithms: Collection[str]) -> VerificationKey:
+    name = "auth.jwt_public_key_file"
+    try:
+        with path.open("rb") as file:
+            text = file.read(KEY_FILE_BYTES_MAX)
+    except OSError as error:
+        raise ConfigError(name, f"{path} cannot be read: {error.strerror}") from error
+    if b"PRIVATE KEY" in text:
+        raise ConfigError(name, f"{path} holds a private key; only its public part belongs here")
+    try:
+        key = load_pem_public_key(text)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigError(name, f"{path} holds no public key in PEM form (-----BEGIN PUBLIC KEY-----)") from None
+    if not isinstance(key, RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey):
+        raise ConfigError(name, f"{path} holds a kind of key that signs no tokens")
+    for algorithm in algorithms:
+        if fault := key_fault(key, algorithm):
+            raise ConfigError(name, f"{path}: {fault}; auth.algorithms must name what the issuer signs with")
+    return key
+
+
+# The signing key of a data directory
+
+
+def make_signing_key(data_dir: str) -> bool:
+    """Make the signing key, and the directory, unless there is one already. True if it was made now."""
+    directory = Path(data_dir)
+    path = directory / SIGNING_KEY_FILE
+    if path.exists():
+        return False
+    directory.mkdir(parents=True, exist_ok=True)
+    aside = directory / f".{SIGNING_KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
+    try:
+        _write_synced(aside, f"{secrets.token_hex(SIGNING_KEY_BYTES)}\n".encode())
+        made = _link(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    _sync_directory(directory)
+    return made
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _link(aside: Path, path: Path) -> bool:
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        # A file system without hard links. The rename is as whole, but the last of two at the same moment wins.
+        aside.rename(path)
+    return True
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_signing_key(data_dir: str) -> bytes:
+    """Read the signing key. The key is the text's bytes, without the newline.
+
+    Raises:
+        ConfigError: it is not there, others may read it, or it is not what was written.
+    """
+    path = Path(data_dir, SIGNING_KEY_FILE)
+    try:
+        with path.open("rb") as file:
+            # The mode of the very file that is read, not of whatever the path names a moment later.
+            status = os.fstat(file.fileno())
+            text = file.read(KEY_FILE_BYTES_MAX)
+    except OSError as error:
+        raise ConfigError(str(path), f"the signing key cannot be read: {error.strerror}") from error
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise ConfigError(
+            str(path),
+            f"others can read or write it (mode {stat.S_IMODE(status.st_mode):03o}); run: chmod 600 {path}",
+        )
+    key = text.removesuffix(b"\n")
+    if len(key) != 2 * SIGNING_KEY_BYTES or not all(byte in b"0123456789abcdef" for byte in key):
+        raise ConfigError(
+            str(path),
+            "this is no signing key; restore it from a backup, or remove it so that a new one is made "
+            "(every token that was signed with the old one is then worth nothing)",
+        )
+    return key
+
+
+# Minting
+
+
+def mint(
+    config: Config,
+    *,
+    sub: str,
+    scopes: Collection[str],
+    user: str | None,
+    ttl_s: int,
+    now_s: float | None = None,
+) -> str:
+    """Sign a token that this configuration accepts from now on for `ttl_s` seconds.
+
+    Raises:
+        ConfigError: the configuration holds no key that signs, or the token would be refused.
+    """
+    auth = config.auth
+    if not auth.can_mint:
+        source = "auth.jwks_url" if auth.jwks_url else "auth.jwt_public_key_file"
+        raise ConfigError(source, "public keys verify but do not sign; tokens come from their issuer")
+    _check_claims(sub, scopes, user, ttl_s)
+    if user is not None and auth.user_claim == "sub" and user != sub:
+        raise ConfigError("user", "must be the same as sub, because auth.user_claim is sub")
+    now = int(time.time() if now_s is None else now_s)
+    claims: dict[str, str | int] = {
+        "sub": sub,
+        "aud": auth.audience,
+        "iat": now,
+        "exp": now + ttl_s,
+        "jti": secrets.token_hex(8),
+        "scope": " ".join(sorted(set(scopes))),
+    }
+    if auth.issuer:
+        claims["iss"] = auth.issuer
+    if user is not None:
+        claims[auth.user_claim] = user
+    return jwt.encode(claims, _shared_secret(config), algorithm=auth.algorithms[0])
+
+
+def _check_claims(sub: str, scopes: Collection[str], user: str | None, ttl_s: int) -> None:
+    for name, value in (("sub", sub), ("user", user)):
+        if value is not None and (fault := id_fault(value)):
+            raise ConfigError(name, fault)
+    if unknown := sorted(set(scopes) - SCOPES):
+        raise ConfigError("scope", f"there is no {', '.join(unknown)}; known are {', '.join(sorted(SCOPES))}")
+    if not 1 <= ttl_s <= TTL_SECONDS_MAX:
+        raise ConfigError("ttl", f"must be from 1 second to {TTL_SECONDS_MAX // 86_400} days")

@@ -1,0 +1,1 @@
+"""The command `scoreboard`; one verb in each file."""

@@ -1,0 +1,218 @@
+"""`scoreboard log dump|verify|stat`: read a log, running leader or not; never write, never lock.
+
+All three stream: memory does not grow with the log. On a live log they end at the last event that was durable when they
+got there. Whatever they give was proved first: each frame's checksum, the chain from frame to frame, the joins between
+segments, compressed ones too.
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from engine.disk import RealDisk
+from engine.errors import DiskFault, LogDamaged
+from engine.events import EpochBegun, Event, Incremented, UserPut
+from engine.log import scan
+from engine.record import Frame, FrameFault, events_of
+from engine.segment import SegmentFile, list_segments
+from server.cli.support import (
+    config_options,
+    existing_directory,
+    json_option,
+    print_json,
+    print_table,
+    progress_bar,
+    read_config,
+)
+from server.live.encoding import iso_ms
+
+TYPES: dict[type[Event], str] = {Incremented: "incremented", UserPut: "user_put", EpochBegun: "epoch_begun"}
+"""What the events are called in the output, which is for programs: these names do not change."""
+
+Progress = Callable[[int, int], None]
+
+
+class Summary(msgspec.Struct, rename="camel"):
+    """What reading a whole log tells of it. Seqs and times are None for a log without events."""
+
+    segments: int
+    compressed: int
+    bytes: int
+    frames: int = 0
+    records: int = 0
+    first_seq: int | None = None
+    last_seq: int | None = None
+    first_time: str | None = None
+    last_time: str | None = None
+    epochs: list[int] = []
+    events: Counter[str] = msgspec.field(default_factory=Counter)
+
+    def add(self, frame: Frame, events: list[Event]) -> None:
+        """Count one frame in."""
+        self.frames += 1
+        self.records += frame.count
+        if self.first_seq is None:
+            self.first_seq, self.first_time = frame.first_seq, iso_ms(frame.time_ms)
+        self.last_seq, self.last_time = frame.last_seq, iso_ms(frame.time_ms)
+        if not self.epochs or self.epochs[-1] != frame.epoch:
+            self.epochs.append(frame.epoch)
+        self.events.update(TYPES[type(event)] for event in events)
+
+
+@click.group()
+def log() -> None:
+    """Read the log: what happened, and whether all of it is sound."""
+
+
+@log.command()
+@config_options
+@click.option("--from-seq", type=click.IntRange(min=1), help="Begin at this seq (default: the oldest one kept).")
+@click.option("--until-seq", type=click.IntRange(min=1), help="End with this seq (default: the last one).")
+def dump(data_dir: Path | None, config_file: Path | None, from_seq: int | None, until_seq: int | None) -> None:
+    """Print every event as a line of JSON, oldest first. Safe while the leader writes."""
+    directory = log_directory(config_file, data_dir)
+    out = sys.stdout.buffer
+    for frame, events in read(directory, from_seq, until_seq):
+        for event in events:
+            if (from_seq or 0) <= event.seq <= (until_seq or event.seq):
+                out.write(msgspec.json.encode(line_of(event, frame.epoch)) + b"\n")
+    out.flush()
+
+
+@log.command()
+@config_options
+@json_option
+def verify(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
+    """Prove the whole log: checksums, chain, joins, compressed segments too. Exit code 1 at the first damage."""
+    directory = log_directory(config_file, data_dir)
+    try:
+        summary = summarize(directory, "verifying the log")
+    except LogDamaged as damage:
+        if as_json:
+            print_json({"ok": False, **fault_of(damage)})
+        raise
+    if as_json:
+        print_json({"ok": True, **msgspec.to_builtins(summary)})
+    elif summary.last_seq is None:
+        click.echo("the log is sound: no events yet")
+    else:
+        click.echo(
+            f"the log is sound: seq {summary.first_seq} to {summary.last_seq}, "
+            f"{summary.frames} frames, segments: {summary.segments}"
+        )
+
+
+@log.command()
+@config_options
+@json_option
+def stat(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
+    """Say what the log holds: segments, bytes, seqs, epochs, events by type."""
+    directory = log_directory(config_file, data_dir)
+    summary = summarize(directory, "reading the log")
+    if as_json:
+        files = [
+            {"path": file.path, "firstSeq": file.first_seq, "compressed": file.compressed, "bytes": file.bytes}
+            for file in segment_files(directory)
+        ]
+        print_json({**msgspec.to_builtins(summary), "files": files})
+        return
+    rows: list[tuple[str, object]] = [
+        ("segments", summary.segments),
+        ("of these compressed", summary.compressed),
+        ("bytes on disk", summary.bytes),
+        ("frames", summary.frames),
+        ("events", summary.records),
+        *((f"events: {name}", count) for name, count in sorted(summary.events.items())),
+        ("first seq", summary.first_seq if summary.first_seq is not None else "-"),
+        ("last seq", summary.last_seq if summary.last_seq is not None else "-"),
+        ("first time", summary.first_time or "-"),
+        ("last time", summary.last_time or "-"),
+        ("epochs", ", ".join(map(str, summary.epochs)) or "-"),
+    ]
+    print_table(("of the log", "value"), rows)
+
+
+def log_directory(config_file: Path | None, data_dir: Path | None) -> str:
+    """Find the log, or refuse."""
+    return f"{existing_directory(read_config(config_file, data_dir))}/log"
+
+
+def segment_files(directory: str) -> list[SegmentFile]:
+    """List the segments, oldest first."""
+    return list_segments(RealDisk(), directory).segments
+
+
+def read(
+    directory: str, from_seq: int | None = None, until_seq: int | None = None
+) -> Iterator[tuple[Frame, list[Event]]]:
+    """Give each frame with its events."""
+    for frame in scan(RealDisk(), directory, from_seq=from_seq, until_seq=until_seq):
+        try:
+            yield frame, events_of(frame)
+        except FrameFault as fault:
+            raise LogDamaged(
+                fault.reason,
+                path=directory,
+                seq=frame.first_seq,
+                remedy="Read it with the version that wrote it, or a later one.",
+            ) from fault
+
+
+def summarize(directory: str, label: str) -> Summary:
+    """Read a whole log, with a bar that moves from segment to segment."""
+    files = segment_files(directory)
+    first_seqs = [file.first_seq for file in files]
+    summary = Summary(len(files), sum(file.compressed for file in files), sum(file.bytes for file in files))
+    with progress_bar(label) as move:
+        for frame, events in read(directory):
+            summary.add(frame, events)
+            move(bisect_right(first_seqs, frame.first_seq) - 1, len(files))
+    return summary
+
+
+def fault_of(fault: DiskFault) -> dict[str, Any]:
+    """What is wrong, where, and what to do, for programs."""
+    return {
+        "what": fault.what,
+        "path": fault.path,
+        "offset": fault.offset,
+        "seq": fault.seq,
+        "remedy": fault.remedy,
+    }
+
+
+def line_of(event: Event, epoch: int) -> dict[str, Any]:
+    """One event as an auditor wants it: every field that the log has of it."""
+    common = {
+        "seq": event.seq,
+        "epoch": epoch,
+        "time": iso_ms(event.time_ms),
+        "timeMs": event.time_ms,
+        "type": TYPES[type(event)],
+    }
+    if isinstance(event, Incremented):
+        return common | {
+            "boardId": event.board_id,
+            "userId": event.user_id,
+            "actionId": event.action_id,
+            "delta": event.delta,
+            "newScore": event.new_score,
+            "reason": event.reason,
+            "caller": event.caller,
+        }
+    if isinstance(event, UserPut):
+        return common | {
+            "userId": event.user_id,
+            "displayName": event.display_name,
+            "active": event.active,
+            "caller": event.caller,
+        }
+    return common | {"note": event.note}

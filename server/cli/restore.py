@@ -1,0 +1,65 @@
+"""`scoreboard restore`: a new data directory from another one, as it was after some event or at some time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from engine.disk import RealDisk
+from server.cli.support import BadUsage, Moment, json_option, print_json, say, state_bar, warn
+from server.live.encoding import iso_ms
+from snapshots.restore import RestoreRefused, RestoreReport
+from snapshots.restore import restore as make_restored
+
+
+@click.command()
+@click.option("--from", "source", required=True, type=click.Path(file_okay=False), metavar="DIR", help="The source.")
+@click.option("--to", "target", required=True, type=click.Path(file_okay=False), metavar="NEWDIR", help="Made anew.")
+@click.option("--until-seq", type=click.IntRange(min=1), help="The last event to keep.")
+@click.option("--until-time", "until_ms", type=Moment(), help="The last time to keep: ISO 8601, or ms since 1970.")
+@json_option
+def restore(source: str, target: str, until_seq: int | None, until_ms: int | None, as_json: bool) -> None:
+    """Make NEWDIR from DIR with everything, or everything up to an event or a time. DIR is only read.
+
+    DIR may be in use, a backup, or damaged after that point. A new epoch begins in NEWDIR.
+    """
+    try:
+        with state_bar("restoring") as show:
+            report = make_restored(
+                RealDisk(),
+                source,
+                target,
+                until_seq=until_seq,
+                until_ms=until_ms,
+                clock_ms=lambda: time.time_ns() // 1_000_000,
+                tell=warn,
+                progress=show,
+            )
+    except RestoreRefused as refused:
+        raise BadUsage(str(refused)) from refused
+    if as_json:
+        print_json(_fields(report))
+        return
+    click.echo(f"{report.target}: {report.events} events up to seq {report.seq}, now epoch {report.epoch}")
+    for sentence in report.left_behind:
+        say(f"Left behind: {sentence}")
+    if not report.signing_key:
+        say("There was no signing key to copy; tokens of the old directory are worth nothing in the new one.")
+
+
+def _fields(report: RestoreReport) -> dict[str, Any]:
+    return {
+        "target": report.target,
+        "seq": report.seq,
+        "epoch": report.epoch,
+        "time": iso_ms(report.time_ms),
+        "events": report.events,
+        "firstSeq": report.first_seq,
+        "boards": report.boards,
+        "users": report.users,
+        "actions": report.actions,
+        "signingKey": report.signing_key,
+        "leftBehind": report.left_behind,
+    }

@@ -1,0 +1,69 @@
+"""`scoreboard serve`: run a leader, say when it is ready, and on request welcome a newcomer.
+
+Standard output gets the ready line, so that a script can wait for it and learn the port. A token is printed only when
+--welcome asks for it, which is for a person at a terminal: output that ends up in a log must never hold one.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+import click
+import trio
+
+from server import app
+from server.access.keys import mint
+from server.cli.support import config_options, print_lines, read_config, state_bar
+from server.protocol import DEFAULT_BOARD
+from server.service.decoding import DEFAULT_REASON
+from server.settings.config import Config
+
+WELCOME_TOKEN_SECONDS = 3600
+
+
+@click.command()
+@config_options
+@click.option("--bind", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+@click.option("--welcome", is_flag=True, help="Print the live page's address and a curl with a fresh token.")
+def serve(data_dir: Path | None, config_file: Path | None, bind: str | None, welcome: bool) -> None:
+    """Run the leader until SIGTERM or SIGINT."""
+    config = read_config(config_file, data_dir, bind)
+
+    def ready(url: str) -> None:
+        lines = [f"scoreboard ready on {url}"]
+        if welcome:
+            lines.append(welcome_text(config, url))
+        print_lines(lines)
+
+    bar = partial(state_bar, "recovering") if sys.stderr.isatty() else None
+    sys.exit(trio.run(app.serve, config, ready, bar))
+
+
+def welcome_text(config: Config, url: str) -> str:
+    """Say where the live page is and how to move a number on it; with a token that is good for an hour."""
+    page = f"  Live page   {url}/\n  API         {url}/docs\n"
+    if not config.auth.can_mint:
+        return f"\n{page}\n  Tokens come from the issuer that the configuration names.\n"
+    bearer = mint(config, sub="welcome", scopes=["scores:write"], user=None, ttl_s=WELCOME_TOKEN_SECONDS)
+    return (
+        f"\n{page}\n  Give Alice her points, again and again; the token is good for an hour:\n\n"
+        f"curl -sS {url}/scores/increment -H 'Content-Type: application/json' "
+        f"-H 'Authorization: Bearer {bearer}' -d {_increment(config)}\n"
+    )
+
+
+def _increment(config: Config) -> str:
+    """The body of an increment, as a word of a shell that makes a new actionId each time."""
+    board_id = DEFAULT_BOARD if DEFAULT_BOARD in config.boards else next(iter(config.boards))
+    points = config.boards[board_id].points
+    body = {"userId": "alice", "boardId": board_id, "reason": next(iter(points)), "actionId": "try-"}
+    if board_id == DEFAULT_BOARD:
+        del body["boardId"]
+    if DEFAULT_REASON in points:
+        del body["reason"]
+    opening, closing = json.dumps(body)[:-2], '"}'
+    return f"{shlex.quote(opening)}$(date +%s%N){shlex.quote(closing)}"

@@ -1,0 +1,116 @@
+"""`scoreboard snapshot take|list|verify`: snapshots beside a running leader, or without one.
+
+`take` reads the newest snapshot and the log after it, as a start would, and writes a new snapshot; it needs no lock,
+because a snapshot only ever appears, whole, under the name of its seq.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.disk import RealDisk
+from engine.errors import LogDamaged, NoLongerKept, SnapshotDamaged
+from engine.log import scan
+from engine.record import Tail
+from server.cli.support import (
+    Refused,
+    config_options,
+    existing_directory,
+    json_option,
+    print_json,
+    print_table,
+    progress_bar,
+    read_config,
+    state_bar,
+    warn,
+)
+from snapshots.checkpoint import take_beside
+from snapshots.opening import log_directory
+from snapshots.store import SnapshotInfo, Store
+
+
+@click.group()
+def snapshot() -> None:
+    """Take, list and prove snapshots."""
+
+
+@snapshot.command()
+@config_options
+@json_option
+def take(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
+    """Write a snapshot of the state at the end of the log; a leader may be running."""
+    directory = existing_directory(read_config(config_file, data_dir))
+    with state_bar("taking a snapshot") as show:
+        info = take_beside(RealDisk(), directory, tell=warn, progress=show)
+    if as_json:
+        print_json(_fields(info))
+    else:
+        click.echo(f"{info.path}: the state after seq {info.seq}, {info.bytes} bytes")
+
+
+@snapshot.command(name="list")
+@config_options
+@json_option
+def list_snapshots(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
+    """List the snapshots, newest first; `verify` says whether they are sound."""
+    infos = Store(RealDisk(), existing_directory(read_config(config_file, data_dir))).list()
+    if as_json:
+        print_json([_fields(info) for info in infos])
+    else:
+        print_table(("seq", "bytes", "path"), [(info.seq, info.bytes, info.path) for info in infos])
+
+
+@snapshot.command()
+@config_options
+@json_option
+def verify(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
+    """Read every snapshot, prove it, and compare it with the log. Exit code 1 if any is not as it should be."""
+    directory = existing_directory(read_config(config_file, data_dir))
+    store = Store(RealDisk(), directory)
+    infos = store.list()
+    results: list[dict[str, Any]] = []
+    with progress_bar("verifying snapshots") as move:
+        for number, info in enumerate(infos):
+            move(number, len(infos))
+            results.append({**_fields(info), **judge(store, info, log_directory(directory))})
+    if as_json:
+        print_json(results)
+    else:
+        columns = ("seq", "result", "path")
+        print_table(columns, [[result[column] for column in columns] for result in results])
+    bad = [result for result in results if not result["ok"]]
+    if bad:
+        raise Refused(f"{len(bad)} of {len(results)} snapshots are not as they should be")
+
+
+def judge(store: Store, info: SnapshotInfo, log: str) -> dict[str, Any]:
+    """Say whether a snapshot is sound and of the same history as the log."""
+    try:
+        tail = store.verify(info)
+        return {"ok": True, "result": f"sound; {_joined(tail, log)}"}
+    except SnapshotDamaged as damage:
+        return {"ok": False, "result": damage.what}
+    except LogDamaged as damage:
+        return {"ok": False, "result": f"sound, but the log is damaged at its seq: {damage.what}"}
+
+
+def _joined(tail: Tail, log: str) -> str:
+    """Compare the checksum that the snapshot has of the log with the one that the log has. Raises `LogDamaged`."""
+    if tail.seq == 0:
+        return "from before the first event"
+    try:
+        frame = next(scan(RealDisk(), log, from_seq=tail.seq, until_seq=tail.seq), None)
+    except NoLongerKept:
+        return "the log no longer goes back to its seq"
+    if frame is None:
+        raise LogDamaged("the log ends before the snapshot", path=log, seq=tail.seq)
+    if (frame.last_seq, frame.checksum) != (tail.seq, tail.checksum):
+        raise LogDamaged("log and snapshot are of different histories", path=log, seq=tail.seq)
+    return "joins the log"
+
+
+def _fields(info: SnapshotInfo) -> dict[str, Any]:
+    return {"path": info.path, "seq": info.seq, "bytes": info.bytes}

@@ -1,0 +1,242 @@
+"""What the verbs of the command share: exit codes, errors as one sentence, options, output, progress.
+
+Rules:
+- Standard output carries results and nothing else; whatever is said to a person goes to standard error.
+- An expected error becomes one sentence and an exit code, in one place (`CommandGroup`). A stack trace means a bug.
+- Bars and tables are for terminals. Elsewhere a table is tab-separated lines and a bar is nothing.
+- A reader that has seen enough (`| head`) is no error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from engine.errors import DirectoryInUse, DiskFault, ScoreboardError
+from engine.recovery import Finding
+from server.settings.config import Config, ConfigError, load
+from server.settings.values import parse_duration
+from snapshots.opening import Progress as StateProgress
+
+TOKEN_VARIABLE = "SCOREBOARD_TOKEN"  # noqa: S105  # the name of a variable, not a token
+"""What `watch` reads its token from; no key of the configuration, although it looks like one."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Refused(click.ClickException):
+    """What ends a command early, told in one sentence: something is wrong with the data, the disk or the other side."""
+
+
+class BadUsage(Refused):
+    """The command or the configuration is at fault; nothing was touched."""
+
+    exit_code = 2
+
+
+class InUse(Refused):
+    """Another process has the data directory."""
+
+    exit_code = 3
+
+
+class CommandGroup(click.Group):
+    """The top group: knows each verb's module by name, imports it when it is asked for, and translates errors.
+
+    Imports are late because the verbs are so different: `log dump` must not wait for a web framework to load.
+    """
+
+    def __init__(self, *, verbs: dict[str, str], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._verbs = verbs
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """List the verbs in the order in which the table names them."""
+        return list(self._verbs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # as above
+        """Import the verb's module and give its command."""
+        if cmd_name not in self._verbs:
+            return None
+        command = getattr(importlib.import_module(self._verbs[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb; see `errors_as_sentences`."""
+        with errors_as_sentences():
+            return super().invoke(ctx)
+
+
+def _forget_stdout() -> None:
+    """Whoever read our output has left. Python would complain again when it flushes at exit: give it nowhere to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def errors_as_sentences() -> Iterator[None]:
+    """Turn what may go wrong in the world into `Refused`."""
+    try:
+        yield
+    except ConfigError as error:
+        raise BadUsage(str(error)) from error
+    except DirectoryInUse as error:
+        raise InUse(str(error)) from error
+    except ScoreboardError as error:
+        raise Refused(str(error)) from error
+    except BrokenPipeError:
+        _forget_stdout()
+        sys.exit(0)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        raise Refused(f"{error.strerror or error}{where}") from error
+
+
+def config_options(function: Function) -> Function:
+    """Add --data-dir and --config; the verb gives both to `read_config`."""
+    function = click.option(
+        "--config",
+        "config_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="TOML file; SCOREBOARD_… variables and flags override it.",
+    )(function)
+    return click.option(
+        "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Data directory (default: as configured)."
+    )(function)
+
+
+def json_option(function: Function) -> Function:
+    """Add --json."""
+    return click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")(function)
+
+
+def read_config(config_file: Path | None, data_dir: Path | None, bind: str | None = None) -> Config:
+    """Load the configuration: flags over environment over file over default."""
+    flags = {key: str(value) for key, value in (("data_dir", data_dir), ("bind", bind)) if value is not None}
+    environ = {key: value for key, value in os.environ.items() if key != TOKEN_VARIABLE}
+    return load(config_file, environ, flags)
+
+
+def existing_directory(config: Config) -> str:
+    """Give the data directory of the configuration, or refuse: every verb but `serve` needs one that is there."""
+    if not Path(config.data_dir, "log").is_dir():
+        raise BadUsage(f"there is no scoreboard data in {config.data_dir!r} (no log directory in it)")
+    return config.data_dir
+
+
+def say(message: str) -> None:
+    """Say something to the person; not part of the result."""
+    click.echo(message, err=True)
+
+
+def warn(found: Finding | DiskFault) -> None:
+    """Say what was come upon that did not keep the work from being done."""
+    text = found.message if isinstance(found, Finding) else found.what
+    say(f"Warning: {text} ({found.path}). {found.remedy}".rstrip())
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on a line of its own."""
+    click.echo(msgspec.json.encode(value))
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines now, for whoever waits for them; that nobody reads them is no reason to end."""
+    try:
+        for line in lines:
+            click.echo(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table: drawn on a terminal, tab-separated elsewhere."""
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            click.echo("\t".join(str(cell) for cell in row))
+        return
+    table = Table()
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if rows and isinstance(rows[0][number], int) else "left")
+    for row in rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    Console().print(table)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function (done, of) that moves a bar on standard error, or does nothing where that is no terminal."""
+    with _bar(label) as move:
+        yield lambda done, total: move(label, done, total)
+
+
+@contextmanager
+def state_bar(label: str) -> Iterator[Callable[[StateProgress], None]]:
+    """The same for work that tells what stage it is in: reading a snapshot, replaying the log, and so on."""
+    with _bar(label) as move:
+        yield lambda state: move(f"{label}: {state.stage}", state.bytes_done, state.bytes_total)
+
+
+@contextmanager
+def _bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
+    if not sys.stderr.isatty():
+        yield lambda _description, _done, _total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=None)
+
+        def move(description: str, done: int, total: int) -> None:
+            # Without a total the bar only shows that something moves.
+            progress.update(task, description=description, completed=done, total=total or None)
+
+        yield move
+
+
+class Duration(click.ParamType[int]):
+    """A duration such as 90s, 15m, 1h or 30d, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read `1h`; refuse anything else with what is allowed."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+class Moment(click.ParamType[int]):
+    """A point in time, as ISO 8601 (UTC unless it says otherwise) or in ms since 1970; as ms."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read either form."""
+        if isinstance(value, int):
+            return value
+        if re.fullmatch(r"[0-9]{1,15}", value):
+            return int(value)
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither ISO 8601, such as 2025-12-15T12:34:56Z, nor ms since 1970", param, ctx)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1000)

@@ -1,0 +1,30 @@
+"""`scoreboard token`: mint a bearer token with the key that the leader verifies with.
+
+Works while the leader runs and before it ever did: the signing key of a data directory is made by whoever comes first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from server.access.keys import SIGNING_KEY_FILE, mint
+from server.cli.support import Duration, config_options, read_config, say
+
+
+@click.command()
+@click.option("--sub", required=True, metavar="NAME", help="Who the token stands for; the log calls it the caller.")
+@click.option("--scope", default="scores:write", show_default=True, help="Scopes, separated by spaces.")
+@click.option("--user", metavar="USERID", help="Only this user may be incremented with the token.")
+@click.option("--ttl", "ttl_s", type=Duration(), default="1h", show_default=True, help="How long it is good for.")
+@config_options
+def token(sub: str, scope: str, user: str | None, ttl_s: int, data_dir: Path | None, config_file: Path | None) -> None:
+    """Mint a token and print it, alone on a line."""
+    config = read_config(config_file, data_dir)
+    key = Path(config.data_dir, SIGNING_KEY_FILE)
+    is_there = key.exists()
+    click.echo(mint(config, sub=sub, scopes=scope.split(), user=user, ttl_s=ttl_s))
+    if not is_there and key.exists():
+        # Right before the first start; after it, most likely a slip in --data-dir.
+        say(f"Note: there was no signing key in {config.data_dir!r}, so a new one was made.")

@@ -1,0 +1,201 @@
+"""`scoreboard watch`: the live board in a terminal, or as lines where there is none.
+
+It goes on for ever: a lost connection is made again after a wait that doubles with each failure and is drawn by lot
+("full jitter"), so that a thousand watchers of a restarted leader don't come back in the same moment. Only an answer
+that time will not change (a wrong token, an unknown board) ends it.
+
+What is shown is a pure function of the last message and the state of the connection: `lines_of` and `table_of`.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import click
+import msgspec
+import trio
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, open_websocket_url
+
+from server.cli.support import TOKEN_VARIABLE, Refused, json_option, print_json, say
+
+PATH = "/ws/scoreboard"
+CONNECT_SECONDS_MAX = 10.0
+PING_SECONDS = 20.0
+PONG_SECONDS_MAX = 20.0
+MESSAGE_BYTES_MAX = 64 * 1024
+RETRY_SECONDS_MIN = 0.5
+RETRY_SECONDS_MAX = 30.0
+
+Message = dict[str, Any]
+Show = Callable[[Message | None, str], None]
+
+
+@click.command()
+@click.argument("url", default="http://127.0.0.1:8080")
+@click.option("--board", default="main", show_default=True, metavar="BOARDID", help="Which board.")
+@click.option("--token", envvar=TOKEN_VARIABLE, show_envvar=True, help="Bearer token, where reads are not public.")
+@click.option("--once", is_flag=True, help="Show the board as it is now and end.")
+@json_option
+def watch(url: str, board: str, token: str | None, once: bool, as_json: bool) -> None:
+    """Watch the top 10 of a board at URL (default http://127.0.0.1:8080) until Ctrl-C."""
+    target = websocket_url(url, board)
+    headers = [(b"Authorization", f"Bearer {token}".encode())] if token else []
+    if as_json or once or not sys.stdout.isatty():
+        refusal = trio.run(watch_board, target, headers, once, _show_json if as_json else _show_plain)
+    else:
+        with Live(auto_refresh=False) as live:
+
+            def redraw(message: Message | None, state: str) -> None:
+                live.update(table_of(message, state), refresh=True)
+
+            refusal = trio.run(watch_board, target, headers, once, redraw)
+    if refusal is not None:
+        raise Refused(refusal)
+
+
+def websocket_url(url: str, board: str) -> str:
+    """Make the live channel's address of what a person types: the server's address is enough."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
+    if scheme is None or not parts.hostname:
+        raise click.BadParameter(f"{url!r} is not an address such as http://127.0.0.1:8080", param_hint="URL")
+    path = parts.path if parts.path not in ("", "/") else PATH
+    return urlunsplit((scheme, parts.netloc, path, urlencode({"boardId": board}), ""))
+
+
+def retry_seconds(failures: int, lot: float) -> float:
+    """How long to wait after so many failures in a row; `lot` is drawn from 0 to 1."""
+    return lot * min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0 ** min(failures, 10))
+
+
+def lines_of(message: Message) -> str:
+    """A message as one line of text."""
+    rows = "  ".join(f"{row['rank']}. {_name(row)} {row['score']}" for row in message["entries"])
+    return f"{message['generatedAt']}  {message['boardId']}  seq {message['seq']}  {rows or '(nobody yet)'}"
+
+
+def table_of(message: Message | None, state: str) -> Table:
+    """The board and the state of the connection, for a terminal."""
+    title = "scoreboard" if message is None else f"{message['boardId']}, seq {message['seq']:,}"
+    table = Table(title=Text(title), caption=Text(state))
+    table.add_column("rank", justify="right")
+    table.add_column("user", min_width=24)
+    table.add_column("score", justify="right", min_width=10)
+    for row in message["entries"] if message is not None else ():
+        # `Text`, because a name in square brackets is no markup.
+        table.add_row(str(row["rank"]), Text(_name(row)), f"{row['score']:,}")
+    return table
+
+
+def _name(row: Message) -> str:
+    return str(row.get("displayName") or row["userId"])
+
+
+def _show_json(message: Message | None, _state: str) -> None:
+    if message is not None:
+        print_json(message)
+        sys.stdout.flush()
+
+
+def _show_plain(message: Message | None, state: str) -> None:
+    if message is None:
+        say(state)
+    else:
+        click.echo(lines_of(message))
+        sys.stdout.flush()
+
+
+async def watch_board(url: str, headers: list[tuple[bytes, bytes]], once: bool, show: Show) -> str | None:
+    """Show until a signal or, with `once`, until the first message; return why it can't go on, if so."""
+    refusal: str | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
+        refusal = await follow(url, headers, once, show)
+        nursery.cancel_scope.cancel()
+    return refusal
+
+
+async def _cancel_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            scope.cancel()
+
+
+async def follow(url: str, headers: list[tuple[bytes, bytes]], once: bool, show: Show) -> str | None:
+    failures = 0
+    last: Message | None = None
+
+    def remember(message: Message | None, state: str) -> None:
+        nonlocal failures, last
+        failures, last = 0, message
+        show(message, state)
+
+    while True:
+        try:
+            await _one_connection(url, headers, once, remember)
+            trouble = "the connection was closed"
+        except ConnectionRejected as error:
+            trouble = f"the server answered {error.status_code}"
+            if 400 <= error.status_code < 500 and error.status_code != 429:
+                return f"{trouble}: {_reason(error)}"
+        except (HandshakeError, OSError, trio.TooSlowError) as error:
+            # trio-websocket's error says nothing; what it came from does.
+            trouble = str(error) or str(error.__cause__ or "") or "the server does not answer"
+        if once:
+            return None if last is not None else trouble
+        wait_s = retry_seconds(failures, random.random())  # noqa: S311  # spreads load, guards nothing
+        failures += 1
+        # On a terminal the last board stays on the screen; as lines, what was printed once is not printed again.
+        show(last if sys.stdout.isatty() else None, f"{trouble}; next try in {wait_s:.1f} s")
+        await trio.sleep(wait_s)
+
+
+def _reason(error: ConnectionRejected) -> str:
+    """The message of the error that came instead of a WebSocket, if it has the shape of ours."""
+    try:
+        return str(msgspec.json.decode(error.body or b"")["error"]["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return "no reason given"
+
+
+async def _one_connection(url: str, headers: list[tuple[bytes, bytes]], once: bool, show: Show) -> None:
+    """Show what one connection brings, until it is closed or falls silent."""
+    async with (
+        open_websocket_url(
+            url,
+            subprotocols=["scoreboard.v1"],
+            extra_headers=headers,
+            max_message_size=MESSAGE_BYTES_MAX,
+            connect_timeout=CONNECT_SECONDS_MAX,
+            disconnect_timeout=1.0,
+        ) as connection,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(_ping, connection, nursery.cancel_scope)
+        try:
+            while True:
+                show(msgspec.json.decode(await connection.get_message()), "live")
+                if once:
+                    break
+        except ConnectionClosed:
+            pass
+        nursery.cancel_scope.cancel()
+
+
+async def _ping(connection: WebSocketConnection, scope: trio.CancelScope) -> None:
+    """End a connection whose other side is gone without a word."""
+    try:
+        while True:
+            await trio.sleep(PING_SECONDS)
+            with trio.fail_after(PONG_SECONDS_MAX):
+                await connection.ping()
+    except (ConnectionClosed, trio.TooSlowError):
+        scope.cancel()

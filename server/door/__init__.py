@@ -1,0 +1,1 @@
+"""Connections: accepted, guarded, read, and handed to a lane."""

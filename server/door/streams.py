@@ -1,0 +1,267 @@
+"""One client's connection, as every lane of the door sees it: whole requests out of it, answers into it, an end to it.
+
+Rules:
+- Every wait for the client has a deadline: for the first byte of a request (idle), for the rest of its head, for its
+  body, for each write, for its goodbye.
+- A lane asks for the next request only when the answer to the one before is out. So an error answer can never land in
+  the middle of another answer, and a client that sends without reading is held back by TCP.
+- A refusal (`Refused`) ends the connection: the answer, then a lingering close. Closing a socket with something unread
+  resets the connection, and the reset can overtake the answer; so the writing side is shut, and what still comes is
+  read and dropped until the client closes, for a bounded time and a bounded number of bytes.
+- `cut` ends whatever waits for the client at once, also a write that is shielded from cancellation: that is why it
+  closes the socket. It resets the connection, so that no client takes half an answer for a whole one.
+- After `cut`, or once the client is gone, writing raises BrokenResourceError, and always after a checkpoint: a loop
+  that only writes to a dead client must not starve everyone else.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from email.utils import formatdate
+
+import msgspec
+import trio
+
+from server import bounds
+from server.door.inspector import Inbound, Inspector
+from server.door.room import BodyRoom
+from server.live.frames import RequestHead
+from server.protocol import Refused, http_bytes
+
+RECEIVE_BYTES = 64 * 1024
+"""For one read."""
+
+SEND_BYTES = 64 * 1024
+"""For one write, which has to get through in `send_seconds_max`."""
+
+Address = tuple[str, int]
+"""Host and port."""
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET = struct.pack("ii", 1, 0)
+
+
+class DoorBounds(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of the door and its connections. The defaults are the ones that hold; tests have shorter ones."""
+
+    listen_backlog: int = bounds.LISTEN_BACKLOG
+    connections_per_address_max: int = bounds.CONNECTIONS_PER_ADDRESS_MAX
+    connections_max: int | None = None
+    """In all. None: what the process's file limit leaves after `files_reserved`."""
+    files_reserved: int = 128
+    """Kept free of connections: log, snapshots, threads, the listeners, and answering those who find no place."""
+    turned_away_max: int = 32
+    """Connections that find no place and are told so, at once; beyond it they are just closed."""
+    head_bytes_max: int = bounds.HEAD_BYTES_MAX
+    head_seconds_max: float = bounds.HEAD_SECONDS_MAX
+    idle_seconds_max: float = bounds.IDLE_SECONDS_MAX
+    body_bytes_max: int = bounds.BODY_BYTES_MAX
+    body_seconds_max: float = bounds.BODY_SECONDS_MAX
+    bodies_bytes_max: int = 256 * 2**20
+    """The larger bodies of all connections together: each is small enough, but a thousand of them are a gigabyte."""
+    send_seconds_max: float = bounds.SEND_SECONDS_MAX
+    linger_seconds_max: float = 2.0
+    """For the client to take in the last answer and close; meanwhile what it sends is dropped."""
+    linger_bytes_max: int = 8 * 2**20
+    """Dropped at most: a client in the middle of a body that was refused should see why."""
+    accept_pause_seconds: float = 0.1
+    """After the kernel had no file for a connection, until the next try."""
+    startup_seconds_max: float = 60.0
+    """For the application behind the door to start, and again to stop."""
+
+
+class Stalled(trio.BrokenResourceError):
+    """The client did not read for so long that its connection was cut."""
+
+
+class Connection:
+    """One client's connection. `closing`: the answer that comes next is the last; `gone`: there is no client any more;
+    `stalled`: because it did not read. `group` is what the door counts as one client (`server.door.room`).
+    """
+
+    __slots__ = (
+        "_bounds", "_idle", "_inspector", "_request", "_reserved", "_room", "_to_head", "closing", "gone", "group",
+        "own", "peer", "stalled", "stream",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        peer: Address,
+        own: Address,
+        group: str,
+        door_bounds: DoorBounds,
+        room: BodyRoom,
+    ) -> None:
+        self.stream = stream
+        self.peer = peer
+        self.own = own
+        self.group = group
+        self.closing = False
+        self.gone = False
+        self.stalled = False
+        self._bounds = door_bounds
+        self._room = room
+        self._reserved = 0
+        self._inspector = Inspector(door_bounds.head_bytes_max, door_bounds.body_bytes_max)
+        self._request: Inbound | None = None
+        self._to_head = False
+        self._idle: trio.CancelScope | None = None
+
+    # Requests
+
+    async def read_head(self) -> bool:
+        """Read the head of the next request into `request`. False: the client is done, or too slow to begin, or we are.
+
+        Raises `Refused`.
+        """
+        assert self._request is None, "a lane takes a request before the next one is read"
+        self._to_head = False
+        if not await self._wait_for_request():
+            return False
+        with trio.move_on_after(self._bounds.head_seconds_max):
+            while (inbound := self._inspector.next_head()) is None:
+                await self._receive("The connection was closed before the head of the request was complete.")
+            self._request = inbound
+            self._to_head = inbound.head.method == "HEAD"
+            return True
+        raise Refused(408, "INVALID_REQUEST", "The head of the request did not come in time.")
+
+    @property
+    def request(self) -> Inbound:
+        """The request that was read last, and that no lane has taken yet."""
+        assert self._request is not None
+        return self._request
+
+    def take_request(self) -> Inbound:
+        """Take over the request that was read last. What it holds is then the lane's alone to keep."""
+        inbound = self.request
+        self._request = None
+        return inbound
+
+    def take_stream(self) -> tuple[trio.SocketStream, RequestHead]:
+        """Take over request and stream, for a lane that goes on by itself; `head.rest` is what came after the head."""
+        head = msgspec.structs.replace(self.take_request().head, rest=self._inspector.take_rest())
+        del self._inspector  # nobody reads requests here any more, and there may be tens of thousands of these
+        return self.stream, head
+
+    async def read_body(self, inbound: Inbound) -> bytes:
+        """Read the whole body of the request that was read last. Raises `Refused`.
+
+        A large one takes up room until `release_body`.
+        """
+        with trio.move_on_after(self._bounds.body_seconds_max):
+            body = self._inspector.next_body()
+            if body is None and inbound.expects_continue and not self._inspector.held:
+                await self.send(_CONTINUE)
+            while body is None:
+                await self._receive("The connection was closed before the body of the request was complete.")
+                body = self._inspector.next_body()
+                held = self._inspector.held if body is None else len(body)
+                self._reserved = self._room.change(self._reserved, held)
+            return body
+        raise Refused(408, "INVALID_REQUEST", "The body of the request did not come in time.")
+
+    def release_body(self) -> None:
+        """Give back the room of the body that was read last."""
+        self._reserved = self._room.change(self._reserved, 0)
+
+    async def _wait_for_request(self) -> bool:
+        if self._inspector.begun:
+            return True
+        if self.closing and not self.stream.socket.is_readable():
+            return False
+        deadline = trio.current_time() + self._bounds.idle_seconds_max
+        with trio.CancelScope(deadline=deadline) as self._idle:
+            while not self._inspector.begun:
+                data = await self.stream.receive_some(RECEIVE_BYTES)
+                if not data:
+                    break
+                self._inspector.receive(data)
+        self._idle = None
+        return self._inspector.begun
+
+    async def _receive(self, at_the_end: str) -> None:
+        data = await self.stream.receive_some(RECEIVE_BYTES)
+        if not data:
+            raise Refused(400, "INVALID_REQUEST", at_the_end)
+        self._inspector.receive(data)
+
+    # Answers
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Write all of it. Raises BrokenResourceError if the client is gone, `Stalled` if it did not read in time."""
+        # Each piece has the whole time, so that a long answer may take a slow client longer.
+        rest = memoryview(data)
+        while rest:
+            piece, rest = rest[:SEND_BYTES], rest[SEND_BYTES:]
+            await self._send_piece(piece)
+
+    async def _send_piece(self, piece: memoryview) -> None:
+        if self.gone:
+            await trio.lowlevel.checkpoint()
+            raise trio.BrokenResourceError("the connection is closed")
+        with trio.move_on_after(self._bounds.send_seconds_max) as deadline:
+            try:
+                await self.stream.send_all(piece)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self.gone = True
+                await trio.lowlevel.checkpoint()
+                raise trio.BrokenResourceError("the client is gone") from error
+        if deadline.cancelled_caught:
+            self.stalled = True
+            self.cut()
+            raise Stalled("the client does not read")
+
+    def check(self) -> None:
+        """Raise what `send` raised, for whoever did not hear of it."""
+        if self.stalled:
+            raise Stalled("the client did not read")
+        if self.gone:
+            raise trio.BrokenResourceError("the client is gone")
+
+    async def refuse(self, refusal: Refused) -> None:
+        """Give the last answer."""
+        self.release_body()
+        response = refusal.response()
+        date = ("date", formatdate(usegmt=True))  # RFC 9110, 6.6.1
+        response = msgspec.structs.replace(response, headers=(*response.headers, date), omit_body=self._to_head)
+        await self.send(http_bytes(response))
+        await self.linger()
+
+    # The end
+
+    async def linger(self) -> None:
+        """Say that nothing more comes, and give the client time to take in what did."""
+        await self.stream.send_eof()
+        dropped = 0
+        with trio.move_on_after(self._bounds.linger_seconds_max):
+            while dropped < self._bounds.linger_bytes_max:
+                data = await self.stream.receive_some(RECEIVE_BYTES)
+                if not data:
+                    break
+                dropped += len(data)
+
+    def close_soon(self) -> None:
+        """Close once the request that is here is answered; at once if there is none."""
+        self.closing = True
+        if self.gone:
+            return
+        # What can be read is a request that came in time, or the end.
+        if self._idle is not None and not self.stream.socket.is_readable():
+            self._idle.cancel()
+
+    def cut(self) -> None:
+        """End the connection now. Whoever waits for the client is told that it is gone."""
+        self.gone = True
+        with suppress(OSError):  # closed already, or in the hands of the live channel
+            self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.stream.socket.close()
+
+    def close(self) -> None:
+        """Give back what the connection holds. May be called more than once."""
+        self.gone = True
+        self.release_body()
+        self.stream.socket.close()

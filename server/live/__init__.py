@@ -1,0 +1,1 @@
+"""The live channel: frames, editions, viewers, and telling all of them."""

@@ -1,0 +1,211 @@
+"""Writing to viewers: everybody at a tick, the slow ones as their sockets drain, and pings to find the dead ones.
+
+    board_changed ──► (wakes) tick ──► the same bytes to every viewer's socket
+                                        └─ socket full ──► drain: a task for that viewer, until it is up to date
+    sweep, all the time: ping whoever it is time for, drop whoever was silent for too long
+
+A frame to a viewer is not masked, so it is encoded once, and `send` on the bare socket is all that a viewer costs in a
+tick. The obvious other way, a queue and a sending task for each viewer, costs some ten times as much, and its queues
+grow just when there is too much to do.
+
+Rules:
+- The first change after a quiet time goes out at once; after that there is at most one tick in each interval, and what
+  happened in between is one change. When ticks take long the interval stretches, so that others get their turn.
+- A tick and a sweep go through the viewers in slices with a checkpoint after each: a write to the board must not wait
+  for ten thousand viewers. Viewers come, go and catch up meanwhile, so the number of the edition that a viewer has is
+  looked at just before it is written to.
+- What goes wrong with one viewer's socket ends that viewer alone. Whoever is about to wait for a socket first looks
+  whether it is still there: to wait for one that was hung up on is an error of ours.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import structlog
+import trio
+
+from engine.scoreboard import Scoreboard
+from server import bounds
+from server.live.editions import SNAPSHOT, UPDATE, Channel
+from server.live.viewers import Viewer, Viewers
+
+SLICE_VIEWERS = 128
+"""Viewers between two checkpoints: 1 to 2 ms of writing."""
+
+SWEEP_SECONDS = 1.0
+"""Between two looks at who is silent or wants a ping: both are told in tens of seconds."""
+
+REST_SHARE = 0.25
+"""After a tick there is at least this share of its time without one."""
+
+log = structlog.get_logger()
+
+
+class LiveMetrics(Protocol):
+    """Who counts what happens in the live channel."""
+
+    def viewers(self, count: int) -> None:
+        """So many viewers are connected now."""
+
+    def live_messages(self, count: int, kind: str) -> None:
+        """A message (snapshot, update, delta) was written to so many viewers."""
+
+    def live_tick(self, seconds: float, interval_seconds: float) -> None:
+        """A tick took so long; the next begins no sooner than the interval after this one began."""
+
+    def viewers_dropped(self, reason: str) -> None:
+        """The server closed a viewer: slow, silent, protocol or shutdown."""
+
+    def failed(self, code: str) -> None:
+        """A request was answered with an error."""
+
+
+class Broadcast:
+    """Owns the channels, and all writing to the viewers of a registry that others let in and out."""
+
+    def __init__(
+        self,
+        scoreboard: Scoreboard,
+        viewers: Viewers,
+        metrics: LiveMetrics,
+        *,
+        interval_s: float,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._scoreboard = scoreboard
+        self._viewers = viewers
+        self._metrics = metrics
+        self._interval_s = interval_s
+        self._now_ms = now_ms
+        self._channels: dict[str, Channel] = {}
+        self._changed: set[Channel] = set()
+        self._wake = trio.Event()
+        self._tasks: trio.Nursery | None = None
+
+    def channel(self, board_id: str) -> Channel | None:
+        """Give the channel of a board, None if there is no such board."""
+        channel = self._channels.get(board_id)
+        if channel is None and (board := self._scoreboard.board(board_id)) is not None:
+            channel = self._channels[board_id] = Channel(board, self._scoreboard, self._now_ms)
+        return channel
+
+    def board_changed(self, board_ids: Iterable[str]) -> None:
+        """Take note that events touched these boards. Costs a comparison for each."""
+        for board_id in board_ids:
+            channel = self._channels.get(board_id)
+            if channel is not None and channel.is_behind:
+                self._changed.add(channel)
+                self._wake.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Tick, sweep and drain until cancelled."""
+        try:
+            async with trio.open_nursery() as tasks:
+                self._tasks = tasks
+                tasks.start_soon(self._tick)
+                tasks.start_soon(self._sweep)
+                task_status.started()
+        finally:
+            self._tasks = None
+
+    # Everybody
+
+    async def _tick(self) -> None:
+        while True:
+            while not self._changed:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            changed, self._changed = self._changed, set()
+            started = trio.current_time()
+            for channel in changed:
+                await self._publish(channel)
+            took = trio.current_time() - started
+            interval = max(self._interval_s, took * (1 + REST_SHARE))
+            self._metrics.live_tick(took, interval)
+            await trio.sleep_until(started + interval)
+
+    async def _publish(self, channel: Channel) -> None:
+        edition = channel.publish()
+        number = edition.number
+        shown: Counter[str] = Counter()
+        for count, viewer in enumerate(self._viewers.of_board(channel.board_id), 1):
+            if not (viewer.busy or viewer.closing or viewer.is_gone or viewer.edition >= number):
+                message = edition.for_viewer(viewer.edition, deltas=viewer.deltas)
+                try:
+                    if not viewer.show(number, message.frame):
+                        self._wait_for_room(viewer)
+                except OSError:
+                    viewer.hang_up()
+                if viewer.edition == number:
+                    shown[message.kind] += 1
+            if count % SLICE_VIEWERS == 0:
+                await trio.lowlevel.checkpoint()
+        for kind, times in shown.items():
+            self._metrics.live_messages(times, kind)
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_SECONDS)
+            now = trio.current_time()
+            for count, viewer in enumerate(self._viewers.everyone(), 1):
+                if now - viewer.heard >= bounds.VIEWER_SILENCE_SECONDS_MAX:
+                    self.drop(viewer, "silent")
+                elif now - viewer.pinged >= bounds.VIEWER_PING_SECONDS:
+                    viewer.ping(now)
+                    self.push(viewer)
+                if count % SLICE_VIEWERS == 0:
+                    await trio.lowlevel.checkpoint()
+
+    # One viewer
+
+    def push(self, viewer: Viewer) -> None:
+        """Write what a viewer is owed; what its socket does not take is left to a task that waits for room."""
+        if viewer.busy or viewer.is_gone:
+            return
+        try:
+            if not viewer.push():
+                self._wait_for_room(viewer)
+        except OSError:
+            viewer.hang_up()
+
+    def drop(self, viewer: Viewer, reason: str) -> None:
+        """End a viewer from our side, without a word that it would not hear."""
+        if viewer.is_gone:
+            return
+        log.debug("viewer_dropped", reason=reason, address=viewer.address)
+        self._metrics.viewers_dropped(reason)
+        viewer.hang_up(abort=True)
+
+    def _wait_for_room(self, viewer: Viewer) -> None:
+        viewer.busy = True
+        if self._tasks is None:  # the process is ending
+            viewer.hang_up(abort=True)
+        else:
+            self._tasks.start_soon(self._drain, viewer)
+
+    async def _drain(self, viewer: Viewer) -> None:
+        """Bring a viewer whose socket is full up to date at its own pace, or drop it when nothing moves any more."""
+        try:
+            while not viewer.is_gone:
+                with trio.move_on_after(bounds.VIEWER_DRAIN_SECONDS_MAX) as patience:
+                    await trio.lowlevel.wait_writable(viewer.socket)
+                if patience.cancelled_caught:
+                    self.drop(viewer, "slow")
+                    return
+                # There is room because the other end took something in: a sign of life, as good as a pong.
+                viewer.heard = trio.current_time()
+                had = viewer.edition
+                done = viewer.push(viewer.channel.published)
+                if viewer.edition != had:
+                    self._metrics.live_messages(1, SNAPSHOT if viewer.deltas else UPDATE)
+                if done:
+                    viewer.busy = False
+                    return
+        except (OSError, trio.ClosedResourceError):
+            viewer.hang_up()
+        except Exception:
+            log.exception("viewer_failed", address=viewer.address)
+            viewer.hang_up(abort=True)

@@ -1,0 +1,118 @@
+"""What the service is wired to, and how little it asks of each part.
+
+The protocols here are the whole of what the service uses of the parts that do I/O, so a test can stand in for any of
+them with a few lines, and the one place that builds everything sees what it has to give.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from engine.actor import ActorStatistics
+from engine.commands import Command, Outcome
+from engine.events import Event
+from engine.scoreboard import Scoreboard
+from server.access.auth import Principal
+from server.metrics import Metrics
+from server.protocol import Response
+from server.service.audit import Audit
+from server.service.pages import Page
+
+
+class Writer(Protocol):
+    """The actor: owns the scoreboard, makes commands durable."""
+
+    @property
+    def scoreboard(self) -> Scoreboard:
+        """The state; read by plain calls from the event loop."""
+
+    async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Decide commands and make them durable; raise `Overloaded` or `OutcomeUnknown`."""
+
+    def statistics(self) -> ActorStatistics:
+        """Tell how much waits, and whether new commands are taken."""
+
+
+ANYBODY = Principal(sub="", scopes=frozenset(), user=None, expires_s=math.inf)
+"""Whoever sends a request that needs no token."""
+
+
+class Authenticator(Protocol):
+    """Tells who a request comes from."""
+
+    async def authenticate(self, authorization: str | None) -> Principal | Response:
+        """Verify the value of an Authorization header; a `Response` is the refusal."""
+
+
+class Rates(Protocol):
+    """A rate limit over keys."""
+
+    @property
+    def per_minute(self) -> int:
+        """The limit."""
+
+    def wait_s(self, key: str, now_s: float) -> float:
+        """Give the seconds until this key is under its limit, 0 if it is now."""
+
+    def charge(self, key: str, now_s: float) -> None:
+        """Count one for this key."""
+
+
+class Position(Protocol):
+    """Where a frame of the log stands."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the frame was written in."""
+
+
+class LogReader(Protocol):
+    """The log, as far as receipts are read from it."""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether `event_at` waits for a disk."""
+
+    def event_at(self, seq: int) -> tuple[Position, Event]:
+        """Give one event; raise `NoLongerKept`."""
+
+
+class StorageState(msgspec.Struct, frozen=True):
+    """What log and snapshots hold on disk; a snapshot's seq and time are None before the first."""
+
+    log_bytes: int
+    log_segments: int
+    snapshot_seq: int | None
+    snapshot_ms: int | None
+    snapshots_failed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that the service is built from.
+
+    `not_ready` gives the reason why requests should go elsewhere, None if they are welcome. `clock_ms` is wall-clock
+    time in ms since 1970, `clock_s` a clock that never goes back. `new_request_id` makes an id for a request without.
+    `origins` are those whose pages may read public answers, in lower case; None: all.
+    """
+
+    writer: Writer
+    log: LogReader
+    authenticator: Authenticator
+    caller_rates: Rates
+    user_rates: Rates
+    metrics: Metrics
+    audit: Audit
+    pages: dict[str, Page] = field(default_factory=dict)
+    storage: Callable[[], StorageState]
+    not_ready: Callable[[], str | None]
+    public_reads: bool
+    origins: frozenset[str] | None
+    clock_ms: Callable[[], int]
+    clock_s: Callable[[], float]
+    new_request_id: Callable[[], str]

@@ -1,0 +1,167 @@
+"""The routes that read: a board's top, one user's score, the neighbours, an action's receipt.
+
+All but the last read the scoreboard by plain calls, between two awaits, so what they see is one moment's state and is
+on disk. The receipt of an action is read back from the log, in a worker thread, because a log may be long and
+compressed.
+
+The answer to GET /scoreboard/top is kept encoded, per board and limit, and made anew only when that board has changed:
+serving it is O(1) in users and rows. There are at most (boards × TOP_LIMIT_MAX) of them.
+
+Position: answers tell the current epoch and the seq of the last event that touched their board. The epoch is the
+current one, not that of the event: after a restore, whoever keeps the highest position must take what we say now for
+newer.
+
+ETags are weak: two servers at the same position give the same rows, but each says when it generated them.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import trio
+
+from engine.board import Board
+from engine.errors import NoLongerKept, Overloaded
+from engine.events import Incremented
+from server import bounds
+from server.access.auth import Principal
+from server.live.encoding import entries_of, iso_ms, top_body
+from server.protocol import (
+    JSON,
+    Headers,
+    Refused,
+    Request,
+    Response,
+    board_of,
+    etag_matches,
+    invalid,
+    limit_of,
+    query_values,
+)
+from server.service.answers import ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
+from server.service.parts import Parts
+
+RECEIPT_READERS_MAX = 4
+"""Receipts read from the log at once. Each may inflate a compressed segment: 16 MiB, and some 100 ms of a thread."""
+
+RECEIPT_WAITERS_MAX = 64
+"""Requests that wait for one of those; beyond it they are told to come back."""
+
+_HEADERS: Headers = (("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
+_PRIVATE_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """An encoded top, and the position that it shows."""
+
+    epoch: int
+    seq: int
+    etag: str
+    full: Response
+    not_modified: Response
+
+
+class Reads:
+    """Answers to GET /scoreboard/top, /scores/{userId}, /scores/{userId}/around and /actions/{actionId}."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._scoreboard = parts.writer.scoreboard
+        self._log = parts.log
+        self._clock_ms = parts.clock_ms
+        self._kept: dict[tuple[str, int], _Kept] = {}
+        self._readers = trio.CapacityLimiter(RECEIPT_READERS_MAX)
+
+    async def top(self, request: Request, _caller: Principal) -> Response:
+        """The first rows of a board."""
+        values = query_values(request.query, ("boardId", "limit"))
+        board = self._board(values)
+        limit = limit_of(values, bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX)
+        kept = self._kept.get((board.board_id, limit))
+        if kept is None or kept.seq != board.seq or kept.epoch != self._scoreboard.epoch:
+            kept = self._kept[board.board_id, limit] = self._make_top(board, limit)
+        matches = etag_matches(request.headers.get("if-none-match"), kept.etag)
+        return kept.not_modified if matches else kept.full
+
+    def _make_top(self, board: Board, limit: int) -> _Kept:
+        scoreboard = self._scoreboard
+        epoch, seq = scoreboard.epoch, board.seq
+        body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms())
+        etag = f'W/"{epoch}-{seq}-{limit}"'
+        headers = (("etag", etag), *_HEADERS)
+        return _Kept(epoch, seq, etag, Response(200, body, JSON, headers), Response(304, headers=headers))
+
+    async def score(self, request: Request, _caller: Principal) -> Response:
+        """One user's score and rank."""
+        board = self._board(query_values(request.query, ("boardId",)))
+        user_id = request.path_params["userId"]
+        score, updated_ms = self._score(board, user_id)
+        answer = ScoreAnswer(
+            user_id=user_id,
+            display_name=self._scoreboard.users.name(user_id) or msgspec.UNSET,
+            board_id=board.board_id,
+            score=score,
+            rank=board.rank(user_id),
+            updated_at=iso_ms(updated_ms),
+            epoch=self._scoreboard.epoch,
+            seq=board.seq,
+        )
+        return Response(200, _encode(answer), JSON, _HEADERS)
+
+    async def around(self, request: Request, _caller: Principal) -> Response:
+        """A user's row, and up to `limit` neighbours on each side."""
+        values = query_values(request.query, ("boardId", "limit"))
+        board = self._board(values)
+        limit = limit_of(values, bounds.AROUND_LIMIT_DEFAULT, bounds.AROUND_LIMIT_MAX)
+        user_id = request.path_params["userId"]
+        self._score(board, user_id)
+        answer = AroundAnswer(
+            board_id=board.board_id,
+            user_id=user_id,
+            entries=entries_of(board.around(user_id, limit), self._scoreboard.users),
+            epoch=self._scoreboard.epoch,
+            seq=board.seq,
+            generated_at=iso_ms(self._clock_ms()),
+        )
+        return Response(200, _encode(answer), JSON, _HEADERS)
+
+    async def action(self, request: Request, _caller: Principal) -> Response:
+        """Whether an action was applied, with its receipt from the log."""
+        action_id = request.path_params["actionId"]
+        seq = self._scoreboard.action_seq(action_id)
+        if seq is None:
+            raise Refused(404, "NOT_FOUND", "No such action was ever applied.", {"actionId": action_id})
+        try:
+            epoch, event = await self._event(seq)
+        except NoLongerKept:
+            answer = ActionAnswer(action_id, True, self._scoreboard.epoch_of(seq), seq, None, "NO_LONGER_KEPT")
+        else:
+            assert isinstance(event, Incremented), event
+            assert event.action_id == action_id, event
+            answer = ActionAnswer(action_id, True, epoch, seq, logged_receipt(event, epoch), "KEPT")
+        return Response(200, _encode(answer), JSON, _PRIVATE_HEADERS)
+
+    async def _event(self, seq: int) -> tuple[int, object]:
+        """Read one event from the log, with the epoch of its frame."""
+        if not self._log.blocks:
+            frame, event = self._log.event_at(seq)
+            return frame.epoch, event
+        if self._readers.statistics().tasks_waiting >= RECEIPT_WAITERS_MAX:
+            raise Overloaded("too many receipts are being read")
+        frame, event = await trio.to_thread.run_sync(self._log.event_at, seq, limiter=self._readers)
+        return frame.epoch, event
+
+    def _board(self, values: dict[str, str]) -> Board:
+        board_id = board_of(values)
+        board = self._scoreboard.board(board_id)
+        if board is None:
+            raise invalid("boardId", "There is no such board.", allowed=sorted(self._scoreboard.rules.points))
+        return board
+
+    def _score(self, board: Board, user_id: str) -> tuple[int, int]:
+        """A user's score and when it was reached, or 404."""
+        score, updated_ms = board.score(user_id), board.updated_ms(user_id)
+        if score is None or updated_ms is None:
+            details = {"userId": user_id, "boardId": board.board_id}
+            raise Refused(404, "NOT_FOUND", "This user has no score on this board.", details)
+        return score, updated_ms

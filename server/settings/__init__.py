@@ -1,0 +1,1 @@
+"""What an operator may say: the keys, their values, where they came from."""

@@ -1,0 +1,152 @@
+"""The configuration as text: environment variables (and flags), which know no types. Pure.
+
+Rules:
+- A key's variable is `SCOREBOARD_` and its path in upper case, joined by `_`: `auth.jwt_secret` is
+  `SCOREBOARD_AUTH_JWT_SECRET`. A variable that is set to nothing sets the key to "".
+- Text becomes the key's type. Lists: a TOML array, or values with commas between them. Points: a TOML inline table, a
+  JSON object, or `REASON=10,OTHER=5`.
+- A board's variable is `SCOREBOARD_BOARDS_NAME_POINTS`. Upper case hides how the name was written, so NAME stands for a
+  board that the file names or for `main`, whichever looks the same in upper case with `_` for every other character;
+  where none does, a new board of that name in lower case is meant.
+- A variable that begins with `SCOREBOARD_` and is no key is an error: a misspelt limit must not silently be no limit.
+  Only the variables that Kubernetes and Docker set for every service called "scoreboard" are passed over.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from types import GenericAlias
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from server.settings.values import ConfigError
+
+Key = tuple[str, ...]
+
+PREFIX = "SCOREBOARD_"
+
+_BOARD_VARIABLE = re.compile(PREFIX + "BOARDS_([A-Z0-9_]+)_POINTS", re.ASCII)
+_SERVICE_LINK = re.compile(
+    PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)", re.ASCII
+)
+_INTEGER = re.compile(r"-?[0-9]+(_[0-9]+)*", re.ASCII)
+_INTEGER_CHARACTERS_MAX = 40
+
+
+def dotted(key: Key) -> str:
+    """Give the key's full name, as it is written in the file: quoted and escaped where TOML wants it."""
+    return ".".join(part if re.fullmatch("[A-Za-z0-9_-]+", part, re.ASCII) else json.dumps(part) for part in key)
+
+
+def variable_of(key: Key) -> str:
+    """Give the key's environment variable."""
+    return PREFIX + "_".join(map(_upper, key))
+
+
+def _upper(part: str) -> str:
+    return re.sub("[^A-Z0-9]", "_", part.upper())
+
+
+def settings(environ: Mapping[str, str], types: Mapping[Key, Any], boards: Iterable[str]) -> Iterator[tuple[Key, str]]:
+    """Give (key, variable) for every variable that sets a key. `boards` are the names that are known so far.
+
+    Raises:
+        ConfigError: a variable with our prefix that is no key, with the nearest that is.
+    """
+    known = {variable_of(key): key for key in types}
+    boards = list(boards)
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or _SERVICE_LINK.fullmatch(variable):
+            continue
+        if variable in known:
+            yield known[variable], variable
+        elif board := _BOARD_VARIABLE.fullmatch(variable):
+            yield ("boards", _board_name(variable, board[1], boards), "points"), variable
+        else:
+            meant = nearest(variable, [*known, f"{PREFIX}BOARDS_MAIN_POINTS"])
+            raise ConfigError(variable, f"no such setting; {meant}")
+
+
+def _board_name(variable: str, written: str, boards: list[str]) -> str:
+    same = sorted({name for name in boards if _upper(name) == written})
+    if len(same) > 1:
+        raise ConfigError(variable, f"could mean any of the boards {', '.join(same)}; set their points in the file")
+    return same[0] if same else written.lower()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Name the known one that was probably meant, or all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+
+
+def plain_type(annotation: Any) -> Any:
+    """Give the type without its `Annotated` constraints."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def from_text(text: str, annotation: Any) -> object:
+    """Turn text into a value of the annotated type, as far as its form goes; the caller checks the value.
+
+    Raises:
+        ValueError: a sentence that says which form is allowed.
+    """
+    kind = plain_type(annotation)
+    if kind is str or get_origin(kind) is Literal:
+        return text
+    if kind is int:
+        return _integer(text.strip())
+    if kind is bool:
+        return _truth(text.strip().lower())
+    assert isinstance(kind, GenericAlias)
+    return _items(text.strip()) if kind.__origin__ is tuple else _table(text.strip())
+
+
+def _integer(text: str) -> int:
+    if len(text) > _INTEGER_CHARACTERS_MAX or not _INTEGER.fullmatch(text):
+        raise ValueError("must be an integer")
+    return int(text)
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
+def _items(text: str) -> object:
+    if text.startswith("["):
+        return _toml(text, 'must be values with commas between them, or an array such as ["a", "b"]')
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _table(text: str) -> object:
+    allowed = "must be REASON=10,OTHER=5 or a table such as { REASON = 10, OTHER = 5 }"
+    if text.startswith("{"):
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return _toml(text, allowed)
+    table: dict[str, object] = {}
+    for item in filter(None, (item.strip() for item in text.split(","))):
+        name, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or name in table or not _INTEGER.fullmatch(value):
+            raise ValueError(allowed)
+        table[name] = _integer(value)
+    return table
+
+
+def _toml(text: str, allowed: str) -> object:
+    """Read one TOML value. Text that closes the value and goes on with a key of its own is refused."""
+    try:
+        document = msgspec.toml.decode(f"value = {text}")
+    except (msgspec.DecodeError, RecursionError):
+        raise ValueError(allowed) from None
+    if list(document) != ["value"]:
+        raise ValueError(allowed)
+    return document["value"]

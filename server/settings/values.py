@@ -1,0 +1,179 @@
+"""How the values of the configuration are written: addresses, networks, ages, origins, URLs, points. Pure.
+
+Each parser takes what stood in the configuration and gives the parsed value, or raises ValueError with a sentence that
+says what is allowed; `server.settings.config` adds which key it was and where it came from. The sentence never repeats
+the value, because some values are secrets.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from engine.commands import id_fault
+from engine.errors import ScoreboardError
+from engine.limits import SCORE_MAX
+
+Network = IPv4Network | IPv6Network
+
+FOREVER = "forever"
+ANY_ORIGIN = "*"
+
+_AGE = re.compile(r"([1-9][0-9]{0,8})([smhd])", re.ASCII)
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
+_ORIGIN_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+BIND_ALLOWED = 'HOST:PORT such as "127.0.0.1:8080", "[::1]:8080" or "0.0.0.0:0" (port 0 takes a free one)'
+AGE_ALLOWED = 'a whole number and s, m, h or d, such as "30m", "12h" or "90d"'
+
+
+class ConfigError(ScoreboardError):
+    """The operator's to mend: a key that is unknown, or a value that is not allowed. The process does not start.
+
+    `key` is the full name (`limits.user_per_minute`), `message` says what is wrong with it and what is allowed.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        self.key = key
+        self.message = message
+        super().__init__(f"{key}: {message}")
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where to listen. `host` is a name or an address without brackets; port 0 lets the kernel choose."""
+
+    host: str
+    port: int
+
+
+def parse_bind(text: str) -> Address:
+    """Parse HOST:PORT, with IPv6 in brackets."""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]:")
+        host_is_good = _is_address(host, IPv6Address)
+    else:
+        host, _, port = text.rpartition(":")
+        host_is_good = _is_address(host, IPv4Address) or _is_host_name(host)
+    if not host_is_good or not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > 65_535:
+        raise ValueError(f"must be {BIND_ALLOWED}")
+    return Address(host, int(port))
+
+
+def _is_address(text: str, kind: type[IPv4Address] | type[IPv6Address]) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_host(text: str) -> bool:
+    return _is_address(text, IPv4Address) or _is_address(text, IPv6Address) or _is_host_name(text)
+
+
+def _is_host_name(text: str) -> bool:
+    labels = text.split(".")
+    # Four numbers that are no address are a slip of the pen, not a name.
+    return len(text) <= 253 and all(map(_HOST_LABEL.fullmatch, labels)) and not labels[-1].isdigit()
+
+
+def parse_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    """Parse addresses and networks; an address is the network of itself alone."""
+    networks: list[Network] = []
+    for text in texts:
+        try:
+            networks.append(ip_network(text))
+        except ValueError as error:
+            allowed = 'each must be an address or a network, such as "10.0.0.7" or "10.0.0.0/8"'
+            if "host bits" in str(error):
+                allowed += "; a network has no bits set behind its prefix"
+            raise ValueError(allowed) from None
+    return tuple(networks)
+
+
+def parse_duration(text: str) -> int:
+    """Parse "90s", "30m", "12h" or "7d" into seconds."""
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"must be {AGE_ALLOWED}")
+    return int(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def parse_keep(text: str) -> int | None:
+    """Parse how long something is kept: an age in seconds, or None for good."""
+    if text == FOREVER:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ValueError(f'must be "{FOREVER}" or {AGE_ALLOWED}') from None
+
+
+def parse_origins(texts: tuple[str, ...]) -> frozenset[str] | None:
+    """Parse an allow-list of origins into the form that browsers send, or None where every origin is allowed."""
+    if texts == (ANY_ORIGIN,):
+        return None
+    if ANY_ORIGIN in texts:
+        raise ValueError(f'"{ANY_ORIGIN}" allows every origin and stands alone')
+    return frozenset(_parse_origin(text) for text in texts)
+
+
+def _parse_origin(text: str) -> str:
+    """Give an origin as RFC 6454 section 6.2 serialises it: lower case, without the scheme's default port."""
+    url = _split(text)
+    name = url.hostname if url else None
+    if url is None or name is None or not _ORIGIN_SCHEME.fullmatch(url.scheme) or not _is_host(name):
+        raise ValueError('each must be SCHEME://HOST or SCHEME://HOST:PORT (no wildcards), as "https://game.example"')
+    if url.path or url.query or url.fragment or "@" in url.netloc or text.endswith(("?", "#")):
+        raise ValueError("each is a scheme, a host and perhaps a port, without a path (no / at the end)")
+    host = f"[{name}]" if ":" in name else name
+    if url.port is None or url.port == _DEFAULT_PORTS.get(url.scheme):
+        return f"{url.scheme}://{host}"
+    return f"{url.scheme}://{host}:{url.port}"
+
+
+def check_jwks_url(text: str) -> None:
+    """Check the address that keys are fetched from: whoever can alter that answer can make tokens, hence HTTPS."""
+    if not text:
+        return
+    url = _split(text)
+    if url is None or not url.hostname or url.scheme not in _DEFAULT_PORTS or re.search(r"[\s\x00-\x20\x7f]", text):
+        raise ValueError("must be an https:// URL")
+    if "@" in url.netloc or url.fragment:
+        raise ValueError("must be an https:// URL without a user, a password or a fragment")
+    if url.scheme == "http" and not _is_loopback(url.hostname):
+        raise ValueError("must be an https:// URL; http:// only on this machine (localhost, 127.0.0.1, [::1])")
+
+
+def _split(text: str) -> SplitResult | None:
+    try:
+        url = urlsplit(text)
+        _ = url.port
+    except ValueError:
+        return None
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def points_fault(points: dict[str, int]) -> tuple[str | None, str] | None:
+    """Say which reason of a board's catalogue is at fault (None: the catalogue itself) and why, or None."""
+    if not points:
+        return None, "must name at least one reason, such as { ACTION_COMPLETED = 10 }"
+    for reason, count in points.items():
+        fault = id_fault(reason)
+        if fault is not None:
+            return reason, f"the reason's name {fault}"
+        if not 1 <= count <= SCORE_MAX:
+            return reason, f"must be an integer from 1 to {SCORE_MAX}"
+    return None

@@ -1,0 +1,198 @@
+"""`scoreboard log`: an auditor gets everything that the log has, and damage is found and placed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.commands import Command
+from tests.server.cli.directories import (
+    BEGIN_MS,
+    flip,
+    increment,
+    increments,
+    make,
+    open_for_writing,
+    put_user,
+    run,
+    segments,
+    write,
+)
+
+FRAMES: list[list[Command]] = [
+    [increment("alice", "a-1"), increment("bob", "b-1")],
+    [put_user("alice", "Alice ☂")],
+    [increment("bob", "b-2")],
+]
+
+
+def dump(*arguments: str | Path) -> list[dict[str, Any]]:
+    """Dump and decode."""
+    done = run("log", "dump", *arguments)
+    assert done.exit_code == 0, done.output
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_dump_has_everything_that_an_auditor_wants(tmp_path: Path) -> None:
+    """Who, what, how much, why, by whom, when, and where in the history."""
+    rows = dump("--data-dir", make(tmp_path / "data", FRAMES))
+    assert rows[0] == {
+        "seq": 1,
+        "epoch": 1,
+        "time": "2025-12-15T12:34:56.000Z",
+        "timeMs": BEGIN_MS,
+        "type": "incremented",
+        "boardId": "main",
+        "userId": "alice",
+        "actionId": "a-1",
+        "delta": 10,
+        "newScore": 10,
+        "reason": "ACTION_COMPLETED",
+        "caller": "shop",
+    }
+    assert rows[2] == {
+        "seq": 3,
+        "epoch": 1,
+        "time": "2025-12-15T12:34:57.000Z",
+        "timeMs": BEGIN_MS + 1000,
+        "type": "user_put",
+        "userId": "alice",
+        "displayName": "Alice ☂",
+        "active": True,
+        "caller": "ops",
+    }
+    assert [row["seq"] for row in rows] == [1, 2, 3, 4]
+    assert rows[3]["newScore"] == 20
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        (["--from-seq", "2"], [2, 3, 4]),
+        (["--until-seq", "1"], [1]),
+        (["--from-seq", "2", "--until-seq", "3"], [2, 3]),
+        (["--from-seq", "5"], []),
+    ],
+)
+def test_dump_keeps_to_its_bounds(tmp_path: Path, bounds: list[str], expected: list[int]) -> None:
+    """Also where a bound lies in the middle of a frame."""
+    rows = dump("--data-dir", make(tmp_path / "data", FRAMES), *bounds)
+    assert [row["seq"] for row in rows] == expected
+
+
+def test_dump_goes_through_all_segments_compressed_or_not(tmp_path: Path) -> None:
+    """Nothing is left out at a join, and the log's directory is left as it is."""
+    opened = open_for_writing(tmp_path / "data", segment_bytes=1000)
+    write(opened, increments(40))
+    for info in opened.log.segments()[:2]:
+        opened.log.compress(info)
+    before = segments(tmp_path / "data")
+    assert len(before) > 4
+    assert [row["actionId"] for row in dump("--data-dir", tmp_path / "data")] == [f"action-{n}" for n in range(40)]
+    assert segments(tmp_path / "data") == before
+    opened.log.close()
+
+
+def test_dump_of_a_log_that_is_being_written_to_ends_at_what_is_durable(tmp_path: Path) -> None:
+    """The owner appends between two dumps; each sees what was there."""
+    opened = open_for_writing(tmp_path / "data")
+    write(opened, increments(3))
+    assert len(dump("--data-dir", tmp_path / "data")) == 3
+    write(opened, increments(2, start=3))
+    assert len(dump("--data-dir", tmp_path / "data")) == 5
+    opened.log.close()
+
+
+def test_a_sound_log_verifies(tmp_path: Path) -> None:
+    """Exit code 0, and what was proved; `--json` says the same to programs."""
+    make(tmp_path / "data", increments(40), segment_bytes=1000)
+    done = run("log", "verify", "--data-dir", tmp_path / "data")
+    assert done.exit_code == 0
+    assert "seq 1 to 40" in done.stdout
+    done = run("log", "verify", "--json", "--data-dir", tmp_path / "data")
+    told = json.loads(done.stdout)
+    assert (told["ok"], told["records"], told["lastSeq"], told["epochs"]) == (True, 40, 40, [1])
+
+
+def test_damage_is_found_and_placed(tmp_path: Path) -> None:
+    """One flipped bit: exit code 1, with file, offset of the frame, and the first seq that is not there."""
+    data = make(tmp_path / "data", increments(5))
+    [segment] = segments(data)
+    offset = flip(segment, b"action-2")
+    done = run("log", "verify", "--data-dir", data)
+    assert done.exit_code == 1
+    assert str(segment) in done.stderr
+    assert "seq 3" in done.stderr
+    assert "Traceback" not in done.output
+    told = json.loads(run("log", "verify", "--json", "--data-dir", data).stdout)
+    assert (told["ok"], told["path"], told["seq"]) == (False, str(segment), 3)
+    assert told["offset"] < offset < told["offset"] + 200
+    assert "restore" in told["remedy"]
+
+
+def test_damage_in_a_compressed_segment_is_found(tmp_path: Path) -> None:
+    """The middle of the archive counts as much as the end."""
+    opened = open_for_writing(tmp_path / "data", segment_bytes=1000)
+    write(opened, increments(40))
+    compressed = Path(opened.log.compress(opened.log.segments()[1]).path)
+    opened.log.close()
+    content = bytearray(compressed.read_bytes())
+    content[len(content) // 2] ^= 0x01
+    compressed.write_bytes(content)
+    done = run("log", "verify", "--data-dir", tmp_path / "data")
+    assert done.exit_code == 1
+    assert str(compressed) in done.stderr
+
+
+def test_a_missing_segment_is_found(tmp_path: Path) -> None:
+    """A gap is damage, even where each file by itself is sound."""
+    data = make(tmp_path / "data", increments(40), segment_bytes=1000)
+    segments(data)[1].unlink()
+    done = run("log", "verify", "--data-dir", data)
+    assert done.exit_code == 1
+    assert "missing" in done.stderr
+
+
+def test_dump_gives_what_is_sound_before_it_tells_of_damage(tmp_path: Path) -> None:
+    """An auditor gets the events before the damage, and cannot mistake them for all."""
+    data = make(tmp_path / "data", increments(5))
+    flip(segments(data)[0], b"action-2")
+    done = run("log", "dump", "--data-dir", data)
+    assert done.exit_code == 1
+    assert [json.loads(line)["seq"] for line in done.stdout.splitlines()] == [1, 2]
+    assert len(dump("--data-dir", data, "--until-seq", "2")) == 2
+
+
+def test_stat_counts(tmp_path: Path) -> None:
+    """Segments, bytes, seqs, epochs, events by type; the files one by one for programs."""
+    data = make(tmp_path / "data", FRAMES)
+    told = json.loads(run("log", "stat", "--json", "--data-dir", data).stdout)
+    [segment] = segments(data)
+    size = segment.stat().st_size
+    assert told == {
+        "segments": 1,
+        "compressed": 0,
+        "bytes": size,
+        "frames": 3,
+        "records": 4,
+        "firstSeq": 1,
+        "lastSeq": 4,
+        "firstTime": "2025-12-15T12:34:56.000Z",
+        "lastTime": "2025-12-15T12:34:58.000Z",
+        "epochs": [1],
+        "events": {"incremented": 3, "user_put": 1},
+        "files": [{"path": str(segment), "firstSeq": 1, "compressed": False, "bytes": size}],
+    }
+    table = run("log", "stat", "--data-dir", data).stdout
+    assert "events: incremented\t3\n" in table
+
+
+def test_a_log_without_events_is_sound_and_empty(tmp_path: Path) -> None:
+    """A leader that was started and never used."""
+    data = make(tmp_path / "data", [])
+    assert dump("--data-dir", data) == []
+    assert run("log", "verify", "--data-dir", data).exit_code == 0
+    assert json.loads(run("log", "stat", "--json", "--data-dir", data).stdout)["lastSeq"] is None

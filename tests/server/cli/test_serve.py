@@ -1,0 +1,53 @@
+"""What `scoreboard serve --welcome` tells a newcomer: a command that fits the configuration that is served."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.cli.serve import welcome_text
+from server.settings.config import load
+
+SECRET = "only-for-tests-0123456789-abcdefghijklmnop"
+
+
+def body_of(text: str) -> dict[str, Any]:
+    """The body that a shell would give to curl."""
+    [line] = [line for line in text.splitlines() if line.startswith("curl ")]
+    word = line.partition(" -d ")[2]
+    printed = subprocess.run(["sh", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
+    body: dict[str, Any] = json.loads(printed)
+    return body
+
+
+@pytest.mark.parametrize(
+    ("toml", "expected"),
+    [
+        ("", {"userId": "alice"}),
+        ("[boards.main.points]\nWIN = 3\n", {"userId": "alice", "reason": "WIN"}),
+        ('[boards."it\'s $5".points]\nWIN = 3\n', {"userId": "alice", "boardId": "it's $5", "reason": "WIN"}),
+    ],
+)
+def test_the_command_fits_the_boards(tmp_path: Path, toml: str, expected: dict[str, str]) -> None:
+    """Board and reason are named where the defaults would be refused, whatever characters are in them."""
+    file = tmp_path / "scoreboard.toml"
+    file.write_text(toml)
+    config = load(file, {"SCOREBOARD_AUTH_JWT_SECRET": SECRET}, {})
+    first = body_of(welcome_text(config, "http://127.0.0.1:8080"))
+    second = body_of(welcome_text(config, "http://127.0.0.1:8080"))
+    assert first.pop("actionId") != second.pop("actionId")
+    assert first == second == expected
+
+
+def test_where_we_cannot_mint_nothing_is_pretended() -> None:
+    """With public keys the token comes from its issuer; the page's address is told all the same."""
+    keys = {"SCOREBOARD_AUTH_JWKS_URL": "https://id.example/keys", "SCOREBOARD_AUTH_ALGORITHMS": "RS256"}
+    config = load(None, keys, {})
+    text = welcome_text(config, "http://127.0.0.1:8080")
+    assert "http://127.0.0.1:8080/" in text
+    assert "curl" not in text
+    assert "issuer" in text

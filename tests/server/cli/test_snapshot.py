@@ -1,0 +1,88 @@
+"""`scoreboard snapshot`: taken beside a leader, listed, and proved against the log."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.server.cli.directories import flip, increments, make, open_for_writing, run, save_snapshot, write
+
+
+def verified(data: Path, exit_code: int) -> list[dict[str, Any]]:
+    """Verify, and give the results."""
+    done = run("snapshot", "verify", "--json", "--data-dir", data)
+    assert done.exit_code == exit_code, done.output
+    results: list[dict[str, Any]] = json.loads(done.stdout)
+    return results
+
+
+def test_take_writes_the_state_at_the_end_of_the_log_beside_its_owner(tmp_path: Path) -> None:
+    """The owner holds the log open and goes on writing; the snapshot holds what was durable."""
+    opened = open_for_writing(tmp_path / "data")
+    write(opened, increments(3))
+    done = run("snapshot", "take", "--json", "--data-dir", tmp_path / "data")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["seq"] == 3
+    write(opened, increments(2, start=3))
+    opened.log.close()
+    [result] = verified(tmp_path / "data", exit_code=0)
+    assert result["result"] == "sound; joins the log"
+    assert open_for_writing(tmp_path / "data").snapshot_seq == 3
+
+
+def test_take_twice_makes_one(tmp_path: Path) -> None:
+    """There is nothing new to hold, so the one that is there is named again."""
+    data = make(tmp_path / "data", increments(3))
+    first = run("snapshot", "take", "--data-dir", data)
+    assert run("snapshot", "take", "--data-dir", data).stdout == first.stdout
+    assert len(list((data / "snapshots").iterdir())) == 1
+
+
+def test_list_is_newest_first(tmp_path: Path) -> None:
+    """With seq, size and path, cut at tabs."""
+    data = make(tmp_path / "data", increments(3))
+    save_snapshot(data)
+    make(data, increments(2, start=3))
+    save_snapshot(data)
+    done = run("snapshot", "list", "--data-dir", data)
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["seq", "5", "3"]
+    assert [info["seq"] for info in json.loads(run("snapshot", "list", "--json", "--data-dir", data).stdout)] == [5, 3]
+
+
+def test_a_damaged_snapshot_is_found(tmp_path: Path) -> None:
+    """Exit code 1; the others are judged all the same."""
+    data = make(tmp_path / "data", increments(3))
+    damaged = Path(save_snapshot(data).path)
+    make(data, increments(2, start=3))
+    save_snapshot(data)
+    flip(damaged, b"user-1")
+    results = verified(data, exit_code=1)
+    assert [(result["seq"], result["ok"]) for result in results] == [(5, True), (3, False)]
+    done = run("snapshot", "verify", "--data-dir", data)
+    assert "1 of 2 snapshots" in done.stderr
+    assert str(damaged) in done.stdout
+
+
+def test_a_snapshot_of_another_history_is_found(tmp_path: Path) -> None:
+    """It is sound by itself, but what it holds is not what the log says."""
+    other = make(tmp_path / "other", increments(3, start=7))
+    foreign = Path(save_snapshot(other).path)
+    data = make(tmp_path / "data", increments(3))
+    (data / "snapshots").mkdir(exist_ok=True)
+    shutil.copy(foreign, data / "snapshots")
+    [result] = verified(data, exit_code=1)
+    assert "different histories" in result["result"]
+
+
+def test_a_snapshot_ahead_of_the_log_is_found(tmp_path: Path) -> None:
+    """Whoever put an older log under a newer snapshot has lost events."""
+    data = make(tmp_path / "data", increments(2))
+    shutil.copytree(data / "log", tmp_path / "older")
+    make(data, increments(1, start=2))
+    save_snapshot(data)
+    shutil.rmtree(data / "log")
+    (tmp_path / "older").rename(data / "log")
+    [result] = verified(data, exit_code=1)
+    assert "ends before the snapshot" in result["result"]

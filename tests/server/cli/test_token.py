@@ -1,0 +1,73 @@
+"""Tokens from the command line: verified here with PyJWT and the key, as the leader would."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from click.testing import CliRunner, Result
+
+from server.cli.main import main
+
+SECRET = "only-for-tests-0123456789-abcdefghijklmnop"
+
+
+def mint(*arguments: str, env: dict[str, str] | None = None) -> Result:
+    """Run `scoreboard token`."""
+    return CliRunner(env=env).invoke(main, ["token", *arguments])
+
+
+def claims_of(token: str, key: str) -> dict[str, Any]:
+    """Verify a token and give its claims."""
+    claims: dict[str, Any] = jwt.decode(token, key, algorithms=["HS256"], audience="scoreboard")
+    return claims
+
+
+def test_a_token_of_a_data_directory_is_signed_with_its_key(tmp_path: Path) -> None:
+    """Only the token is printed; it says who, what and until when, and the key is the owner's alone."""
+    done = mint("--sub", "shop", "--user", "alice", "--ttl", "15m", "--data-dir", str(tmp_path))
+    assert done.exit_code == 0
+    assert done.stdout.count("\n") == 1
+    assert "new one was made" in done.stderr
+    assert mint("--sub", "shop", "--data-dir", str(tmp_path)).stderr == "", "the second time there is one"
+    claims = claims_of(done.stdout.strip(), (tmp_path / "signing.key").read_text().strip())
+    assert (claims["sub"], claims["scope"], claims["uid"]) == ("shop", "scores:write", "alice")
+    assert claims["exp"] - claims["iat"] == 15 * 60
+    assert abs(claims["iat"] - time.time()) < 60
+
+
+def test_a_configured_secret_goes_before_the_data_directory(tmp_path: Path) -> None:
+    """With a secret in the environment no key is made, and the scopes are those asked for."""
+    env = {"SCOREBOARD_AUTH_JWT_SECRET": SECRET, "SCOREBOARD_AUTH_AUDIENCE": "scoreboard"}
+    done = mint("--sub", "ops", "--scope", "users:write scores:read", "--data-dir", str(tmp_path), env=env)
+    assert done.exit_code == 0
+    assert claims_of(done.output.strip(), SECRET)["scope"].split() == ["scores:read", "users:write"]
+    assert not (tmp_path / "signing.key").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--sub", ""], "sub"),
+        (["--sub", "x", "--scope", "scores:steal"], "scores:steal"),
+        (["--sub", "x", "--ttl", "forever"], "forever"),
+        ([], "--sub"),
+    ],
+)
+def test_a_token_that_would_be_refused_is_not_minted(tmp_path: Path, arguments: list[str], named: str) -> None:
+    """A usage error that names what is wrong, and nothing on standard output."""
+    done = mint(*arguments, "--data-dir", str(tmp_path))
+    assert done.exit_code == 2
+    assert named in done.stderr
+    assert done.stdout == ""
+
+
+def test_with_public_keys_alone_nothing_can_be_minted(tmp_path: Path) -> None:
+    """Tokens come from the issuer then; that is a matter of configuration."""
+    env = {"SCOREBOARD_AUTH_JWKS_URL": "https://issuer.example/keys", "SCOREBOARD_AUTH_ALGORITHMS": "RS256"}
+    done = mint("--sub", "x", "--data-dir", str(tmp_path), env=env)
+    assert done.exit_code == 2
+    assert "auth.jwks_url" in done.stderr

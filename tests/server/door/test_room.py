@@ -1,0 +1,84 @@
+"""Room for connections and bodies: what is counted in is counted out, and the bounds hold in between."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.door.room import SMALL_BODY_BYTES, BodyRoom, Occupancy
+from server.protocol import Refused
+
+
+def test_a_group_is_bounded_and_the_empty_one_is_not() -> None:
+    """Trusted proxies stand for many clients; but all together are bounded too."""
+    occupancy = Occupancy(5, 2)
+    for group in ("a", "a", "", "", ""):
+        assert occupancy.fault(group) is None or group == ""
+        occupancy.enter(group)
+    for group in ("a", "b", ""):
+        fault = occupancy.fault(group)
+        assert fault is not None
+        assert (fault.status, fault.code, dict(fault.headers)) == (503, "OVERLOADED", {"retry-after": "1"})
+    occupancy.leave("")
+    assert occupancy.fault("b") is None
+    assert occupancy.fault("a") is not None
+    occupancy.leave("a")
+    assert occupancy.fault("a") is None
+
+
+def test_a_viewer_counts_in_all_but_not_as_one_of_its_address() -> None:
+    """The live channel has a bound of its own for that."""
+    occupancy = Occupancy(3, 1)
+    for _ in range(3):
+        assert occupancy.fault("a") is None
+        occupancy.enter("a")
+        occupancy.count_out("a")
+    assert occupancy.in_all == 3
+    assert occupancy.fault("b") is not None
+    occupancy.count_in("a")
+    occupancy.leave("a")
+    assert occupancy.fault("a") is None
+
+
+@given(st.lists(st.tuples(st.sampled_from(["enter", "leave", "view"]), st.sampled_from(["", "a", "b"]))))
+def test_the_counts_hold_whoever_comes_and_goes(steps: list[tuple[str, str]]) -> None:
+    """No order of coming, watching and going breaks the account."""
+    occupancy = Occupancy(6, 2)
+    here: list[str] = []
+    for step, group in steps:
+        if step == "enter" and occupancy.fault(group) is None:
+            occupancy.enter(group)
+            here.append(group)
+        elif step == "leave" and group in here:
+            occupancy.leave(group)
+            here.remove(group)
+        elif step == "view" and group in here:
+            occupancy.count_out(group)
+            occupancy.count_in(group)
+        occupancy._check()
+        assert occupancy.in_all == len(here)
+        assert here.count("a") <= 2
+
+
+def test_bodies_share_their_room() -> None:
+    """A body grows, another finds no room, the first is done, and there is room again; small ones never need any."""
+    room = BodyRoom(100_000)
+    first = room.change(0, 60_000)
+    first = room.change(first, 90_000)
+    with pytest.raises(Refused) as refused:
+        room.change(0, 20_000)
+    assert (refused.value.status, refused.value.code) == (503, "OVERLOADED")
+    assert room.change(0, SMALL_BODY_BYTES) == 0
+    assert room.used == 90_000
+    assert room.change(first, 0) == 0
+    assert room.used == 0
+    assert room.change(0, 20_000) == 20_000
+
+
+def test_a_body_may_shrink_in_a_room_that_is_full() -> None:
+    """What is kept while it comes in chunks is more than what it is in the end."""
+    room = BodyRoom(50_000)
+    had = room.change(0, 50_000)
+    assert room.change(had, 40_000) == 40_000
+    assert room.used == 40_000

@@ -1,0 +1,156 @@
+"""The JSON of the top rows: the specification's shapes, byte by byte where it matters, and deltas that add up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.board import Standing
+from server.live import encoding
+from server.live.encoding import Entry, Rows, delta, entries_of, iso_ms
+from tests.server.live.watching import apply_delta
+
+STANDINGS = [Standing(1, "123", 1500), Standing(2, "7", 10)]
+NOON_MS = 1_765_802_096_000
+
+
+class Names:
+    """Display names out of a dictionary."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+
+    def name(self, user_id: str) -> str | None:
+        """Look a name up."""
+        return self._names.get(user_id)
+
+
+NAMES = Names({"123": "Alice"})
+ROWS = entries_of(STANDINGS, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000Z"),
+        (NOON_MS, "2025-12-15T12:34:56.000Z"),
+        (NOON_MS + 7, "2025-12-15T12:34:56.007Z"),
+        (951_782_400_999, "2000-02-29T00:00:00.999Z"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+    ],
+)
+def test_times_are_iso_with_milliseconds(ms: int, text: str) -> None:
+    """Always three digits and a Z, as in the specification."""
+    assert iso_ms(ms) == text
+
+
+@given(st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(9999, 12, 31)))  # noqa: DTZ001  # made UTC below
+def test_any_time_is_what_the_standard_library_says(moment: datetime) -> None:
+    """The calendar is our own, because pure code has no clock beside it; it agrees with Python's to the millisecond."""
+    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000, tzinfo=UTC)
+    ms = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    assert iso_ms(ms) == moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def test_the_top_has_the_shape_and_the_order_of_the_specification() -> None:
+    """`entries` and `generatedAt` first, as there, then what this project adds; a name nobody knows is left out."""
+    assert encoding.top_body(STANDINGS, NAMES, "main", 2, 42, NOON_MS) == (
+        b'{"entries":[{"userId":"123","displayName":"Alice","score":1500,"rank":1},{"userId":"7","score":10,"rank":2}],'
+        b'"generatedAt":"2025-12-15T12:34:56.000Z","boardId":"main","epoch":2,"seq":42}'
+    )
+
+
+def test_an_empty_board_has_no_entries() -> None:
+    """An empty list, not a missing one."""
+    assert b'{"entries":[],' in encoding.top_body([], NAMES, "main", 1, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "update"])
+def test_messages_are_the_top_with_a_type(kind: str) -> None:
+    """A message begins with its type and goes on exactly like the top."""
+    make = {"snapshot": encoding.snapshot_message, "update": encoding.update_message}[kind]
+    top = encoding.top_body(STANDINGS, NAMES, "main", 2, 42, NOON_MS)
+    assert make(ROWS, "main", 2, 42, NOON_MS) == b'{"type":"scoreboard_' + kind.encode() + b'",' + top[1:]
+
+
+def test_a_delta_tells_what_it_applies_to() -> None:
+    """The rows that changed whole, the users who left by id, and the seq before and after."""
+    before = entries_of([Standing(1, "7", 5), Standing(2, "9", 4)], NAMES)
+    assert encoding.delta_message(before, ROWS, "main", 2, 41, 42, NOON_MS) == (
+        b'{"type":"scoreboard_delta","boardId":"main","epoch":2,"baseSeq":41,"seq":42,"changed":['
+        b'{"userId":"123","displayName":"Alice","score":1500,"rank":1},{"userId":"7","score":10,"rank":2}],'
+        b'"left":["9"],"generatedAt":"2025-12-15T12:34:56.000Z"}'
+    )
+
+
+def test_any_id_and_name_survives() -> None:
+    """Quotes, backslashes, other planes and what HTML would mind come out as they went in."""
+    user_id, name = 'a"b\\c</script>', "Ünï\U0001f600 <b>"
+    body = encoding.top_body([Standing(1, user_id, 2**53 - 1)], Names({user_id: name}), "main", 1, 1, 0)
+    assert msgspec.json.decode(body)["entries"] == [
+        {"userId": user_id, "displayName": name, "score": 2**53 - 1, "rank": 1}
+    ]
+
+
+# Deltas
+
+
+def row(user_id: str, score: int, rank: int, name: str | None = None) -> Entry:
+    """Make an entry."""
+    return Entry(user_id=user_id, display_name=name, score=score, rank=rank)
+
+
+A, B, C = row("a", 30, 1), row("b", 20, 2), row("c", 10, 3)
+B_FIRST, A_SECOND = row("b", 40, 1), row("a", 30, 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed", "left"),
+    [
+        pytest.param((), (), (), (), id="nothing to nothing"),
+        pytest.param((A, B), (A, B), (), (), id="the same"),
+        pytest.param((), (A,), (A,), (), id="the first row"),
+        pytest.param((A,), (), (), ("a",), id="the last one leaves"),
+        pytest.param((A, B), (A, B, C), (C,), (), id="one more"),
+        pytest.param((A, B), (A, row("b", 25, 2)), (row("b", 25, 2),), (), id="a score"),
+        pytest.param((A,), (row("a", 30, 1, "Anna"),), (row("a", 30, 1, "Anna"),), (), id="a name"),
+        pytest.param((A, B), (B_FIRST, A_SECOND), (B_FIRST, A_SECOND), (), id="overtaken"),
+        pytest.param((A, B), (A, row("d", 25, 2)), (row("d", 25, 2),), ("b",), id="one comes, one leaves"),
+    ],
+)
+def test_a_delta_has_what_differs_and_nothing_else(
+    before: Rows, after: Rows, changed: Rows, left: tuple[str, ...]
+) -> None:
+    """Rows that stay as they are are not told again."""
+    assert delta(before, after) == encoding.Delta(changed, left)
+
+
+tops = st.lists(
+    st.tuples(st.sampled_from("abcdefghijkl"), st.integers(0, 50), st.sampled_from([None, "x", "y"])),
+    unique_by=lambda chosen: chosen[0],
+    max_size=10,
+).map(lambda chosen: tuple(row(user, score, rank, name) for rank, (user, score, name) in enumerate(chosen, 1)))
+
+
+@given(st.lists(tops, min_size=2, max_size=6))
+def test_deltas_one_after_another_lead_to_the_same_rows(sequence: list[Rows]) -> None:
+    """A client that begins with one top and applies every delta has, after each of them, the rows of the next top."""
+    shown = msgspec.to_builtins(sequence[0])
+    for number, (before, after) in enumerate(pairwise(sequence)):
+        message = msgspec.json.decode(encoding.delta_message(before, after, "main", 1, number, number + 1, 0))
+        shown = apply_delta(list(shown), message)
+        assert shown == msgspec.to_builtins(list(after))
+
+
+@given(tops, tops)
+def test_a_delta_is_never_longer_than_it_has_to_be(before: Rows, after: Rows) -> None:
+    """Every row in it is new or differs, and everybody who left was there."""
+    difference = delta(before, after)
+    assert set(difference.changed) == set(after) - set(before)
+    assert set(difference.left) == {entry.user_id for entry in before} - {entry.user_id for entry in after}

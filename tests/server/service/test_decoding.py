@@ -1,0 +1,161 @@
+"""The strict reading of bodies: what is let through, and what is named when it is not."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.protocol import Refused, Request
+from server.service.decoding import IncrementBody, check_content, decode_batch, decode_increment, decode_user
+
+
+def fault_of(body: bytes) -> tuple[object, str]:
+    """The field that a refusal names, and its message."""
+    with pytest.raises(Refused) as caught:
+        decode_increment(body)
+    assert (caught.value.status, caught.value.code) == (400, "INVALID_REQUEST")
+    return caught.value.details["field"], caught.value.message
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    """The reason ACTION_COMPLETED, the board main."""
+    expected = IncrementBody("ann", "a1", "ACTION_COMPLETED", "main")
+    assert decode_increment(b'{"userId":"ann","actionId":"a1"}') == expected
+
+
+def test_of_a_field_that_comes_twice_the_last_counts() -> None:
+    """Allowed by RFC 8259; what matters is that every reader of ours agrees."""
+    assert decode_increment(b'{"userId":"ann","actionId":"a1","userId":"bob"}').user_id == "bob"
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        (b'{"userId":"a","actionId":"b","delta":5}', "delta", "Unknown field delta."),
+        (b'{"userId":"a","actionId":"b","user_id":"c"}', "user_id", "Unknown field user_id."),
+        (b'{"userId":1,"actionId":"b"}', "userId", "userId must be a string, not a number."),
+        (b'{"userId":1.5,"actionId":"b"}', "userId", "userId must be a string, not a number."),
+        (b'{"userId":true,"actionId":"b"}', "userId", "userId must be a string, not true or false."),
+        (b'{"userId":null,"actionId":"b"}', "userId", "userId must be a string, not null."),
+        (b'{"userId":["a"],"actionId":"b"}', "userId", "userId must be a string, not an array."),
+        (b'{"userId":{},"actionId":"b"}', "userId", "userId must be a string, not an object."),
+        (b'{"userId":"a"}', "actionId", "actionId is missing."),
+        (b"{}", "userId", "userId is missing."),
+        (b"[]", "body", "body must be an object, not an array."),
+        (b"null", "body", "body must be an object, not null."),
+        (b'{"userId":"","actionId":"b"}', "userId", "userId must not be empty."),
+        (b'{"userId":"a","actionId":""}', "actionId", "actionId must not be empty."),
+        (b'{"userId":"a","actionId":"b","reason":""}', "reason", "reason must not be empty."),
+        (b'{"userId":"a","actionId":"b","boardId":""}', "boardId", "boardId must not be empty."),
+    ],
+)
+def test_the_field_at_fault_is_named_in_words(body: bytes, field: str, message: str) -> None:
+    """Pins the decoder's phrases, of which the messages are made: a new version must not change them unseen."""
+    assert fault_of(body) == (field, message)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"userId":"a","actionId":"b"} x',
+        b"\xef\xbb\xbf{}",
+        b'{"userId":"a","actionId":"b",}',
+        b"{'userId':'a'}",
+        b'{"userId":"a\x01","actionId":"b"}',
+        b'{"userId":"\\ud800","actionId":"b"}',
+        b'{"userId":"\xff","actionId":"b"}',
+        b'{"userId":NaN,"actionId":"b"}',
+    ],
+)
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    """Empty, cut off, something after it, a byte order mark, raw control characters, lone surrogates, bad UTF-8."""
+    field, _ = fault_of(body)
+    assert field == "body"
+
+
+def test_a_long_unknown_field_is_not_sent_back_whole() -> None:
+    """A name of a megabyte does not make an answer of a megabyte."""
+    field, message = fault_of(b'{"' + b"x" * 1_000_000 + b'":1}')
+    assert len(str(field)) < 200
+    assert len(message) < 300
+
+
+def test_nesting_without_end_is_refused() -> None:
+    """A megabyte of brackets, wherever it stands, costs no stack."""
+    deep = b"[" * 500_000
+    for body in (deep, b'{"userId":' + deep, b'{"x":' + deep, b'{"userId":"a","actionId":"b","x":' + deep):
+        fault_of(body)
+        with pytest.raises(Refused):
+            decode_user(body)
+        with pytest.raises(Refused):
+            decode_batch(body, 10)
+
+
+def test_a_bad_item_does_not_spoil_its_neighbours() -> None:
+    """Every item is read by itself: of another shape, with bad ids, even with bytes that are no UTF-8."""
+    body = b'[{"userId":"a","actionId":"b"},5,{"userId":"\xff","actionId":"c"},{"userId":"","actionId":"d"}]'
+    first, *others = decode_batch(body, 10)
+    assert first == IncrementBody("a", "b")
+    assert [other.details["field"] for other in others if isinstance(other, Refused)] == ["body", "body", "userId"]
+
+
+@given(st.lists(st.sampled_from([0, 1, 2, 3]), min_size=1, max_size=8))
+def test_a_batch_reads_each_item_like_a_single_body(kinds: list[int]) -> None:
+    """In whatever mixture, an item is what it would be alone."""
+    bodies: list[object] = [
+        {"userId": "a", "actionId": "b"},
+        {"userId": "a", "actionId": "\n"},
+        {"userId": 1, "actionId": "b"},
+        "no object",
+    ]
+    items = decode_batch(msgspec.json.encode([bodies[kind] for kind in kinds]), 10)
+    assert len(items) == len(kinds)
+    for item, kind in zip(items, kinds, strict=True):
+        alone = msgspec.json.encode(bodies[kind])
+        if kind == 0:
+            assert item == decode_increment(alone)
+        else:
+            assert isinstance(item, Refused)
+            assert (item.details["field"], item.message) == fault_of(alone)
+
+
+@pytest.mark.parametrize("count", [0, 11])
+def test_the_length_of_a_batch_is_bounded(count: int) -> None:
+    """Neither empty nor over the maximum, whatever the items are."""
+    for item in ({"userId": "a", "actionId": "b"}, 5):
+        with pytest.raises(Refused) as caught:
+            decode_batch(msgspec.json.encode([item] * count), 10)
+        assert caught.value.details == {"field": "body", "minimum": 1, "maximum": 10}
+
+
+def test_a_user_is_changed_by_what_is_named() -> None:
+    """One of the two fields is enough; none is not."""
+    assert decode_user(b'{"active":false}').active is False
+    assert decode_user(b'{"displayName":"Ann"}').display_name == "Ann"
+    with pytest.raises(Refused) as caught:
+        decode_user(b"{}")
+    assert caught.value.details == {"field": "body"}
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8", ';charset="UTF-8"', "; charset=utf8"])
+def test_json_may_say_its_charset(charset: str) -> None:
+    """It is UTF-8 anyway."""
+    check_content(Request("POST", "/", headers={"content-type": f"application/json{charset}"}))
+    check_content(Request("POST", "/"))
+
+
+def test_what_curl_says_unasked_counts_as_nothing_said() -> None:
+    """A newcomer who leaves the header out must not stumble over it."""
+    check_content(Request("POST", "/", headers={"content-type": "application/x-www-form-urlencoded"}))
+
+
+@pytest.mark.parametrize("kind", ["", "text/json", "application/jsonp", "application/json; charset=utf-16", "*/*"])
+def test_other_content_is_refused(kind: str) -> None:
+    """400 naming the header."""
+    with pytest.raises(Refused) as caught:
+        check_content(Request("POST", "/", headers={"content-type": kind}))
+    assert caught.value.details == {"field": "Content-Type"}
