@@ -364,11 +364,19 @@ async def test_a_flood_of_refusals_is_told_in_few_lines() -> None:
     """The number of lines a second is bounded; how many were left out is told later."""
     async with open_bench() as bench:
         for _ in range(1_000):
-            await bench.ask("GET", "/nothing")
+            await bench.ask("DELETE", "/scoreboard/top")
         assert len(bench.told("refused")) < 100
         bench.now_s += 2
-        await bench.ask("GET", "/nothing")
+        await bench.ask("DELETE", "/scoreboard/top")
         assert bench.told("refused")[-1]["left_out"] > 900
+
+
+async def test_that_there_is_nothing_at_an_address_is_no_news() -> None:
+    """Pages ask for users without a score all day: that is told only to those who debug."""
+    async with open_bench() as bench:
+        await bench.ask("GET", "/scores/nobody")
+        [line] = bench.told("refused")
+        assert (line["level"], line["code"]) == ("debug", "NOT_FOUND")
 
 
 async def test_an_increment_is_told_only_to_those_who_debug() -> None:
