@@ -48,7 +48,8 @@ from server import bounds, logs
 from server.access.auth import Authenticator, AuthFault, key_source, require
 from server.access.keys import KeySource
 from server.access.rates import Rates
-from server.door.door import Door
+from server.door.door import Door, Lane
+from server.door.express import ExpressLane, is_hot
 from server.door.proxies import TrustedProxies
 from server.live.live import Live, open_files_max
 from server.metrics import Metrics
@@ -261,12 +262,14 @@ class Leader:
             authorize=None if config.auth.public_reads else self._authorize_viewer,
         )
         proxies = TrustedProxies(config.proxy_networks)
+        service = Service(self._parts(audit))
         self._door = Door(
             config.address.host,
             config.address.port,
-            application=create_app(Service(self._parts(audit)), proxies),
+            application=create_app(service, proxies),
             live=self._live,
             metrics=self._metrics,
+            lanes=[Lane(is_hot, ExpressLane(service.answer, proxies).serve)],
             proxies=proxies,
         )
 

@@ -16,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -62,6 +63,7 @@ Name = Annotated[
 Headers = tuple[tuple[str, str], ...]
 Details = dict[str, Any]
 
+_STATUS_LINES = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}" for status in HTTPStatus}
 _QUOTED_CHARACTERS_MAX = 128
 _QUERY_FIELDS_MAX = 100
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -150,11 +152,23 @@ def wire_headers(response: Response) -> list[tuple[str, str]]:
     return headers
 
 
-def http_bytes(response: Response) -> bytes:
-    """A full HTTP/1.1 answer for a connection that ends with it."""
-    lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
+def joined_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The headers of a request by name (in lower case); the values of one that came more than once are joined."""
+    headers: dict[str, str] = {}
+    for name, value in pairs:
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value  # RFC 9110, section 5.3
+    return headers
+
+
+def http_bytes(response: Response, *, last: bool = True, date: str | None = None) -> bytes:
+    """A full HTTP/1.1 answer. `last`: the connection ends with it, and it says so."""
+    lines = [_STATUS_LINES[response.status]]
     lines += [f"{name}: {value}" for name, value in wire_headers(response)]
-    lines += ["connection: close", "", ""]
+    if date is not None:
+        lines.append(f"date: {date}")
+    if last:
+        lines.append("connection: close")
+    lines += ("", "")
     return "\r\n".join(lines).encode("latin-1") + (b"" if response.omit_body else response.body)
 
 

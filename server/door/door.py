@@ -22,7 +22,7 @@ import errno
 import resource
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -102,9 +102,11 @@ class Door:
         application: ASGIFramework,
         live: Viewers,
         metrics: DoorMetrics,
+        lanes: Sequence[Lane] = (),
         proxies: TrustedProxies | None = None,
         door_bounds: DoorBounds | None = None,
     ) -> None:
+        """`application` answers what none of the `lanes` takes."""
         self._host = host
         self._port = port
         self._live = live
@@ -118,6 +120,7 @@ class Door:
         self._lanes = (
             Lane(_is_live, self._serve_live),
             Lane(_is_websocket, self._refuse_websocket),
+            *lanes,
             Lane(_is_plain, hypercorn.serve),
         )
         self._accepting: set[trio.CancelScope] = set()

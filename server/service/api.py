@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTim
 
 from server import bounds
 from server.door.proxies import TrustedProxies
-from server.protocol import Refused, Request, Response, wire_headers
+from server.protocol import Refused, Request, Response, joined_headers, wire_headers
 from server.service.service import Service
 
 LANE = "http"
@@ -56,10 +56,9 @@ def create_app(service: Service, proxies: TrustedProxies) -> QuartTrio:
 
 
 def _to_request(scope: HTTPScope, body: bytes, proxies: TrustedProxies) -> Request:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value  # RFC 9110, section 5.3
+    headers = joined_headers(
+        (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]
+    )
     client = scope["client"]
     return Request(
         method=scope["method"],

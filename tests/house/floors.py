@@ -39,7 +39,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "access/auth"),
     (SHELL, "server", "live/viewers door/streams door/lifespan service/pages service/audit"),
     (SHELL, "server", "live/broadcast door/exchange service/parts"),
-    (SHELL, "server", "live/live door/hyper service/reads service/writes service/operations"),
+    (SHELL, "server", "live/live door/hyper door/express service/reads service/writes service/operations"),
     (SHELL, "server", "door/door service/service"),
     (SHELL, "server", "service/api"),
     (SHELL, "server", "app cli/support"),
