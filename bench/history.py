@@ -51,4 +51,6 @@ def rounded(value: Any) -> Any:
     """Round every float to what is worth keeping: four significant digits."""
     if isinstance(value, dict):
         return {key: rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -1,0 +1,1 @@
+"""What teams build instead, with the same promise: to be measured beside this project in the same run."""

@@ -1,0 +1,145 @@
+"""The servers that the benches measure, each started as a process, pinned to one processor, and stopped at the end."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jwt
+import msgspec
+
+ROOT = Path(__file__).parents[1]
+WORK = Path(__file__).with_name("work")
+START_SECONDS_MAX = 30.0
+
+CONFIG = """
+[limits]
+caller_per_minute = 100000000
+user_per_minute = 100000000
+[logging]
+level = "warning"
+"""
+
+
+class Missing(Exception):
+    """A peer is not on this machine; the text says what to install."""
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A server that is ready; `token` may increment."""
+
+    port: int
+    token: str
+
+    def metric(self, name: str) -> float:
+        """Read one sample of /metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith(f"{name} "):
+                    return float(line.split(" ")[1])
+        raise KeyError(name)
+
+
+@contextmanager
+def fresh_directory(name: str) -> Iterator[Path]:
+    """A directory for a run, removed afterwards."""
+    path = WORK / name
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def running(command: list[str], processor: int, environment: dict[str, str] | None = None) -> Iterator[None]:
+    """Run a process on one processor; SIGTERM at the end."""
+    environment = {**os.environ, **(environment or {})}
+    process = subprocess.Popen(
+        ["taskset", "-c", str(processor), *command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+@contextmanager
+def leader(processor: int) -> Iterator[Server]:
+    """The leader of this project, with limits that don't bite."""
+    with fresh_directory("leader") as path:
+        secret, port = secrets.token_hex(32), free_port()
+        config = path / "scoreboard.toml"
+        config.write_text(CONFIG)
+        command = [sys.executable, "-m", "server.cli.main", "serve", "--config", str(config)]
+        command += ["--bind", f"127.0.0.1:{port}", "--data-dir", str(path / "data")]
+        with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}):
+            wait_ready(port)
+            yield Server(port, token(secret))
+
+
+@contextmanager
+def fastapi_redis(processor: int) -> Iterator[Server]:
+    """FastAPI on uvicorn with Redis, both on the one processor. Raises `Missing`."""
+    lacking = [name for name in ("fastapi", "uvicorn", "redis", "uvloop") if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise Missing("pip install '.[bench]'")
+    if shutil.which("redis-server") is None:
+        raise Missing("apt-get install redis-server")
+    with fresh_directory("redis") as path:
+        secret, port, redis_port = secrets.token_hex(32), free_port(), free_port()
+        redis = ["redis-server", "--port", str(redis_port), "--bind", "127.0.0.1", "--dir", str(path)]
+        redis += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        peer = [sys.executable, "-m", "uvicorn", "bench.peers.fastapi_redis:app", "--port", str(port)]
+        peer += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+        environment = {"PEER_SECRET": secret, "PEER_REDIS_PORT": str(redis_port)}
+        with running(redis, processor):
+            wait_ready(redis_port)
+            with running(peer, processor, environment):
+                wait_ready(port)
+                yield Server(port, token(secret))
+
+
+def token(secret: str) -> str:
+    """A token that may increment, good for a day."""
+    claims = {"sub": "bench", "aud": "scoreboard", "scope": "scores:write", "exp": int(time.time()) + 86_400}
+    return jwt.encode(claims, secret, algorithm="HS256")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_ready(port: int) -> None:
+    """Wait until somebody listens."""
+    end = time.monotonic() + START_SECONDS_MAX
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return
