@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Network = IPv4Network | IPv6Network
@@ -19,6 +20,9 @@ _Address = IPv4Address | IPv6Address
 
 _GROUP_PREFIX_BITS = 64
 """What one customer of an IPv6 provider gets at least: whoever holds one address there holds 2^64."""
+
+_PARSED_MAX = 4_096
+"""Addresses that are remembered as parsed: a connection's peer is looked at with every request. 200 bytes each."""
 
 
 class TrustedProxies:
@@ -62,6 +66,7 @@ def address_group(address: str) -> str:
     return str(IPv6Network((int(parsed), _GROUP_PREFIX_BITS), strict=False))
 
 
+@lru_cache(maxsize=_PARSED_MAX)
 def _parse(text: str) -> _Address | None:
     try:
         address = ip_address(text.partition("%")[0])

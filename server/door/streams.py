@@ -121,12 +121,19 @@ class Connection:
         self._to_head = False
         if not await self._wait_for_request():
             return False
+        # Nearly always all of it is here, and then no deadline is needed, which costs more than the head itself.
+        inbound = self._inspector.next_head()
+        if inbound is None:
+            inbound = await self._wait_for_head()
+        self._request = inbound
+        self._to_head = inbound.head.method == "HEAD"
+        return True
+
+    async def _wait_for_head(self) -> Inbound:
         with trio.move_on_after(self._bounds.head_seconds_max):
             while (inbound := self._inspector.next_head()) is None:
                 await self._receive("The connection was closed before the head of the request was complete.")
-            self._request = inbound
-            self._to_head = inbound.head.method == "HEAD"
-            return True
+            return inbound
         raise Refused(408, "INVALID_REQUEST", "The head of the request did not come in time.")
 
     @property
@@ -152,9 +159,11 @@ class Connection:
 
         A large one takes up room until `release_body`.
         """
+        body = self._inspector.next_body()
+        if body is not None:
+            return body
         with trio.move_on_after(self._bounds.body_seconds_max):
-            body = self._inspector.next_body()
-            if body is None and inbound.expects_continue and not self._inspector.held:
+            if inbound.expects_continue and not self._inspector.held:
                 await self.send(_CONTINUE)
             while body is None:
                 await self._receive("The connection was closed before the body of the request was complete.")

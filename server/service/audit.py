@@ -36,8 +36,9 @@ class Audit:
     """Writes the lines. `logger` is structlog's; its level decides whether single increments are told."""
 
     def __init__(self, logger: FilteringBoundLogger, clock_s: Callable[[], float]) -> None:
-        self._logger = logger
         self._bounded = Bounded(logger, LINES_PER_SECOND, clock_s=clock_s)
+        # Bound once: structlog's lazy logger is bound anew for each line, also for those that its level leaves out.
+        self._logger = logger.bind()
 
     def refused(self, request: Request, refusal: Response, details: Details, caller: str | None) -> None:
         """Tell that a request was answered with an error that is not our fault. That there is nothing is no news."""
