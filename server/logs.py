@@ -24,13 +24,9 @@ from typing import Any, Literal, Protocol, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-REDACTED = "[redacted]"
+from server import bounds
 
-TEXT_CHARACTERS_MAX = 2_000
-TRACE_CHARACTERS_MAX = 20_000
-ITEMS_MAX = 100
-DEPTH_MAX = 6
-EVENT_KINDS_MAX = 100
+REDACTED = "[redacted]"
 
 _TRACE_KEYS = {"exception", "stack"}
 
@@ -137,7 +133,7 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> MutableMap
     clean: dict[str, Any] = {}
     for name, value in event.items():
         if name in _TRACE_KEYS:
-            clean[name] = _clean_text(str(value), TRACE_CHARACTERS_MAX, _ESCAPES_BUT_LINES)
+            clean[name] = _clean_text(str(value), bounds.LOG_TRACE_CHARACTERS_MAX, _ESCAPES_BUT_LINES)
         else:
             clean[_clean_text(name)] = _clean_field(name, value, 0)
     return clean
@@ -160,18 +156,20 @@ def _clean(value: object, depth: int) -> object:
         return _clean_text(value)
     if isinstance(value, bytes):
         return _clean_text(value.decode("utf-8", "backslashreplace"))
-    if depth < DEPTH_MAX:
+    if depth < bounds.LOG_DEPTH_MAX:
         if isinstance(value, Mapping):
-            items = list(value.items())[:ITEMS_MAX]
+            items = list(value.items())[: bounds.LOG_ITEMS_MAX]
             return {_clean_text(str(name)): _clean_field(name, each, depth + 1) for name, each in items}
         if isinstance(value, list | tuple | set | frozenset):
             if isinstance(value, list | tuple) and len(value) == 2 and _names_a_secret(value[0]):
                 return [_clean(value[0], depth + 1), REDACTED]  # a header, as servers pass them around
-            return [_clean(each, depth + 1) for each in list(value)[:ITEMS_MAX]]
+            return [_clean(each, depth + 1) for each in list(value)[: bounds.LOG_ITEMS_MAX]]
     return _clean_text(repr(value))
 
 
-def _clean_text(text: str, characters_max: int = TEXT_CHARACTERS_MAX, escapes: Mapping[int, str] = _ESCAPES) -> str:
+def _clean_text(
+    text: str, characters_max: int = bounds.LOG_TEXT_CHARACTERS_MAX, escapes: Mapping[int, str] = _ESCAPES
+) -> str:
     for pattern, replacement in _SECRET_LOOKS:
         text = pattern.sub(replacement, text)
     # Cut after redacting: half a token is still a token to a pattern that knows only whole ones.
@@ -239,7 +237,7 @@ class Bounded:
 
     def _tell(self, tell: Callable[..., Any], event: str, fields: dict[str, Any]) -> None:
         kind = self._kinds.setdefault(event, _Kind())
-        assert len(self._kinds) <= EVENT_KINDS_MAX, "events are constant names"
+        assert len(self._kinds) <= bounds.LOG_EVENT_KINDS_MAX, "events are constant names"
         second = int(self._clock_s())
         if second != kind.second:
             kind.second, kind.told = second, 0

@@ -25,16 +25,19 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from server import bounds
+from server.live.editions import DELTA, SNAPSHOT, UPDATE
 from server.protocol import Code
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-LABEL_VALUES_MAX = 32
 OTHER = "other"
 
 RESULTS = ("applied", "duplicate", "unchanged", "refused", "unknown")
 """What comes of an increment or a user change. `unknown`: the disk failed, the caller was told to ask again."""
 
 LIMITS = ("caller", "user")
+MESSAGES = (SNAPSHOT, UPDATE, DELTA)
+DROPS = ("slow", "silent", "protocol", "shutdown")
 
 REQUEST_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0)
 FSYNC_SECONDS = (0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
@@ -79,7 +82,7 @@ class _Labelled(Generic[Metric]):
     def __call__(self, *values: str) -> Metric:
         child = self._children.get(values)
         if child is None:
-            if len(self._children) >= LABEL_VALUES_MAX:
+            if len(self._children) >= bounds.LABEL_VALUES_MAX:
                 values = tuple(OTHER for _ in values)
             child = self._metric.labels(*values)
             self._children[values] = child
@@ -102,6 +105,10 @@ class Metrics:
             self._failures(code)
         for limit in LIMITS:
             self._limited(limit)
+        for kind in MESSAGES:
+            self._messages(kind)
+        for reason in DROPS:
+            self._dropped(reason)
 
     def _requests(self) -> None:
         self._updates = self._counter("updates", "Increments and user changes, by what came of them.", "result")
@@ -169,8 +176,9 @@ class Metrics:
         self._connections_failed(kind).inc()
 
     def refused(self, code: str) -> None:
-        """Tell that the door refused a connection or a request."""
+        """Tell that the door refused a connection or a request, which is an error answer like any other."""
         self._refused(code).inc()
+        self.failed(code)
 
     # The engine
 

@@ -25,6 +25,7 @@ import msgspec
 
 from engine import limits
 from engine.commands import id_fault
+from server import bounds
 
 Code = Literal[
     "INVALID_REQUEST",
@@ -64,8 +65,6 @@ Headers = tuple[tuple[str, str], ...]
 Details = dict[str, Any]
 
 _STATUS_LINES = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}" for status in HTTPStatus}
-_QUOTED_CHARACTERS_MAX = 128
-_QUERY_FIELDS_MAX = 100
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 _ERROR_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
@@ -178,8 +177,8 @@ def _error_object(code: Code, message: str, details: Details) -> dict[str, Any]:
 
 def quoted(text: str) -> str:
     """What a caller sent, short enough to be sent back or logged, and harmless to a terminal."""
-    if len(text) > _QUOTED_CHARACTERS_MAX:
-        text = text[:_QUOTED_CHARACTERS_MAX] + "…"
+    if len(text) > bounds.QUOTED_CHARACTERS_MAX:
+        text = text[: bounds.QUOTED_CHARACTERS_MAX] + "…"
     return text if text.isprintable() else "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
@@ -202,7 +201,7 @@ def decode_path_param(name: str, raw: str) -> str:
 def query_values(query: str, names: tuple[str, ...]) -> dict[str, str]:
     """The named parameters of a query, each at most once. Others are ignored: caches and proxies add their own."""
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=_QUERY_FIELDS_MAX)
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=bounds.QUERY_FIELDS_MAX)
     except ValueError:  # also UnicodeDecodeError
         raise invalid("query", "The query is not valid.") from None
     values: dict[str, str] = {}

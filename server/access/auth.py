@@ -7,7 +7,7 @@ What a token must be:
   extensions, unencoded, compressed and nested tokens), and so is a `typ` of another use (JWT and at+jwt are ours).
   `jku`, `x5u` and the like, where a token brings or points to its own key, are never looked at;
 - with `exp`, `aud` (ours among them) and `sub`, `iss` where the configuration names one; `nbf` and `iat` count when
-  they are there. All times have LEEWAY_SECONDS for clocks that differ;
+  they are there. All times have TOKEN_LEEWAY_SECONDS for clocks that differ;
 - with a `sub` that is a good id, for it becomes the caller in the log, and the same for the user claim. A user claim
   that is there but malformed refuses the token: ignoring it would turn a narrow token into a wide one.
 - Scopes are in the claim `scope`: a string with spaces between them, or a list of strings. Unknown ones mean nothing.
@@ -43,9 +43,6 @@ from server.access.jwks import JwksKeys
 from server.access.keys import SCOPES, KeySource, KeysUnavailable, fixed_key
 from server.protocol import Response, error
 from server.settings.config import AuthConfig, Config
-
-LEEWAY_SECONDS = 30
-"""RFC 8725 and common sense: clocks differ by seconds; a minute would be the most."""
 
 REALM = "scoreboard"
 
@@ -257,9 +254,9 @@ class Authenticator:
         issued_s = _time_of(claims.get("iat", 0))
         if expires_s is None or begins_s is None or issued_s is None:
             return _invalid("the claims exp, nbf and iat must be numbers")
-        if now_s >= expires_s + LEEWAY_SECONDS:
+        if now_s >= expires_s + bounds.TOKEN_LEEWAY_SECONDS:
             return _EXPIRED
-        if max(begins_s, issued_s) > now_s + LEEWAY_SECONDS:
+        if max(begins_s, issued_s) > now_s + bounds.TOKEN_LEEWAY_SECONDS:
             return _NOT_YET
         if fault := id_fault(claims["sub"]):
             return _invalid(f"the claim sub {fault}")

@@ -1,8 +1,9 @@
 """The issuer's public keys, fetched from its JWKS endpoint (RFC 7517) and kept fresh while it rotates them.
 
 Theory of operation: one task, `run`, does every fetch, so there is never more than one at a time and no fetch dies with
-the request that asked for it. It fetches at the start, every REFRESH_SECONDS, and when a token names a key that is not
-known, for then the issuer has probably rotated. Whoever waits for a key waits for the fetch under way, and looks again.
+the request that asked for it. It fetches at the start, every JWKS_REFRESH_SECONDS, and when a token names a key that is
+not known, for then the issuer has probably rotated. Whoever waits for a key waits for the fetch under way, and looks
+again.
 
 Rules:
 - Unknown key ids make at most one fetch in JWKS_REFRESH_SECONDS_MIN, however many arrive: anybody can make them up.
@@ -33,11 +34,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from server import bounds
 from server.access.keys import KeysUnavailable, VerificationKey, key_fault
 from server.settings.config import FAMILIES
-
-REFRESH_SECONDS = 3600.0
-"""Between two fetches that nothing asks for: so long may a key that its issuer withdrew still be good."""
-
-FIRST_RETRY_SECONDS = 1.0
 
 _KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "EdDSA": "OKP"}
 
@@ -118,9 +114,9 @@ class JwksKeys:
 
     def _pause_s(self) -> float:
         if not self._failures:
-            return REFRESH_SECONDS
+            return bounds.JWKS_REFRESH_SECONDS
         doublings = min(self._failures - 1, 16)
-        return min(FIRST_RETRY_SECONDS * 2.0**doublings, bounds.JWKS_REFRESH_SECONDS_MIN)
+        return min(bounds.JWKS_FIRST_RETRY_SECONDS * 2.0**doublings, bounds.JWKS_REFRESH_SECONDS_MIN)
 
     async def _refresh(self, client: httpx.AsyncClient) -> None:
         self._fetching = True

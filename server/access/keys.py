@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from engine.commands import id_fault
 from engine.errors import ScoreboardError
+from server import bounds
 from server.settings.config import Config, ConfigError
 
 VerificationKey = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
@@ -41,8 +42,6 @@ SCOPES = frozenset({"scores:write", "scores:read", "users:write", "admin"})
 
 SIGNING_KEY_FILE = "signing.key"
 SIGNING_KEY_BYTES = 32
-TTL_SECONDS_MAX = 3650 * 86_400
-KEY_FILE_BYTES_MAX = 64 * 1024
 
 
 class KeysUnavailable(ScoreboardError):
@@ -121,7 +120,7 @@ def _public_key(path: Path, algorithms: Collection[str]) -> VerificationKey:
     name = "auth.jwt_public_key_file"
     try:
         with path.open("rb") as file:
-            text = file.read(KEY_FILE_BYTES_MAX)
+            text = file.read(bounds.KEY_FILE_BYTES_MAX)
     except OSError as error:
         raise ConfigError(name, f"{path} cannot be read: {error.strerror}") from error
     if b"PRIVATE KEY" in text:
@@ -196,7 +195,7 @@ def read_signing_key(data_dir: str) -> bytes:
         with path.open("rb") as file:
             # The mode of the very file that is read, not of whatever the path names a moment later.
             status = os.fstat(file.fileno())
-            text = file.read(KEY_FILE_BYTES_MAX)
+            text = file.read(bounds.KEY_FILE_BYTES_MAX)
     except OSError as error:
         raise ConfigError(str(path), f"the signing key cannot be read: {error.strerror}") from error
     if stat.S_IMODE(status.st_mode) & 0o077:
@@ -260,5 +259,5 @@ def _check_claims(sub: str, scopes: Collection[str], user: str | None, ttl_s: in
             raise ConfigError(name, fault)
     if unknown := sorted(set(scopes) - SCOPES):
         raise ConfigError("scope", f"there is no {', '.join(unknown)}; known are {', '.join(sorted(SCOPES))}")
-    if not 1 <= ttl_s <= TTL_SECONDS_MAX:
-        raise ConfigError("ttl", f"must be from 1 second to {TTL_SECONDS_MAX // 86_400} days")
+    if not 1 <= ttl_s <= bounds.TOKEN_TTL_SECONDS_MAX:
+        raise ConfigError("ttl", f"must be from 1 second to {bounds.TOKEN_TTL_SECONDS_MAX // 86_400} days")

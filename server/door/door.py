@@ -30,7 +30,8 @@ import structlog
 import trio
 from hypercorn.typing import ASGIFramework
 
-from server.door.hyper import LINES_PER_SECOND, HypercornLane
+from server import bounds
+from server.door.hyper import HypercornLane
 from server.door.inspector import Inbound
 from server.door.lifespan import Lifespan, NotStarted
 from server.door.proxies import TrustedProxies, address_group
@@ -44,12 +45,6 @@ from server.protocol import Refused
 LIVE_PATH = "/ws/scoreboard"
 
 _NO_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-_TELL_AGAIN_SECONDS = 60.0
-"""Between two log lines about the same lack of files: it lasts, and each try fails like the one before."""
-
-_CUT_SECONDS_MAX = 1.0
-"""For the tasks of connections that were cut to end. They have nothing left to wait for, so none should need it."""
-
 log = structlog.get_logger()
 
 
@@ -111,7 +106,7 @@ class Door:
         self._port = port
         self._live = live
         self._metrics = metrics
-        self._tell_bounded = Bounded(log, LINES_PER_SECOND)
+        self._tell_bounded = Bounded(log, bounds.LOG_LINES_PER_SECOND)
         self._proxies = proxies or TrustedProxies()
         self._bounds = door_bounds or DoorBounds()
         self._lifespan = Lifespan(application, self._bounds.startup_seconds_max)
@@ -125,14 +120,14 @@ class Door:
         )
         self._accepting: set[trio.CancelScope] = set()
         self._occupancy = Occupancy(_connections_max(self._bounds), self._bounds.connections_per_address_max)
-        self._body_room = BodyRoom(self._bounds.bodies_bytes_max)
+        self._body_room = BodyRoom(self._bounds.bodies_bytes_max, self._bounds.bodies_per_address_bytes_max)
         self._open: set[Connection] = set()
         self._turned_away = 0
         self._connections: trio.Nursery | None = None
         self._accepted = 0
         self._failed = 0
         self._refused: Counter[str] = Counter()
-        self._told_of_no_file = -_TELL_AGAIN_SECONDS
+        self._told_of_no_file = -bounds.NO_FILES_TOLD_SECONDS
         self._draining = False
         self._fewer = trio.Event()
         self._drained = trio.Event()
@@ -184,7 +179,7 @@ class Door:
         if self._open:
             log.warning("connections_cut", count=len(self._open), seconds=seconds)
             self._cut_all()
-            await self._wait_empty(_CUT_SECONDS_MAX)
+            await self._wait_empty(bounds.CUT_SECONDS_MAX)
         self._drained.set()
 
     def statistics(self) -> DoorStatistics:
@@ -263,7 +258,7 @@ class Door:
 
     def _tell_of_no_connection(self, error: OSError) -> None:
         now = trio.current_time()
-        if now - self._told_of_no_file < _TELL_AGAIN_SECONDS:
+        if now - self._told_of_no_file < bounds.NO_FILES_TOLD_SECONDS:
             return
         self._told_of_no_file = now
         name = errno.errorcode.get(error.errno or 0, "unknown")

@@ -31,6 +31,9 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_NOTHING = memoryview(b"")
+"""Not an empty slice of a request, which would keep all of it for as long as the connection is idle."""
+
 _ERROR_LINE = re.compile(rb"HTTP/1\.1 ([45][0-9]{2}) ")
 
 
@@ -115,11 +118,11 @@ class Pipe:
         self.socket = _Addresses(connection.peer, connection.own)
         self.exchange: Exchange | None = None
         self._connection = connection
-        self._unread = memoryview(b"")
+        self._unread = _NOTHING
         self._arrived = trio.Event()
         self._closed = False
 
-    def begin(self, exchange: Exchange, request: bytes) -> None:
+    def begin(self, exchange: Exchange, request: bytes | bytearray) -> None:
         """Let Hypercorn read a request; the one before is over."""
         assert not self._unread
         self.exchange = exchange
@@ -137,6 +140,8 @@ class Pipe:
         if self._closed:
             raise trio.ClosedResourceError("Hypercorn closed its stream")
         part, self._unread = self._unread[:max_bytes], self._unread[max_bytes:]
+        if not self._unread:
+            self._unread = _NOTHING
         return bytes(part)
 
     async def send_all(self, data: bytes) -> None:

@@ -56,15 +56,7 @@ class ExpressLane:
         BrokenResourceError when the client is gone.
         """
         while True:
-            inbound = connection.take_request()
-            body = await connection.read_body(inbound)
-            try:
-                response = await self._answer(self._request(connection, inbound, body), LANE)
-            finally:
-                connection.release_body()
-            last = not inbound.keep_alive or connection.closing
-            await connection.send(http_bytes(response, last=last, date=self._now()))
-            if last:
+            if await self._answer_one(connection):
                 await connection.linger()
                 return False
             if not await connection.read_head():
@@ -73,6 +65,18 @@ class ExpressLane:
                 return True
             # A client that has sent a thousand requests at once must not keep all others waiting for its turn to end.
             await trio.lowlevel.checkpoint()
+
+    async def _answer_one(self, connection: Connection) -> bool:
+        """Answer the request that is here; tell whether it was the last. Nothing of it outlives this call."""
+        inbound = connection.take_request()
+        try:
+            request = self._request(connection, inbound, await connection.read_body(inbound))
+            response = await self._answer(request, LANE)
+        finally:
+            connection.release_body()
+        last = not inbound.keep_alive or connection.closing
+        await connection.send(http_bytes(response, last=last, date=self._now()))
+        return last
 
     def _request(self, connection: Connection, inbound: Inbound, body: bytes) -> Request:
         head = inbound.head

@@ -30,17 +30,13 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework
 
+from server import bounds
 from server.door.exchange import Exchange, Pipe, Receive, Scope, Send
 from server.door.inspector import Inbound, wire_request
 from server.door.streams import Connection, DoorBounds
 from server.faults import describe
 from server.logs import Bounded
 from server.protocol import Refused
-
-LINES_PER_SECOND = 20
-"""Of one event in the log, of those that clients can cause."""
-
-PATH_CHARACTERS_TOLD = 200
 
 log = structlog.get_logger()
 
@@ -66,7 +62,7 @@ class HypercornLane:
         self._keeps = keeps
         self._application = application
         self._metrics = metrics
-        self._tell_bounded = Bounded(log, LINES_PER_SECOND)
+        self._tell_bounded = Bounded(log, bounds.LOG_LINES_PER_SECOND)
         self._config = _hypercorn_config(door_bounds)
 
     async def serve(self, connection: Connection) -> bool:
@@ -93,7 +89,10 @@ class HypercornLane:
                 ended = error  # raised outside, or the nursery would make a group of it
             nursery.cancel_scope.cancel()
         if ended is not None:
-            raise ended
+            try:
+                raise ended
+            finally:
+                del ended  # or it and this frame hold each other, and all that was read, until garbage is collected
         return goes_on
 
 
@@ -135,6 +134,7 @@ class _Conversation:
             body = await connection.read_body(inbound)
             exchange = Exchange(connection, last=not inbound.keep_alive or connection.closing)
             self.pipe.begin(exchange, wire_request(inbound, body, last=exchange.last))
+            del body  # Hypercorn has its own, and the application may take a while
             await exchange.over.wait()
         finally:
             connection.release_body()
@@ -168,7 +168,7 @@ class _Conversation:
         fault = describe(error)
         self._metrics.connection_failed(fault.kind)
         # The query is left out: it may carry a token.
-        path = scope["path"][:PATH_CHARACTERS_TOLD]
+        path = scope["path"][: bounds.PATH_CHARACTERS_TOLD_MAX]
         self._tell_bounded.error(
             "request_failed", method=scope["method"], path=path, kinds=fault.kinds, where=fault.where
         )

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
-from server.bounds import BODY_BYTES_MAX, HEAD_BYTES_MAX
+from server.bounds import BODY_BYTES_MAX, FRAMING_BYTES_MAX, HEAD_BYTES_MAX
 from server.live.frames import RequestHead
 from server.protocol import Refused
 
@@ -38,9 +38,6 @@ HEAD_END = b"\r\n\r\n"
 
 _REQUEST_LINE = re.compile(rb"[A-Z-]+ [\x21-\x7e]+ HTTP/1\.[01]")
 _HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=-]*(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
-_FRAMING_BYTES_MAX = 64 * 1024
-"""What chunk sizes and trailers may add to a body, beyond the body's own length."""
-
 _NOT_PASSED_ON = frozenset(
     {
         "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "content-length",
@@ -126,6 +123,12 @@ class Inspector:
         self._reading = None
         return rest
 
+    def drop(self) -> None:
+        """Forget what was received: nothing of it will be read any more."""
+        self._buffer = bytearray()
+        self._parser = None
+        self._tail = b""
+
     def next_head(self) -> Inbound | None:
         """Give the next request's head, or None while it is not complete. Raises `Refused`."""
         assert self._reading is None, "the body of the request before comes first"
@@ -183,7 +186,7 @@ class Inspector:
             parser.feed(data[start:stop])
             self._fed += stop - start
             start = stop
-            framing_bytes_max = self._body_bytes_max + _FRAMING_BYTES_MAX
+            framing_bytes_max = self._body_bytes_max + FRAMING_BYTES_MAX
             if parser.body_bytes > self._body_bytes_max or self._fed - parser.body_bytes > framing_bytes_max:
                 raise _too_large(self._body_bytes_max)
         self._tail = data[max(0, start - len(HEAD_END) + 1) : start]

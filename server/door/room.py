@@ -2,7 +2,7 @@
 
 Rules:
 - A client is what `address_group` takes for one. The empty group is for those who stand for many clients, trusted
-  proxies; it has no bound of its own.
+  proxies; it has no bound of its own, neither for connections nor for bodies.
 - A connection that has become a viewer still counts in all, because it is a file, but no longer as one of its client:
   the live channel has a bound of its own for that, which an operator may set much higher.
 - Small bodies need no room: however full it is with large ones, ordinary requests go on.
@@ -12,9 +12,6 @@ from __future__ import annotations
 
 from server import bounds
 from server.protocol import Refused
-
-SMALL_BODY_BYTES = 16 * 1024
-"""A body that needs no room of its own."""
 
 
 def overloaded(message: str) -> Refused:
@@ -67,18 +64,38 @@ class Occupancy:
 
 
 class BodyRoom:
-    """The memory that the larger bodies of all connections share. Each keeps account of what it took."""
+    """The memory that the larger bodies of all connections share. Each keeps account of what it took.
 
-    __slots__ = ("_limit", "used")
+    One group gets only a part of it: a body is read before its sender is known, so anybody could fill the whole room,
+    and keep every large batch out.
+    """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    __slots__ = ("_in_all_max", "_of_group", "_of_group_max", "used")
+
+    def __init__(self, in_all_max: int, of_group_max: int) -> None:
+        self._in_all_max = in_all_max
+        self._of_group_max = of_group_max
+        self._of_group: dict[str, int] = {}
         self.used = 0
 
-    def change(self, had: int, wanted: int) -> int:
+    def change(self, group: str, had: int, wanted: int) -> int:
         """Take so much for a body that had so much, and give what it has then. Raises `Refused`."""
-        wanted = wanted if wanted > SMALL_BODY_BYTES else 0
-        if wanted > had and self.used + wanted - had > self._limit:
+        wanted = wanted if wanted > bounds.SMALL_BODY_BYTES_MAX else 0
+        more = wanted - had
+        if not more:
+            return wanted
+        used = self._of_group.get(group, 0) + more
+        if more > 0 and self.used + more > self._in_all_max:
             raise overloaded("The server holds as many large requests as it can.")
-        self.used += wanted - had
+        if more > 0 and group and used > self._of_group_max:
+            raise overloaded("The server holds as many large requests from this address as it can.")
+        self.used += more
+        if used:
+            self._of_group[group] = used
+        else:
+            del self._of_group[group]
         return wanted
+
+    def _check(self) -> None:
+        assert all(used > 0 for used in self._of_group.values())
+        assert 0 <= sum(self._of_group.values()) == self.used <= self._in_all_max

@@ -5,6 +5,8 @@ Rules:
   body, for each write, for its goodbye.
 - A lane asks for the next request only when the answer to the one before is out. So an error answer can never land in
   the middle of another answer, and a client that sends without reading is held back by TCP.
+- What was received and will not be read any more is let go at once: by a refusal, before its lingering close, and by
+  the end. Anybody can make us hold a large body, and nobody may make us hold it longer than its room is taken.
 - A refusal (`Refused`) ends the connection: the answer, then a lingering close. Closing a socket with something unread
   resets the connection, and the reset can overtake the answer; so the writing side is shut, and what still comes is
   read and dropped until the client closes, for a bounded time and a bounded number of bytes.
@@ -30,12 +32,6 @@ from server.door.room import BodyRoom
 from server.live.frames import RequestHead
 from server.protocol import Refused, http_bytes
 
-RECEIVE_BYTES = 64 * 1024
-"""For one read."""
-
-SEND_BYTES = 64 * 1024
-"""For one write, which has to get through in `send_seconds_max`."""
-
 Address = tuple[str, int]
 """Host and port."""
 
@@ -44,32 +40,28 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class DoorBounds(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounds of the door and its connections. The defaults are the ones that hold; tests have shorter ones."""
+    """The bounds of the door and its connections. The defaults are the ones that hold; tests have shorter ones.
+
+    `connections_max` is in all; None: what the process's file limit leaves after `files_reserved`.
+    """
 
     listen_backlog: int = bounds.LISTEN_BACKLOG
     connections_per_address_max: int = bounds.CONNECTIONS_PER_ADDRESS_MAX
     connections_max: int | None = None
-    """In all. None: what the process's file limit leaves after `files_reserved`."""
-    files_reserved: int = 128
-    """Kept free of connections: log, snapshots, threads, the listeners, and answering those who find no place."""
-    turned_away_max: int = 32
-    """Connections that find no place and are told so, at once; beyond it they are just closed."""
+    files_reserved: int = bounds.DOOR_RESERVED_FILES
+    turned_away_max: int = bounds.TURNED_AWAY_MAX
     head_bytes_max: int = bounds.HEAD_BYTES_MAX
     head_seconds_max: float = bounds.HEAD_SECONDS_MAX
     idle_seconds_max: float = bounds.IDLE_SECONDS_MAX
     body_bytes_max: int = bounds.BODY_BYTES_MAX
     body_seconds_max: float = bounds.BODY_SECONDS_MAX
-    bodies_bytes_max: int = 256 * 2**20
-    """The larger bodies of all connections together: each is small enough, but a thousand of them are a gigabyte."""
+    bodies_bytes_max: int = bounds.BODIES_BYTES_MAX
+    bodies_per_address_bytes_max: int = bounds.BODIES_PER_ADDRESS_BYTES_MAX
     send_seconds_max: float = bounds.SEND_SECONDS_MAX
-    linger_seconds_max: float = 2.0
-    """For the client to take in the last answer and close; meanwhile what it sends is dropped."""
-    linger_bytes_max: int = 8 * 2**20
-    """Dropped at most: a client in the middle of a body that was refused should see why."""
-    accept_pause_seconds: float = 0.1
-    """After the kernel had no file for a connection, until the next try."""
-    startup_seconds_max: float = 60.0
-    """For the application behind the door to start, and again to stop."""
+    linger_seconds_max: float = bounds.LINGER_SECONDS_MAX
+    linger_bytes_max: int = bounds.LINGER_BYTES_MAX
+    accept_pause_seconds: float = bounds.ACCEPT_PAUSE_SECONDS
+    startup_seconds_max: float = bounds.STARTUP_SECONDS_MAX
 
 
 class Stalled(trio.BrokenResourceError):
@@ -169,13 +161,13 @@ class Connection:
                 await self._receive("The connection was closed before the body of the request was complete.")
                 body = self._inspector.next_body()
                 held = self._inspector.held if body is None else len(body)
-                self._reserved = self._room.change(self._reserved, held)
+                self._reserved = self._room.change(self.group, self._reserved, held)
             return body
         raise Refused(408, "INVALID_REQUEST", "The body of the request did not come in time.")
 
     def release_body(self) -> None:
         """Give back the room of the body that was read last."""
-        self._reserved = self._room.change(self._reserved, 0)
+        self._reserved = self._room.change(self.group, self._reserved, 0)
 
     async def _wait_for_request(self) -> bool:
         if self._inspector.begun:
@@ -185,7 +177,7 @@ class Connection:
         deadline = trio.current_time() + self._bounds.idle_seconds_max
         with trio.CancelScope(deadline=deadline) as self._idle:
             while not self._inspector.begun:
-                data = await self.stream.receive_some(RECEIVE_BYTES)
+                data = await self.stream.receive_some(bounds.RECEIVE_BYTES)
                 if not data:
                     break
                 self._inspector.receive(data)
@@ -193,7 +185,7 @@ class Connection:
         return self._inspector.begun
 
     async def _receive(self, at_the_end: str) -> None:
-        data = await self.stream.receive_some(RECEIVE_BYTES)
+        data = await self.stream.receive_some(bounds.RECEIVE_BYTES)
         if not data:
             raise Refused(400, "INVALID_REQUEST", at_the_end)
         self._inspector.receive(data)
@@ -205,7 +197,7 @@ class Connection:
         # Each piece has the whole time, so that a long answer may take a slow client longer.
         rest = memoryview(data)
         while rest:
-            piece, rest = rest[:SEND_BYTES], rest[SEND_BYTES:]
+            piece, rest = rest[: bounds.SEND_BYTES], rest[bounds.SEND_BYTES :]
             await self._send_piece(piece)
 
     async def _send_piece(self, piece: memoryview) -> None:
@@ -233,7 +225,9 @@ class Connection:
 
     async def refuse(self, refusal: Refused) -> None:
         """Give the last answer."""
-        self.release_body()
+        # The frames that it went through hold what they had read.
+        refusal.__traceback__ = None
+        self._forget_input()
         response = refusal.response()
         date = ("date", formatdate(usegmt=True))  # RFC 9110, 6.6.1
         response = msgspec.structs.replace(response, headers=(*response.headers, date), omit_body=self._to_head)
@@ -248,7 +242,7 @@ class Connection:
         dropped = 0
         with trio.move_on_after(self._bounds.linger_seconds_max):
             while dropped < self._bounds.linger_bytes_max:
-                data = await self.stream.receive_some(RECEIVE_BYTES)
+                data = await self.stream.receive_some(bounds.RECEIVE_BYTES)
                 if not data:
                     break
                 dropped += len(data)
@@ -272,5 +266,11 @@ class Connection:
     def close(self) -> None:
         """Give back what the connection holds. May be called more than once."""
         self.gone = True
-        self.release_body()
+        self._forget_input()
         self.stream.socket.close()
+
+    def _forget_input(self) -> None:
+        self.release_body()
+        self._request = None
+        with suppress(AttributeError):  # a viewer has no inspector any more
+            self._inspector.drop()

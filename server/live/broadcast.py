@@ -32,12 +32,6 @@ from server import bounds
 from server.live.editions import SNAPSHOT, UPDATE, Channel
 from server.live.viewers import Viewer, Viewers
 
-SLICE_VIEWERS = 128
-"""Viewers between two checkpoints: 1 to 2 ms of writing."""
-
-SWEEP_SECONDS = 1.0
-"""Between two looks at who is silent or wants a ping: both are told in tens of seconds."""
-
 REST_SHARE = 0.25
 """After a tick there is at least this share of its time without one."""
 
@@ -141,14 +135,14 @@ class Broadcast:
                     viewer.hang_up()
                 if viewer.edition == number:
                     shown[message.kind] += 1
-            if count % SLICE_VIEWERS == 0:
+            if count % bounds.SLICE_VIEWERS == 0:
                 await trio.lowlevel.checkpoint()
         for kind, times in shown.items():
             self._metrics.live_messages(times, kind)
 
     async def _sweep(self) -> None:
         while True:
-            await trio.sleep(SWEEP_SECONDS)
+            await trio.sleep(bounds.SWEEP_SECONDS)
             now = trio.current_time()
             for count, viewer in enumerate(self._viewers.everyone(), 1):
                 if now - viewer.heard >= bounds.VIEWER_SILENCE_SECONDS_MAX:
@@ -156,7 +150,7 @@ class Broadcast:
                 elif now - viewer.pinged >= bounds.VIEWER_PING_SECONDS:
                     viewer.ping(now)
                     self.push(viewer)
-                if count % SLICE_VIEWERS == 0:
+                if count % bounds.SLICE_VIEWERS == 0:
                     await trio.lowlevel.checkpoint()
 
     # One viewer

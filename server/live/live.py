@@ -30,23 +30,14 @@ from server import bounds, protocol
 from server.live import handshake
 from server.live.broadcast import Broadcast, LiveMetrics
 from server.live.editions import SNAPSHOT
-from server.live.frames import SERVICE_RESTART, Closed, Fault, Ping, RequestHead
+from server.live.frames import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Ping, RequestHead
 from server.live.handshake import Upgrade
 from server.live.viewers import Viewer, Viewers, places_for, take_over
 from server.protocol import Details, Refused, Request, Response
 from server.settings.config import LiveConfig
 
-READ_BYTES = 4 * 1024
-"""What is read from a viewer at once; whoever sends more waits for the next turn with it."""
-
-CLOSE_SECONDS_MAX = 5.0
-"""For a viewer to end the connection after a close frame."""
-
 GOODBYE_SHARE = 0.75
 """The part of the time for closing over which the close frames are spread; the last ones may answer in the rest."""
-
-GOODBYE_PAUSE_SECONDS_MAX = 0.005
-"""Between two close frames: a few viewers need not be spread over all of the time."""
 
 Authorize = Callable[[str | None], Awaitable[Response | None]]
 """Given what Authorization says, None if nothing: the answer that refuses the viewer, or None to let it in."""
@@ -208,7 +199,7 @@ class Live:
 
     def _read(self, viewer: Viewer) -> bool:
         """Read what came; False when nothing more is to be expected."""
-        data = viewer.read(READ_BYTES)
+        data = viewer.read(bounds.VIEWER_READ_BYTES)
         if data is None:
             return True
         viewer.heard = trio.current_time()
@@ -216,7 +207,7 @@ class Live:
 
     def _heed(self, viewer: Viewer, data: bytes) -> bool:
         """Do what a viewer's frames ask for; False after its last one."""
-        events = viewer.parser.feed(data)
+        events = self._events(viewer, data)
         for event in events:
             if isinstance(event, Ping):
                 viewer.pong(event.payload)
@@ -233,10 +224,17 @@ class Live:
             viewer.hang_up()  # both have said goodbye, and then it is the server that closes (RFC 6455, 7.1.1)
         return not isinstance(last, Closed | Fault)
 
+    def _events(self, viewer: Viewer, data: bytes) -> list[FrameEvent]:
+        # Reading frames is the one thing that costs us more than it costs the viewer.
+        viewer.said += len(data)
+        if viewer.said > bounds.VIEWER_SAYS_BYTES_MAX:
+            return [Fault(POLICY_VIOLATION, "a viewer must not send so much")]
+        return viewer.parser.feed(data)
+
     async def _see_off(self, viewer: Viewer) -> None:
         """After its last frame, wait for the other end to close, whatever it still sends."""
-        with trio.move_on_after(CLOSE_SECONDS_MAX):
-            while not viewer.is_gone and viewer.read(READ_BYTES) != b"":
+        with trio.move_on_after(bounds.VIEWER_CLOSE_SECONDS_MAX):
+            while not viewer.is_gone and viewer.read(bounds.VIEWER_READ_BYTES) != b"":
                 await trio.lowlevel.wait_readable(viewer.socket)
 
     def _leave(self, viewer: Viewer) -> None:
@@ -262,7 +260,7 @@ class Live:
     async def _say_goodbye(self, seconds: float) -> None:
         viewers = self._viewers.everyone()
         started = trio.current_time()
-        pause = min(seconds / max(1, len(viewers)), GOODBYE_PAUSE_SECONDS_MAX)
+        pause = min(seconds / max(1, len(viewers)), bounds.GOODBYE_PAUSE_SECONDS_MAX)
         for count, viewer in enumerate(viewers):
             await trio.sleep_until(started + count * pause)
             viewer.close(SERVICE_RESTART, "the server restarts")

@@ -25,6 +25,7 @@ import struct
 
 import trio
 
+from server.door.proxies import address_group
 from server.live.editions import NO_EDITION, Channel, Edition
 from server.live.frames import PING, PONG, FrameParser, close_frame, server_frame
 
@@ -47,6 +48,7 @@ class Viewer:
         "parser",
         "pinged",
         "rest",
+        "said",
         "socket",
     )
 
@@ -61,6 +63,7 @@ class Viewer:
         self.control: bytes | None = None
         self.busy = False
         self.closing = False
+        self.said = 0  # bytes since our last ping
         self.heard = now
         self.pinged = now
 
@@ -91,6 +94,7 @@ class Viewer:
     def ping(self, now: float) -> None:
         """Owe a ping, unless another control frame waits, which says as much."""
         self.pinged = now
+        self.said = 0
         if self.control is None and not self.closing:
             self.control = _PING
 
@@ -165,14 +169,15 @@ def take_over(stream: trio.SocketStream) -> socket.socket:
 class Viewers:
     """Who is connected, and for how many more there is room.
 
-    A place is reserved before the upgrade and given back when the viewer is gone, so callers between the two count.
+    A place is reserved before the upgrade and given back when the viewer is gone, so callers between the two count. An
+    address is counted as the door does (`address_group`): whoever holds one IPv6 address holds 2^64 of them.
     """
 
     def __init__(self, places: int, places_per_address: int) -> None:
         self.places = places
         self.places_per_address = places_per_address
         self._reserved = 0
-        self._by_address: dict[str, int] = {}
+        self._by_group: dict[str, int] = {}
         self._joined: set[Viewer] = set()
         self._by_board: dict[str, set[Viewer]] = {}
 
@@ -184,7 +189,7 @@ class Viewers:
         """Say why there is no room for another viewer of this address, None if there is."""
         if self._reserved >= self.places:
             return "There are as many viewers as this server takes."
-        if self._by_address.get(address, 0) >= self.places_per_address:
+        if self._by_group.get(address_group(address), 0) >= self.places_per_address:
             return "There are as many viewers from this address as this server takes."
         return None
 
@@ -192,16 +197,18 @@ class Viewers:
         """Take a place; there must be room."""
         assert self.fault(address) is None
         self._reserved += 1
-        self._by_address[address] = self._by_address.get(address, 0) + 1
+        group = address_group(address)
+        self._by_group[group] = self._by_group.get(group, 0) + 1
 
     def release(self, address: str) -> None:
         """Give a place back."""
         self._reserved -= 1
-        left = self._by_address[address] - 1
+        group = address_group(address)
+        left = self._by_group[group] - 1
         if left:
-            self._by_address[address] = left
+            self._by_group[group] = left
         else:
-            del self._by_address[address]
+            del self._by_group[group]
 
     def join(self, viewer: Viewer) -> None:
         """Count a viewer in, for whom a place is reserved."""
@@ -223,9 +230,9 @@ class Viewers:
         return list(self._by_board.get(board_id, ()))
 
     def _check(self) -> None:
-        assert self._reserved == sum(self._by_address.values()) <= self.places
+        assert self._reserved == sum(self._by_group.values()) <= self.places
         assert len(self._joined) <= self._reserved
-        assert all(0 < count <= self.places_per_address for count in self._by_address.values())
+        assert all(0 < count <= self.places_per_address for count in self._by_group.values())
         assert self._joined == {viewer for viewers in self._by_board.values() for viewer in viewers}
         assert len(self._joined) == sum(len(viewers) for viewers in self._by_board.values())
 

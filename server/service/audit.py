@@ -5,8 +5,8 @@ caller, time and seq; writing each of them here once more would only be slower a
 no write-ahead log, so it is told here.
 
 Rules:
-- Bounded: at most LINES_PER_SECOND of each event; what is left out is counted. Whoever floods us with bad requests must
-  not fill the disk, nor drown the one line that matters.
+- Bounded: at most LOG_LINES_PER_SECOND of each event; what is left out is counted. Whoever floods us with bad requests
+  must not fill the disk, nor drown the one line that matters.
 - Never a header, a query or a body: tokens come in those. Ids and paths are short, or cut.
 - Of a fault of ours its kind and place are told, not its text, which may quote a request; but the text of an error that
   this project raises on purpose is, for it says what an operator can do.
@@ -22,12 +22,10 @@ from structlog.typing import FilteringBoundLogger
 
 from engine.commands import Receipt
 from engine.errors import ScoreboardError
+from server import bounds
 from server.faults import describe
 from server.logs import Bounded
 from server.protocol import Details, Refused, Request, Response, quoted
-
-LINES_PER_SECOND = 20
-"""Of one event: plenty to read, and less than 2 GB a day at the very worst."""
 
 _NOTABLE = {"UNAUTHENTICATED", "UNAUTHORIZED", "RATE_LIMITED", "CONFLICT", "OVERLOADED"}
 
@@ -36,9 +34,9 @@ class Audit:
     """Writes the lines. `logger` is structlog's; its level decides whether single increments are told."""
 
     def __init__(self, logger: FilteringBoundLogger, clock_s: Callable[[], float]) -> None:
-        self._bounded = Bounded(logger, LINES_PER_SECOND, clock_s=clock_s)
         # Bound once: structlog's lazy logger is bound anew for each line, also for those that its level leaves out.
         self._logger = logger.bind()
+        self._bounded = Bounded(logger, bounds.LOG_LINES_PER_SECOND, clock_s=clock_s)
 
     def refused(self, request: Request, refusal: Response, details: Details, caller: str | None) -> None:
         """Tell that a request was answered with an error that is not our fault. That there is nothing is no news."""

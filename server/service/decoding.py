@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import msgspec
 
+from engine import limits
 from engine.commands import id_fault, name_fault
 from server.protocol import DEFAULT_BOARD, JSON, Id, Name, Refused, Request, invalid, quoted
 
@@ -49,6 +50,7 @@ _user_decoder = msgspec.json.Decoder(UserBody)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _WRONG_TYPE = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.(\w+)`)?")
+_ITEM_COMMAS_MAX = 4 * (limits.ID_CHARACTERS_MAX + 1)
 _UNSAID = "application/x-www-form-urlencoded"
 _TYPE_NAMES = {"str": "a string", "int": "a number", "float": "a number", "bool": "true or false", "null": "null",
                "array": "an array", "object": "an object"}  # fmt: skip
@@ -82,6 +84,8 @@ def decode_batch(body: bytes, items_max: int) -> list[IncrementBody | Refused]:
     if shaped is not None:
         _check_batch_length(len(shaped), items_max)
         return [_increment_or_refused(item) for item in shaped]
+    if body.count(b",") > items_max * _ITEM_COMMAS_MAX:  # or millions of tiny items would be taken apart to be counted
+        raise invalid("body", f"A batch has 1 to {items_max} items.", minimum=1, maximum=items_max)
     raw = _decode(_items_decoder, body)
     _check_batch_length(len(raw), items_max)
     items: list[IncrementBody | Refused] = []

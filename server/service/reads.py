@@ -40,12 +40,6 @@ from server.protocol import (
 from server.service.answers import ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
 from server.service.parts import Parts
 
-RECEIPT_READERS_MAX = 4
-"""Receipts read from the log at once. Each may inflate a compressed segment: 16 MiB, and some 100 ms of a thread."""
-
-RECEIPT_WAITERS_MAX = 64
-"""Requests that wait for one of those; beyond it they are told to come back."""
-
 _HEADERS: Headers = (("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
 _PRIVATE_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 
@@ -70,7 +64,7 @@ class Reads:
         self._log = parts.log
         self._clock_ms = parts.clock_ms
         self._kept: dict[tuple[str, int], _Kept] = {}
-        self._readers = trio.CapacityLimiter(RECEIPT_READERS_MAX)
+        self._readers = trio.CapacityLimiter(bounds.RECEIPT_READERS_MAX)
 
     async def top(self, request: Request, _caller: Principal) -> Response:
         """The first rows of a board."""
@@ -146,7 +140,7 @@ class Reads:
         if not self._log.blocks:
             frame, event = self._log.event_at(seq)
             return frame.epoch, event
-        if self._readers.statistics().tasks_waiting >= RECEIPT_WAITERS_MAX:
+        if self._readers.statistics().tasks_waiting >= bounds.RECEIPT_WAITERS_MAX:
             raise Overloaded("too many receipts are being read")
         frame, event = await trio.to_thread.run_sync(self._log.event_at, seq, limiter=self._readers)
         return frame.epoch, event

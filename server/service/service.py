@@ -34,9 +34,6 @@ from server.service.writes import Writes
 Handler = Callable[[Request, Principal], Awaitable[Response]]
 
 UNMATCHED = "unmatched"
-PREFLIGHT_SECONDS = 600
-"""How long a browser may remember what a preflight said; Chromium remembers at most 7,200."""
-
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 _TOLD_WHERE_CAUGHT = ("INTERNAL_ERROR", "OUTCOME_UNKNOWN")
 _RETRY_AFTER = str(bounds.RETRY_AFTER_SECONDS)
@@ -164,7 +161,7 @@ class Service:
             headers += (
                 ("access-control-allow-methods", "GET, HEAD"),
                 ("access-control-allow-headers", "authorization, if-none-match, x-request-id"),
-                ("access-control-max-age", str(PREFLIGHT_SECONDS)),
+                ("access-control-max-age", str(bounds.PREFLIGHT_SECONDS)),
                 *self._origin_headers(request),
             )
         return Response(204, headers=headers)

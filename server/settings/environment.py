@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
+from server import bounds
 from server.settings.values import ConfigError
 
 Key = tuple[str, ...]
@@ -34,7 +35,6 @@ _SERVICE_LINK = re.compile(
     PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)", re.ASCII
 )
 _INTEGER = re.compile(r"-?[0-9]+(_[0-9]+)*", re.ASCII)
-_INTEGER_CHARACTERS_MAX = 40
 
 
 def dotted(key: Key) -> str:
@@ -108,7 +108,7 @@ def from_text(text: str, annotation: Any) -> object:
 
 
 def _integer(text: str) -> int:
-    if len(text) > _INTEGER_CHARACTERS_MAX or not _INTEGER.fullmatch(text):
+    if len(text) > bounds.INTEGER_CHARACTERS_MAX or not _INTEGER.fullmatch(text):
         raise ValueError("must be an integer")
     return int(text)
 

@@ -16,7 +16,7 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server import logs
+from server import bounds
 from server.logs import REDACTED, Bounded, configure, redact
 
 TOKEN = jwt.encode({"sub": "game", "aud": "scoreboard"}, "a-secret-that-is-long-enough-for-hs256")
@@ -321,7 +321,7 @@ def test_made_up_event_names_are_a_bug_of_ours() -> None:
     """A name that comes from a client would make the table grow, and the flood go through."""
     bounded = Bounded(structlog.get_logger(), 1, clock_s=Clock())
     with structlog.testing.capture_logs():
-        for number in range(logs.EVENT_KINDS_MAX):
+        for number in range(bounds.LOG_EVENT_KINDS_MAX):
             bounded.info(f"kind-{number}")
         with pytest.raises(AssertionError):
             bounded.info("one-more")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import get_args
 
-from server.metrics import LABEL_VALUES_MAX, LIMITS, RESULTS, Metrics, State
+from server import bounds
+from server.metrics import DROPS, LIMITS, MESSAGES, RESULTS, Metrics, State
 from server.protocol import Code
 
 STATE = State(
@@ -76,16 +77,28 @@ def test_what_never_happened_is_zero_and_not_absent() -> None:
         assert f'scoreboard_updates_total{{result="{result}"}} 0.0' in text
     for limit in LIMITS:
         assert f'scoreboard_rate_limit_hits_total{{limit="{limit}"}} 0.0' in text
+    for kind in MESSAGES:
+        assert f'scoreboard_live_messages_total{{kind="{kind}"}} 0.0' in text
+    for reason in DROPS:
+        assert f'scoreboard_viewers_dropped_total{{reason="{reason}"}} 0.0' in text
+
+
+def test_what_the_door_refuses_is_a_failure_too() -> None:
+    """A body that is too long never gets any further, and an alert on that code is on `failures`."""
+    metrics = Metrics()
+    metrics.refused("PAYLOAD_TOO_LARGE")
+    assert metrics.value("scoreboard_refused_total", code="PAYLOAD_TOO_LARGE") == 1
+    assert metrics.value("scoreboard_failures_total", code="PAYLOAD_TOO_LARGE") == 1
 
 
 def test_labels_do_not_grow_without_end() -> None:
     """Should a value that clients can choose get into a label, it is `other` from some number on."""
     metrics = Metrics()
-    for number in range(10 * LABEL_VALUES_MAX):
+    for number in range(10 * bounds.LABEL_VALUES_MAX):
         metrics.connection_failed(f"kind{number}")
     lines = [line for line in metrics.render().decode().splitlines() if "connections_failed_total{" in line]
-    assert len(lines) == LABEL_VALUES_MAX + 1
-    assert metrics.value("scoreboard_connections_failed_total", kind="other") == 9 * LABEL_VALUES_MAX
+    assert len(lines) == bounds.LABEL_VALUES_MAX + 1
+    assert metrics.value("scoreboard_connections_failed_total", kind="other") == 9 * bounds.LABEL_VALUES_MAX
 
 
 def test_the_state_is_what_was_last_observed() -> None:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server import bounds
-from server.access.auth import LEEWAY_SECONDS, Authenticator, AuthFault, Principal, key_source, require
+from server.access.auth import Authenticator, AuthFault, Principal, key_source, require
 from server.access.jwks import JwksKeys
 from server.access.keys import FixedKey, KeysUnavailable, VerificationKey
 from server.protocol import Response
@@ -245,7 +245,7 @@ async def test_the_issuer_is_checked_when_it_is_configured() -> None:
 
 async def test_times_have_some_leeway_and_no_more() -> None:
     """Clocks differ by seconds."""
-    now, edge = int(NOW_S), LEEWAY_SECONDS
+    now, edge = int(NOW_S), bounds.TOKEN_LEEWAY_SECONDS
     await principal_of(token_of(exp=now - edge + 1))
     assert (await fault_of(token_of(exp=now - edge))).description == "the token has expired"
     await principal_of(token_of(nbf=now + edge))
@@ -369,7 +369,7 @@ async def test_a_remembered_token_ends_when_it_expires() -> None:
     assert isinstance(await checker.verify(token), Principal)
     assert isinstance(await checker.verify(token), Principal)
     assert keys.asked == 3, "within the leeway it is verified each time"
-    clock.now_s = NOW_S + 10 + LEEWAY_SECONDS
+    clock.now_s = NOW_S + 10 + bounds.TOKEN_LEEWAY_SECONDS
     assert isinstance(await checker.verify(token), AuthFault)
     checker._check()
 
@@ -493,7 +493,7 @@ def test_whatever_is_signed_the_answer_is_a_principal_or_a_fault(
     found = trio.run(verify)
     if isinstance(found, Principal):
         assert found.sub.isprintable() or not found.sub.isascii()
-        assert found.expires_s > NOW_S - LEEWAY_SECONDS
+        assert found.expires_s > NOW_S - bounds.TOKEN_LEEWAY_SECONDS
     else:
         assert re.fullmatch(r"[ -!#-\[\]-~]+", found.challenge.split("error_description=")[1].strip('"'))
 

@@ -16,7 +16,8 @@ import trio
 from server.door.door import Door
 from server.door.exchange import Message, Receive, Scope, Send
 from server.door.proxies import TrustedProxies
-from server.door.streams import DoorBounds
+from server.door.room import BodyRoom
+from server.door.streams import Connection, DoorBounds
 from server.live.frames import RequestHead
 
 PATIENCE_SECONDS = 30.0
@@ -353,3 +354,21 @@ async def open_door(
             # What a test leaves open it does not care about.
             await door.drain(0.0)
         assert door.statistics().open == counts.open == 0
+
+
+@asynccontextmanager
+async def connected(room: BodyRoom | None = None, **bounds: Any) -> AsyncIterator[tuple[Connection, Client]]:
+    """A connection without a door, and its client."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        async with listener:
+            client = await trio.open_tcp_stream(*listener.socket.getsockname())
+            stream = await listener.accept()
+        door_bounds = DoorBounds(**bounds)
+        room = room or BodyRoom(door_bounds.bodies_bytes_max, door_bounds.bodies_per_address_bytes_max)
+        connection = Connection(stream, ("127.0.0.1", 1), ("127.0.0.1", 2), "", door_bounds, room)
+        async with client:
+            try:
+                yield connection, Client(client)
+            finally:
+                connection.close()

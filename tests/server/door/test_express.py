@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -16,8 +17,9 @@ from server.door.door import Door, Lane
 from server.door.express import ExpressLane, is_hot
 from server.door.proxies import TrustedProxies
 from server.door.streams import DoorBounds
+from server.protocol import Request, Response
 from server.service.api import create_app
-from tests.server.door.support import Answer, Client, Counts, Echo
+from tests.server.door.support import Answer, Client, Counts, Echo, connected
 from tests.server.service.support import READER, WRITER, Bench, open_bench
 
 COLD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -247,6 +249,26 @@ async def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
         assert (await client.answer()).status == 408
         assert await client.ended()
         assert setting.bench.logged() == []
+
+
+async def test_an_idle_connection_holds_nothing_of_its_last_request() -> None:
+    """A thousand of them, after a large batch each, would hold gigabytes that no bound knows of."""
+    bodies: list[bytes] = []
+
+    async def answer(request: Request, _lane: str) -> Response:
+        bodies.append(request.body)
+        return Response(200)
+
+    lane = ExpressLane(answer, TrustedProxies())
+    async with connected() as (connection, client), trio.open_nursery() as nursery:
+        await client.send(post(b"x" * 100_000))
+        assert await connection.read_head()
+        nursery.start_soon(lane.serve, connection)
+        assert (await client.answer()).status == 200
+        await trio.testing.wait_all_tasks_blocked()
+        references = sys.getrefcount(bodies[0])
+        assert references == 2, "the list's and the call's own"
+        nursery.cancel_scope.cancel()
 
 
 async def test_draining_answers_what_is_in_flight_and_closes() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.door.room import SMALL_BODY_BYTES, BodyRoom, Occupancy
+from server import bounds
+from server.door.room import BodyRoom, Occupancy
 from server.protocol import Refused
 
 
@@ -63,22 +66,51 @@ def test_the_counts_hold_whoever_comes_and_goes(steps: list[tuple[str, str]]) ->
 
 def test_bodies_share_their_room() -> None:
     """A body grows, another finds no room, the first is done, and there is room again; small ones never need any."""
-    room = BodyRoom(100_000)
-    first = room.change(0, 60_000)
-    first = room.change(first, 90_000)
+    room = BodyRoom(100_000, 100_000)
+    first = room.change("a", 0, 60_000)
+    first = room.change("a", first, 90_000)
     with pytest.raises(Refused) as refused:
-        room.change(0, 20_000)
+        room.change("a", 0, 20_000)
     assert (refused.value.status, refused.value.code) == (503, "OVERLOADED")
-    assert room.change(0, SMALL_BODY_BYTES) == 0
+    assert room.change("a", 0, bounds.SMALL_BODY_BYTES_MAX) == 0
     assert room.used == 90_000
-    assert room.change(first, 0) == 0
+    assert room.change("a", first, 0) == 0
     assert room.used == 0
-    assert room.change(0, 20_000) == 20_000
+    assert room.change("a", 0, 20_000) == 20_000
 
 
 def test_a_body_may_shrink_in_a_room_that_is_full() -> None:
     """What is kept while it comes in chunks is more than what it is in the end."""
-    room = BodyRoom(50_000)
-    had = room.change(0, 50_000)
-    assert room.change(had, 40_000) == 40_000
+    room = BodyRoom(50_000, 50_000)
+    had = room.change("a", 0, 50_000)
+    assert room.change("a", had, 40_000) == 40_000
     assert room.used == 40_000
+
+
+def test_no_client_gets_the_whole_room_for_its_bodies() -> None:
+    """One that fills its part does not keep the others out; a proxy stands for many and may have all of it."""
+    room = BodyRoom(100_000, 40_000)
+    had = room.change("a", 0, 40_000)
+    with pytest.raises(Refused) as refused:
+        room.change("a", 0, 20_000)
+    assert (refused.value.status, refused.value.code) == (503, "OVERLOADED")
+    assert dict(refused.value.headers)["retry-after"]
+    assert room.change("b", 0, 20_000) == 20_000
+    assert room.change("a", had, 30_000) == 30_000, "shrinking is always allowed"
+    room.change("a", 30_000, 0)
+    room.change("b", 20_000, 0)
+    assert room.change("", 0, 100_000) == 100_000
+    room._check()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", ""]), st.integers(0, 60_000)), max_size=40))
+def test_the_room_for_bodies_adds_up(steps: list[tuple[str, int]]) -> None:
+    """Whatever grows, shrinks or is refused."""
+    room = BodyRoom(100_000, 40_000)
+    had = {"a": 0, "b": 0, "": 0}
+    for group, wanted in steps:
+        with suppress(Refused):
+            had[group] = room.change(group, had[group], wanted)
+        room._check()
+        assert room.used == sum(had.values())
+        assert max(had["a"], had["b"]) <= 40_000

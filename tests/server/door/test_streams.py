@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from contextlib import suppress
 
 import pytest
 import trio
 
 from server.door.room import BodyRoom
-from server.door.streams import Connection, DoorBounds, Stalled
+from server.door.streams import Stalled
 from server.protocol import Refused
-from tests.server.door.support import GET, LARGE_BYTES, LAST_GET, PATIENCE_SECONDS, Client
+from tests.server.door.support import GET, LARGE_BYTES, LAST_GET, connected
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 SHORT = 0.05
 """A deadline that a test waits for."""
-
-
-@asynccontextmanager
-async def connected(room: BodyRoom | None = None, **bounds: Any) -> AsyncIterator[tuple[Connection, Client]]:
-    """A connection and its client."""
-    with trio.fail_after(PATIENCE_SECONDS):
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        async with listener:
-            client = await trio.open_tcp_stream(*listener.socket.getsockname())
-            stream = await listener.accept()
-        door_bounds = DoorBounds(**bounds)
-        room = room or BodyRoom(door_bounds.bodies_bytes_max)
-        connection = Connection(stream, ("127.0.0.1", 1), ("127.0.0.1", 2), "", door_bounds, room)
-        async with client:
-            try:
-                yield connection, Client(client)
-            finally:
-                connection.close()
 
 
 # ---- deadlines for reading -------------------------------------------------------------------------------------------
@@ -128,7 +108,7 @@ async def test_a_lane_that_goes_on_by_itself_is_given_everything() -> None:
 
 async def test_large_bodies_share_a_room_that_small_ones_do_not_need() -> None:
     """When it is full the next large one is refused, a small one is not; a body that is done gives its room back."""
-    room = BodyRoom(150_000)
+    room = BodyRoom(150_000, 150_000)
     large = POST + b"Content-Length: 100000\r\n\r\n" + bytes(100_000)
     async with connected(room) as (first, client1), connected(room) as (second, client2):
         await client1.send(large)
@@ -155,7 +135,7 @@ async def test_large_bodies_share_a_room_that_small_ones_do_not_need() -> None:
 
 async def test_what_was_chunked_takes_up_no_more_than_it_is() -> None:
     """While it comes, what is kept counts; when it is there, its length."""
-    room = BodyRoom(10**6)
+    room = BodyRoom(10**6, 10**6)
     async with connected(room) as (connection, client):
         chunks = b"".join(b"4000\r\n" + bytes(0x4000) + b"\r\n" for _ in range(8))
         await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
@@ -164,6 +144,41 @@ async def test_what_was_chunked_takes_up_no_more_than_it_is() -> None:
         assert room.used == 8 * 0x4000
         connection.close()
         assert room.used == 0
+
+
+async def test_a_refusal_lets_go_of_what_came_before_it_lingers() -> None:
+    """Its room is given back then; a client that stays for the answer must not keep the memory all the same."""
+    async with connected() as (connection, client):
+        await client.send(POST + b"Content-Length: 100001\r\n\r\n" + bytes(100_000))
+        await client.stream.send_eof()
+        assert await connection.read_head()
+        with pytest.raises(Refused) as refused:
+            await connection.read_body(connection.take_request())
+        assert connection._inspector.held == 100_000
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.refuse, refused.value)
+            assert (await client.answer()).status == 400
+            assert connection._inspector.held == 0
+            assert refused.value.__traceback__ is None, "it holds the frames, and they what they had read"
+
+
+async def test_a_connection_that_ended_holds_nothing_of_what_came() -> None:
+    """Whoever still has a hand on it, as an exception may for long after its end."""
+    async with connected() as (connection, client):
+        await client.send(POST + b"Content-Length: 100001\r\n\r\n" + bytes(100_000))
+        assert await connection.read_head()
+
+        async def read() -> None:
+            with pytest.raises(trio.BrokenResourceError):
+                await connection.read_body(connection.take_request())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            while connection._inspector.held < 100_000:
+                await trio.lowlevel.checkpoint()
+            await client.reset()
+        connection.close()
+        assert connection._inspector.held == 0
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------

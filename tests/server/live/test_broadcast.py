@@ -14,7 +14,6 @@ from trio.testing import MockClock
 
 from engine.scoreboard import Rules, Scoreboard
 from server import bounds
-from server.live import broadcast
 from server.live.broadcast import Broadcast
 from server.live.viewers import Viewer, Viewers
 from tests.engine.model import increment, perform
@@ -91,7 +90,7 @@ async def open_hall(
 
 async def test_a_tick_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two slices every other task has its turn, so a write never waits for all viewers."""
-    monkeypatch.setattr(broadcast, "SLICE_VIEWERS", 2)
+    monkeypatch.setattr(bounds, "SLICE_VIEWERS", 2)
     async with open_hall() as hall:
         for _ in range(9):
             hall.enter()
@@ -107,7 +106,7 @@ async def test_a_tick_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) ->
 
 async def test_viewers_may_come_and_go_during_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who goes is not written to; who comes has the newest edition already; a change meanwhile makes another tick."""
-    monkeypatch.setattr(broadcast, "SLICE_VIEWERS", 1)
+    monkeypatch.setattr(bounds, "SLICE_VIEWERS", 1)
     async with open_hall(interval_s=0.001) as hall:
         for _ in range(6):
             hall.enter()

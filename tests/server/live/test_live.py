@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from engine.commands import Command
-from server.live.broadcast import SLICE_VIEWERS
+from server import bounds
 from server.settings.config import LiveConfig
 from tests.engine.model import increment, put
 from tests.server.live.watching import BareViewer, open_site, watch
@@ -140,7 +140,7 @@ async def test_who_comes_between_two_ticks_sees_the_newest_and_no_message_twice(
 
 async def test_many_viewers_are_shown_the_same_bytes() -> None:
     """More viewers than fit in one slice of a tick all get the update, and only once."""
-    count = 2 * SLICE_VIEWERS + 44
+    count = 2 * bounds.SLICE_VIEWERS + 44
     async with open_site() as site:
         viewers = [await BareViewer.open(site) for _ in range(count)]
         for viewer in viewers:

@@ -10,7 +10,6 @@ import trio
 from trio.testing import MockClock
 
 from server import bounds
-from server.live import live
 from server.live.editions import Edition
 from server.live.frames import BINARY, CLOSE, PING, PONG, TEXT, text_frame
 from server.live.viewers import Viewer
@@ -74,8 +73,11 @@ async def test_a_viewer_that_reads_again_gets_the_newest(mock_clock: MockClock, 
         assert await slow.message() is not None
 
 
-async def test_pings_that_nobody_reads_add_up_to_nothing(mock_clock: MockClock) -> None:
-    """A viewer that floods us with pings and never reads a pong is held to one pong, and closed as a slow one."""
+async def test_pings_that_nobody_reads_add_up_to_nothing(
+    mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A viewer that never reads a pong is held to one pong, however often it pings, and closed as a slow one."""
+    monkeypatch.setattr(bounds, "VIEWER_SAYS_BYTES_MAX", 2**40)
     async with open_site() as site:
         viewer = await BareViewer.open(site, receive_buffer=4096)
         ping = client_frame(PING, b"x" * 125) * 100
@@ -195,6 +197,39 @@ async def test_what_viewers_say_is_of_no_interest() -> None:
         assert (await viewer.message())["seq"] == 1
 
 
+@pytest.mark.parametrize("flood", [client_frame(PING), client_frame(TEXT, b"x"), client_frame(PONG, b"x" * 125)])
+async def test_a_viewer_that_never_stops_talking_is_sent_away(mock_clock: MockClock, flood: bytes) -> None:
+    """However correct it is, to read it costs us more than it costs the viewer, and everybody else waits meanwhile."""
+    async with open_site() as site:
+        viewer, other = await BareViewer.open(site), await BareViewer.open(site)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(viewer.stream.send_all, flood * (bounds.VIEWER_SAYS_BYTES_MAX // len(flood) + 1))
+            assert await viewer.closed() == 1008
+        assert site.told.dropped == {"protocol": 1}
+        await other.heard()
+
+
+async def test_a_flood_that_comes_with_the_handshake_is_not_read_either(mock_clock: MockClock) -> None:
+    """It counts like everything else."""
+    async with open_site() as site:
+        viewer = await BareViewer.open(site, early=client_frame(PING) * (bounds.VIEWER_SAYS_BYTES_MAX // 6 + 1))
+        assert await viewer.closed() == 1008
+
+
+async def test_a_viewer_may_say_something_for_as_long_as_it_stays(mock_clock: MockClock) -> None:
+    """Only what it says between two of our pings counts: a client that pings each second is never sent away."""
+    async with open_site() as site:
+        viewer = await BareViewer.open(site)
+        await viewer.message()
+        for _ in range(8):
+            for _ in range(int(bounds.VIEWER_PING_SECONDS)):
+                await viewer.send(PING, b"x" * 125)
+                assert await viewer.frame() == (PONG, b"x" * 125)
+            mock_clock.jump(bounds.VIEWER_PING_SECONDS)
+            assert await viewer.frame() == (PING, b"")
+        assert site.told.count == 1
+
+
 @pytest.mark.parametrize(
     ("sent", "code"),
     [
@@ -223,5 +258,5 @@ async def test_who_does_not_close_after_the_close_frame_is_closed(mock_clock: Mo
         assert await viewer.closed() == 1002
         await trio.testing.wait_all_tasks_blocked()
         assert site.told.count == 1
-        mock_clock.jump(live.CLOSE_SECONDS_MAX)
+        mock_clock.jump(bounds.VIEWER_CLOSE_SECONDS_MAX)
         await site.told.wait(lambda told: told.count == 0)

@@ -277,6 +277,20 @@ async def test_the_viewer_takes_the_connection_over() -> None:
 # The registry
 
 
+def test_whoever_has_an_ipv6_network_counts_as_one() -> None:
+    """The addresses of a /64 share the places of one, as they share connections at the door."""
+    viewers = Viewers(places=10, places_per_address=2)
+    viewers.reserve("2001:db8::1")
+    viewers.reserve("2001:db8::2")
+    assert viewers.fault("2001:db8::3") is not None
+    assert viewers.fault("2001:db8:0:1::1") is None
+    assert viewers.fault("192.0.2.1") is None
+    viewers.release("2001:db8::1")
+    assert viewers.fault("2001:db8::3") is None
+    viewers.release("2001:db8::2")
+    viewers._check()
+
+
 @pytest.mark.parametrize(
     ("max_viewers", "files_max", "places"),
     [(19_000, None, 19_000), (19_000, 20_000, 19_000), (19_000, 1024, 512), (19_000, 512, 0), (19_000, 256, 0)],

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.limits import BATCH_COMMANDS_MAX, ID_CHARACTERS_MAX
+from server.bounds import BODY_BYTES_MAX
 from server.protocol import Refused, Request
+from server.service import decoding
 from server.service.decoding import IncrementBody, check_content, decode_batch, decode_increment, decode_user
 
 
@@ -159,3 +164,29 @@ def test_other_content_is_refused(kind: str) -> None:
     with pytest.raises(Refused) as caught:
         check_content(Request("POST", "/", headers={"content-type": kind}))
     assert caught.value.details == {"field": "Content-Type"}
+
+
+def test_the_largest_batch_fits_in_a_body_however_its_writer_escapes() -> None:
+    """All ids as long as they may be, each character written as two escapes, as json.dumps does with an emoji."""
+    names = ("userId", "actionId", "reason", "boardId")
+    item = dict.fromkeys(names, "\N{PARTY POPPER}" * ID_CHARACTERS_MAX)
+    body = json.dumps([item] * BATCH_COMMANDS_MAX, indent=2).encode()
+    assert len(body) <= BODY_BYTES_MAX
+    assert all(isinstance(each, IncrementBody) for each in decode_batch(body, BATCH_COMMANDS_MAX))
+
+
+def test_a_flood_of_tiny_items_is_refused_before_it_is_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three million of them fit in a body, and would stop the server for a third of a second."""
+    monkeypatch.setattr(decoding, "_items_decoder", None)
+    with pytest.raises(Refused) as caught:
+        decode_batch(b"[" + b"0," * 1_000_000 + b"0]", BATCH_COMMANDS_MAX)
+    assert (caught.value.status, caught.value.details["maximum"]) == (400, BATCH_COMMANDS_MAX)
+
+
+def test_commas_in_ids_are_no_items() -> None:
+    """A batch with a bad item and ids full of commas is still answered item by item."""
+    item = {"userId": "," * ID_CHARACTERS_MAX, "actionId": "," * ID_CHARACTERS_MAX}
+    body = json.dumps([{}, *[item] * (BATCH_COMMANDS_MAX - 1)]).encode()
+    first, *others = decode_batch(body, BATCH_COMMANDS_MAX)
+    assert isinstance(first, Refused)
+    assert all(isinstance(each, IncrementBody) for each in others)

@@ -15,8 +15,8 @@ from engine.disk import RealDisk
 from engine.events import EpochBegun, Event
 from engine.log import Log
 from engine.record import Frame
+from server import bounds
 from server.bounds import AROUND_LIMIT_MAX, TOP_LIMIT_MAX
-from server.service import reads
 from tests.server.service.support import READER, REGISTRAR, WRITER, Bench, both_ways, open_bench
 
 
@@ -324,7 +324,7 @@ async def test_an_action_that_was_never_applied_is_not_found(through_quart: bool
 
 async def test_receipts_are_read_beside_the_event_loop_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """While slow reads go on, others are answered; too many at once are told to come back."""
-    monkeypatch.setattr(reads, "RECEIPT_WAITERS_MAX", 2)
+    monkeypatch.setattr(bounds, "RECEIPT_WAITERS_MAX", 2)
     async with open_bench() as bench:
         await bench.increment("ann", "a1")
         bench.log.blocks = True
@@ -344,15 +344,15 @@ async def test_receipts_are_read_beside_the_event_loop_a_few_at_a_time(monkeypat
             statuses.append((await bench.ask("GET", "/actions/a1", token=READER)).status)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(reads.RECEIPT_READERS_MAX + 2):
+            for _ in range(bounds.RECEIPT_READERS_MAX + 2):
                 nursery.start_soon(ask)
             await trio.testing.wait_all_tasks_blocked()
             assert (await bench.ask("GET", "/scores/ann")).status == 200
             refused = await bench.ask("GET", "/actions/a1", token=READER)
             assert (refused.status, refused.code) == (503, "OVERLOADED")
-            assert len(running) <= reads.RECEIPT_READERS_MAX
+            assert len(running) <= bounds.RECEIPT_READERS_MAX
             gate.set()
-        assert statuses == [200] * (reads.RECEIPT_READERS_MAX + 2)
+        assert statuses == [200] * (bounds.RECEIPT_READERS_MAX + 2)
 
 
 async def test_a_receipt_comes_from_the_log_on_disk(tmp_path: Path) -> None:
