@@ -63,7 +63,7 @@ from server.service.service import Service
 from server.settings.config import Config, ConfigError
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, Progress, ShowProgress, open_directory
-from snapshots.store import Store
+from snapshots.store import DIRECTORY, Store
 
 Bar = Callable[[], AbstractContextManager[ShowProgress]]
 
@@ -113,7 +113,8 @@ async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = 
     logs.configure(config.logging.format, config.logging.level)
     _raise_file_limit()
     disk = RealDisk()
-    disk.make_directory(config.data_dir)
+    # The snapshots' directory too, though it is empty for long: a backup copies it and the log.
+    disk.make_directory(f"{config.data_dir}/{DIRECTORY}")
     lock = disk.lock(f"{config.data_dir}/lock")
     shutdown = Shutdown()
     code = 0

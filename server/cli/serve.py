@@ -51,7 +51,7 @@ def welcome_text(config: Config, url: str) -> str:
     bearer = mint(config, sub="welcome", scopes=["scores:write"], user=None, ttl_s=WELCOME_TOKEN_SECONDS)
     return (
         f"\n{page}\n  Give Alice her points, again and again; the token is good for an hour:\n\n"
-        f"curl -sS {url}/scores/increment -H 'Content-Type: application/json' "
+        f"curl -sS -w '\\n' {url}/scores/increment -H 'Content-Type: application/json' "
         f"-H 'Authorization: Bearer {bearer}' -d {_increment(config)}\n"
     )
 
