@@ -142,6 +142,13 @@ _REMEDIES = {
     errno.EACCES: "Give the user that scoreboard runs as the right to do this.",
     errno.EPERM: "Give the user that scoreboard runs as the right to do this.",
     errno.EROFS: "The file system is mounted read-only; its own log says why.",
+    errno.EFBIG: "Raise the limit on the length of files (ulimit -f), then start again.",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n), then start again.",
+    errno.EISDIR: "A directory has the name of a file: move it away, and put the file back from a backup if lost.",
+    errno.ENOTDIR: "A file has the name of a directory: move it away, and put the directory back from a backup.",
+    errno.ENOENT: "Put it back from a backup; if it is a symbolic link, bring back what it leads to.",
+    errno.ELOOP: "Symbolic links lead in a circle: put the file itself here.",
+    errno.EBUSY: "It is in use by the system, perhaps as a mount point: choose a directory within it.",
     errno.EIO: "The disk or its connection is failing; the kernel's log says more.",
 }
 

@@ -66,6 +66,10 @@ class LogDamaged(DiskFault):
     """The log holds something that recovery may not repair by itself; `engine.recovery` has the table."""
 
 
+class HistoriesDiffer(LogDamaged):
+    """The log and the snapshot are each whole, but do not belong together: no part of the one completes the other."""
+
+
 class SnapshotDamaged(DiskFault):
     """A snapshot file does not verify; recovery falls back to the one before."""
 

@@ -171,8 +171,9 @@ class Log:
         if not listing.segments:
             good = 0 if after is None else after.seq
             raise refusal(Situation.LOG_GONE, directory=directory, path=directory, good=good)
-        reading = Reading(disk, directory, listing.segments, log_id=None if after is None else after.log_id)
-        reading.check_headers(0 if after is None else after.seq)
+        log_id, covered = (None, 0) if after is None else (after.log_id, after.seq)
+        reading = Reading(disk, directory, listing.segments, log_id=log_id, covered=covered)
+        reading.check_headers()
         walk = replay(reading, listing.segments, after=after, apply=apply, progress=progress)
         assert reading.log_id is not None
         tail = Tail(log_id=reading.log_id, epoch=walk.epoch, seq=walk.seq, checksum=walk.checksum)
@@ -248,16 +249,19 @@ class Log:
         assert seq >= 1
         # The tail first: the segments listed after it hold at least as much.
         until = self.tail.seq
-        segments = self._listed()
-        if seq < segments[0].first_seq:
-            raise NoLongerKept(seq, segments[0].first_seq)
-        return Reading(self._disk, self._directory, segments, log_id=self.tail.log_id).frames(seq, until)
+        return self._reading(seq).frames(seq, until)
 
     def event_at(self, seq: int) -> tuple[Frame, Event]:
         """Read one event, with the frame that it is in. `seq` is at most `tail.seq`. Raises `NoLongerKept`."""
         assert 1 <= seq <= self.tail.seq
-        frame = next(self.read_from(seq))
+        frame = self._reading(seq).frame_with(seq)
         return frame, events_of(frame)[seq - frame.first_seq]
+
+    def _reading(self, seq: int) -> Reading:
+        segments = self._listed()
+        if seq < segments[0].first_seq:
+            raise NoLongerKept(seq, segments[0].first_seq)
+        return Reading(self._disk, self._directory, segments, log_id=self.tail.log_id)
 
     def segments(self) -> list[SegmentInfo]:
         """List the segments, the oldest first. The last one is written to."""
@@ -271,7 +275,7 @@ class Log:
 
     def last_time_ms(self, info: SegmentInfo) -> int:
         """Read the time of the last event of a segment that has one."""
-        return next(self.read_from(info.last_seq)).time_ms
+        return self._reading(info.last_seq).frame_with(info.last_seq).time_ms
 
     def compress(self, info: SegmentInfo) -> SegmentInfo:
         """Put a sealed segment into its compressed form, after proving all of it; give what is there then.

@@ -2,10 +2,13 @@
 
 Recovery, `Log.read_from` and `scan` all read through here, so what one of them accepts the others do.
 
-Theory: a `Walk` steps through the bytes of one segment and ends at the first that is not a frame which follows on. A
-`Reading` goes from segment to segment, checks how they join, and where a walk ends otherwise than it should has
-`engine.recovery` judge what that means. A segment in the middle ends where the next one begins: whether it got there
-with the right checksum is proved by the next one's head, so what lies beyond in the file is not looked at.
+Theory: a `Walk` (`engine.walk`) steps through the bytes of one segment and ends at the first that is not a frame which
+follows on. A `Reading` goes from segment to segment, checks how they join, and where a walk ends otherwise than it
+should has `engine.recovery` judge what that means. A segment in the middle ends where the next one begins: whether it
+got there with the right checksum is proved by the next one's head, so what lies beyond in the file is not looked at.
+
+To find one frame, `frame_with` reads only the pieces of a plain segment that a bisection comes upon. It proves no less,
+by the same steps of a `Walk`; whatever it can't make sense of it leaves to the reading of the whole segment to judge.
 
 Rules:
 - Memory holds one segment at a time, whatever the length of the log.
@@ -21,88 +24,29 @@ Rules:
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from engine.disk import Disk, FileMissing
 from engine.errors import LogDamaged, NoLongerKept
-from engine.record import (
-    HEADER_BYTES,
-    SEGMENT_HEADER_BYTES,
-    Frame,
-    FrameFault,
-    SegmentHeader,
-    find_frame,
-    unpack_frame,
-    unpack_segment_header,
+from engine.record import SEGMENT_HEADER_BYTES, Frame, FrameFault, SegmentHeader, Tail, unpack_segment_header
+from engine.recovery import Situation, refusal
+from engine.segment import (
+    CONTENT_BYTES_MAX,
+    GZ,
+    SegmentFile,
+    list_segments,
+    read_content,
+    read_header,
+    segment_path,
 )
-from engine.recovery import Situation, judge_end, misfit, refusal
-from engine.segment import SegmentFile, list_segments, read_content, read_header
-
-SKIP_BYTES = 64 * 2**10
-"""Bisection ends at a stretch of this length; the rest is walked."""
-
-_UNWRITTEN = bytes(HEADER_BYTES)
-
-
-class Walk:
-    """Steps through one segment. `offset` is where the next frame would begin, `last_offset` where the last one did.
-
-    `seq`, `checksum` and `epoch` are those of the last frame, or of the segment's head before the first one.
-    """
-
-    __slots__ = ("checksum", "data", "epoch", "last_offset", "offset", "seq")
-
-    def __init__(self, data: bytes, header: SegmentHeader) -> None:
-        self.data = data
-        self.offset = SEGMENT_HEADER_BYTES
-        self.last_offset: int | None = None
-        self.seq = header.first_seq - 1
-        self.checksum = header.previous
-        self.epoch = header.epoch
-
-    def skip(self, seq: int) -> None:
-        """Go close to the frame that holds `seq`, by bisection: from anywhere, the next frame can be found and proved.
-
-        Walking there takes up to 0.1 s where each frame has one event, this a fraction of a millisecond.
-        """
-        low, high = self.offset, len(self.data)
-        while high - low > SKIP_BYTES and self.seq < seq - 1:
-            middle = (low + high) // 2
-            found = None
-            # Space that was not written yet is passed over without being searched; no frame has so many zeros in a row.
-            if self.data[middle : middle + HEADER_BYTES] != _UNWRITTEN:
-                found = find_frame(self.data, middle, high)
-            if found is not None and self.seq < found[1].first_seq <= found[1].last_seq < seq:
-                self._step(*found)
-                low = self.offset
-            else:
-                high = middle
-
-    def frames(self, until_seq: int | None) -> Iterator[Frame]:
-        """Give the frames that follow on, up to the one that holds `until_seq`."""
-        while until_seq is None or self.seq < until_seq:
-            try:
-                frame = unpack_frame(self.data, self.offset)
-            except FrameFault:
-                return
-            if misfit(frame, self.seq, self.checksum, self.epoch) is not None:
-                return
-            self._step(self.offset, frame)
-            yield frame
-
-    def _step(self, offset: int, frame: Frame) -> None:
-        self.last_offset, self.offset = offset, offset + HEADER_BYTES + len(frame.body)
-        self.seq, self.checksum, self.epoch = frame.last_seq, frame.checksum, frame.epoch
-
-    def judge(self, *, sealed: bool) -> Situation:
-        """Say what it means that there are no more frames that follow on."""
-        return judge_end(self.data, self.offset, seq=self.seq, checksum=self.checksum, epoch=self.epoch, sealed=sealed)
+from engine.walk import Walk, frame_at, pieces_of
 
 
 class Reading:
     """Frames out of segments, in order. `walk` and `segment` tell where it stands; `end` why the last segment ended.
 
-    `log_id`: whose segments these must be; None: whose the first one is.
+    `log_id`: whose segments these must be; None: whose the first one is. `covered`: the seq of the snapshot to which
+    they belong, for what an operator is told where something is wrong.
     """
 
     def __init__(
@@ -112,6 +56,7 @@ class Reading:
         segments: Sequence[SegmentFile],
         *,
         log_id: bytes | None = None,
+        covered: int = 0,
         growing: bool = False,
     ) -> None:
         assert segments
@@ -119,29 +64,70 @@ class Reading:
         self._directory = directory
         self._segments = segments
         self.log_id = log_id
+        self._covered = covered
         self._growing = growing
         self.segment = segments[0]
         self.walk: Walk | None = None
         self.end: Situation | None = None
 
-    def frames(self, from_seq: int, until_seq: int | None = None) -> Iterator[Frame]:
+    def frames(self, from_seq: int, until_seq: int | None = None, *, behind: Tail | None = None) -> Iterator[Frame]:
         """Give the frames from the one that holds `from_seq` to the one that holds `until_seq`, or to the end.
+
+        `behind` a snapshot's end, which lies in the segment of `from_seq`, whatever stands before it is not looked at.
 
         Raises `NoLongerKept` if the segment of `from_seq` was removed, `LogDamaged` where the log is not as it must be.
         """
-        start = bisect_right(self._segments, from_seq, key=lambda segment: segment.first_seq) - 1
-        if start < 0:
-            raise NoLongerKept(from_seq, self._segments[0].first_seq)
-        for index in range(start, len(self._segments)):
+        for index in range(self._index_of(from_seq), len(self._segments)):
             if until_seq is not None and until_seq < max(from_seq, self._segments[index].first_seq):
                 return
             walk = self._enter(index)
-            walk.skip(from_seq)
+            if behind is None:
+                walk.skip(from_seq)
+            elif walk.seq < behind.seq:
+                walk.jump(behind)
             for frame in self._walk_frames(walk, index, until_seq):
                 if frame.last_seq >= from_seq:
                     yield frame
             if until_seq is not None and walk.seq >= until_seq:
                 return
+
+    def frame_with(self, seq: int) -> Frame:
+        """Give the frame that holds `seq`, which there is; of a plain segment only a few pieces are read.
+
+        Raises as `frames` does.
+        """
+        segment = self._segments[self._index_of(seq)]
+        frame = None if segment.compressed else self._search(segment, seq)
+        return next(self.frames(seq, seq)) if frame is None else frame
+
+    def _index_of(self, seq: int) -> int:
+        index = bisect_right(self._segments, seq, key=lambda segment: segment.first_seq) - 1
+        if index < 0:
+            raise NoLongerKept(seq, self._segments[0].first_seq)
+        return index
+
+    def _search(self, segment: SegmentFile, seq: int) -> Frame | None:
+        """Find a frame in a plain segment; None if anything at all is not as it should be."""
+        try:
+            file = self._disk.open(segment.path)
+        except FileMissing:
+            return None
+        try:
+            read = pieces_of(file)
+            header = unpack_segment_header(read(0, SEGMENT_HEADER_BYTES))
+            if (header.log_id, header.first_seq) != (self.log_id, segment.first_seq):
+                return None
+            walk, frame = Walk(b"", header), None
+            walk.bisect(seq, read, min(file.size(), CONTENT_BYTES_MAX))
+            while walk.seq < seq:
+                frame = frame_at(read, walk.offset)
+                if frame is None or not walk.accept(frame):
+                    return None
+            return frame
+        except FrameFault:
+            return None
+        finally:
+            file.close()
 
     def _walk_frames(self, walk: Walk, index: int, until_seq: int | None) -> Iterator[Frame]:
         """Give the frames of one segment, and judge its end unless `until_seq` was reached before."""
@@ -182,11 +168,11 @@ class Reading:
         self.walk = Walk(data, header)
         return self.walk
 
-    def check_headers(self, covered_seq: int) -> None:
+    def check_headers(self) -> None:
         """Check the heads of all plain segments, and that none is missing between them, without reading further.
 
         Compressed ones are covered by snapshots and may be many: of them only the names are looked at. What is missing
-        up to `covered_seq` has another remedy than what is missing after it.
+        before the snapshot has another remedy than what is missing after it.
         """
         before: SegmentFile | None = None
         for segment in self._segments:
@@ -198,7 +184,7 @@ class Reading:
                 self._check_owner(segment, head)
                 order = _order_fault(before, head) if before is not None else None
                 if before is not None and order is not None:
-                    if order is Situation.SEGMENT_MISSING and segment.first_seq <= covered_seq + 1:
+                    if order is Situation.SEGMENT_MISSING and segment.first_seq <= self._covered + 1:
                         order = Situation.COVERED_MISSING
                     good = min(self._end_of(before), segment.first_seq - 1)
                     raise self._order_error(order, before, segment, head, good=good)
@@ -209,8 +195,9 @@ class Reading:
         try:
             return read_content(self._disk, segment, sync=self._growing and segment is self._segments[-1])
         except FrameFault as fault:
-            good = segment.first_seq - 1 if self.walk is None else self.walk.seq
-            raise self.damaged(Situation.SEALED_DAMAGED, segment, good=good, detail=fault.reason) from fault
+            raise self.damaged(
+                Situation.SEALED_DAMAGED, segment, good=self._good_before(segment), detail=fault.reason
+            ) from fault
         except FileMissing as fault:
             kept = list_segments(self._disk, self._directory).segments
             if kept and kept[0].first_seq > segment.first_seq:
@@ -227,20 +214,43 @@ class Reading:
 
     def _header_fault(self, segment: SegmentFile, fault: FrameFault) -> LogDamaged:
         situation = Situation.NEWER_VERSION if fault.newer else Situation.HEADER_DAMAGED
-        return self.damaged(situation, segment, offset=0, good=segment.first_seq - 1, detail=fault.reason)
+        return self.damaged(situation, segment, offset=0, good=self._good_before(segment), detail=fault.reason)
 
     def _check_owner(self, segment: SegmentFile, header: SegmentHeader) -> None:
         """Check that a segment is of this log, and under its own name."""
         if self.log_id is None:
             self.log_id = header.log_id
-        good = segment.first_seq - 1
         if header.log_id != self.log_id:
             detail = f"its log id is {header.log_id.hex()}, not {self.log_id.hex()}"
-            raise self.damaged(Situation.SEGMENT_FOREIGN, segment, offset=0, good=good, detail=detail)
+            situation, good = Situation.SEGMENT_FOREIGN, self._good_before(segment)
+            if self._covered and not self._is_any(lambda other: other.log_id == self.log_id):
+                # Not one segment is of the snapshot's log: to move them away one by one would be to lose them all.
+                situation, good = Situation.SNAPSHOT_FOREIGN, self._covered - 1
+            raise self.damaged(situation, segment, offset=0, good=good, detail=detail)
         if header.first_seq != segment.first_seq:
-            detail = f"it begins at seq {header.first_seq}"
+            detail, good = f"it begins at seq {header.first_seq}", self._good_before(segment)
+            if any(other.first_seq == header.first_seq for other in self._segments):
+                raise self.damaged(Situation.SEGMENT_COPIED, segment, offset=0, good=good, detail=detail)
             good = min(good, header.first_seq - 1)
-            raise self.damaged(Situation.SEGMENT_RENAMED, segment, offset=0, good=good, detail=detail)
+            name = segment_path("", header.first_seq)[1:] + (GZ if segment.compressed else "")
+            raise self.damaged(Situation.SEGMENT_RENAMED, segment, offset=0, good=good, name=name, detail=detail)
+
+    def _good_before(self, segment: SegmentFile) -> int:
+        """Tell up to which seq the log is good before a segment: its name alone may claim anything."""
+        if self.walk is not None:
+            return self.walk.seq
+        index = self._segments.index(segment)
+        return min(segment.first_seq - 1, self._end_of(self._segments[index - 1])) if index else segment.first_seq - 1
+
+    def _is_any(self, true_of: Callable[[SegmentHeader], bool]) -> bool:
+        """Tell whether there is a segment with such a head, leaving out those that can't be read."""
+        for segment in self._segments:
+            try:
+                if true_of(read_header(self._disk, segment)):
+                    return True
+            except FrameFault:
+                continue
+        return False
 
     def _join_fault(self, walk: Walk, following: SegmentFile) -> LogDamaged:
         """Make the error for a segment whose frames do not reach the next one, or reach into it."""
@@ -260,6 +270,18 @@ class Reading:
         self, situation: Situation, before: SegmentFile, segment: SegmentFile, header: SegmentHeader, *, good: int
     ) -> LogDamaged:
         """Make the error for a segment that does not name the one before it."""
+        if before.compressed:
+            # Its head was not looked at yet; perhaps it is not what its name says.
+            self._header(before, self._content(before))
+        if (
+            situation is Situation.SEGMENT_STRAY
+            and any(other.first_seq == header.before for other in self._segments)
+            and not self._is_any(lambda other: other.before == before.first_seq)
+        ):
+            # This one does follow a segment that is here, and nobody follows the one between them.
+            detail = f"{segment.path} follows the segment of seq {header.before}, but this one is between them"
+            good = min(good, before.first_seq - 1)
+            return self.damaged(situation, before, offset=0, good=good, detail=detail)
         detail = f"this one follows the segment that begins at seq {header.before}, but {before.path} is here before it"
         return self.damaged(situation, segment, offset=0, good=good, next_seq=segment.first_seq, detail=detail)
 
@@ -283,19 +305,45 @@ class Reading:
         good: int,
         until: int | None = None,
         next_seq: int = 0,
+        name: str = "",
         detail: str = "",
     ) -> LogDamaged:
         """Make the error of a row of the table for a place in a segment (None: the one that is being read)."""
+        segment = segment or self.segment
         return refusal(
             situation,
             directory=self._directory,
-            path=(segment or self.segment).path,
+            path=segment.path,
             offset=offset,
             good=good,
-            until=until,
+            until=self._restorable(situation, segment, good) if until is None else until,
+            covered=self._covered,
             next_seq=next_seq,
+            name=name,
             detail=detail,
         )
+
+    def _restorable(self, situation: Situation, segment: SegmentFile, good: int) -> int | None:
+        """Tell up to which seq a restore can go if that is not `good`: 0 for nowhere, None for what `refusal` says."""
+        if good >= self._covered:
+            # Of the state before the oldest segment that is kept there is nothing.
+            return 0 if good < self._segments[0].first_seq and self._segments[0].first_seq > 1 else None
+        if situation in _OF_A_WHOLE_SEGMENT and segment.first_seq <= self._covered + 1:
+            after = [other.first_seq for other in self._segments if other.first_seq > segment.first_seq]
+            return None if after and after[0] <= self._covered + 1 else self._covered
+        return self._covered if situation in _OF_A_WHOLE_SEGMENT else None
+
+
+_OF_A_WHOLE_SEGMENT = {
+    Situation.HEADER_DAMAGED,
+    Situation.SEGMENT_MISSING,
+    Situation.SEGMENT_STRAY,
+    Situation.SEGMENT_RENAMED,
+    Situation.SEGMENT_COPIED,
+    Situation.SEGMENT_FOREIGN,
+    Situation.SEGMENT_NOT_JOINED,
+}
+"""Where all of a segment is of no use: if it reaches past the snapshot, a restore can't go beyond the snapshot."""
 
 
 def _order_fault(before: SegmentFile, header: SegmentHeader) -> Situation | None:

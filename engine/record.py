@@ -53,6 +53,8 @@ VERSION = 1
 HEADER_BYTES = 48
 SEGMENT_HEADER_BYTES = 64
 LOG_ID_BYTES = 16
+LENGTH_OFFSET = 8
+"""Where in the head of a frame its length stands."""
 
 _FRAME = struct.Struct("<4sIIIQQQII")
 _FRAME_COVERED = struct.Struct("<IIQQQII")

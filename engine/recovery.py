@@ -25,11 +25,15 @@ import enum
 
 import msgspec
 
-from engine.errors import LogDamaged
-from engine.record import HEADER_BYTES, Frame, FrameFault, find_frame, unpack_frame, unpack_header
+from engine.errors import HistoriesDiffer, LogDamaged
+from engine.limits import FRAME_BYTES_MAX
+from engine.record import HEADER_BYTES, LENGTH_OFFSET, Frame, FrameFault, find_frame, unpack_frame, unpack_header
 
 SECTOR_BYTES = 512
 """What a disk writes as a whole at the least; disks with 4096 also write eight of these as a whole."""
+
+TRAILING_ZEROS_MAX = 8
+"""Zeros with which a whole frame may end: those of the integer that is its last field."""
 
 
 class Action(enum.Enum):
@@ -59,20 +63,23 @@ class Situation(enum.Enum):
     COVERED_MISSING = enum.auto()
     SEGMENT_STRAY = enum.auto()
     SEGMENT_RENAMED = enum.auto()
+    SEGMENT_COPIED = enum.auto()
     SEGMENT_FOREIGN = enum.auto()
     SEGMENT_NOT_JOINED = enum.auto()
     NEWER_VERSION = enum.auto()
     BEGINS_LATE = enum.auto()
     ENDS_EARLY = enum.auto()
     SNAPSHOT_DIFFERS = enum.auto()
+    SNAPSHOT_FOREIGN = enum.auto()
     LOG_GONE = enum.auto()
 
 
 class Row(msgspec.Struct, frozen=True):
     """One row: what is done, the sentence that says what was found, and what an operator can do.
 
-    In a remedy {data} is the data directory, {next} the seq with which the log goes on after a gap, and {restore} a
-    sentence with the command that makes a directory of what is good; it is empty where nothing is.
+    In a remedy {data} is the data directory, {next} the seq with which the log goes on after a gap, {name} what the
+    file should be called, {snapshot} the seq of the snapshot, and {restore} a sentence with the command that makes a
+    directory of what is good; it is empty where nothing is.
     """
 
     action: Action
@@ -83,6 +90,10 @@ class Row(msgspec.Struct, frozen=True):
 _BACKUP_OR_RESTORE = "Put the undamaged file back from a backup.{restore}"
 _PUT_BACK_OR_RESTORE = "Put what is missing back from a backup.{restore}"
 _TAKE_AWAY = "Move what was put there by mistake out of the directory.{restore}"
+_WHICH_IS_RIGHT = (
+    "If the log is the right one, move the snapshot of seq {snapshot} out of the directory: the one before it and the "
+    "log give the state. If the snapshot is, put its log back from a backup."
+)
 
 TABLE: dict[Situation, Row] = {
     Situation.CLEAN_END: Row(Action.GO_ON, "the log ends cleanly", ""),
@@ -103,8 +114,8 @@ TABLE: dict[Situation, Row] = {
     ),
     Situation.LAST_FRAME_DAMAGED: Row(
         Action.REFUSE,
-        "the last frame is all there but its checksum is wrong: it was damaged after it was written, and may hold "
-        "acknowledged events",
+        "the last frame is all there but its head or its checksum is wrong: it was damaged after it was written, and "
+        "may hold acknowledged events",
         _BACKUP_OR_RESTORE,
     ),
     Situation.DAMAGE_BEFORE_FRAMES: Row(
@@ -155,7 +166,13 @@ TABLE: dict[Situation, Row] = {
     ),
     Situation.SEGMENT_RENAMED: Row(
         Action.REFUSE,
-        "the name of a segment is not that of the first seq in it: the file was renamed or copied",
+        "the name of a segment is not that of the first seq in it: the file was renamed",
+        "Rename it back to {name}.{restore}",
+    ),
+    # Not the same row: to take away a renamed segment would take away what is nowhere else.
+    Situation.SEGMENT_COPIED: Row(
+        Action.REFUSE,
+        "the name of a segment is not that of the first seq in it: it is a copy of one that is here as well",
         _TAKE_AWAY,
     ),
     Situation.SEGMENT_FOREIGN: Row(
@@ -186,8 +203,12 @@ TABLE: dict[Situation, Row] = {
     Situation.SNAPSHOT_DIFFERS: Row(
         Action.REFUSE,
         "the log and the snapshot are of different histories: at the snapshot's seq their checksums differ",
-        "If the log is the right one, move this snapshot out of the directory: the one before it and the log give the "
-        "state. If the snapshot is, put its log back from a backup.",
+        _WHICH_IS_RIGHT,
+    ),
+    Situation.SNAPSHOT_FOREIGN: Row(
+        Action.REFUSE,
+        "the snapshot is of another log than the one here",
+        _WHICH_IS_RIGHT,
     ),
     Situation.LOG_GONE: Row(
         Action.REFUSE,
@@ -216,26 +237,35 @@ def refusal(
     offset: int | None = None,
     good: int,
     until: int | None = None,
+    covered: int = 0,
     next_seq: int = 0,
+    name: str = "",
     detail: str = "",
 ) -> LogDamaged:
     """Make the error of a row.
 
     `directory` is the log's, in the data directory; up to and with seq `good` all is well; `until` is the seq to
-    restore up to if that is another one; `next_seq` is where the log goes on after a gap.
+    restore up to if that is another one, 0 if none is; `covered` is the seq of the snapshot; `next_seq` is where the
+    log goes on after a gap; `name` is what the file should be called.
     """
     row = TABLE[situation]
     assert row.action is Action.REFUSE
     data = directory.rpartition("/")[0] or "."
-    until = good if until is None else until
-    command = f"`scoreboard restore --from {data} --to NEWDIR --until-seq {until}`"
-    restore = f" Or go on without what comes after seq {until}: {command}." if until else ""
-    return LogDamaged(
+    command = f"scoreboard restore --from {data} --to NEWDIR"
+    if until is None and good < covered:
+        # The state has it all. To name a seq here would be to advise throwing away what is not damaged.
+        restore = f" Or go on without the log up to there, which the snapshot of seq {covered} covers: `{command}`."
+    else:
+        until = good if until is None else until
+        command = f"`{command} --until-seq {until}`"
+        restore = f" Or go on without what comes after seq {until}: {command}." if until > 0 else ""
+    histories = situation in {Situation.SNAPSHOT_DIFFERS, Situation.SNAPSHOT_FOREIGN}
+    return (HistoriesDiffer if histories else LogDamaged)(
         f"{row.sentence}: {detail}" if detail else row.sentence,
         path=path,
         offset=offset,
         seq=good + 1,
-        remedy=row.remedy.format(data=data, restore=restore, next=next_seq),
+        remedy=row.remedy.format(data=data, restore=restore, next=next_seq, name=name, snapshot=covered),
     )
 
 
@@ -287,13 +317,37 @@ def _is_all_there(data: bytes, offset: int) -> bool:
     """Tell whether the frame that begins at `offset` was written to its end, although it does not verify.
 
     A frame is written into zeros. If a crash came between, some sector of it, or its end, still holds them. The same
-    test keeps etcd's WAL from taking damage for a torn write. Where the head can't be read the answer is no.
+    test keeps etcd's WAL from taking damage for a torn write. The head is a third of a short frame, so damage to it
+    must not pass for a torn write either: a head that can't be read was written all the same if something stands behind
+    it in its own sector, and a wrong length is found out by the right one.
     """
+    head_end = offset + HEADER_BYTES
     try:
-        end = offset + HEADER_BYTES + unpack_header(data, offset).length
+        end = head_end + unpack_header(data, offset).length
     except FrameFault:
-        return False
-    if end > len(data) or data[end - 1] == 0:
-        return False
-    starts = range(offset - offset % SECTOR_BYTES, end, SECTOR_BYTES)
-    return all(data[max(start, offset) : min(start + SECTOR_BYTES, end)].strip(b"\0") for start in starts)
+        begun = data[offset : min(_sector_end(offset), head_end)].strip(b"\0")
+        return bool(begun and data[head_end : _sector_end(head_end - 1)].strip(b"\0"))
+    if end <= len(data) and data[end - 1] != 0:
+        starts = range(offset - offset % SECTOR_BYTES, end, SECTOR_BYTES)
+        if all(data[max(start, offset) : min(start + SECTOR_BYTES, end)].strip(b"\0") for start in starts):
+            return True
+    return _is_whole_with_another_length(data, offset)
+
+
+def _sector_end(offset: int) -> int:
+    """Give the end of the sector that holds the byte at `offset`."""
+    return offset - offset % SECTOR_BYTES + SECTOR_BYTES
+
+
+def _is_whole_with_another_length(data: bytes, offset: int) -> bool:
+    """Tell whether all that is wrong with a frame is the length in its head; a body ends with few zeros or none."""
+    start = offset + HEADER_BYTES
+    written = len(data[start : start + FRAME_BYTES_MAX].rstrip(b"\0"))
+    for length in range(written, written + TRAILING_ZEROS_MAX + 1):
+        before, after = data[offset : offset + LENGTH_OFFSET], data[offset + LENGTH_OFFSET + 4 : start + length]
+        try:
+            unpack_frame(before + length.to_bytes(4, "little") + after)
+        except FrameFault:
+            continue
+        return True
+    return False

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from engine.disk import Disk, File
-from engine.reading import Reading, Walk
+from engine.reading import Reading
 from engine.record import Frame, FrameFault, Tail
 from engine.recovery import Finding, Situation, finding
 from engine.segment import Listing, SegmentFile, side_path
+from engine.walk import Walk
 
 PROGRESS_BYTES = 2**20
 """How much is read between two calls of `progress`."""

@@ -22,13 +22,14 @@ from __future__ import annotations
 import msgspec
 
 from engine.disk import Disk
-from engine.errors import DiskFault, LogDamaged
-from engine.reading import Reading, Walk
+from engine.errors import DiskFault, HistoriesDiffer, LogDamaged
+from engine.reading import Reading
 from engine.record import Frame, SegmentHeader, Tail, events_of, pack_frame, pack_segment_header
 from engine.scoreboard import Scoreboard
 from engine.segment import GZ, SegmentFile, read_content, segment_path
+from engine.walk import Walk
 from snapshots.opening import ShowProgress, Tell
-from snapshots.state import HistoriesDiffer, Meter, Until, apply_within, check_reach, joined_frames
+from snapshots.state import Meter, Until, apply_within, check_reach, joined_frames
 
 PIECE_BYTES = 2**20
 """A file is copied in pieces of this length."""
@@ -86,6 +87,8 @@ def copy_log(
     copy = _Copy(disk, directory, target, segments, scoreboard, after, until, progress, only_after=True)
     try:
         return copy.run(after.seq)
+    except HistoriesDiffer:
+        raise
     except LogDamaged as damage:
         raise _refused(damage, directory, scoreboard.seq) from damage
 
@@ -127,8 +130,8 @@ class _Copy:
         *,
         only_after: bool = False,
     ) -> None:
-        log_id = None if after is None else after.log_id
-        self.reading = Reading(disk, directory, segments, log_id=log_id, growing=True)
+        log_id, covered = (None, 0) if after is None else (after.log_id, after.seq)
+        self.reading = Reading(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
         self._disk = disk
         self._target = target
         self._scoreboard = scoreboard
@@ -143,7 +146,8 @@ class _Copy:
     def run(self, from_seq: int) -> Copied:
         """Copy and apply from `from_seq` on."""
         tail = self._after
-        for frame in joined_frames(self.reading, self._after, from_seq, self._until):
+        frames = joined_frames(self.reading, self._after, from_seq, self._until, only_after=self._only_after)
+        for frame in frames:
             if self._only_after and frame.last_seq <= self._scoreboard.seq:
                 continue
             tail = apply_within(self._scoreboard, frame, self._until, self.reading)

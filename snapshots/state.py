@@ -51,10 +51,6 @@ PROGRESS_BYTES = 2**20
 """How much of the log is read between two calls of `progress`."""
 
 
-class HistoriesDiffer(LogDamaged):
-    """The log and the snapshot are each whole, but not of one history: no part of the one completes the other."""
-
-
 class Until(msgspec.Struct, frozen=True):
     """Where to stop: after the last event with this seq or an earlier one, of this time or an earlier one."""
 
@@ -102,7 +98,8 @@ def _read_once(
     directory = log_directory(data_directory)
     segments = list_log(disk, directory)
     check_reach(directory, segments, after)
-    reading = Reading(disk, directory, segments, log_id=None if after is None else after.log_id, growing=True)
+    log_id, covered = (None, 0) if after is None else (after.log_id, after.seq)
+    reading = Reading(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
     from_seq = max(segments[0].first_seq, 1 if after is None else after.seq)
     meter = Meter(segments, progress)
     tail = after
@@ -132,13 +129,16 @@ def check_reach(directory: str, segments: list[SegmentFile], after: Tail | None)
         raise refusal(Situation.BEGINS_LATE, directory=directory, path=first.path, good=seq, detail=detail)
 
 
-def joined_frames(reading: Reading, after: Tail | None, from_seq: int, until: Until) -> Iterator[Frame]:
+def joined_frames(
+    reading: Reading, after: Tail | None, from_seq: int, until: Until, *, only_after: bool = False
+) -> Iterator[Frame]:
     """Give the frames from the one that holds `from_seq` on that have an event within the bounds.
 
-    Proves on the way that the chain goes through the end of the snapshot, `after`. Raises `LogDamaged`.
+    Proves on the way that the chain goes through the end of the snapshot, `after`. `only_after`: what stands before
+    that in its segment is passed over. Raises `LogDamaged`.
     """
     joined = after is None
-    for frame in reading.frames(from_seq, until.seq):
+    for frame in reading.frames(from_seq, until.seq, behind=after if only_after else None):
         if after is not None and not joined and frame.last_seq >= after.seq:
             at_end = frame.last_seq == after.seq
             checksum = frame.checksum if at_end else frame.previous
@@ -162,8 +162,7 @@ def _check_join(reading: Reading, after: Tail, meets: bool, checksum: int) -> No
         assert reading.walk is not None
         detail = f"the snapshot is at seq {after.seq}"
         offset = reading.walk.last_offset
-        fault = reading.damaged(Situation.SNAPSHOT_DIFFERS, offset=offset, good=after.seq - 1, detail=detail)
-        raise HistoriesDiffer(fault.what, path=fault.path, offset=fault.offset, seq=fault.seq, remedy=fault.remedy)
+        raise reading.damaged(Situation.SNAPSHOT_DIFFERS, offset=offset, good=after.seq - 1, detail=detail)
 
 
 def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reading: Reading) -> Tail:

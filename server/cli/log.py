@@ -24,6 +24,7 @@ from engine.log import scan
 from engine.record import Frame, FrameFault, events_of
 from engine.segment import SegmentFile, list_segments
 from server.cli.support import (
+    BadUsage,
     config_options,
     existing_directory,
     json_option,
@@ -78,6 +79,8 @@ def log() -> None:
 @click.option("--until-seq", type=click.IntRange(min=1), help="End with this seq (default: the last one).")
 def dump(data_dir: Path | None, config_file: Path | None, from_seq: int | None, until_seq: int | None) -> None:
     """Print every event as a line of JSON, oldest first. Safe while the leader writes."""
+    if from_seq and until_seq and from_seq > until_seq:
+        raise BadUsage(f"nothing lies between --from-seq {from_seq} and --until-seq {until_seq}")
     directory = log_directory(config_file, data_dir)
     out = sys.stdout.buffer
     for frame, events in read(directory, from_seq, until_seq):
@@ -95,9 +98,9 @@ def verify(data_dir: Path | None, config_file: Path | None, as_json: bool) -> No
     directory = log_directory(config_file, data_dir)
     try:
         summary = summarize(directory, "verifying the log")
-    except LogDamaged as damage:
+    except DiskFault as fault:
         if as_json:
-            print_json({"ok": False, **fault_of(damage)})
+            print_json({"ok": False, **fault_of(fault)})
         raise
     if as_json:
         print_json({"ok": True, **msgspec.to_builtins(summary)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,6 +26,7 @@ def restore(source: str, target: str, until_seq: int | None, until_ms: int | Non
 
     DIR may be in use, a backup, or damaged after that point. A new epoch begins in NEWDIR.
     """
+    check_target(Path(source), Path(target))
     try:
         with state_bar("restoring") as show:
             report = make_restored(
@@ -47,6 +49,15 @@ def restore(source: str, target: str, until_seq: int | None, until_ms: int | Non
         say(f"Left behind: {sentence}")
     if not report.signing_key:
         say("There was no signing key to copy; tokens of the old directory are worth nothing in the new one.")
+
+
+def check_target(source: Path, target: Path) -> None:
+    """Refuse a target that could only fail at the very end, or that is within the source by another name."""
+    if target.resolve().is_relative_to(source.resolve()):
+        raise BadUsage(f"{target} is within {source}, which a restore must not change")
+    if target.is_mount():
+        # It is made beside its place and renamed at the end, which can't be done over another file system.
+        raise BadUsage(f"{target} is a mount point; name a directory within it, such as {target / 'data'}")
 
 
 def _fields(report: RestoreReport) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from engine.disk import RealDisk
-from engine.errors import LogDamaged, NoLongerKept, SnapshotDamaged
+from engine.errors import DiskFault, LogDamaged, NoLongerKept
 from engine.log import scan
 from engine.record import Tail
 from server.cli.support import (
@@ -75,7 +75,9 @@ def verify(data_dir: Path | None, config_file: Path | None, as_json: bool) -> No
     with progress_bar("verifying snapshots") as move:
         for number, info in enumerate(infos):
             move(number, len(infos))
-            results.append({**_fields(info), **judge(store, info, log_directory(directory))})
+            judgement = judge(store, info, log_directory(directory))
+            if judgement is not None:
+                results.append({**_fields(info), **judgement})
     if as_json:
         print_json(results)
     else:
@@ -86,15 +88,19 @@ def verify(data_dir: Path | None, config_file: Path | None, as_json: bool) -> No
         raise Refused(f"{len(bad)} of {len(results)} snapshots are not as they should be")
 
 
-def judge(store: Store, info: SnapshotInfo, log: str) -> dict[str, Any]:
-    """Say whether a snapshot is sound and of the same history as the log."""
+def judge(store: Store, info: SnapshotInfo, log: str) -> dict[str, Any] | None:
+    """Say whether a snapshot is sound and of the same history as the log; None if it went since it was listed."""
     try:
         tail = store.verify(info)
+    except DiskFault as fault:
+        # A leader that takes a new one lets the oldest go, which is nothing that an operator should be woken for.
+        return {"ok": False, "result": fault.what} if info.path in {kept.path for kept in store.list()} else None
+    try:
         return {"ok": True, "result": f"sound; {_joined(tail, log)}"}
-    except SnapshotDamaged as damage:
-        return {"ok": False, "result": damage.what}
     except LogDamaged as damage:
         return {"ok": False, "result": f"sound, but the log is damaged at its seq: {damage.what}"}
+    except DiskFault as fault:
+        return {"ok": False, "result": f"sound, but the log can't be read at its seq: {fault.what}"}
 
 
 def _joined(tail: Tail, log: str) -> str:

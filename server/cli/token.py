@@ -21,6 +21,8 @@ from server.cli.support import Duration, config_options, read_config, say
 @config_options
 def token(sub: str, scope: str, user: str | None, ttl_s: int, data_dir: Path | None, config_file: Path | None) -> None:
     """Mint a token and print it, alone on a line."""
+    if not scope.split():
+        raise click.BadParameter("name at least one; without any a token is good for nothing", param_hint="--scope")
     config = read_config(config_file, data_dir)
     key = Path(config.data_dir, SIGNING_KEY_FILE)
     is_there = key.exists()

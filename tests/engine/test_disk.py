@@ -49,6 +49,23 @@ def test_files_and_directories_are_for_the_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "data" / "key").stat().st_mode) == 0o400
 
 
+def test_what_is_no_file_is_named_and_can_be_moved_away(tmp_path: Path) -> None:
+    """A directory, a link that leads nowhere, a file in the place of a directory: each with what to do."""
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    disk = RealDisk()
+    for work, remedy in (
+        (lambda: disk.open(str(tmp_path / "directory")).read_at(0, 1), "move it away"),
+        (lambda: disk.remove(str(tmp_path / "directory")), "move it away"),
+        (lambda: disk.size(str(tmp_path / "link")), "symbolic link"),
+        (lambda: disk.list_directory(str(tmp_path / "file")), "move it away"),
+    ):
+        with pytest.raises(DiskFault) as caught:
+            work()
+        assert remedy in caught.value.remedy
+
+
 def test_a_full_disk_is_a_failed_write_with_a_remedy() -> None:
     """With the path, the offset, and the system's own words. /dev/full is a disk that is always full."""
     file = RealDisk().open("/dev/full", write=True)

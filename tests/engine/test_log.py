@@ -10,9 +10,10 @@ import google_crc32c
 import msgspec
 import pytest
 
-from engine.disk import RealDisk
+from engine.disk import RealDisk, RealFile
 from engine.errors import DiskFault, LogDamaged, NoLongerKept, WriteFailed
 from engine.events import EpochBegun, Incremented
+from engine.limits import SEGMENT_BYTES as SEGMENT_BYTES_REAL
 from engine.log import Log, SegmentInfo, Tail, holds_log, scan
 from engine.record import (
     HEADER_BYTES,
@@ -263,6 +264,68 @@ def test_each_event_is_found_in_plain_and_compressed_segments(tmp_path: Path) ->
         assert isinstance(event, Incremented)
         assert (event.seq, event.action_id) == (seq, f"action-{seq:08d}")
         assert event in events_of(frame)
+
+
+class CountingDisk(RealDisk):
+    """A real disk that counts what is read."""
+
+    def __init__(self) -> None:
+        self.bytes_read = 0
+
+    def open(self, path: str, *, write: bool = False) -> RealFile:
+        """Open a file whose reads are counted."""
+        file = super().open(path, write=write)
+        read_at = file.read_at
+
+        def counted(offset: int, length: int) -> bytes:
+            data = read_at(offset, length)
+            self.bytes_read += len(data)
+            return data
+
+        file.read_at = counted  # type: ignore[method-assign]
+        return file
+
+
+@pytest.mark.parametrize("per_frame", [1, 3, 900])
+def test_one_event_is_found_without_reading_the_segment(tmp_path: Path, per_frame: int) -> None:
+    """Some pieces on the way, proved like all that is read, whatever the length of the segment and of its frames."""
+    disk = CountingDisk()
+    log = Log.create(disk, str(tmp_path), log_id=LOG_ID, segment_bytes=SEGMENT_BYTES_REAL)
+    append(log, 9000 // per_frame, per_frame=per_frame)
+    frames = list(log.read_from(1))
+    for seq in (1, 2, 3, 4500, 8998, 8999, 9000):
+        disk.bytes_read = 0
+        frame, event = log.event_at(seq)
+        assert frame in frames
+        assert event.seq == seq
+        assert disk.bytes_read < 2**20 < SEGMENT_BYTES_REAL // 8
+
+
+@pytest.mark.parametrize("inside", [0, 9, 20, HEADER_BYTES + 3])
+def test_one_event_whose_frame_is_damaged_is_told_as_by_reading_all(tmp_path: Path, inside: int) -> None:
+    """What the search can't make sense of is judged by the same rules as everything else."""
+    make_log(tmp_path, 30)
+    log = Opened(tmp_path).log
+    second = segments_of(tmp_path)[1]
+    offset, _, frame = frames_in(second)[3]
+    flip(second, offset + inside)
+    assert log.event_at(frame.first_seq - 1)[1].seq == frame.first_seq - 1
+    with pytest.raises(LogDamaged) as caught:
+        log.event_at(frame.first_seq)
+    assert place(caught.value) == (str(second), offset, frame.first_seq)
+
+
+@pytest.mark.parametrize("damage", [lambda path: flip(path, 20), lambda path: path.write_bytes(b"")])
+def test_one_event_of_a_segment_whose_head_is_damaged_is_told_too(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """Nothing is believed of a segment that does not prove whose it is."""
+    make_log(tmp_path, 30)
+    log = Opened(tmp_path).log
+    second = segments_of(tmp_path)[1]
+    damage(second)
+    with pytest.raises(LogDamaged, match="head of a segment"):
+        log.event_at(int(second.stem) + 1)
 
 
 def test_reading_ends_at_what_is_durable(tmp_path: Path) -> None:
@@ -650,18 +713,96 @@ def test_segment_stray_among_compressed_ones(directory: Path) -> None:
     log.close()
     stray = directory / f"{first.last_seq - 1:020d}.log.gz"
     shutil.copy(first.path, stray)
+    error = refused(directory, Situation.SEGMENT_COPIED)
+    assert error.path == str(stray)
+    stray.unlink()
+    assert Opened(directory).seqs == list(range(1, 121))
+
+
+def test_segment_stray_between_two_that_follow_on(directory: Path, tmp_path: Path) -> None:
+    """It names the same one before it as the one behind it does, whom nobody should move away."""
+    first, second, *_ = segments_of(directory)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copy(first, copy)
+    overwrite(copy / first.name, frames_in(first)[-1][0], bytes(SEGMENT_BYTES - frames_in(first)[-1][0]))
+    log = Opened(copy).log
+    append(log, 9, per_frame=3)
+    log.close()
+    stray = segments_of(copy)[1]
+    assert first.name < stray.name != second.name
+    shutil.copy(stray, directory)
     error = refused(directory, Situation.SEGMENT_STRAY)
-    assert str(stray) in error.what
-    assert error.seq == first.last_seq + 1
+    assert error.path == str(directory / stray.name)
+    (directory / stray.name).unlink()
+    assert Opened(directory).seqs == list(range(1, 121))
 
 
-def test_segment_renamed(directory: Path) -> None:
-    """A copy under another name is not the segment that the name says."""
-    second = segments_of(directory)[1]
-    renamed = directory / f"{int(second.stem) + 1:020d}.log"
-    shutil.copy(second, renamed)
+@pytest.mark.parametrize("index", [0, 1, -1])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_segment_renamed(directory: Path, index: int, compressed: bool) -> None:
+    """It is nowhere else, so it must not be taken away: the remedy names it as it should be called, and that helps."""
+    path = segments_of(directory)[index]
+    if compressed and index >= 0:
+        log = Opened(directory).log
+        path = Path(log.compress(log.segments()[index]).path)
+        log.close()
+    renamed = path.with_name(f"{int(path.name[:20]) + 1:020d}{path.name[20:]}")
+    path.rename(renamed)
     error = refused(directory, Situation.SEGMENT_RENAMED)
-    assert place(error) == (str(renamed), 0, int(second.stem))
+    assert place(error) == (str(renamed), 0, int(path.name[:20]))
+    assert f"Rename it back to {path.name}." in error.remedy
+    assert "out of the directory" not in error.remedy
+    renamed.rename(path)
+    assert Opened(directory).seqs == list(range(1, 121))
+
+
+@pytest.mark.parametrize("distance", [1, 1000])
+def test_segment_copied(directory: Path, distance: int) -> None:
+    """A copy under another name is not the segment that the name says, and all before it is good."""
+    second, third = segments_of(directory)[1:3]
+    copied = directory / f"{int(second.stem) + distance:020d}.log"
+    shutil.copy(second, copied)
+    error = refused(directory, Situation.SEGMENT_COPIED)
+    good = int(second.stem) if distance == 1 else 120
+    assert place(error) == (str(copied), 0, good + 1)
+    assert restores_to(error, directory, good)
+    assert int(third.stem) > good or distance == 1000
+
+
+def test_a_name_far_beyond_the_end_promises_nothing_that_is_not_there(directory: Path) -> None:
+    """Junk under a segment's name: what is good ends where the log does, not where the name says."""
+    junk = directory / f"{10**19:020d}.log"
+    junk.write_bytes(b"junk")
+    error = refused(directory, Situation.HEADER_DAMAGED)
+    assert place(error) == (str(junk), 0, 121)
+    assert restores_to(error, directory, 120)
+
+
+def test_a_log_that_begins_late_promises_no_state_before_its_beginning(directory: Path) -> None:
+    """Its first segment is damaged and nothing covers it: there is nothing to restore."""
+    first, second, *_ = segments_of(directory)
+    first.unlink()
+    flip(second, 20)
+    error = refused(directory, Situation.HEADER_DAMAGED)
+    assert "--until-seq" not in error.remedy
+
+
+def test_damage_before_the_snapshot_costs_nothing_after_it(directory: Path) -> None:
+    """The remedy names no seq, as long as the damaged segment ends before the snapshot does."""
+    tail = Opened(directory).log.tail
+    second, third, *_, last = segments_of(directory)[1:]
+    flip(second, 20)
+    error = refused(directory, Situation.HEADER_DAMAGED, after=tail)
+    assert "--to NEWDIR`" in error.remedy
+    flip(second, 20)
+    flip(last, 20)
+    inside = tail_after([frame for _, _, frame in frames_in(segments_of(directory)[-2])], int(last.stem) - 1)
+    assert restores_to(refused(directory, Situation.HEADER_DAMAGED, after=inside), directory, inside.seq)
+    flip(last, 20)
+    third.unlink()
+    before = tail_after([frame for _, _, frame in frames_in(second)], int(third.stem) - 1)
+    assert restores_to(refused(directory, Situation.SEGMENT_MISSING, after=before), directory, before.seq)
 
 
 @pytest.mark.parametrize("index", [1, -1])
@@ -678,8 +819,23 @@ def test_segment_foreign(directory: Path, tmp_path: Path, index: int) -> None:
 def test_the_whole_log_is_foreign_to_the_snapshot(directory: Path) -> None:
     """The log of another data directory under a snapshot of this one."""
     tail = msgspec.structs.replace(Opened(directory).log.tail, log_id=OTHER_LOG_ID)
-    error = refused(directory, Situation.SEGMENT_FOREIGN, after=tail)
+    error = refused(directory, Situation.SNAPSHOT_FOREIGN, after=tail)
     assert error.path == str(segments_of(directory)[0])
+    assert f"move the snapshot of seq {tail.seq} out of the directory" in error.remedy
+    log = Opened(directory).log
+    for info in log.segments()[:-1]:
+        log.compress(info)
+    log.close()
+    refused(directory, Situation.SNAPSHOT_FOREIGN, after=tail)
+
+
+def test_one_foreign_segment_is_not_the_snapshots_fault(directory: Path, tmp_path: Path) -> None:
+    """The others are of its log, so the one that is not is to go."""
+    tail = Opened(directory).log.tail
+    other = make_log(tmp_path / "other", 30, log_id=OTHER_LOG_ID)
+    first = segments_of(directory)[0]
+    shutil.copy(next(item for item in other if item.name == first.name), first)
+    assert refused(directory, Situation.SEGMENT_FOREIGN, after=tail).path == str(first)
 
 
 def test_segment_not_joined(directory: Path, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import pytest
 from engine.disk import FileMissing, RealDisk, RealFile
 from engine.errors import LogDamaged, NoLongerKept
 from engine.log import Log, scan
-from engine.reading import SKIP_BYTES, Reading, Walk
+from engine.reading import Reading
 from engine.record import SegmentHeader, events_of, pack_frame, pack_segment_header, unpack_header
 from engine.segment import SegmentFile, list_segments
+from engine.walk import SKIP_BYTES, Walk
 from tests.engine.faulty_disk import FaultyDisk
 from tests.engine.logs import LOG_ID, SEGMENT_BYTES, Opened, append, flip, frames_in, increments, make_log, overwrite
 

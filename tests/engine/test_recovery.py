@@ -46,6 +46,22 @@ def test_a_refusal_says_where_and_what_to_do(situation: Situation) -> None:
         assert "`scoreboard restore --from /srv/data --to NEWDIR --until-seq 41`" in error.remedy
 
 
+def test_what_the_snapshot_covers_is_not_given_up() -> None:
+    """Damage before the snapshot: the command takes everything after it too, and names no seq to stop at."""
+    error = refusal(Situation.SEALED_DAMAGED, directory="data/log", path="p", offset=64, good=41, covered=900)
+    assert "`scoreboard restore --from data --to NEWDIR`" in error.remedy
+    assert "--until-seq" not in error.remedy
+    error = refusal(Situation.SEALED_DAMAGED, directory="data/log", path="p", offset=64, good=900, covered=900)
+    assert "`scoreboard restore --from data --to NEWDIR --until-seq 900`" in error.remedy
+
+
+def test_where_nothing_can_be_restored_nothing_is_promised() -> None:
+    """A log that begins late has no state before its beginning."""
+    error = refusal(Situation.HEADER_DAMAGED, directory="data/log", path="p", good=41, until=0)
+    assert error.remedy == "Put the undamaged file back from a backup."
+    assert error.seq == 42
+
+
 def test_where_nothing_good_is_left_no_command_is_promised() -> None:
     """There is no seq 0 to restore to; then only a backup helps."""
     error = refusal(Situation.HEADER_DAMAGED, directory="data/log", path="p", offset=0, good=0, detail="why")
@@ -95,13 +111,30 @@ def test_a_frame_without_some_of_its_sectors_is_torn(data: st.DataObject) -> Non
     assert situation is (Situation.TORN_TAIL if torn.strip(b"\0") else Situation.CLEAN_END)
 
 
-@given(st.integers(HEADER_BYTES, len(SECOND) - 2), st.integers(0, 7))
-def test_a_last_frame_that_is_all_there_but_wrong_is_damage(place: int, bit: int) -> None:
-    """No crash makes that: a bit flipped in a frame that was written to its end is not cut away."""
+@given(st.integers(0, len(SECOND) - 2), st.integers(0, 7), st.integers(0, 2 * SECTOR_BYTES))
+def test_a_last_frame_that_is_all_there_but_wrong_is_damage(place: int, bit: int, before: int) -> None:
+    """No crash makes that: a bit flipped in a frame that was written to its end, head or body, is not cut away."""
     damaged = bytearray(SECOND)
     damaged[place] ^= 1 << bit
-    assert judged(bytes(damaged) + ROOM) is Situation.LAST_FRAME_DAMAGED
-    assert judged(bytes(damaged)) is Situation.LAST_FRAME_DAMAGED
+    for rest in (bytes(damaged) + ROOM, bytes(damaged)):
+        assert judged(rest, before=bytes(before)) is Situation.LAST_FRAME_DAMAGED
+
+
+def test_every_bit_of_the_head_of_a_short_last_frame_counts() -> None:
+    """One event, as a quiet server writes it: a third of the frame is its head."""
+    short = pack_frame(increments(4, 1), epoch=1, previous=FIRST_CHECKSUM)
+    for place in range(HEADER_BYTES):
+        for bit in range(8):
+            damaged = bytearray(short)
+            damaged[place] ^= 1 << bit
+            assert judged(bytes(damaged) + ROOM) is Situation.LAST_FRAME_DAMAGED, (place, bit)
+
+
+def test_a_wrong_length_is_found_out_whatever_it_is() -> None:
+    """The frame is whole with the right one; so it was written, however far the wrong one reaches."""
+    for length in (1, len(SECOND) - HEADER_BYTES - 1, len(SECOND), len(ROOM), 10**6, 2**24):
+        damaged = SECOND[:8] + length.to_bytes(4, "little") + SECOND[12:]
+        assert judged(damaged + ROOM) is Situation.LAST_FRAME_DAMAGED
 
 
 def test_a_frame_that_the_file_is_too_short_for_is_torn() -> None:
@@ -110,9 +143,10 @@ def test_a_frame_that_the_file_is_too_short_for_is_torn() -> None:
     assert judged(SECOND[:20]) is Situation.TORN_TAIL
 
 
-def test_bytes_that_are_no_frame_at_all_are_torn() -> None:
-    """Where no head can be read there is no frame that could have been acknowledged and is now damaged."""
-    assert judged(b"\xff" * 300 + ROOM) is Situation.TORN_TAIL
+def test_bytes_that_are_no_frame_at_all_are_damage() -> None:
+    """A crash leaves zeros where it kept the frame from being written, and nothing else."""
+    assert judged(b"\xff" * 300 + ROOM) is Situation.LAST_FRAME_DAMAGED
+    assert judged(b"\xff" * HEADER_BYTES + ROOM) is Situation.TORN_TAIL
 
 
 @pytest.mark.parametrize("place", [0, 9, 30, 200])

@@ -14,6 +14,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "scoreboard recovery"),
     (SHELL, "engine", "disk"),
     (SHELL, "engine", "segment"),
+    (SHELL, "engine", "walk"),
     (SHELL, "engine", "reading"),
     (SHELL, "engine", "replay"),
     (SHELL, "engine", "log"),

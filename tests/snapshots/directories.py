@@ -106,7 +106,9 @@ class Told:
 class Leader:
     """State and log of one directory, without tasks: each `write` is one frame. The way of a write is the actor's."""
 
-    def __init__(self, directory: Path, *, seed: int = 1, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, directory: Path, *, seed: int = 1, segment_bytes: int = SEGMENT_BYTES, log_id: bytes = LOG_ID
+    ) -> None:
         self.directory = directory
         self.told = Told()
         self.progress: list[Progress] = []
@@ -116,7 +118,7 @@ class Leader:
             RULES,
             tell=self.told,
             progress=self.progress.append,
-            random_bytes=lambda count: LOG_ID[:count],
+            random_bytes=lambda count: log_id[:count],
             segment_bytes=segment_bytes,
         )
         self.scoreboard = self.opened.scoreboard

@@ -360,12 +360,26 @@ def test_damage_in_the_snapshots_own_segment_is_got_around_if_what_follows_can_b
     check(source, target, report)
 
 
-def test_damage_close_before_the_snapshot_leaves_the_state_of_the_snapshot(tmp_path: Path) -> None:
+@pytest.mark.parametrize("distance", [0, 4, 20])
+def test_damage_close_before_the_snapshot_is_got_around_too(tmp_path: Path, distance: int) -> None:
+    """Even in its very last frame: the snapshot's checksum proves where the log goes on."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    digests = history(source, 60, snapshots=[40])
+    whole = copy(source, "whole")
+    after = seq_of(snapshot_files(source)[0])
+    damage_frame(source, after - distance)
+    report = run(source, target)
+    assert (report.seq, report.first_seq) == (max(digests), after + 1)
+    check(whole, target, report)
+
+
+def test_damage_on_both_sides_of_the_snapshot_leaves_its_state(tmp_path: Path) -> None:
     """What follows can't be reached: the error says that the snapshot's own seq can be restored, and so it is."""
     source, target = tmp_path / "source", tmp_path / "target"
     history(source, 60, snapshots=[40])
     after = seq_of(snapshot_files(source)[0])
-    damage_frame(source, after)
+    for seq in (after + 1, after):
+        damage_frame(source, seq)
     with pytest.raises(LogDamaged, match=f"--until-seq {after}"):
         run(source, target)
     report = run(source, target, until_seq=after)
@@ -414,6 +428,22 @@ def test_a_log_of_another_history_than_the_snapshot_is_refused(tmp_path: Path) -
         with pytest.raises(LogDamaged, match="different histories"):
             run(source, tmp_path / "target", until_seq=until)
     assert run(source, tmp_path / "before", until_seq=after - 1).seq == after - 1
+
+
+def test_a_snapshot_of_another_log_is_never_restored_from(tmp_path: Path) -> None:
+    """Not even at its own seq: the state of another directory is not a part of this one's."""
+    source, other = tmp_path / "source", tmp_path / "other"
+    history(source, 60, snapshots=[20])
+    Leader(other, log_id=bytes(16 * b"x")).close()
+    history(other, 60, snapshots=[40])
+    foreign = snapshot_files(other)[0]
+    shutil.copy(foreign, source / "snapshots")
+    for until in (None, seq_of(foreign)):
+        with pytest.raises(LogDamaged, match=r"the snapshot is of another log.*move the snapshot of seq"):
+            run(source, tmp_path / "target", until_seq=until)
+    (source / "snapshots" / foreign.name).unlink()
+    report = run(source, tmp_path / "target")
+    check(source, tmp_path / "target", report)
 
 
 # What can't be asked for

@@ -196,3 +196,23 @@ def test_a_log_without_events_is_sound_and_empty(tmp_path: Path) -> None:
     assert dump("--data-dir", data) == []
     assert run("log", "verify", "--data-dir", data).exit_code == 0
     assert json.loads(run("log", "stat", "--json", "--data-dir", data).stdout)["lastSeq"] is None
+
+
+def test_verify_tells_a_program_of_trouble_that_is_no_damage_too(tmp_path: Path) -> None:
+    """A directory in the place of a segment: one document with what, where and what to do, and exit code 1."""
+    data = make(tmp_path / "data", increments(3))
+    [segment] = segments(data)
+    segment.unlink()
+    segment.mkdir()
+    done = run("log", "verify", "--json", "--data-dir", data)
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert (found["ok"], found["path"]) == (False, str(segment))
+    assert found["remedy"]
+
+
+def test_a_range_with_nothing_in_it_is_a_usage_error(tmp_path: Path) -> None:
+    """An audit of nothing is no audit."""
+    data = make(tmp_path / "data", increments(3))
+    assert run("log", "dump", "--data-dir", data, "--from-seq", "3", "--until-seq", "2").exit_code == 2
+    assert run("log", "dump", "--data-dir", data, "--from-seq", "2", "--until-seq", "2").stdout.count("\n") == 1

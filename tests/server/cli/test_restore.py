@@ -87,6 +87,37 @@ def test_a_bound_that_cannot_be_met_is_a_usage_error(tmp_path: Path, arguments: 
     assert not (tmp_path / "new").exists()
 
 
+def test_a_target_within_the_source_is_refused_by_whatever_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative, absolute, through a link: the source is only read."""
+    data = make(tmp_path / "data", increments(2))
+    (tmp_path / "link").symlink_to(data)
+    monkeypatch.chdir(tmp_path)
+    for source, target in (
+        ("data", data / "new"),
+        (data, "data/new"),
+        ("data", "link/new"),
+        ("link", "data/../data/new"),
+    ):
+        done = run("restore", "--from", source, "--to", target)
+        assert done.exit_code == 2, done.output
+        assert "is within" in done.stderr
+    assert not (data / "new").exists()
+
+
+def test_a_mount_point_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory can't be renamed over it, and the disk around it is not the one that was meant."""
+    data = make(tmp_path / "data", increments(2))
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "volume")
+    done = run("restore", "--from", data, "--to", tmp_path / "volume")
+    assert done.exit_code == 2
+    assert str(tmp_path / "volume" / "data") in done.stderr
+    assert not (tmp_path / "volume.unfinished").exists()
+    assert run("restore", "--from", data, "--to", tmp_path / "volume" / "data").exit_code == 0
+
+
 def test_nothing_is_ever_restored_over_something(tmp_path: Path) -> None:
     """A target that is not empty is refused and stays as it is."""
     data = make(tmp_path / "data", increments(5))

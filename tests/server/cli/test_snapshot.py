@@ -7,6 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from engine.record import Tail
+from snapshots.store import SnapshotInfo, Store
 from tests.server.cli.directories import flip, increments, make, open_for_writing, run, save_snapshot, write
 
 
@@ -86,3 +90,44 @@ def test_a_snapshot_ahead_of_the_log_is_found(tmp_path: Path) -> None:
     (tmp_path / "older").rename(data / "log")
     [result] = verified(data, exit_code=1)
     assert "ends before the snapshot" in result["result"]
+
+
+def test_a_snapshot_that_its_leader_lets_go_meanwhile_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was listed, and then there were newer ones: those are judged, and all is well."""
+    data = make(tmp_path / "data", increments(3))
+    older = Path(save_snapshot(data).path)
+    make(data, increments(2, start=3))
+    save_snapshot(data)
+    verify = Store.verify
+
+    def verify_late(store: Store, info: SnapshotInfo) -> Tail:
+        older.unlink(missing_ok=True)
+        return verify(store, info)
+
+    monkeypatch.setattr(Store, "verify", verify_late)
+    assert [(result["seq"], result["ok"]) for result in verified(data, exit_code=0)] == [(5, True)]
+
+
+def test_a_snapshot_that_can_not_be_read_does_not_keep_the_others_from_being_judged(tmp_path: Path) -> None:
+    """Here a directory has its name; a missing right to read it is told in the same way."""
+    data = make(tmp_path / "data", increments(3))
+    odd = Path(save_snapshot(data).path)
+    make(data, increments(2, start=3))
+    save_snapshot(data)
+    odd.unlink()
+    odd.mkdir()
+    results = verified(data, exit_code=1)
+    assert [(result["seq"], result["ok"]) for result in results] == [(5, True), (3, False)]
+
+
+def test_a_log_that_can_not_be_read_is_told_for_each_snapshot(tmp_path: Path) -> None:
+    """The snapshots are sound, and that is worth knowing just then."""
+    data = make(tmp_path / "data", increments(3))
+    save_snapshot(data)
+    [segment] = (data / "log").iterdir()
+    segment.unlink()
+    segment.mkdir()
+    [result] = verified(data, exit_code=1)
+    assert "sound, but the log can't be read" in result["result"]

@@ -108,6 +108,24 @@ def test_config_check_tells_good_from_bad(tmp_path: Path) -> None:
     assert "Traceback" not in done.output
 
 
+def test_config_check_loads_the_keys_that_a_start_would(tmp_path: Path) -> None:
+    """A key file that is not there, or a signing key that others may read; nothing is made that is not there."""
+    file = tmp_path / "scoreboard.toml"
+    file.write_text('[auth]\njwt_public_key_file = "/nowhere.pem"\nalgorithms = ["RS256"]\n')
+    done = run("config", "check", "--config", str(file))
+    assert done.exit_code == 2
+    assert "auth.jwt_public_key_file" in done.stderr
+    data = tmp_path / "data"
+    assert run("config", "check", "--data-dir", str(data)).exit_code == 0
+    assert not data.exists()
+    data.mkdir()
+    (data / "signing.key").write_text("0" * 64 + "\n")
+    (data / "signing.key").chmod(0o644)
+    done = run("config", "check", "--data-dir", str(data))
+    assert done.exit_code == 2
+    assert "chmod 600" in done.stderr
+
+
 def test_the_watchers_token_is_no_unknown_setting() -> None:
     """Whoever exports SCOREBOARD_TOKEN for `watch` can still use the other verbs; other strangers are refused."""
     assert run("config", "check", env={"SCOREBOARD_TOKEN": "abc"}).exit_code == 0

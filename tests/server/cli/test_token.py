@@ -71,3 +71,12 @@ def test_with_public_keys_alone_nothing_can_be_minted(tmp_path: Path) -> None:
     done = mint("--sub", "x", "--data-dir", str(tmp_path), env=env)
     assert done.exit_code == 2
     assert "auth.jwks_url" in done.stderr
+
+
+@pytest.mark.parametrize("scope", ["", "  "])
+def test_a_token_that_allows_nothing_is_not_minted(tmp_path: Path, scope: str) -> None:
+    """Most likely a variable of a script that is not set."""
+    done = mint("--sub", "shop", "--scope", scope, "--data-dir", str(tmp_path / "data"))
+    assert done.exit_code == 2
+    assert "--scope" in done.stderr
+    assert not (tmp_path / "data").exists()
