@@ -146,7 +146,7 @@ def make_signing_key(data_dir: str) -> bool:
     path = directory / SIGNING_KEY_FILE
     if path.exists():
         return False
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = directory / f".{SIGNING_KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
         _write_synced(aside, f"{secrets.token_hex(SIGNING_KEY_BYTES)}\n".encode())

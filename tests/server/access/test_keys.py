@@ -45,6 +45,7 @@ def test_the_signing_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> Non
     assert make_signing_key(data_dir)
     path = Path(data_dir, "signing.key")
     assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
     key = read_signing_key(data_dir)
     assert path.read_bytes() == key + b"\n"
     assert len(bytes.fromhex(key.decode())) == 32
