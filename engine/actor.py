@@ -64,7 +64,6 @@ class ActorStatistics(msgspec.Struct, frozen=True):
     """How much waits, in commands, and whether new commands are taken."""
 
     waiting: int
-    waiting_max: int
     accepting: bool
 
 
@@ -155,7 +154,7 @@ class Actor:
 
     def statistics(self) -> ActorStatistics:
         """Tell how much waits."""
-        return ActorStatistics(self._waiting, INBOX_COMMANDS_MAX, self._accepting)
+        return ActorStatistics(self._waiting, self._accepting)
 
     def _take(self) -> list[_Submission]:
         """Take as many submissions as fit in one frame, at least one."""
