@@ -37,6 +37,7 @@ import trio
 
 from bench.history import record
 from engine.actor import Actor
+from engine.batch import Batch
 from engine.commands import Increment
 from engine.disk import RealDisk
 from engine.errors import DiskFault
@@ -83,11 +84,11 @@ def write(leader: Opened, chance: random.Random, users: int, numbers: range) -> 
     """Write these actions: first one for each user, then for users at random."""
     scoreboard = leader.scoreboard
     for start in range(numbers.start, numbers.stop, FRAME):
-        batch = scoreboard.begin_batch(1_765_000_000_000 + start)
+        batch = Batch(scoreboard, 1_765_000_000_000 + start)
         for number in range(start, min(start + FRAME, numbers.stop)):
             user = number if number < users else chance.randrange(users)
             action = str(uuid.UUID(int=chance.getrandbits(128)))
-            batch.decide(Increment(f"user-{user:08}", action, "ACTION_COMPLETED", "main", "bench"))
+            batch.decide([Increment(f"user-{user:08}", action, "ACTION_COMPLETED", "main", "bench")])
         leader.log.append(batch.events, scoreboard.epoch)
         for event in batch.events:
             scoreboard.apply(event, scoreboard.epoch)

@@ -90,24 +90,29 @@ class Actions:
 
     def add(self, key: Key, seq: int, mark: int) -> None:
         """Take in an action that is not here yet; seqs must increase."""
-        assert not self._seqs or self._seqs[-1] < seq
-        self._digests.extend(key)
-        self._seqs.append(seq)
+        high, low = key
+        seqs, digests = self._seqs, self._digests
+        assert not seqs or seqs[-1] < seq
+        digests.append(high)
+        digests.append(low)
+        seqs.append(seq)
         self._marks.append(mark)
-        self._place(len(self._seqs) - 1, key[0])
+        self._place(len(seqs), high)
 
-    def _place(self, position: int, high: int) -> None:
+    def _place(self, entry: int, high: int) -> None:
+        """Let an entry (its position + 1) be found."""
         number = high & (SHARDS - 1)
         shard = self._shards[number]
         filled = self._filled[number] + 1
         self._filled[number] = filled
-        if filled * 4 > len(shard) * 3:
-            shard = self._grow(number)
         last = len(shard) - 1
+        if filled * 4 > last * 3 + 3:
+            shard = self._grow(number)
+            last = len(shard) - 1
         cell = (high >> SHARD_BITS) & last
         while shard[cell]:
             cell = (cell + 1) & last
-        shard[cell] = position + 1
+        shard[cell] = entry
 
     def _grow(self, number: int) -> array[int]:
         """Double one shard: the cost is that of one shard, 1/4096 of the whole."""
@@ -140,8 +145,8 @@ class Actions:
         actions._seqs = image.seqs[: image.count]
         actions._marks = image.marks[: image.count]
         place = actions._place
-        for position, high in enumerate(actions._digests[::2]):
-            place(position, high)
+        for entry, high in enumerate(actions._digests[::2], 1):
+            place(entry, high)
         return actions
 
     def _check(self) -> None:

@@ -27,6 +27,7 @@ from typing import Protocol
 import msgspec
 import trio
 
+from engine.batch import Batch
 from engine.commands import Command, Outcome
 from engine.errors import OutcomeUnknown, Overloaded
 from engine.events import Event
@@ -67,20 +68,21 @@ class ActorStatistics(msgspec.Struct, frozen=True):
     accepting: bool
 
 
-class _Submission:
-    """Commands on their way, and where their answer will be."""
+class Submission:
+    """Commands on their way. When they are done `error` says what went wrong, or `outcomes` has an answer for each."""
 
-    __slots__ = ("commands", "done", "error", "outcomes")
+    __slots__ = ("commands", "error", "outcomes", "when_done")
 
-    def __init__(self, commands: Sequence[Command]) -> None:
+    def __init__(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
         self.commands = commands
-        self.done = trio.Event()
         self.outcomes: list[Outcome] = []
         self.error: Exception | None = None
+        self.when_done = when_done
 
     def fail(self, error: Exception) -> None:
+        """Be done, without answers."""
         self.error = error
-        self.done.set()
+        self.when_done(self)
 
 
 class Actor:
@@ -99,7 +101,7 @@ class Actor:
         self._log = log
         self._clock_ms = clock_ms
         self._on_applied = on_applied
-        self._inbox: deque[_Submission] = deque()
+        self._inbox: deque[Submission] = deque()
         self._waiting = 0
         self._accepting = True
         self._wake = trio.Event()
@@ -111,19 +113,28 @@ class Actor:
         Raises `Overloaded` when the inbox is full or the actor ends: nothing was written. Raises `OutcomeUnknown` when
         the disk failed while they were being written. At most BATCH_COMMANDS_MAX commands.
         """
+        done = trio.Event()
+        submission = self.submit_nowait(commands, lambda _: done.set())
+        await done.wait()
+        if submission.error is not None:
+            raise submission.error
+        return submission.outcomes
+
+    def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> Submission:
+        """Hand commands over without waiting; `when_done` is called once, later, in the actor's own task.
+
+        It must be quick and must not raise: everybody else in the frame waits for it. Raises `Overloaded`, as `submit`.
+        """
         assert 0 < len(commands) <= BATCH_COMMANDS_MAX
         if not self._accepting:
             raise Overloaded("the server is stopping")
         if self._waiting + len(commands) > INBOX_COMMANDS_MAX:
             raise Overloaded(f"{self._waiting} commands are waiting already")
-        submission = _Submission(commands)
+        submission = Submission(commands, when_done)
         self._inbox.append(submission)
         self._waiting += len(commands)
         self._wake.set()
-        await submission.done.wait()
-        if submission.error is not None:
-            raise submission.error
-        return submission.outcomes
+        return submission
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `drain`. Raises `WriteFailed` when the log can't be written; the process must end then."""
@@ -156,7 +167,7 @@ class Actor:
         """Tell how much waits."""
         return ActorStatistics(self._waiting, self._accepting)
 
-    def _take(self) -> list[_Submission]:
+    def _take(self) -> list[Submission]:
         """Take as many submissions as fit in one frame, at least one."""
         taken = [self._inbox.popleft()]
         count = len(taken[0].commands)
@@ -167,17 +178,21 @@ class Actor:
         self._waiting -= count
         return taken
 
-    async def _write_frame(self, taken: list[_Submission]) -> None:
+    async def _write_frame(self, taken: list[Submission]) -> None:
         try:
-            batch = self.scoreboard.begin_batch(self._clock_ms())
-            decisions = [[batch.decide(command) for command in submission.commands] for submission in taken]
+            batch = Batch(self.scoreboard, self._clock_ms())
+            for submission in taken:
+                batch.decide(submission.commands)
             synced = None
             if batch.events:
                 synced = await self._append(batch.events)
             # From here on the events are durable, and nothing may be awaited before all of them are applied.
-            settle = self.scoreboard.settle
-            for submission, decided in zip(taken, decisions, strict=True):
-                submission.outcomes = list(map(settle, submission.commands, decided))
+            outcomes = batch.settle()
+            start = 0
+            for submission in taken:
+                end = start + len(submission.commands)
+                submission.outcomes = outcomes[start:end]
+                start = end
             if synced is not None:
                 self.tail = self._log.tail
                 assert self.tail.seq == self.scoreboard.seq
@@ -187,7 +202,7 @@ class Actor:
                 submission.fail(OutcomeUnknown("the write failed or was cut short; retry with the same actionId"))
             raise
         for submission in taken:
-            submission.done.set()
+            submission.when_done(submission)
 
     async def _append(self, events: list[Event]) -> Synced:
         if self._log.blocks:

@@ -25,10 +25,10 @@ from array import array
 from collections.abc import Iterable
 
 import msgspec
-from sortedcontainers import SortedList
 
 from engine.image import BoardImage, column_bytes, column_of
 from engine.limits import SCORE_MAX, SEQ_MAX
+from engine.order import Order
 
 SLOT_BITS = 32
 SEQ_BITS = 53
@@ -37,6 +37,11 @@ SLOT_MASK = (1 << SLOT_BITS) - 1
 
 TOP_WATCHED = 10
 """The rows that viewers watch: a change among them is what the live channel tells."""
+
+Ranks = tuple[int | None, int | None]
+"""Before and after an event; None where a user is not ranked, or nobody is, during a replay."""
+
+UNRANKED: Ranks = (None, None)
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
@@ -60,7 +65,7 @@ class Board:
         self._reached = array("Q")
         self._updated = array("Q")
         self._hidden: set[int] = set()
-        self._order: SortedList | None = SortedList()
+        self._order: Order | None = Order()
 
     def __len__(self) -> int:
         """Count the users who have a score, active or not."""
@@ -83,7 +88,7 @@ class Board:
         slot = self._slots.get(user_id)
         if slot is None or slot in self._hidden:
             return None
-        return int(self._ranked().bisect_left(self._key(slot))) + 1
+        return self._ranked().position(self._key(slot)) + 1
 
     def top(self, count: int) -> list[Standing]:
         """List the first `count` rows."""
@@ -99,39 +104,53 @@ class Board:
     def _rows(self, start: int, stop: int) -> list[Standing]:
         ids, scores = self._ids, self._scores
         rows = []
-        for rank, key in enumerate(self._ranked().islice(start, stop), start + 1):
+        for rank, key in enumerate(self._ranked().between(start, stop), start + 1):
             slot = key & SLOT_MASK
             rows.append(Standing(rank, ids[slot], scores[slot]))
         return rows
 
     # Changing; each of these is one event
 
-    def record(self, user_id: str, new_score: int, seq: int, time_ms: int) -> None:
-        """Let a user come to `new_score` with the event `seq`."""
-        assert self.seq < seq <= SEQ_MAX
-        assert 0 <= new_score <= SCORE_MAX
-        order = self._order
+    def record(self, user_id: str, new_score: int, seq: int, time_ms: int) -> Ranks:
+        """Let a user come to `new_score` with the event `seq`; give the ranks before and after."""
         slot = self._slots.get(user_id)
         if slot is None:
-            slot = len(self._ids)
-            self._slots[user_id] = slot
-            self._ids.append(user_id)
-            self._scores.append(new_score)
-            self._reached.append(seq)
-            self._updated.append(time_ms)
-        else:
-            assert new_score >= self._scores[slot]
-            if order is not None and slot not in self._hidden:
-                order.remove(self._key(slot))
-            self._scores[slot] = new_score
-            self._reached[slot] = seq
-            self._updated[slot] = time_ms
+            return self._begin(user_id, new_score, seq, time_ms)
+        scores, reached = self._scores, self._reached
+        score = scores[slot]
+        assert self.seq < seq <= SEQ_MAX
+        assert score <= new_score <= SCORE_MAX
         self.seq = seq
-        if order is not None and slot not in self._hidden:
-            key = self._key(slot)
-            order.add(key)
-            if key <= order[min(TOP_WATCHED, len(order)) - 1]:
+        ranks = UNRANKED
+        if self._order is not None and slot not in self._hidden:
+            old = (SCORE_MAX - score) << SCORE_SHIFT | reached[slot] << SLOT_BITS | slot
+            new = (SCORE_MAX - new_score) << SCORE_SHIFT | seq << SLOT_BITS | slot
+            had, has = self._order.move(old, new)
+            if has < TOP_WATCHED:
                 self.top10_seq = seq
+            ranks = (had + 1, has + 1)
+        scores[slot] = new_score
+        reached[slot] = seq
+        self._updated[slot] = time_ms
+        return ranks
+
+    def _begin(self, user_id: str, score: int, seq: int, time_ms: int) -> Ranks:
+        """Take in a user with the first points."""
+        assert self.seq < seq <= SEQ_MAX
+        assert 0 <= score <= SCORE_MAX
+        slot = len(self._ids)
+        self._slots[user_id] = slot
+        self._ids.append(user_id)
+        self._scores.append(score)
+        self._reached.append(seq)
+        self._updated.append(time_ms)
+        self.seq = seq
+        if self._order is None:
+            return UNRANKED
+        has = self._order.add(self._key(slot))
+        if has < TOP_WATCHED:
+            self.top10_seq = seq
+        return None, has + 1
 
     def hide(self, user_id: str, seq: int) -> None:
         """Take a user off the board with the event `seq`; the score is kept."""
@@ -175,7 +194,7 @@ class Board:
     def end_replay(self) -> None:
         """Build the order once, O(users log users). What the first ten rows show counts as changed."""
         keys: Iterable[int] = (self._key(slot) for slot in range(len(self._ids)) if slot not in self._hidden)
-        self._order = SortedList(keys)
+        self._order = Order(keys)
         self.top10_seq = self.seq
 
     def capture(self) -> BoardImage:
@@ -209,13 +228,12 @@ class Board:
     def _key(self, slot: int) -> int:
         return (SCORE_MAX - self._scores[slot]) << SCORE_SHIFT | self._reached[slot] << SLOT_BITS | slot
 
-    def _ranked(self) -> SortedList:
+    def _ranked(self) -> Order:
         assert self._order is not None, "the order is not built during a replay"
         return self._order
 
     def _is_watched(self, slot: int) -> bool:
-        order = self._ranked()
-        return bool(order) and self._key(slot) <= order[min(TOP_WATCHED, len(order)) - 1]
+        return self._ranked().position(self._key(slot)) < TOP_WATCHED
 
     def _check(self) -> None:
         count = len(self._ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from engine.batch import Batch
 from engine.board import Board
 from engine.commands import Command, Increment, Outcome, PutUser, Receipt, Rejection, UserReceipt
 from engine.scoreboard import Scoreboard
@@ -78,9 +79,9 @@ def told(outcome: Outcome) -> tuple[str, int | None, int | None]:
 
 def perform(scoreboard: Scoreboard, commands: list[Command], now_ms: int = 0) -> list[Outcome]:
     """Decide and settle commands as one batch, as the actor does, with a disk that never fails."""
-    batch = scoreboard.begin_batch(now_ms)
-    decisions = [batch.decide(command) for command in commands]
-    return [scoreboard.settle(command, decision) for command, decision in zip(commands, decisions, strict=True)]
+    batch = Batch(scoreboard, now_ms)
+    batch.decide(commands)
+    return batch.settle()
 
 
 def increment(user: str, action: str, reason: str = "ACTION_COMPLETED", board: str = "main") -> Increment:

@@ -8,7 +8,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from engine.commands import Command, Receipt, Rejection, UserReceipt
+from engine.batch import Batch
+from engine.commands import Command, Increment, Receipt, Rejection, UserReceipt
 from engine.events import EpochBegun, Event
 from engine.limits import SCORE_MAX
 from engine.scoreboard import Rules, Scoreboard
@@ -173,8 +174,8 @@ def test_time_never_goes_back_in_the_log() -> None:
     """A clock that was set back does not make a later event look older."""
     scoreboard = scoreboard_of()
     perform(scoreboard, [increment("ann", "a")], now_ms=2_000)
-    batch = scoreboard.begin_batch(1_000)
-    batch.decide(increment("ann", "b"))
+    batch = Batch(scoreboard, 1_000)
+    batch.decide([increment("ann", "b")])
     assert batch.events[0].time_ms == 2_000
 
 
@@ -220,16 +221,22 @@ class ScoreboardMachine(RuleBasedStateMachine):
 
     @rule(commands=commands)
     def batch(self, commands: list[Command]) -> None:
-        batch = self.scoreboard.begin_batch(0)
-        decisions = [batch.decide(command) for command in commands]
-        outcomes = [self.scoreboard.settle(c, d) for c, d in zip(commands, decisions, strict=True)]
+        batch = Batch(self.scoreboard, 0)
+        half = len(commands) // 2
+        batch.decide(commands[:half])
+        batch.decide(commands[half:])
+        outcomes = batch.settle()
         self.events += batch.events
         for command, outcome in zip(commands, outcomes, strict=True):
+            place = (command.board_id, command.user_id) if isinstance(command, Increment) else None
+            rank_before = place and self.model.rank(*place)
             kind, seq, score = self.model.perform(command)
             real = told(outcome)
             assert real[:2] == (kind, seq)
             if kind == "applied":
                 assert real[2] == score
+            if place and isinstance(outcome, Receipt) and outcome.applied:
+                assert (outcome.previous_rank, outcome.rank) == (rank_before, self.model.rank(*place))
 
     @rule()
     def restart_from_an_image(self) -> None:

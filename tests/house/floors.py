@@ -9,9 +9,10 @@ PURE = "pure"
 SHELL = "shell"
 
 FLOORS: list[tuple[str, str, str]] = [
-    (PURE, "engine", "errors limits events image"),
+    (PURE, "engine", "errors limits events image order"),
     (PURE, "engine", "commands actions board users record"),
     (PURE, "engine", "scoreboard recovery"),
+    (PURE, "engine", "batch"),
     (SHELL, "engine", "disk"),
     (SHELL, "engine", "segment"),
     (SHELL, "engine", "walk"),

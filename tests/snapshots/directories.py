@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from engine.batch import Batch
 from engine.commands import Command, Increment, PutUser
 from engine.disk import RealDisk, RealFile
 from engine.errors import DiskFault
@@ -133,12 +134,11 @@ class Leader:
 
     def write(self, commands: Sequence[Command]) -> None:
         """Decide, log, apply, as one frame."""
-        batch = self.scoreboard.begin_batch(BEGUN_MS + 1000 * (self.scoreboard.seq + 1))
-        decisions = [batch.decide(command) for command in commands]
+        batch = Batch(self.scoreboard, BEGUN_MS + 1000 * (self.scoreboard.seq + 1))
+        batch.decide(commands)
         if batch.events:
             self.log.append(batch.events, self.scoreboard.epoch)
-        for command, decision in zip(commands, decisions, strict=True):
-            self.scoreboard.settle(command, decision)
+        batch.settle()
 
     def play(self, frames: int, *, per_frame: int = 4) -> None:
         """Write so many frames of a lively game: increments of both boards, and users who come, rename and go."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
+from engine.batch import Batch
 from engine.commands import Command, Increment, PutUser
 from engine.disk import RealDisk
 from engine.limits import SEGMENT_BYTES
@@ -49,11 +50,10 @@ def write(opened: Opened, frames: Sequence[Sequence[Command]]) -> None:
     for commands in frames:
         scoreboard = opened.scoreboard
         now_ms = max(BEGIN_MS, scoreboard.time_ms + 1000)
-        batch = scoreboard.begin_batch(now_ms)
-        decisions = [batch.decide(command) for command in commands]
+        batch = Batch(scoreboard, now_ms)
+        batch.decide(commands)
         opened.log.append(batch.events, scoreboard.epoch)
-        for command, decision in zip(commands, decisions, strict=True):
-            scoreboard.settle(command, decision)
+        batch.settle()
 
 
 def make(path: Path, frames: Sequence[Sequence[Command]], segment_bytes: int = SEGMENT_BYTES) -> Path:

@@ -1,0 +1,249 @@
+"""Deciding: from commands to the events that have to be logged, and from these, once they are on disk, to answers.
+
+    batch = Batch(scoreboard, now)  →  decide(commands)*  →  log batch.events  →  outcomes = settle()
+
+Events that are being written are not applied yet. A batch decides its commands as if those before them in the same
+batch were applied, by keeping beside the state what they will change; nobody else sees that, and nothing of the state
+is changed before `settle`.
+
+Rules:
+- First of all the repeated action: an answer that was given once must be given again, also when the rules or the user
+  have changed since.
+- What `decide` looked up (board, digest, mark) is kept for `settle`, which is called for everything that was decided,
+  after it is on disk, while the state is still that of the beginning. So no increment is hashed twice.
+- Times never go back: a batch has the time of the event before it, if that is later than `now`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.actions import Key, key_of, mark_of
+from engine.board import Board
+from engine.commands import Command, Increment, Outcome, PutUser, Receipt, Rejection, UserReceipt
+from engine.events import Event, Incremented, UserPut
+from engine.limits import SCORE_MAX
+from engine.scoreboard import UNKNOWN_USER, Scoreboard
+from engine.users import User
+
+
+class _Duplicate(msgspec.Struct, frozen=True, gc=False):
+    """The decision that an action was applied before, by the event `seq`."""
+
+    seq: int
+
+
+class _Unchanged(msgspec.Struct, frozen=True, gc=False):
+    """The decision that a user is already as the command wants."""
+
+    user: User
+
+
+class _Planned(msgspec.Struct, frozen=True, gc=False):
+    """The decision to apply an increment, with what applying it needs."""
+
+    event: Incremented
+    board: Board
+    key: Key
+    mark: int
+
+
+_Place = tuple[Board, int, dict[str, int]]
+_Decision = _Planned | UserPut | _Duplicate | _Unchanged | Rejection
+
+
+class Batch:
+    """Commands that will be logged together. `events` are what has to be logged, in order."""
+
+    def __init__(self, scoreboard: Scoreboard, now_ms: int) -> None:
+        self.events: list[Event] = []
+        self._scoreboard = scoreboard
+        self._actions = scoreboard.actions
+        self._seq = scoreboard.seq  # of the last event, or of the state
+        self._now_ms = max(now_ms, scoreboard.time_ms)
+        self._decided: list[tuple[Command, _Decision]] = []
+        self._places: dict[tuple[str, str], _Place] = {}
+        # Where nobody is registered, and nobody has to be, there is nothing to look up about a user.
+        self._users_matter = scoreboard.rules.require_registered or len(scoreboard.users) > 0
+        # What the events will change:
+        self._scores: dict[str, dict[str, int]] = {}
+        self._begun: dict[Key, tuple[int, int]] = {}
+        self._users: dict[str, User] = {}
+
+    def decide(self, commands: Sequence[Command]) -> None:
+        """Decide commands, after those before them. O(1) for each."""
+        decided = self._decided
+        for command in commands:
+            if type(command) is Increment:
+                decided.append((command, self._increment(command)))
+            else:
+                assert isinstance(command, PutUser)
+                decided.append((command, self._put_user(command)))
+
+    def settle(self) -> list[Outcome]:
+        """Apply what was decided, all of which is on disk now; say what each caller is told, in order."""
+        return [
+            self._receipt(decision)
+            if type(decision) is _Planned
+            else decision
+            if isinstance(decision, Rejection)
+            else self._settle_other(command, decision)
+            for command, decision in self._decided
+        ]
+
+    # Deciding
+
+    def _increment(self, command: Increment) -> _Decision:
+        user_id, board_id, reason = command.user_id, command.board_id, command.reason
+        key = key_of(command.action_id)
+        mark = mark_of(user_id, board_id, reason)
+        position = self._actions.find(key)
+        if position >= 0 or key in self._begun:
+            return self._repeated(command, key, mark, position)
+        place = self._places.get((board_id, reason)) or self._place(board_id, reason)
+        if isinstance(place, Rejection):
+            return place
+        if self._users_matter and (fault := self._user_fault(user_id)) is not None:
+            return fault
+        board, delta, scores = place
+        score = scores.get(user_id)
+        if score is None:
+            score = board.score(user_id) or 0
+        new_score = score + delta
+        if new_score > SCORE_MAX:
+            return _invalid("userId", f"the score of {user_id!r} would pass the largest score, {SCORE_MAX}")
+        seq = self._seq = self._seq + 1
+        self._begun[key] = (seq, mark)
+        scores[user_id] = new_score
+        event = Incremented(
+            seq, self._now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score
+        )
+        self.events.append(event)
+        return _Planned(event, board, key, mark)
+
+    def _repeated(self, command: Increment, key: Key, mark: int, position: int) -> _Decision:
+        """Decide an action that was applied at this position of the index, or will be by this batch (-1)."""
+        actions = self._actions
+        if position >= 0:
+            seq, mark_applied = actions.seq_at(position), actions.mark_at(position)
+        else:
+            seq, mark_applied = self._begun[key]
+        return _Duplicate(seq) if mark == mark_applied else _conflict(command, seq)
+
+    def _place(self, board_id: str, reason: str) -> _Place | Rejection:
+        """Give the board, the points, and the scores that this batch leads to there. Looked up once in a batch."""
+        points = self._scoreboard.rules.points
+        catalogue = points.get(board_id)
+        if catalogue is None:
+            return _unknown("boardId", board_id, "board", points)
+        delta = catalogue.get(reason)
+        if delta is None:
+            return _unknown("reason", reason, f"reason on board {board_id!r}", catalogue)
+        scores = self._scores.setdefault(board_id, {})
+        place = self._places[board_id, reason] = (self._scoreboard.boards[board_id], delta, scores)
+        return place
+
+    def _user(self, user_id: str) -> User | None:
+        return self._users.get(user_id) or self._scoreboard.users.get(user_id)
+
+    def _user_fault(self, user_id: str) -> Rejection | None:
+        """Say why this user may not score."""
+        user = self._user(user_id)
+        if user is None:
+            if self._scoreboard.rules.require_registered:
+                return _invalid("userId", f"user {user_id!r} is not registered")
+        elif not user.active:
+            return _invalid("userId", f"user {user_id!r} is inactive and cannot be incremented")
+        return None
+
+    def _put_user(self, command: PutUser) -> _Decision:
+        known = self._user(command.user_id)
+        before = known or UNKNOWN_USER
+        after = User(
+            before.display_name if command.display_name is None else command.display_name,
+            before.active if command.active is None else command.active,
+        )
+        if known is not None and before == after:
+            return _Unchanged(after)
+        self._users[command.user_id] = after
+        self._users_matter = True
+        self._seq += 1
+        event = UserPut(
+            seq=self._seq,
+            time_ms=self._now_ms,
+            user_id=command.user_id,
+            display_name=after.display_name,
+            active=after.active,
+            caller=command.caller,
+        )
+        self.events.append(event)
+        return event
+
+    # Settling
+
+    def _receipt(self, planned: _Planned) -> Receipt:
+        event, scoreboard = planned.event, self._scoreboard
+        epoch = scoreboard.epoch
+        previous_rank, rank = scoreboard.apply_increment(event, epoch, planned.board, planned.key, planned.mark)
+        return Receipt(
+            event.user_id,
+            event.new_score,
+            event.delta,
+            True,
+            event.action_id,
+            event.board_id,
+            epoch,
+            event.seq,
+            rank,
+            previous_rank,
+        )
+
+    def _settle_other(self, command: Command, decision: _Decision) -> Outcome:
+        scoreboard = self._scoreboard
+        if isinstance(command, Increment):
+            assert isinstance(decision, _Duplicate)
+            return self._receipt_again(command, decision.seq)
+        if isinstance(decision, UserPut):
+            scoreboard.apply(decision, scoreboard.epoch)
+            user, applied = User(decision.display_name, decision.active), True
+        else:
+            assert isinstance(decision, _Unchanged)
+            user, applied = decision.user, False
+        return UserReceipt(
+            command.user_id, user.display_name, user.active, applied, scoreboard.epoch, scoreboard.seq
+        )
+
+    def _receipt_again(self, command: Increment, seq: int) -> Receipt:
+        """Answer an action that was applied before: its own position, and the score and rank of now."""
+        board = self._scoreboard.boards[command.board_id]
+        rank, score = board.rank(command.user_id), board.score(command.user_id)
+        assert score is not None
+        return Receipt(
+            user_id=command.user_id,
+            new_score=score,
+            delta=0,
+            applied=False,
+            action_id=command.action_id,
+            board_id=command.board_id,
+            epoch=self._scoreboard.epoch_of(seq),
+            seq=seq,
+            rank=rank,
+            previous_rank=rank,
+        )
+
+
+def _invalid(field: str, message: str) -> Rejection:
+    return Rejection("INVALID_REQUEST", message, {"field": field})
+
+
+def _unknown(field: str, value: str, what: str, known: dict[str, int] | dict[str, dict[str, int]]) -> Rejection:
+    allowed = sorted(known)
+    message = f"unknown {what}: {value!r}; known: {', '.join(allowed)}"
+    return Rejection("INVALID_REQUEST", message, {"field": field, "allowed": allowed})
+
+
+def _conflict(command: Increment, seq: int) -> Rejection:
+    message = f"action {command.action_id!r} was already applied to another user, board or reason; nothing was changed"
+    return Rejection("CONFLICT", message, {"field": "actionId", "actionId": command.action_id, "seq": seq})
