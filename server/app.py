@@ -49,15 +49,17 @@ from server.access.auth import Authenticator, AuthFault, key_source, require
 from server.access.keys import KeySource
 from server.access.rates import Rates
 from server.door.door import Door, Lane
-from server.door.express import ExpressLane, is_hot
+from server.door.express import ExpressLane
 from server.door.proxies import TrustedProxies
+from server.door.reactor import Reactor, is_hot
 from server.live.live import Live, open_files_max
 from server.metrics import Metrics
 from server.protocol import Response
 from server.service.api import create_app
 from server.service.audit import Audit
+from server.service.hot import Hot
 from server.service.pages import load_pages
-from server.service.parts import Parts, StorageState
+from server.service.parts import Parts, StorageState, request_ids
 from server.service.routes import READ
 from server.service.service import Service
 from server.settings.config import Config, ConfigError
@@ -263,14 +265,16 @@ class Leader:
             authorize=None if config.auth.public_reads else self._authorize_viewer,
         )
         proxies = TrustedProxies(config.proxy_networks)
-        service = Service(self._parts(audit))
+        parts = self._parts(audit)
+        service = Service(parts)
+        self._reactor = Reactor(Hot(service, parts), proxies)
         self._door = Door(
             config.address.host,
             config.address.port,
             application=create_app(service, proxies),
             live=self._live,
             metrics=self._metrics,
-            lanes=[Lane(is_hot, ExpressLane(service.answer, proxies).serve)],
+            lanes=[Lane(is_hot, ExpressLane(service.answer, proxies, self._reactor).serve)],
             proxies=proxies,
         )
 
@@ -291,7 +295,7 @@ class Leader:
             origins=self._config.live.origins,
             clock_ms=_clock_ms,
             clock_s=time.monotonic,
-            new_request_id=partial(secrets.token_hex, 8),
+            new_request_id=request_ids(secrets.token_hex(5)),
         )
 
     async def run(self, ready: Callable[[str], None]) -> int:
@@ -306,8 +310,9 @@ class Leader:
 
     async def _run(self, ready: Callable[[str], None]) -> ConfigError | None:
         async with trio.open_nursery() as tasks:
-            for part in (self._actor.run, self._run_checkpointer, self._live.run, self._authenticator.run):
-                await tasks.start(self._watched, part)
+            await tasks.start(self._watched, self._run_checkpointer)
+            for part in (self._actor, self._live, self._authenticator, self._reactor):
+                await tasks.start(self._watched, part.run)
             try:
                 addresses = await tasks.start(self._door.run)
             except OSError as error:

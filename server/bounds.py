@@ -37,6 +37,16 @@ SEND_SECONDS_MAX = 20.0
 IDLE_SECONDS_MAX = 60.0
 """Between connecting, or the end of an answer, and the first byte of the next request."""
 
+REACTOR_EVENTS_MAX = 512
+"""Connections of the express lane that are read before others get their turn: some 10 ms of work."""
+
+REACTOR_SWEEP_SECONDS = 1.0
+"""Between two looks at which of them are idle for too long."""
+
+HEADS_MAX = 4_096
+"""Heads of requests that are remembered, about 1 KiB each. When there are more, all are forgotten: whoever sends a new
+head each time makes his requests slower and nobody else's wrong."""
+
 LINGER_SECONDS_MAX = 2.0
 """For the client to take in the last answer and close; meanwhile what it sends is dropped."""
 

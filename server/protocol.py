@@ -43,6 +43,9 @@ Code = Literal[
 """Every code that an error can have. A caller may rely on this list; the text of a message may change."""
 
 JSON = "application/json"
+MSGPACK = "application/msgpack"
+"""https://msgpack.org, registered with IANA under this name; only the batch route takes it."""
+
 DEFAULT_BOARD = "main"
 
 _NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
@@ -159,16 +162,24 @@ def joined_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return headers
 
 
-def http_bytes(response: Response, *, last: bool = True, date: str | None = None) -> bytes:
-    """A full HTTP/1.1 answer. `last`: the connection ends with it, and it says so."""
-    lines = [_STATUS_LINES[response.status]]
-    lines += [f"{name}: {value}" for name, value in wire_headers(response)]
-    if date is not None:
-        lines.append(f"date: {date}")
+def http_head(response: Response) -> bytes:
+    """The head of an answer as far as the service makes it: without what its connection adds, and without its end."""
+    lines = [_STATUS_LINES[response.status], *(f"{name}: {value}" for name, value in wire_headers(response)), ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+def http_end(*, last: bool, date: str | None = None) -> bytes:
+    """The end of a head, with what its connection adds. `last`: the connection ends with the answer, and it says so."""
+    lines = [] if date is None else [f"date: {date}"]
     if last:
         lines.append("connection: close")
-    lines += ("", "")
-    return "\r\n".join(lines).encode("latin-1") + (b"" if response.omit_body else response.body)
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") if lines else b"\r\n"
+
+
+def http_bytes(response: Response, *, last: bool = True, date: str | None = None) -> bytes:
+    """A full HTTP/1.1 answer."""
+    body = b"" if response.omit_body else response.body
+    return http_head(response) + http_end(last=last, date=date) + body
 
 
 def _error_object(code: Code, message: str, details: Details) -> dict[str, Any]:

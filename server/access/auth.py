@@ -175,6 +175,23 @@ class Authenticator:
             return _invalid("the header Authorization must be Bearer and a token")
         return await self.verify(token.strip(" "))
 
+    @property
+    def generation(self) -> int:
+        """Grows whenever a key is withdrawn: what was verified before that must be verified anew."""
+        return self._keys.generation
+
+    def recall(self, authorization: str | None) -> Principal | None:
+        """Give whom the value of an Authorization header stands for if it is remembered, without waiting for keys."""
+        scheme, _, token = (authorization or "").partition(" ")
+        token = token.strip(" ")
+        if scheme.lower() != "bearer" or not token.isascii() or len(token) > bounds.TOKEN_CHARACTERS_MAX:
+            return None
+        return self._recall(sha256(token.encode("ascii")).digest())
+
+    def is_current(self, principal: Principal, generation: int) -> bool:
+        """Whether what was remembered of a token in this generation still holds."""
+        return generation == self._keys.generation and self._clock_s() < principal.expires_s
+
     async def verify(self, token: str) -> Principal | AuthFault:
         """Verify a token."""
         if len(token) > bounds.TOKEN_CHARACTERS_MAX:

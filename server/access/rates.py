@@ -44,8 +44,8 @@ class RatesStatistics(msgspec.Struct, frozen=True):
 class Rates:
     """One limit over many keys.
 
-    `wait_s` asks and `charge` counts, so that several limits can be asked before any of them is charged. There must be
-    no await between the two. `now_s` is of a clock that never goes back.
+    `wait_s` and `room` ask, `charge` counts, `take` does both, so that several limits can be asked before any of them
+    is charged. There must be no await between asking and charging. `now_s` is of a clock that never goes back.
     """
 
     def __init__(self, per_minute: int, keys_max: int) -> None:
@@ -56,36 +56,75 @@ class Rates:
         self._ahead_units_max = (per_minute - 1) * INTERVAL_UNITS
         self._tats: OrderedDict[str, int] = OrderedDict()
         self._forgotten_early = 0
+        self._now_s, self._now_units = 0.0, 0
 
-    def wait_s(self, key: str, now_s: float) -> float:
-        """Give the seconds until this key is allowed one, 0 if it is now. Charges nothing."""
+    def wait_s(self, key: str, now_s: float, pending: int = 0) -> float:
+        """Give the seconds until this key is allowed one, 0 if it is now. Charges nothing.
+
+        `pending`: as if so many had been charged now.
+        """
         tat = self._tats.get(key)
+        now = self._units(now_s)
         if tat is None:
-            return 0.0
-        ahead = tat - self._units(now_s) - self._ahead_units_max
+            tat = now
+        ahead = (max(tat, now) if pending else tat) + pending * INTERVAL_UNITS - now - self._ahead_units_max
         if ahead <= 0:
             return 0.0
         # Up to the next whole nanosecond: who waits as long as told is not told to wait again.
         return -(-ahead // self.per_minute) / NANOSECONDS
 
-    def charge(self, key: str, now_s: float) -> None:
-        """Count one for this key. Nothing is refused here: charging what is not allowed makes the next wait longer."""
+    def take(self, key: str, now_s: float) -> float:
+        """Charge one for this key if it is allowed one now, and give 0; else charge nothing and give the wait."""
+        tats = self._tats
+        tat = tats.get(key)
+        now = self._units(now_s)
+        if tat is None:
+            self._begin(key, now, 1)
+            return 0.0
+        if tat > now:
+            if tat - now > self._ahead_units_max:
+                return self.wait_s(key, now_s)
+            tats[key] = tat + INTERVAL_UNITS
+        else:
+            tats[key] = now + INTERVAL_UNITS
+        tats.move_to_end(key)
+        return 0.0
+
+    def room(self, key: str, now_s: float) -> int:
+        """Give how many this key is allowed now, at once. Charges nothing."""
+        tat = self._tats.get(key)
+        if tat is None:
+            return self.per_minute
+        ahead = max(0, tat - self._units(now_s))
+        return max(0, self.per_minute + -ahead // INTERVAL_UNITS)
+
+    def charge(self, key: str, now_s: float, count: int = 1) -> None:
+        """Count `count` for this key. Nothing is refused here: charging what is not allowed makes the next wait longer.
+
+        `count` at once is the same as so many one by one.
+        """
         now = self._units(now_s)
         tat = self._tats.get(key)
         if tat is None:
-            if len(self._tats) >= self._keys_max:
-                self._forget_one(now)
-            self._tats[key] = now + INTERVAL_UNITS
+            self._begin(key, now, count)
             return
-        self._tats[key] = max(tat, now) + INTERVAL_UNITS
+        self._tats[key] = max(tat, now) + count * INTERVAL_UNITS
         self._tats.move_to_end(key)
+
+    def _begin(self, key: str, now: int, count: int) -> None:
+        if len(self._tats) >= self._keys_max:
+            self._forget_one(now)
+        self._tats[key] = now + count * INTERVAL_UNITS
 
     def statistics(self) -> RatesStatistics:
         """Tell how full the table is."""
         return RatesStatistics(keys=len(self._tats), forgotten_early=self._forgotten_early)
 
     def _units(self, now_s: float) -> int:
-        return round(now_s * NANOSECONDS) * self.per_minute
+        # A whole batch is of one moment: that one is converted once.
+        if now_s != self._now_s:
+            self._now_s, self._now_units = now_s, round(now_s * NANOSECONDS) * self.per_minute
+        return self._now_units
 
     def _forget_one(self, now: int) -> None:
         oldest = islice(self._tats, EVICTION_CANDIDATES)

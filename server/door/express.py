@@ -5,6 +5,9 @@ door has read the request and checked it, the service answers it as it would in 
 answer. So an answer is the same, to the byte of its body, whichever lane a request came in by; a test sends every case
 through both.
 
+Between two requests a connection is parked in the reactor (`server.door.reactor`), which answers by itself what needs
+no waiting; here is what does: bodies that come in parts, batches, what is refused, slow clients, the end.
+
 Rules:
 - A request for anything else on the same connection goes on to the lane that takes it, with nothing lost; that lane may
   keep the connection. (The Hypercorn lane keeps it for good.)
@@ -20,33 +23,22 @@ from email.utils import formatdate
 
 import trio
 
-from server.door.inspector import Inbound
 from server.door.proxies import TrustedProxies
+from server.door.reactor import LANE, Reactor, is_hot, request_of
 from server.door.streams import Connection
-from server.protocol import Request, Response, http_bytes, joined_headers
-
-LANE = "express"
-
-HOT = frozenset(
-    {("POST", "/scores/increment"), ("POST", "/scores/increment/batch"), ("GET", "/scoreboard/top")}
-)
-"""Methods and paths that this lane takes."""
+from server.protocol import Request, Response, http_bytes
 
 Answer = Callable[[Request, str], Awaitable[Response]]
 """The service: from a request and the name of its lane to the answer. Raises nothing."""
 
 
-def is_hot(inbound: Inbound) -> bool:
-    """Whether a request is for this lane."""
-    return (inbound.head.method, inbound.path) in HOT
-
-
 class ExpressLane:
     """Answers the hot routes of any number of connections."""
 
-    def __init__(self, answer: Answer, proxies: TrustedProxies) -> None:
+    def __init__(self, answer: Answer, proxies: TrustedProxies, reactor: Reactor) -> None:
         self._answer = answer
         self._proxies = proxies
+        self._reactor = reactor
         self._date = (0, "")
 
     async def serve(self, connection: Connection) -> bool:
@@ -59,7 +51,7 @@ class ExpressLane:
             if await self._answer_one(connection):
                 await connection.linger()
                 return False
-            if not await connection.read_head():
+            if not await self._next_request(connection):
                 return False
             if not is_hot(connection.request):
                 return True
@@ -70,7 +62,7 @@ class ExpressLane:
         """Answer the request that is here; tell whether it was the last. Nothing of it outlives this call."""
         inbound = connection.take_request()
         try:
-            request = self._request(connection, inbound, await connection.read_body(inbound))
+            request = request_of(connection, inbound, await connection.read_body(inbound), self._proxies)
             response = await self._answer(request, LANE)
         finally:
             connection.release_body()
@@ -78,12 +70,18 @@ class ExpressLane:
         await connection.send(http_bytes(response, last=last, date=self._now()))
         return last
 
-    def _request(self, connection: Connection, inbound: Inbound, body: bytes) -> Request:
-        head = inbound.head
-        path, _, query = head.target.partition("?")
-        headers = joined_headers(head.headers)
-        address = self._proxies.client(connection.peer[0], headers.get("x-forwarded-for", ""))
-        return Request(head.method, path, query, headers, body, address)
+    async def _next_request(self, connection: Connection) -> bool:
+        """Wait until there is a request that the reactor leaves to us. False: the connection is at its end."""
+        if connection.is_blank:
+            parked = await self._reactor.park(connection)
+            if parked is None:
+                return False
+            if parked.owed:
+                await connection.send(parked.owed)
+            if parked.last:
+                await connection.linger()
+                return False
+        return connection.has_request or await connection.read_head()
 
     def _now(self) -> str:
         """The Date of an answer, made anew once a second."""

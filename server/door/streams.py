@@ -70,12 +70,13 @@ class Stalled(trio.BrokenResourceError):
 
 class Connection:
     """One client's connection. `closing`: the answer that comes next is the last; `gone`: there is no client any more;
-    `stalled`: because it did not read. `group` is what the door counts as one client (`server.door.room`).
+    `stalled`: because it did not read. `group` is what the door counts as one client (`server.door.room`). `idle` ends
+    the wait for the next request, None while there is none.
     """
 
     __slots__ = (
-        "_bounds", "_idle", "_inspector", "_request", "_reserved", "_room", "_to_head", "closing", "gone", "group",
-        "own", "peer", "stalled", "stream",
+        "_body", "_bounds", "_inspector", "_request", "_reserved", "_room", "_to_head", "closing", "gone", "group",
+        "idle", "own", "peer", "stalled", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -99,10 +100,46 @@ class Connection:
         self._reserved = 0
         self._inspector = Inspector(door_bounds.head_bytes_max, door_bounds.body_bytes_max)
         self._request: Inbound | None = None
+        self._body: bytes | None = None
         self._to_head = False
-        self._idle: trio.CancelScope | None = None
+        self.idle: trio.CancelScope | None = None
 
     # Requests
+
+    @property
+    def begun(self) -> bool:
+        """Whether a byte of a request is here that nobody has read."""
+        return self._inspector.begun
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing at all of what follows the last request is here."""
+        return self._request is None and self._inspector.held == 0
+
+    @property
+    def has_request(self) -> bool:
+        """Whether a request was read that no lane has taken."""
+        return self._request is not None
+
+    @property
+    def idle_seconds_max(self) -> float:
+        """How long it may be without a request."""
+        return self._bounds.idle_seconds_max
+
+    def read_nowait(self, data: bytes) -> tuple[Inbound, bytes] | None:
+        """Take in what somebody else read from the socket; give the request with its body if all of it is here now.
+
+        It stays the request that was read last, until a lane takes it. Raises `Refused`.
+        """
+        assert self._request is None
+        self._inspector.receive(data)
+        inbound = self._inspector.next_head()
+        if inbound is None:
+            return None
+        self._request = inbound
+        self._to_head = inbound.head.method == "HEAD"
+        self._body = self._inspector.next_body()
+        return None if self._body is None else (inbound, self._body)
 
     async def read_head(self) -> bool:
         """Read the head of the next request into `request`. False: the client is done, or too slow to begin, or we are.
@@ -140,6 +177,10 @@ class Connection:
         self._request = None
         return inbound
 
+    def drop_request(self) -> None:
+        """Forget the request that was read last, body and all: it is answered from what was made of it."""
+        self._request = self._body = None
+
     def take_stream(self) -> tuple[trio.SocketStream, RequestHead]:
         """Take over request and stream, for a lane that goes on by itself; `head.rest` is what came after the head."""
         head = msgspec.structs.replace(self.take_request().head, rest=self._inspector.take_rest())
@@ -151,7 +192,9 @@ class Connection:
 
         A large one takes up room until `release_body`.
         """
-        body = self._inspector.next_body()
+        body, self._body = self._body, None
+        if body is None:
+            body = self._inspector.next_body()
         if body is not None:
             return body
         with trio.move_on_after(self._bounds.body_seconds_max):
@@ -175,13 +218,13 @@ class Connection:
         if self.closing and not self.stream.socket.is_readable():
             return False
         deadline = trio.current_time() + self._bounds.idle_seconds_max
-        with trio.CancelScope(deadline=deadline) as self._idle:
+        with trio.CancelScope(deadline=deadline) as self.idle:
             while not self._inspector.begun:
                 data = await self.stream.receive_some(bounds.RECEIVE_BYTES)
                 if not data:
                     break
                 self._inspector.receive(data)
-        self._idle = None
+        self.idle = None
         return self._inspector.begun
 
     async def _receive(self, at_the_end: str) -> None:
@@ -253,8 +296,8 @@ class Connection:
         if self.gone:
             return
         # What can be read is a request that came in time, or the end.
-        if self._idle is not None and not self.stream.socket.is_readable():
-            self._idle.cancel()
+        if self.idle is not None and not self.stream.socket.is_readable():
+            self.idle.cancel()
 
     def cut(self) -> None:
         """End the connection now. Whoever waits for the client is told that it is gone."""
@@ -271,6 +314,6 @@ class Connection:
 
     def _forget_input(self) -> None:
         self.release_body()
-        self._request = None
+        self.drop_request()
         with suppress(AttributeError):  # a viewer has no inspector any more
             self._inspector.drop()

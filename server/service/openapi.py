@@ -16,7 +16,7 @@ import msgspec
 
 from engine.limits import BATCH_COMMANDS_MAX
 from server import bounds
-from server.protocol import DEFAULT_BOARD, JSON, Id
+from server.protocol import DEFAULT_BOARD, JSON, MSGPACK, Id
 from server.service import answers, decoding
 from server.service.routes import ROUTES, Route
 
@@ -86,7 +86,8 @@ OPERATIONS: dict[str, Operation] = {
     "increment_batch": Operation(
         "Scores",
         "One answer per item, in order, as if they had been sent one after another; an item that is refused leaves its "
-        "neighbours alone. All of the batch is on disk before the answer. The limits count every item.",
+        "neighbours alone. All of the batch is on disk before the answer. The limits count every item. The "
+        "batch may also be written as MessagePack, and is then answered so.",
         _BATCH_ANSWER,
         (400, 401, 403, 413, 500, 503),
         body=_BATCH,
@@ -202,7 +203,9 @@ def _operation(route: Route, public_reads: bool) -> Schema:
     if operation.etag:
         described["parameters"].append({"$ref": f"{_COMPONENTS}/parameters/ifNoneMatch"})
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": {JSON: {"schema": _body_schema(operation.body)}}}
+        schema = {"schema": _body_schema(operation.body)}
+        kinds = (JSON, MSGPACK) if operation.body is _BATCH else (JSON,)
+        described["requestBody"] = {"required": True, "content": dict.fromkeys(kinds, schema)}
     return described
 
 
@@ -227,7 +230,8 @@ def _content(answer: Any) -> Schema:
     if isinstance(answer, str):
         return {answer: {"schema": {"type": "object"} if answer == JSON else {"type": "string"}}}
     if isinstance(answer, tuple):
-        return {JSON: {"schema": {"type": "array", "items": {"oneOf": [_schema_of(kind) for kind in answer]}}}}
+        schema = {"type": "array", "items": {"oneOf": [_schema_of(kind) for kind in answer]}}
+        return {kind: {"schema": schema} for kind in (JSON, MSGPACK)}
     return {JSON: {"schema": _schema_of(answer)}}
 
 

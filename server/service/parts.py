@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
 import msgspec
 
-from engine.actor import ActorStatistics
+from engine.actor import ActorStatistics, Submission
 from engine.commands import Command, Outcome
 from engine.events import Event
 from engine.scoreboard import Scoreboard
@@ -34,6 +35,9 @@ class Writer(Protocol):
     async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
         """Decide commands and make them durable; raise `Overloaded` or `OutcomeUnknown`."""
 
+    def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> object:
+        """The same without waiting: `when_done` gets the outcomes or the error; raise `Overloaded`."""
+
     def statistics(self) -> ActorStatistics:
         """Tell how much waits, and whether new commands are taken."""
 
@@ -45,8 +49,18 @@ ANYBODY = Principal(sub="", scopes=frozenset(), user=None, expires_s=math.inf)
 class Authenticator(Protocol):
     """Tells who a request comes from."""
 
+    @property
+    def generation(self) -> int:
+        """Grows whenever what was verified before must be verified anew."""
+
     async def authenticate(self, authorization: str | None) -> Principal | Response:
         """Verify the value of an Authorization header; a `Response` is the refusal."""
+
+    def recall(self, authorization: str | None) -> Principal | None:
+        """Give whom an Authorization header stands for if that is remembered."""
+
+    def is_current(self, principal: Principal, generation: int) -> bool:
+        """Whether what was remembered in this generation still holds."""
 
 
 class Rates(Protocol):
@@ -56,11 +70,17 @@ class Rates(Protocol):
     def per_minute(self) -> int:
         """The limit."""
 
-    def wait_s(self, key: str, now_s: float) -> float:
-        """Give the seconds until this key is under its limit, 0 if it is now."""
+    def wait_s(self, key: str, now_s: float, pending: int = 0) -> float:
+        """Give the seconds until this key is under its limit, 0 if it is now; as if `pending` were charged already."""
 
-    def charge(self, key: str, now_s: float) -> None:
-        """Count one for this key."""
+    def room(self, key: str, now_s: float) -> int:
+        """Give how many this key is allowed now, at once."""
+
+    def take(self, key: str, now_s: float) -> float:
+        """Count one for this key if it is under its limit, and give 0; else the seconds until it is."""
+
+    def charge(self, key: str, now_s: float, count: int = 1) -> None:
+        """Count so many for this key."""
 
 
 class Position(Protocol):
@@ -116,3 +136,12 @@ class Parts:
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
     new_request_id: Callable[[], str]
+
+
+def request_ids(process: str) -> Callable[[], str]:
+    """Make ids for requests that come without one: the process's part, and a number.
+
+    Asking the system for random bytes each time costs more than reading the request.
+    """
+    numbers = count(1)
+    return lambda: f"{process}-{next(numbers):06x}"

@@ -33,6 +33,7 @@ from server.protocol import (
     Response,
     board_of,
     etag_matches,
+    http_head,
     invalid,
     limit_of,
     query_values,
@@ -46,14 +47,16 @@ _PRIVATE_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-opt
 _encode = msgspec.json.Encoder().encode
 
 
-class _Kept(msgspec.Struct, frozen=True):
-    """An encoded top, and the position that it shows."""
+class KeptTop(msgspec.Struct, frozen=True):
+    """An encoded top, and the position that it shows. The heads are those of the two answers, for the express lane."""
 
     epoch: int
     seq: int
     etag: str
     full: Response
+    full_head: bytes
     not_modified: Response
+    not_modified_head: bytes
 
 
 class Reads:
@@ -63,27 +66,35 @@ class Reads:
         self._scoreboard = parts.writer.scoreboard
         self._log = parts.log
         self._clock_ms = parts.clock_ms
-        self._kept: dict[tuple[str, int], _Kept] = {}
+        self._kept: dict[tuple[str, int], KeptTop] = {}
         self._readers = trio.CapacityLimiter(bounds.RECEIPT_READERS_MAX)
 
     async def top(self, request: Request, _caller: Principal) -> Response:
         """The first rows of a board."""
-        values = query_values(request.query, ("boardId", "limit"))
-        board = self._board(values)
-        limit = limit_of(values, bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX)
-        kept = self._kept.get((board.board_id, limit))
-        if kept is None or kept.seq != board.seq or kept.epoch != self._scoreboard.epoch:
-            kept = self._kept[board.board_id, limit] = self._make_top(board, limit)
+        kept = self.kept_top(*self.top_of(request))
         matches = etag_matches(request.headers.get("if-none-match"), kept.etag)
         return kept.not_modified if matches else kept.full
 
-    def _make_top(self, board: Board, limit: int) -> _Kept:
+    def top_of(self, request: Request) -> tuple[Board, int]:
+        """Say which board's top is wanted, and how many rows of it. Raises `Refused`."""
+        values = query_values(request.query, ("boardId", "limit"))
+        return self._board(values), limit_of(values, bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX)
+
+    def kept_top(self, board: Board, limit: int) -> KeptTop:
+        """Give the encoded top of a board, made anew if the board has changed since."""
+        kept = self._kept.get((board.board_id, limit))
+        if kept is None or kept.seq != board.seq or kept.epoch != self._scoreboard.epoch:
+            kept = self._kept[board.board_id, limit] = self._make_top(board, limit)
+        return kept
+
+    def _make_top(self, board: Board, limit: int) -> KeptTop:
         scoreboard = self._scoreboard
         epoch, seq = scoreboard.epoch, board.seq
         body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms())
         etag = f'W/"{epoch}-{seq}-{limit}"'
         headers = (("etag", etag), *_HEADERS)
-        return _Kept(epoch, seq, etag, Response(200, body, JSON, headers), Response(304, headers=headers))
+        full, not_modified = Response(200, body, JSON, headers), Response(304, headers=headers)
+        return KeptTop(epoch, seq, etag, full, http_head(full), not_modified, http_head(not_modified))
 
     async def score(self, request: Request, _caller: Principal) -> Response:
         """One user's score and rank."""

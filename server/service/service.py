@@ -62,7 +62,8 @@ class Service:
         self._audit = parts.audit
         self._clock_s = parts.clock_s
         self._new_request_id = parts.new_request_id
-        writes, reads, operations = Writes(parts), Reads(parts), Operations(parts)
+        self.writes, self.reads = writes, reads = Writes(parts), Reads(parts)
+        operations = Operations(parts)
         self._handlers: dict[str, Handler] = {
             "increment": writes.increment,
             "increment_batch": writes.increment_batch,
@@ -95,11 +96,19 @@ class Service:
         visit.details = refused.details
         return self._finish(visit, refused.response())
 
+    def fault(self, request: Request, route: Route, caller: Principal, error: Exception) -> Response:
+        """Answer a request of which a part was done elsewhere, and failed there."""
+        visit = self._begin(request)
+        visit.route, visit.caller = route, caller
+        return self._finish(visit, self._answer_to(visit, error))
+
     def _begin(self, request: Request) -> _Visit:
+        return _Visit(msgspec.structs.replace(request, request_id=self.request_id(request)))
+
+    def request_id(self, request: Request) -> str:
+        """Give the id that the request came with, or a new one."""
         request_id = request.headers.get("x-request-id", "")
-        if not _REQUEST_ID.fullmatch(request_id):
-            request_id = self._new_request_id()
-        return _Visit(msgspec.structs.replace(request, request_id=request_id))
+        return request_id if _REQUEST_ID.fullmatch(request_id) else self._new_request_id()
 
     def _finish(self, visit: _Visit, response: Response) -> Response:
         """Add the headers that every answer has; count an error, and tell of one that is the caller's."""
@@ -115,20 +124,24 @@ class Service:
         """Handle a request; whatever it raises becomes an answer here."""
         try:
             return await self._handle(visit)
-        except Refused as refused:
-            visit.details = refused.details
-            return refused.response()
-        except Overloaded as overloaded:
-            message = f"Nothing was done, because {overloaded}. Try again later."
-            return error(503, "OVERLOADED", message, headers=(("retry-after", str(overloaded.retry_after)),))
-        except OutcomeUnknown:
+        except Exception as error:  # the last line of defence: a bug must cost one answer, not the process
+            return self._answer_to(visit, error)
+
+    def _answer_to(self, visit: _Visit, fault: Exception) -> Response:
+        """Make an answer of what went wrong."""
+        if isinstance(fault, Refused):
+            visit.details = fault.details
+            return fault.response()
+        if isinstance(fault, Overloaded):
+            message = f"Nothing was done, because {fault}. Try again later."
+            return error(503, "OVERLOADED", message, headers=(("retry-after", str(fault.retry_after)),))
+        if isinstance(fault, OutcomeUnknown):
             self._audit.outcome_unknown(visit.request, visit.caller.sub or None)
             message = "It is not known whether this was applied. Send it again as it is, with the same actionId."
             return error(503, "OUTCOME_UNKNOWN", message, headers=(("retry-after", _RETRY_AFTER),))
-        except Exception as fault:  # the last line of defence: a bug must cost one answer, not the process
-            self._audit.fault(visit.request, fault)
-            message = "Something went wrong on our side."
-            return error(500, "INTERNAL_ERROR", message, {"requestId": visit.request.request_id})
+        self._audit.fault(visit.request, fault)
+        details = {"requestId": visit.request.request_id}
+        return error(500, "INTERNAL_ERROR", "Something went wrong on our side.", details)
 
     async def _handle(self, visit: _Visit) -> Response:
         request = visit.request
@@ -167,11 +180,14 @@ class Service:
         return Response(204, headers=headers)
 
     def _cross_origin(self, visit: _Visit) -> Headers:
-        """Let pages of allowed origins read this answer, if it is one to a public read."""
-        if visit.route is None or not visit.route.public_read:
+        return () if visit.route is None else self.cross_origin(visit.route, visit.request)
+
+    def cross_origin(self, route: Route, request: Request) -> Headers:
+        """Let pages of allowed origins read the answer, if it is one to a public read."""
+        if not route.public_read:
             return ()
         exposed = ("access-control-expose-headers", "etag, retry-after, x-request-id")
-        return (*self._origin_headers(visit.request), exposed)
+        return (*self._origin_headers(request), exposed)
 
     def _origin_headers(self, request: Request) -> Headers:
         if self._origins is None:

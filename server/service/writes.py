@@ -25,14 +25,15 @@ from engine.commands import Command, Increment, Outcome, PutUser, Receipt, Rejec
 from engine.errors import OutcomeUnknown
 from engine.limits import BATCH_COMMANDS_MAX
 from server.access.auth import Principal
-from server.protocol import JSON, Headers, Refused, Request, Response
+from server.protocol import JSON, MSGPACK, Headers, Refused, Request, Response
 from server.service.answers import batch_item_answer, increment_answer, user_answer
 from server.service.decoding import IncrementBody, check_content, decode_batch, decode_increment, decode_user
 from server.service.parts import Parts, Rates
 
-_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
+HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 
 _encode = msgspec.json.Encoder().encode
+_encode_packed = msgspec.msgpack.Encoder().encode
 
 
 class Writes:
@@ -49,37 +50,40 @@ class Writes:
     async def increment(self, request: Request, caller: Principal) -> Response:
         """Count one action for one user."""
         check_content(request)
-        body = decode_increment(request.body)
-        _check_user(caller, body.user_id)
-        self._pass_limits(caller, body.user_id, self._clock_s())
-        [outcome] = await self._submit([_command(body, caller)])
+        command = self.admit(request.body, caller, self._clock_s())
+        [outcome] = await self._submit([command])
+        return Response(200, self.receipt(outcome, caller.sub), JSON, HEADERS)
+
+    def admit(self, body: bytes, caller: Principal, now_s: float) -> Increment:
+        """Make a command of the body of an increment, and charge it to caller and user. Raises `Refused`."""
+        increment = decode_increment(body)
+        _check_user(caller, increment.user_id)
+        self._pass_limits(caller, increment.user_id, now_s)
+        return _command(increment, caller.sub)
+
+    def receipt(self, outcome: Outcome, caller: str) -> bytes:
+        """Write what came of an increment as its answer. Raises `Refused`."""
         if isinstance(outcome, Rejection):
             raise _refused(outcome)
         assert isinstance(outcome, Receipt)
-        self._audit.applied(outcome, caller.sub)
-        return Response(200, _encode(increment_answer(outcome)), JSON, _HEADERS)
+        if self._audit.tells_increments:
+            self._audit.applied(outcome, caller)
+        return _encode(increment_answer(outcome))
 
     async def increment_batch(self, request: Request, caller: Principal) -> Response:
-        """Count up to BATCH_COMMANDS_MAX actions; every item has its own answer."""
-        check_content(request)
-        items = decode_batch(request.body, BATCH_COMMANDS_MAX)
-        now_s = self._clock_s()
-        checked = [self._check_item(item, caller, now_s) for item in items]
-        commands: list[Command] = [item for item in checked if isinstance(item, Increment)]
-        outcomes = iter(await self._submit(commands) if commands else ())
-        answers: list[Any] = []
-        refusals: list[Refused] = []
-        for item in checked:
-            answer = item if isinstance(item, Refused) else _settled(next(outcomes))
-            if isinstance(answer, Refused):
-                refusals.append(answer)
-                answers.append(answer.item())
-            else:
-                self._audit.applied(answer, caller.sub)
-                answers.append(batch_item_answer(answer))
-        if refusals:
-            self._tell_items_refused(request, refusals, caller.sub)
-        return Response(200, _encode(answers), JSON, _HEADERS)
+        """Count up to BATCH_COMMANDS_MAX actions; every item has its own answer, written as the batch was."""
+        kind = check_content(request, may_be_packed=True)
+        items = decode_batch(request.body, BATCH_COMMANDS_MAX, kind)
+        commands, refusals = self._admit_all(items, caller)
+        outcomes = await self._submit(commands) if commands else []
+        answers: list[Any] = [batch_item_answer(outcome) for outcome in outcomes if isinstance(outcome, Receipt)]
+        if len(answers) < len(items):
+            answers = self._mixed(len(items), outcomes, refusals)
+            self._tell_items_refused(request, [refusals[place] for place in sorted(refusals)], caller.sub)
+        if self._audit.tells_increments:
+            for outcome in outcomes:
+                self._audit.applied(outcome, caller.sub)
+        return Response(200, (_encode_packed if kind == MSGPACK else _encode)(answers), kind, HEADERS)
 
     async def put_user(self, request: Request, caller: Principal) -> Response:
         """Register a user, or change the name or whether active."""
@@ -94,7 +98,7 @@ class Writes:
         if isinstance(outcome, Rejection):
             raise _refused(outcome)
         assert isinstance(outcome, UserReceipt)
-        return Response(200, _encode(user_answer(outcome)), JSON, _HEADERS)
+        return Response(200, _encode(user_answer(outcome)), JSON, HEADERS)
 
     async def _submit(self, commands: Sequence[Command]) -> list[Outcome]:
         """Have the actor decide commands, and count what comes of each."""
@@ -103,33 +107,74 @@ class Writes:
         except OutcomeUnknown:
             self._metrics.update("unknown", len(commands))
             raise
-        if len(outcomes) == 1:  # nearly always, and several times as quick
-            self._metrics.update(_result(outcomes[0]))
-        else:
-            for result, count in Counter(map(_result, outcomes)).items():
-                self._metrics.update(result, count)
+        self.count(outcomes)
         return outcomes
 
-    def _check_item(self, item: IncrementBody | Refused, caller: Principal, now_s: float) -> Increment | Refused:
-        if isinstance(item, Refused):
-            return item
-        try:
-            _check_user(caller, item.user_id)
-            self._pass_limits(caller, item.user_id, now_s)
-        except Refused as refused:
-            return refused
-        return _command(item, caller)
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Count what came of commands."""
+        applied = sum(1 for outcome in outcomes if type(outcome) is Receipt and outcome.applied)
+        if applied:
+            self._metrics.update("applied", applied)
+        if applied < len(outcomes):
+            others = (outcome for outcome in outcomes if type(outcome) is not Receipt or not outcome.applied)
+            for result, count in Counter(map(_result, others)).items():
+                self._metrics.update(result, count)
+
+    def _admit_all(
+        self, items: list[IncrementBody | Refused], caller: Principal
+    ) -> tuple[list[Increment], dict[int, Refused]]:
+        """Make commands of a batch's items, and charge them; give the refusals by the place of their item."""
+        now_s, sub = self._clock_s(), caller.sub
+        take = self._user_rates.take
+        room = self._caller_rates.room(sub, now_s)
+        commands: list[Increment] = []
+        refusals: dict[int, Refused] = {}
+        for place, item in enumerate(items):
+            if isinstance(item, Refused):
+                refusals[place] = item
+            elif not caller.may_act_for(item.user_id):
+                refusals[place] = _not_yours()
+            elif len(commands) >= room:
+                wait_s = self._user_rates.wait_s(item.user_id, now_s)
+                refusals[place] = self._over(caller, len(commands), item.user_id, wait_s, now_s)
+            elif (wait_s := take(item.user_id, now_s)) > 0:
+                refusals[place] = self._over(caller, len(commands), item.user_id, wait_s, now_s)
+            else:
+                commands.append(Increment(item.user_id, item.action_id, item.reason, item.board_id, sub))
+        if commands:
+            self._caller_rates.charge(sub, now_s, len(commands))
+        return commands, refusals
+
+    def _mixed(self, count: int, outcomes: Sequence[Outcome], refusals: dict[int, Refused]) -> list[Any]:
+        """Give the answer to each item of a batch of which some were refused; rejections are added to `refusals`."""
+        rest = iter(outcomes)
+        answers: list[Any] = []
+        for place in range(count):
+            if place not in refusals:
+                outcome = next(rest)
+                if isinstance(outcome, Receipt):
+                    answers.append(batch_item_answer(outcome))
+                    continue
+                assert isinstance(outcome, Rejection)
+                refusals[place] = _refused(outcome)
+            answers.append(refusals[place].item())
+        return answers
 
     def _pass_limits(self, caller: Principal, user_id: str, now_s: float) -> None:
         """Charge both limits, or refuse and charge none."""
-        caller_wait_s = self._caller_rates.wait_s(caller.sub, now_s)
-        user_wait_s = self._user_rates.wait_s(user_id, now_s)
-        if caller_wait_s > 0 or user_wait_s > 0:
-            if user_wait_s > caller_wait_s:
-                raise self._limited("user", self._user_rates, user_wait_s, userId=user_id)
-            raise self._limited("caller", self._caller_rates, caller_wait_s)
+        if self._caller_rates.wait_s(caller.sub, now_s) > 0:
+            raise self._over(caller, 0, user_id, self._user_rates.wait_s(user_id, now_s), now_s)
+        user_wait_s = self._user_rates.take(user_id, now_s)
+        if user_wait_s > 0:
+            raise self._over(caller, 0, user_id, user_wait_s, now_s)
         self._caller_rates.charge(caller.sub, now_s)
-        self._user_rates.charge(user_id, now_s)
+
+    def _over(self, caller: Principal, pending: int, user_id: str, user_wait_s: float, now_s: float) -> Refused:
+        """Refuse by the limit that takes longer; `pending` are this caller's and not charged yet."""
+        caller_wait_s = self._caller_rates.wait_s(caller.sub, now_s, pending)
+        if user_wait_s > caller_wait_s:
+            return self._limited("user", self._user_rates, user_wait_s, userId=user_id)
+        return self._limited("caller", self._caller_rates, caller_wait_s)
 
     def _pass_caller_limit(self, caller: Principal, now_s: float) -> None:
         wait_s = self._caller_rates.wait_s(caller.sub, now_s)
@@ -154,20 +199,17 @@ class Writes:
         self._audit.items_refused(request, refusals, caller)
 
 
-def _command(body: IncrementBody, caller: Principal) -> Increment:
-    return Increment(body.user_id, body.action_id, body.reason, body.board_id, caller.sub)
+def _command(body: IncrementBody, caller: str) -> Increment:
+    return Increment(body.user_id, body.action_id, body.reason, body.board_id, caller)
 
 
 def _check_user(caller: Principal, user_id: str) -> None:
     if not caller.may_act_for(user_id):
-        raise Refused(403, "UNAUTHORIZED", "This token may only act for its own user.", {"field": "userId"})
+        raise _not_yours()
 
 
-def _settled(outcome: Outcome) -> Receipt | Refused:
-    if isinstance(outcome, Rejection):
-        return _refused(outcome)
-    assert isinstance(outcome, Receipt)
-    return outcome
+def _not_yours() -> Refused:
+    return Refused(403, "UNAUTHORIZED", "This token may only act for its own user.", {"field": "userId"})
 
 
 def _refused(rejection: Rejection) -> Refused:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -17,10 +16,9 @@ KEYS = st.integers(0, 400)
 
 
 @pytest.fixture
-def short_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of a few keys, so that small orders have many."""
     monkeypatch.setattr(module, "CHUNK_KEYS", 4)
-    yield
 
 
 def test_an_empty_order_has_nothing_and_takes_anything() -> None:
@@ -114,7 +112,7 @@ class OrderMachine(RuleBasedStateMachine):
         assert list(self.order) == self.plain
 
 
-class TestOrder(OrderMachine.TestCase):  # type: ignore[misc]  # hypothesis makes the class at run time
+class TestOrder(OrderMachine.TestCase):  # type: ignore[misc, valid-type]  # made by hypothesis at run time
     """Runs the machine with short chunks."""
 
     settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -57,6 +57,36 @@ def test_asking_costs_nothing() -> None:
     assert [rates.wait_s("ann", 5.0) for _ in range(100)] == [60.0] * 100
 
 
+@given(
+    st.integers(1, 8),
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 30), st.integers(1, 5)), min_size=1, max_size=40),
+)
+def test_taking_and_charging_many_at_once_are_the_same_as_one_by_one(
+    per_minute: int, steps: list[tuple[str, int, int]]
+) -> None:
+    """`take` is asking and charging; `room` is how often it would succeed; `charge` of five is five charges of one."""
+    ours, plain = Rates(per_minute, keys_max=10), Rates(per_minute, keys_max=10)
+    now_s = 0.0
+    for key, later_s, count in steps:
+        now_s += later_s
+        room = ours.room(key, now_s)
+        assert (room == 0) == (plain.wait_s(key, now_s) > 0)
+        if count <= room:
+            assert ours.wait_s(key, now_s, count - 1) == 0
+            ours.charge(key, now_s, count)
+            for _ in range(count):
+                assert allow(plain, key, now_s)
+        else:
+            for _ in range(count):
+                wait_s = plain.wait_s(key, now_s)
+                assert ours.take(key, now_s) == wait_s
+                allow(plain, key, now_s)
+        assert ours.room(key, now_s) == max(0, room - count)
+        if ours.room(key, now_s) == 0:
+            assert ours.wait_s(key, now_s, 2) == pytest.approx(ours.wait_s(key, now_s) + 120 / per_minute)
+        ours._check()
+
+
 def test_keys_do_not_share_a_limit() -> None:
     """What one has used up is still there for the other."""
     rates = Rates(1, keys_max=10)

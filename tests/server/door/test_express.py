@@ -14,18 +14,21 @@ import trio.testing
 from engine.commands import Command
 from engine.limits import INBOX_COMMANDS_MAX
 from server.door.door import Door, Lane
-from server.door.express import ExpressLane, is_hot
+from server.door.express import ExpressLane
 from server.door.proxies import TrustedProxies
+from server.door.reactor import Reactor, is_hot
 from server.door.streams import DoorBounds
 from server.protocol import Request, Response
 from server.service.api import create_app
+from server.service.hot import Hot
 from tests.server.door.support import Answer, Client, Counts, Echo, connected
 from tests.server.service.support import READER, WRITER, Bench, open_bench
 
 COLD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 """A request that is not hot: it takes the connection to the other lane, for good."""
 
-LANES = ("express", "http")
+WAYS = ("express", "reactor", "http")
+"""The express lane without its reactor and with it, and the other lane."""
 
 
 class Setting:
@@ -47,24 +50,30 @@ class Setting:
 
 
 @asynccontextmanager
-async def open_setting(bounds: DoorBounds | None = None, **options: object) -> AsyncIterator[Setting]:
+async def open_setting(
+    bounds: DoorBounds | None = None, *, reacting: bool = True, **options: object
+) -> AsyncIterator[Setting]:
     async with open_bench(**options) as bench:
         proxies = TrustedProxies()
+        reactor = Reactor(Hot(bench.service, bench.parts), proxies)
         door = Door(
             "127.0.0.1",
             0,
             application=create_app(bench.service, proxies),
             live=Echo(),
             metrics=Counts(),
-            lanes=[Lane(is_hot, ExpressLane(bench.service.answer, proxies).serve)],
+            lanes=[Lane(is_hot, ExpressLane(bench.service.answer, proxies, reactor).serve)],
             proxies=proxies,
             door_bounds=bounds,
         )
         with trio.fail_after(30):
             async with trio.open_nursery() as nursery:
+                if reacting:
+                    await nursery.start(reactor.run)
                 ((_, port),) = await nursery.start(door.run)
                 yield Setting(bench, door, port)
                 await door.drain(0.0)
+                nursery.cancel_scope.cancel()
 
 
 def post(body: bytes, path: str = "/scores/increment", token: str | None = WRITER, extra: bytes = b"") -> bytes:
@@ -134,8 +143,9 @@ CONVERSATION = [
 ]
 
 
-async def replies_of(lane: str, conversation: list[bytes]) -> list[Answer]:
-    async with open_setting() as setting:
+async def replies_of(way: str, conversation: list[bytes]) -> list[Answer]:
+    async with open_setting(reacting=way == "reactor") as setting:
+        lane = "http" if way == "http" else "express"
         client = await setting.connect(lane)
         answers = [await client.ask(request) for request in conversation]
         asked = sum(setting.lane_count(route, lane) for route in ("/scores/increment", "/scores/increment/batch"))
@@ -144,15 +154,15 @@ async def replies_of(lane: str, conversation: list[bytes]) -> list[Answer]:
         return answers
 
 
-async def test_both_lanes_give_the_same_answers() -> None:
+async def test_all_ways_give_the_same_answers() -> None:
     """Status, body to the byte, and every header but the date; for what is right and for what is wrong."""
-    express, http = [await replies_of(lane, CONVERSATION) for lane in LANES]
-    for request, ours, other in zip(CONVERSATION, express, http, strict=True):
+    express, reactor, http = [await replies_of(way, CONVERSATION) for way in WAYS]
+    for request, *answers in zip(CONVERSATION, express, reactor, http, strict=True):
         where = request[:200]
-        assert (ours.status, ours.body) == (other.status, other.body), where
-        assert ours.headers.pop("date").endswith(" GMT"), where
-        assert other.headers.pop("date").endswith(" GMT"), where
-        assert ours.headers == other.headers, where
+        assert all(answer.headers.pop("date").endswith(" GMT") for answer in answers), where
+        ours, reacted, other = [(answer.status, answer.body, answer.headers) for answer in answers]
+        assert ours == other, where
+        assert reacted == other, where
     assert {answer.status for answer in express} == {200, 304, 400, 401, 403, 409}
 
 
@@ -259,7 +269,8 @@ async def test_an_idle_connection_holds_nothing_of_its_last_request() -> None:
         bodies.append(request.body)
         return Response(200)
 
-    lane = ExpressLane(answer, TrustedProxies())
+    bench = Bench()
+    lane = ExpressLane(answer, TrustedProxies(), Reactor(Hot(bench.service, bench.parts), TrustedProxies()))
     async with connected() as (connection, client), trio.open_nursery() as nursery:
         await client.send(post(b"x" * 100_000))
         assert await connection.read_head()

@@ -73,11 +73,20 @@ class MemoryLog:
 class Tokens:
     """Believes a token that says who it is: `Bearer NAME SCOPE,SCOPE [USER]`."""
 
+    def __init__(self) -> None:
+        self.generation = 1
+
     async def authenticate(self, authorization: str | None) -> Principal | Response:
+        return self.recall(authorization) or MISSING.response()
+
+    def recall(self, authorization: str | None) -> Principal | None:
         if authorization is None:
-            return MISSING.response()
+            return None
         _, name, scopes, *user = authorization.split(" ")
         return Principal(name, frozenset(scopes.split(",")), user[0] if user else None, 0.0)
+
+    def is_current(self, principal: Principal, generation: int) -> bool:
+        return generation == self.generation
 
 
 class Reply(msgspec.Struct):

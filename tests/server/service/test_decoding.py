@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.limits import BATCH_COMMANDS_MAX, ID_CHARACTERS_MAX
 from server.bounds import BODY_BYTES_MAX
-from server.protocol import Refused, Request
+from server.protocol import JSON, MSGPACK, Refused, Request
 from server.service import decoding
 from server.service.decoding import IncrementBody, check_content, decode_batch, decode_increment, decode_user
 
@@ -177,10 +178,70 @@ def test_the_largest_batch_fits_in_a_body_however_its_writer_escapes() -> None:
 
 def test_a_flood_of_tiny_items_is_refused_before_it_is_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three million of them fit in a body, and would stop the server for a third of a second."""
-    monkeypatch.setattr(decoding, "_items_decoder", None)
-    with pytest.raises(Refused) as caught:
-        decode_batch(b"[" + b"0," * 1_000_000 + b"0]", BATCH_COMMANDS_MAX)
-    assert (caught.value.status, caught.value.details["maximum"]) == (400, BATCH_COMMANDS_MAX)
+    for form in ("_JSON_FORM", "_MSGPACK_FORM"):
+        monkeypatch.setattr(decoding, form, msgspec.structs.replace(getattr(decoding, form), apart=None))
+    flood = msgspec.msgpack.encode([0] * 1_000_000)
+    for body, kind in ((b"[" + b"0," * 1_000_000 + b"0]", JSON), (flood, MSGPACK)):
+        with pytest.raises(Refused) as caught:
+            decode_batch(body, BATCH_COMMANDS_MAX, kind)
+        assert (caught.value.status, caught.value.details["maximum"]) == (400, BATCH_COMMANDS_MAX)
+
+
+@pytest.mark.parametrize("field", ["userId", "actionId", "reason", "boardId"])
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("", "must not be empty"),
+        ("x" * 129, "must be at most 128 characters, not 129"),
+        ("é" * 129, "must be at most 128 characters, not 129"),
+        ("a\x7fb", "must not have control characters (found U+007F)"),
+        ("a\nb", "must not have control characters (found U+000A)"),
+        ("a\u2028b", "must not have control characters (found U+2028)"),
+    ],
+)
+def test_an_id_at_fault_is_named_whatever_the_rest_of_the_body_is_like(field: str, value: str, fault: str) -> None:
+    """Plain ASCII is checked in another way than the rest: the fault found is the same, alone and in a batch."""
+    for other in ("plain", "zoë", "quo\\te"):
+        item = {"userId": "u", "actionId": "a", "reason": "r", "boardId": "b"} | {field: value}
+        item["userId" if field != "userId" else "actionId"] = other
+        assert fault_of(json.dumps(item).encode()) == (field, f"{field} {fault}.")
+        for body, kind in ((msgspec.json.encode([item]), JSON), (msgspec.msgpack.encode([item]), MSGPACK)):
+            [refused] = decode_batch(body, 10, kind)
+            assert isinstance(refused, Refused)
+            assert refused.message == f"{field} {fault}."
+
+
+ITEMS = st.lists(
+    st.fixed_dictionaries(
+        {"userId": st.text(max_size=130), "actionId": st.text(max_size=3)},
+        optional={"reason": st.just("R"), "boardId": st.just("b"), "delta": st.integers(0, 9)},
+    )
+    | st.integers()
+    | st.none(),
+    max_size=6,
+)
+
+
+@given(ITEMS)
+def test_a_packed_batch_reads_like_one_in_json(items: list[object]) -> None:
+    """Item by item the same values, or the same fields at fault."""
+    ways = []
+    for body, kind in ((msgspec.json.encode(items), JSON), (msgspec.msgpack.encode(items), MSGPACK)):
+        try:
+            read = decode_batch(body, 5, kind)
+        except Refused as refused:
+            ways.append([refused.message])
+        else:
+            ways.append([item.message if isinstance(item, Refused) else repr(item) for item in read])
+    assert ways[0] == ways[1]
+
+
+@given(st.binary(max_size=40))
+def test_whatever_the_bytes_a_packed_batch_is_read_or_refused(body: bytes) -> None:
+    """Nothing else is raised, whole or cut."""
+    for end in range(len(body) + 1):
+        with suppress(Refused):
+            decode_batch(body[:end], 10, MSGPACK)
 
 
 def test_commas_in_ids_are_no_items() -> None:

@@ -17,6 +17,7 @@ from tests.server.service.support import (
     REGISTRAR,
     WRITER,
     MemoryLog,
+    Tokens,
     both_ways,
     open_bench,
 )
@@ -390,7 +391,7 @@ async def test_an_increment_is_told_only_to_those_who_debug() -> None:
 async def test_a_refusal_of_the_authenticator_is_passed_on() -> None:
     """Whatever it answers is the answer, and is counted by its code."""
 
-    class Shut:
+    class Shut(Tokens):
         async def authenticate(self, authorization: str | None) -> Response:
             assert authorization == "Bearer x"
             return Response(503, b"{}", code="OVERLOADED", headers=(("retry-after", "1"),))

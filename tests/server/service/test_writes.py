@@ -226,6 +226,31 @@ async def test_an_item_of_a_batch_says_what_a_single_request_would(through_quart
 
 
 @both_ways
+async def test_a_packed_batch_is_answered_packed(through_quart: bool) -> None:
+    """MessagePack in, MessagePack out, with the very values that JSON has; a single increment is JSON only."""
+    items: list[object] = [
+        {"userId": "ann", "actionId": "a1"},
+        {"userId": "zoë", "actionId": "z1", "boardId": "weekly"},
+        {"userId": "ann", "actionId": "a2", "delta": 5},
+        7,
+        {"userId": "bob", "actionId": "a1"},
+    ]
+    packed = {"content-type": "application/msgpack"}
+    async with open_bench(through_quart=through_quart) as plain, open_bench(through_quart=through_quart) as bench:
+        expected = await plain.ask("POST", BATCH, items, token=WRITER)
+        reply = await bench.ask("POST", BATCH, raw=msgspec.msgpack.encode(items), token=WRITER, headers=packed)
+        assert (reply.status, reply.headers["content-type"]) == (200, "application/msgpack")
+        assert msgspec.msgpack.decode(reply.body) == expected.json
+        assert bench.logged() == plain.logged()
+        reply = await bench.ask("POST", BATCH, raw=b"\xc1", token=WRITER, headers=packed)
+        assert (reply.status, reply.code, reply.details["field"]) == (400, "INVALID_REQUEST", "body")
+        assert reply.headers["content-type"] == "application/json"
+        single = msgspec.msgpack.encode(items[0])
+        reply = await bench.ask("POST", "/scores/increment", raw=single, token=WRITER, headers=packed)
+        assert (reply.status, reply.details["field"]) == (400, "Content-Type")
+
+
+@both_ways
 @pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"5", b"[1,", b"[" * 100_000, b"null"])
 async def test_a_batch_that_is_none_is_refused_as_a_whole(raw: bytes, through_quart: bool) -> None:
     """Not an array, not JSON, or empty: one ordinary error."""
