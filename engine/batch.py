@@ -32,25 +32,23 @@ from engine.users import User
 class _Duplicate(msgspec.Struct, frozen=True, gc=False):
     """The decision that an action was applied before, by the event `seq`."""
 
+    command: Increment
     seq: int
 
 
 class _Unchanged(msgspec.Struct, frozen=True, gc=False):
     """The decision that a user is already as the command wants."""
 
+    user_id: str
     user: User
 
 
-class _Planned(msgspec.Struct, frozen=True, gc=False):
-    """The decision to apply an increment, with what applying it needs."""
-
-    event: Incremented
-    board: Board
-    key: Key
-    mark: int
-
+_Planned = tuple[Incremented, Board, Key, int]
+"""The decision to apply an increment, with what applying it needs: board, key and mark of the action."""
 
 _Place = tuple[Board, int, dict[str, int]]
+"""A board, what a reason is worth there, and the scores that this batch leads to."""
+
 _Decision = _Planned | UserPut | _Duplicate | _Unchanged | Rejection
 
 
@@ -63,7 +61,7 @@ class Batch:
         self._actions = scoreboard.actions
         self._seq = scoreboard.seq  # of the last event, or of the state
         self._now_ms = max(now_ms, scoreboard.time_ms)
-        self._decided: list[tuple[Command, _Decision]] = []
+        self._decided: list[_Decision] = []
         self._places: dict[tuple[str, str], _Place] = {}
         # Where nobody is registered, and nobody has to be, there is nothing to look up about a user.
         self._users_matter = scoreboard.rules.require_registered or len(scoreboard.users) > 0
@@ -77,21 +75,36 @@ class Batch:
         decided = self._decided
         for command in commands:
             if type(command) is Increment:
-                decided.append((command, self._increment(command)))
+                decided.append(self._increment(command))
             else:
                 assert isinstance(command, PutUser)
-                decided.append((command, self._put_user(command)))
+                decided.append(self._put_user(command))
 
     def settle(self) -> list[Outcome]:
         """Apply what was decided, all of which is on disk now; say what each caller is told, in order."""
-        return [
-            self._receipt(decision)
-            if type(decision) is _Planned
-            else decision
-            if isinstance(decision, Rejection)
-            else self._settle_other(command, decision)
-            for command, decision in self._decided
-        ]
+        scoreboard = self._scoreboard
+        apply, epoch = scoreboard.apply_increment, scoreboard.epoch
+        outcomes: list[Outcome] = []
+        for decision in self._decided:
+            if type(decision) is tuple:
+                event, board, key, mark = decision
+                previous_rank, rank = apply(event, epoch, board, key, mark)
+                receipt = Receipt(
+                    event.user_id,
+                    event.new_score,
+                    event.delta,
+                    True,
+                    event.action_id,
+                    event.board_id,
+                    epoch,
+                    event.seq,
+                    rank,
+                    previous_rank,
+                )
+                outcomes.append(receipt)
+            else:
+                outcomes.append(self._settle_other(decision))
+        return outcomes
 
     # Deciding
 
@@ -121,7 +134,7 @@ class Batch:
             seq, self._now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score
         )
         self.events.append(event)
-        return _Planned(event, board, key, mark)
+        return event, board, key, mark
 
     def _repeated(self, command: Increment, key: Key, mark: int, position: int) -> _Decision:
         """Decide an action that was applied at this position of the index, or will be by this batch (-1)."""
@@ -130,7 +143,7 @@ class Batch:
             seq, mark_applied = actions.seq_at(position), actions.mark_at(position)
         else:
             seq, mark_applied = self._begun[key]
-        return _Duplicate(seq) if mark == mark_applied else _conflict(command, seq)
+        return _Duplicate(command, seq) if mark == mark_applied else _conflict(command, seq)
 
     def _place(self, board_id: str, reason: str) -> _Place | Rejection:
         """Give the board, the points, and the scores that this batch leads to there. Looked up once in a batch."""
@@ -166,7 +179,7 @@ class Batch:
             before.active if command.active is None else command.active,
         )
         if known is not None and before == after:
-            return _Unchanged(after)
+            return _Unchanged(command.user_id, after)
         self._users[command.user_id] = after
         self._users_matter = True
         self._seq += 1
@@ -183,37 +196,20 @@ class Batch:
 
     # Settling
 
-    def _receipt(self, planned: _Planned) -> Receipt:
-        event, scoreboard = planned.event, self._scoreboard
-        epoch = scoreboard.epoch
-        previous_rank, rank = scoreboard.apply_increment(event, epoch, planned.board, planned.key, planned.mark)
-        return Receipt(
-            event.user_id,
-            event.new_score,
-            event.delta,
-            True,
-            event.action_id,
-            event.board_id,
-            epoch,
-            event.seq,
-            rank,
-            previous_rank,
-        )
-
-    def _settle_other(self, command: Command, decision: _Decision) -> Outcome:
+    def _settle_other(self, decision: _Decision) -> Outcome:
         scoreboard = self._scoreboard
-        if isinstance(command, Increment):
-            assert isinstance(decision, _Duplicate)
-            return self._receipt_again(command, decision.seq)
+        if isinstance(decision, Rejection):
+            return decision
+        if isinstance(decision, _Duplicate):
+            return self._receipt_again(decision.command, decision.seq)
         if isinstance(decision, UserPut):
             scoreboard.apply(decision, scoreboard.epoch)
             user, applied = User(decision.display_name, decision.active), True
         else:
             assert isinstance(decision, _Unchanged)
             user, applied = decision.user, False
-        return UserReceipt(
-            command.user_id, user.display_name, user.active, applied, scoreboard.epoch, scoreboard.seq
-        )
+        user_id, name, active = decision.user_id, user.display_name, user.active
+        return UserReceipt(user_id, name, active, applied, scoreboard.epoch, scoreboard.seq)
 
     def _receipt_again(self, command: Increment, seq: int) -> Receipt:
         """Answer an action that was applied before: its own position, and the score and rank of now."""
