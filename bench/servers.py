@@ -37,10 +37,12 @@ class Missing(Exception):
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A server that is ready; `token` may increment."""
+    """A server that is ready; `token` may increment. `pid` is its process, `redis_port` where the peer's Redis is."""
 
     port: int
     token: str
+    pid: int
+    redis_port: int = 0
 
     def metric(self, name: str) -> float:
         """Read one sample of /metrics."""
@@ -64,8 +66,8 @@ def fresh_directory(name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def running(command: list[str], processor: int, environment: dict[str, str] | None = None) -> Iterator[None]:
-    """Run a process on one processor; SIGTERM at the end."""
+def running(command: list[str], processor: int, environment: dict[str, str] | None = None) -> Iterator[int]:
+    """Run a process on one processor and give its id; SIGTERM at the end."""
     environment = {**os.environ, **(environment or {})}
     process = subprocess.Popen(
         ["taskset", "-c", str(processor), *command],
@@ -75,7 +77,7 @@ def running(command: list[str], processor: int, environment: dict[str, str] | No
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield
+        yield process.pid  # taskset becomes the command, so this is its own
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
@@ -90,9 +92,9 @@ def leader(processor: int) -> Iterator[Server]:
         config.write_text(CONFIG)
         command = [sys.executable, "-m", "server.cli.main", "serve", "--config", str(config)]
         command += ["--bind", f"127.0.0.1:{port}", "--data-dir", str(path / "data")]
-        with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}):
+        with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}) as pid:
             wait_ready(port)
-            yield Server(port, token(secret))
+            yield Server(port, token(secret), pid)
 
 
 @contextmanager
@@ -112,9 +114,9 @@ def fastapi_redis(processor: int) -> Iterator[Server]:
         environment = {"PEER_SECRET": secret, "PEER_REDIS_PORT": str(redis_port)}
         with running(redis, processor):
             wait_ready(redis_port)
-            with running(peer, processor, environment):
+            with running(peer, processor, environment) as pid:
                 wait_ready(port)
-                yield Server(port, token(secret))
+                yield Server(port, token(secret), pid, redis_port)
 
 
 def token(secret: str) -> str:

@@ -1,11 +1,10 @@
 """How many increments a second, and how long does each take? Beside FastAPI and Redis with the same promise.
 
-    python -m bench.writes [--seconds 2] [--rounds 3]
+    python -m bench.writes [--seconds 1.5] [--rounds 5]
 
-Every system runs on processor 0, the load on processor 1. For each workload the systems take turns, `rounds` times, and
-the medians are shown, so that a machine whose speed drifts is unfair to all of them alike. Every increment is a new
+Every system runs on processor 0, the load on processor 1; they take turns (`bench.turns`). Every increment is a new
 action, on disk before its answer; after each load the leader's own count of durable records is held against the
-answers. The peer has no batches: its single increments at 256 connections stand beside ours.
+answers. The peer has no batches: its single increments at 256 connections, run in turns with them, stand beside ours.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import argparse
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import msgspec
 from rich.console import Console
@@ -22,6 +22,7 @@ from rich.table import Table
 from bench.history import record
 from bench.load import JSON, MSGPACK, Load, Workload, run_load
 from bench.servers import Missing, Server, fastapi_redis, leader
+from bench.turns import median, ms_p50, ms_p99, per_second, ratio, take_turns
 from bench.wanted import Wanted, show_wanted
 
 SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
@@ -33,10 +34,10 @@ COLD = "GET /healthz HTTP/1.1\r\nHost: bench\r\n\r\n"
 """Sent first, it takes a connection to the Hypercorn lane for good."""
 
 EXPRESS, HYPERCORN, PEER = "express lane", "Hypercorn lane", "FastAPI + Redis"
-BESIDE = "single, 256 connections"
-"""The peer's row that stands beside our batches."""
+Measured = tuple[Load, float]
+"""A load, and the records per fsync meanwhile."""
 
-Run = Callable[[], tuple[Load, float]]
+Run = Callable[[], Measured]
 
 
 class Row(msgspec.Struct, kw_only=True):
@@ -58,7 +59,7 @@ class Row(msgspec.Struct, kw_only=True):
     missing: str = ""
 
 
-def measure_ours(server: Server, workload: Workload) -> tuple[Load, float]:
+def measure_ours(server: Server, workload: Workload) -> Measured:
     """Run one load on the leader; give it, and the records per fsync meanwhile."""
     names = ("scoreboard_batch_records_sum", "scoreboard_batch_records_count")
     records_before, fsyncs_before = map(server.metric, names)
@@ -70,100 +71,91 @@ def measure_ours(server: Server, workload: Workload) -> tuple[Load, float]:
     return load, records / (fsyncs_after - fsyncs_before)
 
 
-def measure_peer(workload: Workload) -> tuple[Load, float]:
-    """Run one load on the peer."""
+def measure_peer(workload: Workload) -> Measured:
+    """Run one load on the peer; how many records an fsync of Redis takes is not counted."""
     load = run_load(workload, LOAD_PROCESSOR)
     assert load.errors == 0, f"{load.errors} answers were errors"
     return load, 0.0
 
 
-def in_turns(name: str, runs: dict[str, Run], rounds: int, each: int) -> list[Row]:
-    """Let the systems take turns, and give a row of medians for each."""
-    measured: dict[str, list[tuple[Load, float]]] = {system: [] for system in runs}
-    for _ in range(rounds):
-        for system, run in runs.items():
-            measured[system].append(run())
+def in_turns(name: str, runs: dict[str, Run], rounds: int, each: int, *, same: bool = True) -> list[Row]:
+    """Let the systems take turns, and give a row for each; `each` increments are in a request of ours.
+
+    Not the `same`: the peer does something else under this name, and is only there to be compared with.
+    """
+    measured = take_turns(runs, rounds)
+    beside = [load for load, _ in measured.get(PEER, ())]
     rows = []
     for system, results in measured.items():
+        if system == PEER and not same:
+            continue
         loads = [load for load, _ in results]
         rows.append(
             Row(
                 workload=name,
                 system=system,
-                per_second=statistics.median(load.per_second for load in loads) * each,
-                ms_p50=statistics.median(load.ms_p50 for load in loads),
-                ms_p99=statistics.median(load.ms_p99 for load in loads),
+                per_second=median(per_second, loads) * each,
+                ms_p50=median(ms_p50, loads),
+                ms_p99=median(ms_p99, loads),
                 records_per_fsync=None if system == PEER else statistics.median(records for _, records in results),
                 load_cpu_share=max(load.cpu_share for load in loads),
                 generator=loads[0].generator,
+                ratio_to_peer=ratio(per_second, loads, beside) * each if beside else None,
+                p50_ratio_to_peer=ratio(ms_p50, loads, beside) if beside and same else None,
             )
         )
     return rows
 
 
+def single(server: Server, connections: int, seconds: float, first: str = "") -> Workload:
+    """Single increments."""
+    return Workload(port=server.port, connections=connections, seconds=seconds, token=server.token, first=first)
+
+
+def batch(server: Server, size: int, content_type: str, seconds: float) -> Workload:
+    """Batches of a size."""
+    return Workload(
+        port=server.port,
+        connections=BATCH_CONNECTIONS,
+        seconds=seconds,
+        token=server.token,
+        path=BATCH_PATH,
+        batch=size,
+        content_type=content_type,
+        headers=(("Accept", content_type),),
+    )
+
+
 def run_singles(ours: Server, peer: Server | None, missing: str, seconds: float, rounds: int) -> list[Row]:
     """Run the single increments of every system."""
     rows: list[Row] = []
-
-    def single(server: Server, connections: int, first: str = "") -> Run:
-        workload = Workload(
-            port=server.port, connections=connections, seconds=seconds, token=server.token, first=first
-        )
-        return lambda: measure_ours(server, workload) if server is ours else measure_peer(workload)
-
     for connections in CONNECTIONS:
         name = f"single, {connections} connection{'s' if connections > 1 else ''}"
-        runs = {EXPRESS: single(ours, connections)}
+        runs: dict[str, Run] = {EXPRESS: partial(measure_ours, ours, single(ours, connections, seconds))}
         if peer is not None:
-            runs[PEER] = single(peer, connections)
-        runs[HYPERCORN] = single(ours, connections, COLD)
+            runs[PEER] = partial(measure_peer, single(peer, connections, seconds))
+        runs[HYPERCORN] = partial(measure_ours, ours, single(ours, connections, seconds, COLD))
         rows += in_turns(name, runs, rounds, 1)
         if peer is None:
             rows.append(Row(workload=name, system=PEER, missing=missing))
     return rows
 
 
-def run_batches(ours: Server, seconds: float, rounds: int) -> list[Row]:
+def run_batches(ours: Server, peer: Server | None, seconds: float, rounds: int) -> list[Row]:
     """Run the batches: each size in JSON, the largest in msgpack too if the server understands it."""
-
-    def workload(size: int, content_type: str, span: float) -> Workload:
-        return Workload(
-            port=ours.port,
-            connections=BATCH_CONNECTIONS,
-            seconds=span,
-            token=ours.token,
-            path=BATCH_PATH,
-            batch=size,
-            content_type=content_type,
-            headers=(("Accept", content_type),),
-        )
-
-    def batches(size: int, content_type: str) -> Run:
-        return lambda: measure_ours(ours, workload(size, content_type, seconds))
-
+    understood = run_load(batch(ours, 1, MSGPACK, 0.1), LOAD_PROCESSOR).errors == 0
     rows: list[Row] = []
-    for size in BATCHES[:-1]:
-        rows += in_turns(f"batches of {size:,}", {EXPRESS: batches(size, JSON)}, rounds, size)
-    size = BATCHES[-1]
-    name, packed = f"batches of {size:,}", f"{EXPRESS}, msgpack"
-    runs = {EXPRESS: batches(size, JSON)}
-    understood = run_load(workload(1, MSGPACK, 0.1), LOAD_PROCESSOR).errors == 0
-    if understood:
-        runs[packed] = batches(size, MSGPACK)
-    rows += in_turns(name, runs, rounds, size)
+    for size in BATCHES:
+        name, packed = f"batches of {size:,}", f"{EXPRESS}, msgpack"
+        runs: dict[str, Run] = {EXPRESS: partial(measure_ours, ours, batch(ours, size, JSON, seconds))}
+        if peer is not None:
+            runs[PEER] = partial(measure_peer, single(peer, max(CONNECTIONS), seconds))
+        if size == max(BATCHES) and understood:
+            runs[packed] = partial(measure_ours, ours, batch(ours, size, MSGPACK, seconds))
+        rows += in_turns(name, runs, rounds, size, same=False)
     if not understood:
         rows.append(Row(workload=name, system=packed, missing="not understood"))
     return rows
-
-
-def compare(rows: list[Row]) -> None:
-    """Set each row beside the peer's under the same workload; batches beside its single increments."""
-    peers = {row.workload: row for row in rows if row.system == PEER and not row.missing}
-    for row in rows:
-        beside = peers.get(row.workload, peers.get(BESIDE))
-        if beside is not None and not row.missing:
-            row.ratio_to_peer = row.per_second / beside.per_second
-            row.p50_ratio_to_peer = row.ms_p50 / beside.ms_p50 if row.workload in peers else None
 
 
 def show(rows: list[Row]) -> None:
@@ -182,9 +174,9 @@ def show(rows: list[Row]) -> None:
             row.workload,
             row.system,
             f"{row.per_second:,.0f}",
-            ratio(row.ratio_to_peer),
+            shown(row.ratio_to_peer),
             f"{row.ms_p50:.2f}",
-            ratio(row.p50_ratio_to_peer),
+            shown(row.p50_ratio_to_peer),
             f"{row.ms_p99:.2f}",
             records,
             f"{row.load_cpu_share:.0%}",
@@ -193,7 +185,7 @@ def show(rows: list[Row]) -> None:
     print(f"The load is generated in {' and '.join(sorted({row.generator for row in rows if row.generator}))}.")
 
 
-def ratio(value: float | None) -> str:
+def shown(value: float | None) -> str:
     """A ratio for the table."""
     return "–" if value is None else f"{value:.2f}"
 
@@ -201,7 +193,7 @@ def ratio(value: float | None) -> str:
 def wanted(rows: list[Row]) -> list[Wanted]:
     """Set what was measured beside what is wanted."""
     found = {(row.workload, row.system): row for row in rows if not row.missing}
-    many, one = found[BESIDE, EXPRESS], found["single, 1 connection", EXPRESS]
+    many, one = found["single, 256 connections", EXPRESS], found["single, 1 connection", EXPRESS]
     largest = [row for (workload, _), row in found.items() if workload == f"batches of {max(BATCHES):,}"]
     figures = [
         Wanted("single POST, 256 connections, against the peer", many.ratio_to_peer, 8, True, "×"),
@@ -220,8 +212,8 @@ def wanted(rows: list[Row]) -> list[Wanted]:
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each load, after its warm-up")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each load, after its warm-up")
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with ExitStack() as stack:
         ours = stack.enter_context(leader(SERVER_PROCESSOR))
@@ -231,8 +223,7 @@ def main() -> None:
         except Missing as lacking:
             missing = str(lacking)
         rows = run_singles(ours, peer, missing, options.seconds, options.rounds)
-        rows += run_batches(ours, options.seconds, options.rounds)
-    compare(rows)
+        rows += run_batches(ours, peer, options.seconds, options.rounds)
     show(rows)
     figures = wanted(rows)
     show_wanted(figures)
