@@ -10,9 +10,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 
-from rich.console import Console
-from rich.table import Table
-
+from bench import tables
 from bench.history import record
 from bench.load import Load, Workload, c_generator, python_generator, run_load
 
@@ -47,9 +45,9 @@ def main() -> None:
     if compiled is None:
         print("The generators are not calibrated: the responder is in C, and there is no compiler. apt-get install gcc")
         return
-    table = Table(title=f"load generators against a trivial responder, {CONNECTIONS} connections")
-    for column in ("generator", "requests/s", "µs of CPU a request", f"CPU at {WANTED_PER_SECOND:,}/s"):
-        table.add_column(column, justify="left" if column == "generator" else "right")
+    title = f"load generators against a trivial responder, {CONNECTIONS} connections"
+    columns = ("requests/s", "µs of CPU a request", f"CPU at {WANTED_PER_SECOND:,}/s")
+    table = tables.table(title, ("generator",), columns)
     figures = {}
     for name, command in (("C", compiled), ("Python", python_generator())):
         load = measure(command, compiled, options.seconds)
@@ -57,7 +55,7 @@ def main() -> None:
         share = cpu_us * WANTED_PER_SECOND / 1e6
         table.add_row(name, f"{load.per_second:,.0f}", f"{cpu_us:.1f}", f"{share:.0%}")
         figures[name] = {"per_second": load.per_second, "cpu_us": cpu_us, "cpu_share_at_wanted": share}
-    Console(width=120).print(table)
+    tables.show(table)
     record("calibrate", figures)
 
 

@@ -27,9 +27,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
+from bench import tables
 from bench.core import STEPS, Core, StepTimes, clock_ns
 from bench.history import record
 from bench.wanted import Wanted, show_wanted
@@ -194,19 +193,15 @@ NAMES = {
 def show(measured: dict[str, dict[int, list[float]]]) -> None:
     """Print the table."""
     sizes = list(measured["rank: rank"])
-    table = Table(title="the engine alone, µs an operation")
-    table.add_column("operation")
-    for users in sizes:
-        table.add_column(f"{users:,} users", justify="right")
-    table.add_column("growth", justify="right")
+    columns = [*(f"{users:,} users" for users in sizes), "growth"]
+    table = tables.table("the engine alone, µs an operation", ("operation",), columns)
     for key, name in NAMES.items():
         costs = measured[key]
-        table.add_row(
-            name, *(f"{statistics.median(costs[users]):.2f}" for users in sizes), f"{growth(costs):.2f}×"
-        )
+        medians_us = (f"{statistics.median(costs[users]):.2f}" for users in sizes)
+        table.add_row(name, *medians_us, f"{growth(costs):.2f}×")
     rates = (f"{1e6 / statistics.median(costs):,.0f}/s" for costs in measured["chain: all"].values())
     table.add_row("batch of 1,000: increments a second", *rates, "")
-    Console(width=140).print(table)
+    tables.show(table)
 
 
 def wanted(measured: dict[str, dict[int, list[float]]]) -> list[Wanted]:

@@ -21,9 +21,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from bench import tables
 from bench.history import record
 from bench.load import Load, Workload, run_load
 from bench.servers import Server, leader
@@ -99,13 +97,11 @@ class Profile:
 
 def show(title: str, counts: Counter[str], total: int) -> dict[str, float]:
     """Print the top rows; give them."""
-    table = Table(title=title)
-    table.add_column("function")
-    table.add_column("share", justify="right")
+    table = tables.table(title, ("",), ("share",))
     top = {name: count / total for name, count in counts.most_common(ROWS)}
     for name, share in top.items():
         table.add_row(name, f"{share:.1%}")
-    Console(width=120).print(table)
+    tables.show(table)
     return top
 
 

@@ -25,9 +25,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
+from bench import tables
 from bench.history import record
 from bench.load import Load, Workload, item_of, run_load
 from bench.servers import Missing, Server, fastapi_redis, leader
@@ -185,11 +184,8 @@ def run_all(ours: Server, peer: Server | None, missing: str, seconds: float, rou
 
 def show(rows: list[Row], users: int) -> None:
     """Print the table."""
-    table = Table(title=f"GET {TOP}, {users:,} users")
-    for column in ("poll", "system"):
-        table.add_column(column)
-    for column in ("polls/s", "× peer", "p50 ms", "p99 ms", "load CPU"):
-        table.add_column(column, justify="right")
+    columns = ("polls/s", "× peer", "p50 ms", "p99 ms", "load CPU")
+    table = tables.table(f"GET {TOP}, {users:,} users", ("poll", "system"), columns)
     for row in rows:
         name = f"{row.workload}, {row.connections} connection{'s' if row.connections > 1 else ''}"
         system = f"{row.system}: {row.missing}" if row.missing else row.system
@@ -199,7 +195,7 @@ def show(rows: list[Row], users: int) -> None:
         beside = "–" if row.ratio_to_peer is None else f"{row.ratio_to_peer:.2f}"
         figures = (f"{row.per_second:,.0f}", beside, f"{row.ms_p50:.3f}", f"{row.ms_p99:.3f}")
         table.add_row(name, system, *figures, f"{row.load_cpu_share:.0%}")
-    Console(width=150).print(table)
+    tables.show(table)
 
 
 def wanted(rows: list[Row]) -> list[Wanted]:

@@ -35,9 +35,8 @@ from typing import Any
 
 import msgspec
 import trio
-from rich.console import Console
-from rich.table import Table
 
+from bench import tables
 from bench.history import record
 from bench.wanted import Wanted, show_wanted
 from engine.actor import Actor
@@ -342,14 +341,11 @@ def _both(pauses: dict[str, Any], name: str) -> str:
 
 def show(sizes: list[dict[str, Any]]) -> None:
     """Print the table, a column for each size."""
-    table = Table(title="restart and snapshot")
     columns = [rows(figures) for figures in sizes]
-    table.add_column("figure")
-    for column in columns:
-        table.add_column(column["users and actions in the snapshot"], justify="right")
+    table = tables.table("restart and snapshot", ("figure",), [f"{figures['users']:,} users" for figures in sizes])
     for name in columns[0]:
         table.add_row(name, *(column[name] for column in columns))
-    Console(width=120).print(table)
+    tables.show(table)
 
 
 def wanted(largest: dict[str, Any]) -> list[Wanted]:

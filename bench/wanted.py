@@ -6,8 +6,8 @@ A figure that was not reached is shown like the others, and one that could not b
 from __future__ import annotations
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
+
+from bench import tables
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -30,18 +30,14 @@ class Wanted(msgspec.Struct, frozen=True):
 
 def show_wanted(wanted: list[Wanted]) -> None:
     """Print the table."""
-    table = Table(title="wanted and measured")
-    table.add_column("figure")
-    for column in ("wanted", "measured"):
-        table.add_column(column, justify="right")
-    table.add_column("")
+    table = tables.table("wanted and measured", ("figure",), ("wanted", "measured", ""))
     for figure in wanted:
         sign = "≥" if figure.at_least else "≤"
         verdict = {True: "reached", False: "NOT reached", None: "not measured"}[figure.reached]
         measured = "–" if figure.measured is None else amount(figure.measured, figure.unit)
         notes = " ".join(part for part in (verdict, figure.note) if part)
         table.add_row(figure.what, f"{sign} {amount(figure.bound, figure.unit)}", measured, notes)
-    Console(width=120).print(table)
+    tables.show(table)
 
 
 def amount(value: float, unit: str) -> str:

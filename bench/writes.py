@@ -16,9 +16,8 @@ from contextlib import ExitStack
 from functools import partial
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
+from bench import tables
 from bench.history import record
 from bench.load import JSON, MSGPACK, Load, Workload, run_load
 from bench.servers import Missing, Server, fastapi_redis, leader
@@ -160,11 +159,8 @@ def run_batches(ours: Server, peer: Server | None, seconds: float, rounds: int) 
 
 def show(rows: list[Row]) -> None:
     """Print the table."""
-    table = Table(title="increments, durable before the answer")
-    for column in ("workload", "system"):
-        table.add_column(column)
-    for column in ("increments/s", "× peer", "p50 ms", "× peer", "p99 ms", "records/fsync", "load CPU"):
-        table.add_column(column, justify="right")
+    columns = ("increments/s", "× peer", "p50 ms", "× peer", "p99 ms", "records/fsync", "load CPU")
+    table = tables.table("increments, durable before the answer", ("workload", "system"), columns)
     for row in rows:
         if row.missing:
             table.add_row(row.workload, f"{row.system}: {row.missing}", *(["–"] * 7))
@@ -181,7 +177,7 @@ def show(rows: list[Row]) -> None:
             records,
             f"{row.load_cpu_share:.0%}",
         )
-    Console(width=150).print(table)
+    tables.show(table)
     print(f"The load is generated in {' and '.join(sorted({row.generator for row in rows if row.generator}))}.")
 
 
