@@ -29,7 +29,7 @@ from bench.servers import Server, leader
 SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
 CONNECTIONS = 256
 RATE = 100
-ROWS = 15
+ROWS = 20
 ROOT = Path(__file__).parents[1]
 _BEFORE = re.compile(rf".*/site-packages/|{re.escape(str(ROOT))}/|.*/lib/python[0-9.]+/")
 

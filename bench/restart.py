@@ -350,8 +350,11 @@ def show(sizes: list[dict[str, Any]]) -> None:
 
 def wanted(largest: dict[str, Any]) -> list[Wanted]:
     """Set what was measured beside what is wanted."""
-    name = f"longest answer during a snapshot, {largest['users']:,} users, median of the rounds"
-    return [Wanted(name, largest["pauses"]["during"]["answer_ms_max"], 50, False, " ms")]
+    during, name = largest["pauses"]["during"], f"longest answer during a snapshot, {largest['users']:,} users"
+    return [
+        Wanted(f"{name}, median of the rounds", during["answer_ms_max"], 50, False, " ms"),
+        Wanted(f"{name}, of all rounds", during["answer_ms_worst"], 50, False, " ms", "(with the machine's noise)"),
+    ]
 
 
 def main() -> None:
