@@ -22,6 +22,7 @@ import msgspec
 ROOT = Path(__file__).parents[1]
 WORK = Path(__file__).with_name("work")
 START_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 60.0
 
 CONFIG = """
 [limits]
@@ -67,7 +68,7 @@ def fresh_directory(name: str) -> Iterator[Path]:
 
 @contextmanager
 def running(command: list[str], processor: int, environment: dict[str, str] | None = None) -> Iterator[int]:
-    """Run a process on one processor and give its id; SIGTERM at the end."""
+    """Run a process on one processor and give its id; at the end SIGTERM, and SIGKILL if that is not enough."""
     environment = {**os.environ, **(environment or {})}
     process = subprocess.Popen(
         ["taskset", "-c", str(processor), *command],
@@ -80,7 +81,11 @@ def running(command: list[str], processor: int, environment: dict[str, str] | No
         yield process.pid  # taskset becomes the command, so this is its own
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        try:
+            process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @contextmanager

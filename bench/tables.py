@@ -10,22 +10,27 @@ from rich.console import Console
 from rich.table import Table
 
 WIDTH_CHARACTERS = 150
+MARKDOWN = bool(os.environ.get("MARKDOWN"))
 
 
 def table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
     """A table with columns of text, then columns of figures."""
-    markdown = bool(os.environ.get("MARKDOWN"))
-    made = Table(title=title, title_justify="left", box=box.MARKDOWN if markdown else box.HEAVY_HEAD)
+    made = Table(title=title, title_justify="left", box=box.MARKDOWN if MARKDOWN else box.HEAVY_HEAD)
     for column in left:
-        made.add_column(column, no_wrap=markdown)
+        made.add_column(column, no_wrap=MARKDOWN)
     for column in right:
-        made.add_column(column, justify="right", no_wrap=markdown)
+        made.add_column(column, justify="right", no_wrap=MARKDOWN)
     return made
 
 
 def show(made: Table) -> None:
     """Print a table."""
     console = Console(width=WIDTH_CHARACTERS)
-    if made.box is box.MARKDOWN:
-        console.print()
-    console.print(made)
+    if not MARKDOWN:
+        console.print(made)
+        return
+    title, made.title = made.title, None
+    with console.capture() as captured:
+        console.print(made)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    print(f"\n**{title}**\n\n" + "\n".join(line for line in lines if line), flush=True)
