@@ -51,7 +51,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 class Load(msgspec.Struct, frozen=True):
     """What came of it. Latencies in ms; `answers` had status 200 or 304 and came after the warm-up, within `seconds`.
 
-    `answers_all` are those of the whole run, `errors` all with another status.
+    `answers_all` are those of the whole run, `errors` all with another status. `server_us` is the time on a processor
+    that all of the server's processes took for an answer, over the whole run.
     """
 
     generator: str
@@ -62,6 +63,7 @@ class Load(msgspec.Struct, frozen=True):
     ms_p50: float
     ms_p99: float
     cpu_share: float
+    server_us: float = 0.0
 
     @property
     def per_second(self) -> float:
@@ -80,20 +82,36 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class LoadFailed(Exception):
-    """The generator could not finish; the text is what it said."""
+    """The load gives no figure; the text says why, in the generator's words if it could not finish."""
 
 
-def run_load(workload: Workload, processor: int, generator: list[str] | None = None) -> Load:
-    """Run a load on the given processor. Raises `LoadFailed`."""
+def run_load(
+    workload: Workload, processor: int, generator: list[str] | None = None, server_pids: tuple[int, ...] = ()
+) -> Load:
+    """Run a load on the given processor, and see what it costs these processes. Raises `LoadFailed`."""
     request = prepare(workload)
     first = workload.first.encode()
     numbers = (workload.users, request.items, request.user_at, request.action_at, request.stride, len(first))
     command = ["taskset", "-c", str(processor), *(generator or default_generator()), "load", str(workload.port)]
     command += [str(workload.connections), str(workload.warm_seconds), str(workload.seconds), *map(str, numbers)]
+    before = processor_seconds(server_pids)
     done = subprocess.run(command, input=first + request.data, capture_output=True, check=False, cwd=ROOT)
     if done.returncode:
         raise LoadFailed(done.stderr.decode().strip())
-    return msgspec.json.decode(done.stdout, type=Load)
+    load = msgspec.json.decode(done.stdout, type=Load)
+    if not load.answers and not load.errors:
+        raise LoadFailed(f"no answer came within {workload.seconds} s: measure longer")
+    server_us = (processor_seconds(server_pids) - before) * 1e6 / load.answers_all
+    return msgspec.structs.replace(load, server_us=server_us)
+
+
+def processor_seconds(pids: tuple[int, ...]) -> float:
+    """The time that processes had a processor so far, in user and system mode, in steps of 10 ms."""
+    ticks = 0
+    for pid in pids:
+        after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        ticks += int(after_name[11]) + int(after_name[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def prepare(workload: Workload) -> Prepared:

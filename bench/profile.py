@@ -38,7 +38,7 @@ def sample(server: Server, workload: Workload, seconds: float) -> tuple[Load, li
     """Run the load with py-spy beside it; give the load, and the stacks with how often each was seen."""
     with tempfile.NamedTemporaryFile(suffix=".txt") as file:
         command = ["taskset", "-c", str(LOAD_PROCESSOR), str(Path(sys.executable).with_name("py-spy")), "record"]
-        command += ["--pid", str(server.pid), "--format", "raw", "--output", file.name, "--rate", str(RATE)]
+        command += ["--pid", str(server.pids[0]), "--format", "raw", "--output", file.name, "--rate", str(RATE)]
         command += ["--duration", str(int(seconds)), "--full-filenames", "--threads"]
         spy = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

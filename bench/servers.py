@@ -38,11 +38,14 @@ class Missing(Exception):
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A server that is ready; `token` may increment. `pid` is its process, `redis_port` where the peer's Redis is."""
+    """A server that is ready; `token` may increment.
+
+    `pids` are all of its processes, the first the one that answers; `redis_port` is where the peer's Redis is.
+    """
 
     port: int
     token: str
-    pid: int
+    pids: tuple[int, ...]
     redis_port: int = 0
 
     def metric(self, name: str) -> float:
@@ -99,7 +102,7 @@ def leader(processor: int) -> Iterator[Server]:
         command += ["--bind", f"127.0.0.1:{port}", "--data-dir", str(path / "data")]
         with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}) as pid:
             wait_ready(port)
-            yield Server(port, token(secret), pid)
+            yield Server(port, token(secret), (pid,))
 
 
 @contextmanager
@@ -117,11 +120,11 @@ def fastapi_redis(processor: int) -> Iterator[Server]:
         peer = [sys.executable, "-m", "uvicorn", "bench.peers.fastapi_redis:app", "--port", str(port)]
         peer += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
         environment = {"PEER_SECRET": secret, "PEER_REDIS_PORT": str(redis_port)}
-        with running(redis, processor):
+        with running(redis, processor) as redis_pid:
             wait_ready(redis_port)
             with running(peer, processor, environment) as pid:
                 wait_ready(port)
-                yield Server(port, token(secret), pid, redis_port)
+                yield Server(port, token(secret), (pid, redis_pid), redis_port)
 
 
 def token(secret: str) -> str:

@@ -21,7 +21,7 @@ from bench import tables
 from bench.history import record
 from bench.load import JSON, MSGPACK, Load, Workload, run_load
 from bench.servers import Missing, Server, fastapi_redis, leader
-from bench.turns import median, ms_p50, ms_p99, per_second, ratio, take_turns
+from bench.turns import median, ms_p50, ms_p99, per_second, ratio, server_us, take_turns
 from bench.wanted import Wanted, show_wanted
 
 SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
@@ -42,6 +42,8 @@ Run = Callable[[], Measured]
 class Row(msgspec.Struct, kw_only=True):
     """A system under a workload, as medians of the rounds. `per_second` counts increments, not requests.
 
+    `server_us` is the time on a processor that an increment takes; `server_ratio_to_peer` how many times the peer's.
+
     `missing` says why there are no figures, if there are none.
     """
 
@@ -53,7 +55,9 @@ class Row(msgspec.Struct, kw_only=True):
     records_per_fsync: float | None = None
     load_cpu_share: float = 0.0
     generator: str = ""
+    server_us: float = 0.0
     ratio_to_peer: float | None = None
+    server_ratio_to_peer: float | None = None
     p50_ratio_to_peer: float | None = None
     missing: str = ""
 
@@ -62,7 +66,7 @@ def measure_ours(server: Server, workload: Workload) -> Measured:
     """Run one load on the leader; give it, and the records per fsync meanwhile."""
     names = ("scoreboard_batch_records_sum", "scoreboard_batch_records_count")
     records_before, fsyncs_before = map(server.metric, names)
-    load = run_load(workload, LOAD_PROCESSOR)
+    load = run_load(workload, LOAD_PROCESSOR, server_pids=server.pids)
     assert load.errors == 0, f"{load.errors} answers were errors"
     records_after, fsyncs_after = map(server.metric, names)
     records = records_after - records_before
@@ -70,9 +74,9 @@ def measure_ours(server: Server, workload: Workload) -> Measured:
     return load, records / (fsyncs_after - fsyncs_before)
 
 
-def measure_peer(workload: Workload) -> Measured:
+def measure_peer(server: Server, workload: Workload) -> Measured:
     """Run one load on the peer; how many records an fsync of Redis takes is not counted."""
-    load = run_load(workload, LOAD_PROCESSOR)
+    load = run_load(workload, LOAD_PROCESSOR, server_pids=server.pids)
     assert load.errors == 0, f"{load.errors} answers were errors"
     return load, 0.0
 
@@ -99,7 +103,9 @@ def in_turns(name: str, runs: dict[str, Run], rounds: int, each: int, *, same: b
                 records_per_fsync=None if system == PEER else statistics.median(records for _, records in results),
                 load_cpu_share=max(load.cpu_share for load in loads),
                 generator=loads[0].generator,
+                server_us=median(server_us, loads) / each,
                 ratio_to_peer=ratio(per_second, loads, beside) * each if beside else None,
+                server_ratio_to_peer=ratio(server_us, loads, beside) / each if beside else None,
                 p50_ratio_to_peer=ratio(ms_p50, loads, beside) if beside and same else None,
             )
         )
@@ -132,7 +138,7 @@ def run_singles(ours: Server, peer: Server | None, missing: str, seconds: float,
         name = f"single, {connections} connection{'s' if connections > 1 else ''}"
         runs: dict[str, Run] = {EXPRESS: partial(measure_ours, ours, single(ours, connections, seconds))}
         if peer is not None:
-            runs[PEER] = partial(measure_peer, single(peer, connections, seconds))
+            runs[PEER] = partial(measure_peer, peer, single(peer, connections, seconds))
         runs[HYPERCORN] = partial(measure_ours, ours, single(ours, connections, seconds, COLD))
         rows += in_turns(name, runs, rounds, 1)
         if peer is None:
@@ -142,13 +148,13 @@ def run_singles(ours: Server, peer: Server | None, missing: str, seconds: float,
 
 def run_batches(ours: Server, peer: Server | None, seconds: float, rounds: int) -> list[Row]:
     """Run the batches: each size in JSON, the largest in msgpack too if the server understands it."""
-    understood = run_load(batch(ours, 1, MSGPACK, 0.1), LOAD_PROCESSOR).errors == 0
+    understood = run_load(batch(ours, 1, MSGPACK, 0.5), LOAD_PROCESSOR).errors == 0
     rows: list[Row] = []
     for size in BATCHES:
         name, packed = f"batches of {size:,}", f"{EXPRESS}, msgpack"
         runs: dict[str, Run] = {EXPRESS: partial(measure_ours, ours, batch(ours, size, JSON, seconds))}
         if peer is not None:
-            runs[PEER] = partial(measure_peer, single(peer, max(CONNECTIONS), seconds))
+            runs[PEER] = partial(measure_peer, peer, single(peer, max(CONNECTIONS), seconds))
         if size == max(BATCHES) and understood:
             runs[packed] = partial(measure_ours, ours, batch(ours, size, MSGPACK, seconds))
         rows += in_turns(name, runs, rounds, size, same=False)
@@ -159,11 +165,11 @@ def run_batches(ours: Server, peer: Server | None, seconds: float, rounds: int) 
 
 def show(rows: list[Row]) -> None:
     """Print the table."""
-    columns = ("increments/s", "× peer", "p50 ms", "× peer", "p99 ms", "records/fsync", "load CPU")
+    columns = ("increments/s", "× peer", "CPU µs", "× peer", "p50 ms", "× peer", "p99 ms", "records/fsync", "load CPU")
     table = tables.table("increments, durable before the answer", ("workload", "system"), columns)
     for row in rows:
         if row.missing:
-            table.add_row(row.workload, f"{row.system}: {row.missing}", *(["–"] * 7))
+            table.add_row(row.workload, f"{row.system}: {row.missing}", *(["–"] * 9))
             continue
         records = "–" if row.records_per_fsync is None else f"{row.records_per_fsync:.1f}"
         table.add_row(
@@ -171,6 +177,8 @@ def show(rows: list[Row]) -> None:
             row.system,
             f"{row.per_second:,.0f}",
             shown(row.ratio_to_peer),
+            f"{row.server_us:.1f}",
+            shown(row.server_ratio_to_peer, 3),
             f"{row.ms_p50:.2f}",
             shown(row.p50_ratio_to_peer),
             f"{row.ms_p99:.2f}",
@@ -181,9 +189,14 @@ def show(rows: list[Row]) -> None:
     print(f"The load is generated in {' and '.join(sorted({row.generator for row in rows if row.generator}))}.")
 
 
-def shown(value: float | None) -> str:
+def shown(value: float | None, digits: int = 2) -> str:
     """A ratio for the table."""
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def by_processor(row: Row) -> str:
+    """A note: how many times the peer's increments would fit in the same time on a processor."""
+    return f"({1 / row.server_ratio_to_peer:.1f}× by time on a processor)" if row.server_ratio_to_peer else ""
 
 
 def wanted(rows: list[Row]) -> list[Wanted]:
@@ -192,14 +205,14 @@ def wanted(rows: list[Row]) -> list[Wanted]:
     many, one = found["single, 256 connections", EXPRESS], found["single, 1 connection", EXPRESS]
     largest = [row for (workload, _), row in found.items() if workload == f"batches of {max(BATCHES):,}"]
     figures = [
-        Wanted("single POST, 256 connections, against the peer", many.ratio_to_peer, 8, True, "×"),
+        Wanted("single POST, 256 connections, against the peer", many.ratio_to_peer, 8, True, "×", by_processor(many)),
         Wanted("single POST, 256 connections", many.per_second, 15_000, True, "/s"),
         Wanted("single POST, 1 connection, p50 against the peer's", one.p50_ratio_to_peer, 0.8, False, "×"),
     ]
     for row in largest:
         name = f"{row.workload}{', msgpack' if 'msgpack' in row.system else ', JSON'}"
         figures += [
-            Wanted(f"{name}, against the peer's single POSTs", row.ratio_to_peer, 48, True, "×"),
+            Wanted(f"{name}, against the peer's single POSTs", row.ratio_to_peer, 48, True, "×", by_processor(row)),
             Wanted(name, row.per_second, 150_000, True, "/s", "(an aim)"),
         ]
     return figures
