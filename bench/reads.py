@@ -41,7 +41,7 @@ POINTS = 10
 TOP = "/scoreboard/top"
 EXPRESS, PEER = "express lane", "FastAPI + Redis"
 QUIET, BUSY, ETAG = "quiet", "busy", "ETag"
-NO_ETAG = "has no ETag: beside its whole answers"
+NO_ETAG = "no ETag, so its whole answers"
 
 Run = Callable[[], Load]
 

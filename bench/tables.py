@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-WIDTH_CHARACTERS = 150
 MARKDOWN = bool(os.environ.get("MARKDOWN"))
+WIDTH_CHARACTERS = 400 if MARKDOWN else 180
 
 
 def table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:

@@ -186,7 +186,7 @@ def show(rows: list[Row]) -> None:
             f"{row.load_cpu_share:.0%}",
         )
     tables.show(table)
-    print(f"The load is generated in {' and '.join(sorted({row.generator for row in rows if row.generator}))}.")
+    print(f"\nThe load is generated in {' and '.join(sorted({row.generator for row in rows if row.generator}))}.")
 
 
 def shown(value: float | None, digits: int = 2) -> str:
