@@ -1,12 +1,13 @@
-# make run | make test | make check | make bench NAME=restart | make clean
+# make run | make test | make check | make bench | make bench NAME=writes | make clean
 # Everything happens in .venv; PYTHON chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
 
-NAME ?= restart
+NAME ?= all
 ARGS ?=
 
 .PHONY: run test check bench clean
@@ -22,13 +23,17 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/house
 
-bench: $(STAMP)
+bench: $(BENCH_STAMP)
 	$(BIN)/python -m bench.$(NAME) $(ARGS)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "scoreboard needs Python 3.11 or newer; say which one with PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
 	@touch $@
 
 clean:

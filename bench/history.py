@@ -18,7 +18,7 @@ def record(bench: str, figures: dict[str, Any]) -> None:
     line = {
         "bench": bench,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": commit(),
+        "commit": COMMIT,
         "machine": {"cores": os.cpu_count(), "cpu": cpu_model(), "python": platform.python_version()},
         "figures": rounded(figures),
     }
@@ -34,6 +34,10 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return done.stdout.strip()
+
+
+COMMIT = commit()
+"""Asked when a bench begins, since others may commit while it runs."""
 
 
 def cpu_model() -> str:

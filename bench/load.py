@@ -1,52 +1,69 @@
-"""A load generator: one thread, one epoll, keep-alive connections that each have one request on its way.
+"""A load: requests over keep-alive connections, from a process of its own on a processor of its own.
 
-It does as little per answer as can be done, so that what is measured is the server: a prepared request goes out, the
-status line and the length of the answer are looked at, the next request follows. It runs in a process of its own,
-pinned to a processor of its own, and tells how busy that was (`cpu_share`): near 1 it would be the bottleneck itself.
+What is sent is made once, here: one request, with the places in it where the digits of users and actions stand. A
+generator then sends it again and again, writing new digits each time, and looks at nothing but status and length of the
+answers. So it costs little, knows nothing of JSON or msgpack, and the same one drives every system. It tells how busy
+its processor was (`cpu_share`): near 1 it would be the bottleneck itself.
+
+The generator is `generator.c`, compiled when it is first wanted, or `generator.py` where there is no C compiler; a
+`Load` says which. Each run uses action ids that were never used before, as long as a UUID.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import os
-import select
-import socket
+import secrets
+import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-RECEIVE_BYTES = 2**18
 ROOT = Path(__file__).parents[1]
+SOURCE = Path(__file__).with_name("generator.c")
+COMPILED = Path(__file__).with_name("work") / "generator"
+WARM_SECONDS = 0.5
+USER_DIGITS = 7
+ACTION_DIGITS = 9
+JSON = "application/json"
+MSGPACK = "application/msgpack"
 
 
-class Workload(msgspec.Struct, frozen=True):
-    """What to send. `batch` 0 is a single increment; `first` is sent once on each connection before the measuring."""
+class Workload(msgspec.Struct, frozen=True, kw_only=True):
+    """What to send, and how long. `batch` 0 is a single increment; `first` is sent once on each connection before."""
 
     port: int
     connections: int
     seconds: float
-    token: str
-    prefix: str
+    token: str = ""
     method: str = "POST"
     path: str = "/scores/increment"
     batch: int = 0
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
     users: int = 10_000
     first: str = ""
+    warm_seconds: float = WARM_SECONDS
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What came of it. Latencies in ms; `answers` had status 200 (or 304), `errors` any other."""
+    """What came of it. Latencies in ms; `answers` had status 200 or 304 and came after the warm-up, within `seconds`.
 
+    `answers_all` are those of the whole run, `errors` all with another status. `server_us` is the time on a processor
+    that all of the server's processes took for an answer, over the whole run.
+    """
+
+    generator: str
     answers: int
+    answers_all: int
     errors: int
     seconds: float
     ms_p50: float
     ms_p99: float
     cpu_share: float
+    server_us: float = 0.0
 
     @property
     def per_second(self) -> float:
@@ -54,125 +71,94 @@ class Load(msgspec.Struct, frozen=True):
         return self.answers / self.seconds
 
 
-def run_load(workload: Workload, processor: int) -> Load:
-    """Run a load in a process of its own, on the given processor."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.load", str(processor)],
-        input=msgspec.json.encode(workload),
-        capture_output=True,
-        check=True,
-        cwd=ROOT,
-    )
-    return msgspec.json.decode(done.stdout, type=Load)
+class Prepared(msgspec.Struct, frozen=True):
+    """A request, and where in it the digits of its items stand."""
+
+    data: bytes
+    items: int
+    user_at: int
+    action_at: int
+    stride: int
 
 
-def requests_of(workload: Workload) -> Callable[[], bytes]:
-    """Give a function that makes the next request: every action is a new one, users come in turn."""
-    head = f"{workload.method} {workload.path} HTTP/1.1\r\nHost: bench\r\n"
+class LoadFailed(Exception):
+    """The load gives no figure; the text says why, in the generator's words if it could not finish."""
+
+
+def run_load(
+    workload: Workload, processor: int, generator: list[str] | None = None, server_pids: tuple[int, ...] = ()
+) -> Load:
+    """Run a load on the given processor, and see what it costs these processes. Raises `LoadFailed`."""
+    request = prepare(workload)
+    first = workload.first.encode()
+    numbers = (workload.users, request.items, request.user_at, request.action_at, request.stride, len(first))
+    command = ["taskset", "-c", str(processor), *(generator or default_generator()), "load", str(workload.port)]
+    command += [str(workload.connections), str(workload.warm_seconds), str(workload.seconds), *map(str, numbers)]
+    before = processor_seconds(server_pids)
+    done = subprocess.run(command, input=first + request.data, capture_output=True, check=False, cwd=ROOT)
+    if done.returncode:
+        raise LoadFailed(done.stderr.decode().strip())
+    load = msgspec.json.decode(done.stdout, type=Load)
+    if not load.answers and not load.errors:
+        raise LoadFailed(f"no answer came within {workload.seconds} s: measure longer")
+    server_us = (processor_seconds(server_pids) - before) * 1e6 / load.answers_all
+    return msgspec.structs.replace(load, server_us=server_us)
+
+
+def processor_seconds(pids: tuple[int, ...]) -> float:
+    """The time that processes had a processor so far, in user and system mode, in steps of 10 ms."""
+    ticks = 0
+    for pid in pids:
+        after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        ticks += int(after_name[11]) + int(after_name[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def prepare(workload: Workload) -> Prepared:
+    """Make the request of a workload."""
+    lines = [f"{workload.method} {workload.path} HTTP/1.1", "Host: bench"]
+    lines += [f"{name}: {value}" for name, value in workload.headers]
     if workload.method == "GET":
-        request = f"{head}\r\n".encode()
-        return lambda: request
-    head += f"Authorization: Bearer {workload.token}\r\nContent-Type: application/json\r\nContent-Length: "
-    start = head.encode()
-    number = 0
-
-    def item() -> str:
-        nonlocal number
-        number += 1
-        user = number * 7_919 % workload.users
-        return f'{{"userId":"user-{user:07d}","actionId":"{workload.prefix}-{number:09d}"}}'
-
-    def make() -> bytes:
-        body = f"[{','.join(item() for _ in range(workload.batch))}]" if workload.batch else item()
-        return b"%s%d\r\n\r\n%s" % (start, len(body), body.encode())
-
-    return make
+        return Prepared("\r\n".join([*lines, "", ""]).encode(), 0, 0, 0, 0)
+    count = workload.batch or 1
+    prefix = secrets.token_hex(13)
+    items = [item_of(prefix, number) for number in range(count)]
+    encode = msgspec.msgpack.encode if workload.content_type == MSGPACK else msgspec.json.encode
+    body = encode(items if workload.batch else items[0])
+    lines += [f"Authorization: Bearer {workload.token}", f"Content-Type: {workload.content_type}"]
+    lines += [f"Content-Length: {len(body)}", "", ""]
+    data = "\r\n".join(lines).encode() + body
+    at = [data.index(b"user-%07d" % number) + len("user-") for number in range(min(count, 2))]
+    action_at = data.index(f"{prefix}-{0:0{ACTION_DIGITS}}".encode()) + len(prefix) + 1
+    return Prepared(data, count, at[0], action_at, at[-1] - at[0])
 
 
-class _Connections:
-    """The connections, each with the time at which its request went out and what came of the answer so far."""
-
-    def __init__(self, workload: Workload) -> None:
-        self._make = requests_of(workload)
-        self._poll = select.epoll()
-        self._sockets: dict[int, socket.socket] = {}
-        self._sent_at: dict[int, float] = {}
-        self._partial: dict[int, bytes] = {}
-        self.waits: list[float] = []
-        self.errors = 0
-        for _ in range(workload.connections):
-            client = socket.create_connection(("127.0.0.1", workload.port))
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if workload.first:
-                client.sendall(workload.first.encode())
-                answer = client.recv(RECEIVE_BYTES)
-                while not is_whole(answer):
-                    answer += client.recv(RECEIVE_BYTES)
-                assert answer.startswith(b"HTTP/1.1 200")
-            self._sockets[client.fileno()] = client
-            self._poll.register(client.fileno(), select.EPOLLIN)
-
-    def run(self, seconds: float) -> None:
-        """Send for so long, then wait for the last answers."""
-        clock = time.perf_counter
-        end = clock() + seconds
-        for number, client in self._sockets.items():
-            self._sent_at[number] = clock()
-            client.sendall(self._make())
-        waiting = len(self._sockets)
-        while waiting:
-            for number, _ in self._poll.poll():
-                client = self._sockets[number]
-                if not self._take(number, client.recv(RECEIVE_BYTES)):
-                    continue
-                now = clock()
-                self.waits.append(now - self._sent_at[number])
-                if now < end:
-                    self._sent_at[number] = now
-                    client.sendall(self._make())
-                else:
-                    waiting -= 1
-
-    def _take(self, number: int, data: bytes) -> bool:
-        """Take in a part of an answer; True when the answer is whole."""
-        assert data, "the server closed a connection"
-        data = self._partial.pop(number, b"") + data
-        if is_whole(data):
-            self.errors += data[9:12] not in (b"200", b"304")
-            return True
-        self._partial[number] = data
-        return False
+def item_of(prefix: str, number: int) -> dict[str, str]:
+    """An increment as it is sent: every item has the same length."""
+    return {"userId": f"user-{number:0{USER_DIGITS}}", "actionId": f"{prefix}-{number:0{ACTION_DIGITS}}"}
 
 
-def is_whole(data: bytes) -> bool:
-    """Whether these are all the bytes of an answer."""
-    end = data.find(b"\r\n\r\n")
-    if end < 0:
-        return False
-    at = data.find(b"content-length: ")
-    length = int(data[at + 16 : data.find(b"\r", at)]) if 0 <= at < end else 0
-    return len(data) >= end + 4 + length
+@functools.cache
+def default_generator() -> list[str]:
+    """The command of the generator in C, compiled if its source is newer; of that in Python where there is no `cc`."""
+    return c_generator() or python_generator()
 
 
-def main() -> None:
-    """Read a workload from standard input, run it, write the load to standard output."""
-    workload = msgspec.json.decode(sys.stdin.buffer.read(), type=Workload)
-    os.sched_setaffinity(0, {int(sys.argv[1])})
-    connections = _Connections(workload)
-    began, busy = time.perf_counter(), time.process_time()
-    connections.run(workload.seconds)
-    seconds, busy = time.perf_counter() - began, time.process_time() - busy
-    waits = sorted(connections.waits)
-    load = {
-        "answers": len(waits) - connections.errors,
-        "errors": connections.errors,
-        "seconds": seconds,
-        "ms_p50": waits[len(waits) // 2] * 1000,
-        "ms_p99": waits[len(waits) * 99 // 100] * 1000,
-        "cpu_share": busy / seconds,
-    }
-    print(json.dumps(load))
+def python_generator() -> list[str]:
+    """The command of the generator in Python."""
+    return [sys.executable, "-m", "bench.generator"]
 
 
-if __name__ == "__main__":
-    main()
+def c_generator() -> list[str] | None:
+    """The command of the generator in C, None where it can't be compiled."""
+    if not COMPILED.exists() or COMPILED.stat().st_mtime < SOURCE.stat().st_mtime:
+        compiler = shutil.which("cc")
+        if compiler is None:
+            return None
+        COMPILED.parent.mkdir(exist_ok=True)
+        fresh = COMPILED.with_name(f"generator-{os.getpid()}")  # two benches may come to this at once
+        done = subprocess.run([compiler, "-O2", "-o", str(fresh), str(SOURCE)], capture_output=True, check=False)
+        if done.returncode:
+            return None
+        fresh.rename(COMPILED)
+    return [str(COMPILED)]

@@ -22,6 +22,7 @@ import msgspec
 ROOT = Path(__file__).parents[1]
 WORK = Path(__file__).with_name("work")
 START_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 60.0
 
 CONFIG = """
 [limits]
@@ -37,10 +38,15 @@ class Missing(Exception):
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A server that is ready; `token` may increment."""
+    """A server that is ready; `token` may increment.
+
+    `pids` are all of its processes, the first the one that answers; `redis_port` is where the peer's Redis is.
+    """
 
     port: int
     token: str
+    pids: tuple[int, ...]
+    redis_port: int = 0
 
     def metric(self, name: str) -> float:
         """Read one sample of /metrics."""
@@ -64,8 +70,8 @@ def fresh_directory(name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def running(command: list[str], processor: int, environment: dict[str, str] | None = None) -> Iterator[None]:
-    """Run a process on one processor; SIGTERM at the end."""
+def running(command: list[str], processor: int, environment: dict[str, str] | None = None) -> Iterator[int]:
+    """Run a process on one processor and give its id; at the end SIGTERM, and SIGKILL if that is not enough."""
     environment = {**os.environ, **(environment or {})}
     process = subprocess.Popen(
         ["taskset", "-c", str(processor), *command],
@@ -75,10 +81,14 @@ def running(command: list[str], processor: int, environment: dict[str, str] | No
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield
+        yield process.pid  # taskset becomes the command, so this is its own
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        try:
+            process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @contextmanager
@@ -90,9 +100,9 @@ def leader(processor: int) -> Iterator[Server]:
         config.write_text(CONFIG)
         command = [sys.executable, "-m", "server.cli.main", "serve", "--config", str(config)]
         command += ["--bind", f"127.0.0.1:{port}", "--data-dir", str(path / "data")]
-        with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}):
+        with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}) as pid:
             wait_ready(port)
-            yield Server(port, token(secret))
+            yield Server(port, token(secret), (pid,))
 
 
 @contextmanager
@@ -110,11 +120,11 @@ def fastapi_redis(processor: int) -> Iterator[Server]:
         peer = [sys.executable, "-m", "uvicorn", "bench.peers.fastapi_redis:app", "--port", str(port)]
         peer += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
         environment = {"PEER_SECRET": secret, "PEER_REDIS_PORT": str(redis_port)}
-        with running(redis, processor):
+        with running(redis, processor) as redis_pid:
             wait_ready(redis_port)
-            with running(peer, processor, environment):
+            with running(peer, processor, environment) as pid:
                 wait_ready(port)
-                yield Server(port, token(secret))
+                yield Server(port, token(secret), (pid, redis_pid), redis_port)
 
 
 def token(secret: str) -> str:

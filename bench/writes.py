@@ -1,10 +1,10 @@
 """How many increments a second, and how long does each take? Beside FastAPI and Redis with the same promise.
 
-    python -m bench.writes [--seconds 2] [--rounds 3]
+    python -m bench.writes [--seconds 1.5] [--rounds 5]
 
-Every system runs on processor 0, the load on processor 1. For each workload the systems take turns, `rounds` times, and
-the medians are shown, so that a machine whose speed drifts is unfair to all of them alike. Every increment is a new
-action, on disk before its answer. The peer has no batches: its single increments at 256 connections stand beside ours.
+Every system runs on processor 0, the load on processor 1; they take turns (`bench.turns`). Every increment is a new
+action, on disk before its answer; after each load the leader's own count of durable records is held against the
+answers. The peer has no batches: its single increments at 256 connections, run in turns with them, stand beside ours.
 """
 
 from __future__ import annotations
@@ -13,141 +13,230 @@ import argparse
 import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
+from bench import tables
 from bench.history import record
-from bench.load import Load, Workload, run_load
+from bench.load import JSON, MSGPACK, Load, Workload, run_load
 from bench.servers import Missing, Server, fastapi_redis, leader
+from bench.turns import median, ms_p50, ms_p99, per_second, ratio, server_us, take_turns
+from bench.wanted import Wanted, show_wanted
 
 SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
 CONNECTIONS = (1, 32, 256)
 BATCHES = (1, 10, 100, 1_000)
 BATCH_CONNECTIONS = 4
+BATCH_PATH = "/scores/increment/batch"
 COLD = "GET /healthz HTTP/1.1\r\nHost: bench\r\n\r\n"
 """Sent first, it takes a connection to the Hypercorn lane for good."""
 
-Run = Callable[[str], tuple[Load, float]]
+EXPRESS, HYPERCORN, PEER = "express lane", "Hypercorn lane", "FastAPI + Redis"
+Measured = tuple[Load, float]
+"""A load, and the records per fsync meanwhile."""
+
+Run = Callable[[], Measured]
 
 
-class Row(msgspec.Struct):
-    """A system under a workload, as medians of the rounds. `per_second` counts increments, not requests."""
+class Row(msgspec.Struct, kw_only=True):
+    """A system under a workload, as medians of the rounds. `per_second` counts increments, not requests.
+
+    `server_us` is the time on a processor that an increment takes; `server_ratio_to_peer` how many times the peer's.
+
+    `missing` says why there are no figures, if there are none.
+    """
 
     workload: str
     system: str
-    per_second: float
-    ms_p50: float
-    ms_p99: float
-    records_per_fsync: float
-    load_cpu_share: float
+    per_second: float = 0.0
+    ms_p50: float = 0.0
+    ms_p99: float = 0.0
+    records_per_fsync: float | None = None
+    load_cpu_share: float = 0.0
+    generator: str = ""
+    server_us: float = 0.0
     ratio_to_peer: float | None = None
+    server_ratio_to_peer: float | None = None
+    p50_ratio_to_peer: float | None = None
+    missing: str = ""
 
 
-def measure(server: Server, workload: Workload, *, counts_fsyncs: bool) -> tuple[Load, float]:
-    """Run one load; give it, and the records per fsync meanwhile."""
+def measure_ours(server: Server, workload: Workload) -> Measured:
+    """Run one load on the leader; give it, and the records per fsync meanwhile."""
     names = ("scoreboard_batch_records_sum", "scoreboard_batch_records_count")
-    before = [server.metric(name) for name in names] if counts_fsyncs else [0.0, 0.0]
-    load = run_load(workload, LOAD_PROCESSOR)
+    records_before, fsyncs_before = map(server.metric, names)
+    load = run_load(workload, LOAD_PROCESSOR, server_pids=server.pids)
     assert load.errors == 0, f"{load.errors} answers were errors"
-    after = [server.metric(name) for name in names] if counts_fsyncs else [0.0, 1.0]
-    return load, (after[0] - before[0]) / max(1.0, after[1] - before[1])
+    records_after, fsyncs_after = map(server.metric, names)
+    records = records_after - records_before
+    assert records == load.answers_all * max(1, workload.batch), "answers and durable records differ"
+    return load, records / (fsyncs_after - fsyncs_before)
 
 
-def in_turns(name: str, runs: dict[str, Run], rounds: int, each: int) -> list[Row]:
-    """Let the systems take turns, and give a row of medians for each."""
-    measured: dict[str, list[tuple[Load, float]]] = {system: [] for system in runs}
-    for turn in range(rounds):
-        for system, run in runs.items():
-            measured[system].append(run(f"{name}-{turn}-{system}".replace(" ", "")))
+def measure_peer(server: Server, workload: Workload) -> Measured:
+    """Run one load on the peer; how many records an fsync of Redis takes is not counted."""
+    load = run_load(workload, LOAD_PROCESSOR, server_pids=server.pids)
+    assert load.errors == 0, f"{load.errors} answers were errors"
+    return load, 0.0
+
+
+def in_turns(name: str, runs: dict[str, Run], rounds: int, each: int, *, same: bool = True) -> list[Row]:
+    """Let the systems take turns, and give a row for each; `each` increments are in a request of ours.
+
+    Not the `same`: the peer does something else under this name, and is only there to be compared with.
+    """
+    measured = take_turns(runs, rounds)
+    beside = [load for load, _ in measured.get(PEER, ())]
     rows = []
     for system, results in measured.items():
+        if system == PEER and not same:
+            continue
         loads = [load for load, _ in results]
         rows.append(
             Row(
-                name,
-                system,
-                statistics.median(load.per_second for load in loads) * each,
-                statistics.median(load.ms_p50 for load in loads),
-                statistics.median(load.ms_p99 for load in loads),
-                statistics.median(records for _, records in results),
-                max(load.cpu_share for load in loads),
+                workload=name,
+                system=system,
+                per_second=median(per_second, loads) * each,
+                ms_p50=median(ms_p50, loads),
+                ms_p99=median(ms_p99, loads),
+                records_per_fsync=None if system == PEER else statistics.median(records for _, records in results),
+                load_cpu_share=max(load.cpu_share for load in loads),
+                generator=loads[0].generator,
+                server_us=median(server_us, loads) / each,
+                ratio_to_peer=ratio(per_second, loads, beside) * each if beside else None,
+                server_ratio_to_peer=ratio(server_us, loads, beside) / each if beside else None,
+                p50_ratio_to_peer=ratio(ms_p50, loads, beside) if beside and same else None,
             )
         )
     return rows
 
 
-def run_all(ours: Server, peer: Server | None, seconds: float, rounds: int) -> list[Row]:
-    """Run every workload."""
+def single(server: Server, connections: int, seconds: float, first: str = "") -> Workload:
+    """Single increments."""
+    return Workload(port=server.port, connections=connections, seconds=seconds, token=server.token, first=first)
+
+
+def batch(server: Server, size: int, content_type: str, seconds: float) -> Workload:
+    """Batches of a size."""
+    return Workload(
+        port=server.port,
+        connections=BATCH_CONNECTIONS,
+        seconds=seconds,
+        token=server.token,
+        path=BATCH_PATH,
+        batch=size,
+        content_type=content_type,
+        headers=(("Accept", content_type),),
+    )
+
+
+def run_singles(ours: Server, peer: Server | None, missing: str, seconds: float, rounds: int) -> list[Row]:
+    """Run the single increments of every system."""
     rows: list[Row] = []
-
-    def single(server: Server, connections: int, first: str, *, counts_fsyncs: bool) -> Run:
-        def run(prefix: str) -> tuple[Load, float]:
-            workload = Workload(server.port, connections, seconds, server.token, prefix, first=first)
-            return measure(server, workload, counts_fsyncs=counts_fsyncs)
-
-        return run
-
-    def batch(size: int) -> Run:
-        def run(prefix: str) -> tuple[Load, float]:
-            path = "/scores/increment/batch"
-            workload = Workload(ours.port, BATCH_CONNECTIONS, seconds, ours.token, prefix, path=path, batch=size)
-            return measure(ours, workload, counts_fsyncs=True)
-
-        return run
-
     for connections in CONNECTIONS:
-        runs = {
-            "express lane": single(ours, connections, "", counts_fsyncs=True),
-            "Hypercorn lane": single(ours, connections, COLD, counts_fsyncs=True),
-        }
+        name = f"single, {connections} connection{'s' if connections > 1 else ''}"
+        runs: dict[str, Run] = {EXPRESS: partial(measure_ours, ours, single(ours, connections, seconds))}
         if peer is not None:
-            runs["FastAPI + Redis"] = single(peer, connections, "", counts_fsyncs=False)
-        rows += in_turns(f"single, {connections} connections", runs, rounds, 1)
-    for size in BATCHES:
-        rows += in_turns(f"batches of {size}", {"express lane": batch(size)}, rounds, size)
+            runs[PEER] = partial(measure_peer, peer, single(peer, connections, seconds))
+        runs[HYPERCORN] = partial(measure_ours, ours, single(ours, connections, seconds, COLD))
+        rows += in_turns(name, runs, rounds, 1)
+        if peer is None:
+            rows.append(Row(workload=name, system=PEER, missing=missing))
     return rows
 
 
-def compare(rows: list[Row]) -> None:
-    """Set each row beside the peer's under the same workload; batches beside its single increments."""
-    peers = {row.workload: row.per_second for row in rows if row.system == "FastAPI + Redis"}
-    for row in rows:
-        beside = peers.get(row.workload, peers.get("single, 256 connections"))
-        row.ratio_to_peer = None if beside is None else row.per_second / beside
+def run_batches(ours: Server, peer: Server | None, seconds: float, rounds: int) -> list[Row]:
+    """Run the batches: each size in JSON, the largest in msgpack too if the server understands it."""
+    understood = run_load(batch(ours, 1, MSGPACK, 0.5), LOAD_PROCESSOR).errors == 0
+    rows: list[Row] = []
+    for size in BATCHES:
+        name, packed = f"batches of {size:,}", f"{EXPRESS}, msgpack"
+        runs: dict[str, Run] = {EXPRESS: partial(measure_ours, ours, batch(ours, size, JSON, seconds))}
+        if peer is not None:
+            runs[PEER] = partial(measure_peer, peer, single(peer, max(CONNECTIONS), seconds))
+        if size == max(BATCHES) and understood:
+            runs[packed] = partial(measure_ours, ours, batch(ours, size, MSGPACK, seconds))
+        rows += in_turns(name, runs, rounds, size, same=False)
+    if not understood:
+        rows.append(Row(workload=name, system=packed, missing="not understood"))
+    return rows
 
 
 def show(rows: list[Row]) -> None:
     """Print the table."""
-    table = Table(title="increments")
-    for column in ("workload", "system", "increments/s", "× peer", "p50 ms", "p99 ms", "records/fsync", "load CPU"):
-        table.add_column(column, justify="left" if column in ("workload", "system") else "right")
+    columns = ("increments/s", "× peer", "CPU µs", "× peer", "p50 ms", "× peer", "p99 ms", "records/fsync", "load CPU")
+    table = tables.table("increments, durable before the answer", ("workload", "system"), columns)
     for row in rows:
-        records = "–" if row.system == "FastAPI + Redis" else f"{row.records_per_fsync:.1f}"
-        ratio = "–" if row.ratio_to_peer is None else f"{row.ratio_to_peer:.2f}"
-        figures = (f"{row.per_second:,.0f}", ratio, f"{row.ms_p50:.2f}", f"{row.ms_p99:.2f}", records)
-        table.add_row(row.workload, row.system, *figures, f"{row.load_cpu_share:.0%}")
-    Console(width=120).print(table)
+        if row.missing:
+            table.add_row(row.workload, f"{row.system}: {row.missing}", *(["–"] * 9))
+            continue
+        records = "–" if row.records_per_fsync is None else f"{row.records_per_fsync:.1f}"
+        table.add_row(
+            row.workload,
+            row.system,
+            f"{row.per_second:,.0f}",
+            shown(row.ratio_to_peer),
+            f"{row.server_us:.1f}",
+            shown(row.server_ratio_to_peer, 3),
+            f"{row.ms_p50:.2f}",
+            shown(row.p50_ratio_to_peer),
+            f"{row.ms_p99:.2f}",
+            records,
+            f"{row.load_cpu_share:.0%}",
+        )
+    tables.show(table)
+    print(f"\nThe load is generated in {' and '.join(sorted({row.generator for row in rows if row.generator}))}.")
+
+
+def shown(value: float | None, digits: int = 2) -> str:
+    """A ratio for the table."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def by_processor(row: Row) -> str:
+    """A note: how many times the peer's increments would fit in the same time on a processor."""
+    return f"({1 / row.server_ratio_to_peer:.1f}× by time on a processor)" if row.server_ratio_to_peer else ""
+
+
+def wanted(rows: list[Row]) -> list[Wanted]:
+    """Set what was measured beside what is wanted."""
+    found = {(row.workload, row.system): row for row in rows if not row.missing}
+    many, one = found["single, 256 connections", EXPRESS], found["single, 1 connection", EXPRESS]
+    largest = [row for (workload, _), row in found.items() if workload == f"batches of {max(BATCHES):,}"]
+    figures = [
+        Wanted("single POST, 256 connections, against the peer", many.ratio_to_peer, 8, True, "×", by_processor(many)),
+        Wanted("single POST, 256 connections", many.per_second, 15_000, True, "/s"),
+        Wanted("single POST, 1 connection, p50 against the peer's", one.p50_ratio_to_peer, 0.8, False, "×"),
+    ]
+    for row in largest:
+        name = f"{row.workload}{', msgpack' if 'msgpack' in row.system else ', JSON'}"
+        figures += [
+            Wanted(f"{name}, against the peer's single POSTs", row.ratio_to_peer, 48, True, "×", by_processor(row)),
+            Wanted(name, row.per_second, 150_000, True, "/s", "(an aim)"),
+        ]
+    return figures
 
 
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each load")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of each load, after its warm-up")
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with ExitStack() as stack:
         ours = stack.enter_context(leader(SERVER_PROCESSOR))
-        peer = None
+        peer, missing = None, ""
         try:
             peer = stack.enter_context(fastapi_redis(SERVER_PROCESSOR))
-        except Missing as missing:
-            print(f"The peer FastAPI + Redis is left out: {missing}")
-        rows = run_all(ours, peer, options.seconds, options.rounds)
-    compare(rows)
+        except Missing as lacking:
+            missing = str(lacking)
+        rows = run_singles(ours, peer, missing, options.seconds, options.rounds)
+        rows += run_batches(ours, peer, options.seconds, options.rounds)
     show(rows)
-    record("writes", {"rows": [msgspec.to_builtins(row) for row in rows]})
+    figures = wanted(rows)
+    show_wanted(figures)
+    record("writes", {"rows": [msgspec.to_builtins(row) for row in rows], "wanted": msgspec.to_builtins(figures)})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""What the load generators themselves can do and cost: `python -m bench.calibrate [--seconds 1]`.
+
+They send single increments to a responder that reads nothing and says yes to everything, over 256 connections, with
+answers as long as ours. The wanted rate of 20,000 requests a second must leave most of their processor idle, or a bench
+would measure its own load. Responder on processor 0, generator on processor 1, as in the other benches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+
+from bench import tables
+from bench.history import record
+from bench.load import Load, Workload, c_generator, python_generator, run_load
+
+CONNECTIONS = 256
+ANSWER_BYTES = 190
+WANTED_PER_SECOND = 20_000
+TOKEN = "x" * 200
+
+
+def measure(generator: list[str], responder: list[str], seconds: float) -> Load:
+    """Run a generator against the responder."""
+    command = ["taskset", "-c", "0", *responder, "respond", str(ANSWER_BYTES)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        port = int(process.stdout.readline())
+        workload = Workload(port=port, connections=CONNECTIONS, seconds=seconds, token=TOKEN)
+        return run_load(workload, 1, generator)
+    finally:
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+
+
+def main() -> None:
+    """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each generator")
+    options = parser.parse_args()
+    compiled = c_generator()
+    if compiled is None:
+        print("The generators are not calibrated: the responder is in C, and there is no compiler. apt-get install gcc")
+        return
+    title = f"load generators against a trivial responder, {CONNECTIONS} connections"
+    columns = ("requests/s", "µs of CPU a request", f"CPU at {WANTED_PER_SECOND:,}/s")
+    table = tables.table(title, ("generator",), columns)
+    figures = {}
+    for name, command in (("C", compiled), ("Python", python_generator())):
+        load = measure(command, compiled, options.seconds)
+        cpu_us = load.cpu_share / load.per_second * 1e6
+        share = cpu_us * WANTED_PER_SECOND / 1e6
+        table.add_row(name, f"{load.per_second:,.0f}", f"{cpu_us:.1f}", f"{share:.0%}")
+        figures[name] = {"per_second": load.per_second, "cpu_us": cpu_us, "cpu_share_at_wanted": share}
+    tables.show(table)
+    record("calibrate", figures)
+
+
+if __name__ == "__main__":
+    main()
