@@ -19,6 +19,7 @@ from itertools import pairwise
 
 import msgspec
 
+from engine.batch import Batch
 from engine.commands import Command, Increment, Outcome, Receipt
 from engine.events import Incremented
 from engine.limits import BATCH_COMMANDS_MAX
@@ -135,13 +136,13 @@ class Core:
     def write(self, commands: Sequence[Command], times: StepTimes) -> list[Outcome]:
         """From commands to outcomes: one frame."""
         start = clock_ns()
-        batch = self.scoreboard.begin_batch(NOW_MS)
-        decisions = [batch.decide(command) for command in commands]
+        batch = Batch(self.scoreboard, NOW_MS)
+        batch.decide(commands)
         decided = clock_ns()
         frame = pack_frame(batch.events, epoch=self.scoreboard.epoch, previous=self._checksum)
         self._checksum = int.from_bytes(frame[4:8], "little")
         packed = clock_ns()
-        outcomes = list(map(self.scoreboard.settle, commands, decisions))
+        outcomes = batch.settle()
         settled = clock_ns()
         times.add("decide", start, decided)
         times.add("pack", decided, packed)

@@ -27,7 +27,15 @@ import msgspec
 
 from engine.errors import HistoriesDiffer, LogDamaged
 from engine.limits import FRAME_BYTES_MAX
-from engine.record import HEADER_BYTES, LENGTH_OFFSET, Frame, FrameFault, find_frame, unpack_frame, unpack_header
+from engine.record import (
+    HEADER_BYTES,
+    LENGTH_OFFSET,
+    Frame,
+    FrameFault,
+    find_frame,
+    unpack_frame,
+    unpack_header,
+)
 
 SECTOR_BYTES = 512
 """What a disk writes as a whole at the least; disks with 4096 also write eight of these as a whole."""
@@ -319,14 +327,15 @@ def _is_all_there(data: bytes, offset: int) -> bool:
     A frame is written into zeros. If a crash came between, some sector of it, or its end, still holds them. The same
     test keeps etcd's WAL from taking damage for a torn write. The head is a third of a short frame, so damage to it
     must not pass for a torn write either: a head that can't be read was written all the same if something stands behind
-    it in its own sector, and a wrong length is found out by the right one.
+    it, in its own sector or in the next if its own ends there; and a wrong length is found out by the right one.
     """
     head_end = offset + HEADER_BYTES
     try:
         end = head_end + unpack_header(data, offset).length
     except FrameFault:
         begun = data[offset : min(_sector_end(offset), head_end)].strip(b"\0")
-        return bool(begun and data[head_end : _sector_end(head_end - 1)].strip(b"\0"))
+        # Where the sector ends with the head, the head is all in one sector: written as a whole, whatever stands behind.
+        return bool(begun and data[head_end : _sector_end(head_end)].strip(b"\0"))
     if end <= len(data) and data[end - 1] != 0:
         starts = range(offset - offset % SECTOR_BYTES, end, SECTOR_BYTES)
         if all(data[max(start, offset) : min(start + SECTOR_BYTES, end)].strip(b"\0") for start in starts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.errors import LogDamaged
@@ -112,6 +112,7 @@ def test_a_frame_without_some_of_its_sectors_is_torn(data: st.DataObject) -> Non
 
 
 @given(st.integers(0, len(SECOND) - 2), st.integers(0, 7), st.integers(0, 2 * SECTOR_BYTES))
+@example(0, 0, SECTOR_BYTES - HEADER_BYTES)
 def test_a_last_frame_that_is_all_there_but_wrong_is_damage(place: int, bit: int, before: int) -> None:
     """No crash makes that: a bit flipped in a frame that was written to its end, head or body, is not cut away."""
     damaged = bytearray(SECOND)
