@@ -334,7 +334,7 @@ def _is_all_there(data: bytes, offset: int) -> bool:
         end = head_end + unpack_header(data, offset).length
     except FrameFault:
         begun = data[offset : min(_sector_end(offset), head_end)].strip(b"\0")
-        # Where the sector ends with the head, the head is all in one sector: written as a whole, whatever stands behind.
+        # Where the sector ends with the head, the head is all in one: written as a whole, whatever stands behind it.
         return bool(begun and data[head_end : _sector_end(head_end)].strip(b"\0"))
     if end <= len(data) and data[end - 1] != 0:
         starts = range(offset - offset % SECTOR_BYTES, end, SECTOR_BYTES)
