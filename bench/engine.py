@@ -6,6 +6,7 @@ wait, in turns. So a machine that gets slower in the middle slows every size, an
 ratios. Times are those on the processor.
 
     frame N    N increments of users at random in one frame, as the actor takes them: decide, pack, settle, encode
+    move       one key of the board's order to its new place, with both ranks; and the same with a SortedList
     rank       the rank of a user at random
     top        the first ten rows; and encoded, as GET /scoreboard/top has them
     chain      a batch of 1,000 from the JSON body to the JSON answer: all that a batch costs but network and disk
@@ -32,6 +33,13 @@ from bench import tables
 from bench.core import STEPS, Core, StepTimes, clock_ns
 from bench.history import record
 from bench.wanted import Wanted, show_wanted
+from engine.board import SCORE_SHIFT, SLOT_BITS
+from engine.order import Order
+
+try:
+    from sortedcontainers import SortedList
+except ImportError:
+    SortedList = None
 
 ROOT = Path(__file__).parents[1]
 SIZES = (10_000, 100_000, 1_000_000, 3_000_000)
@@ -39,7 +47,7 @@ FRAMES = {1: 2_000, 100: 40, 1_000: 8}
 """How many frames of each size are one turn."""
 
 CHAIN_BATCH, CHAINS = 1_000, 8
-RANKS, TOPS = 5_000, 2_000
+RANKS, TOPS, MOVES = 5_000, 2_000, 5_000
 PROCESSOR = 0
 SEED = 20_251_215
 
@@ -92,6 +100,41 @@ def ranks(core: Core) -> Costs:
     return {"rank": (clock_ns() - start) / RANKS / 1000}
 
 
+class Orders:
+    """The keys of a board in our order and in the library's, moved alike: what an increment asks of either."""
+
+    def __init__(self, core: Core) -> None:
+        self._chance = core.chance
+        self._keys = [core.board._key(slot) for slot in range(len(core.board))]
+        self._next_seq = core.scoreboard.seq
+        self._ours = Order(self._keys)
+        self._library = SortedList(self._keys) if SortedList is not None else None
+
+    def moves(self) -> Costs:
+        """Move keys at random by ten points, in one and then in the other."""
+        steps = []
+        for slot in self._chance.sample(range(len(self._keys)), MOVES):
+            self._next_seq += 1
+            old = self._keys[slot]
+            new = ((old >> SCORE_SHIFT) - 10) << SCORE_SHIFT | self._next_seq << SLOT_BITS | slot
+            if old >> SCORE_SHIFT >= 10:
+                steps.append((old, new))
+                self._keys[slot] = new
+        start = clock_ns()
+        for old, new in steps:
+            self._ours.move(old, new)
+        costs = {"ours": (clock_ns() - start) / len(steps) / 1000}
+        if (library := self._library) is not None:
+            start = clock_ns()
+            for old, new in steps:
+                library.bisect_left(old)
+                library.remove(old)
+                library.add(new)
+                library.bisect_left(new)
+            costs["library"] = (clock_ns() - start) / len(steps) / 1000
+        return costs
+
+
 def tops(core: Core) -> Costs:
     """Ask for the first rows."""
     return {"rows": each(lambda: core.board.top(10), TOPS), "encoded": each(lambda: core.top(10), TOPS)}
@@ -101,13 +144,14 @@ def serve(users: int) -> None:
     """Build a board; then do each task that standard input names, and print its costs."""
     os.sched_setaffinity(0, {PROCESSOR})
     core = Core(users, SEED)
+    orders = Orders(core)
     print("ready", flush=True)
     for line in sys.stdin:
         task, _, size = line.strip().partition(" ")
         if task == "frame":
             costs = frame(core, int(size), FRAMES[int(size)])
         else:
-            costs = {"rank": ranks, "top": tops, "chain": chain}[task](core)
+            costs = orders.moves() if task == "move" else {"rank": ranks, "top": tops, "chain": chain}[task](core)
         print(json.dumps(costs), flush=True)
 
 
@@ -154,7 +198,7 @@ def child(users: int) -> Iterator[Child]:
 
 def measure(sizes: list[int], rounds: int) -> dict[str, dict[int, list[float]]]:
     """Do every task on every size in turns: the costs by task and step, size and round."""
-    tasks = [*(f"frame {size}" for size in FRAMES), "rank", "top", "chain"]
+    tasks = [*(f"frame {size}" for size in FRAMES), "move", "rank", "top", "chain"]
     measured: dict[str, dict[int, list[float]]] = {}
     with ExitStack() as stack:
         children = {users: stack.enter_context(child(users)) for users in sizes}
@@ -181,6 +225,8 @@ NAMES = {
         for size in FRAMES
         for step in ("increment", "decide", "pack", "settle", "encode")
     },
+    "move: ours": "move in the order, with both ranks",
+    "move: library": "the same with sortedcontainers",
     "rank: rank": "rank of a user",
     "top: rows": "top 10",
     "top: encoded": "top 10, encoded",
@@ -196,7 +242,10 @@ def show(measured: dict[str, dict[int, list[float]]]) -> None:
     columns = [*(f"{users:,} users" for users in sizes), "growth"]
     table = tables.table("the engine alone, µs an operation", ("operation",), columns)
     for key, name in NAMES.items():
-        costs = measured[key]
+        costs = measured.get(key)
+        if costs is None:
+            table.add_row(name, "pip install sortedcontainers")
+            continue
         medians_us = (f"{statistics.median(costs[users]):.2f}" for users in sizes)
         table.add_row(name, *medians_us, f"{growth(costs):.2f}×")
     rates = (f"{1e6 / statistics.median(costs):,.0f}/s" for costs in measured["chain: all"].values())

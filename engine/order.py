@@ -8,8 +8,7 @@
 
 Why it is not a SortedList: an increment takes a key out, puts a greater place's key in, and tells both ranks. With a
 library's list that is four searches, each of which walks its index in Python; here it is one call (`move`) with two
-searches, and a rank is two sums over short slices, which C does. Measured beside it: half the time at 10,000 keys as
-at a million (`bench/engine.py`).
+searches, and a rank is two sums over short slices, which C does. `bench/engine.py` measures both, side by side.
 
 Invariants:
 - the chunks joined are strictly ascending; no chunk is empty, but for the only one of an empty order;
