@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import chain
 
 from engine.image import ActionsImage
 
@@ -94,31 +96,31 @@ class Actions:
         """Give the mark of user, board and reason of the action at this position."""
         return self._marks[position]
 
-    def add(self, key: Key, seq: int, mark: int) -> None:
-        """Take in an action that is not here yet; seqs must increase."""
-        high, low = key
-        seqs, digests = self._seqs, self._digests
-        assert not seqs or seqs[-1] < seq
-        digests.append(high)
-        digests.append(low)
-        seqs.append(seq)
-        self._marks.append(mark)
-        self._place(len(seqs), high)
+    def add(self, keys: Sequence[Key], first_seq: int, marks: Sequence[int]) -> None:
+        """Take in actions that are not here yet, whose events have the seqs from `first_seq` on."""
+        seqs = self._seqs
+        assert not seqs or seqs[-1] < first_seq
+        begun = len(seqs)
+        self._digests.extend(chain.from_iterable(keys))
+        seqs.extend(range(first_seq, first_seq + len(keys)))
+        self._marks.extend(marks)
+        self._place([high for high, _ in keys], begun)
 
-    def _place(self, entry: int, high: int) -> None:
-        """Let an entry (its position + 1) be found."""
-        number = high & (SHARDS - 1)
-        shard = self._shards[number]
-        filled = self._filled[number] + 1
-        self._filled[number] = filled
-        last = len(shard) - 1
-        if filled * 4 > last * 3 + 3:
-            shard = self._grow(number)
+    def _place(self, highs: Iterable[int], position: int) -> None:
+        """Let the entries from a position on be found, by the first words of their digests."""
+        shards, fills = self._shards, self._filled
+        for entry, high in enumerate(highs, position + 1):
+            number = high & (SHARDS - 1)
+            shard = shards[number]
+            filled = fills[number] = fills[number] + 1
             last = len(shard) - 1
-        cell = (high >> SHARD_BITS) & last
-        while shard[cell]:
-            cell = (cell + 1) & last
-        shard[cell] = entry
+            if filled * 4 > last * 3 + 3:
+                shard = self._grow(number)
+                last = len(shard) - 1
+            cell = (high >> SHARD_BITS) & last
+            while shard[cell]:
+                cell = (cell + 1) & last
+            shard[cell] = entry
 
     def _grow(self, number: int) -> array[int]:
         """Double one shard: the cost is that of one shard, 1/4096 of the whole."""
@@ -150,9 +152,7 @@ class Actions:
         actions._digests = image.digests[: 2 * image.count]
         actions._seqs = image.seqs[: image.count]
         actions._marks = image.marks[: image.count]
-        place = actions._place
-        for entry, high in enumerate(actions._digests[::2], 1):
-            place(entry, high)
+        actions._place(actions._digests[::2], 0)
         return actions
 
     def _check(self) -> None:

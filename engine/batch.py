@@ -25,7 +25,7 @@ from engine.board import Board
 from engine.commands import Command, Increment, Outcome, PutUser, Receipt, Rejection, UserReceipt
 from engine.events import Event, Incremented, UserPut
 from engine.limits import SCORE_MAX
-from engine.scoreboard import UNKNOWN_USER, Scoreboard
+from engine.scoreboard import UNKNOWN_USER, FoundIncrement, Scoreboard
 from engine.users import User
 
 
@@ -43,13 +43,10 @@ class _Unchanged(msgspec.Struct, frozen=True, gc=False):
     user: User
 
 
-_Planned = tuple[Incremented, Board, Key, int]
-"""The decision to apply an increment, with what applying it needs: board, key and mark of the action."""
-
 _Place = tuple[Board, int, dict[str, int]]
 """A board, what a reason is worth there, and the scores that this batch leads to."""
 
-_Decision = _Planned | UserPut | _Duplicate | _Unchanged | Rejection
+_Decision = FoundIncrement | UserPut | _Duplicate | _Unchanged | Rejection
 
 
 class Batch:
@@ -72,38 +69,27 @@ class Batch:
 
     def decide(self, commands: Sequence[Command]) -> None:
         """Decide commands, after those before them. O(1) for each."""
-        decided = self._decided
+        decided, increment = self._decided.append, self._increment
         for command in commands:
             if type(command) is Increment:
-                decided.append(self._increment(command))
+                decided(increment(command))
             else:
                 assert isinstance(command, PutUser)
-                decided.append(self._put_user(command))
+                decided(self._put_user(command))
 
     def settle(self) -> list[Outcome]:
         """Apply what was decided, all of which is on disk now; say what each caller is told, in order."""
-        scoreboard = self._scoreboard
-        apply, epoch = scoreboard.apply_increment, scoreboard.epoch
         outcomes: list[Outcome] = []
+        run: list[FoundIncrement] = []
         for decision in self._decided:
             if type(decision) is tuple:
-                event, board, key, mark = decision
-                previous_rank, rank = apply(event, epoch, board, key, mark)
-                receipt = Receipt(
-                    event.user_id,
-                    event.new_score,
-                    event.delta,
-                    True,
-                    event.action_id,
-                    event.board_id,
-                    epoch,
-                    event.seq,
-                    rank,
-                    previous_rank,
-                )
-                outcomes.append(receipt)
+                run.append(decision)
             else:
+                # What is told of it is the state of just here.
+                self._settle_run(run, outcomes)
+                run.clear()
                 outcomes.append(self._settle_other(decision))
+        self._settle_run(run, outcomes)
         return outcomes
 
     # Deciding
@@ -195,6 +181,28 @@ class Batch:
         return event
 
     # Settling
+
+    def _settle_run(self, run: list[FoundIncrement], outcomes: list[Outcome]) -> None:
+        """Apply increments that follow each other, and add their receipts."""
+        if not run:
+            return
+        epoch = self._scoreboard.epoch
+        ranks = self._scoreboard.apply_increments(run, epoch)
+        outcomes += [
+            Receipt(
+                event.user_id,
+                event.new_score,
+                event.delta,
+                True,
+                event.action_id,
+                event.board_id,
+                epoch,
+                event.seq,
+                rank,
+                previous_rank,
+            )
+            for (event, _, _, _), (previous_rank, rank) in zip(run, ranks, strict=True)
+        ]
 
     def _settle_other(self, decision: _Decision) -> Outcome:
         scoreboard = self._scoreboard

@@ -16,6 +16,7 @@ Invariants:
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 
 import msgspec
 
@@ -27,6 +28,10 @@ from engine.users import User, Users
 
 FIRST_EPOCH = 1
 UNKNOWN_USER = User(display_name=None, active=True)
+
+
+FoundIncrement = tuple[Incremented, Board, Key, int]
+"""An increment with its board, and key and mark of its action."""
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -75,7 +80,7 @@ class Scoreboard:
                 board = self._new_board(event.board_id)
             assert (board.score(event.user_id) or 0) + event.delta == event.new_score
             mark = mark_of(event.user_id, event.board_id, event.reason)
-            self.apply_increment(event, epoch, board, key_of(event.action_id), mark)
+            self.apply_increments([(event, board, key_of(event.action_id), mark)], epoch)
             return
         assert event.seq == self.seq + 1, f"event {event.seq} cannot follow {self.seq}"
         if isinstance(event, UserPut):
@@ -88,15 +93,16 @@ class Scoreboard:
         self.seq = event.seq
         self.time_ms = event.time_ms
 
-    def apply_increment(self, event: Incremented, epoch: int, board: Board, key: Key, mark: int) -> Ranks:
-        """Take in an increment whose board, key and mark were looked up already; give the ranks before and after."""
-        seq = event.seq
-        assert seq == self.seq + 1, f"event {seq} cannot follow {self.seq}"
+    def apply_increments(self, found: Sequence[FoundIncrement], epoch: int) -> list[Ranks]:
+        """Take in increments, at least one, whose boards, keys and marks were found; give the ranks of each."""
+        first, last = found[0][0], found[-1][0]
+        assert first.seq == self.seq + 1, f"event {first.seq} cannot follow {self.seq}"
+        assert last.seq - first.seq == len(found) - 1
         assert epoch == self.epoch
-        self.actions.add(key, seq, mark)
-        ranks = board.record(event.user_id, event.new_score, seq, event.time_ms)
-        self.seq = seq
-        self.time_ms = event.time_ms
+        self.actions.add([key for _, _, key, _ in found], first.seq, [mark for _, _, _, mark in found])
+        ranks = [board.record(event.user_id, event.new_score, event.seq, event.time_ms) for event, board, _, _ in found]
+        self.seq = last.seq
+        self.time_ms = last.time_ms
         return ranks
 
     def _new_board(self, board_id: str) -> Board:

@@ -13,7 +13,7 @@ def test_an_action_is_found_once_it_was_added_and_not_before() -> None:
     actions = Actions()
     key = key_of("a-1")
     assert actions.find(key) == -1
-    actions.add(key, 7, mark_of("u", "main", "r"))
+    actions.add([key], 7, [mark_of("u", "main", "r")])
     assert actions.find(key) == 0
     assert actions.seq_at(0) == 7
     assert actions.mark_at(0) == mark_of("u", "main", "r")
@@ -30,7 +30,7 @@ def test_many_actions_grow_the_shards_and_all_stay_found() -> None:
     actions = Actions()
     count = SHARDS * CELLS_AT_FIRST
     for seq in range(1, count + 1):
-        actions.add(key_of(f"action-{seq}"), seq, seq)
+        actions.add([key_of(f"action-{seq}")], seq, [seq])
     actions._check()
     assert len(actions) == count
     assert actions.find(key_of("action-0")) == -1
@@ -43,7 +43,7 @@ def test_digests_that_fall_into_one_cell_are_kept_apart() -> None:
     keys = [(5, low) for low in range(20)] + [(5 + (n << 40), 3) for n in range(1, 20)]
     for seq, key in enumerate(keys, 1):
         assert actions.find(key) == -1
-        actions.add(key, seq, 0)
+        actions.add([key], seq, [0])
     actions._check()
     assert [actions.find(key) for key in keys] == list(range(len(keys)))
 
@@ -54,10 +54,10 @@ def test_an_image_holds_what_was_there_when_it_was_taken(ids: list[str], data: s
     cut = data.draw(st.integers(0, len(ids)))
     actions = Actions()
     for seq, action_id in enumerate(ids[:cut], 1):
-        actions.add(key_of(action_id), seq, seq * 3)
+        actions.add([key_of(action_id)], seq, [seq * 3])
     image = actions.capture()
     for seq, action_id in enumerate(ids[cut:], cut + 1):
-        actions.add(key_of(action_id), seq, seq * 3)
+        actions.add([key_of(action_id)], seq, [seq * 3])
     copy = Actions.from_image(image)
     copy._check()
     assert [copy.find(key_of(action_id)) for action_id in ids] == [*range(cut), *[-1] * (len(ids) - cut)]
