@@ -206,7 +206,7 @@ class Reactor:
             self._hand_over(parked)
             return
         inbound, body = read
-        if len(data) == end + len(body) and inbound.body_bytes is not None and not inbound.expects_continue:
+        if len(data) == end + len(body):  # never so for a chunked body, which is longer than what is in it
             self._remember(digest, end, prepared, len(body))
         parked.connection.drop_request()
         # Not only what has begun: half of an empty line is kept by the inspector, and the next read belongs to it.
@@ -366,5 +366,5 @@ class Reactor:
             await trio.sleep(bounds.REACTOR_SWEEP_SECONDS)
             now = trio.current_time()
             for parked in list(self._parked.values()):
-                if not parked.busy and now - parked.since >= parked.connection.idle_seconds_max:
+                if now - parked.since >= parked.connection.idle_seconds_max:
                     parked.connection.end_idle()
