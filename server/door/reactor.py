@@ -205,7 +205,7 @@ class Reactor:
         if read is None or prepared is None:
             self._hand_over(parked)
             return
-        inbound, body = read
+        body = read[1]
         if len(data) == end + len(body):  # never so for a chunked body, which is longer than what is in it
             self._remember(digest, end, prepared, len(body))
         parked.connection.drop_request()

@@ -239,6 +239,20 @@ async def test_no_more_heads_are_remembered_than_may_be(monkeypatch: pytest.Monk
         assert not [known for known in setting.reactor._heads.values() if WRITER in repr(known)], "a token was kept"
 
 
+async def test_the_head_of_a_chunked_body_is_not_remembered() -> None:
+    """It says nothing of the length: here the second body is as long with its framing as the first one without."""
+    async with open_setting() as setting:
+        client = await setting.parked()
+        head = chunked(b"").removesuffix(b"0\r\n\r\n")
+        short = one("ann", "s")
+        framed = b"%x\r\n%s\r\n0\r\n\r\n" % (len(short), short)
+        long = one("ann", "l" * (1 + len(framed) - len(short)))
+        assert len(long) == len(framed)
+        assert (await client.ask(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(long), long))).status == 200
+        assert remembered(setting) == 0
+        assert action(await client.ask(head + framed)) == "s"
+
+
 async def test_one_head_from_two_addresses_is_told_of_each() -> None:
     """What is remembered of a head is nothing of who sent it."""
     async with open_setting() as setting:
