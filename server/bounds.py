@@ -47,6 +47,10 @@ HEADS_MAX = 4_096
 """Heads of requests that are remembered, about 1 KiB each. When there are more, all are forgotten: whoever sends a new
 head each time makes his requests slower and nobody else's wrong."""
 
+HEAD_REMEMBERED_BYTES_MAX = 4 * 1024
+"""The longest head that is remembered, its token included, which itself is not kept. Anybody can send heads of
+HEAD_BYTES_MAX, each of them new, and 4,096 of those would be some 100 MiB."""
+
 LINGER_SECONDS_MAX = 2.0
 """For the client to take in the last answer and close; meanwhile what it sends is dropped."""
 

@@ -72,16 +72,20 @@ class ExpressLane:
 
     async def _next_request(self, connection: Connection) -> bool:
         """Wait until there is a request that the reactor leaves to us. False: the connection is at its end."""
-        if connection.is_blank:
-            parked = await self._reactor.park(connection)
-            if parked is None:
-                return False
-            if parked.owed:
-                await connection.send(parked.owed)
-            if parked.last:
-                await connection.linger()
-                return False
+        if connection.is_blank and not await self._park(connection):
+            return False
         return connection.has_request or await connection.read_head()
+
+    async def _park(self, connection: Connection) -> bool:
+        """Leave the connection to the reactor, and write what it could not. False: the connection is at its end."""
+        parked = await self._reactor.park(connection)
+        if parked is None:
+            return False
+        if parked.owed:
+            await connection.send(parked.owed)
+        if parked.last:
+            await connection.linger()
+        return not parked.last
 
     def _now(self) -> str:
         """The Date of an answer, made anew once a second."""

@@ -19,6 +19,8 @@ Rules:
   is most of the work. Only the head of a whole request that was good is remembered, and none of the token in it.
 - An answer that the socket does not take at once is left to the connection's task, which gives the client its time.
 - A connection that was cut, or whose task was cancelled, is out of here at once: its number may belong to another.
+- When this ends before the connections do, they go on by themselves; but one that still waits for an answer is cut, for
+  the next answer on it would be taken for that one.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from hashlib import blake2b
 import trio
 
 from engine.actor import Submission
-from engine.commands import Increment
+from engine.commands import Increment, Outcome
 from engine.errors import OutcomeUnknown
 from engine.limits import BATCH_COMMANDS_MAX
 from server import bounds
@@ -47,7 +49,9 @@ from server.service.hot import Answer, Hot, Prepared
 
 LANE = "express"
 
-HOT = frozenset({("POST", "/scores/increment"), ("POST", "/scores/increment/batch"), ("GET", "/scoreboard/top")})
+_INCREMENT, _TOP = "/scores/increment", "/scoreboard/top"
+
+HOT = frozenset({("POST", _INCREMENT), ("POST", "/scores/increment/batch"), ("GET", _TOP)})
 """Methods and paths of the express lane."""
 
 _DIGEST_BYTES = 32
@@ -119,6 +123,8 @@ class Reactor:
             finally:
                 self._epoll = None
                 for parked in list(self._parked.values()):
+                    if parked.busy:
+                        parked.connection.cut()
                     self._hand_over(parked)
 
     async def park(self, connection: Connection) -> Parked | None:
@@ -131,12 +137,13 @@ class Reactor:
             await trio.lowlevel.checkpoint()
             return Parked(connection, file, trio.CancelScope(), 0.0)
         with trio.CancelScope() as scope:
-            parked = self._parked[file] = Parked(connection, file, scope, trio.current_time())
+            parked = Parked(connection, file, scope, trio.current_time())
             self._epoll.register(file, select.EPOLLIN)
-            connection.idle = scope
-            if connection.closing:
-                connection.close_soon()
             try:
+                self._parked[file] = parked
+                connection.idle = scope
+                if connection.closing:
+                    connection.close_soon()
                 await parked.woken.wait()
             finally:
                 self._forget(parked)
@@ -168,7 +175,7 @@ class Reactor:
                 except Exception as error:
                     self._blame(parked, error)
             if self._tops:
-                self._hot.took("/scoreboard/top", LANE, began_s, self._tops)
+                self._hot.took(_TOP, LANE, began_s, self._tops)
                 self._tops = 0
             if self._begun:
                 self._submit(began_s)
@@ -198,14 +205,20 @@ class Reactor:
         if read is None or prepared is None:
             self._hand_over(parked)
             return
-        inbound, body = read
-        if len(data) == end + len(body) and inbound.body_bytes is not None and not inbound.expects_continue:
-            if len(self._heads) >= bounds.HEADS_MAX:
-                self._heads.clear()
-            self._heads[digest] = (prepared, len(body))
+        body = read[1]
+        if len(data) == end + len(body):  # never so for a chunked body, which is longer than what is in it
+            self._remember(digest, end, prepared, len(body))
         parked.connection.drop_request()
-        parked.more = parked.connection.begun
+        # Not only what has begun: half of an empty line is kept by the inspector, and the next read belongs to it.
+        parked.more = not parked.connection.is_blank
         self._begin(parked, prepared, body, began_s)
+
+    def _remember(self, digest: bytes, head_bytes: int, prepared: Prepared, body_bytes: int) -> None:
+        if head_bytes > bounds.HEAD_REMEMBERED_BYTES_MAX:
+            return
+        if len(self._heads) >= bounds.HEADS_MAX:
+            self._heads.clear()
+        self._heads[digest] = (prepared, body_bytes)
 
     def _prepare(self, parked: Parked, inbound: Inbound) -> Prepared | None:
         if not inbound.keep_alive or not is_hot(inbound):
@@ -217,18 +230,18 @@ class Reactor:
     def _begin(self, parked: Parked, prepared: Prepared, body: bytes, began_s: float) -> None:
         parked.busy = True
         parked.connection.idle = None
-        if prepared.top is not None:
-            self._tops += 1
-            self._write(parked, self._hot.top(prepared))
-            return
         try:
-            command = self._hot.begin(prepared, body, began_s)
+            if prepared.top is None:
+                self._commands.append(self._hot.begin(prepared, body, began_s))
+                self._begun.append((parked, prepared))
+                return
+            answer = self._hot.top(prepared)
         except Exception as error:
             self._hot.took(prepared.route.path, LANE, began_s, 1)
             self._fail(parked, prepared, error)
             return
-        self._begun.append((parked, prepared))
-        self._commands.append(command)
+        self._tops += 1
+        self._write(parked, answer)
 
     def _submit(self, began_s: float) -> None:
         """Hand everything that was read to the actor, in submissions of the size that it takes."""
@@ -240,8 +253,8 @@ class Reactor:
             try:
                 self._hot.submit(commands[start : start + BATCH_COMMANDS_MAX], when_done)
             except Exception as error:
-                for parked, prepared in some:
-                    self._fail(parked, prepared, error)
+                self._fail_all(some, error)
+                self._hot.took(_INCREMENT, LANE, began_s, len(some))
 
     def _note_done(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
         self._done.append((begun, began_s, submission))
@@ -252,27 +265,33 @@ class Reactor:
             while not self._done:
                 self._wake = trio.Event()
                 await self._wake.wait()
-            begun, began_s, submission = self._done.popleft()
-            self._answer(begun, submission)
-            self._hot.took("/scores/increment", LANE, began_s, len(begun))
+            # No variable here keeps anything of these requests until the next one comes.
+            self._answer(*self._done.popleft())
             await trio.lowlevel.checkpoint()
 
-    def _answer(self, begun: list[_Begun], submission: Submission) -> None:
-        if submission.error is not None:
+    def _answer(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
+        if submission.error is None:
+            self._end_all(begun, submission.outcomes)
+        else:
             if isinstance(submission.error, OutcomeUnknown):
                 self._hot.count_unknown(len(begun))
-            for parked, prepared in begun:
-                self._fail(parked, prepared, submission.error)
-            return
-        self._hot.count(submission.outcomes)
+            self._fail_all(begun, submission.error)
+        self._hot.took(_INCREMENT, LANE, began_s, len(begun))
+
+    def _end_all(self, begun: list[_Begun], outcomes: list[Outcome]) -> None:
+        self._hot.count(outcomes)
         end = self._hot.end
-        for (parked, prepared), outcome in zip(begun, submission.outcomes, strict=True):
+        for (parked, prepared), outcome in zip(begun, outcomes, strict=True):
             try:
                 answer = end(prepared, outcome)
             except Exception as error:
                 self._fail(parked, prepared, error)
             else:
                 self._write(parked, answer)
+
+    def _fail_all(self, begun: list[_Begun], error: Exception) -> None:
+        for parked, prepared in begun:
+            self._fail(parked, prepared, error)
 
     def _fail(self, parked: Parked, prepared: Prepared, error: Exception) -> None:
         connection = parked.connection
@@ -293,7 +312,9 @@ class Reactor:
     def _write(self, parked: Parked, answer: Answer) -> None:
         """Write an answer; the connection then waits for the next request, or its task goes on if something is left."""
         connection = parked.connection
-        if self._parked.get(parked.file) is not parked or connection.gone:
+        if connection.gone:
+            self._hand_over(parked)  # it was cut, and nothing else will wake its task
+        if self._parked.get(parked.file) is not parked:
             return
         parked.last = connection.closing
         head, body = answer
@@ -345,5 +366,5 @@ class Reactor:
             await trio.sleep(bounds.REACTOR_SWEEP_SECONDS)
             now = trio.current_time()
             for parked in list(self._parked.values()):
-                if not parked.busy and now - parked.since >= parked.connection.idle_seconds_max:
-                    parked.scope.cancel()
+                if now - parked.since >= parked.connection.idle_seconds_max:
+                    parked.connection.end_idle()

@@ -107,11 +107,6 @@ class Connection:
     # Requests
 
     @property
-    def begun(self) -> bool:
-        """Whether a byte of a request is here that nobody has read."""
-        return self._inspector.begun
-
-    @property
     def is_blank(self) -> bool:
         """Whether nothing at all of what follows the last request is here."""
         return self._request is None and self._inspector.held == 0
@@ -293,10 +288,11 @@ class Connection:
     def close_soon(self) -> None:
         """Close once the request that is here is answered; at once if there is none."""
         self.closing = True
-        if self.gone:
-            return
-        # What can be read is a request that came in time, or the end.
-        if self.idle is not None and not self.stream.socket.is_readable():
+        self.end_idle()
+
+    def end_idle(self) -> None:
+        """End the wait for the next request, if there is none: what can be read came in time, or is the end."""
+        if self.idle is not None and not self.gone and not self.stream.socket.is_readable():
             self.idle.cancel()
 
     def cut(self) -> None:
@@ -305,6 +301,8 @@ class Connection:
         with suppress(OSError):  # closed already, or in the hands of the live channel
             self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.stream.socket.close()
+        if self.idle is not None:
+            self.idle.cancel()  # one that is parked does not wait for its socket itself
 
     def close(self) -> None:
         """Give back what the connection holds. May be called more than once."""

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from engine.actor import Actor, Applied
+from engine.actor import Actor, Applied, Submission
 from engine.commands import Command, Outcome
 from engine.errors import OutcomeUnknown, Overloaded, WriteFailed
 from engine.events import Event
@@ -197,3 +197,56 @@ async def test_a_capture_belongs_to_the_end_of_what_was_applied() -> None:
         assert image.seq == tail.seq == 2
         assert image.boards[0].user_ids[: image.boards[0].count] == ["ann", "ben"]
         await bench.actor.drain()
+
+
+async def test_without_waiting_the_answers_come_by_a_call() -> None:
+    """Once, later, with the outcomes in the order of the commands, and when they can be seen in the scoreboard."""
+    bench = Bench()
+    seen: list[tuple[Submission, int]] = []
+    async with trio.open_nursery() as nursery:
+        commands = [increment("ann", "a"), increment("ann", "a"), increment("ann", "b", "NOPE")]
+        submission = bench.actor.submit_nowait(commands, lambda done: seen.append((done, bench.scoreboard.seq)))
+        other = bench.actor.submit_nowait([increment("ben", "b")], lambda done: seen.append((done, len(seen))))
+        assert (bench.actor.statistics().waiting, seen) == (4, [])
+        await nursery.start(bench.actor.run)
+        await bench.actor.drain()
+    assert seen == [(submission, 2), (other, 1)]
+    assert [told(outcome)[0] for outcome in submission.outcomes] == ["applied", "duplicate", "INVALID_REQUEST"]
+    assert [told(outcome) for outcome in other.outcomes] == [("applied", 2, 10)]
+    assert (submission.error, other.error) == (None, None)
+    assert [len(frame) for frame in bench.log.frames] == [2]
+
+
+async def test_without_waiting_a_full_inbox_and_an_ended_actor_refuse_at_once() -> None:
+    """Nothing was taken then, and nobody is called."""
+    bench = Bench()
+    called: list[Submission] = []
+    full = [increment("ann", str(n)) for n in range(BATCH_COMMANDS_MAX)]
+    async with trio.open_nursery() as nursery:
+        for _ in range(INBOX_COMMANDS_MAX // BATCH_COMMANDS_MAX):
+            bench.actor.submit_nowait(full, called.append)
+        with pytest.raises(Overloaded):
+            bench.actor.submit_nowait([increment("ann", "one too many")], called.append)
+        await nursery.start(bench.actor.run)
+        await bench.actor.drain()
+    assert len(called) == INBOX_COMMANDS_MAX // BATCH_COMMANDS_MAX
+    with pytest.raises(Overloaded):
+        bench.actor.submit_nowait([increment("ann", "late")], called.append)
+    assert len(called) == INBOX_COMMANDS_MAX // BATCH_COMMANDS_MAX
+    assert bench.scoreboard.seq == BATCH_COMMANDS_MAX, "the others were repetitions"
+
+
+async def test_without_waiting_a_failed_write_is_told_by_the_call() -> None:
+    """OutcomeUnknown to what was being written, Overloaded to what waited behind it; each is called once."""
+    bench = Bench()
+    bench.log.broken = True
+    called: list[Submission] = []
+    full = [increment("ann", str(n)) for n in range(BATCH_COMMANDS_MAX)]
+    in_frame = FRAME_RECORDS_MAX // BATCH_COMMANDS_MAX
+    for _ in range(in_frame + 1):
+        bench.actor.submit_nowait(full, called.append)
+    with pytest.raises(WriteFailed):
+        await bench.actor.run()
+    assert [type(done.error) for done in called] == [OutcomeUnknown] * in_frame + [Overloaded]
+    assert all(done.outcomes == [] for done in called)
+    assert bench.actor.statistics().waiting == 0

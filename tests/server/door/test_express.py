@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
@@ -13,93 +11,18 @@ import trio.testing
 
 from engine.commands import Command
 from engine.limits import INBOX_COMMANDS_MAX
-from server.door.door import Door, Lane
 from server.door.express import ExpressLane
 from server.door.proxies import TrustedProxies
-from server.door.reactor import Reactor, is_hot
+from server.door.reactor import Reactor
 from server.door.streams import DoorBounds
 from server.protocol import Request, Response
-from server.service.api import create_app
 from server.service.hot import Hot
-from tests.server.door.support import Answer, Client, Counts, Echo, connected
-from tests.server.service.support import READER, WRITER, Bench, open_bench
-
-COLD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-"""A request that is not hot: it takes the connection to the other lane, for good."""
+from tests.server.door.lanes import COLD, batch, chunked, get, one, open_setting, post
+from tests.server.door.support import Answer, connected
+from tests.server.service.support import READER, Bench
 
 WAYS = ("express", "reactor", "http")
 """The express lane without its reactor and with it, and the other lane."""
-
-
-class Setting:
-    """A running door in front of a service."""
-
-    def __init__(self, bench: Bench, door: Door, port: int) -> None:
-        self.bench = bench
-        self.door = door
-        self.port = port
-
-    async def connect(self, lane: str = "express") -> Client:
-        client = Client(await trio.open_tcp_stream("127.0.0.1", self.port))
-        if lane == "http":
-            assert (await client.ask(COLD)).status == 200
-        return client
-
-    def lane_count(self, route: str, lane: str) -> float:
-        return self.bench.metrics.value("scoreboard_request_seconds_count", route=route, lane=lane)
-
-
-@asynccontextmanager
-async def open_setting(
-    bounds: DoorBounds | None = None, *, reacting: bool = True, **options: object
-) -> AsyncIterator[Setting]:
-    async with open_bench(**options) as bench:
-        proxies = TrustedProxies()
-        reactor = Reactor(Hot(bench.service, bench.parts), proxies)
-        door = Door(
-            "127.0.0.1",
-            0,
-            application=create_app(bench.service, proxies),
-            live=Echo(),
-            metrics=Counts(),
-            lanes=[Lane(is_hot, ExpressLane(bench.service.answer, proxies, reactor).serve)],
-            proxies=proxies,
-            door_bounds=bounds,
-        )
-        with trio.fail_after(30):
-            async with trio.open_nursery() as nursery:
-                if reacting:
-                    await nursery.start(reactor.run)
-                ((_, port),) = await nursery.start(door.run)
-                yield Setting(bench, door, port)
-                await door.drain(0.0)
-                nursery.cancel_scope.cancel()
-
-
-def post(body: bytes, path: str = "/scores/increment", token: str | None = WRITER, extra: bytes = b"") -> bytes:
-    head = b"POST %s HTTP/1.1\r\nHost: x\r\nX-Request-Id: same\r\n" % path.encode()
-    if token:
-        head += b"Authorization: %s\r\n" % token.encode()
-    return head + extra + b"Content-Length: %d\r\n\r\n" % len(body) + body
-
-
-def one(user: str, action: str, **more: object) -> bytes:
-    return msgspec.json.encode({"userId": user, "actionId": action, **more})
-
-
-def batch(items: object, token: str | None = WRITER) -> bytes:
-    return post(msgspec.json.encode(items), "/scores/increment/batch", token)
-
-
-def get(query: str = "", extra: bytes = b"") -> bytes:
-    return b"GET /scoreboard/top%s HTTP/1.1\r\nHost: x\r\nX-Request-Id: same\r\n%s\r\n" % (query.encode(), extra)
-
-
-def chunked(body: bytes, token: str = WRITER) -> bytes:
-    pieces = b"".join(b"%x\r\n%s\r\n" % (len(body[i : i + 7]), body[i : i + 7]) for i in range(0, len(body), 7))
-    head = b"POST /scores/increment HTTP/1.1\r\nHost: x\r\nX-Request-Id: same\r\nTransfer-Encoding: chunked\r\n"
-    return head + b"Authorization: %s\r\n\r\n" % token.encode() + pieces + b"0\r\n\r\n"
-
 
 CONVERSATION = [
     post(one("ann", "a1")),

@@ -28,7 +28,7 @@ from server.protocol import Request, Response, wire_headers
 from server.service.api import create_app
 from server.service.audit import Audit
 from server.service.pages import html_page
-from server.service.parts import Parts, StorageState
+from server.service.parts import Authenticator, Parts, StorageState
 from server.service.service import Service
 
 RULES = Rules({"main": {"ACTION_COMPLETED": 10, "WON": 100}, "weekly": {"ACTION_COMPLETED": 1}})
@@ -192,6 +192,7 @@ class Bench:
         origins: frozenset[str] | None = None,
         per_minute: tuple[int, int] = (60_000, 600),
         real_log: Log | None = None,
+        authenticator: Authenticator | None = None,
     ) -> None:
         self.now_s = 100.0
         self.not_ready: str | None = None
@@ -207,7 +208,7 @@ class Bench:
         self.parts = Parts(
             writer=self.actor,
             log=log,
-            authenticator=Tokens(),
+            authenticator=authenticator or Tokens(),
             caller_rates=Rates(per_minute[0], 1_000),
             user_rates=Rates(per_minute[1], 1_000),
             metrics=self.metrics,
