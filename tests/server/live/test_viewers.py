@@ -248,7 +248,7 @@ async def test_hanging_up_wakes_who_waits() -> None:
         nursery.start_soon(wait_writable)
         await trio.testing.wait_all_tasks_blocked()
         pair.viewer.hang_up(abort=True)
-    assert pair.viewer.is_gone
+    assert pair.viewer.gone
     pair.viewer.hang_up()
     with pytest.raises(OSError, match="Bad file descriptor"):
         pair.viewer.show(1, b"x")
