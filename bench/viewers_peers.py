@@ -1,0 +1,138 @@
+"""The systems of the fan-out bench: each a server process with viewers of its own, and a way to make it tell them all.
+
+Every peer in `bench/peers` that fans out has the same manners: it is given a file with the message, prints its port,
+sends on each line of standard input, and ends when that ends.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection, HTTPResponse, RemoteDisconnected
+from pathlib import Path
+
+from bench.servers import ROOT, WORK, Missing, Server
+from bench.viewers import ViewerLoad
+
+PEERS = Path(__file__).with_name("peers")
+MESSAGE = WORK / "fanout-message.json"
+LIVE_CONFIG = """
+[live]
+max_viewers = 19000
+max_viewers_per_address = 19000
+"""
+END_SECONDS_MAX = 30.0
+
+
+class System:
+    """A server that is running. `tell_all` makes it send, and gives the version that every viewer is then to have."""
+
+    def __init__(self, name: str, pid: int, viewers: ViewerLoad, tell_all: Callable[[], int]) -> None:
+        self.name = name
+        self.pid = pid
+        self.viewers = viewers
+        self.tell_all = tell_all
+
+
+class Poster:
+    """A backend with one connection that gives points to ten users in turn, so that each increment changes the top."""
+
+    def __init__(self, server: Server) -> None:
+        self._http = HTTPConnection("127.0.0.1", server.port)
+        self._headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
+        self._count = 0
+
+    def post(self) -> int:
+        """Increment one user; the seq of that."""
+        self._count += 1
+        body = {"userId": f"user-{self._count % 10:07d}", "actionId": f"poster-{self._count:09d}"}
+        try:
+            answer = self._send(body)
+        except (BrokenPipeError, ConnectionResetError, RemoteDisconnected):
+            self._http.close()  # idle for so long that the server closed it; the next request connects anew
+            answer = self._send(body)
+        receipt = json.loads(answer.read())
+        assert answer.status == 200, receipt
+        return int(receipt["seq"])
+
+    def _send(self, body: dict[str, str]) -> HTTPResponse:
+        self._http.request("POST", "/scores/increment", json.dumps(body), self._headers)
+        return self._http.getresponse()
+
+
+def leader_pid() -> int:
+    """Give the process id of the leader of this bench: it writes it into the lock of its data directory."""
+    return int((WORK / "leader" / "data" / "lock").read_text(encoding="ascii"))
+
+
+@contextmanager
+def websockets_peer(processor: int, load_processor: int, loop: str) -> Iterator[list[System]]:
+    """The `websockets` library on asyncio's loop or uvloop. Raises `Missing`."""
+    if importlib.util.find_spec("websockets") is None or importlib.util.find_spec("uvloop") is None:
+        raise Missing("pip install '.[bench]'")
+    command = [sys.executable, "-m", "bench.peers.websockets_broadcast", str(MESSAGE), loop]
+    name = "websockets.broadcast" if loop == "asyncio" else f"websockets.broadcast, {loop}"
+    with _peer(command, processor, load_processor, {name: "send"}) as systems:
+        yield systems
+
+
+@contextmanager
+def node_peer(processor: int, load_processor: int) -> Iterator[list[System]]:
+    """Node's `ws`, in both ways. Raises `Missing`."""
+    if shutil.which("node") is None:
+        raise Missing("apt-get install nodejs npm, then npm install --prefix bench/peers")
+    if not (PEERS / "node_modules" / "ws").is_dir():
+        raise Missing("npm install --prefix bench/peers")
+    command = ["node", str(PEERS / "ws_broadcast.js"), str(MESSAGE)]
+    with _peer(command, processor, load_processor, {"Node ws": "send", "Node ws, frame made once": "once"}) as systems:
+        yield systems
+
+
+@contextmanager
+def floor_peer(processor: int, load_processor: int) -> Iterator[list[System]]:
+    """A loop of send() in C. Raises `Missing`."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise Missing("apt-get install gcc libc6-dev")
+    program = WORK / "send_floor"
+    subprocess.run([compiler, "-O2", "-Wall", "-o", str(program), str(PEERS / "send_floor.c")], check=True)
+    with _peer([str(program), str(MESSAGE)], processor, load_processor, {"C loop of send()": "send"}) as systems:
+        yield systems
+
+
+@contextmanager
+def _peer(command: list[str], processor: int, load_processor: int, words: dict[str, str]) -> Iterator[list[System]]:
+    """Run a peer with its viewers: a system for each word that makes it send."""
+    command = ["taskset", "-c", str(processor), *command]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stdin, sent = process.stdin, 0
+
+    def teller(word: str) -> Callable[[], int]:
+        def tell_all() -> int:
+            nonlocal sent
+            sent += 1
+            stdin.write(word.encode() + b"\n")
+            stdin.flush()
+            return sent
+
+        return tell_all
+
+    with ExitStack() as stack:
+        # Last in, first out: the peer ends before its viewers do, and has nobody to say goodbye to.
+        viewers = stack.enter_context(ViewerLoad(int(process.stdout.readline()), load_processor, ordinal=True))
+        try:
+            yield [System(name, process.pid, viewers, teller(word)) for name, word in words.items()]
+        finally:
+            stdin.close()
+            try:
+                process.wait(END_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
