@@ -39,7 +39,7 @@ OURS, PEER, FLOOR = "this project", "websockets.broadcast", "C loop of send()"
 APART_SECONDS = 0.4
 """From the beginning of a round of the leader to the next: longer than its interval, so that it begins with a tick."""
 
-SETTLE_SECONDS = 0.05
+SETTLE_SECONDS = 0.02
 """After the last message, before the server's time is read: what it does when everybody has been told counts too."""
 
 QUIET_SECONDS = 2.0

@@ -8,8 +8,8 @@ A version is the `seq` of a scoreboard message, or with `ordinal` the number of 
 send the same bytes all the time. As soon as every viewer has a version, or a newer one (latest wins), a line says so
 and when that was, on the clock that all processes of a machine share (`time.monotonic`).
 
-It looks at its sockets a millisecond apart as long as messages come. To wake it for each of them would cost the server
-half as much again as to send it, and viewers in the world are woken by their own machines.
+It looks at its sockets a millisecond apart as long as messages come. Otherwise many a `send` of the server would
+have to wake this process, and be charged for it; viewers in the world are woken by their own machines.
 
 Words on standard input, one a line; each is answered by a JSON line on standard output, and so is each new version:
 

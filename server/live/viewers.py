@@ -223,7 +223,7 @@ class Viewers:
         self.places_per_address = places_per_address
         self._reserved = 0
         self._by_group: dict[str, int] = {}
-        # Sets that keep their order, which is worth a tenth of a tick.
+        # Sets that keep their order, the order of a tick (see above).
         self._joined: dict[Viewer, None] = {}
         self._by_board: dict[str, dict[Viewer, None]] = {}
 
