@@ -53,7 +53,7 @@ LOOK_SECONDS = 0.001
 ANSWER_SECONDS_MAX = 60.0
 
 TEXT, CLOSE, PING = 0x81, 0x88, 0x89
-MASKED_PONG = b"\x8a\x80\0\0\0\0"
+PONG, MASKED, NO_MASK = 0x8A, 0x80, bytes(4)
 
 
 def handshake(host: str) -> bytes:
@@ -147,7 +147,7 @@ class _Crowd:
                 self.sample = payload
                 self._have(number, 0 if self.ordinal else int(payload[payload.rfind(b'"seq":') + 6 : -1]))
             elif opcode == PING:
-                self.sockets[number].send(MASKED_PONG)
+                self.sockets[number].send(bytes((PONG, MASKED | length)) + NO_MASK + payload)
             elif opcode == CLOSE:
                 self._close(number)
                 return

@@ -2,8 +2,9 @@
 
     python -m bench.peers.websockets_broadcast MESSAGE_FILE [asyncio|uvloop]
 
-Prints its port; a line on standard input makes it send the message to every client. Without permessage-deflate and
-without pings, which would cost it time that nobody here asks for.
+Prints its port; a line on standard input makes it send the message to every client. Without permessage-deflate, which
+would cost it time that nobody here asks for. With pings, which the library sends by default, as often as this project
+sends its own: both then find out who is dead.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 BACKLOG = 4_096
+PING_SECONDS = 25.0
+SILENCE_SECONDS_MAX = 60.0
 
 
 async def run(message: str) -> None:
@@ -37,7 +40,8 @@ async def run(message: str) -> None:
         else:
             ended.set()
 
-    options: dict[str, Any] = {"compression": None, "ping_interval": None, "backlog": BACKLOG}
+    options: dict[str, Any] = {"compression": None, "backlog": BACKLOG}
+    options |= {"ping_interval": PING_SECONDS, "ping_timeout": SILENCE_SECONDS_MAX}
     async with serve(stay, "127.0.0.1", 0, **options) as server:
         asyncio.get_running_loop().add_reader(0, hear)
         print(server.sockets[0].getsockname()[1], flush=True)
