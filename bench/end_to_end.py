@@ -27,7 +27,7 @@ from bench.history import record
 from bench.load import Load, Workload, run_load
 from bench.servers import Server, leader
 from bench.viewers import ViewerLoad, processor_seconds
-from bench.viewers_peers import LIVE_CONFIG, Poster
+from bench.viewers_peers import LIVE_CONFIG, USERS, Poster
 
 SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
 SEED = 20_251_215
@@ -35,8 +35,6 @@ QUIET_SECONDS = 0.3
 """Between two probes of a quiet board: longer than the interval."""
 
 WRITERS = 32
-USERS = 10
-"""Those who write steadily give points to as many users as are on top, so that every tick has something to tell."""
 
 
 class Row(msgspec.Struct):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPConnection, HTTPResponse, RemoteDisconnected
 from pathlib import Path
 
+from bench.load import RECEIVE_BYTES, Workload, is_whole, requests_of
 from bench.servers import ROOT, WORK, Missing, Server
 from bench.viewers import ViewerLoad
 
@@ -27,6 +28,9 @@ max_viewers = 19000
 max_viewers_per_address = 19000
 """
 END_SECONDS_MAX = 30.0
+
+USERS = 10
+"""Those who get points: as many as are on top, so that every increment is a change that is told."""
 
 
 class System:
@@ -40,29 +44,40 @@ class System:
 
 
 class Poster:
-    """A backend with one connection that gives points to ten users in turn, so that each increment changes the top."""
+    """A backend with one connection that gives points to ten users in turn, so that each increment changes the top.
+
+    A request goes out in one piece. `http.client` would send head and body apart, and the server would read twice.
+    """
 
     def __init__(self, server: Server) -> None:
-        self._http = HTTPConnection("127.0.0.1", server.port)
-        self._headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
-        self._count = 0
+        self._address = ("127.0.0.1", server.port)
+        self._request = requests_of(Workload(server.port, 1, 0.0, server.token, "poster", users=USERS))
+        self._connection: socket.socket | None = None
 
     def post(self) -> int:
         """Increment one user; the seq of that."""
-        self._count += 1
-        body = {"userId": f"user-{self._count % 10:07d}", "actionId": f"poster-{self._count:09d}"}
-        try:
-            answer = self._send(body)
-        except (BrokenPipeError, ConnectionResetError, RemoteDisconnected):
-            self._http.close()  # idle for so long that the server closed it; the next request connects anew
-            answer = self._send(body)
-        receipt = json.loads(answer.read())
-        assert answer.status == 200, receipt
-        return int(receipt["seq"])
+        request = self._request()
+        answer = self._send(request) or self._send(request)
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        return int(json.loads(answer.partition(b"\r\n\r\n")[2])["seq"])
 
-    def _send(self, body: dict[str, str]) -> HTTPResponse:
-        self._http.request("POST", "/scores/increment", json.dumps(body), self._headers)
-        return self._http.getresponse()
+    def _send(self, request: bytes) -> bytes:
+        """Send a request; nothing if the server has closed the connection, as it does with one that is long idle."""
+        if self._connection is None:
+            self._connection = socket.create_connection(self._address)
+        answer = b""
+        try:
+            self._connection.sendall(request)
+            while not is_whole(answer):
+                received = self._connection.recv(RECEIVE_BYTES)
+                if not received:
+                    raise ConnectionResetError
+                answer += received
+        except (BrokenPipeError, ConnectionResetError):
+            self._connection.close()
+            self._connection = None
+            return b""
+        return answer
 
 
 def leader_pid() -> int:
