@@ -92,12 +92,12 @@ def running(command: list[str], processor: int, environment: dict[str, str] | No
 
 
 @contextmanager
-def leader(processor: int) -> Iterator[Server]:
-    """The leader of this project, with limits that don't bite."""
+def leader(processor: int, config_more: str = "") -> Iterator[Server]:
+    """The leader of this project, with limits that don't bite; `config_more` is added to its configuration."""
     with fresh_directory("leader") as path:
         secret, port = secrets.token_hex(32), free_port()
         config = path / "scoreboard.toml"
-        config.write_text(CONFIG)
+        config.write_text(CONFIG + config_more)
         command = [sys.executable, "-m", "server.cli.main", "serve", "--config", str(config)]
         command += ["--bind", f"127.0.0.1:{port}", "--data-dir", str(path / "data")]
         with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}) as pid:

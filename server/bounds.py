@@ -181,8 +181,9 @@ VIEWER_CLOSE_SECONDS_MAX = 5.0
 GOODBYE_PAUSE_SECONDS_MAX = 0.005
 """Between two close frames at the end: a few viewers need not be spread over all of the time."""
 
-SLICE_VIEWERS = 128
-"""Viewers between two checkpoints: 1 to 2 ms of writing."""
+SLICE_VIEWERS = 256
+"""Viewers between two checkpoints: 2 to 3 ms of writing. Every other task has its turn at a checkpoint, and under heavy
+writes that is another batch of them: so the more slices there are, the longer the last viewers wait."""
 
 SWEEP_SECONDS = 1.0
 """Between two looks at who is silent or wants a ping: both are told in tens of seconds."""

@@ -30,7 +30,7 @@ import trio
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.live.editions import SNAPSHOT, UPDATE, Channel
-from server.live.viewers import Viewer, Viewers
+from server.live.viewers import Viewer, Viewers, show_all
 
 REST_SHARE = 0.25
 """After a tick there is at least this share of its time without one."""
@@ -123,20 +123,13 @@ class Broadcast:
 
     async def _publish(self, channel: Channel) -> None:
         edition = channel.publish()
-        number = edition.number
+        viewers = self._viewers.of_board(channel.board_id)
         shown: Counter[str] = Counter()
-        for count, viewer in enumerate(self._viewers.of_board(channel.board_id), 1):
-            if not (viewer.busy or viewer.closing or viewer.is_gone or viewer.edition >= number):
-                message = edition.for_viewer(viewer.edition, deltas=viewer.deltas)
-                try:
-                    if not viewer.show(number, message.frame):
-                        self._wait_for_room(viewer)
-                except OSError:
-                    viewer.hang_up()
-                if viewer.edition == number:
-                    shown[message.kind] += 1
-            if count % bounds.SLICE_VIEWERS == 0:
+        for start in range(0, len(viewers), bounds.SLICE_VIEWERS):
+            if start:
                 await trio.lowlevel.checkpoint()
+            for viewer in show_all(viewers[start : start + bounds.SLICE_VIEWERS], edition, shown):
+                self._wait_for_room(viewer)
         for kind, times in shown.items():
             self._metrics.live_messages(times, kind)
 
@@ -157,7 +150,7 @@ class Broadcast:
 
     def push(self, viewer: Viewer) -> None:
         """Write what a viewer is owed; what its socket does not take is left to a task that waits for room."""
-        if viewer.busy or viewer.is_gone:
+        if viewer.busy or viewer.gone:
             return
         try:
             if not viewer.push():
@@ -167,7 +160,7 @@ class Broadcast:
 
     def drop(self, viewer: Viewer, reason: str) -> None:
         """End a viewer from our side, without a word that it would not hear."""
-        if viewer.is_gone:
+        if viewer.gone:
             return
         log.debug("viewer_dropped", reason=reason, address=viewer.address)
         self._metrics.viewers_dropped(reason)
@@ -183,7 +176,7 @@ class Broadcast:
     async def _drain(self, viewer: Viewer) -> None:
         """Bring a viewer whose socket is full up to date at its own pace, or drop it when nothing moves any more."""
         try:
-            while not viewer.is_gone:
+            while not viewer.gone:
                 with trio.move_on_after(bounds.VIEWER_DRAIN_SECONDS_MAX) as patience:
                     await trio.lowlevel.wait_writable(viewer.socket)
                 if patience.cancelled_caught:

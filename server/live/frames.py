@@ -39,6 +39,9 @@ OPCODE = 0x0F
 MASKED = 0x80
 LENGTH = 0x7F
 
+EMPTY_PONG = bytes([FIN | PONG, MASKED])
+"""How the answer to our pings begins; its mask follows."""
+
 CONTROL_BYTES_MAX = 125
 CLOSE_REASON_BYTES_MAX = CONTROL_BYTES_MAX - 2
 
@@ -161,6 +164,9 @@ class FrameParser:
         events: list[FrameEvent] = []
         if self._ended:
             return events
+        if len(data) == 6 and data.startswith(EMPTY_PONG) and not self._buffer:
+            # Nearly all that viewers ever say: the answer to a ping of ours, which came at once and alone.
+            return [Pong(b"")]
         data = self._buffer + data
         offset = 0
         while True:

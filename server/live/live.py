@@ -128,7 +128,7 @@ class Live:
                 self._broadcast.push(viewer)
                 going = self._heed(viewer, early)
                 del early
-                while going and not viewer.is_gone:
+                while going and not viewer.gone:
                     await trio.lowlevel.wait_readable(viewer.socket)
                     going = self._read(viewer)
                 await self._see_off(viewer)
@@ -234,7 +234,7 @@ class Live:
     async def _see_off(self, viewer: Viewer) -> None:
         """After its last frame, wait for the other end to close, whatever it still sends."""
         with trio.move_on_after(bounds.VIEWER_CLOSE_SECONDS_MAX):
-            while not viewer.is_gone and viewer.read(bounds.VIEWER_READ_BYTES) != b"":
+            while not viewer.gone and viewer.read(bounds.VIEWER_READ_BYTES) != b"":
                 await trio.lowlevel.wait_readable(viewer.socket)
 
     def _leave(self, viewer: Viewer) -> None:

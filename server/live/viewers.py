@@ -9,11 +9,17 @@ What a viewer is owed, in the order in which it is written:
     control    one control frame: a close, a pong or a ping, the latest that was wanted
     edition    the last published edition, if it has an older one
 
+Theory of operation of a tick: `show_all` is the one loop that runs for every viewer and every change, so it is written
+for what it costs. Nearly all viewers of a board have the same edition and want the same format, so the message is
+looked up again only where one differs from the viewer before it. What is left for each is a few attributes and `send`.
+Viewers are gone through in the order in which they came, which is roughly that in which they lie in memory.
+
 Rules:
 - A frame that was begun is finished before anything else is written. One of which nothing was taken is forgotten: when
   the socket has room again there is a newer one (latest wins). So a slow viewer holds back at most one frame, and
   pings that it sends without reading the pongs add up to nothing.
 - Only one writes: as long as `busy`, the task that waits for room; otherwise whoever has something to write.
+- One viewer's broken socket is hung up on where it is found; nobody else hears of it.
 - A close is the last frame. After it the sending side is shut and the viewer is shown nothing more.
 - The viewer owns its file descriptor from the upgrade on; the stream that it came with is left empty.
 """
@@ -22,6 +28,8 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections import Counter
+from collections.abc import Iterable
 
 import trio
 
@@ -44,6 +52,7 @@ class Viewer:
         "control",
         "deltas",
         "edition",
+        "gone",
         "heard",
         "parser",
         "pinged",
@@ -63,6 +72,7 @@ class Viewer:
         self.control: bytes | None = None
         self.busy = False
         self.closing = False
+        self.gone = False  # whether `hang_up` was called
         self.said = 0  # bytes since our last ping
         self.heard = now
         self.pinged = now
@@ -127,18 +137,14 @@ class Viewer:
             return True
         return self.show(edition.number, edition.for_viewer(self.edition, deltas=self.deltas).frame)
 
-    @property
-    def is_gone(self) -> bool:
-        """Whether `hang_up` was called."""
-        return self.socket.fileno() < 0
-
     def hang_up(self, *, abort: bool = False) -> None:
         """End the connection and wake whoever waits for its socket; `abort` drops what is still in the kernel's buffer.
 
         May be called more than once.
         """
-        if self.is_gone:
+        if self.gone:
             return
+        self.gone = True
         if abort:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         trio.lowlevel.notify_closing(self.socket)
@@ -152,6 +158,45 @@ class Viewer:
             taken = 0
         self.rest = None if taken == len(data) else memoryview(data)[taken:]
         return self.rest is None
+
+
+def show_all(viewers: Iterable[Viewer], edition: Edition, shown: Counter[str]) -> list[Viewer]:
+    """Write an edition to each of these viewers who has an older one and is not busy, closing or gone.
+
+    Counts in `shown` to how many each kind of message was written. Gives those whose sockets are full: each has to be
+    waited for.
+    """
+    number = edition.number
+    has: int | None = None
+    deltas, kind, frame, length, count = False, "", b"", 0, 0
+    full: list[Viewer] = []
+    for viewer in viewers:
+        if viewer.busy or viewer.closing or viewer.gone:
+            continue
+        if viewer.edition != has or viewer.deltas is not deltas:
+            if viewer.edition >= number:
+                continue
+            if count:
+                shown[kind] += count
+            has, deltas, count = viewer.edition, viewer.deltas, 0
+            message = edition.for_viewer(has, deltas=deltas)
+            kind, frame, length = message.kind, message.frame, len(message.frame)
+        try:
+            taken = viewer.socket.send(frame)
+        except BlockingIOError:
+            full.append(viewer)
+            continue
+        except OSError:
+            viewer.hang_up()
+            continue
+        viewer.edition = number
+        count += 1
+        if taken != length:
+            viewer.rest = memoryview(frame)[taken:]
+            full.append(viewer)
+    if count:
+        shown[kind] += count
+    return full
 
 
 def take_over(stream: trio.SocketStream) -> socket.socket:
@@ -178,8 +223,9 @@ class Viewers:
         self.places_per_address = places_per_address
         self._reserved = 0
         self._by_group: dict[str, int] = {}
-        self._joined: set[Viewer] = set()
-        self._by_board: dict[str, set[Viewer]] = {}
+        # Sets that keep their order, the order of a tick (see above).
+        self._joined: dict[Viewer, None] = {}
+        self._by_board: dict[str, dict[Viewer, None]] = {}
 
     def __len__(self) -> int:
         """Count those who joined."""
@@ -212,28 +258,28 @@ class Viewers:
 
     def join(self, viewer: Viewer) -> None:
         """Count a viewer in, for whom a place is reserved."""
-        self._joined.add(viewer)
-        self._by_board.setdefault(viewer.channel.board_id, set()).add(viewer)
+        self._joined[viewer] = None
+        self._by_board.setdefault(viewer.channel.board_id, {})[viewer] = None
 
     def leave(self, viewer: Viewer) -> None:
         """Count a viewer out and give its place back."""
-        self._joined.remove(viewer)
-        self._by_board[viewer.channel.board_id].remove(viewer)
+        del self._joined[viewer]
+        del self._by_board[viewer.channel.board_id][viewer]
         self.release(viewer.address)
 
     def everyone(self) -> list[Viewer]:
-        """List those who are here now."""
+        """List those who are here now, in the order in which they came."""
         return list(self._joined)
 
     def of_board(self, board_id: str) -> list[Viewer]:
-        """List those who watch a board now."""
+        """List those who watch a board now, in the order in which they came."""
         return list(self._by_board.get(board_id, ()))
 
     def _check(self) -> None:
         assert self._reserved == sum(self._by_group.values()) <= self.places
         assert len(self._joined) <= self._reserved
         assert all(0 < count <= self.places_per_address for count in self._by_group.values())
-        assert self._joined == {viewer for viewers in self._by_board.values() for viewer in viewers}
+        assert self._joined.keys() == {viewer for viewers in self._by_board.values() for viewer in viewers}
         assert len(self._joined) == sum(len(viewers) for viewers in self._by_board.values())
 
 

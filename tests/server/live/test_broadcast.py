@@ -121,7 +121,7 @@ async def test_viewers_may_come_and_go_during_a_tick(monkeypatch: pytest.MonkeyP
         newcomer = hall.enter()
         hall.score()
         await hall.told.wait(lambda told: len(told.ticks) == 2)
-        assert [viewer.edition for viewer in hall.all if not viewer.is_gone] == [3] * 6
+        assert [viewer.edition for viewer in hall.all if not viewer.gone] == [3] * 6
         assert sorted(hall.frames()) == [0, 1, 2, 2, 2, 2, 2]
         assert newcomer.edition == 3
 
@@ -182,7 +182,7 @@ async def test_one_sweep_pings_everybody_and_drops_the_dead(mock_clock: MockCloc
             assert hall.frames() == expected
         assert trio.current_time() == bounds.VIEWER_SILENCE_SECONDS_MAX
         await hall.told.wait(lambda told: told.dropped["silent"] == 1)
-        assert (dead.is_gone, alive.is_gone) == (True, False)
+        assert (dead.gone, alive.gone) == (True, False)
 
 
 async def test_a_broken_socket_ends_that_viewer_alone() -> None:
@@ -192,7 +192,7 @@ async def test_a_broken_socket_ends_that_viewer_alone() -> None:
         hall.clients[1].close()
         hall.score()
         await hall.told.wait(lambda told: len(told.ticks) == 1)
-        assert (first.is_gone, broken.is_gone, last.is_gone) == (False, True, False)
+        assert (first.gone, broken.gone, last.gone) == (False, True, False)
         assert (first.edition, last.edition) == (2, 2)
         assert hall.told.messages == {"update": 2}
 
@@ -220,7 +220,7 @@ async def test_a_fault_of_ours_with_one_viewer_ends_that_viewer_alone(monkeypatc
             patched.setattr(Viewer, "push", lambda self, edition=None: 1 // 0)
             hall.broadcast._wait_for_room(unlucky)
             await trio.testing.wait_all_tasks_blocked()
-        assert unlucky.is_gone
+        assert unlucky.gone
         hall.score()
         await hall.told.wait(lambda told: len(told.ticks) == 1)
         assert lucky.edition == 2
@@ -241,7 +241,7 @@ async def test_what_drains_slowly_counts_as_a_sign_of_life(mock_clock: MockClock
             taken += received
             await trio.testing.wait_all_tasks_blocked()
         assert trio.current_time() > bounds.VIEWER_SILENCE_SECONDS_MAX
-        assert not viewer.is_gone
+        assert not viewer.gone
         assert not viewer.busy
         assert not hall.told.dropped
 
@@ -252,5 +252,5 @@ async def test_without_a_running_broadcast_a_full_socket_is_cut() -> None:
     viewer = hall.enter()
     viewer.control = b"x" * 8_000_000
     hall.broadcast.push(viewer)
-    assert viewer.is_gone
+    assert viewer.gone
     hall.clients[0].close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,8 +139,9 @@ async def test_who_comes_between_two_ticks_sees_the_newest_and_no_message_twice(
         assert (await early.message())["seq"] == (await late.message())["seq"] == 3
 
 
-async def test_many_viewers_are_shown_the_same_bytes() -> None:
+async def test_many_viewers_are_shown_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """More viewers than fit in one slice of a tick all get the update, and only once."""
+    monkeypatch.setattr(bounds, "SLICE_VIEWERS", 100)
     count = 2 * bounds.SLICE_VIEWERS + 44
     async with open_site() as site:
         viewers = [await BareViewer.open(site) for _ in range(count)]

@@ -1,0 +1,206 @@
+"""What it costs to tell everybody, beside what people use instead: `python -m bench.fanout`.
+
+    python -m bench.fanout [--viewers 1000 5000 19000] [--rounds 15]
+
+All systems run at once, each with as many viewers of its own, and take turns: in each round every system tells its
+viewers once, and no system does anything while another has its turn. Servers are on processor 0; the viewers, and who
+posts the increments, on processor 1. A round of the leader begins with a POST and so has in it all that a tick does:
+token, log and fsync, receipt, top 10, encoding. The peers are told on a pipe to send the same message; they have
+nothing else to do.
+
+    µs/message       processor time of the whole server process, user and kernel, divided by the messages that arrived
+    last viewer      from the POST, or the word to send, to the last viewer's message
+    KB/idle viewer   what the server's resident memory has grown by since it had one viewer, for each that came since
+    load CPU         how busy the viewers' process was meanwhile; at 100 % it would be what is measured
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import time
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from bench import viewers_peers as peers
+from bench.history import record
+from bench.servers import Missing, leader
+from bench.viewers import ViewerLoad, processor_seconds, resident_bytes
+from bench.viewers_peers import LIVE_CONFIG, MESSAGE, Poster, System
+
+SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
+OURS, PEER, FLOOR = "this project", "websockets.broadcast", "C loop of send()"
+
+APART_SECONDS = 0.4
+"""From the beginning of a round of the leader to the next: longer than its interval, so that it begins with a tick."""
+
+SETTLE_SECONDS = 0.02
+"""After the last message, before the server's time is read: what it does when everybody has been told counts too."""
+
+QUIET_SECONDS = 2.0
+"""After viewers came, before memory is read."""
+
+FILES = 19_600
+"""What a process with 19,000 viewers has to be allowed to open."""
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One round of one system."""
+
+    messages: int
+    processor_s: float
+    last_s: float
+    load_share: float
+
+
+class Row(msgspec.Struct):
+    """A system with so many viewers: medians of the rounds."""
+
+    viewers: int
+    system: str
+    us_per_message: float
+    ms_to_last: float
+    bytes_per_viewer: float
+    load_cpu_share: float
+    dropped: int
+    ratio_to_peer: float | None = None
+    ratio_to_floor: float | None = None
+
+
+def take_turn(system: System) -> Turn:
+    """Let a system tell all its viewers once."""
+    load = system.viewers
+    load.forget_versions()
+    messages = load.statistics()["messages"]
+    spent, load_spent = processor_seconds(system.pid), processor_seconds(load.pid)
+    began = time.monotonic()
+    last = load.wait_version(system.tell_all())
+    load_spent = processor_seconds(load.pid) - load_spent
+    time.sleep(SETTLE_SECONDS)
+    spent = processor_seconds(system.pid) - spent
+    messages = load.statistics()["messages"] - messages
+    return Turn(messages, spent, last - began, load_spent / (last - began))
+
+
+class Stage:
+    """All systems that are there, with how much memory each had with one viewer."""
+
+    def __init__(self, systems: list[System]) -> None:
+        self.systems = systems
+        self._resident: dict[str, int] = {}
+        for system in systems:
+            system.viewers.connect(1)
+            take_turn(system)
+        time.sleep(QUIET_SECONDS)
+        for system in systems:
+            self._resident[system.name] = resident_bytes(system.pid)
+
+    def measure(self, viewers: int, rounds: int) -> list[Row]:
+        """Fill up to so many viewers and let the systems take turns."""
+        for system in self.systems:
+            system.viewers.connect(viewers)
+        time.sleep(QUIET_SECONDS)
+        weights = {
+            system.name: (resident_bytes(system.pid) - self._resident[system.name]) / (viewers - 1)
+            for system in self.systems
+        }
+        turns: dict[str, list[Turn]] = {system.name: [] for system in self.systems}
+        for _ in range(rounds + 1):
+            began = time.monotonic()
+            for system in self.systems:
+                turns[system.name].append(take_turn(system))
+            time.sleep(max(0.0, began + APART_SECONDS - time.monotonic()))
+        return [self._row(system, viewers, weights[system.name], turns[system.name][1:]) for system in self.systems]
+
+    def _row(self, system: System, viewers: int, weight: float, turns: list[Turn]) -> Row:
+        assert all(turn.messages == viewers for turn in turns), f"{system.name}: not one message for each viewer"
+        return Row(
+            viewers,
+            system.name,
+            statistics.median(turn.processor_s / turn.messages for turn in turns) * 1e6,
+            statistics.median(turn.last_s for turn in turns) * 1e3,
+            weight,
+            statistics.median(turn.load_share for turn in turns),
+            system.viewers.statistics()["closed"],
+        )
+
+
+def compare(rows: list[Row]) -> None:
+    """Set each row beside the peer's and the floor's with as many viewers."""
+    costs = {(row.viewers, row.system): row.us_per_message for row in rows}
+    for row in rows:
+        peer, floor = costs.get((row.viewers, PEER)), costs.get((row.viewers, FLOOR))
+        row.ratio_to_peer = None if peer is None else row.us_per_message / peer
+        row.ratio_to_floor = None if floor is None else row.us_per_message / floor
+
+
+def show(rows: list[Row], missing: dict[str, str]) -> None:
+    """Print the table; a peer that is missing has a row that says what to install."""
+    table = Table(title="telling all viewers")
+    columns = ("µs/message", "× websockets", "× floor", "last viewer ms", "KB/idle viewer", "load CPU", "dropped")
+    for column in ("viewers", "system", *columns):
+        table.add_column(column, justify="left" if column == "system" else "right")
+    for row in rows:
+        ratios = ["–" if ratio is None else f"{ratio:.2f}" for ratio in (row.ratio_to_peer, row.ratio_to_floor)]
+        figures = (f"{row.ms_to_last:.1f}", f"{row.bytes_per_viewer / 1000:.1f}", f"{row.load_cpu_share:.0%}")
+        cells = (f"{row.us_per_message:.2f}", *ratios, *figures, str(row.dropped))
+        table.add_row(f"{row.viewers:,}", row.system, *cells)
+    for name, remedy in missing.items():
+        table.add_row("–", f"{name}: missing ({remedy})")
+    Console(width=140).print(table)
+
+
+def ours(stack: ExitStack) -> System:
+    """Start the leader, with a first viewer from whom the message is taken that the peers send."""
+    server = stack.enter_context(leader(SERVER_PROCESSOR, LIVE_CONFIG))
+    viewers = ViewerLoad(server.port, LOAD_PROCESSOR)
+    poster = Poster(server)
+    for _ in range(10):
+        poster.post()
+    stack.enter_context(viewers)
+    viewers.connect(1)
+    viewers.wait_version(poster.post())
+    MESSAGE.write_text(viewers.statistics()["sample"], encoding="utf-8")
+    return System(OURS, peers.leader_pid(), viewers, poster.post)
+
+
+def main() -> None:
+    """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--viewers", type=int, nargs="+", default=[1_000, 5_000, 19_000])
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, FILES)), hard))
+    rows: list[Row] = []
+    missing: dict[str, str] = {}
+    with ExitStack() as stack:
+        systems = [ours(stack)]
+        candidates: dict[str, AbstractContextManager[list[System]]] = {
+            PEER: peers.websockets_peer(SERVER_PROCESSOR, LOAD_PROCESSOR, "asyncio"),
+            f"{PEER}, uvloop": peers.websockets_peer(SERVER_PROCESSOR, LOAD_PROCESSOR, "uvloop"),
+            "Node ws": peers.node_peer(SERVER_PROCESSOR, LOAD_PROCESSOR),
+            FLOOR: peers.floor_peer(SERVER_PROCESSOR, LOAD_PROCESSOR),
+        }
+        for name, candidate in candidates.items():
+            try:
+                systems += stack.enter_context(candidate)
+            except Missing as lacking:
+                missing[name] = str(lacking)
+        stage = Stage(systems)
+        for viewers in sorted(options.viewers):
+            rows += stage.measure(viewers, options.rounds)
+    compare(rows)
+    show(rows, missing)
+    message_bytes = MESSAGE.stat().st_size
+    figures: dict[str, Any] = {"message_bytes": message_bytes, "rows": [msgspec.to_builtins(row) for row in rows]}
+    record("fanout", figures | {"missing": missing})
+
+
+if __name__ == "__main__":
+    main()

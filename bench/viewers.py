@@ -1,0 +1,306 @@
+"""Viewers for the benches: one process, one epoll, thousands of WebSockets that take messages in and count them.
+
+It does as little for a message as can be done, so that what is measured is the server: one read, a look at the header
+of the frame, the version of the message. It runs in a process of its own, on a processor of its own; who started it
+reads how busy it was from outside (`processor_seconds`).
+
+A version is the `seq` of a scoreboard message, or with `ordinal` the number of the message, for servers that
+send the same bytes all the time. As soon as every viewer has a version, or a newer one (latest wins), a line says so
+and when that was, on the clock that all processes of a machine share (`time.monotonic`).
+
+It looks at its sockets a millisecond apart as long as messages come. Otherwise many a `send` of the server would
+have to wake this process, and be charged for it; viewers in the world are woken by their own machines.
+
+Words on standard input, one a line; each is answered by a JSON line on standard output, and so is each new version:
+
+    connect N      open viewers until there are N         {"connected": N}
+    statistics     what came so far                       {"messages", "viewers", "closed", "sample"}
+    (a version)                                           {"version", "at"}
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[1]
+
+RECEIVE_BYTES = 2**16
+CONNECTING_MAX = 200
+"""Handshakes on their way at once: below every server's backlog."""
+
+VIEWERS_PER_ADDRESS = 5_000
+"""Viewers from one source address (127.0.0.1, 127.0.0.2, …): a fifth of the ephemeral ports that an address has."""
+
+BIND_ADDRESS_NO_PORT = 24
+"""IP_BIND_ADDRESS_NO_PORT of Linux: the port is chosen at connect, and may be one that another server's viewer has."""
+
+LOOK_SECONDS = 0.001
+"""Between two looks at the sockets: what a version's time may be late by."""
+
+ANSWER_SECONDS_MAX = 60.0
+
+TEXT, CLOSE, PING = 0x81, 0x88, 0x89
+PONG, MASKED, NO_MASK = 0x8A, 0x80, bytes(4)
+
+
+def handshake(host: str) -> bytes:
+    """Make the request of a viewer."""
+    lines = ["GET /ws/scoreboard HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "", ""]
+    return "\r\n".join(lines).encode()
+
+
+class _Crowd:
+    """All viewers of one server. `newest` is the version that each has, by file descriptor."""
+
+    def __init__(self, port: int, *, ordinal: bool) -> None:
+        self.port = port
+        self.ordinal = ordinal
+        self.poll = select.epoll()
+        self.sockets: dict[int, socket.socket] = {}
+        self.newest: dict[int, int] = {}
+        self.partial: dict[int, bytes] = {}
+        self.counts: dict[int, int] = {}  # of a version that not everybody has yet: how many have it, or a newer one
+        self.highest = 0
+        self.messages = 0
+        self.closed = 0
+        self.sample = b""
+        self._buffer = bytearray(RECEIVE_BYTES)
+        self._request = handshake(f"127.0.0.1:{port}")
+
+    def connect(self, count: int) -> None:
+        """Open viewers until there are so many."""
+        while len(self.sockets) < count:
+            opened = [self._open() for _ in range(min(CONNECTING_MAX, count - len(self.sockets)))]
+            for viewer in opened:
+                self._read_head(viewer)
+                viewer.setblocking(False)
+                self.poll.register(viewer.fileno(), select.EPOLLIN)
+        self.counts.clear()
+
+    def _open(self) -> socket.socket:
+        viewer = socket.socket()
+        viewer.setsockopt(socket.IPPROTO_IP, BIND_ADDRESS_NO_PORT, 1)
+        viewer.bind((f"127.0.0.{1 + len(self.sockets) // VIEWERS_PER_ADDRESS}", 0))
+        viewer.settimeout(ANSWER_SECONDS_MAX)
+        viewer.connect(("127.0.0.1", self.port))
+        viewer.sendall(self._request)
+        self.sockets[viewer.fileno()] = viewer
+        self.newest[viewer.fileno()] = self.highest if self.ordinal else 0
+        return viewer
+
+    def _read_head(self, viewer: socket.socket) -> None:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            received = viewer.recv(RECEIVE_BYTES)
+            assert received, "the server closed a connection during the handshake"
+            data += received
+        head, _, rest = data.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        self._take(viewer.fileno(), rest)
+
+    def read(self, number: int) -> None:
+        """Take in what came for a viewer."""
+        buffer = self._buffer
+        try:
+            count = self.sockets[number].recv_into(buffer)
+        except ConnectionError:
+            count = 0
+        if not count:
+            self._close(number)
+        elif (
+            # One whole message of the usual length: nearly always.
+            buffer[0] == TEXT
+            and buffer[1] == 126
+            and buffer[2] * 256 + buffer[3] + 4 == count
+            and number not in self.partial
+        ):
+            version = 0 if self.ordinal else int(buffer[buffer.rfind(b'"seq":', 0, count) + 6 : count - 1])
+            self._have(number, version)
+        else:
+            self._take(number, self.partial.pop(number, b"") + bytes(buffer[:count]))
+
+    def _take(self, number: int, data: bytes) -> None:
+        """Take in whole frames, keep the beginning of one."""
+        while len(data) >= 2:
+            length, start = data[1], 2
+            if length > 125:
+                start = 4 if length == 126 else 10
+                length = int.from_bytes(data[2:start], "big") if len(data) >= start else RECEIVE_BYTES
+            if len(data) < start + length:
+                break
+            opcode, payload, data = data[0], data[start : start + length], data[start + length :]
+            if opcode == TEXT:
+                self.sample = payload
+                self._have(number, 0 if self.ordinal else int(payload[payload.rfind(b'"seq":') + 6 : -1]))
+            elif opcode == PING:
+                self.sockets[number].send(bytes((PONG, MASKED | length)) + NO_MASK + payload)
+            elif opcode == CLOSE:
+                self._close(number)
+                return
+        if data:
+            self.partial[number] = data
+
+    def _have(self, number: int, version: int) -> None:
+        """Note that a viewer has a version, and tell when it was the last one to have it."""
+        self.messages += 1
+        had = self.newest[number]
+        if self.ordinal:
+            version = had + 1
+        self.newest[number] = version
+        counts = self.counts
+        if version > self.highest:
+            self.highest = version
+            counts[version] = 0
+        elif version not in counts and version > had:
+            # Seen first after a newer one: whoever has that has no need of this. This viewer is counted below.
+            counts[version] = sum(version <= other for other in self.newest.values()) - 1
+        for wanted in list(counts):
+            if had < wanted <= version:
+                counts[wanted] += 1
+                if counts[wanted] == len(self.sockets):
+                    del counts[wanted]
+                    tell({"version": wanted, "at": time.monotonic()})
+
+    def _close(self, number: int) -> None:
+        self.closed += 1
+        self.poll.unregister(number)
+        self.sockets.pop(number).close()
+        del self.newest[number]
+
+    def statistics(self) -> dict[str, Any]:
+        """Say what came so far."""
+        sample = self.sample.decode()
+        return {"messages": self.messages, "viewers": len(self.sockets), "closed": self.closed, "sample": sample}
+
+
+def tell(line: dict[str, Any]) -> None:
+    """Answer."""
+    os.write(1, json.dumps(line).encode() + b"\n")
+
+
+def main() -> None:
+    """Connect, count and tell until standard input ends."""
+    port, processor, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    os.sched_setaffinity(0, {processor})
+    crowd = _Crowd(port, ordinal=kind == "ordinal")
+    crowd.poll.register(0, select.EPOLLIN)
+    while True:
+        for number, _ in crowd.poll.poll():
+            if number:
+                crowd.read(number)
+                continue
+            words = os.read(0, 4_096).decode().split()  # one command at a time: each waits for its answer
+            if not words:
+                return
+            if words[0] == "connect":
+                crowd.connect(int(words[1]))
+                tell({"connected": len(crowd.sockets)})
+            else:
+                tell(crowd.statistics())
+        time.sleep(LOOK_SECONDS)
+
+
+# ---- whoever starts them ---------------------------------------------------------------------------------------------
+
+
+class TooLate(Exception):
+    """Not every viewer had the version in time."""
+
+
+class ViewerLoad:
+    """The process with the viewers of one server, as a context manager."""
+
+    def __init__(self, port: int, processor: int, *, ordinal: bool = False) -> None:
+        self._command = [sys.executable, "-m", "bench.viewers", str(port), str(processor)]
+        self._command.append("ordinal" if ordinal else "seq")
+        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._versions: queue.Queue[tuple[int, float]] = queue.Queue()
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self._process = subprocess.Popen(self._command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.pid = self._process.pid
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        with suppress(BrokenPipeError):
+            self._process.communicate()
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+
+    def connect(self, count: int) -> None:
+        """Have so many viewers."""
+        assert self._ask(f"connect {count}", 20 * ANSWER_SECONDS_MAX) == {"connected": count}
+
+    def statistics(self) -> dict[str, Any]:
+        """Ask what came so far."""
+        return self._ask("statistics", ANSWER_SECONDS_MAX)
+
+    def forget_versions(self) -> None:
+        """Drop what was told of versions so far."""
+        while not self._versions.empty():
+            self._versions.get_nowait()
+
+    def wait_version(self, version: int, seconds: float = ANSWER_SECONDS_MAX) -> float:
+        """Wait until every viewer has a version or a newer one; the time of that. Raises `TooLate`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                seen, at = self._versions.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise TooLate(f"version {version} did not reach every viewer in {seconds:.0f} s") from None
+            if seen >= version:
+                return at
+
+    def _ask(self, word: str, seconds: float) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(word.encode() + b"\n")
+        self._process.stdin.flush()
+        return self._answers.get(timeout=seconds)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with suppress(ValueError):  # closed under us, at the end
+            for text in self._process.stdout:
+                line = json.loads(text)
+                if "version" in line:
+                    self._versions.put((line["version"], line["at"]))
+                else:
+                    self._answers.put(line)
+
+
+def processor_seconds(pid: int) -> float:
+    """Give the processor time that a process took so far, all its threads, in user and kernel mode together.
+
+    The clock of another process, as clock_getcpuclockid(3) makes it: to the nanosecond, where /proc/PID/stat has 10 ms.
+    """
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def resident_bytes(pid: int) -> int:
+    """Give the memory that a process holds now."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The systems of the fan-out bench: each a server process with viewers of its own, and a way to make it tell them all.
+
+Every peer in `bench/peers` that fans out has the same manners: it is given a file with the message, prints its port,
+sends on each line of standard input, and ends when that ends.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench.load import RECEIVE_BYTES, Workload, is_whole, requests_of
+from bench.servers import ROOT, WORK, Missing, Server
+from bench.viewers import ViewerLoad
+
+PEERS = Path(__file__).with_name("peers")
+MESSAGE = WORK / "fanout-message.json"
+LIVE_CONFIG = """
+[live]
+max_viewers = 19000
+max_viewers_per_address = 19000
+"""
+END_SECONDS_MAX = 30.0
+
+USERS = 10
+"""Those who get points: as many as are on top, so that every increment is a change that is told."""
+
+
+class System:
+    """A server that is running. `tell_all` makes it send, and gives the version that every viewer is then to have."""
+
+    def __init__(self, name: str, pid: int, viewers: ViewerLoad, tell_all: Callable[[], int]) -> None:
+        self.name = name
+        self.pid = pid
+        self.viewers = viewers
+        self.tell_all = tell_all
+
+
+class Poster:
+    """A backend with one connection that gives points to ten users in turn, so that each increment changes the top.
+
+    A request goes out in one piece. `http.client` would send head and body apart, and the server would read twice.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._address = ("127.0.0.1", server.port)
+        self._request = requests_of(Workload(server.port, 1, 0.0, server.token, "poster", users=USERS))
+        self._connection: socket.socket | None = None
+
+    def post(self) -> int:
+        """Increment one user; the seq of that."""
+        request = self._request()
+        answer = self._send(request) or self._send(request)
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        return int(json.loads(answer.partition(b"\r\n\r\n")[2])["seq"])
+
+    def _send(self, request: bytes) -> bytes:
+        """Send a request; nothing if the server has closed the connection, as it does with one that is long idle."""
+        if self._connection is None:
+            self._connection = socket.create_connection(self._address)
+        answer = b""
+        try:
+            self._connection.sendall(request)
+            while not is_whole(answer):
+                received = self._connection.recv(RECEIVE_BYTES)
+                if not received:
+                    raise ConnectionResetError
+                answer += received
+        except (BrokenPipeError, ConnectionResetError):
+            self._connection.close()
+            self._connection = None
+            return b""
+        return answer
+
+
+def leader_pid() -> int:
+    """Give the process id of the leader of this bench: it writes it into the lock of its data directory."""
+    return int((WORK / "leader" / "data" / "lock").read_text(encoding="ascii"))
+
+
+@contextmanager
+def websockets_peer(processor: int, load_processor: int, loop: str) -> Iterator[list[System]]:
+    """The `websockets` library on asyncio's loop or uvloop. Raises `Missing`."""
+    if importlib.util.find_spec("websockets") is None or importlib.util.find_spec("uvloop") is None:
+        raise Missing("pip install '.[bench]'")
+    command = [sys.executable, "-m", "bench.peers.websockets_broadcast", str(MESSAGE), loop]
+    name = "websockets.broadcast" if loop == "asyncio" else f"websockets.broadcast, {loop}"
+    with _peer(command, processor, load_processor, {name: "send"}) as systems:
+        yield systems
+
+
+@contextmanager
+def node_peer(processor: int, load_processor: int) -> Iterator[list[System]]:
+    """Node's `ws`, in both ways. Raises `Missing`."""
+    if shutil.which("node") is None:
+        raise Missing("apt-get install nodejs npm, then npm install --prefix bench/peers")
+    if not (PEERS / "node_modules" / "ws").is_dir():
+        raise Missing("npm install --prefix bench/peers")
+    command = ["node", str(PEERS / "ws_broadcast.js"), str(MESSAGE)]
+    with _peer(command, processor, load_processor, {"Node ws": "send", "Node ws, frame made once": "once"}) as systems:
+        yield systems
+
+
+@contextmanager
+def floor_peer(processor: int, load_processor: int) -> Iterator[list[System]]:
+    """A loop of send() in C. Raises `Missing`."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise Missing("apt-get install gcc libc6-dev")
+    program = WORK / "send_floor"
+    subprocess.run([compiler, "-O2", "-Wall", "-o", str(program), str(PEERS / "send_floor.c")], check=True)
+    with _peer([str(program), str(MESSAGE)], processor, load_processor, {"C loop of send()": "send"}) as systems:
+        yield systems
+
+
+@contextmanager
+def _peer(command: list[str], processor: int, load_processor: int, words: dict[str, str]) -> Iterator[list[System]]:
+    """Run a peer with its viewers: a system for each word that makes it send."""
+    command = ["taskset", "-c", str(processor), *command]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    stdin, sent = process.stdin, 0
+
+    def teller(word: str) -> Callable[[], int]:
+        def tell_all() -> int:
+            nonlocal sent
+            sent += 1
+            stdin.write(word.encode() + b"\n")
+            stdin.flush()
+            return sent
+
+        return tell_all
+
+    with ExitStack() as stack:
+        # Last in, first out: the peer ends before its viewers do, and has nobody to say goodbye to.
+        viewers = stack.enter_context(ViewerLoad(int(process.stdout.readline()), load_processor, ordinal=True))
+        try:
+            yield [System(name, process.pid, viewers, teller(word)) for name, word in words.items()]
+        finally:
+            stdin.close()
+            try:
+                process.wait(END_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
