@@ -11,7 +11,7 @@ SHELL = "shell"
 FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "errors limits events image"),
     (PURE, "engine", "commands actions board users record"),
-    (PURE, "engine", "scoreboard recovery"),
+    (PURE, "engine", "scoreboard recovery part"),
     (SHELL, "engine", "disk"),
     (SHELL, "engine", "segment"),
     (SHELL, "engine", "walk"),
@@ -21,6 +21,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "engine", "actor"),
 
     (PURE, "snapshots", "format retention"),
+    (PURE, "snapshots", "digests"),
     (SHELL, "snapshots", "store"),
     (SHELL, "snapshots", "opening"),
     (SHELL, "snapshots", "state"),
