@@ -353,19 +353,21 @@ class Log:
             removed.append(info)
         return removed
 
-    def restart(self, tail: Tail, aside: str) -> None:
+    def restart(self, tail: Tail, aside: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Go on after `tail`, a place further on, of which there is a snapshot: events in between are not here.
 
         For a replica that fell too far behind. The old directory is renamed to `aside`, which must not exist, and stays
-        there. A crash may leave no log here, but never half a one. No other thread may append meanwhile.
+        there; `meanwhile` is called when it is out of the way and the new log is not there yet. A crash may leave no
+        log here, but never half a one. No other thread may append at the same time.
         """
         assert tail.log_id == self.tail.log_id
         assert tail.seq > self.tail.seq
         self._in_doubt = True
         self._file.close()
         self._disk.rename(self._directory, aside)
-        self._disk.make_directory(self._directory)
         self._disk.sync_directory(aside.rpartition("/")[0] or ".")
+        self._disk.make_directory(self._directory)
+        meanwhile()
         header = SegmentHeader(tail.log_id, tail.seq + 1, tail.epoch, tail.checksum, before=0)
         file = create_segment(self._disk, self._directory, header, self._segment_bytes)
         with self._segments_lock:
