@@ -163,6 +163,7 @@ class Follower:
         """Tell where it stands."""
         now_s = trio.current_time()
         scoreboard, welcome = self.replica.scoreboard, self._welcome
+        self._lag.applied(scoreboard.seq)  # a row of frames is applied one by one, and this may be in the middle of one
         return FollowerStatus(
             state=self._state,
             leader_epoch=self._leader_epoch,

@@ -204,7 +204,7 @@ def decode_from_leader(text: str) -> FromLeader | None:
     """Read what a leader said; None for a type that is not known. Raises `MessageFault`."""
     try:
         kind = msgspec.json.decode(_type_of.decode(text).get("type", msgspec.Raw(b'""')))
-        return _from_leader.decode(text) if kind in _KNOWN else None
+        return None if isinstance(kind, str) and kind not in _KNOWN else _from_leader.decode(text)
     except (msgspec.MsgspecError, TypeError) as error:
         raise MessageFault(f"the leader sent a message that says nothing: {error}") from error
 

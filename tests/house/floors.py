@@ -27,6 +27,8 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "snapshots", "state"),
     (SHELL, "snapshots", "checkpoint copying"),
     (SHELL, "snapshots", "restore"),
+    (SHELL, "snapshots", "promotion"),
+    (SHELL, "snapshots", "demotion"),
 
     (PURE, "server", "bounds faults"),
     (PURE, "server", "settings/values access/rates live/frames door/proxies live/encoding"),
