@@ -77,18 +77,16 @@ def remove_marker(disk: Disk, data_directory: str) -> None:
 
 
 def begin_epoch(
-    scoreboard: Scoreboard, log: Log, *, now_ms: int, above: int = 0, note: str = "promoted"
+    log: Log, *, after: Scoreboard, now_ms: int, above: int = 0, note: str = "promoted"
 ) -> tuple[EpochBegun, Synced]:
-    """Begin the next epoch, one that is also higher than `above`: log it, then apply it.
+    """Log the beginning of the next epoch, one that is also higher than `above`; the caller applies it.
 
-    For a running replica too, once it follows nobody. Raises `WriteFailed`; the epoch may or may not have begun then.
+    `after` is the state at the log's end. Raises `WriteFailed`; the epoch may or may not have begun then.
     """
-    assert log.tail.seq == scoreboard.seq
-    epoch = max(scoreboard.epoch, above) + 1
-    event = EpochBegun(scoreboard.seq + 1, max(now_ms, scoreboard.time_ms), epoch, note)
-    synced = log.append([event], epoch)
-    scoreboard.apply(event, epoch)
-    return event, synced
+    assert log.tail.seq == after.seq
+    epoch = max(after.epoch, above) + 1
+    event = EpochBegun(after.seq + 1, max(now_ms, after.time_ms), epoch, note)
+    return event, log.append([event], epoch)
 
 
 def promote_directory(
@@ -113,7 +111,7 @@ def promote_directory(
         opened = open_directory(disk, data_directory, NO_RULES, tell=tell, segment_bytes=segment_bytes)
         try:
             on_step("epoch")
-            event, _ = begin_epoch(opened.scoreboard, opened.log, now_ms=now_ms, above=above)
+            event, _ = begin_epoch(opened.log, after=opened.scoreboard, now_ms=now_ms, above=above)
             tail = opened.log.tail
         finally:
             opened.log.close()

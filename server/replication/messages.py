@@ -160,8 +160,8 @@ def parse_hello(query: str) -> Hello:
     after, epoch = _number(values, "after", 0), _number(values, "epoch", 1)
     checksum = _hex(values, "checksum", 4)
     log_id = _hex(values, "logId", LOG_ID_BYTES)
-    if (checksum is None) != (log_id is None) or (after > 0 and log_id is None):
-        raise invalid("logId", "A position after the first event needs checksum and logId, which go together.")
+    if (checksum is None) != (log_id is None) or (log_id is None and (after, epoch) != (0, 1)):
+        raise invalid("logId", "A position needs checksum and logId, which go together.")
     shard = None
     if "shard" in values:
         try:

@@ -38,6 +38,7 @@ from server.replication.feed import FrameFeed
 from server.replication.sharding import Shard
 from snapshots import format as snapshot_format
 from snapshots.opening import log_directory
+from snapshots.promotion import begin_epoch
 from snapshots.store import DIRECTORY as SNAPSHOTS
 from snapshots.store import Store
 
@@ -105,6 +106,18 @@ class WholeReplica:
     def begin_link(self, log_id: bytes) -> None:
         """See `Replica`."""
         _check_log_id(log_id, self.tail)
+
+    async def promote(self, *, now_ms: int, above: int = 0) -> EpochBegun:
+        """Begin the next epoch, durably, and ship it. No follower may be running: the log is ours to write from now on.
+
+        `above`: an epoch that is known to have been used elsewhere. Raises `WriteFailed`. The marker of the directory
+        is the caller's to remove, afterwards.
+        """
+        with trio.CancelScope(shield=True):
+            work = partial(begin_epoch, self.log, after=self.scoreboard, now_ms=now_ms, above=above)
+            event, synced = await self._in_thread(work)
+            self._apply(synced, [event])
+        return event
 
     async def take(self, messages: Sequence[bytes]) -> None:
         """See `Replica`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 import trio
@@ -35,6 +36,7 @@ from tests.server.replication.network import (
     Leader,
     Served,
     Wire,
+    make_bootstrap,
     open_replica,
     open_shard,
     patience,
@@ -452,6 +454,76 @@ async def test_a_relay_serves_a_replica_that_ends_equal(tmp_path: Path) -> None:
             assert all_frames(tmp_path / "leaf") == all_frames(tmp_path / "leader")
             assert len(leader.followers) == 1
             assert len(served.followers) == 2
+
+
+async def test_a_replica_is_promoted_while_others_follow_it(tmp_path: Path) -> None:
+    """They go on in the new epoch; the old leader is refused by them, and told."""
+    leader = Leader(tmp_path / "leader")
+    leader.play(10)
+    async with patience() as nursery, leader.open():
+        relay = await open_replica(tmp_path / "relay", leader.url)
+        first = await start(nursery, relay.follower)
+        served = Served(relay.directory, relay.opened.scoreboard, relay.log, relay.feed, relays=True)
+        async with served.open():
+            leaf = await open_replica(tmp_path / "leaf", served.url)
+            second = await start(nursery, leaf.follower)
+            await second.reaches(leader.seq)
+            await first.stop()
+            event = await relay.replica.promote(now_ms=1)
+            assert (event.epoch, event.seq) == (2, leader.seq + 1)
+            await second.reaches(event.seq)
+            assert leaf.follower.status().epoch == 2
+            assert digest(second.scoreboard) == digest(relay.opened.scoreboard)
+            assert relay.applied[-1].events == [event]
+            assert await make_bootstrap(served.url, tmp_path).fork(1) == leader.writer.log.tail
+            await second.stop()
+            leaf.follower._leader = parse_leader(leader.url)
+            second = await start(nursery, leaf.follower)
+            await second.is_in("refused_older_leader")
+            assert leader.deposed[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 400),
+        ({"connection": "upgrade", "upgrade": "websocket"}, 426),
+        ({"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "12"}, 426),
+        ({"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}, 400),
+        (
+            {
+                "connection": "upgrade",
+                "upgrade": "websocket",
+                "sec-websocket-version": "13",
+                "sec-websocket-key": "short",
+            },
+            400,
+        ),
+    ],
+)
+async def test_a_request_that_is_no_upgrade_gets_an_ordinary_answer(
+    tmp_path: Path, headers: dict[str, str], status: int
+) -> None:
+    """What trio-websocket would leave without one."""
+    leader = Leader(tmp_path / "leader")
+    async with patience(), leader.open(), httpx.AsyncClient() as client:
+        token = {"authorization": f"Bearer {TOKEN}"}
+        answer = await client.get(f"{leader.url}{LOG_PATH}?after=0&epoch=1", headers={**token, **headers})
+        assert answer.status_code == status
+        assert answer.json()["error"]["code"] == "INVALID_REQUEST"
+
+
+async def test_a_leader_that_stops_ends_its_links(tmp_path: Path) -> None:
+    """At once, and takes no new ones: its followers look for another, or wait."""
+    leader = Leader(tmp_path / "leader")
+    leader.play(2)
+    async with patience() as nursery, leader.open():
+        replica = await open_replica(tmp_path / "replica", leader.url)
+        await (await start(nursery, replica.follower)).is_in("following")
+        leader.shipper.close()
+        status = await replica.follower.wait_until(lambda status: "status 503" in status.reason)
+        assert status.seq == leader.seq
+        assert len(leader.followers) == 0
 
 
 async def test_a_replica_that_is_further_than_its_relay_waits_for_it(tmp_path: Path) -> None:

@@ -122,6 +122,7 @@ def test_an_empty_follower_that_knows_the_log_is_at_its_start() -> None:
         ("after=0", "epoch"),
         ("after=0&epoch=0", "epoch"),
         ("after=5&epoch=1", "logId"),
+        ("after=0&epoch=2", "logId"),
         (f"after=5&epoch=1&logId={LOG_ID.hex()}", "logId"),
         ("after=5&epoch=1&checksum=00000000", "logId"),
         (f"after=5&epoch=1&checksum=0&logId={LOG_ID.hex()}", "checksum"),
