@@ -218,7 +218,7 @@ class Bootstrap:
         return headers | {"authorization": f"Bearer {token}"} if token else headers
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work) if self._disk.blocks else work()
+        return await _in_thread(self._disk, work)
 
 
 async def prepare_directory(
@@ -231,20 +231,26 @@ async def prepare_directory(
 ) -> None:
     """Make sure that a data directory, whose lock the caller holds, has a log to be opened and followed from.
 
-    Waits for the leader if it needs something of it. Raises `FollowingFailed`, `DiskFault`.
+    Waits for the leader if it needs something of it; `tell` may be called from a worker thread. Raises
+    `FollowingFailed`, `DiskFault`.
     """
     directory = log_directory(data_directory)
     if holds_log(disk, directory):
         return
-    tail = _newest_tail(disk, data_directory, tell)
+    tail = await _in_thread(disk, partial(_newest_tail, disk, data_directory, tell))
     if tail is None:
         fetched = await bootstrap.fetch(progress)
         if fetched is None:
             tail = await bootstrap.wait_origin()
         else:
             tail = fetched.tail
-            place(disk, data_directory, fetched.path, tail)
-    Log.create(disk, directory, log_id=tail.log_id, tail=tail).close()
+            await _in_thread(disk, partial(place, disk, data_directory, fetched.path, tail))
+    log = await _in_thread(disk, partial(Log.create, disk, directory, log_id=tail.log_id, tail=tail))
+    log.close()
+
+
+async def _in_thread(disk: Disk, work: Callable[[], T]) -> T:
+    return await trio.to_thread.run_sync(work) if disk.blocks else work()
 
 
 def _newest_tail(disk: Disk, data_directory: str, tell: Callable[[DiskFault], None]) -> Tail | None:
