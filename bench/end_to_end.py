@@ -80,7 +80,10 @@ def probe(case: str, poster: Poster, viewers: ViewerLoad, count: int, probes: in
 def steadily(server: Server, poster: Poster, viewers: ViewerLoad, count: int, probes: int) -> Row:
     """Send probes while others write. They write for as long as the probes should take, and the rest is thrown away."""
     interval = 0.25
-    workload = Workload(server.port, WRITERS, probes * interval * 1.5 + 2, server.token, "steady", users=USERS)
+    seconds = probes * interval * 1.5 + 2
+    workload = Workload(
+        port=server.port, connections=WRITERS, seconds=seconds, token=server.token, users=USERS, warm_seconds=0.0
+    )
     loads: list[Load] = []
     writers = threading.Thread(target=lambda: loads.append(run_load(workload, LOAD_PROCESSOR)))
     writers.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import secrets
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.load import RECEIVE_BYTES, Workload, is_whole, requests_of
 from bench.servers import ROOT, WORK, Missing, Server
 from bench.viewers import ViewerLoad
 
@@ -31,6 +31,8 @@ END_SECONDS_MAX = 30.0
 
 USERS = 10
 """Those who get points: as many as are on top, so that every increment is a change that is told."""
+
+RECEIVE_BYTES = 2**16
 
 
 class System:
@@ -51,12 +53,17 @@ class Poster:
 
     def __init__(self, server: Server) -> None:
         self._address = ("127.0.0.1", server.port)
-        self._request = requests_of(Workload(server.port, 1, 0.0, server.token, "poster", users=USERS))
+        self._token = server.token
+        self._actions = secrets.token_hex(4)
+        self._sent = 0
         self._connection: socket.socket | None = None
 
     def post(self) -> int:
         """Increment one user; the seq of that."""
-        request = self._request()
+        self._sent += 1
+        body = json.dumps({"userId": f"user-{self._sent % USERS}", "actionId": f"{self._actions}-{self._sent}"})
+        head = f"POST /scores/increment HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {self._token}\r\n"
+        request = f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
         answer = self._send(request) or self._send(request)
         assert answer.startswith(b"HTTP/1.1 200 "), answer
         return int(json.loads(answer.partition(b"\r\n\r\n")[2])["seq"])
@@ -68,7 +75,7 @@ class Poster:
         answer = b""
         try:
             self._connection.sendall(request)
-            while not is_whole(answer):
+            while not _is_whole(answer):
                 received = self._connection.recv(RECEIVE_BYTES)
                 if not received:
                     raise ConnectionResetError
@@ -78,6 +85,15 @@ class Poster:
             self._connection = None
             return b""
         return answer
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether these are all the bytes of an answer."""
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return False
+    at = data.find(b"content-length: ")
+    return len(data) >= end + 4 + int(data[at + 16 : data.find(b"\r", at)])
 
 
 def leader_pid() -> int:

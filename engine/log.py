@@ -34,27 +34,35 @@ from engine.events import Event
 from engine.limits import SEGMENT_BYTES
 from engine.reading import Reading
 from engine.record import (
+    HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     Frame,
+    Header,
     SegmentHeader,
     Tail,
     chain_start,
     events_of,
     pack_frame,
+    unpack_frame,
     unpack_header,
 )
-from engine.recovery import Finding, Situation, refusal
+from engine.recovery import Finding, Situation, misfit, refusal
 from engine.replay import replay, settle_end, tidy
 from engine.segment import SegmentFile, compress_segment, create_segment, list_segments
 
 __all__ = ["Finding", "Log", "LogStatistics", "SegmentInfo", "Synced", "Tail", "holds_log", "scan"]
 
 
+Bytes = bytes
+"""`Synced` has a field of that name."""
+
+
 class Synced(msgspec.Struct, frozen=True, gc=False):
-    """How the disk took an append: bytes written, and seconds until they were durable."""
+    """How the disk took an append: bytes written, and seconds until they were durable. `frame` is what was written."""
 
     bytes: int
     seconds: float
+    frame: Bytes = b""
 
 
 class SegmentInfo(msgspec.Struct, frozen=True):
@@ -198,11 +206,39 @@ class Log:
         Raises `WriteFailed` if the disk failed, and from then on always: whether they are on disk is not known. Raises
         ValueError, with nothing written, if they are too many or too long for a frame.
         """
-        if self._in_doubt:
-            raise self._failure or self._final("an append was cut short, and what it wrote is not known", events[0].seq)
+        self._check_certain(events[0].seq)
         assert events[0].seq == self.tail.seq + 1
         assert epoch >= self.tail.epoch
         data = pack_frame(events, epoch=epoch, previous=self.tail.checksum)
+        return self._write(data, unpack_header(data))
+
+    def append_frames(self, frames: Sequence[bytes]) -> list[Synced]:
+        """Make frames durable that another node wrote, byte for byte; they continue `tail`. Tells of each as `append`.
+
+        Each is synced before the next is written, although one sync for all would be cheaper: recovery takes an end
+        for torn only if nothing valid stands after it. Were several frames in flight, a crash could leave a later one
+        whole and an earlier one not, which is what damage looks like, and the log would be refused.
+
+        Raises ValueError for the first that is not whole or does not follow; those before it are durable then, and
+        nothing of it is written. Raises `WriteFailed` as `append` does.
+        """
+        synced = []
+        for data in frames:
+            frame = unpack_frame(data)
+            self._check_certain(frame.first_seq)
+            if misfit(frame, self.tail.seq, self.tail.checksum, self.tail.epoch) is not None:
+                raise ValueError(f"the frame of seq {frame.first_seq} does not follow seq {self.tail.seq}")
+            if len(data) != HEADER_BYTES + len(frame.body):
+                raise ValueError(f"there is something after the frame of seq {frame.first_seq}")
+            synced.append(self._write(data, unpack_header(data)))
+        return synced
+
+    def _check_certain(self, seq: int) -> None:
+        if self._in_doubt:
+            raise self._failure or self._final("an append was cut short, and what it wrote is not known", seq)
+
+    def _write(self, data: bytes, header: Header) -> Synced:
+        """Write a frame that follows on, and sync it."""
         self._in_doubt = True
         try:
             if self._end + len(data) > self._segment_bytes and self._end > SEGMENT_HEADER_BYTES:
@@ -213,15 +249,15 @@ class Log:
             seconds = perf_counter() - begun
         except DiskFault as fault:
             offset = self._end if fault.offset is None and fault.path == self._file.path else fault.offset
-            self._failure = self._final(fault.what, events[0].seq, path=fault.path, offset=offset, remedy=fault.remedy)
+            seq = header.first_seq
+            self._failure = self._final(fault.what, seq, path=fault.path, offset=offset, remedy=fault.remedy)
             raise self._failure from fault
         self._end += len(data)
-        checksum = unpack_header(data).checksum
-        self.tail = Tail(log_id=self.tail.log_id, epoch=epoch, seq=events[-1].seq, checksum=checksum)
+        self.tail = Tail(self.tail.log_id, header.epoch, header.last_seq, header.checksum)
         self._appends += 1
-        self._records += len(events)
+        self._records += header.count
         self._in_doubt = False
-        return Synced(len(data), seconds)
+        return Synced(len(data), seconds, data)
 
     def _final(
         self, what: str, seq: int, *, path: str | None = None, offset: int | None = None, remedy: str = ""
@@ -316,6 +352,28 @@ class Log:
             self._disk.sync_directory(self._directory)
             removed.append(info)
         return removed
+
+    def restart(self, tail: Tail, aside: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Go on after `tail`, a place further on, of which there is a snapshot: events in between are not here.
+
+        For a replica that fell too far behind. The old directory is renamed to `aside`, which must not exist, and stays
+        there; `meanwhile` is called when it is out of the way and the new log is not there yet. A crash may leave no
+        log here, but never half a one. No other thread may append at the same time.
+        """
+        assert tail.log_id == self.tail.log_id
+        assert tail.seq > self.tail.seq
+        self._in_doubt = True
+        self._file.close()
+        self._disk.rename(self._directory, aside)
+        self._disk.sync_directory(aside.rpartition("/")[0] or ".")
+        self._disk.make_directory(self._directory)
+        meanwhile()
+        header = SegmentHeader(tail.log_id, tail.seq + 1, tail.epoch, tail.checksum, before=0)
+        file = create_segment(self._disk, self._directory, header, self._segment_bytes)
+        with self._segments_lock:
+            self._segments = [SegmentFile(file.path, header.first_seq, False, self._segment_bytes)]
+        self._file, self._end, self.tail = file, SEGMENT_HEADER_BYTES, tail
+        self._in_doubt = False
 
     def statistics(self) -> LogStatistics:
         """Tell how much there is."""

@@ -37,7 +37,7 @@ Rules:
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import google_crc32c
@@ -239,8 +239,18 @@ def unpack_frame(data: bytes, offset: int = 0) -> Frame:
     return Frame(header.epoch, header.first_seq, header.time_ms, header.count, header.previous, header.checksum, body)
 
 
-def events_of(frame: Frame) -> list[Event]:
-    """Decode the records of a frame. Raises `FrameFault` if a newer version wrote them. About 0.4 µs an event."""
+def frame_bytes(frame: Frame) -> bytes:
+    """Give the bytes of a frame as they are on disk: there is only one way to write what a header says."""
+    header = (frame.previous, frame.epoch, frame.first_seq, frame.time_ms, frame.count, 0)
+    covered = _FRAME_COVERED.pack(len(frame.body), *header)
+    return FRAME_MAGIC + _WORD.pack(frame.checksum) + covered + frame.body
+
+
+def events_of(frame: Frame, seqs: Iterable[int] | None = None) -> list[Event]:
+    """Decode the records of a frame. Raises `FrameFault` if a newer version wrote them. About 0.4 µs an event.
+
+    `seqs`: those of the records, where they do not simply run on because only a part of the records is here.
+    """
     try:
         # With the head of a msgpack array put before it, the body is one list: one call decodes and validates it.
         records = _decode(b"\xdd" + frame.count.to_bytes(4, "big") + frame.body)
@@ -261,7 +271,7 @@ def events_of(frame: Frame) -> list[Event]:
         )
         if type(record) is _IncrementedRecord
         else _rare_event(seq, time_ms, record)
-        for seq, record in enumerate(records, frame.first_seq)
+        for seq, record in zip(seqs or range(frame.first_seq, frame.first_seq + frame.count), records, strict=True)
     ]
 
 

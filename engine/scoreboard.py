@@ -105,6 +105,40 @@ class Scoreboard:
         self.time_ms = last.time_ms
         return ranks
 
+    def follow(self, event: Event, epoch: int) -> None:
+        """Take in an event of a part of the log, as a replica of some boards does: seqs in between may be left out.
+
+        No action is indexed: such a replica never decides, and knows only a part of the actions.
+        """
+        assert event.seq > self.seq, f"event {event.seq} cannot follow {self.seq}"
+        if not isinstance(event, Incremented):
+            self.advance(event.seq - 1, event.time_ms)
+            self.apply(event, epoch)
+            return
+        assert epoch == self.epoch
+        board = self.boards.get(event.board_id)
+        if board is None:
+            board = self._new_board(event.board_id)
+        assert (board.score(event.user_id) or 0) + event.delta == event.new_score
+        board.record(event.user_id, event.new_score, event.seq, event.time_ms)
+        self.advance(event.seq, event.time_ms)
+
+    def advance(self, seq: int, time_ms: int) -> None:
+        """Pass over events that are not for the boards which are held here, up to `seq`."""
+        assert seq >= self.seq
+        self.seq = seq
+        self.time_ms = time_ms
+
+    def take_over(self, other: Scoreboard) -> None:
+        """Become what `other` is, which nobody uses afterwards. Whoever reads this scoreboard reads the new state."""
+        self.epoch, self.seq, self.time_ms = other.epoch, other.seq, other.time_ms
+        self.users, self.actions, self.boards = other.users, other.actions, other.boards
+        self._epochs, self._replaying = other._epochs, other._replaying
+
+    def epoch_after(self, epoch: int) -> tuple[int, int] | None:
+        """Give (first seq, epoch) of the first epoch after this one, None if it is the last."""
+        return next(((seq, later) for seq, later in self._epochs if later > epoch), None)
+
     def _new_board(self, board_id: str) -> Board:
         board = Board(board_id)
         if self._replaying:

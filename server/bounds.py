@@ -188,6 +188,68 @@ writes that is another batch of them: so the more slices there are, the longer t
 SWEEP_SECONDS = 1.0
 """Between two looks at who is silent or wants a ping: both are told in tens of seconds."""
 
+# ---- replication -----------------------------------------------------------------------------------------------------
+
+SHARDS_MAX = 1_024
+"""Shards of one leader: each is at least a process, and the leader filters for each of its followers."""
+
+FOLLOWERS_MAX = 64
+"""Links to followers at once. Each reads and is written to by itself; beyond that a relay costs the leader nothing."""
+
+HEARTBEAT_SECONDS = 1.0
+"""Between two heartbeats, and two positions: lag is told in seconds at the best, and a follower costs two messages."""
+
+LINK_SILENCE_SECONDS_MAX = 10.0
+"""A link on which nothing was heard for ten heartbeats is dead, though it be open."""
+
+LINK_OPEN_SECONDS_MAX = 10.0
+"""To connect, and to be let in or refused."""
+
+LINK_CLOSE_SECONDS_MAX = 2.0
+"""For the other side to answer a close; after it the connection is just cut."""
+
+RECONNECT_SECONDS = 0.2
+RECONNECT_SECONDS_MAX = 10.0
+"""Before a follower comes again: at random between 0 and the first of these, doubled each time up to the second."""
+
+LINK_LIVED_SECONDS = 30.0
+"""A link that lived so long was a good one: the next attempt waits as little as the first one did."""
+
+RING_BYTES = 8 * 2**20
+"""The newest frames that are kept for followers at the end of the log: some seconds at full rate. Who is further behind
+reads from the disk."""
+
+CATCH_UP_BYTES = 2**20
+"""Read from the log at once for a follower that is behind: some milliseconds of a thread, and what it may hold."""
+
+CATCH_UP_READERS_MAX = 4
+"""Followers for whom the log is read at once: each holds a segment, 16 MiB."""
+
+INTAKE_BYTES = 4 * 2**20
+"""Received and not applied yet, on a follower; beyond it the leader waits. One frame more, whatever its length."""
+
+FOLLOWER_MESSAGE_BYTES_MAX = 4 * 1024
+"""A message from a follower, which has nothing to say but its position."""
+
+LINK_MESSAGES_MAX = 16
+"""Messages between the WebSocket and whoever takes them: a few, so that neither waits for each turn of the other."""
+
+MARKS_KEPT = 4
+"""Checkpoints whose digests are remembered. They are minutes apart, so a follower that is further behind than these
+compares at the next one."""
+
+SNAPSHOT_STREAMS_MAX = 4
+"""Snapshots that are sent at once; a new follower is told to come again."""
+
+SNAPSHOT_PIECE_BYTES = 256 * 1024
+"""Read from a snapshot at once while it is sent."""
+
+SNAPSHOT_READ_SECONDS_MAX = 20.0
+"""A download on which nothing came for so long is cut and resumed."""
+
+DAMAGED_DOWNLOADS_MAX = 3
+"""Downloads that do not verify, until it is not tried again: a bit may flip on the way, but not always."""
+
 # ---- what is told ----------------------------------------------------------------------------------------------------
 
 LOG_LINES_PER_SECOND = 20

@@ -16,6 +16,9 @@ Rules:
   on serving, and it is tried again after RETRY_SECONDS, into a new file. Who asks for one with `take` gets the error.
 - Retention comes after each snapshot and only acts on what it has read back: each snapshot is proved again, from the
   disk, before anything is let go on its strength. Its faults are told; the snapshot is there all the same.
+- What a replica still reads of the log (`pinned_seq`) is not let go, however old it is.
+- Who listens is told at the very moment of the copy (`on_capture`), so that it knows between which two frames that was,
+  and again when the snapshot is there (`on_saved`), with the digests of that state for replicas to compare.
 - Whether one is due is looked up every LOOK_SECONDS. The write path knows nothing of it, and a checkpoint that comes a
   second late is none the worse.
 """
@@ -35,6 +38,7 @@ from engine.image import StateImage
 from engine.log import SegmentInfo
 from engine.record import Tail
 from engine.scoreboard import Rules
+from snapshots.digests import StateDigests, digests_of
 from snapshots.opening import Opened, ShowProgress, Tell, no_progress
 from snapshots.retention import KeptSegment, KeptSnapshot, Plan, decide
 from snapshots.state import read_state
@@ -75,6 +79,7 @@ class Checkpointer:
     """Takes the snapshots of a directory that this process serves from. `keep` snapshots stay, 2 at the least.
 
     `log_keep_seconds`: segments whose last event is older go once they are covered; None: they stay for good.
+    `pinned_seq`: gives the lowest position that a replica was heard to have, None if there is none.
     """
 
     def __init__(
@@ -88,6 +93,9 @@ class Checkpointer:
         log_keep_seconds: float | None,
         clock_ms: Callable[[], int],
         tell: Tell,
+        pinned_seq: Callable[[], int | None] = lambda: None,
+        on_capture: Callable[[int], None] | None = None,
+        on_saved: Callable[[SnapshotInfo, StateDigests], None] | None = None,
     ) -> None:
         self._actor = actor
         self._store = store
@@ -97,6 +105,9 @@ class Checkpointer:
         self._log_keep_seconds = log_keep_seconds
         self._clock_ms = clock_ms
         self._tell = tell
+        self._pinned_seq = pinned_seq
+        self._on_capture = on_capture
+        self._on_saved = on_saved
         self._lock = trio.Lock()
         self._last = opened.snapshot
         # A snapshot does not say when it was taken. Its last event is not later than that, so its age is not belittled.
@@ -131,7 +142,8 @@ class Checkpointer:
                 raise
             self._last, self._last_time_ms = info, self._clock_ms()
             self._taken += 1
-            for fault in await self._in_thread(self._retain):
+            pinned_seq = self._pinned_seq()
+            for fault in await self._in_thread(lambda: self._retain(pinned_seq)):
                 self._tell(fault)
             return info
 
@@ -142,15 +154,20 @@ class Checkpointer:
 
     async def _save(self) -> SnapshotInfo:
         image, tail = self._actor.capture()
-        return await self._in_thread(lambda: self._store.save(image, tail, paced=True))
+        if self._on_capture is not None:
+            self._on_capture(tail.seq)
+        info = await self._in_thread(lambda: self._store.save(image, tail, paced=True))
+        if self._on_saved is not None:
+            self._on_saved(info, await self._in_thread(lambda: digests_of(image)))
+        return info
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work) if self._log.blocks else work()
 
     # In the worker thread
 
-    def _retain(self) -> list[DiskFault]:
-        """Decide what goes and let it go; give what was found to be wrong."""
+    def _retain(self, pinned_seq: int | None) -> list[DiskFault]:
+        """Decide what goes and let it go, but nothing after `pinned_seq`; give what was found to be wrong."""
         faults: list[DiskFault] = []
         try:
             plan = self._plan(faults)
@@ -159,7 +176,8 @@ class Checkpointer:
             for info in self._log.segments():
                 if info.path in plan.compress:
                     self._compress(info, faults)
-            self._log.remove_before(plan.first_seq)
+            first_seq = plan.first_seq
+            self._log.remove_before(first_seq if pinned_seq is None else min(first_seq, pinned_seq + 1))
         except DiskFault as fault:
             faults.append(fault)
         return faults

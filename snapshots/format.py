@@ -132,6 +132,11 @@ def pack(image: StateImage, tail: Tail) -> Iterator[bytes]:
     yield _chunk(b"foot", blocks, footer)
 
 
+def footer_digest(source: Source) -> bytes:
+    """Give the digest of the state as the end of a file has it, unproved: a name for the file's content."""
+    return source.read_at(source.size() - _FOOTER.size, 32)
+
+
 def state_digest(image: StateImage) -> str:
     """Give the BLAKE2b-256 of a state, in hex: equal for two nodes exactly if they hold the same. O(state)."""
     digest = blake2b(digest_size=32)
@@ -162,14 +167,29 @@ def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
         _encode(_Stat(image.epoch, image.seq, image.time_ms, epochs, len(image.boards), users.count, actions.count)),
     )
     for board in image.boards:
-        yield b"bord", _encode(_BoardHead(board.board_id, board.seq, board.count))
-        yield from _texts(b"bids", board.user_ids, board.count)
-        for kind, column in ((b"bsco", board.scores), (b"brea", board.reached), (b"bupd", board.updated)):
-            assert len(column) == 8 * board.count
-            yield from _raw(kind, column, 8 * WORDS)
+        yield from board_payloads(board)
+    yield from users_payloads(users)
+    yield from actions_payloads(actions)
+
+
+def board_payloads(board: BoardImage) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and payload of the chunks of one board."""
+    yield b"bord", _encode(_BoardHead(board.board_id, board.seq, board.count))
+    yield from _texts(b"bids", board.user_ids, board.count)
+    for kind, column in ((b"bsco", board.scores), (b"brea", board.reached), (b"bupd", board.updated)):
+        assert len(column) == 8 * board.count
+        yield from _raw(kind, column, 8 * WORDS)
+
+
+def users_payloads(users: UsersImage) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and payload of the chunks of the registered users."""
     yield from _texts(b"uids", users.user_ids, users.count)
     yield from _texts(b"unam", users.names, users.count)
     yield from _raw(b"uact", users.active, BYTES)
+
+
+def actions_payloads(actions: ActionsImage) -> Iterator[tuple[bytes, bytes]]:
+    """Yield kind and payload of the chunks of the applied actions."""
     yield from _words(b"adig", actions.digests, 2 * actions.count)
     yield from _words(b"aseq", actions.seqs, actions.count)
     yield from _words(b"amrk", actions.marks, actions.count)
@@ -193,22 +213,30 @@ def _words(kind: bytes, column: array[int], count: int) -> Iterator[tuple[bytes,
 # Reading
 
 
-def unpack(source: Source, path: str) -> tuple[StateImage, Tail]:
-    """Read a whole snapshot and prove it; `path` is for the message. Raise SnapshotDamaged at the first wrong byte."""
+def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None) -> tuple[StateImage, Tail]:
+    """Read a whole snapshot and prove it; `path` is for the message. Raise SnapshotDamaged at the first wrong byte.
+
+    `holds`: all is proved, but only the boards whose ids it takes are kept, and no actions.
+    """
     reader = _Reader(source, path)
     stat = reader.decode(b"stat", _STAT)
-    boards = [_read_board(reader) for _ in range(stat.boards)]
+    boards = []
+    for _ in range(stat.boards):
+        board = _read_board(reader)
+        if holds is None or holds(board.board_id):
+            boards.append(board)
     users = UsersImage(
         count=stat.users,
         user_ids=reader.texts(b"uids", _IDS, stat.users),
         names=reader.texts(b"unam", _NAMES, stat.users),
         active=reader.raw(b"uact", stat.users, BYTES),
     )
+    kept = stat.actions if holds is None else 0
     actions = ActionsImage(
-        count=stat.actions,
-        digests=reader.words(b"adig", 2 * stat.actions),
-        seqs=reader.words(b"aseq", stat.actions),
-        marks=reader.words(b"amrk", stat.actions),
+        count=kept,
+        digests=reader.words(b"adig", 2 * stat.actions, 2 * kept),
+        seqs=reader.words(b"aseq", stat.actions, kept),
+        marks=reader.words(b"amrk", stat.actions, kept),
     )
     tail = reader.tail(reader.chunk(b"foot"))
     if (tail.epoch, tail.seq) != (stat.epoch, stat.seq):
@@ -321,11 +349,13 @@ class _Reader:
         """Read `length` bytes that were cut every `step`."""
         return b"".join(self.chunk(kind, min(step, length - start)) for start in range(0, length, step))
 
-    def words(self, kind: bytes, count: int) -> array[int]:
-        """Read a column of `count` words."""
+    def words(self, kind: bytes, count: int, kept: int) -> array[int]:
+        """Read a column of `count` words, and keep all of them or, if `kept` is 0, none."""
         column = array("Q")
         for start in range(0, count, WORDS):
-            column += column_of(self.chunk(kind, 8 * min(WORDS, count - start)))
+            payload = self.chunk(kind, 8 * min(WORDS, count - start))
+            if kept:
+                column += column_of(payload)
         return column
 
     def tail(self, footer: bytes) -> Tail:

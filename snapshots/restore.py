@@ -123,19 +123,19 @@ def restore(
     disk.make_directory(building)
     lock = disk.lock(f"{building}/{LOCK_FILE}")
     try:
-        _clear(disk, building)
+        clear_unfinished(disk, building)
         scoreboard, copied = _carry_over(disk, facts, building, base, until, tell, progress)
         begun_ms = max(clock_ms(), scoreboard.time_ms)
         tail = _begin_epoch(disk, building, facts, scoreboard, copied, begun_ms, segment_bytes)
         image = scoreboard.capture()
         Store(disk, building).save(image, tail)
-        has_key = _copy_key(disk, source, building)
+        has_key = copy_key(disk, source, building)
         progress(Progress("verify", copied.events, 0, 0))
-        _verify(disk, building, image, tail)
+        verify_built(disk, building, image, tail)
         disk.rename(building, target)
     except BaseException:
         with contextlib.suppress(DiskFault):  # what matters is why it failed
-            _clear(disk, building)
+            clear_unfinished(disk, building)
         raise
     finally:
         lock.release()
@@ -270,7 +270,7 @@ def _unexpected(what: object) -> None:
     raise AssertionError(f"the log was just written, and yet there is {what}")
 
 
-def _copy_key(disk: Disk, source: str, building: str) -> bool:
+def copy_key(disk: Disk, source: str, building: str) -> bool:
     """Copy the signing key, for its owner alone; tell whether there is one."""
     path = f"{source}/{SIGNING_KEY_FILE}"
     if not disk.exists(path):
@@ -284,7 +284,7 @@ def _copy_key(disk: Disk, source: str, building: str) -> bool:
     return True
 
 
-def _verify(disk: Disk, building: str, image: StateImage, tail: Tail) -> None:
+def verify_built(disk: Disk, building: str, image: StateImage, tail: Tail) -> None:
     """Open what was made, and compare it with what it was made from."""
     again, tail_again = read_state(disk, building, NO_RULES, tell=_unexpected)
     if tail_again != tail or state_digest(again.capture()) != state_digest(image):
@@ -314,7 +314,7 @@ def _left_behind(facts: _Source, copied: Copied, base: Base | None, cut_seq: int
     return sentences
 
 
-def _clear(disk: Disk, building: str) -> None:
+def clear_unfinished(disk: Disk, building: str) -> None:
     """Remove what an interrupted restore left; the directories and the lock stay for this one."""
     for directory in (building, log_directory(building), f"{building}/{SNAPSHOTS}"):
         if disk.exists(directory):

@@ -37,8 +37,9 @@ from server.settings.config import Config, ConfigError
 
 VerificationKey = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
-SCOPES = frozenset({"scores:write", "scores:read", "users:write", "admin"})
-"""Everything that a token can allow. `admin` contains the others."""
+SCOPES = frozenset({"scores:write", "scores:read", "users:write", "log:read", "admin"})
+"""Everything that a token can allow. `log:read` is for replicas: the log says all of everybody. `admin` contains the
+others."""
 
 SIGNING_KEY_FILE = "signing.key"
 SIGNING_KEY_BYTES = 32

@@ -98,10 +98,11 @@ class Door:
         live: Viewers,
         metrics: DoorMetrics,
         lanes: Sequence[Lane] = (),
+        websocket_lanes: Sequence[Lane] = (),
         proxies: TrustedProxies | None = None,
         door_bounds: DoorBounds | None = None,
     ) -> None:
-        """`application` answers what none of the `lanes` takes."""
+        """`application` answers what none of the lanes takes. `websocket_lanes` also see requests for an upgrade."""
         self._host = host
         self._port = port
         self._live = live
@@ -114,6 +115,7 @@ class Door:
         # The first row that takes a request serves it.
         self._lanes = (
             Lane(_is_live, self._serve_live),
+            *websocket_lanes,
             Lane(_is_websocket, self._refuse_websocket),
             *lanes,
             Lane(_is_plain, hypercorn.serve),

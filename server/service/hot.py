@@ -24,7 +24,6 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from engine.actor import Submission
-from engine.board import Board
 from engine.commands import Command, Increment, Outcome
 from server.access.auth import Principal
 from server.protocol import JSON, Refused, Request, Response, etag_matches, http_head
@@ -53,7 +52,7 @@ class Prepared(msgspec.Struct, frozen=True):
     generation: int
     head_rest: bytes
     has_id: bool
-    top: tuple[Board, int] | None
+    top: tuple[str, int] | None
 
 
 class Hot:

@@ -75,16 +75,17 @@ class Reads:
         matches = etag_matches(request.headers.get("if-none-match"), kept.etag)
         return kept.not_modified if matches else kept.full
 
-    def top_of(self, request: Request) -> tuple[Board, int]:
+    def top_of(self, request: Request) -> tuple[str, int]:
         """Say which board's top is wanted, and how many rows of it. Raises `Refused`."""
         values = query_values(request.query, ("boardId", "limit"))
-        return self._board(values), limit_of(values, bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX)
+        return self._board(values).board_id, limit_of(values, bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX)
 
-    def kept_top(self, board: Board, limit: int) -> KeptTop:
+    def kept_top(self, board_id: str, limit: int) -> KeptTop:
         """Give the encoded top of a board, made anew if the board has changed since."""
-        kept = self._kept.get((board.board_id, limit))
+        board = self._scoreboard.boards[board_id]
+        kept = self._kept.get((board_id, limit))
         if kept is None or kept.seq != board.seq or kept.epoch != self._scoreboard.epoch:
-            kept = self._kept[board.board_id, limit] = self._make_top(board, limit)
+            kept = self._kept[board_id, limit] = self._make_top(board, limit)
         return kept
 
     def _make_top(self, board: Board, limit: int) -> KeptTop:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from engine.errors import DiskFault, LogDamaged, SnapshotDamaged, WriteFailed
 from engine.image import StateImage
 from engine.record import Tail
 from snapshots.checkpoint import LOOK_SECONDS, RETRY_SECONDS, Checkpointer, take_beside
+from snapshots.digests import StateDigests, digests_of
 from snapshots.opening import open_directory
 from snapshots.state import read_state
 from snapshots.store import SnapshotInfo, Store
@@ -60,6 +61,9 @@ class Served:
         log_keep_seconds: float | None = None,
         disk: RealDisk | None = None,
         store: Store | None = None,
+        pinned_seq: Callable[[], int | None] = lambda: None,
+        on_capture: Callable[[int], None] | None = None,
+        on_saved: Callable[[SnapshotInfo, StateDigests], None] | None = None,
     ) -> None:
         disk = disk or InlineDisk()
         self.directory = directory
@@ -79,6 +83,9 @@ class Served:
             log_keep_seconds=log_keep_seconds,
             clock_ms=lambda: self.now_ms,
             tell=self.told,
+            pinned_seq=pinned_seq,
+            on_capture=on_capture,
+            on_saved=on_saved,
         )
 
     @property
@@ -359,6 +366,43 @@ async def test_segments_that_are_young_enough_stay(tmp_path: Path) -> None:
         await served.checkpointer.take()
         first_seq = served.opened.log.segments()[0].first_seq
     assert 1 < first_seq <= 201
+
+
+async def test_a_segment_that_a_replica_still_reads_stays(tmp_path: Path) -> None:
+    """However old it is; when the replica has come further, the segments behind it go."""
+    pinned: list[int | None] = [25]
+    served = Served(tmp_path / "data", log_keep_seconds=60, pinned_seq=lambda: pinned[0])
+    async with serving(served):
+        for _ in range(3):
+            await served.write(100)
+            served.now_ms += DAY_MS
+            await served.checkpointer.take()
+        first = served.opened.log.segments()[0]
+        assert first.first_seq <= 26 <= first.last_seq
+        assert next(frame.first_seq for frame in served.opened.log.read_from(26)) <= 26
+        pinned[0] = None
+        await served.write(100)
+        await served.checkpointer.take()
+        assert served.opened.log.segments()[0].first_seq > 100
+
+
+async def test_who_listens_is_told_of_the_moment_and_of_the_digests(tmp_path: Path) -> None:
+    """The seq at the copy itself, and the digests of that very state, whatever is written meanwhile."""
+    captured: list[int] = []
+    saved: list[tuple[int, StateDigests]] = []
+    served = Served(
+        tmp_path / "data",
+        on_capture=captured.append,
+        on_saved=lambda info, digests: saved.append((info.seq, digests)),
+    )
+    async with serving(served):
+        await served.write(30)
+        digests = digests_of(served.opened.scoreboard.capture())
+        await served.checkpointer.take()
+        assert captured == [30]
+        assert saved == [(30, digests)]
+        await served.checkpointer.take()  # of the same state: there is nothing to tell
+        assert captured == [30]
 
 
 async def test_a_damaged_snapshot_is_found_told_and_not_relied_on(tmp_path: Path) -> None:

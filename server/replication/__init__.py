@@ -1,0 +1,1 @@
+"""Replication: replicas follow the log of a leader, or of another replica, and serve reads."""

@@ -1,0 +1,263 @@
+"""How a replica comes by a beginning: the leader's newest snapshot, downloaded, proved, put in place.
+
+    fetched.snapshot.tmp ──(cut? resumed at its length)──► whole ──proved──► fetched.snapshot ──► snapshots/SEQ.snapshot
+
+Rules:
+- A download goes on where it was cut, as long as the leader still has that very snapshot (ETag); else it begins anew.
+- Nothing of it is used before all of it is proved. What does not verify is thrown away and fetched again, a few times.
+- A leader that can't be reached is tried again for as long as it takes, with full jitter; each reason is told.
+- A directory is prepared only where it has no log. Snapshots without a log are a preparation, or a restart of the log,
+  that was cut short: of a replica nothing is lost by going on from the newest of them, for the leader has what follows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import httpx
+import msgspec
+import trio
+
+from engine.disk import TMP, Disk, File
+from engine.errors import DiskFault, SnapshotDamaged
+from engine.log import Log, holds_log
+from engine.record import Tail
+from server import bounds
+from server.replication.failure import FollowingFailed
+from server.replication.lag import retry_seconds
+from server.replication.link import Endpoint, LinkEnded
+from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, Fork
+from server.replication.replicas import place
+from snapshots import format as snapshot_format
+from snapshots.opening import log_directory
+from snapshots.store import Store
+
+FETCHED = "fetched.snapshot"
+
+ShowBytes = Callable[[int, int], None]
+"""Takes bytes done and bytes in all."""
+
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)")
+T = TypeVar("T")
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """A snapshot that was fetched and proved; its file is whoever's who takes it."""
+
+    path: str
+    tail: Tail
+
+
+class _Download(msgspec.Struct):
+    """A file that is being filled: so many bytes of `total` are there, of the content that `etag` names."""
+
+    file: File | None = None
+    etag: str = ""
+    done: int = 0
+    total: int = 0
+
+
+def no_bytes(_done: int, _total: int) -> None:
+    """Show nothing."""
+
+
+class Bootstrap:
+    """Asks a leader for what a replica begins with. `directory` is where a download is kept until it is used."""
+
+    def __init__(
+        self,
+        leader: Endpoint,
+        disk: Disk,
+        directory: str,
+        *,
+        token: Callable[[], str],
+        uniform: Callable[[float, float], float],
+        tell: Callable[[str], None],
+        read_seconds_max: float = bounds.SNAPSHOT_READ_SECONDS_MAX,
+    ) -> None:
+        """`tell` takes the reason of each attempt that failed."""
+        self._leader = leader
+        self._disk = disk
+        self._directory = directory
+        self._token = token
+        self._uniform = uniform
+        self._tell = tell
+        self._timeout = httpx.Timeout(read_seconds_max)
+
+    async def fetch(self, progress: ShowBytes = no_bytes) -> Fetched | None:
+        """Download the leader's newest snapshot and prove it; None if the leader has none.
+
+        Raises `FollowingFailed` if what comes does not verify, again and again.
+        """
+        for _ in range(bounds.DAMAGED_DOWNLOADS_MAX):
+            if not await self._download(progress):
+                return None
+            try:
+                return await self._in_thread(self._prove)
+            except SnapshotDamaged as damage:
+                self._tell(f"the snapshot that was downloaded is damaged: {damage.what}")
+        what = f"{bounds.DAMAGED_DOWNLOADS_MAX} downloads of the leader's snapshot were all damaged"
+        remedy = "Check the network and the leader's disk (`scoreboard log verify`), then start this replica again."
+        raise FollowingFailed(what, epoch=1, seq=0, remedy=remedy)
+
+    async def fork(self, epoch: int) -> Tail:
+        """Ask for the last place of the history before the first epoch after `epoch`. Raises `LinkEnded`."""
+        try:
+            async with httpx.AsyncClient(timeout=self._timeout) as client:
+                url = self._leader.url(f"{FORK_PATH}?epoch={epoch}")
+                response = await client.get(url, headers=self._headers())
+            if response.status_code != httpx.codes.OK:
+                raise LinkEnded(f"the leader answered with status {response.status_code}", response.status_code)
+            return msgspec.json.decode(response.content, type=Fork).tail
+        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+            raise LinkEnded(f"the leader gave no answer: {type(error).__name__}") from error
+
+    async def wait_origin(self) -> Tail:
+        """Ask for the place before the leader's first event, until it answers."""
+        attempt = 0
+        while True:
+            try:
+                return await self.fork(0)
+            except LinkEnded as ended:
+                self._tell(ended.reason)
+            await trio.sleep(retry_seconds(attempt, self._uniform))
+            attempt += 1
+
+    async def _download(self, progress: ShowBytes) -> bool:
+        """Fill the unfinished file, through as many attempts as it takes; False if the leader has no snapshot."""
+        await self._in_thread(lambda: self._disk.make_directory(self._directory))
+        download = _Download()
+        attempt = 0
+        try:
+            async with httpx.AsyncClient(timeout=self._timeout) as client:
+                while True:
+                    done = download.done
+                    try:
+                        if not await self._attempt(client, download, progress):
+                            return False
+                        break
+                    except (httpx.HTTPError, LinkEnded) as error:
+                        self._tell(f"the download was cut: {str(error) or type(error).__name__}")
+                    attempt = 0 if download.done > done else attempt + 1
+                    await trio.sleep(retry_seconds(attempt, self._uniform))
+            assert download.file is not None
+            await self._in_thread(download.file.sync)
+            return True
+        finally:
+            if download.file is not None:
+                download.file.close()
+
+    async def _attempt(self, client: httpx.AsyncClient, download: _Download, progress: ShowBytes) -> bool:
+        """Ask for the rest; False if there is no snapshot. Raises `LinkEnded` or httpx's errors where it is cut."""
+        headers = self._headers()
+        if download.done:
+            headers |= {"range": f"bytes={download.done}-", "if-range": download.etag}
+        async with client.stream("GET", self._leader.url(SNAPSHOT_PATH), headers=headers) as response:
+            if response.status_code == httpx.codes.NOT_FOUND:
+                return False
+            if response.status_code == httpx.codes.PARTIAL_CONTENT:
+                self._check_resumed(response, download)
+            elif response.status_code == httpx.codes.OK:
+                await self._begin(response, download)
+            else:
+                download.done = 0  # whatever was wrong with it, the next one asks for the whole
+                raise LinkEnded(f"the leader answered with status {response.status_code}", response.status_code)
+            assert download.file is not None
+            async for piece in response.aiter_raw():
+                write = partial(download.file.write_at, download.done, piece)
+                await self._in_thread(write)
+                download.done += len(piece)
+                progress(download.done, download.total)
+        if download.done != download.total:
+            raise LinkEnded(f"{download.done} bytes came instead of {download.total}")
+        return True
+
+    async def _begin(self, response: httpx.Response, download: _Download) -> None:
+        """Begin with an empty file."""
+        if download.file is not None:
+            download.file.close()
+        download.file = await self._in_thread(self._create)
+        download.done, download.total = 0, int(response.headers.get("content-length", "0"))
+        download.etag = response.headers.get("etag", "")
+
+    def _create(self) -> File:
+        path = f"{self._directory}/{FETCHED}{TMP}"
+        if self._disk.exists(path):
+            self._disk.remove(path)
+        return self._disk.create(path)
+
+    @staticmethod
+    def _check_resumed(response: httpx.Response, download: _Download) -> None:
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+        expected = (download.done, download.total)
+        if match is None or (int(match[1]), int(match[3])) != expected or response.headers.get("etag") != download.etag:
+            download.done = 0
+            raise LinkEnded("the leader went on with another part than was asked for")
+
+    def _prove(self) -> Fetched:
+        """In the worker thread: prove the whole file, and name it as one that may be used."""
+        unfinished, path = f"{self._directory}/{FETCHED}{TMP}", f"{self._directory}/{FETCHED}"
+        file = self._disk.open(unfinished)
+        try:
+            tail = snapshot_format.verify(file, unfinished)
+        except SnapshotDamaged:
+            self._disk.remove(unfinished)
+            raise
+        finally:
+            file.close()
+        self._disk.rename(unfinished, path)
+        self._disk.sync_directory(self._directory)
+        return Fetched(path, tail)
+
+    def _headers(self) -> dict[str, str]:
+        token = self._token()
+        headers = {"accept-encoding": "identity"}
+        return headers | {"authorization": f"Bearer {token}"} if token else headers
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await _in_thread(self._disk, work)
+
+
+async def prepare_directory(
+    disk: Disk,
+    data_directory: str,
+    bootstrap: Bootstrap,
+    *,
+    tell: Callable[[DiskFault], None],
+    progress: ShowBytes = no_bytes,
+) -> None:
+    """Make sure that a data directory, whose lock the caller holds, has a log to be opened and followed from.
+
+    Waits for the leader if it needs something of it; `tell` may be called from a worker thread. Raises
+    `FollowingFailed`, `DiskFault`.
+    """
+    directory = log_directory(data_directory)
+    if holds_log(disk, directory):
+        return
+    tail = await _in_thread(disk, partial(_newest_tail, disk, data_directory, tell))
+    if tail is None:
+        fetched = await bootstrap.fetch(progress)
+        if fetched is None:
+            tail = await bootstrap.wait_origin()
+        else:
+            tail = fetched.tail
+            await _in_thread(disk, partial(place, disk, data_directory, fetched.path, tail))
+    log = await _in_thread(disk, partial(Log.create, disk, directory, log_id=tail.log_id, tail=tail))
+    log.close()
+
+
+async def _in_thread(disk: Disk, work: Callable[[], T]) -> T:
+    return await trio.to_thread.run_sync(work) if disk.blocks else work()
+
+
+def _newest_tail(disk: Disk, data_directory: str, tell: Callable[[DiskFault], None]) -> Tail | None:
+    store = Store(disk, data_directory)
+    for info in store.list():
+        try:
+            return store.verify(info)
+        except SnapshotDamaged as damage:
+            tell(damage)
+    return None

@@ -1,0 +1,323 @@
+"""The leader's side of replication links: for each follower, the log from its position on, at its own pace.
+
+    hello ─► judged ─► welcome ─► ┌─► due? heartbeat, mark, digest
+                                  │   the next frame in the ring? send it
+                                  │   behind the ring? read on from the log, in a worker thread
+                                  └── else wait for news, or for the next heartbeat
+
+Rules:
+- A frame is shipped only when it is durable here: the ring gets durable frames only, and the log gives no other.
+- A link has no queue. What is in flight is one frame, or one piece of the log of CATCH_UP_BYTES; the rest waits on
+  disk. A follower that does not read is heard of no more, and its link dies with that silence.
+- What a follower says of itself is judged before anything is sent: its place must be one between two frames of our
+  history. A follower that knows of a newer epoch deposes us (`on_deposed`); it must not follow, and we must not write.
+- A mark is sent exactly where the state was captured. A link that had passed that place already leaves it out.
+- A follower with a shard gets parts (`engine.part`), chained from the welcome on.
+- A relay is a replica that ships its own log in the same way. It never deposes anybody, and says `behind` to one that
+  is further than itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+import msgspec
+import trio
+
+from engine.errors import NoLongerKept
+from engine.events import Event
+from engine.part import link_start, pack_part
+from engine.record import Frame, Tail, chain_start, frame_bytes, unpack_frame
+from server import bounds
+from server.door.inspector import Inbound
+from server.door.room import overloaded
+from server.door.streams import Connection
+from server.protocol import Refused, Response, http_bytes
+from server.replication.feed import FrameFeed
+from server.replication.followers import FollowerInfo, Followers
+from server.replication.link import Link, LinkEnded, LinkTiming, accept_link
+from server.replication.messages import (
+    LOG_PATH,
+    Behind,
+    Deposed,
+    Digest,
+    Diverged,
+    FromLeader,
+    Heartbeat,
+    Hello,
+    Mark,
+    MessageFault,
+    SnapshotNeeded,
+    Welcome,
+    decode_from_follower,
+    encode,
+    parse_hello,
+)
+
+Authorize = Callable[[str | None], Awaitable[Response | None]]
+"""From the header Authorization to the answer for one who is not let in, None for one who is."""
+
+
+class Source(Protocol):
+    """What is needed of a log."""
+
+    tail: Tail
+
+    @property
+    def blocks(self) -> bool:
+        """Whether reading waits for a disk."""
+
+    def read_from(self, seq: int) -> Iterator[Frame]:
+        """Give the durable frames from the one that holds `seq` on."""
+
+    def event_at(self, seq: int) -> tuple[Frame, Event]:
+        """Read an event, and its frame."""
+
+
+class Node(msgspec.Struct, frozen=True):
+    """What we tell followers of ourselves. `relays`: we are a replica too."""
+
+    name: str = ""
+    public_url: str | None = None
+    relays: bool = False
+
+
+class Shipper:
+    """Serves the log to any number of followers up to FOLLOWERS_MAX. A lane of the door."""
+
+    def __init__(
+        self,
+        log: Source,
+        feed: FrameFeed,
+        followers: Followers,
+        *,
+        authorize: Authorize,
+        clock_ms: Callable[[], int],
+        node: Node | None = None,
+        on_deposed: Callable[[int], None] = lambda _epoch: None,
+        timing: LinkTiming | None = None,
+    ) -> None:
+        """`on_deposed` is called with the newer epoch, before the follower is answered; it must not raise."""
+        self._log = log
+        self._feed = feed
+        self._followers = followers
+        self._authorize = authorize
+        self._clock_ms = clock_ms
+        self._node = node or Node()
+        self._on_deposed = on_deposed
+        self._timing = timing or LinkTiming()
+        self._readers = trio.Semaphore(bounds.CATCH_UP_READERS_MAX)
+        self._links: set[trio.CancelScope] = set()
+        self._closing = False
+
+    @staticmethod
+    def takes(inbound: Inbound) -> bool:
+        """Whether a request is for this lane."""
+        return inbound.head.method == "GET" and inbound.path == LOG_PATH
+
+    async def serve(self, connection: Connection) -> bool:
+        """Answer a request for the log; ends with the link. Raises `Refused`."""
+        inbound = connection.request
+        _check_upgrade(inbound)
+        refusal = await self._authorize(inbound.header("authorization") or None)
+        if refusal is not None:
+            connection.take_request()
+            await connection.send(http_bytes(refusal))
+            await connection.linger()
+            return False
+        hello = parse_hello(inbound.head.target.partition("?")[2])
+        if self._closing or len(self._followers) >= bounds.FOLLOWERS_MAX:
+            raise overloaded("There are as many followers as this node can serve.")
+        stream, head = connection.take_stream()
+        shard = None if hello.shard is None else str(hello.shard)
+        info = FollowerInfo(connection.peer[0], shard, hello.epoch, hello.after, False, self._clock_ms())
+        with trio.CancelScope() as scope, self._followers.linked(info) as key:
+            self._links.add(scope)
+            try:
+                async with accept_link(stream, head, self._timing) as link:
+                    await self._converse(link, hello, key)
+            except LinkEnded:
+                pass  # the follower went, was silent, or was told why it can't stay
+            finally:
+                self._links.discard(scope)
+        return False
+
+    def close(self) -> None:
+        """End all links and take no new ones: their followers come again, here or elsewhere."""
+        self._closing = True
+        self.end_links()
+
+    def end_links(self) -> None:
+        """End all links. The followers come again, and are judged anew."""
+        for scope in self._links:
+            scope.cancel()
+
+    # Judging
+
+    async def _converse(self, link: Link, hello: Hello, key: object) -> None:
+        verdict = await self._judge(hello)
+        await link.send(encode(verdict))
+        if not isinstance(verdict, Welcome):
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, link, key, nursery.cancel_scope)
+            with suppress(LinkEnded):
+                await _Shipment(self._log, self._feed, self._readers, link, hello, self._timing, self._clock_ms).run()
+            nursery.cancel_scope.cancel()
+
+    async def _listen(self, link: Link, key: object, scope: trio.CancelScope) -> None:
+        """Hear the follower's positions, and end the link when nothing is heard."""
+        try:
+            while True:
+                message = await link.receive(self._timing.silence_seconds_max)
+                position = decode_from_follower(message if isinstance(message, str) else "")
+                self._followers.heard(key, position.epoch, position.seq, durable=position.durable)
+        except (LinkEnded, MessageFault):
+            scope.cancel()
+
+    async def _judge(self, hello: Hello) -> FromLeader:
+        tail = self._log.tail
+        if hello.log_id not in (None, tail.log_id):
+            return Diverged("this is another log, which never was one with the follower's")
+        if hello.epoch > tail.epoch:
+            if not self._node.relays:
+                self._on_deposed(hello.epoch)
+            return Deposed(hello.epoch)
+        if hello.after > tail.seq:
+            if self._node.relays and hello.epoch == tail.epoch:
+                return Behind(tail.seq)
+            return Diverged(f"the follower has events up to seq {hello.after}, but this log ends at seq {tail.seq}")
+        try:
+            checksum = tail.checksum if hello.after == tail.seq else await self._checksum_before(hello.after + 1)
+        except NoLongerKept as gone:
+            return SnapshotNeeded(f"seq {hello.after + 1} is no longer kept here", gone.first_seq)
+        if checksum is None or hello.checksum not in (None, checksum):
+            return Diverged(f"what the follower has at seq {hello.after} is not what this log has there")
+        timing, node = self._timing, self._node
+        return Welcome(tail.log_id.hex(), tail.epoch, tail.seq, timing.heartbeat_seconds, node.name, node.public_url)
+
+    async def _checksum_before(self, seq: int) -> int | None:
+        """Give the checksum that the chain has before the frame that begins with `seq`; None if none does."""
+        read = partial(self._log.event_at, seq)
+        frame, _ = await trio.to_thread.run_sync(read) if self._log.blocks else read()
+        return frame.previous if frame.first_seq == seq else None
+
+
+class _Shipment:
+    """What goes out on one link, in one order. `seq` is where the follower will be when all that was sent is there."""
+
+    def __init__(
+        self,
+        log: Source,
+        feed: FrameFeed,
+        readers: trio.Semaphore,
+        link: Link,
+        hello: Hello,
+        timing: LinkTiming,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self.seq = hello.after
+        self._log = log
+        self._feed = feed
+        self._readers = readers
+        self._link = link
+        self._shard = hello.shard
+        self._heartbeat_seconds = timing.heartbeat_seconds
+        self._clock_ms = clock_ms
+        self._heartbeat_at = trio.current_time() + timing.heartbeat_seconds
+        start = chain_start(log.tail.log_id) if hello.checksum is None else hello.checksum
+        self._part_link = link_start(start)
+        self._marked: dict[int, bool] = {}  # marks that were sent, and whether their digests were
+
+    async def run(self) -> None:
+        """Send until the link ends, or what comes next is no longer kept."""
+        try:
+            while True:
+                await self._send_due()
+                entry = self._feed.next_after(self.seq)
+                if entry is not None:
+                    await self._ship(entry.data, entry.last_seq)
+                elif self.seq < self._feed.seq:
+                    await self._catch_up()
+                else:
+                    await self._wait()
+        except NoLongerKept as gone:
+            await self._link.send(encode(SnapshotNeeded(f"seq {self.seq + 1} is no longer kept here", gone.first_seq)))
+
+    async def _wait(self) -> None:
+        with trio.move_on_at(self._heartbeat_at):
+            await self._feed.wait_news()
+
+    async def _send_due(self) -> None:
+        """Send what is due between two frames."""
+        if trio.current_time() >= self._heartbeat_at:
+            self._heartbeat_at = trio.current_time() + self._heartbeat_seconds
+            tail = self._log.tail
+            await self._link.send(encode(Heartbeat(tail.epoch, tail.seq, self._clock_ms())))
+        marks = self._feed.marks
+        if self.seq in marks and self.seq not in self._marked:
+            self._marked[self.seq] = False
+            await self._link.send(encode(Mark(self.seq)))
+        for seq, told in list(self._marked.items()):
+            digests = marks.get(seq)
+            if seq not in marks:
+                del self._marked[seq]
+            elif digests is not None and not told:
+                self._marked[seq] = True
+                await self._link.send(encode(Digest(seq, digests)))
+
+    async def _ship(self, data: bytes, last_seq: int) -> None:
+        if self._shard is not None:
+            data, self._part_link = pack_part(unpack_frame(data), self._shard.wants, self._part_link)
+        await self._link.send(data)
+        self.seq = last_seq
+
+    async def _catch_up(self) -> None:
+        """Ship from the log until the ring has what comes next. Raises `NoLongerKept`."""
+        try:
+            self._readers.acquire_nowait()
+        except trio.WouldBlock:
+            await self._wait()
+            return
+        frames = self._log.read_from(self.seq + 1)
+        try:
+            while self._feed.next_after(self.seq) is None:
+                piece = partial(_take_piece, frames)
+                taken = await trio.to_thread.run_sync(piece) if self._log.blocks else piece()
+                if not taken:
+                    return
+                for frame in taken:
+                    await self._send_due()
+                    await self._ship(frame_bytes(frame), frame.last_seq)
+        finally:
+            self._readers.release()
+
+
+def _take_piece(frames: Iterator[Frame]) -> list[Frame]:
+    taken, size = [], 0
+    for frame in frames:
+        taken.append(frame)
+        size += len(frame.body)
+        if size >= bounds.CATCH_UP_BYTES:
+            break
+    return taken
+
+
+def _check_upgrade(inbound: Inbound) -> None:
+    """Check what trio-websocket would not answer in our way (RFC 6455, section 4.2.1). Raises `Refused`."""
+    if "websocket" not in inbound.tokens("upgrade") or "upgrade" not in inbound.tokens("connection"):
+        raise Refused(400, "INVALID_REQUEST", "The log is served over WebSocket only.", {"field": "Upgrade"})
+    if inbound.header("sec-websocket-version") != "13":
+        headers = (("sec-websocket-version", "13"),)
+        raise Refused(426, "INVALID_REQUEST", "The only version of WebSocket here is 13.", headers=headers)
+    try:
+        key = base64.b64decode(inbound.header("sec-websocket-key"), validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != 16 or inbound.head.version != "HTTP/1.1":
+        raise Refused(400, "INVALID_REQUEST", "Sec-WebSocket-Key is not one.", {"field": "Sec-WebSocket-Key"})

@@ -1,0 +1,236 @@
+"""Making an old leader's directory a replica's of the new one: what it has beyond the common history is set aside.
+
+    new leader     ────────────────────┤common├── EpochBegun ── …
+    old leader     ────────────────────┤common├── x ── y ── z            x, y, z: written, perhaps answered, not shared
+    directory      ────────────────────┤common│                          rebuilt beside, then put in the old one's place
+    DIR.aside-E-S  ────────────────────┤common├── x ── y ── z            the old one as a whole: nothing is ever deleted
+
+The common point is the last place before the new leader's first epoch that is higher than ours (`/replication/fork`).
+Our log must have a frame that ends exactly there with exactly that checksum; otherwise the two never were one history,
+and nothing is done.
+
+The exchange of the directories must survive a crash at any step, and two names can't change at once. So:
+
+    DIR.unfinished      is being built: not to be trusted                                cleared by the next attempt
+    DIR.ready-E-S       complete, read back, synced; from here on there is no way back   `finish_exchange` goes on
+    DIR → DIR.aside-E-S, then DIR.ready-E-S → DIR                                        `finish_exchange` goes on
+
+Rules:
+- Whoever opens a data directory calls `finish_exchange` first: between the two renames there is no DIR at all.
+- What is set aside is listed: each action, so that an operator, or its caller, can have it applied again.
+- E and S are the epoch and the seq of the last event that the old directory had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import PurePath
+
+import msgspec
+
+from engine.disk import Disk
+from engine.errors import DiskFault, NoLongerKept
+from engine.events import Incremented
+from engine.limits import SEGMENT_BYTES
+from engine.log import Log, scan
+from engine.record import Frame, Tail, events_of
+from engine.scoreboard import Scoreboard
+from snapshots.copying import Copied, copy_log
+from snapshots.opening import ShowProgress, Tell, begin_from, list_log, log_directory, no_progress
+from snapshots.promotion import NO_RULES, Marker, write_marker
+from snapshots.restore import LOCK_FILE, UNFINISHED, RestoreRefused, clear_unfinished, copy_key, verify_built
+from snapshots.state import Until, find_base, read_state
+from snapshots.store import Store
+
+_READY = ".ready-"
+_ASIDE = ".aside-"
+
+
+class ActionBeyond(msgspec.Struct, frozen=True, rename="camel"):
+    """An action that the new leader never had."""
+
+    action_id: str
+    user_id: str
+    board_id: str
+    seq: int
+    delta: int
+
+
+class DemotionReport(msgspec.Struct, frozen=True):
+    """What came of a demotion. `aside` is where the old directory is, None where nothing was beyond the common point.
+
+    `events` were beyond it, `actions` are those of them that were actions.
+    """
+
+    common_seq: int
+    epoch: int
+    last_seq: int
+    aside: str | None
+    events: int
+    actions: list[ActionBeyond]
+
+
+def demote_directory(
+    disk: Disk,
+    data_directory: str,
+    common: Tail,
+    *,
+    leader: str,
+    tell: Tell,
+    progress: ShowProgress = no_progress,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> DemotionReport:
+    """Make the directory of a stopped leader a replica's, at the common point or, if it ends before that, at its end.
+
+    Raises `RestoreRefused` if the histories never were one, or it can't be told; `DirectoryInUse`, `LogDamaged`.
+    """
+    data_directory = data_directory.rstrip("/")
+    finish_exchange(disk, data_directory)
+    if not disk.exists(data_directory) or not list_log(disk, log_directory(data_directory)):
+        raise RestoreRefused(f"{data_directory} holds no log, so there is nothing to demote")
+    lock = disk.lock(f"{data_directory}/{LOCK_FILE}")
+    try:
+        last, beyond, actions = _survey(disk, data_directory, common)
+        if last.seq <= common.seq:
+            write_marker(disk, data_directory, Marker(leader))
+            return DemotionReport(common.seq, last.epoch, last.seq, None, 0, [])
+        aside = _free_name(disk, data_directory, last)
+        ready = data_directory + _READY + aside.partition(_ASIDE)[2]
+        building = data_directory + UNFINISHED
+        disk.make_directory(building)
+        new_lock = disk.lock(f"{building}/{LOCK_FILE}")
+        try:
+            try:
+                _build(disk, data_directory, building, common, leader, tell, progress, segment_bytes)
+            except BaseException:
+                with contextlib.suppress(DiskFault):  # what matters is why it failed
+                    clear_unfinished(disk, building)
+                raise
+            disk.rename(building, ready)
+            disk.sync_directory(str(PurePath(data_directory).parent))
+            finish_exchange(disk, data_directory)
+        finally:
+            new_lock.release()
+        return DemotionReport(common.seq, last.epoch, last.seq, aside, beyond, actions)
+    finally:
+        lock.release()
+
+
+def finish_exchange(disk: Disk, data_directory: str) -> str | None:
+    """Bring an exchange of directories that was cut short to its end; give where the old one is, None without one."""
+    data_directory = data_directory.rstrip("/")
+    path = PurePath(data_directory)
+    parent = str(path.parent)
+    if not disk.exists(parent):
+        return None
+    ready = re.compile(re.escape(path.name + _READY) + r"(\d+-\d+(-\d+)?)")
+    for name in disk.list_directory(parent):
+        match = ready.fullmatch(name)
+        if match is None:
+            continue
+        aside = data_directory + _ASIDE + match[1]
+        if not disk.exists(aside):
+            disk.rename(data_directory, aside)
+            disk.sync_directory(parent)
+        disk.rename(f"{parent}/{name}", data_directory)
+        disk.sync_directory(parent)
+        return aside
+    return None
+
+
+def _survey(disk: Disk, data_directory: str, common: Tail) -> tuple[Tail, int, list[ActionBeyond]]:
+    """Find the common point in our log; give our end, and what is beyond the point. Changes nothing."""
+    _, last = read_state(disk, data_directory, NO_RULES, tell=lambda _: None)
+    if last.log_id != common.log_id:
+        raise RestoreRefused(f"{data_directory} is of another log than the new leader's: they never were one history")
+    if last.seq < common.seq:
+        return last, 0, []  # whether our end is in the new leader's history, it says itself when it is followed
+    if last.seq == common.seq:
+        _check_common(last.checksum, common)
+        return last, 0, []
+    actions: list[ActionBeyond] = []
+    directory = log_directory(data_directory)
+    try:
+        for frame in scan(disk, directory, from_seq=common.seq + 1):
+            if frame.first_seq <= common.seq + 1:
+                _check_begins(frame, common)
+            actions += _actions_of(frame)
+    except NoLongerKept as gone:
+        raise RestoreRefused(f"the log of {data_directory} begins after the common point: {gone}") from gone
+    return last, last.seq - common.seq, actions
+
+
+def _check_begins(frame: Frame, common: Tail) -> None:
+    _check_common(frame.previous if frame.first_seq == common.seq + 1 else None, common)
+
+
+def _check_common(checksum: int | None, common: Tail) -> None:
+    if checksum != common.checksum:
+        raise RestoreRefused(
+            f"at seq {common.seq} the log here is not what the new leader had there: the histories differ before the "
+            "point where its epoch began, so no part of this directory can be used as its replica's"
+        )
+
+
+def _actions_of(frame: Frame) -> list[ActionBeyond]:
+    return [
+        ActionBeyond(event.action_id, event.user_id, event.board_id, event.seq, event.delta)
+        for event in events_of(frame)
+        if isinstance(event, Incremented)
+    ]
+
+
+def _free_name(disk: Disk, data_directory: str, last: Tail) -> str:
+    name = f"{data_directory}{_ASIDE}{last.epoch}-{last.seq}"
+    number = 1
+    while disk.exists(name if number == 1 else f"{name}-{number}"):
+        number += 1
+    return name if number == 1 else f"{name}-{number}"
+
+
+def _build(
+    disk: Disk,
+    data_directory: str,
+    building: str,
+    common: Tail,
+    leader: str,
+    tell: Tell,
+    progress: ShowProgress,
+    segment_bytes: int,
+) -> None:
+    """Make the directory anew up to the common point, and read it back."""
+    clear_unfinished(disk, building)
+    until = Until(seq=common.seq)
+    base = find_base(Store(disk, data_directory), until, tell, progress)
+    if base is not None:
+        Store(disk, building).save(base.image, base.tail)
+    scoreboard = begin_from(base, NO_RULES)
+    copied = Copied(None, None, 0)
+    if common.seq > 0:
+        copied = copy_log(
+            disk,
+            log_directory(data_directory),
+            log_directory(building),
+            segments=list_log(disk, log_directory(data_directory)),
+            scoreboard=scoreboard,
+            after=None if base is None else base.tail,
+            until=until,
+            tell=tell,
+            progress=progress,
+        )
+    if copied.first_seq is None:
+        tail = common if scoreboard.seq else None
+        Log.create(disk, log_directory(building), log_id=common.log_id, tail=tail, segment_bytes=segment_bytes).close()
+    _check_built(scoreboard, common)
+    copy_key(disk, data_directory, building)
+    write_marker(disk, building, Marker(leader))
+    verify_built(disk, building, scoreboard.capture(), common)
+
+
+def _check_built(scoreboard: Scoreboard, common: Tail) -> None:
+    if (scoreboard.seq, scoreboard.epoch) != (common.seq, common.epoch):
+        raise RestoreRefused(
+            f"what could be carried over ends at seq {scoreboard.seq} of epoch {scoreboard.epoch}, not at seq "
+            f"{common.seq} of epoch {common.epoch}"
+        )

@@ -1,0 +1,121 @@
+"""Making a replica's directory a leader's: the next epoch begins, durably, before anything else does.
+
+    log     … last event of the old leader │ EpochBegun epoch + 1 │ what the new leader writes
+                                           └── from here on the old leader's epoch is over
+
+Rules:
+- The first event of the new epoch is on disk before the directory stops being a replica's. A crash in between leaves a
+  replica of the new epoch, which nobody leads yet; promoting it again begins another one, which does no harm.
+- Whoever follows sees the new epoch in the log itself. A follower that has it refuses the old leader, and tells it.
+- The marker is a small file in the data directory. As long as it is there, the directory belongs to a replica: nobody
+  may write to it as a leader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from engine.disk import Disk
+from engine.errors import DiskFault
+from engine.events import EpochBegun
+from engine.limits import SEGMENT_BYTES
+from engine.log import Log, Synced, holds_log
+from engine.record import Tail
+from engine.scoreboard import Rules, Scoreboard
+from snapshots.opening import Tell, log_directory, open_directory
+from snapshots.restore import LOCK_FILE, RestoreRefused
+
+MARKER_FILE = "replica"
+MARKER_BYTES_MAX = 64 * 2**10
+
+NO_RULES = Rules(points={})
+"""Replaying asks no rules: what was decided is in the log."""
+
+
+class Marker(msgspec.Struct, frozen=True):
+    """What makes a directory a replica's. `leader` is the address that it follows."""
+
+    leader: str
+
+
+class Promoted(msgspec.Struct, frozen=True):
+    """What came of a promotion: the new epoch begins after `seq`, the last event that was followed."""
+
+    epoch: int
+    seq: int
+    tail: Tail
+
+
+def write_marker(disk: Disk, data_directory: str, marker: Marker) -> None:
+    """Mark a directory as a replica's, durably."""
+    disk.write_whole(f"{data_directory}/{MARKER_FILE}", [msgspec.json.encode(marker) + b"\n"])
+
+
+def read_marker(disk: Disk, data_directory: str) -> Marker | None:
+    """Read the marker of a directory, None if it has none. Raises `DiskFault` for one that says nothing."""
+    path = f"{data_directory}/{MARKER_FILE}"
+    if not disk.exists(path):
+        return None
+    file = disk.open(path)
+    try:
+        return msgspec.json.decode(file.read_at(0, MARKER_BYTES_MAX), type=Marker)
+    except msgspec.MsgspecError as error:
+        remedy = 'It is to hold {"leader": "http://…"}, the address of the leader that this replica follows.'
+        raise DiskFault("the marker of a replica's directory can't be read", path=path, remedy=remedy) from error
+    finally:
+        file.close()
+
+
+def remove_marker(disk: Disk, data_directory: str) -> None:
+    """Let a directory be a replica's no longer, durably."""
+    path = f"{data_directory}/{MARKER_FILE}"
+    if disk.exists(path):
+        disk.remove(path)
+        disk.sync_directory(data_directory)
+
+
+def begin_epoch(
+    log: Log, *, after: Scoreboard, now_ms: int, above: int = 0, note: str = "promoted"
+) -> tuple[EpochBegun, Synced]:
+    """Log the beginning of the next epoch, one that is also higher than `above`; the caller applies it.
+
+    `after` is the state at the log's end. Raises `WriteFailed`; the epoch may or may not have begun then.
+    """
+    assert log.tail.seq == after.seq
+    epoch = max(after.epoch, above) + 1
+    event = EpochBegun(after.seq + 1, max(now_ms, after.time_ms), epoch, note)
+    return event, log.append([event], epoch)
+
+
+def promote_directory(
+    disk: Disk,
+    data_directory: str,
+    *,
+    now_ms: int,
+    tell: Tell,
+    above: int = 0,
+    segment_bytes: int = SEGMENT_BYTES,
+    on_step: Callable[[str], None] = lambda _step: None,
+) -> Promoted:
+    """Make the directory of a stopped replica a leader's. `above`: an epoch that is known to have been used elsewhere.
+
+    Raises `DirectoryInUse` if the replica still runs, `RestoreRefused` if there is nothing to promote, `LogDamaged`.
+    """
+    if not disk.exists(data_directory) or not holds_log(disk, log_directory(data_directory)):
+        raise RestoreRefused(f"{data_directory} holds no log, so there is nothing to promote")
+    lock = disk.lock(f"{data_directory}/{LOCK_FILE}")
+    try:
+        on_step("open")
+        opened = open_directory(disk, data_directory, NO_RULES, tell=tell, segment_bytes=segment_bytes)
+        try:
+            on_step("epoch")
+            event, _ = begin_epoch(opened.log, after=opened.scoreboard, now_ms=now_ms, above=above)
+            tail = opened.log.tail
+        finally:
+            opened.log.close()
+        remove_marker(disk, data_directory)
+        return Promoted(event.epoch, event.seq - 1, tail)
+    finally:
+        lock.release()

@@ -1,0 +1,379 @@
+"""A leader and its replicas on free ports of the loopback, in one process, and a wire between them that can be cut.
+
+Each node has a door with the lanes of replication and nothing else. Disks are used from the event loop, so a step is
+over when it returns; waiting is for what a status or a registry says, never for a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from engine.actor import Applied
+from engine.commands import Command
+from engine.errors import DiskFault
+from engine.log import Log
+from engine.record import Tail, frame_bytes
+from engine.scoreboard import Scoreboard
+from server.door.door import Door, Lane
+from server.protocol import Response, error
+from server.replication.bootstrap import Bootstrap, prepare_directory
+from server.replication.feed import FrameFeed
+from server.replication.follower import Follower
+from server.replication.followers import Followers
+from server.replication.link import LinkTiming, parse_leader
+from server.replication.replicas import ShardReplica, WholeReplica
+from server.replication.sending import ReplicationLane
+from server.replication.sharding import Shard
+from server.replication.shipper import Node, Shipper
+from snapshots.checkpoint import Checkpointer
+from snapshots.opening import Opened, open_directory
+from snapshots.store import Store
+from tests.server.door.support import PATIENCE_SECONDS, Counts, Echo, Played
+from tests.snapshots.directories import RULES, SEGMENT_BYTES, InlineDisk, Told
+from tests.snapshots.directories import Leader as Writer
+
+TOKEN = "a-token"
+QUICK = LinkTiming(
+    heartbeat_seconds=0.02, silence_seconds_max=30.0, open_seconds_max=20.0, close_seconds_max=1.0, lived_seconds=0.0
+)
+"""Heartbeats at once, and no end for silence but where a test wants one."""
+
+
+async def authorize(authorization: str | None) -> Response | None:
+    """Let in who has the token."""
+    if authorization == f"Bearer {TOKEN}":
+        return None
+    return error(401, "UNAUTHENTICATED", "A token is required.")
+
+
+def at_once(_low: float, _high: float) -> float:
+    """Wait for nothing between two attempts."""
+    return 0.0
+
+
+class Served:
+    """What a node serves to replicas: its log, its snapshots, over a door."""
+
+    def __init__(
+        self,
+        directory: Path,
+        scoreboard: Scoreboard,
+        log: Log,
+        feed: FrameFeed,
+        *,
+        relays: bool = False,
+        timing: LinkTiming = QUICK,
+    ) -> None:
+        self.deposed: list[int] = []
+        self.told: list[DiskFault] = []
+        self.feed = feed
+        self.followers = Followers()
+        self.counts = Counts()
+        disk = InlineDisk()
+        self.shipper = Shipper(
+            log,
+            feed,
+            self.followers,
+            authorize=authorize,
+            clock_ms=lambda: 0,
+            node=Node("test", "http://public.example", relays),
+            on_deposed=self.deposed.append,
+            timing=timing,
+        )
+        self.lane = ReplicationLane(
+            disk,
+            Store(disk, str(directory)),
+            log,
+            scoreboard,
+            self.followers,
+            authorize=authorize,
+            tell=self.told.append,
+        )
+        self.port = 0
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Listen."""
+        application: Any = Played()
+        door = Door(
+            "127.0.0.1",
+            0,
+            application=application,
+            live=Echo(),
+            metrics=self.counts,
+            lanes=[Lane(self.lane.takes, self.lane.serve)],
+            websocket_lanes=[Lane(self.shipper.takes, self.shipper.serve)],
+        )
+        async with trio.open_nursery() as nursery:
+            ((_, self.port),) = await nursery.start(door.run)
+            yield
+            self.shipper.close()
+            await door.drain(0.0)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+class Leader(Served):
+    """A leader: a directory that is written to frame by frame."""
+
+    def __init__(self, directory: Path, *, timing: LinkTiming = QUICK, ring_bytes: int = 2**20) -> None:
+        self.writer = Writer(directory)
+        feed = FrameFeed(self.writer.log.tail.seq, ring_bytes=ring_bytes)
+        super().__init__(directory, self.writer.scoreboard, self.writer.log, feed, timing=timing)
+        self.capture = self.writer.scoreboard.capture
+        self.checkpointer = Checkpointer(
+            _Captured(self.writer),
+            self.writer.store,
+            self.writer.opened,
+            every_events=10**9,
+            keep=2,
+            log_keep_seconds=None,
+            clock_ms=lambda: 0,
+            tell=lambda _: None,
+            pinned_seq=self.followers.pinned_seq,
+            on_capture=feed.mark,
+            on_saved=lambda info, digests: feed.digest(info.seq, digests),
+        )
+
+    def play(self, frames: int, *, per_frame: int = 4) -> None:
+        """Write so many frames, and ship them."""
+        for _ in range(frames):
+            before = self.writer.log.tail.seq
+            self.writer.play(1, per_frame=per_frame)
+            self._ship(before)
+
+    def write(self, commands: list[Command]) -> None:
+        """Write one frame, and ship it."""
+        before = self.writer.log.tail.seq
+        self.writer.write(commands)
+        self._ship(before)
+
+    def begin_epoch(self) -> None:
+        """Begin the next epoch."""
+        before = self.writer.log.tail.seq
+        self.writer.begin_epoch()
+        self._ship(before)
+
+    def _ship(self, before: int) -> None:
+        if self.writer.log.tail.seq > before:
+            for frame in self.writer.log.read_from(before + 1):
+                self.feed.append(frame_bytes(frame))
+
+    @property
+    def seq(self) -> int:
+        """The last event."""
+        return self.writer.log.tail.seq
+
+
+class _Captured:
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    @property
+    def tail(self) -> Tail:
+        return self._writer.tail
+
+    @tail.setter
+    def tail(self, _tail: Tail) -> None:
+        raise NotImplementedError
+
+    def capture(self) -> Any:
+        return self._writer.scoreboard.capture(), self._writer.tail
+
+
+class Running:
+    """A follower that runs, and what it told."""
+
+    def __init__(self, follower: Follower, scope: trio.CancelScope) -> None:
+        self.follower = follower
+        self.scoreboard = follower.replica.scoreboard
+        self.scope = scope
+        self.ended = trio.Event()
+
+    async def reaches(self, seq: int) -> None:
+        """Wait until everything up to a seq is applied."""
+        await self.follower.wait_until(lambda status: status.seq >= seq or status.state == "failed")
+        status = self.follower.status()
+        assert status.seq == seq, status
+
+    async def fails(self) -> str:
+        """Wait for the end of following; give the reason."""
+        await self.follower.wait_until(lambda status: status.state == "failed")
+        await self.ended.wait()
+        return self.follower.status().reason
+
+    async def is_in(self, state: str) -> None:
+        """Wait for a state."""
+        await self.follower.wait_until(lambda status: status.state == state)
+
+    async def stop(self) -> None:
+        """End it."""
+        self.scope.cancel()
+        await self.ended.wait()
+
+
+class Replicated:
+    """A replica with a directory: prepared, opened, with a feed of its own."""
+
+    def __init__(self, directory: Path, opened: Opened, url: str, timing: LinkTiming) -> None:
+        self.directory = directory
+        self.applied: list[Applied] = []
+        self.states: list[tuple[str, str]] = []
+        self.opened = opened
+        self.log = opened.log
+        self.feed = FrameFeed(opened.log.tail.seq)
+        disk = InlineDisk()
+        self.replica = WholeReplica(
+            disk, str(directory), opened.scoreboard, opened.log, self.feed, on_applied=self.applied.append
+        )
+        self.follower = make_follower(
+            self.replica, url, directory, timing, on_state=lambda state, why: self.states.append((state, why))
+        )
+
+
+def make_bootstrap(url: str, directory: Path, told: list[str] | None = None) -> Bootstrap:
+    """Make what fetches snapshots."""
+    return Bootstrap(
+        parse_leader(url),
+        InlineDisk(),
+        str(directory),
+        token=lambda: TOKEN,
+        uniform=at_once,
+        tell=(told if told is not None else []).append,
+    )
+
+
+def make_follower(replica: Any, url: str, directory: Path, timing: LinkTiming = QUICK, **more: Any) -> Follower:
+    """Make a follower of a replica."""
+    return Follower(
+        replica,
+        parse_leader(url),
+        make_bootstrap(url, directory),
+        token=lambda: TOKEN,
+        clock_ms=lambda: 0,
+        uniform=at_once,
+        blocks=False,
+        timing=timing,
+        **more,
+    )
+
+
+async def open_replica(directory: Path, url: str, *, timing: LinkTiming = QUICK) -> Replicated:
+    """Prepare a directory and open it."""
+    disk = InlineDisk()
+    told = Told()
+    await prepare_directory(disk, str(directory), make_bootstrap(url, directory), tell=told)
+    opened = open_directory(disk, str(directory), RULES, tell=told, segment_bytes=SEGMENT_BYTES)
+    return Replicated(directory, opened, url, timing)
+
+
+def open_shard(directory: Path, url: str, shard: Shard, *, timing: LinkTiming = QUICK) -> Follower:
+    """Make a follower of some boards."""
+    replica = ShardReplica(InlineDisk(), Scoreboard(RULES), shard, on_applied=lambda _: None)
+    return make_follower(replica, url, directory, timing)
+
+
+async def start(nursery: trio.Nursery, follower: Follower) -> Running:
+    """Let a follower run."""
+    running = Running(follower, trio.CancelScope())
+
+    async def run() -> None:
+        try:
+            with running.scope:
+                await follower.run()
+        finally:
+            running.ended.set()
+
+    nursery.start_soon(run)
+    return running
+
+
+@asynccontextmanager
+async def patience() -> AsyncIterator[trio.Nursery]:
+    """A nursery for a test: what hangs has failed, and what still runs at its end is of no interest."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with trio.open_nursery() as nursery:
+            yield nursery
+            nursery.cancel_scope.cancel()
+
+
+class Wire:
+    """A proxy between a follower and a leader. It can cut connections, stall, refuse, and change what comes back."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.port = 0
+        self.connections = 0
+        self.refusing = False
+        self.change: Callable[[bytes], bytes] | None = None
+        self.cut_after: int | None = None
+        self._flowing = trio.Event()
+        self._flowing.set()
+        self._scopes: set[trio.CancelScope] = set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen, until cancelled."""
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self.port = listener.socket.getsockname()[1]
+        task_status.started()
+        await trio.serve_listeners(self._carry, [listener])
+
+    @property
+    def url(self) -> str:
+        """Where a follower finds it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Cut all connections that are open now."""
+        for scope in list(self._scopes):
+            scope.cancel()
+
+    def stall(self) -> None:
+        """Carry nothing any more, in either direction."""
+        self._flowing = trio.Event()
+
+    def flow(self) -> None:
+        """Carry on."""
+        self._flowing.set()
+
+    async def _carry(self, client: trio.SocketStream) -> None:
+        self.connections += 1
+        if self.refusing:
+            await client.aclose()
+            return
+        server = await trio.open_tcp_stream("127.0.0.1", self.target)
+        with trio.CancelScope() as scope:
+            self._scopes.add(scope)
+            async with client, server, trio.open_nursery() as nursery:
+                nursery.start_soon(self._pump, client, server, False, nursery)
+                nursery.start_soon(self._pump, server, client, True, nursery)
+        self._scopes.discard(scope)
+
+    async def _pump(
+        self, source: trio.SocketStream, target: trio.SocketStream, back: bool, nursery: trio.Nursery
+    ) -> None:
+        try:
+            while data := await source.receive_some(2**14):
+                await self._flowing.wait()
+                if back and self.cut_after is not None:
+                    data, left = data[: self.cut_after], self.cut_after - len(data)
+                    self.cut_after = max(left, 0)
+                    await target.send_all(data)
+                    if left <= 0:
+                        self.cut_after = None
+                        break
+                    continue
+                if back and self.change is not None:
+                    data = self.change(data)
+                await target.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        nursery.cancel_scope.cancel()

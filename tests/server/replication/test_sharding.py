@@ -1,0 +1,67 @@
+"""Which boards a shard holds: the same for ever, each board in one shard, and clear errors."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.events import EpochBegun, Incremented, UserPut
+from server.replication.sharding import Shard, parse_shard, shard_of
+
+
+@pytest.mark.parametrize(
+    ("board_id", "shards"),
+    [
+        ("main", {1: 1, 2: 2, 4: 2, 1024: 826}),
+        ("weekly", {1: 1, 2: 2, 4: 2, 1024: 614}),
+        ("Größe", {1: 1, 2: 1, 4: 3, 1024: 235}),
+    ],
+)
+def test_a_board_has_the_shard_that_it_always_had(board_id: str, shards: dict[int, int]) -> None:
+    """Gateways route by it, so these never change. They were computed bit by bit, by another program."""
+    assert {count: shard_of(board_id, count) for count in shards} == shards
+
+
+@given(st.text(min_size=1, max_size=30), st.integers(1, 1024))
+def test_each_board_is_in_exactly_one_shard(board_id: str, count: int) -> None:
+    """And that one is a shard that there is."""
+    assert 1 <= shard_of(board_id, count) <= count
+    if count <= 8:
+        holders = [number for number in range(1, count + 1) if Shard(number, count).holds(board_id)]
+        assert holders == [shard_of(board_id, count)]
+
+
+def test_users_and_epochs_are_for_every_shard() -> None:
+    """A shard that holds no board of an increment has no use for it; the rest it needs."""
+    shard = Shard(3 - shard_of("main", 2), 2)
+    assert not shard.wants(Incremented(1, 1, "main", "user", "action", 1, "WON", "backend", 1))
+    assert shard.wants(UserPut(1, 1, "user", "Ann", True, "backend"))
+    assert shard.wants(EpochBegun(1, 1, 2, "promoted"))
+
+
+def test_a_shard_is_read_and_written_alike() -> None:
+    """K/N."""
+    assert parse_shard("2/4") == Shard(2, 4)
+    assert str(Shard(2, 4)) == "2/4"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "K/N"),
+        ("2", "K/N"),
+        ("2/4/1", "K/N"),
+        ("a/4", "K/N"),
+        ("-1/4", "K/N"),
+        (" 2/4", "K/N"),
+        ("0/4", "no shard 0"),
+        ("5/4", "no shard 5"),
+        ("1/0", "not 0"),
+        ("1/1025", "not 1025"),
+    ],
+)
+def test_what_is_no_shard_is_said_clearly(text: str, says: str) -> None:
+    """With what is wrong."""
+    with pytest.raises(ValueError, match=says):
+        parse_shard(text)

@@ -1,0 +1,108 @@
+"""A replica's directory becomes a leader's: a new epoch first, and the marker only after it."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from engine.errors import DirectoryInUse, DiskFault
+from engine.events import EpochBegun
+from engine.record import events_of
+from snapshots.promotion import Marker, promote_directory, read_marker, remove_marker, write_marker
+from snapshots.restore import RestoreRefused
+from tests.snapshots.directories import (
+    SEGMENT_BYTES,
+    InlineDisk,
+    Killed,
+    Leader,
+    MortalDisk,
+    Told,
+    all_frames,
+    copy,
+    history,
+)
+
+
+def replica(directory: Path) -> str:
+    """Make a directory as a replica leaves it; give the digest of its state."""
+    digests = history(directory, 20, snapshots=[10])
+    write_marker(InlineDisk(), str(directory), Marker("http://leader.example:8080"))
+    return digests[max(digests)]
+
+
+def promote(directory: Path, disk: InlineDisk | None = None, above: int = 0) -> tuple[int, int]:
+    done = promote_directory(
+        disk or InlineDisk(), str(directory), now_ms=1, tell=Told(), above=above, segment_bytes=SEGMENT_BYTES
+    )
+    return done.epoch, done.seq
+
+
+def test_a_new_epoch_begins_and_the_directory_is_a_replicas_no_longer(tmp_path: Path) -> None:
+    """Its log ends with the event that begins it; the state is the same otherwise, and it can be written to."""
+    data = tmp_path / "data"
+    replica(data)
+    last_seq = all_frames(data)[-1].last_seq
+    assert read_marker(InlineDisk(), str(data)) == Marker("http://leader.example:8080")
+    assert promote(data) == (2, last_seq)
+    assert read_marker(InlineDisk(), str(data)) is None
+    frame = all_frames(data)[-1]
+    (event,) = events_of(frame)
+    assert isinstance(event, EpochBegun)
+    assert (event.epoch, event.seq, frame.epoch, event.note) == (2, last_seq + 1, 2, "promoted")
+    leader = Leader(data)
+    leader.play(5)
+    assert leader.tail.epoch == 2
+    leader.close()
+
+
+def test_the_epoch_is_above_any_that_is_known_to_be_used(tmp_path: Path) -> None:
+    """Two replicas of one leader may have been promoted in turn."""
+    replica(tmp_path / "data")
+    assert promote(tmp_path / "data", above=7)[0] == 8
+
+
+def test_a_replica_that_runs_is_not_promoted_behind_its_back(tmp_path: Path) -> None:
+    """The lock says so."""
+    replica(tmp_path / "data")
+    lock = InlineDisk().lock(str(tmp_path / "data" / "lock"))
+    with pytest.raises(DirectoryInUse):
+        promote(tmp_path / "data")
+    lock.release()
+    assert promote(tmp_path / "data")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_there_must_be_something_to_promote(tmp_path: Path, name: str) -> None:
+    """A slip of the pen in a path makes no new leader."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RestoreRefused, match="nothing to promote"):
+        promote(tmp_path / name)
+    assert not (tmp_path / "missing").exists()
+
+
+def test_killed_anywhere_it_is_a_replica_or_a_leader(tmp_path: Path) -> None:
+    """If the marker is gone the epoch has begun; and a second attempt always succeeds."""
+    replica(tmp_path / "data")
+    outcomes = set()
+    for dies_at in range(1, 6):
+        data = copy(tmp_path / "data", f"killed-{dies_at}")
+        with contextlib.suppress(Killed):
+            promote(data, MortalDisk(dies_at))
+        marked = read_marker(InlineDisk(), str(data)) is not None
+        begun = any(isinstance(event, EpochBegun) for frame in all_frames(data) for event in events_of(frame))
+        assert marked or begun
+        outcomes.add((marked, begun))
+        assert promote(data)[0] == (3 if begun else 2)
+        assert read_marker(InlineDisk(), str(data)) is None
+    assert len(outcomes) >= 2
+
+
+def test_a_marker_that_says_nothing_is_a_fault(tmp_path: Path) -> None:
+    """It is not taken for none: the directory would be served from as a leader's."""
+    (tmp_path / "replica").write_bytes(b"what?")
+    with pytest.raises(DiskFault, match="marker"):
+        read_marker(InlineDisk(), str(tmp_path))
+    remove_marker(InlineDisk(), str(tmp_path))
+    assert read_marker(InlineDisk(), str(tmp_path)) is None
