@@ -46,6 +46,8 @@ class _Unchanged(msgspec.Struct, frozen=True, gc=False):
 _Place = tuple[Board, int, dict[str, int]]
 """A board, what a reason is worth there, and the scores that this batch leads to."""
 
+_NOWHERE: _Place = (Board(""), 0, {})
+
 _Decision = FoundIncrement | UserPut | _Duplicate | _Unchanged | Rejection
 
 
@@ -64,18 +66,50 @@ class Batch:
         self._users_matter = scoreboard.rules.require_registered or len(scoreboard.users) > 0
         # What the events will change:
         self._scores: dict[str, dict[str, int]] = {}
-        self._begun: dict[Key, tuple[int, int]] = {}
+        self._begun: dict[Key, FoundIncrement] = {}
         self._users: dict[str, User] = {}
 
     def decide(self, commands: Sequence[Command]) -> None:
         """Decide commands, after those before them. O(1) for each."""
-        decided, increment = self._decided.append, self._increment
+        decided, events = self._decided, self.events
+        find, begun, now_ms = self._actions.find, self._begun, self._now_ms
+        last_board_id = last_reason = ""  # which no command has
+        board, delta, scores = _NOWHERE
         for command in commands:
-            if type(command) is Increment:
-                decided(increment(command))
-            else:
+            if type(command) is not Increment:
                 assert isinstance(command, PutUser)
-                decided(self._put_user(command))
+                decided.append(self._put_user(command))
+                continue
+            user_id, board_id, reason = command.user_id, command.board_id, command.reason
+            key = key_of(command.action_id)
+            position = find(key)
+            if position >= 0 or key in begun:
+                decided.append(self._repeated(command, key, position))
+                continue
+            if reason != last_reason or board_id != last_board_id:
+                place = self._places.get((board_id, reason)) or self._place(board_id, reason)
+                if isinstance(place, Rejection):
+                    decided.append(place)
+                    continue
+                board, delta, scores = place
+                last_board_id, last_reason = board_id, reason
+            if self._users_matter and (fault := self._user_fault(user_id)) is not None:
+                decided.append(fault)
+                continue
+            score, mark = board.score_and_mark(user_id, reason)
+            new_score = scores.get(user_id, score) + delta
+            if new_score > SCORE_MAX:
+                fault = _invalid("userId", f"the score of {user_id!r} would pass the largest score, {SCORE_MAX}")
+                decided.append(fault)
+                continue
+            scores[user_id] = new_score
+            seq = self._seq = self._seq + 1
+            event = Incremented(
+                seq, now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score
+            )
+            events.append(event)
+            begun[key] = found = (event, board, key, mark)
+            decided.append(found)
 
     def settle(self) -> list[Outcome]:
         """Apply what was decided, all of which is on disk now; say what each caller is told, in order."""
@@ -94,42 +128,17 @@ class Batch:
 
     # Deciding
 
-    def _increment(self, command: Increment) -> _Decision:
-        user_id, board_id, reason = command.user_id, command.board_id, command.reason
-        key = key_of(command.action_id)
-        mark = mark_of(user_id, board_id, reason)
-        position = self._actions.find(key)
-        if position >= 0 or key in self._begun:
-            return self._repeated(command, key, mark, position)
-        place = self._places.get((board_id, reason)) or self._place(board_id, reason)
-        if isinstance(place, Rejection):
-            return place
-        if self._users_matter and (fault := self._user_fault(user_id)) is not None:
-            return fault
-        board, delta, scores = place
-        score = scores.get(user_id)
-        if score is None:
-            score = board.score(user_id) or 0
-        new_score = score + delta
-        if new_score > SCORE_MAX:
-            return _invalid("userId", f"the score of {user_id!r} would pass the largest score, {SCORE_MAX}")
-        seq = self._seq = self._seq + 1
-        self._begun[key] = (seq, mark)
-        scores[user_id] = new_score
-        event = Incremented(
-            seq, self._now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score
-        )
-        self.events.append(event)
-        return event, board, key, mark
-
-    def _repeated(self, command: Increment, key: Key, mark: int, position: int) -> _Decision:
+    def _repeated(self, command: Increment, key: Key, position: int) -> _Decision:
         """Decide an action that was applied at this position of the index, or will be by this batch (-1)."""
         actions = self._actions
         if position >= 0:
-            seq, mark_applied = actions.seq_at(position), actions.mark_at(position)
+            seq, applied = actions.seq_at(position), actions.mark_at(position)
         else:
-            seq, mark_applied = self._begun[key]
-        return _Duplicate(command, seq) if mark == mark_applied else _conflict(command, seq)
+            event, _, _, applied = self._begun[key]
+            seq = event.seq
+        if mark_of(command.user_id, command.board_id, command.reason) == applied:
+            return _Duplicate(command, seq)
+        return _conflict(command, seq)
 
     def _place(self, board_id: str, reason: str) -> _Place | Rejection:
         """Give the board, the points, and the scores that this batch leads to there. Looked up once in a batch."""

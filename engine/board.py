@@ -17,6 +17,8 @@ Invariants:
 - `_order` holds exactly the keys of the slots that are not in `_hidden`, except during a replay: then it is None, and
   is built once at the end, because sorting once is far cheaper than keeping a million steps in order.
 - `top10_seq <= seq`: the last events that changed what the first ten rows show, and the board at all.
+- `_marks[slot]` is 0, or the mark of user, board and `_marked_reason`: a mere memory, in no image, and shorter than the
+  columns where nobody asked yet.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from engine.actions import mark_of
 from engine.image import BoardImage, column_bytes, column_of
 from engine.limits import SCORE_MAX, SEQ_MAX
 from engine.order import Order
@@ -66,6 +69,8 @@ class Board:
         self._updated = array("Q")
         self._hidden: set[int] = set()
         self._order: Order | None = Order()
+        self._marked_reason: str | None = None
+        self._marks = array("Q")
 
     def __len__(self) -> int:
         """Count the users who have a score, active or not."""
@@ -77,6 +82,26 @@ class Board:
         """Give a user's score, None before the first points."""
         slot = self._slots.get(user_id)
         return None if slot is None else self._scores[slot]
+
+    def score_and_mark(self, user_id: str, reason: str) -> tuple[int, int]:
+        """Give a user's score, 0 before the first points, and the mark of an action for that user with this reason.
+
+        Marks of the reason that comes first are remembered, 8 bytes a user: most boards know no other.
+        """
+        slot = self._slots.get(user_id)
+        if slot is None:
+            return 0, mark_of(user_id, self.board_id, reason)
+        if reason != self._marked_reason:
+            if self._marked_reason is not None:
+                return self._scores[slot], mark_of(user_id, self.board_id, reason)
+            self._marked_reason = reason
+        marks = self._marks
+        if slot >= len(marks):
+            marks.frombytes(bytes(8 * (len(self._ids) - len(marks))))
+        mark = marks[slot]
+        if not mark:
+            mark = marks[slot] = mark_of(user_id, self.board_id, reason)
+        return self._scores[slot], mark
 
     def updated_ms(self, user_id: str) -> int | None:
         """Give the time of a user's last points in ms since 1970 UTC, None before the first."""
@@ -243,6 +268,9 @@ class Board:
         assert self.top10_seq <= self.seq
         assert all(0 < reached <= self.seq for reached in self._reached)
         assert len(set(self._reached)) == count
+        assert len(self._marks) <= count
+        for user_id, mark in zip(self._ids, self._marks, strict=False):
+            assert not mark or mark == mark_of(user_id, self.board_id, self._marked_reason or "")
         if self._order is not None:
             self._order._check()
             assert list(self._order) == sorted(self._key(slot) for slot in range(count) if slot not in self._hidden)

@@ -177,6 +177,7 @@ async def _recover(config: Config, disk: RealDisk, shutdown: Shutdown, bar: Bar)
         with bar() as show:
             opened = await trio.to_thread.run_sync(open_it, show)
         gc.freeze()
+        gc.set_threshold(bounds.YOUNG_OBJECTS_MAX)
     except _Interrupted:
         return None
     finally:

@@ -66,6 +66,10 @@ DRAIN_SECONDS_MAX = 10.0
 CUT_SECONDS_MAX = 1.0
 """For the tasks of connections that were cut to end. They have nothing left to wait for, so none should need it."""
 
+YOUNG_OBJECTS_MAX = 50_000
+"""Objects that Python makes before it looks for garbage among them. A batch of a thousand makes some ten thousand that
+are all in use at once; at the usual 700 they would be looked through a dozen times, and nothing found."""
+
 RETRY_AFTER_SECONDS = 1
 """What an overloaded server tells callers to wait."""
 

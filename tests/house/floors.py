@@ -10,7 +10,8 @@ SHELL = "shell"
 
 FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "errors limits events image order"),
-    (PURE, "engine", "commands actions board users record"),
+    (PURE, "engine", "commands actions users record"),
+    (PURE, "engine", "board"),
     (PURE, "engine", "scoreboard recovery part"),
     (PURE, "engine", "batch"),
     (SHELL, "engine", "disk"),
