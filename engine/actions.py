@@ -76,17 +76,23 @@ class Actions:
 
     def find(self, key: Key) -> int:
         """Give the position of an action, -1 if it was never applied."""
-        high, low = key
-        shard = self._shards[high & (SHARDS - 1)]
-        digests = self._digests
-        last = len(shard) - 1
-        cell = (high >> SHARD_BITS) & last
-        while entry := shard[cell]:
-            at = 2 * (entry - 1)
-            if digests[at] == high and digests[at + 1] == low:
-                return entry - 1
-            cell = (cell + 1) & last
-        return -1
+        return self.find_all((key,))[0]
+
+    def find_all(self, keys: Iterable[Key]) -> list[int]:
+        """Give the position of each of these actions, -1 for one that was never applied."""
+        shards, digests = self._shards, self._digests
+        found = []
+        for high, low in keys:
+            shard = shards[high & (SHARDS - 1)]
+            last = len(shard) - 1
+            cell = (high >> SHARD_BITS) & last
+            while entry := shard[cell]:
+                at = 2 * (entry - 1)
+                if digests[at] == high and digests[at + 1] == low:
+                    break
+                cell = (cell + 1) & last
+            found.append(entry - 1)
+        return found
 
     def seq_at(self, position: int) -> int:
         """Give the seq of the event that applied the action at this position."""

@@ -72,7 +72,9 @@ class Batch:
     def decide(self, commands: Sequence[Command]) -> None:
         """Decide commands, after those before them. O(1) for each."""
         decided, events = self._decided, self.events
-        find, begun, now_ms = self._actions.find, self._begun, self._now_ms
+        begun, now_ms = self._begun, self._now_ms
+        keys = [key_of(command.action_id) for command in commands if type(command) is Increment]
+        known = zip(keys, self._actions.find_all(keys), strict=True)
         last_board_id = last_reason = ""  # which no command has
         board, delta, scores = _NOWHERE
         for command in commands:
@@ -81,8 +83,7 @@ class Batch:
                 decided.append(self._put_user(command))
                 continue
             user_id, board_id, reason = command.user_id, command.board_id, command.reason
-            key = key_of(command.action_id)
-            position = find(key)
+            key, position = next(known)
             if position >= 0 or key in begun:
                 decided.append(self._repeated(command, key, position))
                 continue

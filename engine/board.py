@@ -138,30 +138,38 @@ class Board:
 
     def record(self, user_id: str, new_score: int, seq: int, time_ms: int) -> Ranks:
         """Let a user come to `new_score` with the event `seq`; give the ranks before and after."""
-        slot = self._slots.get(user_id)
-        if slot is None:
-            return self._begin(user_id, new_score, seq, time_ms)
-        scores, reached = self._scores, self._reached
-        score = scores[slot]
-        assert self.seq < seq <= SEQ_MAX
-        assert score <= new_score <= SCORE_MAX
-        self.seq = seq
-        ranks = UNRANKED
-        if self._order is not None and slot not in self._hidden:
-            old = (SCORE_MAX - score) << SCORE_SHIFT | reached[slot] << SLOT_BITS | slot
-            new = (SCORE_MAX - new_score) << SCORE_SHIFT | seq << SLOT_BITS | slot
-            had, has = self._order.move(old, new)
-            if has < TOP_WATCHED:
-                self.top10_seq = seq
-            ranks = (had + 1, has + 1)
-        scores[slot] = new_score
-        reached[slot] = seq
-        self._updated[slot] = time_ms
-        return ranks
+        return self.record_all(((user_id, new_score, seq),), time_ms)[0]
+
+    def record_all(self, steps: Iterable[tuple[str, int, int]], time_ms: int) -> list[Ranks]:
+        """Let users come to new scores: user, score and seq of each, of one time. Gives the ranks before and after."""
+        find, hidden, order = self._slots.get, self._hidden, self._order
+        scores, reached, updated = self._scores, self._reached, self._updated
+        all_ranks: list[Ranks] = []
+        for user_id, new_score, seq in steps:
+            assert self.seq < seq <= SEQ_MAX
+            slot = find(user_id)
+            if slot is None:
+                all_ranks.append(self._begin(user_id, new_score, seq, time_ms))
+                continue
+            score = scores[slot]
+            assert score <= new_score <= SCORE_MAX
+            self.seq = seq
+            if order is None or slot in hidden:
+                all_ranks.append(UNRANKED)
+            else:
+                old = (SCORE_MAX - score) << SCORE_SHIFT | reached[slot] << SLOT_BITS | slot
+                new = (SCORE_MAX - new_score) << SCORE_SHIFT | seq << SLOT_BITS | slot
+                had, has = order.move(old, new)
+                if has < TOP_WATCHED:
+                    self.top10_seq = seq
+                all_ranks.append((had + 1, has + 1))
+            scores[slot] = new_score
+            reached[slot] = seq
+            updated[slot] = time_ms
+        return all_ranks
 
     def _begin(self, user_id: str, score: int, seq: int, time_ms: int) -> Ranks:
         """Take in a user with the first points."""
-        assert self.seq < seq <= SEQ_MAX
         assert 0 <= score <= SCORE_MAX
         slot = len(self._ids)
         self._slots[user_id] = slot

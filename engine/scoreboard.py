@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import msgspec
 
@@ -32,6 +34,9 @@ UNKNOWN_USER = User(display_name=None, active=True)
 
 FoundIncrement = tuple[Incremented, Board, Key, int]
 """An increment with its board, and key and mark of its action."""
+
+
+_board_of = itemgetter(1)
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -94,13 +99,17 @@ class Scoreboard:
         self.time_ms = event.time_ms
 
     def apply_increments(self, found: Sequence[FoundIncrement], epoch: int) -> list[Ranks]:
-        """Take in increments, at least one, whose boards, keys and marks were found; give the ranks of each."""
+        """Take in increments of one time, at least one, whose boards, keys and marks were found; give their ranks."""
         first, last = found[0][0], found[-1][0]
         assert first.seq == self.seq + 1, f"event {first.seq} cannot follow {self.seq}"
         assert last.seq - first.seq == len(found) - 1
+        assert last.time_ms == first.time_ms
         assert epoch == self.epoch
         self.actions.add([key for _, _, key, _ in found], first.seq, [mark for _, _, _, mark in found])
-        ranks = [board.record(event.user_id, event.new_score, event.seq, event.time_ms) for event, board, _, _ in found]
+        ranks: list[Ranks] = []
+        for board, some in groupby(found, key=_board_of):
+            steps = [(event.user_id, event.new_score, event.seq) for event, _, _, _ in some]
+            ranks += board.record_all(steps, last.time_ms)
         self.seq = last.seq
         self.time_ms = last.time_ms
         return ranks

@@ -113,7 +113,7 @@ async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = 
         ConfigError, DiskFault: it can't start; what was found and what can be done is in the message.
     """
     logs.configure(config.logging.format, config.logging.level)
-    _raise_file_limit()
+    _raise_limits()
     disk = RealDisk()
     # The snapshots' directory too, though it is empty for long: a backup copies it and the log.
     disk.make_directory(f"{config.data_dir}/{DIRECTORY}")
@@ -143,8 +143,9 @@ async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = 
     return code
 
 
-def _raise_file_limit() -> None:
-    """Take as many open files as the system grants without asking: each viewer is one."""
+def _raise_limits() -> None:
+    """Take as many open files as the system grants without asking: each viewer is one. Look for garbage less often."""
+    gc.set_threshold(bounds.YOUNG_OBJECTS_MAX)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -177,7 +178,6 @@ async def _recover(config: Config, disk: RealDisk, shutdown: Shutdown, bar: Bar)
         with bar() as show:
             opened = await trio.to_thread.run_sync(open_it, show)
         gc.freeze()
-        gc.set_threshold(bounds.YOUNG_OBJECTS_MAX)
     except _Interrupted:
         return None
     finally:
@@ -266,8 +266,7 @@ class Leader:
             authorize=None if config.auth.public_reads else self._authorize_viewer,
         )
         proxies = TrustedProxies(config.proxy_networks)
-        parts = self._parts(audit)
-        service = Service(parts)
+        service = Service(parts := self._parts(audit))
         self._reactor = Reactor(Hot(service, parts), proxies)
         self._door = Door(
             config.address.host,
