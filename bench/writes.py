@@ -27,7 +27,7 @@ from bench.wanted import Wanted, show_wanted
 SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
 CONNECTIONS = (1, 32, 256)
 BATCHES = (1, 10, 100, 1_000)
-BATCH_CONNECTIONS = 4
+BATCH_CONNECTIONS = 8
 BATCH_PATH = "/scores/increment/batch"
 COLD = "GET /healthz HTTP/1.1\r\nHost: bench\r\n\r\n"
 """Sent first, it takes a connection to the Hypercorn lane for good."""
