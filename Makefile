@@ -1,4 +1,4 @@
-# make run | make test | make check | make bench NAME=restart | make clean
+# make run | make test | make check | make sim ARGS="--minutes 10" | make crash | make bench NAME=restart | make clean
 # Everything happens in .venv; PYTHON chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 NAME ?= restart
 ARGS ?=
 
-.PHONY: run test check bench clean
+.PHONY: run test check sim crash bench clean
 
 run: $(STAMP)
 	$(BIN)/scoreboard serve --data-dir data --welcome
@@ -21,6 +21,12 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/house
+
+sim: $(STAMP)
+	$(BIN)/python -m tests.sim $(ARGS)
+
+crash: $(STAMP)
+	$(BIN)/python -m tests.sim.crash $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.$(NAME) $(ARGS)

@@ -1,0 +1,362 @@
+"""A power cut at every step of a workload, and at every step of the recovery from it.
+
+    workload ──step──step──step──► …                 each step of the disk: before, within and after it
+                 └► fork ─ cut the power ─ recover ─ check ─ go on, checkpoint ─ cut the power ─ recover ─ check
+                                             └► fork at each step of this recovery, and the same again
+
+The workload has what a leader does in its life: a new directory, appends, segments that fill up, checkpoints with
+compression and retention (events are written in the midst of them, as they are by the other thread of a real leader),
+users who are renamed and go, an end and a start, a torn frame to recover from, a restore.
+
+Rules:
+- A step is never run again for a crash: the storage is copied (`Machine.fork`), and the copy's power is cut. The copy
+  of each point is tried with several fates: nothing unsynced survives, everything does, and some of it by chance.
+- What must hold after each recovery: acknowledged ⊆ recovered ⊆ submitted, in order; the scoreboard is what a plain
+  sort makes of these events; the log has them all from its first on; and the newest snapshot may be damaged on top of
+  all that without anything being missing.
+- A restore is there whole or not at all, and can be done again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from engine.commands import Command, Increment, PutUser
+from engine.errors import DiskFault
+from engine.events import EpochBegun, Event
+from engine.image import StateImage
+from engine.record import Tail
+from engine.recovery import Finding
+from snapshots.checkpoint import Checkpointer
+from snapshots.opening import Opened, open_directory
+from snapshots.restore import UNFINISHED, restore
+from snapshots.store import Store
+from tests.sim.disk import Crash, Machine, Moment, SimulatedDisk
+from tests.sim.plain import RULES, Plain, read_events
+from tests.sim.storage import Chance, Everything, Fate, Nothing
+
+DATA = "/data"
+RESTORED = "/restored"
+LOG_ID = bytes(range(1, 17))
+SEGMENT_BYTES = 1024
+LOG_KEEP_SECONDS = 90.0
+"""In a workload of 150 events, a second each: some segments are compressed, and some go."""
+BEGUN_MS = 1_765_000_000_000
+CHANCES = 2
+"""Fates by chance, for each point."""
+
+
+def _random_bytes(count: int) -> bytes:
+    return LOG_ID[:count]
+
+
+class Station:
+    """A leader without tasks: the way of a write is the actor's. What it acknowledged and submitted is in `plain`."""
+
+    def __init__(self, disk: SimulatedDisk, plain: Plain) -> None:
+        self.plain = plain
+        self.flying: Sequence[Event] = ()
+        self.told: list[Finding | DiskFault] = []
+        self.disk = disk
+        self._refused = 1_000_000 * disk.machine.process
+        opened = _open(disk, DATA, self.told.append)
+        self.scoreboard = opened.scoreboard
+        self.log = opened.log
+        self.tail = opened.log.tail
+        self._checkpointer = Checkpointer(
+            self,
+            Store(disk, DATA),
+            opened,
+            every_events=1,
+            keep=2,
+            log_keep_seconds=LOG_KEEP_SECONDS,
+            clock_ms=self.clock_ms,
+            tell=self.told.append,
+        )
+
+    def capture(self) -> tuple[StateImage, Tail]:
+        """See `Captured`."""
+        return self.scoreboard.capture(), self.tail
+
+    def clock_ms(self) -> int:
+        """A second for each event."""
+        return BEGUN_MS + 1000 * (self.scoreboard.seq + 1)
+
+    def write(self, *commands: Command) -> None:
+        """Decide, log, apply, acknowledge."""
+        batch = self.scoreboard.begin_batch(self.clock_ms())
+        decisions = [batch.decide(command) for command in commands]
+        if batch.events:
+            self.flying = list(batch.events)
+            self.log.append(batch.events, self.scoreboard.epoch)
+            self.tail = self.log.tail
+        for command, decision in zip(commands, decisions, strict=True):
+            self.scoreboard.settle(command, decision)
+        for event in self.flying:
+            self.plain.take(event)
+        self.flying = ()
+
+    def play(self, frames: int) -> None:
+        """Write so many frames of three events."""
+        for _ in range(frames):
+            self.write(*self.increments(3))
+
+    def increments(self, count: int) -> list[Command]:
+        """Make increments of actions that were never submitted before."""
+        first = len(self.scoreboard.actions) + self._refused
+        made = [_increment(number) for number in range(first, first + count)]
+        self._refused += sum(not self.plain.users.get(one.user_id, (None, True))[1] for one in made)
+        return list(made)
+
+    async def checkpoint(self) -> None:
+        """Take a snapshot, and let go what may go."""
+        await self._checkpointer.take()
+
+
+def _increment(number: int) -> Increment:
+    board = "weekly" if number % 5 == 0 else "main"
+    reason = "BONUS" if number % 7 == 0 and board == "main" else "ACTION_COMPLETED"
+    return Increment(f"user-{number % 6}", f"action-{number}", reason, board, "tests")
+
+
+def _open(disk: SimulatedDisk, directory: str, tell: Callable[[Finding | DiskFault], None]) -> Opened:
+    return open_directory(disk, directory, RULES, tell=tell, random_bytes=_random_bytes, segment_bytes=SEGMENT_BYTES)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A moment in the workload: the storage as it was, and what may be found on it afterwards."""
+
+    machine: Machine
+    what: str
+    plain: Sequence[Event]
+    flying: Sequence[Event]
+    epoch: int = 0
+    """The epoch of a restore that is being made or was; 0 if there is none."""
+
+    @property
+    def step(self) -> str:
+        """The step of the workload."""
+        return self.what.split()[1]
+
+
+@dataclass
+class Tally:
+    """What was tried: points (by the step at which they are), power cuts there, and recoveries that were checked."""
+
+    crashes: int = 0
+    recoveries: int = 0
+    points: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        """Add what somebody else tried."""
+        self.crashes += other.crashes
+        self.recoveries += other.recoveries
+        self.points += other.points
+
+
+class Workload:
+    """The scripted life of a leader. `points` is filled as it goes."""
+
+    def __init__(self) -> None:
+        self.machine = Machine(Nothing(), on_step=self._on_step)
+        self.points: list[Point] = []
+        self._plain = Plain()
+        self._station: Station | None = None
+        self._interrupting = False
+        self._interrupted = 0
+        self._restored = 0
+
+    async def run(self) -> None:
+        """Live it."""
+        self._boot()
+        station = self._station
+        assert station is not None
+        station.play(5)
+        station.write(PutUser("user-1", "One", None, "tests"), PutUser("user-2", None, False, "tests"))
+        await self._checkpoint(station)
+        station.play(4)
+        station.write(PutUser("user-2", None, True, "tests"))
+        await self._checkpoint(station)
+        station.play(7)
+        await self._checkpoint(station)
+        self.machine.kill()
+        station = self._boot()
+        station.play(2)
+        self._tear(station)
+        station = self._boot()
+        station.play(3)
+        await self._checkpoint(station)
+        self._restore()
+
+    def _boot(self) -> Station:
+        """Start a leader: a new directory, or recovery."""
+        disk = self.machine.boot()
+        disk.make_directory(f"{DATA}/snapshots")
+        disk.lock(f"{DATA}/lock")
+        self._station = None
+        self._station = Station(disk, self._plain)
+        return self._station
+
+    async def _checkpoint(self, station: Station) -> None:
+        """Take a snapshot while the log is written to."""
+        self._interrupting = True
+        await station.checkpoint()
+        self._interrupting = False
+
+    def _tear(self, station: Station) -> None:
+        """Cut the power within a frame of several sectors, so that the next start has something to cut."""
+
+        def die(moment: Moment, name: str, path: str) -> None:
+            self._on_step(moment, name, path)
+            if moment is Moment.WITHIN:
+                self.machine.cut_power(Everything())
+
+        self.machine.on_step = die
+        try:
+            while True:
+                station.write(*station.increments(9))
+        except Crash:
+            self.machine.on_step = self._on_step
+        assert station.flying, "the power was to be cut within a frame"
+
+    def _restore(self) -> None:
+        """Make another directory of everything, beside the leader that still has the source."""
+        assert self._station is not None
+        self._restored = self._station.scoreboard.epoch + 1
+        restore_all(self._station.disk)
+
+    def _on_step(self, moment: Moment, name: str, path: str) -> None:
+        station = self._station
+        self.points.append(
+            Point(
+                machine=self.machine.fork(Nothing()),
+                what=f"{moment.value} {name} {path}",
+                plain=list(self._plain.events),
+                flying=() if station is None else station.flying,
+                epoch=self._restored,
+            )
+        )
+        if self._interrupting and moment is Moment.BEFORE and station is not None and not station.flying:
+            self._interrupted += 1
+            if self._interrupted % 4 == 0:
+                station.play(1)
+
+
+def restore_all(disk: SimulatedDisk) -> None:
+    """Restore everything."""
+    restore(disk, DATA, RESTORED, clock_ms=lambda: BEGUN_MS, tell=_nothing_to_tell, segment_bytes=SEGMENT_BYTES)
+
+
+def _nothing_to_tell(what: Finding | DiskFault) -> None:
+    raise AssertionError(f"there was something to tell: {what}")
+
+
+def fates(seed: int, chances: int) -> Iterator[tuple[str, Fate]]:
+    """The two extremes, and some in between."""
+    yield "nothing", Nothing()
+    yield "everything", Everything()
+    for number in range(chances):
+        yield f"chance {seed}.{number}", Chance(random.Random(f"{seed}.{number}"))
+
+
+async def try_point(point: Point, seed: int, tally: Tally, *, depth: int, chances: int = CHANCES) -> None:
+    """Cut the power at a point, with each fate; recover, check, go on, cut it again. `depth`: and within recovery."""
+    tally.points["recovery" if "in recovery" in point.what else point.step] += 1
+    for name, fate in fates(seed, chances):
+        machine = point.machine.fork(fate)
+        machine.cut_power()
+        tally.crashes += 1
+        inner: list[Point] = []
+        if depth > 0:
+            _record(machine, point, inner)
+        try:
+            await _recover_and_go_on(machine, point, tally, thorough=name == "nothing")
+        except Exception as fault:
+            raise AssertionError(f"a power cut {point.what}, of the unsynced {name} survives: {fault!r}") from fault
+        for number, crash in enumerate(inner):
+            await try_point(crash, seed * 1000 + number, tally, depth=depth - 1, chances=1)
+
+
+def _record(machine: Machine, point: Point, points: list[Point]) -> None:
+    """Let each step of the coming recovery become a point, after which the same must be found."""
+
+    def on_step(moment: Moment, name: str, path: str) -> None:
+        if moment is not Moment.AFTER:  # which is the same storage as before the next one
+            what = f"{point.what}; in recovery {moment.value} {name} {path}"
+            points.append(Point(machine.fork(Nothing()), what, point.plain, point.flying, point.epoch))
+
+    machine.on_step = on_step
+
+
+async def _recover_and_go_on(machine: Machine, point: Point, tally: Tally, *, thorough: bool) -> None:
+    plain, station = _recover(machine, point.plain, point.flying, tally)
+    machine.on_step = lambda moment, name, path: None
+    if point.epoch:
+        _check_restored(machine, plain, point.epoch)
+    if thorough:
+        _check_without_newest_snapshot(machine, plain)
+    station.play(2)
+    await station.checkpoint()
+    station.play(2)
+    machine.cut_power()
+    _recover(machine, list(plain.events), (), tally)
+
+
+def _recover(
+    machine: Machine, acknowledged: Sequence[Event], flying: Sequence[Event], tally: Tally
+) -> tuple[Plain, Station]:
+    """Start a leader, and compare what it has with what it may have."""
+    tally.recoveries += 1
+    disk = machine.boot()
+    disk.make_directory(f"{DATA}/snapshots")
+    disk.lock(f"{DATA}/lock")
+    plain = Plain()
+    station = Station(disk, plain)
+    faults = [told for told in station.told if isinstance(told, DiskFault)]
+    assert not faults, f"recovery found fault with {faults}"
+    for event in acknowledged:
+        plain.take(event)
+    seq = station.scoreboard.seq
+    assert seq >= plain.seq, f"{plain.seq} events were acknowledged, {seq} recovered"
+    # A frame is there as a whole or not at all.
+    assert seq in {plain.seq, plain.seq + len(flying)}, f"{plain.seq} acknowledged, {len(flying)} in flight, but {seq}"
+    for event in read_events(station.log, plain.seq + 1):
+        assert event in flying, f"{event} was never submitted"
+        plain.take(event)
+    plain.check_scoreboard(station.scoreboard)
+    plain.check_log(station.log)
+    return plain, station
+
+
+def _check_without_newest_snapshot(machine: Machine, plain: Plain) -> None:
+    """Damage the newest of two snapshots: the one before it and the log still give it all."""
+    machine = machine.fork(Nothing())
+    snapshots = [path for path in machine.files(f"{DATA}/snapshots") if path.endswith(".snapshot")]
+    if len(snapshots) >= 2:
+        node = machine.files()[snapshots[-1]]
+        node.flip(len(node.durable) // 2, 5)
+        told: list[Finding | DiskFault] = []
+        opened = _open(machine.boot(), DATA, told.append)
+        assert any(isinstance(what, DiskFault) for what in told), "the damage was not noticed"
+        plain.check_scoreboard(opened.scoreboard)
+
+
+def _check_restored(machine: Machine, plain: Plain, epoch: int) -> None:
+    """What a restore left is whole or not there; then it is made, if it is not there, of the same source."""
+    machine = machine.fork(Nothing())
+    disk = machine.boot()
+    if not (disk.exists(RESTORED) and disk.list_directory(RESTORED)):
+        restore_all(disk)
+        assert not disk.exists(RESTORED + UNFINISHED)
+    opened = _open(disk, RESTORED, _nothing_to_tell)
+    begun = read_events(opened.log, plain.seq + 1)
+    assert [(event.seq, type(event)) for event in begun] == [(plain.seq + 1, EpochBegun)]
+    restored = Plain()
+    for event in [*plain.events, *begun]:
+        restored.take(event)
+    assert restored.epoch == epoch
+    restored.check_scoreboard(opened.scoreboard)

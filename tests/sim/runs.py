@@ -1,0 +1,41 @@
+"""What every simulated run is done in: a scheduler and a clock that are the same each time, and a smaller index."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+from unittest import mock
+
+import trio
+from trio._core import _run as trio_scheduler
+from trio.testing import MockClock
+
+SHARDS = 16
+
+T = TypeVar("T")
+
+
+@contextmanager
+def few_shards() -> Iterator[None]:
+    """Cut the index of actions into fewer shards: making 4,096 empty ones takes longer than all the rest of a start.
+
+    With so few of them they grow all the time, which is so much the better.
+    """
+    with mock.patch("engine.actions.SHARDS", SHARDS):
+        yield
+
+
+def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
+    """Run a program in virtual time, with the order of tasks given by the seed.
+
+    Trio takes tasks that are ready at the same time in a random order. Told to be deterministic, as Hypothesis does
+    through pytest-trio, it sorts them by age and shuffles them with a generator that can be seeded.
+    """
+    state = trio_scheduler._r.getstate()
+    trio_scheduler._r.seed(seed)
+    try:
+        with mock.patch.object(trio_scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True), few_shards():
+            return trio.run(main, clock=MockClock(autojump_threshold=0))
+    finally:
+        trio_scheduler._r.setstate(state)

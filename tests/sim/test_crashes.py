@@ -1,0 +1,54 @@
+"""Power cuts at every step of the workload; those within recovery at some of them (`make crash` does them all)."""
+
+from __future__ import annotations
+
+from tests.sim.crash import try_share
+from tests.sim.crashes import DATA, Workload
+from tests.sim.disk import Moment
+from tests.sim.runs import few_shards
+
+STRIDE = 40
+"""Of how many points one is tried with power cuts within recovery."""
+
+
+async def test_the_workload_has_what_can_happen_in_the_life_of_a_leader() -> None:
+    """Or the crashes would not be at the steps that matter."""
+    workload = Workload()
+    with few_shards():
+        await workload.run()
+    done = {point.what for point in workload.points}
+    for step, directory, ending in (
+        ("make_directory", DATA, ""),
+        ("create", f"{DATA}/log", ".log.tmp"),
+        ("rename", f"{DATA}/log", ".log"),
+        ("rename", f"{DATA}/log", ".log.gz"),
+        ("remove", f"{DATA}/log", ".log"),
+        ("remove", f"{DATA}/log", ".log.gz"),
+        ("rename", f"{DATA}/log", ".torn-"),
+        ("rename", f"{DATA}/snapshots", ".snapshot"),
+        ("remove", f"{DATA}/snapshots", ".snapshot"),
+        ("rename", "/restored", ""),
+        ("sync_directory", "/", ""),
+    ):
+        for moment in (Moment.BEFORE, Moment.AFTER):
+            begin = f"{moment.value} {step} {directory}"
+            assert any(what.startswith(begin) and ending in what for what in done), begin + ending
+    assert any(what.startswith(Moment.WITHIN.value) for what in done)
+    during = {bool(point.flying) for point in workload.points if "/snapshots/" in point.what}
+    assert during == {False}, "who writes while a snapshot is taken is done before its next step"
+    # Events were written in the midst of checkpoints, as by the other thread of a real leader.
+    saves = [len(point.plain) for point in workload.points if ".snapshot.tmp" in point.what]
+    assert len(set(saves)) > 6
+
+
+def test_a_power_cut_at_any_step_loses_and_doubles_nothing() -> None:
+    """Before, within and after every one; with everything unsynced lost, and with all of it there."""
+    tally = try_share(0, 1, depth=0, chances=0)
+    assert tally.crashes == 2 * tally.points.total() > 1500
+    assert tally.recoveries == 2 * tally.crashes
+
+
+def test_a_power_cut_within_the_recovery_from_a_power_cut_does_no_harm() -> None:
+    """At every step of that recovery; here from some of the points."""
+    tally = try_share(3, STRIDE, depth=1, chances=1)
+    assert tally.points["recovery"] > 300
