@@ -321,13 +321,14 @@ def _is_all_there(data: bytes, offset: int) -> bool:
     must not pass for a torn write either: a head that can't be read was written all the same if something stands behind
     it in its own sector, and a wrong length is found out by the right one.
     """
+    # A body may end with the zeros of its last integer (a score of 256 does), so one zero byte says nothing of the end.
     head_end = offset + HEADER_BYTES
     try:
         end = head_end + unpack_header(data, offset).length
     except FrameFault:
         begun = data[offset : min(_sector_end(offset), head_end)].strip(b"\0")
         return bool(begun and data[head_end : _sector_end(head_end - 1)].strip(b"\0"))
-    if end <= len(data) and data[end - 1] != 0:
+    if end <= len(data) and data[end - 1 - TRAILING_ZEROS_MAX : end].strip(b"\0"):
         starts = range(offset - offset % SECTOR_BYTES, end, SECTOR_BYTES)
         if all(data[max(start, offset) : min(start + SECTOR_BYTES, end)].strip(b"\0") for start in starts):
             return True

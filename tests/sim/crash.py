@@ -14,7 +14,7 @@ import time
 import trio
 
 from tests.sim.crashes import Tally, Workload, try_point
-from tests.sim.runs import few_shards
+from tests.sim.runs import cheap_starts
 
 
 def try_share(share: int, shares: int, depth: int, chances: int) -> Tally:
@@ -28,7 +28,7 @@ def try_share(share: int, shares: int, depth: int, chances: int) -> Tally:
                 await try_point(point, number, tally, depth=depth, chances=chances)
         return tally
 
-    with few_shards():
+    with cheap_starts():
         return trio.run(main)
 
 

@@ -10,7 +10,8 @@ users who are renamed and go, an end and a start, a torn frame to recover from, 
 
 Rules:
 - A step is never run again for a crash: the storage is copied (`Machine.fork`), and the copy's power is cut. The copy
-  of each point is tried with several fates: nothing unsynced survives, everything does, and some of it by chance.
+  of each point is tried with several fates: nothing unsynced survives, everything does, some of it by chance; or the
+  process alone is killed, and the power cut after the next one has written.
 - What must hold after each recovery: acknowledged ⊆ recovered ⊆ submitted, in order; the scoreboard is what a plain
   sort makes of these events; the log has them all from its first on; and the newest snapshot may be damaged on top of
   all that without anything being missing.
@@ -255,10 +256,15 @@ def _nothing_to_tell(what: Finding | DiskFault) -> None:
     raise AssertionError(f"there was something to tell: {what}")
 
 
+KILLED = "the cache"
+"""The process alone ends at the point, and the machine goes on; the power is cut when the next one has written."""
+
+
 def fates(seed: int, chances: int) -> Iterator[tuple[str, Fate]]:
-    """The two extremes, and some in between."""
+    """The two extremes, a mere kill, and something in between."""
     yield "nothing", Nothing()
     yield "everything", Everything()
+    yield KILLED, Nothing()
     for number in range(chances):
         yield f"chance {seed}.{number}", Chance(random.Random(f"{seed}.{number}"))
 
@@ -268,15 +274,18 @@ async def try_point(point: Point, seed: int, tally: Tally, *, depth: int, chance
     tally.points["recovery" if "in recovery" in point.what else point.step] += 1
     for name, fate in fates(seed, chances):
         machine = point.machine.fork(fate)
-        machine.cut_power()
+        if name == KILLED:
+            machine.kill()
+        else:
+            machine.cut_power()
         tally.crashes += 1
         inner: list[Point] = []
         if depth > 0:
             _record(machine, point, inner)
         try:
-            await _recover_and_go_on(machine, point, tally, thorough=name == "nothing")
+            await _recover_and_go_on(machine, point, tally, fate=name)
         except Exception as fault:
-            raise AssertionError(f"a power cut {point.what}, of the unsynced {name} survives: {fault!r}") from fault
+            raise AssertionError(f"a crash {point.what}, of the unsynced {name} survives: {fault!r}") from fault
         for number, crash in enumerate(inner):
             await try_point(crash, seed * 1000 + number, tally, depth=depth - 1, chances=1)
 
@@ -292,12 +301,16 @@ def _record(machine: Machine, point: Point, points: list[Point]) -> None:
     machine.on_step = on_step
 
 
-async def _recover_and_go_on(machine: Machine, point: Point, tally: Tally, *, thorough: bool) -> None:
+async def _recover_and_go_on(machine: Machine, point: Point, tally: Tally, *, fate: str) -> None:
     plain, station = _recover(machine, point.plain, point.flying, tally)
     machine.on_step = lambda moment, name, path: None
+    if fate == KILLED:
+        station.play(1)
+        machine.cut_power()
+        plain, station = _recover(machine, list(plain.events), (), tally)
     if point.epoch:
         _check_restored(machine, plain, point.epoch)
-    if thorough:
+    if fate == "nothing":
         _check_without_newest_snapshot(machine, plain)
     station.play(2)
     await station.checkpoint()

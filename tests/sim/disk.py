@@ -174,11 +174,12 @@ class SimulatedDisk:
         """See `Disk`."""
         self.check_alive()
         node = self.machine.node(path)
+        above, name = _split(path)
         if isinstance(node, DirectoryNode):
+            self.sync_directory(above)
             return
         if node is not None:
             raise WriteFailed("can't make the directory: there is a file of that name", path=path)
-        above, name = _split(path)
         self.make_directory(above)
         self.step("make_directory", path)
         self._directory(above).change({name: DirectoryNode()})

@@ -13,7 +13,7 @@ from engine.log import Log
 from engine.record import events_of
 from engine.scoreboard import Rules, Scoreboard
 
-RULES = Rules(points={"main": {"ACTION_COMPLETED": 10, "BONUS": 25}, "weekly": {"ACTION_COMPLETED": 1}})
+RULES = Rules(points={"main": {"ACTION_COMPLETED": 10, "BONUS": 128}, "weekly": {"ACTION_COMPLETED": 1}})
 
 Row = tuple[int, str, int]
 """Rank, user, score."""

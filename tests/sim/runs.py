@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 from unittest import mock
 
@@ -11,18 +12,24 @@ import trio
 from trio._core import _run as trio_scheduler
 from trio.testing import MockClock
 
+from server.service import openapi
+
 SHARDS = 16
 
 T = TypeVar("T")
 
+_describe_once = cache(openapi.document)
+"""The description of the API is made anew for each service, which takes longer than a whole run, and nobody asks."""
+
 
 @contextmanager
-def few_shards() -> Iterator[None]:
-    """Cut the index of actions into fewer shards: making 4,096 empty ones takes longer than all the rest of a start.
+def cheap_starts() -> Iterator[None]:
+    """Leave out what takes longer than all the rest of a start and proves nothing here.
 
-    With so few of them they grow all the time, which is so much the better.
+    That is to make 4,096 empty shards of the index of actions (with a few they grow all the time, which is so much the
+    better), and to describe the API.
     """
-    with mock.patch("engine.actions.SHARDS", SHARDS):
+    with mock.patch("engine.actions.SHARDS", SHARDS), mock.patch.object(openapi, "document", _describe_once):
         yield
 
 
@@ -35,7 +42,7 @@ def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
     state = trio_scheduler._r.getstate()
     trio_scheduler._r.seed(seed)
     try:
-        with mock.patch.object(trio_scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True), few_shards():
+        with mock.patch.object(trio_scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True), cheap_starts():
             return trio.run(main, clock=MockClock(autojump_threshold=0))
     finally:
         trio_scheduler._r.setstate(state)
