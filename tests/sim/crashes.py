@@ -304,12 +304,12 @@ def _record(machine: Machine, point: Point, points: list[Point]) -> None:
 async def _recover_and_go_on(machine: Machine, point: Point, tally: Tally, *, fate: str) -> None:
     plain, station = _recover(machine, point.plain, point.flying, tally)
     machine.on_step = lambda moment, name, path: None
+    if point.epoch:
+        _check_restored(machine, plain, point.epoch)
     if fate == KILLED:
         station.play(1)
         machine.cut_power()
         plain, station = _recover(machine, list(plain.events), (), tally)
-    if point.epoch:
-        _check_restored(machine, plain, point.epoch)
     if fate == "nothing":
         _check_without_newest_snapshot(machine, plain)
     station.play(2)

@@ -133,7 +133,7 @@ class Process:
 
 
 class Leader:
-    """Lives again and again until `close`. `opens` is `open_directory`, or what a broken variant has in its place."""
+    """Lives again and again until `close`. `wrap` and `opened` are for variants that are broken on purpose."""
 
     def __init__(
         self,
@@ -222,8 +222,8 @@ class Leader:
                 random_bytes=self._random_bytes,
                 segment_bytes=self._profile.segment_bytes,
             )
-            self._opened(opened)
             self._books.recovered(opened, may_be_damaged=self._hardware.flipped)
+            self._opened(opened)
         except LogDamaged as damage:
             if not self._hardware.flipped:
                 raise Broken(f"a start was refused, and no bit had flipped: {damage}") from damage

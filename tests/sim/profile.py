@@ -28,7 +28,7 @@ class Profile:
     chaos_s: float
     """After that nothing goes wrong any more, and everybody must come to an end."""
     ends_every_s: float
-    """How long a process lives on average, if no step of its disk is its last; then it is stopped, killed or cut off."""
+    """How long a process lives on average, if no step is its last before: then it is stopped, killed or cut off."""
     cut_at_step: float
     kill_at_step: float
     step_error: float

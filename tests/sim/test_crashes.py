@@ -1,4 +1,4 @@
-"""Power cuts at every step of the workload; those within recovery at some of them (`make crash` does them all)."""
+"""Crashes at steps of the workload and of recoveries from it: a slice of them (`make crash` does them all)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from tests.sim.crashes import DATA, Workload
 from tests.sim.disk import Moment
 from tests.sim.runs import cheap_starts
 
-STRIDE = 40
-"""Of how many points one is tried with power cuts within recovery."""
+STRIDE = 4
+STRIDE_WITHIN_RECOVERY = 97
+"""Of how many points one is tried here: with a crash, and with crashes within the recovery from it."""
 
 
 async def test_the_workload_has_what_can_happen_in_the_life_of_a_leader() -> None:
@@ -42,13 +43,13 @@ async def test_the_workload_has_what_can_happen_in_the_life_of_a_leader() -> Non
 
 
 def test_a_power_cut_at_any_step_loses_and_doubles_nothing() -> None:
-    """Before, within and after every one; with everything unsynced lost, and with all of it there."""
-    tally = try_share(0, 1, depth=0, chances=0)
-    assert tally.crashes == 3 * tally.points.total() > 2500
+    """Before, within or after it; with all that is unsynced lost, with all of it there, with the machine still on."""
+    tally = try_share(0, STRIDE, depth=0, chances=0)
+    assert tally.crashes == 3 * tally.points.total() > 600
     assert tally.recoveries > 2 * tally.crashes
 
 
 def test_a_power_cut_within_the_recovery_from_a_power_cut_does_no_harm() -> None:
     """At every step of that recovery; here from some of the points."""
-    tally = try_share(3, STRIDE, depth=1, chances=1)
-    assert tally.points["recovery"] > 300
+    tally = try_share(60, STRIDE_WITHIN_RECOVERY, depth=1, chances=1)
+    assert tally.points["recovery"] > 100

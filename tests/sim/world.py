@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 import traceback
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import trio
@@ -74,6 +75,11 @@ def simulate(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> 
     with variant.patched():
         run_seeded(seed, main)
     return report
+
+
+def simulate_all(seeds: Iterable[int]) -> list[Report]:
+    """Do some runs, in a process of their own."""
+    return [simulate(seed) for seed in seeds]
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:
