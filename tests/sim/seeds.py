@@ -15,15 +15,15 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         66,
         MADE_DURABLE,
         (
-            "The directory of the log had been made by a process that ended before it synced its parent; the next one took "
-            "it for durable, and a power cut took the log away."
+            "A directory was made by a process that ended before it synced its parent. The next one took it for "
+            "durable, and a power cut took the log away."
         ),
     ),
     (
         91,
         NAMES_SYNCED,
         (
-            "The first segment had been renamed by a process that was killed before it synced the directory; the next one "
+            "The first segment was renamed by a process that was killed before it synced the directory. The next one "
             "appended to it, and a power cut took it away."
         ),
     ),
@@ -31,8 +31,8 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         178,
         ZEROS_COUNTED,
         (
-            "A bit flipped in the last frame, which ended with the zero byte of a score of 256; it was taken for torn, and "
-            "five acknowledged events were cut."
+            "A bit flipped in the last frame, which ended with the zero byte of a score of 256. It was taken for torn, "
+            "and five acknowledged events were cut."
         ),
     ),
 )
