@@ -45,7 +45,7 @@ from engine.record import (
 )
 from engine.recovery import Finding, Situation, refusal
 from engine.replay import replay, settle_end, tidy
-from engine.segment import SegmentFile, compress_segment, create_segment, list_segments
+from engine.segment import GZ, SegmentFile, compress_segment, create_segment, list_segments
 
 __all__ = ["Finding", "Log", "LogStatistics", "SegmentInfo", "Synced", "Tail", "holds_log", "scan"]
 
@@ -304,18 +304,32 @@ class Log:
         """Remove the oldest segments that hold nothing from `first_seq_to_keep` on; give those that went.
 
         What stays has no gap, whatever is asked for, and after a crash at any step: each removal is on disk before the
-        next. The segment written to stays always.
+        next, also one of an earlier call that failed half way. The segment written to stays always.
         """
-        removed = []
+        removed: list[SegmentInfo] = []
         for info in self.segments()[:-1]:
             if info.last_seq >= first_seq_to_keep:
                 break
+            if not removed:
+                self._disk.sync_directory(self._directory)
             with self._segments_lock:
                 file = self._segments.pop(0)
-            self._disk.remove(file.path)
+            try:
+                self._remove_forms(file)
+            except DiskFault:
+                with self._segments_lock:
+                    self._segments.insert(0, file)
+                raise
             self._disk.sync_directory(self._directory)
             removed.append(info)
         return removed
+
+    def _remove_forms(self, file: SegmentFile) -> None:
+        """Remove a segment in each form that is there: when it was compressed, the plain one may have refused to go."""
+        other = file.path.removesuffix(GZ) if file.compressed else file.path + GZ
+        if self._disk.exists(other):
+            self._disk.remove(other)
+        self._disk.remove(file.path)
 
     def statistics(self) -> LogStatistics:
         """Tell how much there is."""

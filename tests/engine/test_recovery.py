@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.errors import LogDamaged
 from engine.events import Incremented
-from engine.record import HEADER_BYTES, chain_start, pack_frame, unpack_frame, unpack_header
+from engine.record import HEADER_BYTES, LENGTH_OFFSET, chain_start, pack_frame, unpack_frame, unpack_header
 from engine.recovery import (
     SECTOR_BYTES,
     TABLE,
@@ -115,6 +115,14 @@ def test_a_flipped_bit_in_a_frame_that_ends_with_zeros_is_damage(score: int) -> 
         damaged = bytearray(last + ROOM)
         damaged[place // 8] ^= 1 << place % 8
         assert judged(bytes(damaged)) is Situation.LAST_FRAME_DAMAGED, place
+
+
+def test_two_damaged_frames_are_not_a_torn_one() -> None:
+    """With the length of the first one gone and the second one damaged as well, there is no whole frame any more."""
+    damaged = bytearray(SECOND + THIRD + ROOM)
+    damaged[LENGTH_OFFSET + 1] ^= 0x40
+    damaged[len(SECOND) + HEADER_BYTES + 5] ^= 1
+    assert judged(bytes(damaged)) is Situation.DAMAGE_BEFORE_FRAMES
 
 
 @given(st.data())

@@ -1,4 +1,4 @@
-"""`python -m tests.sim.crash`: cut the power at every step of the workload and of each recovery; a table at the end.
+"""`python -m tests.sim.crash`: a crash at every step of the workload and of each recovery, and each step failing once.
 
 The points are shared out to processes by their number, and each makes the workload for itself: it is scripted, so all
 of them have the same points. Nothing depends on the number of processes but the time that it takes.
@@ -13,7 +13,7 @@ import time
 
 import trio
 
-from tests.sim.crashes import Tally, Workload, try_point
+from tests.sim.crashes import Tally, Workload, try_failure, try_point
 from tests.sim.runs import cheap_starts
 
 
@@ -26,6 +26,9 @@ def try_share(share: int, shares: int, depth: int, chances: int) -> Tally:
         for number, point in enumerate(workload.points):
             if number % shares == share:
                 await try_point(point, number, tally, depth=depth, chances=chances)
+        step = share + 1
+        while await try_failure(step, tally):
+            step += shares
         return tally
 
     with cheap_starts():
@@ -49,8 +52,8 @@ def main() -> int:
     for step, count in sorted(tally.points.items()):
         print(f"{step:16} {count:7} points")
     seconds = time.monotonic() - began
-    print(f"{'in all':16} {tally.points.total():7} points; {tally.crashes} power cuts, {tally.recoveries} recoveries")
-    print(f"checked, and nothing was lost, doubled or made up; {seconds:.0f} s")
+    print(f"{'in all':16} {tally.points.total():7} points, {tally.crashes} crashes; {tally.failures} steps that failed")
+    print(f"{tally.recoveries} recoveries were checked: nothing was lost, doubled or made up; {seconds:.0f} s")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A power cut at every step of a workload, and at every step of the recovery from it.
+"""A crash at every step of a workload, and at every step of the recovery from it; and every step failing once.
 
     workload ──step──step──step──► …                 each step of the disk: before, within and after it
                  └► fork ─ cut the power ─ recover ─ check ─ go on, checkpoint ─ cut the power ─ recover ─ check
@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from engine.commands import Command, Increment, PutUser
-from engine.errors import DiskFault
+from engine.errors import DiskFault, WriteFailed
 from engine.events import EpochBegun, Event
 from engine.image import StateImage
 from engine.record import Tail
@@ -35,7 +35,7 @@ from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
 from snapshots.restore import UNFINISHED, restore
 from snapshots.store import Store
-from tests.sim.disk import Crash, Machine, Moment, SimulatedDisk
+from tests.sim.disk import Crash, Machine, Moment, SimulatedDisk, Trouble
 from tests.sim.plain import RULES, Plain, read_events
 from tests.sim.storage import Chance, Everything, Fate, Nothing
 
@@ -43,9 +43,11 @@ DATA = "/data"
 RESTORED = "/restored"
 LOG_ID = bytes(range(1, 17))
 SEGMENT_BYTES = 1024
-LOG_KEEP_SECONDS = 90.0
-"""In a workload of 150 events, a second each: some segments are compressed, and some go."""
+LOG_KEEP_SECONDS = 70.0
+"""In a workload of 200 events, a second each: some segments are compressed, and some go."""
 BEGUN_MS = 1_765_000_000_000
+TORN_EVENTS = 20
+"""In a frame that is to be torn: enough for several sectors."""
 CHANCES = 2
 """Fates by chance, for each point."""
 
@@ -146,26 +148,33 @@ class Point:
 
 @dataclass
 class Tally:
-    """What was tried: points (by the step at which they are), power cuts there, and recoveries that were checked."""
+    """What was tried: points (by the step at which they are), crashes there, steps that failed, recoveries checked."""
 
     crashes: int = 0
+    failures: int = 0
     recoveries: int = 0
     points: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
         """Add what somebody else tried."""
         self.crashes += other.crashes
+        self.failures += other.failures
         self.recoveries += other.recoveries
         self.points += other.points
 
 
 class Workload:
-    """The scripted life of a leader. `points` is filled as it goes."""
+    """The scripted life of a leader. `points` is filled as it goes.
 
-    def __init__(self) -> None:
-        self.machine = Machine(Nothing(), on_step=self._on_step)
+    `fails_at`: the step with this number fails, once, with an error. The leader that can't write ends, and another one
+    starts; no points are made then.
+    """
+
+    def __init__(self, *, fails_at: int | None = None) -> None:
+        self.machine = Machine(Nothing(), on_step=self._on_step, trouble=self._trouble)
         self.points: list[Point] = []
-        self._plain = Plain()
+        self.plain = Plain()
+        self._fails_at = fails_at
         self._station: Station | None = None
         self._interrupting = False
         self._interrupted = 0
@@ -173,43 +182,75 @@ class Workload:
 
     async def run(self) -> None:
         """Live it."""
-        self._boot()
-        station = self._station
-        assert station is not None
-        station.play(5)
-        station.write(PutUser("user-1", "One", None, "tests"), PutUser("user-2", None, False, "tests"))
-        await self._checkpoint(station)
-        station.play(4)
-        station.write(PutUser("user-2", None, True, "tests"))
-        await self._checkpoint(station)
-        station.play(7)
-        await self._checkpoint(station)
-        self.machine.kill()
-        station = self._boot()
-        station.play(2)
-        self._tear(station)
-        station = self._boot()
-        station.play(3)
-        await self._checkpoint(station)
+        self._start()
+        self._write(lambda station: station.play(5))
+        users = PutUser("user-1", "One", None, "tests"), PutUser("user-2", None, False, "tests")
+        self._write(lambda station: station.write(*users))
+        await self._checkpoint()
+        self._write(lambda station: station.play(4))
+        self._write(lambda station: station.write(PutUser("user-2", None, True, "tests")))
+        await self._checkpoint()
+        self._write(lambda station: station.play(7))
+        await self._checkpoint()
+        self._start()
+        self._write(lambda station: station.play(2))
+        self._tear()
+        self._start()
+        self._write(lambda station: station.play(3))
+        await self._checkpoint()
+        self._write(lambda station: station.play(9))
+        await self._checkpoint()
         self._restore()
 
-    def _boot(self) -> Station:
-        """Start a leader: a new directory, or recovery."""
+    def _start(self) -> None:
+        """End the leader that there is, and start one: in a new directory, or by recovery."""
+        self.machine.kill()
+        flying = () if self._station is None else self._station.flying
+        try:
+            self._boot(flying)
+        except DiskFault:
+            self._expect_failure()
+            self._boot(flying)
+
+    def _boot(self, flying: Sequence[Event]) -> None:
         disk = self.machine.boot()
         disk.make_directory(f"{DATA}/snapshots")
         disk.lock(f"{DATA}/lock")
         self._station = None
-        self._station = Station(disk, self._plain)
-        return self._station
+        station = Station(disk, self.plain)
+        for event in read_events(station.log, self.plain.seq + 1):
+            assert event in flying, f"{event} was never submitted"
+            self.plain.take(event)
+        self._station = station
 
-    async def _checkpoint(self, station: Station) -> None:
-        """Take a snapshot while the log is written to."""
+    def _write(self, write: Callable[[Station], None]) -> None:
+        """Write; a leader that can't ends, and the next one goes on."""
+        assert self._station is not None
+        try:
+            write(self._station)
+        except WriteFailed:
+            self._expect_failure()
+            self._start()
+
+    def _expect_failure(self) -> None:
+        assert self._fails_at is not None, "nothing was wrong with the disk"
+
+    async def _checkpoint(self) -> None:
+        """Take a snapshot while the log is written to; a leader that can't take one goes on without."""
+        assert self._station is not None
         self._interrupting = True
-        await station.checkpoint()
+        try:
+            await self._station.checkpoint()
+        except DiskFault:
+            self._expect_failure()
         self._interrupting = False
+        if self._station.flying:  # what failed was a write in the midst of it
+            self._start()
 
-    def _tear(self, station: Station) -> None:
+    def _tear(self) -> None:
         """Cut the power within a frame of several sectors, so that the next start has something to cut."""
+        station = self._station
+        assert station is not None
 
         def die(moment: Moment, name: str, path: str) -> None:
             self._on_step(moment, name, path)
@@ -218,32 +259,43 @@ class Workload:
 
         self.machine.on_step = die
         try:
-            while True:
-                station.write(*station.increments(9))
+            station.write(*station.increments(TORN_EVENTS))
+            raise AssertionError("the power was to be cut within a frame")
         except Crash:
-            self.machine.on_step = self._on_step
-        assert station.flying, "the power was to be cut within a frame"
+            assert station.flying
+        except WriteFailed:
+            self._expect_failure()
+        self.machine.on_step = self._on_step
 
     def _restore(self) -> None:
         """Make another directory of everything, beside the leader that still has the source."""
         assert self._station is not None
         self._restored = self._station.scoreboard.epoch + 1
-        restore_all(self._station.disk)
+        try:
+            restore_all(self._station.disk)
+        except DiskFault:
+            self._expect_failure()
+            if not self._station.disk.exists(RESTORED):  # else all that failed was to make its name durable
+                restore_all(self._station.disk)
+
+    def _trouble(self, _name: str, _path: str) -> Trouble | None:
+        return Trouble.ERROR if self.machine.steps == self._fails_at else None
 
     def _on_step(self, moment: Moment, name: str, path: str) -> None:
         station = self._station
-        self.points.append(
-            Point(
-                machine=self.machine.fork(Nothing()),
-                what=f"{moment.value} {name} {path}",
-                plain=list(self._plain.events),
-                flying=() if station is None else station.flying,
-                epoch=self._restored,
+        if self._fails_at is None:
+            self.points.append(
+                Point(
+                    machine=self.machine.fork(Nothing()),
+                    what=f"{moment.value} {name} {path}",
+                    plain=list(self.plain.events),
+                    flying=() if station is None else station.flying,
+                    epoch=self._restored,
+                )
             )
-        )
         if self._interrupting and moment is Moment.BEFORE and station is not None and not station.flying:
             self._interrupted += 1
-            if self._interrupted % 4 == 0:
+            if self._interrupted % 4 == 0 and station.log.tail.seq == station.scoreboard.seq:
                 station.play(1)
 
 
@@ -288,6 +340,22 @@ async def try_point(point: Point, seed: int, tally: Tally, *, depth: int, chance
             raise AssertionError(f"a crash {point.what}, of the unsynced {name} survives: {fault!r}") from fault
         for number, crash in enumerate(inner):
             await try_point(crash, seed * 1000 + number, tally, depth=depth - 1, chances=1)
+
+
+async def try_failure(step: int, tally: Tally) -> bool:
+    """Live the workload on a disk that fails at one step, cut the power, look; False if there is no such step."""
+    workload = Workload(fails_at=step)
+    await workload.run()
+    machine = workload.machine
+    if machine.steps < step:
+        return False
+    tally.failures += 1
+    machine.on_step = lambda moment, name, path: None
+    machine.cut_power()
+    plain, _ = _recover(machine, list(workload.plain.events), (), tally)
+    _check_restored(machine, plain, 2)
+    _check_without_newest_snapshot(machine, plain)
+    return True
 
 
 def _record(machine: Machine, point: Point, points: list[Point]) -> None:

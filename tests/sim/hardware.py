@@ -21,6 +21,9 @@ from tests.sim.trace import Trace
 FULL_S = 2.0
 """For so long a disk that is full stays so."""
 
+REMOVES_FAIL = 15
+"""A removal is so many times as likely to fail as another step: there are few of them."""
+
 
 class Hardware:
     """See above."""
@@ -111,7 +114,7 @@ class Hardware:
         trouble = None
         if now < self._full_until_s:
             trouble = Trouble.FULL
-        if dice.random() < profile.step_error:
+        if dice.random() < profile.step_error * (REMOVES_FAIL if name == "remove" else 1):
             trouble = Trouble.ERROR
         if trouble is not None:
             self.ailing = True

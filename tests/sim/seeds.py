@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.sim.variants import MADE_DURABLE, NAMES_SYNCED, ZEROS_COUNTED
+from tests.sim.variants import HEADS_OVERLOOKED, MADE_DURABLE, NAMES_SYNCED, ZEROS_COUNTED
 
 SEEDS: Sequence[tuple[int, str, str]] = (
     (
@@ -28,11 +28,19 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         ),
     ),
     (
-        178,
+        566,
         ZEROS_COUNTED,
         (
             "A bit flipped in the last frame, which ended with the zero byte of a score of 256. It was taken for torn, "
-            "and five acknowledged events were cut."
+            "and cut, though its events were acknowledged."
+        ),
+    ),
+    (
+        104_976,
+        HEADS_OVERLOOKED,
+        (
+            "A bit flipped in the length of the last frame but one, and another in the last one. No whole frame was "
+            "left behind the damage, and both were cut, though their events were acknowledged."
         ),
     ),
 )

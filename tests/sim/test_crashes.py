@@ -47,6 +47,7 @@ def test_a_power_cut_at_any_step_loses_and_doubles_nothing() -> None:
     tally = try_share(0, STRIDE, depth=0, chances=0)
     assert tally.crashes == 3 * tally.points.total() > 600
     assert tally.recoveries > 2 * tally.crashes
+    assert tally.failures > 100
 
 
 def test_a_power_cut_within_the_recovery_from_a_power_cut_does_no_harm() -> None:

@@ -15,6 +15,7 @@ from unittest import mock
 from engine import log, recovery, walk
 from engine.actions import Actions
 from engine.disk import Disk, File
+from engine.record import find_frame
 from engine.recovery import Finding, Situation
 from engine.replay import settle_end
 from engine.segment import Listing
@@ -110,6 +111,10 @@ def _cut_at_the_first_fault(data: bytes, offset: int, **_: object) -> Situation:
     return Situation.TORN_TAIL if data[offset:].strip(b"\0") else Situation.CLEAN_END
 
 
+def _is_whole_frame_after(data: bytes, offset: int) -> bool:
+    return find_frame(data, offset) is not None
+
+
 def _tidy_only(disk: Disk, _directory: str, listing: Listing, _tell: Callable[[Finding], None]) -> None:
     for path in (*listing.unfinished, *listing.twice):
         disk.remove(path)
@@ -131,6 +136,7 @@ def _patching(target: object, name: str, new: object) -> Callable[[], AbstractCo
 
 MADE_DURABLE = "a directory that is there is held to be durable"
 NAMES_SYNCED = "a segment that is there is held to be durable"
+HEADS_OVERLOOKED = "a frame that is damaged does not count as one that follows"
 ZEROS_COUNTED = "a zero at the end is a torn frame"
 
 BROKEN: Sequence[Variant] = (
@@ -143,5 +149,6 @@ BROKEN: Sequence[Variant] = (
     Variant("actions are forgotten at a start", after_opening=_forget_actions),
     Variant("the tail is cut at the first fault", patched=_patching(walk, "judge_end", _cut_at_the_first_fault)),
     Variant(ZEROS_COUNTED, patched=_patching(recovery, "TRAILING_ZEROS_MAX", 0)),
+    Variant(HEADS_OVERLOOKED, patched=_patching(recovery, "_has_head", _is_whole_frame_after)),
     Variant("viewers are not told", patched=_patching(Channel, "is_behind", False)),
 )
