@@ -44,9 +44,9 @@ class BoardMachine(RuleBasedStateMachine):
         self.seq += 1
         return self.seq
 
-    @rule(user=USERS, delta=st.integers(0, 3) | st.just(2**40))
+    @rule(user=USERS, delta=st.integers(1, 3) | st.just(2**40))
     def score(self, user: str, delta: int) -> None:
-        """Add points, none too; also to a user who is not shown."""
+        """Add points, at least one as the rules have it; also to a user who is not shown."""
         before = self.scores.get(user, (0, 0))[0]
         if before + delta <= SCORE_MAX:
             seq = self._next()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from tests.sim.crash import try_share
-from tests.sim.crashes import DATA, Workload
+from tests.sim.crashes import Workload
 from tests.sim.disk import Moment
 from tests.sim.runs import cheap_starts
+from tests.sim.station import DATA
 
 STRIDE = 4
 STRIDE_WITHIN_RECOVERY = 97
