@@ -19,12 +19,14 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "engine", "replay"),
     (SHELL, "engine", "log"),
     (SHELL, "engine", "actor"),
+
     (PURE, "snapshots", "format retention"),
     (SHELL, "snapshots", "store"),
     (SHELL, "snapshots", "opening"),
     (SHELL, "snapshots", "state"),
     (SHELL, "snapshots", "checkpoint copying"),
     (SHELL, "snapshots", "restore"),
+
     (PURE, "server", "bounds faults"),
     (PURE, "server", "settings/values access/rates live/frames door/proxies live/encoding"),
     (PURE, "server", "protocol settings/environment"),
