@@ -250,9 +250,13 @@ class RealDisk:
     def make_directory(self, path: str) -> None:
         """See `Disk.make_directory`."""
         with _blamed("make the directory", path, write=True):
-            if os.path.isdir(path):
-                return
             parent = os.path.dirname(os.path.abspath(path))
+            if os.path.isdir(path):
+                # It may have been made by a process that ended before it had synced the name, and could be gone again
+                # with all that is in it. A parent that we may not even read is no directory that we make something in.
+                if os.access(parent, os.R_OK):
+                    self.sync_directory(parent)
+                return
             self.make_directory(parent)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, 0o700)

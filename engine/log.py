@@ -48,9 +48,9 @@ from engine.record import (
 )
 from engine.recovery import Finding, Situation, misfit, refusal
 from engine.replay import replay, settle_end, tidy
-from engine.segment import SegmentFile, compress_segment, create_segment, list_segments
+from engine.segment import GZ, SegmentFile, compress_segment, create_segment, list_segments
 
-__all__ = ["Finding", "Log", "LogStatistics", "SegmentInfo", "Synced", "Tail", "holds_log", "scan"]
+__all__ = ["Finding", "Log", "LogStatistics", "SegmentInfo", "Synced", "Tail"]
 
 
 Bytes = bytes
@@ -85,25 +85,6 @@ class LogStatistics(msgspec.Struct, frozen=True):
     records: int
     first_seq: int
     last_seq: int
-
-
-def holds_log(disk: Disk, directory: str) -> bool:
-    """Tell whether there is a log to open, or one may be created."""
-    return disk.exists(directory) and bool(list_segments(disk, directory).segments)
-
-
-def scan(disk: Disk, directory: str, *, from_seq: int | None = None, until_seq: int | None = None) -> Iterator[Frame]:
-    """Read a log that this process does not own: without a lock, changing nothing, while its owner may append to it.
-
-    Gives the frames from the one that holds `from_seq` (None: the oldest kept) to the one that holds `until_seq`, or to
-    the last one that is whole. All of them are durable. Nothing after `until_seq` is looked at, so a damaged log can be
-    read up to its damage. Raises `LogDamaged`, `NoLongerKept`.
-    """
-    segments = list_segments(disk, directory).segments
-    if not segments:
-        raise refusal(Situation.LOG_GONE, directory=directory, path=directory, good=0)
-    reading = Reading(disk, directory, segments, growing=True)
-    return reading.frames(segments[0].first_seq if from_seq is None else from_seq, until_seq)
 
 
 class Log:
@@ -340,15 +321,22 @@ class Log:
         """Remove the oldest segments that hold nothing from `first_seq_to_keep` on; give those that went.
 
         What stays has no gap, whatever is asked for, and after a crash at any step: each removal is on disk before the
-        next. The segment written to stays always.
+        next, also one of an earlier call that failed half way. The segment written to stays always.
         """
-        removed = []
+        removed: list[SegmentInfo] = []
         for info in self.segments()[:-1]:
             if info.last_seq >= first_seq_to_keep:
                 break
+            if not removed:
+                self._disk.sync_directory(self._directory)
             with self._segments_lock:
                 file = self._segments.pop(0)
-            self._disk.remove(file.path)
+            try:
+                self._remove_forms(file)
+            except DiskFault:
+                with self._segments_lock:
+                    self._segments.insert(0, file)
+                raise
             self._disk.sync_directory(self._directory)
             removed.append(info)
         return removed
@@ -374,6 +362,13 @@ class Log:
             self._segments = [SegmentFile(file.path, header.first_seq, False, self._segment_bytes)]
         self._file, self._end, self.tail = file, SEGMENT_HEADER_BYTES, tail
         self._in_doubt = False
+
+    def _remove_forms(self, file: SegmentFile) -> None:
+        """Remove a segment in each form that is there: when it was compressed, the plain one may have refused to go."""
+        other = file.path.removesuffix(GZ) if file.compressed else file.path + GZ
+        if self._disk.exists(other):
+            self._disk.remove(other)
+        self._disk.remove(file.path)
 
     def statistics(self) -> LogStatistics:
         """Tell how much there is."""

@@ -42,6 +42,25 @@ from engine.segment import (
 from engine.walk import Walk, frame_at, pieces_of
 
 
+def holds_log(disk: Disk, directory: str) -> bool:
+    """Tell whether there is a log to open, or one may be created."""
+    return disk.exists(directory) and bool(list_segments(disk, directory).segments)
+
+
+def scan(disk: Disk, directory: str, *, from_seq: int | None = None, until_seq: int | None = None) -> Iterator[Frame]:
+    """Read a log that this process does not own: without a lock, changing nothing, while its owner may append to it.
+
+    Gives the frames from the one that holds `from_seq` (None: the oldest kept) to the one that holds `until_seq`, or to
+    the last one that is whole. All of them are durable. Nothing after `until_seq` is looked at, so a damaged log can be
+    read up to its damage. Raises `LogDamaged`, `NoLongerKept`.
+    """
+    segments = list_segments(disk, directory).segments
+    if not segments:
+        raise refusal(Situation.LOG_GONE, directory=directory, path=directory, good=0)
+    reading = Reading(disk, directory, segments, growing=True)
+    return reading.frames(segments[0].first_seq if from_seq is None else from_seq, until_seq)
+
+
 class Reading:
     """Frames out of segments, in order. `walk` and `segment` tell where it stands; `end` why the last segment ended.
 

@@ -27,15 +27,7 @@ import msgspec
 
 from engine.errors import HistoriesDiffer, LogDamaged
 from engine.limits import FRAME_BYTES_MAX
-from engine.record import (
-    HEADER_BYTES,
-    LENGTH_OFFSET,
-    Frame,
-    FrameFault,
-    find_frame,
-    unpack_frame,
-    unpack_header,
-)
+from engine.record import FRAME_MAGIC, HEADER_BYTES, LENGTH_OFFSET, Frame, FrameFault, unpack_frame, unpack_header
 
 SECTOR_BYTES = 512
 """What a disk writes as a whole at the least; disks with 4096 also write eight of these as a whole."""
@@ -128,7 +120,7 @@ TABLE: dict[Situation, Row] = {
     ),
     Situation.DAMAGE_BEFORE_FRAMES: Row(
         Action.REFUSE,
-        "a frame is damaged, and whole frames with acknowledged events follow it",
+        "a frame is damaged, and frames with acknowledged events follow it",
         _BACKUP_OR_RESTORE,
     ),
     Situation.SEALED_DAMAGED: Row(
@@ -314,11 +306,27 @@ def judge_end(data: bytes, offset: int, *, seq: int, checksum: int, epoch: int, 
         return situation
     if sealed:
         return Situation.SEALED_DAMAGED
-    if find_frame(data, offset + 1) is not None:
+    if _has_head(data, offset + 1):
         return Situation.DAMAGE_BEFORE_FRAMES
     if _is_all_there(data, offset):
         return Situation.LAST_FRAME_DAMAGED
     return Situation.TORN_TAIL
+
+
+def _has_head(data: bytes, offset: int) -> bool:
+    """Tell whether another frame was begun after the one that does not verify; whether that one verifies is no matter.
+
+    One frame at a time is in flight, so the one before it was synced then. No id can look like a head: a head has NULs.
+    """
+    place = data.find(FRAME_MAGIC, offset)
+    while place >= 0:
+        try:
+            unpack_header(data, place)
+        except FrameFault:
+            place = data.find(FRAME_MAGIC, place + 1)
+        else:
+            return True
+    return False
 
 
 def _is_all_there(data: bytes, offset: int) -> bool:
@@ -329,6 +337,7 @@ def _is_all_there(data: bytes, offset: int) -> bool:
     must not pass for a torn write either: a head that can't be read was written all the same if something stands behind
     it, in its own sector or in the next if its own ends there; and a wrong length is found out by the right one.
     """
+    # A body may end with the zeros of its last integer (a score of 256 does), so one zero byte says nothing of the end.
     head_end = offset + HEADER_BYTES
     try:
         end = head_end + unpack_header(data, offset).length
@@ -336,7 +345,7 @@ def _is_all_there(data: bytes, offset: int) -> bool:
         begun = data[offset : min(_sector_end(offset), head_end)].strip(b"\0")
         # Where the sector ends with the head, the head is all in one: written as a whole, whatever stands behind it.
         return bool(begun and data[head_end : _sector_end(head_end)].strip(b"\0"))
-    if end <= len(data) and data[end - 1] != 0:
+    if end <= len(data) and data[end - 1 - TRAILING_ZEROS_MAX : end].strip(b"\0"):
         starts = range(offset - offset % SECTOR_BYTES, end, SECTOR_BYTES)
         if all(data[max(start, offset) : min(start + SECTOR_BYTES, end)].strip(b"\0") for start in starts):
             return True

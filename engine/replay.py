@@ -114,14 +114,17 @@ class _Meter:
 
 
 def tidy(disk: Disk, directory: str, listing: Listing, tell: Callable[[Finding], None]) -> None:
-    """Remove what interrupted work left in the log directory."""
+    """Remove what interrupted work left in the log directory, and make durable which names are there.
+
+    A process may have ended after it had renamed a new segment and before it had synced the directory. The segment is
+    here then, and yet a power cut would take it away, with all that is appended to it from now on.
+    """
     left = [(Situation.UNFINISHED_FILE, path) for path in listing.unfinished]
     left += [(Situation.SEGMENT_TWICE, path) for path in listing.twice]
     for situation, path in left:
         disk.remove(path)
         tell(finding(situation, path=path))
-    if left:
-        disk.sync_directory(directory)
+    disk.sync_directory(directory)
 
 
 def settle_end(disk: Disk, path: str, walk: Walk, length: int, tell: Callable[[Finding], None]) -> File:

@@ -33,7 +33,8 @@ from engine.disk import Disk
 from engine.errors import DiskFault, NoLongerKept
 from engine.events import Incremented
 from engine.limits import SEGMENT_BYTES
-from engine.log import Log, scan
+from engine.log import Log
+from engine.reading import scan
 from engine.record import Frame, Tail, events_of
 from engine.scoreboard import Scoreboard
 from snapshots.copying import Copied, copy_log

@@ -13,7 +13,7 @@ import click
 
 from engine.disk import RealDisk
 from engine.errors import DiskFault, LogDamaged, NoLongerKept
-from engine.log import scan
+from engine.reading import scan
 from engine.record import Tail
 from server.cli.support import (
     Refused,

@@ -23,7 +23,8 @@ import trio
 
 from engine.disk import TMP, Disk, File
 from engine.errors import DiskFault, SnapshotDamaged
-from engine.log import Log, holds_log
+from engine.log import Log
+from engine.reading import holds_log
 from engine.record import Tail
 from server import bounds
 from server.replication.failure import FollowingFailed

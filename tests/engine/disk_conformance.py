@@ -174,6 +174,65 @@ class DiskConformance:
         with pytest.raises(DiskFault):
             disk.list_directory(f"{root}/a")
 
+    def test_a_directory_is_renamed_with_all_that_is_in_it(self, disk: Disk, root: str) -> None:
+        """Also in place of an empty one, never in place of one that holds something."""
+        disk.make_directory(f"{root}/a/below")
+        self.put(disk, f"{root}/a/below/file", b"kept")
+        disk.make_directory(f"{root}/b")
+        disk.rename(f"{root}/a", f"{root}/b")
+        disk.sync_directory(root)
+        assert disk.list_directory(root) == ["b"]
+        assert self.get(disk, f"{root}/b/below/file") == b"kept"
+        disk.make_directory(f"{root}/c")
+        with pytest.raises(DiskFault):
+            disk.rename(f"{root}/c", f"{root}/b")
+        assert self.get(disk, f"{root}/b/below/file") == b"kept"
+        assert disk.list_directory(root) == ["b", "c"]
+
+    def test_a_file_is_renamed_into_another_directory(self, disk: Disk, root: str) -> None:
+        """It is there then, and here no longer."""
+        disk.make_directory(f"{root}/x")
+        self.put(disk, f"{root}/a", b"moved")
+        disk.rename(f"{root}/a", f"{root}/x/b")
+        disk.sync_directory(root)
+        disk.sync_directory(f"{root}/x")
+        assert disk.list_directory(root) == ["x"]
+        assert self.get(disk, f"{root}/x/b") == b"moved"
+
+    def test_a_name_that_was_removed_can_be_given_again(self, disk: Disk, root: str) -> None:
+        """Whoever has the old file open keeps it."""
+        self.put(disk, f"{root}/a", b"old")
+        old = disk.open(f"{root}/a", write=True)
+        disk.remove(f"{root}/a")
+        self.put(disk, f"{root}/a", b"new")
+        old.write_at(0, b"OLD")
+        old.sync()
+        assert old.read_at(0, 3) == b"OLD"
+        assert self.get(disk, f"{root}/a") == b"new"
+        old.close()
+
+    def test_two_handles_of_a_file_see_what_either_wrote(self, disk: Disk, root: str) -> None:
+        """At once, synced or not; laid out space too."""
+        first = disk.create(f"{root}/a")
+        second = disk.open(f"{root}/a", write=True)
+        first.write_at(0, b"one")
+        second.write_at(3, b"two")
+        first.preallocate(8)
+        assert first.read_at(0, 9) == second.read_at(0, 9) == b"onetwo\0\0"
+        assert second.size() == disk.size(f"{root}/a") == 8
+        first.close()
+        assert second.read_at(0, 3) == b"one"
+        second.close()
+
+    def test_a_file_that_was_closed_can_not_be_used(self, disk: Disk, root: str) -> None:
+        """A bug of ours is a fault, and does not reach another file."""
+        file = disk.create(f"{root}/a")
+        file.close()
+        for act in (lambda: file.write_at(0, b"x"), lambda: file.preallocate(9), lambda: file.read_at(0, 1), file.size):
+            with pytest.raises(DiskFault):
+                act()
+        assert disk.size(f"{root}/a") == 0
+
     def test_a_lock_is_held_by_one(self, disk: Disk, root: str) -> None:
         """The second is told that it is in use, and by whom; after the release it is free."""
         lock = disk.lock(f"{root}/lock")

@@ -94,6 +94,28 @@ def test_a_failed_sync_is_a_failed_write(tmp_path: Path, monkeypatch: pytest.Mon
     file.close()
 
 
+def test_a_directory_whose_name_may_not_be_synced_yet_is_made_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its maker may have ended between mkdir and sync; what is put into it would go with it in a power cut."""
+    disk, path = RealDisk(), tmp_path / "data"
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        if not path.exists() or not synced:
+            synced.append("failed")
+            raise failing(errno.EIO)
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    disk.make_directory(str(tmp_path))
+    monkeypatch.setattr(os, "fsync", fsync)
+    path.mkdir()
+    with pytest.raises(WriteFailed, match="can't sync the directory"):
+        disk.make_directory(str(path))
+    disk.make_directory(str(path))
+    assert synced == ["failed", str(tmp_path)]
+
+
 def test_a_file_system_that_can_not_sync_directories_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

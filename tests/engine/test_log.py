@@ -14,7 +14,8 @@ from engine.disk import RealDisk, RealFile
 from engine.errors import DiskFault, LogDamaged, NoLongerKept, WriteFailed
 from engine.events import EpochBegun, Incremented
 from engine.limits import SEGMENT_BYTES as SEGMENT_BYTES_REAL
-from engine.log import Log, SegmentInfo, Tail, holds_log, scan
+from engine.log import Log, SegmentInfo, Tail
+from engine.reading import holds_log, scan
 from engine.record import (
     HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -433,7 +434,7 @@ def test_removal_takes_the_oldest_and_never_makes_a_gap(tmp_path: Path) -> None:
     disk.steps.clear()
     assert log.remove_before(infos[2].first_seq + 1) == infos[:2]
     one_removal = ["remove", "sync_directory"]
-    assert [step for step, _ in disk.steps] == one_removal * 2
+    assert [step for step, _ in disk.steps] == ["sync_directory", *one_removal * 2]
     assert log.segments() == infos[2:]
     assert log.statistics().first_seq == infos[2].first_seq
     with pytest.raises(NoLongerKept) as caught:
@@ -445,6 +446,66 @@ def test_removal_takes_the_oldest_and_never_makes_a_gap(tmp_path: Path) -> None:
     assert log.remove_before(10**9) == infos[2:-1]
     assert log.segments() == infos[-1:]
     append(log, 1)
+
+
+def test_a_removal_that_failed_comes_before_any_later_one(tmp_path: Path) -> None:
+    """Or the segment that stayed would stand before a gap, and the next start would be refused."""
+    directory, disk = tmp_path / "log", FaultyDisk()
+    log = Log.create(disk, str(directory), log_id=LOG_ID, segment_bytes=SEGMENT_BYTES)
+    append(log, 40)
+    infos = log.segments()
+    disk.fail("remove", ".log")
+    for _ in range(2):
+        with pytest.raises(WriteFailed):
+            log.remove_before(infos[2].first_seq)
+    disk.before = None
+    assert log.segments() == infos
+    assert log.remove_before(infos[3].first_seq) == infos[:3]
+    assert sorted(str(path) for path in directory.iterdir()) == [info.path for info in infos[3:]]
+    log.close()
+
+
+def test_a_removal_that_may_not_be_on_disk_is_made_durable_before_the_next(tmp_path: Path) -> None:
+    """The sync after it failed: a power cut could bring it back, and must not find a gap behind it."""
+    directory, disk = tmp_path / "log", FaultyDisk()
+    log = Log.create(disk, str(directory), log_id=LOG_ID, segment_bytes=SEGMENT_BYTES)
+    append(log, 40)
+    infos = log.segments()
+    log.remove_before(infos[1].first_seq)
+    removals = 0
+
+    def before(step: str, path: str) -> None:
+        nonlocal removals
+        removals += step == "remove"
+        if step == "sync_directory" and removals:
+            raise WriteFailed("can't sync the directory", path=path)
+
+    disk.before = before
+    with pytest.raises(WriteFailed):
+        log.remove_before(infos[2].first_seq)
+    disk.before = None
+    disk.steps.clear()
+    assert log.segments() == infos[2:]
+    assert log.remove_before(infos[4].first_seq) == infos[2:4]
+    assert [step for step, _ in disk.steps] == ["sync_directory", *["remove", "sync_directory"] * 2]
+    log.close()
+
+
+def test_a_plain_segment_that_could_not_be_removed_goes_with_its_compressed_form(tmp_path: Path) -> None:
+    """Retention must not leave it behind, before a gap."""
+    directory, disk = tmp_path / "log", FaultyDisk()
+    log = Log.create(disk, str(directory), log_id=LOG_ID, segment_bytes=SEGMENT_BYTES)
+    append(log, 40)
+    infos = log.segments()
+    disk.fail("remove", ".log")
+    with pytest.raises(WriteFailed):
+        log.compress(infos[0])
+    disk.before = None
+    assert Path(infos[0].path).exists()
+    assert [frame.first_seq for frame in log.read_from(1)][:3] == [1, 5, 9]
+    log.remove_before(infos[2].first_seq)
+    assert sorted(str(path) for path in directory.iterdir()) == [info.path for info in infos[2:]]
+    log.close()
 
 
 # The recovery table, row by row

@@ -13,8 +13,8 @@ import pytest
 
 from engine.disk import FileMissing, RealDisk, RealFile
 from engine.errors import LogDamaged, NoLongerKept
-from engine.log import Log, scan
-from engine.reading import Reading
+from engine.log import Log
+from engine.reading import Reading, scan
 from engine.record import SegmentHeader, events_of, pack_frame, pack_segment_header, unpack_header
 from engine.segment import SegmentFile, list_segments
 from engine.walk import SKIP_BYTES, Walk

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.errors import LogDamaged
-from engine.record import HEADER_BYTES, chain_start, pack_frame, unpack_frame, unpack_header
-from engine.recovery import SECTOR_BYTES, TABLE, Action, Situation, finding, judge_end, misfit, refusal
+from engine.events import Incremented
+from engine.record import HEADER_BYTES, LENGTH_OFFSET, chain_start, pack_frame, unpack_frame, unpack_header
+from engine.recovery import (
+    SECTOR_BYTES,
+    TABLE,
+    TRAILING_ZEROS_MAX,
+    Action,
+    Situation,
+    finding,
+    judge_end,
+    misfit,
+    refusal,
+)
 from tests.engine.logs import LOG_ID, increments
 
 START = chain_start(LOG_ID)
@@ -92,14 +104,39 @@ def test_zeros_to_the_end_of_the_file_are_a_clean_end() -> None:
         assert judged(rest, sealed=True) is Situation.CLEAN_END
 
 
+@pytest.mark.parametrize("score", [256, 65_536, 2**32, 2**40])
+def test_a_flipped_bit_in_a_frame_that_ends_with_zeros_is_damage(score: int) -> None:
+    """A score may end with zero bytes; the frame is all there, was perhaps acknowledged, and must not be cut."""
+    event = increments(4, 1)[0]
+    assert isinstance(event, Incremented)
+    last = pack_frame([msgspec.structs.replace(event, new_score=score)], epoch=1, previous=FIRST_CHECKSUM)
+    assert last.endswith(b"\0")
+    for place in range(8 * len(last)):
+        damaged = bytearray(last + ROOM)
+        damaged[place // 8] ^= 1 << place % 8
+        assert judged(bytes(damaged)) is Situation.LAST_FRAME_DAMAGED, place
+
+
+def test_two_damaged_frames_are_not_a_torn_one() -> None:
+    """With the length of the first one gone and the second one damaged as well, there is no whole frame any more."""
+    damaged = bytearray(SECOND + THIRD + ROOM)
+    damaged[LENGTH_OFFSET + 1] ^= 0x40
+    damaged[len(SECOND) + HEADER_BYTES + 5] ^= 1
+    assert judged(bytes(damaged)) is Situation.DAMAGE_BEFORE_FRAMES
+
+
 @given(st.data())
 def test_a_frame_without_some_of_its_sectors_is_torn(data: st.DataObject) -> None:
-    """Whatever sectors the crash kept, or however many bytes of it: never damage, and never a whole frame."""
+    """Whatever sectors the crash kept, or however many bytes of it: never damage, and never a whole frame.
+
+    Where nothing but the last integer's bytes could be missing it is taken for damage: that no disk does, and a score
+    of 256 ends with such a byte.
+    """
     before = data.draw(st.integers(0, 2 * SECTOR_BYTES))
     end = before + len(SECOND)
     sectors = range(before // SECTOR_BYTES, (end - 1) // SECTOR_BYTES + 1)
     kept = data.draw(st.sets(st.sampled_from(list(sectors)), max_size=len(sectors) - 1))
-    cut = data.draw(st.integers(1, end - before))
+    cut = data.draw(st.integers(TRAILING_ZEROS_MAX + 1, end - before))
     torn = bytearray(before + len(SECOND) + len(ROOM))
     if data.draw(st.booleans()):
         torn[before : end - cut] = SECOND[: len(SECOND) - cut]

@@ -102,10 +102,20 @@ def test_the_last_frame_is_written_again_before_it_is_synced(directory: Path) ->
     disk.before = lambda step, path: written.append(last.stat().st_mtime_ns) if step == "sync" else None
     before = last.stat().st_mtime_ns
     Opened(directory, disk=disk)
-    assert disk.steps == [("write", last.name), ("preallocate", last.name), ("sync", last.name)]
+    assert disk.steps[1:] == [("write", last.name), ("preallocate", last.name), ("sync", last.name)]
     assert last.read_bytes() == content
     assert written[0] > before
     assert end > offset
+
+
+def test_the_names_are_made_durable_before_anything_is_appended(directory: Path) -> None:
+    """The process before may have ended between the rename of a new segment and the sync of the directory."""
+    disk = FaultyDisk()
+    Opened(directory, disk=disk)
+    assert disk.steps[0] == ("sync_directory", directory.name)
+    disk.fail("sync_directory", directory.name)
+    with pytest.raises(WriteFailed):
+        Opened(directory, disk=disk)
 
 
 def test_a_log_whose_end_can_not_be_synced_is_not_opened(directory: Path) -> None:

@@ -1,0 +1,163 @@
+"""The judge of a simulated run: what was submitted, acknowledged, seen and found again, and whether that may be.
+
+What is held, in the words of the design:
+- acknowledged ⊆ recovered ⊆ submitted: `recovered`, after every start;
+- each action at most once, sums and ranks of a plain sort: `Plain`, told every event that the leader applied;
+- log before reply: a receipt, a row or a viewer's message that names an event which is not on disk is a fault at once;
+- what anybody is shown is what a plain sort gives at that very position: `shown`;
+- seq never goes back: for each reader and viewer, over all restarts.
+
+A fault is raised as `Broken`, in whichever task finds it, and ends the run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from engine.actor import Applied
+from engine.errors import LogDamaged
+from engine.events import Event, Incremented, UserPut
+from snapshots.opening import Opened
+from tests.sim.plain import RULES, Plain, read_events
+from tests.sim.trace import Trace
+
+TOP_ROWS = 10
+
+Content = tuple[str, str, str]
+"""User, board, reason."""
+
+Shown = tuple[int, str, int, str | None]
+"""Rank, user, score, display name."""
+
+
+class Broken(AssertionError):
+    """A promise was broken."""
+
+
+class Books:
+    """See above. `counts` says how much of everything came up."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.plain = Plain()
+        self.submitted: dict[str, set[Content]] = {}
+        self.submitted_users: set[tuple[str, str | None, bool | None]] = set()
+        self.acknowledged: dict[str, tuple[int, int]] = {}
+        self.counts: Counter[str] = Counter()
+        self._tops: dict[tuple[str, int], list[Shown]] = {(board_id, 0): [] for board_id in RULES.points}
+        self._trace = trace
+
+    # What backends do
+
+    def submit(self, action_id: str, content: Content) -> None:
+        """Note that a request with this is about to be sent."""
+        self.submitted.setdefault(action_id, set()).add(content)
+
+    def acknowledge(self, receipt: dict[str, Any], content: Content) -> None:
+        """Take a receipt; the event that it names must be on disk, and be what was asked for."""
+        action_id, seq = receipt["actionId"], receipt["seq"]
+        position = (receipt["epoch"], seq)
+        self._check(seq <= self.plain.seq, f"{action_id} was acknowledged as seq {seq} before it was on disk")
+        event = self.plain.events[seq - 1]
+        self._check(isinstance(event, Incremented), f"{action_id} was acknowledged as seq {seq}, which is {event}")
+        assert isinstance(event, Incremented)
+        found = (event.action_id, event.user_id, event.board_id, event.reason)
+        self._check(found == (action_id, *content), f"{action_id} {content} was acknowledged as seq {seq}: {event}")
+        if receipt["applied"]:
+            same = (receipt["newScore"], receipt["delta"]) == (event.new_score, event.delta)
+            self._check(same, f"the receipt {receipt} is not the event {event}")
+            self.counts["applied"] += 1
+        else:
+            self._check(receipt["delta"] == 0, f"a duplicate tells points: {receipt}")
+            self.counts["duplicates"] += 1
+        before = self.acknowledged.setdefault(action_id, position)
+        self._check(before == position, f"{action_id} was acknowledged as {before}, and then as {position}")
+
+    def refuse(self, action_id: str, content: Content, code: str) -> None:
+        """Take a refusal: never of what was acknowledged, and a conflict has something to conflict with."""
+        self.counts[code] += 1
+        known = action_id in self.acknowledged
+        if known:
+            seq = self.acknowledged[action_id][1]
+            event = self.plain.events[seq - 1]
+            assert isinstance(event, Incremented)
+            same = (event.user_id, event.board_id, event.reason) == content
+            self._check(not same, f"{action_id} {content} was acknowledged as seq {seq}, and then refused: {code}")
+            self._check(code == "CONFLICT", f"{action_id} conflicts with seq {seq}, but was refused as {code}")
+        elif code == "CONFLICT":
+            others = self.submitted[action_id] - {content}
+            self._check(bool(others), f"{action_id} {content} conflicts with nothing that was ever submitted")
+
+    # What the leader does
+
+    def applied(self, applied: Applied) -> None:
+        """Take events that the leader says are on disk, and has applied."""
+        for event in applied.events:
+            self._take(event)
+
+    def recovered(self, opened: Opened, *, may_be_damaged: bool) -> None:
+        """Compare what a start found with what there must be."""
+        seq = opened.scoreboard.seq
+        self._check(seq >= self.plain.seq, f"{self.plain.seq} events were applied, {seq} recovered")
+        if seq > self.plain.seq:
+            frames = [frame for frame in opened.log.read_from(self.plain.seq + 1) if frame.last_seq > self.plain.seq]
+            self._check(len(frames) == 1, f"{len(frames)} frames were in flight, not one")
+            self._check(frames[0].first_seq == self.plain.seq + 1, "a part of a frame in flight was known before")
+            for event in read_events(opened.log, self.plain.seq + 1):
+                self._take(event)
+            self.counts["recovered in flight"] += 1
+        self._holds(lambda: self.plain.check_scoreboard(opened.scoreboard))
+        try:
+            self._holds(lambda: self.plain.check_log(opened.log))
+        except LogDamaged as damage:
+            self._check(may_be_damaged, f"the log that was just opened can't be read: {damage}")
+        self._trace.note("recovered", seq)
+
+    def _take(self, event: Event) -> None:
+        self._holds(lambda: self.plain.take(event))
+        if isinstance(event, Incremented):
+            content = (event.user_id, event.board_id, event.reason)
+            self._check(content in self.submitted.get(event.action_id, ()), f"{event} was never submitted")
+            boards = [event.board_id]
+        else:
+            boards = list(RULES.points)
+        if isinstance(event, UserPut):
+            known = any(
+                user == event.user_id and name in {None, event.display_name} and active in {None, event.active}
+                for user, name, active in self.submitted_users
+            )
+            self._check(known, f"{event} was never submitted")
+        for board_id in boards:
+            self._tops[board_id, event.seq] = self.top(board_id)
+
+    # What is shown
+
+    def top(self, board_id: str) -> list[Shown]:
+        """Give the first rows as a plain sort has them now."""
+        rows = self.plain.ranking(board_id)[:TOP_ROWS]
+        return [(rank, user, score, self.plain.users.get(user, (None, True))[0]) for rank, user, score in rows]
+
+    def shown(self, board_id: str, seq: int, entries: list[dict[str, Any]]) -> None:
+        """Take rows that somebody was shown as those of a position."""
+        rows = [(row["rank"], row["userId"], row["score"], row.get("displayName")) for row in entries]
+        expected = self._tops.get((board_id, seq))
+        self._check(expected is not None, f"{board_id} was shown at seq {seq}, where it did not change, or not yet")
+        self._check(rows == expected, f"{board_id} at seq {seq} was shown as {rows}, a plain sort gives {expected}")
+        self.counts["boards shown"] += 1
+
+    def forward(self, who: str, before: tuple[int, int], position: tuple[int, int]) -> tuple[int, int]:
+        """Check that a position did not go back; give it."""
+        self._check(position >= before, f"{who} saw {before}, and then {position}")
+        self._check(position[1] <= self.plain.seq, f"{who} saw seq {position[1]} before it was on disk")
+        return position
+
+    def _holds(self, check: Any) -> None:
+        """Turn a failed assertion into the fault that it is."""
+        try:
+            check()
+        except AssertionError as error:
+            raise Broken(str(error)) from error
+
+    def _check(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            raise Broken(otherwise)

@@ -1,0 +1,181 @@
+"""Backends and readers of a simulated run, as they should be: they retry with the same actionId until they know.
+
+They also do what they should not: send what was acknowledged again, or with another content.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+from urllib.parse import quote
+
+import trio
+
+from server.protocol import Request, Response
+from tests.sim.books import Books, Broken, Content
+from tests.sim.network import Network, NoAnswer
+from tests.sim.plain import RULES
+from tests.sim.profile import Profile
+from tests.sim.trace import Trace
+
+TIMEOUT_S = 1.0
+PLACES = [(board, reason) for board, reasons in RULES.points.items() for reason in reasons]
+
+
+class Client:
+    """Whoever sends requests."""
+
+    def __init__(self, name: str, network: Network, dice: random.Random, books: Books, trace: Trace) -> None:
+        self.name = name
+        self._network = network
+        self._dice = dice
+        self._books = books
+        self._trace = trace
+        self._position = (0, 0)
+
+    async def _until_known(self, method: str, path: str, body: object = None) -> Response:
+        """Send a request again and again, until there is an answer that says what became of it."""
+        while True:
+            answer = await self._once(method, path, body)
+            if answer is not None and answer.status != 503:
+                return answer
+            await trio.sleep(self._dice.uniform(0.0, 0.5))
+
+    async def _once(self, method: str, path: str, body: object = None) -> Response | None:
+        """Send a request; None if there is no answer."""
+        path, _, query = path.partition("?")
+        data = b"" if body is None else json.dumps(body).encode()
+        try:
+            answer = await self._network.ask(Request(method, path, query, {}, data), TIMEOUT_S)
+        except NoAnswer:
+            self._trace.note(self.name, method, path, "no answer")
+            return None
+        self._trace.note(self.name, method, path, answer.status)
+        if answer.code is not None:
+            self._books.counts[answer.code] += answer.status in {500, 503}
+        return answer
+
+    def _see(self, answer: dict[str, Any]) -> None:
+        """Note the position of an answer: it must be on disk."""
+        self._books.forward(self.name, (0, 0), (answer["epoch"], answer["seq"]))
+
+
+class Backend(Client):
+    """Does so many works, one after the other."""
+
+    async def work(self, profile: Profile) -> None:
+        """Do them all."""
+        users = [f"user-{number}" for number in range(profile.users)]
+        for number in range(profile.works):
+            kind = self._dice.choices(["new", "again", "other", "batch", "user"], [10, 3, 2, 3, 2])[0]
+            known = sorted(self._books.acknowledged)
+            action_id = f"{self.name}-{number}"
+            content = (self._dice.choice(users), *self._dice.choice(PLACES))
+            if kind == "batch":
+                actions = [(f"{action_id}.{item}", (self._dice.choice(users), *self._dice.choice(PLACES)))
+                           for item in range(self._dice.randint(1, 6))]  # fmt: skip
+                if known:
+                    actions.append(self._known(known))
+                await self._batch([*actions, self._dice.choice(actions)])
+            elif kind == "user":
+                await self._user(self._dice.choice(users))
+            elif kind == "again" and known:
+                await self._increment(*self._known(known))
+            elif kind == "other" and known:
+                await self._increment(self._dice.choice(known), content)
+            else:
+                await self._increment(action_id, content)
+            await trio.sleep(self._dice.expovariate(1.0))
+
+    def _known(self, known: list[str]) -> tuple[str, Content]:
+        """Choose an action that was acknowledged, with what it was."""
+        action_id = self._dice.choice(known)
+        event = self._books.plain.actions[action_id]
+        return action_id, (event.user_id, event.board_id, event.reason)
+
+    async def _increment(self, action_id: str, content: Content) -> None:
+        self._books.submit(action_id, content)
+        answer = await self._until_known("POST", "/scores/increment", _body(action_id, content))
+        self._settle(action_id, content, answer.status, json.loads(answer.body))
+
+    async def _batch(self, actions: list[tuple[str, Content]]) -> None:
+        for action_id, content in actions:
+            self._books.submit(action_id, content)
+        body = [_body(action_id, content) for action_id, content in actions]
+        answer = await self._until_known("POST", "/scores/increment/batch", body)
+        if answer.status != 200:
+            raise Broken(f"a batch was answered with {answer.status}: {answer.body!r}")
+        for (action_id, content), item in zip(actions, json.loads(answer.body), strict=True):
+            self._settle(action_id, content, item["status"], item)
+
+    def _settle(self, action_id: str, content: Content, status: int, told: dict[str, Any]) -> None:
+        if status == 200:
+            self._see(told)
+            self._books.acknowledge(told, content)
+        elif status in {400, 409}:
+            self._books.refuse(action_id, content, told["error"]["code"])
+        else:
+            raise Broken(f"{action_id} was answered with {status}: {told}")
+
+    async def _user(self, user: str) -> None:
+        name = self._dice.choice([None, f"Name {self._dice.randrange(5)}"])
+        active = self._dice.choice([True, True, False]) if name is None else None
+        self._books.submitted_users.add((user, name, active))
+        body = {"displayName": name} if name is not None else {"active": active}
+        answer = await self._until_known("PUT", f"/users/{quote(user)}", body)
+        if answer.status != 200:
+            raise Broken(f"a user was answered with {answer.status}: {answer.body!r}")
+        self._see(json.loads(answer.body))
+
+
+class Reader(Client):
+    """Reads tops, scores and receipts, and sees to it that a board never goes back."""
+
+    async def read(self, may_be_damaged: Any) -> None:
+        """Read until cancelled. `may_be_damaged` tells whether a receipt may not be readable just now."""
+        positions = dict.fromkeys(RULES.points, (0, 0))
+        while True:
+            await trio.sleep(self._dice.expovariate(1.0))
+            board_id = self._dice.choice(list(positions))
+            answer = await self._once("GET", f"/scoreboard/top?limit=10&boardId={board_id}")
+            if answer is not None and answer.status == 200:
+                top = json.loads(answer.body)
+                position = (top["epoch"], top["seq"])
+                positions[board_id] = self._books.forward(self.name, positions[board_id], position)
+                self._books.shown(board_id, top["seq"], top["entries"])
+            known = sorted(self._books.acknowledged)
+            if known:
+                await self._receipt(self._dice.choice(known), may_be_damaged)
+
+    async def _receipt(self, action_id: str, may_be_damaged: Any) -> None:
+        """Ask for the receipt of an action that was acknowledged: it is there, and the same."""
+        answer = await self._once("GET", f"/actions/{quote(action_id)}")
+        if answer is None or answer.status == 503:
+            return
+        if answer.status == 500 and may_be_damaged():
+            self._books.counts["receipts in damage"] += 1
+            return
+        if answer.status != 200:
+            raise Broken(f"the receipt of {action_id} was answered with {answer.status}: {answer.body!r}")
+        told = json.loads(answer.body)
+        if (told["epoch"], told["seq"]) != self._books.acknowledged[action_id]:
+            raise Broken(
+                f"{action_id} was acknowledged as {self._books.acknowledged[action_id]}, its receipt is {told}"
+            )
+        receipt = told["receipt"]
+        if receipt is not None:
+            event = self._books.plain.actions[action_id]
+            same = (receipt["userId"], receipt["newScore"], receipt["seq"]) == (
+                event.user_id,
+                event.new_score,
+                event.seq,
+            )
+            if not same:
+                raise Broken(f"the receipt {receipt} is not the event {event}")
+            self._books.counts["receipts read"] += 1
+
+
+def _body(action_id: str, content: Content) -> dict[str, str]:
+    user, board, reason = content
+    return {"userId": user, "actionId": action_id, "boardId": board, "reason": reason}

@@ -1,0 +1,61 @@
+"""`python -m tests.sim.crash`: a crash at every step of the workload and of each recovery, and each step failing once.
+
+The points are shared out to processes by their number, and each makes the workload for itself: it is scripted, so all
+of them have the same points. Nothing depends on the number of processes but the time that it takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+
+import trio
+
+from tests.sim.crashes import Tally, Workload, try_failure, try_point
+from tests.sim.runs import cheap_starts
+
+
+def try_share(share: int, shares: int, depth: int, chances: int) -> Tally:
+    """Try every point whose number is `share` modulo `shares`."""
+
+    async def main() -> Tally:
+        workload, tally = Workload(), Tally()
+        await workload.run()
+        for number, point in enumerate(workload.points):
+            if number % shares == share:
+                await try_point(point, number, tally, depth=depth, chances=chances)
+        step = share + 1
+        while await try_failure(step, tally):
+            step += shares
+        return tally
+
+    with cheap_starts():
+        return trio.run(main)
+
+
+def main() -> int:
+    """Try all of them, and say what was tried."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.crash", description=__doc__)
+    parser.add_argument("--depth", type=int, default=1, help="crashes within recovery, one within the other (1)")
+    parser.add_argument("--chances", type=int, default=2, help="random fates for each point, beside the extremes (2)")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    began = time.monotonic()
+    shares = 8 * options.processes
+    tally = Tally()
+    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+        work = [(share, shares, options.depth, options.chances) for share in range(shares)]
+        for part in pool.starmap(try_share, work, chunksize=1):
+            tally.add(part)
+    for step, count in sorted(tally.points.items()):
+        print(f"{step:16} {count:7} points")
+    seconds = time.monotonic() - began
+    print(f"{'in all':16} {tally.points.total():7} points, {tally.crashes} crashes; {tally.failures} steps that failed")
+    print(f"{tally.recoveries} recoveries were checked: nothing was lost, doubled or made up; {seconds:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

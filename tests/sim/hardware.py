@@ -1,0 +1,123 @@
+"""What goes wrong with the machine of a simulated run: power cuts, kills, a disk that fails, fills up, rots or is slow.
+
+Drawn from the profile, at each step of the disk, while the run is in its chaos; `calm` after it. It remembers what it
+did, so that whoever finds something wrong can tell whether it had to be: `ailing` since the disk last failed, `flipped`
+while a bit is not what it was.
+"""
+
+from __future__ import annotations
+
+import random
+
+import trio
+from trio.testing import MockClock
+
+from tests.sim.books import Books
+from tests.sim.disk import Machine, Moment, Trouble
+from tests.sim.profile import Profile
+from tests.sim.storage import Chance, FileNode
+from tests.sim.trace import Trace
+
+FULL_S = 2.0
+"""For so long a disk that is full stays so."""
+
+REMOVES_FAIL = 15
+"""A removal is so many times as likely to fail as another step: there are few of them."""
+
+
+class Hardware:
+    """See above."""
+
+    def __init__(self, profile: Profile, dice: random.Random, books: Books, trace: Trace) -> None:
+        self.profile = profile
+        self.machine = Machine(Chance(dice), on_step=self._on_step, trouble=self._trouble)
+        self.ailing = False
+        self._dice = dice
+        self._books = books
+        self._trace = trace
+        self._full_until_s = 0.0
+        self._flips: list[tuple[str, FileNode, int, int]] = []
+
+    @property
+    def calm(self) -> bool:
+        """Whether nothing goes wrong any more."""
+        return trio.current_time() >= self.profile.chaos_s
+
+    @property
+    def flipped(self) -> bool:
+        """Whether there is a bit that flipped and was not mended."""
+        return bool(self._flips)
+
+    def cut_power(self) -> None:
+        """End the process and lose what was not durable; perhaps something rots meanwhile."""
+        self.machine.cut_power(Chance(self._dice))
+        if not self.calm and self._dice.random() < self.profile.flip:
+            self._flip()
+
+    def _flip(self) -> None:
+        """Flip a bit of something that is on the disk: most often where there is something."""
+        files = {path: node for path, node in self.machine.files("/data").items() if path != "/data/lock"}
+        path = self._dice.choice(sorted(files)) if files else ""
+        if path:
+            node = files[path]
+            written = len(node.durable.rstrip(b"\0")) if self._dice.random() < 0.9 else len(node.durable)
+            if written:
+                # Near the end more often than elsewhere: there is what was acknowledged last.
+                near = self._dice.random() < 0.5
+                offset = max(0, written - 1 - self._dice.randrange(200)) if near else self._dice.randrange(written)
+                bit = self._dice.randrange(8)
+                node.flip(offset, bit)
+                self._flips.append((path, node, offset, bit))
+                self._trace.note("flip", path, offset, bit)
+                self._books.counts["bits flipped"] += 1
+
+    def mend(self) -> None:
+        """Put back from a backup what rotted."""
+        for _, node, offset, bit in self._flips:
+            node.flip(offset, bit)
+        self._flips.clear()
+
+    def opened(self) -> None:
+        """Note that the log was opened: a flip in its last segment was in no frame, and will be written over."""
+        segments = [path for path in self.machine.files("/data/log") if path.endswith(".log")]
+        self._flips = [flip for flip in self._flips if flip[0] not in segments[-1:]]
+
+    def process_ended(self) -> None:
+        """Note that the process has ended, however it did."""
+        self.machine.kill()
+        self.ailing = False
+
+    def _on_step(self, moment: Moment, name: str, path: str) -> None:
+        profile, dice = self.profile, self._dice
+        if self.calm:
+            return
+        if moment is Moment.BEFORE and profile.slow_step_s and dice.random() < 0.2:
+            clock = trio.lowlevel.current_clock()
+            assert isinstance(clock, MockClock)
+            clock.jump(dice.expovariate(1 / profile.slow_step_s))
+            self._books.counts["slow steps"] += 1
+        if dice.random() < profile.cut_at_step:
+            self._trace.note("cut", moment.value, name, path)
+            self._books.counts["power cuts at a step"] += 1
+            self.cut_power()
+        elif dice.random() < profile.kill_at_step:
+            self._trace.note("kill", moment.value, name, path)
+            self._books.counts["kills at a step"] += 1
+            self.machine.kill()
+
+    def _trouble(self, name: str, path: str) -> Trouble | None:
+        profile, dice, now = self.profile, self._dice, trio.current_time()
+        if self.calm:
+            return None
+        if dice.random() < profile.disk_full:
+            self._full_until_s = now + FULL_S
+        trouble = None
+        if now < self._full_until_s:
+            trouble = Trouble.FULL
+        if dice.random() < profile.step_error * (REMOVES_FAIL if name == "remove" else 1):
+            trouble = Trouble.ERROR
+        if trouble is not None:
+            self.ailing = True
+            self._trace.note("trouble", trouble.value, name, path)
+            self._books.counts[f"{trouble.value} of {name}"] += 1
+        return trouble

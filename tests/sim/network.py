@@ -1,0 +1,123 @@
+"""The network of a simulated run: it delays, loses, doubles and cuts, in both directions, each message for itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import trio
+
+from server.protocol import Request, Response
+from tests.sim.books import Books
+from tests.sim.leader import Process
+from tests.sim.profile import Profile
+from tests.sim.trace import Trace
+
+CUT_S = 2.0
+"""For about so long nothing comes through when the network is cut."""
+
+
+DELAY_S_MAX = 5.0
+
+
+class NoAnswer(Exception):
+    """Nothing came back in time, or nobody is there. Whether the request was done is not known."""
+
+
+class Network:
+    """Between the clients and the process that serves now, which `process` gives."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        dice: random.Random,
+        tasks: trio.Nursery,
+        process: Callable[[], Process | None],
+        books: Books,
+        trace: Trace,
+    ) -> None:
+        self.process = process
+        self._profile = profile
+        self._dice = dice
+        self._tasks = tasks
+        self._books = books
+        self._trace = trace
+        self._cut_until_s = 0.0
+
+    @property
+    def calm(self) -> bool:
+        """Whether nothing goes wrong any more."""
+        return trio.current_time() >= self._profile.chaos_s
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether nothing comes through."""
+        return trio.current_time() < self._cut_until_s
+
+    async def cut_now_and_then(self) -> None:
+        """Cut everything off for some time, again and again."""
+        while not self.calm and self._profile.network_cut:
+            await trio.sleep(self._dice.expovariate(self._profile.network_cut))
+            if not self.calm:
+                self._cut_until_s = trio.current_time() + self._dice.expovariate(1 / CUT_S)
+                self._cut_until_s = min(self._cut_until_s, self._profile.chaos_s)
+                self._trace.note("network cut", f"{self._cut_until_s:.4f}")
+                self._books.counts["network cuts"] += 1
+
+    async def delay(self) -> None:
+        """Take as long as a message takes: most of them little, some very long."""
+        mean = self._profile.delay_s * (20 if not self.calm and self._dice.random() < 0.02 else 1)
+        await trio.sleep(min(self._dice.expovariate(1 / mean), DELAY_S_MAX))
+
+    def loses(self) -> bool:
+        """Tell whether a message is lost."""
+        lost = not self.calm and (self.is_cut or self._dice.random() < self._profile.lost)
+        self._books.counts["messages lost"] += lost
+        return lost
+
+    async def ask(self, request: Request, timeout_s: float) -> Response:
+        """Send a request and wait for its answer, or for its first one if it was doubled. Raises `NoAnswer`."""
+        call = _Call(request)
+        times = 1
+        if not self.calm and self._dice.random() < self._profile.doubled:
+            times = 2
+            self._books.counts["requests doubled"] += 1
+        for _ in range(times):
+            self._tasks.start_soon(self._carry, call)
+        with trio.move_on_after(timeout_s):
+            await call.over.wait()
+        if call.answer is None:
+            self._books.counts["requests without an answer"] += 1
+            raise NoAnswer
+        return call.answer
+
+    async def _carry(self, call: _Call) -> None:
+        """Bring a request to whoever serves when it arrives, which may be long after its sender gave up."""
+        await self.delay()
+        if self.loses():
+            return
+        process = self.process()
+        if process is None or not process.alive or process.tasks is None:
+            call.over.set()  # a refused connection is noticed at once
+        else:
+            process.tasks.start_soon(self._serve, process, call)
+
+    async def _serve(self, process: Process, call: _Call) -> None:
+        answer = await process.answer(call.request)
+        if process.alive and not self.loses():
+            self._tasks.start_soon(self._bring_back, call, answer)
+
+    async def _bring_back(self, call: _Call, answer: Response) -> None:
+        await self.delay()
+        if call.answer is None:
+            call.answer = answer
+            call.over.set()
+
+
+class _Call:
+    """A request on its way, and where its answer will be."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.answer: Response | None = None
+        self.over = trio.Event()

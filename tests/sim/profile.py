@@ -1,0 +1,69 @@
+"""What a simulated run is made of: how much of which fault, drawn from the seed.
+
+Each run leaves some kinds of faults out (swarm testing: Groce and others, ISSTA 2012): where everything goes wrong all
+the time nothing gets far enough for the rarer things to happen, and one fault hides another.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+START_MS = 1_765_000_000_000
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Chances are for each step, message or power cut; times are in virtual seconds."""
+
+    backends: int
+    works: int
+    """What each backend does before it is content."""
+    users: int
+    viewers: int
+    segment_bytes: int
+    every_events: int
+    keep: int
+    log_keep_s: float | None
+    chaos_s: float
+    """After that nothing goes wrong any more, and everybody must come to an end."""
+    ends_every_s: float
+    """How long a process lives on average, if no step is its last before: then it is stopped, killed or cut off."""
+    cut_at_step: float
+    kill_at_step: float
+    step_error: float
+    disk_full: float
+    flip: float
+    slow_step_s: float
+    delay_s: float
+    lost: float
+    doubled: float
+    network_cut: float
+    clock_jump_ms: int
+
+
+def draw(dice: random.Random) -> Profile:
+    """Make the profile of a run."""
+    return Profile(
+        backends=dice.randint(1, 4),
+        works=dice.choice([5, 8, 12, 12, 30]),
+        users=dice.randint(2, 14),
+        viewers=dice.randint(1, 2),
+        segment_bytes=dice.choice([700, 1024, 2048, 4096]),
+        every_events=dice.choice([4, 8, 15, 40]),
+        keep=dice.choice([2, 2, 3]),
+        log_keep_s=dice.choice([None, 0.0, 2.0, 6.0]),
+        chaos_s=dice.choice([6.0, 12.0, 20.0]),
+        ends_every_s=dice.choice([1.0, 3.0, 10.0]),
+        cut_at_step=dice.choice([0.0, 0.0, 0.005, 0.02, 0.06]),
+        kill_at_step=dice.choice([0.0, 0.0, 0.005, 0.02]),
+        step_error=dice.choice([0.0, 0.0, 0.004, 0.02]),
+        disk_full=dice.choice([0.0, 0.0, 0.0, 0.01]),
+        flip=dice.choice([0.0, 0.0, 0.0, 0.5]),
+        slow_step_s=dice.choice([0.0, 0.0, 0.02, 0.3]),
+        delay_s=dice.choice([0.001, 0.02, 0.3]),
+        lost=dice.choice([0.0, 0.02, 0.15]),
+        doubled=dice.choice([0.0, 0.05, 0.2]),
+        network_cut=dice.choice([0.0, 0.0, 0.3]),
+        clock_jump_ms=dice.choice([0, 0, 5_000]),
+    )

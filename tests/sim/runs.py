@@ -1,0 +1,48 @@
+"""What every simulated run is done in: a scheduler and a clock that are the same each time, and a smaller index."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TypeVar
+from unittest import mock
+
+import trio
+from trio._core import _run as trio_scheduler
+from trio.testing import MockClock
+
+from server.service import openapi
+
+SHARDS = 16
+
+T = TypeVar("T")
+
+_describe_once = cache(openapi.document)
+"""The description of the API is made anew for each service, which takes longer than a whole run, and nobody asks."""
+
+
+@contextmanager
+def cheap_starts() -> Iterator[None]:
+    """Leave out what takes longer than all the rest of a start and proves nothing here.
+
+    That is to make 4,096 empty shards of the index of actions (with a few they grow all the time, which is so much the
+    better), and to describe the API.
+    """
+    with mock.patch("engine.actions.SHARDS", SHARDS), mock.patch.object(openapi, "document", _describe_once):
+        yield
+
+
+def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
+    """Run a program in virtual time, with the order of tasks given by the seed.
+
+    Trio takes tasks that are ready at the same time in a random order. Told to be deterministic, as Hypothesis does
+    through pytest-trio, it sorts them by age and shuffles them with a generator that can be seeded.
+    """
+    state = trio_scheduler._r.getstate()
+    trio_scheduler._r.seed(seed)
+    try:
+        with mock.patch.object(trio_scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True), cheap_starts():
+            return trio.run(main, clock=MockClock(autojump_threshold=0))
+    finally:
+        trio_scheduler._r.setstate(state)

@@ -1,0 +1,166 @@
+"""The live channel of a simulated run: the server's editions and messages, sent over connections that may break.
+
+The real broadcaster writes to sockets, which have no virtual time; what it does with them is done here in a few lines:
+a tick publishes an edition, each viewer is sent what brings it from the edition that it has to this one, and one whose
+connection is full is left out, and caught up later with what is newest then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from engine.scoreboard import Scoreboard
+from server.live.editions import NO_EDITION, Channel
+from tests.sim.books import Books, Broken
+from tests.sim.plain import RULES
+from tests.sim.trace import Trace
+
+if TYPE_CHECKING:
+    from tests.sim.network import Network
+
+TICK_S = 0.25
+
+
+class Connection:
+    """A viewer's connection, as the server sees it: what was sent arrives in order, or the connection breaks."""
+
+    def __init__(self, channel: Channel, *, deltas: bool) -> None:
+        self.channel = channel
+        self.deltas = deltas
+        self.edition = NO_EDITION
+        self.full = False
+        self.sending, self.arriving = trio.open_memory_channel[bytes](math.inf)
+
+    def show(self) -> None:
+        """Send what is newest, if the viewer has not got it, and there is room."""
+        published = self.channel.published if self.edition else self.channel.newest()
+        if not self.full and self.edition < published.number:
+            message = published.for_viewer(self.edition, deltas=self.deltas)
+            self.edition = published.number
+            self.sending.send_nowait(message.frame)
+
+
+class Channels:
+    """The live side of one process."""
+
+    def __init__(self, scoreboard: Scoreboard, clock_ms: Callable[[], int]) -> None:
+        self._channels = {}
+        for board_id in RULES.points:
+            board = scoreboard.board(board_id)
+            assert board is not None
+            self._channels[board_id] = Channel(board, scoreboard, clock_ms)
+        self._connections: list[Connection] = []
+        self._changed = trio.Event()
+
+    def connect(self, board_id: str, *, deltas: bool) -> Connection:
+        """Let a viewer in; it is shown the board at once."""
+        connection = Connection(self._channels[board_id], deltas=deltas)
+        self._connections.append(connection)
+        connection.show()
+        return connection
+
+    def board_changed(self, board_ids: Iterable[str]) -> None:
+        """Note that events touched these boards."""
+        if any(self._channels[board_id].is_behind for board_id in board_ids):
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Publish at most once in each interval; look after those who were left out."""
+        while True:
+            with trio.move_on_after(4 * TICK_S):
+                await self._changed.wait()
+            self._changed = trio.Event()
+            for channel in self._channels.values():
+                if channel.is_behind:
+                    channel.publish()
+            for connection in self._connections:
+                connection.show()
+            await trio.sleep(TICK_S)
+
+    def close(self) -> None:
+        """Break all connections."""
+        for connection in self._connections:
+            connection.sending.close()
+
+
+class Viewer:
+    """Watches one board, connects again whenever it is cut off, and keeps the rows that it would draw."""
+
+    def __init__(self, name: str, board_id: str, *, deltas: bool, books: Books, trace: Trace) -> None:
+        self.name = name
+        self.board_id = board_id
+        self.deltas = deltas
+        self.rows: list[dict[str, Any]] = []
+        self.position = (0, 0)
+        self._books = books
+        self._trace = trace
+
+    async def watch(self, network: Network, dice: random.Random) -> None:
+        """Watch until cancelled."""
+        while True:
+            process = network.process()
+            if process is None or network.is_cut:
+                await trio.sleep(0.3)
+                continue
+            await network.delay()
+            if not process.alive:
+                continue
+            connection = process.channels.connect(self.board_id, deltas=self.deltas)
+            self._trace.note(self.name, "connected")
+            begun = False
+            async for frame in connection.arriving:
+                await network.delay()
+                if network.loses() or network.is_cut:
+                    break
+                self._take(frame, begun)
+                begun = True
+                if not network.calm and dice.random() < 0.2:
+                    connection.full = True
+                    await trio.sleep(dice.uniform(0.0, 1.0))
+                    connection.full = False
+            connection.arriving.close()
+            connection.full = True
+            self._books.counts["viewers cut off"] += 1
+
+    def _take(self, frame: bytes, begun: bool) -> None:
+        """Take a message in as a page does."""
+        message = json.loads(payload(frame))
+        kind, position = message["type"], (message["epoch"], message["seq"])
+        if kind == "scoreboard_delta":
+            if not (begun and self.deltas and (message["epoch"], message["baseSeq"]) == self.position):
+                raise Broken(f"{self.name} has {self.position} and was sent a delta from {message['baseSeq']}")
+            rows = {row["userId"]: row for row in self.rows}
+            for user in message["left"]:
+                del rows[user]
+            rows |= {row["userId"]: row for row in message["changed"]}
+            self.rows = sorted(rows.values(), key=lambda row: int(row["rank"]))
+        else:
+            if begun is (kind == "scoreboard_snapshot") and not self.deltas:
+                raise Broken(f"{self.name} was sent a {kind}")
+            self.rows = message["entries"]
+        self.position = self._books.forward(self.name, self.position, position)
+        self._books.shown(self.board_id, message["seq"], self.rows)
+        self._books.counts[kind] += 1
+        self._trace.note(self.name, kind, position)
+
+    def check_last(self) -> None:
+        """Compare what it shows at last with the board."""
+        rows = [(row["rank"], row["userId"], row["score"], row.get("displayName")) for row in self.rows]
+        expected = self._books.top(self.board_id)
+        if rows != expected:
+            raise Broken(f"{self.name} shows {rows} at last, a plain sort gives {expected}")
+
+
+def payload(frame: bytes) -> bytes:
+    """Take a text frame from the server apart (RFC 6455, 5.2)."""
+    assert frame[0] == 0x81
+    start = {126: 4, 127: 10}.get(frame[1], 2)
+    length = frame[1] if start == 2 else int.from_bytes(frame[2:start], "big")
+    assert len(frame) == start + length
+    return frame[start:]

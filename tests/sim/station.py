@@ -1,0 +1,101 @@
+"""A leader without tasks, to be lived step by step; it knows what it acknowledged and what is in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from engine.batch import Batch
+from engine.commands import Command, Increment
+from engine.errors import DiskFault
+from engine.events import Event
+from engine.image import StateImage
+from engine.record import Tail
+from engine.recovery import Finding
+from snapshots.checkpoint import Checkpointer
+from snapshots.opening import Opened, open_directory
+from snapshots.store import Store
+from tests.sim.disk import SimulatedDisk
+from tests.sim.plain import RULES, Plain
+
+DATA = "/data"
+LOG_ID = bytes(range(1, 17))
+SEGMENT_BYTES = 1024
+LOG_KEEP_SECONDS = 70.0
+"""In a workload of 200 events, a second each: some segments are compressed, and some go."""
+BEGUN_MS = 1_765_000_000_000
+
+
+def _random_bytes(count: int) -> bytes:
+    return LOG_ID[:count]
+
+
+class Station:
+    """A leader without tasks: the way of a write is the actor's. What it acknowledged and submitted is in `plain`."""
+
+    def __init__(self, disk: SimulatedDisk, plain: Plain) -> None:
+        self.plain = plain
+        self.flying: Sequence[Event] = ()
+        self.told: list[Finding | DiskFault] = []
+        self.disk = disk
+        self._refused = 1_000_000 * disk.machine.process
+        opened = open_at(disk, DATA, self.told.append)
+        self.scoreboard = opened.scoreboard
+        self.log = opened.log
+        self.tail = opened.log.tail
+        self._checkpointer = Checkpointer(
+            self,
+            Store(disk, DATA),
+            opened,
+            every_events=1,
+            keep=2,
+            log_keep_seconds=LOG_KEEP_SECONDS,
+            clock_ms=self.clock_ms,
+            tell=self.told.append,
+        )
+
+    def capture(self) -> tuple[StateImage, Tail]:
+        """See `Captured`."""
+        return self.scoreboard.capture(), self.tail
+
+    def clock_ms(self) -> int:
+        """A second for each event."""
+        return BEGUN_MS + 1000 * (self.scoreboard.seq + 1)
+
+    def write(self, *commands: Command) -> None:
+        """Decide, log, apply, acknowledge."""
+        batch = Batch(self.scoreboard, self.clock_ms())
+        batch.decide(commands)
+        if batch.events:
+            self.flying = list(batch.events)
+            self.log.append(batch.events, self.scoreboard.epoch)
+            self.tail = self.log.tail
+        batch.settle()
+        for event in self.flying:
+            self.plain.take(event)
+        self.flying = ()
+
+    def play(self, frames: int) -> None:
+        """Write so many frames of three events."""
+        for _ in range(frames):
+            self.write(*self.increments(3))
+
+    def increments(self, count: int) -> list[Command]:
+        """Make increments of actions that were never submitted before."""
+        first = len(self.scoreboard.actions) + self._refused
+        made = [_increment(number) for number in range(first, first + count)]
+        self._refused += sum(not self.plain.users.get(one.user_id, (None, True))[1] for one in made)
+        return list(made)
+
+    async def checkpoint(self) -> None:
+        """Take a snapshot, and let go what may go."""
+        await self._checkpointer.take()
+
+
+def _increment(number: int) -> Increment:
+    board = "weekly" if number % 5 == 0 else "main"
+    reason = "BONUS" if number % 7 == 0 and board == "main" else "ACTION_COMPLETED"
+    return Increment(f"user-{number % 6}", f"action-{number}", reason, board, "tests")
+
+
+def open_at(disk: SimulatedDisk, directory: str, tell: Callable[[Finding | DiskFault], None]) -> Opened:
+    return open_directory(disk, directory, RULES, tell=tell, random_bytes=_random_bytes, segment_bytes=SEGMENT_BYTES)

@@ -1,0 +1,57 @@
+"""Crashes at steps of the workload and of recoveries from it: a slice of them (`make crash` does them all)."""
+
+from __future__ import annotations
+
+from tests.sim.crash import try_share
+from tests.sim.crashes import Workload
+from tests.sim.disk import Moment
+from tests.sim.runs import cheap_starts
+from tests.sim.station import DATA
+
+STRIDE = 4
+STRIDE_WITHIN_RECOVERY = 97
+"""Of how many points one is tried here: with a crash, and with crashes within the recovery from it."""
+
+
+async def test_the_workload_has_what_can_happen_in_the_life_of_a_leader() -> None:
+    """Or the crashes would not be at the steps that matter."""
+    workload = Workload()
+    with cheap_starts():
+        await workload.run()
+    done = {point.what for point in workload.points}
+    for step, directory, ending in (
+        ("make_directory", DATA, ""),
+        ("create", f"{DATA}/log", ".log.tmp"),
+        ("rename", f"{DATA}/log", ".log"),
+        ("rename", f"{DATA}/log", ".log.gz"),
+        ("remove", f"{DATA}/log", ".log"),
+        ("remove", f"{DATA}/log", ".log.gz"),
+        ("rename", f"{DATA}/log", ".torn-"),
+        ("rename", f"{DATA}/snapshots", ".snapshot"),
+        ("remove", f"{DATA}/snapshots", ".snapshot"),
+        ("rename", "/restored", ""),
+        ("sync_directory", "/", ""),
+    ):
+        for moment in (Moment.BEFORE, Moment.AFTER):
+            begin = f"{moment.value} {step} {directory}"
+            assert any(what.startswith(begin) and ending in what for what in done), begin + ending
+    assert any(what.startswith(Moment.WITHIN.value) for what in done)
+    during = {bool(point.flying) for point in workload.points if "/snapshots/" in point.what}
+    assert during == {False}, "who writes while a snapshot is taken is done before its next step"
+    # Events were written in the midst of checkpoints, as by the other thread of a real leader.
+    saves = [len(point.plain) for point in workload.points if ".snapshot.tmp" in point.what]
+    assert len(set(saves)) > 6
+
+
+def test_a_power_cut_at_any_step_loses_and_doubles_nothing() -> None:
+    """Before, within or after it; with all that is unsynced lost, with all of it there, with the machine still on."""
+    tally = try_share(0, STRIDE, depth=0, chances=0)
+    assert tally.crashes == 3 * tally.points.total() > 600
+    assert tally.recoveries > 2 * tally.crashes
+    assert tally.failures > 100
+
+
+def test_a_power_cut_within_the_recovery_from_a_power_cut_does_no_harm() -> None:
+    """At every step of that recovery; here from some of the points."""
+    tally = try_share(60, STRIDE_WITHIN_RECOVERY, depth=1, chances=1)
+    assert tally.points["recovery"] > 100

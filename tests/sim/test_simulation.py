@@ -1,0 +1,110 @@
+"""Simulated runs: a slice of them, the same run from the same seed, and broken variants that must be found out."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.sim.__main__ import main
+from tests.sim.seeds import SEEDS
+from tests.sim.variants import BROKEN, Variant
+from tests.sim.world import simulate
+
+RUNS = 200
+CANARY_RUNS_MAX = 400
+EVERYTHING_SEEN = {
+    "applied", "duplicates", "CONFLICT", "INVALID_REQUEST", "OUTCOME_UNKNOWN", "recovered in flight", "TORN_TAIL",
+    "UNFINISHED_FILE", "boards shown", "scoreboard_snapshot", "scoreboard_update", "scoreboard_delta", "receipts read",
+    "ended by cut", "ended by kill", "ended by stop", "power cuts at a step", "kills at a step", "slow steps",
+    "error of sync", "error of write", "full of write", "bits flipped", "refused after a flip", "damage told",
+    "messages lost", "requests doubled", "requests without an answer", "network cuts", "viewers cut off", "restored",
+    "writes that failed", "starts that failed",
+}  # fmt: skip
+
+
+def test_whatever_goes_wrong_every_promise_is_kept() -> None:
+    """Runs from a seed of their own each time; `SIM_SEED=` repeats them, `python -m tests.sim --seed` one of them."""
+    first = int(os.environ.get("SIM_SEED", "0")) or random.SystemRandom().randrange(1, 2**40)
+    print(f"seeds from {first}: run again with SIM_SEED={first}")  # noqa: T201  # pytest shows it on failure
+    counts = Counter[str]()
+    for seed in range(first, first + RUNS):
+        report = simulate(seed)
+        assert report.fault is None, f"python -m tests.sim --seed {seed}: {report.fault}"
+        counts += report.counts
+    # The runs must have been worth something: each kind of trouble came up, and what it is there to trouble as well.
+    missing = {what for what in EVERYTHING_SEEN if not counts[what]}
+    assert not missing, f"in {RUNS} runs there was no {missing}"
+
+
+@pytest.mark.parametrize(("seed", "fault", "sentence"), SEEDS, ids=[str(seed) for seed, _, _ in SEEDS])
+def test_a_seed_that_once_failed_fails_no_more(seed: int, fault: str, sentence: str) -> None:
+    """And still fails where the fault is put back, so that it goes on proving something."""
+    assert simulate(seed).fault is None, sentence
+    broken = next(variant for variant in BROKEN if variant.name == fault)
+    assert simulate(seed, variant=broken).fault is not None, f"the seed proves no more that {sentence}"
+
+
+NEVER_MADE = [variant for variant in BROKEN if variant.name not in {fault for _, fault, _ in SEEDS}]
+"""Those that were made here have a seed already."""
+
+
+@pytest.mark.parametrize("variant", NEVER_MADE, ids=[variant.name for variant in NEVER_MADE])
+def test_a_broken_variant_is_found_out(variant: Variant) -> None:
+    """Within a bounded number of runs; and in the run that finds it out, the sound one keeps its promises."""
+    seeds = range(1, CANARY_RUNS_MAX)
+    found = next((seed for seed in seeds if simulate(seed, variant=variant).fault is not None), None)
+    assert found is not None, f"{CANARY_RUNS_MAX} runs did not find out that {variant.name}"
+    assert simulate(found).fault is None
+
+
+def test_the_same_seed_gives_the_same_run_in_any_process() -> None:
+    """To the last message, whatever the hash seed; another seed gives another run."""
+    digests = set()
+    for hash_seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.sim", "--seed", "178"],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        match = re.search(r"digest ([0-9a-f]{32})", done.stdout)
+        assert match is not None
+        digests.add(match[1])
+    assert digests == {simulate(178).digest}
+    assert simulate(178).digest in digests
+    assert simulate(179).digest not in digests
+
+
+def test_a_failure_names_seed_and_commit_and_the_command_that_repeats_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what happened in it, in order."""
+    broken = next(variant for variant in BROKEN if variant.name == "no file is ever synced")
+    monkeypatch.setattr("tests.sim.__main__.simulate", lambda seed, keep_all: simulate(seed, variant=broken))
+    monkeypatch.setattr(sys, "argv", ["tests.sim", "--seed", "1"])
+    assert main() == 1
+    shown = capsys.readouterr().out
+    assert re.search(r"FAILED: seed 1, commit [0-9a-f]{7,40}(-dirty)?: .+", shown)
+    assert "python -m tests.sim --seed 1\n" in shown
+    assert " start 1\n" in shown
+
+
+def test_many_runs_in_several_processes_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sums are those of the runs."""
+    monkeypatch.setattr(sys, "argv", ["tests.sim", "--seed", "1", "--runs", "23"])
+    assert main() == 0
+    shown = capsys.readouterr().out
+    assert "from seed 1, commit" in shown
+    assert re.search(r"^23 runs, \d+ starts of a leader, 0 failures; \d+ s$", shown, re.MULTILINE)
+    applied = sum(simulate(seed).counts["applied"] for seed in range(1, 24))
+    assert re.search(rf"^applied +{applied}$", shown, re.MULTILINE)

@@ -1,0 +1,154 @@
+"""Variants of the system that the simulation is run on: the sound one, and broken ones that it must find out.
+
+A broken one differs from the sound one by one fault of a kind that has been made before, here or elsewhere. Most of
+them are made from outside, in the disk that the leader is given, so that they go on working when the inside changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+from unittest import mock
+
+from engine import log, recovery, walk
+from engine.actions import Actions
+from engine.disk import Disk, File
+from engine.record import find_frame
+from engine.recovery import Finding, Situation
+from engine.replay import settle_end
+from engine.segment import Listing
+from engine.walk import Walk
+from server.live.editions import Channel
+from snapshots.opening import Opened
+from tests.sim.disk import SimulatedDisk
+
+
+def _as_it_is(disk: SimulatedDisk) -> Disk:
+    return disk
+
+
+def _nothing(_: Opened) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Variant:
+    """`wrap_disk` may put something between the leader and its disk, `after_opening` spoil what was recovered."""
+
+    name: str
+    wrap_disk: Callable[[SimulatedDisk], Disk] = _as_it_is
+    after_opening: Callable[[Opened], None] = _nothing
+    patched: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+SOUND = Variant("sound")
+
+
+class _Leaky:
+    """A disk whose files are not what they should be; all else is the real thing's."""
+
+    def __init__(self, disk: SimulatedDisk, file: Callable[[File], object]) -> None:
+        self._disk = disk
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._disk, name)
+
+    def create(self, path: str, mode: int = 0o600) -> object:
+        return self._file(self._disk.create(path, mode))
+
+    def open(self, path: str, *, write: bool = False) -> object:
+        return self._file(self._disk.open(path, write=write))
+
+
+class _NeverSynced:
+    """A file whose sync does nothing."""
+
+    def __init__(self, file: File) -> None:
+        self._real = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def sync(self) -> None:
+        pass
+
+
+class _SyncedLate(_NeverSynced):
+    """A file whose sync comes with the next write: after the answer."""
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        self._real.sync()
+        self._real.write_at(offset, data)
+
+
+class _Careless:
+    """A disk that leaves out what is to be done with directories."""
+
+    def __init__(self, disk: SimulatedDisk, *, sync: bool) -> None:
+        self._disk = disk
+        self._sync = sync
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._disk, name)
+
+    def make_directory(self, path: str) -> None:
+        if not self._disk.exists(path):
+            self._disk.make_directory(path)
+
+    def sync_directory(self, path: str) -> None:
+        if self._sync:
+            self._disk.sync_directory(path)
+
+
+def _forget_actions(opened: Opened) -> None:
+    opened.scoreboard.actions = Actions()
+
+
+def _cut_at_the_first_fault(data: bytes, offset: int, **_: object) -> Situation:
+    return Situation.TORN_TAIL if data[offset:].strip(b"\0") else Situation.CLEAN_END
+
+
+def _is_whole_frame_after(data: bytes, offset: int) -> bool:
+    return find_frame(data, offset) is not None
+
+
+def _tidy_only(disk: Disk, _directory: str, listing: Listing, _tell: Callable[[Finding], None]) -> None:
+    for path in (*listing.unfinished, *listing.twice):
+        disk.remove(path)
+
+
+def _believe_the_cache(disk: Disk, path: str, walked: Walk, length: int, tell: Callable[[Finding], None]) -> File:
+    walked.last_offset = None
+    return settle_end(disk, path, walked, length, tell)
+
+
+def _patching(target: object, name: str, new: object) -> Callable[[], AbstractContextManager[None]]:
+    @contextmanager
+    def patched() -> Iterator[None]:
+        with mock.patch.object(target, name, new):
+            yield
+
+    return patched
+
+
+MADE_DURABLE = "a directory that is there is held to be durable"
+NAMES_SYNCED = "a segment that is there is held to be durable"
+HEADS_OVERLOOKED = "a frame that is damaged does not count as one that follows"
+ZEROS_COUNTED = "a zero at the end is a torn frame"
+
+BROKEN: Sequence[Variant] = (
+    Variant("no file is ever synced", lambda disk: cast(Disk, _Leaky(disk, _NeverSynced))),
+    Variant("the answer comes before the sync", lambda disk: cast(Disk, _Leaky(disk, _SyncedLate))),
+    Variant("no directory is ever synced", lambda disk: cast(Disk, _Careless(disk, sync=False))),
+    Variant(MADE_DURABLE, lambda disk: cast(Disk, _Careless(disk, sync=True))),
+    Variant(NAMES_SYNCED, patched=_patching(log, "tidy", _tidy_only)),
+    Variant("a frame that is there is held to be durable", patched=_patching(log, "settle_end", _believe_the_cache)),
+    Variant("actions are forgotten at a start", after_opening=_forget_actions),
+    Variant("the tail is cut at the first fault", patched=_patching(walk, "judge_end", _cut_at_the_first_fault)),
+    Variant(ZEROS_COUNTED, patched=_patching(recovery, "TRAILING_ZEROS_MAX", 0)),
+    Variant(HEADS_OVERLOOKED, patched=_patching(recovery, "_has_head", _is_whole_frame_after)),
+    Variant("viewers are not told", patched=_patching(Channel, "is_behind", False)),
+)

@@ -1,0 +1,183 @@
+"""One simulated run: a leader, backends, readers and viewers in virtual time, everything from one seed.
+
+    seed ──► profile ──► chaos for some seconds ──► calm: everybody comes to an end ──► the leader stops
+                                                                                        └► one last look at the disk
+
+Everything that is by chance comes from generators that are named after the seed and what they are for; Trio's order of
+tasks is seeded too (`tests.sim.runs`). Nothing depends on the hash seed: no set of strings or objects is gone through.
+So the same seed gives the same run, and `Report.digest`, over all that happened, proves it.
+"""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import trio
+
+from engine.errors import LogDamaged
+from snapshots.format import state_digest
+from snapshots.opening import open_directory
+from snapshots.restore import restore
+from snapshots.state import read_state
+from tests.sim.books import Books, Broken
+from tests.sim.clients import Backend, Reader
+from tests.sim.disk import Machine
+from tests.sim.hardware import Hardware
+from tests.sim.leader import DATA, Leader
+from tests.sim.network import DELAY_S_MAX, Network
+from tests.sim.plain import RULES
+from tests.sim.profile import Profile, draw
+from tests.sim.runs import run_seeded
+from tests.sim.screens import Viewer
+from tests.sim.storage import Nothing
+from tests.sim.trace import Trace
+from tests.sim.variants import SOUND, Variant
+
+ALL_DONE_S = 120.0
+"""Of virtual time after the chaos: whoever is not done then never will be."""
+
+LAST_SHOWN_S = 3.0
+"""After the last event: for a viewer to connect again and to be told."""
+
+
+@dataclass
+class Report:
+    """How a run went. `fault` is the promise that was broken, None if all were kept."""
+
+    seed: int
+    digest: str = ""
+    fault: str | None = None
+    starts: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    lines: list[str] = field(default_factory=list)
+
+
+def simulate(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> Report:
+    """Do one run."""
+    report = Report(seed)
+
+    async def main() -> None:
+        trace = Trace(keep_all=keep_all)
+        books = Books(trace)
+        try:
+            report.starts = await _run(seed, variant, books, trace)
+        except* Exception as group:
+            # A promise that was broken, or an error that nobody handled, which is as bad.
+            report.fault = _told(_first(group))
+            trace.note("broken", report.fault)
+        finally:
+            report.digest, report.counts, report.lines = trace.digest, books.counts, list(trace.lines)
+
+    with variant.patched():
+        run_seeded(seed, main)
+    return report
+
+
+def simulate_all(seeds: Iterable[int]) -> list[Report]:
+    """Do some runs, in a process of their own."""
+    return [simulate(seed) for seed in seeds]
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    error: Exception = group
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, Broken):
+        return str(error)
+    return "".join(traceback.format_exception(error)).strip()
+
+
+def dice_for(seed: int, what: str) -> random.Random:
+    """Make a generator of its own for each purpose, so that a change to one leaves the others as they were."""
+    return random.Random(f"{seed} {what}")
+
+
+async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
+    profile = draw(dice_for(seed, "profile"))
+    trace.note("profile", profile)
+    hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace)
+    leader = Leader(
+        hardware, books, trace, dice_for(seed, "leader"), wrap=variant.wrap_disk, opened=variant.after_opening
+    )
+    async with trio.open_nursery() as world:
+        network = Network(profile, dice_for(seed, "network"), world, lambda: leader.process, books, trace)
+        world.start_soon(network.cut_now_and_then)
+        world.start_soon(leader.live)
+        viewers = [
+            Viewer(f"viewer-{number}", "main", deltas=number % 2 == seed % 2, books=books, trace=trace)
+            for number in range(profile.viewers)
+        ]
+        for viewer in viewers:
+            world.start_soon(viewer.watch, network, dice_for(seed, viewer.name))
+        reader = Reader("reader", network, dice_for(seed, "reader"), books, trace)
+        world.start_soon(reader.read, lambda: hardware.flipped or hardware.ailing)
+        await _let_work(seed, profile, network, books, trace)
+        await trio.sleep(LAST_SHOWN_S + 4 * DELAY_S_MAX)
+        for viewer in viewers:
+            viewer.check_last()
+        await leader.close()
+        world.cancel_scope.cancel()
+    _look_at_the_disk(hardware, books, dice_for(seed, "end"))
+    return leader.starts
+
+
+async def _let_work(seed: int, profile: Profile, network: Network, books: Books, trace: Trace) -> None:
+    """Let the backends work until they have done it all, and the chaos is over."""
+    backends = [
+        Backend(f"backend-{number}", network, dice_for(seed, f"backend {number}"), books, trace)
+        for number in range(profile.backends)
+    ]
+    with trio.move_on_after(profile.chaos_s + ALL_DONE_S) as patience:
+        async with trio.open_nursery() as working:
+            for backend in backends:
+                working.start_soon(backend.work, profile)
+        await trio.sleep_until(profile.chaos_s)
+    if patience.cancelled_caught:
+        raise Broken("nothing was wrong any more, and yet a backend got no answer")
+
+
+def _look_at_the_disk(hardware: Hardware, books: Books, dice: random.Random) -> None:
+    """Open what is there in the end; let the tools read it too; restore it somewhere else, and compare."""
+    hardware.machine.kill()
+    if hardware.flipped:
+        hardware.mend()
+    machine = hardware.machine.fork(Nothing())
+    if dice.random() < 0.5:
+        machine.cut_power()
+    try:
+        _compare(machine, books, dice, hardware.profile.segment_bytes)
+    except LogDamaged as damage:
+        raise Broken(f"nothing was wrong any more, and yet: {damage}") from damage
+
+
+def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes: int) -> None:
+    disk = machine.boot()
+    opened = open_directory(disk, DATA, RULES, tell=lambda what: None, segment_bytes=segment_bytes)
+    books.recovered(opened, may_be_damaged=False)
+    digest = state_digest(opened.scoreboard.capture())
+    state, tail = read_state(disk, DATA, RULES, tell=lambda what: None)
+    if tail != opened.log.tail or state_digest(state.capture()) != digest:
+        raise Broken("the tools read another state than the leader")
+    if books.plain.seq and dice.random() < 0.2:
+        until = dice.randint(opened.snapshot_seq or 1, books.plain.seq)
+        report = restore(
+            disk,
+            DATA,
+            "/restored",
+            until_seq=until,
+            clock_ms=lambda: 0,
+            tell=lambda what: None,
+            segment_bytes=segment_bytes,
+        )
+        restored = open_directory(disk, "/restored", RULES, tell=lambda what: None, segment_bytes=segment_bytes)
+        if (restored.scoreboard.seq, restored.scoreboard.epoch) != (until + 1, 2) or report.seq != until:
+            raise Broken(f"a restore up to seq {until} gave seq {restored.scoreboard.seq}")
+        books.counts["restored"] += 1
