@@ -11,6 +11,7 @@ Reading that clock takes a system call, which `clock_cost_ns` measures and `Step
 
 from __future__ import annotations
 
+import gc
 import random
 import statistics
 import time
@@ -25,6 +26,7 @@ from engine.events import Incremented
 from engine.limits import BATCH_COMMANDS_MAX
 from engine.record import chain_start, pack_frame
 from engine.scoreboard import Rules, Scoreboard
+from server.bounds import YOUNG_OBJECTS_MAX
 from server.live.encoding import top_body
 from server.service.answers import batch_item_answer, increment_answer
 from server.service.decoding import IncrementBody, decode_batch
@@ -99,6 +101,10 @@ class Core:
             )
         self.scoreboard.end_replay()
         self.board = self.scoreboard.boards[BOARD]
+        # As the server does after its start: what is there stays, so it need not be walked over for garbage.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS_MAX)
 
     # What comes in
 

@@ -13,7 +13,8 @@ It only grows, so it is built to be small and to be copied without stopping anyt
 Invariants:
 - `len(_digests) == 2 * len(_seqs) == 2 * len(_marks)`; `_seqs` is strictly increasing.
 - Each position + 1 stands exactly once in the shard of its digest; 0 is an empty cell.
-- Each shard's length is a power of two, and at least a quarter of its cells are empty.
+- Each shard's length is a power of two, and at least a quarter of its cells are empty. Steps are odd, so they come by
+  every cell.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ from engine.image import ActionsImage
 
 SHARDS = 4_096
 SHARD_BITS = 12
+STEP_SHIFT = 40
+"""An entry's cell is taken from the bits of its digest's first word above the shard's; where that one is taken it goes on
+in steps of its own, the bits from here on. Steps of one would pile entries up, and each that is met on the way to an
+empty cell has its digest looked at: memory that no cache has."""
+
 CELLS_AT_FIRST = 8
 
 _two_words = struct.Struct("<QQ").unpack
@@ -86,11 +92,15 @@ class Actions:
             shard = shards[high & (SHARDS - 1)]
             last = len(shard) - 1
             cell = (high >> SHARD_BITS) & last
-            while entry := shard[cell]:
-                at = 2 * (entry - 1)
-                if digests[at] == high and digests[at + 1] == low:
-                    break
-                cell = (cell + 1) & last
+            entry = shard[cell]
+            if entry:
+                step = high >> STEP_SHIFT | 1
+                while entry:
+                    at = 2 * (entry - 1)
+                    if digests[at] == high and digests[at + 1] == low:
+                        break
+                    cell = (cell + step) & last
+                    entry = shard[cell]
             found.append(entry - 1)
         return found
 
@@ -124,8 +134,10 @@ class Actions:
                 shard = self._grow(number)
                 last = len(shard) - 1
             cell = (high >> SHARD_BITS) & last
-            while shard[cell]:
-                cell = (cell + 1) & last
+            if shard[cell]:
+                step = high >> STEP_SHIFT | 1
+                while shard[cell]:
+                    cell = (cell + step) & last
             shard[cell] = entry
 
     def _grow(self, number: int) -> array[int]:
@@ -136,9 +148,12 @@ class Actions:
         new = array("I", bytes(4 * (last + 1)))
         for entry in old:
             if entry:
-                cell = (digests[2 * (entry - 1)] >> SHARD_BITS) & last
-                while new[cell]:
-                    cell = (cell + 1) & last
+                high = digests[2 * (entry - 1)]
+                cell = (high >> SHARD_BITS) & last
+                if new[cell]:
+                    step = high >> STEP_SHIFT | 1
+                    while new[cell]:
+                        cell = (cell + step) & last
                 new[cell] = entry
         self._shards[number] = new
         return new
