@@ -30,7 +30,7 @@ from engine.image import ActionsImage
 SHARDS = 4_096
 SHARD_BITS = 12
 STEP_SHIFT = 40
-"""An entry's cell is taken from the bits of its digest's first word above the shard's; where that one is taken it goes on
+"""The cell of an entry is taken from the bits of its digest that follow the shard's; where that one is taken it goes on
 in steps of its own, the bits from here on. Steps of one would pile entries up, and each that is met on the way to an
 empty cell has its digest looked at: memory that no cache has."""
 
