@@ -29,6 +29,7 @@ from collections.abc import Iterable
 import msgspec
 
 from engine.actions import mark_of
+from engine.events import Incremented
 from engine.image import BoardImage, column_bytes, column_of
 from engine.limits import SCORE_MAX, SEQ_MAX
 from engine.order import Order
@@ -45,6 +46,14 @@ Ranks = tuple[int | None, int | None]
 """Before and after an event; None where a user is not ranked, or nobody is, during a replay."""
 
 UNRANKED: Ranks = (None, None)
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """A user comes to a score, with an event."""
+
+    user_id: str
+    new_score: int
+    seq: int
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
@@ -138,14 +147,15 @@ class Board:
 
     def record(self, user_id: str, new_score: int, seq: int, time_ms: int) -> Ranks:
         """Let a user come to `new_score` with the event `seq`; give the ranks before and after."""
-        return self.record_all(((user_id, new_score, seq),), time_ms)[0]
+        return self.record_all((Step(user_id, new_score, seq),), time_ms)[0]
 
-    def record_all(self, steps: Iterable[tuple[str, int, int]], time_ms: int) -> list[Ranks]:
-        """Let users come to new scores: user, score and seq of each, of one time. Gives the ranks before and after."""
+    def record_all(self, steps: Iterable[Step | Incremented], time_ms: int) -> list[Ranks]:
+        """Let users come to new scores, one after the other, at one time. Gives the ranks before and after each step."""
         find, hidden, order = self._slots.get, self._hidden, self._order
         scores, reached, updated = self._scores, self._reached, self._updated
         all_ranks: list[Ranks] = []
-        for user_id, new_score, seq in steps:
+        for step in steps:
+            user_id, new_score, seq = step.user_id, step.new_score, step.seq
             assert self.seq < seq <= SEQ_MAX
             slot = find(user_id)
             if slot is None:

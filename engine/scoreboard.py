@@ -108,8 +108,7 @@ class Scoreboard:
         self.actions.add([key for _, _, key, _ in found], first.seq, [mark for _, _, _, mark in found])
         ranks: list[Ranks] = []
         for board, some in groupby(found, key=_board_of):
-            steps = [(event.user_id, event.new_score, event.seq) for event, _, _, _ in some]
-            ranks += board.record_all(steps, last.time_ms)
+            ranks += board.record_all([event for event, _, _, _ in some], last.time_ms)
         self.seq = last.seq
         self.time_ms = last.time_ms
         return ranks
