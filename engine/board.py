@@ -150,7 +150,7 @@ class Board:
         return self.record_all((Step(user_id, new_score, seq),), time_ms)[0]
 
     def record_all(self, steps: Iterable[Step | Incremented], time_ms: int) -> list[Ranks]:
-        """Let users come to new scores, one after the other, at one time. Gives the ranks before and after each step."""
+        """Let users come to new scores, one after the other, at one time; give the ranks before and after each."""
         find, hidden, order = self._slots.get, self._hidden, self._order
         scores, reached, updated = self._scores, self._reached, self._updated
         all_ranks: list[Ranks] = []
