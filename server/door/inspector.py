@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
-from server.bounds import BODY_BYTES_MAX, FRAMING_BYTES_MAX, HEAD_BYTES_MAX
+from server.bounds import BODY_BYTES_MAX, FRAMING_BODY_DIVISOR, FRAMING_BYTES_MAX, HEAD_BYTES_MAX
 from server.live.frames import RequestHead
 from server.protocol import Refused
 
@@ -162,7 +162,7 @@ class Inspector:
             self._feed_chunks(self._parser)
             if not self._parser.complete:
                 return None
-            body = b"".join(self._parser.body)
+            body = bytes(self._parser.body)
         else:
             length = self._reading.body_bytes
             if len(self._buffer) < length:
@@ -186,9 +186,10 @@ class Inspector:
             parser.feed(data[start:stop])
             self._fed += stop - start
             start = stop
-            framing_bytes_max = self._body_bytes_max + FRAMING_BYTES_MAX
-            if parser.body_bytes > self._body_bytes_max or self._fed - parser.body_bytes > framing_bytes_max:
+            if parser.body_bytes > self._body_bytes_max:
                 raise _too_large(self._body_bytes_max)
+            if self._fed - parser.body_bytes > FRAMING_BYTES_MAX + parser.body_bytes // FRAMING_BODY_DIVISOR:
+                raise Refused(413, "PAYLOAD_TOO_LARGE", "The body is sent in chunks that are too small.")
         self._tail = data[max(0, start - len(HEAD_END) + 1) : start]
         self._buffer = bytearray(data[start:])
 
@@ -196,7 +197,7 @@ class Inspector:
 class _Parser:
     """One request, read by llhttp: the callbacks, and what they collected."""
 
-    __slots__ = ("_body_bytes_max", "_http", "_target", "body", "body_bytes", "complete", "head_complete", "headers")
+    __slots__ = ("_body_bytes_max", "_http", "_target", "body", "complete", "head_complete", "headers")
 
     def __init__(self, body_bytes_max: int) -> None:
         self._body_bytes_max = body_bytes_max
@@ -204,9 +205,14 @@ class _Parser:
         self._target = b""
         self.headers: list[tuple[str, str]] = []
         self.head_complete = False
-        self.body: list[bytes] = []
-        self.body_bytes = 0
+        # One buffer and not a list of parts: a part costs some fifty bytes, and a client can send them two bytes long.
+        self.body = bytearray()
         self.complete = False
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of a chunked body so far."""
+        return len(self.body)
 
     def feed(self, data: bytes) -> None:
         """Let llhttp read on. Raises `Refused`."""
@@ -236,8 +242,7 @@ class _Parser:
         self.head_complete = True
 
     def on_body(self, part: bytes) -> None:
-        self.body.append(part)
-        self.body_bytes += len(part)
+        self.body += part
 
     def on_message_complete(self) -> None:
         self.complete = True

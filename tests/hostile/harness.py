@@ -1,0 +1,82 @@
+"""The one way in which every attack is run and judged.
+
+    the honest client is served ─► attack ─► the server runs and answers ─► memory and files are back
+                └──────────────── and is served all along, each answer right, to its last one ──────┘
+
+Memory and files are held against what they were before the first attack, not before this one: what each attack leaves
+behind would add up. The bounds are far above what was measured, and far below what any of these attacks would cost if
+it were kept.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from tests.hostile.attack import Attack, head
+from tests.hostile.honest import Honest
+from tests.hostile.target import LONG, Target, wait_until
+from tests.measuring import MIB, reset_peak
+
+FILES_SLACK = 8
+"""The log's next segment, a snapshot that is being written, a thread's files."""
+
+RSS_SLACK_BYTES = 48 * MIB
+"""What may stay: remembered tokens, heads and rates, up to their bounds, and what the allocator does not give back."""
+
+PEAK_SLACK_BYTES = 320 * MIB
+"""For a moment: the bodies of all connections (`BODIES_BYTES_MAX`), and reading one of them."""
+
+BACK_SECONDS_MAX = 90.0 if LONG else 45.0
+"""Until all is let go of: the longest deadline of the door is a minute."""
+
+
+@dataclass
+class Range:
+    """A server, the honest client beside it, and what the server held before anybody attacked."""
+
+    target: Target
+    honest: Honest
+    files: int
+    rss_bytes: int
+
+
+def begin(target: Target, bearer: str) -> Range:
+    """Start the honest client, let the server warm up in every lane, and take its measures."""
+    honest = Honest(target, bearer)
+    honest.start()
+    for path in ("/", "/docs", "/openapi.json", "/metrics", "/scoreboard/top", "/nowhere"):
+        target.ask(head(f"GET {path} HTTP/1.1"))
+    honest.wait_served(50)
+    return Range(target, honest, target.open_files(), target.rss_bytes())
+
+
+def attack(place: Range, kind: Attack) -> str:
+    """Run an attack and judge it; the figures as a line of text."""
+    target, honest = place.target, place.honest
+    reset_peak(target.pid)
+    answered, began = honest.answered, time.monotonic()
+    honest.slowest_seconds = 0.0
+    kind.run(target)
+    seconds = time.monotonic() - began
+    peak_bytes = target.peak_rss_bytes()
+    assert target.is_running(), f"the server has ended:\n{target.stderr()[-2000:]}"
+    assert peak_bytes <= place.rss_bytes + PEAK_SLACK_BYTES, f"{peak_bytes // MIB} MiB at the peak"
+    honest.wait_served(5)
+    assert [reply.status for reply in target.ask(head("GET /healthz HTTP/1.1"))] == [200]
+    wait_until(
+        lambda: target.open_files() <= place.files + FILES_SLACK,
+        f"no more than {place.files} + {FILES_SLACK} files",
+        BACK_SECONDS_MAX,
+    )
+    wait_until(
+        lambda: target.rss_bytes() <= place.rss_bytes + RSS_SLACK_BYTES,
+        f"no more than {(place.rss_bytes + RSS_SLACK_BYTES) // MIB} MiB of memory",
+        BACK_SECONDS_MAX,
+    )
+    assert "INTERNAL_ERROR" not in target.stderr()
+    return (
+        f"{kind.name}: {seconds:.1f} s, peak +{(peak_bytes - place.rss_bytes) / MIB:.1f} MiB, after it "
+        f"{(target.rss_bytes() - place.rss_bytes) / MIB:+.1f} MiB and {target.open_files() - place.files:+d} files, "
+        f"the honest client: {honest.answered - answered} answers, the slowest {honest.slowest_seconds * 1000:.0f} ms"
+    )

@@ -1,0 +1,9 @@
+"""The table of attacks."""
+
+from __future__ import annotations
+
+from tests.hostile.crowds import CROWDS
+from tests.hostile.requests import REQUESTS
+from tests.hostile.slow import SLOW
+
+ATTACKS = (*SLOW, *CROWDS, *REQUESTS)
