@@ -11,6 +11,8 @@ it were kept.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.hostile.attack import Attack, head
@@ -41,10 +43,19 @@ class Range:
     rss_bytes: int
 
 
-def begin(target: Target, bearer: str) -> Range:
-    """Start the honest client, let the server warm up in every lane, and take its measures."""
+@contextmanager
+def beginning(target: Target, bearer: str) -> Iterator[Range]:
+    """Start the honest client, let the server warm up in every lane, and take its measures; at the end, hear it out."""
     honest = Honest(target, bearer)
     honest.start()
+    try:
+        yield _warm_up(target, honest)
+    finally:
+        honest.stop()
+    honest.check()
+
+
+def _warm_up(target: Target, honest: Honest) -> Range:
     for path in ("/", "/docs", "/openapi.json", "/metrics", "/scoreboard/top", "/nowhere"):
         target.ask(head(f"GET {path} HTTP/1.1"))
     honest.wait_served(50)

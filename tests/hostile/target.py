@@ -23,6 +23,7 @@ from pathlib import Path
 
 from server import bounds
 from tests.e2e.leader import ALARM_SECONDS, COMMAND, READY, SECRET, environment
+from tests.hostile.issuer import Issuer
 from tests.measuring import open_files, peak_rss_bytes, rss_bytes
 
 LONG = "HOSTILE_LONG" in os.environ
@@ -31,12 +32,12 @@ HONEST = "127.0.0.2"
 ORIGIN = "https://board.example"
 
 SHORT_SECONDS: Mapping[str, float] = {
-    "HEAD_SECONDS_MAX": 2.0,
-    "BODY_SECONDS_MAX": 3.0,
-    "SEND_SECONDS_MAX": 3.0,
-    "IDLE_SECONDS_MAX": 5.0,
-    "VIEWER_PING_SECONDS": 2.0,
-    "VIEWER_SILENCE_SECONDS_MAX": 5.0,
+    "HEAD_SECONDS_MAX": 1.5,
+    "BODY_SECONDS_MAX": 2.0,
+    "SEND_SECONDS_MAX": 2.0,
+    "IDLE_SECONDS_MAX": 3.0,
+    "VIEWER_PING_SECONDS": 1.0,
+    "VIEWER_SILENCE_SECONDS_MAX": 4.0,
     "VIEWER_DRAIN_SECONDS_MAX": 3.0,
 }
 """What the slice has instead of the deadlines in `server.bounds`."""
@@ -65,7 +66,7 @@ class Target:
     def __init__(self, process: subprocess.Popen[bytes], port: int, stderr_path: Path) -> None:
         self.pid = process.pid
         self.port = port
-        self.fetches = lambda: 0
+        self.issuer: Issuer | None = None
         self._process = process
         self._stderr_path = stderr_path
 

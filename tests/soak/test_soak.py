@@ -29,7 +29,7 @@ async def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
     raise_file_limit()
     config = tmp_path / "scoreboard.toml"
     config.write_text(CONFIG, encoding="utf-8")
-    outcome = await soak(tmp_path / "data", config, 2, 6.0, LIGHT)
+    outcome = await soak(tmp_path / "data", config, 2, 5.0, LIGHT)
     assert outcome.counted > 0
     assert outcome.restarts == {"SIGTERM": 1, "kill -9": 1}
     assert {sample.leader for sample in outcome.samples} == {0, 1}
