@@ -70,8 +70,8 @@ def attack(place: Range, kind: Attack) -> str:
     honest.slowest_seconds = 0.0
     kind.run(target)
     seconds = time.monotonic() - began
-    peak_bytes = target.peak_rss_bytes()
     assert target.is_running(), f"the server has ended:\n{target.stderr()[-2000:]}"
+    peak_bytes = target.peak_rss_bytes()
     assert peak_bytes <= place.rss_bytes + PEAK_SLACK_BYTES, f"{peak_bytes // MIB} MiB at the peak"
     honest.wait_served(5)
     assert [reply.status for reply in target.ask(head("GET /healthz HTTP/1.1"))] == [200]

@@ -79,6 +79,11 @@ class Target:
         """Whether the process is alive."""
         return self._process.poll() is None
 
+    def kill(self) -> None:
+        """End it, the hard way."""
+        self._process.kill()
+        self._process.wait()
+
     def rss_bytes(self) -> int:
         """Memory in use."""
         return rss_bytes(self.pid)

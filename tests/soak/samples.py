@@ -29,6 +29,7 @@ class Sample:
     index_bytes: int
     open_files: int
     disk_files: int
+    snapshot_seq: int
     latencies_ms: dict[str, list[float]]
 
     def value(self, name: str) -> float | None:

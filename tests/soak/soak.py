@@ -11,6 +11,7 @@ and its size is told by the server: memory is judged without it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 
 import trio
@@ -57,7 +58,11 @@ class Outcome:
     measures: Measures = field(default_factory=Measures)
     restarts: dict[str, int] = field(default_factory=lambda: {"SIGTERM": 0, "kill -9": 0})
     counted: int = 0
-    checkpoints: int = 0
+
+    @property
+    def checkpoints(self) -> int:
+        """How many snapshots there were, one after another, as far as the samples saw them."""
+        return len({sample.snapshot_seq for sample in self.samples} - {0})
 
 
 async def soak(data: Path, config: Path, rounds: int, round_seconds: float, load: Load) -> Outcome:
@@ -90,7 +95,6 @@ async def soak(data: Path, config: Path, rounds: int, round_seconds: float, load
     for verb in ("log", "snapshot"):
         done = await leader.run(verb, "verify", "--data-dir", str(data))
         assert done.returncode == 0, done.stderr.decode()
-    outcome.checkpoints = _checkpoints(data)
     assert not outcome.measures.faults, outcome.measures.faults[0]
     return outcome
 
@@ -103,14 +107,15 @@ async def _sample(node: leader.Leader, data: Path, number: int, began: float, ou
         while True:
             await trio.sleep(SAMPLE_SECONDS)
             try:
-                index_bytes = _metric((await client.get("/metrics")).body.decode(), "scoreboard_action_index_bytes")
+                metrics = (await client.get("/metrics")).body.decode()
             except ConnectionLost:
                 raise AssertionError(f"the leader ended by itself:\n{node.stderr()[-2000:]}") from None
             sample = Sample(
                 at_seconds=trio.current_time() - began,
                 leader=number,
                 rss_bytes=rss_bytes(node.process.pid),
-                index_bytes=int(index_bytes),
+                index_bytes=_metric(metrics, "scoreboard_action_index_bytes"),
+                snapshot_seq=_metric(metrics, "scoreboard_snapshot_seq"),
                 open_files=open_files(node.process.pid),
                 disk_files=_files_in(data),
                 latencies_ms=outcome.measures.take(),
@@ -122,15 +127,10 @@ def _files_in(data: Path) -> int:
     return sum(path.is_file() for path in data.rglob("*"))
 
 
-def _metric(text: str, name: str) -> float:
+def _metric(text: str, name: str) -> int:
+    """A whole number of the metrics; 0 where there is none yet, which is NaN there."""
     for line in text.splitlines():
         key, _, value = line.partition(" ")
         if key == name:
-            return float(value)
+            return 0 if isnan(float(value)) else int(float(value))
     raise AssertionError(f"there is no metric {name}")
-
-
-def _checkpoints(data: Path) -> int:
-    """How many checkpoints the leaders told of."""
-    told = data.with_name(f"{data.name}.stderr").read_text(encoding="utf-8", errors="replace")
-    return sum('"event": "checkpoint"' in line for line in told.splitlines())
