@@ -88,7 +88,9 @@ def wire_request(inbound: Inbound, body: bytes, *, last: bool) -> bytes:
 class Inspector:
     """The reading side of one connection: `receive`, `next_head`, `next_body`, `next_head` and so on."""
 
-    __slots__ = ("_body_bytes_max", "_buffer", "_fed", "_head_bytes_max", "_parser", "_reading", "_tail")
+    __slots__ = (
+        "_body_bytes_max", "_buffer", "_empty_lines", "_fed", "_head_bytes_max", "_parser", "_reading", "_tail",
+    )  # fmt: skip
 
     def __init__(self, head_bytes_max: int = HEAD_BYTES_MAX, body_bytes_max: int = BODY_BYTES_MAX) -> None:
         self._head_bytes_max = head_bytes_max
@@ -96,6 +98,7 @@ class Inspector:
         self._buffer = bytearray()
         self._parser: _Parser | None = None
         self._fed = 0  # of the buffer in a head, of the raw body in a body: bytes that the parser has seen
+        self._empty_lines = 0  # in a chunked body: places where it could have ended
         self._tail = b""
         self._reading: Inbound | None = None
 
@@ -171,7 +174,7 @@ class Inspector:
             del self._buffer[:length]
         self._parser = None
         self._reading = None
-        self._fed = 0
+        self._fed = self._empty_lines = 0
         self._tail = b""
         return body
 
@@ -183,13 +186,17 @@ class Inspector:
             end = data.find(HEAD_END, search)
             stop = len(data) if end < 0 else end + len(HEAD_END)
             search = len(data) if end < 0 else end + 1
+            self._empty_lines += end >= 0
             parser.feed(data[start:stop])
             self._fed += stop - start
             start = stop
             if parser.body_bytes > self._body_bytes_max:
                 raise _too_large(self._body_bytes_max)
-            if self._fed - parser.body_bytes > FRAMING_BYTES_MAX + parser.body_bytes // FRAMING_BODY_DIVISOR:
-                raise Refused(413, "PAYLOAD_TOO_LARGE", "The body is sent in chunks that are too small.")
+            # An empty line counts as framing even if it is none, since it costs as much: the parser has to be asked.
+            framing_bytes = self._fed - parser.body_bytes + self._empty_lines * len(HEAD_END)
+            if framing_bytes > FRAMING_BYTES_MAX + parser.body_bytes // FRAMING_BODY_DIVISOR:
+                message = "The body is sent in chunks that are too small, or has too many empty lines."
+                raise Refused(413, "PAYLOAD_TOO_LARGE", message)
         self._tail = data[max(0, start - len(HEAD_END) + 1) : start]
         self._buffer = bytearray(data[start:])
 

@@ -137,6 +137,12 @@ def tiny_chunks(target: Target) -> None:
     assert set(statuses) == {413}, statuses
 
 
+def empty_lines(target: Target) -> None:
+    """Forty bodies of nothing but line breaks, in one chunk: each might be the end, and none is."""
+    statuses = _send_bodies(target, "Transfer-Encoding: chunked", b"600000\r\n" + b"\r\n" * 3_000_000)
+    assert set(statuses) == {413}, statuses
+
+
 def _send_bodies(target: Target, framing: str, body: bytes) -> list[int]:
     """Send the body on forty connections at once; the statuses of the answers."""
     data = head("POST /scores/increment/batch HTTP/1.1", f"Authorization: Bearer {token('admin')}", framing) + body
@@ -190,6 +196,7 @@ _RUNS: list[tuple[str, Callable[[Target], None]]] = [
     ("reads nothing of the express lane", reads_nothing_of_the_express_lane),
     ("many large bodies", many_large_bodies),
     ("tiny chunks", tiny_chunks),
+    ("empty lines", empty_lines),
     ("resets", resets),
 ]
 

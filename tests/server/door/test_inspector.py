@@ -221,6 +221,7 @@ def test_a_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
     [
         pytest.param((b"1;" + b"e" * 1_000 + b"\r\na\r\n") * 100, id="extensions"),
         pytest.param(b"2\r\nxx\r\n" * 20_000, id="tiny chunks"),
+        pytest.param(b"20000\r\n" + b"\r\n" * 2**16, id="empty lines in a chunk"),
         pytest.param(b"0\r\n" + b"Trailer: z\r\n" * 10_000, id="trailers"),
     ],
 )
@@ -235,6 +236,8 @@ def test_many_chunks_of_a_usual_size_are_welcome() -> None:
     assert len(body) == 2_000_000
     [(_, body)] = read_all(CHUNKED + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
     assert len(body) == 10_000
+    [(_, body)] = read_all(CHUNKED + b"4e20\r\n" + b"\r\n" * 10_000 + b"\r\n0\r\n\r\n")
+    assert body == b"\r\n" * 10_000
 
 
 def test_a_body_costs_what_it_is_long_however_it_was_cut() -> None:
