@@ -3,8 +3,8 @@
 - MessagePack, which it does not speak.
 - Which boards and reasons there are: they are the operator's, so the description can't say, and a good request names
   one that exists.
-- Who is active: a user who is not can't be incremented, which no schema can say. So good requests deactivate users of
-  other names than those that they increment.
+- Who is active: a user who is not can't be incremented, which no schema can say. So good requests deactivate one user,
+  and increment all others.
 - `status_is_named`: the description has a `default` for what a connection refuses before it is a request, and by that
   any status at all would count as described.
 - `bad_items_are_told`: a batch is answered item by item (see the exception for it in schemathesis.toml); so a batch
@@ -22,7 +22,7 @@ from schemathesis.core.parameters import ParameterLocation
 
 BOARD = "main"
 REASON = "ACTION_COMPLETED"
-INACTIVE = "inactive-"
+ACTIVE, INACTIVE = "active-user", "inactive-user"
 REFUSED_BY_THE_CONNECTION = {400, 408, 431}
 METHOD_NOT_ALLOWED = 405
 
@@ -50,14 +50,14 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
     if isinstance(case.query, dict) and "boardId" in case.query:
         case.query["boardId"] = BOARD
     if isinstance(case.body, dict) and case.body.get("active") is False:
-        case.path_parameters["userId"] = INACTIVE + case.path_parameters["userId"][: -len(INACTIVE)]
+        case.path_parameters["userId"] = INACTIVE
     for item in case.body if isinstance(case.body, list) else [case.body]:
         if isinstance(item, dict) and "boardId" in item:
             item["boardId"] = BOARD
         if isinstance(item, dict) and "reason" in item:
             item["reason"] = REASON
-        if isinstance(item, dict) and "userId" in item:
-            item["userId"] = item["userId"].removeprefix(INACTIVE) or "somebody"
+        if isinstance(item, dict) and item.get("userId") == INACTIVE:
+            item["userId"] = ACTIVE
 
 
 @schemathesis.check

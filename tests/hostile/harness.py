@@ -23,8 +23,9 @@ from tests.measuring import MIB, reset_peak
 FILES_SLACK = 8
 """The log's next segment, a snapshot that is being written, a thread's files."""
 
-RSS_SLACK_BYTES = 48 * MIB
-"""What may stay: remembered tokens, heads and rates, up to their bounds, and what the allocator does not give back."""
+RSS_SLACK_BYTES = 56 * MIB
+"""What may stay: remembered tokens, heads and rates, and what the allocator does not give back at once. In two rounds
+of the long form it was 48 MiB after the worst attack, and 22 MiB at their end."""
 
 PEAK_SLACK_BYTES = 320 * MIB
 """For a moment: the bodies of all connections (`BODIES_BYTES_MAX`), and reading one of them."""
