@@ -23,7 +23,7 @@ from tests.conformance import hooks
 from tests.e2e import leader
 
 HERE = Path(__file__).parent
-EXAMPLES = os.environ.get("CONFORMANCE_EXAMPLES", "8")
+EXAMPLES = os.environ.get("CONFORMANCE_EXAMPLES", "5")
 SEED = os.environ.get("CONFORMANCE_SEED", "")
 RUN_SECONDS_MAX = 3600
 CONFIG = """

@@ -35,9 +35,9 @@ SHORT_SECONDS: Mapping[str, float] = {
     "HEAD_SECONDS_MAX": 1.5,
     "BODY_SECONDS_MAX": 2.0,
     "SEND_SECONDS_MAX": 2.0,
-    "IDLE_SECONDS_MAX": 3.0,
+    "IDLE_SECONDS_MAX": 2.5,
     "VIEWER_PING_SECONDS": 1.0,
-    "VIEWER_SILENCE_SECONDS_MAX": 4.0,
+    "VIEWER_SILENCE_SECONDS_MAX": 3.0,
     "VIEWER_DRAIN_SECONDS_MAX": 3.0,
 }
 """What the slice has instead of the deadlines in `server.bounds`."""

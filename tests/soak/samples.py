@@ -1,6 +1,6 @@
 """What is measured each second, and the judgement whether it is flat. Pure.
 
-After a warm-up the samples are cut into thirds by time, and the median of the last third is held against that of the
+After a warm-up the samples are cut into thirds, and the median of the last third is held against that of the
 first. It may be larger by a factor, and by an amount that is noise whatever the factor: the machine has other things to
 do as well.
 """
@@ -14,7 +14,7 @@ from statistics import median, quantiles
 from tests.measuring import MIB
 
 WARM_UP = 0.2
-"""Of the time: the part that is not judged."""
+"""Of the samples: the part that is not judged."""
 
 KINDS = ("post", "batch", "top", "read")
 
@@ -89,11 +89,9 @@ class Verdict:
 
 def judge(samples: Sequence[Sample]) -> list[Verdict]:
     """Hold the last third against the first, for each row of FLAT."""
-    begin, end = samples[0].at_seconds, samples[-1].at_seconds
-    warm = begin + (end - begin) * WARM_UP
-    third = (end - warm) / 3
-    first = [sample for sample in samples if warm <= sample.at_seconds < warm + third]
-    last = [sample for sample in samples if sample.at_seconds >= end - third]
+    judged = samples[int(len(samples) * WARM_UP) :]
+    third = max(1, len(judged) // 3)
+    first, last = judged[:third], judged[-third:]
     return [_verdict(name, allowed, first, last) for name, allowed in FLAT.items()]
 
 

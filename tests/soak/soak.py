@@ -24,6 +24,7 @@ from tests.soak.samples import Sample
 
 SEGMENT_BYTES = 256 * 1024
 SAMPLE_SECONDS = 1.0
+SAMPLES_MIN = 2
 SETTLE_SECONDS = 2.0
 """After a start, before the first sample: everybody connects, and what was unanswered is sent again."""
 
@@ -81,8 +82,7 @@ async def soak(data: Path, config: Path, rounds: int, round_seconds: float, load
                 nursery.start_soon(read, node.host, node.port, bearer, backends[0], outcome.measures)
             for _ in range(load.viewers):
                 nursery.start_soon(watch, node.host, node.port, outcome.measures)
-            with trio.move_on_after(round_seconds):
-                await _sample(node, data, number, began, outcome)
+            await _sample(node, data, number, began, trio.current_time() + round_seconds, outcome)
             if number % 2:
                 await node.kill()
                 outcome.restarts["kill -9"] += 1
@@ -99,13 +99,15 @@ async def soak(data: Path, config: Path, rounds: int, round_seconds: float, load
     return outcome
 
 
-async def _sample(node: leader.Leader, data: Path, number: int, began: float, outcome: Outcome) -> None:
-    """Take a sample each second, for ever; a leader that ended by itself is a fault."""
+async def _sample(node: leader.Leader, data: Path, number: int, began: float, until: float, outcome: Outcome) -> None:
+    """Take a sample each second, and SAMPLES_MIN at the least; a leader that ended by itself is a fault."""
+    taken = 0
     async with Client(node.host, node.port) as client:
         await trio.sleep(SETTLE_SECONDS)
         outcome.measures.take()
-        while True:
+        while taken < SAMPLES_MIN or trio.current_time() < until:
             await trio.sleep(SAMPLE_SECONDS)
+            taken += 1
             try:
                 metrics = (await client.get("/metrics")).body.decode()
             except ConnectionLost:
