@@ -1,4 +1,6 @@
-# make run | make test | make check | make sim ARGS="--minutes 10" | make crash | make bench | make clean
+# make run | make test | make check | make bench | make bench NAME=writes | make clean
+# make sim ARGS="--minutes 10" | make crash | make hostile | make conformance | make soak ARGS="--minutes 60": the long
+# forms of what `make test` runs a slice of
 # Everything happens in .venv; PYTHON chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3
@@ -10,7 +12,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 NAME ?= all
 ARGS ?=
 
-.PHONY: run test check sim crash bench clean
+.PHONY: run test check bench clean sim crash hostile conformance soak
 
 run: $(STAMP)
 	$(BIN)/scoreboard serve --data-dir data --welcome
@@ -31,6 +33,15 @@ crash: $(STAMP)
 
 bench: $(BENCH_STAMP)
 	$(BIN)/python -m bench.$(NAME) $(ARGS)
+
+hostile: $(STAMP)
+	HOSTILE_LONG=1 HOSTILE_ROUNDS=$${HOSTILE_ROUNDS:-2} $(BIN)/pytest -rP $(ARGS) tests/hostile
+
+conformance: $(STAMP)
+	CONFORMANCE_EXAMPLES=$${CONFORMANCE_EXAMPLES:-300} $(BIN)/pytest -rP $(ARGS) tests/conformance
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak $(ARGS)
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "scoreboard needs Python 3.11 or newer; say which one with PYTHON=..."; exit 1; }

@@ -97,8 +97,11 @@ BODIES_BYTES_MAX = 256 * 2**20
 BODIES_PER_ADDRESS_BYTES_MAX = 64 * 2**20
 """Of these, those of one client address that is no trusted proxy: ten of the very largest, hundreds of the usual."""
 
+FRAMING_BODY_DIVISOR = 8
 FRAMING_BYTES_MAX = 64 * 1024
-"""What chunk sizes and trailers may add to a body, beyond the body's own length."""
+"""What chunk sizes and trailers may add to a body: this much, and an eighth of the body. So ten thousand chunks of any
+size are fine, and beyond it chunks of some 50 bytes. Each costs a call, and in chunks of a byte or two a body would
+cost a second of the processor. An empty line in a chunked body costs a call too, and counts as four bytes."""
 
 QUERY_FIELDS_MAX = 100
 """Parameters of a query; we know two, and proxies add a few."""

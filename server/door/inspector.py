@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
-from server.bounds import BODY_BYTES_MAX, FRAMING_BYTES_MAX, HEAD_BYTES_MAX
+from server.bounds import BODY_BYTES_MAX, FRAMING_BODY_DIVISOR, FRAMING_BYTES_MAX, HEAD_BYTES_MAX
 from server.live.frames import RequestHead
 from server.protocol import Refused
 
@@ -88,7 +88,9 @@ def wire_request(inbound: Inbound, body: bytes, *, last: bool) -> bytes:
 class Inspector:
     """The reading side of one connection: `receive`, `next_head`, `next_body`, `next_head` and so on."""
 
-    __slots__ = ("_body_bytes_max", "_buffer", "_fed", "_head_bytes_max", "_parser", "_reading", "_tail")
+    __slots__ = (
+        "_body_bytes_max", "_buffer", "_empty_lines", "_fed", "_head_bytes_max", "_parser", "_reading", "_tail",
+    )  # fmt: skip
 
     def __init__(self, head_bytes_max: int = HEAD_BYTES_MAX, body_bytes_max: int = BODY_BYTES_MAX) -> None:
         self._head_bytes_max = head_bytes_max
@@ -96,6 +98,7 @@ class Inspector:
         self._buffer = bytearray()
         self._parser: _Parser | None = None
         self._fed = 0  # of the buffer in a head, of the raw body in a body: bytes that the parser has seen
+        self._empty_lines = 0  # in a chunked body: places where it could have ended
         self._tail = b""
         self._reading: Inbound | None = None
 
@@ -162,7 +165,7 @@ class Inspector:
             self._feed_chunks(self._parser)
             if not self._parser.complete:
                 return None
-            body = b"".join(self._parser.body)
+            body = bytes(self._parser.body)
         else:
             length = self._reading.body_bytes
             if len(self._buffer) < length:
@@ -171,7 +174,7 @@ class Inspector:
             del self._buffer[:length]
         self._parser = None
         self._reading = None
-        self._fed = 0
+        self._fed = self._empty_lines = 0
         self._tail = b""
         return body
 
@@ -183,12 +186,17 @@ class Inspector:
             end = data.find(HEAD_END, search)
             stop = len(data) if end < 0 else end + len(HEAD_END)
             search = len(data) if end < 0 else end + 1
+            self._empty_lines += end >= 0
             parser.feed(data[start:stop])
             self._fed += stop - start
             start = stop
-            framing_bytes_max = self._body_bytes_max + FRAMING_BYTES_MAX
-            if parser.body_bytes > self._body_bytes_max or self._fed - parser.body_bytes > framing_bytes_max:
+            if parser.body_bytes > self._body_bytes_max:
                 raise _too_large(self._body_bytes_max)
+            # An empty line counts as framing even if it is none, since it costs as much: the parser has to be asked.
+            framing_bytes = self._fed - parser.body_bytes + self._empty_lines * len(HEAD_END)
+            if framing_bytes > FRAMING_BYTES_MAX + parser.body_bytes // FRAMING_BODY_DIVISOR:
+                message = "The body is sent in chunks that are too small, or has too many empty lines."
+                raise Refused(413, "PAYLOAD_TOO_LARGE", message)
         self._tail = data[max(0, start - len(HEAD_END) + 1) : start]
         self._buffer = bytearray(data[start:])
 
@@ -196,7 +204,7 @@ class Inspector:
 class _Parser:
     """One request, read by llhttp: the callbacks, and what they collected."""
 
-    __slots__ = ("_body_bytes_max", "_http", "_target", "body", "body_bytes", "complete", "head_complete", "headers")
+    __slots__ = ("_body_bytes_max", "_http", "_target", "body", "complete", "head_complete", "headers")
 
     def __init__(self, body_bytes_max: int) -> None:
         self._body_bytes_max = body_bytes_max
@@ -204,9 +212,14 @@ class _Parser:
         self._target = b""
         self.headers: list[tuple[str, str]] = []
         self.head_complete = False
-        self.body: list[bytes] = []
-        self.body_bytes = 0
+        # One buffer and not a list of parts: a part costs some fifty bytes, and a client can send them two bytes long.
+        self.body = bytearray()
         self.complete = False
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of a chunked body so far."""
+        return len(self.body)
 
     def feed(self, data: bytes) -> None:
         """Let llhttp read on. Raises `Refused`."""
@@ -236,8 +249,7 @@ class _Parser:
         self.head_complete = True
 
     def on_body(self, part: bytes) -> None:
-        self.body.append(part)
-        self.body_bytes += len(part)
+        self.body += part
 
     def on_message_complete(self) -> None:
         self.complete = True

@@ -58,7 +58,7 @@ class Operation(msgspec.Struct, frozen=True):
     """What the table of routes does not say of one of them.
 
     `answer` is a struct; a tuple of structs for an array in which each item is one of them; or the media type of an
-    answer that is not of ours; None for one that has no body.
+    answer that is not of ours; None for one that has no body. `links` names rows of LINKS: what an answer leads to.
     """
 
     tag: str
@@ -68,10 +68,19 @@ class Operation(msgspec.Struct, frozen=True):
     parameters: tuple[str, ...] = ()
     body: Any = None
     etag: bool = False
+    links: tuple[str, ...] = ()
 
 
 _BATCH = list[decoding.IncrementBody]
 _BATCH_ANSWER = (answers.BatchItemAnswer, answers.BatchItemError)
+
+LINKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "receipt": ("action", ("actionId",)),
+    "score": ("score", ("userId", "boardId")),
+    "around": ("around", ("userId", "boardId")),
+    "rename": ("put_user", ("userId",)),
+}
+"""An operation that an answer leads to, and which of the answer's fields are its parameters."""
 
 OPERATIONS: dict[str, Operation] = {
     "increment": Operation(
@@ -82,6 +91,7 @@ OPERATIONS: dict[str, Operation] = {
         answers.IncrementAnswer,
         (400, 401, 403, 409, 413, 429, 500, 503),
         body=decoding.IncrementBody,
+        links=("receipt", "score", "around"),
     ),
     "increment_batch": Operation(
         "Scores",
@@ -106,6 +116,7 @@ OPERATIONS: dict[str, Operation] = {
         answers.ScoreAnswer,
         (400, 401, 403, 404, 500),
         ("userId", "boardId"),
+        links=("around", "rename"),
     ),
     "around": Operation(
         "Boards",
@@ -217,6 +228,8 @@ def _responses(operation: Operation) -> Schema:
         responses: Schema = {"101": {"description": "The connection is a WebSocket from here on."}}
     else:
         responses = {"200": {"description": "Done.", "headers": headers, "content": _content(operation.answer)}}
+    if operation.links:
+        responses["200"]["links"] = {name: _link(*LINKS[name]) for name in operation.links}
     if operation.etag:
         responses["304"] = {"description": "What the client has is what there is.", "headers": headers}
     for status in operation.errors:
@@ -224,6 +237,10 @@ def _responses(operation: Operation) -> Schema:
     # A request may be refused before it is one: by the connection, with 400, 408 or 431.
     responses["default"] = {"description": "Any other refusal.", "content": _content(answers.ErrorAnswer)}
     return responses
+
+
+def _link(operation_id: str, fields: tuple[str, ...]) -> Schema:
+    return {"operationId": operation_id, "parameters": {name: f"$response.body#/{name}" for name in fields}}
 
 
 def _content(answer: Any) -> Schema:

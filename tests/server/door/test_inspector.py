@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
 
 import h11
@@ -215,10 +216,43 @@ def test_a_body_may_be_as_long_as_the_limit_and_no_longer() -> None:
     assert refusal(CHUNKED + b"32\r\n" + body[:50] + b"\r\n33\r\n" + body[:51], body_max=100) == TOO_LARGE
 
 
-def test_a_body_of_tiny_chunks_ends_before_its_framing_is_the_larger_part() -> None:
-    """Chunk extensions are bytes that count for no body: they are bounded too."""
-    endless = CHUNKED + (b"1;" + b"e" * 1_000 + b"\r\na\r\n") * 100
-    assert refusal(endless, body_max=100) == TOO_LARGE
+@pytest.mark.parametrize(
+    "endless",
+    [
+        pytest.param((b"1;" + b"e" * 1_000 + b"\r\na\r\n") * 100, id="extensions"),
+        pytest.param(b"2\r\nxx\r\n" * 20_000, id="tiny chunks"),
+        pytest.param(b"20000\r\n" + b"\r\n" * 2**16, id="empty lines in a chunk"),
+        pytest.param(b"0\r\n" + b"Trailer: z\r\n" * 10_000, id="trailers"),
+    ],
+)
+def test_a_body_ends_before_its_framing_is_the_larger_part(endless: bytes) -> None:
+    """Chunk sizes, extensions and trailers are bytes that count for no body: they are bounded too."""
+    assert refusal(CHUNKED + endless) == TOO_LARGE
+
+
+def test_many_chunks_of_a_usual_size_are_welcome() -> None:
+    """A client that writes item by item sends a chunk for each, of some hundred bytes."""
+    [(_, body)] = read_all(CHUNKED + b"64\r\n%b\r\n" % (b"x" * 100) * 20_000 + b"0\r\n\r\n", body_max=2**21)
+    assert len(body) == 2_000_000
+    [(_, body)] = read_all(CHUNKED + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")
+    assert len(body) == 10_000
+    [(_, body)] = read_all(CHUNKED + b"4e20\r\n" + b"\r\n" * 10_000 + b"\r\n0\r\n\r\n")
+    assert body == b"\r\n" * 10_000
+
+
+def test_a_body_costs_what_it_is_long_however_it_was_cut() -> None:
+    """Parts are not kept apart: each would cost many times the two bytes that a client may make it."""
+    inspector = Inspector()
+    inspector.receive(CHUNKED + b"2\r\nxx\r\n" * 10_000)
+    assert inspector.next_head() is not None
+    tracemalloc.start()
+    try:
+        assert inspector.next_body() is None
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert inspector.held == 20_000
+    assert kept < 2 * inspector.held
 
 
 def test_what_is_kept_is_bounded_and_told() -> None:

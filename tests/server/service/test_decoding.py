@@ -216,7 +216,7 @@ ITEMS = st.lists(
         {"userId": st.text(max_size=130), "actionId": st.text(max_size=3)},
         optional={"reason": st.just("R"), "boardId": st.just("b"), "delta": st.integers(0, 9)},
     )
-    | st.integers()
+    | st.integers(-(2**63), 2**64 - 1)  # MessagePack has no form for others
     | st.none(),
     max_size=6,
 )

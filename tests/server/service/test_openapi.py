@@ -153,6 +153,21 @@ def test_who_may_is_described() -> None:
     assert closed["paths"]["/scoreboard/top"]["get"]["security"] == reading
 
 
+def test_links_lead_from_fields_of_an_answer_to_parameters_of_an_operation() -> None:
+    """So that a client, and the conformance tests, can follow them."""
+    operations = {one["operationId"]: one for item in DOCUMENT["paths"].values() for one in item.values()}
+    followed = set()
+    for operation in operations.values():
+        answer = resolve(operation["responses"].get("200", {}))
+        for name, link in answer.get("links", {}).items():
+            fields = resolve(answer["content"]["application/json"]["schema"])["properties"]
+            parameters = {resolve(one)["name"] for one in operations[link["operationId"]]["parameters"]}
+            assert set(link["parameters"]) <= parameters
+            assert set(link["parameters"].values()) <= {f"$response.body#/{field}" for field in fields}
+            followed.add(name)
+    assert followed == set(openapi.LINKS)
+
+
 def test_limits_are_described() -> None:
     """What the code checks, the description says."""
     limit = DOCUMENT["components"]["parameters"]["topLimit"]["schema"]

@@ -1,0 +1,93 @@
+"""What schemathesis has to be told of this API, and two checks that are stricter than its own. Loaded by its command.
+
+- MessagePack, which it does not speak.
+- Which boards and reasons there are: they are the operator's, so the description can't say, and a good request names
+  one that exists.
+- Who is active: a user who is not can't be incremented, which no schema can say. So good requests deactivate one user,
+  and increment all others.
+- `status_is_named`: the description has a `default` for what a connection refuses before it is a request, and by that
+  any status at all would count as described.
+- `bad_items_are_told`: a batch is answered item by item (see the exception for it in schemathesis.toml); so a batch
+  with something wrong in it must have an item, or a whole answer, that says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import hypothesis
+import msgspec
+import schemathesis
+from schemathesis.core.parameters import ParameterLocation
+
+BOARD = "main"
+REASON = "ACTION_COMPLETED"
+ACTIVE, INACTIVE = "active-user", "inactive-user"
+REFUSED_BY_THE_CONNECTION = {400, 408, 431}
+METHOD_NOT_ALLOWED = 405
+
+
+@schemathesis.serializer("application/msgpack")
+def pack(_context: Any, value: Any) -> bytes:
+    """Write a body; what MessagePack has no form for, integers of more than 64 bits, is no test of this form."""
+    try:
+        return msgspec.msgpack.encode(value)
+    except (OverflowError, ValueError, TypeError):
+        hypothesis.reject()
+
+
+@schemathesis.deserializer("application/msgpack")
+def unpack(_context: Any, response: Any) -> Any:
+    """Read an answer."""
+    return msgspec.msgpack.decode(response.content)
+
+
+@schemathesis.hook
+def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
+    """Let good requests name a board and a reason that exist, and a user who is active."""
+    if not is_positive(case):
+        return
+    if isinstance(case.query, dict) and "boardId" in case.query:
+        case.query["boardId"] = BOARD
+    if isinstance(case.body, dict) and case.body.get("active") is False:
+        case.path_parameters["userId"] = INACTIVE
+    for item in case.body if isinstance(case.body, list) else [case.body]:
+        if isinstance(item, dict) and "boardId" in item:
+            item["boardId"] = BOARD
+        if isinstance(item, dict) and "reason" in item:
+            item["reason"] = REASON
+        if isinstance(item, dict) and item.get("userId") == INACTIVE:
+            item["userId"] = ACTIVE
+
+
+@schemathesis.check
+def status_is_named(_context: Any, response: Any, case: Any) -> None:
+    """Each status is one that the operation names, or one of the connection's, or says that there is no such method."""
+    operation, method = case.operation, case.method.upper()
+    allowed = {int(status) for status in operation.definition.raw["responses"] if status != "default"}
+    if method == "OPTIONS":
+        allowed = {204}
+    elif method != operation.method.upper() and method != "HEAD":
+        allowed = {METHOD_NOT_ALLOWED}
+    allowed |= REFUSED_BY_THE_CONNECTION
+    assert response.status_code in allowed, f"{response.status_code} is none of {sorted(allowed)}"
+
+
+@schemathesis.check
+def bad_items_are_told(_context: Any, response: Any, case: Any) -> None:
+    """A batch with something wrong in it is not answered as if nothing were."""
+    if case.operation.definition.raw["operationId"] != "increment_batch" or response.status_code != 200:
+        return
+    body = None if case.meta is None else case.meta.components.get(ParameterLocation.BODY)
+    if body is not None and body.mode.is_negative:
+        told = (
+            response.json()
+            if "json" in response.headers["content-type"][0]
+            else msgspec.msgpack.decode(response.content)
+        )
+        assert any(item["status"] >= 400 for item in told), told
+
+
+def is_positive(case: Any) -> bool:
+    """Whether everything in a case is as it should be."""
+    return case.meta is not None and bool(case.meta.generation.mode.is_positive)

@@ -1,0 +1,121 @@
+"""schemathesis against a real server: no 500, no answer that is not described, with every check that it has.
+
+`make test` runs a slice; `make conformance` runs CONFORMANCE_EXAMPLES cases of each operation in each phase. A run is
+repeated with CONFORMANCE_SEED, which is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+from schemathesis.core.parameters import ParameterLocation
+
+from tests.conformance import hooks
+from tests.e2e import leader
+
+HERE = Path(__file__).parent
+EXAMPLES = os.environ.get("CONFORMANCE_EXAMPLES", "5")
+SEED = os.environ.get("CONFORMANCE_SEED", "")
+RUN_SECONDS_MAX = 3600
+CONFIG = """
+[limits]
+caller_per_minute = 1000000000
+user_per_minute = 1000000000
+"""
+TESTED = re.compile(r"(\d+) generated, (\d+) passed")
+
+
+async def test_the_server_does_what_its_description_says(tmp_path: Path) -> None:
+    """Every operation is tested in every phase, and nothing is found."""
+    seed = SEED or str(random.SystemRandom().randrange(2**32))
+    print(f"seed {seed}: run again with CONFORMANCE_SEED={seed} CONFORMANCE_EXAMPLES={EXAMPLES}")  # noqa: T201
+    config = tmp_path / "scoreboard.toml"
+    config.write_text(CONFIG, encoding="utf-8")
+    async with leader.serving(tmp_path / "data", config=config) as node:
+        command = [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "--config-file",
+            str(HERE / "schemathesis.toml"),
+        ]
+        command += ["run", f"http://{node.host}:{node.port}/openapi.json", "--checks", "all"]
+        command += ["--max-examples", EXAMPLES, "--seed", seed]
+        with trio.fail_after(RUN_SECONDS_MAX):
+            done = await trio.run_process(
+                command,
+                check=False,
+                capture_stdout=True,
+                stderr=subprocess.STDOUT,
+                cwd=tmp_path,
+                env=leader.environment(
+                    {"CONFORMANCE_TOKEN": leader.token("admin"), "PYTHONPATH": str(HERE.parents[1])}
+                ),
+            )
+        told = done.stdout.decode()
+        print(told[-20_000:])  # noqa: T201  # pytest shows it on failure
+        assert done.returncode == 0
+        tested = TESTED.search(told)
+        assert tested is not None
+        assert int(tested[1]) == int(tested[2]) >= 14 * int(EXAMPLES)
+        assert "Tested: 14" in told
+        assert '"level": "error"' not in node.stderr()
+
+
+def case_of(method: str, mode: str = "negative", operation_id: str = "increment_batch") -> Any:
+    """A case of an operation that is POST and names 200 and 413."""
+    kind = SimpleNamespace(is_negative=mode == "negative", is_positive=mode == "positive")
+    raw = {"operationId": operation_id, "responses": {"200": {}, "413": {}, "default": {}}}
+    return SimpleNamespace(
+        method=method,
+        operation=SimpleNamespace(method="post", definition=SimpleNamespace(raw=raw)),
+        meta=SimpleNamespace(components={ParameterLocation.BODY: SimpleNamespace(mode=kind)}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "good"),
+    [
+        ("POST", 200, True),
+        ("POST", 413, True),
+        ("POST", 400, True),
+        ("POST", 404, False),
+        ("POST", 500, False),
+        ("DELETE", 405, True),
+        ("DELETE", 200, False),
+        ("DELETE", 501, False),
+        ("OPTIONS", 204, True),
+        ("OPTIONS", 200, False),
+    ],
+)
+def test_a_status_that_is_not_named_is_found(method: str, status: int, good: bool) -> None:
+    """`default` in the description does not make everything described."""
+
+    def found() -> None:
+        hooks.status_is_named(None, SimpleNamespace(status_code=status), case_of(method))
+
+    if good:
+        found()
+    else:
+        with pytest.raises(AssertionError, match=f"{status} is none of"):
+            found()
+
+
+def test_a_bad_batch_that_is_answered_as_a_good_one_is_found() -> None:
+    """One item that says so is enough; good batches and other routes are not asked for it."""
+    good = SimpleNamespace(
+        status_code=200, headers={"content-type": ["application/json"]}, json=lambda: [{"status": 200}]
+    )
+    told = SimpleNamespace(**{**vars(good), "json": lambda: [{"status": 200}, {"status": 400}]})
+    with pytest.raises(AssertionError):
+        hooks.bad_items_are_told(None, good, case_of("POST"))
+    hooks.bad_items_are_told(None, told, case_of("POST"))
+    hooks.bad_items_are_told(None, good, case_of("POST", mode="positive"))
+    hooks.bad_items_are_told(None, good, case_of("POST", operation_id="increment"))
