@@ -1,4 +1,4 @@
-# make run | make test | make check | make bench | make bench NAME=writes | make clean
+# make run | make run-cluster | make test | make check | make bench | make bench NAME=writes | make clean
 # Everything happens in .venv; PYTHON chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3
@@ -10,10 +10,13 @@ BENCH_STAMP := $(VENV)/.installed-bench
 NAME ?= all
 ARGS ?=
 
-.PHONY: run test check bench clean
+.PHONY: run run-cluster test check bench clean
 
 run: $(STAMP)
 	$(BIN)/scoreboard serve --data-dir data --welcome
+
+run-cluster: $(STAMP)
+	$(BIN)/python -m bench.cluster_demo $(ARGS)
 
 test: $(STAMP) check
 	$(BIN)/pytest
