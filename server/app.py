@@ -104,39 +104,43 @@ async def _follow(
         raise ConfigError("data_dir", f"{config.data_dir}: {_overtaken(config)}")
     leader_url = _leader_of(config, disk)
     leader = parse_leader(leader_url)
-    token = partial(_read_token, config)
-    token()
+    token = _Token(config.replication.token_file)
     keys = key_source(config)
-    with bar() as show:
-        bootstrap = Bootstrap(
-            leader, disk, config.data_dir, token=token, uniform=random.uniform,
-            tell=lambda why: log.warning("bootstrap", reason=why, leader=leader_url),
+    bootstrap = Bootstrap(
+        leader, disk, config.data_dir, token=token, uniform=random.uniform,
+        tell=lambda why: log.warning("bootstrap", reason=why, leader=leader_url),
+    )  # fmt: skip
+
+    def make(core: Core, show: ShowProgress, replica: Replica, on_state: Callable[[State, str], None]) -> Follower:
+        return Follower(
+            replica, leader, bootstrap, token=token, clock_ms=clock_ms, uniform=random.uniform,
+            timing=timing_of(core), on_progress=_as_bytes(show), on_state=on_state,
         )  # fmt: skip
 
-        def progress(done: int, total: int) -> None:
-            show(Progress("snapshot", 0, done, total))
-
-        def make(core: Core, replica: Replica, on_state: Callable[[State, str], None]) -> Follower:
-            return Follower(
-                replica, leader, bootstrap, token=token, clock_ms=clock_ms, uniform=random.uniform,
-                timing=timing_of(core), on_progress=progress, on_state=on_state,
-            )  # fmt: skip
-
-        if followership.shard is not None:
-            shard = followership.shard
-            scoreboard = Scoreboard(config.rules)
-            core = Core(config, scoreboard, keys, shutdown, Standing(None, shard, _wait_seconds(config)))
-            replica = ShardReplica(disk, scoreboard, shard, on_applied=core.applied)
-            role = ShardRole(core, replica, leader, partial(make, core))
+    standing = Standing(None, followership.shard, _wait_seconds(config))
+    if followership.shard is not None:
+        core = Core(config, Scoreboard(config.rules), keys, shutdown, standing)
+        replica = ShardReplica(disk, core.scoreboard, followership.shard, on_applied=core.applied)
+        with _progress_lines() as lines:
+            role = ShardRole(core, replica, leader, partial(make, core, lines))
             return await core.serve(role, role, ready)
-        if not await _unless_stopped(shutdown, partial(_prepare, config, disk, bootstrap, progress, leader_url)):
+    with bar() as show:
+        prepare = partial(_prepare, config, disk, bootstrap, _as_bytes(show), leader_url)
+        if not await _unless_stopped(shutdown, prepare):
             return 0
         opened = await _recover(config, disk, shutdown, lambda: _same(show))
-        if opened is None:
-            return 0
-        core = Core(config, opened.scoreboard, keys, shutdown, Standing(wait_seconds=_wait_seconds(config)))
-        whole = WholeRole(core, disk, opened, leader, token, partial(make, core), durable=followership.durable)
+    if opened is None:
+        return 0
+    core = Core(config, opened.scoreboard, keys, shutdown, standing)
+    with _progress_lines() as lines:
+        make_it = partial(make, core, lines)
+        whole = WholeRole(core, disk, opened, leader, token, make_it, durable=followership.durable)
         return await core.serve(whole, opened.log, ready)
+
+
+def _as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
+    """Show the bytes of a download."""
+    return lambda done, total: show(Progress("snapshot", 0, done, total))
 
 
 @contextmanager
@@ -190,17 +194,27 @@ def _leader_of(config: Config, disk: RealDisk) -> str:
     return url.rstrip("/")
 
 
-def _read_token(config: Config) -> str:
+class _Token:
     """The token for the leader; read anew for each link, so that it can be renewed under a running replica."""
-    path = config.replication.token_file
-    if not path:
-        return ""
-    try:
-        text = Path(path).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not ASCII"
-        raise ConfigError("replication.token_file", f"{path} cannot be read: {reason}") from error
-    return text
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._last = self._read() if path else ""
+
+    def __call__(self) -> str:
+        if self._path:
+            try:
+                self._last = self._read()
+            except ConfigError as error:
+                log.warning("token_not_read", reason=error.message)  # the one before may still be good
+        return self._last
+
+    def _read(self) -> str:
+        try:
+            return Path(self._path).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not ASCII"
+            raise ConfigError("replication.token_file", f"{self._path} cannot be read: {reason}") from error
 
 
 def _overtaken(config: Config) -> str:

@@ -195,7 +195,7 @@ class Core:
             application=create_app(service, proxies),
             live=self.live,
             metrics=self.metrics,
-            lanes=[*role.lanes(), Lane(is_hot, ExpressLane(service.answer, proxies, reactor).serve)],
+            lanes=[Lane(is_hot, ExpressLane(service.answer, proxies, reactor).serve), *role.lanes()],
             websocket_lanes=role.websocket_lanes(),
             proxies=proxies,
         )

@@ -58,6 +58,7 @@ class Following:
         self._durable_start = durable_start
         self._began_s = trio.current_time()
         self._was_stale = False
+        self.on_stale: Callable[[], None] = lambda: None
 
     @property
     def status(self) -> FollowerStatus:
@@ -84,7 +85,7 @@ class Following:
             lag_records=status.lag_records,
             lag_ms=status.lag_ms,
             age_ms=round(age_s * 1000),
-            stale=age_s > limit_s,
+            stale=status.heard_age_s is None or age_s > limit_s,
             connected=status.connected_since_ms is not None,
         )
 
@@ -123,6 +124,8 @@ class Following:
             if is_stale != self._was_stale:
                 self._was_stale = is_stale
                 log.warning("stale" if is_stale else "fresh", leader=self._leader)
+                if is_stale:
+                    self.on_stale()
                 self._core.live.board_changed(self._core.scoreboard.boards)
 
     def told(self, state: State, reason: str) -> None:
@@ -154,6 +157,7 @@ class WholeRole:
         self._replica = WholeReplica(
             disk, core.config.data_dir, opened.scoreboard, opened.log, self._shipping.feed, on_applied=core.applied
         )
+        self._following.on_stale = self._shipping.end_links
         self._shipping.relay(None)
         self._following.follower = make(self._replica, self._told)
         core.standing.view = self._following.view

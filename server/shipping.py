@@ -19,6 +19,7 @@ from engine.actor import Applied
 from engine.disk import Disk
 from engine.errors import DiskFault
 from server.door.door import Lane
+from server.door.room import overloaded
 from server.door.streams import Connection
 from server.node import Core, clock_ms, tell, unless
 from server.replication.feed import FrameFeed
@@ -108,7 +109,15 @@ class Shipping:
         return [Lane(Shipper.takes, self._serve_link)]
 
     async def _serve_link(self, connection: Connection) -> bool:
+        # A relay that does not hear its leader would pass for fresh: whoever follows it must grow stale as well.
+        self._core.standing.check_read()
+        if self._core.standing.stale_ms() is not None:
+            raise overloaded("This replica does not hear its leader, so it can't be followed.")
         return await self._shipper.serve(connection)
+
+    def end_links(self) -> None:
+        """End all links; followers come again, and are judged anew."""
+        self._shipper.end_links()
 
     def close_links(self) -> None:
         """End all links, and take no new ones."""
