@@ -1,4 +1,4 @@
-# make run | make test | make check | make bench | make bench NAME=writes | make clean
+# make run | make run-cluster | make test | make check | make bench | make bench NAME=writes | make clean
 # make sim ARGS="--minutes 10" | make crash | make hostile | make conformance | make soak ARGS="--minutes 60": the long
 # forms of what `make test` runs a slice of
 # Everything happens in .venv; PYTHON chooses the interpreter (3.11 or newer).
@@ -12,10 +12,13 @@ BENCH_STAMP := $(VENV)/.installed-bench
 NAME ?= all
 ARGS ?=
 
-.PHONY: run test check bench clean sim crash hostile conformance soak
+.PHONY: run run-cluster test check bench clean sim crash hostile conformance soak
 
 run: $(STAMP)
 	$(BIN)/scoreboard serve --data-dir data --welcome
+
+run-cluster: $(STAMP)
+	$(BIN)/python -m bench.cluster_demo $(ARGS)
 
 test: $(STAMP) check
 	$(BIN)/pytest

@@ -3,6 +3,7 @@
 - MessagePack, which it does not speak.
 - Which boards and reasons there are: they are the operator's, so the description can't say, and a good request names
   one that exists.
+- Which positions have come: a read from one that has not waits, and is then told so with 503.
 - Who is active: a user who is not can't be incremented, which no schema can say. So good requests deactivate one user,
   and increment all others.
 - `status_is_named`: the description has a `default` for what a connection refuses before it is a request, and by that
@@ -44,7 +45,11 @@ def unpack(_context: Any, response: Any) -> Any:
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
-    """Let good requests name a board and a reason that exist, and a user who is active."""
+    """Let good requests name a board and a reason that exist, and a user who is active; and all a position that is."""
+    if isinstance(case.query, dict):
+        for name in ("minSeq", "minEpoch"):
+            if str(case.query.get(name, "")).isdecimal():
+                case.query[name] = 0
     if not is_positive(case):
         return
     if isinstance(case.query, dict) and "boardId" in case.query:

@@ -148,3 +148,22 @@ def test_old_editions_do_not_hang_on_to_each_other() -> None:
     base = table.channel.published._base
     assert base is not None
     assert not any(isinstance(part, Edition) for part in base)
+
+
+def test_a_channel_tells_when_it_becomes_stale_and_when_it_is_fresh_again() -> None:
+    """Each is an edition at the same position, also as a delta; only the stale one has `stale` and its age."""
+    scoreboard = Scoreboard(Rules(points={"main": {"A": 1}}))
+    age_ms: list[int | None] = [None]
+    channel = Channel(scoreboard.boards["main"], scoreboard, lambda: 0, lambda: age_ms[0])
+    assert not channel.is_behind
+    fresh = channel.published
+    age_ms[0] = 4_000
+    assert channel.is_behind
+    stale = channel.publish()
+    assert stale.number > fresh.number
+    assert stale.update().frame.endswith(b'"stale":true,"ageMs":4000}')
+    assert b'"stale":true' in stale.for_viewer(fresh.number, deltas=True).frame
+    age_ms[0] = None
+    assert channel.is_behind
+    assert b"stale" not in channel.publish().update().frame
+    assert not channel.is_behind

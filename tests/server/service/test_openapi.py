@@ -205,6 +205,8 @@ async def test_a_body_is_described_as_good_if_it_is_taken(body: object, good: bo
 INCREMENT = {"userId": "ann", "actionId": "a9"}
 ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("POST", "/scores/increment", INCREMENT, WRITER, 200),
+    ("POST", "/replication/promote", None, "Bearer root admin", 409),
+    ("POST", "/replication/promote", None, WRITER, 403),
     ("POST", "/scores/increment", {"userId": "ann", "actionId": "a1"}, WRITER, 200),
     ("POST", "/scores/increment", {"userId": "off", "actionId": "o1"}, WRITER, 200),
     ("POST", "/scores/increment", {"userId": "bob", "actionId": "a1"}, WRITER, 409),

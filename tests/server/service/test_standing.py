@@ -1,0 +1,128 @@
+"""What a replica's standing does to requests: directly, through Quart, and in the hot path."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import trio
+import trio.testing
+
+from engine.commands import Increment
+from server.protocol import Refused, Request
+from server.replication.sharding import Shard, shard_of
+from server.service.hot import Hot
+from server.service.standing import Followed, Gate, Standing, wanted_position
+from tests.server.service.support import WRITER, Bench, open_bench
+
+FRESH = Followed("http://leader:1", None, None, 3, 40, 100, stale=False, connected=True)
+BODY = {"userId": "ann", "actionId": "a2"}
+
+
+def become_replica(bench: Bench, followed: Followed, shard: Shard | None = None) -> None:
+    """Let the node be a replica that knows this of its leader."""
+    bench.parts.standing.view = lambda: followed
+    bench.parts.standing.shard = shard
+
+
+@pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
+async def test_every_read_tells_its_lag_and_writes_go_to_the_leader(through_quart: bool) -> None:
+    """Reads have both headers; a write is redirected where the leader's address is public, else refused."""
+    async with open_bench(through_quart=through_quart) as bench:
+        await bench.increment("ann", "a1")
+        become_replica(bench, FRESH)
+        for target in ("/scoreboard/top", "/scores/ann", "/scores/ann/around", "/actions/a1"):
+            reply = await bench.ask("GET", target, token=WRITER)
+            assert reply.status == 200
+            assert reply.headers["x-scoreboard-lag-records"] == "3"
+            assert reply.headers["x-scoreboard-lag-ms"] == "40"
+            assert b"stale" not in reply.body
+        refused = await bench.ask("POST", "/scores/increment", BODY, token=WRITER)
+        assert refused.status == 421
+        assert refused.json["error"]["details"] == {"leader": "http://leader:1"}
+        become_replica(bench, msgspec.structs.replace(FRESH, public_url="https://public/"))
+        moved = await bench.ask("POST", "/scores/increment?x=1", BODY, token=WRITER)
+        assert (moved.status, moved.headers["location"]) == (307, "https://public/scores/increment?x=1")
+        assert len(bench.logged()) == 1
+
+
+@pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
+async def test_stale_answers_say_so_and_have_an_etag_of_their_own(through_quart: bool) -> None:
+    """The body has `stale` and `ageMs`; the ETag of a fresh answer does not match, its own does."""
+    async with open_bench(through_quart=through_quart) as bench:
+        await bench.increment("ann", "a1")
+        become_replica(bench, FRESH)
+        fresh = await bench.ask("GET", "/scoreboard/top")
+        become_replica(bench, msgspec.structs.replace(FRESH, stale=True, age_ms=7_000))
+        stale = await bench.ask("GET", "/scoreboard/top", headers={"if-none-match": fresh.headers["etag"]})
+        assert (stale.status, stale.json["stale"], stale.json["ageMs"]) == (200, True, 7_000)
+        again = await bench.ask("GET", "/scoreboard/top", headers={"if-none-match": stale.headers["etag"]})
+        assert (again.status, again.headers["x-scoreboard-lag-ms"]) == (304, "40")
+
+
+async def test_what_nobody_vouches_for_is_not_served() -> None:
+    """The reason is in the answer; health is no read."""
+    async with open_bench() as bench:
+        become_replica(bench, msgspec.structs.replace(FRESH, fault="the histories differ"))
+        reply = await bench.ask("GET", "/scoreboard/top")
+        assert (reply.status, reply.json["error"]["code"]) == (503, "REPLICA_BEHIND")
+        assert reply.json["error"]["message"] == "The histories differ."
+        assert (await bench.ask("GET", "/healthz")).status == 200
+
+
+async def test_a_board_of_another_shard_is_named() -> None:
+    """421 with the shard that has it; receipts are the leader's."""
+    number = shard_of("main", 2)
+    async with open_bench() as bench:
+        become_replica(bench, FRESH, Shard(3 - number, 2))
+        reply = await bench.ask("GET", "/scoreboard/top")
+        assert (reply.status, reply.json["error"]["details"]["shard"]) == (421, f"{number}/2")
+        action = await bench.ask("GET", "/actions/a1", token=WRITER)
+        assert (action.status, action.json["error"]["code"]) == (421, "NOT_LEADER")
+
+
+async def test_a_read_waits_for_its_position(autojump_clock: trio.testing.MockClock) -> None:
+    """It is answered as soon as the event is applied, and refused when the time is over."""
+    async with open_bench() as bench:
+        standing = bench.parts.standing
+        with pytest.raises(Refused, match="not come as far"):
+            await standing.wait_position(Request("GET", "/", "minSeq=1"), bench.scoreboard)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(standing.wait_position, Request("GET", "/", "minSeq=1&minEpoch=1"), bench.scoreboard)
+            await trio.testing.wait_all_tasks_blocked()
+            await bench.increment("ann", "a1")
+            standing.advanced()
+        await standing.wait_position(Request("GET", "/", "minSeq=1"), bench.scoreboard)
+
+
+@pytest.mark.parametrize(
+    "query", ["minSeq=x", "minSeq=-1", "minSeq=1&minSeq=2", "minEpoch=x", "minSeq=99999999999999999"]
+)
+def test_positions_that_are_none(query: str) -> None:
+    """400, with the field."""
+    with pytest.raises(Refused) as refused:
+        wanted_position(query)
+    assert refused.value.status == 400
+
+
+async def test_the_hot_path_keeps_to_the_role() -> None:
+    """No hot write on a replica, no hot read with a position; hot tops tell the lag; the gate stops who was deposed."""
+    async with open_bench() as bench:
+        await bench.increment("ann", "a1")
+        headers = {"authorization": WRITER, "content-type": "application/json"}
+        hot = Hot(bench.service, bench.parts)
+        top = Request("GET", "/scoreboard/top")
+        prepared = hot.prepare(top)
+        assert prepared is not None
+        assert b"x-scoreboard-lag-records:" not in hot.top(prepared)[0]
+        assert hot.prepare(Request("GET", "/scoreboard/top", "minSeq=1")) is None
+        become_replica(bench, FRESH)
+        assert hot.prepare(Request("POST", "/scores/increment", headers=headers)) is None
+        assert b"x-scoreboard-lag-records: 3\r\n" in hot.top(prepared)[0]
+        become_replica(bench, msgspec.structs.replace(FRESH, stale=True))
+        assert hot.top(prepared)[1].endswith(b'"stale":true,"ageMs":100}')
+        standing = Standing()
+        gate = Gate(bench.scoreboard, standing)
+        gate.actor = bench.actor
+        standing.deposed_epoch = 2
+        with pytest.raises(Refused, match="not the leader"):
+            gate.submit_nowait([Increment("ann", "a2", "ACTION_COMPLETED", "main", "me")], lambda _: None)
