@@ -1,4 +1,4 @@
-# make run | make test | make check | make bench | make bench NAME=writes | make clean
+# make run | make test | make check | make storm | make bench | make bench NAME=writes | make clean
 # Everything happens in .venv; PYTHON chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 NAME ?= all
 ARGS ?=
 
-.PHONY: run test check bench clean
+.PHONY: run test check storm bench clean
 
 run: $(STAMP)
 	$(BIN)/scoreboard serve --data-dir data --welcome
@@ -22,6 +22,9 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/house
+
+storm: $(STAMP)
+	$(BIN)/python -m tests.cluster.storm $(ARGS)
 
 bench: $(BENCH_STAMP)
 	$(BIN)/python -m bench.$(NAME) $(ARGS)

@@ -44,11 +44,13 @@ class Reader:
         self._seen = seen
         self._carrying = carrying
         self._newest = 0
+        self._knows_lag = False
 
     async def read(self) -> None:
         """Read until cancelled."""
         while True:
             node = await self._cluster.up(self._slot)
+            self._knows_lag = False
             if not self._carrying:
                 self._newest = 0
             async with Client(node.host, node.port) as client:
@@ -72,7 +74,10 @@ class Reader:
         assert answer.status == 200, (who, answer.status, answer.body)
         body = answer.json()
         assert body["seq"] >= self._newest, f"{who}: went back from seq {self._newest} to {body['seq']}"
-        assert all(name in answer.headers for name in LAG_HEADERS), (who, answer.headers)
+        # A process that has not heard its leader yet can't know; from then on every answer tells.
+        tells_lag = all(name in answer.headers for name in LAG_HEADERS)
+        assert tells_lag or not self._knows_lag, (who, answer.headers)
+        self._knows_lag = tells_lag
         self._newest = body["seq"]
         self._seen.answers[self._slot] += 1
         if body.get("stale"):
