@@ -246,6 +246,7 @@ class RealDisk:
     """The file system of the operating system."""
 
     blocks = True
+    file_type = RealFile
 
     def make_directory(self, path: str) -> None:
         """See `Disk.make_directory`."""
@@ -277,12 +278,12 @@ class RealDisk:
     def create(self, path: str, mode: int = 0o600) -> RealFile:
         """See `Disk.create`."""
         with _blamed("create the file", path, write=True):
-            return RealFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode))
+            return self.file_type(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode))
 
     def open(self, path: str, *, write: bool = False) -> RealFile:
         """See `Disk.open`."""
         with _blamed("open the file", path):
-            return RealFile(path, os.open(path, os.O_RDWR if write else os.O_RDONLY))
+            return self.file_type(path, os.open(path, os.O_RDWR if write else os.O_RDONLY))
 
     def rename(self, old: str, new: str) -> None:
         """See `Disk.rename`."""
@@ -357,3 +358,19 @@ class RealDisk:
                 synced = length
         file.sync()
         return length
+
+
+class UnsyncedFile(RealFile):
+    """A file that is gone with its process anyway."""
+
+    def sync(self) -> None:
+        """Do nothing: nobody reads it after a crash."""
+
+
+class UnsyncedDisk(RealDisk):
+    """For a directory that nobody opens again, such as that of a replica which keeps nothing: waits for no disk."""
+
+    file_type = UnsyncedFile
+
+    def sync_directory(self, path: str) -> None:
+        """Do nothing, as for its files."""

@@ -1,107 +1,68 @@
-"""The one place that builds everything: a leader from its configuration, in the order that it needs, and its end.
+"""The one place that builds everything: a leader or a replica from its configuration, in the order that it needs.
 
-The start, each step needing those before it:
+    leader       file limit → exchange that was cut short → lock → keys → recovery → node → ready
+    replica      the same; before recovery a directory without a log gets one: the leader's newest snapshot, or nothing
 
-    file limit → lock of the data directory → keys → recovery → actor → checkpointer → live → door → ready
-
-The ends:
-
-    SIGTERM, SIGINT     accept no more · answer what is in flight, close viewers (1012) · actor drains · checkpoint ·
-                        close the log · release the lock · 0
-    a second signal     leave out what is not done of that, but for the last two, and the checkpoint only if it has
-                        not begun: a snapshot takes seconds, and its thread is not left behind · 0
-    the disk failed     the actor has told everyone in flight that the outcome is unknown: give these answers a moment
-                        to leave · no checkpoint, no retry · close the log · release the lock · 1
-    a bug               the same, with its stack in the log · 1
+The ends are in `server.node`.
 
 Rules:
 - Nothing is served before recovery is done, and the ready line comes last: whoever sees it can connect.
-- `serve` raises only before it is ready (ConfigError, LogDamaged, DirectoryInUse …); afterwards whatever goes wrong is
-  told in the log and becomes the exit code.
-- Every part runs in one nursery. Those whose failure is final are watched (`_watched`): they never raise into the
-  nursery, which would cancel the others before their answers are out.
+- `serve` and `follow` raise only before they are ready (ConfigError, LogDamaged, DirectoryInUse …); afterwards whatever
+  goes wrong is told in the log and becomes the exit code.
+- A directory belongs to a role. A replica's has a marker, and no leader starts in it; one whose leader was deposed has
+  another, and nobody starts in it. The refusal names the command that changes that.
 """
 
 from __future__ import annotations
 
 import gc
+import random
 import resource
-import secrets
-import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 import structlog
 import trio
 
-from engine.actor import Actor, Applied
-from engine.disk import RealDisk
+from engine.disk import RealDisk, UnsyncedDisk
 from engine.errors import DiskFault, ScoreboardError
-from engine.events import Incremented
 from engine.recovery import Finding
-from server import bounds, logs
-from server.access.auth import Authenticator, AuthFault, key_source, require
-from server.access.keys import KeySource
-from server.access.rates import Rates
-from server.door.door import Door, Lane
-from server.door.express import ExpressLane
-from server.door.proxies import TrustedProxies
-from server.door.reactor import Reactor, is_hot
-from server.live.live import Live, open_files_max
-from server.metrics import Metrics
-from server.protocol import Response
-from server.service.api import create_app
-from server.service.audit import Audit
-from server.service.hot import Hot
-from server.service.pages import load_pages
-from server.service.parts import Parts, StorageState, request_ids
-from server.service.routes import READ
-from server.service.service import Service
+from engine.scoreboard import Scoreboard
+from server import logs
+from server.access.auth import key_source
+from server.leader import Leader
+from server.node import Core, Shutdown, clock_ms, tell
+from server.replica import ShardRole, WholeRole
+from server.replication.bootstrap import Bootstrap, prepare_directory
+from server.replication.follower import Follower, State
+from server.replication.link import parse_leader
+from server.replication.replicas import Replica, ShardReplica
+from server.replication.sharding import Shard
+from server.service.standing import Standing
 from server.settings.config import Config, ConfigError
-from snapshots.checkpoint import Checkpointer
+from server.shipping import timing_of
+from snapshots.demotion import finish_exchange
 from snapshots.opening import Opened, Progress, ShowProgress, open_directory
-from snapshots.store import DIRECTORY, Store
+from snapshots.promotion import Marker, is_deposed, read_marker, write_marker
+from snapshots.store import DIRECTORY
 
 Bar = Callable[[], AbstractContextManager[ShowProgress]]
 
-PAGES = Path(__file__).parent / "pages"
-
-LAST_ANSWERS_SECONDS = 2.0
-"""After the disk failed: for the answers of those in flight to leave. Nothing is between them and the network."""
-
 PROGRESS_LINE_SECONDS = 5.0
-"""Between two lines about a recovery that nobody watches on a terminal."""
+"""Between two lines about a recovery, or a download, that nobody watches on a terminal."""
 
 log = structlog.get_logger()
 
 
-class Shutdown:
-    """How the end is asked for: `wanted` by the first signal or a failure, `hurried` by the second signal."""
+class Followership(msgspec.Struct, frozen=True):
+    """How a replica is to follow. `durable`: its directory is kept; otherwise it is a temporary one, the caller's."""
 
-    def __init__(self) -> None:
-        self.wanted = trio.Event()
-        self.hurried = trio.Event()
-        self.fault: BaseException | None = None
-
-    async def listen(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Heed signals until cancelled."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            task_status.started()
-            async for number in signals:
-                again = self.wanted.is_set()
-                log.info("signal", signal=signal.Signals(number).name, again=again)
-                (self.hurried if again else self.wanted).set()
-
-    def fail(self, fault: BaseException) -> None:
-        """End because of a fault; the first one counts."""
-        if self.fault is None:
-            self.fault = fault
-        self.wanted.set()
+    shard: Shard | None
+    durable: bool
 
 
 async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = None) -> int:
@@ -112,9 +73,159 @@ async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = 
     Raises:
         ConfigError, DiskFault: it can't start; what was found and what can be done is in the message.
     """
+    disk = RealDisk()
+
+    async def run(shutdown: Shutdown) -> int:
+        _check_leads(disk, config)
+        keys = key_source(config)
+        opened = await _recover(config, disk, shutdown, bar or _progress_lines)
+        if opened is None:
+            return 0
+        core = Core(config, opened.scoreboard, keys, shutdown, Standing(wait_seconds=_wait_seconds(config)))
+        return await core.serve(Leader(core, disk, opened), opened.log, ready)
+
+    return await _run(config, disk, run)
+
+
+async def follow(
+    config: Config, followership: Followership, ready: Callable[[str], None], bar: Bar | None = None
+) -> int:
+    """Run a replica until it is told to stop, and give its exit code. As `serve`."""
+    disk = RealDisk() if followership.durable else UnsyncedDisk()
+    run = partial(_follow, config, followership, disk, ready, bar or _progress_lines)
+    return await _run(config, disk, run)
+
+
+async def _follow(
+    config: Config, followership: Followership, disk: RealDisk, ready: Callable[[str], None], bar: Bar,
+    shutdown: Shutdown,
+) -> int:  # fmt: skip
+    if is_deposed(disk, config.data_dir):
+        raise ConfigError("data_dir", f"{config.data_dir}: {_overtaken(config)}")
+    leader_url = _leader_of(config, disk)
+    leader = parse_leader(leader_url)
+    token = partial(_read_token, config)
+    token()
+    keys = key_source(config)
+    with bar() as show:
+        bootstrap = Bootstrap(
+            leader, disk, config.data_dir, token=token, uniform=random.uniform,
+            tell=lambda why: log.warning("bootstrap", reason=why, leader=leader_url),
+        )  # fmt: skip
+
+        def progress(done: int, total: int) -> None:
+            show(Progress("snapshot", 0, done, total))
+
+        def make(core: Core, replica: Replica, on_state: Callable[[State, str], None]) -> Follower:
+            return Follower(
+                replica, leader, bootstrap, token=token, clock_ms=clock_ms, uniform=random.uniform,
+                timing=timing_of(core), on_progress=progress, on_state=on_state,
+            )  # fmt: skip
+
+        if followership.shard is not None:
+            shard = followership.shard
+            scoreboard = Scoreboard(config.rules)
+            core = Core(config, scoreboard, keys, shutdown, Standing(None, shard, _wait_seconds(config)))
+            replica = ShardReplica(disk, scoreboard, shard, on_applied=core.applied)
+            role = ShardRole(core, replica, leader, partial(make, core))
+            return await core.serve(role, role, ready)
+        if not await _unless_stopped(shutdown, partial(_prepare, config, disk, bootstrap, progress, leader_url)):
+            return 0
+        opened = await _recover(config, disk, shutdown, lambda: _same(show))
+        if opened is None:
+            return 0
+        core = Core(config, opened.scoreboard, keys, shutdown, Standing(wait_seconds=_wait_seconds(config)))
+        whole = WholeRole(core, disk, opened, leader, token, partial(make, core), durable=followership.durable)
+        return await core.serve(whole, opened.log, ready)
+
+
+@contextmanager
+def _same(show: ShowProgress) -> Iterator[ShowProgress]:
+    yield show
+
+
+async def _prepare(
+    config: Config, disk: RealDisk, bootstrap: Bootstrap, progress: Callable[[int, int], None], leader: str
+) -> None:
+    if read_marker(disk, config.data_dir) is None:
+        if disk.exists(f"{config.data_dir}/log"):
+            remedy = f"scoreboard demote --data-dir {config.data_dir} --to {leader}"
+            raise ConfigError("data_dir", f"{config.data_dir} is a leader's; to make it a replica's: {remedy}")
+        write_marker(disk, config.data_dir, Marker(leader))
+    await prepare_directory(disk, config.data_dir, bootstrap, tell=tell, progress=progress)
+
+
+async def _unless_stopped(shutdown: Shutdown, work: Callable[[], Awaitable[None]]) -> bool:
+    """Do some work; cancel it at a signal. Tell whether it was done. Lets its error out as it is."""
+    done = False
+    fault: Exception | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def cancel() -> None:
+            await shutdown.wanted.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(cancel)
+        try:
+            await work()
+            done = True
+        except Exception as error:
+            fault = error  # raised outside, or the nursery would make a group of it
+        nursery.cancel_scope.cancel()
+    if fault is not None:
+        raise fault
+    return done
+
+
+def _wait_seconds(config: Config) -> float:
+    return float(config.replication.behind_wait_seconds)
+
+
+def _leader_of(config: Config, disk: RealDisk) -> str:
+    """The leader that was named, or else the one that the directory's marker names."""
+    marker = read_marker(disk, config.data_dir)
+    url = config.replication.leader or (marker.leader if marker is not None else "")
+    if not url:
+        raise ConfigError("replication.leader", "a replica needs the address of its leader: --leader URL")
+    return url.rstrip("/")
+
+
+def _read_token(config: Config) -> str:
+    """The token for the leader; read anew for each link, so that it can be renewed under a running replica."""
+    path = config.replication.token_file
+    if not path:
+        return ""
+    try:
+        text = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not ASCII"
+        raise ConfigError("replication.token_file", f"{path} cannot be read: {reason}") from error
+    return text
+
+
+def _overtaken(config: Config) -> str:
+    command = f"scoreboard demote --data-dir {config.data_dir} --to URL"
+    return f"a newer epoch began elsewhere, so this leader must not write; make it a replica of the new one: {command}"
+
+
+def _check_leads(disk: RealDisk, config: Config) -> None:
+    """Refuse a directory that is not a leader's."""
+    if is_deposed(disk, config.data_dir):
+        raise ConfigError("data_dir", f"{config.data_dir}: {_overtaken(config)}")
+    marker = read_marker(disk, config.data_dir)
+    if marker is not None:
+        what = f"{config.data_dir} is a replica's, which follows {marker.leader}"
+        run = f"run it with: scoreboard replica --data-dir {config.data_dir} --leader {marker.leader}"
+        lead = f"or make it a leader's with: scoreboard promote --data-dir {config.data_dir}"
+        raise ConfigError("data_dir", f"{what}; {run}; {lead}")
+
+
+async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitable[int]]) -> int:
     logs.configure(config.logging.format, config.logging.level)
     _raise_file_limit()
-    disk = RealDisk()
+    aside = finish_exchange(disk, config.data_dir)
+    if aside is not None:
+        log.warning("demotion_finished", aside=aside)
     # The snapshots' directory too, though it is empty for long: a backup copies it and the log.
     disk.make_directory(f"{config.data_dir}/{DIRECTORY}")
     lock = disk.lock(f"{config.data_dir}/lock")
@@ -125,10 +236,7 @@ async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = 
         async with trio.open_nursery() as nursery:
             await nursery.start(shutdown.listen)
             try:
-                keys = key_source(config)
-                opened = await _recover(config, disk, shutdown, bar or _progress_lines)
-                if opened is not None:
-                    code = await Leader(config, disk, keys, opened, shutdown).run(ready)
+                code = await run(shutdown)
             except ScoreboardError as error:
                 refusal = error  # raised outside, or the nursery would make a group of it
             except Exception as bug:
@@ -182,7 +290,7 @@ async def _recover(config: Config, disk: RealDisk, shutdown: Shutdown, bar: Bar)
     finally:
         gc.enable()
         for finding in findings:
-            _tell(finding)
+            tell(finding)
     log.info(
         "recovered",
         seconds=round(time.monotonic() - began, 3),
@@ -192,18 +300,6 @@ async def _recover(config: Config, disk: RealDisk, shutdown: Shutdown, bar: Bar)
         actions=len(opened.scoreboard.actions),
     )
     return opened
-
-
-def _tell(found: Finding | DiskFault) -> None:
-    """Log what recovery or a checkpoint came upon, and what an operator can do about it."""
-    if isinstance(found, Finding):
-        log.warning("recovery", situation=found.situation.name, message=found.message, **_place(found))
-    else:
-        log.error("disk_fault", message=found.what, **_place(found))
-
-
-def _place(found: Finding | DiskFault) -> dict[str, object]:
-    return {"path": found.path, "offset": found.offset, "seq": found.seq, "remedy": found.remedy}
 
 
 @contextmanager
@@ -219,182 +315,3 @@ def _progress_lines() -> Iterator[ShowProgress]:
             log.info("recovering", **msgspec.structs.asdict(progress))
 
     yield show
-
-
-async def _unless(event: trio.Event, work: Callable[[], Awaitable[None]]) -> None:
-    """Do some work; cancel it if the event comes first. The work raises nothing."""
-
-    async def cancel_when_it_comes(scope: trio.CancelScope) -> None:
-        await event.wait()
-        scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(cancel_when_it_comes, nursery.cancel_scope)
-        await work()
-        nursery.cancel_scope.cancel()
-
-
-class Leader:
-    """All parts of a leader, wired. `run` it once."""
-
-    def __init__(self, config: Config, disk: RealDisk, keys: KeySource, opened: Opened, shutdown: Shutdown) -> None:
-        self._config = config
-        self._shutdown = shutdown
-        self._log = opened.log
-        self._metrics = Metrics()
-        self._actor = Actor(opened.scoreboard, opened.log, clock_ms=_clock_ms, on_applied=self._applied)
-        self._checkpointer = Checkpointer(
-            self._actor,
-            Store(disk, config.data_dir),
-            opened,
-            every_events=config.snapshots.every_events,
-            keep=config.snapshots.keep,
-            log_keep_seconds=config.log.keep_seconds,
-            clock_ms=_clock_ms,
-            tell=_tell,
-        )
-        self._authenticator = Authenticator(config.auth, keys)
-        audit = Audit(log, time.monotonic)
-        self._live = Live(
-            opened.scoreboard,
-            config.live,
-            self._metrics,
-            audit,
-            now_ms=_clock_ms,
-            files_max=open_files_max(),
-            authorize=None if config.auth.public_reads else self._authorize_viewer,
-        )
-        proxies = TrustedProxies(config.proxy_networks)
-        parts = self._parts(audit)
-        service = Service(parts)
-        self._reactor = Reactor(Hot(service, parts), proxies)
-        self._door = Door(
-            config.address.host,
-            config.address.port,
-            application=create_app(service, proxies),
-            live=self._live,
-            metrics=self._metrics,
-            lanes=[Lane(is_hot, ExpressLane(service.answer, proxies, self._reactor).serve)],
-            proxies=proxies,
-        )
-
-    def _parts(self, audit: Audit) -> Parts:
-        limits = self._config.limits
-        return Parts(
-            writer=self._actor,
-            log=self._log,
-            authenticator=self._authenticator,
-            caller_rates=Rates(limits.caller_per_minute, bounds.RATE_KEYS_MAX),
-            user_rates=Rates(limits.user_per_minute, bounds.RATE_KEYS_MAX),
-            metrics=self._metrics,
-            audit=audit,
-            pages=load_pages(PAGES),
-            storage=self._storage,
-            not_ready=self._not_ready,
-            public_reads=self._config.auth.public_reads,
-            origins=self._config.live.origins,
-            clock_ms=_clock_ms,
-            clock_s=time.monotonic,
-            new_request_id=request_ids(secrets.token_hex(5)),
-        )
-
-    async def run(self, ready: Callable[[str], None]) -> int:
-        """Serve until the end is wanted, then end; give the exit code."""
-        try:
-            refusal = await self._run(ready)
-        finally:
-            self._log.close()
-        if refusal is not None:
-            raise refusal
-        return 1 if self._shutdown.fault else 0
-
-    async def _run(self, ready: Callable[[str], None]) -> ConfigError | None:
-        async with trio.open_nursery() as tasks:
-            await tasks.start(self._watched, self._run_checkpointer)
-            for part in (self._actor, self._live, self._authenticator, self._reactor):
-                await tasks.start(self._watched, part.run)
-            try:
-                addresses = await tasks.start(self._door.run)
-            except OSError as error:
-                tasks.cancel_scope.cancel()
-                return ConfigError("bind", f"can't listen on {self._config.bind}: {error.strerror or error}")
-            url = _url(*addresses[0])
-            log.info("started", url=url, version=version("scoreboard"), seq=self._actor.tail.seq)
-            ready(url)
-            await self._shutdown.wanted.wait()
-            await self._end()
-            tasks.cancel_scope.cancel()
-        return None
-
-    async def _watched(
-        self, part: Callable[..., Awaitable[None]], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Run a part whose failure ends the process, but not before the others have had their say."""
-        try:
-            await part(task_status=task_status)
-        except DiskFault as fault:
-            self._disk_failed(fault)
-        except Exception as fault:
-            log.critical("part_failed", exc_info=fault)
-            self._shutdown.fail(fault)
-
-    async def _run_checkpointer(self, *, task_status: trio.TaskStatus[None]) -> None:
-        task_status.started()
-        await self._checkpointer.run()
-
-    def _disk_failed(self, fault: DiskFault) -> None:
-        log.critical("disk_failed", message=fault.what, **_place(fault))
-        self._shutdown.fail(fault)
-
-    async def _end(self) -> None:
-        """See the table at the top of this file."""
-        seconds = LAST_ANSWERS_SECONDS if self._shutdown.fault else bounds.DRAIN_SECONDS_MAX
-        hurried = self._shutdown.hurried
-        await _unless(hurried, partial(self._close_doors, seconds))
-        await self._actor.drain()
-        if self._shutdown.fault is None and not hurried.is_set():
-            await _unless(hurried, self._checkpoint)
-
-    async def _close_doors(self, seconds: float) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._door.drain, seconds)
-            nursery.start_soon(self._live.close_all, seconds)
-
-    async def _checkpoint(self) -> None:
-        """Leave a snapshot behind, so that the next start is quick. Nothing is lost without it."""
-        if self._actor.tail.seq == 0:
-            return
-        try:
-            info = await self._checkpointer.take()
-        except DiskFault as fault:
-            self._disk_failed(fault)
-        else:
-            log.info("checkpoint", seq=info.seq, path=info.path, bytes=info.bytes)
-
-    def _applied(self, applied: Applied) -> None:
-        """Called by the actor after each frame: count it, and let the live channel look at the boards it touched."""
-        self._metrics.frame_written(len(applied.events), applied.synced.bytes, applied.synced.seconds)
-        boards = {event.board_id for event in applied.events if isinstance(event, Incremented)}
-        if any(not isinstance(event, Incremented) for event in applied.events):
-            boards = set(self._actor.scoreboard.boards)  # a user's name or presence shows on every board
-        self._live.board_changed(boards)
-
-    async def _authorize_viewer(self, authorization: str | None) -> Response | None:
-        found = await self._authenticator.examine(authorization)
-        fault = found if isinstance(found, AuthFault) else require(found, READ)
-        return None if fault is None else fault.response()
-
-    def _not_ready(self) -> str | None:
-        return "the server is stopping" if self._shutdown.wanted.is_set() else None
-
-    def _storage(self) -> StorageState:
-        on_disk, last = self._log.statistics(), self._checkpointer.statistics()
-        return StorageState(on_disk.bytes, on_disk.segments, last.last_seq, last.last_time_ms, last.failed)
-
-
-def _clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -250,6 +250,12 @@ SNAPSHOT_READ_SECONDS_MAX = 20.0
 DAMAGED_DOWNLOADS_MAX = 3
 """Downloads that do not verify, until it is not tried again: a bit may flip on the way, but not always."""
 
+POSITION_WAITERS_MAX = 1_024
+"""Reads that wait for a position (minSeq) at once; beyond it they are told at once that it is not here."""
+
+STALE_HEARTBEATS = 3
+"""Heartbeats that may be missing until what a replica serves is called stale: one lost is no news, three are."""
+
 # ---- what is told ----------------------------------------------------------------------------------------------------
 
 LOG_LINES_PER_SECOND = 20

@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Generic, TypeVar, get_args
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
 import msgspec
 from prometheus_client import (
@@ -56,6 +56,26 @@ TICK_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left its types out here
 
 
+class ReplicaState(Protocol):
+    """What a replica knows of its leader; lag is None before it was heard."""
+
+    @property
+    def lag_records(self) -> int | None:
+        """Records that are known of and not applied."""
+
+    @property
+    def lag_ms(self) -> int | None:
+        """Age of the oldest of them."""
+
+    @property
+    def age_ms(self) -> int:
+        """Since the leader was heard."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a link."""
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What holds at the moment of a scrape. `snapshot_age_s` is None before the first snapshot."""
 
@@ -72,6 +92,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_age_s: float | None = None
     snapshots_failed: int = 0
     ready: bool = True
+    followers: int = 0
+    replica: Any = None  # a `ReplicaState`, None on a leader; msgspec knows no protocols
 
 
 Metric = TypeVar("Metric", Counter, Histogram)
@@ -180,6 +202,11 @@ class Metrics:
         self._log_bytes = self._gauge("log_bytes", "The log on disk.")
         self._log_segments = self._gauge("log_segments", "Files of the log.")
         self._ready = self._gauge("ready", "Whether /readyz says yes.")
+        self._followers = self._gauge("followers", "Replicas with a link to this node.")
+        self._lag_records = self._gauge("replica_lag_records", "Records of the leader that are not applied here.")
+        self._lag_seconds = self._gauge("replica_lag_seconds", "Age of the oldest record that is not applied here.")
+        self._leader_age = self._gauge("replica_leader_age_seconds", "Since the leader was heard.")
+        self._connected = self._gauge("replica_connected", "Whether there is a link to the leader.")
 
     def _live(self) -> None:
         self._viewers = self._gauge("viewers", "Connected live viewers.")
@@ -242,9 +269,21 @@ class Metrics:
         self._log_bytes.set(state.log_bytes)
         self._log_segments.set(state.log_segments)
         self._ready.set(state.ready)
+        self._followers.set(state.followers)
+        self._observe_replica(state.replica)
         nothing = float("nan")  # what Prometheus has for "there is none"
         self._snapshot_seq.set(nothing if state.snapshot_seq is None else state.snapshot_seq)
         self._snapshot_age.set(nothing if state.snapshot_age_s is None else state.snapshot_age_s)
+
+    def _observe_replica(self, replica: ReplicaState | None) -> None:
+        """A leader has none of this; on a replica that never heard of its leader the lag is not known."""
+        unknown = float("nan")
+        lag = None if replica is None else replica.lag_records
+        lag_ms = None if replica is None else replica.lag_ms
+        self._lag_records.set(unknown if lag is None else lag)
+        self._lag_seconds.set(unknown if lag_ms is None else lag_ms / 1000)
+        self._leader_age.set(unknown if replica is None else replica.age_ms / 1000)
+        self._connected.set(unknown if replica is None else replica.connected)
 
     # Live
 

@@ -39,6 +39,9 @@ Code = Literal[
     "INTERNAL_ERROR",
     "OVERLOADED",
     "OUTCOME_UNKNOWN",
+    "NOT_LEADER",
+    "WRONG_SHARD",
+    "REPLICA_BEHIND",
 ]
 """Every code that an error can have. A caller may rely on this list; the text of a message may change."""
 

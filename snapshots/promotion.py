@@ -28,6 +28,7 @@ from snapshots.opening import Tell, log_directory, open_directory
 from snapshots.restore import LOCK_FILE, RestoreRefused
 
 MARKER_FILE = "replica"
+DEPOSED_FILE = "deposed"
 MARKER_BYTES_MAX = 64 * 2**10
 
 NO_RULES = Rules(points={})
@@ -73,6 +74,29 @@ def remove_marker(disk: Disk, data_directory: str) -> None:
     path = f"{data_directory}/{MARKER_FILE}"
     if disk.exists(path):
         disk.remove(path)
+        disk.sync_directory(data_directory)
+
+
+class Deposed(msgspec.Struct, frozen=True):
+    """What tells that a leader's directory was overtaken: a newer epoch began elsewhere."""
+
+    epoch: int
+
+
+def write_deposed(disk: Disk, data_directory: str, epoch: int) -> None:
+    """Mark a leader's directory as overtaken, durably: a restart must not write with the old epoch."""
+    disk.write_whole(f"{data_directory}/{DEPOSED_FILE}", [msgspec.json.encode(Deposed(epoch)) + b"\n"])
+
+
+def is_deposed(disk: Disk, data_directory: str) -> bool:
+    """Tell whether a directory was overtaken."""
+    return disk.exists(f"{data_directory}/{DEPOSED_FILE}")
+
+
+def remove_deposed(disk: Disk, data_directory: str) -> None:
+    """Let a directory be overtaken no longer, durably: it became a replica's."""
+    if is_deposed(disk, data_directory):
+        disk.remove(f"{data_directory}/{DEPOSED_FILE}")
         disk.sync_directory(data_directory)
 
 

@@ -12,6 +12,9 @@ from server.cli.support import CommandGroup
 
 VERBS = {
     "serve": "server.cli.serve",
+    "replica": "server.cli.replica",
+    "promote": "server.cli.promote",
+    "demote": "server.cli.demote",
     "token": "server.cli.token",
     "watch": "server.cli.watch",
     "log": "server.cli.log",

@@ -123,9 +123,12 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")(function)
 
 
-def read_config(config_file: Path | None, data_dir: Path | None, bind: str | None = None) -> Config:
-    """Load the configuration: flags over environment over file over default."""
-    flags = {key: str(value) for key, value in (("data_dir", data_dir), ("bind", bind)) if value is not None}
+def read_config(
+    config_file: Path | None, data_dir: Path | None, bind: str | None = None, **more: str | Path | None
+) -> Config:
+    """Load the configuration: flags over environment over file over default. `more` are flags for `[replication]`."""
+    given = {"data_dir": data_dir, "bind": bind, **{f"replication.{name}": value for name, value in more.items()}}
+    flags = {key: str(value) for key, value in given.items() if value is not None}
     environ = {key: value for key, value in os.environ.items() if key != TOKEN_VARIABLE}
     return load(config_file, environ, flags)
 

@@ -68,7 +68,9 @@ class Broadcast:
         *,
         interval_s: float,
         now_ms: Callable[[], int],
+        stale_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
+        self._stale_ms = stale_ms
         self._scoreboard = scoreboard
         self._viewers = viewers
         self._metrics = metrics
@@ -83,7 +85,7 @@ class Broadcast:
         """Give the channel of a board, None if there is no such board."""
         channel = self._channels.get(board_id)
         if channel is None and (board := self._scoreboard.board(board_id)) is not None:
-            channel = self._channels[board_id] = Channel(board, self._scoreboard, self._now_ms)
+            channel = self._channels[board_id] = Channel(board, self._scoreboard, self._now_ms, self._stale_ms)
         return channel
 
     def board_changed(self, board_ids: Iterable[str]) -> None:

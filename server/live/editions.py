@@ -46,6 +46,7 @@ class Edition:
     """The first rows of a board at one position. Each of its messages is encoded when it is first wanted."""
 
     __slots__ = (
+        "_age_ms",
         "_base",
         "_board_id",
         "_delta",
@@ -56,17 +57,27 @@ class Edition:
         "number",
         "rows",
         "seq",
+        "stale",
         "top10_seq",
     )
 
     def __init__(
-        self, number: int, board: Board, epoch: int, rows: Rows, generated_ms: int, base: Edition | None
+        self,
+        number: int,
+        board: Board,
+        epoch: int,
+        rows: Rows,
+        generated_ms: int,
+        base: Edition | None,
+        age_ms: int | None = None,
     ) -> None:
         self.number = number
         self.epoch = epoch
         self.seq = board.seq
         self.top10_seq = board.top10_seq
         self.rows = rows
+        self.stale = age_ms is not None
+        self._age_ms = age_ms
         self._board_id = board.board_id
         self._generated_ms = generated_ms
         self._base = (base.number, base.seq, base.rows) if base is not None and base.epoch == epoch else None
@@ -88,14 +99,14 @@ class Edition:
         """Give the message that a viewer begins with, or begins anew with."""
         if self._snapshot is None:
             text = encoding.snapshot_message(self.rows, self._board_id, self.epoch, self.seq, self._generated_ms)
-            self._snapshot = Shown(SNAPSHOT, text_frame(text))
+            self._snapshot = self._shown(SNAPSHOT, text)
         return self._snapshot
 
     def update(self) -> Shown:
         """Give the message with all rows."""
         if self._update is None:
             text = encoding.update_message(self.rows, self._board_id, self.epoch, self.seq, self._generated_ms)
-            self._update = Shown(UPDATE, text_frame(text))
+            self._update = self._shown(UPDATE, text)
         return self._update
 
     def _from_base(self, base: tuple[int, int, Rows]) -> Shown:
@@ -104,19 +115,35 @@ class Edition:
             text = encoding.delta_message(
                 base_rows, self.rows, self._board_id, self.epoch, base_seq, self.seq, self._generated_ms
             )
-            self._delta = Shown(DELTA, text_frame(text))
+            self._delta = self._shown(DELTA, text)
         return self._delta
+
+    def _shown(self, kind: str, text: bytes) -> Shown:
+        if self._age_ms is not None:
+            text = b'%b,"stale":true,"ageMs":%d}' % (text[:-1], self._age_ms)
+        return Shown(kind, text_frame(text))
 
 
 class Channel:
     """The editions of one board."""
 
-    def __init__(self, board: Board, scoreboard: Scoreboard, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        board: Board,
+        scoreboard: Scoreboard,
+        now_ms: Callable[[], int],
+        stale_ms: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """The board is looked up anew each time: a replica that begins from a new snapshot has others."""
         self.board_id = board.board_id
-        self._board = board
+        self._stale_ms = stale_ms
         self._scoreboard = scoreboard
         self._now_ms = now_ms
         self._newest = self._published = self._make(NO_EDITION + 1, None)
+
+    @property
+    def _board(self) -> Board:
+        return self._scoreboard.boards[self.board_id]
 
     @property
     def published(self) -> Edition:
@@ -126,12 +153,14 @@ class Channel:
     @property
     def is_behind(self) -> bool:
         """Whether the board shows something that was not published yet."""
-        return self._published.top10_seq != self._board.top10_seq
+        published = self._published
+        return published.top10_seq != self._board.top10_seq or published.stale != (self._stale_ms() is not None)
 
     def newest(self) -> Edition:
         """Give the edition of what the board shows now."""
         newest = self._newest
-        if newest.seq != self._board.seq or newest.epoch != self._scoreboard.epoch:
+        is_stale = self._stale_ms() is not None
+        if newest.seq != self._board.seq or newest.epoch != self._scoreboard.epoch or newest.stale != is_stale:
             newest = self._newest = self._make(newest.number + 1, self._published)
         return newest
 
@@ -148,4 +177,5 @@ class Channel:
             rows=encoding.entries_of(self._board.top(TOP_WATCHED), self._scoreboard.users),
             generated_ms=self._now_ms(),
             base=base,
+            age_ms=self._stale_ms(),
         )

@@ -78,7 +78,11 @@ class Live:
         now_ms: Callable[[], int],
         files_max: int | None,
         authorize: Authorize | None = None,
+        stale_ms: Callable[[], int | None] = lambda: None,
+        check: Callable[[str], None] = lambda _board_id: None,
     ) -> None:
+        """`check` raises `Refused` where a board can't be shown here; `stale_ms` as in `Broadcast`."""
+        self._check_board = check
         self._config = config
         self._origins = config.origins
         self._metrics = metrics
@@ -87,7 +91,7 @@ class Live:
         places = places_for(config.max_viewers, files_max, bounds.RESERVED_FILES)
         self._viewers = Viewers(places, config.max_viewers_per_address)
         self._broadcast = Broadcast(
-            scoreboard, self._viewers, metrics, interval_s=config.interval_ms / 1000, now_ms=now_ms
+            scoreboard, self._viewers, metrics, interval_s=config.interval_ms / 1000, now_ms=now_ms, stale_ms=stale_ms
         )
         self._closing = False
         self._empty = trio.Event()
@@ -168,6 +172,7 @@ class Live:
         handshake.check_origin(upgrade.origin, self._origins)
         if self._broadcast.channel(upgrade.board_id) is None:
             raise protocol.invalid("boardId", f"There is no board {upgrade.board_id!r}.")
+        self._check_board(upgrade.board_id)
         if fault := self._viewers.fault(address):
             raise _overloaded(fault)
         return upgrade

@@ -56,10 +56,21 @@ NEWER = "Bring this replica to the leader's version of scoreboard, then start it
 class Replica(Protocol):
     """What a follower fills. `tail` is None as long as it knows no log."""
 
-    tail: Tail | None
-    shard: Shard | None
-    durable: bool
-    scoreboard: Scoreboard
+    @property
+    def tail(self) -> Tail | None:
+        """The end of what is here."""
+
+    @property
+    def shard(self) -> Shard | None:
+        """The part that is held, None for all."""
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is here is on disk."""
+
+    @property
+    def scoreboard(self) -> Scoreboard:
+        """The state."""
 
     def begin_link(self, log_id: bytes) -> None:
         """Get ready for the frames of a new link, after the position that was told. Raises `FollowingFailed`."""

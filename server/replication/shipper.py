@@ -115,6 +115,10 @@ class Shipper:
         self._links: set[trio.CancelScope] = set()
         self._closing = False
 
+    def introduce(self, node: Node) -> None:
+        """Tell who comes from now on something else of ourselves: a relay learns of its leader later than it ships."""
+        self._node = node
+
     @staticmethod
     def takes(inbound: Inbound) -> bool:
         """Whether a request is for this lane."""

@@ -23,6 +23,7 @@ Rank = Annotated[int, Meta(ge=1)]
 Epoch = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 SeqOrNone = Annotated[int, Meta(ge=0, le=SEQ_MAX, description="0 while nothing has happened")]
+AgeMs = Annotated[int, Meta(ge=0, description="With `stale`: ms since the leader was heard")]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2025-12-15T12:34:56.000Z"])]
 
 
@@ -65,6 +66,8 @@ class TopAnswer(msgspec.Struct, frozen=True, rename="camel"):
     board_id: Id
     epoch: Epoch
     seq: SeqOrNone
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
 
 class ScoreAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -78,6 +81,8 @@ class ScoreAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     updated_at: Time
     epoch: Epoch
     seq: Seq
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
 
 class AroundAnswer(msgspec.Struct, frozen=True, rename="camel"):
@@ -89,6 +94,8 @@ class AroundAnswer(msgspec.Struct, frozen=True, rename="camel"):
     epoch: Epoch
     seq: Seq
     generated_at: Time
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
 
 class UserAnswer(msgspec.Struct, frozen=True, rename="camel"):
@@ -125,6 +132,8 @@ class ActionAnswer(msgspec.Struct, frozen=True, rename="camel"):
     seq: Seq
     receipt: LoggedReceipt | None
     receipt_status: Literal["KEPT", "NO_LONGER_KEPT"]
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
 
 class HealthAnswer(msgspec.Struct, frozen=True):
@@ -139,6 +148,13 @@ class ReadyAnswer(msgspec.Struct, frozen=True):
     epoch: Epoch
     seq: SeqOrNone
     status: Literal["ready"] = "ready"
+
+
+class PromotedAnswer(msgspec.Struct, frozen=True):
+    """POST /replication/promote. `seq` is that of the event which began the epoch."""
+
+    epoch: Epoch
+    seq: Seq
 
 
 class ErrorObject(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ from server.access.auth import Principal
 from server.protocol import JSON, Refused, Request, Response, etag_matches, http_head
 from server.service.decoding import check_content
 from server.service.parts import ANYBODY, Parts
+from server.service.reads import KeptTop
 from server.service.routes import Route, find
 from server.service.service import Service
 from server.service.writes import HEADERS
@@ -63,6 +64,7 @@ class Hot:
         self._authenticator = parts.authenticator
         self._public_reads = parts.public_reads
         self._writer = parts.writer
+        self._standing = parts.standing
         self._metrics = parts.metrics
         self._clock_s = parts.clock_s
         self._new_request_id = parts.new_request_id
@@ -73,7 +75,7 @@ class Hot:
         """Find out all that a head says; None for one that is not hot, or not simply good."""
         hot = (request.method, request.path) in (("POST", _INCREMENT), ("GET", _TOP))
         route = find(request.path)[0].get(request.method) if hot else None
-        if route is None:
+        if route is None or not self._takes(request):
             return None
         caller, generation = ANYBODY, self._authenticator.generation
         if not (route.public_read and self._public_reads):
@@ -125,9 +127,29 @@ class Hot:
         """Answer with the first rows of a board, or that they have not changed."""
         assert prepared.top is not None
         kept = self._service.reads.kept_top(*prepared.top)
+        if self._standing.view is not None:
+            return self._replica_top(prepared, kept)
         if etag_matches(prepared.request.headers.get("if-none-match"), kept.etag):
             return kept.not_modified_head + self._rest(prepared), b""
         return kept.full_head + self._rest(prepared), kept.full.body
+
+    def _takes(self, request: Request) -> bool:
+        """Whether a request may be hot at all: writes are a leader's, and who asks for a position may have to wait."""
+        if request.path == _INCREMENT:
+            return self._standing.takes_writes
+        return "minSeq" not in request.query and "minEpoch" not in request.query
+
+    def _replica_top(self, prepared: Prepared, kept: KeptTop) -> Answer:
+        """The same on a replica, with its lag, or why it can't be served. Raises `Refused`."""
+        self._standing.check_read()
+        lag = "".join(f"{name}: {value}\r\n" for name, value in self._standing.lag_headers()).encode()
+        age_ms = self._standing.stale_ms()
+        if age_ms is not None:
+            stale = self._service.reads.stale_top(kept, age_ms, prepared.request)
+            return http_head(stale) + lag + self._rest(prepared), stale.body
+        if etag_matches(prepared.request.headers.get("if-none-match"), kept.etag):
+            return kept.not_modified_head + lag + self._rest(prepared), b""
+        return kept.full_head + lag + self._rest(prepared), kept.full.body
 
     def failed(self, prepared: Prepared, error: Exception, address: str) -> Answer:
         """Answer a request that met an error on its way."""

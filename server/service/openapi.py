@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from engine.limits import BATCH_COMMANDS_MAX
+from engine.limits import BATCH_COMMANDS_MAX, SEQ_MAX
 from server import bounds
 from server.protocol import DEFAULT_BOARD, JSON, MSGPACK, Id
 from server.service import answers, decoding
@@ -80,7 +80,7 @@ OPERATIONS: dict[str, Operation] = {
         "same user, board and reason it is answered with `applied: false`, `delta: 0`, the original's position and the "
         "score of now; with others it is a conflict. A token that carries a user may only increment that user.",
         answers.IncrementAnswer,
-        (400, 401, 403, 409, 413, 429, 500, 503),
+        (307, 400, 401, 403, 409, 413, 421, 429, 500, 503),
         body=decoding.IncrementBody,
     ),
     "increment_batch": Operation(
@@ -89,37 +89,37 @@ OPERATIONS: dict[str, Operation] = {
         "neighbours alone. All of the batch is on disk before the answer. The limits count every item. The "
         "batch may also be written as MessagePack, and is then answered so.",
         _BATCH_ANSWER,
-        (400, 401, 403, 413, 500, 503),
+        (307, 400, 401, 403, 413, 421, 500, 503),
         body=_BATCH,
     ),
     "top": Operation(
         "Boards",
         "The highest score first; of equal scores the one that was reached first.",
         answers.TopAnswer,
-        (400, 401, 403, 500),
-        ("topLimit", "boardId"),
+        (400, 401, 403, 421, 500, 503),
+        ("topLimit", "boardId", "minSeq", "minEpoch"),
         etag=True,
     ),
     "score": Operation(
         "Boards",
         "A user who is not active has a score, but no rank.",
         answers.ScoreAnswer,
-        (400, 401, 403, 404, 500),
-        ("userId", "boardId"),
+        (400, 401, 403, 404, 421, 500, 503),
+        ("userId", "boardId", "minSeq", "minEpoch"),
     ),
     "around": Operation(
         "Boards",
         "`limit` counts the neighbours on each side. A user who is not active has none.",
         answers.AroundAnswer,
-        (400, 401, 403, 404, 500),
-        ("userId", "aroundLimit", "boardId"),
+        (400, 401, 403, 404, 421, 500, 503),
+        ("userId", "aroundLimit", "boardId", "minSeq", "minEpoch"),
     ),
     "put_user": Operation(
         "Users",
         "What is not named stays as it is; at least one field is. A user who is not active can't be incremented and is "
         "on no board, but keeps the score.",
         answers.UserAnswer,
-        (400, 401, 403, 413, 429, 500, 503),
+        (307, 400, 401, 403, 413, 421, 429, 500, 503),
         ("userId",),
         body=decoding.UserBody,
     ),
@@ -127,10 +127,17 @@ OPERATIONS: dict[str, Operation] = {
         "Scores",
         "The receipt is read back from the log. Where the log no longer goes back so far, only the position is known.",
         answers.ActionAnswer,
-        (400, 401, 403, 404, 500, 503),
-        ("actionId",),
+        (400, 401, 403, 404, 421, 500, 503),
+        ("actionId", "minSeq", "minEpoch"),
     ),
     "live": Operation("Boards", LIVE, None, (400, 401, 403, 426, 503), ("boardId",)),
+    "promote": Operation(
+        "Operations",
+        "Begins the next epoch here, durably, and tells the old leader if it can be reached. Only a replica that holds "
+        "every board and keeps its log can be promoted.",
+        answers.PromotedAnswer,
+        (401, 403, 409, 500, 503),
+    ),
     "healthz": Operation("Operations", "Answers as long as the process does.", answers.HealthAnswer),
     "readyz": Operation("Operations", "No, with the reason, while stopping.", answers.ReadyAnswer, (503,)),
     "metrics": Operation("Operations", "For a scrape.", _TEXT, (500,)),
@@ -149,15 +156,27 @@ _ERRORS = {
     404: ("NotFound", "`NOT_FOUND`: there is no such thing."),
     409: ("Conflict", "`CONFLICT`: the actionId was applied to another user, board or reason; nothing was changed."),
     413: ("PayloadTooLarge", "`PAYLOAD_TOO_LARGE`: the body is too long."),
+    307: ("ToLeader", "`NOT_LEADER`: this is a replica; `Location` has the address at the leader."),
+    421: (
+        "Misdirected",
+        (
+            "`NOT_LEADER`: this node does not do that; `details.leader` is the leader's address as far as it is known. "
+            "`WRONG_SHARD`: `details.shard` has the board."
+        ),
+    ),
     426: ("UpgradeRequired", "`INVALID_REQUEST`: this is a WebSocket."),
     429: ("RateLimited", "`RATE_LIMITED`: `details` name the limit, how much it is a minute, and when to come back."),
     500: ("InternalError", "`INTERNAL_ERROR`: our fault; `details.requestId` finds it in our logs."),
     503: (
         "Unavailable",
-        "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may have been; send it again with the same actionId.",
+        (
+            "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may have been; send it again with the same "
+            "actionId. `REPLICA_BEHIND`: a replica has not come so far, `details` say by how much."
+        ),
     ),
 }
 _ERROR_HEADERS = {
+    307: "Location",
     401: "WWW-Authenticate",
     403: "WWW-Authenticate",
     426: "Upgrade",
@@ -284,6 +303,7 @@ def _headers() -> Schema:
             "description": "Always with 401; with 403 if a scope is missing.",
             "schema": text,
         },
+        "Location": {"description": "The same at the leader.", "schema": text, "required": True},
         "Upgrade": {"description": "What the connection must become.", "schema": text, "required": True},
     }
 
@@ -299,12 +319,18 @@ def _parameters() -> Schema:
         "aroundLimit": _parameter(
             "limit", "query", _limit(bounds.AROUND_LIMIT_DEFAULT, bounds.AROUND_LIMIT_MAX), "Neighbours on each side."
         ),
+        "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, until this seq is here."),
+        "minEpoch": _parameter("minEpoch", "query", _whole(0), "With minSeq: the epoch of that position."),
         "ifNoneMatch": _parameter("If-None-Match", "header", {"type": "string"}, "The ETag of what the client has."),
     }
 
 
 def _parameter(name: str, place: str, schema: Schema, about: str) -> Schema:
     return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": about}
+
+
+def _whole(minimum: int) -> Schema:
+    return {"type": "integer", "minimum": minimum, "maximum": SEQ_MAX}
 
 
 def _limit(default: int, maximum: int) -> Schema:

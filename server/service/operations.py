@@ -9,7 +9,7 @@ from server.access.auth import Principal
 from server.metrics import State
 from server.protocol import JSON, Headers, Refused, Request, Response
 from server.service import openapi
-from server.service.answers import HealthAnswer, ReadyAnswer
+from server.service.answers import HealthAnswer, PromotedAnswer, ReadyAnswer
 from server.service.pages import document
 from server.service.parts import Parts
 
@@ -25,6 +25,9 @@ class Operations:
         self._metrics = parts.metrics
         self._storage = parts.storage
         self._not_ready = parts.not_ready
+        self._standing = parts.standing
+        self._followers = parts.followers
+        self._promote = parts.promote
         self._clock_ms = parts.clock_ms
         self._pages = parts.pages
         self._openapi = document(msgspec.json.encode(openapi.document(public_reads=parts.public_reads)), JSON)
@@ -64,6 +67,11 @@ class Operations:
         message = "This is a WebSocket: open it on a connection of its own, with an Upgrade header."
         raise Refused(426, "INVALID_REQUEST", message, {"field": "Upgrade"}, _UPGRADE)
 
+    async def promote(self, _request: Request, _caller: Principal) -> Response:
+        """Make this replica the leader."""
+        epoch, seq = await self._promote()
+        return Response(200, msgspec.json.encode(PromotedAnswer(epoch, seq)), JSON, _HEADERS)
+
     def _not_ready_reason(self) -> str | None:
         if not self._writer.statistics().accepting:
             return "the server is stopping"
@@ -87,4 +95,6 @@ class Operations:
             snapshot_age_s=None if age_ms is None else age_ms / 1000,
             snapshots_failed=storage.snapshots_failed,
             ready=self._not_ready_reason() is None,
+            followers=self._followers(),
+            replica=None if self._standing.view is None else self._standing.view(),
         )

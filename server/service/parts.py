@@ -7,7 +7,7 @@ them with a few lines, and the one place that builds everything sees what it has
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
@@ -20,9 +20,10 @@ from engine.events import Event
 from engine.scoreboard import Scoreboard
 from server.access.auth import Principal
 from server.metrics import Metrics
-from server.protocol import Response
+from server.protocol import Refused, Response
 from server.service.audit import Audit
 from server.service.pages import Page
+from server.service.standing import Standing
 
 
 class Writer(Protocol):
@@ -83,6 +84,10 @@ class Rates(Protocol):
         """Count so many for this key."""
 
 
+Promote = Callable[[], Awaitable[tuple[int, int]]]
+"""Make a replica the leader; gives the new epoch and its first seq. Raises `Refused` where that can't be done."""
+
+
 class Position(Protocol):
     """Where a frame of the log stands."""
 
@@ -136,6 +141,13 @@ class Parts:
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
     new_request_id: Callable[[], str]
+    standing: Standing = field(default_factory=Standing)
+    followers: Callable[[], int] = lambda: 0
+    promote: Promote = field(default_factory=lambda: _cannot_promote)
+
+
+async def _cannot_promote() -> tuple[int, int]:
+    raise Refused(409, "CONFLICT", "This node is the leader already.")
 
 
 def request_ids(process: str) -> Callable[[], str]:

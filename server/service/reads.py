@@ -16,6 +16,8 @@ ETags are weak: two servers at the same position give the same rows, but each sa
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import trio
 
@@ -64,6 +66,7 @@ class Reads:
 
     def __init__(self, parts: Parts) -> None:
         self._scoreboard = parts.writer.scoreboard
+        self._standing = parts.standing
         self._log = parts.log
         self._clock_ms = parts.clock_ms
         self._kept: dict[tuple[str, int], KeptTop] = {}
@@ -72,8 +75,25 @@ class Reads:
     async def top(self, request: Request, _caller: Principal) -> Response:
         """The first rows of a board."""
         kept = self.kept_top(*self.top_of(request))
+        age_ms = self._standing.stale_ms()
+        if age_ms is not None:
+            return self.stale_top(kept, age_ms, request)
         matches = etag_matches(request.headers.get("if-none-match"), kept.etag)
         return kept.not_modified if matches else kept.full
+
+    @staticmethod
+    def stale_top(kept: KeptTop, age_ms: int, request: Request) -> Response:
+        """Give a top that says how old it is. Its ETag is another one than when it is fresh."""
+        etag = f'{kept.etag[:-1]}-stale"'
+        headers = (("etag", etag), *_HEADERS)
+        if etag_matches(request.headers.get("if-none-match"), etag):
+            return Response(304, headers=headers)
+        return Response(200, b'%b,"stale":true,"ageMs":%d}' % (kept.full.body[:-1], age_ms), JSON, headers)
+
+    def _stale(self) -> dict[str, Any]:
+        """The two fields that an answer of a stale replica has more."""
+        age_ms = self._standing.stale_ms()
+        return {} if age_ms is None else {"stale": True, "age_ms": age_ms}
 
     def top_of(self, request: Request) -> tuple[str, int]:
         """Say which board's top is wanted, and how many rows of it. Raises `Refused`."""
@@ -111,6 +131,7 @@ class Reads:
             updated_at=iso_ms(updated_ms),
             epoch=self._scoreboard.epoch,
             seq=board.seq,
+            **self._stale(),
         )
         return Response(200, _encode(answer), JSON, _HEADERS)
 
@@ -128,23 +149,27 @@ class Reads:
             epoch=self._scoreboard.epoch,
             seq=board.seq,
             generated_at=iso_ms(self._clock_ms()),
+            **self._stale(),
         )
         return Response(200, _encode(answer), JSON, _HEADERS)
 
     async def action(self, request: Request, _caller: Principal) -> Response:
         """Whether an action was applied, with its receipt from the log."""
         action_id = request.path_params["actionId"]
+        self._standing.check_action()
         seq = self._scoreboard.action_seq(action_id)
         if seq is None:
             raise Refused(404, "NOT_FOUND", "No such action was ever applied.", {"actionId": action_id})
         try:
             epoch, event = await self._event(seq)
         except NoLongerKept:
-            answer = ActionAnswer(action_id, True, self._scoreboard.epoch_of(seq), seq, None, "NO_LONGER_KEPT")
+            epoch = self._scoreboard.epoch_of(seq)
+            answer = ActionAnswer(action_id, True, epoch, seq, None, "NO_LONGER_KEPT", **self._stale())
         else:
             assert isinstance(event, Incremented), event
             assert event.action_id == action_id, event
-            answer = ActionAnswer(action_id, True, epoch, seq, logged_receipt(event, epoch), "KEPT")
+            receipt = logged_receipt(event, epoch)
+            answer = ActionAnswer(action_id, True, epoch, seq, receipt, "KEPT", **self._stale())
         return Response(200, _encode(answer), JSON, _PRIVATE_HEADERS)
 
     async def _event(self, seq: int) -> tuple[int, object]:
@@ -160,6 +185,8 @@ class Reads:
     def _board(self, values: dict[str, str]) -> Board:
         board_id = board_of(values)
         board = self._scoreboard.board(board_id)
+        if board is not None:
+            self._standing.check_board(board_id)
         if board is None:
             raise invalid("boardId", "There is no such board.", allowed=sorted(self._scoreboard.rules.points))
         return board

@@ -37,6 +37,12 @@ WRITE = ("scores:write",)
 READ = ("scores:read", "scores:write")
 USERS = ("users:write",)
 
+WRITES = frozenset({"increment", "increment_batch", "put_user"})
+"""The handlers that only a leader has."""
+
+READS = frozenset({"top", "score", "around", "action"})
+"""The handlers that show the state, so that it matters how far a node is."""
+
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/scores/increment", "increment", "Count one action for one user.", WRITE),
     Route("POST", "/scores/increment/batch", "increment_batch", "Count up to 1,000 actions.", WRITE),
@@ -46,6 +52,7 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", "/users/{userId}", "put_user", "Register a user, or change a name or whether active.", USERS),
     Route("GET", "/actions/{actionId}", "action", "Whether an action was applied, and its receipt.", READ),
     Route("GET", "/ws/scoreboard", "live", "The live channel (WebSocket)."),
+    Route("POST", "/replication/promote", "promote", "Make this replica the leader.", ("admin",)),
     Route("GET", "/healthz", "healthz", "Whether the process is alive."),
     Route("GET", "/readyz", "readyz", "Whether requests should be sent here."),
     Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format."),

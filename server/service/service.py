@@ -28,7 +28,7 @@ from server.protocol import Details, Headers, Refused, Request, Response, error
 from server.service.operations import Operations
 from server.service.parts import ANYBODY, Parts
 from server.service.reads import Reads
-from server.service.routes import Route, allowed, find
+from server.service.routes import READS, WRITES, Route, allowed, find
 from server.service.writes import Writes
 
 Handler = Callable[[Request, Principal], Awaitable[Response]]
@@ -58,6 +58,8 @@ class Service:
         self._authenticator = parts.authenticator
         self._public_reads = parts.public_reads
         self._origins = parts.origins
+        self._standing = parts.standing
+        self._scoreboard = parts.writer.scoreboard
         self._metrics = parts.metrics
         self._audit = parts.audit
         self._clock_s = parts.clock_s
@@ -73,6 +75,7 @@ class Service:
             "around": reads.around,
             "action": reads.action,
             "live": operations.live,
+            "promote": operations.promote,
             "healthz": operations.healthz,
             "readyz": operations.readyz,
             "metrics": operations.metrics,
@@ -117,7 +120,8 @@ class Service:
             if response.code not in _TOLD_WHERE_CAUGHT:
                 self._audit.refused(visit.request, response, visit.details, visit.caller.sub or None)
         request_id = ("x-request-id", visit.request.request_id)
-        headers = (*response.headers, request_id, *self._cross_origin(visit))
+        lag = self._standing.lag_headers() if visit.route is not None and visit.route.handler in READS else ()
+        headers = (*response.headers, *lag, request_id, *self._cross_origin(visit))
         return msgspec.structs.replace(response, headers=headers, omit_body=visit.request.method == "HEAD")
 
     async def _guarded(self, visit: _Visit) -> Response:
@@ -163,6 +167,11 @@ class Service:
             lacking = require(caller, route.scopes)
             if lacking is not None:
                 return lacking.response()
+        if route.handler in WRITES:
+            self._standing.check_write(request)
+        elif route.handler in READS:
+            self._standing.check_read()
+            await self._standing.wait_position(request, self._scoreboard)
         return await self._handlers[route.handler](request, visit.caller)
 
     def _options(self, request: Request, methods: dict[str, Route]) -> Response:
@@ -186,7 +195,10 @@ class Service:
         """Let pages of allowed origins read the answer, if it is one to a public read."""
         if not route.public_read:
             return ()
-        exposed = ("access-control-expose-headers", "etag, retry-after, x-request-id")
+        exposed = (
+            "access-control-expose-headers",
+            "etag, retry-after, x-request-id, x-scoreboard-lag-ms, x-scoreboard-lag-records",
+        )
         return (*self._origin_headers(request), exposed)
 
     def _origin_headers(self, request: Request) -> Headers:

@@ -57,6 +57,9 @@ Viewers = Annotated[int, Meta(ge=0, le=10**6, description="an integer from 0 to 
 Milliseconds = Annotated[int, Meta(ge=10, le=60_000, description="an integer from 10 to 60000")]
 Events = Annotated[int, Meta(ge=1, le=10**12, description="an integer from 1 to 1000000000000")]
 Snapshots = Annotated[int, Meta(ge=2, le=1_000, description="an integer from 2 to 1000")]
+HeartbeatSeconds = Annotated[int, Meta(ge=1, le=60, description="an integer from 1 to 60")]
+AgeSeconds = Annotated[int, Meta(ge=1, le=86_400, description="an integer from 1 to 86400")]
+WaitSeconds = Annotated[int, Meta(ge=0, le=60, description="an integer from 0 to 60")]
 Text = Annotated[str, Meta(description="a string")]
 Filled = Annotated[str, Meta(min_length=1, description="a string that is not empty")]
 Texts = Annotated[tuple[str, ...], Meta(description="a list of strings")]
@@ -143,6 +146,18 @@ class UsersConfig(msgspec.Struct, frozen=True):
     require_registered: Switch = False
 
 
+class ReplicationConfig(msgspec.Struct, frozen=True):
+    """Following a leader, and being followed. `public_url` is where clients reach this leader, for redirects."""
+
+    leader: Text = ""
+    token_file: Text = ""
+    public_url: Text = ""
+    node_name: Text = ""
+    heartbeat_seconds: HeartbeatSeconds = 1
+    ready_age_seconds: AgeSeconds = 30
+    behind_wait_seconds: WaitSeconds = 5
+
+
 class LoggingConfig(msgspec.Struct, frozen=True):
     """What goes to standard error, and how. "auto" is console on a terminal and JSON elsewhere."""
 
@@ -165,6 +180,7 @@ class Config(msgspec.Struct, frozen=True):
     snapshots: SnapshotsConfig = SnapshotsConfig()
     log: LogConfig = LogConfig()
     users: UsersConfig = UsersConfig()
+    replication: ReplicationConfig = ReplicationConfig()
     logging: LoggingConfig = LoggingConfig()
 
     @property
@@ -197,6 +213,8 @@ CHECKS: dict[Key, Callable[[Any], object]] = {
     ("auth", "jwks_url"): values.check_jwks_url,
     ("live", "allowed_origins"): values.parse_origins,
     ("log", "keep"): values.parse_keep,
+    ("replication", "leader"): values.check_node_url,
+    ("replication", "public_url"): values.check_node_url,
 }
 """What the type alone does not say. A check raises ValueError with what is allowed."""
 
@@ -230,13 +248,17 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
     boards = {key[1] for key in given if key[0] == "boards"} or set(DEFAULT_POINTS)
     # The order is the rule: flags after environment after file.
     texts = [(key, environ[variable], variable) for key, variable in settings(environ, TYPES, boards)]
-    texts += [(tuple(name.split(".")), text, f"--{name.replace('_', '-')}") for name, text in flags.items()]
+    texts += [(tuple(name.split(".")), text, _flag_of(name)) for name, text in flags.items()]
     for key, text, origin in texts:
         try:
             given[key] = Given(from_text(text, _type_of(key)), origin)
         except ValueError as error:
             _refuse(key, Given(text, origin), str(error))
     return _build(given)
+
+
+def _flag_of(name: str) -> str:
+    return f"--{name.rpartition('.')[2].replace('_', '-')}"
 
 
 def _type_of(key: Key) -> Any:

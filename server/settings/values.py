@@ -150,6 +150,17 @@ def check_jwks_url(text: str) -> None:
         raise ValueError("must be an https:// URL; http:// only on this machine (localhost, 127.0.0.1, [::1])")
 
 
+def check_node_url(text: str) -> None:
+    """Check the address of a node: where it is followed, or where clients are sent."""
+    if not text:
+        return
+    url = _split(text)
+    if url is None or not url.hostname or not _is_host(url.hostname) or url.scheme not in _DEFAULT_PORTS:
+        raise ValueError('must be http:// or https:// and a host, as "http://leader.example:8080"')
+    if "@" in url.netloc or url.query or url.fragment or not text.isprintable() or not text.isascii() or " " in text:
+        raise ValueError("must be an address without a user, a query or a fragment")
+
+
 def _split(text: str) -> SplitResult | None:
     try:
         url = urlsplit(text)

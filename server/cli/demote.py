@@ -1,0 +1,78 @@
+"""`scoreboard demote`: make the directory of an old leader a replica's; what only it had is set aside, and listed."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import click
+import msgspec
+import trio
+
+from engine.disk import RealDisk
+from engine.record import Tail
+from server.cli.support import BadUsage, Refused, json_option, print_json, print_table, say, state_bar, warn
+from server.replication.bootstrap import Bootstrap
+from server.replication.link import LinkEnded, parse_leader
+from snapshots.demotion import DemotionReport, demote_directory, finish_exchange
+from snapshots.promotion import NO_RULES
+from snapshots.restore import RestoreRefused
+from snapshots.state import read_state
+
+
+@click.command()
+@click.option("--data-dir", required=True, type=click.Path(path_type=Path, file_okay=False), help="The old leader's.")
+@click.option("--to", "leader", required=True, metavar="URL", help="The new leader.")
+@click.option("--token-file", type=click.Path(path_type=Path, dir_okay=False), help="A token of scope log:read.")
+@json_option
+def demote(data_dir: Path, leader: str, token_file: Path | None, as_json: bool) -> None:
+    """Turn a stopped leader's directory into a replica's of the new leader. Nothing is deleted."""
+    directory = str(data_dir)
+    disk = RealDisk()
+    finish_exchange(disk, directory)
+    if not (data_dir / "log").is_dir():
+        raise BadUsage(f"there is no scoreboard data in {directory!r} (no log directory in it)")
+    common = ask_fork(directory, leader, token_file.read_text().strip() if token_file else "")
+    try:
+        with state_bar("demoting") as show:
+            report = demote_directory(disk, directory, common, leader=leader.rstrip("/"), tell=warn, progress=show)
+    except RestoreRefused as refused:
+        raise Refused(str(refused)) from refused
+    _show(report, directory, leader, as_json)
+
+
+def ask_fork(directory: str, leader: str, token: str) -> Tail:
+    """Ask the new leader for the last place that it has in common with every older epoch than its own."""
+    disk = RealDisk()
+    try:
+        endpoint = parse_leader(leader)
+    except ValueError as error:
+        raise BadUsage(f"--to: {error}") from error
+    _, tail = read_state(disk, directory, NO_RULES, tell=warn)
+    asking = Bootstrap(endpoint, disk, directory, token=lambda: token, uniform=random.uniform, tell=say)
+    try:
+        return trio.run(asking.fork, tail.epoch)
+    except LinkEnded as ended:
+        raise Refused(f"{leader} knows of no epoch after {tail.epoch}, or can't be asked: {ended.reason}") from ended
+
+
+def _show(report: DemotionReport, directory: str, leader: str, as_json: bool) -> None:
+    if as_json:
+        print_json({
+            "commonSeq": report.common_seq,
+            "epoch": report.epoch,
+            "lastSeq": report.last_seq,
+            "aside": report.aside,
+            "events": report.events,
+            "actions": msgspec.to_builtins(report.actions),
+        })  # fmt: skip
+        return
+    click.echo(
+        f"{directory} is a replica's now: common up to seq {report.common_seq}, set aside: {report.events} events"
+    )
+    if report.actions:
+        columns = ("actionId", "userId", "boardId", "seq", "delta")
+        rows = [(one.action_id, one.user_id, one.board_id, one.seq, one.delta) for one in report.actions]
+        print_table(columns, rows)
+        say(f"These actions are not in the new leader's history. All of it is in {report.aside}.")
+    say(f"Start it with: scoreboard replica --data-dir {directory} --leader {leader}")

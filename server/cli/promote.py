@@ -1,0 +1,78 @@
+"""`scoreboard promote`: make a replica the leader, in a new epoch; a running one, or the directory of a stopped one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+import httpx
+import msgspec
+
+from engine.disk import RealDisk
+from server.cli.support import TOKEN_VARIABLE, BadUsage, Refused, json_option, print_json, say, warn
+from server.settings.values import check_node_url
+from snapshots.demotion import finish_exchange
+from snapshots.promotion import is_deposed, promote_directory
+from snapshots.restore import RestoreRefused
+
+PATH = "/replication/promote"
+ANSWER_SECONDS_MAX = 60.0
+
+
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="A stopped replica's directory.")
+@click.option("--url", metavar="URL", help="A running replica's address.")
+@click.option(
+    "--token-file", type=click.Path(path_type=Path, dir_okay=False), help="With --url: a token of scope admin."
+)
+@click.option("--token", envvar=TOKEN_VARIABLE, show_envvar=True, help="With --url: the token itself.")
+@json_option
+def promote(data_dir: Path | None, url: str | None, token_file: Path | None, token: str | None, as_json: bool) -> None:
+    """Begin the next epoch on a replica, which is the leader from then on."""
+    if (data_dir is None) == (url is None):
+        raise BadUsage("name either --data-dir DIR or --url URL")
+    if url is not None:
+        epoch, seq = promote_running(url, token_file.read_text().strip() if token_file else token or "")
+    else:
+        assert data_dir is not None
+        epoch, seq = promote_stopped(str(data_dir))
+    if as_json:
+        print_json({"epoch": epoch, "seq": seq})
+        return
+    click.echo(f"promoted: epoch {epoch} began with seq {seq}")
+    if data_dir is not None:
+        say(f"Start it with: scoreboard serve --data-dir {data_dir}")
+
+
+def promote_stopped(data_dir: str) -> tuple[int, int]:
+    """Promote a directory; give the epoch and the seq of its first event."""
+    disk = RealDisk()
+    finish_exchange(disk, data_dir)
+    if is_deposed(disk, data_dir):
+        raise BadUsage(f"{data_dir} is a deposed leader's: `scoreboard demote` it, let it catch up, then promote it")
+    try:
+        done = promote_directory(disk, data_dir, now_ms=time.time_ns() // 1_000_000, tell=warn)
+    except RestoreRefused as refused:
+        raise BadUsage(str(refused)) from refused
+    return done.epoch, done.seq + 1
+
+
+def promote_running(url: str, token: str) -> tuple[int, int]:
+    """Ask a replica to become the leader; give the epoch and the seq of its first event."""
+    try:
+        check_node_url(url)
+    except ValueError as error:
+        raise BadUsage(f"--url: {error}") from error
+    headers = {"authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = httpx.post(url.rstrip("/") + PATH, headers=headers, timeout=ANSWER_SECONDS_MAX, trust_env=False)
+        body = msgspec.json.decode(answer.content)
+    except httpx.HTTPError as error:
+        raise Refused(f"{url} does not answer: {error or type(error).__name__}") from error
+    except msgspec.DecodeError as error:
+        raise Refused(f"{url} gave an answer that is not a scoreboard's") from error
+    if answer.status_code != httpx.codes.OK:
+        message = body.get("error", {}).get("message", "") if isinstance(body, dict) else ""
+        raise Refused(f"{url} refused with status {answer.status_code}: {message}")
+    return int(body["epoch"]), int(body["seq"])

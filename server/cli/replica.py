@@ -1,0 +1,71 @@
+"""`scoreboard replica`: follow a leader, or another replica, and serve reads and viewers.
+
+Standard output, signals and exit codes are those of `serve`. Without a data directory what it has is kept in a
+temporary one, which is gone when it ends; such a replica begins anew each time and can't be promoted.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import click
+import msgspec
+import trio
+
+from server import app
+from server.app import Followership
+from server.cli.support import BadUsage, config_options, print_lines, read_config, state_bar
+from server.replication.sharding import Shard, parse_shard
+from server.settings.config import Config
+
+
+class ShardType(click.ParamType[Shard]):
+    """K/N."""
+
+    name = "K/N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        """Read `2/4`; refuse anything else with what is allowed."""
+        try:
+            return parse_shard(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@config_options
+@click.option("--leader", metavar="URL", help="The node to follow, such as http://leader.example:8080.")
+@click.option("--bind", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+@click.option("--shard", type=ShardType(), help="Hold only the boards of this shard, in memory.")
+@click.option("--token-file", type=click.Path(path_type=Path, dir_okay=False), help="A token of scope log:read.")
+def replica(
+    data_dir: Path | None,
+    config_file: Path | None,
+    leader: str | None,
+    bind: str | None,
+    shard: Shard | None,
+    token_file: Path | None,
+) -> None:
+    """Run a replica until SIGTERM or SIGINT."""
+    config = read_config(config_file, data_dir, bind, leader=leader, token_file=token_file)
+    durable = data_dir is not None or config.data_dir != Config().data_dir
+    if shard is not None and durable:
+        raise BadUsage(
+            f"--shard goes without a data directory ({config.data_dir!r}): a shard holds parts of the log, "
+            "from which nobody could recover or be promoted, so it keeps nothing on disk"
+        )
+    bar = partial(state_bar, "starting") if sys.stderr.isatty() else None
+    followership = Followership(shard, durable)
+
+    def ready(url: str) -> None:
+        print_lines([f"scoreboard ready on {url}"])
+
+    if durable:
+        sys.exit(trio.run(app.follow, config, followership, ready, bar))
+    with tempfile.TemporaryDirectory(prefix="scoreboard-replica-") as directory:
+        config = msgspec.structs.replace(config, data_dir=f"{directory}/data")
+        code = trio.run(app.follow, config, followership, ready, bar)
+    sys.exit(code)

@@ -1,0 +1,110 @@
+"""The role of a leader: an actor writes, its frames are shipped, snapshots are taken.
+
+A leader that hears of a higher epoch was replaced. From that moment it refuses writes, in every lane, says so loudly,
+and leaves a file in its directory by which a restart refuses too; reads go on. `scoreboard demote` is the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+import trio
+
+from engine.actor import Actor, Applied
+from engine.disk import Disk
+from engine.errors import DiskFault
+from server.door.door import Lane
+from server.node import Core, Part, clock_ms
+from server.protocol import Refused
+from server.service.parts import StorageState
+from server.shipping import Shipping
+from snapshots.opening import Opened
+from snapshots.promotion import write_deposed
+
+log = structlog.get_logger()
+
+
+class Leader:
+    """A node that accepts writes. A `Role`."""
+
+    def __init__(self, core: Core, disk: Disk, opened: Opened) -> None:
+        self._core = core
+        self._disk = disk
+        self._opened = opened
+        self._actor = Actor(opened.scoreboard, opened.log, clock_ms=clock_ms, on_applied=self._applied)
+        self._shipping = Shipping(core, disk, opened, self._actor, self._deposed)
+        core.gate.actor = self._actor
+
+    def parts(self) -> Sequence[Part]:
+        """See `Role`."""
+        return (self._shipping.run_checkpointer, self._actor.run)
+
+    def lanes(self) -> Sequence[Lane]:
+        """See `Role`."""
+        return self._shipping.lanes()
+
+    def websocket_lanes(self) -> Sequence[Lane]:
+        """See `Role`."""
+        return self._shipping.websocket_lanes()
+
+    def close_links(self) -> None:
+        """See `Role`."""
+        self._shipping.close_links()
+
+    async def end(self) -> None:
+        """Finish what waits, and leave a snapshot behind."""
+        await self._actor.drain()
+        await self._shipping.checkpoint()
+
+    def close(self) -> None:
+        """See `Role`."""
+        self._opened.log.close()
+
+    def storage(self) -> StorageState:
+        """See `Role`."""
+        return self._shipping.storage()
+
+    def followers(self) -> int:
+        """See `Role`."""
+        return len(self._shipping.registry)
+
+    def not_ready(self) -> str | None:
+        """See `Role`."""
+        return deposed_reason(self._core)
+
+    async def promote(self) -> tuple[int, int]:
+        """Refuse: it is the leader, or was deposed."""
+        raise Refused(409, "CONFLICT", deposed_reason(self._core) or "This node is the leader already.")
+
+    def _applied(self, applied: Applied) -> None:
+        self._shipping.applied(applied)
+        self._core.applied(applied)
+
+    def _deposed(self, epoch: int) -> None:
+        depose(self._core, self._disk, epoch)
+
+
+def depose(core: Core, disk: Disk, epoch: int) -> None:
+    """Refuse writes from now on, and leave word for the next start."""
+    if core.standing.deposed_epoch is not None and core.standing.deposed_epoch >= epoch:
+        return
+    core.standing.deposed_epoch = epoch
+    remedy = f"scoreboard demote --data-dir {core.config.data_dir} --to URL-OF-THE-NEW-LEADER, once this is stopped"
+    log.critical("deposed", epoch=epoch, own_epoch=core.scoreboard.epoch, remedy=remedy)
+    assert core.tasks is not None, "followers come once the node serves"
+    core.tasks.start_soon(_leave_word, core, disk, epoch)
+
+
+async def _leave_word(core: Core, disk: Disk, epoch: int) -> None:
+    try:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(write_deposed, disk, core.config.data_dir, epoch)
+    except DiskFault as fault:
+        core.disk_failed(fault)
+
+
+def deposed_reason(core: Core) -> str | None:
+    """Say that this leader was replaced, None if it was not."""
+    epoch = core.standing.deposed_epoch
+    return None if epoch is None else f"epoch {epoch} began elsewhere; this node is no longer the leader"
