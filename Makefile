@@ -1,6 +1,6 @@
 # make run | make run-cluster | make test | make check | make bench | make bench NAME=writes | make clean
-# make sim ARGS="--minutes 10" | make crash | make hostile | make conformance | make soak ARGS="--minutes 60": the long
-# forms of what `make test` runs a slice of
+# make sim ARGS="--minutes 10" | make crash | make hostile | make conformance | make soak ARGS="--minutes 60" | make storm:
+# the long forms of what `make test` runs a slice of
 # Everything happens in .venv; PYTHON chooses the interpreter (3.11 or newer).
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 NAME ?= all
 ARGS ?=
 
-.PHONY: run run-cluster test check bench clean sim crash hostile conformance soak
+.PHONY: run run-cluster test check bench clean sim crash hostile conformance soak storm
 
 run: $(STAMP)
 	$(BIN)/scoreboard serve --data-dir data --welcome
@@ -33,6 +33,9 @@ sim: $(STAMP)
 
 crash: $(STAMP)
 	$(BIN)/python -m tests.sim.crash $(ARGS)
+
+storm: $(STAMP)
+	$(BIN)/python -m tests.cluster.storm $(ARGS)
 
 bench: $(BENCH_STAMP)
 	$(BIN)/python -m bench.$(NAME) $(ARGS)

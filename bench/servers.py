@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import msgspec
 
 ROOT = Path(__file__).parents[1]
 WORK = Path(__file__).with_name("work")
+COMMAND = [sys.executable, "-m", "server.cli.main"]
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 60.0
 
@@ -40,13 +41,15 @@ class Missing(Exception):
 class Server(msgspec.Struct, frozen=True):
     """A server that is ready; `token` may increment.
 
-    `pids` are all of its processes, the first the one that answers; `redis_port` is where the peer's Redis is.
+    `pids` are all of its processes, the first the one that answers; `redis_port` is where the peer's Redis is. `secret`
+    is what tokens for it are signed with, where others need some too.
     """
 
     port: int
     token: str
     pids: tuple[int, ...]
     redis_port: int = 0
+    secret: str = ""
 
     def metric(self, name: str) -> float:
         """Read one sample of /metrics."""
@@ -92,17 +95,41 @@ def running(command: list[str], processor: int, environment: dict[str, str] | No
 
 
 @contextmanager
-def leader(processor: int, config_more: str = "") -> Iterator[Server]:
-    """The leader of this project, with limits that don't bite; `config_more` is added to its configuration."""
-    with fresh_directory("leader") as path:
+def leader(
+    processor: int,
+    config_more: str = "",
+    *,
+    name: str = "leader",
+    fill: Callable[[str], None] = lambda _directory: None,
+) -> Iterator[Server]:
+    """The leader of this project, with limits that don't bite; `config_more` is added to its configuration.
+
+    `fill` may put something into its data directory before it starts; `name` tells several leaders apart.
+    """
+    with fresh_directory(name) as path:
         secret, port = secrets.token_hex(32), free_port()
         config = path / "scoreboard.toml"
         config.write_text(CONFIG + config_more)
-        command = [sys.executable, "-m", "server.cli.main", "serve", "--config", str(config)]
+        fill(str(path / "data"))
+        command = [*COMMAND, "serve", "--config", str(config)]
         command += ["--bind", f"127.0.0.1:{port}", "--data-dir", str(path / "data")]
         with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}) as pid:
             wait_ready(port)
-            yield Server(port, token(secret), (pid,))
+            yield Server(port, token(secret), (pid,), secret=secret)
+
+
+@contextmanager
+def replica(of: Server, processor: int, name: str, config_more: str = "") -> Iterator[Server]:
+    """A replica with a directory of its own, which is being started: `wait_ready` waits until it listens."""
+    with fresh_directory(name) as path:
+        port = free_port()
+        config, token_file = path / "scoreboard.toml", path / "token"
+        config.write_text(CONFIG + config_more)
+        token_file.write_text(token(of.secret, "log:read"))
+        command = [*COMMAND, "replica", "--leader", f"http://127.0.0.1:{of.port}", "--token-file", str(token_file)]
+        command += ["--config", str(config), "--bind", f"127.0.0.1:{port}", "--data-dir", str(path / "data")]
+        with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": of.secret}) as pid:
+            yield Server(port, of.token, (pid,), secret=of.secret)
 
 
 @contextmanager
@@ -127,9 +154,9 @@ def fastapi_redis(processor: int) -> Iterator[Server]:
                 yield Server(port, token(secret), (pid, redis_pid), redis_port)
 
 
-def token(secret: str) -> str:
-    """A token that may increment, good for a day."""
-    claims = {"sub": "bench", "aud": "scoreboard", "scope": "scores:write", "exp": int(time.time()) + 86_400}
+def token(secret: str, scope: str = "scores:write") -> str:
+    """A token that may increment, or whatever else, good for a day."""
+    claims = {"sub": "bench", "aud": "scoreboard", "scope": scope, "exp": int(time.time()) + 86_400}
     return jwt.encode(claims, secret, algorithm="HS256")
 
 

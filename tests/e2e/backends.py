@@ -7,6 +7,7 @@ the same actionId, to whichever leader answers next; that is the one rule that c
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -153,3 +154,32 @@ async def work_until_gone(backends: list[Backend], host: str, port: int) -> None
     async with trio.open_nursery() as nursery:
         for backend in backends:
             nursery.start_soon(backend.work, host, port)
+
+
+def check_log(rows: list[Row], books: Books) -> None:
+    """Acknowledged ⊆ recovered ⊆ submitted, each once, with the seq and the score that the caller was told."""
+    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
+    recovered: dict[str, Row] = {}
+    sums: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        if row["type"] != "incremented":
+            continue
+        assert row["actionId"] not in recovered, f"counted twice: {row}"
+        recovered[row["actionId"]] = row
+        sent = books.submitted.get(row["actionId"])
+        assert sent is not None, f"never submitted: {row}"
+        assert {key: row[key] for key in sent} == sent
+        assert row["caller"] == "backend"
+        assert row["delta"] == BOARDS[row["boardId"]][row["reason"]]
+        sums[row["boardId"], row["userId"]] += row["delta"]
+        assert row["newScore"] == sums[row["boardId"], row["userId"]]
+    for action_id, receipt in books.acknowledged.items():
+        assert action_id in recovered, f"acknowledged and lost: {receipt}"
+        row = recovered[action_id]
+        assert (receipt["epoch"], receipt["seq"]) == (row["epoch"], row["seq"])
+        if receipt["applied"]:
+            assert (receipt["newScore"], receipt["delta"]) == (row["newScore"], row["delta"])
+    for name in books.names:
+        row = rows[name["seq"] - 1]
+        assert row["type"] == "user_put"
+        assert (row["userId"], row["displayName"]) == (name["userId"], name["displayName"])

@@ -145,13 +145,24 @@ async def start(
 
     It binds to a free port of 127.0.0.1 and knows SECRET; `extra` may set SCOREBOARD_AUTH_JWT_SECRET to something else.
     """
+    command = ["serve", "--bind", "127.0.0.1:0", "--data-dir", str(directory)]
+    if config is not None:
+        command += ["--config", str(config)]
     stderr_path = directory.with_name(f"{directory.name}.stderr")
+    return await launch([*command, *arguments], stderr_path, extra=extra, segment_bytes=segment_bytes)
+
+
+async def launch(
+    arguments: Sequence[str],
+    stderr_path: Path,
+    *,
+    extra: Mapping[str, str] | None = None,
+    segment_bytes: int | None = None,
+) -> Leader:
+    """Start `scoreboard ARGUMENTS`, a verb that serves, without waiting for it. The caller must end it."""
     command = [COMMAND]
     if segment_bytes is not None:
         command = [sys.executable, "-c", WITH_SHORT_SEGMENTS.format(segment_bytes=segment_bytes)]
-    command += ["serve", "--bind", "127.0.0.1:0", "--data-dir", str(directory)]
-    if config is not None:
-        command += ["--config", str(config)]
     with stderr_path.open("ab") as stderr:
         process = await trio.lowlevel.open_process(
             [*command, *arguments],

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from tests.e2e import leader
-from tests.e2e.backends import BOARDS, USERS, Backend, Books, Row, work_until_gone
+from tests.e2e.backends import BOARDS, USERS, Backend, Books, Row, check_log, work_until_gone
 from tests.e2e.client import Client
 
 ROUNDS = 20
@@ -90,41 +89,12 @@ async def _check(node: leader.Leader, data: Path, books: Books, bearer: str, dic
     done = await leader.run("log", "dump", "--data-dir", str(data))
     assert done.returncode == 0, done.stderr.decode()
     rows: list[Row] = [json.loads(line) for line in done.stdout.splitlines()]
-    _check_log(rows, books)
+    check_log(rows, books)
     known = list(books.acknowledged)
     asked = known[-ASKED_FOR_NEWEST:] + dice.sample(known, min(ASKED_FOR_ANY, len(known)))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_check_actions, node, bearer, asked, books)
         nursery.start_soon(_check_boards, node, bearer, rows)
-
-
-def _check_log(rows: list[Row], books: Books) -> None:
-    """Acknowledged ⊆ recovered ⊆ submitted, each once, with the seq and the score that the caller was told."""
-    assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
-    recovered: dict[str, Row] = {}
-    sums: Counter[tuple[str, str]] = Counter()
-    for row in rows:
-        if row["type"] != "incremented":
-            continue
-        assert row["actionId"] not in recovered, f"counted twice: {row}"
-        recovered[row["actionId"]] = row
-        sent = books.submitted.get(row["actionId"])
-        assert sent is not None, f"never submitted: {row}"
-        assert {key: row[key] for key in sent} == sent
-        assert row["caller"] == "backend"
-        assert row["delta"] == BOARDS[row["boardId"]][row["reason"]]
-        sums[row["boardId"], row["userId"]] += row["delta"]
-        assert row["newScore"] == sums[row["boardId"], row["userId"]]
-    for action_id, receipt in books.acknowledged.items():
-        assert action_id in recovered, f"acknowledged and lost: {receipt}"
-        row = recovered[action_id]
-        assert (receipt["epoch"], receipt["seq"]) == (row["epoch"], row["seq"])
-        if receipt["applied"]:
-            assert (receipt["newScore"], receipt["delta"]) == (row["newScore"], row["delta"])
-    for name in books.names:
-        row = rows[name["seq"] - 1]
-        assert row["type"] == "user_put"
-        assert (row["userId"], row["displayName"]) == (name["userId"], name["displayName"])
 
 
 async def _check_actions(node: leader.Leader, bearer: str, action_ids: list[str], books: Books) -> None:

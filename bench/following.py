@@ -1,0 +1,153 @@
+"""What the bench of replicas waits for and measures with: positions of replicas, a paced writer, how late they are."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import queue
+import secrets
+import socket
+import threading
+import time
+from typing import Any
+
+import msgspec
+
+from bench.servers import Server
+
+BEHIND_SECONDS_MAX = 300.0
+AGAIN_SECONDS = 0.01
+BATCH = 50
+"""Increments in a request of the paced writer: 5,000 a second are a hundred requests."""
+
+RECEIVE_BYTES = 2**16
+
+
+class Lateness(msgspec.Struct, frozen=True):
+    """How late a replica was, over and over: from the receipt in a backend's hand to an answer that has it, in ms.
+
+    `header_ms` is what the replica itself said its lag was. `per_second` is what the writer reached.
+    """
+
+    ms: list[float]
+    header_ms: list[float]
+    per_second: float
+
+
+def wait_for(server: Server, seq: int) -> float:
+    """Ask a node again and again until it answers with this seq; the time of that."""
+    deadline = time.monotonic() + BEHIND_SECONDS_MAX
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=BEHIND_SECONDS_MAX)
+        try:
+            connection.request("GET", f"/scoreboard/top?limit=1&minSeq={seq}")
+            if connection.getresponse().status == http.client.OK:
+                return time.monotonic()
+        except OSError:
+            pass  # it does not listen yet
+        finally:
+            connection.close()
+        time.sleep(AGAIN_SECONDS)
+    raise TimeoutError(f"the node on port {server.port} did not reach seq {seq}")
+
+
+class Backend:
+    """One kept connection: requests in one piece, answers as JSON."""
+
+    def __init__(self, server: Server) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", server.port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._token = server.token
+        self._actions = secrets.token_hex(8)
+        self._sent = 0
+
+    def increment(self, count: int, users: int = 10_000) -> int:
+        """Send a batch of increments; the seq of the last one."""
+        items = []
+        for _ in range(count):
+            self._sent += 1
+            items.append({"userId": f"user-{self._sent * 7919 % users}", "actionId": f"{self._actions}-{self._sent}"})
+        body = json.dumps(items).encode()
+        head = f"POST /scores/increment/batch HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {self._token}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        _, _, answer = self._ask(head.encode() + body)
+        assert all(receipt["status"] == 200 for receipt in answer)
+        return int(answer[-1]["seq"])
+
+    def read(self, min_seq: int) -> tuple[int, float]:
+        """Ask for the top with a seq at the least; the status, and the lag in ms that the answer tells."""
+        request = f"GET /scoreboard/top?limit=10&minSeq={min_seq} HTTP/1.1\r\nHost: bench\r\n\r\n"
+        status, headers, _ = self._ask(request.encode())
+        return status, float(headers["x-scoreboard-lag-ms"])
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def _ask(self, request: bytes) -> tuple[int, dict[str, str], Any]:
+        self._socket.sendall(request)
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += self._receive()
+        head, _, body = data.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        while len(body) < int(headers["content-length"]):
+            body += self._receive()
+        return int(first.split(" ")[1]), headers, json.loads(body)
+
+    def _receive(self) -> bytes:
+        data = self._socket.recv(RECEIVE_BYTES)
+        assert data, "the server closed the connection"
+        return data
+
+
+def measure_lateness(leader: Server, replica: Server, per_second: int, seconds: float) -> Lateness:
+    """Write at a steady pace, and ask the replica for what was just acknowledged, one such question after another."""
+    receipts: queue.SimpleQueue[tuple[int, float] | None] = queue.SimpleQueue()
+    reached: list[float] = []
+    writer = threading.Thread(target=_write, args=(leader, per_second, seconds, receipts, reached))
+    reader = Backend(replica)
+    late, told = [], []
+    writer.start()
+    try:
+        while (newest := _newest(receipts)) is not None:
+            seq, acknowledged = newest
+            status, lag_ms = reader.read(seq)
+            assert status == http.client.OK, f"the replica answered with {status}"
+            late.append((time.monotonic() - acknowledged) * 1000)
+            told.append(lag_ms)
+    finally:
+        writer.join()
+        reader.close()
+    return Lateness(sorted(late), sorted(told), reached[0])
+
+
+def _newest(receipts: queue.SimpleQueue[tuple[int, float] | None]) -> tuple[int, float] | None:
+    newest = receipts.get()
+    while newest is not None and not receipts.empty():
+        newest = receipts.get()
+    return newest
+
+
+def _write(
+    leader: Server,
+    per_second: int,
+    seconds: float,
+    receipts: queue.SimpleQueue[tuple[int, float] | None],
+    reached: list[float],
+) -> None:
+    """Send a batch at each beat; a beat that was missed is made up for at once, so the rate holds if it can be held."""
+    backend = Backend(leader)
+    beat = BATCH / per_second
+    began, sent = time.monotonic(), 0
+    try:
+        while time.monotonic() - began < seconds:
+            time.sleep(max(0.0, began + sent * beat - time.monotonic()))
+            seq = backend.increment(BATCH)
+            sent += 1
+            receipts.put((seq, time.monotonic()))
+        reached.append(sent * BATCH / (time.monotonic() - began))
+    finally:
+        receipts.put(None)
+        backend.close()

@@ -1,0 +1,1 @@
+"""Clusters of real processes, with wires between them that can be cut."""

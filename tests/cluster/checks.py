@@ -1,0 +1,152 @@
+"""What must hold whenever the writing rests: every replica is equal to the leader, and the log to the books.
+
+First all replicas are waited for, with reads that carry the leader's seq. Then each is asked for everything that it can
+be asked for, and the state in each directory is read from beside its process and proved by its digest.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from engine.disk import RealDisk
+from snapshots.digests import digests_of
+from snapshots.promotion import NO_RULES
+from snapshots.state import read_state
+from tests.cluster.cluster import REPLICAS, SHARD, SHARDS, Cluster, boards_of, shard_of
+from tests.e2e import leader
+from tests.e2e.backends import BOARDS, USERS, Books, Row, check_log
+from tests.e2e.client import Client, ConnectionLost
+
+SETTLE_SECONDS_MAX = 90.0
+"""Until every replica has everything. A replica that lost its leader comes again within ten seconds, each time."""
+
+AGAIN_SECONDS = 0.05
+
+
+async def last_seq(cluster: Cluster, books: Books) -> int:
+    """The leader's seq when nobody writes any more: one last increment comes after whatever was still on its way."""
+    row = {"userId": USERS[0], "actionId": f"last-{len(books.submitted)}", "boardId": "main", "reason": "BONUS"}
+    return int((await increment(cluster, books, row))["seq"])
+
+
+async def increment(cluster: Cluster, books: Books, row: Row) -> Row:
+    """Increment at the leader, which must say yes, and write it into the books; the receipt."""
+    node = cluster.nodes["leader"]
+    books.submitted[row["actionId"]] = row
+    async with Client(node.host, node.port, leader.token("scores:write")) as client:
+        answer = await client.post("/scores/increment", row)
+    assert answer.status == 200, answer.body
+    receipt: Row = answer.json()
+    books.acknowledge(row, receipt)
+    return receipt
+
+
+async def settle(cluster: Cluster, books: Books) -> int:
+    """Wait until every replica has all that the leader has; the seq."""
+    seq = await last_seq(cluster, books)
+    async with trio.open_nursery() as nursery:
+        for slot in REPLICAS:
+            nursery.start_soon(wait_for_seq, cluster, slot, seq)
+    return seq
+
+
+async def wait_for_seq(cluster: Cluster, slot: str, seq: int) -> None:
+    """Wait until a replica answers with everything up to a seq, and is ready."""
+    said = ""
+    node = cluster.nodes[slot]
+    with trio.move_on_after(SETTLE_SECONDS_MAX):
+        async with Client(node.host, node.port) as client:
+            while True:
+                try:
+                    answer = await client.get(f"/scoreboard/top?boardId=main&minSeq={seq}")
+                    ready = await client.get("/readyz")
+                except ConnectionLost as lost:
+                    raise AssertionError(f"{slot} is gone: {lost}\n{cluster.stderr(slot)}") from lost
+                if answer.status == 200 and ready.status == 200:
+                    return
+                said = f"{answer.body!r} {ready.body!r}"
+                await trio.sleep(AGAIN_SECONDS)
+    raise AssertionError(f"{slot} does not reach seq {seq}: {said}\n{cluster.stderr(slot)}")
+
+
+async def check_replicas(cluster: Cluster, seq: int) -> None:
+    """Compare each replica with the leader, row by row and digest by digest; nobody may be writing."""
+    wanted = await everything(cluster, "leader")
+    assert max(board["seq"] for board in wanted["tops"].values()) == seq, "somebody is still writing"
+    for slot in REPLICAS:
+        told = await everything(cluster, slot)
+        for part, values in told.items():
+            for key, value in values.items():
+                assert value == wanted[part][key], f"{slot} differs from the leader in {part} {key}"
+    await check_wrong_shard(cluster)
+    states = {slot: await trio.to_thread.run_sync(digest, path, seq) for slot, path in cluster.directories.items()}
+    assert len(set(states.values())) == 1, f"the states at seq {seq} differ: {states}"
+
+
+async def everything(cluster: Cluster, slot: str) -> dict[str, dict[str, Any]]:
+    """Ask a node for all of its boards: position and rows, and each user's score, rank and neighbours."""
+    node = cluster.nodes[slot]
+    tops: dict[str, Any] = {}
+    users: dict[str, Any] = {}
+    async with Client(node.host, node.port) as client:
+        for board_id in boards_of(slot):
+            answer = await client.get(f"/scoreboard/top?limit=50&boardId={board_id}")
+            assert answer.status == 200, (slot, answer.body)
+            tops[board_id] = {key: answer.json()[key] for key in ("entries", "boardId", "epoch", "seq")}
+            for user_id in USERS:
+                answer = await client.get(f"/scores/{user_id}/around?limit=2&boardId={board_id}")
+                body = answer.json()
+                users[f"{board_id} {user_id}"] = answer.status, body.get("entries"), body.get("seq")
+                answer = await client.get(f"/scores/{user_id}?boardId={board_id}")
+                body = answer.json()
+                row = {key: body.get(key) for key in ("score", "rank", "updatedAt", "epoch", "seq")}
+                users[f"{board_id} {user_id} alone"] = answer.status, row
+    return {"tops": tops, "users": users}
+
+
+async def check_wrong_shard(cluster: Cluster) -> None:
+    """A board of another shard is refused, with the shard that has it; a write to a replica is not taken."""
+    node = cluster.nodes["shard"]
+    assert shard_of("weekly", SHARDS) != SHARD
+    async with Client(node.host, node.port) as client:
+        answer = await client.get("/scoreboard/top?boardId=weekly")
+        assert (answer.status, answer.json()["error"]["code"]) == (421, "WRONG_SHARD"), answer.body
+    for slot in REPLICAS:
+        node = cluster.nodes[slot]
+        async with Client(node.host, node.port, cluster.bearer()) as client:
+            row = {"userId": USERS[0], "actionId": f"never-on-{slot}", "boardId": "main"}
+            answer = await client.post("/scores/increment", row)
+            assert answer.status in (307, 421), (slot, answer.status, answer.body)
+            assert answer.status == 307 or answer.json()["error"]["code"] == "NOT_LEADER"
+
+
+def digest(directory: Path, seq: int) -> str:
+    """The digest of the state at a seq that a directory holds, read beside the process that writes to it."""
+    scoreboard, tail = read_state(RealDisk(), str(directory), NO_RULES, until_seq=seq, tell=lambda _: None)
+    assert tail.seq == seq, f"{directory} ends at seq {tail.seq}"
+    return digests_of(scoreboard.capture()).whole
+
+
+async def dump(directory: Path) -> list[Row]:
+    """All events of a directory's log."""
+    done = await leader.run("log", "dump", "--data-dir", str(directory))
+    assert done.returncode == 0, done.stderr.decode()
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+async def check_books(cluster: Cluster, books: Books) -> None:
+    """Hold the leader's log against the books, and the logs of the others against the leader's."""
+    rows = await dump(cluster.directories["leader"])
+    check_log(rows, books)
+    begun = [row["epoch"] for row in rows]
+    assert all(one <= other for one, other in pairwise(begun)), "epochs go back"
+    for slot in ("durable", "relay"):
+        theirs = await dump(cluster.directories[slot])
+        assert theirs, f"{slot} has no log"
+        assert theirs == rows[-len(theirs) :], f"the log of {slot} is not the end of the leader's"
+    assert {row["boardId"] for row in rows if row["type"] == "incremented"} == set(BOARDS)

@@ -1,0 +1,143 @@
+"""The storm's own parts: a wire does what it says, and the judges say no when they should."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from tests.cluster.cluster import SHARD, SHARDS, Cluster, shard_of
+from tests.cluster.readers import LAG_HEADERS, Reader, Seen
+from tests.cluster.storm import Storm
+from tests.cluster.wires import Wire
+from tests.e2e.backends import Books, check_log
+from tests.e2e.client import Answer
+
+PATIENCE_SECONDS = 30.0
+
+
+async def echo(stream: trio.SocketStream) -> None:
+    async with stream:
+        async for data in stream:
+            await stream.send_all(data)
+
+
+async def wired(nursery: trio.Nursery) -> Wire:
+    """Start a wire whose far end gives back what it gets."""
+    listeners = await nursery.start(trio.serve_tcp, echo, 0)
+    wire = Wire("test")
+    await nursery.start(wire.run)
+    wire.lead_to(listeners[0].socket.getsockname()[1])
+    return wire
+
+
+async def is_closed(stream: trio.SocketStream) -> bool:
+    try:
+        return await stream.receive_some(10) == b""
+    except trio.BrokenResourceError:
+        return True
+
+
+async def test_a_wire_carries_stalls_cuts_and_refuses() -> None:
+    """Stalled, nothing comes until it is mended, and nothing is lost; cut, it ends; refusing, none begins."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with trio.open_nursery() as nursery:
+            wire = await wired(nursery)
+            stream = await trio.open_tcp_stream("127.0.0.1", wire.port)
+            await stream.send_all(b"one")
+            assert await stream.receive_some(10) == b"one"
+            wire.stall()
+            await stream.send_all(b"two")
+            carried = wire.carried
+            await trio.testing.wait_all_tasks_blocked()
+            assert wire.carried == carried
+            wire.mend()
+            assert await stream.receive_some(10) == b"two"
+            wire.cut()
+            assert await is_closed(stream)
+            wire.refuse()
+            assert await is_closed(await trio.open_tcp_stream("127.0.0.1", wire.port))
+            wire.mend()
+            again = await trio.open_tcp_stream("127.0.0.1", wire.port)
+            await again.send_all(b"three")
+            assert await again.receive_some(10) == b"three"
+            nursery.cancel_scope.cancel()
+
+
+def told(seq: int, *, lag: bool = True, **more: Any) -> Answer:
+    headers = dict.fromkeys(LAG_HEADERS, "0") if lag else {}
+    return Answer(200, headers, json.dumps({"seq": seq, **more}).encode())
+
+
+@pytest.mark.parametrize("carrying", [True, False])
+def test_a_reader_minds_an_answer_that_is_older_than_one_before(tmp_path: Path, carrying: bool) -> None:
+    """The same seq again is no step back, an older one is."""
+    reader = Reader(Cluster(tmp_path), "relay", "main", Seen(), carrying=carrying)
+    for seq in (3, 5, 5):
+        reader._take(told(seq))
+    with pytest.raises(AssertionError, match="went back from seq 5 to 4"):
+        reader._take(told(4))
+
+
+def test_a_reader_minds_a_lag_that_is_no_longer_told(tmp_path: Path) -> None:
+    """A process that knew its lag tells it in every answer."""
+    reader = Reader(Cluster(tmp_path), "relay", "main", Seen(), carrying=True)
+    reader._take(told(1, lag=False))
+    reader._take(told(1))
+    with pytest.raises(AssertionError):
+        reader._take(told(1, lag=False))
+
+
+ROW = {"userId": "user-1", "actionId": "a-1", "boardId": "weekly", "reason": "ACTION_COMPLETED"}
+LOGGED = ROW | {"seq": 1, "epoch": 1, "type": "incremented", "caller": "backend", "delta": 1, "newScore": 1}
+RECEIPT = ROW | {"seq": 1, "epoch": 1, "applied": True, "delta": 1, "newScore": 1}
+
+
+def books(receipt: dict[str, Any]) -> Books:
+    return Books(submitted={"a-1": ROW}, acknowledged={"a-1": receipt})
+
+
+def test_the_books_balance() -> None:
+    """What was acknowledged is in the log as it was told."""
+    check_log([LOGGED], books(RECEIPT))
+
+
+@pytest.mark.parametrize(
+    ("rows", "receipt"),
+    [
+        ([], RECEIPT),
+        ([LOGGED, LOGGED | {"seq": 2, "newScore": 2}], RECEIPT),
+        ([LOGGED], RECEIPT | {"epoch": 2}),
+        ([LOGGED | {"seq": 2}], RECEIPT),
+        ([LOGGED | {"newScore": 2}], RECEIPT),
+        ([LOGGED | {"actionId": "a-2"}], RECEIPT),
+    ],
+    ids=["lost", "counted twice", "another epoch", "a gap", "a wrong sum", "never submitted"],
+)
+def test_the_books_say_what_is_wrong(rows: list[dict[str, Any]], receipt: dict[str, Any]) -> None:
+    """Each way in which log and receipts can part is found."""
+    with pytest.raises(AssertionError):
+        check_log(rows, books(receipt))
+
+
+def test_a_seed_is_a_storm(tmp_path: Path) -> None:
+    """The same seed draws the same blows, another one others; none has two blows for the same node or wire."""
+    plans = []
+    for number, seed in enumerate((1, 1, 2)):
+        root = tmp_path / str(number)
+        root.mkdir()
+        storm = Storm(Cluster(root), seed)
+        plans.append([storm.draw() for _ in range(20)])
+    assert plans[0] == plans[1] != plans[2]
+    for plan in plans[0]:
+        kinds = [(blow.what in ("kill -9", "SIGTERM"), blow.whom) for blow in plan]
+        assert len(set(kinds)) == len(kinds) >= 2
+
+
+def test_the_followed_shard_has_one_board_and_not_the_other() -> None:
+    """Otherwise the storm would see nothing of shards."""
+    assert shard_of("main", SHARDS) == SHARD != shard_of("weekly", SHARDS)

@@ -1,0 +1,28 @@
+"""A short slice of the storm; the long form is `make storm`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import trio
+
+from tests.cluster.cluster import REPLICAS
+from tests.cluster.storm import draw_seed, run_storm, say
+
+ROUNDS = 2
+ALARM_SECONDS = 600.0
+
+
+async def test_a_short_storm_passes_over_a_leader_and_three_replicas(tmp_path: Path) -> None:
+    """Everybody is equal after each round, no reader went back, and a promotion loses nothing."""
+    seed = int(os.environ.get("STORM_SEED", "0")) or draw_seed()
+    say(f"seed {seed}: run again with STORM_SEED={seed}")
+    with trio.fail_after(ALARM_SECONDS):
+        storm = await run_storm(tmp_path, ROUNDS, seed, long_stalls=False)
+    # The rounds must have been worth something.
+    assert storm.blows.total() >= 2 * ROUNDS
+    assert storm.promotions.total() == 1
+    assert len(storm.books.acknowledged) > 100
+    assert all(storm.seen.answers[slot] for slot in REPLICAS)
+    assert storm.seen.stale
