@@ -14,7 +14,7 @@ import trio
 from server.replication.sharding import shard_of
 from tests.e2e import leader as outside
 from tests.e2e.client import Answer, Client
-from tests.e2e.leader import Leader, environment, run, serving, token
+from tests.e2e.leader import Leader, run, serving, token
 
 BOARDS = {
     "SCOREBOARD_BOARDS_MAIN_POINTS": "ACTION_COMPLETED=10",
@@ -25,26 +25,9 @@ ADDED = {"SCOREBOARD_AUTH_JWT_SECRET": outside.SECRET, **BOARDS}
 
 @asynccontextmanager
 async def following(tmp_path: Path, name: str, url: str, *arguments: str, **extra: str) -> AsyncIterator[Leader]:
-    """Run a replica that is ready to be asked; kill it at the end if it still runs."""
-    tokens = tmp_path / "log-read.token"
-    tokens.write_text(token("log:read") + "\n")
-    command = [outside.COMMAND, "replica", "--bind", "127.0.0.1:0", "--token-file", str(tokens)]
-    command += ["--leader", url] if url else []
-    with (tmp_path / f"{name}.stderr").open("ab") as stderr:
-        process = await trio.lowlevel.open_process(
-            [*command, *arguments], stdout=-1, stderr=stderr, env=environment({**ADDED, **extra})
-        )
-    replica = Leader(process, tmp_path / f"{name}.stderr")
-    try:
-        await replica.wait_ready()
+    """A replica that knows the boards."""
+    async with outside.following(tmp_path, name, url, *arguments, extra={**ADDED, **extra}) as replica:
         yield replica
-    finally:
-        with trio.CancelScope(shield=True):
-            await replica.kill()
-
-
-def url_of(node: Leader) -> str:
-    return f"http://{node.host}:{node.port}"
 
 
 def client(node: Leader) -> Client:
@@ -71,9 +54,9 @@ async def test_a_replica_a_relay_and_a_shard_serve_what_the_leader_has(tmp_path:
     """Reads with minSeq see the write, with lag headers, in 200 and 304; writes are sent away."""
     async with (
         serving(tmp_path / "leader", extra=BOARDS) as leader,
-        following(tmp_path, "replica", url_of(leader), "--data-dir", str(tmp_path / "replica")) as replica,
-        following(tmp_path, "relay", url_of(replica)) as relay,
-        following(tmp_path, "shard", url_of(leader), "--shard", f"{shard_of('main', 2)}/2") as shard,
+        following(tmp_path, "replica", leader.url, "--data-dir", str(tmp_path / "replica")) as replica,
+        following(tmp_path, "relay", replica.url) as relay,
+        following(tmp_path, "shard", leader.url, "--shard", f"{shard_of('main', 2)}/2") as shard,
         client(leader) as write,
     ):
         position = (await increment(write, "1")).json()
@@ -103,7 +86,7 @@ async def test_a_leader_with_a_public_address_gets_the_writes(tmp_path: Path) ->
     extra = {**BOARDS, "SCOREBOARD_REPLICATION_PUBLIC_URL": "https://scores.example"}
     async with (
         serving(tmp_path / "leader", extra=extra) as leader,
-        following(tmp_path, "replica", url_of(leader)) as replica,
+        following(tmp_path, "replica", leader.url) as replica,
         client(replica) as ask,
     ):
         answer = await until(lambda: increment(ask, "1"), lambda answer: answer.status == 307)
@@ -115,7 +98,7 @@ async def test_minimum_positions_and_a_leader_that_is_gone(tmp_path: Path) -> No
     quick = {"SCOREBOARD_REPLICATION_BEHIND_WAIT_SECONDS": "0", "SCOREBOARD_REPLICATION_READY_AGE_SECONDS": "4"}
     async with (
         serving(tmp_path / "leader", extra={**BOARDS, **quick}) as leader,
-        following(tmp_path, "replica", url_of(leader), **quick) as replica,
+        following(tmp_path, "replica", leader.url, **quick) as replica,
         client(leader) as write,
         client(replica) as read,
     ):
@@ -159,7 +142,7 @@ async def test_promotion_and_demotion(tmp_path: Path) -> None:
         async with client(leader) as write, client(replica) as read:
             seq = (await increment(write, "1")).json()["seq"]
             await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
-            done = await run("promote", "--url", url_of(replica), "--token-file", str(admin), "--json")
+            done = await run("promote", "--url", replica.url, "--token-file", str(admin), "--json")
             assert json.loads(done.stdout) == {"epoch": 2, "seq": 2}, done.stderr
             assert (await increment(read, "2")).json()["epoch"] == 2
             refused = await until(lambda: increment(write, "3"), lambda answer: answer.status == 421)
@@ -168,7 +151,7 @@ async def test_promotion_and_demotion(tmp_path: Path) -> None:
         assert await leader.terminate() == 0
         again = await run("serve", "--data-dir", old, "--bind", "127.0.0.1:0", extra=ADDED)
         assert (again.returncode, b"scoreboard demote" in again.stderr) == (2, True)
-        demoted = await run("demote", "--data-dir", old, "--to", url_of(replica), "--token-file", str(reader), "--json")
+        demoted = await run("demote", "--data-dir", old, "--to", replica.url, "--token-file", str(reader), "--json")
         report = json.loads(demoted.stdout)
         assert (demoted.returncode, report["commonSeq"]) == (0, 1)
         async with following(tmp_path, "old", "", "--data-dir", old) as back, client(back) as read:
@@ -187,7 +170,7 @@ async def following_pair(tmp_path: Path) -> AsyncIterator[tuple[Leader, Leader]]
     """A leader, and a replica that keeps what it has."""
     async with (
         serving(tmp_path / "leader", extra=BOARDS) as leader,
-        following(tmp_path, "replica", url_of(leader), "--data-dir", str(tmp_path / "replica")) as replica,
+        following(tmp_path, "replica", leader.url, "--data-dir", str(tmp_path / "replica")) as replica,
     ):
         yield leader, replica
 
