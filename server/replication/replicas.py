@@ -177,14 +177,21 @@ class WholeReplica:
                 await self._in_thread(partial(self._disk.remove, path))
                 return
             scoreboard = Scoreboard.from_image(self.scoreboard.rules, image)
+            await self._in_thread(scoreboard.end_replay)  # first, so that files and state part only briefly
             await self._in_thread(partial(self._replace_files, path, tail))
-            await self._in_thread(scoreboard.end_replay)
             self.scoreboard.take_over(scoreboard)
             self.tail = tail
             self.feed.restart(tail.seq)
 
     def _replace_files(self, path: str, tail: Tail) -> None:
-        """In the worker thread. A crash at any step leaves what `prepare_directory` can go on from."""
+        """In the worker thread. A crash at any step leaves what `prepare_directory` can go on from.
+
+        Waits for a checkpoint that is writing or letting go: its files must come to lie where they belong.
+        """
+        with self.log.upkeep:
+            self._exchange_files(path, tail)
+
+    def _exchange_files(self, path: str, tail: Tail) -> None:
         disk, data = self._disk, self._data_directory
         aside = f"{data}/aside-{self.tail.epoch}-{self.tail.seq}"
         number = 1

@@ -72,12 +72,12 @@ def test_a_token_file_without_a_token_is_refused_by_its_flag(
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
-    arguments: list[str | Path] = {
+    every: dict[str, list[str | Path]] = {
         "promote": ["--url", node.url],
         "demote": ["--data-dir", make(tmp_path / "data", increments(1)), "--to", node.url],
         "replica": ["--leader", node.url, "--bind", "127.0.0.1:0"],
-    }[verb]
-    done = run(verb, *arguments, "--token-file", file)
+    }
+    done = run(verb, *every[verb], "--token-file", file)
     assert (done.exit_code, done.stderr) == (2, f"Error: --token-file: {file} {why}\n")
     assert node.asked == []
 
