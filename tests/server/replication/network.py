@@ -1,4 +1,4 @@
-"""A leader and its replicas on free ports of the loopback, in one process, and a wire between them that can be cut.
+"""A leader and its replicas on free ports of the loopback, in one process; `tests.cluster.wires` may join them.
 
 Each node has a door with the lanes of replication and nothing else. Disks are used from the event loop, so a step is
 over when it returns; waiting is for what a status or a registry says, never for a time.
@@ -6,7 +6,7 @@ over when it returns; waiting is for what a status or a registry says, never for
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -303,77 +303,3 @@ async def patience() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             yield nursery
             nursery.cancel_scope.cancel()
-
-
-class Wire:
-    """A proxy between a follower and a leader. It can cut connections, stall, refuse, and change what comes back."""
-
-    def __init__(self, port: int) -> None:
-        self.target = port
-        self.port = 0
-        self.connections = 0
-        self.refusing = False
-        self.change: Callable[[bytes], bytes] | None = None
-        self.cut_after: int | None = None
-        self._flowing = trio.Event()
-        self._flowing.set()
-        self._scopes: set[trio.CancelScope] = set()
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen, until cancelled."""
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        self.port = listener.socket.getsockname()[1]
-        task_status.started()
-        await trio.serve_listeners(self._carry, [listener])
-
-    @property
-    def url(self) -> str:
-        """Where a follower finds it."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def cut(self) -> None:
-        """Cut all connections that are open now."""
-        for scope in list(self._scopes):
-            scope.cancel()
-
-    def stall(self) -> None:
-        """Carry nothing any more, in either direction."""
-        self._flowing = trio.Event()
-
-    def flow(self) -> None:
-        """Carry on."""
-        self._flowing.set()
-
-    async def _carry(self, client: trio.SocketStream) -> None:
-        self.connections += 1
-        if self.refusing:
-            await client.aclose()
-            return
-        server = await trio.open_tcp_stream("127.0.0.1", self.target)
-        with trio.CancelScope() as scope:
-            self._scopes.add(scope)
-            async with client, server, trio.open_nursery() as nursery:
-                nursery.start_soon(self._pump, client, server, False, nursery)
-                nursery.start_soon(self._pump, server, client, True, nursery)
-        self._scopes.discard(scope)
-
-    async def _pump(
-        self, source: trio.SocketStream, target: trio.SocketStream, back: bool, nursery: trio.Nursery
-    ) -> None:
-        try:
-            while data := await source.receive_some(2**14):
-                await self._flowing.wait()
-                if back and self.cut_after is not None:
-                    data, left = data[: self.cut_after], self.cut_after - len(data)
-                    self.cut_after = max(left, 0)
-                    await target.send_all(data)
-                    if left <= 0:
-                        self.cut_after = None
-                        break
-                    continue
-                if back and self.change is not None:
-                    data = self.change(data)
-                await target.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        nursery.cancel_scope.cancel()

@@ -29,13 +29,13 @@ from server.replication.messages import (
 )
 from server.replication.sharding import Shard, shard_of
 from snapshots.digests import StateDigests, difference
+from tests.cluster.wires import Wire
 from tests.engine.logs import increments
 from tests.server.replication.network import (
     QUICK,
     TOKEN,
     Leader,
     Served,
-    Wire,
     make_bootstrap,
     open_replica,
     open_shard,
@@ -93,7 +93,7 @@ async def test_a_cut_link_is_opened_again_and_nothing_is_lost_or_doubled(tmp_pat
     """Cut at any byte: the frames that follow are those that were missing."""
     leader = Leader(tmp_path / "leader")
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         await nursery.start(wire.run)
         replica = await open_replica(tmp_path / "replica", leader.url)
         replica.follower._leader = parse_leader(wire.url)
@@ -113,7 +113,7 @@ async def test_a_leader_that_is_away_is_told_and_waited_for(tmp_path: Path) -> N
     leader = Leader(tmp_path / "leader")
     leader.play(3)
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         await nursery.start(wire.run)
         replica = await open_replica(tmp_path / "replica", wire.url)
         running = await start(nursery, replica.follower)
@@ -135,7 +135,7 @@ async def test_a_link_that_is_open_but_silent_is_dead(tmp_path: Path, end: str) 
     leader = Leader(tmp_path / "leader", timing=SHORT if end == "leader" else QUICK)
     leader.play(3)
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         await nursery.start(wire.run)
         timing = SHORT if end == "follower" else QUICK
         replica = await open_replica(tmp_path / "replica", leader.url, timing=timing)
@@ -145,7 +145,7 @@ async def test_a_link_that_is_open_but_silent_is_dead(tmp_path: Path, end: str) 
         wire.stall()
         if end == "follower":
             await replica.follower.wait_until(lambda status: "nothing was heard for 0.3 seconds" in status.reason)
-            wire.flow()
+            wire.mend()
             leader.play(2)
             await running.reaches(leader.seq)
         else:
@@ -398,7 +398,7 @@ async def test_a_shard_has_its_boards_and_all_users(tmp_path: Path, number: int)
     leader = Leader(tmp_path / "leader", ring_bytes=1000)
     leader.play(30)
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         await nursery.start(wire.run)
         follower = open_shard(tmp_path / "shard", wire.url, shard)
         running = await start(nursery, follower)
