@@ -3,7 +3,7 @@
 The page is served by a replica. What a person may do, and what is done then:
 
     kill -9 PID     what that means is said; Enter starts again what was killed, on its old port
-    promote         the points go to whoever takes them, and the others are started anew to follow it
+    promote         the points go to whoever takes them, and the others are demoted and started anew to follow it
     Enter           brings an old leader back too; if another has its place by then, it is demoted and follows
     Ctrl-C          ends all: each process that was started here is ended here, by its pid, and the directory goes
 """
@@ -57,13 +57,16 @@ def say(text: str) -> None:
 
 
 class Node:
-    """A data directory and the process that serves it, if it lives. `led`: the directory has a leader's history."""
+    """A data directory and the process that serves it, if it lives.
+
+    `strayed`: the directory may have what the leader of now never had.
+    """
 
     def __init__(self, name: str, directory: Path, environ: dict[str, str]) -> None:
         self.name = name
         self.data = directory / name
         self.log = directory / f"{name}.log"
-        self.led = False
+        self.strayed = False
         self.url = ""
         self._environ = environ
         self._bind = "127.0.0.1:0"
@@ -182,12 +185,11 @@ class Demonstration:
     def _start(self, node: Node) -> bool:
         """Start a node as what it is now."""
         if node is self._leader:
-            node.led = True
             good = node.start("serve")
         else:
-            if node.led and not self._demote(node):
+            if node.strayed and not self._demote(node):
                 return False
-            node.led = False
+            node.strayed = False
             good = node.start("replica", "--leader", self._leader.url, "--token-file", str(self._follow))
         if good:
             self._gone.discard(node)
@@ -195,7 +197,7 @@ class Demonstration:
         return good
 
     def _demote(self, node: Node) -> bool:
-        say(f"{node.name} led before: its directory is demoted first")
+        say(f"{node.name} may have what the new leader has not: its directory is demoted first")
         command = [COMMAND, "demote", "--data-dir", str(node.data), "--to", self._leader.url]
         command += ["--token-file", str(self._follow)]
         return subprocess.run(command, env=self._environ, check=False, start_new_session=True).returncode == 0
@@ -221,7 +223,13 @@ class Demonstration:
                 say("  Nobody takes points now, and pages soon say that they are out of date.")
                 others = [other for other in self._nodes if other.lives]
                 if others:
-                    say(f"  Or promote a replica: {self._promotion(others[0])}")
+                    say(f"  Or promote a replica, the furthest: {self._promotion(max(others, key=self._seq))}")
+
+    def _seq(self, node: Node) -> int:
+        """How far a node has come; -1 where it does not say."""
+        with suppress(httpx.HTTPError):
+            return int(self._http.get(f"{node.url}/scoreboard/top").json().get("seq", -1))
+        return -1
 
     def _give(self) -> None:
         """Give somebody points. Who takes none is asked again, with the same action, and others are tried."""
@@ -239,9 +247,10 @@ class Demonstration:
     def _taken_by(self, node: Node) -> None:
         if node is not self._leader:
             say(f"{node.name} was promoted: it takes the points now, and the others are to follow it")
-            self._leader, node.led = node, True
+            self._leader = node
             for other in self._nodes:
-                if other is not node and other.lives:
+                other.strayed = other is not node
+                if other.strayed and other.lives:
                     other.end()
                     self._try(other)
         elif not self._giving:

@@ -111,7 +111,7 @@ async def test_a_person_kills_a_replica_and_the_leader_and_ends_it(tmp_path: Pat
         await wait_traffic(seen.told("replica-2")[0])
 
         os.kill(seen.told("leader")[1], signal.SIGKILL)
-        await seen.wait("Or promote a replica: ")
+        await seen.wait("Or promote a replica, the furthest: ")
         await seen.enter()
         await seen.wait("leader takes points again")
         await wait_traffic(page)
@@ -129,18 +129,18 @@ async def test_a_person_kills_a_replica_and_the_leader_and_ends_it(tmp_path: Pat
 
 
 async def test_a_person_promotes_a_replica(tmp_path: Path) -> None:
-    """The command that is printed does it; points go on there, the others follow, an old leader comes back demoted."""
+    """The printed command does it; points go on there, the others are demoted and follow, the old leader too."""
     async with shown(tmp_path) as seen:
         await seen.wait("Ctrl-C ends all of it.")
         await wait_traffic(seen.told("replica-1")[0])
         os.kill(seen.told("leader")[1], signal.SIGKILL)
-        await seen.wait("Or promote a replica: ")
+        await seen.wait("Or promote a replica, the furthest: ")
         await seen.wait("admin.token", times=2)
-        command = seen.text.rpartition("Or promote a replica: ")[2].split()
+        command = seen.text.rpartition("Or promote a replica, the furthest: ")[2].split()
         await trio.run_process(command, env=environment())
         await seen.wait("replica-1 was promoted")
         await seen.enter()
-        await seen.wait("its directory is demoted first")
+        await seen.wait("its directory is demoted first", times=2)
         await seen.wait("  follows", times=4)
         for name in NODES:
             await wait_traffic(seen.told(name)[0])
