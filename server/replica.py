@@ -32,6 +32,7 @@ from server.leader import depose, deposed_reason
 from server.node import Core, Part, clock_ms
 from server.protocol import Refused
 from server.replication.follower import Follower, FollowerStatus, State
+from server.replication.lag import state_age_ms
 from server.replication.link import Endpoint, LinkEnded, open_link
 from server.replication.messages import LOG_PATH, hello_of
 from server.replication.replicas import Replica, ShardReplica, WholeReplica
@@ -78,12 +79,13 @@ class Following:
         elif not status.caught_up_once and not self._durable_start:
             fault = f"this replica has not caught up yet ({status.state}{': ' if status.reason else ''}{status.reason})"
         limit_s = bounds.STALE_HEARTBEATS * self._core.config.replication.heartbeat_seconds
+        scoreboard, never_heard = self._core.scoreboard, status.lag_records is None
         return Followed(
             leader=self._leader,
             public_url=status.public_url,
             fault=fault,
             lag_records=status.lag_records,
-            lag_ms=status.lag_ms,
+            lag_ms=state_age_ms(scoreboard.seq, scoreboard.time_ms, clock_ms()) if never_heard else status.lag_ms,
             age_ms=round(age_s * 1000),
             stale=status.heard_age_s is None or age_s > limit_s,
             connected=status.connected_since_ms is not None,

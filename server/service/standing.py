@@ -10,6 +10,9 @@
 Rules:
 - A role changes while requests run: whoever asks, asks anew. A leader never becomes a replica within a process.
 - A write that was let in before its leader was deposed is refused by the gate, the last place before the actor.
+- Every answer to a read of a replica tells its lag, refusals included; no number is made up. Before the leader was
+  heard the records are `unknown`, and the milliseconds are the age of the last event that is here
+  (`server.replication.lag` argues why), or `unknown` where there is none.
 - `minSeq` waits for a bounded time, in a bounded number of requests, and then says how far behind the node is.
 """
 
@@ -30,13 +33,17 @@ from server.protocol import Headers, Refused, Request, invalid, query_values
 from server.replication.sharding import Shard, shard_of
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
+UNKNOWN = "unknown"
+"""What a lag header says instead of a number that nobody knows. A word, so that no program takes it for one."""
+
 _RETRY: Headers = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
 
 
 class Followed(msgspec.Struct, frozen=True):
     """What a replica knows of its leader. `fault`: why nobody can vouch for what is here, None if it can be served.
 
-    `age_ms` is since the leader was heard, or since the start if it never was; `stale`: that is too long.
+    `age_ms` is since the leader was heard, or since the start if it never was; `stale`: that is too long. `lag_records`
+    is None before the leader was heard; `lag_ms` is then the age of the last event that is here, None if there is none.
     """
 
     leader: str
@@ -113,18 +120,19 @@ class Standing:
         if self.view is None:
             return None
         followed = self.view()
+        if followed.stale and followed.lag_records is None and followed.lag_ms is not None:
+            return max(followed.age_ms, followed.lag_ms)  # nothing was heard, and what is here is older than the start
         return followed.age_ms if followed.stale else None
 
     def lag_headers(self) -> Headers:
-        """Give the headers that every read of a replica has; none before the leader was heard."""
+        """Give the headers that every answer to a read of a replica has, refusals too; what is not known is said so."""
         if self.view is None:
             return ()
         followed = self.view()
-        if followed.lag_records is None or followed.lag_ms is None:
-            return ()
+        records, milliseconds = followed.lag_records, followed.lag_ms
         return (
-            ("x-scoreboard-lag-records", str(followed.lag_records)),
-            ("x-scoreboard-lag-ms", str(followed.lag_ms)),
+            ("x-scoreboard-lag-records", UNKNOWN if records is None else str(records)),
+            ("x-scoreboard-lag-ms", UNKNOWN if milliseconds is None else str(milliseconds)),
         )
 
     async def wait_position(self, request: Request, scoreboard: Scoreboard) -> None:

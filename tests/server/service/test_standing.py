@@ -12,7 +12,7 @@ from server.protocol import Refused, Request
 from server.replication.sharding import Shard, shard_of
 from server.service.hot import Hot
 from server.service.standing import Followed, Gate, Standing, wanted_position
-from tests.server.service.support import WRITER, Bench, open_bench
+from tests.server.service.support import WRITER, Bench, Reply, open_bench
 
 FRESH = Followed("http://leader:1", None, None, 3, 40, 100, stale=False, connected=True)
 BODY = {"userId": "ann", "actionId": "a2"}
@@ -57,6 +57,65 @@ async def test_stale_answers_say_so_and_have_an_etag_of_their_own(through_quart:
         assert (stale.status, stale.json["stale"], stale.json["ageMs"]) == (200, True, 7_000)
         again = await bench.ask("GET", "/scoreboard/top", headers={"if-none-match": stale.headers["etag"]})
         assert (again.status, again.headers["x-scoreboard-lag-ms"]) == (304, "40")
+
+
+UNHEARD = msgspec.structs.replace(FRESH, lag_records=None, lag_ms=90_000, age_ms=500, stale=True, connected=False)
+"""A replica that serves what is on its disk, and has not heard its leader since it was started."""
+
+
+def lag_of(reply: Reply) -> tuple[str | None, str | None]:
+    """The two headers."""
+    return reply.headers.get("x-scoreboard-lag-records"), reply.headers.get("x-scoreboard-lag-ms")
+
+
+@pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
+async def test_before_the_leader_was_heard_no_number_is_made_up(through_quart: bool) -> None:
+    """The records are unknown, the ms are the state's age, as is `ageMs`; without an event that is unknown too."""
+    async with open_bench(through_quart=through_quart) as bench:
+        await bench.increment("ann", "a1")
+        become_replica(bench, UNHEARD)
+        for target in ("/scoreboard/top", "/scores/ann", "/scores/ann/around", "/actions/a1"):
+            reply = await bench.ask("GET", target, token=WRITER)
+            assert (reply.status, *lag_of(reply)) == (200, "unknown", "90000")
+            assert (reply.json["stale"], reply.json["ageMs"]) == (True, 90_000)
+        metrics = (await bench.ask("GET", "/metrics")).body.decode()
+        assert "\nscoreboard_replica_lag_records NaN\n" in metrics
+        assert "\nscoreboard_replica_lag_seconds 90.0\n" in metrics
+        become_replica(bench, msgspec.structs.replace(UNHEARD, lag_ms=None, fault="not caught up yet"))
+        empty = await bench.ask("GET", "/scoreboard/top")
+        assert (empty.status, *lag_of(empty)) == (503, "unknown", "unknown")
+        assert empty.details == {"lagRecords": None, "lagMs": None, "ageMs": 500}
+        assert "\nscoreboard_replica_lag_seconds NaN\n" in (await bench.ask("GET", "/metrics")).body.decode()
+
+
+REFUSED_READS = [
+    ("/scoreboard/top?minSeq=99", 503),
+    ("/scoreboard/top?limit=0", 400),
+    ("/scores/nobody", 404),
+    ("/scores/nobody/around", 404),
+    ("/scores/%zz", 400),
+    ("/actions/none", 404),
+]
+
+
+@pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_read_that_is_refused_tells_the_lag_too(through_quart: bool, method: str) -> None:
+    """Whatever refuses it; what is no read tells nothing, and a leader has no lag."""
+    async with open_bench(through_quart=through_quart) as bench:
+        bench.parts.standing._wait_seconds = 0.0
+        for target, status in REFUSED_READS:
+            reply = await bench.ask(method, target, token=WRITER)
+            assert (reply.status, *lag_of(reply)) == (status, None, None)
+        become_replica(bench, FRESH)
+        for target, status in REFUSED_READS:
+            reply = await bench.ask(method, target, token=WRITER)
+            assert (reply.status, *lag_of(reply)) == (status, "3", "40"), target
+        unauthenticated = await bench.ask(method, "/actions/a1")
+        assert (unauthenticated.status, *lag_of(unauthenticated)) == (401, "3", "40")
+        for no_read in (await bench.ask(method, "/healthz"), await bench.ask("OPTIONS", "/scoreboard/top")):
+            assert lag_of(no_read) == (None, None)
+        assert lag_of(await bench.ask("POST", "/scores/increment", BODY, token=WRITER)) == (None, None)
 
 
 async def test_what_nobody_vouches_for_is_not_served() -> None:
@@ -118,6 +177,12 @@ async def test_the_hot_path_keeps_to_the_role() -> None:
         become_replica(bench, FRESH)
         assert hot.prepare(Request("POST", "/scores/increment", headers=headers)) is None
         assert b"x-scoreboard-lag-records: 3\r\n" in hot.top(prepared)[0]
+        become_replica(bench, UNHEARD)
+        assert b"x-scoreboard-lag-records: unknown\r\nx-scoreboard-lag-ms: 90000\r\n" in hot.top(prepared)[0]
+        become_replica(bench, msgspec.structs.replace(FRESH, fault="the histories differ"))
+        with pytest.raises(Refused, match="histories differ") as behind:
+            hot.top(prepared)
+        assert b"x-scoreboard-lag-records: 3\r\n" in hot.failed(prepared, behind.value, "192.0.2.7")[0]
         become_replica(bench, msgspec.structs.replace(FRESH, stale=True))
         assert hot.top(prepared)[1].endswith(b'"stale":true,"ageMs":100}')
         standing = Standing()
