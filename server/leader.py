@@ -1,7 +1,9 @@
 """The role of a leader: an actor writes, its frames are shipped, snapshots are taken.
 
-A leader that hears of a higher epoch was replaced. From that moment it refuses writes, in every lane, says so loudly,
-and leaves a file in its directory by which a restart refuses too; reads go on. `scoreboard demote` is the way back.
+A leader that hears of a higher epoch was replaced. From that moment it refuses writes, in every lane, those that wait
+for the actor too, says so loudly, and leaves a file in its directory by which a restart refuses as well; reads go on.
+Its shipper ends the links of its followers and takes none again (`server.replication.shipper` says why). `scoreboard
+demote` is the way back.
 """
 
 from __future__ import annotations
@@ -90,6 +92,7 @@ def depose(core: Core, disk: Disk, epoch: int) -> None:
     if core.standing.deposed_epoch is not None and core.standing.deposed_epoch >= epoch:
         return
     core.standing.deposed_epoch = epoch
+    core.gate.depose()
     remedy = f"scoreboard demote --data-dir {core.config.data_dir} --to URL-OF-THE-NEW-LEADER, once this is stopped"
     log.critical("deposed", epoch=epoch, own_epoch=core.scoreboard.epoch, remedy=remedy)
     assert core.tasks is not None, "followers come once the node serves"

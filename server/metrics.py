@@ -40,7 +40,8 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 
 RESULTS = ("applied", "duplicate", "unchanged", "refused", "unknown")
-"""What comes of an increment or a user change. `unknown`: the disk failed, the caller was told to ask again."""
+"""What comes of an increment or a user change. `unknown`: the disk failed, or the leader was deposed
+meanwhile; the caller was told to ask again."""
 
 LIMITS = ("caller", "user")
 MESSAGES = (SNAPSHOT, UPDATE, DELTA)

@@ -7,7 +7,7 @@
     catching_up             a link, and not yet everything that the leader had at the welcome    following
     following               a link, and everything of that applied                               disconnected
     disconnected            no link; what is served gets older                                   connecting
-    refused_older_leader    the leader is of an older epoch than we are: nothing is taken        connecting
+    refused_older_leader    the leader was deposed, or is of an older epoch than we are          connecting
     failed                  the histories differ, or something is damaged: for good              -
 
     socket ─► receive: what the leader says of itself counts at once ─► intake, bounded ─► take, in order ─► replica
@@ -223,7 +223,7 @@ class Follower:
         if isinstance(message, Behind):
             raise LinkEnded(f"the node that is followed is itself behind, at seq {message.seq}")
         if isinstance(message, Deposed):
-            raise _OlderLeader(f"the leader is of an older epoch than {epoch}, which this replica has seen")
+            raise _OlderLeader(f"the leader was deposed: it is of an older epoch than {message.epoch}")
         if not isinstance(message, Welcome):
             raise LinkEnded("the leader did not begin with a welcome")
         if message.epoch < epoch:

@@ -94,7 +94,7 @@ class Diverged(_Message, frozen=True, tag="diverged"):
 
 
 class Deposed(_Message, frozen=True, tag="deposed"):
-    """The follower has seen a newer epoch than ours, `epoch`: it must not follow us."""
+    """A newer epoch than ours is known of, by the follower or by others before it: it must not follow us."""
 
     epoch: _Epoch
 

@@ -11,6 +11,9 @@ Rules:
   disk. A follower that does not read is heard of no more, and its link dies with that silence.
 - What a follower says of itself is judged before anything is sent: its place must be one between two frames of our
   history. A follower that knows of a newer epoch deposes us (`on_deposed`); it must not follow, and we must not write.
+- A leader that was deposed ends its links, and says `deposed` to whoever comes. Its heartbeats would have its followers
+  pass for fresh while the new leader's history goes on without them, and what was in the actor's hands when it was
+  deposed may be in no other history: a follower that took it could never follow the new leader.
 - A mark is sent exactly where the state was captured. A link that had passed that place already leaves it out.
 - A follower with a shard gets parts (`engine.part`), chained from the welcome on.
 - A relay is a replica that ships its own log in the same way. It never deposes anybody, and says `behind` to one that
@@ -114,6 +117,7 @@ class Shipper:
         self._readers = trio.Semaphore(bounds.CATCH_UP_READERS_MAX)
         self._links: set[trio.CancelScope] = set()
         self._closing = False
+        self._deposed: Deposed | None = None
 
     def introduce(self, node: Node) -> None:
         """Tell who comes from now on something else of ourselves: a relay learns of its leader later than it ships."""
@@ -144,7 +148,7 @@ class Shipper:
             self._links.add(scope)
             try:
                 async with accept_link(stream, head, self._timing) as link:
-                    await self._converse(link, hello, key)
+                    await self._converse(link, hello, key, scope)
             except LinkEnded:
                 pass  # the follower went, was silent, or was told why it can't stay
             finally:
@@ -156,15 +160,16 @@ class Shipper:
         self._closing = True
         self.end_links()
 
-    def end_links(self) -> None:
-        """End all links. The followers come again, and are judged anew."""
+    def end_links(self, but: trio.CancelScope | None = None) -> None:
+        """End all links but one. The followers come again, and are judged anew."""
         for scope in self._links:
-            scope.cancel()
+            if scope is not but:
+                scope.cancel()
 
     # Judging
 
-    async def _converse(self, link: Link, hello: Hello, key: object) -> None:
-        verdict = await self._judge(hello)
+    async def _converse(self, link: Link, hello: Hello, key: object, scope: trio.CancelScope) -> None:
+        verdict = await self._judge(hello, scope)
         await link.send(encode(verdict))
         if not isinstance(verdict, Welcome):
             return
@@ -184,14 +189,24 @@ class Shipper:
         except (LinkEnded, MessageFault):
             scope.cancel()
 
-    async def _judge(self, hello: Hello) -> FromLeader:
+    def _depose(self, epoch: int, teller: trio.CancelScope) -> None:
+        before, self._deposed = self._deposed, Deposed(epoch)
+        if before is not None and before.epoch > epoch:
+            self._deposed = before
+        self._on_deposed(epoch)
+        if before is None:
+            self.end_links(but=teller)
+
+    async def _judge(self, hello: Hello, scope: trio.CancelScope) -> FromLeader:
         tail = self._log.tail
         if hello.log_id not in (None, tail.log_id):
             return Diverged("this is another log, which never was one with the follower's")
         if hello.epoch > tail.epoch:
             if not self._node.relays:
-                self._on_deposed(hello.epoch)
+                self._depose(hello.epoch, scope)
             return Deposed(hello.epoch)
+        if self._deposed is not None:
+            return self._deposed
         if hello.after > tail.seq:
             if self._node.relays and hello.epoch == tail.epoch:
                 return Behind(tail.seq)

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from engine.errors import OutcomeUnknown, Overloaded
+from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded
 from server import bounds
 from server.access.auth import Principal, require
 from server.protocol import Details, Headers, Refused, Request, Response, error
@@ -133,6 +133,8 @@ class Service:
 
     def _answer_to(self, visit: _Visit, fault: Exception) -> Response:
         """Make an answer of what went wrong."""
+        if isinstance(fault, LeaderDeposed):
+            fault = self._standing.deposed()
         if isinstance(fault, Refused):
             visit.details = fault.details
             return fault.response()

@@ -9,7 +9,8 @@
 
 Rules:
 - A role changes while requests run: whoever asks, asks anew. A leader never becomes a replica within a process.
-- A write that was let in before its leader was deposed is refused by the gate, the last place before the actor.
+- A write that was let in before its leader was deposed is refused by the gate, the last place before the actor; one
+  that the actor had already is refused by the actor (`LeaderDeposed`), with the same answer.
 - Every answer to a read of a replica tells its lag, refusals included; no number is made up. Before the leader was
   heard the records are `unknown`, and the milliseconds are the age of the last event that is here
   (`server.replication.lag` argues why), or `unknown` where there is none.
@@ -80,7 +81,7 @@ class Standing:
     def check_write(self, request: Request) -> None:
         """Refuse a write unless this is the leader. Raises `Refused`."""
         if self.deposed_epoch is not None:
-            raise self._deposed()
+            raise self.deposed()
         if self.view is None:
             return
         followed = self.view()
@@ -91,7 +92,8 @@ class Standing:
         message = "This node is a replica: send it to the leader."
         raise Refused(307, "NOT_LEADER", message, details, (("location", target),))
 
-    def _deposed(self) -> Refused:
+    def deposed(self) -> Refused:
+        """Make the answer to a write of a leader that was deposed: nothing was done."""
         message = f"This node was the leader until epoch {self.deposed_epoch} began elsewhere."
         return Refused(421, "NOT_LEADER", message, {"leader": None, "epoch": self.deposed_epoch})
 
@@ -196,8 +198,14 @@ class Gate:
         """Tell how much waits."""
         return ActorStatistics(0, True) if self.actor is None else self.actor.statistics()
 
+    def depose(self) -> None:
+        """Have the actor write no more; what waits for it is refused. See `Actor.depose`."""
+        if self.actor is not None:
+            self.actor.depose()
+
     def _open(self) -> Actor:
         if self.actor is None or not self._standing.takes_writes:
-            details = {"epoch": self._standing.deposed_epoch}
-            raise Refused(421, "NOT_LEADER", "This node is not the leader: nothing was done.", details)
+            if self._standing.deposed_epoch is not None:
+                raise self._standing.deposed()
+            raise Refused(421, "NOT_LEADER", "This node is not the leader: nothing was done.")
         return self.actor

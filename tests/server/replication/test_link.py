@@ -309,6 +309,27 @@ async def test_a_follower_that_saw_a_newer_epoch_deposes_the_leader(tmp_path: Pa
         assert leader.deposed == [5]
 
 
+async def test_a_deposed_leader_lets_its_followers_go_and_takes_none_again(tmp_path: Path) -> None:
+    """Or they would pass for fresh; who tells it is answered all the same, and the highest epoch counts."""
+    leader = Leader(tmp_path / "leader")
+    leader.play(5)
+    tail = leader.writer.log.tail
+    newer = msgspec.structs.replace(tail, epoch=5)
+    async with patience() as nursery, leader.open():
+        replica = await open_replica(tmp_path / "replica", leader.url)
+        running = await start(nursery, replica.follower)
+        await running.is_in("following")
+        assert await raw(leader, hello_of(newer, None).query) == [Deposed(5)]
+        await running.is_in("refused_older_leader")
+        assert "older epoch than 5" in replica.follower.status().reason
+        followed = replica.follower.status().seq
+        leader.play(5)
+        assert await raw(leader, hello_of(msgspec.structs.replace(tail, epoch=4), None).query) == [Deposed(4)]
+        assert await raw(leader, "after=0&epoch=1") == [Deposed(5)]
+        assert leader.deposed == [5, 4]
+        assert replica.follower.status().seq == followed
+
+
 async def test_an_older_leader_is_never_followed(tmp_path: Path) -> None:
     """The replica goes on serving what it has, says why, and comes again."""
     leader, old = Leader(tmp_path / "leader"), Leader(tmp_path / "old")

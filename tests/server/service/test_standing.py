@@ -8,6 +8,7 @@ import trio
 import trio.testing
 
 from engine.commands import Increment
+from engine.errors import LeaderDeposed
 from server.protocol import Refused, Request
 from server.replication.sharding import Shard, shard_of
 from server.service.hot import Hot
@@ -189,5 +190,42 @@ async def test_the_hot_path_keeps_to_the_role() -> None:
         gate = Gate(bench.scoreboard, standing)
         gate.actor = bench.actor
         standing.deposed_epoch = 2
-        with pytest.raises(Refused, match="not the leader"):
+        with pytest.raises(Refused, match="was the leader until epoch 2"):
             gate.submit_nowait([Increment("ann", "a2", "ACTION_COMPLETED", "main", "me")], lambda _: None)
+
+
+@pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
+async def test_writes_that_wait_when_the_leader_is_deposed_are_refused(through_quart: bool) -> None:
+    """421 to each of them, in the hot path too, and nothing is written; reads go on."""
+    bench = Bench(through_quart=through_quart)
+    gate = Gate(bench.scoreboard, bench.parts.standing)
+    gate.actor = bench.actor
+    replies: list[Reply] = []
+
+    async def write(number: int) -> None:
+        replies.append(await bench.increment("ann", f"a{number}"))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(write, number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.actor.statistics().waiting == 3
+        bench.parts.standing.deposed_epoch = 2
+        gate.depose()
+    assert [(reply.status, reply.code, reply.details["epoch"]) for reply in replies] == [(421, "NOT_LEADER", 2)] * 3
+    assert bench.logged() == []
+    hot = Hot(bench.service, bench.parts)
+    headers = {"authorization": WRITER, "content-type": "application/json"}
+    prepared = hot.prepare(Request("GET", "/scoreboard/top", headers=headers))
+    assert prepared is not None
+    assert hot.failed(prepared, LeaderDeposed("deposed"), "192.0.2.7")[0].startswith(b"HTTP/1.1 421 ")
+    assert (await bench.ask("GET", "/scoreboard/top")).status == 200
+
+
+async def test_readiness_says_that_a_leader_was_deposed() -> None:
+    """Not that it stops, though its actor takes nothing either way."""
+    async with open_bench() as bench:
+        bench.actor.depose()
+        assert (await bench.ask("GET", "/readyz")).details["reason"] == "the server is stopping"
+        bench.not_ready = "epoch 2 began elsewhere"
+        assert (await bench.ask("GET", "/readyz")).details["reason"] == "epoch 2 began elsewhere"
