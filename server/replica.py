@@ -15,7 +15,6 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NoReturn
 
 import structlog
@@ -28,7 +27,7 @@ from engine.image import StateImage
 from engine.record import Tail
 from server import bounds
 from server.door.door import Lane
-from server.leader import depose, deposed_reason
+from server.leader import Deposition, deposed_reason
 from server.node import Core, Part, clock_ms
 from server.protocol import Refused
 from server.replication.follower import Follower, FollowerStatus, State
@@ -38,6 +37,7 @@ from server.replication.messages import LOG_PATH, hello_of
 from server.replication.replicas import Replica, ShardReplica, WholeReplica
 from server.service.parts import StorageState
 from server.service.standing import Followed
+from server.settings.values import address_for
 from server.shipping import Shipping, timing_of
 from snapshots.opening import Opened
 from snapshots.promotion import remove_marker
@@ -155,7 +155,7 @@ class WholeRole:
         self._promoting = trio.Lock()
         self._actor: Actor | None = None
         self._following = Following(core, leader.url(""), durable_start=durable and opened.scoreboard.seq > 0)
-        self._shipping = Shipping(core, disk, opened, self, partial(depose, core, disk))
+        self._shipping = Shipping(core, disk, opened, self, Deposition(core, disk).begin)
         self._replica = WholeReplica(
             disk, core.config.data_dir, opened.scoreboard, opened.log, self._shipping.feed, on_applied=core.applied
         )
@@ -278,7 +278,7 @@ class WholeRole:
 
     async def _tell_old_leader(self) -> None:
         """A hello with the new epoch deposes it. Best effort: if it is gone, any follower tells it later."""
-        target = f"{LOG_PATH}?{hello_of(self.tail, None).query}"
+        target = f"{LOG_PATH}?{hello_of(self.tail, None, self._address()).query}"
         timing = timing_of(self._core)
         try:
             async with open_link(self._leader, target, self._token(), message_bytes_max=2**20, timing=timing) as link:
@@ -287,6 +287,11 @@ class WholeRole:
             log.warning("old_leader_not_told", leader=self._leader.authority, reason=str(error))
         else:
             log.info("old_leader_told", leader=self._leader.authority)
+
+    def _address(self) -> str | None:
+        """Where the old leader may say that writes go: the public address, else ours if it can be used from there."""
+        url = self._core.config.replication.public_url or address_for(self._core.url, self._leader.host)
+        return url if url is not None and len(url) <= bounds.NODE_URL_CHARACTERS_MAX else None
 
 
 class ShardRole:

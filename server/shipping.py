@@ -31,6 +31,7 @@ from server.replication.shipper import Node, Shipper
 from server.service.parts import StorageState
 from snapshots.checkpoint import Captured, Checkpointer
 from snapshots.opening import Opened
+from snapshots.promotion import Successor
 from snapshots.store import Store
 
 log = structlog.get_logger()
@@ -46,7 +47,7 @@ class Shipping:
     """Feed, followers, shipper, snapshots. `captured` is whoever owns the state now."""
 
     def __init__(
-        self, core: Core, disk: Disk, opened: Opened, captured: Captured, on_deposed: Callable[[int], None]
+        self, core: Core, disk: Disk, opened: Opened, captured: Captured, on_deposed: Callable[[Successor], None]
     ) -> None:
         config = core.config
         self._core = core

@@ -223,7 +223,8 @@ class Follower:
         if isinstance(message, Behind):
             raise LinkEnded(f"the node that is followed is itself behind, at seq {message.seq}")
         if isinstance(message, Deposed):
-            raise _OlderLeader(f"the leader was deposed: it is of an older epoch than {message.epoch}")
+            where = "" if message.leader is None else f", whose leader is at {message.leader}"
+            raise _OlderLeader(f"the leader was deposed: it is of an older epoch than {message.epoch}{where}")
         if not isinstance(message, Welcome):
             raise LinkEnded("the leader did not begin with a welcome")
         if message.epoch < epoch:

@@ -61,6 +61,7 @@ from server.replication.messages import (
     encode,
     parse_hello,
 )
+from snapshots.promotion import Successor, newest
 
 Authorize = Callable[[str | None], Awaitable[Response | None]]
 """From the header Authorization to the answer for one who is not let in, None for one who is."""
@@ -102,10 +103,10 @@ class Shipper:
         authorize: Authorize,
         clock_ms: Callable[[], int],
         node: Node | None = None,
-        on_deposed: Callable[[int], None] = lambda _epoch: None,
+        on_deposed: Callable[[Successor], None] = lambda _successor: None,
         timing: LinkTiming | None = None,
     ) -> None:
-        """`on_deposed` is called with the newer epoch, before the follower is answered; it must not raise."""
+        """`on_deposed` gets what is known of a newer epoch, before whoever told it is answered; it must not raise."""
         self._log = log
         self._feed = feed
         self._followers = followers
@@ -117,7 +118,7 @@ class Shipper:
         self._readers = trio.Semaphore(bounds.CATCH_UP_READERS_MAX)
         self._links: set[trio.CancelScope] = set()
         self._closing = False
-        self._deposed: Deposed | None = None
+        self._successor: Successor | None = None
 
     def introduce(self, node: Node) -> None:
         """Tell who comes from now on something else of ourselves: a relay learns of its leader later than it ships."""
@@ -189,11 +190,10 @@ class Shipper:
         except (LinkEnded, MessageFault):
             scope.cancel()
 
-    def _depose(self, epoch: int, teller: trio.CancelScope) -> None:
-        before, self._deposed = self._deposed, Deposed(epoch)
-        if before is not None and before.epoch > epoch:
-            self._deposed = before
-        self._on_deposed(epoch)
+    def _depose(self, hello: Hello, teller: trio.CancelScope) -> None:
+        before = self._successor
+        self._successor = newest(before, Successor(hello.epoch, hello.leader))
+        self._on_deposed(self._successor)
         if before is None:
             self.end_links(but=teller)
 
@@ -202,11 +202,11 @@ class Shipper:
         if hello.log_id not in (None, tail.log_id):
             return Diverged("this is another log, which never was one with the follower's")
         if hello.epoch > tail.epoch:
-            if not self._node.relays:
-                self._depose(hello.epoch, scope)
-            return Deposed(hello.epoch)
-        if self._deposed is not None:
-            return self._deposed
+            if self._node.relays:
+                return Deposed(hello.epoch)
+            self._depose(hello, scope)
+        if self._successor is not None:
+            return Deposed(self._successor.epoch, self._successor.leader)
         if hello.after > tail.seq:
             if self._node.relays and hello.epoch == tail.epoch:
                 return Behind(tail.seq)

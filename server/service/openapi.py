@@ -172,7 +172,8 @@ _ERRORS = {
     421: (
         "Misdirected",
         (
-            "`NOT_LEADER`: this node does not do that; `details.leader` is the leader's address as far as it is known. "
+            "`NOT_LEADER`: this node does not do that; `details.leader` is the leader's address as far as it is known; "
+            "a leader that was replaced names the newer `details.epoch` too. "
             "`WRONG_SHARD`: `details.shard` has the board."
         ),
     ),

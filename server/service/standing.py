@@ -3,7 +3,7 @@
     role        writes                                  reads
     -------     -------------------------------------   -------------------------------------------------------------
     leader      taken                                   answered
-    deposed     421 NOT_LEADER                          answered: they are true up to where its epoch ended
+    deposed     421 NOT_LEADER, with who leads now      answered: they are true up to where its epoch ended
     replica     307 to the leader's public address,     answered with the lag in headers, `stale` when the leader was
                 else 421 NOT_LEADER                     not heard; 503 as long as nobody can vouch for them
 
@@ -11,6 +11,9 @@ Rules:
 - A role changes while requests run: whoever asks, asks anew. A leader never becomes a replica within a process.
 - A write that was let in before its leader was deposed is refused by the gate, the last place before the actor; one
   that the actor had already is refused by the actor (`LeaderDeposed`), with the same answer.
+- A leader that was deposed names the new one where it was told its address, and never redirects to it. A replica sends
+  clients on to an address that its own leader gave it, which its operator chose; a deposed leader has the address from
+  whoever may read the log, and a redirect would have clients send their tokens for writing there unasked.
 - Every answer to a read of a replica tells its lag, refusals included; no number is made up. Before the leader was
   heard the records are `unknown`, and the milliseconds are the age of the last event that is here
   (`server.replication.lag` argues why), or `unknown` where there is none.
@@ -32,6 +35,7 @@ from engine.scoreboard import Scoreboard
 from server import bounds
 from server.protocol import Headers, Refused, Request, invalid, query_values
 from server.replication.sharding import Shard, shard_of
+from snapshots.promotion import Successor
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 UNKNOWN = "unknown"
@@ -65,14 +69,14 @@ class Standing:
     ) -> None:
         self.view = view
         self.shard = shard
-        self.deposed_epoch: int | None = None
+        self.successor: Successor | None = None
         self._wait_seconds = wait_seconds
         self._waiting = trio.lowlevel.ParkingLot()
 
     @property
     def takes_writes(self) -> bool:
         """Whether this is the leader."""
-        return self.view is None and self.deposed_epoch is None
+        return self.view is None and self.successor is None
 
     def advanced(self) -> None:
         """Wake who waits for a position."""
@@ -80,7 +84,7 @@ class Standing:
 
     def check_write(self, request: Request) -> None:
         """Refuse a write unless this is the leader. Raises `Refused`."""
-        if self.deposed_epoch is not None:
+        if self.successor is not None:
             raise self.deposed()
         if self.view is None:
             return
@@ -93,9 +97,12 @@ class Standing:
         raise Refused(307, "NOT_LEADER", message, details, (("location", target),))
 
     def deposed(self) -> Refused:
-        """Make the answer to a write of a leader that was deposed: nothing was done."""
-        message = f"This node was the leader until epoch {self.deposed_epoch} began elsewhere."
-        return Refused(421, "NOT_LEADER", message, {"leader": None, "epoch": self.deposed_epoch})
+        """Make the answer to a write of a leader that was deposed: nothing was done. See the rules."""
+        successor = self.successor
+        if successor is None:
+            return Refused(421, "NOT_LEADER", "This node is not the leader: nothing was done.", {"leader": None})
+        message = f"This node was the leader until epoch {successor.epoch} began elsewhere: nothing was done."
+        return Refused(421, "NOT_LEADER", message, {"leader": successor.leader, "epoch": successor.epoch})
 
     def check_read(self) -> None:
         """Refuse a read as long as nobody can vouch for what is here. Raises `Refused`."""
@@ -205,7 +212,5 @@ class Gate:
 
     def _open(self) -> Actor:
         if self.actor is None or not self._standing.takes_writes:
-            if self._standing.deposed_epoch is not None:
-                raise self._standing.deposed()
-            raise Refused(421, "NOT_LEADER", "This node is not the leader: nothing was done.")
+            raise self._standing.deposed()
         return self.actor

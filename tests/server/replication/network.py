@@ -32,6 +32,7 @@ from server.replication.sharding import Shard
 from server.replication.shipper import Node, Shipper
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
+from snapshots.promotion import Successor
 from snapshots.store import Store
 from tests.server.door.support import PATIENCE_SECONDS, Counts, Echo, Played
 from tests.snapshots.directories import RULES, SEGMENT_BYTES, InlineDisk, Told
@@ -69,7 +70,7 @@ class Served:
         relays: bool = False,
         timing: LinkTiming = QUICK,
     ) -> None:
-        self.deposed: list[int] = []
+        self.deposed: list[Successor] = []
         self.told: list[DiskFault] = []
         self.feed = feed
         self.followers = Followers()

@@ -13,6 +13,7 @@ from server.protocol import Refused, Request
 from server.replication.sharding import Shard, shard_of
 from server.service.hot import Hot
 from server.service.standing import Followed, Gate, Standing, wanted_position
+from snapshots.promotion import Successor
 from tests.server.service.support import WRITER, Bench, Reply, open_bench
 
 FRESH = Followed("http://leader:1", None, None, 3, 40, 100, stale=False, connected=True)
@@ -189,7 +190,7 @@ async def test_the_hot_path_keeps_to_the_role() -> None:
         standing = Standing()
         gate = Gate(bench.scoreboard, standing)
         gate.actor = bench.actor
-        standing.deposed_epoch = 2
+        standing.successor = Successor(2)
         with pytest.raises(Refused, match="was the leader until epoch 2"):
             gate.submit_nowait([Increment("ann", "a2", "ACTION_COMPLETED", "main", "me")], lambda _: None)
 
@@ -210,9 +211,13 @@ async def test_writes_that_wait_when_the_leader_is_deposed_are_refused(through_q
             nursery.start_soon(write, number)
         await trio.testing.wait_all_tasks_blocked()
         assert bench.actor.statistics().waiting == 3
-        bench.parts.standing.deposed_epoch = 2
+        bench.parts.standing.successor = Successor(2, "http://new:1")
         gate.depose()
-    assert [(reply.status, reply.code, reply.details["epoch"]) for reply in replies] == [(421, "NOT_LEADER", 2)] * 3
+    assert [(reply.status, reply.code) for reply in replies] == [(421, "NOT_LEADER")] * 3
+    assert replies[0].details == {"leader": "http://new:1", "epoch": 2}
+    again = await bench.increment("ann", "a4")
+    assert (again.status, again.details) == (421, replies[0].details)
+    assert "location" not in again.headers, "whoever may read the log could send clients anywhere"
     assert bench.logged() == []
     hot = Hot(bench.service, bench.parts)
     headers = {"authorization": WRITER, "content-type": "application/json"}
