@@ -10,10 +10,12 @@ Rules:
   told when that begins and when it ends.
 - Promotion is one way: the follower stops, the next epoch is durable, the marker goes, an actor takes over the same
   scoreboard and log, and only then the gate opens. What fails before the epoch leaves a replica that follows on.
+- Who was promoted knocks at the old leader until that has heard of it, however long it is out of reach.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -31,7 +33,7 @@ from server.leader import Deposition, deposed_reason
 from server.node import Core, Part, clock_ms
 from server.protocol import Refused
 from server.replication.follower import Follower, FollowerStatus, State
-from server.replication.lag import state_age_ms
+from server.replication.lag import retry_seconds, state_age_ms
 from server.replication.link import Endpoint, LinkEnded, open_link
 from server.replication.messages import LOG_PATH, hello_of
 from server.replication.replicas import Replica, ShardReplica, WholeReplica
@@ -277,16 +279,28 @@ class WholeRole:
         self._core.applied(applied)
 
     async def _tell_old_leader(self) -> None:
-        """A hello with the new epoch deposes it. Best effort: if it is gone, any follower tells it later."""
+        """Knock with a hello of the new epoch, which deposes it, until it has answered or this node ends.
+
+        It may be out of our reach and not of its clients': as long as it has not heard, both of us take writes.
+        """
+        attempt = 0
+        while (reason := await self._knock()) is not None:
+            if attempt == 0:
+                log.warning("old_leader_not_told", leader=self._leader.authority, reason=reason)
+            await trio.sleep(retry_seconds(attempt, random.uniform))
+            attempt += 1
+        log.info("old_leader_told", leader=self._leader.authority, attempts=attempt + 1)
+
+    async def _knock(self) -> str | None:
+        """Try once to tell the old leader; give why it was not told, None if it was."""
         target = f"{LOG_PATH}?{hello_of(self.tail, None, self._address()).query}"
         timing = timing_of(self._core)
         try:
             async with open_link(self._leader, target, self._token(), message_bytes_max=2**20, timing=timing) as link:
                 await link.receive(timing.silence_seconds_max)
         except (LinkEnded, OSError) as error:
-            log.warning("old_leader_not_told", leader=self._leader.authority, reason=str(error))
-        else:
-            log.info("old_leader_told", leader=self._leader.authority)
+            return str(error)
+        return None
 
     def _address(self) -> str | None:
         """Where the old leader may say that writes go: the public address, else ours if it can be used from there."""

@@ -15,6 +15,7 @@ from server.replication.sharding import shard_of
 from tests.e2e import leader as outside
 from tests.e2e.client import Answer, Client
 from tests.e2e.leader import Leader, environment, run, serving, token
+from tests.server.replication.network import Wire
 
 BOARDS = {
     "SCOREBOARD_BOARDS_MAIN_POINTS": "ACTION_COMPLETED=10",
@@ -203,6 +204,33 @@ async def test_promotion_and_demotion(tmp_path: Path) -> None:
     assert json.loads(stopped.stdout)["epoch"] == 3
     async with serving(Path(old), extra=BOARDS) as leader, client(leader) as write:
         assert (await increment(write, "4")).json()["epoch"] == 3
+
+
+async def test_an_old_leader_that_was_out_of_reach_is_told_as_soon_as_it_can_be(tmp_path: Path) -> None:
+    """Until then both take writes; the one who was promoted knocks until it was heard."""
+    admin = tmp_path / "admin.token"
+    admin.write_text(token("admin"))
+    async with serving(tmp_path / "leader", extra=BOARDS) as leader, trio.open_nursery() as nursery:
+        wire = Wire(leader.port)
+        await nursery.start(wire.run)
+        async with (
+            following(tmp_path, "replica", wire.url, "--data-dir", str(tmp_path / "replica")) as replica,
+            client(leader) as write,
+            client(replica) as read,
+        ):
+            seq = (await increment(write, "1")).json()["seq"]
+            await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
+            wire.refusing = True
+            wire.cut()
+            done = await run("promote", "--url", url_of(replica), "--token-file", str(admin), "--json")
+            assert done.returncode == 0, done.stderr
+            assert (await increment(write, "2")).status == 200
+            wire.refusing = False
+            refused = await until(lambda: increment(write, "3"), lambda answer: answer.status == 421)
+            assert refused.json()["error"]["details"] == {"leader": url_of(replica), "epoch": 2}
+            await until(lambda: read.get("/readyz"), lambda _: "old_leader_told" in replica.stderr())
+            assert replica.stderr().count("old_leader_not_told") == 1
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
