@@ -172,6 +172,4 @@ class Core:
     def top(self, count: int) -> bytes:
         """The encoded first rows."""
         scoreboard = self.scoreboard
-        return top_body(
-            self.board.top(count), scoreboard.users, BOARD, scoreboard.epoch, self.board.seq, NOW_MS
-        )
+        return top_body(self.board.top(count), scoreboard.users, BOARD, scoreboard.epoch, self.board.seq, NOW_MS)

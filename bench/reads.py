@@ -202,9 +202,7 @@ def show(rows: list[Row], users: int) -> None:
         beside = "–" if row.ratio_to_peer is None else f"{row.ratio_to_peer:.2f}"
         cpu_beside = "–" if row.server_ratio_to_peer is None else f"{row.server_ratio_to_peer:.3f}"
         figures = (f"{row.per_second:,.0f}", beside, f"{row.server_us:.1f}", cpu_beside)
-        table.add_row(
-            name, system, *figures, f"{row.ms_p50:.3f}", f"{row.ms_p99:.3f}", f"{row.load_cpu_share:.0%}"
-        )
+        table.add_row(name, system, *figures, f"{row.ms_p50:.3f}", f"{row.ms_p99:.3f}", f"{row.load_cpu_share:.0%}")
     tables.show(table)
 
 

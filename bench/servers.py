@@ -119,15 +119,16 @@ def leader(
 
 
 @contextmanager
-def replica(of: Server, processor: int, name: str, config_more: str = "") -> Iterator[Server]:
-    """A replica with a directory of its own, which is being started: `wait_ready` waits until it listens."""
+def replica(of: Server, processor: int, name: str, config_more: str = "", *, durable: bool = True) -> Iterator[Server]:
+    """A replica, which is being started: `wait_ready` waits until it listens. `durable`: with a data directory."""
     with fresh_directory(name) as path:
         port = free_port()
         config, token_file = path / "scoreboard.toml", path / "token"
         config.write_text(CONFIG + config_more)
         token_file.write_text(token(of.secret, "log:read"))
         command = [*COMMAND, "replica", "--leader", f"http://127.0.0.1:{of.port}", "--token-file", str(token_file)]
-        command += ["--config", str(config), "--bind", f"127.0.0.1:{port}", "--data-dir", str(path / "data")]
+        command += ["--config", str(config), "--bind", f"127.0.0.1:{port}"]
+        command += ["--data-dir", str(path / "data")] if durable else []
         with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": of.secret}) as pid:
             yield Server(port, of.token, (pid,), secret=of.secret)
 

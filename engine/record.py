@@ -227,6 +227,21 @@ def unpack_header(data: bytes, offset: int = 0) -> Header:
     return Header(epoch, first_seq, time_ms, count, previous, checksum, length)
 
 
+def impossible_fields(data: bytes, offset: int) -> int:
+    """Count the fields that no head of a frame could have, in what may be a damaged one: 0 to 5. Only for recovery."""
+    if len(data) - offset < HEADER_BYTES:
+        return 5
+    _, _, length, _, epoch, first_seq, _, count, zero = _FRAME.unpack_from(data, offset)
+    possible = (
+        1 <= length <= FRAME_BYTES_MAX,
+        1 <= epoch <= SEQ_MAX,
+        1 <= first_seq <= SEQ_MAX,
+        1 <= count <= FRAME_RECORDS_MAX,
+        zero == 0,
+    )
+    return possible.count(False)
+
+
 def unpack_frame(data: bytes, offset: int = 0) -> Frame:
     """Read the frame that begins at `offset` and prove its checksum. Raises `FrameFault`."""
     header = unpack_header(data, offset)

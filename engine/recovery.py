@@ -27,7 +27,16 @@ import msgspec
 
 from engine.errors import HistoriesDiffer, LogDamaged
 from engine.limits import FRAME_BYTES_MAX
-from engine.record import FRAME_MAGIC, HEADER_BYTES, LENGTH_OFFSET, Frame, FrameFault, unpack_frame, unpack_header
+from engine.record import (
+    FRAME_MAGIC,
+    HEADER_BYTES,
+    LENGTH_OFFSET,
+    Frame,
+    FrameFault,
+    impossible_fields,
+    unpack_frame,
+    unpack_header,
+)
 
 SECTOR_BYTES = 512
 """What a disk writes as a whole at the least; disks with 4096 also write eight of these as a whole."""
@@ -308,7 +317,7 @@ def judge_end(data: bytes, offset: int, *, seq: int, checksum: int, epoch: int, 
         return Situation.SEALED_DAMAGED
     if _has_head(data, offset + 1):
         return Situation.DAMAGE_BEFORE_FRAMES
-    if _is_all_there(data, offset):
+    if _was_written(data, offset):
         return Situation.LAST_FRAME_DAMAGED
     return Situation.TORN_TAIL
 
@@ -316,40 +325,42 @@ def judge_end(data: bytes, offset: int, *, seq: int, checksum: int, epoch: int, 
 def _has_head(data: bytes, offset: int) -> bool:
     """Tell whether another frame was begun after the one that does not verify; whether that one verifies is no matter.
 
-    One frame at a time is in flight, so the one before it was synced then. No id can look like a head: a head has NULs.
+    One frame at a time is in flight, so the one before it was synced then. The other head may be damaged as well, in
+    one of its fields. No id can look like a head even so: most fields of a head have NULs, and no id has one.
     """
     place = data.find(FRAME_MAGIC, offset)
     while place >= 0:
-        try:
-            unpack_header(data, place)
-        except FrameFault:
-            place = data.find(FRAME_MAGIC, place + 1)
-        else:
+        if impossible_fields(data, place) <= 1:
             return True
+        place = data.find(FRAME_MAGIC, place + 1)
     return False
 
 
-def _is_all_there(data: bytes, offset: int) -> bool:
+def _was_written(data: bytes, offset: int) -> bool:
     """Tell whether the frame that begins at `offset` was written to its end, although it does not verify.
 
     A frame is written into zeros. If a crash came between, some sector of it, or its end, still holds them. The same
     test keeps etcd's WAL from taking damage for a torn write. The head is a third of a short frame, so damage to it
     must not pass for a torn write either: a head that can't be read was written all the same if something stands behind
-    it, in its own sector or in the next if its own ends there; and a wrong length is found out by the right one.
+    it, in its own sector or in the next if its own ends there; and a wrong length is found out by what stands behind
+    the end that it gives, or by the right one.
     """
     # A body may end with the zeros of its last integer (a score of 256 does), so one zero byte says nothing of the end.
     head_end = offset + HEADER_BYTES
     try:
-        end = head_end + unpack_header(data, offset).length
+        length = unpack_header(data, offset).length
     except FrameFault:
         begun = data[offset : min(_sector_end(offset), head_end)].strip(b"\0")
         # Where the sector ends with the head, the head is all in one: written as a whole, whatever stands behind it.
         return bool(begun and data[head_end : _sector_end(head_end)].strip(b"\0"))
+    end = head_end + length
+    if data[end:].strip(b"\0"):
+        return True
     if end <= len(data) and data[end - 1 - TRAILING_ZEROS_MAX : end].strip(b"\0"):
         starts = range(offset - offset % SECTOR_BYTES, end, SECTOR_BYTES)
         if all(data[max(start, offset) : min(start + SECTOR_BYTES, end)].strip(b"\0") for start in starts):
             return True
-    return _is_whole_with_another_length(data, offset)
+    return _is_whole_with_another_length(data, offset, length)
 
 
 def _sector_end(offset: int) -> int:
@@ -357,12 +368,18 @@ def _sector_end(offset: int) -> int:
     return offset - offset % SECTOR_BYTES + SECTOR_BYTES
 
 
-def _is_whole_with_another_length(data: bytes, offset: int) -> bool:
-    """Tell whether all that is wrong with a frame is the length in its head; a body ends with few zeros or none."""
+def _is_whole_with_another_length(data: bytes, offset: int, wrong: int) -> bool:
+    """Tell whether all that is wrong with a frame is the length in its head.
+
+    If it is the last frame, it ends where the zeros begin, or a few later. If another stands behind it whose head is
+    past knowing, one bit of the length is wrong: more would be a third fault at once, and is not looked for.
+    """
     start = offset + HEADER_BYTES
     written = len(data[start : start + FRAME_BYTES_MAX].rstrip(b"\0"))
-    for length in range(written, written + TRAILING_ZEROS_MAX + 1):
-        before, after = data[offset : offset + LENGTH_OFFSET], data[offset + LENGTH_OFFSET + 4 : start + length]
+    lengths = set(range(written, written + TRAILING_ZEROS_MAX + 1)) | {wrong ^ 1 << bit for bit in range(32)}
+    before = data[offset : offset + LENGTH_OFFSET]
+    for length in lengths:
+        after = data[offset + LENGTH_OFFSET + 4 : start + length]
         try:
             unpack_frame(before + length.to_bytes(4, "little") + after)
         except FrameFault:

@@ -220,4 +220,3 @@ class Scoreboard:
         assert set(self.rules.points) <= set(self.boards)
         assert self._epochs[-1][1] == self.epoch
         assert self._epochs == sorted(self._epochs)
-

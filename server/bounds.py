@@ -226,6 +226,13 @@ RING_BYTES = 8 * 2**20
 """The newest frames that are kept for followers at the end of the log: some seconds at full rate. Who is further behind
 reads from the disk."""
 
+SHIP_BYTES = 2**18
+"""Frames that go to a follower in one write, if so many are ready; a longer frame goes alone."""
+
+SHIP_SECONDS = 0.005
+"""A write that was not full is followed by none for so long. Under load the leader makes a frame each millisecond; this
+way a follower costs it 200 writes a second at the most, and a replica is still fresh within milliseconds."""
+
 CATCH_UP_BYTES = 2**20
 """Read from the log at once for a follower that is behind: some milliseconds of a thread, and what it may hold."""
 

@@ -66,6 +66,18 @@ class FrameFeed:
         """Give the frame that begins right after `seq`, None if it is not in the ring."""
         return self._ring.get(seq + 1)
 
+    def ready_after(self, seq: int, bytes_max: int) -> list[Entry]:
+        """Give the frames after `seq` that are in the ring, one at least if any is, and not beyond a mark."""
+        ready: list[Entry] = []
+        size = 0
+        while (entry := self._ring.get(seq + 1)) is not None and (not ready or size + len(entry.data) <= bytes_max):
+            ready.append(entry)
+            size += len(entry.data)
+            seq = entry.last_seq
+            if seq in self.marks:
+                break
+        return ready
+
     def mark(self, seq: int) -> None:
         """Note that the state was captured here, after the last frame."""
         assert seq == self.seq

@@ -2,6 +2,7 @@
 
 trio-websocket does the protocol. What it leaves to its user is done here: a deadline for every wait, a bound for every
 message, and one kind of end. Whatever ends a link, its user sees `LinkEnded`; only cancellation goes through as it is.
+One thing goes past it: log that is sent, many messages in one write, since a leader does that all the time.
 
 Rules:
 - The accepting side gets a stream from which the door has read the head of the request; it is written anew in front of
@@ -13,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 from urllib.parse import urlsplit
@@ -30,7 +31,7 @@ from trio_websocket import (
 
 from engine.errors import ScoreboardError
 from server import bounds
-from server.live.frames import RequestHead
+from server.live.frames import BINARY, RequestHead, server_frame
 
 
 class LinkEnded(ScoreboardError):
@@ -53,10 +54,14 @@ class LinkTiming(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Link:
-    """One side of an open link. Sending and receiving raise `LinkEnded` when it is over."""
+    """One side of an open link. Sending and receiving raise `LinkEnded` when it is over.
 
-    def __init__(self, socket: WebSocketConnection) -> None:
+    `stream` is given on the accepting side, whose frames have no mask: binary messages are written to it directly.
+    """
+
+    def __init__(self, socket: WebSocketConnection, stream: trio.abc.SendStream | None = None) -> None:
         self._socket = socket
+        self._stream = stream
 
     async def send(self, message: bytes | str) -> None:
         """Send a message. Waits for as long as the other side does not read: who may not wait that long cancels."""
@@ -64,6 +69,19 @@ class Link:
             await self._socket.send_message(message)
         except ConnectionClosed as closed:
             raise _ended(closed) from closed
+
+    async def send_all(self, messages: Sequence[bytes]) -> None:
+        """Send binary messages, in one write where that can be. Waits as `send` does."""
+        if self._stream is None:
+            for message in messages:
+                await self.send(message)
+            return
+        if self._socket.closed is not None:
+            raise LinkEnded("the connection was closed")
+        try:
+            await self._stream.send_all(b"".join([server_frame(BINARY, message) for message in messages]))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise LinkEnded("the connection was closed") from error
 
     async def receive(self, seconds_max: float) -> bytes | str:
         """Wait for the next message, at most so long."""
@@ -170,15 +188,16 @@ async def accept_link(stream: trio.abc.Stream, head: RequestHead, timing: LinkTi
         async with trio.open_nursery() as nursery:
             try:
                 with trio.fail_after(timing.open_seconds_max) as opening:
+                    wrapped = _Wrapped(stream, _head_bytes(head), opening.cancel)
                     request = await wrap_server_stream(
                         nursery,
-                        _Wrapped(stream, _head_bytes(head), opening.cancel),
+                        wrapped,
                         message_queue_size=bounds.LINK_MESSAGES_MAX,
                         max_message_size=bounds.FOLLOWER_MESSAGE_BYTES_MAX,
                         receive_buffer_size=bounds.RECEIVE_BYTES,
                     )
                     socket = await request.accept()
-                link = Link(socket)
+                link = Link(socket, wrapped)
                 yield link
                 await link.close(timing.close_seconds_max)
             except Exception as error:
@@ -205,6 +224,7 @@ class _Wrapped(trio.abc.Stream):
         self._stream = stream
         self._data = data
         self._on_end = on_end
+        self._sending = trio.StrictFIFOLock()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Give what was read before, then what comes."""
@@ -223,8 +243,9 @@ class _Wrapped(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send it."""
-        await self._stream.send_all(data)
+        """Send it: whole, whoever else sends too."""
+        async with self._sending:
+            await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait for room."""

@@ -1,14 +1,16 @@
 """The leader's side of replication links: for each follower, the log from its position on, at its own pace.
 
     hello ─► judged ─► welcome ─► ┌─► due? heartbeat, mark, digest
-                                  │   the next frame in the ring? send it
+                                  │   frames in the ring? send them in one write, then pause
                                   │   behind the ring? read on from the log, in a worker thread
                                   └── else wait for news, or for the next heartbeat
 
 Rules:
 - A frame is shipped only when it is durable here: the ring gets durable frames only, and the log gives no other.
-- A link has no queue. What is in flight is one frame, or one piece of the log of CATCH_UP_BYTES; the rest waits on
+- A link has no queue. What is in flight is one write, or one piece of the log of CATCH_UP_BYTES; the rest waits on
   disk. A follower that does not read is heard of no more, and its link dies with that silence.
+- Each frame is a message of its own. Those that are ready go out together; a write that was not full is followed by a
+  pause of SHIP_SECONDS, in which the next ones gather: so what a follower costs hardly grows with the load.
 - What a follower says of itself is judged before anything is sent: its place must be one between two frames of our
   history. A follower that knows of a newer epoch deposes us (`on_deposed`); it must not follow, and we must not write.
 - A leader that was deposed ends its links, and says `deposed` to whoever comes. Its heartbeats would have its followers
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
@@ -61,10 +63,15 @@ from server.replication.messages import (
     encode,
     parse_hello,
 )
+from server.replication.sharding import Shard
 from snapshots.promotion import Successor, newest
 
 Authorize = Callable[[str | None], Awaitable[Response | None]]
 """From the header Authorization to the answer for one who is not let in, None for one who is."""
+
+
+pause = trio.sleep
+"""What a shipment does between two writes."""
 
 
 class Source(Protocol):
@@ -258,9 +265,11 @@ class _Shipment:
         try:
             while True:
                 await self._send_due()
-                entry = self._feed.next_after(self.seq)
-                if entry is not None:
-                    await self._ship(entry.data, entry.last_seq)
+                ready = self._feed.ready_after(self.seq, bounds.SHIP_BYTES)
+                if ready:
+                    await self._ship([entry.data for entry in ready], ready[-1].last_seq)
+                    if sum(len(entry.data) for entry in ready) < bounds.SHIP_BYTES // 2:
+                        await pause(bounds.SHIP_SECONDS)
                 elif self.seq < self._feed.seq:
                     await self._catch_up()
                 else:
@@ -290,11 +299,15 @@ class _Shipment:
                 self._marked[seq] = True
                 await self._link.send(encode(Digest(seq, digests)))
 
-    async def _ship(self, data: bytes, last_seq: int) -> None:
+    async def _ship(self, frames: list[bytes], last_seq: int) -> None:
         if self._shard is not None:
-            data, self._part_link = pack_part(unpack_frame(data), self._shard.wants, self._part_link)
-        await self._link.send(data)
+            frames = [self._part(data, self._shard) for data in frames]
+        await self._link.send_all(frames)
         self.seq = last_seq
+
+    def _part(self, data: bytes, shard: Shard) -> bytes:
+        part, self._part_link = pack_part(unpack_frame(data), shard.wants, self._part_link)
+        return part
 
     async def _catch_up(self) -> None:
         """Ship from the log until the ring has what comes next. Raises `NoLongerKept`."""
@@ -310,9 +323,9 @@ class _Shipment:
                 taken = await trio.to_thread.run_sync(piece) if self._log.blocks else piece()
                 if not taken:
                     return
-                for frame in taken:
+                for group in _groups(taken, self._feed.marks):
                     await self._send_due()
-                    await self._ship(frame_bytes(frame), frame.last_seq)
+                    await self._ship([frame_bytes(frame) for frame in group], group[-1].last_seq)
         finally:
             self._readers.release()
 
@@ -325,6 +338,20 @@ def _take_piece(frames: Iterator[Frame]) -> list[Frame]:
         if size >= bounds.CATCH_UP_BYTES:
             break
     return taken
+
+
+def _groups(frames: Iterable[Frame], marks: Container[int]) -> Iterator[list[Frame]]:
+    """Part frames into what goes out in one write: about SHIP_BYTES, and never beyond a mark that is there by then."""
+    group: list[Frame] = []
+    size = 0
+    for frame in frames:
+        group.append(frame)
+        size += len(frame.body)
+        if size >= bounds.SHIP_BYTES or frame.last_seq in marks:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _check_upgrade(inbound: Inbound) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import trio
 
 from tests.cluster.cluster import REPLICAS
-from tests.cluster.storm import draw_seed, run_storm, say
+from tests.cluster.storm import run_storm
+from tests.seeds import first_seed
 
 ROUNDS = 2
 ALARM_SECONDS = 600.0
@@ -16,8 +16,7 @@ ALARM_SECONDS = 600.0
 
 async def test_a_short_storm_passes_over_a_leader_and_three_replicas(tmp_path: Path) -> None:
     """Everybody is equal after each round, no reader went back, and a promotion loses nothing."""
-    seed = int(os.environ.get("STORM_SEED", "0")) or draw_seed()
-    say(f"seed {seed}: run again with STORM_SEED={seed}")
+    seed = first_seed("STORM_SEED")
     with trio.fail_after(ALARM_SECONDS):
         storm = await run_storm(tmp_path, ROUNDS, seed, long_stalls=False)
     # The rounds must have been worth something.

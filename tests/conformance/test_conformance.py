@@ -7,7 +7,6 @@ repeated with CONFORMANCE_SEED, which is printed.
 from __future__ import annotations
 
 import os
-import random
 import re
 import subprocess
 import sys
@@ -21,10 +20,10 @@ from schemathesis.core.parameters import ParameterLocation
 
 from tests.conformance import hooks
 from tests.e2e import leader
+from tests.seeds import first_seed
 
 HERE = Path(__file__).parent
 EXAMPLES = os.environ.get("CONFORMANCE_EXAMPLES", "5")
-SEED = os.environ.get("CONFORMANCE_SEED", "")
 RUN_SECONDS_MAX = 3600
 CONFIG = """
 [limits]
@@ -36,8 +35,7 @@ TESTED = re.compile(r"(\d+) generated, (\d+) passed")
 
 async def test_the_server_does_what_its_description_says(tmp_path: Path) -> None:
     """Every operation is tested in every phase, and nothing is found."""
-    seed = SEED or str(random.SystemRandom().randrange(2**32))
-    print(f"seed {seed}: run again with CONFORMANCE_SEED={seed} CONFORMANCE_EXAMPLES={EXAMPLES}")  # noqa: T201
+    seed = first_seed("CONFORMANCE_SEED")
     config = tmp_path / "scoreboard.toml"
     config.write_text(CONFIG, encoding="utf-8")
     async with leader.serving(tmp_path / "data", config=config) as node:
@@ -47,7 +45,7 @@ async def test_the_server_does_what_its_description_says(tmp_path: Path) -> None
             str(HERE / "schemathesis.toml"),
         ]
         command += ["run", f"http://{node.host}:{node.port}/openapi.json", "--checks", "all"]
-        command += ["--max-examples", EXAMPLES, "--seed", seed]
+        command += ["--max-examples", EXAMPLES, "--seed", str(seed)]
         with trio.fail_after(RUN_SECONDS_MAX):
             done = await trio.run_process(
                 command,

@@ -6,7 +6,6 @@ The judge is a plain model made from `scoreboard log dump`: sums, and a sort by 
 from __future__ import annotations
 
 import json
-import os
 import random
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import trio
 from tests.e2e import leader
 from tests.e2e.backends import BOARDS, USERS, Backend, Books, Row, check_log, work_until_gone
 from tests.e2e.client import Client
+from tests.seeds import first_seed
 
 ROUNDS = 20
 BACKENDS = 6
@@ -41,8 +41,7 @@ every_events = 150
 
 async def test_nothing_acknowledged_is_lost_or_doubled_over_many_kills(tmp_path: Path) -> None:
     """Six backends increment, repeat and contradict; the leader dies at random moments, 20 times; the books balance."""
-    seed = int(os.environ.get("CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
-    print(f"seed {seed}: run again with CRASH_SEED={seed}")  # noqa: T201  # pytest shows it on failure
+    seed = first_seed("CRASH_SEED")
     dice = random.Random(seed)
     data, config = tmp_path / "data", tmp_path / "scoreboard.toml"
     config.write_text(CONFIG)

@@ -175,6 +175,27 @@ def test_a_wrong_length_is_found_out_whatever_it_is() -> None:
         assert judged(damaged + ROOM) is Situation.LAST_FRAME_DAMAGED
 
 
+def test_a_damaged_head_after_a_wrong_length_still_proves_that_it_was_synced() -> None:
+    """Two faults in two frames at the end, in any bit of the later head but its magic, or of the length before it."""
+    for bit in range(32):
+        length = int.from_bytes(SECOND[8:12], "little") ^ 1 << bit
+        wrong = SECOND[:8] + length.to_bytes(4, "little") + SECOND[12:]
+        for place in range(HEADER_BYTES):
+            damaged = bytearray(THIRD)
+            damaged[place] ^= 1 << bit % 8
+            found = judged(wrong + bytes(damaged) + ROOM)
+            assert found in {Situation.DAMAGE_BEFORE_FRAMES, Situation.LAST_FRAME_DAMAGED}, (bit, place)
+
+
+def test_what_stands_behind_the_end_that_a_head_gives_was_written_later() -> None:
+    """So the frame, or another after it, was synced: nothing of that is torn, whatever is wrong with it."""
+    short = SECOND[:8] + (20).to_bytes(4, "little") + bytes(HEADER_BYTES - 12) + SECOND[HEADER_BYTES:]
+    head = bytearray(short[:HEADER_BYTES])
+    head[12:HEADER_BYTES] = SECOND[12:HEADER_BYTES]
+    assert judged(bytes(head) + bytes(20) + b"\xff" * 40 + ROOM) is Situation.LAST_FRAME_DAMAGED
+    assert judged(bytes(head) + bytes(20) + ROOM) is Situation.TORN_TAIL
+
+
 def test_a_frame_that_the_file_is_too_short_for_is_torn() -> None:
     """As after a copy that was cut off."""
     assert judged(SECOND[:-1]) is Situation.TORN_TAIL

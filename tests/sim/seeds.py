@@ -43,4 +43,12 @@ SEEDS: Sequence[tuple[int, str, str]] = (
             "left behind the damage, and both were cut, though their events were acknowledged."
         ),
     ),
+    (
+        180_517_439_258,
+        HEADS_OVERLOOKED,
+        (
+            "A bit flipped in the length of the last frame but one, and at the next power cut one in the head of the "
+            "last one, which was then none. Both were cut, though their events were acknowledged."
+        ),
+    ),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from collections import Counter
 
 import pytest
 
+from tests.seeds import first_seed
 from tests.sim.__main__ import main
 from tests.sim.seeds import SEEDS
 from tests.sim.variants import BROKEN, Variant
@@ -29,9 +29,8 @@ EVERYTHING_SEEN = {
 
 
 def test_whatever_goes_wrong_every_promise_is_kept() -> None:
-    """Runs from a seed of their own each time; `SIM_SEED=` repeats them, `python -m tests.sim --seed` one of them."""
-    first = int(os.environ.get("SIM_SEED", "0")) or random.SystemRandom().randrange(1, 2**40)
-    print(f"seeds from {first}: run again with SIM_SEED={first}")  # noqa: T201  # pytest shows it on failure
+    """Runs from a seed on; `SIM_SEED=` repeats them, `python -m tests.sim --seed` one of them."""
+    first = first_seed("SIM_SEED", 2**40)
     counts = Counter[str]()
     for seed in range(first, first + RUNS):
         report = simulate(seed)

@@ -115,6 +115,15 @@ def _is_whole_frame_after(data: bytes, offset: int) -> bool:
     return find_frame(data, offset) is not None
 
 
+@contextmanager
+def _overlooking_heads() -> Iterator[None]:
+    with (
+        mock.patch.object(recovery, "_has_head", _is_whole_frame_after),
+        mock.patch.object(recovery, "_is_whole_with_another_length", return_value=False),
+    ):
+        yield
+
+
 def _tidy_only(disk: Disk, _directory: str, listing: Listing, _tell: Callable[[Finding], None]) -> None:
     for path in (*listing.unfinished, *listing.twice):
         disk.remove(path)
@@ -136,7 +145,7 @@ def _patching(target: object, name: str, new: object) -> Callable[[], AbstractCo
 
 MADE_DURABLE = "a directory that is there is held to be durable"
 NAMES_SYNCED = "a segment that is there is held to be durable"
-HEADS_OVERLOOKED = "a frame that is damaged does not count as one that follows"
+HEADS_OVERLOOKED = "a length is believed, and a frame that is damaged does not count as one that follows"
 ZEROS_COUNTED = "a zero at the end is a torn frame"
 
 BROKEN: Sequence[Variant] = (
@@ -149,6 +158,6 @@ BROKEN: Sequence[Variant] = (
     Variant("actions are forgotten at a start", after_opening=_forget_actions),
     Variant("the tail is cut at the first fault", patched=_patching(walk, "judge_end", _cut_at_the_first_fault)),
     Variant(ZEROS_COUNTED, patched=_patching(recovery, "TRAILING_ZEROS_MAX", 0)),
-    Variant(HEADS_OVERLOOKED, patched=_patching(recovery, "_has_head", _is_whole_frame_after)),
+    Variant(HEADS_OVERLOOKED, patched=_overlooking_heads),
     Variant("viewers are not told", patched=_patching(Channel, "is_behind", False)),
 )
