@@ -159,7 +159,13 @@ class WholeRole:
         self._following = Following(core, leader.url(""), durable_start=durable and opened.scoreboard.seq > 0)
         self._shipping = Shipping(core, disk, opened, self, Deposition(core, disk).begin)
         self._replica = WholeReplica(
-            disk, core.config.data_dir, opened.scoreboard, opened.log, self._shipping.feed, on_applied=core.applied
+            disk,
+            core.config.data_dir,
+            opened.scoreboard,
+            opened.log,
+            self._shipping.feed,
+            on_applied=core.applied,
+            durable=durable,
         )
         self._following.on_stale = self._shipping.end_links
         self._shipping.relay(None)

@@ -15,6 +15,7 @@ import trio
 
 from engine.actor import Applied
 from engine.commands import Command
+from engine.disk import RealDisk
 from engine.errors import DiskFault
 from engine.log import Log
 from engine.record import Tail, frame_bytes
@@ -224,27 +225,34 @@ class Running:
 class Replicated:
     """A replica with a directory: prepared, opened, with a feed of its own."""
 
-    def __init__(self, directory: Path, opened: Opened, url: str, timing: LinkTiming) -> None:
+    def __init__(
+        self, directory: Path, opened: Opened, url: str, timing: LinkTiming, disk: RealDisk, *, durable: bool
+    ) -> None:
         self.directory = directory
         self.applied: list[Applied] = []
         self.states: list[tuple[str, str]] = []
         self.opened = opened
         self.log = opened.log
         self.feed = FrameFeed(opened.log.tail.seq)
-        disk = InlineDisk()
         self.replica = WholeReplica(
-            disk, str(directory), opened.scoreboard, opened.log, self.feed, on_applied=self.applied.append
+            disk,
+            str(directory),
+            opened.scoreboard,
+            opened.log,
+            self.feed,
+            on_applied=self.applied.append,
+            durable=durable,
         )
         self.follower = make_follower(
-            self.replica, url, directory, timing, on_state=lambda state, why: self.states.append((state, why))
+            self.replica, url, directory, timing, disk, on_state=lambda state, why: self.states.append((state, why))
         )
 
 
-def make_bootstrap(url: str, directory: Path, told: list[str] | None = None) -> Bootstrap:
+def make_bootstrap(url: str, directory: Path, told: list[str] | None = None, disk: RealDisk | None = None) -> Bootstrap:
     """Make what fetches snapshots."""
     return Bootstrap(
         parse_leader(url),
-        InlineDisk(),
+        disk or InlineDisk(),
         str(directory),
         token=lambda: TOKEN,
         uniform=at_once,
@@ -252,12 +260,14 @@ def make_bootstrap(url: str, directory: Path, told: list[str] | None = None) -> 
     )
 
 
-def make_follower(replica: Any, url: str, directory: Path, timing: LinkTiming = QUICK, **more: Any) -> Follower:
+def make_follower(
+    replica: Any, url: str, directory: Path, timing: LinkTiming = QUICK, disk: RealDisk | None = None, **more: Any
+) -> Follower:
     """Make a follower of a replica."""
     return Follower(
         replica,
         parse_leader(url),
-        make_bootstrap(url, directory),
+        make_bootstrap(url, directory, disk=disk),
         token=lambda: TOKEN,
         clock_ms=lambda: 0,
         uniform=at_once,
@@ -267,13 +277,15 @@ def make_follower(replica: Any, url: str, directory: Path, timing: LinkTiming = 
     )
 
 
-async def open_replica(directory: Path, url: str, *, timing: LinkTiming = QUICK) -> Replicated:
+async def open_replica(
+    directory: Path, url: str, *, timing: LinkTiming = QUICK, disk: RealDisk | None = None, durable: bool = True
+) -> Replicated:
     """Prepare a directory and open it."""
-    disk = InlineDisk()
+    disk = disk or InlineDisk()
     told = Told()
-    await prepare_directory(disk, str(directory), make_bootstrap(url, directory), tell=told)
+    await prepare_directory(disk, str(directory), make_bootstrap(url, directory, disk=disk), tell=told)
     opened = open_directory(disk, str(directory), RULES, tell=told, segment_bytes=SEGMENT_BYTES)
-    return Replicated(directory, opened, url, timing)
+    return Replicated(directory, opened, url, timing, disk, durable=durable)
 
 
 def open_shard(directory: Path, url: str, shard: Shard, *, timing: LinkTiming = QUICK) -> Follower:
