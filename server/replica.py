@@ -10,7 +10,8 @@ Rules:
   told when that begins and when it ends.
 - Promotion is one way: the follower stops, the next epoch is durable, the marker goes, an actor takes over the same
   scoreboard and log, and only then the gate opens. What fails before the epoch leaves a replica that follows on.
-- Who was promoted knocks at the old leader until that has heard of it, however long it is out of reach.
+- Who was promoted tells the old leader of it (`server.replication.herald`), however long that is out of reach; a relay
+  passes such a word on to whom it follows.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ from server.leader import Deposition, deposed_reason
 from server.node import Core, Part, clock_ms
 from server.protocol import Refused
 from server.replication.follower import Follower, FollowerStatus, State
-from server.replication.lag import retry_seconds, state_age_ms
-from server.replication.link import Endpoint, LinkEnded, open_link
-from server.replication.messages import LOG_PATH, hello_of
+from server.replication.herald import Herald
+from server.replication.lag import state_age_ms
+from server.replication.link import Endpoint
+from server.replication.messages import Hello, hello_of
 from server.replication.replicas import Replica, ShardReplica, WholeReplica
 from server.service.parts import StorageState
 from server.service.standing import Followed
-from server.settings.values import address_for
 from server.shipping import Shipping, timing_of
 from snapshots.opening import Opened
 from snapshots.promotion import remove_marker
@@ -151,13 +152,12 @@ class WholeRole:
         self._core = core
         self._disk = disk
         self._opened = opened
-        self._leader = leader
-        self._token = token
+        self._herald = Herald(leader, token=token, timing=timing_of(core), uniform=random.uniform)
         self._durable = durable
         self._promoting = trio.Lock()
         self._actor: Actor | None = None
         self._following = Following(core, leader.url(""), durable_start=durable and opened.scoreboard.seq > 0)
-        self._shipping = Shipping(core, disk, opened, self, Deposition(core, disk).begin)
+        self._shipping = Shipping(core, disk, opened, self, Deposition(core, disk).begin, self._pass_on)
         self._replica = WholeReplica(
             disk,
             core.config.data_dir,
@@ -255,8 +255,7 @@ class WholeRole:
                     raise
                 await self._lead()
             log.warning("promoted", epoch=event.epoch, seq=event.seq, after_seq=old.seq)
-            assert self._core.tasks is not None
-            self._core.tasks.start_soon(self._tell_old_leader)
+            self._pass_on(hello_of(self.tail, None, self._address()))
             return event.epoch, event.seq
 
     def _check_promotable(self) -> None:
@@ -284,34 +283,15 @@ class WholeRole:
         self._shipping.applied(applied)
         self._core.applied(applied)
 
-    async def _tell_old_leader(self) -> None:
-        """Knock with a hello of the new epoch, which deposes it, until it has answered or this node ends.
-
-        It may be out of our reach and not of its clients': as long as it has not heard, both of us take writes.
-        """
-        attempt = 0
-        while (reason := await self._knock()) is not None:
-            if attempt == 0:
-                log.warning("old_leader_not_told", leader=self._leader.authority, reason=reason)
-            await trio.sleep(retry_seconds(attempt, random.uniform))
-            attempt += 1
-        log.info("old_leader_told", leader=self._leader.authority, attempts=attempt + 1)
-
-    async def _knock(self) -> str | None:
-        """Try once to tell the old leader; give why it was not told, None if it was."""
-        target = f"{LOG_PATH}?{hello_of(self.tail, None, self._address()).query}"
-        timing = timing_of(self._core)
-        try:
-            async with open_link(self._leader, target, self._token(), message_bytes_max=2**20, timing=timing) as link:
-                await link.receive(timing.silence_seconds_max)
-        except (LinkEnded, OSError) as error:
-            return str(error)
-        return None
+    def _pass_on(self, hello: Hello) -> None:
+        """Tell whom we follow, or followed, of a newer epoch: our own, or one that a follower of ours has seen."""
+        assert self._core.tasks is not None, "followers come, and promotions, once the node serves"
+        self._herald.tell(hello, self._core.tasks)
 
     def _address(self) -> str | None:
-        """Where the old leader may say that writes go: the public address, else ours if it can be used from there."""
-        url = self._core.config.replication.public_url or address_for(self._core.url, self._leader.host)
-        return url if url is not None and len(url) <= bounds.NODE_URL_CHARACTERS_MAX else None
+        """Where the old leader may say that writes go: the public address, else the one that we listen on."""
+        url = self._core.config.replication.public_url or self._core.url
+        return url if len(url) <= bounds.NODE_URL_CHARACTERS_MAX else None
 
 
 class ShardRole:

@@ -16,8 +16,8 @@ Rules:
 - A number that says something of the log (epoch, seq) is checked here to be one that a log can have.
 - The hello is the position that the follower has durably, or, for one that keeps no log, has applied. `after=0` is an
   empty follower; one that does not know the log yet leaves `logId` and `checksum` out.
-- `leader` is the address of the leader of the hello's epoch. It is told to an old leader by the one that replaced it; a
-  follower does not know it: it knows whom it follows, and that is the one that it asks.
+- `leader` is the address of the leader of the hello's epoch. It is told to an old leader by the one that replaced it,
+  and passed on by relays. A follower does not know it: it knows whom it follows, and that is the one that it asks.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ Rules:
   deposed may be in no other history: a follower that took it could never follow the new leader.
 - A mark is sent exactly where the state was captured. A link that had passed that place already leaves it out.
 - A follower with a shard gets parts (`engine.part`), chained from the welcome on.
-- A relay is a replica that ships its own log in the same way. It never deposes anybody, and says `behind` to one that
-  is further than itself.
+- A relay is a replica that ships its own log in the same way. It is never deposed, but passes the word of a newer
+  epoch on (`on_newer`), and says `behind` to one that is further than itself.
 """
 
 from __future__ import annotations
@@ -111,9 +111,13 @@ class Shipper:
         clock_ms: Callable[[], int],
         node: Node | None = None,
         on_deposed: Callable[[Successor], None] = lambda _successor: None,
+        on_newer: Callable[[Hello], None] = lambda _hello: None,
         timing: LinkTiming | None = None,
     ) -> None:
-        """`on_deposed` gets what is known of a newer epoch, before whoever told it is answered; it must not raise."""
+        """`on_deposed` gets what is known of a newer epoch, before whoever told it is answered; it must not raise.
+
+        `on_newer` gets the hello instead where we relay: it is our leader's to hear.
+        """
         self._log = log
         self._feed = feed
         self._followers = followers
@@ -121,6 +125,7 @@ class Shipper:
         self._clock_ms = clock_ms
         self._node = node or Node()
         self._on_deposed = on_deposed
+        self._on_newer = on_newer
         self._timing = timing or LinkTiming()
         self._readers = trio.Semaphore(bounds.CATCH_UP_READERS_MAX)
         self._links: set[trio.CancelScope] = set()
@@ -210,6 +215,7 @@ class Shipper:
             return Diverged("this is another log, which never was one with the follower's")
         if hello.epoch > tail.epoch:
             if self._node.relays:
+                self._on_newer(hello)
                 return Deposed(hello.epoch)
             self._depose(hello, scope)
         if self._successor is not None:

@@ -228,9 +228,32 @@ async def test_an_old_leader_that_was_out_of_reach_is_told_as_soon_as_it_can_be(
             wire.refusing = False
             refused = await until(lambda: increment(write, "3"), lambda answer: answer.status == 421)
             assert refused.json()["error"]["details"] == {"leader": url_of(replica), "epoch": 2}
-            await until(lambda: read.get("/readyz"), lambda _: "old_leader_told" in replica.stderr())
-            assert replica.stderr().count("old_leader_not_told") == 1
+            await until(lambda: read.get("/readyz"), lambda _: "newer_epoch_told" in replica.stderr())
+            assert replica.stderr().count("newer_epoch_not_told") == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_the_replica_of_a_relay_is_promoted_and_the_leader_hears_of_it(tmp_path: Path) -> None:
+    """The relay passes it on: the one who was promoted never knew the leader. A replica that keeps nothing can't be."""
+    async with (
+        serving(tmp_path / "leader", extra=BOARDS) as leader,
+        following(tmp_path, "relay", url_of(leader)) as relay,
+        following(tmp_path, "leaf", url_of(relay), "--data-dir", str(tmp_path / "leaf")) as leaf,
+        client(leader) as write,
+        client(relay) as middle,
+        client(leaf) as read,
+    ):
+        seq = (await increment(write, "1")).json()["seq"]
+        await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
+        refused = await middle.post("/replication/promote", {})
+        assert (code_of(refused), "keeps nothing on disk" in refused.json()["error"]["message"]) == (
+            (409, "CONFLICT"), True
+        )  # fmt: skip
+        assert (await read.post("/replication/promote", {})).json() == {"epoch": 2, "seq": 2}
+        refused = await until(lambda: increment(write, "2"), lambda answer: answer.status == 421)
+        assert refused.json()["error"]["details"] == {"leader": url_of(leaf), "epoch": 2}
+        stale = await until(lambda: middle.get("/scores/ann"), lambda answer: answer.json().get("stale") is True)
+        assert stale.json()["epoch"] == 1
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ from server.replication.feed import FrameFeed
 from server.replication.follower import Follower
 from server.replication.followers import Followers
 from server.replication.link import LinkTiming, parse_leader
+from server.replication.messages import Hello
 from server.replication.replicas import ShardReplica, WholeReplica
 from server.replication.sending import ReplicationLane
 from server.replication.sharding import Shard
@@ -69,6 +70,7 @@ class Served:
         feed: FrameFeed,
         *,
         relays: bool = False,
+        on_newer: Callable[[Hello], None] = lambda _hello: None,
         timing: LinkTiming = QUICK,
     ) -> None:
         self.deposed: list[Successor] = []
@@ -85,6 +87,7 @@ class Served:
             clock_ms=lambda: 0,
             node=Node("test", "http://public.example", relays),
             on_deposed=self.deposed.append,
+            on_newer=on_newer,
             timing=timing,
         )
         self.lane = ReplicationLane(

@@ -323,6 +323,7 @@ async def test_a_deposed_leader_lets_its_followers_go_and_takes_none_again(tmp_p
         assert await raw(leader, hello_of(newer, None).query) == [Deposed(5)]
         await running.is_in("refused_older_leader")
         assert "older epoch than 5" in replica.follower.status().reason
+        assert replica.follower.status().leader_epoch == 5, "a promotion begins one above it"
         followed = replica.follower.status().seq
         leader.play(5)
         older = msgspec.structs.replace(tail, epoch=4)
