@@ -6,35 +6,40 @@ It only grows, so it is built to be small and to be copied without stopping anyt
   Beside it stand the event's seq and a 64-bit mark of user, board and reason, by which a repeated actionId that means
   something else is found out.
 - The entries lie in append-only arrays, in the order of their seq: 32 bytes an action. A snapshot is a prefix of them.
-- Where an entry lies is found through an open-addressing table of 32-bit positions, cut into 4,096 shards by digest, so
-  that a growing table is rebuilt a shard at a time and never in one long pause. At most 3/4 full: 5.3 to 10.7 bytes an
-  action. A dict of digests would cost about 190 bytes an action; a set of the ids as strings 130, and without the seq.
+- Where an entry lies is found through a table of 32-bit positions (`engine.table`), at most 3/4 full: 5.3 to 10.7 bytes
+  an action. A dict of digests would cost about 190 bytes an action; a set of the ids as strings 130, without the seq.
+- A table that is full is not rebuilt in one long pause. One of twice the size takes all that comes from then on, and
+  with each of these MOVED_FOR_ADDED of the older entries; until all are there, both tables are looked at.
 
 Invariants:
 - `len(_digests) == 2 * len(_seqs) == 2 * len(_marks)`; `_seqs` is strictly increasing.
-- Each position + 1 stands exactly once in the shard of its digest; 0 is an empty cell.
-- Each shard's length is a power of two, and at least a quarter of its cells are empty. Steps are odd, so they come by
-  every cell.
+- Each entry (its position + 1) is in `_table`, once, but for those from `_moved` to `_behind` while there is an
+  `_older` table, which holds those before `_behind`.
 """
 
 from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import chain
 
-from engine.image import ActionsImage
+import numpy as np
 
-SHARDS = 4_096
-SHARD_BITS = 12
-STEP_SHIFT = 40
-"""The cell of an entry is taken from the bits of its digest that follow the shard's; where that one is taken it goes on
-in steps of its own, the bits from here on. Steps of one would pile entries up, and each that is met on the way to an
-empty cell has its digest looked at: memory that no cache has."""
+from engine.image import ActionsImage, column_of
+from engine.table import Table, Words
 
-CELLS_AT_FIRST = 8
+CELLS_AT_FIRST = 2**15
+MANY = 32
+"""So many keys and more are looked for together (`engine.table`)."""
+
+MOVED_FOR_ADDED = 4
+"""An entry that is added costs the moving of so many while there is an older table: at 3/4 of twice the size there is
+none since long."""
+
+PIECE = 2**16
+"""Entries that are put into a table at once when all of them are."""
 
 _two_words = struct.Struct("<QQ").unpack
 _one_word = struct.Struct("<Q").unpack
@@ -42,15 +47,15 @@ _one_word = struct.Struct("<Q").unpack
 _fresh_key = blake2b(digest_size=16).copy
 _fresh_mark = blake2b(digest_size=8).copy
 
-Key = tuple[int, int]
+Key = bytes
+"""The 128-bit digest of an actionId."""
 
 
 def key_of(action_id: str) -> Key:
-    """Give the 128-bit digest of an actionId as two 64-bit words."""
+    """Give the 128-bit digest of an actionId."""
     hashed = _fresh_key()
     hashed.update(action_id.encode())
-    words: Key = _two_words(hashed.digest())
-    return words
+    return hashed.digest()
 
 
 def mark_of(user_id: str, board_id: str, reason: str) -> int:
@@ -68,8 +73,9 @@ class Actions:
         self._digests = array("Q")
         self._seqs = array("Q")
         self._marks = array("Q")
-        self._shards = [array("I", bytes(4 * CELLS_AT_FIRST)) for _ in range(SHARDS)]
-        self._filled = array("I", bytes(4 * SHARDS))
+        self._table = Table(CELLS_AT_FIRST)
+        self._older: Table | None = None
+        self._moved = self._behind = 0
 
     def __len__(self) -> int:
         return len(self._seqs)
@@ -77,32 +83,30 @@ class Actions:
     @property
     def bytes(self) -> int:
         """The memory that the index holds, in bytes."""
-        cells = sum(len(shard) for shard in self._shards)
+        cells = self._table.cells + (0 if self._older is None else self._older.cells)
         return 32 * len(self._seqs) + 4 * cells
 
     def find(self, key: Key) -> int:
         """Give the position of an action, -1 if it was never applied."""
-        return self.find_all((key,))[0]
+        high, low = _two_words(key)
+        entry = self._table.find(high, low, self._digests)
+        if not entry and self._older is not None:
+            entry = self._older.find(high, low, self._digests)
+        return entry - 1
 
-    def find_all(self, keys: Iterable[Key]) -> list[int]:
+    def find_all(self, keys: Sequence[Key]) -> list[int]:
         """Give the position of each of these actions, -1 for one that was never applied."""
-        shards, digests = self._shards, self._digests
-        found = []
-        for high, low in keys:
-            shard = shards[high & (SHARDS - 1)]
-            last = len(shard) - 1
-            cell = (high >> SHARD_BITS) & last
-            entry = shard[cell]
-            if entry:
-                step = high >> STEP_SHIFT | 1
-                while entry:
-                    at = 2 * (entry - 1)
-                    if digests[at] == high and digests[at + 1] == low:
-                        break
-                    cell = (cell + step) & last
-                    entry = shard[cell]
-            found.append(entry - 1)
-        return found
+        if len(keys) < MANY:
+            return [self.find(key) for key in keys]
+        words = _words(b"".join(keys))
+        digests = np.frombuffer(self._digests, np.uint64)
+        entries = self._table.find_all(words, digests)
+        if self._older is not None:
+            missing = np.flatnonzero(entries == 0)
+            pairs = words.reshape(-1, 2)[missing].reshape(-1)
+            entries[missing] = self._older.find_all(pairs, digests)
+        positions: list[int] = (entries.astype(np.int64) - 1).tolist()
+        return positions
 
     def seq_at(self, position: int) -> int:
         """Give the seq of the event that applied the action at this position."""
@@ -117,46 +121,38 @@ class Actions:
         seqs = self._seqs
         assert not seqs or seqs[-1] < first_seq
         begun = len(seqs)
-        self._digests.extend(chain.from_iterable(keys))
+        joined = b"".join(keys)
+        self._digests += column_of(joined)
         seqs.extend(range(first_seq, first_seq + len(keys)))
         self._marks.extend(marks)
-        self._place([high for high, _ in keys], begun)
+        if begun + len(keys) > self._table.holds:  # counting those that still have to be moved
+            self._grow(begun, len(keys))
+        if len(keys) < MANY:
+            for entry, key in enumerate(keys, begun + 1):
+                self._table.add(_two_words(key)[0], entry)
+        else:
+            self._table.add_all(_words(joined)[0::2], begun + 1)
+        if self._older is not None:
+            self._move(MOVED_FOR_ADDED * len(keys))
 
-    def _place(self, highs: Iterable[int], position: int) -> None:
-        """Let the entries from a position on be found, by the first words of their digests."""
-        shards, fills = self._shards, self._filled
-        for entry, high in enumerate(highs, position + 1):
-            number = high & (SHARDS - 1)
-            shard = shards[number]
-            filled = fills[number] = fills[number] + 1
-            last = len(shard) - 1
-            if filled * 4 > last * 3 + 3:
-                shard = self._grow(number)
-                last = len(shard) - 1
-            cell = (high >> SHARD_BITS) & last
-            if shard[cell]:
-                step = high >> STEP_SHIFT | 1
-                while shard[cell]:
-                    cell = (cell + step) & last
-            shard[cell] = entry
+    def _grow(self, begun: int, more: int) -> None:
+        """Begin a table of at least twice the size, for `more` entries and all before them."""
+        self._move(self._behind)  # nothing is left to move, but where as many are added at once as a table holds
+        cells = 2 * self._table.cells
+        while cells // 4 * 3 < begun + more:
+            cells *= 2
+        self._older, self._table = self._table, Table(cells)
+        self._moved, self._behind = 0, begun
 
-    def _grow(self, number: int) -> array[int]:
-        """Double one shard: the cost is that of one shard, 1/4096 of the whole."""
-        old = self._shards[number]
-        digests = self._digests
-        last = 2 * len(old) - 1
-        new = array("I", bytes(4 * (last + 1)))
-        for entry in old:
-            if entry:
-                high = digests[2 * (entry - 1)]
-                cell = (high >> SHARD_BITS) & last
-                if new[cell]:
-                    step = high >> STEP_SHIFT | 1
-                    while new[cell]:
-                        cell = (cell + step) & last
-                new[cell] = entry
-        self._shards[number] = new
-        return new
+    def _move(self, count: int) -> None:
+        """Put so many of the older entries into the table; the older one goes with the last of them."""
+        while count > 0 and self._moved < self._behind:
+            start, stop = self._moved, min(self._moved + min(count, PIECE), self._behind)
+            self._table.add_all(np.frombuffer(self._digests, np.uint64)[2 * start : 2 * stop : 2], start + 1)
+            count -= stop - start
+            self._moved = stop
+        if self._moved == self._behind:
+            self._older = None
 
     def capture(self) -> ActionsImage:
         """Share the arrays and say how far they go. O(1)."""
@@ -167,13 +163,14 @@ class Actions:
         """Make the index of an image; nothing is shared with it. O(actions)."""
         actions = cls()
         cells = CELLS_AT_FIRST
-        while cells * SHARDS < 2 * image.count:
+        while cells < 2 * image.count:
             cells *= 2
-        actions._shards = [array("I", bytes(4 * cells)) for _ in range(SHARDS)]
         actions._digests = image.digests[: 2 * image.count]
         actions._seqs = image.seqs[: image.count]
         actions._marks = image.marks[: image.count]
-        actions._place(actions._digests[::2], 0)
+        actions._table = Table(cells)
+        actions._behind = image.count
+        actions._move(image.count)
         return actions
 
     def _check(self) -> None:
@@ -181,12 +178,19 @@ class Actions:
         assert len(self._digests) == 2 * count
         assert len(self._marks) == count
         assert all(a < b for a, b in zip(self._seqs, self._seqs[1:], strict=False))
-        seen = [entry - 1 for shard in self._shards for entry in shard if entry]
-        assert sorted(seen) == list(range(count))
-        for number, shard in enumerate(self._shards):
-            assert len(shard) & (len(shard) - 1) == 0
-            filled = sum(1 for entry in shard if entry)
-            assert filled == self._filled[number]
-            assert filled * 4 <= len(shard) * 3
-        for position in range(count):
-            assert self.find((self._digests[2 * position], self._digests[2 * position + 1])) == position
+        here = chain(range(1, self._moved + 1), range(self._behind + 1, count + 1))
+        assert sorted(self._table.entries()) == list(here)
+        if self._older is None:
+            assert self._moved == self._behind
+        else:
+            assert sorted(self._older.entries()) == list(range(1, self._behind + 1))
+        for table in (self._table, self._older):
+            assert table is None or table.count == len(table.entries()) <= table.holds
+        keys = [self._digests[at : at + 2] for at in range(0, 2 * count, 2)]
+        packed = [struct.pack("<QQ", *key) for key in keys]
+        assert self.find_all(packed) == [self.find(key) for key in packed] == list(range(count))
+
+
+def _words(data: bytes) -> Words:
+    """See bytes as 64-bit words, little endian on every machine."""
+    return np.frombuffer(data, "<u8").astype(np.uint64, copy=False)

@@ -98,7 +98,7 @@ class BoardMachine(RuleBasedStateMachine):
 
 
 class ActionsMachine(RuleBasedStateMachine):
-    """The index of actions beside a dictionary; with few shards, so that they grow."""
+    """The index of actions beside a dictionary; in a small table, so that it grows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class ActionsMachine(RuleBasedStateMachine):
         self.seq = 0
 
     def teardown(self) -> None:
-        """Give the shards back."""
+        """Give the table back."""
         self._cheap.__exit__(None, None, None)
 
     @rule(number=st.integers(0, 300), gap=st.integers(1, 5))
@@ -124,7 +124,7 @@ class ActionsMachine(RuleBasedStateMachine):
 
     @rule(first=st.integers(0, 300), count=st.integers(20, 120))
     def apply_many(self, first: int, count: int) -> None:
-        """Apply so many that shards grow."""
+        """Apply so many that the table grows."""
         for number in range(first, first + count):
             self.apply(number, 1)
 

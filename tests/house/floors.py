@@ -9,7 +9,7 @@ PURE = "pure"
 SHELL = "shell"
 
 FLOORS: list[tuple[str, str, str]] = [
-    (PURE, "engine", "errors limits events image order"),
+    (PURE, "engine", "errors limits events image order table"),
     (PURE, "engine", "commands actions users record"),
     (PURE, "engine", "board"),
     (PURE, "engine", "scoreboard recovery part"),

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from server.service import openapi
 
-SHARDS = 16
+CELLS = 16
 
 T = TypeVar("T")
 
@@ -26,10 +26,9 @@ _describe_once = cache(openapi.document)
 def cheap_starts() -> Iterator[None]:
     """Leave out what takes longer than all the rest of a start and proves nothing here.
 
-    That is to make 4,096 empty shards of the index of actions (with a few they grow all the time, which is so much the
-    better), and to describe the API.
+    That is to describe the API. And the index of actions begins small, so that it grows all the time.
     """
-    with mock.patch("engine.actions.SHARDS", SHARDS), mock.patch.object(openapi, "document", _describe_once):
+    with mock.patch("engine.actions.CELLS_AT_FIRST", CELLS), mock.patch.object(openapi, "document", _describe_once):
         yield
 
 
