@@ -14,7 +14,7 @@ from engine.disk import RealDisk
 from server.cli.support import TOKEN_VARIABLE, BadUsage, Refused, json_option, print_json, read_token, say, warn
 from server.settings.values import check_node_url
 from snapshots.demotion import finish_exchange
-from snapshots.promotion import is_deposed, promote_directory
+from snapshots.promotion import DEMOTE_NEEDS, demote_command, promote_directory, read_deposed
 from snapshots.restore import RestoreRefused
 
 PATH = "/replication/promote"
@@ -57,8 +57,12 @@ def promote_stopped(data_dir: str) -> tuple[int, int]:
     """Promote a directory; give the epoch and the seq of its first event."""
     disk = RealDisk()
     finish_exchange(disk, data_dir)
-    if is_deposed(disk, data_dir):
-        raise BadUsage(f"{data_dir} is a deposed leader's: `scoreboard demote` it, let it catch up, then promote it")
+    successor = read_deposed(disk, data_dir)
+    if successor is not None:
+        first = demote_command(data_dir, successor)
+        raise BadUsage(
+            f"{data_dir} is a deposed leader's; first: {first} {DEMOTE_NEEDS}; let it catch up, then promote it"
+        )
     try:
         done = promote_directory(disk, data_dir, now_ms=time.time_ns() // 1_000_000, tell=warn)
     except RestoreRefused as refused:

@@ -85,11 +85,11 @@ class Replica(Protocol):
 class WholeReplica:
     """A replica with every board and a data directory, whose lock is the caller's.
 
-    `on_applied` is called after each frame; it must be quick and must not raise.
+    `on_applied` is called after each frame; it must be quick and must not raise. `durable`: the directory is kept, and
+    synced, which the leader is told.
     """
 
     shard = None
-    durable = True
 
     def __init__(
         self,
@@ -100,8 +100,10 @@ class WholeReplica:
         feed: FrameFeed,
         *,
         on_applied: Callable[[Applied], None],
+        durable: bool = True,
     ) -> None:
         assert scoreboard.seq == log.tail.seq == feed.seq
+        self.durable = durable
         self.scoreboard = scoreboard
         self.log = log
         self.feed = feed

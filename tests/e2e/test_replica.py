@@ -12,6 +12,7 @@ from typing import Any
 import trio
 
 from server.replication.sharding import shard_of
+from tests.cluster.wires import Wire
 from tests.e2e import leader as outside
 from tests.e2e.client import Answer, Client
 from tests.e2e.leader import Leader, run, serving, token
@@ -120,6 +121,28 @@ async def test_minimum_positions_and_a_leader_that_is_gone(tmp_path: Path) -> No
         await until(lambda: read.get("/readyz"), lambda answer: answer.status == 503)
 
 
+async def test_a_replica_that_starts_without_its_leader_says_that_its_lag_is_unknown(tmp_path: Path) -> None:
+    """It serves what is on its disk at once, with the age of that in every answer, and with no number of records."""
+    async with following_pair(tmp_path) as (leader, replica):
+        async with client(leader) as write, client(replica) as read:
+            seq = (await increment(write, "1")).json()["seq"]
+            await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
+        assert await replica.terminate() == 0
+        await leader.kill()
+        async with (
+            following(tmp_path, "alone", leader.url, "--data-dir", str(tmp_path / "replica")) as alone,
+            client(alone) as read,
+        ):
+            for target, status in (("/scoreboard/top", 200), ("/scores/ann", 200), ("/scores/nobody", 404)):
+                answer = await read.get(target)
+                assert (answer.status, answer.headers["x-scoreboard-lag-records"]) == (status, "unknown")
+                assert int(answer.headers["x-scoreboard-lag-ms"]) > 0
+            assert (await read.get("/scoreboard/top")).json()["ageMs"] > 0
+            metrics = (await read.get("/metrics")).body.decode()
+            assert "\nscoreboard_replica_lag_records NaN\n" in metrics
+            assert "\nscoreboard_replica_lag_seconds NaN\n" not in metrics
+
+
 async def test_a_replica_that_never_was_caught_up_vouches_for_nothing(tmp_path: Path) -> None:
     """With a shard, which starts without its leader: reads are 503."""
     async with (
@@ -147,10 +170,11 @@ async def test_promotion_and_demotion(tmp_path: Path) -> None:
             assert (await increment(read, "2")).json()["epoch"] == 2
             refused = await until(lambda: increment(write, "3"), lambda answer: answer.status == 421)
             assert code_of(refused) == (421, "NOT_LEADER")
-            assert refused.json()["error"]["details"]["epoch"] == 2
+            assert refused.json()["error"]["details"] == {"leader": replica.url, "epoch": 2}
         assert await leader.terminate() == 0
         again = await run("serve", "--data-dir", old, "--bind", "127.0.0.1:0", extra=ADDED)
-        assert (again.returncode, b"scoreboard demote" in again.stderr) == (2, True)
+        command = f"scoreboard demote --data-dir {old} --to {replica.url} "
+        assert (again.returncode, command in again.stderr.decode()) == (2, True)
         demoted = await run("demote", "--data-dir", old, "--to", replica.url, "--token-file", str(reader), "--json")
         report = json.loads(demoted.stdout)
         assert (demoted.returncode, report["commonSeq"]) == (0, 1)
@@ -163,6 +187,56 @@ async def test_promotion_and_demotion(tmp_path: Path) -> None:
     assert json.loads(stopped.stdout)["epoch"] == 3
     async with serving(Path(old), extra=BOARDS) as leader, client(leader) as write:
         assert (await increment(write, "4")).json()["epoch"] == 3
+
+
+async def test_an_old_leader_that_was_out_of_reach_is_told_as_soon_as_it_can_be(tmp_path: Path) -> None:
+    """Until then both take writes; the one who was promoted knocks until it was heard."""
+    admin = tmp_path / "admin.token"
+    admin.write_text(token("admin"))
+    async with serving(tmp_path / "leader", extra=BOARDS) as leader, trio.open_nursery() as nursery:
+        wire = Wire("leader", leader.port)
+        await nursery.start(wire.run)
+        async with (
+            following(tmp_path, "replica", wire.url, "--data-dir", str(tmp_path / "replica")) as replica,
+            client(leader) as write,
+            client(replica) as read,
+        ):
+            seq = (await increment(write, "1")).json()["seq"]
+            await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
+            wire.refusing = True
+            wire.cut()
+            done = await run("promote", "--url", replica.url, "--token-file", str(admin), "--json")
+            assert done.returncode == 0, done.stderr
+            assert (await increment(write, "2")).status == 200
+            wire.refusing = False
+            refused = await until(lambda: increment(write, "3"), lambda answer: answer.status == 421)
+            assert refused.json()["error"]["details"] == {"leader": replica.url, "epoch": 2}
+            await until(lambda: read.get("/readyz"), lambda _: "newer_epoch_told" in replica.stderr())
+            assert replica.stderr().count("newer_epoch_not_told") == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_replica_of_a_relay_is_promoted_and_the_leader_hears_of_it(tmp_path: Path) -> None:
+    """The relay passes it on: the one who was promoted never knew the leader. A replica that keeps nothing can't be."""
+    async with (
+        serving(tmp_path / "leader", extra=BOARDS) as leader,
+        following(tmp_path, "relay", leader.url) as relay,
+        following(tmp_path, "leaf", relay.url, "--data-dir", str(tmp_path / "leaf")) as leaf,
+        client(leader) as write,
+        client(relay) as middle,
+        client(leaf) as read,
+    ):
+        seq = (await increment(write, "1")).json()["seq"]
+        await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
+        refused = await middle.post("/replication/promote", {})
+        assert (code_of(refused), "keeps nothing on disk" in refused.json()["error"]["message"]) == (
+            (409, "CONFLICT"), True
+        )  # fmt: skip
+        assert (await read.post("/replication/promote", {})).json() == {"epoch": 2, "seq": 2}
+        refused = await until(lambda: increment(write, "2"), lambda answer: answer.status == 421)
+        assert refused.json()["error"]["details"] == {"leader": leaf.url, "epoch": 2}
+        stale = await until(lambda: middle.get("/scores/ann"), lambda answer: answer.json().get("stale") is True)
+        assert stale.json()["epoch"] == 1
 
 
 @asynccontextmanager

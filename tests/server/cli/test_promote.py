@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.disk import RealDisk
-from snapshots.promotion import Marker, write_deposed, write_marker
+from snapshots.promotion import Marker, Successor, write_deposed, write_marker
 from tests.server.cli.answers import Node, answering
 from tests.server.cli.directories import increments, make, open_for_writing, run
 
@@ -162,7 +162,7 @@ def test_a_directory_in_use_is_not_promoted(tmp_path: Path) -> None:
 def test_a_deposed_leaders_directory_is_not_promoted(tmp_path: Path) -> None:
     """What it lacks would be lost for good; the way back is named."""
     data = make(tmp_path / "data", increments(5))
-    write_deposed(RealDisk(), str(data), 2)
+    write_deposed(RealDisk(), str(data), Successor(2))
     done = run("promote", "--data-dir", data)
     assert done.exit_code == 2
     assert "scoreboard demote" in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.disk import RealDisk
-from snapshots.promotion import Marker, write_deposed, write_marker
+from snapshots.promotion import Marker, Successor, write_deposed, write_marker
 from tests.server.cli.directories import increments, make, run
 
 NOBODY = "http://127.0.0.1:9"
@@ -79,7 +79,7 @@ def test_a_leaders_directory_is_not_followed_into(tmp_path: Path) -> None:
 def test_a_deposed_leaders_directory_is_to_be_demoted(tmp_path: Path) -> None:
     """Likewise."""
     data = make(tmp_path / "data", increments(3))
-    write_deposed(RealDisk(), str(data), 2)
+    write_deposed(RealDisk(), str(data), Successor(2))
     done = run("replica", "--leader", NOBODY, "--data-dir", data, *BIND)
     assert (done.exit_code, f"scoreboard demote --data-dir {data}" in done.stderr) == (2, True)
 

@@ -29,6 +29,7 @@ from server.replication.messages import (
 )
 from server.replication.sharding import Shard, shard_of
 from snapshots.digests import StateDigests, difference
+from snapshots.promotion import Successor
 from tests.cluster.wires import Wire
 from tests.engine.logs import increments
 from tests.server.replication.network import (
@@ -306,7 +307,32 @@ async def test_a_follower_that_saw_a_newer_epoch_deposes_the_leader(tmp_path: Pa
     newer = msgspec.structs.replace(leader.writer.log.tail, epoch=5)
     async with patience(), leader.open():
         assert await raw(leader, hello_of(newer, None).query) == [Deposed(5)]
-        assert leader.deposed == [5]
+        assert leader.deposed == [Successor(5)]
+
+
+async def test_a_deposed_leader_lets_its_followers_go_and_takes_none_again(tmp_path: Path) -> None:
+    """Or they would pass for fresh. The highest epoch counts, and of its leader's addresses the first."""
+    leader = Leader(tmp_path / "leader")
+    leader.play(5)
+    tail = leader.writer.log.tail
+    newer = msgspec.structs.replace(tail, epoch=5)
+    async with patience() as nursery, leader.open():
+        replica = await open_replica(tmp_path / "replica", leader.url)
+        running = await start(nursery, replica.follower)
+        await running.is_in("following")
+        assert await raw(leader, hello_of(newer, None).query) == [Deposed(5)]
+        await running.is_in("refused_older_leader")
+        assert "older epoch than 5" in replica.follower.status().reason
+        assert replica.follower.status().leader_epoch == 5, "a promotion begins one above it"
+        followed = replica.follower.status().seq
+        leader.play(5)
+        older = msgspec.structs.replace(tail, epoch=4)
+        assert await raw(leader, hello_of(older, None, "http://older").query) == [Deposed(5)]
+        assert await raw(leader, hello_of(newer, None, "http://new").query) == [Deposed(5, "http://new")]
+        assert await raw(leader, hello_of(newer, None, "http://other").query) == [Deposed(5, "http://new")]
+        assert await raw(leader, "after=0&epoch=1") == [Deposed(5, "http://new")]
+        assert leader.deposed == [Successor(5)] * 2 + [Successor(5, "http://new")] * 2
+        assert replica.follower.status().seq == followed
 
 
 async def test_an_older_leader_is_never_followed(tmp_path: Path) -> None:
@@ -323,7 +349,7 @@ async def test_an_older_leader_is_never_followed(tmp_path: Path) -> None:
         replica.follower._leader = parse_leader(old.url)
         running = await start(nursery, replica.follower)
         await running.is_in("refused_older_leader")
-        assert old.deposed[0] == 2
+        assert old.deposed[0] == Successor(2)
         assert (replica.follower.status().epoch, replica.follower.status().seq) == (2, leader.seq)
 
 
@@ -480,7 +506,7 @@ async def test_a_replica_is_promoted_while_others_follow_it(tmp_path: Path) -> N
             leaf.follower._leader = parse_leader(leader.url)
             second = await start(nursery, leaf.follower)
             await second.is_in("refused_older_leader")
-            assert leader.deposed[0] == 2
+            assert leader.deposed[0] == Successor(2)
 
 
 @pytest.mark.parametrize(
