@@ -13,6 +13,10 @@ whole, by plain calls on `scoreboard`.
 Rules:
 - The inbox is bounded, in commands. When it is full a caller is told at once (`Overloaded`); nothing waits for room.
 - A submission is decided, logged and answered as one: its commands never part into two frames.
+- A deposed actor (`depose`: a newer epoch began elsewhere) writes no more. What waits is failed in that very moment,
+  with `LeaderDeposed`, and so is what comes: nothing of it was done. The frame that the disk has just then becomes
+  durable and is applied, because the state follows the log; but its callers are told `OutcomeUnknown`, and try again at
+  the new leader. To acknowledge it would promise what the new leader may never have had, and a demotion sets aside.
 - A caller that goes away is of no consequence: what it submitted is done all the same.
 - After a failed write the actor is dead. Those whose commands were being written are told `OutcomeUnknown`, those who
   still waited `Overloaded`, and `run` raises, which stops the process. An fsync is never tried again.
@@ -29,12 +33,14 @@ import trio
 
 from engine.batch import Batch
 from engine.commands import Command, Outcome
-from engine.errors import OutcomeUnknown, Overloaded
+from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded
 from engine.events import Event
 from engine.image import StateImage
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced, Tail
 from engine.scoreboard import Scoreboard
+
+_DEPOSED = "a newer epoch began elsewhere, so nothing is written here any more"
 
 
 class WriteLog(Protocol):
@@ -82,6 +88,7 @@ class Submission:
     def fail(self, error: Exception) -> None:
         """Be done, without answers."""
         self.error = error
+        self.outcomes = []
         self.when_done(self)
 
 
@@ -104,14 +111,16 @@ class Actor:
         self._inbox: deque[Submission] = deque()
         self._waiting = 0
         self._accepting = True
+        self._deposed = False
         self._wake = trio.Event()
         self._ended = trio.Event()
 
     async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
         """Have commands decided and made durable; the answers are in the order of the commands.
 
-        Raises `Overloaded` when the inbox is full or the actor ends: nothing was written. Raises `OutcomeUnknown` when
-        the disk failed while they were being written. At most BATCH_COMMANDS_MAX commands.
+        Raises `Overloaded` when the inbox is full or the actor ends, `LeaderDeposed` when the actor is: nothing was
+        written. Raises `OutcomeUnknown` when the disk failed, or the actor was deposed, while they were being written.
+        At most BATCH_COMMANDS_MAX commands.
         """
         done = trio.Event()
         submission = self.submit_nowait(commands, lambda _: done.set())
@@ -121,11 +130,14 @@ class Actor:
         return submission.outcomes
 
     def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> Submission:
-        """Hand commands over without waiting; `when_done` is called once, later, in the actor's own task.
+        """Hand commands over without waiting; `when_done` is called once, later, by the actor's task or by `depose`.
 
-        It must be quick and must not raise: everybody else in the frame waits for it. Raises `Overloaded`, as `submit`.
+        It must be quick and must not raise: everybody else in the frame waits for it. Raises `Overloaded` and
+        `LeaderDeposed`, as `submit`.
         """
         assert 0 < len(commands) <= BATCH_COMMANDS_MAX
+        if self._deposed:
+            raise LeaderDeposed(_DEPOSED)
         if not self._accepting:
             raise Overloaded("the server is stopping")
         if self._waiting + len(commands) > INBOX_COMMANDS_MAX:
@@ -148,9 +160,7 @@ class Actor:
                     await self._wake.wait()
         finally:
             self._accepting = False
-            while self._inbox:
-                self._inbox.popleft().fail(Overloaded("the server is stopping"))
-            self._waiting = 0
+            self._fail_waiting(lambda: Overloaded("the server is stopping"))
             self._ended.set()
 
     async def drain(self) -> None:
@@ -159,13 +169,24 @@ class Actor:
         self._wake.set()
         await self._ended.wait()
 
+    def depose(self) -> None:
+        """Write no more, as the rules say. `run` goes on until `drain`, with nothing to do. May be called again."""
+        self._deposed = True
+        self._fail_waiting(lambda: LeaderDeposed(_DEPOSED))
+
     def capture(self) -> tuple[StateImage, Tail]:
         """Copy the state, with the end of the log that it belongs to. A few ms per million users."""
         return self.scoreboard.capture(), self.tail
 
     def statistics(self) -> ActorStatistics:
         """Tell how much waits."""
-        return ActorStatistics(self._waiting, self._accepting)
+        return ActorStatistics(self._waiting, self._accepting and not self._deposed)
+
+    def _fail_waiting(self, error: Callable[[], Exception]) -> None:
+        """Fail all that waits, each with an error of its own: one that all raise would keep the stacks of all."""
+        while self._inbox:
+            self._inbox.popleft().fail(error())
+        self._waiting = 0
 
     def _take(self) -> list[Submission]:
         """Take as many submissions as fit in one frame, at least one."""
@@ -202,7 +223,10 @@ class Actor:
                 submission.fail(OutcomeUnknown("the write failed or was cut short; retry with the same actionId"))
             raise
         for submission in taken:
-            submission.when_done(submission)
+            if self._deposed:
+                submission.fail(OutcomeUnknown("this leader was deposed meanwhile; retry with the same actionId"))
+            else:
+                submission.when_done(submission)
 
     async def _append(self, events: list[Event]) -> Synced:
         if self._log.blocks:

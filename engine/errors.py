@@ -1,4 +1,4 @@
-"""What can go wrong, sorted by blame: the caller's, ours for being too busy, the disk's.
+"""What can go wrong, sorted by blame: the caller's, ours for being too busy or no longer in charge, the disk's.
 
 A refusal of a command is not an exception but a value, `engine.commands.Rejection`: it is an expected answer.
 Everything here is raised. Nothing here is ever logged and then ignored.
@@ -24,6 +24,10 @@ class Overloaded(ScoreboardError):
 
 class OutcomeUnknown(ScoreboardError):
     """The write may or may not be on disk: the caller must retry with the same actionId."""
+
+
+class LeaderDeposed(ScoreboardError):
+    """A newer epoch began elsewhere: nothing was written here and nothing will be. The caller must go to its leader."""
 
 
 class DiskFault(ScoreboardError):

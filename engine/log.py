@@ -15,6 +15,8 @@ Rules:
   sync failed: then the kernel may hold pages as clean that never reached the disk, and a mere sync would skip them.
 - One thread at a time appends, one (another, perhaps) compresses or removes; any number read. Readers take the list
   of segments as it was, and find a file that was compressed meanwhile under its new name.
+- Who compresses, removes or begins anew (`restart`) holds `upkeep`, from the look at what there is until all is done;
+  so does who writes a snapshot beside the log. Otherwise a file of the old history could come to lie in the new one.
 - Segments go only from the oldest on, and the one written to never goes: so no gap can come about by retention.
 
 The log knows nothing of Trio, of commands or of boards; `engine.record` has its bytes, `engine.segment` its files.
@@ -101,6 +103,7 @@ class Log:
         segment_bytes: int,
     ) -> None:
         self.tail = tail
+        self.upkeep = threading.Lock()
         self._disk = disk
         self._directory = directory
         self._segments = segments
@@ -346,7 +349,7 @@ class Log:
 
         For a replica that fell too far behind. The old directory is renamed to `aside`, which must not exist, and stays
         there; `meanwhile` is called when it is out of the way and the new log is not there yet. A crash may leave no
-        log here, but never half a one. No other thread may append at the same time.
+        log here, but never half a one. No other thread may append at the same time; `upkeep` is held by the caller.
         """
         assert tail.log_id == self.tail.log_id
         assert tail.seq > self.tail.seq

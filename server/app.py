@@ -47,7 +47,7 @@ from server.settings.config import Config, ConfigError
 from server.shipping import timing_of
 from snapshots.demotion import finish_exchange
 from snapshots.opening import Opened, Progress, ShowProgress, open_directory
-from snapshots.promotion import Marker, is_deposed, read_marker, write_marker
+from snapshots.promotion import DEMOTE_NEEDS, Marker, demote_command, read_deposed, read_marker, write_marker
 from snapshots.store import DIRECTORY
 
 Bar = Callable[[], AbstractContextManager[ShowProgress]]
@@ -100,8 +100,7 @@ async def _follow(
     config: Config, followership: Followership, disk: RealDisk, ready: Callable[[str], None], bar: Bar,
     shutdown: Shutdown,
 ) -> int:  # fmt: skip
-    if is_deposed(disk, config.data_dir):
-        raise ConfigError("data_dir", f"{config.data_dir}: {_overtaken(config)}")
+    _check_not_overtaken(disk, config)
     leader_url = _leader_of(config, disk)
     leader = parse_leader(leader_url)
     token = _Token(config.replication.token_file)
@@ -217,15 +216,19 @@ class _Token:
             raise ConfigError("replication.token_file", f"{self._path} cannot be read: {reason}") from error
 
 
-def _overtaken(config: Config) -> str:
-    command = f"scoreboard demote --data-dir {config.data_dir} --to URL"
-    return f"a newer epoch began elsewhere, so this leader must not write; make it a replica of the new one: {command}"
+def _check_not_overtaken(disk: RealDisk, config: Config) -> None:
+    successor = read_deposed(disk, config.data_dir)
+    if successor is not None:
+        began = f"epoch {successor.epoch} began elsewhere, so this leader must not write"
+        command = demote_command(config.data_dir, successor)
+        raise ConfigError(
+            "data_dir", f"{config.data_dir}: {began}; make it a replica of the new one: {command} {DEMOTE_NEEDS}"
+        )
 
 
 def _check_leads(disk: RealDisk, config: Config) -> None:
     """Refuse a directory that is not a leader's."""
-    if is_deposed(disk, config.data_dir):
-        raise ConfigError("data_dir", f"{config.data_dir}: {_overtaken(config)}")
+    _check_not_overtaken(disk, config)
     marker = read_marker(disk, config.data_dir)
     if marker is not None:
         what = f"{config.data_dir} is a replica's, which follows {marker.leader}"

@@ -245,6 +245,9 @@ INTAKE_BYTES = 4 * 2**20
 FOLLOWER_MESSAGE_BYTES_MAX = 4 * 1024
 """A message from a follower, which has nothing to say but its position."""
 
+NODE_URL_CHARACTERS_MAX = 512
+"""The address of a node that another one tells: a host's name has at most 253, and a prefix is short."""
+
 LINK_MESSAGES_MAX = 16
 """Messages between the WebSocket and whoever takes them: a few, so that neither waits for each turn of the other."""
 

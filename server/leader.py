@@ -1,7 +1,9 @@
 """The role of a leader: an actor writes, its frames are shipped, snapshots are taken.
 
-A leader that hears of a higher epoch was replaced. From that moment it refuses writes, in every lane, says so loudly,
-and leaves a file in its directory by which a restart refuses too; reads go on. `scoreboard demote` is the way back.
+A leader that hears of a higher epoch was replaced. From that moment it refuses writes, in every lane, those that wait
+for the actor too, says so loudly, and leaves a file in its directory by which a restart refuses as well; reads go on.
+Its shipper ends the links of its followers and takes none again (`server.replication.shipper` says why). `scoreboard
+demote` is the way back.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from server.protocol import Refused
 from server.service.parts import StorageState
 from server.shipping import Shipping
 from snapshots.opening import Opened
-from snapshots.promotion import write_deposed
+from snapshots.promotion import DEMOTE_NEEDS, Successor, demote_command, write_deposed
 
 log = structlog.get_logger()
 
@@ -30,10 +32,9 @@ class Leader:
 
     def __init__(self, core: Core, disk: Disk, opened: Opened) -> None:
         self._core = core
-        self._disk = disk
         self._opened = opened
         self._actor = Actor(opened.scoreboard, opened.log, clock_ms=clock_ms, on_applied=self._applied)
-        self._shipping = Shipping(core, disk, opened, self._actor, self._deposed)
+        self._shipping = Shipping(core, disk, opened, self._actor, Deposition(core, disk).begin)
         core.gate.actor = self._actor
 
     def parts(self) -> Sequence[Part]:
@@ -81,30 +82,47 @@ class Leader:
         self._shipping.applied(applied)
         self._core.applied(applied)
 
-    def _deposed(self, epoch: int) -> None:
-        depose(self._core, self._disk, epoch)
 
+class Deposition:
+    """The end of a node as a leader: no more writes from now on, and word of it for the next start. One for a node."""
 
-def depose(core: Core, disk: Disk, epoch: int) -> None:
-    """Refuse writes from now on, and leave word for the next start."""
-    if core.standing.deposed_epoch is not None and core.standing.deposed_epoch >= epoch:
-        return
-    core.standing.deposed_epoch = epoch
-    remedy = f"scoreboard demote --data-dir {core.config.data_dir} --to URL-OF-THE-NEW-LEADER, once this is stopped"
-    log.critical("deposed", epoch=epoch, own_epoch=core.scoreboard.epoch, remedy=remedy)
-    assert core.tasks is not None, "followers come once the node serves"
-    core.tasks.start_soon(_leave_word, core, disk, epoch)
+    def __init__(self, core: Core, disk: Disk) -> None:
+        self._core = core
+        self._disk = disk
+        self._writing = trio.Lock()
 
+    def begin(self, successor: Successor) -> None:
+        """Depose this leader; again, whenever more is known of who leads now. Raises nothing."""
+        core = self._core
+        if core.standing.successor == successor:
+            return
+        core.standing.successor = successor
+        core.gate.depose()
+        remedy = f"stop this node, then: {demote_command(core.config.data_dir, successor)} {DEMOTE_NEEDS}"
+        log.critical(
+            "deposed",
+            epoch=successor.epoch,
+            own_epoch=core.scoreboard.epoch,
+            leader=successor.leader,
+            remedy=remedy,
+        )
+        assert core.tasks is not None, "followers come once the node serves"
+        core.tasks.start_soon(self._leave_word)
 
-async def _leave_word(core: Core, disk: Disk, epoch: int) -> None:
-    try:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(write_deposed, disk, core.config.data_dir, epoch)
-    except DiskFault as fault:
-        core.disk_failed(fault)
+    async def _leave_word(self) -> None:
+        """Write what is known by then. One after the other, or what was known first might be what stays."""
+        try:
+            with trio.CancelScope(shield=True):
+                async with self._writing:
+                    successor = self._core.standing.successor
+                    assert successor is not None
+                    directory = self._core.config.data_dir
+                    await trio.to_thread.run_sync(write_deposed, self._disk, directory, successor)
+        except DiskFault as fault:
+            self._core.disk_failed(fault)
 
 
 def deposed_reason(core: Core) -> str | None:
     """Say that this leader was replaced, None if it was not."""
-    epoch = core.standing.deposed_epoch
-    return None if epoch is None else f"epoch {epoch} began elsewhere; this node is no longer the leader"
+    successor = core.standing.successor
+    return None if successor is None else f"epoch {successor.epoch} began elsewhere; this node is no longer the leader"

@@ -40,7 +40,8 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 
 RESULTS = ("applied", "duplicate", "unchanged", "refused", "unknown")
-"""What comes of an increment or a user change. `unknown`: the disk failed, the caller was told to ask again."""
+"""What comes of an increment or a user change. `unknown`: the disk failed, or the leader was deposed
+meanwhile; the caller was told to ask again."""
 
 LIMITS = ("caller", "user")
 MESSAGES = (SNAPSHOT, UPDATE, DELTA)
@@ -57,15 +58,15 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left i
 
 
 class ReplicaState(Protocol):
-    """What a replica knows of its leader; lag is None before it was heard."""
+    """What a replica knows of its leader; a lag is None as long as it is not known."""
 
     @property
     def lag_records(self) -> int | None:
-        """Records that are known of and not applied."""
+        """Records that are known of and not applied; None before the leader was heard."""
 
     @property
     def lag_ms(self) -> int | None:
-        """Age of the oldest of them."""
+        """Age of the oldest of them; before the leader was heard, of the last event that is here."""
 
     @property
     def age_ms(self) -> int:
@@ -203,7 +204,7 @@ class Metrics:
         self._log_segments = self._gauge("log_segments", "Files of the log.")
         self._ready = self._gauge("ready", "Whether /readyz says yes.")
         self._followers = self._gauge("followers", "Replicas with a link to this node.")
-        self._lag_records = self._gauge("replica_lag_records", "Records of the leader that are not applied here.")
+        self._lag_records = self._gauge("replica_lag_records", "Records not applied here; NaN: leader not heard.")
         self._lag_seconds = self._gauge("replica_lag_seconds", "Age of the oldest record that is not applied here.")
         self._leader_age = self._gauge("replica_leader_age_seconds", "Since the leader was heard.")
         self._connected = self._gauge("replica_connected", "Whether there is a link to the leader.")
@@ -276,7 +277,7 @@ class Metrics:
         self._snapshot_age.set(nothing if state.snapshot_age_s is None else state.snapshot_age_s)
 
     def _observe_replica(self, replica: ReplicaState | None) -> None:
-        """A leader has none of this; on a replica that never heard of its leader the lag is not known."""
+        """A leader has none of this: NaN. So is what a replica does not know, where the lag headers say `unknown`."""
         unknown = float("nan")
         lag = None if replica is None else replica.lag_records
         lag_ms = None if replica is None else replica.lag_ms

@@ -154,7 +154,10 @@ class Role(Protocol):
 
 
 class Core:
-    """The parts of a node that do not depend on its role. `serve` it once, in its role."""
+    """The parts of a node that do not depend on its role. `serve` it once, in its role.
+
+    `url` is the address that it listens on, empty before it does.
+    """
 
     def __init__(
         self, config: Config, scoreboard: Scoreboard, keys: KeySource, shutdown: Shutdown, standing: Standing
@@ -166,6 +169,7 @@ class Core:
         self.metrics = Metrics()
         self.gate = Gate(scoreboard, standing)
         self.tasks: trio.Nursery | None = None
+        self.url = ""
         self._authenticator = Authenticator(config.auth, keys)
         self._audit = Audit(log, time.monotonic)
         self.live = Live(
@@ -246,9 +250,9 @@ class Core:
             except OSError as error:
                 tasks.cancel_scope.cancel()
                 return ConfigError("bind", f"can't listen on {self.config.bind}: {error.strerror or error}")
-            url = _url(*addresses[0])
-            log.info("started", url=url, version=version("scoreboard"), seq=self.scoreboard.seq)
-            ready(url)
+            self.url = _url(*addresses[0])
+            log.info("started", url=self.url, version=version("scoreboard"), seq=self.scoreboard.seq)
+            ready(self.url)
             await self.shutdown.wanted.wait()
             role.close_links()
             seconds = LAST_ANSWERS_SECONDS if self.shutdown.fault else bounds.DRAIN_SECONDS_MAX

@@ -10,12 +10,14 @@ Rules:
   told when that begins and when it ends.
 - Promotion is one way: the follower stops, the next epoch is durable, the marker goes, an actor takes over the same
   scoreboard and log, and only then the gate opens. What fails before the epoch leaves a replica that follows on.
+- Who was promoted tells the old leader of it (`server.replication.herald`), however long that is out of reach; a relay
+  passes such a word on to whom it follows.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import NoReturn
 
 import structlog
@@ -28,12 +30,14 @@ from engine.image import StateImage
 from engine.record import Tail
 from server import bounds
 from server.door.door import Lane
-from server.leader import depose, deposed_reason
+from server.leader import Deposition, deposed_reason
 from server.node import Core, Part, clock_ms
 from server.protocol import Refused
 from server.replication.follower import Follower, FollowerStatus, State
-from server.replication.link import Endpoint, LinkEnded, open_link
-from server.replication.messages import LOG_PATH, hello_of
+from server.replication.herald import Herald
+from server.replication.lag import state_age_ms
+from server.replication.link import Endpoint
+from server.replication.messages import Hello, hello_of
 from server.replication.replicas import Replica, ShardReplica, WholeReplica
 from server.service.parts import StorageState
 from server.service.standing import Followed
@@ -78,12 +82,13 @@ class Following:
         elif not status.caught_up_once and not self._durable_start:
             fault = f"this replica has not caught up yet ({status.state}{': ' if status.reason else ''}{status.reason})"
         limit_s = bounds.STALE_HEARTBEATS * self._core.config.replication.heartbeat_seconds
+        scoreboard, never_heard = self._core.scoreboard, status.lag_records is None
         return Followed(
             leader=self._leader,
             public_url=status.public_url,
             fault=fault,
             lag_records=status.lag_records,
-            lag_ms=status.lag_ms,
+            lag_ms=state_age_ms(scoreboard.seq, scoreboard.time_ms, clock_ms()) if never_heard else status.lag_ms,
             age_ms=round(age_s * 1000),
             stale=status.heard_age_s is None or age_s > limit_s,
             connected=status.connected_since_ms is not None,
@@ -147,15 +152,20 @@ class WholeRole:
         self._core = core
         self._disk = disk
         self._opened = opened
-        self._leader = leader
-        self._token = token
+        self._herald = Herald(leader, token=token, timing=timing_of(core), uniform=random.uniform)
         self._durable = durable
         self._promoting = trio.Lock()
         self._actor: Actor | None = None
         self._following = Following(core, leader.url(""), durable_start=durable and opened.scoreboard.seq > 0)
-        self._shipping = Shipping(core, disk, opened, self, partial(depose, core, disk))
+        self._shipping = Shipping(core, disk, opened, self, Deposition(core, disk).begin, self._pass_on)
         self._replica = WholeReplica(
-            disk, core.config.data_dir, opened.scoreboard, opened.log, self._shipping.feed, on_applied=core.applied
+            disk,
+            core.config.data_dir,
+            opened.scoreboard,
+            opened.log,
+            self._shipping.feed,
+            on_applied=core.applied,
+            durable=durable,
         )
         self._following.on_stale = self._shipping.end_links
         self._shipping.relay(None)
@@ -245,8 +255,7 @@ class WholeRole:
                     raise
                 await self._lead()
             log.warning("promoted", epoch=event.epoch, seq=event.seq, after_seq=old.seq)
-            assert self._core.tasks is not None
-            self._core.tasks.start_soon(self._tell_old_leader)
+            self._pass_on(hello_of(self.tail, None, self._address()))
             return event.epoch, event.seq
 
     def _check_promotable(self) -> None:
@@ -274,17 +283,15 @@ class WholeRole:
         self._shipping.applied(applied)
         self._core.applied(applied)
 
-    async def _tell_old_leader(self) -> None:
-        """A hello with the new epoch deposes it. Best effort: if it is gone, any follower tells it later."""
-        target = f"{LOG_PATH}?{hello_of(self.tail, None).query}"
-        timing = timing_of(self._core)
-        try:
-            async with open_link(self._leader, target, self._token(), message_bytes_max=2**20, timing=timing) as link:
-                await link.receive(timing.silence_seconds_max)
-        except (LinkEnded, OSError) as error:
-            log.warning("old_leader_not_told", leader=self._leader.authority, reason=str(error))
-        else:
-            log.info("old_leader_told", leader=self._leader.authority)
+    def _pass_on(self, hello: Hello) -> None:
+        """Tell whom we follow, or followed, of a newer epoch: our own, or one that a follower of ours has seen."""
+        assert self._core.tasks is not None, "followers come, and promotions, once the node serves"
+        self._herald.tell(hello, self._core.tasks)
+
+    def _address(self) -> str | None:
+        """Where the old leader may say that writes go: the public address, else the one that we listen on."""
+        url = self._core.config.replication.public_url or self._core.url
+        return url if len(url) <= bounds.NODE_URL_CHARACTERS_MAX else None
 
 
 class ShardRole:

@@ -25,12 +25,13 @@ from server.node import Core, clock_ms, tell, unless
 from server.replication.feed import FrameFeed
 from server.replication.followers import Followers
 from server.replication.link import LinkTiming
-from server.replication.messages import SCOPE
+from server.replication.messages import SCOPE, Hello
 from server.replication.sending import ReplicationLane
 from server.replication.shipper import Node, Shipper
 from server.service.parts import StorageState
 from snapshots.checkpoint import Captured, Checkpointer
 from snapshots.opening import Opened
+from snapshots.promotion import Successor
 from snapshots.store import Store
 
 log = structlog.get_logger()
@@ -46,12 +47,20 @@ class Shipping:
     """Feed, followers, shipper, snapshots. `captured` is whoever owns the state now."""
 
     def __init__(
-        self, core: Core, disk: Disk, opened: Opened, captured: Captured, on_deposed: Callable[[int], None]
+        self,
+        core: Core,
+        disk: Disk,
+        opened: Opened,
+        captured: Captured,
+        on_deposed: Callable[[Successor], None],
+        on_newer: Callable[[Hello], None] = lambda _hello: None,
     ) -> None:
+        """`on_newer` is called while we ship as a replica: a follower has seen a newer epoch than we have."""
         config = core.config
         self._core = core
         self._log = opened.log
         self._on_deposed = on_deposed
+        self._on_newer = on_newer
         self.feed = FrameFeed(opened.log.tail.seq)
         self.registry = Followers()
         store = Store(disk, config.data_dir)
@@ -84,6 +93,7 @@ class Shipping:
             clock_ms=clock_ms,
             node=Node(self._core.config.replication.node_name, public_url or None, relays),
             on_deposed=self._on_deposed,
+            on_newer=self._on_newer,
             timing=timing_of(self._core),
         )
 

@@ -17,6 +17,8 @@ Rules:
 - Retention comes after each snapshot and only acts on what it has read back: each snapshot is proved again, from the
   disk, before anything is let go on its strength. Its faults are told; the snapshot is there all the same.
 - What a replica still reads of the log (`pinned_seq`) is not let go, however old it is.
+- A replica may begin anew from its leader's snapshot meanwhile, and set its files aside. Writing and letting go hold
+  the log's `upkeep` against that; a state that was captured before and is not written yet is captured again.
 - Who listens is told at the very moment of the copy (`on_capture`), so that it knows between which two frames that was,
   and again when the snapshot is there (`on_saved`), with the digests of that state for replicas to compare.
 - Whether one is due is looked up every LOOK_SECONDS. The write path knows nothing of it, and a checkpoint that comes a
@@ -27,6 +29,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -153,10 +156,12 @@ class Checkpointer:
         return CheckpointStatistics(last_seq, self._last_time_ms, self._taken, self._failed)
 
     async def _save(self) -> SnapshotInfo:
-        image, tail = self._actor.capture()
-        if self._on_capture is not None:
-            self._on_capture(tail.seq)
-        info = await self._in_thread(lambda: self._store.save(image, tail, paced=True))
+        info = None
+        while info is None:
+            image, tail = self._actor.capture()
+            if self._on_capture is not None:
+                self._on_capture(tail.seq)
+            info = await self._in_thread(partial(self._write, image, tail))
         if self._on_saved is not None:
             self._on_saved(info, await self._in_thread(lambda: digests_of(image)))
         return info
@@ -166,18 +171,26 @@ class Checkpointer:
 
     # In the worker thread
 
+    def _write(self, image: StateImage, tail: Tail) -> SnapshotInfo | None:
+        """Write a snapshot; None if the log was begun anew meanwhile, so that this state is not of its history."""
+        with self._log.upkeep:
+            if self._log.statistics().first_seq > tail.seq + 1:
+                return None
+            return self._store.save(image, tail, paced=True)
+
     def _retain(self, pinned_seq: int | None) -> list[DiskFault]:
         """Decide what goes and let it go, but nothing after `pinned_seq`; give what was found to be wrong."""
         faults: list[DiskFault] = []
         try:
-            plan = self._plan(faults)
-            for path in plan.remove_snapshots:
-                self._store.remove(path)
-            for info in self._log.segments():
-                if info.path in plan.compress:
-                    self._compress(info, faults)
-            first_seq = plan.first_seq
-            self._log.remove_before(first_seq if pinned_seq is None else min(first_seq, pinned_seq + 1))
+            with self._log.upkeep:
+                plan = self._plan(faults)
+                for path in plan.remove_snapshots:
+                    self._store.remove(path)
+                for info in self._log.segments():
+                    if info.path in plan.compress:
+                        self._compress(info, faults)
+                first_seq = plan.first_seq
+                self._log.remove_before(first_seq if pinned_seq is None else min(first_seq, pinned_seq + 1))
         except DiskFault as fault:
             faults.append(fault)
         return faults

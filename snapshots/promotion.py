@@ -9,11 +9,15 @@ Rules:
 - Whoever follows sees the new epoch in the log itself. A follower that has it refuses the old leader, and tells it.
 - The marker is a small file in the data directory. As long as it is there, the directory belongs to a replica: nobody
   may write to it as a leader.
+- A leader that was overtaken has another small file, `deposed`: the epoch that began elsewhere, and the address of its
+  leader if that was told. As long as it is there nobody starts in the directory; what it says is for the operator.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
@@ -28,9 +32,14 @@ from engine.scoreboard import Rules, Scoreboard
 from snapshots.opening import Tell, log_directory, open_directory
 from snapshots.restore import LOCK_FILE, RestoreRefused
 
+Kept = TypeVar("Kept")
+
 MARKER_FILE = "replica"
 DEPOSED_FILE = "deposed"
 MARKER_BYTES_MAX = 64 * 2**10
+
+DEMOTE_NEEDS = "(and --token-file FILE, of scope log:read)"
+"""Stands behind the command to demote wherever it is told: the new leader tells nobody else where its epoch began."""
 
 NO_RULES = Rules(points={})
 """Replaying asks no rules: what was decided is in the log."""
@@ -57,17 +66,8 @@ def write_marker(disk: Disk, data_directory: str, marker: Marker) -> None:
 
 def read_marker(disk: Disk, data_directory: str) -> Marker | None:
     """Read the marker of a directory, None if it has none. Raises `DiskFault` for one that says nothing."""
-    path = f"{data_directory}/{MARKER_FILE}"
-    if not disk.exists(path):
-        return None
-    file = disk.open(path)
-    try:
-        return msgspec.json.decode(file.read_at(0, MARKER_BYTES_MAX), type=Marker)
-    except msgspec.MsgspecError as error:
-        remedy = 'It is to hold {"leader": "http://…"}, the address of the leader that this replica follows.'
-        raise DiskFault("the marker of a replica's directory can't be read", path=path, remedy=remedy) from error
-    finally:
-        file.close()
+    remedy = 'It is to hold {"leader": "http://…"}, the address of the leader that this replica follows.'
+    return _read(disk, f"{data_directory}/{MARKER_FILE}", Marker, remedy)
 
 
 def remove_marker(disk: Disk, data_directory: str) -> None:
@@ -78,27 +78,56 @@ def remove_marker(disk: Disk, data_directory: str) -> None:
         disk.sync_directory(data_directory)
 
 
-class Deposed(msgspec.Struct, frozen=True):
-    """What tells that a leader's directory was overtaken: a newer epoch began elsewhere."""
+class Successor(msgspec.Struct, frozen=True):
+    """Who leads instead of a leader that was overtaken: in which epoch, and at which address if that was told."""
 
     epoch: int
+    leader: str | None = None
 
 
-def write_deposed(disk: Disk, data_directory: str, epoch: int) -> None:
+def newest(known: Successor | None, heard: Successor) -> Successor:
+    """Give what is known once more was heard: the higher epoch counts, and of one epoch the address that came first."""
+    if known is None or heard.epoch > known.epoch or (heard.epoch == known.epoch and known.leader is None):
+        return heard
+    return known
+
+
+def write_deposed(disk: Disk, data_directory: str, successor: Successor) -> None:
     """Mark a leader's directory as overtaken, durably: a restart must not write with the old epoch."""
-    disk.write_whole(f"{data_directory}/{DEPOSED_FILE}", [msgspec.json.encode(Deposed(epoch)) + b"\n"])
+    disk.write_whole(f"{data_directory}/{DEPOSED_FILE}", [msgspec.json.encode(successor) + b"\n"])
 
 
-def is_deposed(disk: Disk, data_directory: str) -> bool:
-    """Tell whether a directory was overtaken."""
-    return disk.exists(f"{data_directory}/{DEPOSED_FILE}")
+def read_deposed(disk: Disk, data_directory: str) -> Successor | None:
+    """Read by whom a directory was overtaken, None if it was not. Raises `DiskFault` for a file that says nothing."""
+    remedy = f"This was a leader's until a newer epoch began: {demote_command(data_directory, None)}"
+    return _read(disk, f"{data_directory}/{DEPOSED_FILE}", Successor, remedy)
+
+
+def demote_command(data_directory: str, successor: Successor | None) -> str:
+    """Give the command that makes an overtaken leader's directory a replica's; as it is, where the address is known."""
+    leader = None if successor is None else successor.leader
+    to = "URL-OF-THE-NEW-LEADER" if leader is None else shlex.quote(leader)
+    return f"scoreboard demote --data-dir {shlex.quote(data_directory)} --to {to}"
 
 
 def remove_deposed(disk: Disk, data_directory: str) -> None:
     """Let a directory be overtaken no longer, durably: it became a replica's."""
-    if is_deposed(disk, data_directory):
-        disk.remove(f"{data_directory}/{DEPOSED_FILE}")
+    path = f"{data_directory}/{DEPOSED_FILE}"
+    if disk.exists(path):
+        disk.remove(path)
         disk.sync_directory(data_directory)
+
+
+def _read(disk: Disk, path: str, kind: type[Kept], remedy: str) -> Kept | None:
+    if not disk.exists(path):
+        return None
+    file = disk.open(path)
+    try:
+        return msgspec.json.decode(file.read_at(0, MARKER_BYTES_MAX), type=kind)
+    except msgspec.MsgspecError as error:
+        raise DiskFault("the marker of a directory can't be read", path=path, remedy=remedy) from error
+    finally:
+        file.close()
 
 
 def begin_epoch(

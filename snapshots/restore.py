@@ -12,6 +12,9 @@ Rules:
 - The source is only read. It may be served from at this moment, be a copy, or be damaged after the bound.
 - The target appears whole or not at all: all is made in a directory beside it, read back, and renamed at the end. What
   an interrupted restore left there is cleared by the next one with the same target.
+- If only the very last step fails, which makes the target's name durable, the target is there and whole, and the error
+  says so. It is not taken back: what was made and proved is worth more than a directory that looks untouched, and the
+  disk that has just failed to sync would have to do that too.
 - The snapshot that the state came from goes along, so that there are two from the beginning.
 - Restoring twice from one source makes two histories with the same epoch: serve from one of them only.
 """
@@ -25,7 +28,7 @@ from pathlib import PurePath
 import msgspec
 
 from engine.disk import Disk
-from engine.errors import DiskFault, LogDamaged, ScoreboardError
+from engine.errors import DiskFault, LogDamaged, ScoreboardError, WriteFailed
 from engine.events import EpochBegun
 from engine.image import StateImage
 from engine.limits import SEGMENT_BYTES
@@ -112,7 +115,8 @@ def restore(
 ) -> RestoreReport:
     """Make the directory `target`, which must not exist or be empty, from `source`: its events within the bounds.
 
-    Raises `RestoreRefused` for what can't be asked for, `LogDamaged` for damage before the bound.
+    Raises `RestoreRefused` for what can't be asked for, `LogDamaged` for damage before the bound. `WriteFailed` leaves
+    no target, unless its message says that the target is whole.
     """
     _check_target(disk, source, target)
     until = Until(until_seq, until_ms)
@@ -139,7 +143,7 @@ def restore(
         raise
     finally:
         lock.release()
-    disk.sync_directory(str(PurePath(target).parent))
+    _make_name_durable(disk, building, target, tail.seq)
     return RestoreReport(
         target=target,
         seq=tail.seq - 1,
@@ -153,6 +157,21 @@ def restore(
         signing_key=has_key,
         left_behind=_left_behind(facts, copied, base, tail.seq - 1),
     )
+
+
+def _make_name_durable(disk: Disk, building: str, target: str, seq: int) -> None:
+    parent = str(PurePath(target).parent)
+    try:
+        disk.sync_directory(parent)
+    except DiskFault as fault:
+        what = (
+            f"{target} was restored, is whole and was read back; but its name could not be made durable: {fault.what}"
+        )
+        remedy = (
+            f"Look for errors of this disk in the kernel's log before you rely on it. If the machine stops before the "
+            f"name is on disk by itself, the same directory is found as {building}: then rename it to {target}."
+        )
+        raise WriteFailed(what, path=parent, seq=seq, remedy=remedy) from fault
 
 
 def _check_target(disk: Disk, source: str, target: str) -> None:

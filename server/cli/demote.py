@@ -6,17 +6,18 @@ import random
 from pathlib import Path
 
 import click
+import httpx
 import msgspec
 import trio
 
 from engine.disk import RealDisk
 from engine.record import Tail
-from server.cli.support import BadUsage, Refused, json_option, print_json, print_table, say, state_bar, warn
+from server.cli.support import BadUsage, Refused, json_option, print_json, print_table, read_token, say, state_bar, warn
 from server.replication.bootstrap import Bootstrap
 from server.replication.link import LinkEnded, parse_leader
 from snapshots.demotion import DemotionReport, demote_directory, finish_exchange
 from snapshots.promotion import NO_RULES
-from snapshots.restore import RestoreRefused
+from snapshots.restore import LOCK_FILE, RestoreRefused
 from snapshots.state import read_state
 
 
@@ -32,7 +33,9 @@ def demote(data_dir: Path, leader: str, token_file: Path | None, as_json: bool) 
     finish_exchange(disk, directory)
     if not (data_dir / "log").is_dir():
         raise BadUsage(f"there is no scoreboard data in {directory!r} (no log directory in it)")
-    common = ask_fork(directory, leader, token_file.read_text().strip() if token_file else "")
+    token = read_token(token_file)
+    disk.lock(f"{directory}/{LOCK_FILE}").release()  # in use? Better said now than after all that follows
+    common = ask_fork(directory, leader, token)
     try:
         with state_bar("demoting") as show:
             report = demote_directory(disk, directory, common, leader=leader.rstrip("/"), tell=warn, progress=show)
@@ -53,7 +56,11 @@ def ask_fork(directory: str, leader: str, token: str) -> Tail:
     try:
         return trio.run(asking.fork, tail.epoch)
     except LinkEnded as ended:
-        raise Refused(f"{leader} knows of no epoch after {tail.epoch}, or can't be asked: {ended.reason}") from ended
+        if ended.status == httpx.codes.NOT_FOUND:
+            raise Refused(
+                f"{leader} knows of no epoch after {tail.epoch}, so it did not take this one's place"
+            ) from ended
+        raise Refused(f"{leader} can't be asked: {ended.reason}") from ended
 
 
 def _show(report: DemotionReport, directory: str, leader: str, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from pathlib import Path
 
@@ -10,14 +11,21 @@ import httpx
 import msgspec
 
 from engine.disk import RealDisk
-from server.cli.support import TOKEN_VARIABLE, BadUsage, Refused, json_option, print_json, say, warn
+from server.cli.support import TOKEN_VARIABLE, BadUsage, Refused, json_option, print_json, read_token, say, warn
 from server.settings.values import check_node_url
 from snapshots.demotion import finish_exchange
-from snapshots.promotion import is_deposed, promote_directory
+from snapshots.promotion import DEMOTE_NEEDS, demote_command, promote_directory, read_deposed
 from snapshots.restore import RestoreRefused
 
 PATH = "/replication/promote"
 ANSWER_SECONDS_MAX = 60.0
+
+
+class _Done(msgspec.Struct):
+    """What a replica answers that was promoted."""
+
+    epoch: int
+    seq: int
 
 
 @click.command()
@@ -33,7 +41,7 @@ def promote(data_dir: Path | None, url: str | None, token_file: Path | None, tok
     if (data_dir is None) == (url is None):
         raise BadUsage("name either --data-dir DIR or --url URL")
     if url is not None:
-        epoch, seq = promote_running(url, token_file.read_text().strip() if token_file else token or "")
+        epoch, seq = promote_running(url, read_token(token_file) or token or "")
     else:
         assert data_dir is not None
         epoch, seq = promote_stopped(str(data_dir))
@@ -49,8 +57,12 @@ def promote_stopped(data_dir: str) -> tuple[int, int]:
     """Promote a directory; give the epoch and the seq of its first event."""
     disk = RealDisk()
     finish_exchange(disk, data_dir)
-    if is_deposed(disk, data_dir):
-        raise BadUsage(f"{data_dir} is a deposed leader's: `scoreboard demote` it, let it catch up, then promote it")
+    successor = read_deposed(disk, data_dir)
+    if successor is not None:
+        first = demote_command(data_dir, successor)
+        raise BadUsage(
+            f"{data_dir} is a deposed leader's; first: {first} {DEMOTE_NEEDS}; let it catch up, then promote it"
+        )
     try:
         done = promote_directory(disk, data_dir, now_ms=time.time_ns() // 1_000_000, tell=warn)
     except RestoreRefused as refused:
@@ -61,12 +73,14 @@ def promote_stopped(data_dir: str) -> tuple[int, int]:
 def promote_running(url: str, token: str) -> tuple[int, int]:
     """Ask a replica to become the leader; give the epoch and the seq of its first event."""
     try:
-        check_node_url(url)
+        check_node_url(url or "-")
     except ValueError as error:
         raise BadUsage(f"--url: {error}") from error
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        answer = httpx.post(url.rstrip("/") + PATH, headers=headers, timeout=ANSWER_SECONDS_MAX, trust_env=False)
+        trusted = ssl.create_default_context()  # whom this machine trusts, as for a replica's link
+        with httpx.Client(timeout=ANSWER_SECONDS_MAX, verify=trusted, trust_env=False) as client:
+            answer = client.post(url.rstrip("/") + PATH, headers=headers)
         body = msgspec.json.decode(answer.content)
     except httpx.HTTPError as error:
         raise Refused(f"{url} does not answer: {error or type(error).__name__}") from error
@@ -75,4 +89,8 @@ def promote_running(url: str, token: str) -> tuple[int, int]:
     if answer.status_code != httpx.codes.OK:
         message = body.get("error", {}).get("message", "") if isinstance(body, dict) else ""
         raise Refused(f"{url} refused with status {answer.status_code}: {message}")
-    return int(body["epoch"]), int(body["seq"])
+    try:
+        done = msgspec.convert(body, _Done)
+    except msgspec.ValidationError as error:
+        raise Refused(f"{url} gave an answer that is not a scoreboard's") from error
+    return done.epoch, done.seq

@@ -17,7 +17,7 @@ import trio
 
 from server import app
 from server.app import Followership
-from server.cli.support import BadUsage, config_options, print_lines, read_config, state_bar
+from server.cli.support import BadUsage, config_options, print_lines, read_config, read_token, state_bar
 from server.replication.sharding import Shard, parse_shard
 from server.settings.config import Config
 
@@ -50,6 +50,7 @@ def replica(
     token_file: Path | None,
 ) -> None:
     """Run a replica until SIGTERM or SIGINT."""
+    read_token(token_file)  # what is no token is refused now, not by the leader again and again
     config = read_config(config_file, data_dir, bind, leader=leader, token_file=token_file)
     durable = data_dir is not None or config.data_dir != Config().data_dir
     if shard is not None and durable:

@@ -140,6 +140,22 @@ def existing_directory(config: Config) -> str:
     return config.data_dir
 
 
+def read_token(path: Path | None) -> str:
+    """Read the token that --token-file names, "" without one. What can't be a token is refused, by its flag."""
+    if path is None:
+        return ""
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not ASCII"
+        raise BadUsage(f"--token-file: {path} cannot be read: {reason}") from error
+    if not token:
+        raise BadUsage(f"--token-file: {path} is empty")
+    if not token.isprintable() or " " in token:
+        raise BadUsage(f"--token-file: {path} has more in it than a token")
+    return token
+
+
 def say(message: str) -> None:
     """Say something to the person; not part of the result."""
     click.echo(message, err=True)

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -107,14 +108,14 @@ class Bootstrap:
     async def fork(self, epoch: int) -> Tail:
         """Ask for the last place of the history before the first epoch after `epoch`. Raises `LinkEnded`."""
         try:
-            async with httpx.AsyncClient(timeout=self._timeout) as client:
+            async with self._client() as client:
                 url = self._leader.url(f"{FORK_PATH}?epoch={epoch}")
                 response = await client.get(url, headers=self._headers())
             if response.status_code != httpx.codes.OK:
                 raise LinkEnded(f"the leader answered with status {response.status_code}", response.status_code)
             return msgspec.json.decode(response.content, type=Fork).tail
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
-            raise LinkEnded(f"the leader gave no answer: {type(error).__name__}") from error
+            raise LinkEnded(f"the leader gave no answer: {_reason(error)}") from error
 
     async def wait_origin(self) -> Tail:
         """Ask for the place before the leader's first event, until it answers."""
@@ -133,7 +134,7 @@ class Bootstrap:
         download = _Download()
         attempt = 0
         try:
-            async with httpx.AsyncClient(timeout=self._timeout) as client:
+            async with self._client() as client:
                 while True:
                     done = download.done
                     try:
@@ -141,7 +142,7 @@ class Bootstrap:
                             return False
                         break
                     except (httpx.HTTPError, LinkEnded) as error:
-                        self._tell(f"the download was cut: {str(error) or type(error).__name__}")
+                        self._tell(f"the download was cut: {_reason(error)}")
                     attempt = 0 if download.done > done else attempt + 1
                     await trio.sleep(retry_seconds(attempt, self._uniform))
             assert download.file is not None
@@ -213,6 +214,10 @@ class Bootstrap:
         self._disk.sync_directory(self._directory)
         return Fetched(path, tail)
 
+    def _client(self) -> httpx.AsyncClient:
+        """Make a client that goes the way of the link: straight to the leader, trusting whom this machine trusts."""
+        return httpx.AsyncClient(timeout=self._timeout, verify=ssl.create_default_context(), trust_env=False)
+
     def _headers(self) -> dict[str, str]:
         token = self._token()
         headers = {"accept-encoding": "identity"}
@@ -252,6 +257,14 @@ async def prepare_directory(
 
 async def _in_thread(disk: Disk, work: Callable[[], T]) -> T:
     return await trio.to_thread.run_sync(work) if disk.blocks else work()
+
+
+def _reason(error: Exception) -> str:
+    """Say what went wrong: some errors are empty, and the reason, a certificate's say, is in what they came from."""
+    cause: BaseException | None = error
+    while cause is not None and not str(cause):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause or type(error).__name__)
 
 
 def _newest_tail(disk: Disk, data_directory: str, tell: Callable[[DiskFault], None]) -> Tail | None:

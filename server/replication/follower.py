@@ -7,7 +7,7 @@
     catching_up             a link, and not yet everything that the leader had at the welcome    following
     following               a link, and everything of that applied                               disconnected
     disconnected            no link; what is served gets older                                   connecting
-    refused_older_leader    the leader is of an older epoch than we are: nothing is taken        connecting
+    refused_older_leader    the leader was deposed, or is of an older epoch than we are          connecting
     failed                  the histories differ, or something is damaged: for good              -
 
     socket ─► receive: what the leader says of itself counts at once ─► intake, bounded ─► take, in order ─► replica
@@ -71,8 +71,9 @@ _HEAD_OF_PART = 8
 class FollowerStatus(msgspec.Struct, frozen=True):
     """Where a follower stands. Lag is None before the leader was heard; times are of the clocks that were passed in.
 
-    `leader_epoch` and `leader_seq` are what was heard last, `heard_age_s` is since then. `reason` says why there is no
-    link, or why it failed. `caught_up_once`: it has once had everything that the leader had said, since it was started.
+    `leader_epoch` and `leader_seq` are what was heard last, `heard_age_s` is since then; of a leader that was deposed
+    the epoch is the one that began instead. `reason` says why there is no link, or why it failed. `caught_up_once`: it
+    has once had everything that the leader had said, since it was started.
     """
 
     state: State
@@ -223,7 +224,10 @@ class Follower:
         if isinstance(message, Behind):
             raise LinkEnded(f"the node that is followed is itself behind, at seq {message.seq}")
         if isinstance(message, Deposed):
-            raise _OlderLeader(f"the leader is of an older epoch than {epoch}, which this replica has seen")
+            # Who is promoted now begins an epoch above this one, or there would be two of the same number.
+            self._leader_epoch = max(message.epoch, self._leader_epoch or 0)
+            where = "" if message.leader is None else f", whose leader is at {message.leader}"
+            raise _OlderLeader(f"the leader was deposed: it is of an older epoch than {message.epoch}{where}")
         if not isinstance(message, Welcome):
             raise LinkEnded("the leader did not begin with a welcome")
         if message.epoch < epoch:

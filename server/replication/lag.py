@@ -5,6 +5,11 @@ it was heard. A replica has no lag while it has applied everything of which it h
 age of the oldest evidence that it has not applied: so long has it known of something that it does not show yet. That
 needs no clock of the leader's, does not grow under steady load, and does not stop when the link does.
 
+Before the leader was heard for the first time there is no evidence, and no number of records may be made up. What is
+known then is when the last event that is here was logged: the state is true of that moment, so its age
+(`state_age_ms`) is as far as it can be behind, and is told as the lag in ms. It is by the leader's clock and ours, so
+only as good as they agree. A state without any event has no age either.
+
 The evidence is bounded: beyond EVIDENCE_MAX pieces the newest is merged into the one before, which makes the lag look
 longer than it is and never shorter.
 """
@@ -28,6 +33,11 @@ def retry_seconds(attempt: int, uniform: Callable[[float, float], float]) -> flo
     """
     bound = min(bounds.RECONNECT_SECONDS_MAX, bounds.RECONNECT_SECONDS * 2.0 ** min(attempt, 32))
     return uniform(0.0, bound)
+
+
+def state_age_ms(seq: int, time_ms: int, now_ms: int) -> int | None:
+    """Give the age of the last event that a state has, in ms and never below 0; None for a state that has none."""
+    return max(0, now_ms - time_ms) if seq else None
 
 
 class Lag:

@@ -1,7 +1,7 @@
 """What leader and follower say to each other on a replication link. Pure.
 
     follower                                             leader
-       │  GET /replication/log?after=SEQ&epoch=E&checksum=HEX8&logId=HEX32[&shard=K/N]     (upgrade to WebSocket)
+       │  GET /replication/log?after=SEQ&epoch=E&checksum=HEX8&logId=HEX32[&shard=K/N][&leader=URL]     (an upgrade)
        ├───────────────────────────────────────────────────►│
        │◄──────────── welcome │ snapshot_needed │ diverged │ deposed │ behind ─────────────┤  all but welcome: the end
        │◄──────────── binary: a frame of the log (with a shard: its part), in order ───────┤
@@ -16,19 +16,24 @@ Rules:
 - A number that says something of the log (epoch, seq) is checked here to be one that a log can have.
 - The hello is the position that the follower has durably, or, for one that keeps no log, has applied. `after=0` is an
   empty follower; one that does not know the log yet leaves `logId` and `checksum` out.
+- `leader` is the address of the leader of the hello's epoch. It is told to an old leader by the one that replaced it,
+  and passed on by relays. A follower does not know it: it knows whom it follows, and that is the one that it asks.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 
 from engine.limits import SEQ_MAX
 from engine.record import LOG_ID_BYTES, Tail, chain_start
+from server import bounds
 from server.protocol import invalid, query_values
 from server.replication.sharding import Shard, parse_shard
+from server.settings.values import check_node_url
 from snapshots.digests import StateDigests
 
 LOG_PATH = "/replication/log"
@@ -41,7 +46,7 @@ _Epoch = Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
 _LogId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}$")]
 _Checksum = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}$")]
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
-_HELLO_FIELDS = ("after", "epoch", "checksum", "logId", "shard")
+_HELLO_FIELDS = ("after", "epoch", "checksum", "logId", "shard", "leader")
 
 
 class _Message(msgspec.Struct, frozen=True, rename="camel", tag_field="type"):
@@ -94,9 +99,13 @@ class Diverged(_Message, frozen=True, tag="diverged"):
 
 
 class Deposed(_Message, frozen=True, tag="deposed"):
-    """The follower has seen a newer epoch than ours, `epoch`: it must not follow us."""
+    """A newer epoch than ours is known of, by the follower or by others before it: it must not follow us.
+
+    `leader` is the address of that epoch's leader if it was told.
+    """
 
     epoch: _Epoch
+    leader: str | None = None
 
 
 class Behind(_Message, frozen=True, tag="behind"):
@@ -128,13 +137,17 @@ class MessageFault(ValueError):
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """Where a follower is, and what it wants. `log_id` and `checksum` are None for one that knows no log yet."""
+    """Where a follower is, and what it wants. `log_id` and `checksum` are None for one that knows no log yet.
+
+    `leader` is who leads its epoch, where it says that.
+    """
 
     after: int
     epoch: int
     checksum: int | None
     log_id: bytes | None
     shard: Shard | None
+    leader: str | None = None
 
     @property
     def query(self) -> str:
@@ -144,14 +157,16 @@ class Hello(msgspec.Struct, frozen=True):
             fields += [f"checksum={self.checksum:08x}", f"logId={self.log_id.hex()}"]
         if self.shard is not None:
             fields.append(f"shard={self.shard}")
+        if self.leader is not None:
+            fields.append(f"leader={quote(self.leader, safe='')}")
         return "&".join(fields)
 
 
-def hello_of(tail: Tail | None, shard: Shard | None) -> Hello:
+def hello_of(tail: Tail | None, shard: Shard | None, leader: str | None = None) -> Hello:
     """Make the hello of a follower at `tail`; None: it knows no log yet."""
     if tail is None:
-        return Hello(0, 1, None, None, shard)
-    return Hello(tail.seq, tail.epoch, tail.checksum, tail.log_id, shard)
+        return Hello(0, 1, None, None, shard, leader)
+    return Hello(tail.seq, tail.epoch, tail.checksum, tail.log_id, shard, leader)
 
 
 def parse_hello(query: str) -> Hello:
@@ -171,7 +186,21 @@ def parse_hello(query: str) -> Hello:
     number = None if checksum is None else int.from_bytes(checksum, "big")
     if after == 0 and log_id is not None and number != chain_start(log_id):
         raise invalid("checksum", "The checksum before the first event is that of the log id.")
-    return Hello(after, epoch, number, log_id, shard)
+    return Hello(after, epoch, number, log_id, shard, _leader(values))
+
+
+def _leader(values: dict[str, str]) -> str | None:
+    """Read the address of a leader. It is shown to clients and operators, so nothing but an address may pass."""
+    url = values.get("leader")
+    if url is None:
+        return None
+    if not 0 < len(url) <= bounds.NODE_URL_CHARACTERS_MAX:
+        raise invalid("leader", f"leader must have 1 to {bounds.NODE_URL_CHARACTERS_MAX} characters.")
+    try:
+        check_node_url(url)
+    except ValueError as error:
+        raise invalid("leader", f"leader {error}.") from None
+    return url
 
 
 def _number(values: dict[str, str], name: str, least: int) -> int:

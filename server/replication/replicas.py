@@ -85,11 +85,11 @@ class Replica(Protocol):
 class WholeReplica:
     """A replica with every board and a data directory, whose lock is the caller's.
 
-    `on_applied` is called after each frame; it must be quick and must not raise.
+    `on_applied` is called after each frame; it must be quick and must not raise. `durable`: the directory is kept, and
+    synced, which the leader is told.
     """
 
     shard = None
-    durable = True
 
     def __init__(
         self,
@@ -100,8 +100,10 @@ class WholeReplica:
         feed: FrameFeed,
         *,
         on_applied: Callable[[Applied], None],
+        durable: bool = True,
     ) -> None:
         assert scoreboard.seq == log.tail.seq == feed.seq
+        self.durable = durable
         self.scoreboard = scoreboard
         self.log = log
         self.feed = feed
@@ -177,14 +179,21 @@ class WholeReplica:
                 await self._in_thread(partial(self._disk.remove, path))
                 return
             scoreboard = Scoreboard.from_image(self.scoreboard.rules, image)
+            await self._in_thread(scoreboard.end_replay)  # first, so that files and state part only briefly
             await self._in_thread(partial(self._replace_files, path, tail))
-            await self._in_thread(scoreboard.end_replay)
             self.scoreboard.take_over(scoreboard)
             self.tail = tail
             self.feed.restart(tail.seq)
 
     def _replace_files(self, path: str, tail: Tail) -> None:
-        """In the worker thread. A crash at any step leaves what `prepare_directory` can go on from."""
+        """In the worker thread. A crash at any step leaves what `prepare_directory` can go on from.
+
+        Waits for a checkpoint that is writing or letting go: its files must come to lie where they belong.
+        """
+        with self.log.upkeep:
+            self._exchange_files(path, tail)
+
+    def _exchange_files(self, path: str, tail: Tail) -> None:
         disk, data = self._disk, self._data_directory
         aside = f"{data}/aside-{self.tail.epoch}-{self.tail.seq}"
         number = 1

@@ -13,10 +13,13 @@ Rules:
   pause of SHIP_SECONDS, in which the next ones gather: so what a follower costs hardly grows with the load.
 - What a follower says of itself is judged before anything is sent: its place must be one between two frames of our
   history. A follower that knows of a newer epoch deposes us (`on_deposed`); it must not follow, and we must not write.
+- A leader that was deposed ends its links, and says `deposed` to whoever comes. Its heartbeats would have its followers
+  pass for fresh while the new leader's history goes on without them, and what was in the actor's hands when it was
+  deposed may be in no other history: a follower that took it could never follow the new leader.
 - A mark is sent exactly where the state was captured. A link that had passed that place already leaves it out.
 - A follower with a shard gets parts (`engine.part`), chained from the welcome on.
-- A relay is a replica that ships its own log in the same way. It never deposes anybody, and says `behind` to one that
-  is further than itself.
+- A relay is a replica that ships its own log in the same way. It is never deposed, but passes the word of a newer
+  epoch on (`on_newer`), and says `behind` to one that is further than itself.
 """
 
 from __future__ import annotations
@@ -61,6 +64,7 @@ from server.replication.messages import (
     parse_hello,
 )
 from server.replication.sharding import Shard
+from snapshots.promotion import Successor, newest
 
 Authorize = Callable[[str | None], Awaitable[Response | None]]
 """From the header Authorization to the answer for one who is not let in, None for one who is."""
@@ -106,10 +110,14 @@ class Shipper:
         authorize: Authorize,
         clock_ms: Callable[[], int],
         node: Node | None = None,
-        on_deposed: Callable[[int], None] = lambda _epoch: None,
+        on_deposed: Callable[[Successor], None] = lambda _successor: None,
+        on_newer: Callable[[Hello], None] = lambda _hello: None,
         timing: LinkTiming | None = None,
     ) -> None:
-        """`on_deposed` is called with the newer epoch, before the follower is answered; it must not raise."""
+        """`on_deposed` gets what is known of a newer epoch, before whoever told it is answered; it must not raise.
+
+        `on_newer` gets the hello instead where we relay: it is our leader's to hear.
+        """
         self._log = log
         self._feed = feed
         self._followers = followers
@@ -117,10 +125,12 @@ class Shipper:
         self._clock_ms = clock_ms
         self._node = node or Node()
         self._on_deposed = on_deposed
+        self._on_newer = on_newer
         self._timing = timing or LinkTiming()
         self._readers = trio.Semaphore(bounds.CATCH_UP_READERS_MAX)
         self._links: set[trio.CancelScope] = set()
         self._closing = False
+        self._successor: Successor | None = None
 
     def introduce(self, node: Node) -> None:
         """Tell who comes from now on something else of ourselves: a relay learns of its leader later than it ships."""
@@ -151,7 +161,7 @@ class Shipper:
             self._links.add(scope)
             try:
                 async with accept_link(stream, head, self._timing) as link:
-                    await self._converse(link, hello, key)
+                    await self._converse(link, hello, key, scope)
             except LinkEnded:
                 pass  # the follower went, was silent, or was told why it can't stay
             finally:
@@ -163,15 +173,16 @@ class Shipper:
         self._closing = True
         self.end_links()
 
-    def end_links(self) -> None:
-        """End all links. The followers come again, and are judged anew."""
+    def end_links(self, but: trio.CancelScope | None = None) -> None:
+        """End all links but one. The followers come again, and are judged anew."""
         for scope in self._links:
-            scope.cancel()
+            if scope is not but:
+                scope.cancel()
 
     # Judging
 
-    async def _converse(self, link: Link, hello: Hello, key: object) -> None:
-        verdict = await self._judge(hello)
+    async def _converse(self, link: Link, hello: Hello, key: object, scope: trio.CancelScope) -> None:
+        verdict = await self._judge(hello, scope)
         await link.send(encode(verdict))
         if not isinstance(verdict, Welcome):
             return
@@ -191,14 +202,24 @@ class Shipper:
         except (LinkEnded, MessageFault):
             scope.cancel()
 
-    async def _judge(self, hello: Hello) -> FromLeader:
+    def _depose(self, hello: Hello, teller: trio.CancelScope) -> None:
+        before = self._successor
+        self._successor = newest(before, Successor(hello.epoch, hello.leader))
+        self._on_deposed(self._successor)
+        if before is None:
+            self.end_links(but=teller)
+
+    async def _judge(self, hello: Hello, scope: trio.CancelScope) -> FromLeader:
         tail = self._log.tail
         if hello.log_id not in (None, tail.log_id):
             return Diverged("this is another log, which never was one with the follower's")
         if hello.epoch > tail.epoch:
-            if not self._node.relays:
-                self._on_deposed(hello.epoch)
-            return Deposed(hello.epoch)
+            if self._node.relays:
+                self._on_newer(hello)
+                return Deposed(hello.epoch)
+            self._depose(hello, scope)
+        if self._successor is not None:
+            return Deposed(self._successor.epoch, self._successor.leader)
         if hello.after > tail.seq:
             if self._node.relays and hello.epoch == tail.epoch:
                 return Behind(tail.seq)

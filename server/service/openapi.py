@@ -36,8 +36,9 @@ everybody reads the board, or watches it over a WebSocket.
 Tokens are JSON Web Tokens in the header `Authorization: Bearer …`. The scope `admin` contains every other.
 
 Wherever GET is allowed HEAD is too, and OPTIONS is allowed everywhere. Answers have an `X-Request-Id`, which a request
-may bring itself, unless the connection itself refused the request. Bodies are at most {bounds.BODY_BYTES_MAX:,} bytes
-of JSON with exactly the fields named here.
+may bring itself, unless the connection itself refused the request. Every answer of a replica to a read, a refusal too,
+has `X-Scoreboard-Lag-Records` and `X-Scoreboard-Lag-Ms`: how far it is behind its leader. Bodies are at most
+{bounds.BODY_BYTES_MAX:,} bytes of JSON with exactly the fields named here.
 
 `epoch` and `seq` together are a position: a later answer has the same or a higher one, compared in that order."""
 
@@ -171,7 +172,8 @@ _ERRORS = {
     421: (
         "Misdirected",
         (
-            "`NOT_LEADER`: this node does not do that; `details.leader` is the leader's address as far as it is known. "
+            "`NOT_LEADER`: this node does not do that; `details.leader` is the leader's address as far as it is known; "
+            "a leader that was replaced names the newer `details.epoch` too. "
             "`WRONG_SHARD`: `details.shard` has the board."
         ),
     ),
@@ -243,6 +245,8 @@ def _responses(operation: Operation) -> Schema:
     headers: Schema = {"X-Request-Id": _header("X-Request-Id")}
     if operation.etag:
         headers["ETag"] = _header("ETag")
+    if "minSeq" in operation.parameters:
+        headers |= {name: _header(name) for name in ("X-Scoreboard-Lag-Records", "X-Scoreboard-Lag-Ms")}
     if operation.answer is None:
         responses: Schema = {"101": {"description": "The connection is a WebSocket from here on."}}
     else:
@@ -308,9 +312,19 @@ def _header(name: str) -> Schema:
 
 def _headers() -> Schema:
     text = {"type": "string"}
+    lag = {"type": "string", "pattern": "^([0-9]+|unknown)$"}
     return {
         "X-Request-Id": {"description": "The request's name in our logs.", "schema": text},
         "ETag": {"description": "The position that the answer shows.", "schema": text, "required": True},
+        "X-Scoreboard-Lag-Records": {
+            "description": "On a replica: events of the leader not applied here; `unknown` before it was heard.",
+            "schema": lag,
+        },
+        "X-Scoreboard-Lag-Ms": {
+            "description": "On a replica: for how long it has known of an event that it does not show. Before the "
+            "leader was heard: the age of the last event that is here, `unknown` if there is none.",
+            "schema": lag,
+        },
         "Retry-After": {
             "description": "Seconds.",
             "schema": {"type": "integer", "minimum": 1},

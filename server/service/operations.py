@@ -73,9 +73,11 @@ class Operations:
         return Response(200, msgspec.json.encode(PromotedAnswer(epoch, seq)), JSON, _HEADERS)
 
     def _not_ready_reason(self) -> str | None:
-        if not self._writer.statistics().accepting:
+        # A leader that was deposed takes no commands either; so the role is asked first, which knows why.
+        reason = self._not_ready()
+        if reason is None and not self._writer.statistics().accepting:
             return "the server is stopping"
-        return self._not_ready()
+        return reason
 
     def _state(self) -> State:
         scoreboard = self._writer.scoreboard

@@ -34,10 +34,10 @@ class Writer(Protocol):
         """The state; read by plain calls from the event loop."""
 
     async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Decide commands and make them durable; raise `Overloaded` or `OutcomeUnknown`."""
+        """Decide commands and make them durable; raise `Overloaded`, `LeaderDeposed`, `OutcomeUnknown`."""
 
     def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> object:
-        """The same without waiting: `when_done` gets the outcomes or the error; raise `Overloaded`."""
+        """The same without waiting: `when_done` gets the outcomes or the error; raise as `submit`."""
 
     def statistics(self) -> ActorStatistics:
         """Tell how much waits, and whether new commands are taken."""

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from engine.errors import OutcomeUnknown, Overloaded
+from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded
 from server import bounds
 from server.access.auth import Principal, require
 from server.protocol import Details, Headers, Refused, Request, Response, error
@@ -120,7 +120,7 @@ class Service:
             if response.code not in _TOLD_WHERE_CAUGHT:
                 self._audit.refused(visit.request, response, visit.details, visit.caller.sub or None)
         request_id = ("x-request-id", visit.request.request_id)
-        lag = self._standing.lag_headers() if visit.route is not None and visit.route.handler in READS else ()
+        lag = self._standing.lag_headers() if _is_read(visit) else ()
         headers = (*response.headers, *lag, request_id, *self._cross_origin(visit))
         return msgspec.structs.replace(response, headers=headers, omit_body=visit.request.method == "HEAD")
 
@@ -133,6 +133,8 @@ class Service:
 
     def _answer_to(self, visit: _Visit, fault: Exception) -> Response:
         """Make an answer of what went wrong."""
+        if isinstance(fault, LeaderDeposed):
+            fault = self._standing.deposed()
         if isinstance(fault, Refused):
             visit.details = fault.details
             return fault.response()
@@ -208,3 +210,11 @@ class Service:
         if origin.lower() in self._origins:
             return (("access-control-allow-origin", origin), ("vary", "Origin"))
         return (("vary", "Origin"),)
+
+
+def _is_read(visit: _Visit) -> bool:
+    """Tell whether the answer to a request is to tell the lag.
+
+    One that was refused before its route was found counts as a read if it reads anything: nobody knows what it wanted.
+    """
+    return visit.request.method in ("GET", "HEAD") if visit.route is None else visit.route.handler in READS

@@ -3,13 +3,20 @@
     role        writes                                  reads
     -------     -------------------------------------   -------------------------------------------------------------
     leader      taken                                   answered
-    deposed     421 NOT_LEADER                          answered: they are true up to where its epoch ended
+    deposed     421 NOT_LEADER, with who leads now      answered: they are true up to where its epoch ended
     replica     307 to the leader's public address,     answered with the lag in headers, `stale` when the leader was
                 else 421 NOT_LEADER                     not heard; 503 as long as nobody can vouch for them
 
 Rules:
 - A role changes while requests run: whoever asks, asks anew. A leader never becomes a replica within a process.
-- A write that was let in before its leader was deposed is refused by the gate, the last place before the actor.
+- A write that was let in before its leader was deposed is refused by the gate, the last place before the actor; one
+  that the actor had already is refused by the actor (`LeaderDeposed`), with the same answer.
+- A leader that was deposed names the new one where it was told its address, and never redirects to it. A replica sends
+  clients on to an address that its own leader gave it, which its operator chose; a deposed leader has the address from
+  whoever may read the log, and a redirect would have clients send their tokens for writing there unasked.
+- Every answer to a read of a replica tells its lag, refusals included; no number is made up. Before the leader was
+  heard the records are `unknown`, and the milliseconds are the age of the last event that is here
+  (`server.replication.lag` argues why), or `unknown` where there is none.
 - `minSeq` waits for a bounded time, in a bounded number of requests, and then says how far behind the node is.
 """
 
@@ -28,15 +35,20 @@ from engine.scoreboard import Scoreboard
 from server import bounds
 from server.protocol import Headers, Refused, Request, invalid, query_values
 from server.replication.sharding import Shard, shard_of
+from snapshots.promotion import Successor
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
+UNKNOWN = "unknown"
+"""What a lag header says instead of a number that nobody knows. A word, so that no program takes it for one."""
+
 _RETRY: Headers = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
 
 
 class Followed(msgspec.Struct, frozen=True):
     """What a replica knows of its leader. `fault`: why nobody can vouch for what is here, None if it can be served.
 
-    `age_ms` is since the leader was heard, or since the start if it never was; `stale`: that is too long.
+    `age_ms` is since the leader was heard, or since the start if it never was; `stale`: that is too long. `lag_records`
+    is None before the leader was heard; `lag_ms` is then the age of the last event that is here, None if there is none.
     """
 
     leader: str
@@ -57,14 +69,14 @@ class Standing:
     ) -> None:
         self.view = view
         self.shard = shard
-        self.deposed_epoch: int | None = None
+        self.successor: Successor | None = None
         self._wait_seconds = wait_seconds
         self._waiting = trio.lowlevel.ParkingLot()
 
     @property
     def takes_writes(self) -> bool:
         """Whether this is the leader."""
-        return self.view is None and self.deposed_epoch is None
+        return self.view is None and self.successor is None
 
     def advanced(self) -> None:
         """Wake who waits for a position."""
@@ -72,8 +84,8 @@ class Standing:
 
     def check_write(self, request: Request) -> None:
         """Refuse a write unless this is the leader. Raises `Refused`."""
-        if self.deposed_epoch is not None:
-            raise self._deposed()
+        if self.successor is not None:
+            raise self.deposed()
         if self.view is None:
             return
         followed = self.view()
@@ -84,9 +96,13 @@ class Standing:
         message = "This node is a replica: send it to the leader."
         raise Refused(307, "NOT_LEADER", message, details, (("location", target),))
 
-    def _deposed(self) -> Refused:
-        message = f"This node was the leader until epoch {self.deposed_epoch} began elsewhere."
-        return Refused(421, "NOT_LEADER", message, {"leader": None, "epoch": self.deposed_epoch})
+    def deposed(self) -> Refused:
+        """Make the answer to a write of a leader that was deposed: nothing was done. See the rules."""
+        successor = self.successor
+        if successor is None:
+            return Refused(421, "NOT_LEADER", "This node is not the leader: nothing was done.", {"leader": None})
+        message = f"This node was the leader until epoch {successor.epoch} began elsewhere: nothing was done."
+        return Refused(421, "NOT_LEADER", message, {"leader": successor.leader, "epoch": successor.epoch})
 
     def check_read(self) -> None:
         """Refuse a read as long as nobody can vouch for what is here. Raises `Refused`."""
@@ -113,18 +129,19 @@ class Standing:
         if self.view is None:
             return None
         followed = self.view()
+        if followed.stale and followed.lag_records is None and followed.lag_ms is not None:
+            return max(followed.age_ms, followed.lag_ms)  # nothing was heard, and what is here is older than the start
         return followed.age_ms if followed.stale else None
 
     def lag_headers(self) -> Headers:
-        """Give the headers that every read of a replica has; none before the leader was heard."""
+        """Give the headers that every answer to a read of a replica has, refusals too; what is not known is said so."""
         if self.view is None:
             return ()
         followed = self.view()
-        if followed.lag_records is None or followed.lag_ms is None:
-            return ()
+        records, milliseconds = followed.lag_records, followed.lag_ms
         return (
-            ("x-scoreboard-lag-records", str(followed.lag_records)),
-            ("x-scoreboard-lag-ms", str(followed.lag_ms)),
+            ("x-scoreboard-lag-records", UNKNOWN if records is None else str(records)),
+            ("x-scoreboard-lag-ms", UNKNOWN if milliseconds is None else str(milliseconds)),
         )
 
     async def wait_position(self, request: Request, scoreboard: Scoreboard) -> None:
@@ -188,8 +205,12 @@ class Gate:
         """Tell how much waits."""
         return ActorStatistics(0, True) if self.actor is None else self.actor.statistics()
 
+    def depose(self) -> None:
+        """Have the actor write no more; what waits for it is refused. See `Actor.depose`."""
+        if self.actor is not None:
+            self.actor.depose()
+
     def _open(self) -> Actor:
         if self.actor is None or not self._standing.takes_writes:
-            details = {"epoch": self._standing.deposed_epoch}
-            raise Refused(421, "NOT_LEADER", "This node is not the leader: nothing was done.", details)
+            raise self._standing.deposed()
         return self.actor

@@ -26,6 +26,7 @@ _AGE = re.compile(r"([1-9][0-9]{0,8})([smhd])", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _ORIGIN_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
+_WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104  # as addresses they are refused here, not bound
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 BIND_ALLOWED = 'HOST:PORT such as "127.0.0.1:8080", "[::1]:8080" or "0.0.0.0:0" (port 0 takes a free one)'
@@ -159,6 +160,17 @@ def check_node_url(text: str) -> None:
         raise ValueError('must be http:// or https:// and a host, as "http://leader.example:8080"')
     if "@" in url.netloc or url.query or url.fragment or not text.isprintable() or not text.isascii() or " " in text:
         raise ValueError("must be an address without a user, a query or a fragment")
+
+
+def address_for(url: str, other_host: str) -> str | None:
+    """Give the address that a node listens on if the one at `other_host` can use it, None if it can't.
+
+    A wildcard is no address; one of the loopback is good only for who was reached over the loopback too.
+    """
+    host = urlsplit(url).hostname or ""
+    if _is_loopback(host):
+        return url if _is_loopback(other_host) else None
+    return None if host in _WILDCARDS else url
 
 
 def _split(text: str) -> SplitResult | None:

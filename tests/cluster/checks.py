@@ -7,6 +7,7 @@ be asked for, and the state in each directory is read from beside its process an
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from tests.cluster.cluster import REPLICAS, SHARD, SHARDS, Cluster, boards_of, s
 from tests.e2e import leader
 from tests.e2e.backends import BOARDS, USERS, Books, Row, check_log
 from tests.e2e.client import Client, ConnectionLost
+
+Told = dict[str, dict[str, Any]]
+"""What a node told: `tops` by board, and `users` by board and user, with what else was asked."""
 
 SETTLINGS_MAX = 20
 """Looks at whether everything that was sent has come: each takes some round trips, and one nearly always does."""
@@ -96,16 +100,29 @@ async def check_replicas(cluster: Cluster, seq: int) -> None:
     wanted = await everything(cluster, "leader")
     assert max(board["seq"] for board in wanted["tops"].values()) == seq, "somebody is still writing"
     for slot in REPLICAS:
-        told = await everything(cluster, slot)
-        for part, values in told.items():
-            for key, value in values.items():
-                assert value == wanted[part][key], f"{slot} differs from the leader in {part} {key}"
+        check_told(slot, await everything(cluster, slot), wanted)
     await check_wrong_shard(cluster)
-    states = {slot: await trio.to_thread.run_sync(digest, path, seq) for slot, path in cluster.directories.items()}
+    await trio.to_thread.run_sync(check_digests, cluster.directories, seq)
+
+
+def check_told(slot: str, told: Told, wanted: Told) -> None:
+    """Hold what a replica told against what the leader did, for the boards that the replica has."""
+    assert set(told) == set(wanted)
+    boards = boards_of(slot)
+    for part, values in wanted.items():
+        expected = {key: value for key, value in values.items() if key.split()[0] in boards}
+        assert set(told[part]) == set(expected), f"{slot} tells of other {part} than the leader"
+        for key, value in expected.items():
+            assert told[part][key] == value, f"{slot} differs from the leader in {part} {key}"
+
+
+def check_digests(directories: Mapping[str, Path], seq: int) -> None:
+    """Compare the states at a seq that the directories hold; every part of a state counts, the actions too."""
+    states = {slot: digest(path, seq) for slot, path in directories.items()}
     assert len(set(states.values())) == 1, f"the states at seq {seq} differ: {states}"
 
 
-async def everything(cluster: Cluster, slot: str) -> dict[str, dict[str, Any]]:
+async def everything(cluster: Cluster, slot: str) -> Told:
     """Ask a node for all of its boards: position and rows, and each user's score, rank and neighbours."""
     node = cluster.nodes[slot]
     tops: dict[str, Any] = {}

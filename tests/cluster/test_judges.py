@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,15 @@ import pytest
 import trio
 import trio.testing
 
+from engine.commands import Command
+from tests.cluster import checks
 from tests.cluster.cluster import SHARD, SHARDS, Cluster, shard_of
 from tests.cluster.readers import LAG_HEADERS, Reader, Seen
 from tests.cluster.storm import Storm
 from tests.cluster.wires import Wire
 from tests.e2e.backends import Books, check_log
 from tests.e2e.client import Answer
+from tests.server.cli.directories import increment, make, put_user
 
 PATIENCE_SECONDS = 30.0
 
@@ -122,6 +127,108 @@ def test_the_books_say_what_is_wrong(rows: list[dict[str, Any]], receipt: dict[s
     """Each way in which log and receipts can part is found."""
     with pytest.raises(AssertionError):
         check_log(rows, books(receipt))
+
+
+POSITION = {"boardId": "main", "epoch": 2, "seq": 9}
+ENTRIES = [{"userId": "user-1", "score": 35, "rank": 1}, {"userId": "user-2", "score": 10, "rank": 2}]
+
+
+def told_of(board_id: str) -> dict[str, dict[str, Any]]:
+    """What a node tells of a board."""
+    alone = {"score": 10, "rank": 2, "updatedAt": "2026-01-01T00:00:00.000Z", "epoch": 2, "seq": 9}
+    users = {f"{board_id} user-2": (200, ENTRIES, 9), f"{board_id} user-2 alone": (200, alone)}
+    return {"tops": {board_id: POSITION | {"boardId": board_id, "entries": ENTRIES}}, "users": users}
+
+
+def all_told() -> dict[str, dict[str, Any]]:
+    """What a node with both boards tells; new each time."""
+    main, weekly = told_of("main"), told_of("weekly")
+    return {part: copy.deepcopy(main[part] | weekly[part]) for part in main}
+
+
+def test_replicas_that_are_equal_pass() -> None:
+    """One with a shard tells of its boards, and is held to nothing else."""
+    for slot in ("durable", "relay"):
+        checks.check_told(slot, all_told(), all_told())
+    checks.check_told("shard", told_of("main"), all_told())
+
+
+def without_a_row(told: dict[str, dict[str, Any]]) -> None:
+    told["tops"]["main"]["entries"].pop()
+
+
+def other_score(told: dict[str, dict[str, Any]]) -> None:
+    told["tops"]["main"]["entries"][1]["score"] = 11
+
+
+def other_order(told: dict[str, dict[str, Any]]) -> None:
+    told["tops"]["main"]["entries"].reverse()
+
+
+def other_seq(told: dict[str, dict[str, Any]]) -> None:
+    told["tops"]["main"]["seq"] = 8
+
+
+def other_epoch(told: dict[str, dict[str, Any]]) -> None:
+    told["tops"]["main"]["epoch"] = 1
+
+
+def other_neighbours(told: dict[str, dict[str, Any]]) -> None:
+    told["users"]["main user-2"] = (200, ENTRIES[1:], 9)
+
+
+def other_time(told: dict[str, dict[str, Any]]) -> None:
+    told["users"]["main user-2 alone"][1]["updatedAt"] = "2026-01-01T00:00:00.001Z"
+
+
+def unknown_user(told: dict[str, dict[str, Any]]) -> None:
+    told["users"]["main user-2 alone"] = (404, dict.fromkeys(("score", "rank", "updatedAt", "epoch", "seq")))
+
+
+def not_asked(told: dict[str, dict[str, Any]]) -> None:
+    del told["users"]["main user-2"]
+
+
+@pytest.mark.parametrize("slot", ["durable", "relay", "shard"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        without_a_row, other_score, other_order, other_seq, other_epoch,
+        other_neighbours, other_time, unknown_user, not_asked,
+    ],
+)  # fmt: skip
+def test_a_replica_that_differs_in_one_thing_is_found(
+    slot: str, change: Callable[[dict[str, dict[str, Any]]], None]
+) -> None:
+    """Whichever it is; also where it is left out."""
+    told = copy.deepcopy(told_of("main") if slot == "shard" else all_told())
+    change(told)
+    with pytest.raises(AssertionError, match=f"{slot} (differs|tells)"):
+        checks.check_told(slot, told, all_told())
+
+
+BEGINNING = [[increment("ann", "a-1")], [increment("bob", "b-1")], [increment("ann", "a-2")]]
+
+
+@pytest.mark.parametrize(
+    ("frames", "why"),
+    [
+        ([*BEGINNING[:2], [increment("ann", "a-3")]], "differ"),
+        ([*BEGINNING[:2], [increment("bob", "a-2")]], "differ"),
+        ([*BEGINNING[:2], [put_user("ann", "Ann")]], "differ"),
+        (BEGINNING[:2], "ends at seq 2"),
+    ],
+    ids=["another action", "another user", "no action but a name", "one event less"],
+)
+def test_a_directory_that_holds_another_state_is_found(
+    tmp_path: Path, frames: Sequence[Sequence[Command]], why: str
+) -> None:
+    """Equal boards are not enough: an action that only one of two knows counts again on the other."""
+    directories = {"leader": make(tmp_path / "leader", BEGINNING), "relay": make(tmp_path / "relay", BEGINNING)}
+    checks.check_digests(directories, 3)
+    directories["durable"] = make(tmp_path / "durable", frames)
+    with pytest.raises(AssertionError, match=why):
+        checks.check_digests(directories, 3)
 
 
 def test_a_seed_is_a_storm(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A wire between two nodes: a TCP proxy that can be cut, stalled, and made to refuse, and whose far end may move.
+"""A wire between two nodes: a TCP proxy that can be cut, stalled, made to refuse, and to change what comes back.
 
 A node is given the wire's address once and for all. Where the node at its far end listens changes with each start of
 it; the wire is told, and carries new connections there. As long as nobody is there, a connection is closed at once.
@@ -6,21 +6,29 @@ it; the wire is told, and carries new connections there. As long as nobody is th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 PIECE_BYTES = 2**14
 
 
 class Wire:
-    """Carries bytes both ways, or not. `port` is where it listens; `target` is the port at the far end."""
+    """Carries bytes both ways, or not. `port` is where it listens; `target` is the port at the far end.
 
-    def __init__(self, name: str) -> None:
+    What comes back goes through `change`, and after `cut_after` more bytes of it the connection is cut, once.
+    """
+
+    def __init__(self, name: str, target: int | None = None) -> None:
         self.name = name
         self.port = 0
-        self.target: int | None = None
+        self.target = target
         self.carried = 0
         self.cuts = 0
-        self._refusing = False
+        self.connections = 0
+        self.refusing = False
+        self.change: Callable[[bytes], bytes] | None = None
+        self.cut_after: int | None = None
         self._flowing = trio.Event()
         self._flowing.set()
         self._open: set[trio.CancelScope] = set()
@@ -37,11 +45,6 @@ class Wire:
         """Where a node finds it."""
         return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def connections(self) -> int:
-        """How many connections are open now."""
-        return len(self._open)
-
     def cut(self) -> None:
         """Cut all connections that are open now."""
         for scope in self._open:
@@ -50,7 +53,7 @@ class Wire:
 
     def refuse(self) -> None:
         """Cut all connections, and let nobody in."""
-        self._refusing = True
+        self.refusing = True
         self.cut()
 
     def stall(self) -> None:
@@ -59,7 +62,7 @@ class Wire:
 
     def mend(self) -> None:
         """Carry everything again."""
-        self._refusing = False
+        self.refusing = False
         self._flowing.set()
 
     def lead_to(self, port: int) -> None:
@@ -67,7 +70,8 @@ class Wire:
         self.target = port
 
     async def _carry(self, client: trio.SocketStream) -> None:
-        if self._refusing or self.target is None:
+        self.connections += 1
+        if self.refusing or self.target is None:
             await trio.aclose_forcefully(client)
             return
         with trio.CancelScope() as scope:
@@ -79,17 +83,34 @@ class Wire:
                     except OSError:
                         return
                     async with server, trio.open_nursery() as nursery:
-                        nursery.start_soon(self._pump, client, server, nursery)
-                        nursery.start_soon(self._pump, server, client, nursery)
+                        nursery.start_soon(self._pump, client, server, False, nursery)
+                        nursery.start_soon(self._pump, server, client, True, nursery)
             finally:
                 self._open.discard(scope)
 
-    async def _pump(self, source: trio.SocketStream, target: trio.SocketStream, nursery: trio.Nursery) -> None:
+    async def _pump(
+        self, source: trio.SocketStream, target: trio.SocketStream, back: bool, nursery: trio.Nursery
+    ) -> None:
         try:
             while data := await source.receive_some(PIECE_BYTES):
                 await self._flowing.wait()
+                is_last = False
+                if back:
+                    data, is_last = self._worked_on(data)
                 await target.send_all(data)
+                if is_last:
+                    break
                 self.carried += len(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         nursery.cancel_scope.cancel()
+
+    def _worked_on(self, data: bytes) -> tuple[bytes, bool]:
+        """Give what of this is carried back, changed; and whether the connection is cut after it."""
+        if self.change is not None:
+            data = self.change(data)
+        if self.cut_after is None:
+            return data, False
+        carried, left = data[: self.cut_after], self.cut_after - len(data)
+        self.cut_after = left if left > 0 else None
+        return carried, left <= 0

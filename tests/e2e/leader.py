@@ -25,10 +25,8 @@ COMMAND = str(Path(sys.executable).with_name("scoreboard"))
 SECRET = "only-for-tests-0123456789-abcdefghijklmnop"
 ALARM_SECONDS = 60.0
 READY = "scoreboard ready on http://"
-WITH_SHORT_SEGMENTS = (
-    "import engine.limits; engine.limits.SEGMENT_BYTES = {segment_bytes}; from server.cli.main import main; main()"
-)
-"""The command, but for one constant: segments of full length would hardly ever be sealed while a test runs."""
+QUICK_RETRIES = {"server.bounds.RECONNECT_SECONDS_MAX": 0.5}
+"""For a replica that shall come back soon after its leader has."""
 
 
 class LeaderEnded(Exception):
@@ -73,6 +71,11 @@ class Leader:
         self.port = 0
         self._stdout = b""
         self._stderr_path = stderr_path
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://{self.host}:{self.port}"
 
     async def wait_ready(self) -> None:
         """Read standard output up to the ready line; raise LeaderEnded when the process ends before it."""
@@ -158,11 +161,20 @@ async def launch(
     *,
     extra: Mapping[str, str] | None = None,
     segment_bytes: int | None = None,
+    constants: Mapping[str, float] | None = None,
 ) -> Leader:
-    """Start `scoreboard ARGUMENTS`, a verb that serves, without waiting for it. The caller must end it."""
+    """Start `scoreboard ARGUMENTS`, a verb that serves, without waiting for it. The caller must end it.
+
+    `constants`, by module and name, are set before the command begins, for what would take too long to watch: segments
+    of full length, say, would hardly ever be sealed while a test runs.
+    """
     command = [COMMAND]
+    changed = dict(constants or {})
     if segment_bytes is not None:
-        command = [sys.executable, "-c", WITH_SHORT_SEGMENTS.format(segment_bytes=segment_bytes)]
+        changed["engine.limits.SEGMENT_BYTES"] = segment_bytes
+    if changed:
+        lines = [f"import {name.rpartition('.')[0]}; {name} = {value}" for name, value in changed.items()]
+        command = [sys.executable, "-c", "\n".join([*lines, "from server.cli.main import main; main()"])]
     with stderr_path.open("ab") as stderr:
         process = await trio.lowlevel.open_process(
             [*command, *arguments],
@@ -191,6 +203,31 @@ async def serving(
     finally:
         with trio.CancelScope(shield=True):
             await leader.kill()
+
+
+@asynccontextmanager
+async def following(
+    directory: Path,
+    name: str,
+    url: str,
+    *arguments: str,
+    extra: Mapping[str, str] | None = None,
+    constants: Mapping[str, float] | None = None,
+) -> AsyncIterator[Leader]:
+    """Run a replica of the node at `url` ("": as its directory says), ready to be asked; kill it at the end.
+
+    Its token and what it writes to standard error are in `directory`; it keeps nothing unless an argument says so.
+    """
+    tokens = directory / "log-read.token"
+    tokens.write_text(token("log:read") + "\n")
+    command = ["replica", "--bind", "127.0.0.1:0", "--token-file", str(tokens), *(["--leader", url] if url else [])]
+    replica = await launch([*command, *arguments], directory / f"{name}.stderr", extra=extra, constants=constants)
+    try:
+        await replica.wait_ready()
+        yield replica
+    finally:
+        with trio.CancelScope(shield=True):
+            await replica.kill()
 
 
 async def run(

@@ -12,9 +12,10 @@ from typing import Any
 import trio
 
 from server.replication.sharding import shard_of
+from tests.cluster.wires import Wire
 from tests.e2e import leader as outside
 from tests.e2e.client import Answer, Client
-from tests.e2e.leader import Leader, environment, run, serving, token
+from tests.e2e.leader import Leader, run, serving, token
 
 BOARDS = {
     "SCOREBOARD_BOARDS_MAIN_POINTS": "ACTION_COMPLETED=10",
@@ -25,26 +26,9 @@ ADDED = {"SCOREBOARD_AUTH_JWT_SECRET": outside.SECRET, **BOARDS}
 
 @asynccontextmanager
 async def following(tmp_path: Path, name: str, url: str, *arguments: str, **extra: str) -> AsyncIterator[Leader]:
-    """Run a replica that is ready to be asked; kill it at the end if it still runs."""
-    tokens = tmp_path / "log-read.token"
-    tokens.write_text(token("log:read") + "\n")
-    command = [outside.COMMAND, "replica", "--bind", "127.0.0.1:0", "--token-file", str(tokens)]
-    command += ["--leader", url] if url else []
-    with (tmp_path / f"{name}.stderr").open("ab") as stderr:
-        process = await trio.lowlevel.open_process(
-            [*command, *arguments], stdout=-1, stderr=stderr, env=environment({**ADDED, **extra})
-        )
-    replica = Leader(process, tmp_path / f"{name}.stderr")
-    try:
-        await replica.wait_ready()
+    """A replica that knows the boards."""
+    async with outside.following(tmp_path, name, url, *arguments, extra={**ADDED, **extra}) as replica:
         yield replica
-    finally:
-        with trio.CancelScope(shield=True):
-            await replica.kill()
-
-
-def url_of(node: Leader) -> str:
-    return f"http://{node.host}:{node.port}"
 
 
 def client(node: Leader) -> Client:
@@ -71,9 +55,9 @@ async def test_a_replica_a_relay_and_a_shard_serve_what_the_leader_has(tmp_path:
     """Reads with minSeq see the write, with lag headers, in 200 and 304; writes are sent away."""
     async with (
         serving(tmp_path / "leader", extra=BOARDS) as leader,
-        following(tmp_path, "replica", url_of(leader), "--data-dir", str(tmp_path / "replica")) as replica,
-        following(tmp_path, "relay", url_of(replica)) as relay,
-        following(tmp_path, "shard", url_of(leader), "--shard", f"{shard_of('main', 2)}/2") as shard,
+        following(tmp_path, "replica", leader.url, "--data-dir", str(tmp_path / "replica")) as replica,
+        following(tmp_path, "relay", replica.url) as relay,
+        following(tmp_path, "shard", leader.url, "--shard", f"{shard_of('main', 2)}/2") as shard,
         client(leader) as write,
     ):
         position = (await increment(write, "1")).json()
@@ -103,7 +87,7 @@ async def test_a_leader_with_a_public_address_gets_the_writes(tmp_path: Path) ->
     extra = {**BOARDS, "SCOREBOARD_REPLICATION_PUBLIC_URL": "https://scores.example"}
     async with (
         serving(tmp_path / "leader", extra=extra) as leader,
-        following(tmp_path, "replica", url_of(leader)) as replica,
+        following(tmp_path, "replica", leader.url) as replica,
         client(replica) as ask,
     ):
         answer = await until(lambda: increment(ask, "1"), lambda answer: answer.status == 307)
@@ -115,7 +99,7 @@ async def test_minimum_positions_and_a_leader_that_is_gone(tmp_path: Path) -> No
     quick = {"SCOREBOARD_REPLICATION_BEHIND_WAIT_SECONDS": "0", "SCOREBOARD_REPLICATION_READY_AGE_SECONDS": "4"}
     async with (
         serving(tmp_path / "leader", extra={**BOARDS, **quick}) as leader,
-        following(tmp_path, "replica", url_of(leader), **quick) as replica,
+        following(tmp_path, "replica", leader.url, **quick) as replica,
         client(leader) as write,
         client(replica) as read,
     ):
@@ -135,6 +119,28 @@ async def test_minimum_positions_and_a_leader_that_is_gone(tmp_path: Path) -> No
         assert (await read.get("/scores/ann/around")).json()["stale"] is True
         assert (await read.get("/actions/1")).json()["stale"] is True
         await until(lambda: read.get("/readyz"), lambda answer: answer.status == 503)
+
+
+async def test_a_replica_that_starts_without_its_leader_says_that_its_lag_is_unknown(tmp_path: Path) -> None:
+    """It serves what is on its disk at once, with the age of that in every answer, and with no number of records."""
+    async with following_pair(tmp_path) as (leader, replica):
+        async with client(leader) as write, client(replica) as read:
+            seq = (await increment(write, "1")).json()["seq"]
+            await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
+        assert await replica.terminate() == 0
+        await leader.kill()
+        async with (
+            following(tmp_path, "alone", leader.url, "--data-dir", str(tmp_path / "replica")) as alone,
+            client(alone) as read,
+        ):
+            for target, status in (("/scoreboard/top", 200), ("/scores/ann", 200), ("/scores/nobody", 404)):
+                answer = await read.get(target)
+                assert (answer.status, answer.headers["x-scoreboard-lag-records"]) == (status, "unknown")
+                assert int(answer.headers["x-scoreboard-lag-ms"]) > 0
+            assert (await read.get("/scoreboard/top")).json()["ageMs"] > 0
+            metrics = (await read.get("/metrics")).body.decode()
+            assert "\nscoreboard_replica_lag_records NaN\n" in metrics
+            assert "\nscoreboard_replica_lag_seconds NaN\n" not in metrics
 
 
 async def test_a_replica_that_never_was_caught_up_vouches_for_nothing(tmp_path: Path) -> None:
@@ -159,16 +165,17 @@ async def test_promotion_and_demotion(tmp_path: Path) -> None:
         async with client(leader) as write, client(replica) as read:
             seq = (await increment(write, "1")).json()["seq"]
             await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
-            done = await run("promote", "--url", url_of(replica), "--token-file", str(admin), "--json")
+            done = await run("promote", "--url", replica.url, "--token-file", str(admin), "--json")
             assert json.loads(done.stdout) == {"epoch": 2, "seq": 2}, done.stderr
             assert (await increment(read, "2")).json()["epoch"] == 2
             refused = await until(lambda: increment(write, "3"), lambda answer: answer.status == 421)
             assert code_of(refused) == (421, "NOT_LEADER")
-            assert refused.json()["error"]["details"]["epoch"] == 2
+            assert refused.json()["error"]["details"] == {"leader": replica.url, "epoch": 2}
         assert await leader.terminate() == 0
         again = await run("serve", "--data-dir", old, "--bind", "127.0.0.1:0", extra=ADDED)
-        assert (again.returncode, b"scoreboard demote" in again.stderr) == (2, True)
-        demoted = await run("demote", "--data-dir", old, "--to", url_of(replica), "--token-file", str(reader), "--json")
+        command = f"scoreboard demote --data-dir {old} --to {replica.url} "
+        assert (again.returncode, command in again.stderr.decode()) == (2, True)
+        demoted = await run("demote", "--data-dir", old, "--to", replica.url, "--token-file", str(reader), "--json")
         report = json.loads(demoted.stdout)
         assert (demoted.returncode, report["commonSeq"]) == (0, 1)
         async with following(tmp_path, "old", "", "--data-dir", old) as back, client(back) as read:
@@ -182,12 +189,62 @@ async def test_promotion_and_demotion(tmp_path: Path) -> None:
         assert (await increment(write, "4")).json()["epoch"] == 3
 
 
+async def test_an_old_leader_that_was_out_of_reach_is_told_as_soon_as_it_can_be(tmp_path: Path) -> None:
+    """Until then both take writes; the one who was promoted knocks until it was heard."""
+    admin = tmp_path / "admin.token"
+    admin.write_text(token("admin"))
+    async with serving(tmp_path / "leader", extra=BOARDS) as leader, trio.open_nursery() as nursery:
+        wire = Wire("leader", leader.port)
+        await nursery.start(wire.run)
+        async with (
+            following(tmp_path, "replica", wire.url, "--data-dir", str(tmp_path / "replica")) as replica,
+            client(leader) as write,
+            client(replica) as read,
+        ):
+            seq = (await increment(write, "1")).json()["seq"]
+            await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
+            wire.refusing = True
+            wire.cut()
+            done = await run("promote", "--url", replica.url, "--token-file", str(admin), "--json")
+            assert done.returncode == 0, done.stderr
+            assert (await increment(write, "2")).status == 200
+            wire.refusing = False
+            refused = await until(lambda: increment(write, "3"), lambda answer: answer.status == 421)
+            assert refused.json()["error"]["details"] == {"leader": replica.url, "epoch": 2}
+            await until(lambda: read.get("/readyz"), lambda _: "newer_epoch_told" in replica.stderr())
+            assert replica.stderr().count("newer_epoch_not_told") == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_replica_of_a_relay_is_promoted_and_the_leader_hears_of_it(tmp_path: Path) -> None:
+    """The relay passes it on: the one who was promoted never knew the leader. A replica that keeps nothing can't be."""
+    async with (
+        serving(tmp_path / "leader", extra=BOARDS) as leader,
+        following(tmp_path, "relay", leader.url) as relay,
+        following(tmp_path, "leaf", relay.url, "--data-dir", str(tmp_path / "leaf")) as leaf,
+        client(leader) as write,
+        client(relay) as middle,
+        client(leaf) as read,
+    ):
+        seq = (await increment(write, "1")).json()["seq"]
+        await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
+        refused = await middle.post("/replication/promote", {})
+        assert (code_of(refused), "keeps nothing on disk" in refused.json()["error"]["message"]) == (
+            (409, "CONFLICT"), True
+        )  # fmt: skip
+        assert (await read.post("/replication/promote", {})).json() == {"epoch": 2, "seq": 2}
+        refused = await until(lambda: increment(write, "2"), lambda answer: answer.status == 421)
+        assert refused.json()["error"]["details"] == {"leader": leaf.url, "epoch": 2}
+        stale = await until(lambda: middle.get("/scores/ann"), lambda answer: answer.json().get("stale") is True)
+        assert stale.json()["epoch"] == 1
+
+
 @asynccontextmanager
 async def following_pair(tmp_path: Path) -> AsyncIterator[tuple[Leader, Leader]]:
     """A leader, and a replica that keeps what it has."""
     async with (
         serving(tmp_path / "leader", extra=BOARDS) as leader,
-        following(tmp_path, "replica", url_of(leader), "--data-dir", str(tmp_path / "replica")) as replica,
+        following(tmp_path, "replica", leader.url, "--data-dir", str(tmp_path / "replica")) as replica,
     ):
         yield leader, replica
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import pytest
 import trio
 import trio.testing
 
-from engine.actor import Actor, Applied, Submission
+from engine.actor import Actor, ActorStatistics, Applied, Submission
 from engine.commands import Command, Outcome
-from engine.errors import OutcomeUnknown, Overloaded, WriteFailed
+from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded, WriteFailed
 from engine.events import Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced, Tail
 from engine.scoreboard import Rules, Scoreboard
 from tests.engine.model import increment, told
+
+PATIENCE_SECONDS = 20.0
 
 RULES = Rules({"main": {"ACTION_COMPLETED": 10}})
 
@@ -53,7 +56,7 @@ class Bench:
 async def submit_into(actor: Actor, commands: Sequence[Command], answers: list[object]) -> None:
     try:
         answers.append(await actor.submit(commands))
-    except (Overloaded, OutcomeUnknown) as error:
+    except (Overloaded, OutcomeUnknown, LeaderDeposed) as error:
         answers.append(error)
 
 
@@ -250,3 +253,103 @@ async def test_without_waiting_a_failed_write_is_told_by_the_call() -> None:
     assert [type(done.error) for done in called] == [OutcomeUnknown] * in_frame + [Overloaded]
     assert all(done.outcomes == [] for done in called)
     assert bench.actor.statistics().waiting == 0
+
+
+class SlowLog(MemoryLog):
+    """A log whose append, in its thread, waits until it is let go."""
+
+    def __init__(self, scoreboard: Scoreboard) -> None:
+        super().__init__(scoreboard)
+        self.blocks = True
+        self.begun = threading.Event()
+        self.let_go = threading.Event()
+
+    def append(self, events: Sequence[Event], epoch: int) -> Synced:
+        self.begun.set()
+        assert self.let_go.wait(PATIENCE_SECONDS)
+        return super().append(events, epoch)
+
+
+class SlowBench(Bench):
+    """An actor that stands in the middle of a write for as long as a test wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: SlowLog = SlowLog(self.scoreboard)
+        self.actor = Actor(self.scoreboard, self.log, clock_ms=lambda: 1_000, on_applied=self.told.append)
+
+    async def wait_writing(self) -> None:
+        """Wait until the disk has a frame."""
+        assert await trio.to_thread.run_sync(self.log.begun.wait, PATIENCE_SECONDS)
+
+
+async def test_a_deposed_actor_fails_what_waits_and_what_comes() -> None:
+    """At once, each with an error of its own; nothing is written, and the actor can still be drained."""
+    bench = Bench()
+    called: list[Submission] = []
+    answers: list[object] = []
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            bench.actor.submit_nowait([increment("ann", f"{number}")], called.append)
+        bench.actor.depose()
+        assert [type(done.error) for done in called] == [LeaderDeposed] * 3
+        assert len({id(done.error) for done in called}) == 3
+        assert bench.actor.statistics() == ActorStatistics(waiting=0, accepting=False)
+        await nursery.start(bench.actor.run)
+        with pytest.raises(LeaderDeposed):
+            bench.actor.submit_nowait([increment("ann", "late")], called.append)
+        await submit_into(bench.actor, [increment("ann", "later")], answers)
+        assert [type(answer) for answer in answers] == [LeaderDeposed]
+        bench.actor.depose()
+        await bench.actor.drain()
+    assert len(called) == 3
+    assert (bench.log.frames, bench.told, bench.scoreboard.seq) == ([], [], 0)
+
+
+async def test_what_the_disk_has_when_an_actor_is_deposed_is_applied_and_acknowledged_to_nobody() -> None:
+    """OutcomeUnknown to the callers of that frame, also to one that repeats; the state is what the log says."""
+    bench = SlowBench()
+    written: list[Submission] = []
+    waiting: list[Submission] = []
+    async with trio.open_nursery() as nursery:
+        bench.actor.submit_nowait([increment("ann", "a"), increment("ben", "b")], written.append)
+        bench.actor.submit_nowait([increment("ann", "a")], written.append)
+        await nursery.start(bench.actor.run)
+        await bench.wait_writing()
+        bench.actor.submit_nowait([increment("ann", "c")], waiting.append)
+        bench.actor.depose()
+        assert [type(done.error) for done in waiting] == [LeaderDeposed], "it is not kept waiting by the disk"
+        assert written == []
+        bench.log.let_go.set()
+        await bench.actor.drain()
+    assert [(type(done.error), done.outcomes) for done in written] == [(OutcomeUnknown, [])] * 2
+    assert [[event.seq for event in frame] for frame in bench.log.frames] == [[1, 2]]
+    assert [applied.events for applied in bench.told] == bench.log.frames
+    assert bench.actor.tail == bench.log.tail
+    assert bench.scoreboard.seq == bench.log.tail.seq == 2
+    assert [bench.scoreboard.action_seq(action) for action in ("a", "b", "c")] == [1, 2, None]
+
+
+async def test_a_deposed_actor_whose_write_fails_ends_like_any_other() -> None:
+    """The disk's fault is the process's end, deposed or not."""
+    bench = SlowBench()
+    bench.log.broken = True
+    called: list[Submission] = []
+    failure: WriteFailed | None = None
+
+    async def run() -> None:
+        nonlocal failure
+        try:
+            await bench.actor.run()
+        except WriteFailed as error:
+            failure = error
+
+    bench.actor.submit_nowait([increment("ann", "a")], called.append)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await bench.wait_writing()
+        bench.actor.depose()
+        bench.log.let_go.set()
+    assert failure is not None
+    assert [type(done.error) for done in called] == [OutcomeUnknown]
+    assert bench.scoreboard.seq == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.disk import PACE_BYTES, ZEROS_BYTES, Disk, FileMissing, RealDisk
+from engine.disk import PACE_BYTES, ZEROS_BYTES, Disk, FileMissing, RealDisk, UnsyncedDisk
 from engine.errors import DirectoryInUse, DiskFault, WriteFailed
 from tests.engine.disk_conformance import DiskConformance
 
@@ -29,6 +29,15 @@ class TestRealDisk(DiskConformance):
     def root(self, tmp_path: Path) -> str:
         """A directory of pytest's."""
         return str(tmp_path)
+
+
+class TestUnsyncedDisk(TestRealDisk):
+    """The same suite: what it leaves out shows only after a power cut."""
+
+    @pytest.fixture
+    def disk(self) -> Disk:
+        """As a replica that keeps nothing uses it."""
+        return UnsyncedDisk()
 
 
 def failing(number: int) -> OSError:

@@ -47,7 +47,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "live/broadcast door/exchange service/parts"),
     (SHELL, "server", "replication/feed replication/followers replication/link"),
     (SHELL, "server", "replication/shipper replication/replicas"),
-    (SHELL, "server", "replication/sending replication/bootstrap replication/intake"),
+    (SHELL, "server", "replication/sending replication/bootstrap replication/intake replication/herald"),
     (SHELL, "server", "replication/follower"),
     (SHELL, "server", "live/live door/hyper service/reads service/writes service/operations"),
     (SHELL, "server", "door/door service/service"),

@@ -10,7 +10,20 @@ import pytest
 from engine.errors import DirectoryInUse, DiskFault
 from engine.events import EpochBegun
 from engine.record import events_of
-from snapshots.promotion import Marker, promote_directory, read_marker, remove_marker, write_marker
+from snapshots.promotion import (
+    DEPOSED_FILE,
+    Marker,
+    Successor,
+    demote_command,
+    newest,
+    promote_directory,
+    read_deposed,
+    read_marker,
+    remove_deposed,
+    remove_marker,
+    write_deposed,
+    write_marker,
+)
 from snapshots.restore import RestoreRefused
 from tests.snapshots.directories import (
     SEGMENT_BYTES,
@@ -106,3 +119,61 @@ def test_a_marker_that_says_nothing_is_a_fault(tmp_path: Path) -> None:
         read_marker(InlineDisk(), str(tmp_path))
     remove_marker(InlineDisk(), str(tmp_path))
     assert read_marker(InlineDisk(), str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("successor", [Successor(7), Successor(7, "http://new.example:8080")])
+def test_what_a_deposed_leader_left_behind_comes_back(tmp_path: Path, successor: Successor) -> None:
+    """With the address or without, until it is removed; what was known first may be replaced by more."""
+    disk, data = InlineDisk(), str(tmp_path)
+    assert read_deposed(disk, data) is None
+    remove_deposed(disk, data)
+    write_deposed(disk, data, Successor(6))
+    write_deposed(disk, data, successor)
+    assert read_deposed(disk, data) == successor
+    remove_deposed(disk, data)
+    assert read_deposed(disk, data) is None
+
+
+def test_what_older_and_newer_versions_left_behind_is_read(tmp_path: Path) -> None:
+    """Without the address, as it was once, and with a field that is not known yet."""
+    for text, successor in (
+        (b'{"epoch":7}\n', Successor(7)),
+        (b'{"epoch":7,"leader":"http://new","more":1}\n', Successor(7, "http://new")),
+    ):
+        (tmp_path / DEPOSED_FILE).write_bytes(text)
+        assert read_deposed(InlineDisk(), str(tmp_path)) == successor
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"deposed", b'{"epoch":"seven"}'])
+def test_a_deposed_leaders_file_that_says_nothing_is_a_fault(tmp_path: Path, text: bytes) -> None:
+    """Nobody starts in the directory all the same, and the way out is named."""
+    (tmp_path / DEPOSED_FILE).write_bytes(text)
+    with pytest.raises(DiskFault, match="scoreboard demote") as fault:
+        read_deposed(InlineDisk(), str(tmp_path))
+    assert fault.value.path == f"{tmp_path}/{DEPOSED_FILE}"
+
+
+@pytest.mark.parametrize(
+    ("known", "heard", "then"),
+    [
+        (None, Successor(2), Successor(2)),
+        (Successor(2), Successor(3), Successor(3)),
+        (Successor(2, "http://a"), Successor(3), Successor(3)),
+        (Successor(3), Successor(2, "http://a"), Successor(3)),
+        (Successor(2), Successor(2, "http://a"), Successor(2, "http://a")),
+        (Successor(2, "http://a"), Successor(2, "http://b"), Successor(2, "http://a")),
+        (Successor(2, "http://a"), Successor(2), Successor(2, "http://a")),
+    ],
+)
+def test_the_highest_epoch_counts_and_the_first_address_of_it(
+    known: Successor | None, heard: Successor, then: Successor
+) -> None:
+    """The leader of an epoch that is over is nobody's successor."""
+    assert newest(known, heard) == then
+
+
+def test_the_command_to_demote_can_be_pasted() -> None:
+    """Whatever is in an address or a path: the one was sent by another node."""
+    assert demote_command("data", Successor(2, "http://new:1")) == "scoreboard demote --data-dir data --to http://new:1"
+    assert demote_command("my data", Successor(2, "http://new/$(x)")).endswith("'my data' --to 'http://new/$(x)'")
+    assert demote_command("data", Successor(2)).endswith("--to URL-OF-THE-NEW-LEADER")

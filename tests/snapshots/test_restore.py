@@ -550,6 +550,26 @@ def test_a_restore_that_fails_leaves_no_target_and_can_be_run_again(tmp_path: Pa
     leader.close()
 
 
+def test_a_target_that_is_whole_is_said_to_be_though_its_name_may_not_last(tmp_path: Path) -> None:
+    """Only the last sync fails: the error tells that, and what to do after a power cut; the target can be served."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    history(source, 20)
+
+    class Nameless(InlineDisk):
+        def sync_directory(self, path: str) -> None:
+            if target.exists():
+                raise WriteFailed("can't sync the directory: Input/output error", path=path)
+            super().sync_directory(path)
+
+    with pytest.raises(WriteFailed, match=r"was restored, is whole and was read back") as failed:
+        run(source, target, disk=Nameless())
+    assert (failed.value.path, failed.value.seq) == (str(tmp_path), Leader(source).tail.seq + 1)
+    assert str(target) + UNFINISHED in failed.value.remedy
+    leader = Leader(target)
+    assert leader.tail.epoch == 2
+    leader.close()
+
+
 def test_a_restore_that_is_killed_anywhere_leaves_no_half_target(tmp_path: Path) -> None:
     """Killed at each step in turn: there is no target, or it is whole; and the next restore succeeds."""
     source, target = tmp_path / "source", tmp_path / "target"

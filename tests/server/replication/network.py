@@ -1,4 +1,4 @@
-"""A leader and its replicas on free ports of the loopback, in one process, and a wire between them that can be cut.
+"""A leader and its replicas on free ports of the loopback, in one process; `tests.cluster.wires` may join them.
 
 Each node has a door with the lanes of replication and nothing else. Disks are used from the event loop, so a step is
 over when it returns; waiting is for what a status or a registry says, never for a time.
@@ -15,6 +15,7 @@ import trio
 
 from engine.actor import Applied
 from engine.commands import Command
+from engine.disk import RealDisk
 from engine.errors import DiskFault
 from engine.log import Log
 from engine.record import Tail, frame_bytes
@@ -26,12 +27,14 @@ from server.replication.feed import FrameFeed
 from server.replication.follower import Follower
 from server.replication.followers import Followers
 from server.replication.link import LinkTiming, parse_leader
+from server.replication.messages import Hello
 from server.replication.replicas import ShardReplica, WholeReplica
 from server.replication.sending import ReplicationLane
 from server.replication.sharding import Shard
 from server.replication.shipper import Node, Shipper
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
+from snapshots.promotion import Successor
 from snapshots.store import Store
 from tests.server.door.support import PATIENCE_SECONDS, Counts, Echo, Played
 from tests.snapshots.directories import RULES, SEGMENT_BYTES, InlineDisk, Told
@@ -67,9 +70,10 @@ class Served:
         feed: FrameFeed,
         *,
         relays: bool = False,
+        on_newer: Callable[[Hello], None] = lambda _hello: None,
         timing: LinkTiming = QUICK,
     ) -> None:
-        self.deposed: list[int] = []
+        self.deposed: list[Successor] = []
         self.told: list[DiskFault] = []
         self.feed = feed
         self.followers = Followers()
@@ -83,6 +87,7 @@ class Served:
             clock_ms=lambda: 0,
             node=Node("test", "http://public.example", relays),
             on_deposed=self.deposed.append,
+            on_newer=on_newer,
             timing=timing,
         )
         self.lane = ReplicationLane(
@@ -223,27 +228,34 @@ class Running:
 class Replicated:
     """A replica with a directory: prepared, opened, with a feed of its own."""
 
-    def __init__(self, directory: Path, opened: Opened, url: str, timing: LinkTiming) -> None:
+    def __init__(
+        self, directory: Path, opened: Opened, url: str, timing: LinkTiming, disk: RealDisk, *, durable: bool
+    ) -> None:
         self.directory = directory
         self.applied: list[Applied] = []
         self.states: list[tuple[str, str]] = []
         self.opened = opened
         self.log = opened.log
         self.feed = FrameFeed(opened.log.tail.seq)
-        disk = InlineDisk()
         self.replica = WholeReplica(
-            disk, str(directory), opened.scoreboard, opened.log, self.feed, on_applied=self.applied.append
+            disk,
+            str(directory),
+            opened.scoreboard,
+            opened.log,
+            self.feed,
+            on_applied=self.applied.append,
+            durable=durable,
         )
         self.follower = make_follower(
-            self.replica, url, directory, timing, on_state=lambda state, why: self.states.append((state, why))
+            self.replica, url, directory, timing, disk, on_state=lambda state, why: self.states.append((state, why))
         )
 
 
-def make_bootstrap(url: str, directory: Path, told: list[str] | None = None) -> Bootstrap:
+def make_bootstrap(url: str, directory: Path, told: list[str] | None = None, disk: RealDisk | None = None) -> Bootstrap:
     """Make what fetches snapshots."""
     return Bootstrap(
         parse_leader(url),
-        InlineDisk(),
+        disk or InlineDisk(),
         str(directory),
         token=lambda: TOKEN,
         uniform=at_once,
@@ -251,12 +263,14 @@ def make_bootstrap(url: str, directory: Path, told: list[str] | None = None) -> 
     )
 
 
-def make_follower(replica: Any, url: str, directory: Path, timing: LinkTiming = QUICK, **more: Any) -> Follower:
+def make_follower(
+    replica: Any, url: str, directory: Path, timing: LinkTiming = QUICK, disk: RealDisk | None = None, **more: Any
+) -> Follower:
     """Make a follower of a replica."""
     return Follower(
         replica,
         parse_leader(url),
-        make_bootstrap(url, directory),
+        make_bootstrap(url, directory, disk=disk),
         token=lambda: TOKEN,
         clock_ms=lambda: 0,
         uniform=at_once,
@@ -266,13 +280,15 @@ def make_follower(replica: Any, url: str, directory: Path, timing: LinkTiming = 
     )
 
 
-async def open_replica(directory: Path, url: str, *, timing: LinkTiming = QUICK) -> Replicated:
+async def open_replica(
+    directory: Path, url: str, *, timing: LinkTiming = QUICK, disk: RealDisk | None = None, durable: bool = True
+) -> Replicated:
     """Prepare a directory and open it."""
-    disk = InlineDisk()
+    disk = disk or InlineDisk()
     told = Told()
-    await prepare_directory(disk, str(directory), make_bootstrap(url, directory), tell=told)
+    await prepare_directory(disk, str(directory), make_bootstrap(url, directory, disk=disk), tell=told)
     opened = open_directory(disk, str(directory), RULES, tell=told, segment_bytes=SEGMENT_BYTES)
-    return Replicated(directory, opened, url, timing)
+    return Replicated(directory, opened, url, timing, disk, durable=durable)
 
 
 def open_shard(directory: Path, url: str, shard: Shard, *, timing: LinkTiming = QUICK) -> Follower:
@@ -303,77 +319,3 @@ async def patience() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             yield nursery
             nursery.cancel_scope.cancel()
-
-
-class Wire:
-    """A proxy between a follower and a leader. It can cut connections, stall, refuse, and change what comes back."""
-
-    def __init__(self, port: int) -> None:
-        self.target = port
-        self.port = 0
-        self.connections = 0
-        self.refusing = False
-        self.change: Callable[[bytes], bytes] | None = None
-        self.cut_after: int | None = None
-        self._flowing = trio.Event()
-        self._flowing.set()
-        self._scopes: set[trio.CancelScope] = set()
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen, until cancelled."""
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        self.port = listener.socket.getsockname()[1]
-        task_status.started()
-        await trio.serve_listeners(self._carry, [listener])
-
-    @property
-    def url(self) -> str:
-        """Where a follower finds it."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def cut(self) -> None:
-        """Cut all connections that are open now."""
-        for scope in list(self._scopes):
-            scope.cancel()
-
-    def stall(self) -> None:
-        """Carry nothing any more, in either direction."""
-        self._flowing = trio.Event()
-
-    def flow(self) -> None:
-        """Carry on."""
-        self._flowing.set()
-
-    async def _carry(self, client: trio.SocketStream) -> None:
-        self.connections += 1
-        if self.refusing:
-            await client.aclose()
-            return
-        server = await trio.open_tcp_stream("127.0.0.1", self.target)
-        with trio.CancelScope() as scope:
-            self._scopes.add(scope)
-            async with client, server, trio.open_nursery() as nursery:
-                nursery.start_soon(self._pump, client, server, False, nursery)
-                nursery.start_soon(self._pump, server, client, True, nursery)
-        self._scopes.discard(scope)
-
-    async def _pump(
-        self, source: trio.SocketStream, target: trio.SocketStream, back: bool, nursery: trio.Nursery
-    ) -> None:
-        try:
-            while data := await source.receive_some(2**14):
-                await self._flowing.wait()
-                if back and self.cut_after is not None:
-                    data, left = data[: self.cut_after], self.cut_after - len(data)
-                    self.cut_after = max(left, 0)
-                    await target.send_all(data)
-                    if left <= 0:
-                        self.cut_after = None
-                        break
-                    continue
-                if back and self.change is not None:
-                    data = self.change(data)
-                await target.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        nursery.cancel_scope.cancel()

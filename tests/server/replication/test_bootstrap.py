@@ -16,10 +16,10 @@ from server.replication.link import LinkEnded, parse_leader
 from server.replication.messages import FORK_PATH, SNAPSHOT_PATH
 from server.replication.sharding import Shard, shard_of
 from snapshots.opening import open_directory
+from tests.cluster.wires import Wire
 from tests.server.replication.network import (
     TOKEN,
     Leader,
-    Wire,
     make_bootstrap,
     open_replica,
     open_shard,
@@ -158,7 +158,7 @@ async def test_a_download_that_is_cut_goes_on_where_it_was(tmp_path: Path) -> No
     told: list[str] = []
     progress: list[tuple[int, int]] = []
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         await nursery.start(wire.run)
         wire.cut_after = 2000
         cuts = iter([3000, 400, 5000])
@@ -187,7 +187,7 @@ async def test_a_download_begins_anew_when_the_leader_has_a_newer_snapshot(tmp_p
     leader.play(300)
     leader.writer.snapshot()
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         await nursery.start(wire.run)
         wire.cut_after = 3000
 
@@ -225,7 +225,7 @@ async def test_a_damaged_download_is_thrown_away_and_fetched_again(tmp_path: Pat
     leader.writer.snapshot()
     told: list[str] = []
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         wire.change = Flip(times)
         await nursery.start(wire.run)
         fetched = await make_bootstrap(wire.url, tmp_path / "x", told).fetch()
@@ -240,7 +240,7 @@ async def test_downloads_that_are_always_damaged_are_given_up(tmp_path: Path) ->
     leader.play(100)
     leader.writer.snapshot()
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         wire.change = Flip(1000)
         await nursery.start(wire.run)
         with pytest.raises(FollowingFailed, match="all damaged"):
@@ -346,7 +346,7 @@ async def test_a_leader_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
         tries.set()
 
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         wire.refusing = True
         await nursery.start(wire.run)
         bootstrap = Bootstrap(

@@ -7,13 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.bounds import RECONNECT_SECONDS, RECONNECT_SECONDS_MAX
-from server.replication.lag import EVIDENCE_MAX, Lag, retry_seconds
+from server.replication.lag import EVIDENCE_MAX, Lag, retry_seconds, state_age_ms
 
 
 def test_before_the_leader_was_heard_nothing_is_known() -> None:
     """Not even that there is no lag."""
     lag = Lag(5)
     assert (lag.records, lag.ms(100.0), lag.leader_seq) == (None, None, None)
+
+
+@pytest.mark.parametrize(("seq", "time_ms", "now_ms", "age"), [(3, 100, 350, 250), (3, 100, 90, 0), (0, 0, 350, None)])
+def test_a_state_is_as_old_as_its_last_event(seq: int, time_ms: int, now_ms: int, age: int | None) -> None:
+    """Never of the future, whatever the clocks say; and no age at all where nothing ever happened."""
+    assert state_age_ms(seq, time_ms, now_ms) == age
 
 
 def test_lag_counts_from_the_oldest_evidence_that_is_not_applied() -> None:

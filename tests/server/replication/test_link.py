@@ -29,13 +29,14 @@ from server.replication.messages import (
 )
 from server.replication.sharding import Shard, shard_of
 from snapshots.digests import StateDigests, difference
+from snapshots.promotion import Successor
+from tests.cluster.wires import Wire
 from tests.engine.logs import increments
 from tests.server.replication.network import (
     QUICK,
     TOKEN,
     Leader,
     Served,
-    Wire,
     make_bootstrap,
     open_replica,
     open_shard,
@@ -93,7 +94,7 @@ async def test_a_cut_link_is_opened_again_and_nothing_is_lost_or_doubled(tmp_pat
     """Cut at any byte: the frames that follow are those that were missing."""
     leader = Leader(tmp_path / "leader")
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         await nursery.start(wire.run)
         replica = await open_replica(tmp_path / "replica", leader.url)
         replica.follower._leader = parse_leader(wire.url)
@@ -113,7 +114,7 @@ async def test_a_leader_that_is_away_is_told_and_waited_for(tmp_path: Path) -> N
     leader = Leader(tmp_path / "leader")
     leader.play(3)
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         await nursery.start(wire.run)
         replica = await open_replica(tmp_path / "replica", wire.url)
         running = await start(nursery, replica.follower)
@@ -135,7 +136,7 @@ async def test_a_link_that_is_open_but_silent_is_dead(tmp_path: Path, end: str) 
     leader = Leader(tmp_path / "leader", timing=SHORT if end == "leader" else QUICK)
     leader.play(3)
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         await nursery.start(wire.run)
         timing = SHORT if end == "follower" else QUICK
         replica = await open_replica(tmp_path / "replica", leader.url, timing=timing)
@@ -145,7 +146,7 @@ async def test_a_link_that_is_open_but_silent_is_dead(tmp_path: Path, end: str) 
         wire.stall()
         if end == "follower":
             await replica.follower.wait_until(lambda status: "nothing was heard for 0.3 seconds" in status.reason)
-            wire.flow()
+            wire.mend()
             leader.play(2)
             await running.reaches(leader.seq)
         else:
@@ -306,7 +307,32 @@ async def test_a_follower_that_saw_a_newer_epoch_deposes_the_leader(tmp_path: Pa
     newer = msgspec.structs.replace(leader.writer.log.tail, epoch=5)
     async with patience(), leader.open():
         assert await raw(leader, hello_of(newer, None).query) == [Deposed(5)]
-        assert leader.deposed == [5]
+        assert leader.deposed == [Successor(5)]
+
+
+async def test_a_deposed_leader_lets_its_followers_go_and_takes_none_again(tmp_path: Path) -> None:
+    """Or they would pass for fresh. The highest epoch counts, and of its leader's addresses the first."""
+    leader = Leader(tmp_path / "leader")
+    leader.play(5)
+    tail = leader.writer.log.tail
+    newer = msgspec.structs.replace(tail, epoch=5)
+    async with patience() as nursery, leader.open():
+        replica = await open_replica(tmp_path / "replica", leader.url)
+        running = await start(nursery, replica.follower)
+        await running.is_in("following")
+        assert await raw(leader, hello_of(newer, None).query) == [Deposed(5)]
+        await running.is_in("refused_older_leader")
+        assert "older epoch than 5" in replica.follower.status().reason
+        assert replica.follower.status().leader_epoch == 5, "a promotion begins one above it"
+        followed = replica.follower.status().seq
+        leader.play(5)
+        older = msgspec.structs.replace(tail, epoch=4)
+        assert await raw(leader, hello_of(older, None, "http://older").query) == [Deposed(5)]
+        assert await raw(leader, hello_of(newer, None, "http://new").query) == [Deposed(5, "http://new")]
+        assert await raw(leader, hello_of(newer, None, "http://other").query) == [Deposed(5, "http://new")]
+        assert await raw(leader, "after=0&epoch=1") == [Deposed(5, "http://new")]
+        assert leader.deposed == [Successor(5)] * 2 + [Successor(5, "http://new")] * 2
+        assert replica.follower.status().seq == followed
 
 
 async def test_an_older_leader_is_never_followed(tmp_path: Path) -> None:
@@ -323,7 +349,7 @@ async def test_an_older_leader_is_never_followed(tmp_path: Path) -> None:
         replica.follower._leader = parse_leader(old.url)
         running = await start(nursery, replica.follower)
         await running.is_in("refused_older_leader")
-        assert old.deposed[0] == 2
+        assert old.deposed[0] == Successor(2)
         assert (replica.follower.status().epoch, replica.follower.status().seq) == (2, leader.seq)
 
 
@@ -398,7 +424,7 @@ async def test_a_shard_has_its_boards_and_all_users(tmp_path: Path, number: int)
     leader = Leader(tmp_path / "leader", ring_bytes=1000)
     leader.play(30)
     async with patience() as nursery, leader.open():
-        wire = Wire(leader.port)
+        wire = Wire("leader", leader.port)
         await nursery.start(wire.run)
         follower = open_shard(tmp_path / "shard", wire.url, shard)
         running = await start(nursery, follower)
@@ -480,7 +506,7 @@ async def test_a_replica_is_promoted_while_others_follow_it(tmp_path: Path) -> N
             leaf.follower._leader = parse_leader(leader.url)
             second = await start(nursery, leaf.follower)
             await second.is_in("refused_older_leader")
-            assert leader.deposed[0] == 2
+            assert leader.deposed[0] == Successor(2)
 
 
 @pytest.mark.parametrize(

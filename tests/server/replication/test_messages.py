@@ -48,6 +48,7 @@ DIGESTS = StateDigests("w", "u", "a", {"main": "m"})
         SnapshotNeeded("gone", 7),
         Diverged("differs"),
         Deposed(3),
+        Deposed(3, "http://new.example"),
         Behind(4),
     ],
 )
@@ -97,10 +98,13 @@ tails = st.builds(
 )
 
 
-@given(st.none() | tails, st.sampled_from([None, Shard(2, 4)]))
-def test_a_hello_comes_back(tail: Tail | None, shard: Shard | None) -> None:
+ADDRESSES = [None, "http://new.example:8080", "https://[2001:db8::1]/a%20prefix/+&=$;'x"]
+
+
+@given(st.none() | tails, st.sampled_from([None, Shard(2, 4)]), st.sampled_from(ADDRESSES))
+def test_a_hello_comes_back(tail: Tail | None, shard: Shard | None, leader: str | None) -> None:
     """As the query of a request."""
-    hello = hello_of(tail, shard)
+    hello = hello_of(tail, shard, leader)
     assert parse_hello(hello.query) == hello
 
 
@@ -131,6 +135,18 @@ def test_an_empty_follower_that_knows_the_log_is_at_its_start() -> None:
         (f"after=0&epoch=1&checksum=00000000&logId={LOG_ID.hex()}", "checksum"),
         ("after=0&epoch=1&shard=5/4", "shard"),
         ("after=0&epoch=1&after=0", "after"),
+        ("after=0&epoch=1&leader=", "leader"),
+        ("after=0&epoch=1&leader=new.example", "leader"),
+        ("after=0&epoch=1&leader=ftp://new.example", "leader"),
+        ("after=0&epoch=1&leader=javascript:alert(1)", "leader"),
+        ("after=0&epoch=1&leader=http://user:secret@new.example", "leader"),
+        ("after=0&epoch=1&leader=http://new.example/%3Fa=b", "leader"),
+        ("after=0&epoch=1&leader=http://new.example/%0Ab", "leader"),
+        ("after=0&epoch=1&leader=http://new.example/%C3%A4", "leader"),
+        ("after=0&epoch=1&leader=http://new.example/a+b", "leader"),
+        ("after=0&epoch=1&leader=http://new.example:99999", "leader"),
+        ("after=0&epoch=1&leader=http://new.example/" + "a" * 500, "leader"),
+        ("after=0&epoch=1&leader=http://a&leader=http://b", "leader"),
     ],
 )
 def test_a_hello_that_makes_no_sense_is_refused(query: str, field: str) -> None:

@@ -8,11 +8,13 @@ import trio
 import trio.testing
 
 from engine.commands import Increment
+from engine.errors import LeaderDeposed
 from server.protocol import Refused, Request
 from server.replication.sharding import Shard, shard_of
 from server.service.hot import Hot
 from server.service.standing import Followed, Gate, Standing, wanted_position
-from tests.server.service.support import WRITER, Bench, open_bench
+from snapshots.promotion import Successor
+from tests.server.service.support import WRITER, Bench, Reply, open_bench
 
 FRESH = Followed("http://leader:1", None, None, 3, 40, 100, stale=False, connected=True)
 BODY = {"userId": "ann", "actionId": "a2"}
@@ -57,6 +59,65 @@ async def test_stale_answers_say_so_and_have_an_etag_of_their_own(through_quart:
         assert (stale.status, stale.json["stale"], stale.json["ageMs"]) == (200, True, 7_000)
         again = await bench.ask("GET", "/scoreboard/top", headers={"if-none-match": stale.headers["etag"]})
         assert (again.status, again.headers["x-scoreboard-lag-ms"]) == (304, "40")
+
+
+UNHEARD = msgspec.structs.replace(FRESH, lag_records=None, lag_ms=90_000, age_ms=500, stale=True, connected=False)
+"""A replica that serves what is on its disk, and has not heard its leader since it was started."""
+
+
+def lag_of(reply: Reply) -> tuple[str | None, str | None]:
+    """The two headers."""
+    return reply.headers.get("x-scoreboard-lag-records"), reply.headers.get("x-scoreboard-lag-ms")
+
+
+@pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
+async def test_before_the_leader_was_heard_no_number_is_made_up(through_quart: bool) -> None:
+    """The records are unknown, the ms are the state's age, as is `ageMs`; without an event that is unknown too."""
+    async with open_bench(through_quart=through_quart) as bench:
+        await bench.increment("ann", "a1")
+        become_replica(bench, UNHEARD)
+        for target in ("/scoreboard/top", "/scores/ann", "/scores/ann/around", "/actions/a1"):
+            reply = await bench.ask("GET", target, token=WRITER)
+            assert (reply.status, *lag_of(reply)) == (200, "unknown", "90000")
+            assert (reply.json["stale"], reply.json["ageMs"]) == (True, 90_000)
+        metrics = (await bench.ask("GET", "/metrics")).body.decode()
+        assert "\nscoreboard_replica_lag_records NaN\n" in metrics
+        assert "\nscoreboard_replica_lag_seconds 90.0\n" in metrics
+        become_replica(bench, msgspec.structs.replace(UNHEARD, lag_ms=None, fault="not caught up yet"))
+        empty = await bench.ask("GET", "/scoreboard/top")
+        assert (empty.status, *lag_of(empty)) == (503, "unknown", "unknown")
+        assert empty.details == {"lagRecords": None, "lagMs": None, "ageMs": 500}
+        assert "\nscoreboard_replica_lag_seconds NaN\n" in (await bench.ask("GET", "/metrics")).body.decode()
+
+
+REFUSED_READS = [
+    ("/scoreboard/top?minSeq=99", 503),
+    ("/scoreboard/top?limit=0", 400),
+    ("/scores/nobody", 404),
+    ("/scores/nobody/around", 404),
+    ("/scores/%zz", 400),
+    ("/actions/none", 404),
+]
+
+
+@pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_read_that_is_refused_tells_the_lag_too(through_quart: bool, method: str) -> None:
+    """Whatever refuses it; what is no read tells nothing, and a leader has no lag."""
+    async with open_bench(through_quart=through_quart) as bench:
+        bench.parts.standing._wait_seconds = 0.0
+        for target, status in REFUSED_READS:
+            reply = await bench.ask(method, target, token=WRITER)
+            assert (reply.status, *lag_of(reply)) == (status, None, None)
+        become_replica(bench, FRESH)
+        for target, status in REFUSED_READS:
+            reply = await bench.ask(method, target, token=WRITER)
+            assert (reply.status, *lag_of(reply)) == (status, "3", "40"), target
+        unauthenticated = await bench.ask(method, "/actions/a1")
+        assert (unauthenticated.status, *lag_of(unauthenticated)) == (401, "3", "40")
+        for no_read in (await bench.ask(method, "/healthz"), await bench.ask("OPTIONS", "/scoreboard/top")):
+            assert lag_of(no_read) == (None, None)
+        assert lag_of(await bench.ask("POST", "/scores/increment", BODY, token=WRITER)) == (None, None)
 
 
 async def test_what_nobody_vouches_for_is_not_served() -> None:
@@ -118,11 +179,58 @@ async def test_the_hot_path_keeps_to_the_role() -> None:
         become_replica(bench, FRESH)
         assert hot.prepare(Request("POST", "/scores/increment", headers=headers)) is None
         assert b"x-scoreboard-lag-records: 3\r\n" in hot.top(prepared)[0]
+        become_replica(bench, UNHEARD)
+        assert b"x-scoreboard-lag-records: unknown\r\nx-scoreboard-lag-ms: 90000\r\n" in hot.top(prepared)[0]
+        become_replica(bench, msgspec.structs.replace(FRESH, fault="the histories differ"))
+        with pytest.raises(Refused, match="histories differ") as behind:
+            hot.top(prepared)
+        assert b"x-scoreboard-lag-records: 3\r\n" in hot.failed(prepared, behind.value, "192.0.2.7")[0]
         become_replica(bench, msgspec.structs.replace(FRESH, stale=True))
         assert hot.top(prepared)[1].endswith(b'"stale":true,"ageMs":100}')
         standing = Standing()
         gate = Gate(bench.scoreboard, standing)
         gate.actor = bench.actor
-        standing.deposed_epoch = 2
-        with pytest.raises(Refused, match="not the leader"):
+        standing.successor = Successor(2)
+        with pytest.raises(Refused, match="was the leader until epoch 2"):
             gate.submit_nowait([Increment("ann", "a2", "ACTION_COMPLETED", "main", "me")], lambda _: None)
+
+
+@pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
+async def test_writes_that_wait_when_the_leader_is_deposed_are_refused(through_quart: bool) -> None:
+    """421 to each of them, in the hot path too, and nothing is written; reads go on."""
+    bench = Bench(through_quart=through_quart)
+    gate = Gate(bench.scoreboard, bench.parts.standing)
+    gate.actor = bench.actor
+    replies: list[Reply] = []
+
+    async def write(number: int) -> None:
+        replies.append(await bench.increment("ann", f"a{number}"))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(write, number)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.actor.statistics().waiting == 3
+        bench.parts.standing.successor = Successor(2, "http://new:1")
+        gate.depose()
+    assert [(reply.status, reply.code) for reply in replies] == [(421, "NOT_LEADER")] * 3
+    assert replies[0].details == {"leader": "http://new:1", "epoch": 2}
+    again = await bench.increment("ann", "a4")
+    assert (again.status, again.details) == (421, replies[0].details)
+    assert "location" not in again.headers, "whoever may read the log could send clients anywhere"
+    assert bench.logged() == []
+    hot = Hot(bench.service, bench.parts)
+    headers = {"authorization": WRITER, "content-type": "application/json"}
+    prepared = hot.prepare(Request("GET", "/scoreboard/top", headers=headers))
+    assert prepared is not None
+    assert hot.failed(prepared, LeaderDeposed("deposed"), "192.0.2.7")[0].startswith(b"HTTP/1.1 421 ")
+    assert (await bench.ask("GET", "/scoreboard/top")).status == 200
+
+
+async def test_readiness_says_that_a_leader_was_deposed() -> None:
+    """Not that it stops, though its actor takes nothing either way."""
+    async with open_bench() as bench:
+        bench.actor.depose()
+        assert (await bench.ask("GET", "/readyz")).details["reason"] == "the server is stopping"
+        bench.not_ready = "epoch 2 began elsewhere"
+        assert (await bench.ask("GET", "/readyz")).details["reason"] == "epoch 2 began elsewhere"

@@ -10,7 +10,7 @@ import pytest
 from engine.limits import SCORE_MAX
 from server.settings.config import TYPES, Config, ConfigError, load
 from server.settings.environment import variable_of
-from server.settings.values import Address, parse_bind, parse_duration, parse_origins
+from server.settings.values import Address, address_for, parse_bind, parse_duration, parse_origins
 
 SECRET = "a-secret-that-is-long-enough-for-hs256"
 
@@ -447,3 +447,24 @@ def test_what_is_no_origin_is_refused(text: str) -> None:
     """An origin is a scheme, a host and a port."""
     with pytest.raises(ValueError, match=r"SCHEME://HOST|without a path"):
         parse_origins((text,))
+
+
+@pytest.mark.parametrize(
+    ("url", "other_host", "usable"),
+    [
+        ("http://192.0.2.7:8080", "old.example", True),
+        ("http://[2001:db8::1]:8080", "127.0.0.1", True),
+        ("http://new.example:8080", "192.0.2.8", True),
+        ("http://127.0.0.1:8080", "127.0.0.1", True),
+        ("http://127.0.0.1:8080", "localhost", True),
+        ("http://localhost:8080", "::1", True),
+        ("http://127.0.0.1:8080", "old.example", False),
+        ("http://[::1]:8080", "192.0.2.8", False),
+        ("http://0.0.0.0:8080", "127.0.0.1", False),
+        ("http://[::]:8080", "192.0.2.8", False),
+        ("", "127.0.0.1", False),
+    ],
+)
+def test_the_address_that_another_node_can_use(url: str, other_host: str, usable: bool) -> None:
+    """No wildcard, and nothing of this machine for another one."""
+    assert address_for(url, other_host) == (url if usable else None)

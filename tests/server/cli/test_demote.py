@@ -1,0 +1,170 @@
+"""`scoreboard demote`: an old leader's directory becomes a replica's; what only it had is listed and set aside."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.disk import RealDisk
+from engine.record import Tail
+from server.replication.messages import fork_of
+from tests.server.cli.answers import Node, answering
+from tests.server.cli.directories import increments, make, open_for_writing, run, write
+
+COMMON = 3
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """The new leader, as far as it is asked."""
+    with answering() as running:
+        yield running
+
+
+def end_of(path: Path) -> Tail:
+    """Where a directory's log ends."""
+    opened = open_for_writing(path)
+    opened.log.close()
+    return opened.log.tail
+
+
+@pytest.fixture
+def old(tmp_path: Path, node: Node) -> Path:
+    """An old leader's directory, of which the new leader has the first three events and not the two after them."""
+    path = make(tmp_path / "old", increments(COMMON))
+    tail = end_of(path)
+    node.says(200, msgspec.to_builtins(fork_of(tail)))
+    opened = open_for_writing(path)
+    write(opened, increments(2, start=COMMON))
+    opened.log.close()
+    return path
+
+
+def test_what_only_it_had_is_listed_and_set_aside(old: Path, node: Node) -> None:
+    """Each action with all that it takes to send it again; nothing is deleted, and the directory is a replica's."""
+    done = run("demote", "--data-dir", old, "--to", f"{node.url}/", "--json")
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    aside = Path(report.pop("aside"))
+    assert report == {
+        "commonSeq": COMMON,
+        "epoch": 1,
+        "lastSeq": 5,
+        "events": 2,
+        "actions": [
+            {"actionId": "action-3", "userId": "user-1", "boardId": "main", "seq": 4, "delta": 10},
+            {"actionId": "action-4", "userId": "user-0", "boardId": "main", "seq": 5, "delta": 10},
+        ],
+    }
+    assert (end_of(old).seq, end_of(aside).seq) == (COMMON, 5)
+    assert json.loads((old / "replica").read_text()) == {"leader": node.url}
+    refused = run("serve", "--data-dir", old, "--bind", "127.0.0.1:0")
+    assert (refused.exit_code, f"follows {node.url}" in refused.stderr) == (2, True)
+
+
+def test_a_person_gets_the_same_as_a_table(old: Path, node: Node) -> None:
+    """On standard output what was done and the actions; beside it where all of it is, and what to start."""
+    done = run("demote", "--data-dir", old, "--to", node.url)
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith("common up to seq 3, set aside: 2 events")
+    assert lines[1:] == [
+        "actionId\tuserId\tboardId\tseq\tdelta",
+        "action-3\tuser-1\tmain\t4\t10",
+        "action-4\tuser-0\tmain\t5\t10",
+    ]
+    assert f"{old}.aside-1-5" in done.stderr
+    assert f"scoreboard replica --data-dir {old} --leader {node.url}" in done.stderr
+
+
+def test_one_that_has_nothing_of_its_own_stays_where_it_is(tmp_path: Path, node: Node) -> None:
+    """No table, nothing aside."""
+    data = make(tmp_path / "data", increments(COMMON))
+    node.says(200, msgspec.to_builtins(fork_of(end_of(data))))
+    done = run("demote", "--data-dir", data, "--to", node.url)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{data} is a replica's now: common up to seq 3, set aside: 0 events"]
+    assert "not in the new leader's history" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_the_new_leader_is_asked_with_the_token(tmp_path: Path, old: Path, node: Node) -> None:
+    """For the first epoch after ours."""
+    file = tmp_path / "token"
+    file.write_text("a-token\n")
+    assert run("demote", "--data-dir", old, "--to", node.url, "--token-file", file).exit_code == 0
+    assert node.asked == [("GET", "/replication/fork?epoch=1", "Bearer a-token")]
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (404, "knows of no epoch after 1"),
+        (401, "can't be asked: the leader answered with status 401"),
+        (503, "can't be asked: the leader answered with status 503"),
+        (200, "can't be asked: the leader gave no answer"),
+    ],
+)
+def test_who_did_not_take_its_place_is_refused(old: Path, node: Node, status: int, told: str) -> None:
+    """A node of our own epoch, which is what an old leader itself is; one that says no; one that is something else."""
+    before = sorted((old / "log").iterdir())
+    node.says(status, {"error": {}})
+    done = run("demote", "--data-dir", old, "--to", node.url)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert told in done.stderr
+    assert (end_of(old).seq, (old / "replica").exists()) == (5, False)
+    assert sorted((old / "log").iterdir()) == before
+    assert list(old.parent.glob("old.*")) == []
+
+
+def test_a_history_that_is_another_is_refused(tmp_path: Path, node: Node) -> None:
+    """The new leader's place is not in our log: nothing is done."""
+    other = make(tmp_path / "other", increments(COMMON))
+    node.says(200, msgspec.to_builtins(fork_of(end_of(other))))
+    data = make(tmp_path / "data", increments(5))
+    done = run("demote", "--data-dir", data, "--to", node.url)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert (end_of(data).seq, (data / "replica").exists()) == (5, False)
+
+
+def test_a_directory_in_use_is_refused_before_anybody_is_asked(old: Path, node: Node) -> None:
+    """Exit code 3."""
+    lock = RealDisk().lock(f"{old}/lock")
+    done = run("demote", "--data-dir", old, "--to", node.url)
+    lock.release()
+    assert done.exit_code == 3
+    assert node.asked == []
+    assert end_of(old).seq == 5
+
+
+@pytest.mark.parametrize(
+    "url", ["", "leader:8080", "ftp://leader", "http://u:p@leader", "http://l?x=1", "http://l:99999"]
+)
+def test_an_address_that_is_none_is_refused_by_its_flag(old: Path, url: str) -> None:
+    """Nothing is done."""
+    done = run("demote", "--data-dir", old, "--to", url)
+    assert done.exit_code == 2
+    assert done.stderr.startswith("Error: --to: ")
+    assert not (old / "replica").exists()
+
+
+def test_both_flags_are_needed(tmp_path: Path) -> None:
+    """Each is named where it is missing; a directory without data is told from both."""
+    assert "'--to'" in run("demote", "--data-dir", tmp_path).stderr
+    assert "'--data-dir'" in run("demote", "--to", "http://127.0.0.1:9").stderr
+    done = run("demote", "--data-dir", tmp_path, "--to", "http://127.0.0.1:9")
+    assert (done.exit_code, "no log directory in it" in done.stderr) == (2, True)
+
+
+def test_a_second_demotion_says_that_nothing_is_left_to_do(old: Path, node: Node) -> None:
+    """The first one may not have been seen to end: what was set aside stays as it is."""
+    assert run("demote", "--data-dir", old, "--to", node.url).exit_code == 0
+    kept = shutil.copytree(f"{old}.aside-1-5", old.with_name("kept"))
+    done = run("demote", "--data-dir", old, "--to", node.url, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["events"]) == (0, 0)
+    assert end_of(Path(f"{old}.aside-1-5")) == end_of(Path(kept))
