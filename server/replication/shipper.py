@@ -322,8 +322,8 @@ class _Shipment:
         except trio.WouldBlock:
             await self._wait()
             return
-        frames = self._log.read_from(self.seq + 1)
         try:
+            frames = self._log.read_from(self.seq + 1)
             while self._feed.next_after(self.seq) is None:
                 piece = partial(_take_piece, frames)
                 taken = await trio.to_thread.run_sync(piece) if self._log.blocks else piece()

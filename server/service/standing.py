@@ -169,7 +169,7 @@ class Standing:
     def _behind(why: str, followed: Followed | None, **details: object) -> Refused:
         if followed is not None:
             details |= {"lagRecords": followed.lag_records, "lagMs": followed.lag_ms, "ageMs": followed.age_ms}
-        return Refused(503, "REPLICA_BEHIND", f"{why[:1].upper()}{why[1:]}.", details, _RETRY)
+        return Refused(503, "REPLICA_BEHIND", f"{why[:1].upper()}{why[1:].rstrip('.')}.", details, _RETRY)
 
 
 def wanted_position(query: str) -> tuple[int | None, int] | None:
