@@ -153,5 +153,7 @@ async def test_a_person_promotes_a_replica(tmp_path: Path) -> None:
 
 async def test_make_starts_it() -> None:
     """`make run-cluster` is that module, and nothing between the two holds back a Ctrl-C."""
-    done = await trio.run_process(["make", "-n", "run-cluster"], cwd=ROOT, capture_stdout=True)
+    # The tests may be run by make themselves: then it would tell which directory it enters and leaves.
+    command = ["make", "--no-print-directory", "-n", "run-cluster"]
+    done = await trio.run_process(command, cwd=ROOT, capture_stdout=True)
     assert done.stdout.decode().splitlines()[-1].strip() == ".venv/bin/python -m bench.cluster_demo"
