@@ -30,7 +30,7 @@ from engine.record import Tail
 from server import bounds
 from server.replication.failure import FollowingFailed
 from server.replication.lag import retry_seconds
-from server.replication.link import Endpoint, LinkEnded
+from server.replication.link import Endpoint, LinkEnded, reason_of
 from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, Fork
 from server.replication.replicas import place
 from snapshots import format as snapshot_format
@@ -115,7 +115,7 @@ class Bootstrap:
                 raise LinkEnded(f"the leader answered with status {response.status_code}", response.status_code)
             return msgspec.json.decode(response.content, type=Fork).tail
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
-            raise LinkEnded(f"the leader gave no answer: {_reason(error)}") from error
+            raise LinkEnded(f"the leader gave no answer: {reason_of(error)}") from error
 
     async def wait_origin(self) -> Tail:
         """Ask for the place before the leader's first event, until it answers."""
@@ -142,7 +142,7 @@ class Bootstrap:
                             return False
                         break
                     except (httpx.HTTPError, LinkEnded) as error:
-                        self._tell(f"the download was cut: {_reason(error)}")
+                        self._tell(f"the download was cut: {reason_of(error)}")
                     attempt = 0 if download.done > done else attempt + 1
                     await trio.sleep(retry_seconds(attempt, self._uniform))
             assert download.file is not None
@@ -257,14 +257,6 @@ async def prepare_directory(
 
 async def _in_thread(disk: Disk, work: Callable[[], T]) -> T:
     return await trio.to_thread.run_sync(work) if disk.blocks else work()
-
-
-def _reason(error: Exception) -> str:
-    """Say what went wrong: some errors are empty, and the reason, a certificate's say, is in what they came from."""
-    cause: BaseException | None = error
-    while cause is not None and not str(cause):
-        cause = cause.__cause__ or cause.__context__
-    return str(cause or type(error).__name__)
 
 
 def _newest_tail(disk: Disk, data_directory: str, tell: Callable[[DiskFault], None]) -> Tail | None:

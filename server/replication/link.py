@@ -177,7 +177,7 @@ async def _connect(leader: Endpoint, seconds_max: float) -> trio.SocketStream | 
             await stream.do_handshake()
             return stream
     except (OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
-        raise LinkEnded(f"can't connect to {leader.authority}: {_reason(error)}") from error
+        raise LinkEnded(f"can't connect to {leader.authority}: {reason_of(error)}") from error
 
 
 @asynccontextmanager
@@ -273,9 +273,15 @@ def _link_ended(error: Exception) -> Exception:
     if isinstance(error, ConnectionClosed):
         return _ended(error)
     if type(error).__module__.startswith(("trio_websocket", "wsproto")):
-        return LinkEnded(f"the WebSocket failed: {_reason(error)}")
+        return LinkEnded(f"the WebSocket failed: {reason_of(error)}")
     return error
 
 
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+def reason_of(error: Exception) -> str:
+    """Say what went wrong: some errors are empty, and the reason, a certificate's say, is in what they came from."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if said := getattr(cause, "strerror", None) or str(cause):
+            return str(said)
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__

@@ -22,25 +22,12 @@ import trio
 
 from tests.cluster.wires import Wire
 from tests.e2e import leader
-from tests.e2e.backends import BOARDS
+from tests.e2e.backends import BOARDS, CONFIG
 
 SLOTS = ("leader", "durable", "shard", "relay")
 REPLICAS = ("durable", "shard", "relay")
 WIRES = ("durable", "shard", "relay")
 SEGMENT_BYTES = 32 * 1024
-
-CONFIG = """
-[boards.main.points]
-ACTION_COMPLETED = 10
-BONUS = 25
-[boards.weekly.points]
-ACTION_COMPLETED = 1
-[limits]
-caller_per_minute = 10000000
-user_per_minute = 10000000
-[snapshots]
-every_events = 400
-"""
 
 
 def shard_of(board_id: str, count: int) -> int:
@@ -68,7 +55,7 @@ class Cluster:
         self.starts = 0
         self._root = root
         self._config = root / "scoreboard.toml"
-        self._config.write_text(CONFIG)
+        self._config.write_text(CONFIG.format(every_events=400))
         self.token_file = root / "token"
         self.token_file.write_text(leader.token("admin", sub="cluster", seconds=24 * 3600))
         self._all: list[leader.Leader] = []
@@ -88,9 +75,7 @@ class Cluster:
         """Start the process of a slot, which is not ready yet and that nobody knows of."""
         assert slot not in self.nodes
         self.starts += 1
-        node = await leader.launch(
-            self._arguments(slot), self._root / f"{slot}.stderr", segment_bytes=SEGMENT_BYTES
-        )
+        node = await leader.launch(self._arguments(slot), self._root / f"{slot}.stderr", segment_bytes=SEGMENT_BYTES)
         self._all.append(node)
         return node
 

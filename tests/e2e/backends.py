@@ -18,6 +18,20 @@ from tests.e2e.client import Answer, Client, ConnectionLost
 Row = dict[str, Any]
 
 BOARDS = {"main": {"ACTION_COMPLETED": 10, "BONUS": 25}, "weekly": {"ACTION_COMPLETED": 1}}
+CONFIG = """
+[boards.main.points]
+ACTION_COMPLETED = 10
+BONUS = 25
+[boards.weekly.points]
+ACTION_COMPLETED = 1
+[limits]
+caller_per_minute = 10000000
+user_per_minute = 10000000
+[snapshots]
+every_events = {every_events}
+"""
+"""Of a leader with `BOARDS`, and limits that do not bite; it takes a snapshot after so many events."""
+
 USERS = [f"user-{number}" for number in range(12)]
 BATCH_ITEMS_MAX = 40
 

@@ -15,21 +15,9 @@ from typing import Any
 import trio
 
 from tests.e2e import leader
-from tests.e2e.backends import Backend, Books
+from tests.e2e.backends import CONFIG, Backend, Books
 from tests.e2e.client import Client
 
-CONFIG = """
-[boards.main.points]
-ACTION_COMPLETED = 10
-BONUS = 25
-[boards.weekly.points]
-ACTION_COMPLETED = 1
-[limits]
-caller_per_minute = 10000000
-user_per_minute = 10000000
-[snapshots]
-every_events = 500
-"""
 BEARER = leader.token("scores:write", "scores:read", "users:write")
 
 
@@ -37,7 +25,7 @@ BEARER = leader.token("scores:write", "scores:read", "users:write")
 async def busy_leader(tmp_path: Path) -> AsyncIterator[tuple[leader.Leader, Books]]:
     """A leader under steady load, with segments so short that they are sealed and compressed meanwhile."""
     config = tmp_path / "scoreboard.toml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG.format(every_events=500))
     books = Books()
     async with (
         leader.serving(tmp_path / "data", config=config, segment_bytes=32 * 1024) as node,

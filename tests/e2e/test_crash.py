@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from tests.e2e import leader
-from tests.e2e.backends import BOARDS, USERS, Backend, Books, Row, check_log, work_until_gone
+from tests.e2e.backends import BOARDS, CONFIG, USERS, Backend, Books, Row, check_log, work_until_gone
 from tests.e2e.client import Client
 from tests.seeds import first_seed
 
@@ -25,26 +25,13 @@ SEGMENT_BYTES = 32 * 1024
 ASKED_FOR_NEWEST = 150
 ASKED_FOR_ANY = 20
 
-CONFIG = """
-[boards.main.points]
-ACTION_COMPLETED = 10
-BONUS = 25
-[boards.weekly.points]
-ACTION_COMPLETED = 1
-[limits]
-caller_per_minute = 10000000
-user_per_minute = 10000000
-[snapshots]
-every_events = 150
-"""
-
 
 async def test_nothing_acknowledged_is_lost_or_doubled_over_many_kills(tmp_path: Path) -> None:
     """Six backends increment, repeat and contradict; the leader dies at random moments, 20 times; the books balance."""
     seed = first_seed("CRASH_SEED")
     dice = random.Random(seed)
     data, config = tmp_path / "data", tmp_path / "scoreboard.toml"
-    config.write_text(CONFIG)
+    config.write_text(CONFIG.format(every_events=150))
     books = Books()
     bearer = leader.token("scores:write", "scores:read", "users:write", seconds=24 * 3600)
     backends = [Backend(f"backend-{number}", seed, books, bearer) for number in range(BACKENDS)]

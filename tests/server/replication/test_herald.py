@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -29,6 +31,18 @@ def word(leader: Leader, epoch: int, address: str | None = NEW) -> Hello:
     return hello_of(msgspec.structs.replace(leader.writer.log.tail, epoch=epoch), None, address)
 
 
+@asynccontextmanager
+async def out_of_reach(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[tuple[Leader, Wire]]:
+    """A leader behind a wire that refuses."""
+    leader = Leader(tmp_path / "leader")
+    leader.play(2)
+    async with leader.open():
+        wire = Wire("leader", leader.port)
+        await nursery.start(wire.run)
+        wire.refusing = True
+        yield leader, wire
+
+
 async def heard(leader: Leader, count: int) -> None:
     """Wait until the leader was told so often."""
     while len(leader.deposed) < count:
@@ -37,12 +51,7 @@ async def heard(leader: Leader, count: int) -> None:
 
 async def test_a_node_that_is_out_of_reach_is_told_when_it_is_not(tmp_path: Path) -> None:
     """Again and again until it has heard, and not once more."""
-    leader = Leader(tmp_path / "leader")
-    leader.play(2)
-    async with patience() as nursery, leader.open():
-        wire = Wire("leader", leader.port)
-        await nursery.start(wire.run)
-        wire.refusing = True
+    async with patience() as nursery, out_of_reach(tmp_path, nursery) as (leader, wire):
         herald = herald_to(wire.url)
         herald.tell(word(leader, 2), nursery)
         while wire.connections < 3:
@@ -58,12 +67,7 @@ async def test_a_node_that_is_out_of_reach_is_told_when_it_is_not(tmp_path: Path
 
 async def test_of_what_could_not_be_told_yet_the_highest_epoch_is(tmp_path: Path) -> None:
     """One task, one word, however many follow each other; one of an older epoch comes too late."""
-    leader = Leader(tmp_path / "leader")
-    leader.play(2)
-    async with patience() as nursery, leader.open():
-        wire = Wire("leader", leader.port)
-        await nursery.start(wire.run)
-        wire.refusing = True
+    async with patience() as nursery, out_of_reach(tmp_path, nursery) as (leader, wire):
         herald = herald_to(wire.url)
         tasks = len(nursery.child_tasks)
         for epoch in (2, 5, 3):

@@ -32,6 +32,20 @@ def ring(counts: Sequence[int], marked: set[int]) -> FrameFeed:
     return feed
 
 
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many messages each write of log had, of all links of the test."""
+    counts: list[int] = []
+    send_all = Link.send_all
+
+    async def counted(link: Link, messages: Sequence[bytes]) -> None:
+        counts.append(len(messages))
+        await send_all(link, messages)
+
+    monkeypatch.setattr(Link, "send_all", counted)
+    return counts
+
+
 @given(st.lists(st.integers(1, 5), max_size=20), st.sets(st.integers(0, 19), max_size=4), st.integers(1, 2_000))
 def test_what_is_ready_comes_in_order_and_stops_at_marks(counts: list[int], marked: set[int], bytes_max: int) -> None:
     """All of it, in writes of at most `bytes_max` unless one frame is longer."""
@@ -57,18 +71,8 @@ def test_groups_hold_every_frame_and_end_at_marks(counts: list[int], marks: set[
 
 
 @pytest.mark.parametrize("ring_bytes", [2**20, 1])
-async def test_each_frame_is_a_message_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ring_bytes: int
-) -> None:
+async def test_each_frame_is_a_message_of_its_own(tmp_path: Path, writes: list[int], ring_bytes: int) -> None:
     """In the order of the log, the mark between its two frames, out of the ring and out of the log; in fewer writes."""
-    writes: list[int] = []
-    send_all = Link.send_all
-
-    async def counted(link: Link, messages: Sequence[bytes]) -> None:
-        writes.append(len(messages))
-        await send_all(link, messages)
-
-    monkeypatch.setattr(Link, "send_all", counted)
     leader = Leader(tmp_path / "leader", ring_bytes=ring_bytes)
     leader.play(10)
     leader.feed.mark(leader.seq)
@@ -92,16 +96,12 @@ async def test_each_frame_is_a_message_of_its_own(
     assert len(writes) < sum(writes) == len(expected) - 1
 
 
-async def test_frames_that_come_within_a_pause_go_out_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_frames_that_come_within_a_pause_go_out_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: list[int]
+) -> None:
     """The first at once, those after it in one write when the pause is over."""
     leader = Leader(tmp_path / "leader")
-    writes: list[int] = []
     pauses: list[float] = []
-    send_all = Link.send_all
-
-    async def counted(link: Link, messages: Sequence[bytes]) -> None:
-        writes.append(len(messages))
-        await send_all(link, messages)
 
     async def paused(seconds: float) -> None:
         """Nine frames come while the shipment pauses for the first time, none later."""
@@ -110,7 +110,6 @@ async def test_frames_that_come_within_a_pause_go_out_together(tmp_path: Path, m
         pauses.append(seconds)
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(Link, "send_all", counted)
     monkeypatch.setattr("server.replication.shipper.pause", paused)
     leader.play(1)
     async with patience(), leader.open():
