@@ -133,7 +133,10 @@ async def _follow(
     core = Core(config, opened.scoreboard, keys, shutdown, standing)
     with _progress_lines() as lines:
         make_it = partial(make, core, lines)
-        whole = WholeRole(core, disk, opened, leader, token, make_it, durable=followership.durable)
+        marker = read_marker(disk, config.data_dir)
+        vouched = followership.durable and marker is not None and marker.caught_up
+        durable = followership.durable
+        whole = WholeRole(core, disk, opened, leader, token, make_it, durable=durable, vouched=vouched)
         return await core.serve(whole, opened.log, ready)
 
 

@@ -9,6 +9,7 @@ demote` is the way back.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 import trio
@@ -17,7 +18,7 @@ from engine.actor import Actor, Applied
 from engine.disk import Disk
 from engine.errors import DiskFault
 from server.door.door import Lane
-from server.node import Core, Part, clock_ms
+from server.node import Core, Part
 from server.protocol import Refused
 from server.service.parts import StorageState
 from server.shipping import Shipping
@@ -33,7 +34,7 @@ class Leader:
     def __init__(self, core: Core, disk: Disk, opened: Opened) -> None:
         self._core = core
         self._opened = opened
-        self._actor = Actor(opened.scoreboard, opened.log, clock_ms=clock_ms, on_applied=self._applied)
+        self._actor = Actor(opened.scoreboard, opened.log, clock_ms=core.clock_ms, on_applied=self._applied)
         self._shipping = Shipping(core, disk, opened, self._actor, Deposition(core, disk).begin)
         core.gate.actor = self._actor
 
@@ -116,8 +117,8 @@ class Deposition:
                 async with self._writing:
                     successor = self._core.standing.successor
                     assert successor is not None
-                    directory = self._core.config.data_dir
-                    await trio.to_thread.run_sync(write_deposed, self._disk, directory, successor)
+                    work = partial(write_deposed, self._disk, self._core.config.data_dir, successor)
+                    await trio.to_thread.run_sync(work) if self._disk.blocks else work()
         except DiskFault as fault:
             self._core.disk_failed(fault)
 

@@ -156,8 +156,11 @@ class Role(Protocol):
 class Core:
     """The parts of a node that do not depend on its role. `serve` it once, in its role.
 
-    `url` is the address that it listens on, empty before it does.
+    `url` is the address that it listens on, empty before it does. `clock_ms` and `tell` are what a role is to use.
     """
+
+    clock_ms = staticmethod(clock_ms)
+    tell = staticmethod(tell)
 
     def __init__(
         self, config: Config, scoreboard: Scoreboard, keys: KeySource, shutdown: Shutdown, standing: Standing

@@ -4,8 +4,9 @@
     shard      some boards, in memory; ships nothing, knows no actions
 
 Rules:
-- Nothing is served that nobody can vouch for: not before the replica was caught up once, unless its directory holds a
-  state that was proved and durable, and not after following has failed.
+- Nothing is served that nobody can vouch for: not before the replica was caught up once, and not after following has
+  failed. A directory that was caught up says so in its marker, and is served from its start on, though the leader be
+  away; any other may hold less than what was shown before it was emptied, or cut back.
 - It is stale when the leader was not heard for STALE_HEARTBEATS, link or no link: silence is what counts. Viewers are
   told when that begins and when it ends.
 - Promotion is one way: the follower stops, the next epoch is durable, the marker goes, an actor takes over the same
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 import structlog
@@ -31,7 +33,7 @@ from engine.record import Tail
 from server import bounds
 from server.door.door import Lane
 from server.leader import Deposition, deposed_reason
-from server.node import Core, Part, clock_ms
+from server.node import Core, Part
 from server.protocol import Refused
 from server.replication.follower import Follower, FollowerStatus, State
 from server.replication.herald import Herald
@@ -43,7 +45,7 @@ from server.service.parts import StorageState
 from server.service.standing import Followed
 from server.shipping import Shipping, timing_of
 from snapshots.opening import Opened
-from snapshots.promotion import remove_marker
+from snapshots.promotion import mark_caught_up, remove_marker
 
 log = structlog.get_logger()
 
@@ -51,15 +53,15 @@ MakeFollower = Callable[[Replica, Callable[[State, str], None]], Follower]
 
 
 class Following:
-    """A follower, and what is to be said of it to readers. `durable_start`: the directory held a state already."""
+    """A follower, and what is to be said of it to readers. `vouched`: the directory was caught up before this start."""
 
-    def __init__(self, core: Core, leader: str, *, durable_start: bool) -> None:
+    def __init__(self, core: Core, leader: str, *, vouched: bool) -> None:
         self.follower: Follower | None = None
         self.ended = trio.Event()
         self.scope = trio.CancelScope()
         self._core = core
         self._leader = leader
-        self._durable_start = durable_start
+        self._vouched = vouched
         self._began_s = trio.current_time()
         self._was_stale = False
         self.on_stale: Callable[[], None] = lambda: None
@@ -79,16 +81,17 @@ class Following:
         fault = None
         if status.state == "failed":
             fault = status.reason
-        elif not status.caught_up_once and not self._durable_start:
+        elif not status.caught_up_once and not self._vouched:
             fault = f"this replica has not caught up yet ({status.state}{': ' if status.reason else ''}{status.reason})"
         limit_s = bounds.STALE_HEARTBEATS * self._core.config.replication.heartbeat_seconds
         scoreboard, never_heard = self._core.scoreboard, status.lag_records is None
+        now_ms = self._core.clock_ms()
         return Followed(
             leader=self._leader,
             public_url=status.public_url,
             fault=fault,
             lag_records=status.lag_records,
-            lag_ms=state_age_ms(scoreboard.seq, scoreboard.time_ms, clock_ms()) if never_heard else status.lag_ms,
+            lag_ms=state_age_ms(scoreboard.seq, scoreboard.time_ms, now_ms) if never_heard else status.lag_ms,
             age_ms=round(age_s * 1000),
             stale=status.heard_age_s is None or age_s > limit_s,
             connected=status.connected_since_ms is not None,
@@ -143,20 +146,24 @@ class Following:
 
 
 class WholeRole:
-    """A replica with every board. A `Role`. `durable`: its directory is kept, so it can be promoted."""
+    """A replica with every board. A `Role`. `durable`: its directory is kept, so it can be promoted.
+
+    `vouched`: the directory's marker says that it was caught up.
+    """
 
     def __init__(
         self, core: Core, disk: Disk, opened: Opened, leader: Endpoint, token: Callable[[], str], make: MakeFollower,
-        *, durable: bool,
+        *, durable: bool, vouched: bool,
     ) -> None:  # fmt: skip
         self._core = core
         self._disk = disk
         self._opened = opened
         self._herald = Herald(leader, token=token, timing=timing_of(core), uniform=random.uniform)
         self._durable = durable
+        self._vouched = vouched
         self._promoting = trio.Lock()
         self._actor: Actor | None = None
-        self._following = Following(core, leader.url(""), durable_start=durable and opened.scoreboard.seq > 0)
+        self._following = Following(core, leader.url(""), vouched=vouched)
         self._shipping = Shipping(core, disk, opened, self, Deposition(core, disk).begin, self._pass_on)
         self._replica = WholeReplica(
             disk,
@@ -235,7 +242,20 @@ class WholeRole:
     def _told(self, state: State, reason: str) -> None:
         if state == "catching_up":
             self._shipping.relay(self._following.status.public_url)
+        if state == "following" and self._durable and not self._vouched:
+            self._vouched = True
+            assert self._core.tasks is not None, "a follower runs once the node serves"
+            self._core.tasks.start_soon(self._mark_caught_up)
         self._following.told(state, reason)
+
+    async def _mark_caught_up(self) -> None:
+        """Let the next start serve what is here. A promotion, which removes the marker, is waited for."""
+        async with self._promoting:
+            try:
+                work = partial(mark_caught_up, self._disk, self._core.config.data_dir)
+                await trio.to_thread.run_sync(work) if self._disk.blocks else work()
+            except DiskFault as fault:
+                self._core.disk_failed(fault)
 
     # Promotion
 
@@ -248,8 +268,9 @@ class WholeRole:
                 await self._stop_following()
                 old = self._replica.tail
                 try:
-                    event = await self._replica.promote(now_ms=clock_ms(), above=status.leader_epoch or 0)
-                    await trio.to_thread.run_sync(remove_marker, self._disk, self._core.config.data_dir)
+                    event = await self._replica.promote(now_ms=self._core.clock_ms(), above=status.leader_epoch or 0)
+                    work = partial(remove_marker, self._disk, self._core.config.data_dir)
+                    await trio.to_thread.run_sync(work) if self._disk.blocks else work()
                 except DiskFault as fault:
                     self._core.disk_failed(fault)
                     raise
@@ -270,7 +291,7 @@ class WholeRole:
     async def _lead(self) -> None:
         tasks = self._core.tasks
         assert tasks is not None
-        actor = Actor(self._core.scoreboard, self._opened.log, clock_ms=clock_ms, on_applied=self._applied)
+        actor = Actor(self._core.scoreboard, self._opened.log, clock_ms=self._core.clock_ms, on_applied=self._applied)
         await tasks.start(self._core.watched, actor.run)
         self._actor = actor
         self._shipping.lead()
@@ -300,7 +321,7 @@ class ShardRole:
     blocks = False
 
     def __init__(self, core: Core, replica: ShardReplica, leader: Endpoint, make: MakeFollower) -> None:
-        self._following = Following(core, leader.url(""), durable_start=False)
+        self._following = Following(core, leader.url(""), vouched=False)
         self._following.follower = make(replica, self._following.told)
         core.standing.view = self._following.view
         self.not_ready = self._following.not_ready

@@ -21,7 +21,7 @@ from engine.errors import DiskFault
 from server.door.door import Lane
 from server.door.room import overloaded
 from server.door.streams import Connection
-from server.node import Core, clock_ms, tell, unless
+from server.node import Core, unless
 from server.replication.feed import FrameFeed
 from server.replication.followers import Followers
 from server.replication.link import LinkTiming
@@ -71,8 +71,8 @@ class Shipping:
             every_events=config.snapshots.every_events,
             keep=config.snapshots.keep,
             log_keep_seconds=config.log.keep_seconds,
-            clock_ms=clock_ms,
-            tell=tell,
+            clock_ms=core.clock_ms,
+            tell=core.tell,
             pinned_seq=self.registry.pinned_seq,
             on_capture=self.feed.mark,
             on_saved=lambda info, digests: self.feed.digest(info.seq, digests),
@@ -81,7 +81,7 @@ class Shipping:
         self._shipper = self._make(relays=False, public_url=config.replication.public_url)
         authorize = partial(core.authorize, (SCOPE,))
         self._lane = ReplicationLane(
-            disk, store, opened.log, core.scoreboard, self.registry, authorize=authorize, tell=tell
+            disk, store, opened.log, core.scoreboard, self.registry, authorize=authorize, tell=core.tell
         )
 
     def _make(self, *, relays: bool, public_url: str | None) -> Shipper:
@@ -90,10 +90,12 @@ class Shipping:
             self.feed,
             self.registry,
             authorize=partial(self._core.authorize, (SCOPE,)),
-            clock_ms=clock_ms,
+            clock_ms=self._core.clock_ms,
             node=Node(self._core.config.replication.node_name, public_url or None, relays),
             on_deposed=self._on_deposed,
             on_newer=self._on_newer,
+            tell=self._core.tell,
+            snapshot_seq=lambda: self.checkpointer.statistics().last_seq,
             timing=timing_of(self._core),
         )
 

@@ -332,7 +332,7 @@ class _Reader:
         payload = self.chunk(kind)
         try:
             return decoder.decode(payload)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise self.damaged(f"a chunk {kind!r} that says nothing: {error}") from error
 
     def texts(self, kind: bytes, decoder: msgspec.msgpack.Decoder[list[T]], count: int) -> list[T]:

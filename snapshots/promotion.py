@@ -46,9 +46,14 @@ NO_RULES = Rules(points={})
 
 
 class Marker(msgspec.Struct, frozen=True):
-    """What makes a directory a replica's. `leader` is the address that it follows."""
+    """What makes a directory a replica's. `leader` is the address that it follows.
+
+    `caught_up`: what is in the directory was once all that the leader had then. Before that it may be less than what
+    was shown out of the directory that was here before: an emptied one, say, or a leader's that was cut back.
+    """
 
     leader: str
+    caught_up: bool = False
 
 
 class Promoted(msgspec.Struct, frozen=True):
@@ -68,6 +73,13 @@ def read_marker(disk: Disk, data_directory: str) -> Marker | None:
     """Read the marker of a directory, None if it has none. Raises `DiskFault` for one that says nothing."""
     remedy = 'It is to hold {"leader": "http://…"}, the address of the leader that this replica follows.'
     return _read(disk, f"{data_directory}/{MARKER_FILE}", Marker, remedy)
+
+
+def mark_caught_up(disk: Disk, data_directory: str) -> None:
+    """Note in the marker, durably, that the directory was caught up once."""
+    marker = read_marker(disk, data_directory)
+    if marker is not None and not marker.caught_up:
+        write_marker(disk, data_directory, msgspec.structs.replace(marker, caught_up=True))
 
 
 def remove_marker(disk: Disk, data_directory: str) -> None:
@@ -124,7 +136,7 @@ def _read(disk: Disk, path: str, kind: type[Kept], remedy: str) -> Kept | None:
     file = disk.open(path)
     try:
         return msgspec.json.decode(file.read_at(0, MARKER_BYTES_MAX), type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DiskFault("the marker of a directory can't be read", path=path, remedy=remedy) from error
     finally:
         file.close()

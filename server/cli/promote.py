@@ -84,7 +84,7 @@ def promote_running(url: str, token: str) -> tuple[int, int]:
         body = msgspec.json.decode(answer.content)
     except httpx.HTTPError as error:
         raise Refused(f"{url} does not answer: {error or type(error).__name__}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(f"{url} gave an answer that is not a scoreboard's") from error
     if answer.status_code != httpx.codes.OK:
         message = body.get("error", {}).get("message", "") if isinstance(body, dict) else ""

@@ -162,7 +162,7 @@ def _reason(error: ConnectionRejected) -> str:
     """The message of the error that came instead of a WebSocket, if it has the shape of ours."""
     try:
         return str(msgspec.json.decode(error.body or b"")["error"]["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
         return "no reason given"
 
 

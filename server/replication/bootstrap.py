@@ -24,6 +24,7 @@ import trio
 
 from engine.disk import TMP, Disk, File
 from engine.errors import DiskFault, SnapshotDamaged
+from engine.limits import SEGMENT_BYTES
 from engine.log import Log
 from engine.reading import holds_log
 from engine.record import Tail
@@ -60,6 +61,11 @@ class _Download(msgspec.Struct):
     etag: str = ""
     done: int = 0
     total: int = 0
+
+
+def http_client(timeout: httpx.Timeout) -> httpx.AsyncClient:
+    """Make a client that goes the way of the link: straight to the leader, trusting whom this machine trusts."""
+    return httpx.AsyncClient(timeout=timeout, verify=ssl.create_default_context(), trust_env=False)
 
 
 def no_bytes(_done: int, _total: int) -> None:
@@ -108,13 +114,13 @@ class Bootstrap:
     async def fork(self, epoch: int) -> Tail:
         """Ask for the last place of the history before the first epoch after `epoch`. Raises `LinkEnded`."""
         try:
-            async with self._client() as client:
+            async with http_client(self._timeout) as client:
                 url = self._leader.url(f"{FORK_PATH}?epoch={epoch}")
                 response = await client.get(url, headers=self._headers())
             if response.status_code != httpx.codes.OK:
                 raise LinkEnded(f"the leader answered with status {response.status_code}", response.status_code)
             return msgspec.json.decode(response.content, type=Fork).tail
-        except (httpx.HTTPError, msgspec.MsgspecError) as error:
+        except (httpx.HTTPError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise LinkEnded(f"the leader gave no answer: {reason_of(error)}") from error
 
     async def wait_origin(self) -> Tail:
@@ -134,7 +140,7 @@ class Bootstrap:
         download = _Download()
         attempt = 0
         try:
-            async with self._client() as client:
+            async with http_client(self._timeout) as client:
                 while True:
                     done = download.done
                     try:
@@ -214,10 +220,6 @@ class Bootstrap:
         self._disk.sync_directory(self._directory)
         return Fetched(path, tail)
 
-    def _client(self) -> httpx.AsyncClient:
-        """Make a client that goes the way of the link: straight to the leader, trusting whom this machine trusts."""
-        return httpx.AsyncClient(timeout=self._timeout, verify=ssl.create_default_context(), trust_env=False)
-
     def _headers(self) -> dict[str, str]:
         token = self._token()
         headers = {"accept-encoding": "identity"}
@@ -234,6 +236,7 @@ async def prepare_directory(
     *,
     tell: Callable[[DiskFault], None],
     progress: ShowBytes = no_bytes,
+    segment_bytes: int = SEGMENT_BYTES,
 ) -> None:
     """Make sure that a data directory, whose lock the caller holds, has a log to be opened and followed from.
 
@@ -251,7 +254,8 @@ async def prepare_directory(
         else:
             tail = fetched.tail
             await _in_thread(disk, partial(place, disk, data_directory, fetched.path, tail))
-    log = await _in_thread(disk, partial(Log.create, disk, directory, log_id=tail.log_id, tail=tail))
+    create = partial(Log.create, disk, directory, log_id=tail.log_id, tail=tail, segment_bytes=segment_bytes)
+    log = await _in_thread(disk, create)
     log.close()
 
 
@@ -260,10 +264,15 @@ async def _in_thread(disk: Disk, work: Callable[[], T]) -> T:
 
 
 def _newest_tail(disk: Disk, data_directory: str, tell: Callable[[DiskFault], None]) -> Tail | None:
+    """Give the place of the newest snapshot that is here, and is there after a power cut too; None without any."""
     store = Store(disk, data_directory)
     for info in store.list():
         try:
-            return store.verify(info)
+            tail = store.verify(info)
         except SnapshotDamaged as damage:
             tell(damage)
+        else:
+            # Whoever placed it may have been killed before that was durable, and a log is about to begin behind it.
+            disk.sync_directory(store.directory)
+            return tail
     return None

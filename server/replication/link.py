@@ -135,7 +135,7 @@ async def open_link(
 ) -> AsyncIterator[Link]:
     """Open a link to a leader. Raises `LinkEnded`."""
     headers = [(b"authorization", f"Bearer {token}".encode("latin-1"))] if token else []
-    stream = await _connect(leader, timing.open_seconds_max)
+    stream = await connect(leader, timing.open_seconds_max)
     ended: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
@@ -165,7 +165,8 @@ async def open_link(
         raise _link_ended(ended)
 
 
-async def _connect(leader: Endpoint, seconds_max: float) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+async def connect(leader: Endpoint, seconds_max: float) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
+    """Connect within so many seconds; the handshake of TLS is a part of it. Raises `LinkEnded`."""
     try:
         with trio.fail_after(seconds_max):
             if not leader.secure:

@@ -86,7 +86,7 @@ class Digest(_Message, frozen=True, tag="digest"):
 
 
 class SnapshotNeeded(_Message, frozen=True, tag="snapshot_needed"):
-    """What follows the position is no longer kept; the log begins at `first_seq`."""
+    """What follows the position is no longer kept, or is damaged; the log goes on at `first_seq`."""
 
     reason: str
     first_seq: _Seq

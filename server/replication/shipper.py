@@ -16,6 +16,8 @@ Rules:
 - A leader that was deposed ends its links, and says `deposed` to whoever comes. Its heartbeats would have its followers
   pass for fresh while the new leader's history goes on without them, and what was in the actor's hands when it was
   deposed may be in no other history: a follower that took it could never follow the new leader.
+- Where the log is damaged the operator is told, and the follower begins anew from a snapshot, if there is one that is
+  further than it is. Otherwise its link ends, and it comes again: the next snapshot will be.
 - A mark is sent exactly where the state was captured. A link that had passed that place already leaves it out.
 - A follower with a shard gets parts (`engine.part`), chained from the welcome on.
 - A relay is a replica that ships its own log in the same way. It is never deposed, but passes the word of a newer
@@ -27,14 +29,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
-from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 import msgspec
 import trio
 
-from engine.errors import NoLongerKept
+from engine.errors import DiskFault, LogDamaged, NoLongerKept
 from engine.events import Event
 from engine.part import link_start, pack_part
 from engine.record import Frame, Tail, chain_start, frame_bytes, unpack_frame
@@ -112,11 +113,14 @@ class Shipper:
         node: Node | None = None,
         on_deposed: Callable[[Successor], None] = lambda _successor: None,
         on_newer: Callable[[Hello], None] = lambda _hello: None,
+        tell: Callable[[DiskFault], None] = lambda _fault: None,
+        snapshot_seq: Callable[[], int | None] = lambda: None,
         timing: LinkTiming | None = None,
     ) -> None:
         """`on_deposed` gets what is known of a newer epoch, before whoever told it is answered; it must not raise.
 
-        `on_newer` gets the hello instead where we relay: it is our leader's to hear.
+        `on_newer` gets the hello instead where we relay: it is our leader's to hear. `tell` gets what is wrong with the
+        log; `snapshot_seq` gives the seq of the newest snapshot that is offered, None without any.
         """
         self._log = log
         self._feed = feed
@@ -126,6 +130,8 @@ class Shipper:
         self._node = node or Node()
         self._on_deposed = on_deposed
         self._on_newer = on_newer
+        self._tell = tell
+        self._snapshot_seq = snapshot_seq
         self._timing = timing or LinkTiming()
         self._readers = trio.Semaphore(bounds.CATCH_UP_READERS_MAX)
         self._links: set[trio.CancelScope] = set()
@@ -186,11 +192,27 @@ class Shipper:
         await link.send(encode(verdict))
         if not isinstance(verdict, Welcome):
             return
+        shipment = _Shipment(self._log, self._feed, self._readers, link, hello, self._timing, self._clock_ms)
+        damage: LogDamaged | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, link, key, nursery.cancel_scope)
-            with suppress(LinkEnded):
-                await _Shipment(self._log, self._feed, self._readers, link, hello, self._timing, self._clock_ms).run()
+            try:
+                await shipment.run()
+            except LinkEnded:
+                pass
+            except LogDamaged as found:
+                damage = found
             nursery.cancel_scope.cancel()
+        if damage is not None:
+            await link.send(encode(self._past(damage, shipment.seq)))
+
+    def _past(self, damage: LogDamaged, seq: int) -> SnapshotNeeded:
+        """Give a follower that has come to `seq` the way past what is damaged. Raises `LinkEnded` if there is none."""
+        self._tell(damage)
+        offered = self._snapshot_seq()
+        if offered is None or offered <= seq:
+            raise LinkEnded("the log is damaged where the follower goes on")
+        return SnapshotNeeded(f"the log is damaged here after seq {seq}", offered + 1)
 
     async def _listen(self, link: Link, key: object, scope: trio.CancelScope) -> None:
         """Hear the follower's positions, and end the link when nothing is heard."""
@@ -228,6 +250,8 @@ class Shipper:
             checksum = tail.checksum if hello.after == tail.seq else await self._checksum_before(hello.after + 1)
         except NoLongerKept as gone:
             return SnapshotNeeded(f"seq {hello.after + 1} is no longer kept here", gone.first_seq)
+        except LogDamaged as damage:
+            return self._past(damage, hello.after)
         if checksum is None or hello.checksum not in (None, checksum):
             return Diverged(f"what the follower has at seq {hello.after} is not what this log has there")
         timing, node = self._timing, self._node

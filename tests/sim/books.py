@@ -5,7 +5,8 @@ What is held, in the words of the design:
 - each action at most once, sums and ranks of a plain sort: `Plain`, told every event that the leader applied;
 - log before reply: a receipt, a row or a viewer's message that names an event which is not on disk is a fault at once;
 - what anybody is shown is what a plain sort gives at that very position: `shown`;
-- seq never goes back: for each reader and viewer, over all restarts.
+- seq never goes back: for each reader and viewer, over all restarts;
+- a replica has what the leader has, up to some event, and not less after a start than it had shown.
 
 A fault is raised as `Broken`, in whichever task finds it, and ends the run.
 """
@@ -44,6 +45,7 @@ class Books:
         self.submitted_users: set[tuple[str, str | None, bool | None]] = set()
         self.acknowledged: dict[str, tuple[int, int]] = {}
         self.counts: Counter[str] = Counter()
+        self._followed: dict[str, int] = {}
         self._tops: dict[tuple[str, int], list[Shown]] = {(board_id, 0): [] for board_id in RULES.points}
         self._trace = trace
 
@@ -112,6 +114,36 @@ class Books:
         except LogDamaged as damage:
             self._check(may_be_damaged, f"the log that was just opened can't be read: {damage}")
         self._trace.note("recovered", seq)
+
+    # What replicas do
+
+    def followed(self, name: str, applied: Applied) -> None:
+        """Take events that a replica says are on its disk, and has applied: they are the leader's."""
+        events = applied.events
+        theirs = self.plain.events[events[0].seq - 1 : events[-1].seq]
+        self._check(events == theirs, f"{name} applied {events}, the leader had {theirs}")
+        self._followed[name] = events[-1].seq
+        self.counts["events followed"] += len(events)
+
+    def recovered_replica(self, name: str, opened: Opened, *, may_be_damaged: bool) -> None:
+        """Compare what a start of a replica found with what the leader had there."""
+        seq, least = opened.scoreboard.seq, self._followed.get(name, 0)
+        self._check(seq >= least, f"{name} had applied {least} events, {seq} were recovered")
+        self._check(seq <= self.plain.seq, f"{name} recovered {seq} events, the leader has {self.plain.seq}")
+        then = Plain()
+        for event in self.plain.events[:seq]:
+            then.take(event)
+        self._holds(lambda: then.check_scoreboard(opened.scoreboard))
+        try:
+            self._holds(lambda: then.check_log(opened.log))
+        except LogDamaged as damage:
+            self._check(may_be_damaged, f"the log of {name} that was just opened can't be read: {damage}")
+        self.counts["replicas started"] += 1
+        self._trace.note(name, "recovered", seq)
+
+    def emptied(self, name: str) -> None:
+        """Note that all that a replica had was thrown away."""
+        self._followed.pop(name, None)
 
     def _take(self, event: Event) -> None:
         self._holds(lambda: self.plain.take(event))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import trio
 
@@ -174,6 +174,58 @@ class Reader(Client):
             if not same:
                 raise Broken(f"the receipt {receipt} is not the event {event}")
             self._books.counts["receipts read"] += 1
+
+
+class ReplicaReader(Reader):
+    """Reads at a replica: tops, and what was acknowledged, which it asks to wait for."""
+
+    async def read(self, may_be_damaged: Any) -> None:
+        """See `Reader`."""
+        positions = dict.fromkeys(RULES.points, (0, 0))
+        while True:
+            await trio.sleep(self._dice.expovariate(1.0))
+            board_id = self._dice.choice(list(positions))
+            actions = self._books.plain.actions
+            known = sorted(one for one in self._books.acknowledged if actions[one].board_id == board_id)
+            wanted = self._dice.choice(known) if known and self._dice.random() < 0.5 else None
+            least = (0, 0) if wanted is None else self._books.acknowledged[wanted]
+            answer = await self._once("GET", f"/scoreboard/top?limit=10&boardId={board_id}{_least(*least)}")
+            if answer is not None and self._is_answered(answer):
+                top = json.loads(answer.body)
+                position = (top["epoch"], top["seq"])
+                positions[board_id] = self._books.forward(self.name, positions[board_id], position)
+                self._books.shown(board_id, top["seq"], top["entries"])
+                if position < least:
+                    raise Broken(f"{self.name} asked for {least}, and was shown {position}")
+                self._books.counts["reads of a replica"] += 1
+                self._books.counts["stale reads"] += bool(top.get("stale"))
+            if wanted is not None:
+                await self._receipt(wanted, may_be_damaged)
+
+    async def _once(self, method: str, path: str, body: object = None) -> Response | None:
+        """See `Client`. A receipt is asked for with its position, which its replica may not have yet."""
+        if path.startswith("/actions/"):
+            action_id = unquote(path.removeprefix("/actions/"))
+            path += "?" + _least(*self._books.acknowledged[action_id])[1:]
+        answer = await super()._once(method, path, body)
+        if answer is not None:
+            names = {name for name, _ in answer.headers}
+            if not names >= {"x-scoreboard-lag-records", "x-scoreboard-lag-ms"}:
+                raise Broken(f"{self.name} was not told the lag: {answer.status} {answer.headers}")
+        return answer
+
+    def _is_answered(self, answer: Response) -> bool:
+        """Whether a read was answered. It may also be refused, for one reason."""
+        if answer.status == 503 and answer.code == "REPLICA_BEHIND":
+            self._books.counts["reads that came too early"] += 1
+            return False
+        if answer.status != 200:
+            raise Broken(f"{self.name} was answered with {answer.status}: {answer.body!r}")
+        return True
+
+
+def _least(epoch: int, seq: int) -> str:
+    return f"&minSeq={seq}&minEpoch={epoch}" if seq else ""
 
 
 def _body(action_id: str, content: Content) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 Drawn from the profile, at each step of the disk, while the run is in its chaos; `calm` after it. It remembers what it
 did, so that whoever finds something wrong can tell whether it had to be: `ailing` since the disk last failed, `flipped`
-while a bit is not what it was.
+while a bit is not what it was, `was_cut` if it was the power that ended the process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from tests.sim.books import Books
 from tests.sim.disk import Machine, Moment, Trouble
 from tests.sim.profile import Profile
-from tests.sim.storage import Chance, FileNode
+from tests.sim.storage import Chance, DirectoryNode, FileNode
 from tests.sim.trace import Trace
 
 FULL_S = 2.0
@@ -32,6 +32,7 @@ class Hardware:
         self.profile = profile
         self.machine = Machine(Chance(dice), on_step=self._on_step, trouble=self._trouble)
         self.ailing = False
+        self.was_cut = False
         self._dice = dice
         self._books = books
         self._trace = trace
@@ -50,6 +51,7 @@ class Hardware:
 
     def cut_power(self) -> None:
         """End the process and lose what was not durable; perhaps something rots meanwhile."""
+        self.was_cut = True
         self.machine.cut_power(Chance(self._dice))
         if not self.calm and self._dice.random() < self.profile.flip:
             self._flip()
@@ -85,7 +87,13 @@ class Hardware:
     def process_ended(self) -> None:
         """Note that the process has ended, however it did."""
         self.machine.kill()
-        self.ailing = False
+        self.ailing = self.was_cut = False
+
+    def replace_disk(self) -> None:
+        """Begin with an empty disk."""
+        self.machine.kill()
+        self.machine.root = DirectoryNode()
+        self._flips.clear()
 
     def _on_step(self, moment: Moment, name: str, path: str) -> None:
         profile, dice = self.profile, self._dice

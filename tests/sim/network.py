@@ -9,7 +9,7 @@ import trio
 
 from server.protocol import Request, Response
 from tests.sim.books import Books
-from tests.sim.leader import Process
+from tests.sim.process import Process
 from tests.sim.profile import Profile
 from tests.sim.trace import Trace
 

@@ -7,7 +7,7 @@ the time nothing gets far enough for the rarer things to happen, and one fault h
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 START_MS = 1_765_000_000_000
 
@@ -40,6 +40,36 @@ class Profile:
     doubled: float
     network_cut: float
     clock_jump_ms: int
+
+
+@dataclass(frozen=True)
+class Following:
+    """The replicas of a run. The chances of a line are for each piece that is sent."""
+
+    replicas: int
+    chained: bool
+    """The second follows the first, as of a relay."""
+    line_cut: float
+    line_stalled: float
+    machines: tuple[Profile, ...]
+    """What each of their machines has in store for it."""
+
+
+def draw_following(dice: random.Random, profile: Profile) -> Following | None:
+    """Say which replicas a run has; most have none, since they take much longer."""
+    if dice.random() > 0.25:
+        return None
+    replicas = dice.choice([1, 1, 2])
+    drawn = [draw(dice) for _ in range(replicas)]
+    return Following(
+        replicas=replicas,
+        chained=dice.random() < 0.6,
+        line_cut=dice.choice([0.0, 0.003, 0.02]),
+        line_stalled=dice.choice([0.0, 0.003, 0.01]),
+        machines=tuple(
+            replace(machine, chaos_s=profile.chaos_s, delay_s=profile.delay_s, viewers=1) for machine in drawn
+        ),
+    )
 
 
 def draw(dice: random.Random) -> Profile:

@@ -8,6 +8,7 @@ from functools import cache
 from typing import TypeVar
 from unittest import mock
 
+import structlog
 import trio
 from trio._core import _run as trio_scheduler
 from trio.testing import MockClock
@@ -28,8 +29,27 @@ def cheap_starts() -> Iterator[None]:
 
     That is to describe the API. And the index of actions begins small, so that it grows all the time.
     """
-    with mock.patch("engine.actions.CELLS_AT_FIRST", CELLS), mock.patch.object(openapi, "document", _describe_once):
+    with (
+        mock.patch("engine.actions.CELLS_AT_FIRST", CELLS),
+        mock.patch.object(openapi, "document", _describe_once),
+        _silence(),
+    ):
         yield
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Nobody reads the log of a node: what it tells, the books are told as well."""
+    before = structlog.get_config()
+    structlog.configure(processors=[_drop], wrapper_class=structlog.make_filtering_bound_logger("critical"))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def _drop(_logger: object, _method: str, _event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    raise structlog.DropEvent
 
 
 def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:

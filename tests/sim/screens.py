@@ -17,6 +17,8 @@ import trio
 
 from engine.scoreboard import Scoreboard
 from server.live.editions import NO_EDITION, Channel
+from server.protocol import Refused
+from server.service.standing import Standing
 from tests.sim.books import Books, Broken
 from tests.sim.plain import RULES
 from tests.sim.trace import Trace
@@ -49,17 +51,19 @@ class Connection:
 class Channels:
     """The live side of one process."""
 
-    def __init__(self, scoreboard: Scoreboard, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, scoreboard: Scoreboard, clock_ms: Callable[[], int], standing: Standing) -> None:
         self._channels = {}
         for board_id in RULES.points:
             board = scoreboard.board(board_id)
             assert board is not None
-            self._channels[board_id] = Channel(board, scoreboard, clock_ms)
+            self._channels[board_id] = Channel(board, scoreboard, clock_ms, standing.stale_ms)
+        self._standing = standing
         self._connections: list[Connection] = []
         self._changed = trio.Event()
 
     def connect(self, board_id: str, *, deltas: bool) -> Connection:
-        """Let a viewer in; it is shown the board at once."""
+        """Let a viewer in; it is shown the board at once. Raises `Refused` if nobody can vouch for what is here."""
+        self._standing.check_read()
         connection = Connection(self._channels[board_id], deltas=deltas)
         self._connections.append(connection)
         connection.show()
@@ -83,10 +87,15 @@ class Channels:
                 connection.show()
             await trio.sleep(TICK_S)
 
+    async def close_all(self, _seconds: float) -> None:
+        """See `Live`."""
+        self.close()
+
     def close(self) -> None:
         """Break all connections."""
         for connection in self._connections:
             connection.sending.close()
+        self._connections.clear()
 
 
 class Viewer:
@@ -111,7 +120,12 @@ class Viewer:
             await network.delay()
             if not process.alive:
                 continue
-            connection = process.channels.connect(self.board_id, deltas=self.deltas)
+            try:
+                connection = process.channels.connect(self.board_id, deltas=self.deltas)
+            except Refused:
+                self._books.counts["viewers refused"] += 1
+                await trio.sleep(0.3)
+                continue
             self._trace.note(self.name, "connected")
             begun = False
             async for frame in connection.arriving:

@@ -1,7 +1,9 @@
-"""One simulated run: a leader, backends, readers and viewers in virtual time, everything from one seed.
+"""One simulated run: a leader, replicas, backends, readers and viewers in virtual time, everything from one seed.
 
-    seed ──► profile ──► chaos for some seconds ──► calm: everybody comes to an end ──► the leader stops
-                                                                                        └► one last look at the disk
+    seed ──► profile ──► chaos for some seconds ──► calm: everybody comes to an end ──► the nodes stop
+                                                                                        └► one last look at the disks
+
+A part of the runs has replicas, which follow the leader or one another, and are read and watched as it is.
 
 Everything that is by chance comes from generators that are named after the seed and what they are for; Trio's order of
 tasks is seeded too (`tests.sim.runs`). Nothing depends on the hash seed: no set of strings or objects is gone through.
@@ -14,7 +16,9 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -23,14 +27,17 @@ from snapshots.format import state_digest
 from snapshots.opening import open_directory
 from snapshots.restore import restore
 from snapshots.state import read_state
+from tests.sim.audience import Replica
 from tests.sim.books import Books, Broken
 from tests.sim.clients import Backend, Reader
 from tests.sim.disk import Machine
 from tests.sim.hardware import Hardware
-from tests.sim.leader import DATA, Leader
 from tests.sim.network import DELAY_S_MAX, Network
+from tests.sim.node import Node
 from tests.sim.plain import RULES
-from tests.sim.profile import Profile, draw
+from tests.sim.process import DATA
+from tests.sim.profile import Following, Profile, draw, draw_following
+from tests.sim.roads import Roads
 from tests.sim.runs import run_seeded
 from tests.sim.screens import Viewer
 from tests.sim.storage import Nothing
@@ -39,6 +46,9 @@ from tests.sim.variants import SOUND, Variant
 
 ALL_DONE_S = 120.0
 """Of virtual time after the chaos: whoever is not done then never will be."""
+
+FOLLOWING = "followers"
+"""What the draw of the replicas is named. Seeds that once failed have none, and stay the runs that they were."""
 
 LAST_SHOWN_S = 3.0
 """After the last event: for a viewer to connect again and to be told."""
@@ -104,8 +114,8 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
     profile = draw(dice_for(seed, "profile"))
     trace.note("profile", profile)
     hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace)
-    leader = Leader(
-        hardware, books, trace, dice_for(seed, "leader"), wrap=variant.wrap_disk, opened=variant.after_opening
+    leader = Node(
+        "leader", hardware, books, trace, dice_for(seed, "leader"), wrap=variant.wrap_disk, opened=variant.after_opening
     )
     async with trio.open_nursery() as world:
         network = Network(profile, dice_for(seed, "network"), world, lambda: leader.process, books, trace)
@@ -119,14 +129,45 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             world.start_soon(viewer.watch, network, dice_for(seed, viewer.name))
         reader = Reader("reader", network, dice_for(seed, "reader"), books, trace)
         world.start_soon(reader.read, lambda: hardware.flipped or hardware.ailing)
-        await _let_work(seed, profile, network, books, trace)
-        await trio.sleep(LAST_SHOWN_S + 4 * DELAY_S_MAX)
-        for viewer in viewers:
-            viewer.check_last()
-        await leader.close()
-        world.cancel_scope.cancel()
+        with ExitStack() as stack:
+            following = draw_following(dice_for(seed, FOLLOWING), profile)
+            replicas: list[Replica] = []
+            if following is not None:
+                roads = Roads(profile, following, dice_for(seed, "roads"), books, trace)
+                stack.enter_context(roads.patched())
+                replicas = _replicas(seed, following, leader, roads, world, books, trace)
+            await _let_work(seed, profile, network, books, trace)
+            for replica in replicas:
+                hardware.mend()  # what was told of is put back from a backup, or nobody could follow past it
+                replica.hardware.mend()
+                await replica.caught_up(leader)
+            await trio.sleep(LAST_SHOWN_S + 4 * DELAY_S_MAX)
+            for viewer in [*viewers, *[replica.viewer for replica in replicas]]:
+                viewer.check_last()
+            for replica in replicas:
+                await replica.node.close()
+            await leader.close()
+            world.cancel_scope.cancel()
     _look_at_the_disk(hardware, books, dice_for(seed, "end"))
+    for replica in replicas:
+        replica.look_at_the_disk()
     return leader.starts
+
+
+def _replicas(
+    seed: int, following: Following, leader: Node, roads: Roads, world: trio.Nursery, books: Books, trace: Trace
+) -> list[Replica]:
+    """Let the replicas of a run live."""
+    trace.note("following", following)
+    roads.nodes["leader"] = leader
+    replicas: list[Replica] = []
+    for number, machine in enumerate(following.machines, 1):
+        follows = replicas[-1].node.name if replicas and following.chained else "leader"
+        replica = Replica(f"replica-{number}", follows, machine, partial(dice_for, seed), books, trace)
+        roads.nodes[replica.node.name] = replica.node
+        replica.begin(world)
+        replicas.append(replica)
+    return replicas
 
 
 async def _let_work(seed: int, profile: Profile, network: Network, books: Books, trace: Trace) -> None:

@@ -62,7 +62,7 @@ def test_what_only_it_had_is_listed_and_set_aside(old: Path, node: Node) -> None
         ],
     }
     assert (end_of(old).seq, end_of(aside).seq) == (COMMON, 5)
-    assert json.loads((old / "replica").read_text()) == {"leader": node.url}
+    assert json.loads((old / "replica").read_text()) == {"leader": node.url, "caught_up": False}
     refused = run("serve", "--data-dir", old, "--bind", "127.0.0.1:0")
     assert (refused.exit_code, f"follows {node.url}" in refused.stderr) == (2, True)
 

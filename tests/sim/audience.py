@@ -1,0 +1,95 @@
+"""A replica of a simulated run, with its machine, and with those who read and watch it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import trio
+
+from engine.errors import LogDamaged
+from snapshots.format import state_digest
+from snapshots.opening import open_directory
+from tests.sim.books import Books, Broken
+from tests.sim.clients import ReplicaReader
+from tests.sim.hardware import Hardware
+from tests.sim.network import Network
+from tests.sim.node import Node
+from tests.sim.plain import RULES
+from tests.sim.process import DATA, Process
+from tests.sim.profile import Profile
+from tests.sim.screens import Viewer
+from tests.sim.storage import Nothing
+from tests.sim.trace import Trace
+
+CAUGHT_UP_S = 120.0
+"""Of virtual time, when nothing is wrong any more: a link that dies of silence takes ten seconds, and so may the wait
+before the next one."""
+
+LOOK_S = 0.1
+
+
+class Replica:
+    """See above. `dice` makes a generator for each purpose."""
+
+    def __init__(
+        self,
+        name: str,
+        follows: str,
+        machine: Profile,
+        dice: Callable[[str], random.Random],
+        books: Books,
+        trace: Trace,
+    ) -> None:
+        self.hardware = Hardware(machine, dice(f"{name} hardware"), books, trace)
+        self.node = Node(name, self.hardware, books, trace, dice(name), follows=follows)
+        self.viewer = Viewer(f"viewer of {name}", "main", deltas=True, books=books, trace=trace)
+        self._machine = machine
+        self._dice = dice
+        self._books = books
+        self._trace = trace
+
+    def begin(self, world: trio.Nursery) -> None:
+        """Let it live, and be read and watched."""
+        name = self.node.name
+        network = Network(
+            self._machine, self._dice(f"{name} network"), world, lambda: self.node.process, self._books, self._trace
+        )
+        reader = ReplicaReader(f"reader of {name}", network, self._dice(f"{name} reader"), self._books, self._trace)
+        world.start_soon(network.cut_now_and_then)
+        world.start_soon(self.node.live)
+        world.start_soon(self.viewer.watch, network, self._dice(f"{name} viewer"))
+        world.start_soon(reader.read, lambda: self.hardware.flipped or self.hardware.ailing)
+
+    async def caught_up(self, leader: Node) -> None:
+        """Wait until it has all that the leader has; both must then be the same to the last bit."""
+        for _ in range(int(CAUGHT_UP_S / LOOK_S)):
+            ours, theirs = self.node.process, leader.process
+            if ours is not None and theirs is not None and ours.scoreboard.seq == self._books.plain.seq:
+                self._compare(ours, theirs)
+                return
+            await trio.sleep(LOOK_S)
+        raise Broken(f"nothing was wrong any more, and yet {self.node.name} did not catch up")
+
+    def _compare(self, ours: Process, theirs: Process) -> None:
+        if ours.log.tail != theirs.log.tail:
+            raise Broken(f"the log of {self.node.name} ends at {ours.log.tail}, the leader's at {theirs.log.tail}")
+        if state_digest(ours.scoreboard.capture()) != state_digest(theirs.scoreboard.capture()):
+            raise Broken(f"{self.node.name} has come to another state than the leader")
+        self._books.counts["replicas equal in the end"] += 1
+
+    def look_at_the_disk(self) -> None:
+        """Open what is there in the end, after the power was cut: all of it was followed durably."""
+        if self.hardware.flipped:
+            self.hardware.mend()
+        machine = self.hardware.machine.fork(Nothing())
+        machine.cut_power()
+        try:
+            opened = open_directory(
+                machine.boot(), DATA, RULES, tell=lambda what: None, segment_bytes=self._machine.segment_bytes
+            )
+        except LogDamaged as damage:
+            raise Broken(f"nothing was wrong any more, and yet: {damage}") from damage
+        self._books.recovered_replica(self.node.name, opened, may_be_damaged=False)
+        if opened.scoreboard.seq != self._books.plain.seq:
+            raise Broken(f"{self.node.name} kept {opened.scoreboard.seq} of {self._books.plain.seq} events")
