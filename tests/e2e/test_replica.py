@@ -156,6 +156,26 @@ async def test_a_replica_that_never_was_caught_up_vouches_for_nothing(tmp_path: 
         assert await shard.wait() == 0
 
 
+async def test_a_directory_that_never_was_caught_up_is_not_served(tmp_path: Path) -> None:
+    """It may be older than what was shown before, of a demoted leader's say; so its leader is waited for."""
+    async with following_pair(tmp_path) as (leader, replica):
+        async with client(leader) as write, client(replica) as read:
+            seq = (await increment(write, "1")).json()["seq"]
+            await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
+        assert await replica.terminate() == 0
+        await leader.kill()
+    marker = tmp_path / "replica" / "replica"
+    assert json.loads(marker.read_text()) == {"leader": leader.url, "caught_up": True}
+    marker.write_text(json.dumps({"leader": leader.url}))
+    async with (
+        following(tmp_path, "alone", leader.url, "--data-dir", str(tmp_path / "replica")) as alone,
+        client(alone) as read,
+    ):
+        refused = await read.get("/scoreboard/top")
+        assert code_of(refused) == (503, "REPLICA_BEHIND")
+        assert "not caught up yet" in refused.json()["error"]["message"]
+
+
 async def test_promotion_and_demotion(tmp_path: Path) -> None:
     """The promoted replica writes, the old leader refuses, also after a restart, and comes back as a replica."""
     admin, reader = tmp_path / "admin.token", tmp_path / "log-read.token"

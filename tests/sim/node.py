@@ -269,6 +269,11 @@ class Node:
             self._leader(), disk, DATA, token=str, uniform=self._dice.uniform, tell=partial(self._note, "bootstrap")
         )
 
+    def _fetched(self, done: int, total: int) -> None:
+        if done == total:
+            self._note("fetched a snapshot", total)
+            self._books.counts["snapshots fetched"] += 1
+
     async def _prepare(self, disk: Disk) -> bool:
         """Do what a start of a replica does before it opens its log; False if the process was ended meanwhile."""
         if read_marker(disk, DATA) is None:
@@ -276,7 +281,12 @@ class Node:
         patience_s = float("inf") if self._hardware.calm else self._dice.expovariate(1 / self._profile.ends_every_s)
         with trio.move_on_after(patience_s):
             await prepare_directory(
-                disk, DATA, self._bootstrap(disk), tell=self.tell, segment_bytes=self._profile.segment_bytes
+                disk,
+                DATA,
+                self._bootstrap(disk),
+                tell=self.tell,
+                progress=self._fetched,
+                segment_bytes=self._profile.segment_bytes,
             )
             return True
         self._note("killed before it served")
@@ -294,7 +304,8 @@ class Node:
 
             return Follower(
                 replica, self._leader(), self._bootstrap(disk), token=str, clock_ms=self.clock_ms,
-                uniform=self._dice.uniform, blocks=False, timing=timing_of(core), on_state=told,
+                uniform=self._dice.uniform, blocks=False, timing=timing_of(core), on_progress=self._fetched,
+                on_state=told,
             )  # fmt: skip
 
         def role(core: Core) -> Role:

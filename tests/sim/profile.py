@@ -46,29 +46,31 @@ class Profile:
 class Following:
     """The replicas of a run. The chances of a line are for each piece that is sent."""
 
-    replicas: int
-    chained: bool
+    leader: Profile
+    """The run's own; a leader that is followed lets go of its log more often, so that followers fall too far behind."""
+    machines: tuple[Profile, ...] = ()
+    """What the machine of each replica has in store for it."""
+    chained: bool = False
     """The second follows the first, as of a relay."""
-    line_cut: float
-    line_stalled: float
-    machines: tuple[Profile, ...]
-    """What each of their machines has in store for it."""
+    line_cut: float = 0.0
+    line_stalled: float = 0.0
 
 
-def draw_following(dice: random.Random, profile: Profile) -> Following | None:
+def draw_following(dice: random.Random, profile: Profile) -> Following:
     """Say which replicas a run has; most have none, since they take much longer."""
     if dice.random() > 0.25:
-        return None
-    replicas = dice.choice([1, 1, 2])
-    drawn = [draw(dice) for _ in range(replicas)]
+        return Following(profile)
+    machines = [draw(dice) for _ in range(dice.choice([1, 1, 2]))]
     return Following(
-        replicas=replicas,
-        chained=dice.random() < 0.6,
-        line_cut=dice.choice([0.0, 0.003, 0.02]),
-        line_stalled=dice.choice([0.0, 0.003, 0.01]),
-        machines=tuple(
-            replace(machine, chaos_s=profile.chaos_s, delay_s=profile.delay_s, viewers=1) for machine in drawn
+        leader=replace(
+            profile, every_events=dice.choice([4, 8, 15, 40]), log_keep_s=dice.choice([None, 0.0, 0.0, 0.0, 2.0])
         ),
+        machines=tuple(
+            replace(machine, chaos_s=profile.chaos_s, delay_s=profile.delay_s, viewers=1) for machine in machines
+        ),
+        chained=dice.random() < 0.6,
+        line_cut=dice.choice([0.0, 0.005, 0.03]),
+        line_stalled=dice.choice([0.0, 0.003, 0.01]),
     )
 
 

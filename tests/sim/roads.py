@@ -23,7 +23,7 @@ from server.replication.feed import FrameFeed
 from server.replication.link import Endpoint, LinkEnded
 from tests.sim.books import Books
 from tests.sim.lines import End, Line
-from tests.sim.profile import Following, Profile
+from tests.sim.profile import Following
 from tests.sim.trace import Trace
 
 RING_BYTES = 1_500
@@ -49,9 +49,8 @@ class Called(Protocol):
 class Roads:
     """The lines between the nodes, and the weather on them."""
 
-    def __init__(self, profile: Profile, following: Following, dice: random.Random, books: Books, trace: Trace) -> None:
+    def __init__(self, following: Following, dice: random.Random, books: Books, trace: Trace) -> None:
         self.nodes: dict[str, Called] = {}
-        self._profile = profile
         self._following = following
         self._dice = dice
         self._books = books
@@ -100,11 +99,11 @@ class Roads:
     @property
     def calm(self) -> bool:
         """Whether nothing goes wrong any more."""
-        return trio.current_time() >= self._profile.chaos_s
+        return trio.current_time() >= self._following.leader.chaos_s
 
     def delay_s(self) -> float:
         """See `Weather`."""
-        return min(self._dice.expovariate(1 / self._profile.delay_s), DELAY_S_MAX)
+        return min(self._dice.expovariate(1 / self._following.leader.delay_s), DELAY_S_MAX)
 
     def befall(self, line: Line) -> None:
         """See `Weather`."""

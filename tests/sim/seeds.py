@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.sim.variants import HEADS_OVERLOOKED, MADE_DURABLE, NAMES_SYNCED, ZEROS_COUNTED
+from tests.sim.variants import (
+    HEADS_OVERLOOKED,
+    MADE_DURABLE,
+    NAMES_SYNCED,
+    PLACED_DURABLY,
+    SERVED_EARLY,
+    ZEROS_COUNTED,
+)
 
 SEEDS: Sequence[tuple[int, str, str]] = (
     (
@@ -49,6 +56,22 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         (
             "A bit flipped in the length of the last frame but one, and at the next power cut one in the head of the "
             "last one, which was then none. Both were cut, though their events were acknowledged."
+        ),
+    ),
+    (
+        1_528,
+        PLACED_DURABLY,
+        (
+            "A replica was killed after it had put a fetched snapshot in its place and before it had synced that. The "
+            "next one began a log behind the snapshot, and a power cut took the snapshot away."
+        ),
+    ),
+    (
+        1_652,
+        SERVED_EARLY,
+        (
+            "A replica's directory was emptied, and it began anew with a snapshot that was older than what it had "
+            "shown. It was served before it had caught up, and its viewers saw the board go back."
         ),
     ),
 )

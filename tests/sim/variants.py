@@ -12,16 +12,25 @@ from dataclasses import dataclass
 from typing import Any, cast
 from unittest import mock
 
+import trio
+
 from engine import log, recovery, walk
 from engine.actions import Actions
 from engine.disk import Disk, File
-from engine.record import find_frame
+from engine.errors import DiskFault
+from engine.events import Event
+from engine.log import Synced
+from engine.record import Tail, find_frame
 from engine.recovery import Finding, Situation
 from engine.replay import settle_end
 from engine.segment import Listing
 from engine.walk import Walk
 from server.live.editions import Channel
+from server.replication import bootstrap
+from server.replication.replicas import WholeReplica
 from snapshots.opening import Opened
+from snapshots.promotion import Marker
+from snapshots.store import Store
 from tests.sim.disk import SimulatedDisk
 
 
@@ -35,11 +44,15 @@ def _nothing(_: Opened) -> None:
 
 @dataclass(frozen=True)
 class Variant:
-    """`wrap_disk` may put something between the leader and its disk, `after_opening` spoil what was recovered."""
+    """`wrap_disk` may put something between the leader and its disk, `after_opening` spoil what was recovered.
+
+    `wrap_replica` is for the disks of replicas.
+    """
 
     name: str
     wrap_disk: Callable[[SimulatedDisk], Disk] = _as_it_is
     after_opening: Callable[[Opened], None] = _nothing
+    wrap_replica: Callable[[SimulatedDisk], Disk] = _as_it_is
     patched: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
@@ -134,6 +147,18 @@ def _believe_the_cache(disk: Disk, path: str, walked: Walk, length: int, tell: C
     return settle_end(disk, path, walked, length, tell)
 
 
+async def _apply_before_logging(self: WholeReplica, frames: Sequence[bytes], rows: list[list[Event]]) -> None:
+    for data, events in zip(frames, rows, strict=True):
+        self._apply(Synced(len(data), 0.0, data), events)
+    await trio.sleep(0.01)
+    self.log.append_frames(frames)
+
+
+def _tail_of_what_is_there(disk: Disk, directory: str, _tell: Callable[[DiskFault], None]) -> Tail | None:
+    store = Store(disk, directory)
+    return next((store.verify(info) for info in store.list()), None)
+
+
 def _patching(target: object, name: str, new: object) -> Callable[[], AbstractContextManager[None]]:
     @contextmanager
     def patched() -> Iterator[None]:
@@ -146,6 +171,8 @@ def _patching(target: object, name: str, new: object) -> Callable[[], AbstractCo
 MADE_DURABLE = "a directory that is there is held to be durable"
 NAMES_SYNCED = "a segment that is there is held to be durable"
 HEADS_OVERLOOKED = "a length is believed, and a frame that is damaged does not count as one that follows"
+PLACED_DURABLY = "a fetched snapshot that is there is held to be durable"
+SERVED_EARLY = "a replica is served before it has caught up"
 ZEROS_COUNTED = "a zero at the end is a torn frame"
 
 BROKEN: Sequence[Variant] = (
@@ -160,4 +187,8 @@ BROKEN: Sequence[Variant] = (
     Variant(ZEROS_COUNTED, patched=_patching(recovery, "TRAILING_ZEROS_MAX", 0)),
     Variant(HEADS_OVERLOOKED, patched=_overlooking_heads),
     Variant("viewers are not told", patched=_patching(Channel, "is_behind", False)),
+    Variant("a replica's files are never synced", wrap_replica=lambda disk: cast(Disk, _Leaky(disk, _NeverSynced))),
+    Variant("a replica applies before it logs", patched=_patching(WholeReplica, "_append", _apply_before_logging)),
+    Variant(PLACED_DURABLY, patched=_patching(bootstrap, "_newest_tail", _tail_of_what_is_there)),
+    Variant(SERVED_EARLY, patched=_patching(Marker, "caught_up", True)),
 )

@@ -16,7 +16,6 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -27,17 +26,16 @@ from snapshots.format import state_digest
 from snapshots.opening import open_directory
 from snapshots.restore import restore
 from snapshots.state import read_state
-from tests.sim.audience import Replica
 from tests.sim.books import Books, Broken
 from tests.sim.clients import Backend, Reader
+from tests.sim.cluster import Cluster
 from tests.sim.disk import Machine
 from tests.sim.hardware import Hardware
 from tests.sim.network import DELAY_S_MAX, Network
 from tests.sim.node import Node
 from tests.sim.plain import RULES
 from tests.sim.process import DATA
-from tests.sim.profile import Following, Profile, draw, draw_following
-from tests.sim.roads import Roads
+from tests.sim.profile import Profile, draw, draw_following
 from tests.sim.runs import run_seeded
 from tests.sim.screens import Viewer
 from tests.sim.storage import Nothing
@@ -111,63 +109,39 @@ def dice_for(seed: int, what: str) -> random.Random:
 
 
 async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
-    profile = draw(dice_for(seed, "profile"))
+    following = draw_following(dice_for(seed, FOLLOWING), draw(dice_for(seed, "profile")))
+    profile = following.leader
     trace.note("profile", profile)
     hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace)
     leader = Node(
         "leader", hardware, books, trace, dice_for(seed, "leader"), wrap=variant.wrap_disk, opened=variant.after_opening
     )
-    async with trio.open_nursery() as world:
-        network = Network(profile, dice_for(seed, "network"), world, lambda: leader.process, books, trace)
-        world.start_soon(network.cut_now_and_then)
-        world.start_soon(leader.live)
-        viewers = [
-            Viewer(f"viewer-{number}", "main", deltas=number % 2 == seed % 2, books=books, trace=trace)
-            for number in range(profile.viewers)
-        ]
-        for viewer in viewers:
-            world.start_soon(viewer.watch, network, dice_for(seed, viewer.name))
-        reader = Reader("reader", network, dice_for(seed, "reader"), books, trace)
-        world.start_soon(reader.read, lambda: hardware.flipped or hardware.ailing)
-        with ExitStack() as stack:
-            following = draw_following(dice_for(seed, FOLLOWING), profile)
-            replicas: list[Replica] = []
-            if following is not None:
-                roads = Roads(profile, following, dice_for(seed, "roads"), books, trace)
-                stack.enter_context(roads.patched())
-                replicas = _replicas(seed, following, leader, roads, world, books, trace)
+    cluster = Cluster(following, partial(dice_for, seed), variant.wrap_replica, books, trace)
+    with cluster.reaching(leader):
+        async with trio.open_nursery() as world:
+            network = Network(profile, dice_for(seed, "network"), world, lambda: leader.process, books, trace)
+            world.start_soon(network.cut_now_and_then)
+            world.start_soon(leader.live)
+            viewers = [
+                Viewer(f"viewer-{number}", "main", deltas=number % 2 == seed % 2, books=books, trace=trace)
+                for number in range(profile.viewers)
+            ]
+            for viewer in viewers:
+                world.start_soon(viewer.watch, network, dice_for(seed, viewer.name))
+            reader = Reader("reader", network, dice_for(seed, "reader"), books, trace)
+            world.start_soon(reader.read, lambda: hardware.flipped or hardware.ailing)
+            cluster.begin(world)
             await _let_work(seed, profile, network, books, trace)
-            for replica in replicas:
-                hardware.mend()  # what was told of is put back from a backup, or nobody could follow past it
-                replica.hardware.mend()
-                await replica.caught_up(leader)
+            await cluster.caught_up(leader, hardware)
             await trio.sleep(LAST_SHOWN_S + 4 * DELAY_S_MAX)
-            for viewer in [*viewers, *[replica.viewer for replica in replicas]]:
+            for viewer in [*viewers, *cluster.viewers]:
                 viewer.check_last()
-            for replica in replicas:
-                await replica.node.close()
+            await cluster.close()
             await leader.close()
             world.cancel_scope.cancel()
     _look_at_the_disk(hardware, books, dice_for(seed, "end"))
-    for replica in replicas:
-        replica.look_at_the_disk()
+    cluster.look_at_the_disks()
     return leader.starts
-
-
-def _replicas(
-    seed: int, following: Following, leader: Node, roads: Roads, world: trio.Nursery, books: Books, trace: Trace
-) -> list[Replica]:
-    """Let the replicas of a run live."""
-    trace.note("following", following)
-    roads.nodes["leader"] = leader
-    replicas: list[Replica] = []
-    for number, machine in enumerate(following.machines, 1):
-        follows = replicas[-1].node.name if replicas and following.chained else "leader"
-        replica = Replica(f"replica-{number}", follows, machine, partial(dice_for, seed), books, trace)
-        roads.nodes[replica.node.name] = replica.node
-        replica.begin(world)
-        replicas.append(replica)
-    return replicas
 
 
 async def _let_work(seed: int, profile: Profile, network: Network, books: Books, trace: Trace) -> None:

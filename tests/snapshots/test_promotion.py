@@ -15,6 +15,7 @@ from snapshots.promotion import (
     Marker,
     Successor,
     demote_command,
+    mark_caught_up,
     newest,
     promote_directory,
     read_deposed,
@@ -74,6 +75,38 @@ def test_the_epoch_is_above_any_that_is_known_to_be_used(tmp_path: Path) -> None
     """Two replicas of one leader may have been promoted in turn."""
     replica(tmp_path / "data")
     assert promote(tmp_path / "data", above=7)[0] == 8
+
+
+def test_a_marker_says_from_some_time_on_that_its_directory_was_caught_up(tmp_path: Path) -> None:
+    """Whom it follows stays; a directory that became a leader's gets no marker again."""
+    disk, data = InlineDisk(), str(tmp_path)
+    write_marker(disk, data, Marker("http://leader.example"))
+    mark_caught_up(disk, data)
+    assert read_marker(disk, data) == Marker("http://leader.example", caught_up=True)
+    before = (tmp_path / "replica").stat().st_mtime_ns
+    mark_caught_up(disk, data)
+    assert (tmp_path / "replica").stat().st_mtime_ns == before
+    remove_marker(disk, data)
+    mark_caught_up(disk, data)
+    assert read_marker(disk, data) is None
+
+
+@pytest.mark.parametrize("bit", range(8))
+def test_a_marker_with_a_flipped_bit_is_what_it_was_or_says_where_it_is(tmp_path: Path, bit: int) -> None:
+    """At any place: bytes that are no text, or no JSON, are told with the file's name."""
+    disk, file = InlineDisk(), tmp_path / "replica"
+    write_marker(disk, str(tmp_path), Marker("http://leader.example"))
+    whole = file.read_bytes()
+    told = []
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
+        try:
+            marker = read_marker(disk, str(tmp_path))
+        except DiskFault as fault:
+            told.append(fault.path)
+        else:
+            assert marker is not None
+    assert set(told) == {str(file)}
 
 
 def test_a_replica_that_runs_is_not_promoted_behind_its_back(tmp_path: Path) -> None:

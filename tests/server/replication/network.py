@@ -79,6 +79,7 @@ class Served:
         self.followers = Followers()
         self.counts = Counts()
         disk = InlineDisk()
+        self.store = Store(disk, str(directory))
         self.shipper = Shipper(
             log,
             feed,
@@ -88,11 +89,13 @@ class Served:
             node=Node("test", "http://public.example", relays),
             on_deposed=self.deposed.append,
             on_newer=on_newer,
+            tell=self.told.append,
+            snapshot_seq=self.newest_snapshot,
             timing=timing,
         )
         self.lane = ReplicationLane(
             disk,
-            Store(disk, str(directory)),
+            self.store,
             log,
             scoreboard,
             self.followers,
@@ -119,6 +122,10 @@ class Served:
             yield
             self.shipper.close()
             await door.drain(0.0)
+
+    def newest_snapshot(self) -> int | None:
+        """The seq of the newest snapshot."""
+        return next((info.seq for info in self.store.list()), None)
 
     @property
     def url(self) -> str:

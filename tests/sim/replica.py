@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 import trio
 
+from engine.disk import Disk
 from engine.errors import LogDamaged
 from snapshots.format import state_digest
 from snapshots.opening import open_directory
 from tests.sim.books import Books, Broken
 from tests.sim.clients import ReplicaReader
+from tests.sim.disk import SimulatedDisk
 from tests.sim.hardware import Hardware
 from tests.sim.network import Network
 from tests.sim.node import Node
@@ -30,7 +32,7 @@ LOOK_S = 0.1
 
 
 class Replica:
-    """See above. `dice` makes a generator for each purpose."""
+    """See above. `dice` makes a generator for each purpose, `wrap` is of the variant."""
 
     def __init__(
         self,
@@ -38,11 +40,12 @@ class Replica:
         follows: str,
         machine: Profile,
         dice: Callable[[str], random.Random],
+        wrap: Callable[[SimulatedDisk], Disk],
         books: Books,
         trace: Trace,
     ) -> None:
         self.hardware = Hardware(machine, dice(f"{name} hardware"), books, trace)
-        self.node = Node(name, self.hardware, books, trace, dice(name), follows=follows)
+        self.node = Node(name, self.hardware, books, trace, dice(name), follows=follows, wrap=wrap)
         self.viewer = Viewer(f"viewer of {name}", "main", deltas=True, books=books, trace=trace)
         self._machine = machine
         self._dice = dice
@@ -62,7 +65,11 @@ class Replica:
         world.start_soon(reader.read, lambda: self.hardware.flipped or self.hardware.ailing)
 
     async def caught_up(self, leader: Node) -> None:
-        """Wait until it has all that the leader has; both must then be the same to the last bit."""
+        """Wait until it has all that the leader has; both must then be the same to the last bit.
+
+        What rotted is put back from a backup before: nobody could follow past it.
+        """
+        self.hardware.mend()
         for _ in range(int(CAUGHT_UP_S / LOOK_S)):
             ours, theirs = self.node.process, leader.process
             if ours is not None and theirs is not None and ours.scoreboard.seq == self._books.plain.seq:
