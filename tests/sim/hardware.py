@@ -12,6 +12,7 @@ import random
 import trio
 from trio.testing import MockClock
 
+from engine.record import FRAME_MAGIC
 from tests.sim.books import Books
 from tests.sim.disk import Machine, Moment, Trouble
 from tests.sim.profile import Profile
@@ -68,10 +69,21 @@ class Hardware:
                 near = self._dice.random() < 0.5
                 offset = max(0, written - 1 - self._dice.randrange(200)) if near else self._dice.randrange(written)
                 bit = self._dice.randrange(8)
+                if self._is_hit(node, offset):
+                    return
                 node.flip(offset, bit)
                 self._flips.append((path, node, offset, bit))
                 self._trace.note("flip", path, offset, bit)
                 self._books.counts["bits flipped"] += 1
+
+    def _is_hit(self, node: FileNode, offset: int) -> bool:
+        """Whether a bit of the same frame of a log has flipped already.
+
+        Two in one frame, of which one is in its length, can't be told from a torn write (`engine/README.md`).
+        """
+        places = [there for _, hit, there, _ in self._flips if hit is node]
+        between = [bytes(node.cached[min(there, offset) : max(there, offset)]) for there in places]
+        return any(FRAME_MAGIC not in piece for piece in between)
 
     def mend(self) -> None:
         """Put back from a backup what rotted."""
