@@ -9,7 +9,8 @@ import secrets
 import socket
 import threading
 import time
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 
@@ -61,7 +62,7 @@ class Backend:
         self._actions = secrets.token_hex(8)
         self._sent = 0
 
-    def increment(self, count: int, users: int = 10_000) -> int:
+    def increment(self, count: int, users: int) -> int:
         """Send a batch of increments; the seq of the last one."""
         items = []
         for _ in range(count):
@@ -102,25 +103,78 @@ class Backend:
         return data
 
 
+class SteadyWriter:
+    """Sends a batch at each beat, from a thread of its own, for so long as the context lasts.
+
+    A beat that was missed is made up for at once, so the rate holds if it can be held. `receipts` has the seq and the
+    time of each answer; None is the last of them. `per_second` is what was reached, when it is over.
+    """
+
+    def __init__(self, leader: Server, per_second: int, users: int = 10_000) -> None:
+        self.receipts: queue.SimpleQueue[tuple[int, float] | None] = queue.SimpleQueue()
+        self.per_second = 0.0
+        self._leader = leader
+        self._users = users
+        self._beat = BATCH / per_second
+        self._over = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End; raise what went wrong in the thread."""
+        self._over.set()
+        self._thread.join()
+        if self._failure is not None and error is None:
+            raise self._failure
+
+    def end_in(self, seconds: float) -> None:
+        """Let it end by itself, and go on at once."""
+        threading.Timer(seconds, self._over.set).start()
+
+    def _run(self) -> None:
+        try:
+            self._write()
+        except Exception as failure:  # told by whoever waits
+            self._failure = failure
+        finally:
+            self.receipts.put(None)
+
+    def _write(self) -> None:
+        backend = Backend(self._leader)
+        began, sent = time.monotonic(), 0
+        try:
+            while not self._over.wait(max(0.0, began + sent * self._beat - time.monotonic())):
+                seq = backend.increment(BATCH, self._users)
+                sent += 1
+                self.receipts.put((seq, time.monotonic()))
+            self.per_second = sent * BATCH / (time.monotonic() - began)
+        finally:
+            backend.close()
+
+
 def measure_lateness(leader: Server, replica: Server, per_second: int, seconds: float) -> Lateness:
     """Write at a steady pace, and ask the replica for what was just acknowledged, one such question after another."""
-    receipts: queue.SimpleQueue[tuple[int, float] | None] = queue.SimpleQueue()
-    reached: list[float] = []
-    writer = threading.Thread(target=_write, args=(leader, per_second, seconds, receipts, reached))
     reader = Backend(replica)
     late, told = [], []
-    writer.start()
     try:
-        while (newest := _newest(receipts)) is not None:
-            seq, acknowledged = newest
-            status, lag_ms = reader.read(seq)
-            assert status == http.client.OK, f"the replica answered with {status}"
-            late.append((time.monotonic() - acknowledged) * 1000)
-            told.append(lag_ms)
+        with SteadyWriter(leader, per_second) as writer:
+            writer.end_in(seconds)
+            while (newest := _newest(writer.receipts)) is not None:
+                seq, acknowledged = newest
+                status, lag_ms = reader.read(seq)
+                assert status == http.client.OK, f"the replica answered with {status}"
+                late.append((time.monotonic() - acknowledged) * 1000)
+                told.append(lag_ms)
     finally:
-        writer.join()
         reader.close()
-    return Lateness(sorted(late), sorted(told), reached[0])
+    return Lateness(sorted(late), sorted(told), writer.per_second)
 
 
 def _newest(receipts: queue.SimpleQueue[tuple[int, float] | None]) -> tuple[int, float] | None:
@@ -128,26 +182,3 @@ def _newest(receipts: queue.SimpleQueue[tuple[int, float] | None]) -> tuple[int,
     while newest is not None and not receipts.empty():
         newest = receipts.get()
     return newest
-
-
-def _write(
-    leader: Server,
-    per_second: int,
-    seconds: float,
-    receipts: queue.SimpleQueue[tuple[int, float] | None],
-    reached: list[float],
-) -> None:
-    """Send a batch at each beat; a beat that was missed is made up for at once, so the rate holds if it can be held."""
-    backend = Backend(leader)
-    beat = BATCH / per_second
-    began, sent = time.monotonic(), 0
-    try:
-        while time.monotonic() - began < seconds:
-            time.sleep(max(0.0, began + sent * beat - time.monotonic()))
-            seq = backend.increment(BATCH)
-            sent += 1
-            receipts.put((seq, time.monotonic()))
-        reached.append(sent * BATCH / (time.monotonic() - began))
-    finally:
-        receipts.put(None)
-        backend.close()
