@@ -3,7 +3,8 @@
     CARRYING    sends the highest seq that it has seen as `minSeq`: no answer may be older, whatever happened between
     PLAIN       sends nothing: no answer may be older than those before it from the same process
 
-A reader never minds a refusal: a replica that can't give what was asked for, in time or at all, is to say so.
+A reader never minds a refusal: a replica that can't give what was asked for, in time or at all, is to say so. Every
+answer, a refusal too, must tell the lag.
 """
 
 from __future__ import annotations
@@ -44,13 +45,11 @@ class Reader:
         self._seen = seen
         self._carrying = carrying
         self._newest = 0
-        self._knows_lag = False
 
     async def read(self) -> None:
         """Read until cancelled."""
         while True:
             node = await self._cluster.up(self._slot)
-            self._knows_lag = False
             if not self._carrying:
                 self._newest = 0
             async with Client(node.host, node.port) as client:
@@ -68,16 +67,14 @@ class Reader:
 
     def _take(self, answer: Answer) -> None:
         who = f"{'carrying' if self._carrying else 'plain'} reader of {self._slot}"
+        lag = [answer.headers.get(name, "") for name in LAG_HEADERS]
+        assert all(number.isdecimal() or number == "unknown" for number in lag), (who, answer.status, answer.headers)
         if answer.status == 503:
             self._seen.refusals[answer.json()["error"]["code"]] += 1
             return
         assert answer.status == 200, (who, answer.status, answer.body)
         body = answer.json()
         assert body["seq"] >= self._newest, f"{who}: went back from seq {self._newest} to {body['seq']}"
-        # A process that has not heard its leader yet can't know; from then on every answer tells.
-        tells_lag = all(name in answer.headers for name in LAG_HEADERS)
-        assert tells_lag or not self._knows_lag, (who, answer.headers)
-        self._knows_lag = tells_lag
         self._newest = body["seq"]
         self._seen.answers[self._slot] += 1
         if body.get("stale"):

@@ -73,9 +73,9 @@ async def test_a_wire_carries_stalls_cuts_and_refuses() -> None:
             nursery.cancel_scope.cancel()
 
 
-def told(seq: int, *, lag: bool = True, **more: Any) -> Answer:
-    headers = dict.fromkeys(LAG_HEADERS, "0") if lag else {}
-    return Answer(200, headers, json.dumps({"seq": seq, **more}).encode())
+def told(seq: int, *, lag: str | None = "0", status: int = 200, **more: Any) -> Answer:
+    headers = {} if lag is None else dict.fromkeys(LAG_HEADERS, lag)
+    return Answer(status, headers, json.dumps({"seq": seq, **more}).encode())
 
 
 @pytest.mark.parametrize("carrying", [True, False])
@@ -88,13 +88,15 @@ def test_a_reader_minds_an_answer_that_is_older_than_one_before(tmp_path: Path, 
         reader._take(told(4))
 
 
-def test_a_reader_minds_a_lag_that_is_no_longer_told(tmp_path: Path) -> None:
-    """A process that knew its lag tells it in every answer."""
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_reader_minds_a_lag_that_is_not_told(tmp_path: Path, status: int) -> None:
+    """A number, or that nobody knows it, in every answer."""
     reader = Reader(Cluster(tmp_path), "relay", "main", Seen(), carrying=True)
-    reader._take(told(1, lag=False))
-    reader._take(told(1))
-    with pytest.raises(AssertionError):
-        reader._take(told(1, lag=False))
+    for lag in ("17", "unknown"):
+        reader._take(told(1, lag=lag, status=status, error={"code": "REPLICA_BEHIND"}))
+    for untold in (None, "", "-1", "NaN"):
+        with pytest.raises(AssertionError):
+            reader._take(told(1, lag=untold, status=status, error={"code": "REPLICA_BEHIND"}))
 
 
 ROW = {"userId": "user-1", "actionId": "a-1", "boardId": "weekly", "reason": "ACTION_COMPLETED"}
