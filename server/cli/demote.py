@@ -58,7 +58,10 @@ def ask_fork(directory: str, leader: str, token: str) -> Tail:
     except LinkEnded as ended:
         if ended.status == httpx.codes.NOT_FOUND:
             raise Refused(
-                f"{leader} knows of no epoch after {tail.epoch}, so it did not take this one's place"
+                f"{leader} can't say where its history and that of epoch {tail.epoch} part: "
+                f"{ended.reason.rstrip('.')}. Is it the node that took this one's place? If it is, move {directory} "
+                f"aside and begin anew: scoreboard replica --data-dir NEWDIR --leader {leader}. What only this node "
+                "had is then in the directory that was moved."
             ) from ended
         raise Refused(f"{leader} can't be asked: {ended.reason}") from ended
 

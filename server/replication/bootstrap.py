@@ -112,11 +112,16 @@ class Bootstrap:
         raise FollowingFailed(what, epoch=1, seq=0, remedy=remedy)
 
     async def fork(self, epoch: int) -> Tail:
-        """Ask for the last place of the history before the first epoch after `epoch`. Raises `LinkEnded`."""
+        """Ask for the last place of the history before the first epoch after `epoch`.
+
+        Raises `LinkEnded`; with status 404 if the leader can't know it, for the reason that it gives.
+        """
         try:
             async with http_client(self._timeout) as client:
                 url = self._leader.url(f"{FORK_PATH}?epoch={epoch}")
                 response = await client.get(url, headers=self._headers())
+            if response.status_code == httpx.codes.NOT_FOUND:
+                raise LinkEnded(_message_of(response), response.status_code)
             if response.status_code != httpx.codes.OK:
                 raise LinkEnded(f"the leader answered with status {response.status_code}", response.status_code)
             return msgspec.json.decode(response.content, type=Fork).tail
@@ -261,6 +266,14 @@ async def prepare_directory(
 
 async def _in_thread(disk: Disk, work: Callable[[], T]) -> T:
     return await trio.to_thread.run_sync(work) if disk.blocks else work()
+
+
+def _message_of(response: httpx.Response) -> str:
+    """Give the message of an answer that is an error, as far as it has the shape of ours."""
+    try:
+        return str(msgspec.json.decode(response.content)["error"]["message"])
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+        return f"the leader answered with status {response.status_code}"
 
 
 def _newest_tail(disk: Disk, data_directory: str, tell: Callable[[DiskFault], None]) -> Tail | None:

@@ -85,7 +85,7 @@ def _many(first: int, runs: int | None, minutes: float | None, processes: int) -
                         _tell_failure(report)
     seconds = time.monotonic() - began
     print(_table(counts))
-    print(f"{done} runs, {starts} starts of a leader, {failures} failures; {seconds:.0f} s")
+    print(f"{done} runs, {starts} starts, {failures} failures; {seconds:.0f} s")
     return 1 if failures else 0
 
 

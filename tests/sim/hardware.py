@@ -50,6 +50,11 @@ class Hardware:
         """Whether there is a bit that flipped and was not mended."""
         return bool(self._flips)
 
+    @property
+    def spoils_receipts(self) -> bool:
+        """Whether a receipt may not be readable just now."""
+        return self.flipped or self.ailing
+
     def cut_power(self) -> None:
         """End the process and lose what was not durable; perhaps something rots meanwhile."""
         self.was_cut = True

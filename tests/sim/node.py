@@ -6,13 +6,15 @@ judged by the books.
 
     leader      its directory is all there is: what rotted on it is put back from a backup
     replica     follows another node; what rotted is put back, or an operator empties the directory and it begins anew
+    successor   a replica that has everything, and is to lead: from then on it is what the books are held against
+
+An operator (`tests.sim.succession`) may hold a node down, and let it start again as something else.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -20,17 +22,13 @@ from engine.actor import Applied
 from engine.disk import Disk
 from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
 from engine.recovery import Finding
-from server.node import Core, Role
-from server.replica import WholeRole
-from server.replication.bootstrap import Bootstrap, prepare_directory
-from server.replication.follower import Follower, State
-from server.replication.link import Endpoint
-from server.replication.replicas import Replica
-from server.shipping import timing_of
+from snapshots.demotion import finish_exchange
 from snapshots.opening import Opened, open_directory
-from snapshots.promotion import MARKER_FILE, Marker, read_marker, write_marker
+from snapshots.promotion import MARKER_FILE, promote_directory, read_marker
+from snapshots.restore import RestoreRefused
 from tests.sim.books import Books, Broken
 from tests.sim.disk import Crash, SimulatedDisk
+from tests.sim.followership import Followership
 from tests.sim.hardware import Hardware
 from tests.sim.lines import End
 from tests.sim.plain import RULES
@@ -62,7 +60,8 @@ class Node:
         opened: Callable[[Opened], None] = lambda _opened: None,
     ) -> None:
         self.name = name
-        self.follows = follows
+        self.succeeds = False
+        self.promotes_stopped = False
         self.process: Process | None = None
         self.starts = 0
         self._hardware = hardware
@@ -73,15 +72,45 @@ class Node:
         self._wrap = wrap
         self._opened = opened
         self._prefix = "" if follows is None else f"{name} "
+        self._followership: Followership | None = None
+        if follows is not None:
+            self.follow(follows)
         self._disk: SimulatedDisk | None = None
         self._ends: list[End] = []
         self._clock_off_ms = 0
+        self._held: trio.Event | None = None
         self._closing = trio.Event()
         self._closed = trio.Event()
+
+    @property
+    def follows(self) -> str | None:
+        """Whom it follows, or is to follow when it starts next; None: it leads."""
+        return None if self._followership is None else self._followership.leader
+
+    def follow(self, leader: str) -> None:
+        """Follow another node, from the next start on."""
+        self._followership = Followership(self, leader, self._profile, self._dice, self._books)
+
+    def lead(self) -> None:
+        """Lead from now on."""
+        self._followership = None
+        self.succeeds = self.promotes_stopped = False
+
+    def hold(self) -> None:
+        """Start no more until `release`."""
+        self._held = trio.Event()
+
+    def release(self) -> None:
+        """Let it start again."""
+        assert self._held is not None
+        self._held.set()
+        self._held = None
 
     async def live(self) -> None:
         """Start, serve, end, and start again."""
         while not self._closing.is_set():
+            if self._held is not None:
+                await self._held.wait()
             self.starts += 1
             self._clock_off_ms = self._dice.randint(-self._profile.clock_jump_ms, self._profile.clock_jump_ms)
             try:
@@ -110,11 +139,12 @@ class Node:
 
     async def _live_once(self) -> None:
         disk = self._disk = self._hardware.machine.boot()
-        self._note("start", self.starts)
+        self.note("start", self.starts)
         opened = await self.recover(disk)
         if opened is None:
             return
-        make = leader_role(disk, opened) if self.follows is None else self._replica_role(disk, opened)
+        following = self._followership
+        make = leader_role(disk, opened) if following is None else following.role(disk, opened)
         process = Process(disk, opened, self._profile, self.name, self, make)
         # No `finally` around this: whatever raises through it ends the process without a word, as a crash does.
         async with trio.open_nursery() as nursery:
@@ -135,9 +165,14 @@ class Node:
         """Open the directory; None if it could not be, which must have its reason in what was done to the disk."""
         given = self._wrap(disk)
         try:
+            finish_exchange(given, DATA)
+            if self.succeeds:
+                self._succeed(given)
+            elif self._followership is not None and not await self._in_time(self._followership.demote, given):
+                return None
             given.make_directory(f"{DATA}/snapshots")
             given.lock(f"{DATA}/lock")
-            if self.follows is not None and not await self._prepare(given):
+            if self._followership is not None and not await self._in_time(self._followership.prepare, given):
                 return None
             opened = open_directory(
                 given,
@@ -147,47 +182,75 @@ class Node:
                 random_bytes=self._random_bytes,
                 segment_bytes=self._profile.segment_bytes,
             )
-            if self.follows is None:
+            if self._followership is None or self.succeeds:
                 self._books.recovered(opened, may_be_damaged=self._hardware.flipped)
             else:
                 self._books.recovered_replica(self.name, opened, may_be_damaged=self._hardware.flipped)
             self._opened(opened)
+        except RestoreRefused as refusal:
+            self.note("not demoted", refusal)
+            self._books.counts["demotions refused"] += 1
+            self._empty()
+            return None
         except DiskFault as fault:
             if isinstance(fault, LogDamaged) or (fault.path == f"{DATA}/{MARKER_FILE}" and not self._hardware.ailing):
                 self._refused(fault)
                 return None
             if not self._hardware.ailing:
                 raise Broken(f"a start of {self.name} failed, and nothing was wrong with the disk: {fault}") from fault
-            self._note("start failed", fault)
+            self.note("start failed", fault)
             self._books.counts["starts that failed"] += 1
             return None
         self._hardware.opened()
         return opened
 
+    def _succeed(self, disk: Disk) -> None:
+        """Start as a successor: it may have been promoted without having lived to say so, or be promoted now."""
+        if self.promotes_stopped and read_marker(disk, DATA) is not None:
+            promote_directory(
+                disk, DATA, now_ms=self.clock_ms(), tell=self.tell, segment_bytes=self._profile.segment_bytes
+            )
+        if read_marker(disk, DATA) is None:
+            self.lead()
+
     def _refused(self, damage: DiskFault) -> None:
         if not self._hardware.flipped:
             raise Broken(f"a start of {self.name} was refused, and no bit had flipped: {damage}") from damage
-        self._note("refused", damage)
+        self.note("refused", damage)
         self._books.counts["refused after a flip"] += 1
-        if self.follows is not None and self._dice.random() < 0.5:
-            self._note("emptied")
-            self._books.counts["replicas that began anew"] += 1
-            self._hardware.replace_disk()
-            self._books.emptied(self.name)
+        if self._followership is not None and not self.succeeds and self._dice.random() < 0.5:
+            self._empty()
         else:
             self._hardware.mend()
+
+    def _empty(self) -> None:
+        self.note("emptied")
+        self._books.counts["replicas that began anew"] += 1
+        self._hardware.replace_disk()
+        self._books.emptied(self.name)
+
+    async def _in_time(self, work: Callable[[Disk], Awaitable[None]], disk: Disk) -> bool:
+        """Do something of a start that may wait for another node; False if the process was ended meanwhile."""
+        patience_s = float("inf") if self._hardware.calm else self._dice.expovariate(1 / self._profile.ends_every_s)
+        with trio.move_on_after(patience_s):
+            await work(disk)
+            return True
+        self.note("killed before it served")
+        self._hardware.machine.kill()
+        return False
 
     def _random_bytes(self, count: int) -> bytes:
         return self._dice.randbytes(count)
 
-    def _note(self, what: str, *details: object) -> None:
+    def note(self, what: str, *details: object) -> None:
+        """Note what happened to it."""
         self._trace.note(self._prefix + what, *details)
 
     # What a process tells
 
     def tell(self, what: Finding | DiskFault) -> None:
         """See `Witness`."""
-        self._note("told", what.situation.name if isinstance(what, Finding) else what)
+        self.note("told", what.situation.name if isinstance(what, Finding) else what)
         if isinstance(what, Finding):
             self._books.counts[what.situation.name] += 1
         elif isinstance(what, LogDamaged | SnapshotDamaged):
@@ -199,8 +262,8 @@ class Node:
 
     def applied(self, applied: Applied) -> None:
         """See `Witness`."""
-        self._note("applied", applied.events[-1].seq, len(applied.events))
-        if self.follows is None:
+        self.note("applied", applied.events[-1].seq, len(applied.events))
+        if self._followership is None or self.succeeds:
             self._books.applied(applied)
         else:
             self._books.followed(self.name, applied)
@@ -211,7 +274,7 @@ class Node:
             raise Broken(f"{self.name} could not write, and nothing was wrong with the disk: {fault}") from fault
         process = self.process
         assert process is not None
-        self._note("disk failed", fault)
+        self.note("disk failed", fault)
         self._books.counts["writes that failed"] += 1
         await trio.sleep(LAST_ANSWERS_S)
         self._hardware.machine.kill()
@@ -223,7 +286,7 @@ class Node:
         if self._hardware.calm:
             return
         kind = self._dice.choice(["cut", "kill", "stop"])
-        self._note(kind)
+        self.note(kind)
         self._books.counts[f"{self._prefix and 'replica '}ended by {kind}"] += 1
         if kind == "cut":
             self._hardware.cut_power()
@@ -258,61 +321,3 @@ class Node:
             else:
                 end.close()
         self._ends.clear()
-
-    # Following
-
-    def _leader(self) -> Endpoint:
-        return Endpoint(f"{self.follows}.{self.name}", 80, False, "")
-
-    def _bootstrap(self, disk: Disk) -> Bootstrap:
-        return Bootstrap(
-            self._leader(), disk, DATA, token=str, uniform=self._dice.uniform, tell=partial(self._note, "bootstrap")
-        )
-
-    def _fetched(self, done: int, total: int) -> None:
-        if done == total:
-            self._note("fetched a snapshot", total)
-            self._books.counts["snapshots fetched"] += 1
-
-    async def _prepare(self, disk: Disk) -> bool:
-        """Do what a start of a replica does before it opens its log; False if the process was ended meanwhile."""
-        if read_marker(disk, DATA) is None:
-            write_marker(disk, DATA, Marker(self._leader().url("")))
-        patience_s = float("inf") if self._hardware.calm else self._dice.expovariate(1 / self._profile.ends_every_s)
-        with trio.move_on_after(patience_s):
-            await prepare_directory(
-                disk,
-                DATA,
-                self._bootstrap(disk),
-                tell=self.tell,
-                progress=self._fetched,
-                segment_bytes=self._profile.segment_bytes,
-            )
-            return True
-        self._note("killed before it served")
-        self._hardware.machine.kill()
-        return False
-
-    def _replica_role(self, disk: SimulatedDisk, opened: Opened) -> Callable[[Core], Role]:
-        def make(core: Core, replica: Replica, on_state: Callable[[State, str], None]) -> Follower:
-            def told(state: State, reason: str) -> None:
-                self._note("is", state, reason)
-                self._books.counts[f"replica {state}"] += 1
-                if state == "failed":
-                    raise Broken(f"{self.name} can follow no more: {reason}")
-                on_state(state, reason)
-
-            return Follower(
-                replica, self._leader(), self._bootstrap(disk), token=str, clock_ms=self.clock_ms,
-                uniform=self._dice.uniform, blocks=False, timing=timing_of(core), on_progress=self._fetched,
-                on_state=told,
-            )  # fmt: skip
-
-        def role(core: Core) -> Role:
-            marker = read_marker(disk, DATA)
-            vouched = marker is not None and marker.caught_up
-            return WholeRole(
-                core, disk, opened, self._leader(), str, partial(make, core), durable=True, vouched=vouched
-            )
-
-        return role

@@ -89,7 +89,7 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 class SimulatedCore:
-    """See above. `url` is where it would listen."""
+    """See above. `url` is where it would listen; `over`: the process has ended, though its last tasks may not have."""
 
     def __init__(self, witness: Witness, profile: Profile, scoreboard: Scoreboard, name: str) -> None:
         self.config = Config(
@@ -103,6 +103,7 @@ class SimulatedCore:
         self.standing = Standing(wait_seconds=BEHIND_WAIT_S)
         self.gate = Gate(scoreboard, self.standing)
         self.tasks: trio.Nursery | None = None
+        self.over = False
         self.url = f"http://{name}"
         self.clock_ms = witness.clock_ms
         self.tell = witness.tell
@@ -129,10 +130,12 @@ class SimulatedCore:
 
     def disk_failed(self, fault: DiskFault) -> None:
         """See `Core`."""
-        assert self.tasks is not None
+        if self.over:
+            return  # a promotion, which nothing cancels, has come upon a disk that is gone
         if self.shutdown.wanted.is_set():
             self.tell(fault)  # it ends anyway
         else:
+            assert self.tasks is not None, "nothing is written before it serves"
             self.tasks.start_soon(self._witness.disk_failed, fault)
         self.shutdown.fail(fault)
 
@@ -195,7 +198,7 @@ class Process:
     @property
     def tasks(self) -> trio.Nursery | None:
         """Where its tasks run; None before and after its life."""
-        return self.core.tasks
+        return None if self.core.over else self.core.tasks
 
     @property
     def alive(self) -> bool:
@@ -219,7 +222,7 @@ class Process:
 
     def end(self) -> None:
         """Be gone."""
-        self.core.tasks = None
+        self.core.over = True
         self.channels.close()
 
     async def answer(self, request: Request) -> Response:

@@ -54,6 +54,8 @@ class Following:
     """The second follows the first, as of a relay."""
     line_cut: float = 0.0
     line_stalled: float = 0.0
+    changes_leaders_s: float | None = None
+    """When the first replica is to take over, if it has everything then."""
 
 
 def draw_following(dice: random.Random, profile: Profile) -> Following:
@@ -71,6 +73,7 @@ def draw_following(dice: random.Random, profile: Profile) -> Following:
         chained=dice.random() < 0.6,
         line_cut=dice.choice([0.0, 0.005, 0.03]),
         line_stalled=dice.choice([0.0, 0.003, 0.01]),
+        changes_leaders_s=dice.choice([None, dice.uniform(0.1, 0.9) * profile.chaos_s]),
     )
 
 

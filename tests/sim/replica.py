@@ -18,7 +18,7 @@ from tests.sim.hardware import Hardware
 from tests.sim.network import Network
 from tests.sim.node import Node
 from tests.sim.plain import RULES
-from tests.sim.process import DATA, Process
+from tests.sim.process import DATA
 from tests.sim.profile import Profile
 from tests.sim.screens import Viewer
 from tests.sim.storage import Nothing
@@ -59,44 +59,40 @@ class Replica:
             self._machine, self._dice(f"{name} network"), world, lambda: self.node.process, self._books, self._trace
         )
         reader = ReplicaReader(f"reader of {name}", network, self._dice(f"{name} reader"), self._books, self._trace)
+        reader.follows = lambda: self.node.follows is not None
         world.start_soon(network.cut_now_and_then)
         world.start_soon(self.node.live)
         world.start_soon(self.viewer.watch, network, self._dice(f"{name} viewer"))
-        world.start_soon(reader.read, lambda: self.hardware.flipped or self.hardware.ailing)
+        world.start_soon(reader.read, lambda: self.hardware.spoils_receipts)
 
-    async def caught_up(self, leader: Node) -> None:
-        """Wait until it has all that the leader has; both must then be the same to the last bit.
 
-        What rotted is put back from a backup before: nobody could follow past it.
-        """
-        self.hardware.mend()
-        for _ in range(int(CAUGHT_UP_S / LOOK_S)):
-            ours, theirs = self.node.process, leader.process
-            if ours is not None and theirs is not None and ours.scoreboard.seq == self._books.plain.seq:
-                self._compare(ours, theirs)
-                return
-            await trio.sleep(LOOK_S)
-        raise Broken(f"nothing was wrong any more, and yet {self.node.name} did not catch up")
+async def caught_up(node: Node, leader: Node, books: Books) -> None:
+    """Wait until a node has all that the leader has; both must then be the same to the last bit."""
+    for _ in range(int(CAUGHT_UP_S / LOOK_S)):
+        ours, theirs = node.process, leader.process
+        if ours is not None and theirs is not None and ours.scoreboard.seq == books.plain.seq:
+            if ours.log.tail != theirs.log.tail:
+                raise Broken(f"the log of {node.name} ends at {ours.log.tail}, the leader's at {theirs.log.tail}")
+            if state_digest(ours.scoreboard.capture()) != state_digest(theirs.scoreboard.capture()):
+                raise Broken(f"{node.name} has come to another state than the leader")
+            books.counts["replicas equal in the end"] += 1
+            return
+        await trio.sleep(LOOK_S)
+    raise Broken(f"nothing was wrong any more, and yet {node.name} did not catch up")
 
-    def _compare(self, ours: Process, theirs: Process) -> None:
-        if ours.log.tail != theirs.log.tail:
-            raise Broken(f"the log of {self.node.name} ends at {ours.log.tail}, the leader's at {theirs.log.tail}")
-        if state_digest(ours.scoreboard.capture()) != state_digest(theirs.scoreboard.capture()):
-            raise Broken(f"{self.node.name} has come to another state than the leader")
-        self._books.counts["replicas equal in the end"] += 1
 
-    def look_at_the_disk(self) -> None:
-        """Open what is there in the end, after the power was cut: all of it was followed durably."""
-        if self.hardware.flipped:
-            self.hardware.mend()
-        machine = self.hardware.machine.fork(Nothing())
-        machine.cut_power()
-        try:
-            opened = open_directory(
-                machine.boot(), DATA, RULES, tell=lambda what: None, segment_bytes=self._machine.segment_bytes
-            )
-        except LogDamaged as damage:
-            raise Broken(f"nothing was wrong any more, and yet: {damage}") from damage
-        self._books.recovered_replica(self.node.name, opened, may_be_damaged=False)
-        if opened.scoreboard.seq != self._books.plain.seq:
-            raise Broken(f"{self.node.name} kept {opened.scoreboard.seq} of {self._books.plain.seq} events")
+def look_at_the_disk(node: Node, hardware: Hardware, books: Books) -> None:
+    """Open what a replica left, after the power was cut: all of it was followed durably."""
+    if hardware.flipped:
+        hardware.mend()
+    machine = hardware.machine.fork(Nothing())
+    machine.cut_power()
+    try:
+        opened = open_directory(
+            machine.boot(), DATA, RULES, tell=lambda what: None, segment_bytes=hardware.profile.segment_bytes
+        )
+    except LogDamaged as damage:
+        raise Broken(f"nothing was wrong any more, and yet: {damage}") from damage
+    books.recovered_replica(node.name, opened, may_be_damaged=False)
+    if opened.scoreboard.seq != books.plain.seq:
+        raise Broken(f"{node.name} kept {opened.scoreboard.seq} of {books.plain.seq} events")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -56,12 +57,15 @@ def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
     """Run a program in virtual time, with the order of tasks given by the seed.
 
     Trio takes tasks that are ready at the same time in a random order. Told to be deterministic, as Hypothesis does
-    through pytest-trio, it sorts them by age and shuffles them with a generator that can be seeded.
+    through pytest-trio, it sorts them by age and shuffles them with a generator that can be seeded. The generator that
+    all modules share is seeded as well: who brings word of a newer epoch draws its waits from it.
     """
-    state = trio_scheduler._r.getstate()
+    state, shared = trio_scheduler._r.getstate(), random.getstate()
     trio_scheduler._r.seed(seed)
+    random.seed(seed)
     try:
         with mock.patch.object(trio_scheduler, "_ALLOW_DETERMINISTIC_SCHEDULING", True), cheap_starts():
             return trio.run(main, clock=MockClock(autojump_threshold=0))
     finally:
         trio_scheduler._r.setstate(state)
+        random.setstate(shared)

@@ -59,7 +59,7 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         ),
     ),
     (
-        1_528,
+        4_986,
         PLACED_DURABLY,
         (
             "A replica was killed after it had put a fetched snapshot in its place and before it had synced that. The "
@@ -67,11 +67,11 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         ),
     ),
     (
-        1_652,
+        2_151,
         SERVED_EARLY,
         (
             "A replica's directory was emptied, and it began anew with a snapshot that was older than what it had "
-            "shown. It was served before it had caught up, and its viewers saw the board go back."
+            "shown. It was served before it had caught up, and who read it saw the board go back."
         ),
     ),
 )

@@ -7,7 +7,7 @@ them are made from outside, in the disk that the leader is given, so that they g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 from unittest import mock
@@ -17,7 +17,7 @@ import trio
 from engine import log, recovery, walk
 from engine.actions import Actions
 from engine.disk import Disk, File
-from engine.errors import DiskFault
+from engine.errors import DiskFault, SnapshotDamaged
 from engine.events import Event
 from engine.log import Synced
 from engine.record import Tail, find_frame
@@ -156,7 +156,10 @@ async def _apply_before_logging(self: WholeReplica, frames: Sequence[bytes], row
 
 def _tail_of_what_is_there(disk: Disk, directory: str, _tell: Callable[[DiskFault], None]) -> Tail | None:
     store = Store(disk, directory)
-    return next((store.verify(info) for info in store.list()), None)
+    for info in store.list():
+        with suppress(SnapshotDamaged):
+            return store.verify(info)
+    return None
 
 
 def _patching(target: object, name: str, new: object) -> Callable[[], AbstractContextManager[None]]:

@@ -116,10 +116,10 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
     leader = Node(
         "leader", hardware, books, trace, dice_for(seed, "leader"), wrap=variant.wrap_disk, opened=variant.after_opening
     )
-    cluster = Cluster(following, partial(dice_for, seed), variant.wrap_replica, books, trace)
-    with cluster.reaching(leader):
+    cluster = Cluster(leader, hardware, following, partial(dice_for, seed), variant.wrap_replica, books, trace)
+    with cluster.reaching():
         async with trio.open_nursery() as world:
-            network = Network(profile, dice_for(seed, "network"), world, lambda: leader.process, books, trace)
+            network = Network(profile, dice_for(seed, "network"), world, lambda: cluster.leader.process, books, trace)
             world.start_soon(network.cut_now_and_then)
             world.start_soon(leader.live)
             viewers = [
@@ -129,19 +129,18 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             for viewer in viewers:
                 world.start_soon(viewer.watch, network, dice_for(seed, viewer.name))
             reader = Reader("reader", network, dice_for(seed, "reader"), books, trace)
-            world.start_soon(reader.read, lambda: hardware.flipped or hardware.ailing)
+            world.start_soon(reader.read, lambda: cluster.machines[cluster.leader.name].spoils_receipts)
             cluster.begin(world)
             await _let_work(seed, profile, network, books, trace)
-            await cluster.caught_up(leader, hardware)
+            await cluster.caught_up()
             await trio.sleep(LAST_SHOWN_S + 4 * DELAY_S_MAX)
             for viewer in [*viewers, *cluster.viewers]:
                 viewer.check_last()
             await cluster.close()
-            await leader.close()
             world.cancel_scope.cancel()
-    _look_at_the_disk(hardware, books, dice_for(seed, "end"))
+    _look_at_the_disk(cluster.machines[cluster.leader.name], books, dice_for(seed, "end"))
     cluster.look_at_the_disks()
-    return leader.starts
+    return sum(node.starts for node in cluster.nodes)
 
 
 async def _let_work(seed: int, profile: Profile, network: Network, books: Books, trace: Trace) -> None:
@@ -193,6 +192,7 @@ def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes:
             segment_bytes=segment_bytes,
         )
         restored = open_directory(disk, "/restored", RULES, tell=lambda what: None, segment_bytes=segment_bytes)
-        if (restored.scoreboard.seq, restored.scoreboard.epoch) != (until + 1, 2) or report.seq != until:
-            raise Broken(f"a restore up to seq {until} gave seq {restored.scoreboard.seq}")
+        found = (restored.scoreboard.seq, restored.scoreboard.epoch, report.seq)
+        if found != (until + 1, books.plain.epoch + 1, until):
+            raise Broken(f"a restore up to seq {until} gave {found}")
         books.counts["restored"] += 1

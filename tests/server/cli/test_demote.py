@@ -93,6 +93,10 @@ def test_one_that_has_nothing_of_its_own_stays_where_it_is(tmp_path: Path, node:
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def error(message: str) -> dict[str, object]:
+    return {"error": {"code": "NOT_FOUND", "message": message}}
+
+
 def test_the_new_leader_is_asked_with_the_token(tmp_path: Path, old: Path, node: Node) -> None:
     """For the first epoch after ours."""
     file = tmp_path / "token"
@@ -102,18 +106,29 @@ def test_the_new_leader_is_asked_with_the_token(tmp_path: Path, old: Path, node:
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "body", "told"),
     [
-        (404, "knows of no epoch after 1"),
-        (401, "can't be asked: the leader answered with status 401"),
-        (503, "can't be asked: the leader answered with status 503"),
-        (200, "can't be asked: the leader gave no answer"),
+        (
+            404,
+            error("This node knows of no epoch after 1."),
+            "epoch 1 part: This node knows of no epoch after 1. Is it",
+        ),
+        (404, error("The log begins at seq 7."), "part: The log begins at seq 7. Is it the node that took this one's"),
+        (404, {"error": {}}, "part: the leader answered with status 404"),
+        (401, {"error": {}}, "can't be asked: the leader answered with status 401"),
+        (503, {"error": {}}, "can't be asked: the leader answered with status 503"),
+        (200, {"error": {}}, "can't be asked: the leader gave no answer"),
     ],
 )
-def test_who_did_not_take_its_place_is_refused(old: Path, node: Node, status: int, told: str) -> None:
-    """A node of our own epoch, which is what an old leader itself is; one that says no; one that is something else."""
+def test_who_did_not_take_its_place_is_refused(
+    old: Path, node: Node, status: int, body: dict[str, object], told: str
+) -> None:
+    """A node of our own epoch, which is what an old leader itself is; one whose log no longer goes back as far.
+
+    One that says no, one that is something else.
+    """
     before = sorted((old / "log").iterdir())
-    node.says(status, {"error": {}})
+    node.says(status, body)
     done = run("demote", "--data-dir", old, "--to", node.url)
     assert (done.exit_code, done.stdout) == (1, "")
     assert told in done.stderr

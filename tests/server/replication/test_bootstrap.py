@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import httpx
@@ -308,6 +309,36 @@ async def test_killed_anywhere_in_beginning_anew_it_begins_again(tmp_path: Path)
     while await killed_in_beginning_anew(tmp_path / str(dies_at), dies_at):
         dies_at += 1
     assert dies_at > 8
+
+
+class SyncingDisk(InlineDisk):
+    """Notes which directories were synced, and what was created, in order."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    def sync_directory(self, path: str) -> None:
+        self.steps.append(f"sync {Path(path).name}")
+        super().sync_directory(path)
+
+    def make_directory(self, path: str) -> None:
+        self.steps.append(f"make {Path(path).name}")
+        super().make_directory(path)
+
+
+async def test_a_snapshot_that_is_there_is_made_durable_before_a_log_begins_behind_it(tmp_path: Path) -> None:
+    """Whoever put it there may have been killed before that was on disk; then a power cut would take it away."""
+    leader = Leader(tmp_path / "leader")
+    leader.play(10)
+    info = leader.writer.snapshot()
+    replica = tmp_path / "replica"
+    (replica / "snapshots").mkdir(parents=True)
+    shutil.copy(info.path, replica / "snapshots")
+    disk = SyncingDisk()
+    async with leader.open():
+        opened = await open_replica(replica, leader.url, disk=disk)
+    assert opened.opened.scoreboard.seq == leader.seq
+    assert "sync snapshots" in disk.steps[: disk.steps.index("make log")]
 
 
 async def test_a_shard_takes_its_boards_out_of_a_snapshot(tmp_path: Path) -> None:
