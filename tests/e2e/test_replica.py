@@ -121,26 +121,32 @@ async def test_minimum_positions_and_a_leader_that_is_gone(tmp_path: Path) -> No
         await until(lambda: read.get("/readyz"), lambda answer: answer.status == 503)
 
 
-async def test_a_replica_that_starts_without_its_leader_says_that_its_lag_is_unknown(tmp_path: Path) -> None:
-    """It serves what is on its disk at once, with the age of that in every answer, and with no number of records."""
+async def left_alone(tmp_path: Path) -> str:
+    """A directory of a replica that had everything when it and its leader ended; the address of that leader."""
     async with following_pair(tmp_path) as (leader, replica):
         async with client(leader) as write, client(replica) as read:
             seq = (await increment(write, "1")).json()["seq"]
             await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
         assert await replica.terminate() == 0
         await leader.kill()
-        async with (
-            following(tmp_path, "alone", leader.url, "--data-dir", str(tmp_path / "replica")) as alone,
-            client(alone) as read,
-        ):
-            for target, status in (("/scoreboard/top", 200), ("/scores/ann", 200), ("/scores/nobody", 404)):
-                answer = await read.get(target)
-                assert (answer.status, answer.headers["x-scoreboard-lag-records"]) == (status, "unknown")
-                assert int(answer.headers["x-scoreboard-lag-ms"]) > 0
-            assert (await read.get("/scoreboard/top")).json()["ageMs"] > 0
-            metrics = (await read.get("/metrics")).body.decode()
-            assert "\nscoreboard_replica_lag_records NaN\n" in metrics
-            assert "\nscoreboard_replica_lag_seconds NaN\n" not in metrics
+        return leader.url
+
+
+async def test_a_replica_that_starts_without_its_leader_says_that_its_lag_is_unknown(tmp_path: Path) -> None:
+    """It serves what is on its disk at once, with the age of that in every answer, and with no number of records."""
+    url = await left_alone(tmp_path)
+    async with (
+        following(tmp_path, "alone", url, "--data-dir", str(tmp_path / "replica")) as alone,
+        client(alone) as read,
+    ):
+        for target, status in (("/scoreboard/top", 200), ("/scores/ann", 200), ("/scores/nobody", 404)):
+            answer = await read.get(target)
+            assert (answer.status, answer.headers["x-scoreboard-lag-records"]) == (status, "unknown")
+            assert int(answer.headers["x-scoreboard-lag-ms"]) > 0
+        assert (await read.get("/scoreboard/top")).json()["ageMs"] > 0
+        metrics = (await read.get("/metrics")).body.decode()
+        assert "\nscoreboard_replica_lag_records NaN\n" in metrics
+        assert "\nscoreboard_replica_lag_seconds NaN\n" not in metrics
 
 
 async def test_a_replica_that_never_was_caught_up_vouches_for_nothing(tmp_path: Path) -> None:
@@ -158,17 +164,12 @@ async def test_a_replica_that_never_was_caught_up_vouches_for_nothing(tmp_path: 
 
 async def test_a_directory_that_never_was_caught_up_is_not_served(tmp_path: Path) -> None:
     """It may be older than what was shown before, of a demoted leader's say; so its leader is waited for."""
-    async with following_pair(tmp_path) as (leader, replica):
-        async with client(leader) as write, client(replica) as read:
-            seq = (await increment(write, "1")).json()["seq"]
-            await until(lambda: read.get(f"/scoreboard/top?minSeq={seq}"), lambda answer: answer.status == 200)
-        assert await replica.terminate() == 0
-        await leader.kill()
+    url = await left_alone(tmp_path)
     marker = tmp_path / "replica" / "replica"
-    assert json.loads(marker.read_text()) == {"leader": leader.url, "caught_up": True}
-    marker.write_text(json.dumps({"leader": leader.url}))
+    assert json.loads(marker.read_text()) == {"leader": url, "caught_up": True}
+    marker.write_text(json.dumps({"leader": url}))
     async with (
-        following(tmp_path, "alone", leader.url, "--data-dir", str(tmp_path / "replica")) as alone,
+        following(tmp_path, "alone", url, "--data-dir", str(tmp_path / "replica")) as alone,
         client(alone) as read,
     ):
         refused = await read.get("/scoreboard/top")

@@ -319,6 +319,15 @@ async def start(nursery: trio.Nursery, follower: Follower) -> Running:
     return running
 
 
+async def follow_so_far(directory: Path, leader: Leader, nursery: trio.Nursery) -> Replicated:
+    """Make a replica that has all of a leader, and has stopped to follow it."""
+    replica = await open_replica(directory, leader.url)
+    running = await start(nursery, replica.follower)
+    await running.reaches(leader.seq)
+    await running.stop()
+    return replica
+
+
 @asynccontextmanager
 async def patience() -> AsyncIterator[trio.Nursery]:
     """A nursery for a test: what hangs has failed, and what still runs at its end is of no interest."""

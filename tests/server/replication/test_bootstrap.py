@@ -21,6 +21,7 @@ from tests.cluster.wires import Wire
 from tests.server.replication.network import (
     TOKEN,
     Leader,
+    follow_so_far,
     make_bootstrap,
     open_replica,
     open_shard,
@@ -254,10 +255,7 @@ async def test_a_replica_that_fell_too_far_behind_begins_anew(tmp_path: Path) ->
     leader = Leader(tmp_path / "leader")
     leader.play(10)
     async with patience() as nursery, leader.open():
-        replica = await open_replica(tmp_path / "replica", leader.url)
-        running = await start(nursery, replica.follower)
-        await running.reaches(leader.seq)
-        await running.stop()
+        replica = await follow_so_far(tmp_path / "replica", leader, nursery)
         had = leader.seq
         leader.play(200)
         info = leader.writer.snapshot()

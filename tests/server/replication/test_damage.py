@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import LogDamaged
-from tests.server.replication.network import Leader, open_replica, patience, start
+from tests.server.replication.network import Leader, follow_so_far, patience, start
 from tests.snapshots.directories import digest
 
 
@@ -32,10 +32,7 @@ async def test_a_follower_gets_past_it_with_a_snapshot(tmp_path: Path, at: str) 
     leader = Leader(tmp_path / "leader", ring_bytes=1)
     leader.play(4)
     async with patience() as nursery, leader.open():
-        replica = await open_replica(tmp_path / "replica", leader.url)
-        running = await start(nursery, replica.follower)
-        await running.reaches(leader.seq)
-        await running.stop()
+        replica = await follow_so_far(tmp_path / "replica", leader, nursery)
         had = leader.seq
         await fill_until_sealed(leader)
         leader.writer.snapshot()
@@ -57,10 +54,7 @@ async def test_without_a_newer_snapshot_it_waits_for_one(tmp_path: Path) -> None
     leader = Leader(tmp_path / "leader", ring_bytes=1)
     leader.play(4)
     async with patience() as nursery, leader.open():
-        replica = await open_replica(tmp_path / "replica", leader.url)
-        running = await start(nursery, replica.follower)
-        await running.reaches(leader.seq)
-        await running.stop()
+        replica = await follow_so_far(tmp_path / "replica", leader, nursery)
         had = leader.seq
         await fill_until_sealed(leader)
         damage_first_segment(leader, had + 4)
