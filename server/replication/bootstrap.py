@@ -8,6 +8,7 @@ Rules:
 - A leader that can't be reached is tried again for as long as it takes, with full jitter; each reason is told.
 - A directory is prepared only where it has no log. Snapshots without a log are a preparation, or a restart of the log,
   that was cut short: of a replica nothing is lost by going on from the newest of them, for the leader has what follows.
+  Older ones than that are removed then.
 """
 
 from __future__ import annotations
@@ -259,6 +260,7 @@ async def prepare_directory(
         else:
             tail = fetched.tail
             await _in_thread(disk, partial(place, disk, data_directory, fetched.path, tail))
+    await _in_thread(disk, partial(_remove_older, disk, data_directory, tail.seq))
     create = partial(Log.create, disk, directory, log_id=tail.log_id, tail=tail, segment_bytes=segment_bytes)
     log = await _in_thread(disk, create)
     log.close()
@@ -266,6 +268,16 @@ async def prepare_directory(
 
 async def _in_thread(disk: Disk, work: Callable[[], T]) -> T:
     return await trio.to_thread.run_sync(work) if disk.blocks else work()
+
+
+def _remove_older(disk: Disk, data_directory: str, seq: int) -> None:
+    """Remove the snapshots from before the place where a log is about to begin: it can't be joined to them."""
+    store = Store(disk, data_directory)
+    older = [info for info in store.list() if info.seq < seq]
+    for info in older:
+        store.remove(info.path)
+    if older:
+        disk.sync_directory(store.directory)  # one that came back would keep all later ones and all of the log
 
 
 def _message_of(response: httpx.Response) -> str:

@@ -12,6 +12,7 @@ from tests.sim.variants import (
     HEADS_OVERLOOKED,
     MADE_DURABLE,
     NAMES_SYNCED,
+    OLDER_KEPT,
     PLACED_DURABLY,
     SERVED_EARLY,
     ZEROS_COUNTED,
@@ -72,6 +73,14 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         (
             "A replica's directory was emptied, and it began anew with a snapshot that was older than what it had "
             "shown. It was served before it had caught up, and who read it saw the board go back."
+        ),
+    ),
+    (
+        609_617,
+        OLDER_KEPT,
+        (
+            "A preparation was killed after it had placed a snapshot, which was damaged at the next start and put right "
+            "later. The log began behind a newer one, and retention refused to remove anything for its sake."
         ),
     ),
 )

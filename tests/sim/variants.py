@@ -175,6 +175,7 @@ MADE_DURABLE = "a directory that is there is held to be durable"
 NAMES_SYNCED = "a segment that is there is held to be durable"
 HEADS_OVERLOOKED = "a length is believed, and a frame that is damaged does not count as one that follows"
 PLACED_DURABLY = "a fetched snapshot that is there is held to be durable"
+OLDER_KEPT = "snapshots stay that the log of a replica can't be joined to"
 SERVED_EARLY = "a replica is served before it has caught up"
 ZEROS_COUNTED = "a zero at the end is a torn frame"
 
@@ -193,5 +194,6 @@ BROKEN: Sequence[Variant] = (
     Variant("a replica's files are never synced", wrap_replica=lambda disk: cast(Disk, _Leaky(disk, _NeverSynced))),
     Variant("a replica applies before it logs", patched=_patching(WholeReplica, "_append", _apply_before_logging)),
     Variant(PLACED_DURABLY, patched=_patching(bootstrap, "_newest_tail", _tail_of_what_is_there)),
+    Variant(OLDER_KEPT, patched=_patching(bootstrap, "_remove_older", lambda *_: None)),
     Variant(SERVED_EARLY, patched=_patching(Marker, "caught_up", True)),
 )

@@ -339,6 +339,20 @@ async def test_a_snapshot_that_is_there_is_made_durable_before_a_log_begins_behi
     assert "sync snapshots" in disk.steps[: disk.steps.index("make log")]
 
 
+async def test_snapshots_from_before_the_beginning_of_the_log_are_removed(tmp_path: Path) -> None:
+    """Damaged or whole: they belong to a preparation that was cut short, and retention would wait for their log."""
+    leader = Leader(tmp_path / "leader")
+    replica = tmp_path / "replica"
+    (replica / "snapshots").mkdir(parents=True)
+    for _ in range(3):
+        leader.play(10)
+        shutil.copy(leader.writer.snapshot().path, replica / "snapshots")
+    damage_snapshot(snapshot_files(replica)[0])
+    async with leader.open():
+        await open_replica(replica, leader.url)
+    assert [path.name for path in snapshot_files(replica)] == [f"{leader.seq:020}.snapshot"]
+
+
 async def test_a_shard_takes_its_boards_out_of_a_snapshot(tmp_path: Path) -> None:
     """And keeps nothing on disk."""
     leader = Leader(tmp_path / "leader")
