@@ -79,8 +79,8 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         609_617,
         OLDER_KEPT,
         (
-            "A preparation was killed after it had placed a snapshot, which was damaged at the next start and put right "
-            "later. The log began behind a newer one, and retention refused to remove anything for its sake."
+            "A preparation was killed after it had placed a snapshot, which was damaged at the next start, and put "
+            "right later. The log began behind a newer one, and retention removed nothing any more for its sake."
         ),
     ),
 )
