@@ -27,7 +27,7 @@ EVERYTHING_SEEN = {
     "ended by cut", "ended by kill", "ended by stop", "power cuts at a step", "kills at a step", "slow steps",
     "error of sync", "error of write", "full of write", "bits flipped", "refused after a flip", "damage told",
     "messages lost", "requests doubled", "requests without an answer", "network cuts", "viewers cut off", "restored",
-    "writes that failed", "starts that failed", "lines opened", "lines cut", "lines stalled", "snapshots fetched",
+    "writes that failed", "starts that failed", "lines opened", "lines cut", "snapshots fetched",
     "replicas started", "events followed", "replica disconnected", "replica ended by cut", "replica ended by kill",
     "replica ended by stop", "reads of a replica", "reads that came too early", "stale reads", "viewers refused",
     "replicas equal in the end", "promotions", "demotions",
