@@ -183,7 +183,17 @@ class ReplicaReader(Reader):
     `follows` tells whether it is still one.
     """
 
-    follows: Callable[[], bool] = staticmethod(lambda: True)
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        dice: random.Random,
+        books: Books,
+        trace: Trace,
+        follows: Callable[[], bool],
+    ) -> None:
+        super().__init__(name, network, dice, books, trace)
+        self._follows = follows
 
     async def read(self, may_be_damaged: Any) -> None:
         """See `Reader`."""
@@ -217,7 +227,7 @@ class ReplicaReader(Reader):
         if answer is not None:
             names = {name for name, _ in answer.headers}
             lags = {"x-scoreboard-lag-records", "x-scoreboard-lag-ms"}
-            if not names >= lags and self.follows():
+            if not names >= lags and self._follows():
                 raise Broken(f"{self.name} was not told the lag: {answer.status} {answer.headers}")
         return answer
 

@@ -58,8 +58,14 @@ class Replica:
         network = Network(
             self._machine, self._dice(f"{name} network"), world, lambda: self.node.process, self._books, self._trace
         )
-        reader = ReplicaReader(f"reader of {name}", network, self._dice(f"{name} reader"), self._books, self._trace)
-        reader.follows = lambda: self.node.follows is not None
+        reader = ReplicaReader(
+            f"reader of {name}",
+            network,
+            self._dice(f"{name} reader"),
+            self._books,
+            self._trace,
+            follows=lambda: self.node.follows is not None,
+        )
         world.start_soon(network.cut_now_and_then)
         world.start_soon(self.node.live)
         world.start_soon(self.viewer.watch, network, self._dice(f"{name} viewer"))
