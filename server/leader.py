@@ -1,7 +1,8 @@
 """The role of a leader: an actor writes, its frames are shipped, snapshots are taken.
 
 A leader that hears of a higher epoch was replaced. From that moment it refuses writes, in every lane, those that wait
-for the actor too, says so loudly, and leaves a file in its directory by which a restart refuses as well; reads go on.
+for the actor too, says so loudly, and leaves a file in its directory by which a restart refuses as well; reads go on,
+and are stale.
 Its shipper ends the links of its followers and takes none again (`server.replication.shipper` says why). `scoreboard
 demote` is the way back.
 """
@@ -97,8 +98,9 @@ class Deposition:
         core = self._core
         if core.standing.successor == successor:
             return
-        core.standing.successor = successor
+        core.standing.depose(successor)
         core.gate.depose()
+        core.live.board_changed(core.scoreboard.boards)  # viewers are to see that it is stale from now on
         remedy = f"stop this node, then: {demote_command(core.config.data_dir, successor)} {DEMOTE_NEEDS}"
         log.critical(
             "deposed",

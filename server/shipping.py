@@ -122,8 +122,9 @@ class Shipping:
 
     async def _serve_link(self, connection: Connection) -> bool:
         # A relay that does not hear its leader would pass for fresh: whoever follows it must grow stale as well.
-        self._core.standing.check_read()
-        if self._core.standing.stale_ms() is not None:
+        standing = self._core.standing
+        standing.check_read()
+        if standing.view is not None and standing.stale_ms() is not None:
             raise overloaded("This replica does not hear its leader, so it can't be followed.")
         return await self._shipper.serve(connection)
 

@@ -127,8 +127,8 @@ class Hot:
         """Answer with the first rows of a board, or that they have not changed."""
         assert prepared.top is not None
         kept = self._service.reads.kept_top(*prepared.top)
-        if self._standing.view is not None:
-            return self._replica_top(prepared, kept)
+        if not self._standing.takes_writes:
+            return self._followed_top(prepared, kept)
         if etag_matches(prepared.request.headers.get("if-none-match"), kept.etag):
             return kept.not_modified_head + self._rest(prepared), b""
         return kept.full_head + self._rest(prepared), kept.full.body
@@ -139,8 +139,8 @@ class Hot:
             return self._standing.takes_writes
         return "minSeq" not in request.query and "minEpoch" not in request.query
 
-    def _replica_top(self, prepared: Prepared, kept: KeptTop) -> Answer:
-        """The same on a replica, with its lag, or why it can't be served. Raises `Refused`."""
+    def _followed_top(self, prepared: Prepared, kept: KeptTop) -> Answer:
+        """The same of who does not lead: with the lag, with its age where it is stale. Raises `Refused` as a read."""
         self._standing.check_read()
         lag = "".join(f"{name}: {value}\r\n" for name, value in self._standing.lag_headers()).encode()
         age_ms = self._standing.stale_ms()

@@ -3,7 +3,7 @@
     role        writes                                  reads
     -------     -------------------------------------   -------------------------------------------------------------
     leader      taken                                   answered
-    deposed     421 NOT_LEADER, with who leads now      answered: they are true up to where its epoch ended
+    deposed     421 NOT_LEADER, with who leads now      answered, `stale` since it was deposed: they are true up to then
     replica     307 to the leader's public address,     answered with the lag in headers, `stale` when the leader was
                 else 421 NOT_LEADER                     not heard; 503 as long as nobody can vouch for them
 
@@ -70,6 +70,7 @@ class Standing:
         self.view = view
         self.shard = shard
         self.successor: Successor | None = None
+        self._deposed_s = 0.0
         self._wait_seconds = wait_seconds
         self._waiting = trio.lowlevel.ParkingLot()
 
@@ -77,6 +78,12 @@ class Standing:
     def takes_writes(self) -> bool:
         """Whether this is the leader."""
         return self.view is None and self.successor is None
+
+    def depose(self, successor: Successor) -> None:
+        """Be the leader no longer; again, whenever more is known of who is."""
+        if self.successor is None:
+            self._deposed_s = trio.current_time()
+        self.successor = successor
 
     def advanced(self) -> None:
         """Wake who waits for a position."""
@@ -126,6 +133,8 @@ class Standing:
 
     def stale_ms(self) -> int | None:
         """Give the age of what is here where it is stale, None where it is fresh."""
+        if self.successor is not None:
+            return round((trio.current_time() - self._deposed_s) * 1000)
         if self.view is None:
             return None
         followed = self.view()

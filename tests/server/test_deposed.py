@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from trio_websocket import open_websocket_url
 
 from engine.disk import RealDisk, RealFile
 from engine.record import Tail
@@ -107,7 +108,7 @@ async def test_a_leader_that_is_deposed_refuses_what_waits_and_vouches_for_nothi
             async with knock(url, "after=0&epoch=1") as said:
                 assert said == Deposed(2)
             top = (await first.get("/scoreboard/top")).json()
-            assert (top["seq"], top["entries"][0]["score"]) == (2, 20)
+            assert (top["seq"], top["entries"][0]["score"], top["stale"]) == (2, 20, True)
             ready = await first.get("/readyz")
             assert (ready.status, ready.json()["error"]["details"]["reason"][:7]) == (503, "epoch 2")
         signal.raise_signal(signal.SIGTERM)
@@ -151,6 +152,23 @@ async def test_a_deposed_leader_names_the_new_one_as_soon_as_it_is_told(
     with pytest.raises(ConfigError, match="epoch 3 began elsewhere") as refused:
         await app.serve(config_of(data), pytest.fail)
     assert command in str(refused.value)
+
+
+async def test_viewers_of_a_deposed_leader_are_told_that_it_is_stale(tmp_path: Path) -> None:
+    """At once, and again whoever comes later: the page shows it as out of date."""
+
+    async def use(url: str) -> None:
+        live = url.replace("http", "ws", 1) + "/ws/scoreboard"
+        async with open_websocket_url(live, subprotocols=["scoreboard.v1"]) as viewer:
+            assert "stale" not in json.loads(await viewer.get_message())
+            await tell_of_epoch(url, await log_id_of(url), 2)
+            told = json.loads(await viewer.get_message())
+            assert (told["type"], told["stale"]) == ("scoreboard_update", True)
+        async with open_websocket_url(live, subprotocols=["scoreboard.v1"]) as viewer:
+            assert json.loads(await viewer.get_message())["ageMs"] >= told["ageMs"]
+        signal.raise_signal(signal.SIGTERM)
+
+    assert await serve_and_use(config_of(tmp_path / "data"), use) == 0
 
 
 async def test_an_address_that_is_none_is_refused_and_deposes_nobody(tmp_path: Path) -> None:

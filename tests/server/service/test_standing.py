@@ -190,7 +190,7 @@ async def test_the_hot_path_keeps_to_the_role() -> None:
         standing = Standing()
         gate = Gate(bench.scoreboard, standing)
         gate.actor = bench.actor
-        standing.successor = Successor(2)
+        standing.depose(Successor(2))
         with pytest.raises(Refused, match="was the leader until epoch 2"):
             gate.submit_nowait([Increment("ann", "a2", "ACTION_COMPLETED", "main", "me")], lambda _: None)
 
@@ -211,7 +211,7 @@ async def test_writes_that_wait_when_the_leader_is_deposed_are_refused(through_q
             nursery.start_soon(write, number)
         await trio.testing.wait_all_tasks_blocked()
         assert bench.actor.statistics().waiting == 3
-        bench.parts.standing.successor = Successor(2, "http://new:1")
+        bench.parts.standing.depose(Successor(2, "http://new:1"))
         gate.depose()
     assert [(reply.status, reply.code) for reply in replies] == [(421, "NOT_LEADER")] * 3
     assert replies[0].details == {"leader": "http://new:1", "epoch": 2}
@@ -225,6 +225,27 @@ async def test_writes_that_wait_when_the_leader_is_deposed_are_refused(through_q
     assert prepared is not None
     assert hot.failed(prepared, LeaderDeposed("deposed"), "192.0.2.7")[0].startswith(b"HTTP/1.1 421 ")
     assert (await bench.ask("GET", "/scoreboard/top")).status == 200
+
+
+@pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
+async def test_reads_of_a_deposed_leader_are_stale_since_then(
+    through_quart: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Since it was first heard of; they have no lag, for there is nobody it follows."""
+    async with open_bench(through_quart=through_quart) as bench:
+        await bench.increment("ann", "a1")
+        fresh = await bench.ask("GET", "/scoreboard/top")
+        assert "stale" not in fresh.json
+        standing = bench.parts.standing
+        standing.depose(Successor(2))
+        await trio.sleep(3.0)
+        standing.depose(Successor(2, "http://new:1"))
+        await trio.sleep(4.0)
+        for target in ("/scoreboard/top", "/scores/ann", "/scores/ann/around", "/actions/a1"):
+            reply = await bench.ask("GET", target, headers={"if-none-match": fresh.headers["etag"]}, token=WRITER)
+            assert (reply.status, reply.json["stale"]) == (200, True)
+            assert 7_000 <= reply.json["ageMs"] < 8_000
+            assert "x-scoreboard-lag-ms" not in reply.headers
 
 
 async def test_readiness_says_that_a_leader_was_deposed() -> None:
