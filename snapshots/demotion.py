@@ -39,7 +39,7 @@ from engine.record import Frame, Tail, events_of
 from engine.scoreboard import Scoreboard
 from snapshots.copying import Copied, copy_log
 from snapshots.opening import ShowProgress, Tell, begin_from, list_log, log_directory, no_progress
-from snapshots.promotion import NO_RULES, Marker, remove_deposed, write_marker
+from snapshots.promotion import NO_RULES, Marker, read_marker, remove_deposed, write_marker
 from snapshots.restore import LOCK_FILE, UNFINISHED, RestoreRefused, clear_unfinished, copy_key, verify_built
 from snapshots.state import Until, find_base, read_state
 from snapshots.store import Store
@@ -94,7 +94,9 @@ def demote_directory(
     try:
         last, beyond, actions = _survey(disk, data_directory, common)
         if last.seq <= common.seq:
-            write_marker(disk, data_directory, Marker(leader))
+            # Nothing is cut back, so it has all that it ever showed as a leader; a replica's says for itself.
+            before = read_marker(disk, data_directory)
+            write_marker(disk, data_directory, Marker(leader, caught_up=before is None or before.caught_up))
             remove_deposed(disk, data_directory)
             return DemotionReport(common.seq, last.epoch, last.seq, None, 0, [])
         aside = _free_name(disk, data_directory, last)

@@ -82,17 +82,17 @@ async def shown(directory: Path) -> AsyncIterator[Shown]:
 
 
 async def position(port: int) -> int:
-    """The seq that a node shows."""
+    """The seq that a node shows; -1 as long as it shows nothing, as one that has never caught up."""
     async with Client("127.0.0.1", port) as client:
         answer = await client.get("/scoreboard/top")
-    return int(answer.json()["seq"])
+    return int(answer.json()["seq"]) if answer.status == 200 else -1
 
 
 async def wait_traffic(port: int) -> None:
     """Wait until what a node shows has changed."""
     before = await position(port)
     with trio.fail_after(ALARM_SECONDS):
-        while await position(port) == before:  # noqa: ASYNC110  # another process: there is only its answer to wait for
+        while await position(port) in {before, -1}:  # noqa: ASYNC110  # another process: there is only its answer to wait for
             await trio.sleep(0.05)
 
 

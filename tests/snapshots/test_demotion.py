@@ -12,7 +12,7 @@ from engine.errors import DirectoryInUse
 from engine.events import Incremented
 from engine.record import Frame, Tail, events_of, frame_bytes
 from snapshots.demotion import DemotionReport, demote_directory, finish_exchange
-from snapshots.promotion import Marker, promote_directory, read_marker
+from snapshots.promotion import Marker, promote_directory, read_marker, write_marker
 from snapshots.restore import RestoreRefused
 from tests.snapshots.directories import (
     LOG_ID,
@@ -110,10 +110,21 @@ def test_a_leader_with_nothing_beyond_stays_as_it_is(tmp_path: Path, shorter: in
         common = msgspec.structs.replace(common, epoch=2)
     report = split.demote(common=common)
     assert (report.aside, report.events, report.actions) == (None, 0, [])
-    assert read_marker(InlineDisk(), str(split.old)) == Marker(LEADER)
+    assert read_marker(InlineDisk(), str(split.old)) == Marker(LEADER, caught_up=True)
     again = Leader(split.old)
     assert (again.tail, digest(again.scoreboard)) == (split.common, split.digest)
     again.close()
+
+
+@pytest.mark.parametrize("caught_up", [False, True])
+def test_a_replica_that_is_led_elsewhere_says_for_itself_whether_it_was_caught_up(
+    tmp_path: Path, caught_up: bool
+) -> None:
+    """It gets another leader and stays what it was: it may never have had all of the one before."""
+    split = Split(tmp_path, beyond=0)
+    write_marker(InlineDisk(), str(split.old), Marker("http://before.example", caught_up))
+    split.demote()
+    assert read_marker(InlineDisk(), str(split.old)) == Marker(LEADER, caught_up)
 
 
 @pytest.mark.parametrize("what", ["another log", "another checksum", "within a frame", "a tail that differs"])
