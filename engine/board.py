@@ -56,7 +56,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """A row of a ranking. Ranks count from 1."""
 
     rank: int
@@ -85,7 +85,7 @@ class Board:
         """Count the users who have a score, active or not."""
         return len(self._ids)
 
-    # Reading
+    # LogReader
 
     def score(self, user_id: str) -> int | None:
         """Give a user's score, None before the first points."""
@@ -124,23 +124,23 @@ class Board:
             return None
         return self._ranked().position(self._key(slot)) + 1
 
-    def top(self, count: int) -> list[Standing]:
+    def top(self, count: int) -> list[Row]:
         """List the first `count` rows."""
         return self._rows(0, count)
 
-    def around(self, user_id: str, count: int) -> list[Standing]:
+    def around(self, user_id: str, count: int) -> list[Row]:
         """List a user's row with up to `count` neighbours on each side; nothing for a user who is not ranked."""
         rank = self.rank(user_id)
         if rank is None:
             return []
         return self._rows(max(0, rank - 1 - count), rank + count)
 
-    def _rows(self, start: int, stop: int) -> list[Standing]:
+    def _rows(self, start: int, stop: int) -> list[Row]:
         ids, scores = self._ids, self._scores
         rows = []
         for rank, key in enumerate(self._ranked().between(start, stop), start + 1):
             slot = key & SLOT_MASK
-            rows.append(Standing(rank, ids[slot], scores[slot]))
+            rows.append(Row(rank, ids[slot], scores[slot]))
         return rows
 
     # Changing; each of these is one event

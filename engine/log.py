@@ -34,7 +34,7 @@ from engine.disk import Disk, File
 from engine.errors import DiskFault, NoLongerKept, WriteFailed
 from engine.events import Event
 from engine.limits import SEGMENT_BYTES
-from engine.reading import Reading
+from engine.log_reader import LogReader
 from engine.record import (
     HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -164,7 +164,7 @@ class Log:
             good = 0 if after is None else after.seq
             raise refusal(Situation.LOG_GONE, directory=directory, path=directory, good=good)
         log_id, covered = (None, 0) if after is None else (after.log_id, after.seq)
-        reading = Reading(disk, directory, listing.segments, log_id=log_id, covered=covered)
+        reading = LogReader(disk, directory, listing.segments, log_id=log_id, covered=covered)
         reading.check_headers()
         walk = replay(reading, listing.segments, after=after, apply=apply, progress=progress)
         assert reading.log_id is not None
@@ -277,11 +277,11 @@ class Log:
         frame = self._reading(seq).frame_with(seq)
         return frame, events_of(frame)[seq - frame.first_seq]
 
-    def _reading(self, seq: int) -> Reading:
+    def _reading(self, seq: int) -> LogReader:
         segments = self._listed()
         if seq < segments[0].first_seq:
             raise NoLongerKept(seq, segments[0].first_seq)
-        return Reading(self._disk, self._directory, segments, log_id=self.tail.log_id)
+        return LogReader(self._disk, self._directory, segments, log_id=self.tail.log_id)
 
     def segments(self) -> list[SegmentInfo]:
         """List the segments, the oldest first. The last one is written to."""
@@ -308,7 +308,7 @@ class Log:
             raise ValueError(f"{info.path} is not a sealed segment of this log")
         if files[index].compressed:
             return self.segments()[index]
-        reading = Reading(self._disk, self._directory, files, log_id=self.tail.log_id)
+        reading = LogReader(self._disk, self._directory, files, log_id=self.tail.log_id)
         for _ in reading.frames(info.first_seq, info.last_seq):
             pass
         walk = reading.walk

@@ -1,6 +1,7 @@
 """What recovery does about what it finds: the table, and the functions that say which row applies. Pure.
 
-`engine.log` and `engine.reading` find facts, this file names the situation and looks its row up; nothing else decides.
+`engine.log` and `engine.log_reader` find facts. This file names the situation and looks its row up. Nothing else
+decides.
 
 The actions:
 

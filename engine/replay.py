@@ -10,24 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from engine.disk import Disk, File
-from engine.reading import Reading
+from engine.log_reader import LogReader
 from engine.record import Frame, FrameFault, Tail
 from engine.recovery import Finding, Situation, finding
 from engine.segment import Listing, SegmentFile, side_path
-from engine.walk import Walk
+from engine.segment_cursor import SegmentCursor
 
 PROGRESS_BYTES = 2**20
 """How much is read between two calls of `progress`."""
 
 
 def replay(
-    reading: Reading,
+    reading: LogReader,
     segments: Sequence[SegmentFile],
     *,
     after: Tail | None,
     apply: Callable[[Frame], None],
     progress: Callable[[int, int], None] | None,
-) -> Walk:
+) -> SegmentCursor:
     """Give every frame after `after` to `apply`, and prove that they and the state after `after` belong together.
 
     The segment in which `after` lies is read and proved as a whole, those before it are not read. Raises `LogDamaged`.
@@ -65,7 +65,7 @@ def _reaches(segments: Sequence[SegmentFile], index: int, seq: int) -> bool:
     return index + 1 == len(segments) or segments[index + 1].first_seq > seq + 1
 
 
-def _check_join(reading: Reading, after: Tail | None, *, follows: bool, checksum: int) -> None:
+def _check_join(reading: LogReader, after: Tail | None, *, follows: bool, checksum: int) -> None:
     """Check that the checksum that the log has at the snapshot's seq is the one that the snapshot has."""
     assert after is not None
     assert reading.walk is not None
@@ -76,7 +76,7 @@ def _check_join(reading: Reading, after: Tail | None, *, follows: bool, checksum
         )
 
 
-def _newer(reading: Reading, frame: Frame, fault: FrameFault) -> Exception:
+def _newer(reading: LogReader, frame: Frame, fault: FrameFault) -> Exception:
     assert reading.walk is not None
     return reading.damaged(
         Situation.NEWER_VERSION, offset=reading.walk.last_offset, good=frame.first_seq - 1, detail=fault.reason
@@ -96,7 +96,7 @@ class _Meter:
             done += segment.bytes
         self._next = PROGRESS_BYTES
 
-    def advance(self, reading: Reading) -> None:
+    def advance(self, reading: LogReader) -> None:
         """Tell how far the reading has come, if that is far enough."""
         if self._progress is None or reading.walk is None:
             return
@@ -127,7 +127,7 @@ def tidy(disk: Disk, directory: str, listing: Listing, tell: Callable[[Finding],
     disk.sync_directory(directory)
 
 
-def settle_end(disk: Disk, path: str, walk: Walk, length: int, tell: Callable[[Finding], None]) -> File:
+def settle_end(disk: Disk, path: str, walk: SegmentCursor, length: int, tell: Callable[[Finding], None]) -> File:
     """Make the end of the last segment such that it can be appended to, and durable; give the file.
 
     Bytes of a torn frame are kept in a side file and zeroed; the last frame is written again (`engine.log` says why);

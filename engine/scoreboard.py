@@ -60,7 +60,7 @@ class Scoreboard:
         self._epochs = [(1, FIRST_EPOCH)]
         self._replaying = False
 
-    # Reading
+    # LogReader
 
     def board(self, board_id: str) -> Board | None:
         """Give a board that the rules name, None for any other: one that only the log knows is kept, but not served."""

@@ -33,8 +33,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from server import bounds
+from server.http.messages import Code
 from server.live.editions import DELTA, SNAPSHOT, UPDATE
-from server.protocol import Code
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"

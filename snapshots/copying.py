@@ -23,11 +23,11 @@ import msgspec
 
 from engine.disk import Disk
 from engine.errors import DiskFault, HistoriesDiffer, LogDamaged
-from engine.reading import Reading
+from engine.log_reader import LogReader
 from engine.record import Frame, SegmentHeader, Tail, events_of, pack_frame, pack_segment_header
 from engine.scoreboard import Scoreboard
 from engine.segment import GZ, SegmentFile, read_content, segment_path
-from engine.walk import Walk
+from engine.segment_cursor import SegmentCursor
 from snapshots.opening import ShowProgress, Tell
 from snapshots.state import Meter, Until, apply_within, check_reach, joined_frames
 
@@ -106,7 +106,7 @@ class _Part(msgspec.Struct):
     """The segment that is being carried over: `head`, the source's bytes from `start` to `end`, `rest`."""
 
     file: SegmentFile
-    walk: Walk
+    walk: SegmentCursor
     first_seq: int
     head: bytes
     start: int
@@ -131,7 +131,7 @@ class _Copy:
         only_after: bool = False,
     ) -> None:
         log_id, covered = (None, 0) if after is None else (after.log_id, after.seq)
-        self.reading = Reading(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
+        self.reading = LogReader(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
         self._disk = disk
         self._target = target
         self._scoreboard = scoreboard
@@ -179,7 +179,7 @@ class _Copy:
             part.rest = pack_frame(within, epoch=frame.epoch, previous=frame.previous)
         self._events += tail.seq - frame.first_seq + 1
 
-    def _begin(self, walk: Walk, offset: int, frame: Frame) -> _Part:
+    def _begin(self, walk: SegmentCursor, offset: int, frame: Frame) -> _Part:
         segment = self.reading.segment
         if not self._only_after:
             return _Part(segment, walk, segment.first_seq, b"", 0, offset, b"")

@@ -34,7 +34,7 @@ from engine.errors import DiskFault, NoLongerKept
 from engine.events import Incremented
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
-from engine.reading import scan
+from engine.log_reader import scan
 from engine.record import Frame, Tail, events_of
 from engine.scoreboard import Scoreboard
 from snapshots.copying import Copied, copy_log

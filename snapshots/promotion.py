@@ -26,7 +26,7 @@ from engine.errors import DiskFault
 from engine.events import EpochBegun
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log, Synced
-from engine.reading import holds_log
+from engine.log_reader import holds_log
 from engine.record import Tail
 from engine.scoreboard import Rules, Scoreboard
 from snapshots.opening import Tell, log_directory, open_directory

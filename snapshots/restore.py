@@ -33,7 +33,7 @@ from engine.events import EpochBegun
 from engine.image import StateImage
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
-from engine.reading import Reading
+from engine.log_reader import LogReader
 from engine.record import Tail
 from engine.scoreboard import Rules, Scoreboard
 from engine.segment import SegmentFile
@@ -192,7 +192,7 @@ def _survey(disk: Disk, source: str) -> _Source:
         raise RestoreRefused(f"{source} holds no log and no snapshots")
     end = ""
     for segment in reversed(segments):
-        reading = Reading(disk, directory, [segment], growing=True)
+        reading = LogReader(disk, directory, [segment], growing=True)
         try:
             for _ in reading.frames(segment.first_seq):
                 pass

@@ -12,8 +12,8 @@ Rules:
 - What is read joins: the log's chain must have, at the snapshot's seq, the checksum that the snapshot has.
 - Nothing after the bound is looked at, so a damaged log can be read up to its damage; and if the bound is the
   snapshot's own seq, no log is needed at all.
-- Everything that is read is durable (`engine.reading` syncs the end of a growing log before it gives out any of it), so
-  a snapshot of it never holds an event that a power cut could take back.
+- Everything that is read is durable: `engine.log_reader` syncs the end of a growing log before it gives out any of it.
+  So a snapshot of it never holds an event that a power cut could take back.
 - A leader may take away a snapshot or a segment between listing and reading. Then it has made newer ones, and reading
   begins anew; ATTEMPTS is only reached if that happens each time.
 """
@@ -26,7 +26,7 @@ import msgspec
 
 from engine.disk import Disk, FileMissing
 from engine.errors import LogDamaged, NoLongerKept
-from engine.reading import Reading
+from engine.log_reader import LogReader
 from engine.record import Frame, FrameFault, Tail, chain_start, events_of, pack_frame, unpack_header
 from engine.recovery import Situation, refusal
 from engine.scoreboard import Rules, Scoreboard
@@ -99,7 +99,7 @@ def _read_once(
     segments = list_log(disk, directory)
     check_reach(directory, segments, after)
     log_id, covered = (None, 0) if after is None else (after.log_id, after.seq)
-    reading = Reading(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
+    reading = LogReader(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
     from_seq = max(segments[0].first_seq, 1 if after is None else after.seq)
     meter = Meter(segments, progress)
     tail = after
@@ -130,7 +130,7 @@ def check_reach(directory: str, segments: list[SegmentFile], after: Tail | None)
 
 
 def joined_frames(
-    reading: Reading, after: Tail | None, from_seq: int, until: Until, *, only_after: bool = False
+    reading: LogReader, after: Tail | None, from_seq: int, until: Until, *, only_after: bool = False
 ) -> Iterator[Frame]:
     """Give the frames from the one that holds `from_seq` on that have an event within the bounds.
 
@@ -157,7 +157,7 @@ def joined_frames(
     _check_join(reading, after, walk.seq == after.seq, walk.checksum)
 
 
-def _check_join(reading: Reading, after: Tail, meets: bool, checksum: int) -> None:
+def _check_join(reading: LogReader, after: Tail, meets: bool, checksum: int) -> None:
     if not meets or checksum != after.checksum:
         assert reading.walk is not None
         detail = f"the snapshot is at seq {after.seq}"
@@ -165,7 +165,7 @@ def _check_join(reading: Reading, after: Tail, meets: bool, checksum: int) -> No
         raise reading.damaged(Situation.SNAPSHOT_DIFFERS, offset=offset, good=after.seq - 1, detail=detail)
 
 
-def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reading: Reading) -> Tail:
+def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reading: LogReader) -> Tail:
     """Apply what a frame has after the state and within the bounds; give the tail, as if the frame ended there."""
     assert reading.log_id is not None
     if frame.last_seq <= scoreboard.seq:
@@ -184,7 +184,7 @@ def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reading: Re
     return Tail(reading.log_id, frame.epoch, within[-1].seq, checksum)
 
 
-def newer_version(reading: Reading, frame: Frame, fault: FrameFault) -> LogDamaged:
+def newer_version(reading: LogReader, frame: Frame, fault: FrameFault) -> LogDamaged:
     """Make the error for a frame that is whole but can't be understood."""
     assert reading.walk is not None
     offset, good = reading.walk.last_offset, frame.first_seq - 1
@@ -204,7 +204,7 @@ class Meter:
         self._events = 0
         self._next = 0
 
-    def advance(self, reading: Reading, events: int) -> None:
+    def advance(self, reading: LogReader, events: int) -> None:
         """Count a frame."""
         assert reading.walk is not None
         self._events += events

@@ -41,7 +41,7 @@ from engine.commands import id_fault
 from server import bounds
 from server.access.jwks import JwksKeys
 from server.access.keys import SCOPES, KeySource, KeysUnavailable, fixed_key
-from server.protocol import Response, error
+from server.http.messages import Response, error
 from server.settings.config import AuthConfig, Config
 
 REALM = "scoreboard"

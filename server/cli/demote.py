@@ -12,7 +12,17 @@ import trio
 
 from engine.disk import RealDisk
 from engine.record import Tail
-from server.cli.support import BadUsage, Refused, json_option, print_json, print_table, read_token, say, state_bar, warn
+from server.cli.support import (
+    BadUsage,
+    CommandRefused,
+    json_option,
+    print_json,
+    print_table,
+    read_token,
+    say,
+    state_bar,
+    warn,
+)
 from server.replication.bootstrap import Bootstrap
 from server.replication.link import LinkEnded, parse_leader
 from snapshots.demotion import DemotionReport, demote_directory, finish_exchange
@@ -40,7 +50,7 @@ def demote(data_dir: Path, leader: str, token_file: Path | None, as_json: bool) 
         with state_bar("demoting") as show:
             report = demote_directory(disk, directory, common, leader=leader.rstrip("/"), tell=warn, progress=show)
     except RestoreRefused as refused:
-        raise Refused(str(refused)) from refused
+        raise CommandRefused(str(refused)) from refused
     _show(report, directory, leader, as_json)
 
 
@@ -57,13 +67,13 @@ def ask_fork(directory: str, leader: str, token: str) -> Tail:
         return trio.run(asking.fork, tail.epoch)
     except LinkEnded as ended:
         if ended.status == httpx.codes.NOT_FOUND:
-            raise Refused(
+            raise CommandRefused(
                 f"{leader} can't say where its history and that of epoch {tail.epoch} part: "
                 f"{ended.reason.rstrip('.')}. Is it the node that took this one's place? If it is, move {directory} "
                 f"aside and begin anew: scoreboard replica --data-dir NEWDIR --leader {leader}. What only this node "
                 "had is then in the directory that was moved."
             ) from ended
-        raise Refused(f"{leader} can't be asked: {ended.reason}") from ended
+        raise CommandRefused(f"{leader} can't be asked: {ended.reason}") from ended
 
 
 def _show(report: DemotionReport, directory: str, leader: str, as_json: bool) -> None:

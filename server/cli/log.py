@@ -20,7 +20,7 @@ import msgspec
 from engine.disk import RealDisk
 from engine.errors import DiskFault, LogDamaged
 from engine.events import EpochBegun, Event, Incremented, UserPut
-from engine.reading import scan
+from engine.log_reader import scan
 from engine.record import Frame, FrameFault, events_of
 from engine.segment import SegmentFile, list_segments
 from server.cli.support import (

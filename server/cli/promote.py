@@ -11,7 +11,7 @@ import httpx
 import msgspec
 
 from engine.disk import RealDisk
-from server.cli.support import TOKEN_VARIABLE, BadUsage, Refused, json_option, print_json, read_token, say, warn
+from server.cli.support import TOKEN_VARIABLE, BadUsage, CommandRefused, json_option, print_json, read_token, say, warn
 from server.settings.values import check_node_url
 from snapshots.demotion import finish_exchange
 from snapshots.promotion import DEMOTE_NEEDS, demote_command, promote_directory, read_deposed
@@ -83,14 +83,14 @@ def promote_running(url: str, token: str) -> tuple[int, int]:
             answer = client.post(url.rstrip("/") + PATH, headers=headers)
         body = msgspec.json.decode(answer.content)
     except httpx.HTTPError as error:
-        raise Refused(f"{url} does not answer: {error or type(error).__name__}") from error
+        raise CommandRefused(f"{url} does not answer: {error or type(error).__name__}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"{url} gave an answer that is not a scoreboard's") from error
+        raise CommandRefused(f"{url} gave an answer that is not a scoreboard's") from error
     if answer.status_code != httpx.codes.OK:
         message = body.get("error", {}).get("message", "") if isinstance(body, dict) else ""
-        raise Refused(f"{url} refused with status {answer.status_code}: {message}")
+        raise CommandRefused(f"{url} refused with status {answer.status_code}: {message}")
     try:
         done = msgspec.convert(body, _Done)
     except msgspec.ValidationError as error:
-        raise Refused(f"{url} gave an answer that is not a scoreboard's") from error
+        raise CommandRefused(f"{url} gave an answer that is not a scoreboard's") from error
     return done.epoch, done.seq

@@ -15,9 +15,9 @@ import click
 import msgspec
 import trio
 
-from server import app
-from server.app import Followership
 from server.cli.support import BadUsage, config_options, print_lines, read_config, read_token, state_bar
+from server.node import start
+from server.node.start import Followership
 from server.replication.sharding import Shard, parse_shard
 from server.settings.config import Config
 
@@ -65,8 +65,8 @@ def replica(
         print_lines([f"scoreboard ready on {url}"])
 
     if durable:
-        sys.exit(trio.run(app.follow, config, followership, ready, bar))
+        sys.exit(trio.run(start.follow, config, followership, ready, bar))
     with tempfile.TemporaryDirectory(prefix="scoreboard-replica-") as directory:
         config = msgspec.structs.replace(config, data_dir=f"{directory}/data")
-        code = trio.run(app.follow, config, followership, ready, bar)
+        code = trio.run(start.follow, config, followership, ready, bar)
     sys.exit(code)

@@ -15,11 +15,11 @@ from pathlib import Path
 import click
 import trio
 
-from server import app
 from server.access.keys import mint
+from server.api.decoding import DEFAULT_REASON
 from server.cli.support import config_options, print_lines, read_config, state_bar
-from server.protocol import DEFAULT_BOARD
-from server.service.decoding import DEFAULT_REASON
+from server.http.messages import DEFAULT_BOARD
+from server.node import start
 from server.settings.config import Config
 
 WELCOME_TOKEN_SECONDS = 3600
@@ -40,7 +40,7 @@ def serve(data_dir: Path | None, config_file: Path | None, bind: str | None, wel
         print_lines(lines)
 
     bar = partial(state_bar, "recovering") if sys.stderr.isatty() else None
-    sys.exit(trio.run(app.serve, config, ready, bar))
+    sys.exit(trio.run(start.serve, config, ready, bar))
 
 
 def welcome_text(config: Config, url: str) -> str:

@@ -13,10 +13,10 @@ import click
 
 from engine.disk import RealDisk
 from engine.errors import DiskFault, LogDamaged, NoLongerKept
-from engine.reading import scan
+from engine.log_reader import scan
 from engine.record import Tail
 from server.cli.support import (
-    Refused,
+    CommandRefused,
     config_options,
     existing_directory,
     json_option,
@@ -85,7 +85,7 @@ def verify(data_dir: Path | None, config_file: Path | None, as_json: bool) -> No
         print_table(columns, [[result[column] for column in columns] for result in results])
     bad = [result for result in results if not result["ok"]]
     if bad:
-        raise Refused(f"{len(bad)} of {len(results)} snapshots are not as they should be")
+        raise CommandRefused(f"{len(bad)} of {len(results)} snapshots are not as they should be")
 
 
 def judge(store: Store, info: SnapshotInfo, log: str) -> dict[str, Any] | None:

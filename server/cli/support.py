@@ -37,17 +37,17 @@ TOKEN_VARIABLE = "SCOREBOARD_TOKEN"  # noqa: S105  # the name of a variable, not
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Refused(click.ClickException):
+class CommandRefused(click.ClickException):
     """What ends a command early, told in one sentence: something is wrong with the data, the disk or the other side."""
 
 
-class BadUsage(Refused):
+class BadUsage(CommandRefused):
     """The command or the configuration is at fault; nothing was touched."""
 
     exit_code = 2
 
 
-class InUse(Refused):
+class InUse(CommandRefused):
     """Another process has the data directory."""
 
     exit_code = 3
@@ -88,7 +88,7 @@ def _forget_stdout() -> None:
 
 @contextmanager
 def errors_as_sentences() -> Iterator[None]:
-    """Turn what may go wrong in the world into `Refused`."""
+    """Turn what may go wrong in the world into `CommandRefused`."""
     try:
         yield
     except ConfigError as error:
@@ -96,13 +96,13 @@ def errors_as_sentences() -> Iterator[None]:
     except DirectoryInUse as error:
         raise InUse(str(error)) from error
     except ScoreboardError as error:
-        raise Refused(str(error)) from error
+        raise CommandRefused(str(error)) from error
     except BrokenPipeError:
         _forget_stdout()
         sys.exit(0)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        raise Refused(f"{error.strerror or error}{where}") from error
+        raise CommandRefused(f"{error.strerror or error}{where}") from error
 
 
 def config_options(function: Function) -> Function:

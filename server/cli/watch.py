@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, open_websocket_url
 
-from server.cli.support import TOKEN_VARIABLE, Refused, json_option, print_json, say
+from server.cli.support import TOKEN_VARIABLE, CommandRefused, json_option, print_json, say
 
 PATH = "/ws/scoreboard"
 CONNECT_SECONDS_MAX = 10.0
@@ -58,7 +58,7 @@ def watch(url: str, board: str, token: str | None, once: bool, as_json: bool) ->
 
             refusal = trio.run(watch_board, target, headers, once, redraw)
     if refusal is not None:
-        raise Refused(refusal)
+        raise CommandRefused(refusal)
 
 
 def websocket_url(url: str, board: str) -> str:

@@ -24,9 +24,9 @@ import msgspec
 
 from engine.board import TOP_WATCHED, Board
 from engine.scoreboard import Scoreboard
+from server.http.websocket import text_frame
 from server.live import encoding
 from server.live.encoding import Rows
-from server.live.frames import text_frame
 
 NO_EDITION = 0
 

@@ -23,7 +23,7 @@ from typing import Protocol
 
 import msgspec
 
-from engine.board import Standing
+from engine.board import Row
 
 
 class Names(Protocol):
@@ -106,7 +106,7 @@ def _date(days: int) -> tuple[int, int, int]:
     return year_of_era + era * 400 + (month <= 2), month, day
 
 
-def entries_of(standings: Iterable[Standing], names: Names) -> Rows:
+def entries_of(standings: Iterable[Row], names: Names) -> Rows:
     """Make the rows that are sent out of a board's."""
     return tuple(
         Entry(user_id=row.user_id, display_name=names.name(row.user_id), score=row.score, rank=row.rank)
@@ -122,7 +122,7 @@ def delta(before: Rows, after: Rows) -> Delta:
 
 
 def top_body(
-    standings: Iterable[Standing], names: Names, board_id: str, epoch: int, seq: int, generated_ms: int
+    standings: Iterable[Row], names: Names, board_id: str, epoch: int, seq: int, generated_ms: int
 ) -> bytes:
     """Encode the body of GET /scoreboard/top."""
     return _encode(_Top(entries_of(standings, names), iso_ms(generated_ms), board_id, epoch, seq))

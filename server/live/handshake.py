@@ -19,9 +19,9 @@ import hashlib
 
 import msgspec
 
-from server import protocol
-from server.live.frames import RequestHead
-from server.protocol import Refused
+from server.http import messages
+from server.http.messages import Refused
+from server.http.websocket import RequestHead
 
 FULL = "scoreboard.v1"
 DELTA = "scoreboard.delta.v1"
@@ -64,7 +64,7 @@ def read_upgrade(head: RequestHead) -> Upgrade:
     _check_framing(head)
     key = _single(head, "sec-websocket-key")
     if not _is_key(key):
-        raise protocol.invalid("Sec-WebSocket-Key", "Sec-WebSocket-Key must be given once, 16 bytes in base64.")
+        raise messages.invalid("Sec-WebSocket-Key", "Sec-WebSocket-Key must be given once, 16 bytes in base64.")
     offered = _tokens(head, "sec-websocket-protocol")
     token = next((offer.removeprefix(TOKEN_PREFIX) for offer in offered if offer.startswith(TOKEN_PREFIX)), None)
     authorization = _joined(head, "authorization")
@@ -75,7 +75,7 @@ def read_upgrade(head: RequestHead) -> Upgrade:
         subprotocol=next((offer for offer in offered if offer in (FULL, DELTA)), None),
         authorization=authorization,
         origin=_joined(head, "origin"),
-        board_id=protocol.board_of(protocol.query_values(head.target.partition("?")[2], ("boardId",))),
+        board_id=messages.board_of(messages.query_values(head.target.partition("?")[2], ("boardId",))),
     )
 
 
@@ -93,7 +93,7 @@ def check_origin(origin: str | None, allowed: frozenset[str] | None) -> None:
     if origin is None or allowed is None or _comparable(origin) in allowed:
         return
     message = "Pages of this origin may not open the live channel."
-    raise Refused(403, "UNAUTHORIZED", message, {"origin": protocol.quoted(origin)})
+    raise Refused(403, "UNAUTHORIZED", message, {"origin": messages.quoted(origin)})
 
 
 def _check_is_websocket(head: RequestHead) -> None:
@@ -113,11 +113,11 @@ def _check_is_websocket(head: RequestHead) -> None:
 
 def _check_framing(head: RequestHead) -> None:
     if not _single(head, "host"):
-        raise protocol.invalid("Host", "Host must be given once.")
+        raise messages.invalid("Host", "Host must be given once.")
     # What follows the head is frames. If a proxy in front could read it as a body, the two would not agree on where
     # the request ends.
     if _values(head, "transfer-encoding") or any(value != "0" for value in _values(head, "content-length")):
-        raise protocol.invalid("Content-Length", "A WebSocket handshake has no body.")
+        raise messages.invalid("Content-Length", "A WebSocket handshake has no body.")
 
 
 def _is_key(key: str) -> bool:

@@ -26,14 +26,15 @@ import structlog
 import trio
 
 from engine.scoreboard import Scoreboard
-from server import bounds, protocol
+from server import bounds
+from server.http import messages
+from server.http.messages import Details, Refused, Request, Response
+from server.http.websocket import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Ping, RequestHead
 from server.live import handshake
 from server.live.broadcast import Broadcast, LiveMetrics
 from server.live.editions import SNAPSHOT
-from server.live.frames import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Ping, RequestHead
 from server.live.handshake import Upgrade
 from server.live.viewers import Viewer, Viewers, places_for, take_over
-from server.protocol import Details, Refused, Request, Response
 from server.settings.config import LiveConfig
 
 GOODBYE_SHARE = 0.75
@@ -158,12 +159,12 @@ class Live:
             response = unauthorized.response
             self._audit.refused(request, response, {}, None)
         except Exception as error:
-            response = protocol.error(500, "INTERNAL_ERROR", "The live channel failed.")
+            response = messages.error(500, "INTERNAL_ERROR", "The live channel failed.")
             self._audit.fault(request, error)
         if response.code is not None:
             self._metrics.failed(response.code)
         with trio.move_on_after(bounds.SEND_SECONDS_MAX), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await stream.send_all(protocol.http_bytes(response))
+            await stream.send_all(messages.http_bytes(response))
         return None
 
     def _check(self, head: RequestHead, address: str) -> Upgrade:
@@ -171,7 +172,7 @@ class Live:
         upgrade = handshake.read_upgrade(head)
         handshake.check_origin(upgrade.origin, self._origins)
         if self._broadcast.channel(upgrade.board_id) is None:
-            raise protocol.invalid("boardId", f"There is no board {upgrade.board_id!r}.")
+            raise messages.invalid("boardId", f"There is no board {upgrade.board_id!r}.")
         self._check_board(upgrade.board_id)
         if fault := self._viewers.fault(address):
             raise _overloaded(fault)

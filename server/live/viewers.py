@@ -33,9 +33,9 @@ from collections.abc import Iterable
 
 import trio
 
-from server.door.proxies import address_group
+from server.http.client_address import address_group
+from server.http.websocket import PING, PONG, FrameParser, close_frame, server_frame
 from server.live.editions import NO_EDITION, Channel, Edition
-from server.live.frames import PING, PONG, FrameParser, close_frame, server_frame
 
 _PING = server_frame(PING, b"")
 _LINGER_NOT = struct.pack("ii", 1, 0)

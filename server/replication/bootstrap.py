@@ -27,7 +27,7 @@ from engine.disk import TMP, Disk, File
 from engine.errors import DiskFault, SnapshotDamaged
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
-from engine.reading import holds_log
+from engine.log_reader import holds_log
 from engine.record import Tail
 from server import bounds
 from server.replication.failure import FollowingFailed

@@ -22,7 +22,7 @@ from server import bounds
 from snapshots.digests import StateDigests
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class FeedFrame(msgspec.Struct, frozen=True, gc=False):
     """A frame, as it is on disk."""
 
     first_seq: int
@@ -38,7 +38,7 @@ class FrameFeed:
         self.seq = seq
         self.marks: dict[int, StateDigests | None] = {}
         self._ring_bytes = ring_bytes
-        self._ring: dict[int, Entry] = {}
+        self._ring: dict[int, FeedFrame] = {}
         self._bytes = 0
         self._waiting = trio.lowlevel.ParkingLot()
 
@@ -46,7 +46,7 @@ class FrameFeed:
         """Take in the next frame, which is durable and applied."""
         header = unpack_header(data)
         assert header.first_seq == self.seq + 1, f"the frame of seq {header.first_seq} cannot follow {self.seq}"
-        self._ring[header.first_seq] = Entry(header.first_seq, header.last_seq, data)
+        self._ring[header.first_seq] = FeedFrame(header.first_seq, header.last_seq, data)
         self._bytes += len(data)
         while self._bytes > self._ring_bytes and len(self._ring) > 1:
             oldest = self._ring.pop(next(iter(self._ring)))
@@ -62,13 +62,13 @@ class FrameFeed:
         self.seq = seq
         self._wake()
 
-    def next_after(self, seq: int) -> Entry | None:
+    def next_after(self, seq: int) -> FeedFrame | None:
         """Give the frame that begins right after `seq`, None if it is not in the ring."""
         return self._ring.get(seq + 1)
 
-    def ready_after(self, seq: int, bytes_max: int) -> list[Entry]:
+    def ready_after(self, seq: int, bytes_max: int) -> list[FeedFrame]:
         """Give the frames after `seq` that are in the ring, one at least if any is, and not beyond a mark."""
-        ready: list[Entry] = []
+        ready: list[FeedFrame] = []
         size = 0
         while (entry := self._ring.get(seq + 1)) is not None and (not ready or size + len(entry.data) <= bytes_max):
             ready.append(entry)

@@ -31,12 +31,12 @@ import msgspec
 import trio
 
 from engine.errors import DiskFault, SnapshotDamaged
+from engine.filtered_frame import FILTERED_HEADER_BYTES
 from engine.limits import FRAME_BYTES_MAX
-from engine.part import PART_HEADER_BYTES
 from engine.record import FrameFault, unpack_header
 from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes
 from server.replication.failure import REBUILD, FollowingFailed
-from server.replication.intake import Comparison, Intake
+from server.replication.frame_queue import DigestCheck, FrameQueue
 from server.replication.lag import Lag, retry_seconds
 from server.replication.link import Endpoint, Link, LinkEnded, LinkTiming, open_link
 from server.replication.messages import (
@@ -62,7 +62,7 @@ State = Literal[
     "connecting", "bootstrapping", "catching_up", "following", "disconnected", "refused_older_leader", "failed"
 ]
 
-MESSAGE_BYTES_MAX = PART_HEADER_BYTES + 2 * FRAME_BYTES_MAX
+MESSAGE_BYTES_MAX = FILTERED_HEADER_BYTES + 2 * FRAME_BYTES_MAX
 """The longest message from a leader: a frame, or a part of one with the places of its records."""
 
 _HEAD_OF_PART = 8
@@ -256,7 +256,7 @@ class Follower:
         ended = LinkEnded("the link ended")
         try:
             async with trio.open_nursery() as nursery:
-                intake = Intake()
+                intake = FrameQueue()
                 nursery.start_soon(self._receive, link, intake)
                 nursery.start_soon(self._take, intake, nursery)
                 nursery.start_soon(self._report, link, min(welcome.heartbeat_seconds, self._timing.heartbeat_seconds))
@@ -269,7 +269,7 @@ class Follower:
             ended = found
         raise failure or ended
 
-    async def _receive(self, link: Link, intake: Intake) -> None:
+    async def _receive(self, link: Link, intake: FrameQueue) -> None:
         at = 0 if self.replica.shard is None else _HEAD_OF_PART
         while True:
             message = await link.receive(self._timing.silence_seconds_max)
@@ -301,8 +301,8 @@ class Follower:
                 await link.send(encode(Position(tail.epoch, tail.seq, self.replica.durable)))
             await trio.sleep(seconds)
 
-    async def _take(self, intake: Intake, nursery: trio.Nursery) -> None:
-        comparing = Comparison(self.replica, nursery, self._blocks)
+    async def _take(self, intake: FrameQueue, nursery: trio.Nursery) -> None:
+        comparing = DigestCheck(self.replica, nursery, self._blocks)
         while True:
             frames, said = await intake.take()
             if frames:

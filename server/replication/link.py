@@ -31,7 +31,7 @@ from trio_websocket import (
 
 from engine.errors import ScoreboardError
 from server import bounds
-from server.live.frames import BINARY, RequestHead, server_frame
+from server.http.websocket import BINARY, RequestHead, server_frame
 
 
 class LinkEnded(ScoreboardError):

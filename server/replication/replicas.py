@@ -27,9 +27,9 @@ from engine.actor import Applied
 from engine.disk import Disk
 from engine.errors import SnapshotDamaged
 from engine.events import EpochBegun, Event
+from engine.filtered_frame import link_start, unpack_filtered
 from engine.image import StateImage
 from engine.log import Log, Synced
-from engine.part import link_start, unpack_part
 from engine.record import HEADER_BYTES, Frame, FrameFault, Header, Tail, chain_start, events_of, unpack_frame
 from engine.recovery import Situation, misfit
 from engine.scoreboard import Scoreboard
@@ -248,7 +248,7 @@ class ShardReplica:
         tail = self.tail
         assert tail is not None, "a link begins with a log id"
         try:
-            part = unpack_part(data, self._link)
+            part = unpack_filtered(data, self._link)
         except FrameFault as fault:
             raise _unreadable(fault, tail) from fault
         head = part.header

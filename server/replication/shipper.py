@@ -19,7 +19,7 @@ Rules:
 - Where the log is damaged the operator is told, and the follower begins anew from a snapshot, if there is one that is
   further than it is. Otherwise its link ends, and it comes again: the next snapshot will be.
 - A mark is sent exactly where the state was captured. A link that had passed that place already leaves it out.
-- A follower with a shard gets parts (`engine.part`), chained from the welcome on.
+- A follower with a shard gets parts (`engine.filtered_frame`), chained from the welcome on.
 - A relay is a replica that ships its own log in the same way. It is never deposed, but passes the word of a newer
   epoch on (`on_newer`), and says `behind` to one that is further than itself.
 """
@@ -37,13 +37,13 @@ import trio
 
 from engine.errors import DiskFault, LogDamaged, NoLongerKept
 from engine.events import Event
-from engine.part import link_start, pack_part
+from engine.filtered_frame import link_start, pack_filtered
 from engine.record import Frame, Tail, chain_start, frame_bytes, unpack_frame
 from server import bounds
-from server.door.inspector import Inbound
-from server.door.room import overloaded
-from server.door.streams import Connection
-from server.protocol import Refused, Response, http_bytes
+from server.http.admission import overloaded
+from server.http.connection import Connection
+from server.http.messages import Refused, Response, http_bytes
+from server.http.request_parser import IncomingRequest
 from server.replication.feed import FrameFeed
 from server.replication.followers import FollowerInfo, Followers
 from server.replication.link import Link, LinkEnded, LinkTiming, accept_link
@@ -75,7 +75,7 @@ pause = trio.sleep
 """What a shipment does between two writes."""
 
 
-class Source(Protocol):
+class ReadableLog(Protocol):
     """What is needed of a log."""
 
     tail: Tail
@@ -91,7 +91,7 @@ class Source(Protocol):
         """Read an event, and its frame."""
 
 
-class Node(msgspec.Struct, frozen=True):
+class NodeInfo(msgspec.Struct, frozen=True):
     """What we tell followers of ourselves. `relays`: we are a replica too."""
 
     name: str = ""
@@ -104,13 +104,13 @@ class Shipper:
 
     def __init__(
         self,
-        log: Source,
+        log: ReadableLog,
         feed: FrameFeed,
         followers: Followers,
         *,
         authorize: Authorize,
         clock_ms: Callable[[], int],
-        node: Node | None = None,
+        node: NodeInfo | None = None,
         on_deposed: Callable[[Successor], None] = lambda _successor: None,
         on_newer: Callable[[Hello], None] = lambda _hello: None,
         tell: Callable[[DiskFault], None] = lambda _fault: None,
@@ -127,7 +127,7 @@ class Shipper:
         self._followers = followers
         self._authorize = authorize
         self._clock_ms = clock_ms
-        self._node = node or Node()
+        self._node = node or NodeInfo()
         self._on_deposed = on_deposed
         self._on_newer = on_newer
         self._tell = tell
@@ -138,12 +138,12 @@ class Shipper:
         self._closing = False
         self._successor: Successor | None = None
 
-    def introduce(self, node: Node) -> None:
+    def introduce(self, node: NodeInfo) -> None:
         """Tell who comes from now on something else of ourselves: a relay learns of its leader later than it ships."""
         self._node = node
 
     @staticmethod
-    def takes(inbound: Inbound) -> bool:
+    def takes(inbound: IncomingRequest) -> bool:
         """Whether a request is for this lane."""
         return inbound.head.method == "GET" and inbound.path == LOG_PATH
 
@@ -269,7 +269,7 @@ class _Shipment:
 
     def __init__(
         self,
-        log: Source,
+        log: ReadableLog,
         feed: FrameFeed,
         readers: trio.Semaphore,
         link: Link,
@@ -336,7 +336,7 @@ class _Shipment:
         self.seq = last_seq
 
     def _part(self, data: bytes, shard: Shard) -> bytes:
-        part, self._part_link = pack_part(unpack_frame(data), shard.wants, self._part_link)
+        part, self._part_link = pack_filtered(unpack_frame(data), shard.wants, self._part_link)
         return part
 
     async def _catch_up(self) -> None:
@@ -384,7 +384,7 @@ def _groups(frames: Iterable[Frame], marks: Container[int]) -> Iterator[list[Fra
         yield group
 
 
-def _check_upgrade(inbound: Inbound) -> None:
+def _check_upgrade(inbound: IncomingRequest) -> None:
     """Check what trio-websocket would not answer in our way (RFC 6455, section 4.2.1). Raises `Refused`."""
     if "websocket" not in inbound.tokens("upgrade") or "upgrade" not in inbound.tokens("connection"):
         raise Refused(400, "INVALID_REQUEST", "The log is served over WebSocket only.", {"field": "Upgrade"})

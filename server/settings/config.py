@@ -278,7 +278,7 @@ def _from_file(path: Path) -> Iterator[tuple[Key, Given]]:
 
 
 def _leaves(table: dict[str, Any], above: Key, origin: str) -> Iterator[tuple[Key, object]]:
-    """Walk down to the keys; whatever is neither a key nor on the way to one is unknown."""
+    """SegmentCursor down to the keys; whatever is neither a key nor on the way to one is unknown."""
     for name, value in table.items():
         key = (*above, name)
         is_board = len(key) == 2 and key[0] == "boards"

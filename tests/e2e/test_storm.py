@@ -13,7 +13,7 @@ import trio
 
 from tests.e2e import leader
 from tests.e2e.client import Client
-from tests.server.door.support import Client as RawClient
+from tests.server.lanes.support import Client as RawClient
 
 CLIENTS = 80
 REQUESTS = 20

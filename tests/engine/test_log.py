@@ -15,7 +15,7 @@ from engine.errors import DiskFault, LogDamaged, NoLongerKept, WriteFailed
 from engine.events import EpochBegun, Incremented
 from engine.limits import SEGMENT_BYTES as SEGMENT_BYTES_REAL
 from engine.log import Log, SegmentInfo, Tail
-from engine.reading import holds_log, scan
+from engine.log_reader import holds_log, scan
 from engine.record import (
     HEADER_BYTES,
     SEGMENT_HEADER_BYTES,

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any
 
-from server.live.frames import CLOSE, PING, PONG, TEXT
+from server.http.websocket import CLOSE, PING, PONG, TEXT
 from tests.hostile.target import HONEST, Target, wait_until
 from tests.server.live.client_frames import client_frame, take_server_frame
 

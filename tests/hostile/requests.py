@@ -11,7 +11,7 @@ from server.bounds import BODY_BYTES_MAX, HEAD_BYTES_MAX
 from tests.e2e.leader import token
 from tests.hostile.attack import Attack, Statuses, each_refused, head, post, put
 from tests.hostile.target import Target
-from tests.server.door.support import KILLERS
+from tests.server.lanes.support import KILLERS
 
 ONE = "/scores/increment"
 BATCH = "/scores/increment/batch"

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from server.bounds import VIEWER_MESSAGE_BYTES_MAX, VIEWER_SAYS_BYTES_MAX
-from server.live.frames import BINARY, CLOSE, CONTINUATION, MASKED, PING, PONG, TEXT
+from server.http.websocket import BINARY, CLOSE, CONTINUATION, MASKED, PING, PONG, TEXT
 from tests.hostile.attack import Attack, each_refused, head
 from tests.hostile.honest import KEY
 from tests.hostile.target import HONEST, ORIGIN, Reply, Target, read_to_end, replies_in, send, wait_until

@@ -10,11 +10,13 @@ import pytest
 
 from tests.house.floors import (
     FLOORS,
+    FOLDERS,
     FUNCTION_LINES_MAX,
     IMPURE_CALLS,
     IMPURE_MODULES,
     LINES_MAX,
     PURE,
+    TEST_LINES_MAX,
     TOP_LEVEL,
 )
 
@@ -48,6 +50,21 @@ def imported_files(tree: ast.AST) -> set[str]:
     return files
 
 
+def folder_of(file: str) -> str:
+    """Give the folder of `FOLDERS` that a file is in: `server/api/reads.py` is in `server/api`."""
+    package, _, rest = file.removesuffix(".py").partition("/")
+    if package != "server":
+        return package
+    return f"server/{rest.partition('/')[0]}"
+
+
+def upward_folders(file: str, imported: set[str]) -> set[str]:
+    """Give the folders that a file may not import from, of those that hold `imported`."""
+    own = folder_of(file)
+    others = {folder_of(other) for other in imported} - {own}
+    return {other for other in others if FOLDERS.index(other) > FOLDERS.index(own)}
+
+
 def test_every_file_has_a_floor_and_every_floor_its_files() -> None:
     """A new file must be placed; a file that went must be taken off the list."""
     real = {name_of(path) for path in sources(*PACKAGES) if path.name != "__init__.py"}
@@ -61,6 +78,20 @@ def test_imports_run_downward(file: str) -> None:
         other for other in imported_files(ast.parse((ROOT / file).read_text())) if FLOOR_OF[other] >= FLOOR_OF[file]
     }
     assert not upward, f"{file} (floor {FLOOR_OF[file]}) imports from its own floor or above: {sorted(upward)}"
+
+
+@pytest.mark.parametrize("file", sorted(FLOOR_OF))
+def test_folders_import_downward(file: str) -> None:
+    """Each import that leaves its folder leads to a lower one; so two folders never import each other."""
+    upward = upward_folders(file, imported_files(ast.parse((ROOT / file).read_text())))
+    assert not upward, f"{file} imports from folders above its own: {sorted(upward)}"
+
+
+def test_the_order_of_the_folders_refuses_a_circle() -> None:
+    """The canary: the same two folders, imported in both directions; one of the two is refused."""
+    assert set(FOLDERS) == {folder_of(file) for file in FLOOR_OF}
+    assert upward_folders("server/lanes/listener.py", {"server/api/routes.py", "server/lanes/express.py"}) == set()
+    assert upward_folders("server/api/routes.py", {"server/lanes/listener.py"}) == {"server/lanes"}
 
 
 @pytest.mark.parametrize("file", PURE_FILES)
@@ -82,8 +113,8 @@ def test_pure_files_touch_nothing(file: str) -> None:
 def test_files_and_functions_stay_in_their_room(file: str) -> None:
     """Longer ones have more than one purpose: split them. Tests may be longer files, not longer functions."""
     text = (ROOT / file).read_text()
-    if not file.startswith("tests/"):
-        assert text.count("\n") <= LINES_MAX, f"{file} has {text.count(chr(10))} lines"
+    lines_max = TEST_LINES_MAX if file.startswith("tests/") else LINES_MAX
+    assert text.count("\n") <= lines_max, f"{file} has {text.count(chr(10))} lines"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or 0) - node.lineno + 1

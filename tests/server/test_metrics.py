@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import get_args
 
 from server import bounds
+from server.http.messages import Code
 from server.metrics import DROPS, LIMITS, MESSAGES, RESULTS, Metrics, State
-from server.protocol import Code
 
 STATE = State(
     epoch=2,

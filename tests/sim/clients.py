@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 
 import trio
 
-from server.protocol import Request, Response
+from server.http.messages import Request, Response
 from tests.sim.books import Books, Broken, Content
 from tests.sim.network import Network, NoAnswer
 from tests.sim.plain import RULES

@@ -16,16 +16,16 @@ import trio
 
 from engine.disk import Disk
 from engine.errors import DiskFault
-from engine.reading import holds_log
+from engine.log_reader import holds_log
 from engine.recovery import Finding
-from server.node import Core, Role
-from server.replica import WholeRole
+from server.node.core import Core, Role
+from server.node.replica import WholeRole
+from server.node.shipping import timing_of
 from server.replication.bootstrap import Bootstrap, prepare_directory
 from server.replication.follower import Follower, State
 from server.replication.lag import retry_seconds
 from server.replication.link import Endpoint, LinkEnded
 from server.replication.replicas import Replica
-from server.shipping import timing_of
 from snapshots.demotion import demote_directory
 from snapshots.opening import Opened, log_directory
 from snapshots.promotion import NO_RULES, Marker, read_marker, write_marker

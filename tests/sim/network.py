@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from server.protocol import Request, Response
+from server.http.messages import Request, Response
 from tests.sim.books import Books
 from tests.sim.process import Process
 from tests.sim.profile import Profile

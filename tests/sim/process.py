@@ -1,8 +1,8 @@
 """One life of a node in a simulated run: the real role, service, log, checkpoints and links, over a simulated disk.
 
 Only what is nearest to the outside is made up: the disk below, and above it the network, the live channel's sockets and
-the core that a role is wired to. `SimulatedCore` is that: what a role uses of `server.node.Core`, without doors, keys
-and threads.
+the core that a role is wired to. `SimulatedCore` is that: what a role uses of `server.node.core.Core`, without doors,
+keys and threads.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
 from server.access.auth import Principal
 from server.access.rates import Rates
-from server.door.room import BodyRoom
-from server.door.streams import Connection, DoorBounds
-from server.leader import Leader
+from server.api.audit import Audit
+from server.api.dependencies import Parts
+from server.api.pipeline import Service
+from server.api.standing import Gate, Standing
+from server.http.admission import BodyMemory
+from server.http.connection import Connection, HttpBounds
+from server.http.messages import Refused, Request, Response
 from server.metrics import Metrics
-from server.node import Core, Role, Shutdown
-from server.protocol import Refused, Request, Response
-from server.service.audit import Audit
-from server.service.parts import Parts
-from server.service.service import Service
-from server.service.standing import Gate, Standing
+from server.node.core import Core, Role, Shutdown
+from server.node.leader import Leader
 from server.settings.config import Config, LogConfig, ReplicationConfig, SnapshotsConfig
 from snapshots.opening import Opened
 from tests.sim.disk import SimulatedDisk
@@ -232,7 +232,7 @@ class Process:
     async def serve(self, end: End, caller: str) -> None:
         """Serve a connection of another node, with the lanes that the role has for them."""
         connection = Connection(
-            cast(trio.SocketStream, end), (caller, 1), (self._name, 80), "", DoorBounds(), BodyRoom(2**20, 2**20)
+            cast(trio.SocketStream, end), (caller, 1), (self._name, 80), "", HttpBounds(), BodyMemory(2**20, 2**20)
         )
         try:
             try:

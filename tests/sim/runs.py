@@ -14,7 +14,7 @@ import trio
 from trio._core import _run as trio_scheduler
 from trio.testing import MockClock
 
-from server.service import openapi
+from server.api import openapi
 
 CELLS = 16
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from engine.scoreboard import Scoreboard
+from server.api.standing import Standing
+from server.http.messages import Refused
 from server.live.editions import NO_EDITION, Channel
-from server.protocol import Refused
-from server.service.standing import Standing
 from tests.sim.books import Books, Broken
 from tests.sim.plain import RULES
 from tests.sim.trace import Trace

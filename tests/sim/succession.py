@@ -18,7 +18,7 @@ from collections.abc import Callable
 import trio
 
 from engine.errors import DiskFault
-from server.protocol import Refused
+from server.http.messages import Refused
 from tests.sim.books import Books, Broken
 from tests.sim.hardware import Hardware
 from tests.sim.node import Node

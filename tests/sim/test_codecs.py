@@ -28,12 +28,12 @@ from engine.record import (
     unpack_segment_header,
 )
 from engine.segment import SegmentFile, read_content
-from server.door.inspector import Inspector
+from server.api.decoding import decode_batch, decode_increment, decode_user
+from server.http.messages import Refused
+from server.http.request_parser import RequestParser
+from server.http.websocket import Closed, Fault, FrameEvent, FrameParser, text_frame
 from server.live import encoding
 from server.live.encoding import Entry, Rows
-from server.live.frames import Closed, Fault, FrameEvent, FrameParser, text_frame
-from server.protocol import Refused
-from server.service.decoding import decode_batch, decode_increment, decode_user
 from snapshots.format import pack, unpack, verify
 from tests.engine.logs import increments
 from tests.sim.disk import Machine
@@ -155,7 +155,7 @@ def test_any_bytes_from_a_client_are_requests_or_one_refusal(data: bytes) -> Non
     """Whole and byte by byte: the same requests, then the same refusal or none."""
 
     def read(pieces: list[bytes]) -> tuple[list[tuple[str, str, bytes]], int | None]:
-        inspector = Inspector(body_bytes_max=1_000)
+        inspector = RequestParser(body_bytes_max=1_000)
         found: list[tuple[str, str, bytes]] = []
         inbound = None
         try:

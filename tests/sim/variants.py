@@ -14,7 +14,7 @@ from unittest import mock
 
 import trio
 
-from engine import log, recovery, walk
+from engine import log, recovery, segment_cursor
 from engine.actions import Actions
 from engine.disk import Disk, File
 from engine.errors import DiskFault, SnapshotDamaged
@@ -24,7 +24,7 @@ from engine.record import Tail, find_frame
 from engine.recovery import Finding, Situation
 from engine.replay import settle_end
 from engine.segment import Listing
-from engine.walk import Walk
+from engine.segment_cursor import SegmentCursor
 from server.live.editions import Channel
 from server.replication import bootstrap
 from server.replication.replicas import WholeReplica
@@ -120,7 +120,7 @@ def _forget_actions(opened: Opened) -> None:
     opened.scoreboard.actions = Actions()
 
 
-def _cut_at_the_first_fault(data: bytes, offset: int, **_: object) -> Situation:
+def _cut_at_first_fault(data: bytes, offset: int, **_: object) -> Situation:
     return Situation.TORN_TAIL if data[offset:].strip(b"\0") else Situation.CLEAN_END
 
 
@@ -142,7 +142,9 @@ def _tidy_only(disk: Disk, _directory: str, listing: Listing, _tell: Callable[[F
         disk.remove(path)
 
 
-def _believe_the_cache(disk: Disk, path: str, walked: Walk, length: int, tell: Callable[[Finding], None]) -> File:
+def _believe_the_cache(
+    disk: Disk, path: str, walked: SegmentCursor, length: int, tell: Callable[[Finding], None]
+) -> File:
     walked.last_offset = None
     return settle_end(disk, path, walked, length, tell)
 
@@ -187,7 +189,7 @@ BROKEN: Sequence[Variant] = (
     Variant(NAMES_SYNCED, patched=_patching(log, "tidy", _tidy_only)),
     Variant("a frame that is there is held to be durable", patched=_patching(log, "settle_end", _believe_the_cache)),
     Variant("actions are forgotten at a start", after_opening=_forget_actions),
-    Variant("the tail is cut at the first fault", patched=_patching(walk, "judge_end", _cut_at_the_first_fault)),
+    Variant("the tail is cut at the first fault", patched=_patching(segment_cursor, "judge_end", _cut_at_first_fault)),
     Variant(ZEROS_COUNTED, patched=_patching(recovery, "TRAILING_ZEROS_MAX", 0)),
     Variant(HEADS_OVERLOOKED, patched=_overlooking_heads),
     Variant("viewers are not told", patched=_patching(Channel, "is_behind", False)),

@@ -13,7 +13,7 @@ import pytest
 
 from engine.errors import DirectoryInUse, LogDamaged, SnapshotDamaged, WriteFailed
 from engine.events import EpochBegun
-from engine.reading import scan
+from engine.log_reader import scan
 from engine.record import events_of
 from engine.scoreboard import Scoreboard
 from snapshots.opening import Progress

@@ -22,7 +22,7 @@ from server import bounds
 from server.access.auth import Authenticator, AuthFault, Principal, key_source, require
 from server.access.jwks import JwksKeys
 from server.access.keys import FixedKey, KeysUnavailable, VerificationKey
-from server.protocol import Response
+from server.http.messages import Response
 from server.settings.config import AuthConfig, load
 
 SECRET = b"a-secret-that-is-long-enough-for-hs256"

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from engine.errors import DirectoryInUse, LogDamaged, NoLongerKept
 from server.cli import support
 from server.cli.main import VERBS, main
-from server.cli.support import BadUsage, Duration, InUse, Moment, Refused, errors_as_sentences
+from server.cli.support import BadUsage, CommandRefused, Duration, InUse, Moment, errors_as_sentences
 from server.settings.config import ConfigError
 
 
@@ -53,13 +53,13 @@ def test_anything_else_is_no_moment() -> None:
     [
         (ConfigError("bind", "must be HOST:PORT"), BadUsage, 2),
         (DirectoryInUse("in use by process 7", path="data/lock"), InUse, 3),
-        (LogDamaged("a bad frame", path="data/log/1.log", offset=64, seq=2, remedy="Restore."), Refused, 1),
-        (NoLongerKept(1, 100), Refused, 1),
-        (FileNotFoundError(2, "No such file or directory", "x.toml"), Refused, 1),
+        (LogDamaged("a bad frame", path="data/log/1.log", offset=64, seq=2, remedy="Restore."), CommandRefused, 1),
+        (NoLongerKept(1, 100), CommandRefused, 1),
+        (FileNotFoundError(2, "No such file or directory", "x.toml"), CommandRefused, 1),
     ],
 )
 def test_each_expected_error_is_a_sentence_and_an_exit_code(
-    error: Exception, kind: type[Refused], exit_code: int
+    error: Exception, kind: type[CommandRefused], exit_code: int
 ) -> None:
     """What is to blame decides the exit code; what the error says is told whole."""
     with pytest.raises(kind) as refused, errors_as_sentences():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.live.frames import FIN, MASKED
+from server.http.websocket import FIN, MASKED
 
 
 def client_frame(

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.board import Standing
+from engine.board import Row
 from server.live import encoding
 from server.live.encoding import Entry, Rows, delta, entries_of, iso_ms
 from tests.server.live.watching import apply_delta
 
-STANDINGS = [Standing(1, "123", 1500), Standing(2, "7", 10)]
+STANDINGS = [Row(1, "123", 1500), Row(2, "7", 10)]
 NOON_MS = 1_765_802_096_000
 
 
@@ -81,7 +81,7 @@ def test_messages_are_the_top_with_a_type(kind: str) -> None:
 
 def test_a_delta_tells_what_it_applies_to() -> None:
     """The rows that changed whole, the users who left by id, and the seq before and after."""
-    before = entries_of([Standing(1, "7", 5), Standing(2, "9", 4)], NAMES)
+    before = entries_of([Row(1, "7", 5), Row(2, "9", 4)], NAMES)
     assert encoding.delta_message(before, ROWS, "main", 2, 41, 42, NOON_MS) == (
         b'{"type":"scoreboard_delta","boardId":"main","epoch":2,"baseSeq":41,"seq":42,"changed":['
         b'{"userId":"123","displayName":"Alice","score":1500,"rank":1},{"userId":"7","score":10,"rank":2}],'
@@ -92,7 +92,7 @@ def test_a_delta_tells_what_it_applies_to() -> None:
 def test_any_id_and_name_survives() -> None:
     """Quotes, backslashes, other planes and what HTML would mind come out as they went in."""
     user_id, name = 'a"b\\c</script>', "Ünï\U0001f600 <b>"
-    body = encoding.top_body([Standing(1, user_id, 2**53 - 1)], Names({user_id: name}), "main", 1, 1, 0)
+    body = encoding.top_body([Row(1, user_id, 2**53 - 1)], Names({user_id: name}), "main", 1, 1, 0)
     assert msgspec.json.decode(body)["entries"] == [
         {"userId": user_id, "displayName": name, "score": 2**53 - 1, "rank": 1}
     ]

@@ -9,8 +9,8 @@ import trio_websocket
 from trio.testing import MockClock
 
 from server import bounds
+from server.http.messages import Response, error
 from server.live import live
-from server.protocol import Response, error
 from server.settings.config import LiveConfig
 from tests.server.live.watching import BareViewer, Site, handshake_bytes, open_site, stall, watch
 

@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from server import bounds
+from server.http.websocket import BINARY, CLOSE, PING, PONG, TEXT, text_frame
 from server.live.editions import Edition
-from server.live.frames import BINARY, CLOSE, PING, PONG, TEXT, text_frame
 from server.live.viewers import Viewer
 from tests.server.live.client_frames import client_frame
 from tests.server.live.watching import BareViewer, crowd, open_site, stall

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.scoreboard import Rules, Scoreboard
+from server.http.websocket import TEXT
 from server.live.editions import NO_EDITION, Channel, Edition
-from server.live.frames import TEXT
 from server.live.viewers import Viewer, show_all
 from tests.engine.model import increment, perform
 from tests.server.live.client_frames import take_server_frame

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from engine.scoreboard import Rules, Scoreboard
+from server.http.websocket import CLOSE, PING, PONG, TEXT, server_frame, text_frame
 from server.live.editions import NO_EDITION, Channel
-from server.live.frames import CLOSE, PING, PONG, TEXT, server_frame, text_frame
 from server.live.viewers import Viewer, Viewers, places_for, take_over
 from tests.engine.model import increment, perform
 from tests.server.live.client_frames import take_server_frame

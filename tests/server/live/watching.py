@@ -26,10 +26,10 @@ from trio.testing import MockClock
 from engine.board import Board
 from engine.commands import Command
 from engine.scoreboard import Rules, Scoreboard
-from server.live.frames import CLOSE, PING, PONG, TEXT, RequestHead
+from server.http.messages import Details, Request, Response
+from server.http.websocket import CLOSE, PING, PONG, TEXT, RequestHead
 from server.live.live import Authorize, Live
 from server.live.viewers import Viewer
-from server.protocol import Details, Request, Response
 from server.settings.config import LiveConfig
 from tests.engine.model import increment, perform, put
 from tests.server.live.client_frames import client_frame, take_server_frame

@@ -20,8 +20,8 @@ from engine.errors import DiskFault
 from engine.log import Log
 from engine.record import Tail, frame_bytes
 from engine.scoreboard import Scoreboard
-from server.door.door import Door, Lane
-from server.protocol import Response, error
+from server.http.messages import Response, error
+from server.lanes.listener import Lane, Listener
 from server.replication.bootstrap import Bootstrap, prepare_directory
 from server.replication.feed import FrameFeed
 from server.replication.follower import Follower
@@ -29,14 +29,14 @@ from server.replication.followers import Followers
 from server.replication.link import LinkTiming, parse_leader
 from server.replication.messages import Hello
 from server.replication.replicas import ShardReplica, WholeReplica
-from server.replication.sending import ReplicationLane
 from server.replication.sharding import Shard
-from server.replication.shipper import Node, Shipper
+from server.replication.shipper import NodeInfo, Shipper
+from server.replication.snapshot_server import SnapshotServer
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
 from snapshots.promotion import Successor
 from snapshots.store import Store
-from tests.server.door.support import PATIENCE_SECONDS, Counts, Echo, Played
+from tests.server.lanes.support import PATIENCE_SECONDS, Counts, Echo, Played
 from tests.snapshots.directories import RULES, SEGMENT_BYTES, InlineDisk, Told
 from tests.snapshots.directories import Leader as Writer
 
@@ -86,14 +86,14 @@ class Served:
             self.followers,
             authorize=authorize,
             clock_ms=lambda: 0,
-            node=Node("test", "http://public.example", relays),
+            node=NodeInfo("test", "http://public.example", relays),
             on_deposed=self.deposed.append,
             on_newer=on_newer,
             tell=self.told.append,
             snapshot_seq=self.newest_snapshot,
             timing=timing,
         )
-        self.lane = ReplicationLane(
+        self.lane = SnapshotServer(
             disk,
             self.store,
             log,
@@ -108,7 +108,7 @@ class Served:
     async def open(self) -> AsyncIterator[None]:
         """Listen."""
         application: Any = Played()
-        door = Door(
+        door = Listener(
             "127.0.0.1",
             0,
             application=application,

@@ -12,8 +12,8 @@ import trio
 
 from engine.commands import Command, Increment
 from engine.record import frame_bytes, pack_frame
-from server.replication import intake
-from server.replication.feed import Entry
+from server.replication import frame_queue
+from server.replication.feed import FeedFrame
 from server.replication.link import LinkEnded, LinkTiming, open_link, parse_leader
 from server.replication.messages import (
     LOG_PATH,
@@ -160,7 +160,7 @@ class Impostor(Leader):
     def tamper(self, data: bytes) -> None:
         """Put something into the ring, unchecked, as the frame that comes next."""
         seq = self.feed.seq
-        self.feed._ring[seq + 1] = Entry(seq + 1, seq + 1, data)
+        self.feed._ring[seq + 1] = FeedFrame(seq + 1, seq + 1, data)
         self.feed._wake()
 
 
@@ -249,7 +249,7 @@ async def test_equal_digests_at_many_checkpoints_leave_it_following(
         done.set()
         return difference(ours, theirs, holds)
 
-    monkeypatch.setattr(intake, "difference", noted)
+    monkeypatch.setattr(frame_queue, "difference", noted)
     leader = Leader(tmp_path / "leader")
     expected = []
     async with patience() as nursery, leader.open():

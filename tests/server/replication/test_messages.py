@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.record import Tail, chain_start
-from server.protocol import Refused
+from server.http.messages import Refused
 from server.replication.messages import (
     Behind,
     Deposed,

@@ -21,7 +21,7 @@ from server.replication.replicas import WholeReplica
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import open_directory
 from snapshots.store import Store
-from tests.server.door.support import PATIENCE_SECONDS
+from tests.server.lanes.support import PATIENCE_SECONDS
 from tests.snapshots.directories import RULES, SEGMENT_BYTES, Leader, Told, digest, segments, seq_of, snapshot_files
 
 

@@ -1,0 +1,233 @@
+"""The shapes of successful answers, one struct each. Pure. The OpenAPI document is made from these very structs.
+
+Field names are written in camelCase on the wire. A display name that nobody knows is left out of rows and scores, as
+"optional" in the specification says; only the answer to PUT /users, which tells everything about one user, has it as
+null. The top rows themselves come from `server.live.encoding`, which shares them with the live channel.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from engine.commands import Receipt, UserReceipt
+from engine.events import Incremented
+from engine.limits import SCORE_MAX, SEQ_MAX
+from server.http.messages import Code, Id, Name
+from server.live.encoding import Entry, iso_ms
+
+Score = Annotated[int, Meta(ge=0, le=SCORE_MAX)]
+Rank = Annotated[int, Meta(ge=1)]
+Epoch = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
+Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
+SeqOrNone = Annotated[int, Meta(ge=0, le=SEQ_MAX, description="0 while nothing has happened")]
+AgeMs = Annotated[int, Meta(ge=0, description="With `stale`: ms since the leader was heard")]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2025-12-15T12:34:56.000Z"])]
+
+
+class IncrementAnswer(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """POST /scores/increment."""
+
+    user_id: Id
+    new_score: Score
+    delta: Score
+    applied: bool
+    action_id: Id
+    board_id: Id
+    epoch: Epoch
+    seq: Seq
+    rank: Rank | None
+    previous_rank: Rank | None
+
+
+class BatchItemAnswer(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """One item of POST /scores/increment/batch that was applied, now or before."""
+
+    status: Literal[200]
+    user_id: Id
+    new_score: Score
+    delta: Score
+    applied: bool
+    action_id: Id
+    board_id: Id
+    epoch: Epoch
+    seq: Seq
+    rank: Rank | None
+    previous_rank: Rank | None
+
+
+class TopAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """GET /scoreboard/top."""
+
+    entries: tuple[Entry, ...]
+    generated_at: Time
+    board_id: Id
+    epoch: Epoch
+    seq: SeqOrNone
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
+
+
+class ScoreAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """GET /scores/{userId}. `rank` is null for a user who is not shown because inactive."""
+
+    user_id: Id
+    display_name: Name | msgspec.UnsetType = msgspec.UNSET
+    board_id: Id
+    score: Score
+    rank: Rank | None
+    updated_at: Time
+    epoch: Epoch
+    seq: Seq
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
+
+
+class AroundAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """GET /scores/{userId}/around. `entries` is empty for a user who is not shown because inactive."""
+
+    board_id: Id
+    user_id: Id
+    entries: tuple[Entry, ...]
+    epoch: Epoch
+    seq: Seq
+    generated_at: Time
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
+
+
+class UserAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """PUT /users/{userId}. `applied` is false when nothing had to change."""
+
+    user_id: Id
+    display_name: Name | None
+    active: bool
+    applied: bool
+    epoch: Epoch
+    seq: SeqOrNone
+
+
+class LoggedReceipt(msgspec.Struct, frozen=True, rename="camel"):
+    """What the log says of an applied action. `new_score` is the score that the action led to, then."""
+
+    user_id: Id
+    board_id: Id
+    delta: Score
+    new_score: Score
+    reason: Id
+    caller: Id
+    epoch: Epoch
+    seq: Seq
+    time: Time
+
+
+class ActionAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """GET /actions/{actionId}. The receipt is null once the log no longer goes back that far."""
+
+    action_id: Id
+    applied: Literal[True]
+    epoch: Epoch
+    seq: Seq
+    receipt: LoggedReceipt | None
+    receipt_status: Literal["KEPT", "NO_LONGER_KEPT"]
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
+
+
+class HealthAnswer(msgspec.Struct, frozen=True):
+    """GET /healthz."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ReadyAnswer(msgspec.Struct, frozen=True):
+    """GET /readyz, when it is."""
+
+    epoch: Epoch
+    seq: SeqOrNone
+    status: Literal["ready"] = "ready"
+
+
+class PromotedAnswer(msgspec.Struct, frozen=True):
+    """POST /replication/promote. `seq` is that of the event which began the epoch."""
+
+    epoch: Epoch
+    seq: Seq
+
+
+class ErrorObject(msgspec.Struct, frozen=True):
+    """What went wrong: `code` for programs, `message` for people, `details` name the field or the limit."""
+
+    code: Code
+    message: str
+    details: dict[str, Any]
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """Every error of every route."""
+
+    error: ErrorObject
+
+
+class BatchItemError(msgspec.Struct, frozen=True):
+    """One item of a batch that was refused."""
+
+    status: int
+    error: ErrorObject
+
+
+def increment_answer(receipt: Receipt) -> IncrementAnswer:
+    """Put a receipt in the wire's terms."""
+    return IncrementAnswer(
+        receipt.user_id,
+        receipt.new_score,
+        receipt.delta,
+        receipt.applied,
+        receipt.action_id,
+        receipt.board_id,
+        receipt.epoch,
+        receipt.seq,
+        receipt.rank,
+        receipt.previous_rank,
+    )
+
+
+def batch_item_answer(receipt: Receipt) -> BatchItemAnswer:
+    """Put the receipt of a batch's item in the wire's terms."""
+    return BatchItemAnswer(
+        200,
+        receipt.user_id,
+        receipt.new_score,
+        receipt.delta,
+        receipt.applied,
+        receipt.action_id,
+        receipt.board_id,
+        receipt.epoch,
+        receipt.seq,
+        receipt.rank,
+        receipt.previous_rank,
+    )
+
+
+def user_answer(receipt: UserReceipt) -> UserAnswer:
+    """Put the receipt of a user change in the wire's terms."""
+    return UserAnswer(
+        receipt.user_id, receipt.display_name, receipt.active, receipt.applied, receipt.epoch, receipt.seq
+    )
+
+
+def logged_receipt(event: Incremented, epoch: int) -> LoggedReceipt:
+    """Put a logged event in the wire's terms."""
+    return LoggedReceipt(
+        event.user_id,
+        event.board_id,
+        event.delta,
+        event.new_score,
+        event.reason,
+        event.caller,
+        epoch,
+        event.seq,
+        iso_ms(event.time_ms),
+    )

@@ -1,0 +1,230 @@
+"""The strict reading of request bodies. Pure: bytes in, values out, or `Refused` that names the field at fault.
+
+Rules:
+- A body is JSON of exactly the named fields. Whatever else is in it is refused with the field's name, never ignored:
+  a caller that sends `delta` believes that it matters.
+- Where a JSON object names a field twice, the last one counts; that is the decoder's way and RFC 8259 allows it.
+- `Content-Type` may be missing; when given it is `application/json`, in UTF-8. What curl says of every body that it was
+  told nothing about, `application/x-www-form-urlencoded`, counts as missing. Compressed bodies are refused.
+- The batch is decoded in one pass, as nearly always every item has the right shape; only when one has not, each is
+  decoded by itself, so that a bad item does not spoil its neighbours.
+- A batch may also be MessagePack (`application/msgpack`): an array of maps with the same fields, under the same rules.
+- Ids are checked one by one only where they may be at fault. JSON that is plain ASCII, without escapes and without DEL,
+  has no control characters in its texts (JSON forbids them) and no broken Unicode, so there only lengths can be, and
+  those the decoder checks on its way.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import msgspec
+
+from engine import limits
+from engine.commands import id_fault, name_fault
+from server.http.messages import DEFAULT_BOARD, JSON, MSGPACK, Id, Name, Refused, Request, invalid, quoted
+
+DEFAULT_REASON = "ACTION_COMPLETED"
+
+
+_Bounded = msgspec.Meta(min_length=1, max_length=limits.ID_CHARACTERS_MAX)
+
+
+class IncrementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
+    """Body of POST /scores/increment, and an item of a batch."""
+
+    user_id: Annotated[Id, _Bounded, msgspec.Meta(examples=["alice"])]
+    action_id: Annotated[Id, _Bounded, msgspec.Meta(examples=["order-4711"])]
+    reason: Annotated[Id, _Bounded, msgspec.Meta(examples=[DEFAULT_REASON])] = DEFAULT_REASON
+    board_id: Annotated[Id, _Bounded, msgspec.Meta(examples=[DEFAULT_BOARD])] = DEFAULT_BOARD
+
+
+class _Loose(IncrementBody, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
+    """The same with texts of any length: read after the strict one failed, to say better what is wrong."""
+
+    user_id: str
+    action_id: str
+    reason: str = DEFAULT_REASON
+    board_id: str = DEFAULT_BOARD
+
+
+class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
+    """Body of PUT /users/{userId}; what is not named stays as it is."""
+
+    display_name: Annotated[Name, msgspec.Meta(examples=["Alice"])] | msgspec.UnsetType = msgspec.UNSET
+    active: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+Body = TypeVar("Body")
+
+
+class _Form(msgspec.Struct, frozen=True):
+    """How a body is written: what decodes a whole batch, what only takes it apart, and what decodes one increment."""
+
+    name: str
+    batch: Any
+    apart: Any
+    one: Any
+    loose: Any
+
+
+_JSON_FORM = _Form(
+    "JSON",
+    msgspec.json.Decoder(list[IncrementBody]),
+    msgspec.json.Decoder(list[msgspec.Raw]),
+    msgspec.json.Decoder(IncrementBody),
+    msgspec.json.Decoder(_Loose),
+)
+_MSGPACK_FORM = _Form(
+    "MessagePack",
+    msgspec.msgpack.Decoder(list[IncrementBody]),
+    msgspec.msgpack.Decoder(list[msgspec.Raw]),
+    msgspec.msgpack.Decoder(IncrementBody),
+    msgspec.msgpack.Decoder(_Loose),
+)
+_user_decoder = msgspec.json.Decoder(UserBody)
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_WRONG_TYPE = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.(\w+)`)?")
+_ITEM_COMMAS_MAX = 4 * (limits.ID_CHARACTERS_MAX + 1)
+_UNSAID = "application/x-www-form-urlencoded"
+_TYPE_NAMES = {"str": "a string", "int": "a number", "float": "a number", "bool": "true or false", "null": "null",
+               "array": "an array", "object": "an object",
+               "None": "null", "bytes": "bytes", "ext": "an extension"}  # fmt: skip
+
+
+def check_content(request: Request, *, may_be_packed: bool = False) -> str:
+    """Give the kind of a body, `JSON` or, where that is allowed, `MSGPACK`; refuse any other, and compressed ones."""
+    kind = JSON
+    content_type = request.headers.get("content-type")
+    if content_type is not None and content_type != JSON:
+        kind, _, parameters = content_type.partition(";")
+        kind = kind.strip().lower()
+        charset = parameters.strip().lower().replace('"', "")
+        if kind == _UNSAID:
+            kind = JSON
+        packed = may_be_packed and kind == MSGPACK
+        if not packed and (kind != JSON or charset not in ("", "charset=utf-8", "charset=utf8")):
+            allowed = f"{JSON}, in UTF-8" + (f", or {MSGPACK}" if may_be_packed else "")
+            raise invalid("Content-Type", f"Content-Type must be {allowed}.")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise invalid("Content-Encoding", "Compressed bodies are not accepted.")
+    return kind
+
+
+def decode_increment(body: bytes) -> IncrementBody:
+    """Read the body of an increment."""
+    return _one(_JSON_FORM, body, plain=_is_plain(body))
+
+
+def decode_batch(body: bytes, items_max: int, kind: str = JSON) -> list[IncrementBody | Refused]:
+    """Read a batch; an item that is wrong comes back as its own refusal. Raises `Refused` for the batch as a whole."""
+    form = _MSGPACK_FORM if kind == MSGPACK else _JSON_FORM
+    plain = kind == JSON and _is_plain(body)
+    try:
+        shaped: list[Any] | None = form.batch.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        shaped = None
+    if shaped is not None:
+        _check_batch_length(len(shaped), items_max)
+        return shaped if plain else [_increment_or_refused(item) for item in shaped]
+    if _may_have_more(body, items_max, kind):  # or millions of tiny items would be taken apart to be counted
+        raise invalid("body", f"A batch has 1 to {items_max} items.", minimum=1, maximum=items_max)
+    raw: list[msgspec.Raw] = _decode(form.apart, body, form.name)
+    _check_batch_length(len(raw), items_max)
+    items: list[IncrementBody | Refused] = []
+    for one in raw:
+        try:
+            items.append(_one(form, bytes(one), plain=plain))
+        except Refused as refused:
+            items.append(refused)
+    return items
+
+
+def _one(form: _Form, body: bytes, *, plain: bool) -> IncrementBody:
+    try:
+        increment: IncrementBody = form.one.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        increment = _decode(form.loose, body, form.name)
+        plain = False
+    if not plain:
+        check_increment(increment)
+    return increment
+
+
+def _is_plain(body: bytes) -> bool:
+    """Whether JSON in these bytes can't have a text with anything but printable ASCII in it."""
+    return body.isascii() and b"\\" not in body and b"\x7f" not in body
+
+
+def _may_have_more(body: bytes, items_max: int, kind: str) -> bool:
+    """Whether a batch that does not have the right shape says that it has more items than may be."""
+    if kind == MSGPACK:
+        # The head of a msgpack array has its length: 0xdc and 16 bits, 0xdd and 32; a shorter one has at most 15.
+        length = {0xDC: 2, 0xDD: 4}.get(body[0], 0) if body else 0
+        return int.from_bytes(body[1 : 1 + length], "big") > items_max
+    return body.count(b",") > items_max * _ITEM_COMMAS_MAX
+
+
+def decode_user(body: bytes) -> UserBody:
+    """Read the body of PUT /users/{userId}."""
+    user = _decode(_user_decoder, body)
+    if user.display_name is msgspec.UNSET and user.active is msgspec.UNSET:
+        raise invalid("body", "Name at least one of displayName and active.")
+    if user.display_name is not msgspec.UNSET and (fault := name_fault(user.display_name)):
+        raise invalid("displayName", f"displayName {fault}.")
+    return user
+
+
+def check_increment(increment: IncrementBody) -> None:
+    """Refuse ids that are empty, too long or have control characters."""
+    if fault := id_fault(increment.user_id):
+        raise invalid("userId", f"userId {fault}.")
+    if fault := id_fault(increment.action_id):
+        raise invalid("actionId", f"actionId {fault}.")
+    if fault := id_fault(increment.reason):
+        raise invalid("reason", f"reason {fault}.")
+    if fault := id_fault(increment.board_id):
+        raise invalid("boardId", f"boardId {fault}.")
+
+
+def _increment_or_refused(increment: IncrementBody) -> IncrementBody | Refused:
+    try:
+        check_increment(increment)
+    except Refused as refused:
+        return refused
+    return increment
+
+
+def _check_batch_length(count: int, items_max: int) -> None:
+    if not 1 <= count <= items_max:
+        raise invalid("body", f"A batch has 1 to {items_max} items, not {count}.", minimum=1, maximum=items_max)
+
+
+def _decode(decoder: msgspec.json.Decoder[Body], body: bytes, form: str = "JSON") -> Body:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as fault:
+        _refuse_shape(str(fault))
+    except msgspec.DecodeError as fault:
+        raise invalid("body", f"The body is not valid {form}: {fault}.") from None
+    except UnicodeDecodeError:
+        raise invalid("body", "The body is not valid UTF-8.") from None
+    except RecursionError:
+        raise invalid("body", "The body is nested too deeply.") from None
+
+
+def _refuse_shape(fault: str) -> NoReturn:
+    """Say in the wire's terms what the decoder found wrong; a test pins the decoder's phrases that this reads."""
+    if unknown := _UNKNOWN.match(fault):
+        name = quoted(unknown[1])
+        raise invalid(name, f"Unknown field {name}.")
+    if missing := _MISSING.match(fault):
+        raise invalid(missing[1], f"{missing[1]} is missing.")
+    if wrong := _WRONG_TYPE.match(fault):
+        expected, got = (_TYPE_NAMES.get(name, name) for name in wrong.group(1, 2))
+        field = wrong[3] or "body"
+        raise invalid(field, f"{field} must be {expected}, not {got}.")
+    raise invalid("body", f"The body does not have the expected form: {quoted(fault)}.")

@@ -1,0 +1,368 @@
+"""The description of the HTTP interface, OpenAPI 3.1, made from what the code itself goes by. Pure.
+
+    paths, methods, scopes      from `server.api.routes`
+    bodies and answers          from the structs that decode and encode them
+    limits                      from the bounds that are checked
+    what an operation is for, and which errors it knows: the table OPERATIONS below, a row for each route
+
+So the description can't promise a field that is not there; a test holds every real answer against it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from engine.limits import BATCH_COMMANDS_MAX, SEQ_MAX
+from server import bounds
+from server.api import answers, decoding
+from server.api.routes import ROUTES, Route
+from server.http.messages import DEFAULT_BOARD, JSON, MSGPACK, Id
+
+Schema = dict[str, Any]
+
+VERSION = "1.0.0"
+"""Of the interface, not of the program: grows with what a client can see."""
+
+_TEXT = "text/plain"
+_HTML = "text/html"
+_COMPONENTS = "#/components"
+_SCHEMAS = _COMPONENTS + "/schemas/{name}"
+
+ABOUT = f"""A live scoreboard. Trusted backends report actions, each counted exactly once and on disk before the answer;
+everybody reads the board, or watches it over a WebSocket.
+
+Tokens are JSON Web Tokens in the header `Authorization: Bearer …`. The scope `admin` contains every other.
+
+Wherever GET is allowed HEAD is too, and OPTIONS is allowed everywhere. Answers have an `X-Request-Id`, which a request
+may bring itself, unless the connection itself refused the request. Every answer of a replica to a read, a refusal too,
+has `X-Scoreboard-Lag-Records` and `X-Scoreboard-Lag-Ms`: how far it is behind its leader. Bodies are at most
+{bounds.BODY_BYTES_MAX:,} bytes of JSON with exactly the fields named here.
+
+`epoch` and `seq` together are a position: a later answer has the same or a higher one, compared in that order."""
+
+LIVE = """Opens a WebSocket. The server sends the first ten rows at once and again whenever they change, at most once
+per interval. Nothing is expected from the client.
+
+The subprotocol chooses the messages:
+
+- `scoreboard.v1`, or none: `scoreboard_snapshot` first, then `scoreboard_update`; both have the fields of
+  GET /scoreboard/top and `type`.
+- `scoreboard.delta.v1`: `scoreboard_snapshot` first and after a miss, else `scoreboard_delta` with `baseSeq` (the seq
+  that it applies to), `changed` (rows that are new or differ) and `left` (the userIds that are no longer there).
+- `scoreboard.token.<JWT>`, offered beside one of these, brings a token from where no header can be set. It is never
+  selected."""
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """What the table of routes does not say of one of them.
+
+    `answer` is a struct; a tuple of structs for an array in which each item is one of them; or the media type of an
+    answer that is not of ours; None for one that has no body. `links` names rows of LINKS: what an answer leads to.
+    """
+
+    tag: str
+    about: str
+    answer: Any
+    errors: tuple[int, ...] = ()
+    parameters: tuple[str, ...] = ()
+    body: Any = None
+    etag: bool = False
+    links: tuple[str, ...] = ()
+
+
+_BATCH = list[decoding.IncrementBody]
+_BATCH_ANSWER = (answers.BatchItemAnswer, answers.BatchItemError)
+
+LINKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "receipt": ("action", ("actionId",)),
+    "score": ("score", ("userId", "boardId")),
+    "around": ("around", ("userId", "boardId")),
+    "rename": ("put_user", ("userId",)),
+}
+"""An operation that an answer leads to, and which of the answer's fields are its parameters."""
+
+OPERATIONS: dict[str, Operation] = {
+    "increment": Operation(
+        "Scores",
+        "The points come from the board's catalogue, by reason. An actionId counts once, for ever: sent again with the "
+        "same user, board and reason it is answered with `applied: false`, `delta: 0`, the original's position and the "
+        "score of now; with others it is a conflict. A token that carries a user may only increment that user.",
+        answers.IncrementAnswer,
+        (307, 400, 401, 403, 409, 413, 421, 429, 500, 503),
+        body=decoding.IncrementBody,
+        links=("receipt", "score", "around"),
+    ),
+    "increment_batch": Operation(
+        "Scores",
+        "One answer per item, in order, as if they had been sent one after another; an item that is refused leaves its "
+        "neighbours alone. All of the batch is on disk before the answer. The limits count every item. The "
+        "batch may also be written as MessagePack, and is then answered so.",
+        _BATCH_ANSWER,
+        (307, 400, 401, 403, 413, 421, 500, 503),
+        body=_BATCH,
+    ),
+    "top": Operation(
+        "Boards",
+        "The highest score first; of equal scores the one that was reached first.",
+        answers.TopAnswer,
+        (400, 401, 403, 421, 500, 503),
+        ("topLimit", "boardId", "minSeq", "minEpoch"),
+        etag=True,
+    ),
+    "score": Operation(
+        "Boards",
+        "A user who is not active has a score, but no rank.",
+        answers.ScoreAnswer,
+        (400, 401, 403, 404, 421, 500, 503),
+        ("userId", "boardId", "minSeq", "minEpoch"),
+        links=("around", "rename"),
+    ),
+    "around": Operation(
+        "Boards",
+        "`limit` counts the neighbours on each side. A user who is not active has none.",
+        answers.AroundAnswer,
+        (400, 401, 403, 404, 421, 500, 503),
+        ("userId", "aroundLimit", "boardId", "minSeq", "minEpoch"),
+    ),
+    "put_user": Operation(
+        "Users",
+        "What is not named stays as it is; at least one field is. A user who is not active can't be incremented and is "
+        "on no board, but keeps the score.",
+        answers.UserAnswer,
+        (307, 400, 401, 403, 413, 421, 429, 500, 503),
+        ("userId",),
+        body=decoding.UserBody,
+    ),
+    "action": Operation(
+        "Scores",
+        "The receipt is read back from the log. Where the log no longer goes back so far, only the position is known.",
+        answers.ActionAnswer,
+        (400, 401, 403, 404, 421, 500, 503),
+        ("actionId", "minSeq", "minEpoch"),
+    ),
+    "live": Operation("Boards", LIVE, None, (400, 401, 403, 426, 503), ("boardId",)),
+    "promote": Operation(
+        "Operations",
+        "Begins the next epoch here, durably, and tells the old leader if it can be reached. Only a replica that holds "
+        "every board and keeps its log can be promoted.",
+        answers.PromotedAnswer,
+        (401, 403, 409, 500, 503),
+    ),
+    "healthz": Operation("Operations", "Answers as long as the process does.", answers.HealthAnswer),
+    "readyz": Operation("Operations", "No, with the reason, while stopping.", answers.ReadyAnswer, (503,)),
+    "metrics": Operation("Operations", "For a scrape.", _TEXT, (500,)),
+    "openapi": Operation("Pages", "OpenAPI 3.1.", JSON, etag=True),
+    "docs": Operation("Pages", "Loads nothing but the description.", _HTML, etag=True),
+    "index": Operation("Pages", "Shows `?boardId=`; falls back to polling.", _HTML, etag=True),
+}
+
+_ERRORS = {
+    400: (
+        "InvalidRequest",
+        "`INVALID_REQUEST`: something in the request is not as it must be; `details.field` names it.",
+    ),
+    401: ("Unauthenticated", "`UNAUTHENTICATED`: no token, or one that does not verify."),
+    403: ("Unauthorized", "`UNAUTHORIZED`: the token lacks a scope (`details.scope`) or is for another user."),
+    404: ("NotFound", "`NOT_FOUND`: there is no such thing."),
+    409: ("Conflict", "`CONFLICT`: the actionId was applied to another user, board or reason; nothing was changed."),
+    413: ("PayloadTooLarge", "`PAYLOAD_TOO_LARGE`: the body is too long."),
+    307: ("ToLeader", "`NOT_LEADER`: this is a replica; `Location` has the address at the leader."),
+    421: (
+        "Misdirected",
+        (
+            "`NOT_LEADER`: this node does not do that; `details.leader` is the leader's address as far as it is known; "
+            "a leader that was replaced names the newer `details.epoch` too. "
+            "`WRONG_SHARD`: `details.shard` has the board."
+        ),
+    ),
+    426: ("UpgradeRequired", "`INVALID_REQUEST`: this is a WebSocket."),
+    429: ("RateLimited", "`RATE_LIMITED`: `details` name the limit, how much it is a minute, and when to come back."),
+    500: ("InternalError", "`INTERNAL_ERROR`: our fault; `details.requestId` finds it in our logs."),
+    503: (
+        "Unavailable",
+        (
+            "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may have been; send it again with the same "
+            "actionId. `REPLICA_BEHIND`: a replica has not come so far, `details` say by how much."
+        ),
+    ),
+}
+_ERROR_HEADERS = {
+    307: "Location",
+    401: "WWW-Authenticate",
+    403: "WWW-Authenticate",
+    426: "Upgrade",
+    429: "Retry-After",
+    503: "Retry-After",
+}
+
+
+def document(*, public_reads: bool) -> Schema:
+    """Make the whole description."""
+    paths: dict[str, Schema] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, public_reads)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Live scoreboard", "version": VERSION, "description": ABOUT, "license": {"name": "MIT"}},
+        "servers": [{"url": "."}],
+        "tags": [{"name": name} for name in ("Scores", "Boards", "Users", "Operations", "Pages")],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(),
+            "parameters": _parameters(),
+            "headers": _headers(),
+            "responses": {name: _error_response(status, about) for status, (name, about) in _ERRORS.items()},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _operation(route: Route, public_reads: bool) -> Schema:
+    operation = OPERATIONS[route.handler]
+    described: Schema = {
+        "operationId": route.handler,
+        "tags": [operation.tag],
+        "summary": route.summary,
+        "description": operation.about,
+        "parameters": [{"$ref": f"{_COMPONENTS}/parameters/{name}"} for name in operation.parameters],
+        "responses": _responses(operation),
+        "security": [{"token": [scope]} for scope in route.scopes],
+    }
+    if route.public_read and public_reads:
+        described["security"].insert(0, {})
+    if operation.etag:
+        described["parameters"].append({"$ref": f"{_COMPONENTS}/parameters/ifNoneMatch"})
+    if operation.body is not None:
+        schema = {"schema": _body_schema(operation.body)}
+        kinds = (JSON, MSGPACK) if operation.body is _BATCH else (JSON,)
+        described["requestBody"] = {"required": True, "content": dict.fromkeys(kinds, schema)}
+    return described
+
+
+def _responses(operation: Operation) -> Schema:
+    headers: Schema = {"X-Request-Id": _header("X-Request-Id")}
+    if operation.etag:
+        headers["ETag"] = _header("ETag")
+    if "minSeq" in operation.parameters:
+        headers |= {name: _header(name) for name in ("X-Scoreboard-Lag-Records", "X-Scoreboard-Lag-Ms")}
+    if operation.answer is None:
+        responses: Schema = {"101": {"description": "The connection is a WebSocket from here on."}}
+    else:
+        responses = {"200": {"description": "Done.", "headers": headers, "content": _content(operation.answer)}}
+    if operation.links:
+        responses["200"]["links"] = {name: _link(*LINKS[name]) for name in operation.links}
+    if operation.etag:
+        responses["304"] = {"description": "What the client has is what there is.", "headers": headers}
+    for status in operation.errors:
+        responses[str(status)] = {"$ref": f"{_COMPONENTS}/responses/{_ERRORS[status][0]}"}
+    # A request may be refused before it is one: by the connection, with 400, 408 or 431.
+    responses["default"] = {"description": "Any other refusal.", "content": _content(answers.ErrorAnswer)}
+    return responses
+
+
+def _link(operation_id: str, fields: tuple[str, ...]) -> Schema:
+    return {"operationId": operation_id, "parameters": {name: f"$response.body#/{name}" for name in fields}}
+
+
+def _content(answer: Any) -> Schema:
+    if isinstance(answer, str):
+        return {answer: {"schema": {"type": "object"} if answer == JSON else {"type": "string"}}}
+    if isinstance(answer, tuple):
+        schema = {"type": "array", "items": {"oneOf": [_schema_of(kind) for kind in answer]}}
+        return {kind: {"schema": schema} for kind in (JSON, MSGPACK)}
+    return {JSON: {"schema": _schema_of(answer)}}
+
+
+def _body_schema(body: Any) -> Schema:
+    schema = _schema_of(body)
+    return {**schema, "minItems": 1, "maxItems": BATCH_COMMANDS_MAX} if body is _BATCH else schema
+
+
+def _schema_of(kind: Any) -> Schema:
+    [schema], _ = msgspec.json.schema_components([kind], ref_template=_SCHEMAS)
+    return schema
+
+
+def _schemas() -> Schema:
+    kinds: list[Any] = [answers.ErrorAnswer]
+    for operation in OPERATIONS.values():
+        kinds += operation.answer if isinstance(operation.answer, tuple) else [operation.answer]
+        kinds.append(operation.body)
+    structs = [kind for kind in kinds if kind is not None and not isinstance(kind, str)]
+    _, schemas = msgspec.json.schema_components(structs, ref_template=_SCHEMAS)
+    schemas["UserBody"]["minProperties"] = 1
+    del schemas["UserBody"]["required"]  # empty, which says nothing
+    schemas["UserBody"]["examples"] = [{"displayName": "Alice", "active": True}]
+    schemas["IncrementBody"]["examples"] = [{"userId": "alice", "actionId": "action-1", "reason": "ACTION_COMPLETED"}]
+    return schemas
+
+
+def _error_response(status: int, about: str) -> Schema:
+    headers = {"X-Request-Id": _header("X-Request-Id")}
+    if status in _ERROR_HEADERS:
+        headers[_ERROR_HEADERS[status]] = _header(_ERROR_HEADERS[status])
+    return {"description": about, "headers": headers, "content": _content(answers.ErrorAnswer)}
+
+
+def _header(name: str) -> Schema:
+    return {"$ref": f"{_COMPONENTS}/headers/{name}"}
+
+
+def _headers() -> Schema:
+    text = {"type": "string"}
+    lag = {"type": "string", "pattern": "^([0-9]+|unknown)$"}
+    return {
+        "X-Request-Id": {"description": "The request's name in our logs.", "schema": text},
+        "ETag": {"description": "The position that the answer shows.", "schema": text, "required": True},
+        "X-Scoreboard-Lag-Records": {
+            "description": "On a replica: events of the leader not applied here; `unknown` before it was heard.",
+            "schema": lag,
+        },
+        "X-Scoreboard-Lag-Ms": {
+            "description": "On a replica: for how long it has known of an event that it does not show. Before the "
+            "leader was heard: the age of the last event that is here, `unknown` if there is none.",
+            "schema": lag,
+        },
+        "Retry-After": {
+            "description": "Seconds.",
+            "schema": {"type": "integer", "minimum": 1},
+            "required": True,
+        },
+        "WWW-Authenticate": {
+            "description": "Always with 401; with 403 if a scope is missing.",
+            "schema": text,
+        },
+        "Location": {"description": "The same at the leader.", "schema": text, "required": True},
+        "Upgrade": {"description": "What the connection must become.", "schema": text, "required": True},
+    }
+
+
+def _parameters() -> Schema:
+    return {
+        "userId": _parameter("userId", "path", {**_schema_of(Id), "examples": ["alice"]}, "A slash is sent as %2F."),
+        "actionId": _parameter(
+            "actionId", "path", {**_schema_of(Id), "examples": ["action-1"]}, "A slash is sent as %2F."
+        ),
+        "boardId": _parameter("boardId", "query", {**_schema_of(Id), "default": DEFAULT_BOARD}, "Which board."),
+        "topLimit": _parameter("limit", "query", _limit(bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX), "Rows."),
+        "aroundLimit": _parameter(
+            "limit", "query", _limit(bounds.AROUND_LIMIT_DEFAULT, bounds.AROUND_LIMIT_MAX), "Neighbours on each side."
+        ),
+        "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, until this seq is here."),
+        "minEpoch": _parameter("minEpoch", "query", _whole(0), "The epoch of that position."),
+        "ifNoneMatch": _parameter("If-None-Match", "header", {"type": "string"}, "The ETag of what the client has."),
+    }
+
+
+def _parameter(name: str, place: str, schema: Schema, about: str) -> Schema:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": about}
+
+
+def _whole(minimum: int) -> Schema:
+    return {"type": "integer", "minimum": minimum, "maximum": SEQ_MAX}
+
+
+def _limit(default: int, maximum: int) -> Schema:
+    return {"type": "integer", "minimum": 1, "maximum": maximum, "default": default}

@@ -1,0 +1,102 @@
+"""The routes for operators and browsers: health, readiness, metrics, the API's description, the pages."""
+
+from __future__ import annotations
+
+import msgspec
+
+from server import bounds, metrics
+from server.access.auth import Principal
+from server.api import openapi
+from server.api.answers import HealthAnswer, PromotedAnswer, ReadyAnswer
+from server.api.dependencies import Parts
+from server.api.pages import document
+from server.http.messages import JSON, Headers, Refused, Request, Response
+from server.metrics import State
+
+_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
+_UPGRADE: Headers = (("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-version", "13"))
+
+
+class Operations:
+    """Answers to the routes that are not about scores."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._writer = parts.writer
+        self._metrics = parts.metrics
+        self._storage = parts.storage
+        self._not_ready = parts.not_ready
+        self._standing = parts.standing
+        self._followers = parts.followers
+        self._promote = parts.promote
+        self._clock_ms = parts.clock_ms
+        self._pages = parts.pages
+        self._openapi = document(msgspec.json.encode(openapi.document(public_reads=parts.public_reads)), JSON)
+
+    async def healthz(self, _request: Request, _caller: Principal) -> Response:
+        """Whether the process is alive: it answers, so it is."""
+        return Response(200, msgspec.json.encode(HealthAnswer()), JSON, _HEADERS)
+
+    async def readyz(self, _request: Request, _caller: Principal) -> Response:
+        """Whether requests should be sent here: the actor takes commands and the log takes what it writes."""
+        reason = self._not_ready_reason()
+        if reason is not None:
+            headers = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
+            raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", {"reason": reason}, headers)
+        scoreboard = self._writer.scoreboard
+        return Response(200, msgspec.json.encode(ReadyAnswer(scoreboard.epoch, scoreboard.seq)), JSON, _HEADERS)
+
+    async def metrics(self, _request: Request, _caller: Principal) -> Response:
+        """All metrics, with the state of this moment."""
+        self._metrics.observe(self._state())
+        return Response(200, self._metrics.render(), metrics.CONTENT_TYPE, _HEADERS)
+
+    async def openapi(self, request: Request, _caller: Principal) -> Response:
+        """The description of this API."""
+        return self._openapi.answer(request)
+
+    async def docs(self, request: Request, _caller: Principal) -> Response:
+        """The page that shows the description."""
+        return self._pages["docs"].answer(request)
+
+    async def index(self, request: Request, _caller: Principal) -> Response:
+        """The live page."""
+        return self._pages["index"].answer(request)
+
+    async def live(self, _request: Request, _caller: Principal) -> Response:
+        """The live channel, asked for on a connection that already spoke HTTP: it takes one of its own."""
+        message = "This is a WebSocket: open it on a connection of its own, with an Upgrade header."
+        raise Refused(426, "INVALID_REQUEST", message, {"field": "Upgrade"}, _UPGRADE)
+
+    async def promote(self, _request: Request, _caller: Principal) -> Response:
+        """Make this replica the leader."""
+        epoch, seq = await self._promote()
+        return Response(200, msgspec.json.encode(PromotedAnswer(epoch, seq)), JSON, _HEADERS)
+
+    def _not_ready_reason(self) -> str | None:
+        # A leader that was deposed takes no commands either; so the role is asked first, which knows why.
+        reason = self._not_ready()
+        if reason is None and not self._writer.statistics().accepting:
+            return "the server is stopping"
+        return reason
+
+    def _state(self) -> State:
+        scoreboard = self._writer.scoreboard
+        storage = self._storage()
+        age_ms = None if storage.snapshot_ms is None else max(0, self._clock_ms() - storage.snapshot_ms)
+        return State(
+            epoch=scoreboard.epoch,
+            seq=scoreboard.seq,
+            users={board_id: len(board) for board_id, board in scoreboard.boards.items()},
+            registered_users=len(scoreboard.users),
+            actions=len(scoreboard.actions),
+            action_index_bytes=scoreboard.actions.bytes,
+            inbox_commands=self._writer.statistics().waiting,
+            log_bytes=storage.log_bytes,
+            log_segments=storage.log_segments,
+            snapshot_seq=storage.snapshot_seq,
+            snapshot_age_s=None if age_ms is None else age_ms / 1000,
+            snapshots_failed=storage.snapshots_failed,
+            ready=self._not_ready_reason() is None,
+            followers=self._followers(),
+            replica=None if self._standing.view is None else self._standing.view(),
+        )

@@ -1,0 +1,76 @@
+"""The pages and documents that are the same for everybody, kept in memory, each with its ETag and headers.
+
+A page may load nothing from anywhere, and run no script but its own: the policy names the digest of each inline script
+and style that the file had when it was loaded, so what somebody manages to inject into a page does not run. For that a
+page has its scripts and styles inline, and no `style=` or `on…=` attributes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+import msgspec
+
+from server.http.messages import Headers, Request, Response, etag_matches
+
+HTML = "text/html; charset=utf-8"
+PAGE_NAMES = ("index", "docs")
+
+_SCRIPT = re.compile(rb"<script(?:\s[^>]*)?>(.*?)</script>", re.DOTALL | re.IGNORECASE)
+_STYLE = re.compile(rb"<style(?:\s[^>]*)?>(.*?)</style>", re.DOTALL | re.IGNORECASE)
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One document."""
+
+    body: bytes
+    content_type: str
+    etag: str
+    headers: Headers
+
+    def answer(self, request: Request) -> Response:
+        """Give the document, or 304 to whoever has it."""
+        if etag_matches(request.headers.get("if-none-match"), self.etag):
+            return Response(304, headers=self.headers)
+        return Response(200, self.body, self.content_type, self.headers)
+
+
+def load_pages(directory: Path) -> dict[str, Page]:
+    """Read the HTML pages. Called once, at the start; a page that is missing stops it."""
+    return {name: html_page((directory / f"{name}.html").read_bytes()) for name in PAGE_NAMES}
+
+
+def html_page(body: bytes) -> Page:
+    """Make a page of HTML, with a policy that fits it."""
+    policy = "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src {_digests(_SCRIPT, body)}",
+            f"style-src {_digests(_STYLE, body)}",
+            "connect-src 'self'",  # includes ws: and wss: to the same host (CSP 3, section 6.7.2.8)
+            "img-src 'self' data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ]
+    )
+    return _page(body, HTML, (("content-security-policy", policy), ("referrer-policy", "no-referrer")))
+
+
+def document(body: bytes, content_type: str) -> Page:
+    """Make a document that is not HTML."""
+    return _page(body, content_type, ())
+
+
+def _page(body: bytes, content_type: str, headers: Headers) -> Page:
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    common = (("etag", etag), ("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
+    return Page(body, content_type, etag, common + headers)
+
+
+def _digests(pattern: re.Pattern[bytes], body: bytes) -> str:
+    digests = [base64.b64encode(hashlib.sha256(inline).digest()).decode() for inline in pattern.findall(body)]
+    return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"

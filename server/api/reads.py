@@ -1,0 +1,200 @@
+"""The routes that read: a board's top, one user's score, the neighbours, an action's receipt.
+
+All but the last read the scoreboard by plain calls, between two awaits, so what they see is one moment's state and is
+on disk. The receipt of an action is read back from the log, in a worker thread, because a log may be long and
+compressed.
+
+The answer to GET /scoreboard/top is kept encoded, per board and limit, and made anew only when that board has changed:
+serving it is O(1) in users and rows. There are at most (boards × TOP_LIMIT_MAX) of them.
+
+Position: answers tell the current epoch and the seq of the last event that touched their board. The epoch is the
+current one, not that of the event: after a restore, whoever keeps the highest position must take what we say now for
+newer.
+
+ETags are weak: two servers at the same position give the same rows, but each says when it generated them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import trio
+
+from engine.board import Board
+from engine.errors import NoLongerKept, Overloaded
+from engine.events import Incremented
+from server import bounds
+from server.access.auth import Principal
+from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
+from server.api.dependencies import Parts
+from server.http.messages import (
+    JSON,
+    Headers,
+    Refused,
+    Request,
+    Response,
+    board_of,
+    etag_matches,
+    http_head,
+    invalid,
+    limit_of,
+    query_values,
+)
+from server.live.encoding import entries_of, iso_ms, top_body
+
+_HEADERS: Headers = (("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
+_PRIVATE_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
+
+_encode = msgspec.json.Encoder().encode
+
+
+class KeptTop(msgspec.Struct, frozen=True):
+    """An encoded top, and the position that it shows. The heads are those of the two answers, for the express lane."""
+
+    epoch: int
+    seq: int
+    etag: str
+    full: Response
+    full_head: bytes
+    not_modified: Response
+    not_modified_head: bytes
+
+
+class Reads:
+    """Answers to GET /scoreboard/top, /scores/{userId}, /scores/{userId}/around and /actions/{actionId}."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._scoreboard = parts.writer.scoreboard
+        self._standing = parts.standing
+        self._log = parts.log
+        self._clock_ms = parts.clock_ms
+        self._kept: dict[tuple[str, int], KeptTop] = {}
+        self._readers = trio.CapacityLimiter(bounds.RECEIPT_READERS_MAX)
+
+    async def top(self, request: Request, _caller: Principal) -> Response:
+        """The first rows of a board."""
+        kept = self.kept_top(*self.top_of(request))
+        age_ms = self._standing.stale_ms()
+        if age_ms is not None:
+            return self.stale_top(kept, age_ms, request)
+        matches = etag_matches(request.headers.get("if-none-match"), kept.etag)
+        return kept.not_modified if matches else kept.full
+
+    @staticmethod
+    def stale_top(kept: KeptTop, age_ms: int, request: Request) -> Response:
+        """Give a top that says how old it is. Its ETag is another one than when it is fresh."""
+        etag = f'{kept.etag[:-1]}-stale"'
+        headers = (("etag", etag), *_HEADERS)
+        if etag_matches(request.headers.get("if-none-match"), etag):
+            return Response(304, headers=headers)
+        return Response(200, b'%b,"stale":true,"ageMs":%d}' % (kept.full.body[:-1], age_ms), JSON, headers)
+
+    def _stale(self) -> dict[str, Any]:
+        """The two fields that an answer of a stale replica has more."""
+        age_ms = self._standing.stale_ms()
+        return {} if age_ms is None else {"stale": True, "age_ms": age_ms}
+
+    def top_of(self, request: Request) -> tuple[str, int]:
+        """Say which board's top is wanted, and how many rows of it. Raises `Refused`."""
+        values = query_values(request.query, ("boardId", "limit"))
+        return self._board(values).board_id, limit_of(values, bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX)
+
+    def kept_top(self, board_id: str, limit: int) -> KeptTop:
+        """Give the encoded top of a board, made anew if the board has changed since."""
+        board = self._scoreboard.boards[board_id]
+        kept = self._kept.get((board_id, limit))
+        if kept is None or kept.seq != board.seq or kept.epoch != self._scoreboard.epoch:
+            kept = self._kept[board_id, limit] = self._make_top(board, limit)
+        return kept
+
+    def _make_top(self, board: Board, limit: int) -> KeptTop:
+        scoreboard = self._scoreboard
+        epoch, seq = scoreboard.epoch, board.seq
+        body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms())
+        etag = f'W/"{epoch}-{seq}-{limit}"'
+        headers = (("etag", etag), *_HEADERS)
+        full, not_modified = Response(200, body, JSON, headers), Response(304, headers=headers)
+        return KeptTop(epoch, seq, etag, full, http_head(full), not_modified, http_head(not_modified))
+
+    async def score(self, request: Request, _caller: Principal) -> Response:
+        """One user's score and rank."""
+        board = self._board(query_values(request.query, ("boardId",)))
+        user_id = request.path_params["userId"]
+        score, updated_ms = self._score(board, user_id)
+        answer = ScoreAnswer(
+            user_id=user_id,
+            display_name=self._scoreboard.users.name(user_id) or msgspec.UNSET,
+            board_id=board.board_id,
+            score=score,
+            rank=board.rank(user_id),
+            updated_at=iso_ms(updated_ms),
+            epoch=self._scoreboard.epoch,
+            seq=board.seq,
+            **self._stale(),
+        )
+        return Response(200, _encode(answer), JSON, _HEADERS)
+
+    async def around(self, request: Request, _caller: Principal) -> Response:
+        """A user's row, and up to `limit` neighbours on each side."""
+        values = query_values(request.query, ("boardId", "limit"))
+        board = self._board(values)
+        limit = limit_of(values, bounds.AROUND_LIMIT_DEFAULT, bounds.AROUND_LIMIT_MAX)
+        user_id = request.path_params["userId"]
+        self._score(board, user_id)
+        answer = AroundAnswer(
+            board_id=board.board_id,
+            user_id=user_id,
+            entries=entries_of(board.around(user_id, limit), self._scoreboard.users),
+            epoch=self._scoreboard.epoch,
+            seq=board.seq,
+            generated_at=iso_ms(self._clock_ms()),
+            **self._stale(),
+        )
+        return Response(200, _encode(answer), JSON, _HEADERS)
+
+    async def action(self, request: Request, _caller: Principal) -> Response:
+        """Whether an action was applied, with its receipt from the log."""
+        action_id = request.path_params["actionId"]
+        self._standing.check_action()
+        seq = self._scoreboard.action_seq(action_id)
+        if seq is None:
+            raise Refused(404, "NOT_FOUND", "No such action was ever applied.", {"actionId": action_id})
+        try:
+            epoch, event = await self._event(seq)
+        except NoLongerKept:
+            epoch = self._scoreboard.epoch_of(seq)
+            answer = ActionAnswer(action_id, True, epoch, seq, None, "NO_LONGER_KEPT", **self._stale())
+        else:
+            assert isinstance(event, Incremented), event
+            assert event.action_id == action_id, event
+            receipt = logged_receipt(event, epoch)
+            answer = ActionAnswer(action_id, True, epoch, seq, receipt, "KEPT", **self._stale())
+        return Response(200, _encode(answer), JSON, _PRIVATE_HEADERS)
+
+    async def _event(self, seq: int) -> tuple[int, object]:
+        """Read one event from the log, with the epoch of its frame."""
+        if not self._log.blocks:
+            frame, event = self._log.event_at(seq)
+            return frame.epoch, event
+        if self._readers.statistics().tasks_waiting >= bounds.RECEIPT_WAITERS_MAX:
+            raise Overloaded("too many receipts are being read")
+        frame, event = await trio.to_thread.run_sync(self._log.event_at, seq, limiter=self._readers)
+        return frame.epoch, event
+
+    def _board(self, values: dict[str, str]) -> Board:
+        board_id = board_of(values)
+        board = self._scoreboard.board(board_id)
+        if board is not None:
+            self._standing.check_board(board_id)
+        if board is None:
+            raise invalid("boardId", "There is no such board.", allowed=sorted(self._scoreboard.rules.points))
+        return board
+
+    def _score(self, board: Board, user_id: str) -> tuple[int, int]:
+        """A user's score and when it was reached, or 404."""
+        score, updated_ms = board.score(user_id), board.updated_ms(user_id)
+        if score is None or updated_ms is None:
+            details = {"userId": user_id, "boardId": board.board_id}
+            raise Refused(404, "NOT_FOUND", "This user has no score on this board.", details)
+        return score, updated_ms

@@ -1,0 +1,104 @@
+"""Which requests there are: one table, read by the service, the Quart app and the OpenAPI document. Pure.
+
+Rules of finding:
+- Paths are matched as they were sent and decoded afterwards, segment by segment, so an id may hold a slash (%2F).
+- A path without a variable goes before one with: /scores/increment is never the user `increment`, who is reached as
+  /scores/%69ncrement. That is OpenAPI's rule too.
+- HEAD is allowed wherever GET is, OPTIONS everywhere; they are not in the table.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from server.http.messages import Refused, decode_path_param
+
+Method = Literal["GET", "POST", "PUT"]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One operation. Who may: anybody (`scopes` empty), or a token with one of `scopes`.
+
+    With `public_read` anybody may unless the configuration says that reads are not public, and pages of other sites may
+    read the answer.
+    """
+
+    method: Method
+    path: str
+    handler: str
+    summary: str
+    scopes: tuple[str, ...] = ()
+    public_read: bool = False
+
+
+WRITE = ("scores:write",)
+READ = ("scores:read", "scores:write")
+USERS = ("users:write",)
+
+WRITES = frozenset({"increment", "increment_batch", "put_user"})
+"""The handlers that only a leader has."""
+
+READS = frozenset({"top", "score", "around", "action"})
+"""The handlers that show the state, so that it matters how far a node is."""
+
+ROUTES: tuple[Route, ...] = (
+    Route("POST", "/scores/increment", "increment", "Count one action for one user.", WRITE),
+    Route("POST", "/scores/increment/batch", "increment_batch", "Count up to 1,000 actions.", WRITE),
+    Route("GET", "/scoreboard/top", "top", "The first rows of a board.", READ, public_read=True),
+    Route("GET", "/scores/{userId}", "score", "One user's score and rank.", READ, public_read=True),
+    Route("GET", "/scores/{userId}/around", "around", "A user and the neighbours.", READ, public_read=True),
+    Route("PUT", "/users/{userId}", "put_user", "Register a user, or change a name or whether active.", USERS),
+    Route("GET", "/actions/{actionId}", "action", "Whether an action was applied, and its receipt.", READ),
+    Route("GET", "/ws/scoreboard", "live", "The live channel (WebSocket)."),
+    Route("POST", "/replication/promote", "promote", "Make this replica the leader.", ("admin",)),
+    Route("GET", "/healthz", "healthz", "Whether the process is alive."),
+    Route("GET", "/readyz", "readyz", "Whether requests should be sent here."),
+    Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format."),
+    Route("GET", "/openapi.json", "openapi", "This description."),
+    Route("GET", "/docs", "docs", "A page that shows the description."),
+    Route("GET", "/", "index", "The live page."),
+)
+
+_FIXED: dict[str, dict[str, Route]] = {}
+_TEMPLATES: list[tuple[tuple[str, ...], dict[str, Route]]] = []
+
+
+def _index() -> None:
+    by_path: dict[str, dict[str, Route]] = {}
+    for route in ROUTES:
+        by_path.setdefault(route.path, {})[route.method] = route
+    for path, methods in by_path.items():
+        if "{" in path:
+            _TEMPLATES.append((tuple(path.split("/")), methods))
+        else:
+            _FIXED[path] = methods
+
+
+_index()
+
+
+def find(path: str) -> tuple[dict[str, Route], dict[str, str]]:
+    """Give the operations of a path by method, and the path's decoded variables. Raises `Refused` with 404 or 400."""
+    fixed = _FIXED.get(path)
+    if fixed is not None:
+        return fixed, {}
+    segments = path.split("/")
+    for template, methods in _TEMPLATES:
+        if len(template) == len(segments) and all(
+            part == segment or part.startswith("{") for part, segment in zip(template, segments, strict=True)
+        ):
+            params = {
+                part[1:-1]: decode_path_param(part[1:-1], segment)
+                for part, segment in zip(template, segments, strict=True)
+                if part.startswith("{")
+            }
+            return methods, params
+    raise Refused(404, "NOT_FOUND", "There is nothing at this address.")
+
+
+def allowed(methods: dict[str, Route]) -> str:
+    """The value of an Allow header."""
+    names = [*methods, "HEAD"] if "GET" in methods else [*methods]
+    return ", ".join([*names, "OPTIONS"])

@@ -1,1 +1,0 @@
-"""Connections: accepted, guarded, read, and handed to a lane."""

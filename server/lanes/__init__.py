@@ -1,0 +1,1 @@
+"""The listener and the ways of a connection behind it."""

@@ -1,0 +1,370 @@
+"""Kept connections of the express lane, waiting for their next request: all of them in one task, on one epoll.
+
+    park(connection) ─► epoll ─► read ─► whole and simply good? ─► begin ─┐ many as one submission  ┌─► write, wait on
+                          ▲               │ no                            └─────► actor ────────────┘      │
+                          │               └─► wake the connection's own task: it does what takes waiting    │
+                          └─────────────────────────────────────────────────────────────────────────────────┘
+
+Theory: a task for each connection is woken twice for each request, by its socket and by its answer, and each time costs
+more than all that the request itself needs. Here one wake-up reads what all connections have sent meanwhile, the actor
+gets it as one message, and one more writes the answers. What comes whole in one read, with a head that is nothing but
+good (nearly everything), is answered in here. Anything else wakes the connection's task, which lies parked meanwhile
+and has every deadline, every limit and every fault of HTTP that there is: none of that is here a second time.
+
+Rules:
+- A parked connection is in epoll, or busy with a request that is being written, or about to wake its task. Its socket
+  is read by nobody else meanwhile, and it has one request on its way at most.
+- A client that speaks while its answer is on the way (pipelining), or leaves, is heard when that is out, by its task.
+- Heads are remembered by digest, at most HEADS_MAX of them: callers send the same one again and again, and reading it
+  is most of the work. Only the head of a whole request that was good is remembered, and none of the token in it.
+- An answer that the socket does not take at once is left to the connection's task, which gives the client its time.
+- A connection that was cut, or whose task was cancelled, is out of here at once: its number may belong to another.
+- When this ends before the connections do, they go on by themselves; but one that still waits for an answer is cut, for
+  the next answer on it would be taken for that one.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections import deque
+from contextlib import suppress
+from email.utils import formatdate
+from functools import partial
+from hashlib import blake2b
+
+import trio
+
+from engine.actor import Submission
+from engine.commands import Increment, Outcome
+from engine.errors import OutcomeUnknown
+from engine.limits import BATCH_COMMANDS_MAX
+from server import bounds
+from server.api.hot import Answer, Hot, Prepared
+from server.http.client_address import TrustedProxies
+from server.http.connection import Connection
+from server.http.messages import Request, http_end, joined_headers
+from server.http.request_parser import HEAD_END, IncomingRequest
+
+LANE = "express"
+
+_INCREMENT, _TOP = "/scores/increment", "/scoreboard/top"
+
+HOT = frozenset({("POST", _INCREMENT), ("POST", "/scores/increment/batch"), ("GET", _TOP)})
+"""Methods and paths of the express lane."""
+
+_DIGEST_BYTES = 32
+
+
+def is_hot(inbound: IncomingRequest) -> bool:
+    """Whether a request is for the express lane."""
+    return (inbound.head.method, inbound.path) in HOT
+
+
+def request_of(connection: Connection, inbound: IncomingRequest, body: bytes, proxies: TrustedProxies) -> Request:
+    """Put what the door read in the service's terms."""
+    head = inbound.head
+    path, _, query = head.target.partition("?")
+    headers = joined_headers(head.headers)
+    address = proxies.client(connection.peer[0], headers.get("x-forwarded-for", ""))
+    return Request(head.method, path, query, headers, body, address)
+
+
+class Parked:
+    """A connection in here. `owed` is what its socket did not take; `last`: the connection ends with that."""
+
+    __slots__ = ("busy", "connection", "error", "file", "last", "more", "owed", "scope", "since", "watched", "woken")
+
+    def __init__(self, connection: Connection, file: int, scope: trio.CancelScope, since: float) -> None:
+        self.connection = connection
+        self.file = file
+        self.scope = scope
+        self.since = since
+        self.woken = trio.Event()
+        self.error: Exception | None = None
+        self.owed = b""
+        self.busy = False
+        self.watched = True
+        self.more = False
+        self.last = False
+
+
+_Begun = tuple[Parked, Prepared]
+
+
+class ExpressLoop:
+    """One for the whole process. Without `run` it takes nobody, and connections wait for themselves."""
+
+    def __init__(self, hot: Hot, proxies: TrustedProxies) -> None:
+        self._hot = hot
+        self._proxies = proxies
+        self._epoll: select.epoll | None = None
+        self._parked: dict[int, Parked] = {}
+        self._heads: dict[bytes, tuple[Prepared, int]] = {}
+        self._tops = 0
+        self._begun: list[_Begun] = []
+        self._commands: list[Increment] = []
+        self._done: deque[tuple[list[_Begun], float, Submission]] = deque()
+        self._wake = trio.Event()
+        self._second = 0
+        self._ends = (b"", b"")
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled."""
+        with select.epoll() as epoll:
+            self._epoll = epoll
+            try:
+                async with trio.open_nursery() as tasks:
+                    tasks.start_soon(self._read_all)
+                    tasks.start_soon(self._answer_all)
+                    tasks.start_soon(self._sweep)
+                    task_status.started()
+            finally:
+                self._epoll = None
+                for parked in list(self._parked.values()):
+                    if parked.busy:
+                        parked.connection.cut()
+                    self._hand_over(parked)
+
+    async def park(self, connection: Connection) -> Parked | None:
+        """Wait, and let requests be answered meanwhile, until there is something for the connection's own task to do.
+
+        None: it is to end without another word, because it was idle for too long or the process stops.
+        """
+        file = connection.stream.socket.fileno()
+        if self._epoll is None or file < 0:
+            await trio.lowlevel.checkpoint()
+            return Parked(connection, file, trio.CancelScope(), 0.0)
+        with trio.CancelScope() as scope:
+            parked = Parked(connection, file, scope, trio.current_time())
+            self._epoll.register(file, select.EPOLLIN)
+            try:
+                self._parked[file] = parked
+                connection.idle = scope
+                if connection.closing:
+                    connection.close_soon()
+                await parked.woken.wait()
+            finally:
+                self._forget(parked)
+                connection.idle = None
+        if scope.cancelled_caught:
+            return None
+        if parked.error is not None:
+            raise parked.error
+        return parked
+
+    # Reading
+
+    async def _read_all(self) -> None:
+        epoll = self._epoll
+        assert epoll is not None
+        while True:
+            await trio.lowlevel.wait_readable(epoll.fileno())
+            began_s = self._hot.now_s()
+            for file, _ in epoll.poll(0, bounds.REACTOR_EVENTS_MAX):
+                parked = self._parked.get(file)
+                if parked is None or parked.scope.cancel_called:
+                    continue
+                if parked.busy:
+                    parked.more = True
+                    self._unwatch(parked)
+                    continue
+                try:
+                    self._read(parked, began_s)
+                except Exception as error:
+                    self._blame(parked, error)
+            if self._tops:
+                self._hot.took(_TOP, LANE, began_s, self._tops)
+                self._tops = 0
+            if self._begun:
+                self._submit(began_s)
+
+    def _read(self, parked: Parked, began_s: float) -> None:
+        try:
+            data = os.read(parked.file, bounds.RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        end = data.find(HEAD_END) + len(HEAD_END)
+        if end < len(HEAD_END):
+            if data:
+                parked.connection.read_nowait(data)
+            self._hand_over(parked)
+            return
+        digest = blake2b(data[:end], digest_size=_DIGEST_BYTES).digest()
+        known = self._heads.get(digest)
+        if known is not None and len(data) == end + known[1]:
+            if self._hot.is_current(known[0]):
+                self._begin(parked, known[0], data[end:], began_s)
+                return
+            del self._heads[digest]
+        read = parked.connection.read_nowait(data)
+        prepared = None if read is None else self._prepare(parked, read[0])
+        if read is None or prepared is None:
+            self._hand_over(parked)
+            return
+        body = read[1]
+        if len(data) == end + len(body):  # never so for a chunked body, which is longer than what is in it
+            self._remember(digest, end, prepared, len(body))
+        parked.connection.drop_request()
+        # Not only what has begun: half of an empty line is kept by the inspector, and the next read belongs to it.
+        parked.more = not parked.connection.is_blank
+        self._begin(parked, prepared, body, began_s)
+
+    def _remember(self, digest: bytes, head_bytes: int, prepared: Prepared, body_bytes: int) -> None:
+        if head_bytes > bounds.HEAD_REMEMBERED_BYTES_MAX:
+            return
+        if len(self._heads) >= bounds.HEADS_MAX:
+            self._heads.clear()
+        self._heads[digest] = (prepared, body_bytes)
+
+    def _prepare(self, parked: Parked, inbound: IncomingRequest) -> Prepared | None:
+        if not inbound.keep_alive or not is_hot(inbound):
+            return None
+        return self._hot.prepare(request_of(parked.connection, inbound, b"", self._proxies))
+
+    # Answering
+
+    def _begin(self, parked: Parked, prepared: Prepared, body: bytes, began_s: float) -> None:
+        parked.busy = True
+        parked.connection.idle = None
+        try:
+            if prepared.top is None:
+                self._commands.append(self._hot.begin(prepared, body, began_s))
+                self._begun.append((parked, prepared))
+                return
+            answer = self._hot.top(prepared)
+        except Exception as error:
+            self._hot.took(prepared.route.path, LANE, began_s, 1)
+            self._fail(parked, prepared, error)
+            return
+        self._tops += 1
+        self._write(parked, answer)
+
+    def _submit(self, began_s: float) -> None:
+        """Hand everything that was read to the actor, in submissions of the size that it takes."""
+        begun, commands = self._begun, self._commands
+        self._begun, self._commands = [], []
+        for start in range(0, len(begun), BATCH_COMMANDS_MAX):
+            some = begun[start : start + BATCH_COMMANDS_MAX]
+            when_done = partial(self._note_done, some, began_s)
+            try:
+                self._hot.submit(commands[start : start + BATCH_COMMANDS_MAX], when_done)
+            except Exception as error:
+                self._fail_all(some, error)
+                self._hot.took(_INCREMENT, LANE, began_s, len(some))
+
+    def _note_done(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
+        self._done.append((begun, began_s, submission))
+        self._wake.set()
+
+    async def _answer_all(self) -> None:
+        while True:
+            while not self._done:
+                self._wake = trio.Event()
+                await self._wake.wait()
+            # No variable here keeps anything of these requests until the next one comes.
+            self._answer(*self._done.popleft())
+            await trio.lowlevel.checkpoint()
+
+    def _answer(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
+        if submission.error is None:
+            self._end_all(begun, submission.outcomes)
+        else:
+            if isinstance(submission.error, OutcomeUnknown):
+                self._hot.count_unknown(len(begun))
+            self._fail_all(begun, submission.error)
+        self._hot.took(_INCREMENT, LANE, began_s, len(begun))
+
+    def _end_all(self, begun: list[_Begun], outcomes: list[Outcome]) -> None:
+        self._hot.count(outcomes)
+        end = self._hot.end
+        for (parked, prepared), outcome in zip(begun, outcomes, strict=True):
+            try:
+                answer = end(prepared, outcome)
+            except Exception as error:
+                self._fail(parked, prepared, error)
+            else:
+                self._write(parked, answer)
+
+    def _fail_all(self, begun: list[_Begun], error: Exception) -> None:
+        for parked, prepared in begun:
+            self._fail(parked, prepared, error)
+
+    def _fail(self, parked: Parked, prepared: Prepared, error: Exception) -> None:
+        connection = parked.connection
+        forwarded_for = prepared.request.headers.get("x-forwarded-for", "")
+        address = self._proxies.client(connection.peer[0], forwarded_for)
+        try:
+            answer = self._hot.failed(prepared, error, address)
+        except Exception as fault:
+            self._blame(parked, fault)
+        else:
+            self._write(parked, answer)
+
+    def _blame(self, parked: Parked, error: Exception) -> None:
+        """Let a connection end as it would have if its own task had met this error."""
+        parked.error = error
+        self._hand_over(parked)
+
+    def _write(self, parked: Parked, answer: Answer) -> None:
+        """Write an answer; the connection then waits for the next request, or its task goes on if something is left."""
+        connection = parked.connection
+        if connection.gone:
+            self._hand_over(parked)  # it was cut, and nothing else will wake its task
+        if self._parked.get(parked.file) is not parked:
+            return
+        parked.last = connection.closing
+        head, body = answer
+        data = head + self._end(last=parked.last) + body
+        try:
+            sent = os.write(parked.file, data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            connection.gone = True
+            sent = len(data)
+        parked.busy = False
+        if sent == len(data) and not (parked.last or parked.more or connection.gone):
+            parked.since = trio.current_time()
+            connection.idle = parked.scope
+            return
+        parked.owed = data[sent:]
+        self._hand_over(parked)
+
+    def _end(self, *, last: bool) -> bytes:
+        """The end of a head, made anew once a second for its date."""
+        second = int(time.time())
+        if second != self._second:
+            date = formatdate(second, usegmt=True)
+            self._second, self._ends = second, (http_end(last=False, date=date), http_end(last=True, date=date))
+        return self._ends[last]
+
+    # The end
+
+    def _hand_over(self, parked: Parked) -> None:
+        """Let a connection's own task go on."""
+        self._forget(parked)
+        parked.woken.set()
+
+    def _forget(self, parked: Parked) -> None:
+        if self._parked.get(parked.file) is parked:
+            del self._parked[parked.file]
+            self._unwatch(parked)
+
+    def _unwatch(self, parked: Parked) -> None:
+        if parked.watched and self._epoll is not None:
+            parked.watched = False
+            with suppress(OSError):  # cut: a socket that is closed is out of epoll already
+                self._epoll.unregister(parked.file)
+
+    async def _sweep(self) -> None:
+        """End those that have been idle for too long."""
+        while True:
+            await trio.sleep(bounds.REACTOR_SWEEP_SECONDS)
+            now = trio.current_time()
+            for parked in list(self._parked.values()):
+                if now - parked.since >= parked.connection.idle_seconds_max:
+                    parked.connection.end_idle()

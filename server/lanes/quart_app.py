@@ -1,0 +1,91 @@
+"""The Quart-Trio app: every route, for whatever the quicker lanes don't take.
+
+It only translates. Quart reads the request and sends the answer; which route it is, who may and what is answered is the
+service's, as in every lane, so the table of routes is not registered with Quart a second time: its router works on
+decoded paths, in which an id with a slash can't be told from two segments, and answers 404 and 405 in its own words.
+
+Rules:
+- The body is read whole, up to BODY_BYTES_MAX and within BODY_SECONDS_MAX, before the service hears of the request.
+- What goes wrong outside of the service (a body too long or too slow, a WebSocket that strayed here, a bug of Quart's)
+  is answered in the same shape as every other error.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import cast
+
+from hypercorn.typing import HTTPScope
+from quart import Response as QuartResponse
+from quart import request as quart_request
+from quart_trio import QuartTrio
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
+
+from server import bounds
+from server.api.pipeline import Service
+from server.http.client_address import TrustedProxies
+from server.http.messages import Refused, Request, Response, joined_headers, wire_headers
+
+LANE = "http"
+
+_ABSOLUTE_FORM = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112, 3.2.2: must be accepted
+
+
+def create_app(service: Service, proxies: TrustedProxies) -> QuartTrio:
+    """Make the app that answers every request by the service."""
+    app = QuartTrio("scoreboard", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = bounds.BODY_BYTES_MAX
+    app.config["BODY_TIMEOUT"] = bounds.BODY_SECONDS_MAX
+    app.config["RESPONSE_TIMEOUT"] = None  # a slow reader is the connection's matter, which has a deadline per write
+
+    async def answer() -> QuartResponse:
+        scope = cast(HTTPScope, quart_request.scope)
+        try:
+            body = await quart_request.get_data(cache=False, as_text=False, parse_form_data=False)
+        except (RequestEntityTooLarge, RequestTimeout) as fault:
+            return _to_quart(service.refuse(_to_request(scope, b"", proxies), _refused(fault)))
+        return _to_quart(await service.answer(_to_request(scope, body, proxies), LANE))
+
+    async def astray(fault: HTTPException) -> QuartResponse:
+        return _to_quart(_refused(fault).response())
+
+    app.before_request(answer)  # answers, so the app's own routing, which has no route, is never asked
+    app.register_error_handler(HTTPException, astray)
+    return app
+
+
+def _to_request(scope: HTTPScope, body: bytes, proxies: TrustedProxies) -> Request:
+    headers = joined_headers(
+        (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]
+    )
+    client = scope["client"]
+    return Request(
+        method=scope["method"],
+        path=_ABSOLUTE_FORM.sub("", scope["raw_path"].decode("latin-1")) or "/",
+        query=scope["query_string"].decode("latin-1"),
+        headers=headers,
+        body=body,
+        address=proxies.client(client[0] if client else "", headers.get("x-forwarded-for", "")),
+    )
+
+
+def _to_quart(response: Response) -> QuartResponse:
+    made = QuartResponse(b"" if response.omit_body else response.body, status=response.status)
+    made.headers = Headers(wire_headers(response))
+    return made
+
+
+def _refused(fault: HTTPException) -> Refused:
+    """Put what Quart or Werkzeug refuses in our terms; of its own words it keeps none."""
+    status = fault.code or 500
+    if status >= 500:
+        return Refused(500, "INTERNAL_ERROR", "Something went wrong on our side.")
+    if status == 413:
+        message = f"A body is at most {bounds.BODY_BYTES_MAX} bytes."
+        return Refused(413, "PAYLOAD_TOO_LARGE", message, {"maximum": bounds.BODY_BYTES_MAX})
+    if status == 408:
+        return Refused(408, "INVALID_REQUEST", f"The body did not arrive within {bounds.BODY_SECONDS_MAX:g} seconds.")
+    if status == 404:
+        return Refused(404, "NOT_FOUND", "There is nothing at this address.")
+    return Refused(status, "INVALID_REQUEST", "The request can't be served.")

@@ -1,0 +1,220 @@
+"""What replicas fetch over plain HTTP: the newest snapshot, and the place where an epoch began.
+
+    GET  /replication/snapshot             the newest snapshot that proves itself, streamed; resumable
+    GET  /replication/fork?epoch=E         the last place of the history before the first epoch after E
+
+Rules:
+- A snapshot is proved from end to end, once, before it is offered: a follower that gets it proves it again, and would
+  otherwise come back for the same damaged file for ever. A damaged one is told, and the one before it is offered.
+- The ETag is the name of the content: seq, and the digest that the file carries. `Range: bytes=N-` with a matching
+  `If-Range` goes on where a download was cut; with any other the whole comes, as RFC 9110 (13.1.5, 14.2) has it.
+- An open file is read to its end whatever retention does to its name. What follows it in the log is pinned meanwhile.
+- It is sent in pieces, each with the send deadline of the connection; SNAPSHOT_STREAMS_MAX at once.
+- Once the head is out there is no other answer: a file that fails then cuts the connection, and the follower resumes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import partial
+from typing import Protocol, TypeVar
+
+import msgspec
+import trio
+
+from engine.disk import Disk, File, FileMissing
+from engine.errors import DiskFault, NoLongerKept, SnapshotDamaged
+from engine.record import Tail
+from server import bounds
+from server.http.admission import overloaded
+from server.http.connection import Connection
+from server.http.messages import Refused, Response, http_bytes, json_response
+from server.http.request_parser import IncomingRequest
+from server.replication.followers import Followers
+from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, fork_of, parse_epoch
+from server.replication.shipper import Authorize, ReadableLog
+from snapshots.format import footer_digest
+from snapshots.store import SnapshotInfo, Store
+
+_RANGE = re.compile(r"bytes=([0-9]{1,18})-")
+SNAPSHOT_TYPE = "application/octet-stream"
+T = TypeVar("T")
+
+
+class Epochs(Protocol):
+    """What is needed of a scoreboard."""
+
+    def epoch_after(self, epoch: int) -> tuple[int, int] | None:
+        """Give (first seq, epoch) of the first epoch after this one."""
+
+
+class _Offer(msgspec.Struct, frozen=True):
+    """A snapshot that proved itself, and its name for followers."""
+
+    info: SnapshotInfo
+    etag: str
+
+
+class SnapshotServer:
+    """Answers the plain requests of replicas. A lane of the door."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        store: Store,
+        log: ReadableLog,
+        epochs: Epochs,
+        followers: Followers,
+        *,
+        authorize: Authorize,
+        tell: Callable[[DiskFault], None],
+    ) -> None:
+        self._disk = disk
+        self._store = store
+        self._log = log
+        self._epochs = epochs
+        self._followers = followers
+        self._authorize = authorize
+        self._tell = tell
+        self._offer: _Offer | None = None
+        self._damaged: set[str] = set()
+        self._proving = trio.Lock()
+        self._streams = 0
+
+    @staticmethod
+    def takes(inbound: IncomingRequest) -> bool:
+        """Whether a request is for this lane."""
+        return inbound.head.method in ("GET", "HEAD") and inbound.path in (SNAPSHOT_PATH, FORK_PATH)
+
+    async def serve(self, connection: Connection) -> bool:
+        """Answer a request. True: the connection has another one. Raises `Refused`, BrokenResourceError."""
+        inbound = connection.take_request()
+        await connection.read_body(inbound)
+        connection.release_body()
+        last = not inbound.keep_alive or connection.closing
+        refusal = await self._authorize(inbound.header("authorization") or None)
+        if refusal is not None:
+            await self._respond(connection, inbound, refusal, last)
+        elif inbound.path == FORK_PATH:
+            await self._respond(connection, inbound, await self._fork(inbound), last)
+        else:
+            await self._snapshot(connection, inbound, last)
+        if last:
+            await connection.linger()
+            return False
+        return await connection.read_head()
+
+    @staticmethod
+    async def _respond(connection: Connection, inbound: IncomingRequest, response: Response, last: bool) -> None:
+        response = msgspec.structs.replace(response, omit_body=inbound.head.method == "HEAD")
+        await connection.send(http_bytes(response, last=last, date=formatdate(usegmt=True)))
+
+    # The fork
+
+    async def _fork(self, inbound: IncomingRequest) -> Response:
+        epoch = parse_epoch(inbound.head.target.partition("?")[2])
+        later = self._epochs.epoch_after(epoch)
+        if later is None:
+            raise Refused(404, "NOT_FOUND", f"This node knows of no epoch after {epoch}.")
+        first_seq, _ = later
+        return json_response(fork_of(await self._place_before(first_seq)), (("cache-control", "no-store"),))
+
+    async def _place_before(self, seq: int) -> Tail:
+        """Give the place in the log right before the frame that begins with `seq`. Raises `Refused`."""
+        tail = self._log.tail
+        if seq > tail.seq:
+            return tail  # an empty log: its only epoch is the first, which has no event yet
+        try:
+            frame, _ = await self._in_thread(partial(self._log.event_at, seq))
+            assert frame.first_seq == seq, "an epoch begins with a frame"
+            epoch = 1
+            if seq > 1:
+                before, _ = await self._in_thread(partial(self._log.event_at, seq - 1))
+                epoch = before.epoch
+        except NoLongerKept as gone:
+            message = f"The log around seq {seq} is no longer kept here; it begins at seq {gone.first_seq}."
+            raise Refused(404, "NOT_FOUND", message, {"firstSeq": gone.first_seq}) from None
+        return Tail(tail.log_id, epoch, seq - 1, frame.previous)
+
+    # The snapshot
+
+    async def _snapshot(self, connection: Connection, inbound: IncomingRequest, last: bool) -> None:
+        if self._streams >= bounds.SNAPSHOT_STREAMS_MAX:
+            raise overloaded("This node sends as many snapshots as it can.")
+        self._streams += 1
+        try:
+            offer, file = await self._open_newest()
+            with self._followers.pinned(offer.info.seq):
+                try:
+                    await self._send_file(connection, inbound, offer, file, last)
+                finally:
+                    file.close()
+        finally:
+            self._streams -= 1
+
+    async def _send_file(
+        self, connection: Connection, inbound: IncomingRequest, offer: _Offer, file: File, last: bool
+    ) -> None:
+        size, begin = offer.info.bytes, _begin_of(inbound, offer)
+        if begin is not None and begin >= size:
+            headers = (("content-range", f"bytes */{size}"),)
+            raise Refused(416, "INVALID_REQUEST", f"The snapshot has {size} bytes.", headers=headers)
+        lines = ["HTTP/1.1 200 OK" if begin is None else "HTTP/1.1 206 Partial Content"]
+        lines += [f"content-type: {SNAPSHOT_TYPE}", f"content-length: {size - (begin or 0)}", f"etag: {offer.etag}"]
+        lines += ["accept-ranges: bytes", "cache-control: no-store", f"scoreboard-seq: {offer.info.seq}"]
+        if begin is not None:
+            lines.append(f"content-range: bytes {begin}-{size - 1}/{size}")
+        lines += [f"date: {formatdate(usegmt=True)}", *(["connection: close"] if last else []), "", ""]
+        await connection.send("\r\n".join(lines).encode("ascii"))
+        if inbound.head.method == "HEAD":
+            return
+        for offset in range(begin or 0, size, bounds.SNAPSHOT_PIECE_BYTES):
+            length = min(bounds.SNAPSHOT_PIECE_BYTES, size - offset)
+            try:
+                piece = await self._in_thread(partial(file.read_at, offset, length))
+            except DiskFault as fault:
+                self._tell(fault)
+                piece = b""
+            if len(piece) != length:
+                connection.cut()
+            await connection.send(piece)
+
+    async def _open_newest(self) -> tuple[_Offer, File]:
+        """Open the newest snapshot that proves itself. Raises `Refused` if there is none."""
+        async with self._proving:
+            for info in await self._in_thread(self._store.list):
+                if info.path in self._damaged:
+                    continue
+                try:
+                    return await self._in_thread(partial(self._open, info))
+                except FileMissing:
+                    continue
+                except SnapshotDamaged as damage:
+                    self._damaged.add(info.path)
+                    self._tell(damage)
+        raise Refused(404, "NOT_FOUND", "There is no snapshot here yet: follow the log from its beginning.")
+
+    def _open(self, info: SnapshotInfo) -> tuple[_Offer, File]:
+        """In the worker thread: prove a snapshot, unless that was done, and open it."""
+        offer = self._offer
+        if offer is None or offer.info != info:
+            self._store.verify(info)
+        file = self._disk.open(info.path)
+        if offer is None or offer.info != info:
+            offer = _Offer(info, f'"{info.seq}-{footer_digest(file).hex()}"')
+            self._offer = offer
+        return offer, file
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work) if self._log.blocks else work()
+
+
+def _begin_of(inbound: IncomingRequest, offer: _Offer) -> int | None:
+    """Give where a resumed download goes on; None for the whole."""
+    match = _RANGE.fullmatch(inbound.header("range"))
+    condition = inbound.header("if-range")
+    if match is None or inbound.head.method != "GET" or condition not in ("", offer.etag):
+        return None
+    return int(match[1])

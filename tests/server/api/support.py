@@ -1,0 +1,292 @@
+"""A service on a real actor and scoreboard, with a log in memory; to be asked directly or through the Quart app."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+import pytest
+import structlog
+import trio
+from quart_trio import QuartTrio
+from structlog.typing import EventDict, WrappedLogger
+
+from engine.actor import Actor, Applied
+from engine.errors import NoLongerKept, WriteFailed
+from engine.events import Event, Incremented
+from engine.log import Log, Synced
+from engine.record import Frame, Tail
+from engine.scoreboard import Rules, Scoreboard
+from server.access.auth import MISSING, Principal
+from server.access.rates import Rates
+from server.api.audit import Audit
+from server.api.dependencies import Authenticator, Parts, StorageState
+from server.api.pages import html_page
+from server.api.pipeline import Service
+from server.http.client_address import TrustedProxies
+from server.http.messages import Request, Response, wire_headers
+from server.lanes.quart_app import create_app
+from server.metrics import Metrics
+
+RULES = Rules({"main": {"ACTION_COMPLETED": 10, "WON": 100}, "weekly": {"ACTION_COMPLETED": 1}})
+START_MS = 1_765_802_096_000  # 2025-12-15T12:34:56.000Z
+INDEX = html_page(b"<html><style>p{}</style><script>1</script></html>")
+DOCS = html_page(b"<html>docs</html>")
+
+both_ways = pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
+"""Runs a test twice: with requests given to the service directly, and sent through the Quart app."""
+
+WRITER = "Bearer backend scores:write"
+READER = "Bearer viewer scores:read"
+REGISTRAR = "Bearer registry users:write"
+ADMIN = "Bearer root admin"
+
+
+class MemoryLog:
+    """A log that keeps its events in memory, fails when told to, and can forget the first ones."""
+
+    def __init__(self) -> None:
+        self.blocks = False
+        self.events: list[Event] = []
+        self.tail = Tail(log_id=bytes(16), epoch=1, seq=0, checksum=0)
+        self.broken = False
+        self.first_seq = 1
+
+    def append(self, events: Sequence[Event], epoch: int) -> Synced:
+        if self.broken:
+            raise WriteFailed("the disk is broken", path="log/1.log", seq=events[0].seq)
+        self.events += events
+        self.tail = Tail(log_id=self.tail.log_id, epoch=epoch, seq=events[-1].seq, checksum=0)
+        return Synced(bytes=1, seconds=0.0)
+
+    def event_at(self, seq: int) -> tuple[Frame, Event]:
+        if seq < self.first_seq:
+            raise NoLongerKept(seq, self.first_seq)
+        event = self.events[seq - 1]
+        frame = Frame(epoch=1, first_seq=seq, time_ms=event.time_ms, count=1, previous=0, checksum=0, body=b"")
+        return frame, event
+
+
+class Tokens:
+    """Believes a token that says who it is: `Bearer NAME SCOPE,SCOPE [USER]`."""
+
+    def __init__(self) -> None:
+        self.generation = 1
+
+    async def authenticate(self, authorization: str | None) -> Principal | Response:
+        return self.recall(authorization) or MISSING.response()
+
+    def recall(self, authorization: str | None) -> Principal | None:
+        if authorization is None:
+            return None
+        _, name, scopes, *user = authorization.split(" ")
+        return Principal(name, frozenset(scopes.split(",")), user[0] if user else None, 0.0)
+
+    def is_current(self, principal: Principal, generation: int) -> bool:
+        return generation == self.generation
+
+
+class Reply(msgspec.Struct):
+    """What came back. Of headers that came more than once, all values."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    @property
+    def code(self) -> str:
+        assert set(self.json) == {"error"}
+        assert set(self.json["error"]) == {"code", "message", "details"}
+        assert self.json["error"]["message"]
+        code = self.json["error"]["code"]
+        assert isinstance(code, str)
+        return code
+
+    @property
+    def details(self) -> dict[str, Any]:
+        details = self.json["error"]["details"]
+        assert isinstance(details, dict)
+        return details
+
+
+class Sent:
+    """What an ASGI application sends."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    async def take(self, message: Any) -> None:
+        self.messages.append(message)
+
+    @staticmethod
+    async def never() -> Any:
+        await trio.sleep_forever()
+
+    @property
+    def status(self) -> int:
+        status = self.messages[0]["status"]
+        assert isinstance(status, int)
+        return status
+
+    @property
+    def reply(self) -> Reply:
+        start, *parts = self.messages
+        headers = {name.decode().lower(): value.decode("latin-1") for name, value in start["headers"]}
+        assert len(headers) == len(start["headers"])
+        return Reply(self.status, headers, b"".join(part["body"] for part in parts))
+
+
+async def asgi(
+    app: QuartTrio,
+    method: str,
+    path: str,
+    query: bytes = b"",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    body: bytes | None = b"",
+) -> Sent:
+    """Send a request the way an ASGI server does; without a body the client keeps it waiting.
+
+    (Quart's own test client makes answers anew, and decodes paths.)
+    """
+    scope: Any = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": unquote(path),
+        "raw_path": path.encode("ascii"),
+        "query_string": query,
+        "root_path": "",
+        "headers": list(headers),
+        "client": ("192.0.2.7", 50_000),
+        "server": ("127.0.0.1", 80),
+        "extensions": {},
+    }
+    incoming: list[Any] = [] if body is None else [{"type": "http.request", "body": body, "more_body": False}]
+    sent = Sent()
+
+    async def receive() -> Any:
+        return incoming.pop(0) if incoming else await Sent.never()
+
+    await app(scope, receive, sent.take)
+    return sent
+
+
+class Bench:
+    """Everything around a service; `ask` goes by the way that `through_quart` says."""
+
+    def __init__(
+        self,
+        *,
+        through_quart: bool = False,
+        rules: Rules = RULES,
+        public_reads: bool = True,
+        origins: frozenset[str] | None = None,
+        per_minute: tuple[int, int] = (60_000, 600),
+        real_log: Log | None = None,
+        authenticator: Authenticator | None = None,
+    ) -> None:
+        self.now_s = 100.0
+        self.not_ready: str | None = None
+        self.applied: list[Applied] = []
+        self.lines: list[dict[str, Any]] = []
+        self.log = MemoryLog()
+        self.scoreboard = Scoreboard(rules)
+        log = real_log or self.log
+        self.actor = Actor(self.scoreboard, log, clock_ms=self.clock_ms, on_applied=self.applied.append)
+        self.metrics = Metrics()
+        self.storage = StorageState(log_bytes=4096, log_segments=1, snapshot_seq=None, snapshot_ms=None)
+        self.request_ids = 0
+        self.parts = Parts(
+            writer=self.actor,
+            log=log,
+            authenticator=authenticator or Tokens(),
+            caller_rates=Rates(per_minute[0], 1_000),
+            user_rates=Rates(per_minute[1], 1_000),
+            metrics=self.metrics,
+            audit=Audit(self._logger(), lambda: self.now_s),
+            pages={"index": INDEX, "docs": DOCS},
+            storage=lambda: self.storage,
+            not_ready=lambda: self.not_ready,
+            public_reads=public_reads,
+            origins=origins,
+            clock_ms=self.clock_ms,
+            clock_s=lambda: self.now_s,
+            new_request_id=self._new_request_id,
+        )
+        self.service = Service(self.parts)
+        self._quart = create_app(self.service, TrustedProxies()) if through_quart else None
+
+    def clock_ms(self) -> int:
+        return START_MS + round((self.now_s - 100.0) * 1000)
+
+    def _new_request_id(self) -> str:
+        self.request_ids += 1
+        return f"request-{self.request_ids}"
+
+    def _logger(self) -> Any:
+        def keep(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+            self.lines.append(dict(event))
+            raise structlog.DropEvent
+
+        level = structlog.make_filtering_bound_logger("debug")
+        return structlog.wrap_logger(None, processors=[structlog.processors.add_log_level, keep], wrapper_class=level)
+
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        body: object = None,
+        *,
+        token: str | None = None,
+        raw: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> Reply:
+        """Send one request; `body` is sent as JSON, `raw` as it is."""
+        data = raw if body is None else msgspec.json.encode(body)
+        sent = {**({"authorization": token} if token else {}), **(headers or {})}
+        if self._quart is not None:
+            return await self._ask_quart(method, target, data, sent)
+        path, _, query = target.partition("?")
+        request = Request(method, path, query, sent, data, "192.0.2.7")
+        response = await self.service.answer(request, "direct")
+        found = dict(wire_headers(response))
+        assert len(found) == len(wire_headers(response))
+        return Reply(response.status, found, b"" if response.omit_body else response.body)
+
+    async def _ask_quart(self, method: str, target: str, data: bytes, headers: dict[str, str]) -> Reply:
+        assert self._quart is not None
+        path, _, query = target.partition("?")
+        raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+        return (await asgi(self._quart, method, path, query.encode("ascii"), raw_headers, data)).reply
+
+    async def increment(self, user_id: str, action_id: str, **more: object) -> Reply:
+        """Count one action, as a backend that may."""
+        body = {"userId": user_id, "actionId": action_id, **more}
+        return await self.ask("POST", "/scores/increment", body, token=WRITER)
+
+    def told(self, event: str) -> list[dict[str, Any]]:
+        """The lines of one kind."""
+        return [line for line in self.lines if line["event"] == event]
+
+    def logged(self) -> list[tuple[str, str, int]]:
+        """What increments the log holds: action, user, points."""
+        return [(one.action_id, one.user_id, one.delta) for one in self.log.events if isinstance(one, Incremented)]
+
+
+@asynccontextmanager
+async def open_bench(**options: Any) -> AsyncIterator[Bench]:
+    """A bench whose actor runs."""
+    bench = Bench(**options)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(bench.actor.run)
+        yield bench
+        nursery.cancel_scope.cancel()

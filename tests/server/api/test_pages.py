@@ -1,0 +1,73 @@
+"""Documents kept in memory: their ETags, and the policy that lets a page run nothing but its own scripts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+import server
+from server.api.pages import PAGE_NAMES, Page, document, html_page, load_pages
+from server.http.messages import Request
+
+REAL = Path(server.__file__).parent / "pages"
+
+
+def policy_of(page: Page) -> dict[str, str]:
+    """The content security policy, by directive."""
+    policy = dict(page.headers)["content-security-policy"]
+    return dict(directive.split(" ", 1) for directive in policy.split("; "))
+
+
+def digest_of(inline: bytes) -> str:
+    """What a policy says of one inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(inline).digest()).decode()}'"
+
+
+def test_the_policy_names_each_inline_script_and_style() -> None:
+    """Whatever is between the tags, byte by byte; everything else is forbidden."""
+    page = html_page(b"<style>\np{}</style><script>a<b</script><SCRIPT type='module'>c</SCRIPT>")
+    policy = policy_of(page)
+    assert policy["default-src"] == "'none'"
+    assert policy["style-src"] == digest_of(b"\np{}")
+    assert policy["script-src"] == f"{digest_of(b'a<b')} {digest_of(b'c')}"
+    assert policy["frame-ancestors"] == "'none'"
+
+
+def test_a_page_without_scripts_may_run_none() -> None:
+    """No digest, no permission."""
+    assert policy_of(html_page(b"<p>hello</p>"))["script-src"] == "'none'"
+
+
+def test_the_etag_is_that_of_the_bytes() -> None:
+    """The same page has the same one after a restart; another page has another."""
+    one, same, other = (html_page(body) for body in (b"a", b"a", b"b"))
+    assert one.etag == same.etag != other.etag
+    assert one.answer(Request("GET", "/", headers={"if-none-match": one.etag})).status == 304
+    assert other.answer(Request("GET", "/", headers={"if-none-match": one.etag})).status == 200
+
+
+def test_data_has_no_page_policy() -> None:
+    """A JSON document is not rendered."""
+    page = document(b"{}", "application/json")
+    assert dict(page.headers).keys() == {"etag", "cache-control", "x-content-type-options"}
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_the_real_pages_live_by_their_policy(name: str) -> None:
+    """They load nothing from another host, and have no scripts or styles in attributes, which the policy would stop."""
+    page = load_pages(REAL)[name]
+    text = page.body.decode()
+    outside_scripts = re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+    assert not re.search(r"<[^>]*\s(style|on[a-z]+)=", outside_scripts)
+    assert not re.search(r"""<(script|link|img|iframe)[^>]*\s(src|href)=["']?(https?:)?//""", text)
+    assert "'sha256-" in policy_of(page)["script-src"]
+
+
+def test_a_missing_page_stops_the_start(tmp_path: Path) -> None:
+    """Better than a server whose front page is an error."""
+    with pytest.raises(FileNotFoundError):
+        load_pages(tmp_path)

@@ -1,0 +1,50 @@
+"""The table of routes: what is found where."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.api.routes import ROUTES, allowed, find
+from server.http.messages import Refused
+
+
+def test_every_route_is_found_by_its_own_path() -> None:
+    """With something for its variables."""
+    for route in ROUTES:
+        methods, params = find(route.path.replace("{userId}", "ann").replace("{actionId}", "a1"))
+        assert methods[route.method] is route
+        assert set(params) == {name for name in ("userId", "actionId") if f"{{{name}}}" in route.path}
+
+
+def test_no_two_routes_are_the_same() -> None:
+    """Neither by method and path nor by handler."""
+    assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
+    assert len({route.handler for route in ROUTES}) == len(ROUTES)
+
+
+def test_variables_are_decoded_after_the_path_was_split() -> None:
+    """So an id may look like a part of a path."""
+    assert find("/scores/a%2Faround")[1] == {"userId": "a/around"}
+    methods, params = find("/scores/a%2Fb/around")
+    assert (methods["GET"].handler, params) == ("around", {"userId": "a/b"})
+
+
+def test_a_path_without_a_variable_goes_first() -> None:
+    """A user called `increment` is spelled another way."""
+    assert set(find("/scores/increment")[0]) == {"POST"}
+    methods, params = find("/scores/%69ncrement")
+    assert (methods["GET"].handler, params) == ("score", {"userId": "increment"})
+
+
+@pytest.mark.parametrize("path", ["", "*", "//", "/scores", "/scores/a/b", "/docs/", "/Docs", "/docs%2F", "/users/a/b"])
+def test_what_is_not_there_is_not_found(path: str) -> None:
+    """No guessing: not by case, not by a slash more."""
+    with pytest.raises(Refused) as caught:
+        find(path)
+    assert caught.value.status == 404
+
+
+def test_allow_names_what_comes_of_itself() -> None:
+    """HEAD beside GET, OPTIONS always."""
+    assert allowed(find("/scores/increment")[0]) == "POST, OPTIONS"
+    assert allowed(find("/scores/ann")[0]) == "GET, HEAD, OPTIONS"
