@@ -26,8 +26,8 @@ from engine.events import Incremented
 from engine.limits import BATCH_COMMANDS_MAX
 from engine.record import chain_start, pack_frame
 from engine.scoreboard import Rules, Scoreboard
-from server.api.answers import batch_item_answer, increment_answer
 from server.api.decoding import IncrementBody, decode_batch
+from server.api.increments import batch_item_answer, increment_answer
 from server.bounds import YOUNG_OBJECTS_MAX
 from server.live.encoding import top_body
 

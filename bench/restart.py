@@ -44,6 +44,7 @@ from engine.batch import Batch
 from engine.commands import Increment
 from engine.disk import RealDisk
 from engine.errors import DiskFault
+from engine.machine import StateMachine
 from engine.recovery import Finding
 from engine.scoreboard import Rules
 from snapshots.checkpoint import Checkpointer
@@ -157,11 +158,10 @@ def weigh(directory: str) -> dict[str, Any]:
 async def measure_pauses(directory: str) -> dict[str, Any]:
     """Serve from a directory, take a snapshot meanwhile, and tell how long anybody had to wait, without and with it."""
     leader = opened(directory)
-    actor = Actor(
-        leader.scoreboard, leader.log, clock_ms=lambda: time.time_ns() // 1_000_000, on_applied=lambda _: None
-    )
+    machine = StateMachine(leader.scoreboard, leader.log, lambda _: None)
+    actor = Actor(machine, clock_ms=lambda: time.time_ns() // 1_000_000)
     checkpointer = Checkpointer(
-        actor,
+        machine,
         Store(RealDisk(), directory),
         leader,
         every_events=10**12,
@@ -173,7 +173,7 @@ async def measure_pauses(directory: str) -> dict[str, Any]:
     captures_ms = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
-        image = actor.capture()
+        image = machine.capture()
         captures_ms.append((time.perf_counter() - start) * 1000)
         del image
     checkpoints_s, quiet, busy = [], [], []

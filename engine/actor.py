@@ -8,7 +8,7 @@ So what an answer, a reader or a viewer shows is on disk: log before reply. Whil
 next gathers in the inbox, so the more there is to do, the more records an fsync makes durable.
 
 Reading needs no message: a frame is applied between two awaits, so whatever runs on the same event loop sees the state
-whole, by plain calls on `scoreboard`.
+whole, by plain calls on the scoreboard.
 
 Rules:
 - The inbox is bounded, in commands. When it is full a caller is told at once (`Overloaded`); nothing waits for room.
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from functools import partial
 
 import msgspec
 import trio
@@ -35,36 +35,12 @@ from engine.batch import Batch
 from engine.commands import Command, Outcome
 from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded
 from engine.events import Event
-from engine.image import StateImage
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
-from engine.log import Synced, Tail
-from engine.scoreboard import Scoreboard
+from engine.log import Synced
+from engine.machine import StateMachine
+from engine.threads import run
 
 _DEPOSED = "a newer epoch began elsewhere, so nothing is written here any more"
-
-
-class WriteLog(Protocol):
-    """What the actor needs of a log. `blocks` says whether to append from a worker thread."""
-
-    @property
-    def blocks(self) -> bool:
-        """Whether `append` waits for a disk."""
-
-    @property
-    def tail(self) -> Tail:
-        """The end of what is durable."""
-
-    def append(self, events: Sequence[Event], epoch: int) -> Synced:
-        """Make events durable, all or none; raise `WriteFailed` and be dead if that fails."""
-
-
-class Applied(msgspec.Struct, frozen=True):
-    """What the actor tells after a frame: its events, and how the disk took it. `waiting` commands are in the inbox."""
-
-    events: list[Event]
-    epoch: int
-    synced: Synced
-    waiting: int
 
 
 class ActorStatistics(msgspec.Struct, frozen=True):
@@ -93,24 +69,15 @@ class Submission:
 
 
 class Actor:
-    """Owns a scoreboard and a log. `on_applied` is called after each frame; it must be quick and must not raise."""
+    """Writes to a state machine, as long as `run` runs. On a replica it stands ready, and runs after a promotion."""
 
-    def __init__(
-        self,
-        scoreboard: Scoreboard,
-        log: WriteLog,
-        *,
-        clock_ms: Callable[[], int],
-        on_applied: Callable[[Applied], None],
-    ) -> None:
-        self.scoreboard = scoreboard
-        self.tail = log.tail
-        self._log = log
+    def __init__(self, machine: StateMachine, *, clock_ms: Callable[[], int]) -> None:
+        self._machine = machine
         self._clock_ms = clock_ms
-        self._on_applied = on_applied
         self._inbox: deque[Submission] = deque()
         self._waiting = 0
         self._accepting = True
+        self._begun = False
         self._deposed = False
         self._wake = trio.Event()
         self._ended = trio.Event()
@@ -150,6 +117,7 @@ class Actor:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `drain`. Raises `WriteFailed` when the log can't be written; the process must end then."""
+        self._begun = True
         task_status.started()
         try:
             while self._inbox or self._accepting:
@@ -164,19 +132,16 @@ class Actor:
             self._ended.set()
 
     async def drain(self) -> None:
-        """Take no new commands, finish those that wait, and end `run`."""
+        """Take no new commands, finish those that wait, and end `run`. Nothing to wait for if it never ran."""
         self._accepting = False
         self._wake.set()
-        await self._ended.wait()
+        if self._begun:
+            await self._ended.wait()
 
     def depose(self) -> None:
         """Write no more, as the rules say. `run` goes on until `drain`, with nothing to do. May be called again."""
         self._deposed = True
         self._fail_waiting(lambda: LeaderDeposed(_DEPOSED))
-
-    def capture(self) -> tuple[StateImage, Tail]:
-        """Copy the state, with the end of the log that it belongs to. A few ms per million users."""
-        return self.scoreboard.capture(), self.tail
 
     def statistics(self) -> ActorStatistics:
         """Tell how much waits."""
@@ -201,7 +166,7 @@ class Actor:
 
     async def _write_frame(self, taken: list[Submission]) -> None:
         try:
-            batch = Batch(self.scoreboard, self._clock_ms())
+            batch = Batch(self._machine.scoreboard, self._clock_ms())
             for submission in taken:
                 batch.decide(submission.commands)
             synced = None
@@ -215,9 +180,7 @@ class Actor:
                 submission.outcomes = outcomes[start:end]
                 start = end
             if synced is not None:
-                self.tail = self._log.tail
-                assert self.tail.seq == self.scoreboard.seq
-                self._on_applied(Applied(batch.events, self.tail.epoch, synced, self._waiting))
+                self._machine.settled(batch.events, synced, self._waiting)
         except BaseException:
             for submission in taken:
                 submission.fail(OutcomeUnknown("the write failed or was cut short; retry with the same actionId"))
@@ -229,6 +192,6 @@ class Actor:
                 submission.when_done(submission)
 
     async def _append(self, events: list[Event]) -> Synced:
-        if self._log.blocks:
-            return await trio.to_thread.run_sync(self._log.append, events, self.scoreboard.epoch)
-        return self._log.append(events, self.scoreboard.epoch)
+        machine = self._machine
+        append = partial(machine.log.append, events, machine.scoreboard.epoch)
+        return await run(append, blocks=machine.log.blocks)

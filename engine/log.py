@@ -36,16 +36,15 @@ from engine.events import Event
 from engine.limits import SEGMENT_BYTES
 from engine.log_reader import LogReader
 from engine.record import (
-    HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     Frame,
     Header,
+    ProvedFrame,
     SegmentHeader,
     Tail,
     chain_start,
     events_of,
     pack_frame,
-    unpack_frame,
     unpack_header,
 )
 from engine.recovery import Finding, Situation, misfit, refusal
@@ -196,32 +195,30 @@ class Log:
         data = pack_frame(events, epoch=epoch, previous=self.tail.checksum)
         return self._write(data, unpack_header(data))
 
-    def append_frames(self, frames: Sequence[bytes]) -> list[Synced]:
+    def append_frames(self, frames: Sequence[ProvedFrame]) -> list[Synced]:
         """Make frames durable that another node wrote, byte for byte; they continue `tail`. Tells of each as `append`.
 
         Each is synced before the next is written, although one sync for all would be cheaper: recovery takes an end
         for torn only if nothing valid stands after it. Were several frames in flight, a crash could leave a later one
         whole and an earlier one not, which is what damage looks like, and the log would be refused.
 
-        Raises ValueError for the first that is not whole or does not follow; those before it are durable then, and
-        nothing of it is written. Raises `WriteFailed` as `append` does.
+        Raises ValueError for the first that does not follow; those before it are durable then, and nothing of it is
+        written. Raises `WriteFailed` as `append` does.
         """
         synced = []
-        for data in frames:
-            frame = unpack_frame(data)
+        for proved in frames:
+            frame = proved.frame
             self._check_certain(frame.first_seq)
             if misfit(frame, self.tail.seq, self.tail.checksum, self.tail.epoch) is not None:
                 raise ValueError(f"the frame of seq {frame.first_seq} does not follow seq {self.tail.seq}")
-            if len(data) != HEADER_BYTES + len(frame.body):
-                raise ValueError(f"there is something after the frame of seq {frame.first_seq}")
-            synced.append(self._write(data, unpack_header(data)))
+            synced.append(self._write(proved.data, frame))
         return synced
 
     def _check_certain(self, seq: int) -> None:
         if self._in_doubt:
             raise self._failure or self._final("an append was cut short, and what it wrote is not known", seq)
 
-    def _write(self, data: bytes, header: Header) -> Synced:
+    def _write(self, data: bytes, header: Header | Frame) -> Synced:
         """Write a frame that follows on, and sync it."""
         self._in_doubt = True
         try:

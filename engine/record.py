@@ -123,6 +123,14 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
         return self.first_seq + self.count - 1
 
 
+class ProvedFrame(msgspec.Struct, frozen=True, gc=False):
+    """A frame that came as bytes and was proved, once: `data` is its bytes, `events` what they say."""
+
+    data: bytes
+    frame: Frame
+    events: list[Event]
+
+
 class SegmentHeader(msgspec.Struct, frozen=True):
     """What a segment says of itself. `before`: the first seq of the segment before it, 0 if the log begins here."""
 
@@ -252,6 +260,14 @@ def unpack_frame(data: bytes, offset: int = 0) -> Frame:
     if google_crc32c.extend(_crc(data[offset + 8 : start]), body) != header.checksum:
         raise FrameFault("the checksum of the frame is wrong")
     return Frame(header.epoch, header.first_seq, header.time_ms, header.count, header.previous, header.checksum, body)
+
+
+def prove_frame(data: bytes) -> ProvedFrame:
+    """Prove a frame that came as bytes, and decode its events. Raises `FrameFault`, also for bytes behind its end."""
+    frame = unpack_frame(data)
+    if len(data) != HEADER_BYTES + len(frame.body):
+        raise FrameFault("there is something after the end of a frame")
+    return ProvedFrame(data, frame, events_of(frame))
 
 
 def frame_bytes(frame: Frame) -> bytes:

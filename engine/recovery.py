@@ -34,6 +34,7 @@ from engine.record import (
     LENGTH_OFFSET,
     Frame,
     FrameFault,
+    Header,
     impossible_fields,
     unpack_frame,
     unpack_header,
@@ -289,7 +290,7 @@ def finding(
     return Finding(situation, message, path, offset, seq, row.remedy)
 
 
-def misfit(frame: Frame, seq: int, checksum: int, epoch: int) -> Situation | None:
+def misfit(frame: Frame | Header, seq: int, checksum: int, epoch: int) -> Situation | None:
     """Say why a whole frame does not follow the frame with these values; None if it does."""
     if frame.first_seq <= seq:
         return Situation.FRAME_DOUBLED

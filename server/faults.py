@@ -1,4 +1,4 @@
-"""What may be told of an exception: its kind and where it was raised, never its message. Pure.
+"""Exceptions: what may be told of one (its kind and where it was raised, never its message), the one of a group. Pure.
 
 A message often quotes the value that was at fault, and that value may be a token or a whole request. The stack says
 which line of ours it was, and that is what finds the bug.
@@ -35,6 +35,18 @@ def describe(error: BaseException) -> Fault:
         kinds=sorted({type(leaf).__name__ for leaf, _ in leaves}),
         where=[f"{code.co_filename}:{line} {code.co_name}" for code, line in reversed(frames)],
     )
+
+
+def first_of(error: BaseException) -> Exception:
+    """Give an exception itself, or the first of a group, however deep. What ends a nursery first cancels the others.
+
+    So a group hardly ever holds another one that matters. An error that is no `Exception` is raised as it is.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, Exception):
+        raise error
+    return error
 
 
 def _leaves(error: BaseException) -> list[tuple[BaseException, TracebackType | None]]:

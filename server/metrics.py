@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Any, Generic, Protocol, TypeVar, get_args
+from typing import Generic, TypeVar, get_args
 
 import msgspec
 from prometheus_client import (
@@ -35,6 +35,7 @@ from prometheus_client.utils import floatToGoString
 from server import bounds
 from server.http.messages import Code
 from server.live.editions import DELTA, SNAPSHOT, UPDATE
+from server.replication.freshness import LagFigures
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
@@ -57,26 +58,6 @@ TICK_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left its types out here
 
 
-class ReplicaState(Protocol):
-    """What a replica knows of its leader; a lag is None as long as it is not known."""
-
-    @property
-    def lag_records(self) -> int | None:
-        """Records that are known of and not applied; None before the leader was heard."""
-
-    @property
-    def lag_ms(self) -> int | None:
-        """Age of the oldest of them; before the leader was heard, of the last event that is here."""
-
-    @property
-    def age_ms(self) -> int:
-        """Since the leader was heard."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is a link."""
-
-
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What holds at the moment of a scrape. `snapshot_age_s` is None before the first snapshot."""
 
@@ -94,7 +75,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     snapshots_failed: int = 0
     ready: bool = True
     followers: int = 0
-    replica: Any = None  # a `ReplicaState`, None on a leader; msgspec knows no protocols
+    lag: LagFigures | None = None
 
 
 Metric = TypeVar("Metric", Counter, Histogram)
@@ -271,20 +252,18 @@ class Metrics:
         self._log_segments.set(state.log_segments)
         self._ready.set(state.ready)
         self._followers.set(state.followers)
-        self._observe_replica(state.replica)
+        self._observe_lag(state.lag)
         nothing = float("nan")  # what Prometheus has for "there is none"
         self._snapshot_seq.set(nothing if state.snapshot_seq is None else state.snapshot_seq)
         self._snapshot_age.set(nothing if state.snapshot_age_s is None else state.snapshot_age_s)
 
-    def _observe_replica(self, replica: ReplicaState | None) -> None:
+    def _observe_lag(self, lag: LagFigures | None) -> None:
         """A leader has none of this: NaN. So is what a replica does not know, where the lag headers say `unknown`."""
         unknown = float("nan")
-        lag = None if replica is None else replica.lag_records
-        lag_ms = None if replica is None else replica.lag_ms
-        self._lag_records.set(unknown if lag is None else lag)
-        self._lag_seconds.set(unknown if lag_ms is None else lag_ms / 1000)
-        self._leader_age.set(unknown if replica is None else replica.age_ms / 1000)
-        self._connected.set(unknown if replica is None else replica.connected)
+        self._lag_records.set(unknown if lag is None or lag.records is None else lag.records)
+        self._lag_seconds.set(unknown if lag is None or lag.ms is None else lag.ms / 1000)
+        self._leader_age.set(unknown if lag is None else lag.age_ms / 1000)
+        self._connected.set(unknown if lag is None else lag.connected)
 
     # Live
 

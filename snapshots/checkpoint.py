@@ -41,6 +41,7 @@ from engine.image import StateImage
 from engine.log import SegmentInfo
 from engine.record import Tail
 from engine.scoreboard import Rules
+from engine.threads import run
 from snapshots.digests import StateDigests, digests_of
 from snapshots.opening import Opened, ShowProgress, Tell, no_progress
 from snapshots.retention import KeptSegment, KeptSnapshot, Plan, decide
@@ -60,13 +61,14 @@ T = TypeVar("T")
 
 
 class Captured(Protocol):
-    """What is needed of the actor."""
+    """What is needed of the state machine."""
 
-    tail: Tail
+    @property
+    def tail(self) -> Tail:
+        """The end of what is applied."""
 
     def capture(self) -> tuple[StateImage, Tail]:
         """Copy the state, with the end of the log that it belongs to."""
-        ...
 
 
 class CheckpointStatistics(msgspec.Struct, frozen=True):
@@ -87,7 +89,7 @@ class Checkpointer:
 
     def __init__(
         self,
-        actor: Captured,
+        machine: Captured,
         store: Store,
         opened: Opened,
         *,
@@ -100,7 +102,7 @@ class Checkpointer:
         on_capture: Callable[[int], None] | None = None,
         on_saved: Callable[[SnapshotInfo, StateDigests], None] | None = None,
     ) -> None:
-        self._actor = actor
+        self._machine = machine
         self._store = store
         self._log = opened.log
         self._every_events = every_events
@@ -123,7 +125,7 @@ class Checkpointer:
         while True:
             await trio.sleep(LOOK_SECONDS)
             since = 0 if self._last is None else self._last.seq
-            if self._actor.tail.seq - since >= self._every_events:
+            if self._machine.tail.seq - since >= self._every_events:
                 try:
                     await self.take()
                 except DiskFault as fault:
@@ -136,7 +138,7 @@ class Checkpointer:
         Raises `DiskFault` if it can't be written; the log, and who uses it, are not touched by that.
         """
         async with self._lock:
-            if self._last is not None and self._last.seq == self._actor.tail.seq:
+            if self._last is not None and self._last.seq == self._machine.tail.seq:
                 return self._last
             try:
                 info = await self._save()
@@ -158,7 +160,7 @@ class Checkpointer:
     async def _save(self) -> SnapshotInfo:
         info = None
         while info is None:
-            image, tail = self._actor.capture()
+            image, tail = self._machine.capture()
             if self._on_capture is not None:
                 self._on_capture(tail.seq)
             info = await self._in_thread(partial(self._write, image, tail))
@@ -167,7 +169,7 @@ class Checkpointer:
         return info
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work) if self._log.blocks else work()
+        return await run(work, blocks=self._log.blocks)
 
     # In the worker thread
 

@@ -29,8 +29,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from math import isfinite
-from typing import Any, Literal
+from math import inf, isfinite
+from typing import Any, Literal, Protocol
 
 import jwt
 import msgspec
@@ -76,6 +76,10 @@ class Principal(msgspec.Struct, frozen=True):
     def may_act_for(self, user_id: str) -> bool:
         """Whether the token may be used for this user."""
         return self.user is None or self.user == user_id
+
+
+ANYBODY = Principal(sub="", scopes=frozenset(), user=None, expires_s=inf)
+"""The sender of a request that needs no token."""
 
 
 class AuthFault(msgspec.Struct, frozen=True):
@@ -145,6 +149,24 @@ def key_source(config: Config) -> KeySource:
     if config.auth.jwks_url:
         return JwksKeys(config.auth.jwks_url, config.auth.algorithms)
     return fixed_key(config)
+
+
+class Authenticates(Protocol):
+    """Tells who a request comes from."""
+
+    async def authenticate(self, authorization: str | None) -> Principal | Response:
+        """Verify the value of an Authorization header; a `Response` is the refusal."""
+
+
+async def authorize(
+    authenticator: Authenticates, scopes: tuple[str, ...], authorization: str | None
+) -> Response | None:
+    """Give the answer for a caller that has none of these scopes, None for one that has."""
+    found = await authenticator.authenticate(authorization)
+    if isinstance(found, Response):
+        return found
+    fault = require(found, scopes)
+    return None if fault is None else fault.response()
 
 
 class Authenticator:

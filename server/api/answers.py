@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from engine.commands import Receipt, UserReceipt
 from engine.events import Incremented
 from engine.limits import SCORE_MAX, SEQ_MAX
 from server.http.messages import Code, Id, Name
@@ -176,46 +175,6 @@ class BatchItemError(msgspec.Struct, frozen=True):
 
     status: int
     error: ErrorObject
-
-
-def increment_answer(receipt: Receipt) -> IncrementAnswer:
-    """Put a receipt in the wire's terms."""
-    return IncrementAnswer(
-        receipt.user_id,
-        receipt.new_score,
-        receipt.delta,
-        receipt.applied,
-        receipt.action_id,
-        receipt.board_id,
-        receipt.epoch,
-        receipt.seq,
-        receipt.rank,
-        receipt.previous_rank,
-    )
-
-
-def batch_item_answer(receipt: Receipt) -> BatchItemAnswer:
-    """Put the receipt of a batch's item in the wire's terms."""
-    return BatchItemAnswer(
-        200,
-        receipt.user_id,
-        receipt.new_score,
-        receipt.delta,
-        receipt.applied,
-        receipt.action_id,
-        receipt.board_id,
-        receipt.epoch,
-        receipt.seq,
-        receipt.rank,
-        receipt.previous_rank,
-    )
-
-
-def user_answer(receipt: UserReceipt) -> UserAnswer:
-    """Put the receipt of a user change in the wire's terms."""
-    return UserAnswer(
-        receipt.user_id, receipt.display_name, receipt.active, receipt.applied, receipt.epoch, receipt.seq
-    )
 
 
 def logged_receipt(event: Incremented, epoch: int) -> LoggedReceipt:

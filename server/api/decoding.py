@@ -23,7 +23,8 @@ import msgspec
 
 from engine import limits
 from engine.commands import id_fault, name_fault
-from server.http.messages import DEFAULT_BOARD, JSON, MSGPACK, Id, Name, Refused, Request, invalid, quoted
+from server.http.messages import JSON, MSGPACK, Id, Name, Refused, Request, invalid, quoted
+from server.http.target import DEFAULT_BOARD
 
 DEFAULT_REASON = "ACTION_COMPLETED"
 

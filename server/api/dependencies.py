@@ -1,12 +1,11 @@
-"""What the service is wired to, and how little it asks of each part.
+"""What the pipeline depends on, and how little it asks of each dependency.
 
-The protocols here are the whole of what the service uses of the parts that do I/O, so a test can stand in for any of
-them with a few lines, and the one place that builds everything sees what it has to give.
+The protocols here are all that the pipeline uses of what does I/O. So a test can stand in for any of them with a few
+lines, and the one place that builds everything sees what it has to give.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -17,21 +16,21 @@ import msgspec
 from engine.actor import ActorStatistics, Submission
 from engine.commands import Command, Outcome
 from engine.events import Event
+from engine.record import Frame
 from engine.scoreboard import Scoreboard
 from server.access.auth import Principal
 from server.api.audit import Audit
 from server.api.pages import Page
-from server.api.standing import Standing
-from server.http.messages import Refused, Response
+from server.api.positions import Positions
+from server.api.role_checks import RoleChecks
+from server.http.messages import Response
 from server.metrics import Metrics
+from server.replication.freshness import Freshness
+from server.role import CurrentRole
 
 
 class Writer(Protocol):
-    """The actor: owns the scoreboard, makes commands durable."""
-
-    @property
-    def scoreboard(self) -> Scoreboard:
-        """The state; read by plain calls from the event loop."""
+    """The actor: decides commands and makes them durable."""
 
     async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
         """Decide commands and make them durable; raise `Overloaded`, `LeaderDeposed`, `OutcomeUnknown`."""
@@ -41,10 +40,6 @@ class Writer(Protocol):
 
     def statistics(self) -> ActorStatistics:
         """Tell how much waits, and whether new commands are taken."""
-
-
-ANYBODY = Principal(sub="", scopes=frozenset(), user=None, expires_s=math.inf)
-"""Whoever sends a request that needs no token."""
 
 
 class Authenticator(Protocol):
@@ -88,23 +83,15 @@ Promote = Callable[[], Awaitable[tuple[int, int]]]
 """Make a replica the leader; gives the new epoch and its first seq. Raises `Refused` where that can't be done."""
 
 
-class Position(Protocol):
-    """Where a frame of the log stands."""
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the frame was written in."""
-
-
-class LogReader(Protocol):
+class ReceiptLog(Protocol):
     """The log, as far as receipts are read from it."""
 
     @property
     def blocks(self) -> bool:
         """Whether `event_at` waits for a disk."""
 
-    def event_at(self, seq: int) -> tuple[Position, Event]:
-        """Give one event; raise `NoLongerKept`."""
+    def event_at(self, seq: int) -> tuple[Frame, Event]:
+        """Give one event, and its frame; raise `NoLongerKept`."""
 
 
 class StorageState(msgspec.Struct, frozen=True):
@@ -118,16 +105,20 @@ class StorageState(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Everything that the service is built from.
+class Dependencies:
+    """Everything that the pipeline is built from.
 
-    `not_ready` gives the reason why requests should go elsewhere, None if they are welcome. `clock_ms` is wall-clock
-    time in ms since 1970, `clock_s` a clock that never goes back. `new_request_id` makes an id for a request without.
-    `origins` are those whose pages may read public answers, in lower case; None: all.
+    `clock_ms` is wall-clock time in ms since 1970, `clock_s` a clock that never goes back. `new_request_id` makes an id
+    for a request without. `origins` are those whose pages may read public answers, in lower case; None: all.
     """
 
+    scoreboard: Scoreboard
     writer: Writer
-    log: LogReader
+    log: ReceiptLog
+    role: CurrentRole
+    freshness: Freshness
+    checks: RoleChecks
+    positions: Positions
     authenticator: Authenticator
     caller_rates: Rates
     user_rates: Rates
@@ -135,19 +126,13 @@ class Parts:
     audit: Audit
     pages: dict[str, Page] = field(default_factory=dict)
     storage: Callable[[], StorageState]
-    not_ready: Callable[[], str | None]
     public_reads: bool
     origins: frozenset[str] | None
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
     new_request_id: Callable[[], str]
-    standing: Standing = field(default_factory=Standing)
-    followers: Callable[[], int] = lambda: 0
-    promote: Promote = field(default_factory=lambda: _cannot_promote)
-
-
-async def _cannot_promote() -> tuple[int, int]:
-    raise Refused(409, "CONFLICT", "This node is the leader already.")
+    followers: Callable[[], int]
+    promote: Promote
 
 
 def request_ids(process: str) -> Callable[[], str]:

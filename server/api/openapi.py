@@ -18,7 +18,8 @@ from engine.limits import BATCH_COMMANDS_MAX, SEQ_MAX
 from server import bounds
 from server.api import answers, decoding
 from server.api.routes import ROUTES, Route
-from server.http.messages import DEFAULT_BOARD, JSON, MSGPACK, Id
+from server.http.messages import JSON, MSGPACK, Id
+from server.http.target import DEFAULT_BOARD
 
 Schema = dict[str, Any]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from server import bounds, metrics
+from server import metrics
 from server.access.auth import Principal
 from server.api import openapi
 from server.api.answers import HealthAnswer, PromotedAnswer, ReadyAnswer
-from server.api.dependencies import Parts
+from server.api.dependencies import Dependencies
 from server.api.pages import document
-from server.http.messages import JSON, Headers, Refused, Request, Response
+from server.http.messages import JSON, RETRY_SOON, Headers, Refused, Request, Response
 from server.metrics import State
 
 _HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
@@ -20,17 +20,17 @@ _UPGRADE: Headers = (("upgrade", "websocket"), ("connection", "upgrade"), ("sec-
 class Operations:
     """Answers to the routes that are not about scores."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._writer = parts.writer
-        self._metrics = parts.metrics
-        self._storage = parts.storage
-        self._not_ready = parts.not_ready
-        self._standing = parts.standing
-        self._followers = parts.followers
-        self._promote = parts.promote
-        self._clock_ms = parts.clock_ms
-        self._pages = parts.pages
-        self._openapi = document(msgspec.json.encode(openapi.document(public_reads=parts.public_reads)), JSON)
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._scoreboard = dependencies.scoreboard
+        self._writer = dependencies.writer
+        self._metrics = dependencies.metrics
+        self._storage = dependencies.storage
+        self._freshness = dependencies.freshness
+        self._followers = dependencies.followers
+        self._promote = dependencies.promote
+        self._clock_ms = dependencies.clock_ms
+        self._pages = dependencies.pages
+        self._openapi = document(msgspec.json.encode(openapi.document(public_reads=dependencies.public_reads)), JSON)
 
     async def healthz(self, _request: Request, _caller: Principal) -> Response:
         """Whether the process is alive: it answers, so it is."""
@@ -38,11 +38,10 @@ class Operations:
 
     async def readyz(self, _request: Request, _caller: Principal) -> Response:
         """Whether requests should be sent here: the actor takes commands and the log takes what it writes."""
-        reason = self._not_ready_reason()
+        reason = self._not_ready()
         if reason is not None:
-            headers = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
-            raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", {"reason": reason}, headers)
-        scoreboard = self._writer.scoreboard
+            raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", {"reason": reason}, RETRY_SOON)
+        scoreboard = self._scoreboard
         return Response(200, msgspec.json.encode(ReadyAnswer(scoreboard.epoch, scoreboard.seq)), JSON, _HEADERS)
 
     async def metrics(self, _request: Request, _caller: Principal) -> Response:
@@ -72,15 +71,14 @@ class Operations:
         epoch, seq = await self._promote()
         return Response(200, msgspec.json.encode(PromotedAnswer(epoch, seq)), JSON, _HEADERS)
 
-    def _not_ready_reason(self) -> str | None:
-        # A leader that was deposed takes no commands either; so the role is asked first, which knows why.
-        reason = self._not_ready()
+    def _not_ready(self) -> str | None:
+        reason = self._freshness.not_ready()
         if reason is None and not self._writer.statistics().accepting:
-            return "the server is stopping"
+            return "the server is stopping"  # the role does not know yet that the disk failed
         return reason
 
     def _state(self) -> State:
-        scoreboard = self._writer.scoreboard
+        scoreboard = self._scoreboard
         storage = self._storage()
         age_ms = None if storage.snapshot_ms is None else max(0, self._clock_ms() - storage.snapshot_ms)
         return State(
@@ -96,7 +94,7 @@ class Operations:
             snapshot_seq=storage.snapshot_seq,
             snapshot_age_s=None if age_ms is None else age_ms / 1000,
             snapshots_failed=storage.snapshots_failed,
-            ready=self._not_ready_reason() is None,
+            ready=self._not_ready() is None,
             followers=self._followers(),
-            replica=None if self._standing.view is None else self._standing.view(),
+            lag=self._freshness.lag(),
         )

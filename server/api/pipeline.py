@@ -1,42 +1,76 @@
-"""From a `Request` to a `Response`, whichever lane it came in by. The one place where a request is let in, and where
-whatever goes wrong with it becomes an answer.
+"""The one way of a request, whichever lane it came in by: admit → submit → render.
 
-    find the route → who is it, may they → the route's handler → headers that every answer has → count, tell
+    answer(request, lane)        the whole way, for a lane that takes one request after another
+
+    recognise(request) → Head    what depends on the head alone: route, role, token, query. A lane may remember it
+    holds(head)                  whether what was remembered is still true
+    admit(head, body) → command  form, whose points, limits
+    submit(commands, when_done)  commands of many requests as one message to the actor
+    render(head, outcome)        the answer to an increment
+    top(head)                    the answer to a read, which waits for nothing
+    wire(head, response)         the answer as bytes
+
+`answer` takes the same steps by the same functions. So an answer is the same in every lane.
 
 Rules:
-- `answer` never raises, but for cancellation. A refusal is an answer; so is a fault of our own, which tells the client
-  nothing but the request id under which the log has the stack.
-- What a client may do hangs on the scopes of its token and on the route, both looked at here; whom it may do it for is
-  the handler's business, which alone knows the user.
-- Reads are public unless the configuration says otherwise; then a token is needed, and one that may write may read.
+- `answer`, `refuse` and `failed` never raise, but for cancellation. A refusal is an answer. So is a fault of our own,
+  which tells the client nothing but the request id under which the log has the stack.
+- A `Head` carries the generations of its token's keys and of the role. It holds while both are as they were. So a
+  change of the role makes every remembered head void.
+- `recognise` only says yes. Where something is amiss, or has to be waited for, it gives None. The request then goes the
+  whole way, which says what is wrong.
+- What a client may do depends on its token's scopes, its route and the role; all three are looked at here. On whose
+  behalf it may act depends on the user, which only the handlers know.
 - Pages of other sites (CORS) may read what is public, if their origin is on the live channel's list. They can never
   write: tokens for writing have no place in a browser, so no preflight ever allows a POST or a PUT.
-- It knows nothing of any HTTP server: bytes in, bytes out.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from engine.actor import Submission
+from engine.commands import Command, Increment, Outcome, Receipt, Rejection
 from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded
 from server import bounds
-from server.access.auth import Principal, require
-from server.api.dependencies import ANYBODY, Parts
+from server.access.auth import ANYBODY, Principal, require
+from server.api.decoding import check_content
+from server.api.dependencies import Dependencies
+from server.api.increments import Increments
+from server.api.limits import Limits
 from server.api.operations import Operations
 from server.api.reads import Reads
-from server.api.routes import READS, WRITES, Route, allowed, find
-from server.api.writes import Writes
-from server.http.messages import Details, Headers, Refused, Request, Response, error
+from server.api.routes import EXPRESS, Route, allowed, find
+from server.api.users import Users
+from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, error, http_head, overloaded
 
 Handler = Callable[[Request, Principal], Awaitable[Response]]
 
 UNMATCHED = "unmatched"
+_ID = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 _TOLD_WHERE_CAUGHT = ("INTERNAL_ERROR", "OUTCOME_UNKNOWN")
-_RETRY_AFTER = str(bounds.RETRY_AFTER_SECONDS)
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What the head of a request says. `request` has no body, no address and no token.
+
+    `top` is None for an increment. `lines` are the header lines that every answer to this head has; `has_id`: the
+    request's own id is among them.
+    """
+
+    route: Route
+    request: Request
+    caller: Principal
+    key_generation: int
+    role_generation: int
+    top: tuple[str, int] | None
+    lines: bytes
+    has_id: bool
 
 
 class _Visit:
@@ -51,25 +85,30 @@ class _Visit:
         self.details: Details = {}
 
 
-class Service:
-    """Answers requests. One for the whole process; `answer` runs concurrently with itself."""
+class Pipeline:
+    """Answers requests. One for a node; `answer` runs concurrently with itself."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._authenticator = parts.authenticator
-        self._public_reads = parts.public_reads
-        self._origins = parts.origins
-        self._standing = parts.standing
-        self._scoreboard = parts.writer.scoreboard
-        self._metrics = parts.metrics
-        self._audit = parts.audit
-        self._clock_s = parts.clock_s
-        self._new_request_id = parts.new_request_id
-        self.writes, self.reads = writes, reads = Writes(parts), Reads(parts)
-        operations = Operations(parts)
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._authenticator = dependencies.authenticator
+        self._public_reads = dependencies.public_reads
+        self._origins = dependencies.origins
+        self._role = dependencies.role
+        self._checks = dependencies.checks
+        self._positions = dependencies.positions
+        self._writer = dependencies.writer
+        self._metrics = dependencies.metrics
+        self._audit = dependencies.audit
+        self._clock_s = dependencies.clock_s
+        self._new_request_id = dependencies.new_request_id
+        limits = Limits(dependencies)
+        self._increments = Increments(dependencies, limits)
+        self._users = Users(dependencies, limits)
+        self._reads = reads = Reads(dependencies)
+        operations = Operations(dependencies)
         self._handlers: dict[str, Handler] = {
-            "increment": writes.increment,
-            "increment_batch": writes.increment_batch,
-            "put_user": writes.put_user,
+            "increment": self._increment,
+            "increment_batch": self._increment_batch,
+            "put_user": self._put_user,
             "top": reads.top,
             "score": reads.score,
             "around": reads.around,
@@ -84,11 +123,16 @@ class Service:
             "index": operations.index,
         }
 
+    # The whole way
+
     async def answer(self, request: Request, lane: str) -> Response:
         """Answer one request. `lane` says how it came in, for the metrics."""
         began_s = self._clock_s()
         visit = self._begin(request)
-        response = await self._guarded(visit)
+        try:
+            response = await self._pass(visit)
+        except Exception as error:  # the last line of defence: a bug must cost one answer, not the process
+            response = self._answer_to(visit, error)
         path = visit.route.path if visit.route is not None else UNMATCHED
         self._metrics.request(path, lane, self._clock_s() - began_s)
         return self._finish(visit, response)
@@ -99,57 +143,7 @@ class Service:
         visit.details = refused.details
         return self._finish(visit, refused.response())
 
-    def fault(self, request: Request, route: Route, caller: Principal, error: Exception) -> Response:
-        """Answer a request of which a part was done elsewhere, and failed there."""
-        visit = self._begin(request)
-        visit.route, visit.caller = route, caller
-        return self._finish(visit, self._answer_to(visit, error))
-
-    def _begin(self, request: Request) -> _Visit:
-        return _Visit(msgspec.structs.replace(request, request_id=self.request_id(request)))
-
-    def request_id(self, request: Request) -> str:
-        """Give the id that the request came with, or a new one."""
-        request_id = request.headers.get("x-request-id", "")
-        return request_id if _REQUEST_ID.fullmatch(request_id) else self._new_request_id()
-
-    def _finish(self, visit: _Visit, response: Response) -> Response:
-        """Add the headers that every answer has; count an error, and tell of one that is the caller's."""
-        if response.code is not None:
-            self._metrics.failed(response.code)
-            if response.code not in _TOLD_WHERE_CAUGHT:
-                self._audit.refused(visit.request, response, visit.details, visit.caller.sub or None)
-        request_id = ("x-request-id", visit.request.request_id)
-        lag = self._standing.lag_headers() if _is_read(visit) else ()
-        headers = (*response.headers, *lag, request_id, *self._cross_origin(visit))
-        return msgspec.structs.replace(response, headers=headers, omit_body=visit.request.method == "HEAD")
-
-    async def _guarded(self, visit: _Visit) -> Response:
-        """Handle a request; whatever it raises becomes an answer here."""
-        try:
-            return await self._handle(visit)
-        except Exception as error:  # the last line of defence: a bug must cost one answer, not the process
-            return self._answer_to(visit, error)
-
-    def _answer_to(self, visit: _Visit, fault: Exception) -> Response:
-        """Make an answer of what went wrong."""
-        if isinstance(fault, LeaderDeposed):
-            fault = self._standing.deposed()
-        if isinstance(fault, Refused):
-            visit.details = fault.details
-            return fault.response()
-        if isinstance(fault, Overloaded):
-            message = f"Nothing was done, because {fault}. Try again later."
-            return error(503, "OVERLOADED", message, headers=(("retry-after", str(fault.retry_after)),))
-        if isinstance(fault, OutcomeUnknown):
-            self._audit.outcome_unknown(visit.request, visit.caller.sub or None)
-            message = "It is not known whether this was applied. Send it again as it is, with the same actionId."
-            return error(503, "OUTCOME_UNKNOWN", message, headers=(("retry-after", _RETRY_AFTER),))
-        self._audit.fault(visit.request, fault)
-        details = {"requestId": visit.request.request_id}
-        return error(500, "INTERNAL_ERROR", "Something went wrong on our side.", details)
-
-    async def _handle(self, visit: _Visit) -> Response:
+    async def _pass(self, visit: _Visit) -> Response:
         request = visit.request
         methods, path_params = find(request.path)
         if request.method == "OPTIONS":
@@ -161,7 +155,7 @@ class Service:
         visit.route = route
         if path_params:
             request = visit.request = msgspec.structs.replace(request, path_params=path_params)
-        if route.scopes and not (route.public_read and self._public_reads):
+        if self._needs_token(route):
             caller = await self._authenticator.authenticate(request.headers.get("authorization"))
             if isinstance(caller, Response):
                 return caller
@@ -169,12 +163,180 @@ class Service:
             lacking = require(caller, route.scopes)
             if lacking is not None:
                 return lacking.response()
-        if route.handler in WRITES:
-            self._standing.check_write(request)
-        elif route.handler in READS:
-            self._standing.check_read()
-            await self._standing.wait_position(request, self._scoreboard)
+        self._check_role(route, request)
+        if route.shows_state:
+            await self._positions.wait(request.query)
         return await self._handlers[route.handler](request, visit.caller)
+
+    async def _increment(self, request: Request, caller: Principal) -> Response:
+        """Count one action for one user."""
+        check_content(request)
+        command = self._increments.admit(request.body, caller, self._clock_s())
+        [outcome] = await self._submit([command])
+        return self._increments.render(outcome, caller)
+
+    async def _increment_batch(self, request: Request, caller: Principal) -> Response:
+        """Count up to BATCH_COMMANDS_MAX actions; every item has its own answer."""
+        admitted = self._increments.admit_batch(request, caller)
+        outcomes = await self._submit(admitted.commands) if admitted.commands else []
+        return self._increments.render_batch(admitted, outcomes, request, caller)
+
+    async def _put_user(self, request: Request, caller: Principal) -> Response:
+        """Register a user, or change the name or whether active."""
+        command = self._users.admit(request, caller)
+        [outcome] = await self._submit([command])
+        return self._users.render(outcome)
+
+    async def _submit(self, commands: Sequence[Command]) -> list[Outcome]:
+        """Have the actor decide commands, and count what comes of each."""
+        try:
+            outcomes = await self._writer.submit(commands)
+        except OutcomeUnknown:
+            self.count_unknown(len(commands))
+            raise
+        self.count(outcomes)
+        return outcomes
+
+    # The steps, for a lane that serves many connections in one task. All of them are synchronous.
+
+    def recognise(self, request: Request) -> Head | None:
+        """Find out all that a head says; None for one that can't be remembered, or is not simply good."""
+        route = EXPRESS.get((request.method, request.path))
+        if route is None:
+            return None
+        caller, keys, role = ANYBODY, self._authenticator.generation, self._role.now.generation
+        if self._needs_token(route):
+            recalled = self._authenticator.recall(request.headers.get("authorization"))
+            if recalled is None or not recalled.may(route.scopes):
+                return None
+            caller = recalled
+        top = None
+        try:
+            self._check_role(route, request)
+            if route.handler == "top" and "minSeq" not in request.query and "minEpoch" not in request.query:
+                top = self._reads.top_of(request)
+            elif route.handler == "increment":
+                check_content(request)
+            else:
+                return None
+        except Refused:
+            return None
+        # The token is not kept: a digest stands for it wherever it is remembered.
+        headers = {name: value for name, value in request.headers.items() if name != "authorization"}
+        kept = msgspec.structs.replace(request, headers=headers, body=b"", address="")
+        sent_id = self._request_id(request)
+        has_id = request.headers.get(_ID) == sent_id
+        lines: Headers = ((_ID, sent_id),) if has_id else ()
+        return Head(route, kept, caller, keys, role, top, _lines(lines + self._cross_origin(route, request)), has_id)
+
+    def holds(self, head: Head) -> bool:
+        """Whether the token and the role of a head are still what they were."""
+        if head.role_generation != self._role.now.generation:
+            return False
+        return head.caller is ANYBODY or self._authenticator.is_current(head.caller, head.key_generation)
+
+    def now_s(self) -> float:
+        """The time for `admit` and `took`; never goes back."""
+        return self._clock_s()
+
+    def admit(self, head: Head, body: bytes, now_s: float) -> Increment:
+        """Make a command of the body of an increment, and charge the limits. Raises `Refused`."""
+        return self._increments.admit(body, head.caller, now_s)
+
+    def submit(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
+        """Hand commands to the actor. Raises `Overloaded`, `LeaderDeposed`."""
+        self._writer.submit_nowait(commands, when_done)
+
+    def render(self, head: Head, outcome: Outcome) -> Response:
+        """Answer an increment by what came of it. Raises `Refused`."""
+        return self._increments.render(outcome, head.caller)
+
+    def top(self, head: Head) -> Response:
+        """Answer with the first rows of a board, or that they have not changed. Raises `Refused`."""
+        assert head.top is not None
+        return self._reads.render_top(head.top, head.request.headers.get("if-none-match"))
+
+    def wire(self, head: Head, response: Response) -> tuple[bytes, bytes]:
+        """Give an answer as its head, without the end of it, and its body."""
+        start = http_head(response)
+        if head.top is not None and self._role.now.is_replica:
+            start += _lines(self._checks.lag_headers())
+        if head.has_id:
+            return start + head.lines, response.body
+        return b"%bx-request-id: %b\r\n%b" % (start, self._new_request_id().encode(), head.lines), response.body
+
+    def failed(self, head: Head, error: Exception, address: str) -> tuple[bytes, bytes]:
+        """Answer a request that met an error on its way. As `wire`."""
+        visit = self._begin(msgspec.structs.replace(head.request, address=address))
+        visit.route, visit.caller = head.route, head.caller
+        response = self._finish(visit, self._answer_to(visit, error))
+        return http_head(response), response.body
+
+    def count(self, outcomes: Sequence[Outcome]) -> None:
+        """Count what came of commands."""
+        applied = sum(1 for outcome in outcomes if type(outcome) is Receipt and outcome.applied)
+        if applied:
+            self._metrics.update("applied", applied)
+        if applied < len(outcomes):
+            others = (outcome for outcome in outcomes if type(outcome) is not Receipt or not outcome.applied)
+            for result, count in Counter(map(_result, others)).items():
+                self._metrics.update(result, count)
+
+    def count_unknown(self, count: int) -> None:
+        """Count commands of which nobody knows whether they are durable."""
+        self._metrics.update("unknown", count)
+
+    def took(self, route: Route, lane: str, since_s: float, count: int) -> None:
+        """Count requests that took equally long."""
+        self._metrics.request(route.path, lane, self._clock_s() - since_s, count)
+
+    # What both ways share
+
+    def _needs_token(self, route: Route) -> bool:
+        return bool(route.scopes) and not (route.public_read and self._public_reads)
+
+    def _check_role(self, route: Route, request: Request) -> None:
+        """Refuse what a node in this role does not do. Raises `Refused`."""
+        if route.writes:
+            self._checks.check_write(request)
+        elif route.shows_state:
+            self._checks.check_read()
+
+    def _begin(self, request: Request) -> _Visit:
+        return _Visit(msgspec.structs.replace(request, request_id=self._request_id(request)))
+
+    def _request_id(self, request: Request) -> str:
+        """Give the id that the request came with, or a new one."""
+        request_id = request.headers.get(_ID, "")
+        return request_id if _REQUEST_ID.fullmatch(request_id) else self._new_request_id()
+
+    def _finish(self, visit: _Visit, response: Response) -> Response:
+        """Add the headers that every answer has; count an error, and tell of one that is the caller's."""
+        if response.code is not None:
+            self._metrics.failed(response.code)
+            if response.code not in _TOLD_WHERE_CAUGHT:
+                self._audit.refused(visit.request, response, visit.details, visit.caller.sub or None)
+        lag = self._checks.lag_headers() if _shows_state(visit) else ()
+        cross_origin = () if visit.route is None else self._cross_origin(visit.route, visit.request)
+        headers = (*response.headers, *lag, (_ID, visit.request.request_id), *cross_origin)
+        return msgspec.structs.replace(response, headers=headers, omit_body=visit.request.method == "HEAD")
+
+    def _answer_to(self, visit: _Visit, fault: Exception) -> Response:
+        """Make an answer of what went wrong."""
+        if isinstance(fault, LeaderDeposed):
+            fault = self._checks.not_leader()
+        if isinstance(fault, Overloaded):
+            fault = overloaded(f"Nothing was done, because {fault}. Try again later.")
+        if isinstance(fault, Refused):
+            visit.details = fault.details
+            return fault.response()
+        if isinstance(fault, OutcomeUnknown):
+            self._audit.outcome_unknown(visit.request, visit.caller.sub or None)
+            message = "It is not known whether this was applied. Send it again as it is, with the same actionId."
+            return error(503, "OUTCOME_UNKNOWN", message, headers=RETRY_SOON)
+        self._audit.fault(visit.request, fault)
+        details = {"requestId": visit.request.request_id}
+        return error(500, "INTERNAL_ERROR", "Something went wrong on our side.", details)
 
     def _options(self, request: Request, methods: dict[str, Route]) -> Response:
         """Say what is allowed; to a browser also what a page of another site may send."""
@@ -190,10 +352,7 @@ class Service:
             )
         return Response(204, headers=headers)
 
-    def _cross_origin(self, visit: _Visit) -> Headers:
-        return () if visit.route is None else self.cross_origin(visit.route, visit.request)
-
-    def cross_origin(self, route: Route, request: Request) -> Headers:
+    def _cross_origin(self, route: Route, request: Request) -> Headers:
         """Let pages of allowed origins read the answer, if it is one to a public read."""
         if not route.public_read:
             return ()
@@ -212,9 +371,22 @@ class Service:
         return (("vary", "Origin"),)
 
 
-def _is_read(visit: _Visit) -> bool:
+def _lines(headers: Headers) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers).encode("latin-1")
+
+
+def _result(outcome: Outcome) -> str:
+    """What came of a command, for the metric."""
+    if isinstance(outcome, Rejection):
+        return "refused"
+    if outcome.applied:
+        return "applied"
+    return "duplicate" if isinstance(outcome, Receipt) else "unchanged"
+
+
+def _shows_state(visit: _Visit) -> bool:
     """Tell whether the answer to a request is to tell the lag.
 
     One that was refused before its route was found counts as a read if it reads anything: nobody knows what it wanted.
     """
-    return visit.request.method in ("GET", "HEAD") if visit.route is None else visit.route.handler in READS
+    return visit.request.method in ("GET", "HEAD") if visit.route is None else visit.route.shows_state

@@ -16,6 +16,7 @@ ETags are weak: two servers at the same position give the same rows, but each sa
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,23 +25,13 @@ import trio
 from engine.board import Board
 from engine.errors import NoLongerKept, Overloaded
 from engine.events import Incremented
+from engine.threads import run
 from server import bounds
 from server.access.auth import Principal
 from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
-from server.api.dependencies import Parts
-from server.http.messages import (
-    JSON,
-    Headers,
-    Refused,
-    Request,
-    Response,
-    board_of,
-    etag_matches,
-    http_head,
-    invalid,
-    limit_of,
-    query_values,
-)
+from server.api.dependencies import Dependencies
+from server.http.messages import JSON, Headers, Refused, Request, Response, etag_matches, invalid
+from server.http.target import board_of, limit_of, query_values
 from server.live.encoding import entries_of, iso_ms, top_body
 
 _HEADERS: Headers = (("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
@@ -50,57 +41,50 @@ _encode = msgspec.json.Encoder().encode
 
 
 class KeptTop(msgspec.Struct, frozen=True):
-    """An encoded top, and the position that it shows. The heads are those of the two answers, for the express lane."""
+    """An encoded top, and the position that it shows."""
 
     epoch: int
     seq: int
     etag: str
     full: Response
-    full_head: bytes
     not_modified: Response
-    not_modified_head: bytes
 
 
 class Reads:
     """Answers to GET /scoreboard/top, /scores/{userId}, /scores/{userId}/around and /actions/{actionId}."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._scoreboard = parts.writer.scoreboard
-        self._standing = parts.standing
-        self._log = parts.log
-        self._clock_ms = parts.clock_ms
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._scoreboard = dependencies.scoreboard
+        self._checks = dependencies.checks
+        self._freshness = dependencies.freshness
+        self._log = dependencies.log
+        self._clock_ms = dependencies.clock_ms
         self._kept: dict[tuple[str, int], KeptTop] = {}
         self._readers = trio.CapacityLimiter(bounds.RECEIPT_READERS_MAX)
 
     async def top(self, request: Request, _caller: Principal) -> Response:
         """The first rows of a board."""
-        kept = self.kept_top(*self.top_of(request))
-        age_ms = self._standing.stale_ms()
-        if age_ms is not None:
-            return self.stale_top(kept, age_ms, request)
-        matches = etag_matches(request.headers.get("if-none-match"), kept.etag)
-        return kept.not_modified if matches else kept.full
-
-    @staticmethod
-    def stale_top(kept: KeptTop, age_ms: int, request: Request) -> Response:
-        """Give a top that says how old it is. Its ETag is another one than when it is fresh."""
-        etag = f'{kept.etag[:-1]}-stale"'
-        headers = (("etag", etag), *_HEADERS)
-        if etag_matches(request.headers.get("if-none-match"), etag):
-            return Response(304, headers=headers)
-        return Response(200, b'%b,"stale":true,"ageMs":%d}' % (kept.full.body[:-1], age_ms), JSON, headers)
-
-    def _stale(self) -> dict[str, Any]:
-        """The two fields that an answer of a stale replica has more."""
-        age_ms = self._standing.stale_ms()
-        return {} if age_ms is None else {"stale": True, "age_ms": age_ms}
+        return self.render_top(self.top_of(request), request.headers.get("if-none-match"))
 
     def top_of(self, request: Request) -> tuple[str, int]:
         """Say which board's top is wanted, and how many rows of it. Raises `Refused`."""
         values = query_values(request.query, ("boardId", "limit"))
         return self._board(values).board_id, limit_of(values, bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX)
 
-    def kept_top(self, board_id: str, limit: int) -> KeptTop:
+    def render_top(self, top: tuple[str, int], if_none_match: str | None) -> Response:
+        """Answer with the first rows of a board, or that they are what the client has. O(1) in users and rows."""
+        kept = self._kept_top(*top)
+        age_ms = self._freshness.stale_ms()
+        if age_ms is not None:
+            return _stale_top(kept, age_ms, if_none_match)
+        return kept.not_modified if etag_matches(if_none_match, kept.etag) else kept.full
+
+    def _stale(self) -> dict[str, Any]:
+        """The two fields that an answer of a stale replica has more."""
+        age_ms = self._freshness.stale_ms()
+        return {} if age_ms is None else {"stale": True, "age_ms": age_ms}
+
+    def _kept_top(self, board_id: str, limit: int) -> KeptTop:
         """Give the encoded top of a board, made anew if the board has changed since."""
         board = self._scoreboard.boards[board_id]
         kept = self._kept.get((board_id, limit))
@@ -115,7 +99,7 @@ class Reads:
         etag = f'W/"{epoch}-{seq}-{limit}"'
         headers = (("etag", etag), *_HEADERS)
         full, not_modified = Response(200, body, JSON, headers), Response(304, headers=headers)
-        return KeptTop(epoch, seq, etag, full, http_head(full), not_modified, http_head(not_modified))
+        return KeptTop(epoch, seq, etag, full, not_modified)
 
     async def score(self, request: Request, _caller: Principal) -> Response:
         """One user's score and rank."""
@@ -156,7 +140,7 @@ class Reads:
     async def action(self, request: Request, _caller: Principal) -> Response:
         """Whether an action was applied, with its receipt from the log."""
         action_id = request.path_params["actionId"]
-        self._standing.check_action()
+        self._checks.check_action()
         seq = self._scoreboard.action_seq(action_id)
         if seq is None:
             raise Refused(404, "NOT_FOUND", "No such action was ever applied.", {"actionId": action_id})
@@ -174,21 +158,18 @@ class Reads:
 
     async def _event(self, seq: int) -> tuple[int, object]:
         """Read one event from the log, with the epoch of its frame."""
-        if not self._log.blocks:
-            frame, event = self._log.event_at(seq)
-            return frame.epoch, event
         if self._readers.statistics().tasks_waiting >= bounds.RECEIPT_WAITERS_MAX:
             raise Overloaded("too many receipts are being read")
-        frame, event = await trio.to_thread.run_sync(self._log.event_at, seq, limiter=self._readers)
+        read = partial(self._log.event_at, seq)
+        frame, event = await run(read, blocks=self._log.blocks, limiter=self._readers)
         return frame.epoch, event
 
     def _board(self, values: dict[str, str]) -> Board:
         board_id = board_of(values)
         board = self._scoreboard.board(board_id)
-        if board is not None:
-            self._standing.check_board(board_id)
         if board is None:
             raise invalid("boardId", "There is no such board.", allowed=sorted(self._scoreboard.rules.points))
+        self._checks.check_board(board_id)
         return board
 
     def _score(self, board: Board, user_id: str) -> tuple[int, int]:
@@ -198,3 +179,12 @@ class Reads:
             details = {"userId": user_id, "boardId": board.board_id}
             raise Refused(404, "NOT_FOUND", "This user has no score on this board.", details)
         return score, updated_ms
+
+
+def _stale_top(kept: KeptTop, age_ms: int, if_none_match: str | None) -> Response:
+    """Give a top that says how old it is. Its ETag is another one than when it is fresh."""
+    etag = f'{kept.etag[:-1]}-stale"'
+    headers = (("etag", etag), *_HEADERS)
+    if etag_matches(if_none_match, etag):
+        return Response(304, headers=headers)
+    return Response(200, b'%b,"stale":true,"ageMs":%d}' % (kept.full.body[:-1], age_ms), JSON, headers)

@@ -1,4 +1,4 @@
-"""Which requests there are: one table, read by the service, the Quart app and the OpenAPI document. Pure.
+"""Which requests there are: one table, read by the pipeline, the lanes and the OpenAPI document. Pure.
 
 Rules of finding:
 - Paths are matched as they were sent and decoded afterwards, segment by segment, so an id may hold a slash (%2F).
@@ -13,7 +13,8 @@ from typing import Literal
 
 import msgspec
 
-from server.http.messages import Refused, decode_path_param
+from server.http.messages import Refused
+from server.http.target import decode_path_param
 
 Method = Literal["GET", "POST", "PUT"]
 
@@ -22,7 +23,8 @@ class Route(msgspec.Struct, frozen=True):
     """One operation. Who may: anybody (`scopes` empty), or a token with one of `scopes`.
 
     With `public_read` anybody may unless the configuration says that reads are not public, and pages of other sites may
-    read the answer.
+    read the answer. `writes`: only a leader does it. `shows_state`: it matters how far the node is. `express`: the
+    express lane takes it.
     """
 
     method: Method
@@ -31,26 +33,30 @@ class Route(msgspec.Struct, frozen=True):
     summary: str
     scopes: tuple[str, ...] = ()
     public_read: bool = False
+    writes: bool = False
+    shows_state: bool = False
+    express: bool = False
 
 
 WRITE = ("scores:write",)
 READ = ("scores:read", "scores:write")
 USERS = ("users:write",)
 
-WRITES = frozenset({"increment", "increment_batch", "put_user"})
-"""The handlers that only a leader has."""
-
-READS = frozenset({"top", "score", "around", "action"})
-"""The handlers that show the state, so that it matters how far a node is."""
-
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/scores/increment", "increment", "Count one action for one user.", WRITE),
-    Route("POST", "/scores/increment/batch", "increment_batch", "Count up to 1,000 actions.", WRITE),
-    Route("GET", "/scoreboard/top", "top", "The first rows of a board.", READ, public_read=True),
-    Route("GET", "/scores/{userId}", "score", "One user's score and rank.", READ, public_read=True),
-    Route("GET", "/scores/{userId}/around", "around", "A user and the neighbours.", READ, public_read=True),
-    Route("PUT", "/users/{userId}", "put_user", "Register a user, or change a name or whether active.", USERS),
-    Route("GET", "/actions/{actionId}", "action", "Whether an action was applied, and its receipt.", READ),
+    Route("POST", "/scores/increment", "increment", "Count one action for one user.", WRITE,
+          writes=True, express=True),
+    Route("POST", "/scores/increment/batch", "increment_batch", "Count up to 1,000 actions.", WRITE,
+          writes=True, express=True),
+    Route("GET", "/scoreboard/top", "top", "The first rows of a board.", READ,
+          public_read=True, shows_state=True, express=True),
+    Route("GET", "/scores/{userId}", "score", "One user's score and rank.", READ,
+          public_read=True, shows_state=True),
+    Route("GET", "/scores/{userId}/around", "around", "A user and the neighbours.", READ,
+          public_read=True, shows_state=True),
+    Route("PUT", "/users/{userId}", "put_user", "Register a user, or change a name or whether active.", USERS,
+          writes=True),
+    Route("GET", "/actions/{actionId}", "action", "Whether an action was applied, and its receipt.", READ,
+          shows_state=True),
     Route("GET", "/ws/scoreboard", "live", "The live channel (WebSocket)."),
     Route("POST", "/replication/promote", "promote", "Make this replica the leader.", ("admin",)),
     Route("GET", "/healthz", "healthz", "Whether the process is alive."),
@@ -59,7 +65,10 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/openapi.json", "openapi", "This description."),
     Route("GET", "/docs", "docs", "A page that shows the description."),
     Route("GET", "/", "index", "The live page."),
-)
+)  # fmt: skip
+
+EXPRESS: dict[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES if route.express}
+"""The routes of the express lane, by method and path."""
 
 _FIXED: dict[str, dict[str, Route]] = {}
 _TEMPLATES: list[tuple[tuple[str, ...], dict[str, Route]]] = []

@@ -17,7 +17,7 @@ import trio
 
 from server.cli.support import BadUsage, config_options, print_lines, read_config, read_token, state_bar
 from server.node import start
-from server.node.start import Followership
+from server.node.start import FollowOptions
 from server.replication.sharding import Shard, parse_shard
 from server.settings.config import Config
 
@@ -59,7 +59,7 @@ def replica(
             "from which nobody could recover or be promoted, so it keeps nothing on disk"
         )
     bar = partial(state_bar, "starting") if sys.stderr.isatty() else None
-    followership = Followership(shard, durable)
+    followership = FollowOptions(shard, durable)
 
     def ready(url: str) -> None:
         print_lines([f"scoreboard ready on {url}"])

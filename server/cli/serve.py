@@ -18,7 +18,7 @@ import trio
 from server.access.keys import mint
 from server.api.decoding import DEFAULT_REASON
 from server.cli.support import config_options, print_lines, read_config, state_bar
-from server.http.messages import DEFAULT_BOARD
+from server.http.target import DEFAULT_BOARD
 from server.node import start
 from server.settings.config import Config
 

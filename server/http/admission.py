@@ -11,12 +11,7 @@ Rules:
 from __future__ import annotations
 
 from server import bounds
-from server.http.messages import Refused
-
-
-def overloaded(message: str) -> Refused:
-    """503 `OVERLOADED`, with when to come back."""
-    return Refused(503, "OVERLOADED", message, headers=(("retry-after", str(bounds.RETRY_AFTER_SECONDS)),))
+from server.http.messages import Refused, overloaded
 
 
 class ConnectionLimits:

@@ -21,16 +21,15 @@ from __future__ import annotations
 import socket
 import struct
 from contextlib import suppress
-from email.utils import formatdate
 
 import msgspec
 import trio
 
 from server import bounds
 from server.http.admission import BodyMemory
-from server.http.messages import Refused, http_bytes
+from server.http.date import head_end
+from server.http.messages import Refused, RequestHead, Response, http_bytes
 from server.http.request_parser import IncomingRequest, RequestParser
-from server.http.websocket import RequestHead
 
 Address = tuple[str, int]
 """Host and port."""
@@ -85,7 +84,7 @@ class Connection:
         peer: Address,
         own: Address,
         group: str,
-        door_bounds: HttpBounds,
+        http_bounds: HttpBounds,
         room: BodyMemory,
     ) -> None:
         self.stream = stream
@@ -95,10 +94,10 @@ class Connection:
         self.closing = False
         self.gone = False
         self.stalled = False
-        self._bounds = door_bounds
+        self._bounds = http_bounds
         self._room = room
         self._reserved = 0
-        self._inspector = RequestParser(door_bounds.head_bytes_max, door_bounds.body_bytes_max)
+        self._inspector = RequestParser(http_bounds.head_bytes_max, http_bounds.body_bytes_max)
         self._request: IncomingRequest | None = None
         self._body: bytes | None = None
         self._to_head = False
@@ -261,15 +260,17 @@ class Connection:
         if self.gone:
             raise trio.BrokenResourceError("the client is gone")
 
+    async def respond(self, response: Response, *, last: bool) -> None:
+        """Write a whole answer. Raises as `send` does."""
+        await self.send(http_bytes(response, head_end(last=last)))
+
     async def refuse(self, refusal: Refused) -> None:
         """Give the last answer."""
         # The frames that it went through hold what they had read.
         refusal.__traceback__ = None
         self._forget_input()
         response = refusal.response()
-        date = ("date", formatdate(usegmt=True))  # RFC 9110, 6.6.1
-        response = msgspec.structs.replace(response, headers=(*response.headers, date), omit_body=self._to_head)
-        await self.send(http_bytes(response))
+        await self.respond(msgspec.structs.replace(response, omit_body=self._to_head), last=True)
         await self.linger()
 
     # The end

@@ -8,23 +8,19 @@ Rules:
   no layer has a shape of its own.
 - Header names are lower case. `content-type` and `content-length` are never among a `Response`'s headers: they come
   from its other fields, in `wire_headers`, for every lane alike.
-- Query parameters that no route knows are ignored, because caches and proxies add their own; one that a route knows is
-  given at most once.
 - What a caller sent is quoted in an answer only where it is short.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 
 from engine import limits
-from engine.commands import id_fault
 from server import bounds
 
 Code = Literal[
@@ -49,8 +45,6 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 """https://msgpack.org, registered with IANA under this name; only the batch route takes it."""
 
-DEFAULT_BOARD = "main"
-
 _NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 
 # What is allowed stands in these types for the API's description only: `id_fault` is what checks, with better messages.
@@ -71,8 +65,12 @@ Headers = tuple[tuple[str, str], ...]
 Details = dict[str, Any]
 
 _STATUS_LINES = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}" for status in HTTPStatus}
-_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+RETRY_SOON: Headers = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
+"""The header of every answer that says to come back in a moment."""
+
+HEAD_TEMPLATES_MAX = 256
+"""Heads that are remembered as text: the few kinds of answers, and the tops that are asked for now, by their ETags."""
+
 _ERROR_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 
 
@@ -91,6 +89,43 @@ class Request(msgspec.Struct, frozen=True):
     address: str = ""
     path_params: dict[str, str] = {}
     request_id: str = ""
+
+
+class RequestHead(msgspec.Struct, frozen=True):
+    """The head of a request as it came in: request line, headers, and what was read after it.
+
+    `version` is the request line's third word (`HTTP/1.1`), `target` its second as it was sent. Header names are in
+    lower case, values without the white space around them; a header that came twice is there twice.
+    """
+
+    method: str
+    target: str
+    version: str
+    headers: list[tuple[str, str]]
+    rest: bytes = b""
+
+    @property
+    def path(self) -> str:
+        """The target without its query, as it was sent."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """What follows the `?`."""
+        return self.target.partition("?")[2]
+
+    def values(self, name: str) -> list[str]:
+        """Give the values of all lines of a header."""
+        return [value for header, value in self.headers if header == name]
+
+    def joined(self, name: str) -> str | None:
+        """Give all lines of a header, joined by commas (RFC 9110, section 5.3); None without one."""
+        values = self.values(name)
+        return ", ".join(values) if values else None
+
+    def words(self, name: str) -> list[str]:
+        """Give a header that is a list of words, as it was sent."""
+        return [word for part in ",".join(self.values(name)).split(",") if (word := part.strip(" \t"))]
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -166,23 +201,31 @@ def joined_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def http_head(response: Response) -> bytes:
-    """The head of an answer as far as the service makes it: without what its connection adds, and without its end."""
-    lines = [_STATUS_LINES[response.status], *(f"{name}: {value}" for name, value in wire_headers(response)), ""]
-    return "\r\n".join(lines).encode("latin-1")
+    """Give the head of an answer as far as its handler makes it: without what is added later, and without its end."""
+    before, after = _head_template(response.status, response.content_type, response.headers)
+    return before if after is None else b"%b%d%b" % (before, len(response.body), after)
 
 
-def http_end(*, last: bool, date: str | None = None) -> bytes:
-    """The end of a head, with what its connection adds. `last`: the connection ends with the answer, and it says so."""
-    lines = [] if date is None else [f"date: {date}"]
-    if last:
-        lines.append("connection: close")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") if lines else b"\r\n"
+@lru_cache(maxsize=HEAD_TEMPLATES_MAX)
+def _head_template(status: int, content_type: str, headers: Headers) -> tuple[bytes, bytes | None]:
+    """Give a head in two parts, around the length of the body; the second is None where there is no content."""
+    response = Response(status, b"", content_type, headers)
+    lines = [_STATUS_LINES[status], *(f"{name}: {value}" for name, value in wire_headers(response)), ""]
+    head = "\r\n".join(lines).encode("latin-1")
+    name = b"content-length: "
+    before, found, after = head.partition(name + b"0")
+    return (before + name, after) if found else (head, None)
 
 
-def http_bytes(response: Response, *, last: bool = True, date: str | None = None) -> bytes:
-    """A full HTTP/1.1 answer."""
+def http_bytes(response: Response, end: bytes) -> bytes:
+    """Give a full HTTP/1.1 answer. `end` is the end of its head (`server.http.date`)."""
     body = b"" if response.omit_body else response.body
-    return http_head(response) + http_end(last=last, date=date) + body
+    return http_head(response) + end + body
+
+
+def overloaded(message: str) -> Refused:
+    """503 `OVERLOADED`, with when to come back."""
+    return Refused(503, "OVERLOADED", message, headers=RETRY_SOON)
 
 
 def _error_object(code: Code, message: str, details: Details) -> dict[str, Any]:
@@ -194,57 +237,6 @@ def quoted(text: str) -> str:
     if len(text) > bounds.QUOTED_CHARACTERS_MAX:
         text = text[: bounds.QUOTED_CHARACTERS_MAX] + "…"
     return text if text.isprintable() else "".join(one if one.isprintable() else "\ufffd" for one in text)
-
-
-# Paths, queries and conditions
-
-
-def decode_path_param(name: str, raw: str) -> str:
-    """One percent-encoded segment of a path as an id. A slash inside an id is sent as %2F."""
-    if _BAD_PERCENT.search(raw):
-        raise invalid(name, f"{name} is not correctly percent-encoded.")
-    try:
-        value = unquote_to_bytes(raw).decode("utf-8")
-    except UnicodeDecodeError:
-        raise invalid(name, f"{name} is not valid UTF-8.") from None
-    if fault := id_fault(value):
-        raise invalid(name, f"{name} {fault}.")
-    return value
-
-
-def query_values(query: str, names: tuple[str, ...]) -> dict[str, str]:
-    """The named parameters of a query, each at most once. Others are ignored: caches and proxies add their own."""
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=bounds.QUERY_FIELDS_MAX)
-    except ValueError:  # also UnicodeDecodeError
-        raise invalid("query", "The query is not valid.") from None
-    values: dict[str, str] = {}
-    for name, value in pairs:
-        if name not in names:
-            continue
-        if name in values:
-            raise invalid(name, f"{name} is given more than once.")
-        values[name] = value
-    return values
-
-
-def board_of(values: dict[str, str]) -> str:
-    """The boardId of a query, or the default."""
-    board_id = values.get("boardId", DEFAULT_BOARD)
-    if fault := id_fault(board_id):
-        raise invalid("boardId", f"boardId {fault}.")
-    return board_id
-
-
-def limit_of(values: dict[str, str], default: int, maximum: int) -> int:
-    """The limit of a query, or the default."""
-    text = values.get("limit")
-    if text is None:
-        return default
-    limit = int(text) if _WHOLE_NUMBER.fullmatch(text) else 0
-    if not 1 <= limit <= maximum:
-        raise invalid("limit", f"limit must be a whole number from 1 to {maximum}.", minimum=1, maximum=maximum)
-    return limit
 
 
 def etag_matches(if_none_match: str | None, etag: str) -> bool:

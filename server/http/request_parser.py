@@ -30,8 +30,7 @@ import httptools
 import msgspec
 
 from server.bounds import BODY_BYTES_MAX, FRAMING_BODY_DIVISOR, FRAMING_BYTES_MAX, HEAD_BYTES_MAX
-from server.http.messages import Refused
-from server.http.websocket import RequestHead
+from server.http.messages import Refused, RequestHead
 
 HEAD_END = b"\r\n\r\n"
 """Ends a head, and also every chunked body: its last chunk and its trailers end with an empty line."""
@@ -62,11 +61,11 @@ class IncomingRequest(msgspec.Struct, frozen=True):
     @property
     def path(self) -> str:
         """The target without its query, as it was sent."""
-        return self.head.target.partition("?")[0]
+        return self.head.path
 
     def header(self, name: str) -> str:
         """All lines of a header, joined by commas; empty if there is none."""
-        return ", ".join(value for header, value in self.head.headers if header == name)
+        return self.head.joined(name) or ""
 
     def tokens(self, name: str) -> list[str]:
         """A header that is a list of words, in lower case."""

@@ -1,4 +1,4 @@
-"""WebSocket frames (RFC 6455), and the request head that every lane of the door is given. Bytes in, values out.
+"""WebSocket frames (RFC 6455): bytes in, values out. Pure.
 
 A frame:
 
@@ -51,20 +51,6 @@ INVALID_DATA = 1007
 POLICY_VIOLATION = 1008
 MESSAGE_TOO_BIG = 1009
 SERVICE_RESTART = 1012
-
-
-class RequestHead(msgspec.Struct, frozen=True):
-    """The head of a request as it came in: request line, headers, and what was read after it.
-
-    `version` is the request line's third word (`HTTP/1.1`), `target` its second as it was sent. Header names are in
-    lower case, values without the white space around them; a header that came twice is there twice.
-    """
-
-    method: str
-    target: str
-    version: str
-    headers: list[tuple[str, str]]
-    rest: bytes = b""
 
 
 # ---- what the server sends -------------------------------------------------------------------------------------------

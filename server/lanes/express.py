@@ -17,16 +17,14 @@ Rules:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
 
 import trio
 
 from server.http.client_address import TrustedProxies
 from server.http.connection import Connection
-from server.http.messages import Request, Response, http_bytes
-from server.lanes.express_loop import LANE, ExpressLoop, is_hot, request_of
+from server.http.messages import Request, Response
+from server.lanes.express_loop import LANE, ExpressLoop, request_of, takes
 
 Answer = Callable[[Request, str], Awaitable[Response]]
 """The service: from a request and the name of its lane to the answer. Raises nothing."""
@@ -35,11 +33,10 @@ Answer = Callable[[Request, str], Awaitable[Response]]
 class ExpressLane:
     """Answers the hot routes of any number of connections."""
 
-    def __init__(self, answer: Answer, proxies: TrustedProxies, reactor: ExpressLoop) -> None:
+    def __init__(self, answer: Answer, proxies: TrustedProxies, loop: ExpressLoop) -> None:
         self._answer = answer
         self._proxies = proxies
-        self._reactor = reactor
-        self._date = (0, "")
+        self._loop = loop
 
     async def serve(self, connection: Connection) -> bool:
         """Answer the connection's request, and those after it that are hot too.
@@ -53,7 +50,7 @@ class ExpressLane:
                 return False
             if not await self._next_request(connection):
                 return False
-            if not is_hot(connection.request):
+            if not takes(connection.request):
                 return True
             # A client that has sent a thousand requests at once must not keep all others waiting for its turn to end.
             await trio.lowlevel.checkpoint()
@@ -67,7 +64,7 @@ class ExpressLane:
         finally:
             connection.release_body()
         last = not inbound.keep_alive or connection.closing
-        await connection.send(http_bytes(response, last=last, date=self._now()))
+        await connection.respond(response, last=last)
         return last
 
     async def _next_request(self, connection: Connection) -> bool:
@@ -78,7 +75,7 @@ class ExpressLane:
 
     async def _park(self, connection: Connection) -> bool:
         """Leave the connection to the reactor, and write what it could not. False: the connection is at its end."""
-        parked = await self._reactor.park(connection)
+        parked = await self._loop.park(connection)
         if parked is None:
             return False
         if parked.owed:
@@ -86,10 +83,3 @@ class ExpressLane:
         if parked.last:
             await connection.linger()
         return not parked.last
-
-    def _now(self) -> str:
-        """The Date of an answer, made anew once a second."""
-        second = int(time.time())
-        if second != self._date[0]:
-            self._date = (second, formatdate(second, usegmt=True))
-        return self._date[1]

@@ -27,10 +27,8 @@ from __future__ import annotations
 
 import os
 import select
-import time
 from collections import deque
 from contextlib import suppress
-from email.utils import formatdate
 from functools import partial
 from hashlib import blake2b
 
@@ -41,34 +39,33 @@ from engine.commands import Increment, Outcome
 from engine.errors import OutcomeUnknown
 from engine.limits import BATCH_COMMANDS_MAX
 from server import bounds
-from server.api.hot import Answer, Hot, Prepared
+from server.api.pipeline import Head, Pipeline
+from server.api.routes import EXPRESS
 from server.http.client_address import TrustedProxies
 from server.http.connection import Connection
-from server.http.messages import Request, http_end, joined_headers
+from server.http.date import head_end
+from server.http.messages import Request, joined_headers
 from server.http.request_parser import HEAD_END, IncomingRequest
 
 LANE = "express"
 
-_INCREMENT, _TOP = "/scores/increment", "/scoreboard/top"
-
-HOT = frozenset({("POST", _INCREMENT), ("POST", "/scores/increment/batch"), ("GET", _TOP)})
-"""Methods and paths of the express lane."""
-
 _DIGEST_BYTES = 32
 
+Answer = tuple[bytes, bytes]
+"""The head of an answer without its end, and its body."""
 
-def is_hot(inbound: IncomingRequest) -> bool:
+
+def takes(inbound: IncomingRequest) -> bool:
     """Whether a request is for the express lane."""
-    return (inbound.head.method, inbound.path) in HOT
+    return (inbound.head.method, inbound.path) in EXPRESS
 
 
 def request_of(connection: Connection, inbound: IncomingRequest, body: bytes, proxies: TrustedProxies) -> Request:
-    """Put what the door read in the service's terms."""
+    """Put what the parser read in the pipeline's terms."""
     head = inbound.head
-    path, _, query = head.target.partition("?")
     headers = joined_headers(head.headers)
     address = proxies.client(connection.peer[0], headers.get("x-forwarded-for", ""))
-    return Request(head.method, path, query, headers, body, address)
+    return Request(head.method, head.path, head.query, headers, body, address)
 
 
 class Parked:
@@ -90,25 +87,23 @@ class Parked:
         self.last = False
 
 
-_Begun = tuple[Parked, Prepared]
+_Begun = tuple[Parked, Head]
 
 
 class ExpressLoop:
     """One for the whole process. Without `run` it takes nobody, and connections wait for themselves."""
 
-    def __init__(self, hot: Hot, proxies: TrustedProxies) -> None:
-        self._hot = hot
+    def __init__(self, pipeline: Pipeline, proxies: TrustedProxies) -> None:
+        self._pipeline = pipeline
         self._proxies = proxies
         self._epoll: select.epoll | None = None
         self._parked: dict[int, Parked] = {}
-        self._heads: dict[bytes, tuple[Prepared, int]] = {}
-        self._tops = 0
+        self._heads: dict[bytes, tuple[Head, int]] = {}
+        self._tops: list[Head] = []
         self._begun: list[_Begun] = []
         self._commands: list[Increment] = []
         self._done: deque[tuple[list[_Begun], float, Submission]] = deque()
         self._wake = trio.Event()
-        self._second = 0
-        self._ends = (b"", b"")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
@@ -161,7 +156,7 @@ class ExpressLoop:
         assert epoll is not None
         while True:
             await trio.lowlevel.wait_readable(epoll.fileno())
-            began_s = self._hot.now_s()
+            began_s = self._pipeline.now_s()
             for file, _ in epoll.poll(0, bounds.REACTOR_EVENTS_MAX):
                 parked = self._parked.get(file)
                 if parked is None or parked.scope.cancel_called:
@@ -175,8 +170,8 @@ class ExpressLoop:
                 except Exception as error:
                     self._blame(parked, error)
             if self._tops:
-                self._hot.took(_TOP, LANE, began_s, self._tops)
-                self._tops = 0
+                self._pipeline.took(self._tops[0].route, LANE, began_s, len(self._tops))
+                self._tops.clear()
             if self._begun:
                 self._submit(began_s)
 
@@ -196,51 +191,51 @@ class ExpressLoop:
         digest = blake2b(data[:end], digest_size=_DIGEST_BYTES).digest()
         known = self._heads.get(digest)
         if known is not None and len(data) == end + known[1]:
-            if self._hot.is_current(known[0]):
+            if self._pipeline.holds(known[0]):
                 self._begin(parked, known[0], data[end:], began_s)
                 return
             del self._heads[digest]
         read = parked.connection.read_nowait(data)
-        prepared = None if read is None else self._prepare(parked, read[0])
-        if read is None or prepared is None:
+        head = None if read is None else self._recognise(parked, read[0])
+        if read is None or head is None:
             self._hand_over(parked)
             return
         body = read[1]
         if len(data) == end + len(body):  # never so for a chunked body, which is longer than what is in it
-            self._remember(digest, end, prepared, len(body))
+            self._remember(digest, end, head, len(body))
         parked.connection.drop_request()
         # Not only what has begun: half of an empty line is kept by the inspector, and the next read belongs to it.
         parked.more = not parked.connection.is_blank
-        self._begin(parked, prepared, body, began_s)
+        self._begin(parked, head, body, began_s)
 
-    def _remember(self, digest: bytes, head_bytes: int, prepared: Prepared, body_bytes: int) -> None:
+    def _remember(self, digest: bytes, head_bytes: int, head: Head, body_bytes: int) -> None:
         if head_bytes > bounds.HEAD_REMEMBERED_BYTES_MAX:
             return
         if len(self._heads) >= bounds.HEADS_MAX:
             self._heads.clear()
-        self._heads[digest] = (prepared, body_bytes)
+        self._heads[digest] = (head, body_bytes)
 
-    def _prepare(self, parked: Parked, inbound: IncomingRequest) -> Prepared | None:
-        if not inbound.keep_alive or not is_hot(inbound):
+    def _recognise(self, parked: Parked, inbound: IncomingRequest) -> Head | None:
+        if not inbound.keep_alive or not takes(inbound):
             return None
-        return self._hot.prepare(request_of(parked.connection, inbound, b"", self._proxies))
+        return self._pipeline.recognise(request_of(parked.connection, inbound, b"", self._proxies))
 
     # Answering
 
-    def _begin(self, parked: Parked, prepared: Prepared, body: bytes, began_s: float) -> None:
+    def _begin(self, parked: Parked, head: Head, body: bytes, began_s: float) -> None:
         parked.busy = True
         parked.connection.idle = None
         try:
-            if prepared.top is None:
-                self._commands.append(self._hot.begin(prepared, body, began_s))
-                self._begun.append((parked, prepared))
+            if head.top is None:
+                self._commands.append(self._pipeline.admit(head, body, began_s))
+                self._begun.append((parked, head))
                 return
-            answer = self._hot.top(prepared)
+            answer = self._pipeline.wire(head, self._pipeline.top(head))
         except Exception as error:
-            self._hot.took(prepared.route.path, LANE, began_s, 1)
-            self._fail(parked, prepared, error)
+            self._pipeline.took(head.route, LANE, began_s, 1)
+            self._fail(parked, head, error)
             return
-        self._tops += 1
+        self._tops.append(head)
         self._write(parked, answer)
 
     def _submit(self, began_s: float) -> None:
@@ -251,10 +246,10 @@ class ExpressLoop:
             some = begun[start : start + BATCH_COMMANDS_MAX]
             when_done = partial(self._note_done, some, began_s)
             try:
-                self._hot.submit(commands[start : start + BATCH_COMMANDS_MAX], when_done)
+                self._pipeline.submit(commands[start : start + BATCH_COMMANDS_MAX], when_done)
             except Exception as error:
                 self._fail_all(some, error)
-                self._hot.took(_INCREMENT, LANE, began_s, len(some))
+                self._pipeline.took(some[0][1].route, LANE, began_s, len(some))
 
     def _note_done(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
         self._done.append((begun, began_s, submission))
@@ -274,31 +269,31 @@ class ExpressLoop:
             self._end_all(begun, submission.outcomes)
         else:
             if isinstance(submission.error, OutcomeUnknown):
-                self._hot.count_unknown(len(begun))
+                self._pipeline.count_unknown(len(begun))
             self._fail_all(begun, submission.error)
-        self._hot.took(_INCREMENT, LANE, began_s, len(begun))
+        self._pipeline.took(begun[0][1].route, LANE, began_s, len(begun))
 
     def _end_all(self, begun: list[_Begun], outcomes: list[Outcome]) -> None:
-        self._hot.count(outcomes)
-        end = self._hot.end
-        for (parked, prepared), outcome in zip(begun, outcomes, strict=True):
+        self._pipeline.count(outcomes)
+        render, wire = self._pipeline.render, self._pipeline.wire
+        for (parked, head), outcome in zip(begun, outcomes, strict=True):
             try:
-                answer = end(prepared, outcome)
+                answer = wire(head, render(head, outcome))
             except Exception as error:
-                self._fail(parked, prepared, error)
+                self._fail(parked, head, error)
             else:
                 self._write(parked, answer)
 
     def _fail_all(self, begun: list[_Begun], error: Exception) -> None:
-        for parked, prepared in begun:
-            self._fail(parked, prepared, error)
+        for parked, head in begun:
+            self._fail(parked, head, error)
 
-    def _fail(self, parked: Parked, prepared: Prepared, error: Exception) -> None:
+    def _fail(self, parked: Parked, head: Head, error: Exception) -> None:
         connection = parked.connection
-        forwarded_for = prepared.request.headers.get("x-forwarded-for", "")
+        forwarded_for = head.request.headers.get("x-forwarded-for", "")
         address = self._proxies.client(connection.peer[0], forwarded_for)
         try:
-            answer = self._hot.failed(prepared, error, address)
+            answer = self._pipeline.failed(head, error, address)
         except Exception as fault:
             self._blame(parked, fault)
         else:
@@ -317,8 +312,8 @@ class ExpressLoop:
         if self._parked.get(parked.file) is not parked:
             return
         parked.last = connection.closing
-        head, body = answer
-        data = head + self._end(last=parked.last) + body
+        start, body = answer
+        data = start + head_end(last=parked.last) + body
         try:
             sent = os.write(parked.file, data)
         except BlockingIOError:
@@ -333,14 +328,6 @@ class ExpressLoop:
             return
         parked.owed = data[sent:]
         self._hand_over(parked)
-
-    def _end(self, *, last: bool) -> bytes:
-        """The end of a head, made anew once a second for its date."""
-        second = int(time.time())
-        if second != self._second:
-            date = formatdate(second, usegmt=True)
-            self._second, self._ends = second, (http_end(last=False, date=date), http_end(last=True, date=date))
-        return self._ends[last]
 
     # The end
 

@@ -54,7 +54,7 @@ class HypercornLane:
     def __init__(
         self,
         application: ASGIFramework,
-        door_bounds: HttpBounds,
+        http_bounds: HttpBounds,
         metrics: FaultMetrics,
         *,
         keeps: Callable[[IncomingRequest], bool],
@@ -63,7 +63,7 @@ class HypercornLane:
         self._application = application
         self._metrics = metrics
         self._tell_bounded = Bounded(log, bounds.LOG_LINES_PER_SECOND)
-        self._config = _hypercorn_config(door_bounds)
+        self._config = _hypercorn_config(http_bounds)
 
     async def serve(self, connection: Connection) -> bool:
         """Answer the connection's request, and those after it that this lane `keeps`.
@@ -182,13 +182,13 @@ def _refusal(status: int | None) -> Refused:
     return Refused(500, "INTERNAL_ERROR", "Something went wrong in the server.")
 
 
-def _hypercorn_config(door_bounds: HttpBounds) -> Config:
+def _hypercorn_config(http_bounds: HttpBounds) -> Config:
     config = Config()
     config.include_server_header = False
     config.keep_alive_timeout = math.inf
     config.keep_alive_max_requests = sys.maxsize
     # A head that is written anew may be a little longer: `a:b` becomes `a: b`.
-    config.h11_max_incomplete_size = 2 * door_bounds.head_bytes_max
+    config.h11_max_incomplete_size = 2 * http_bounds.head_bytes_max
     config.logger_class = _HypercornLog
     return config
 

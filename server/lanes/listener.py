@@ -35,9 +35,8 @@ from server.faults import describe
 from server.http.admission import BodyMemory, ConnectionLimits
 from server.http.client_address import TrustedProxies, address_group
 from server.http.connection import Address, Connection, HttpBounds
-from server.http.messages import Refused
+from server.http.messages import Refused, RequestHead
 from server.http.request_parser import IncomingRequest
-from server.http.websocket import RequestHead
 from server.lanes.hypercorn_lane import HypercornLane
 from server.lanes.lifespan import Lifespan, NotStarted
 from server.logs import Bounded
@@ -86,13 +85,17 @@ class Lane(msgspec.Struct, frozen=True):
     serve: Callable[[Connection], Awaitable[bool]]
 
 
+async def open_listeners(host: str, port: int, backlog: int = bounds.LISTEN_BACKLOG) -> list[trio.SocketListener]:
+    """Bind an address; a host name may have several. Raises OSError when that can't be done."""
+    return await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+
+
 class Listener:
     """Listens, and serves whoever comes. `run` it once; `drain` ends it."""
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        listeners: Sequence[trio.SocketListener],
         *,
         application: ASGIFramework,
         live: Viewers,
@@ -100,16 +103,18 @@ class Listener:
         lanes: Sequence[Lane] = (),
         websocket_lanes: Sequence[Lane] = (),
         proxies: TrustedProxies | None = None,
-        door_bounds: HttpBounds | None = None,
+        http_bounds: HttpBounds | None = None,
     ) -> None:
-        """`application` answers what none of the lanes takes. `websocket_lanes` also see requests for an upgrade."""
-        self._host = host
-        self._port = port
+        """`listeners` are bound already; they are closed when `run` ends.
+
+        `application` answers what none of the lanes takes. `websocket_lanes` also see requests for an upgrade.
+        """
+        self._listeners = listeners
         self._live = live
         self._metrics = metrics
         self._tell_bounded = Bounded(log, bounds.LOG_LINES_PER_SECOND)
         self._proxies = proxies or TrustedProxies()
-        self._bounds = door_bounds or HttpBounds()
+        self._bounds = http_bounds or HttpBounds()
         self._lifespan = Lifespan(application, self._bounds.startup_seconds_max)
         hypercorn = HypercornLane(application, self._bounds, metrics, keeps=_is_plain)
         # The first row that takes a request serves it.
@@ -121,8 +126,8 @@ class Listener:
             Lane(_is_plain, hypercorn.serve),
         )
         self._accepting: set[trio.CancelScope] = set()
-        self._occupancy = ConnectionLimits(_connections_max(self._bounds), self._bounds.connections_per_address_max)
-        self._body_room = BodyMemory(self._bounds.bodies_bytes_max, self._bounds.bodies_per_address_bytes_max)
+        self._limits = ConnectionLimits(_connections_max(self._bounds), self._bounds.connections_per_address_max)
+        self._body_memory = BodyMemory(self._bounds.bodies_bytes_max, self._bounds.bodies_per_address_bytes_max)
         self._open: set[Connection] = set()
         self._turned_away = 0
         self._connections: trio.Nursery | None = None
@@ -137,35 +142,32 @@ class Listener:
     # The whole
 
     async def run(self, *, task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until `drain` is done. Starts with the addresses that it listens on; a host name may have several.
+        """Serve until `drain` is done. Starts with the addresses that it listens on.
 
-        Raises OSError when it can't listen, NotStarted when the application does not start.
+        Raises NotStarted when the application does not start.
         """
-        listeners = await trio.open_tcp_listeners(self._port, host=self._host, backlog=self._bounds.listen_backlog)
         fault: NotStarted | None = None
         try:
             async with trio.open_nursery() as nursery:
                 try:
                     await nursery.start(self._lifespan.run)
-                    await self._serve_all(listeners, task_status)
+                    await self._serve_all(task_status)
                 except NotStarted as error:
                     fault = error  # raised outside, or the nursery would make a group of it
                 self._lifespan.stop()
         finally:
-            for listener in listeners:
+            for listener in self._listeners:
                 listener.socket.close()
         if fault is not None:
             raise fault
 
-    async def _serve_all(
-        self, listeners: list[trio.SocketListener], task_status: trio.TaskStatus[list[Address]]
-    ) -> None:
+    async def _serve_all(self, task_status: trio.TaskStatus[list[Address]]) -> None:
         async with trio.open_nursery() as self._connections:
-            for listener in listeners:
+            for listener in self._listeners:
                 accepting = trio.CancelScope()
                 self._accepting.add(accepting)
                 self._connections.start_soon(self._accept, listener, accepting, self._connections)
-            task_status.started([_address(listener.socket.getsockname()) for listener in listeners])
+            task_status.started([_address(listener.socket.getsockname()) for listener in self._listeners])
             try:
                 await self._drained.wait()
             finally:
@@ -186,7 +188,7 @@ class Listener:
 
     def statistics(self) -> ListenerStatistics:
         """Count what came so far."""
-        return ListenerStatistics(self._occupancy.in_all, self._accepted, self._failed, dict(self._refused))
+        return ListenerStatistics(self._limits.in_all, self._accepted, self._failed, dict(self._refused))
 
     async def _wait_empty(self, seconds: float) -> None:
         with trio.move_on_after(seconds):
@@ -242,13 +244,13 @@ class Listener:
             stream.socket.close()  # gone before we came to it
             return
         group = "" if self._proxies.trusts(peer[0]) else address_group(peer[0])
-        connection = Connection(stream, peer, own, group, self._bounds, self._body_room)
+        connection = Connection(stream, peer, own, group, self._bounds, self._body_memory)
         connection.closing = self._draining
-        refusal = self._occupancy.fault(group)
+        refusal = self._limits.fault(group)
         if refusal is None:
             connections.start_soon(self._serve, connection)
-            self._occupancy.enter(group)
-            self._metrics.connections(self._occupancy.in_all)
+            self._limits.enter(group)
+            self._metrics.connections(self._limits.in_all)
         elif self._turned_away < self._bounds.turned_away_max:
             connections.start_soon(self._turn_away, connection, refusal)
             self._turned_away += 1
@@ -281,8 +283,8 @@ class Listener:
             self._tell(errors, connection)
         finally:
             self._forget(connection)
-            self._occupancy.leave(connection.group)
-            self._metrics.connections(self._occupancy.in_all)
+            self._limits.leave(connection.group)
+            self._metrics.connections(self._limits.in_all)
 
     async def _turn_away(self, connection: Connection, refusal: Refused) -> None:
         """Tell a client that there is no room. Lets nothing out but cancellation."""
@@ -328,12 +330,12 @@ class Listener:
         forwarded_for = connection.request.header("x-forwarded-for")
         address = self._proxies.client(connection.peer[0], forwarded_for)
         # The live channel has a bound of its own for the viewers of an address.
-        self._occupancy.count_out(connection.group)
+        self._limits.count_out(connection.group)
         try:
             # A viewer stays for hours: no variable here keeps anything of its request meanwhile.
             await self._live.serve_viewer(*connection.take_stream(), address)
         finally:
-            self._occupancy.count_in(connection.group)
+            self._limits.count_in(connection.group)
         if connection.stream.socket.fileno() >= 0:  # not a viewer, but a client that was refused
             await connection.linger()
         return False
@@ -367,10 +369,10 @@ def _address(name: tuple[Any, ...]) -> Address:
     return name[0], name[1]
 
 
-def _connections_max(door_bounds: HttpBounds) -> int:
-    if door_bounds.connections_max is not None:
-        return door_bounds.connections_max
+def _connections_max(http_bounds: HttpBounds) -> int:
+    if http_bounds.connections_max is not None:
+        return http_bounds.connections_max
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return sys.maxsize
-    return max(1, soft - door_bounds.files_reserved - door_bounds.turned_away_max)
+    return max(1, soft - http_bounds.files_reserved - http_bounds.turned_away_max)

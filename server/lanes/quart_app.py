@@ -23,7 +23,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 
 from server import bounds
-from server.api.pipeline import Service
+from server.api.pipeline import Pipeline
 from server.http.client_address import TrustedProxies
 from server.http.messages import Refused, Request, Response, joined_headers, wire_headers
 
@@ -32,7 +32,7 @@ LANE = "http"
 _ABSOLUTE_FORM = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112, 3.2.2: must be accepted
 
 
-def create_app(service: Service, proxies: TrustedProxies) -> QuartTrio:
+def create_app(pipeline: Pipeline, proxies: TrustedProxies) -> QuartTrio:
     """Make the app that answers every request by the service."""
     app = QuartTrio("scoreboard", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = bounds.BODY_BYTES_MAX
@@ -44,8 +44,8 @@ def create_app(service: Service, proxies: TrustedProxies) -> QuartTrio:
         try:
             body = await quart_request.get_data(cache=False, as_text=False, parse_form_data=False)
         except (RequestEntityTooLarge, RequestTimeout) as fault:
-            return _to_quart(service.refuse(_to_request(scope, b"", proxies), _refused(fault)))
-        return _to_quart(await service.answer(_to_request(scope, body, proxies), LANE))
+            return _to_quart(pipeline.refuse(_to_request(scope, b"", proxies), _refused(fault)))
+        return _to_quart(await pipeline.answer(_to_request(scope, body, proxies), LANE))
 
     async def astray(fault: HTTPException) -> QuartResponse:
         return _to_quart(_refused(fault).response())

@@ -27,9 +27,19 @@ import trio
 
 from engine.scoreboard import Scoreboard
 from server import bounds
-from server.http import messages
-from server.http.messages import Details, Refused, Request, Response
-from server.http.websocket import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Ping, RequestHead
+from server.http.date import head_end
+from server.http.messages import (
+    Details,
+    Refused,
+    Request,
+    RequestHead,
+    Response,
+    error,
+    http_bytes,
+    invalid,
+    overloaded,
+)
+from server.http.websocket import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Ping
 from server.live import handshake
 from server.live.broadcast import Broadcast, LiveMetrics
 from server.live.editions import SNAPSHOT
@@ -147,8 +157,7 @@ class Live:
 
     async def _admit(self, stream: trio.SocketStream, head: RequestHead, address: str) -> Viewer | None:
         """Answer a handshake: the viewer with the answer still owed to it, None after a refusal."""
-        path, _, query = head.target.partition("?")
-        request = Request(method=head.method, path=path, query=query, address=address)
+        request = Request(method=head.method, path=head.path, query=head.query, address=address)
         try:
             upgrade = self._check(head, address)
             return await self._make_viewer(stream, upgrade, address)
@@ -158,13 +167,13 @@ class Live:
         except _Unauthorized as unauthorized:
             response = unauthorized.response
             self._audit.refused(request, response, {}, None)
-        except Exception as error:
-            response = messages.error(500, "INTERNAL_ERROR", "The live channel failed.")
-            self._audit.fault(request, error)
+        except Exception as fault:
+            response = error(500, "INTERNAL_ERROR", "The live channel failed.")
+            self._audit.fault(request, fault)
         if response.code is not None:
             self._metrics.failed(response.code)
         with trio.move_on_after(bounds.SEND_SECONDS_MAX), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await stream.send_all(messages.http_bytes(response))
+            await stream.send_all(http_bytes(response, head_end(last=True)))
         return None
 
     def _check(self, head: RequestHead, address: str) -> Upgrade:
@@ -172,15 +181,15 @@ class Live:
         upgrade = handshake.read_upgrade(head)
         handshake.check_origin(upgrade.origin, self._origins)
         if self._broadcast.channel(upgrade.board_id) is None:
-            raise messages.invalid("boardId", f"There is no board {upgrade.board_id!r}.")
+            raise invalid("boardId", f"There is no board {upgrade.board_id!r}.")
         self._check_board(upgrade.board_id)
         if fault := self._viewers.fault(address):
-            raise _overloaded(fault)
+            raise overloaded(fault)
         return upgrade
 
     def _check_open(self) -> None:
         if self._closing:
-            raise _overloaded("The server is stopping.")
+            raise overloaded("The server is stopping.")
 
     async def _make_viewer(self, stream: trio.SocketStream, upgrade: Upgrade, address: str) -> Viewer:
         self._viewers.reserve(address)
@@ -279,8 +288,3 @@ class _Unauthorized(Exception):
     def __init__(self, response: Response) -> None:
         super().__init__(response.status)
         self.response = response
-
-
-def _overloaded(message: str) -> Refused:
-    headers = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
-    return Refused(503, "OVERLOADED", message, headers=headers)

@@ -1,16 +1,14 @@
-"""The one place that builds everything: a leader or a replica from its configuration, in the order that it needs.
+"""The start of a process: from its configuration to a node that serves.
 
-    leader       file limit → exchange that was cut short → lock → keys → recovery → node → ready
+    leader       file limit → exchange that was cut short → lock → directory is a leader's → keys → recovery → node
     replica      the same; before recovery a directory without a log gets one: the leader's newest snapshot, or nothing
 
-The ends are in `server.node.core`.
+    code = await serve(config, ready=print)
 
 Rules:
-- Nothing is served before recovery is done, and the ready line comes last: whoever sees it can connect.
-- `serve` and `follow` raise only before they are ready (ConfigError, LogDamaged, DirectoryInUse …); afterwards whatever
+- Nothing is served before recovery is done, and the ready line comes last (`server.node.serving`).
+- `serve` and `follow` raise only before they are ready (ConfigError, LogDamaged, DirectoryInUse …). Afterwards whatever
   goes wrong is told in the log and becomes the exit code.
-- A directory belongs to a role. A replica's has a marker, and no leader starts in it; one whose leader was deposed has
-  another, and nobody starts in it. The refusal names the command that changes that.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -34,20 +31,25 @@ from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
 from server import bounds, logs
 from server.access.auth import key_source
-from server.api.standing import Standing
-from server.node.core import Core, Shutdown, clock_ms, tell
-from server.node.leader import Leader
-from server.node.replica import ShardRole, WholeRole
-from server.node.shipping import timing_of
-from server.replication.bootstrap import Bootstrap, prepare_directory
-from server.replication.follower import Follower, State
+from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, assemble_shard
+from server.node.directories import (
+    TokenFile,
+    check_leads,
+    check_not_deposed,
+    is_vouched,
+    leader_of,
+    prepare_replica,
+)
+from server.node.node import Node
+from server.node.serving import Process
+from server.node.shutdown import Shutdown, tell, unless
+from server.node.surroundings import Surroundings
+from server.replication.bootstrap import Bootstrap
 from server.replication.link import parse_leader
-from server.replication.replicas import Replica, ShardReplica
 from server.replication.sharding import Shard
-from server.settings.config import Config, ConfigError
+from server.settings.config import Config
 from snapshots.demotion import finish_exchange
 from snapshots.opening import Opened, Progress, ShowProgress, open_directory
-from snapshots.promotion import DEMOTE_NEEDS, Marker, demote_command, read_deposed, read_marker, write_marker
 from snapshots.store import DIRECTORY
 
 Bar = Callable[[], AbstractContextManager[ShowProgress]]
@@ -58,7 +60,7 @@ PROGRESS_LINE_SECONDS = 5.0
 log = structlog.get_logger()
 
 
-class Followership(msgspec.Struct, frozen=True):
+class FollowOptions(msgspec.Struct, frozen=True):
     """How a replica is to follow. `durable`: its directory is kept; otherwise it is a temporary one, the caller's."""
 
     shard: Shard | None
@@ -76,68 +78,65 @@ async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = 
     disk = RealDisk()
 
     async def run(shutdown: Shutdown) -> int:
-        _check_leads(disk, config)
+        check_leads(disk, config.data_dir)
         keys = key_source(config)
         opened = await _recover(config, disk, shutdown, bar or _progress_lines)
         if opened is None:
             return 0
-        core = Core(config, opened.scoreboard, keys, shutdown, Standing(wait_seconds=_wait_seconds(config)))
-        return await core.serve(Leader(core, disk, opened), opened.log, ready)
+        return await Process(config, disk, keys, shutdown).serve(lambda world: assemble_leader(world, opened), ready)
 
     return await _run(config, disk, run)
 
 
 async def follow(
-    config: Config, followership: Followership, ready: Callable[[str], None], bar: Bar | None = None
+    config: Config, options: FollowOptions, ready: Callable[[str], None], bar: Bar | None = None
 ) -> int:
     """Run a replica until it is told to stop, and give its exit code. As `serve`."""
-    disk = RealDisk() if followership.durable else UnsyncedDisk()
-    run = partial(_follow, config, followership, disk, ready, bar or _progress_lines)
+    disk = RealDisk() if options.durable else UnsyncedDisk()
+    run = partial(_follow, config, options, disk, ready, bar or _progress_lines)
     return await _run(config, disk, run)
 
 
 async def _follow(
-    config: Config, followership: Followership, disk: RealDisk, ready: Callable[[str], None], bar: Bar,
+    config: Config, options: FollowOptions, disk: RealDisk, ready: Callable[[str], None], bar: Bar,
     shutdown: Shutdown,
 ) -> int:  # fmt: skip
-    _check_not_overtaken(disk, config)
-    leader_url = _leader_of(config, disk)
+    check_not_deposed(disk, config.data_dir)
+    leader_url = leader_of(disk, config.data_dir, config.replication.leader)
     leader = parse_leader(leader_url)
-    token = _Token(config.replication.token_file)
+    token = TokenFile(config.replication.token_file)
     keys = key_source(config)
     bootstrap = Bootstrap(
         leader, disk, config.data_dir, token=token, uniform=random.uniform,
         tell=lambda why: log.warning("bootstrap", reason=why, leader=leader_url),
     )  # fmt: skip
-
-    def make(core: Core, show: ShowProgress, replica: Replica, on_state: Callable[[State, str], None]) -> Follower:
-        return Follower(
-            replica, leader, bootstrap, token=token, clock_ms=clock_ms, uniform=random.uniform,
-            timing=timing_of(core), on_progress=_as_bytes(show), on_state=on_state,
-        )  # fmt: skip
-
-    standing = Standing(None, followership.shard, _wait_seconds(config))
-    if followership.shard is not None:
-        core = Core(config, Scoreboard(config.rules), keys, shutdown, standing)
-        replica = ShardReplica(disk, core.scoreboard, followership.shard, on_applied=core.applied)
-        with _progress_lines() as lines:
-            role = ShardRole(core, replica, leader, partial(make, core, lines))
-            return await core.serve(role, role, ready)
-    with bar() as show:
-        prepare = partial(_prepare, config, disk, bootstrap, _as_bytes(show), leader_url)
-        if not await _unless_stopped(shutdown, prepare):
+    process = Process(config, disk, keys, shutdown)
+    shard = options.shard
+    opened = None
+    if shard is None:
+        with bar() as show:
+            prepare = partial(prepare_replica, disk, config.data_dir, leader_url, bootstrap, _as_bytes(show))
+            if not await unless(shutdown.wanted, prepare):
+                return 0
+            opened = await _recover(config, disk, shutdown, lambda: _same(show))
+        if opened is None:
             return 0
-        opened = await _recover(config, disk, shutdown, lambda: _same(show))
-    if opened is None:
-        return 0
-    core = Core(config, opened.scoreboard, keys, shutdown, standing)
     with _progress_lines() as lines:
-        make_it = partial(make, core, lines)
-        marker = read_marker(disk, config.data_dir)
-        vouched = followership.durable and marker is not None and marker.caught_up
-        durable = followership.durable
-        whole = WholeRole(core, disk, opened, leader, token, make_it, durable=durable, vouched=vouched)
-        return await core.serve(whole, opened.log, ready)
+        plan = FollowPlan(
+            leader=leader,
+            bootstrap=bootstrap,
+            token=token,
+            durable=options.durable,
+            vouched=options.durable and is_vouched(disk, config.data_dir),
+            on_progress=_as_bytes(lines),
+        )
+        assemble: Callable[[Surroundings], Node]
+        if opened is not None:
+            assemble = partial(assemble_replica, opened=opened, plan=plan)
+        else:
+            assert shard is not None
+            assemble = partial(assemble_shard, scoreboard=Scoreboard(config.rules), shard=shard, plan=plan)
+        return await process.serve(assemble, ready)
 
 
 def _as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
@@ -148,96 +147,6 @@ def _as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
 @contextmanager
 def _same(show: ShowProgress) -> Iterator[ShowProgress]:
     yield show
-
-
-async def _prepare(
-    config: Config, disk: RealDisk, bootstrap: Bootstrap, progress: Callable[[int, int], None], leader: str
-) -> None:
-    if read_marker(disk, config.data_dir) is None:
-        if disk.exists(f"{config.data_dir}/log"):
-            remedy = f"scoreboard demote --data-dir {config.data_dir} --to {leader}"
-            raise ConfigError("data_dir", f"{config.data_dir} is a leader's; to make it a replica's: {remedy}")
-        write_marker(disk, config.data_dir, Marker(leader))
-    await prepare_directory(disk, config.data_dir, bootstrap, tell=tell, progress=progress)
-
-
-async def _unless_stopped(shutdown: Shutdown, work: Callable[[], Awaitable[None]]) -> bool:
-    """Do some work; cancel it at a signal. Tell whether it was done. Lets its error out as it is."""
-    done = False
-    fault: Exception | None = None
-    async with trio.open_nursery() as nursery:
-
-        async def cancel() -> None:
-            await shutdown.wanted.wait()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(cancel)
-        try:
-            await work()
-            done = True
-        except Exception as error:
-            fault = error  # raised outside, or the nursery would make a group of it
-        nursery.cancel_scope.cancel()
-    if fault is not None:
-        raise fault
-    return done
-
-
-def _wait_seconds(config: Config) -> float:
-    return float(config.replication.behind_wait_seconds)
-
-
-def _leader_of(config: Config, disk: RealDisk) -> str:
-    """The leader that was named, or else the one that the directory's marker names."""
-    marker = read_marker(disk, config.data_dir)
-    url = config.replication.leader or (marker.leader if marker is not None else "")
-    if not url:
-        raise ConfigError("replication.leader", "a replica needs the address of its leader: --leader URL")
-    return url.rstrip("/")
-
-
-class _Token:
-    """The token for the leader; read anew for each link, so that it can be renewed under a running replica."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._last = self._read() if path else ""
-
-    def __call__(self) -> str:
-        if self._path:
-            try:
-                self._last = self._read()
-            except ConfigError as error:
-                log.warning("token_not_read", reason=error.message)  # the one before may still be good
-        return self._last
-
-    def _read(self) -> str:
-        try:
-            return Path(self._path).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not ASCII"
-            raise ConfigError("replication.token_file", f"{self._path} cannot be read: {reason}") from error
-
-
-def _check_not_overtaken(disk: RealDisk, config: Config) -> None:
-    successor = read_deposed(disk, config.data_dir)
-    if successor is not None:
-        began = f"epoch {successor.epoch} began elsewhere, so this leader must not write"
-        command = demote_command(config.data_dir, successor)
-        raise ConfigError(
-            "data_dir", f"{config.data_dir}: {began}; make it a replica of the new one: {command} {DEMOTE_NEEDS}"
-        )
-
-
-def _check_leads(disk: RealDisk, config: Config) -> None:
-    """Refuse a directory that is not a leader's."""
-    _check_not_overtaken(disk, config)
-    marker = read_marker(disk, config.data_dir)
-    if marker is not None:
-        what = f"{config.data_dir} is a replica's, which follows {marker.leader}"
-        run = f"run it with: scoreboard replica --data-dir {config.data_dir} --leader {marker.leader}"
-        lead = f"or make it a leader's with: scoreboard promote --data-dir {config.data_dir}"
-        raise ConfigError("data_dir", f"{what}; {run}; {lead}")
 
 
 async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitable[int]]) -> int:

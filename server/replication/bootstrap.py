@@ -21,7 +21,6 @@ from typing import TypeVar
 
 import httpx
 import msgspec
-import trio
 
 from engine.disk import TMP, Disk, File
 from engine.errors import DiskFault, SnapshotDamaged
@@ -29,12 +28,13 @@ from engine.limits import SEGMENT_BYTES
 from engine.log import Log
 from engine.log_reader import holds_log
 from engine.record import Tail
+from engine.threads import run
 from server import bounds
 from server.replication.failure import FollowingFailed
-from server.replication.lag import retry_seconds
 from server.replication.link import Endpoint, LinkEnded, reason_of
 from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, Fork
 from server.replication.replicas import place
+from server.replication.retry import Backoff
 from snapshots import format as snapshot_format
 from snapshots.opening import log_directory
 from snapshots.store import Store
@@ -131,20 +131,19 @@ class Bootstrap:
 
     async def wait_origin(self) -> Tail:
         """Ask for the place before the leader's first event, until it answers."""
-        attempt = 0
+        backoff = Backoff(self._uniform)
         while True:
             try:
                 return await self.fork(0)
             except LinkEnded as ended:
                 self._tell(ended.reason)
-            await trio.sleep(retry_seconds(attempt, self._uniform))
-            attempt += 1
+            await backoff.wait()
 
     async def _download(self, progress: ShowBytes) -> bool:
         """Fill the unfinished file, through as many attempts as it takes; False if the leader has no snapshot."""
         await self._in_thread(lambda: self._disk.make_directory(self._directory))
         download = _Download()
-        attempt = 0
+        backoff = Backoff(self._uniform)
         try:
             async with http_client(self._timeout) as client:
                 while True:
@@ -155,8 +154,9 @@ class Bootstrap:
                         break
                     except (httpx.HTTPError, LinkEnded) as error:
                         self._tell(f"the download was cut: {reason_of(error)}")
-                    attempt = 0 if download.done > done else attempt + 1
-                    await trio.sleep(retry_seconds(attempt, self._uniform))
+                    if download.done > done:
+                        backoff.reset()
+                    await backoff.wait()
             assert download.file is not None
             await self._in_thread(download.file.sync)
             return True
@@ -232,7 +232,7 @@ class Bootstrap:
         return headers | {"authorization": f"Bearer {token}"} if token else headers
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await _in_thread(self._disk, work)
+        return await run(work, blocks=self._disk.blocks)
 
 
 async def prepare_directory(
@@ -252,22 +252,18 @@ async def prepare_directory(
     directory = log_directory(data_directory)
     if holds_log(disk, directory):
         return
-    tail = await _in_thread(disk, partial(_newest_tail, disk, data_directory, tell))
+    tail = await run(partial(_newest_tail, disk, data_directory, tell), blocks=disk.blocks)
     if tail is None:
         fetched = await bootstrap.fetch(progress)
         if fetched is None:
             tail = await bootstrap.wait_origin()
         else:
             tail = fetched.tail
-            await _in_thread(disk, partial(place, disk, data_directory, fetched.path, tail))
-    await _in_thread(disk, partial(_remove_older, disk, data_directory, tail.seq))
+            await run(partial(place, disk, data_directory, fetched.path, tail), blocks=disk.blocks)
+    await run(partial(_remove_older, disk, data_directory, tail.seq), blocks=disk.blocks)
     create = partial(Log.create, disk, directory, log_id=tail.log_id, tail=tail, segment_bytes=segment_bytes)
-    log = await _in_thread(disk, create)
+    log = await run(create, blocks=disk.blocks)
     log.close()
-
-
-async def _in_thread(disk: Disk, work: Callable[[], T]) -> T:
-    return await trio.to_thread.run_sync(work) if disk.blocks else work()
 
 
 def _remove_older(disk: Disk, data_directory: str, seq: int) -> None:

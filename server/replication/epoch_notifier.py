@@ -18,9 +18,9 @@ import msgspec
 import structlog
 import trio
 
-from server.replication.lag import retry_seconds
 from server.replication.link import Endpoint, LinkEnded, LinkTiming, open_link
 from server.replication.messages import LOG_PATH, Hello
+from server.replication.retry import Backoff
 from server.settings.values import address_for
 
 MESSAGE_BYTES_MAX = 2**20
@@ -56,17 +56,16 @@ class EpochNotifier:
             tasks.start_soon(self._tell)
 
     async def _tell(self) -> None:
-        attempt, told = 0, None
+        backoff, told = Backoff(self._uniform), None
         while (word := self._word) is not told and word is not None:
             reason = await self._knock(word)
             if reason is None:
                 told = word
-                log.info("newer_epoch_told", epoch=word.epoch, node=self._node.authority, attempts=attempt + 1)
+                log.info("newer_epoch_told", epoch=word.epoch, node=self._node.authority, attempts=backoff.attempts + 1)
                 continue
-            if attempt == 0:
+            if backoff.attempts == 0:
                 log.warning("newer_epoch_not_told", epoch=word.epoch, node=self._node.authority, reason=reason)
-            await trio.sleep(retry_seconds(attempt, self._uniform))
-            attempt += 1
+            await backoff.wait()
         self._telling = False
 
     async def _knock(self, word: Hello) -> str | None:

@@ -15,6 +15,7 @@ from functools import partial
 import trio
 
 from engine.image import StateImage
+from engine.threads import run
 from server import bounds
 from server.replication.failure import FollowingFailed
 from server.replication.messages import Digest, Mark
@@ -86,7 +87,7 @@ class DigestCheck:
 
     async def _compute(self, image: StateImage) -> None:
         work = partial(digests_of, image)
-        self._ours = await trio.to_thread.run_sync(work, abandon_on_cancel=True) if self._blocks else work()
+        self._ours = await run(work, blocks=self._blocks, abandon_on_cancel=True)
         self._computing = False
         self._compare()
 

@@ -1,4 +1,4 @@
-"""How far a replica is behind, and when it tries again. Pure: the time and the randomness come in.
+"""How far a replica is behind. Pure: the time comes in.
 
 Theory of lag: whatever the leader says, a frame or a heartbeat, is evidence that its log reached a seq at the time when
 it was heard. A replica has no lag while it has applied everything of which it has evidence. Otherwise its lag is the
@@ -17,22 +17,9 @@ longer than it is and never shorter.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-
-from server import bounds
 
 EVIDENCE_MAX = 256
 """Pieces of evidence that are kept: a heartbeat a second for four minutes, or so many frames that are not applied."""
-
-
-def retry_seconds(attempt: int, uniform: Callable[[float, float], float]) -> float:
-    """Give the wait before the next attempt, `attempt` 0 being the first after a link that lived.
-
-    Full jitter: anything from nothing to a bound that doubles up to a cap, so that the followers of a leader that comes
-    back do not all come at once ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
-    """
-    bound = min(bounds.RECONNECT_SECONDS_MAX, bounds.RECONNECT_SECONDS * 2.0 ** min(attempt, 32))
-    return uniform(0.0, bound)
 
 
 def state_age_ms(seq: int, time_ms: int, now_ms: int) -> int | None:

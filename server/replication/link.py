@@ -31,7 +31,9 @@ from trio_websocket import (
 
 from engine.errors import ScoreboardError
 from server import bounds
-from server.http.websocket import BINARY, RequestHead, server_frame
+from server.faults import first_of
+from server.http.messages import RequestHead
+from server.http.websocket import BINARY, server_frame
 
 
 class LinkEnded(ScoreboardError):
@@ -158,7 +160,7 @@ async def open_link(
                 ended = error  # raised outside, or the nursery would make a group of it
             nursery.cancel_scope.cancel()
     except* Exception as errors:
-        ended = errors.exceptions[0]
+        ended = first_of(errors)
     finally:
         await trio.aclose_forcefully(stream)
     if ended is not None:
@@ -205,7 +207,7 @@ async def accept_link(stream: trio.abc.Stream, head: RequestHead, timing: LinkTi
                 ended = error  # raised outside, or the nursery would make a group of it
             nursery.cancel_scope.cancel()
     except* Exception as errors:
-        ended = errors.exceptions[0]
+        ended = first_of(errors)
     if ended is not None:
         raise _link_ended(ended)
 
@@ -265,8 +267,7 @@ def _ended(closed: ConnectionClosed) -> LinkEnded:
 
 def _link_ended(error: Exception) -> Exception:
     """Turn what trio-websocket raises into the one kind of end; what our own side raised stays what it is."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
+    error = first_of(error)
     if isinstance(error, ConnectionRejected):
         return LinkEnded(f"the leader refused the link with status {error.status_code}", error.status_code)
     if isinstance(error, trio.TooSlowError):

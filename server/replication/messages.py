@@ -31,7 +31,8 @@ import msgspec
 from engine.limits import SEQ_MAX
 from engine.record import LOG_ID_BYTES, Tail, chain_start
 from server import bounds
-from server.http.messages import invalid, query_values
+from server.http.messages import invalid
+from server.http.target import query_values
 from server.replication.sharding import Shard, parse_shard
 from server.settings.values import check_node_url
 from snapshots.digests import StateDigests

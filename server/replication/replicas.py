@@ -23,16 +23,17 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from engine.actor import Applied
 from engine.disk import Disk
 from engine.errors import SnapshotDamaged
 from engine.events import EpochBegun, Event
 from engine.filtered_frame import link_start, unpack_filtered
 from engine.image import StateImage
 from engine.log import Log, Synced
-from engine.record import HEADER_BYTES, Frame, FrameFault, Header, Tail, chain_start, events_of, unpack_frame
+from engine.machine import Applied, StateMachine
+from engine.record import Frame, FrameFault, Header, ProvedFrame, Tail, chain_start, prove_frame
 from engine.recovery import Situation, misfit
 from engine.scoreboard import Scoreboard
+from engine.threads import run
 from server.replication.failure import FollowingFailed
 from server.replication.feed import FrameFeed
 from server.replication.sharding import Shard
@@ -83,10 +84,9 @@ class Replica(Protocol):
 
 
 class WholeReplica:
-    """A replica with every board and a data directory, whose lock is the caller's.
+    """A replica with every board and a data directory, whose lock is the caller's. It writes to a state machine.
 
-    `on_applied` is called after each frame; it must be quick and must not raise. `durable`: the directory is kept, and
-    synced, which the leader is told.
+    `durable`: the directory is kept, and synced, which the leader is told.
     """
 
     shard = None
@@ -95,33 +95,33 @@ class WholeReplica:
         self,
         disk: Disk,
         data_directory: str,
-        scoreboard: Scoreboard,
+        machine: StateMachine,
         log: Log,
         feed: FrameFeed,
         *,
-        on_applied: Callable[[Applied], None],
         durable: bool = True,
     ) -> None:
-        assert scoreboard.seq == log.tail.seq == feed.seq
+        assert machine.log is log
+        assert machine.scoreboard.seq == log.tail.seq == feed.seq
         self.durable = durable
-        self.scoreboard = scoreboard
+        self.scoreboard = machine.scoreboard
         self.log = log
         self.feed = feed
-        self.tail: Tail = log.tail
+        self._machine = machine
         self._disk = disk
         self._data_directory = data_directory
-        self._on_applied = on_applied
 
-    def capture(self) -> tuple[StateImage, Tail]:
-        """Copy the state, with the end of the log that it belongs to, for a checkpointer."""
-        return self.scoreboard.capture(), self.tail
+    @property
+    def tail(self) -> Tail:
+        """The end of what is applied."""
+        return self._machine.tail
 
     def begin_link(self, log_id: bytes) -> None:
         """See `Replica`."""
         _check_log_id(log_id, self.tail)
 
     async def promote(self, *, now_ms: int, above: int = 0) -> EpochBegun:
-        """Begin the next epoch, durably, and ship it. No follower may be running: the log is ours to write from now on.
+        """Begin the next epoch, durably, and apply it. No follower may be running: the log is ours to write now.
 
         `above`: an epoch that is known to have been used elsewhere. Raises `WriteFailed`. The marker of the directory
         is the caller's to remove, afterwards.
@@ -129,45 +129,40 @@ class WholeReplica:
         with trio.CancelScope(shield=True):
             work = partial(begin_epoch, self.log, after=self.scoreboard, now_ms=now_ms, above=above)
             event, synced = await self._in_thread(work)
-            self._apply(synced, [event])
+            self._apply(prove_frame(synced.frame), synced)
         return event
 
     async def take(self, messages: Sequence[bytes]) -> None:
         """See `Replica`."""
-        rows: list[list[Event]] = []
+        row: list[ProvedFrame] = []
         failure: FollowingFailed | None = None
         tail = self.tail
         for data in messages:
             try:
-                frame, events = _prove(data, tail)
+                proved = _prove(data, tail)
             except FollowingFailed as fault:
                 failure = fault
                 break
-            rows.append(events)
-            tail = Tail(tail.log_id, frame.epoch, frame.last_seq, frame.checksum)
-        if rows:
+            row.append(proved)
+            tail = Tail(tail.log_id, proved.frame.epoch, proved.frame.last_seq, proved.frame.checksum)
+        if row:
             with trio.CancelScope(shield=True):
-                await self._append(messages[: len(rows)], rows)
+                await self._append(row)
         if failure is not None:
             raise failure
 
-    async def _append(self, frames: Sequence[bytes], rows: list[list[Event]]) -> None:
-        all_synced = await self._in_thread(partial(self.log.append_frames, frames))
-        for synced, events in zip(all_synced, rows, strict=True):
-            self._apply(synced, events)
+    async def _append(self, row: Sequence[ProvedFrame]) -> None:
+        all_synced = await self._in_thread(partial(self.log.append_frames, row))
+        for proved, synced in zip(row, all_synced, strict=True):
+            self._apply(proved, synced)
             await trio.lowlevel.checkpoint()
 
-    def _apply(self, synced: Synced, events: list[Event]) -> None:
-        """Apply one frame, which is durable, and tell. Nothing may be awaited within."""
-        frame = unpack_frame(synced.frame)
+    def _apply(self, proved: ProvedFrame, synced: Synced) -> None:
+        """Apply one frame, which is durable. Nothing may be awaited within."""
         try:
-            for event in events:
-                self.scoreboard.apply(event, frame.epoch)
+            self._machine.apply(proved, synced)
         except AssertionError as error:
-            raise _inconsistent(self.tail, frame.first_seq) from error
-        self.tail = Tail(self.tail.log_id, frame.epoch, frame.last_seq, frame.checksum)
-        self.feed.append(synced.frame)
-        self._on_applied(Applied(events, frame.epoch, synced, 0))
+            raise _inconsistent(self.tail, proved.frame.first_seq) from error
 
     async def restart(self, path: str) -> None:
         """See `Replica`. What was here before is set aside in the data directory, as `aside-EPOCH-SEQ`."""
@@ -181,8 +176,7 @@ class WholeReplica:
             scoreboard = Scoreboard.from_image(self.scoreboard.rules, image)
             await self._in_thread(scoreboard.end_replay)  # first, so that files and state part only briefly
             await self._in_thread(partial(self._replace_files, path, tail))
-            self.scoreboard.take_over(scoreboard)
-            self.tail = tail
+            self._machine.take_over(scoreboard, tail)
             self.feed.restart(tail.seq)
 
     def _replace_files(self, path: str, tail: Tail) -> None:
@@ -211,7 +205,7 @@ class WholeReplica:
         self.log.restart(tail, f"{aside}/{log_directory('')[1:]}", place_snapshot)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work) if self._disk.blocks else work()
+        return await run(work, blocks=self._disk.blocks)
 
 
 class ShardReplica:
@@ -279,7 +273,7 @@ class ShardReplica:
             self.tail = tail
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work) if self._disk.blocks else work()
+        return await run(work, blocks=self._disk.blocks)
 
 
 def place(disk: Disk, data_directory: str, path: str, tail: Tail) -> None:
@@ -304,26 +298,22 @@ def _load(disk: Disk, path: str, holds: Callable[[str], bool] | None) -> tuple[S
 # The checks
 
 
-def _prove(data: bytes, tail: Tail) -> tuple[Frame, list[Event]]:
+def _prove(data: bytes, tail: Tail) -> ProvedFrame:
     """Prove a frame and its place, and understand it."""
     try:
-        frame = unpack_frame(data)
-        if len(data) != len(frame.body) + HEADER_BYTES:
-            raise FrameFault("there is something after the end of a frame")
-        _check_place(frame, tail)
-        events = events_of(frame)
+        proved = prove_frame(data)
     except FrameFault as fault:
         raise _unreadable(fault, tail) from fault
-    _check_epoch(events, frame.epoch, frame.first_seq, tail)
-    return frame, events
+    _check_place(proved.frame, tail)
+    _check_epoch(proved.events, proved.frame.epoch, proved.frame.first_seq, tail)
+    return proved
 
 
 def _check_place(head: Frame | Header, tail: Tail) -> None:
     if head.epoch < tail.epoch:
         what = f"the leader sent a frame of epoch {head.epoch}, which is over"
         raise FollowingFailed(what, epoch=tail.epoch, seq=tail.seq)
-    frame = Frame(head.epoch, head.first_seq, head.time_ms, head.count, head.previous, head.checksum, b"")
-    situation = misfit(frame, tail.seq, tail.checksum, tail.epoch)
+    situation = misfit(head, tail.seq, tail.checksum, tail.epoch)
     if situation is not None:
         what = f"{_MISFITS[situation]}: seq {head.first_seq} instead of {tail.seq + 1}"
         if situation is Situation.FRAME_FOREIGN:

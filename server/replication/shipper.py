@@ -26,8 +26,6 @@ Rules:
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from functools import partial
 from typing import Protocol
@@ -39,10 +37,11 @@ from engine.errors import DiskFault, LogDamaged, NoLongerKept
 from engine.events import Event
 from engine.filtered_frame import link_start, pack_filtered
 from engine.record import Frame, Tail, chain_start, frame_bytes, unpack_frame
+from engine.threads import run
 from server import bounds
-from server.http.admission import overloaded
 from server.http.connection import Connection
-from server.http.messages import Refused, Response, http_bytes
+from server.http.handshake import check_upgrade
+from server.http.messages import Response, overloaded
 from server.http.request_parser import IncomingRequest
 from server.replication.feed import FrameFeed
 from server.replication.followers import FollowerInfo, Followers
@@ -110,14 +109,17 @@ class Shipper:
         *,
         authorize: Authorize,
         clock_ms: Callable[[], int],
-        node: NodeInfo | None = None,
+        node: Callable[[], NodeInfo] = NodeInfo,
+        successor: Callable[[], Successor | None] = lambda: None,
         on_deposed: Callable[[Successor], None] = lambda _successor: None,
         on_newer: Callable[[Hello], None] = lambda _hello: None,
         tell: Callable[[DiskFault], None] = lambda _fault: None,
         snapshot_seq: Callable[[], int | None] = lambda: None,
         timing: LinkTiming | None = None,
     ) -> None:
-        """`on_deposed` gets what is known of a newer epoch, before whoever told it is answered; it must not raise.
+        """`node` gives what followers are told of us, `successor` what is known of an epoch that deposed us.
+
+        `on_deposed` gets what is known of a newer epoch, before the node that told it is answered; it must not raise.
 
         `on_newer` gets the hello instead where we relay: it is our leader's to hear. `tell` gets what is wrong with the
         log; `snapshot_seq` gives the seq of the newest snapshot that is offered, None without any.
@@ -127,7 +129,8 @@ class Shipper:
         self._followers = followers
         self._authorize = authorize
         self._clock_ms = clock_ms
-        self._node = node or NodeInfo()
+        self._node = node
+        self._successor = successor
         self._on_deposed = on_deposed
         self._on_newer = on_newer
         self._tell = tell
@@ -136,11 +139,6 @@ class Shipper:
         self._readers = trio.Semaphore(bounds.CATCH_UP_READERS_MAX)
         self._links: set[trio.CancelScope] = set()
         self._closing = False
-        self._successor: Successor | None = None
-
-    def introduce(self, node: NodeInfo) -> None:
-        """Tell who comes from now on something else of ourselves: a relay learns of its leader later than it ships."""
-        self._node = node
 
     @staticmethod
     def takes(inbound: IncomingRequest) -> bool:
@@ -150,14 +148,14 @@ class Shipper:
     async def serve(self, connection: Connection) -> bool:
         """Answer a request for the log; ends with the link. Raises `Refused`."""
         inbound = connection.request
-        _check_upgrade(inbound)
+        check_upgrade(inbound.head, "The log")
         refusal = await self._authorize(inbound.header("authorization") or None)
         if refusal is not None:
             connection.take_request()
-            await connection.send(http_bytes(refusal))
+            await connection.respond(refusal, last=True)
             await connection.linger()
             return False
-        hello = parse_hello(inbound.head.target.partition("?")[2])
+        hello = parse_hello(inbound.head.query)
         if self._closing or len(self._followers) >= bounds.FOLLOWERS_MAX:
             raise overloaded("There are as many followers as this node can serve.")
         stream, head = connection.take_stream()
@@ -225,9 +223,8 @@ class Shipper:
             scope.cancel()
 
     def _depose(self, hello: Hello, teller: trio.CancelScope) -> None:
-        before = self._successor
-        self._successor = newest(before, Successor(hello.epoch, hello.leader))
-        self._on_deposed(self._successor)
+        before = self._successor()
+        self._on_deposed(newest(before, Successor(hello.epoch, hello.leader)))
         if before is None:
             self.end_links(but=teller)
 
@@ -235,15 +232,16 @@ class Shipper:
         tail = self._log.tail
         if hello.log_id not in (None, tail.log_id):
             return Diverged("this is another log, which never was one with the follower's")
+        node = self._node()
         if hello.epoch > tail.epoch:
-            if self._node.relays:
+            if node.relays:
                 self._on_newer(hello)
                 return Deposed(hello.epoch)
             self._depose(hello, scope)
-        if self._successor is not None:
-            return Deposed(self._successor.epoch, self._successor.leader)
+        if (successor := self._successor()) is not None:
+            return Deposed(successor.epoch, successor.leader)
         if hello.after > tail.seq:
-            if self._node.relays and hello.epoch == tail.epoch:
+            if node.relays and hello.epoch == tail.epoch:
                 return Behind(tail.seq)
             return Diverged(f"the follower has events up to seq {hello.after}, but this log ends at seq {tail.seq}")
         try:
@@ -254,13 +252,13 @@ class Shipper:
             return self._past(damage, hello.after)
         if checksum is None or hello.checksum not in (None, checksum):
             return Diverged(f"what the follower has at seq {hello.after} is not what this log has there")
-        timing, node = self._timing, self._node
-        return Welcome(tail.log_id.hex(), tail.epoch, tail.seq, timing.heartbeat_seconds, node.name, node.public_url)
+        heartbeat_seconds = self._timing.heartbeat_seconds
+        return Welcome(tail.log_id.hex(), tail.epoch, tail.seq, heartbeat_seconds, node.name, node.public_url)
 
     async def _checksum_before(self, seq: int) -> int | None:
         """Give the checksum that the chain has before the frame that begins with `seq`; None if none does."""
         read = partial(self._log.event_at, seq)
-        frame, _ = await trio.to_thread.run_sync(read) if self._log.blocks else read()
+        frame, _ = await run(read, blocks=self._log.blocks)
         return frame.previous if frame.first_seq == seq else None
 
 
@@ -350,7 +348,7 @@ class _Shipment:
             frames = self._log.read_from(self.seq + 1)
             while self._feed.next_after(self.seq) is None:
                 piece = partial(_take_piece, frames)
-                taken = await trio.to_thread.run_sync(piece) if self._log.blocks else piece()
+                taken = await run(piece, blocks=self._log.blocks)
                 if not taken:
                     return
                 for group in _groups(taken, self._feed.marks):
@@ -382,18 +380,3 @@ def _groups(frames: Iterable[Frame], marks: Container[int]) -> Iterator[list[Fra
             group, size = [], 0
     if group:
         yield group
-
-
-def _check_upgrade(inbound: IncomingRequest) -> None:
-    """Check what trio-websocket would not answer in our way (RFC 6455, section 4.2.1). Raises `Refused`."""
-    if "websocket" not in inbound.tokens("upgrade") or "upgrade" not in inbound.tokens("connection"):
-        raise Refused(400, "INVALID_REQUEST", "The log is served over WebSocket only.", {"field": "Upgrade"})
-    if inbound.header("sec-websocket-version") != "13":
-        headers = (("sec-websocket-version", "13"),)
-        raise Refused(426, "INVALID_REQUEST", "The only version of WebSocket here is 13.", headers=headers)
-    try:
-        key = base64.b64decode(inbound.header("sec-websocket-key"), validate=True)
-    except binascii.Error:
-        key = b""
-    if len(key) != 16 or inbound.head.version != "HTTP/1.1":
-        raise Refused(400, "INVALID_REQUEST", "Sec-WebSocket-Key is not one.", {"field": "Sec-WebSocket-Key"})

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from email.utils import formatdate
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -27,10 +26,11 @@ import trio
 from engine.disk import Disk, File, FileMissing
 from engine.errors import DiskFault, NoLongerKept, SnapshotDamaged
 from engine.record import Tail
+from engine.threads import run
 from server import bounds
-from server.http.admission import overloaded
 from server.http.connection import Connection
-from server.http.messages import Refused, Response, http_bytes, json_response
+from server.http.date import head_end
+from server.http.messages import Refused, Response, json_response, overloaded
 from server.http.request_parser import IncomingRequest
 from server.replication.followers import Followers
 from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, fork_of, parse_epoch
@@ -109,12 +109,12 @@ class SnapshotServer:
     @staticmethod
     async def _respond(connection: Connection, inbound: IncomingRequest, response: Response, last: bool) -> None:
         response = msgspec.structs.replace(response, omit_body=inbound.head.method == "HEAD")
-        await connection.send(http_bytes(response, last=last, date=formatdate(usegmt=True)))
+        await connection.respond(response, last=last)
 
     # The fork
 
     async def _fork(self, inbound: IncomingRequest) -> Response:
-        epoch = parse_epoch(inbound.head.target.partition("?")[2])
+        epoch = parse_epoch(inbound.head.query)
         later = self._epochs.epoch_after(epoch)
         if later is None:
             raise Refused(404, "NOT_FOUND", f"This node knows of no epoch after {epoch}.")
@@ -166,8 +166,7 @@ class SnapshotServer:
         lines += ["accept-ranges: bytes", "cache-control: no-store", f"scoreboard-seq: {offer.info.seq}"]
         if begin is not None:
             lines.append(f"content-range: bytes {begin}-{size - 1}/{size}")
-        lines += [f"date: {formatdate(usegmt=True)}", *(["connection: close"] if last else []), "", ""]
-        await connection.send("\r\n".join(lines).encode("ascii"))
+        await connection.send("\r\n".join([*lines, ""]).encode("ascii") + head_end(last=last))
         if inbound.head.method == "HEAD":
             return
         for offset in range(begin or 0, size, bounds.SNAPSHOT_PIECE_BYTES):
@@ -208,7 +207,7 @@ class SnapshotServer:
         return offer, file
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work) if self._log.blocks else work()
+        return await run(work, blocks=self._log.blocks)
 
 
 def _begin_of(inbound: IncomingRequest, offer: _Offer) -> int | None:

@@ -9,12 +9,13 @@ import pytest
 import trio
 import trio.testing
 
-from engine.actor import Actor, ActorStatistics, Applied, Submission
+from engine.actor import Actor, ActorStatistics, Submission
 from engine.commands import Command, Outcome
 from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded, WriteFailed
 from engine.events import Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced, Tail
+from engine.machine import Applied, StateMachine
 from engine.scoreboard import Rules, Scoreboard
 from tests.engine.model import increment, told
 
@@ -50,7 +51,8 @@ class Bench:
         self.scoreboard = Scoreboard(RULES)
         self.log = MemoryLog(self.scoreboard)
         self.told: list[Applied] = []
-        self.actor = Actor(self.scoreboard, self.log, clock_ms=lambda: 1_000, on_applied=self.told.append)
+        self.machine = StateMachine(self.scoreboard, self.log, self.told.append)
+        self.actor = Actor(self.machine, clock_ms=lambda: 1_000)
 
 
 async def submit_into(actor: Actor, commands: Sequence[Command], answers: list[object]) -> None:
@@ -69,7 +71,7 @@ async def test_an_increment_is_logged_then_applied_then_answered() -> None:
         assert [told(outcome) for outcome in outcomes] == [("applied", 1, 10)]
         assert bench.log.seen_while_writing == [0]
         assert [applied.events for applied in bench.told] == bench.log.frames
-        assert bench.actor.tail.seq == bench.scoreboard.seq == 1
+        assert bench.machine.tail.seq == bench.scoreboard.seq == 1
         await bench.actor.drain()
 
 
@@ -196,7 +198,7 @@ async def test_a_capture_belongs_to_the_end_of_what_was_applied() -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(bench.actor.run)
         await bench.actor.submit([increment("ann", "a"), increment("ben", "b")])
-        image, tail = bench.actor.capture()
+        image, tail = bench.machine.capture()
         assert image.seq == tail.seq == 2
         assert image.boards[0].user_ids[: image.boards[0].count] == ["ann", "ben"]
         await bench.actor.drain()
@@ -276,7 +278,8 @@ class SlowBench(Bench):
     def __init__(self) -> None:
         super().__init__()
         self.log: SlowLog = SlowLog(self.scoreboard)
-        self.actor = Actor(self.scoreboard, self.log, clock_ms=lambda: 1_000, on_applied=self.told.append)
+        self.machine = StateMachine(self.scoreboard, self.log, self.told.append)
+        self.actor = Actor(self.machine, clock_ms=lambda: 1_000)
 
     async def wait_writing(self) -> None:
         """Wait until the disk has a frame."""
@@ -325,7 +328,7 @@ async def test_what_the_disk_has_when_an_actor_is_deposed_is_applied_and_acknowl
     assert [(type(done.error), done.outcomes) for done in written] == [(OutcomeUnknown, [])] * 2
     assert [[event.seq for event in frame] for frame in bench.log.frames] == [[1, 2]]
     assert [applied.events for applied in bench.told] == bench.log.frames
-    assert bench.actor.tail == bench.log.tail
+    assert bench.machine.tail == bench.log.tail
     assert bench.scoreboard.seq == bench.log.tail.seq == 2
     assert [bench.scoreboard.action_seq(action) for action in ("a", "b", "c")] == [1, 2, None]
 

@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from engine.actor import Applied
 from engine.errors import LogDamaged
 from engine.events import EpochBegun, Event, Incremented, UserPut
+from engine.machine import Applied
 from snapshots.opening import Opened
 from tests.sim.plain import RULES, Plain, read_events
 from tests.sim.trace import Trace

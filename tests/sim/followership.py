@@ -8,7 +8,6 @@ a replica's               is as it is
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -18,22 +17,20 @@ from engine.disk import Disk
 from engine.errors import DiskFault
 from engine.log_reader import holds_log
 from engine.recovery import Finding
-from server.node.core import Core, Role
-from server.node.replica import WholeRole
-from server.node.shipping import timing_of
+from server.node.assembly import FollowPlan
+from server.node.directories import is_vouched
 from server.replication.bootstrap import Bootstrap, prepare_directory
-from server.replication.follower import Follower, State
-from server.replication.lag import retry_seconds
 from server.replication.link import Endpoint, LinkEnded
-from server.replication.replicas import Replica
+from server.replication.progress import FollowingState
+from server.replication.retry import retry_seconds
 from snapshots.demotion import demote_directory
-from snapshots.opening import Opened, log_directory
+from snapshots.opening import log_directory
 from snapshots.promotion import NO_RULES, Marker, read_marker, write_marker
 from snapshots.restore import RestoreRefused
 from snapshots.state import read_state
 from tests.sim.books import Books, Broken
 from tests.sim.disk import SimulatedDisk
-from tests.sim.process import DATA, MakeRole
+from tests.sim.process import DATA
 from tests.sim.profile import Profile
 
 
@@ -108,31 +105,23 @@ class Followership:
         self._books.counts["demotions"] += 1
         self._books.counts["events set aside"] += report.events
 
-    def role(self, disk: SimulatedDisk, opened: Opened) -> MakeRole:
-        """Be a replica."""
+    def plan(self, disk: SimulatedDisk) -> FollowPlan:
+        """Say how the replica follows."""
+        return FollowPlan(
+            leader=self._endpoint,
+            bootstrap=self._bootstrap(disk),
+            token=str,
+            durable=True,
+            vouched=is_vouched(disk, DATA),
+            on_progress=self._fetched,
+            on_state=self._is,
+        )
 
-        def make(core: Core, replica: Replica, on_state: Callable[[State, str], None]) -> Follower:
-            return Follower(
-                replica, self._endpoint, self._bootstrap(disk), token=str, clock_ms=self._node.clock_ms,
-                uniform=self._dice.uniform, blocks=False, timing=timing_of(core), on_progress=self._fetched,
-                on_state=partial(self._is, on_state),
-            )  # fmt: skip
-
-        def role(core: Core) -> Role:
-            marker = read_marker(disk, DATA)
-            vouched = marker is not None and marker.caught_up
-            return WholeRole(
-                core, disk, opened, self._endpoint, str, partial(make, core), durable=True, vouched=vouched
-            )
-
-        return role
-
-    def _is(self, on_state: Callable[[State, str], None], state: State, reason: str) -> None:
+    def _is(self, state: FollowingState, reason: str) -> None:
         self._node.note("is", state, reason)
         self._books.counts[f"replica {state}"] += 1
         if state == "failed":
             raise Broken(f"{self._node.name} can follow no more: {reason}")
-        on_state(state, reason)
 
     def _bootstrap(self, disk: Disk) -> Bootstrap:
         return Bootstrap(

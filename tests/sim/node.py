@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from engine.actor import Applied
 from engine.disk import Disk
 from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
+from engine.machine import Applied
 from engine.recovery import Finding
 from snapshots.demotion import finish_exchange
 from snapshots.opening import Opened, open_directory
@@ -32,7 +32,7 @@ from tests.sim.followership import Followership
 from tests.sim.hardware import Hardware
 from tests.sim.lines import End
 from tests.sim.plain import RULES
-from tests.sim.process import DATA, Process, leader_role
+from tests.sim.process import DATA, Process
 from tests.sim.profile import START_MS
 from tests.sim.trace import Trace
 
@@ -144,13 +144,13 @@ class Node:
         if opened is None:
             return
         following = self._followership
-        make = leader_role(disk, opened) if following is None else following.role(disk, opened)
-        process = Process(disk, opened, self._profile, self.name, self, make)
+        plan = None if following is None else following.plan(disk)
         # No `finally` around this: whatever raises through it ends the process without a word, as a crash does.
         async with trio.open_nursery() as nursery:
+            process = Process(disk, opened, self._profile, self.name, self, plan, self._dice.uniform, nursery)
             self.process = process
             try:
-                process.begin(nursery)
+                process.begin()
                 nursery.start_soon(self._end_some_time, process)
                 await process.ending.wait()
                 if process.alive:

@@ -1,14 +1,13 @@
-"""One life of a node in a simulated run: the real role, service, log, checkpoints and links, over a simulated disk.
+"""One life of a node in a simulated run: the node that production assembles, over a simulated disk.
 
-Only what is nearest to the outside is made up: the disk below, and above it the network, the live channel's sockets and
-the core that a role is wired to. `SimulatedCore` is that: what a role uses of `server.node.core.Core`, without doors,
-keys and threads.
+Only the surroundings are made up (`server.node.surroundings`): the disk, clocks, chance, tokens, and the sockets of the
+live channel. Requests are given to the pipeline directly; links to other nodes run over simulated lines.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import cache
 from typing import Protocol, cast
 
@@ -16,24 +15,22 @@ import msgspec
 import structlog
 import trio
 
-from engine.actor import Applied
 from engine.errors import DiskFault
-from engine.events import Incremented
+from engine.machine import Applied
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
 from server.access.auth import Principal
-from server.access.rates import Rates
 from server.api.audit import Audit
-from server.api.dependencies import Parts
-from server.api.pipeline import Service
-from server.api.standing import Gate, Standing
+from server.api.role_checks import RoleChecks
 from server.http.admission import BodyMemory
 from server.http.connection import Connection, HttpBounds
 from server.http.messages import Refused, Request, Response
 from server.metrics import Metrics
-from server.node.core import Core, Role, Shutdown
-from server.node.leader import Leader
-from server.settings.config import Config, LogConfig, ReplicationConfig, SnapshotsConfig
+from server.node.assembly import FollowPlan, assemble_leader, assemble_replica
+from server.node.shutdown import Guard, Shutdown, Task
+from server.node.surroundings import Surroundings
+from server.replication.freshness import Freshness
+from server.settings.config import Config, LimitsConfig, LogConfig, ReplicationConfig, SnapshotsConfig
 from snapshots.opening import Opened
 from tests.sim.disk import SimulatedDisk
 from tests.sim.lines import End
@@ -41,7 +38,7 @@ from tests.sim.profile import Profile
 from tests.sim.screens import Channels
 
 DATA = "/data"
-BEHIND_WAIT_S = 2.0
+BEHIND_WAIT_S = 2
 """How long a read waits for its position."""
 
 PER_MINUTE = 10_000_000
@@ -88,60 +85,32 @@ class _Kept(msgspec.Struct, frozen=True):
     keep_seconds: float | None
 
 
-class SimulatedCore:
-    """See above. `url` is where it would listen; `over`: the process has ended, though its last tasks may not have."""
+class SimulatedGuard(Guard):
+    """Tells the witness what fails. `over`: the process has ended, though its last tasks may not have."""
 
-    def __init__(self, witness: Witness, profile: Profile, scoreboard: Scoreboard, name: str) -> None:
-        self.config = Config(
-            data_dir=DATA,
-            snapshots=SnapshotsConfig(every_events=profile.every_events, keep=profile.keep),
-            log=cast(LogConfig, _Kept(profile.log_keep_s)),
-            replication=ReplicationConfig(node_name=name),
-        )
-        self.scoreboard = scoreboard
-        self.shutdown = Shutdown()
-        self.standing = Standing(wait_seconds=BEHIND_WAIT_S)
-        self.gate = Gate(scoreboard, self.standing)
-        self.tasks: trio.Nursery | None = None
+    def __init__(self, witness: Witness, shutdown: Shutdown, tasks: trio.Nursery) -> None:
+        super().__init__(shutdown)
         self.over = False
-        self.url = f"http://{name}"
-        self.clock_ms = witness.clock_ms
-        self.tell = witness.tell
-        self.live = Channels(scoreboard, witness.clock_ms, self.standing)
         self._witness = witness
+        self._tasks = tasks
+        self._ends = shutdown
 
-    def applied(self, applied: Applied) -> None:
-        """See `Core`."""
-        self._witness.applied(applied)
-        boards = {event.board_id for event in applied.events if isinstance(event, Incremented)}
-        if any(not isinstance(event, Incremented) for event in applied.events):
-            boards = set(self.scoreboard.boards)
-        self.live.board_changed(sorted(boards))
-        self.standing.advanced()
-
-    async def watched(
-        self, part: Callable[..., Awaitable[None]], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """See `Core`."""
+    async def watched(self, task: Task, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """See `Guard`."""
         try:
-            await part(task_status=task_status)
+            await task(task_status=task_status)
         except DiskFault as fault:
             await self._witness.disk_failed(fault)
 
     def disk_failed(self, fault: DiskFault) -> None:
-        """See `Core`."""
+        """See `Guard`."""
         if self.over:
             return  # a promotion, which nothing cancels, has come upon a disk that is gone
-        if self.shutdown.wanted.is_set():
-            self.tell(fault)  # it ends anyway
+        if self._ends.wanted.is_set():
+            self._witness.tell(fault)  # it ends anyway
         else:
-            assert self.tasks is not None, "nothing is written before it serves"
-            self.tasks.start_soon(self._witness.disk_failed, fault)
-        self.shutdown.fail(fault)
-
-    async def authorize(self, _scopes: tuple[str, ...], _authorization: str | None) -> Response | None:
-        """Let everybody in."""
-        return None
+            self._tasks.start_soon(self._witness.disk_failed, fault)
+        self._ends.fail(fault)
 
 
 @cache
@@ -150,84 +119,97 @@ def _metrics() -> Metrics:
     return Metrics()
 
 
-MakeRole = Callable[[Core], Role]
-
-
-def leader_role(disk: SimulatedDisk, opened: Opened) -> MakeRole:
-    """Be a leader."""
-    return lambda core: Leader(core, disk, opened)
-
-
 class Process:
-    """One life of a node, from the moment when it serves."""
+    """One life of a node, from the moment when it serves. `plan` is a replica's; None: it leads."""
 
     def __init__(
-        self, disk: SimulatedDisk, opened: Opened, profile: Profile, name: str, witness: Witness, make: MakeRole
+        self,
+        disk: SimulatedDisk,
+        opened: Opened,
+        profile: Profile,
+        name: str,
+        witness: Witness,
+        plan: FollowPlan | None,
+        uniform: Callable[[float, float], float],
+        tasks: trio.Nursery,
     ) -> None:
         self.disk = disk
         self.ending = trio.Event()
         self.scoreboard = opened.scoreboard
         self.log = opened.log
-        self.core = SimulatedCore(witness, profile, opened.scoreboard, name)
-        self.channels = self.core.live
-        self.role = make(cast(Core, self.core))
         self._name = name
+        self._witness = witness
+        self._tasks = tasks
         self._request_ids = 0
-        self.service = Service(
-            Parts(
-                writer=self.core.gate,
-                log=opened.log,
-                authenticator=Anybody(),
-                caller_rates=Rates(PER_MINUTE, 1_000),
-                user_rates=Rates(PER_MINUTE, 1_000),
-                metrics=_metrics(),
-                audit=Audit(structlog.get_logger(), trio.current_time),
-                storage=self.role.storage,
-                not_ready=self.role.not_ready,
-                public_reads=True,
-                origins=None,
-                clock_ms=witness.clock_ms,
-                clock_s=trio.current_time,
-                new_request_id=self._new_request_id,
-                standing=self.core.standing,
-                followers=self.role.followers,
-                promote=self.role.promote,
-            )
+        self._shutdown = Shutdown()
+        self._guard = SimulatedGuard(witness, self._shutdown, tasks)
+        world = self._surroundings(disk, profile, uniform)
+        self.node = assemble_leader(world, opened) if plan is None else assemble_replica(world, opened, plan)
+
+    def _surroundings(
+        self, disk: SimulatedDisk, profile: Profile, uniform: Callable[[float, float], float]
+    ) -> Surroundings:
+        return Surroundings(
+            config=Config(
+                data_dir=DATA,
+                snapshots=SnapshotsConfig(every_events=profile.every_events, keep=profile.keep),
+                log=cast(LogConfig, _Kept(profile.log_keep_s)),
+                limits=LimitsConfig(caller_per_minute=PER_MINUTE, user_per_minute=PER_MINUTE),
+                replication=ReplicationConfig(node_name=self._name, behind_wait_seconds=BEHIND_WAIT_S),
+            ),
+            disk=disk,
+            tasks=self._tasks,
+            shutdown=self._shutdown,
+            guard=self._guard,
+            url=f"http://{self._name}",
+            authenticator=Anybody(),
+            metrics=_metrics(),
+            audit=Audit(structlog.get_logger(), trio.current_time),
+            new_request_id=self._new_request_id,
+            make_live=self._make_live,
+            applied=self._witness.applied,
+            clock_ms=self._witness.clock_ms,
+            clock_s=trio.current_time,
+            uniform=uniform,
+            tell=self._witness.tell,
         )
+
+    def _make_live(self, scoreboard: Scoreboard, freshness: Freshness, checks: RoleChecks) -> Channels:
+        self.channels = Channels(scoreboard, self._witness.clock_ms, freshness, checks)
+        return self.channels
 
     @property
     def tasks(self) -> trio.Nursery | None:
-        """Where its tasks run; None before and after its life."""
-        return None if self.core.over else self.core.tasks
+        """Where its tasks run; None after its life."""
+        return None if self._guard.over else self._tasks
 
     @property
     def alive(self) -> bool:
         """Whether it can still say anything."""
         return self.tasks is not None and self.disk.alive
 
-    def begin(self, tasks: trio.Nursery) -> None:
+    def begin(self) -> None:
         """Begin to serve."""
-        self.core.tasks = tasks
-        for part in reversed(self.role.parts()):
-            tasks.start_soon(self.core.watched, part)
-        tasks.start_soon(self.channels.run)
+        for task in reversed(self.node.tasks):
+            self._tasks.start_soon(self._guard.watched, task)
+        self._tasks.start_soon(self.channels.run)
 
     async def stop(self) -> None:
         """End in good order: what waits is answered, and a snapshot is left."""
-        self.core.shutdown.wanted.set()
-        self.role.close_links()
-        await self.role.end()
+        self._shutdown.wanted.set()
+        self.node.begin_end()
+        await self.node.end()
         if self.disk.alive:
-            self.role.close()
+            self.node.close()
 
     def end(self) -> None:
         """Be gone."""
-        self.core.over = True
+        self._guard.over = True
         self.channels.close()
 
     async def answer(self, request: Request) -> Response:
         """Answer a request."""
-        return await self.service.answer(request, "simulated")
+        return await self.node.pipeline.answer(request, "simulated")
 
     async def serve(self, end: End, caller: str) -> None:
         """Serve a connection of another node, with the lanes that the role has for them."""
@@ -244,7 +226,7 @@ class Process:
         except* DiskFault as faults:
             for fault in faults.exceptions:
                 assert isinstance(fault, DiskFault)
-                self.core.tell(fault)
+                self._witness.tell(fault)
         finally:
             connection.close()
 
@@ -252,7 +234,7 @@ class Process:
         more = await connection.read_head()
         while more:
             inbound = connection.request
-            lanes = [*self.role.lanes(), *self.role.websocket_lanes()]
+            lanes = [*self.node.lanes(), *self.node.websocket_lanes()]
             lane = next((lane for lane in lanes if lane.takes(inbound)), None)
             if lane is None:
                 raise Refused(404, "NOT_FOUND", "There is no such lane.")

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from engine.scoreboard import Scoreboard
-from server.api.standing import Standing
-from server.http.messages import Refused
+from server.api.role_checks import RoleChecks
+from server.http.messages import Refused, RequestHead
 from server.live.editions import NO_EDITION, Channel
+from server.replication.freshness import Freshness
 from tests.sim.books import Books, Broken
 from tests.sim.plain import RULES
 from tests.sim.trace import Trace
@@ -51,19 +52,21 @@ class Connection:
 class Channels:
     """The live side of one process."""
 
-    def __init__(self, scoreboard: Scoreboard, clock_ms: Callable[[], int], standing: Standing) -> None:
+    def __init__(
+        self, scoreboard: Scoreboard, clock_ms: Callable[[], int], freshness: Freshness, checks: RoleChecks
+    ) -> None:
         self._channels = {}
         for board_id in RULES.points:
             board = scoreboard.board(board_id)
             assert board is not None
-            self._channels[board_id] = Channel(board, scoreboard, clock_ms, standing.stale_ms)
-        self._standing = standing
+            self._channels[board_id] = Channel(board, scoreboard, clock_ms, freshness.stale_ms)
+        self._checks = checks
         self._connections: list[Connection] = []
         self._changed = trio.Event()
 
     def connect(self, board_id: str, *, deltas: bool) -> Connection:
         """Let a viewer in; it is shown the board at once. Raises `Refused` if nobody can vouch for what is here."""
-        self._standing.check_read()
+        self._checks.check_read()
         connection = Connection(self._channels[board_id], deltas=deltas)
         self._connections.append(connection)
         connection.show()
@@ -74,8 +77,13 @@ class Channels:
         if any(self._channels[board_id].is_behind for board_id in board_ids):
             self._changed.set()
 
-    async def run(self) -> None:
+    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
+        """Never called: viewers of a simulated run connect by `connect`."""
+        raise AssertionError(f"no socket of {address} comes here: {stream}, {head}")
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish at most once in each interval; look after those who were left out."""
+        task_status.started()
         while True:
             with trio.move_on_after(4 * TICK_S):
                 await self._changed.wait()

@@ -118,7 +118,7 @@ class Succession:
 
     async def _promote_running(self, process: Process, done: trio.Event) -> None:
         try:
-            await process.role.promote()
+            await process.node.promote()
         except Refused as refusal:
             self._trace.note("not promoted", refusal.message)
             self._new.promotes_stopped = True

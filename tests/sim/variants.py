@@ -18,9 +18,8 @@ from engine import log, recovery, segment_cursor
 from engine.actions import Actions
 from engine.disk import Disk, File
 from engine.errors import DiskFault, SnapshotDamaged
-from engine.events import Event
 from engine.log import Synced
-from engine.record import Tail, find_frame
+from engine.record import ProvedFrame, Tail, find_frame
 from engine.recovery import Finding, Situation
 from engine.replay import settle_end
 from engine.segment import Listing
@@ -149,11 +148,11 @@ def _believe_the_cache(
     return settle_end(disk, path, walked, length, tell)
 
 
-async def _apply_before_logging(self: WholeReplica, frames: Sequence[bytes], rows: list[list[Event]]) -> None:
-    for data, events in zip(frames, rows, strict=True):
-        self._apply(Synced(len(data), 0.0, data), events)
+async def _apply_before_logging(self: WholeReplica, row: Sequence[ProvedFrame]) -> None:
+    for proved in row:
+        self._apply(proved, Synced(len(proved.data), 0.0, proved.data))
     await trio.sleep(0.01)
-    self.log.append_frames(frames)
+    self.log.append_frames(row)
 
 
 def _tail_of_what_is_there(disk: Disk, directory: str, _tell: Callable[[DiskFault], None]) -> Tail | None:

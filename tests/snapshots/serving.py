@@ -11,6 +11,7 @@ import trio
 from engine.actor import Actor
 from engine.commands import Command, Increment
 from engine.disk import RealDisk
+from engine.machine import StateMachine
 from snapshots.checkpoint import Checkpointer
 from snapshots.digests import StateDigests
 from snapshots.opening import open_directory
@@ -42,11 +43,10 @@ class Served:
         self.now_ms = BEGUN_MS
         self.opened = open_directory(disk, str(directory), RULES, tell=self.told, segment_bytes=SEGMENT_BYTES)
         self.store = store or Store(disk, str(directory))
-        self.actor = Actor(
-            self.opened.scoreboard, self.opened.log, clock_ms=lambda: self.now_ms, on_applied=lambda _: None
-        )
+        self.machine = StateMachine(self.opened.scoreboard, self.opened.log, lambda _: None)
+        self.actor = Actor(self.machine, clock_ms=lambda: self.now_ms)
         self.checkpointer = Checkpointer(
-            self.actor,
+            self.machine,
             self.store,
             self.opened,
             every_events=every_events,
@@ -62,7 +62,7 @@ class Served:
     @property
     def seq(self) -> int:
         """The last applied event."""
-        return self.actor.tail.seq
+        return self.machine.tail.seq
 
     def increments(self, count: int) -> Sequence[Command]:
         """Commands that each make an event."""

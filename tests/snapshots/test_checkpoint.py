@@ -43,7 +43,7 @@ async def test_a_snapshot_on_demand_is_of_exactly_this_state(tmp_path: Path) -> 
         assert info.seq == 50
         image, tail = served.store.load(info)
         assert tail == served.opened.log.tail
-        assert image == served.actor.capture()[0]
+        assert image == served.machine.capture()[0]
 
 
 async def test_a_snapshot_before_the_first_event_does_no_harm(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ async def test_a_snapshot_beside_the_leader_is_whole_and_used_at_the_next_start(
         await served.write(100)
         info = take_beside(RealDisk(), str(tmp_path), tell=Told())
         assert info.seq == 100
-        assert served.store.load(info) == (served.actor.capture()[0], served.actor.tail)
+        assert served.store.load(info) == (served.machine.capture()[0], served.machine.tail)
         await served.write(20)
         expected = served.digest()
     again = Leader(tmp_path)

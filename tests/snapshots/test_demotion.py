@@ -10,7 +10,7 @@ import pytest
 
 from engine.errors import DirectoryInUse
 from engine.events import Incremented
-from engine.record import Frame, Tail, events_of, frame_bytes
+from engine.record import Frame, Tail, events_of, frame_bytes, prove_frame
 from snapshots.demotion import DemotionReport, demote_directory, finish_exchange
 from snapshots.promotion import Marker, promote_directory, read_marker, write_marker
 from snapshots.restore import RestoreRefused
@@ -91,7 +91,7 @@ def test_the_directory_ends_at_the_common_point_and_follows_from_there(
     assert (again.tail, again.digest()) == (split.common, split.digest)
     new = Leader(split.new)
     new.play(5)
-    again.log.append_frames([frame_bytes(frame) for frame in new.log.read_from(split.common.seq + 1)])
+    again.log.append_frames([prove_frame(frame_bytes(frame)) for frame in new.log.read_from(split.common.seq + 1)])
     assert again.log.tail == new.log.tail
     again.close()
     new.close()

@@ -1,9 +1,10 @@
-"""A service on a real actor and scoreboard, with a log in memory; to be asked directly or through the Quart app."""
+"""A pipeline on a real actor and scoreboard, with a log in memory; to be asked directly or through the Quart app."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,22 +15,28 @@ import trio
 from quart_trio import QuartTrio
 from structlog.typing import EventDict, WrappedLogger
 
-from engine.actor import Actor, Applied
+from engine.actor import Actor
 from engine.errors import NoLongerKept, WriteFailed
 from engine.events import Event, Incremented
 from engine.log import Log, Synced
+from engine.machine import Applied, StateMachine
 from engine.record import Frame, Tail
 from engine.scoreboard import Rules, Scoreboard
 from server.access.auth import MISSING, Principal
 from server.access.rates import Rates
 from server.api.audit import Audit
-from server.api.dependencies import Authenticator, Parts, StorageState
+from server.api.dependencies import Authenticator, Dependencies, StorageState
 from server.api.pages import html_page
-from server.api.pipeline import Service
+from server.api.pipeline import Pipeline
+from server.api.positions import Positions
+from server.api.role_checks import RoleChecks
 from server.http.client_address import TrustedProxies
 from server.http.messages import Request, Response, wire_headers
 from server.lanes.quart_app import create_app
 from server.metrics import Metrics
+from server.node.promotion import refuse_promotion
+from server.replication.freshness import Freshness, LagFigures
+from server.role import CurrentRole, Role, State
 
 RULES = Rules({"main": {"ACTION_COMPLETED": 10, "WON": 100}, "weekly": {"ACTION_COMPLETED": 1}})
 START_MS = 1_765_802_096_000  # 2025-12-15T12:34:56.000Z
@@ -37,7 +44,7 @@ INDEX = html_page(b"<html><style>p{}</style><script>1</script></html>")
 DOCS = html_page(b"<html>docs</html>")
 
 both_ways = pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
-"""Runs a test twice: with requests given to the service directly, and sent through the Quart app."""
+"""Runs a test twice: with requests given to the pipeline directly, and sent through the Quart app."""
 
 WRITER = "Bearer backend scores:write"
 READER = "Bearer viewer scores:read"
@@ -180,8 +187,23 @@ async def asgi(
     return sent
 
 
+class SetFreshness(Freshness):
+    """Says of the lag, and of readiness, what a test sets."""
+
+    figures: LagFigures | None = None
+    reason: str | None = None
+
+    def lag(self) -> LagFigures | None:
+        """See `Freshness`."""
+        return self.figures
+
+    def not_ready(self) -> str | None:
+        """See `Freshness`."""
+        return self.reason or super().not_ready()
+
+
 class Bench:
-    """Everything around a service; `ask` goes by the way that `through_quart` says."""
+    """Everything around a pipeline; `ask` goes by the way that `through_quart` says."""
 
     def __init__(
         self,
@@ -195,19 +217,28 @@ class Bench:
         authenticator: Authenticator | None = None,
     ) -> None:
         self.now_s = 100.0
-        self.not_ready: str | None = None
         self.applied: list[Applied] = []
         self.lines: list[dict[str, Any]] = []
         self.log = MemoryLog()
         self.scoreboard = Scoreboard(rules)
         log = real_log or self.log
-        self.actor = Actor(self.scoreboard, log, clock_ms=self.clock_ms, on_applied=self.applied.append)
+        self.machine = StateMachine(self.scoreboard, log, self.applied.append)
+        self.actor = Actor(self.machine, clock_ms=self.clock_ms)
+        self.role = CurrentRole(Role(State.LEADING), trio.current_time)
+        self.freshness = SetFreshness(self.role, self.scoreboard, self.clock_ms)
+        self.checks = RoleChecks(self.role, self.freshness)
+        self.positions = Positions(self.scoreboard, self.checks, 5.0)
         self.metrics = Metrics()
         self.storage = StorageState(log_bytes=4096, log_segments=1, snapshot_seq=None, snapshot_ms=None)
         self.request_ids = 0
-        self.parts = Parts(
+        self.dependencies = Dependencies(
+            scoreboard=self.scoreboard,
             writer=self.actor,
             log=log,
+            role=self.role,
+            freshness=self.freshness,
+            checks=self.checks,
+            positions=self.positions,
             authenticator=authenticator or Tokens(),
             caller_rates=Rates(per_minute[0], 1_000),
             user_rates=Rates(per_minute[1], 1_000),
@@ -215,15 +246,16 @@ class Bench:
             audit=Audit(self._logger(), lambda: self.now_s),
             pages={"index": INDEX, "docs": DOCS},
             storage=lambda: self.storage,
-            not_ready=lambda: self.not_ready,
             public_reads=public_reads,
             origins=origins,
             clock_ms=self.clock_ms,
             clock_s=lambda: self.now_s,
             new_request_id=self._new_request_id,
+            followers=lambda: 0,
+            promote=partial(refuse_promotion, self.role),
         )
-        self.service = Service(self.parts)
-        self._quart = create_app(self.service, TrustedProxies()) if through_quart else None
+        self.pipeline = Pipeline(self.dependencies)
+        self._quart = create_app(self.pipeline, TrustedProxies()) if through_quart else None
 
     def clock_ms(self) -> int:
         return START_MS + round((self.now_s - 100.0) * 1000)
@@ -257,7 +289,7 @@ class Bench:
             return await self._ask_quart(method, target, data, sent)
         path, _, query = target.partition("?")
         request = Request(method, path, query, sent, data, "192.0.2.7")
-        response = await self.service.answer(request, "direct")
+        response = await self.pipeline.answer(request, "direct")
         found = dict(wire_headers(response))
         assert len(found) == len(wire_headers(response))
         return Reply(response.status, found, b"" if response.omit_body else response.body)

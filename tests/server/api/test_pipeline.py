@@ -259,11 +259,11 @@ async def test_ready_until_there_is_a_reason_not_to_be(through_quart: bool) -> N
     async with open_bench(through_quart=through_quart) as bench:
         ready = await bench.ask("GET", "/readyz")
         assert (ready.status, ready.json) == (200, {"status": "ready", "epoch": 1, "seq": 0})
-        bench.not_ready = "the log cannot be written"
+        bench.freshness.reason = "the log cannot be written"
         reply = await bench.ask("GET", "/readyz")
         assert (reply.status, reply.code, reply.details) == (503, "OVERLOADED", {"reason": "the log cannot be written"})
         assert int(reply.headers["retry-after"]) >= 1
-        bench.not_ready = None
+        bench.freshness.reason = None
         await bench.actor.drain()
         assert (await bench.ask("GET", "/readyz")).details == {"reason": "the server is stopping"}
         assert (await bench.ask("GET", "/healthz")).json == {"status": "ok"}
@@ -397,7 +397,7 @@ async def test_a_refusal_of_the_authenticator_is_passed_on() -> None:
             return Response(503, b"{}", code="OVERLOADED", headers=(("retry-after", "1"),))
 
     async with open_bench() as bench:
-        bench.service._authenticator = Shut()
+        bench.pipeline._authenticator = Shut()
         request = Request("GET", "/actions/a1", headers={"authorization": "Bearer x"})
-        assert (await bench.service.answer(request, "direct")).status == 503
+        assert (await bench.pipeline.answer(request, "direct")).status == 503
         assert bench.metrics.value("scoreboard_failures_total", code="OVERLOADED") == 1

@@ -9,7 +9,7 @@ import pytest
 import trio
 from quart_trio import QuartTrio
 
-from server.api.pipeline import Service
+from server.api.pipeline import Pipeline
 from server.bounds import BODY_BYTES_MAX
 from server.http.client_address import TrustedProxies
 from server.http.messages import Response
@@ -75,11 +75,11 @@ async def test_the_same_requests_get_the_same_answers_both_ways() -> None:
     assert len({reply.status for reply in direct}) >= 9
 
 
-class Listener(Service):
+class Listener(Pipeline):
     """A service that only writes down what it is asked."""
 
     def __init__(self, bench: Bench) -> None:
-        super().__init__(bench.parts)
+        super().__init__(bench.dependencies)
         self.asked: list[Any] = []
 
     async def answer(self, request: Any, lane: str) -> Response:
@@ -127,7 +127,7 @@ async def test_the_address_is_the_clients_not_the_proxys() -> None:
 async def test_a_body_that_is_too_long_is_refused() -> None:
     """413 in the one shape, whether the length was announced or not, without handing it on; one byte less is fine."""
     async with open_bench() as bench:
-        app = create_app(bench.service, TrustedProxies())
+        app = create_app(bench.pipeline, TrustedProxies())
         length = str(BODY_BYTES_MAX + 1).encode()
         for headers in ([(b"content-length", length)], []):
             sent = await asgi(app, "POST", "/scores/increment", headers=headers, body=b" " * (BODY_BYTES_MAX + 1))

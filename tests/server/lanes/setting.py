@@ -1,4 +1,4 @@
-"""A door with the express lane, its reactor and the other lane in front of a service, and requests for it."""
+"""A door with the express lane, its loop and the other lane in front of a pipeline, and requests for it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import trio
 import trio.testing
 
 from engine.actor import Submission
-from server.api.hot import Hot
 from server.http.client_address import TrustedProxies
 from server.http.connection import Connection, HttpBounds
 from server.lanes.express import ExpressLane
-from server.lanes.express_loop import ExpressLoop, is_hot
-from server.lanes.listener import Lane, Listener
+from server.lanes.express_loop import ExpressLoop, takes
+from server.lanes.listener import Lane, Listener, open_listeners
 from server.lanes.quart_app import create_app
 from tests.server.api.support import WRITER, Bench, open_bench
 from tests.server.lanes.support import PATIENCE_SECONDS, Client, Counts, Echo
@@ -25,12 +24,11 @@ COLD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Setting:
-    """A running door in front of a service."""
+    """A running door in front of a pipeline."""
 
-    def __init__(self, bench: Bench, hot: Hot, reactor: ExpressLoop, door: Listener, counts: Counts) -> None:
+    def __init__(self, bench: Bench, loop: ExpressLoop, door: Listener, counts: Counts) -> None:
         self.bench = bench
-        self.hot = hot
-        self.reactor = reactor
+        self.loop = loop
         self.door = door
         self.counts = counts
         self.port = 0
@@ -43,7 +41,7 @@ class Setting:
         return client
 
     async def parked(self, source: str = "127.0.0.1") -> Client:
-        """A client whose connection waits in the reactor for its next request."""
+        """A client whose connection waits in the loop for its next request."""
         client = Client(await trio.open_tcp_stream("127.0.0.1", self.port, local_address=source))
         assert (await client.ask(get())).status == 200
         await trio.testing.wait_all_tasks_blocked()
@@ -56,16 +54,16 @@ class Setting:
         return next(connection for connection in self.door._open if connection.peer == own)
 
     def is_parked(self, client: Client) -> bool:
-        """Whether a connection is in the reactor now."""
+        """Whether a connection is in the loop now."""
         connection = self.connection(client)
-        return any(parked.connection is connection for parked in self.reactor._parked.values())
+        return any(parked.connection is connection for parked in self.loop._parked.values())
 
     def lane_count(self, route: str, lane: str) -> float:
         return self.bench.metrics.value("scoreboard_request_seconds_count", route=route, lane=lane)
 
-    async def run_reactor(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def run_loop(self, *, task_status: trio.TaskStatus[None]) -> None:
         with self.reacting:
-            await self.reactor.run(task_status=task_status)
+            await self.loop.run(task_status=task_status)
 
 
 @asynccontextmanager
@@ -79,23 +77,22 @@ async def open_setting(
     """Run it. `options` are those of the `Bench`."""
     async with open_bench(**options) as bench:
         proxies = proxies or TrustedProxies()
-        hot, counts = Hot(bench.service, bench.parts), Counts()
-        reactor = ExpressLoop(hot, proxies)
+        counts = Counts()
+        loop = ExpressLoop(bench.pipeline, proxies)
         door = Listener(
-            "127.0.0.1",
-            0,
-            application=create_app(bench.service, proxies),
+            await open_listeners("127.0.0.1", 0),
+            application=create_app(bench.pipeline, proxies),
             live=Echo(),
             metrics=counts,
-            lanes=[Lane(is_hot, ExpressLane(bench.service.answer, proxies, reactor).serve)],
+            lanes=[Lane(takes, ExpressLane(bench.pipeline.answer, proxies, loop).serve)],
             proxies=proxies,
-            door_bounds=bounds,
+            http_bounds=bounds,
         )
-        setting = Setting(bench, hot, reactor, door, counts)
+        setting = Setting(bench, loop, door, counts)
         with trio.fail_after(PATIENCE_SECONDS):
             async with trio.open_nursery() as nursery:
                 if reacting:
-                    await nursery.start(setting.run_reactor)
+                    await nursery.start(setting.run_loop)
                 ((_, setting.port),) = await nursery.start(door.run)
                 yield setting
                 await door.drain(0.0)

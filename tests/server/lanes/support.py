@@ -16,9 +16,9 @@ import trio
 from server.http.admission import BodyMemory
 from server.http.client_address import TrustedProxies
 from server.http.connection import Connection, HttpBounds
-from server.http.websocket import RequestHead
+from server.http.messages import RequestHead
 from server.lanes.hypercorn_pipe import Message, Receive, Scope, Send
-from server.lanes.listener import Listener
+from server.lanes.listener import Listener, open_listeners
 
 PATIENCE_SECONDS = 30.0
 """After so long a test that waits has failed."""
@@ -339,13 +339,12 @@ async def open_door(
     application = application or Played()
     counts, live = Counts(), Echo()
     door = Listener(
-        "127.0.0.1",
-        0,
+        await open_listeners("127.0.0.1", 0),
         application=application,
         live=live,
         metrics=counts,
         proxies=proxies,
-        door_bounds=HttpBounds(**bounds),
+        http_bounds=HttpBounds(**bounds),
     )
     with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
@@ -364,9 +363,9 @@ async def connected(room: BodyMemory | None = None, **bounds: Any) -> AsyncItera
         async with listener:
             client = await trio.open_tcp_stream(*listener.socket.getsockname())
             stream = await listener.accept()
-        door_bounds = HttpBounds(**bounds)
-        room = room or BodyMemory(door_bounds.bodies_bytes_max, door_bounds.bodies_per_address_bytes_max)
-        connection = Connection(stream, ("127.0.0.1", 1), ("127.0.0.1", 2), "", door_bounds, room)
+        http_bounds = HttpBounds(**bounds)
+        room = room or BodyMemory(http_bounds.bodies_bytes_max, http_bounds.bodies_per_address_bytes_max)
+        connection = Connection(stream, ("127.0.0.1", 1), ("127.0.0.1", 2), "", http_bounds, room)
         async with client:
             try:
                 yield connection, Client(client)

@@ -11,7 +11,6 @@ import trio.testing
 
 from engine.commands import Command
 from engine.limits import INBOX_COMMANDS_MAX
-from server.api.hot import Hot
 from server.http.client_address import TrustedProxies
 from server.http.connection import HttpBounds
 from server.http.messages import Request, Response
@@ -21,8 +20,8 @@ from tests.server.api.support import READER, Bench
 from tests.server.lanes.setting import COLD, batch, chunked, get, one, open_setting, post
 from tests.server.lanes.support import Answer, connected
 
-WAYS = ("express", "reactor", "http")
-"""The express lane without its reactor and with it, and the other lane."""
+WAYS = ("express", "loop", "http")
+"""The express lane without its loop and with it, and the other lane."""
 
 CONVERSATION = [
     post(one("ann", "a1")),
@@ -67,7 +66,7 @@ CONVERSATION = [
 
 
 async def replies_of(way: str, conversation: list[bytes]) -> list[Answer]:
-    async with open_setting(reacting=way == "reactor") as setting:
+    async with open_setting(reacting=way == "loop") as setting:
         lane = "http" if way == "http" else "express"
         client = await setting.connect(lane)
         answers = [await client.ask(request) for request in conversation]
@@ -79,8 +78,8 @@ async def replies_of(way: str, conversation: list[bytes]) -> list[Answer]:
 
 async def test_all_ways_give_the_same_answers() -> None:
     """Status, body to the byte, and every header but the date; for what is right and for what is wrong."""
-    express, reactor, http = [await replies_of(way, CONVERSATION) for way in WAYS]
-    for request, *answers in zip(CONVERSATION, express, reactor, http, strict=True):
+    express, loop, http = [await replies_of(way, CONVERSATION) for way in WAYS]
+    for request, *answers in zip(CONVERSATION, express, loop, http, strict=True):
         where = request[:200]
         assert all(answer.headers.pop("date").endswith(" GMT") for answer in answers), where
         ours, reacted, other = [(answer.status, answer.body, answer.headers) for answer in answers]
@@ -193,7 +192,7 @@ async def test_an_idle_connection_holds_nothing_of_its_last_request() -> None:
         return Response(200)
 
     bench = Bench()
-    lane = ExpressLane(answer, TrustedProxies(), ExpressLoop(Hot(bench.service, bench.parts), TrustedProxies()))
+    lane = ExpressLane(answer, TrustedProxies(), ExpressLoop(bench.pipeline, TrustedProxies()))
     async with connected() as (connection, client), trio.open_nursery() as nursery:
         await client.send(post(b"x" * 100_000))
         assert await connection.read_head()

@@ -1,4 +1,4 @@
-"""The reactor: many connections in one task, and each as if it were alone. Here: requests, answers, heads, faults."""
+"""The loop: many connections in one task, and each as if it were alone. Here: requests, answers, heads, faults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.limits import INBOX_COMMANDS_MAX
 from server import bounds
 from server.access.auth import Authenticator
 from server.access.keys import FixedKey
-from server.api.hot import Prepared
+from server.api.pipeline import Head
 from server.http.client_address import TrustedProxies
 from server.http.messages import Request
 from server.settings.config import AuthConfig
@@ -31,7 +31,7 @@ ROUTES = ("/scores/increment", "/scoreboard/top")
 
 
 def send_now(client: Client, data: bytes) -> None:
-    """Send without letting anybody else run, so that the reactor finds all that was sent together."""
+    """Send without letting anybody else run, so that the loop finds all that was sent together."""
     assert os.write(client.stream.socket.fileno(), data) == len(data)
 
 
@@ -112,7 +112,7 @@ async def test_a_request_that_comes_while_another_is_in_flight_is_answered_after
     ids=["body in parts", "head in parts", "a letter", "CR", "CRLF", "two CRLF", "chunks in parts"],
 )
 async def test_what_comes_in_parts_is_put_together(first: bytes) -> None:
-    """The reactor leaves it to the connection's task with nothing lost, and gets the connection back afterwards."""
+    """The loop leaves it to the connection's task with nothing lost, and gets the connection back afterwards."""
     whole = {
         b"\r": b"\r\n" + post(one("ann", "a1")),
         b"\r\n": b"\r\n" + post(one("ann", "a1")),
@@ -174,7 +174,7 @@ async def test_the_last_request_of_a_client_ends_its_connection(last: bytes) -> 
 
 
 def remembered(setting: Setting) -> int:
-    return len(setting.reactor._heads)
+    return len(setting.loop._heads)
 
 
 async def test_an_expired_token_is_refused_though_its_head_is_remembered() -> None:
@@ -206,7 +206,7 @@ async def test_a_withdrawn_key_is_heeded_though_the_head_is_remembered() -> None
         for n in range(3):
             await client.ask(post(one("ann", f"a{n}")))
         asked: list[str | None] = []
-        tokens = setting.bench.parts.authenticator
+        tokens = setting.bench.dependencies.authenticator
         recall = tokens.recall
 
         def forgotten(authorization: str | None) -> None:
@@ -236,7 +236,7 @@ async def test_no_more_heads_are_remembered_than_may_be(monkeypatch: pytest.Monk
         long = b"N: %s\r\n" % (b"n" * bounds.HEAD_REMEMBERED_BYTES_MAX)
         assert action(await client.ask(post(one("ann", "long"), extra=long))) == "long"
         assert remembered(setting) == before
-        assert not [known for known in setting.reactor._heads.values() if WRITER in repr(known)], "a token was kept"
+        assert not [known for known in setting.loop._heads.values() if WRITER in repr(known)], "a token was kept"
 
 
 async def test_the_head_of_a_chunked_body_is_not_remembered() -> None:
@@ -284,17 +284,17 @@ class Bug(Exception):
 
 def fail_for(setting: Setting, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a step fail for requests whose head says `Bug: yes`."""
-    real = getattr(setting.hot, step)
+    real = getattr(setting.bench.pipeline, step)
 
-    def failing(of: Prepared | Request, *arguments: object) -> object:
-        if "bug" in (of.request if isinstance(of, Prepared) else of).headers:
+    def failing(of: Head | Request, *arguments: object) -> object:
+        if "bug" in (of.request if isinstance(of, Head) else of).headers:
             raise Bug
         return real(of, *arguments)
 
-    monkeypatch.setattr(setting.hot, step, failing)
+    monkeypatch.setattr(setting.bench.pipeline, step, failing)
 
 
-@pytest.mark.parametrize("step", ["begin", "end", "top"])
+@pytest.mark.parametrize("step", ["admit", "render", "top"])
 async def test_a_bug_in_a_step_is_an_answer_to_one_request(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """500 to whom it met, told and counted once, in the latencies too; its neighbours in the same turn never know."""
     async with open_setting() as setting:
@@ -315,7 +315,7 @@ async def test_a_bug_in_a_step_is_an_answer_to_one_request(step: str, monkeypatc
         assert (await clients[1].ask(get())).status == 200, "the connection goes on"
 
 
-@pytest.mark.parametrize("step", ["prepare", "failed"])
+@pytest.mark.parametrize("step", ["recognise", "failed"])
 async def test_a_bug_without_an_answer_ends_one_connection(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is counted as the connection's; the others go on."""
     async with open_setting() as setting:

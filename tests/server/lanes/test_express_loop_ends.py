@@ -1,4 +1,4 @@
-"""The reactor: sockets that take nothing, clients that leave, idleness, draining, cuts, its own end, and memory."""
+"""The loop: sockets that take nothing, clients that leave, idleness, draining, cuts, its own end, and memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.server.lanes.test_express_loop import action, parked_clients, send_no
 
 
 class Kernel(SimpleNamespace):
-    """Stands in for `os` in the reactor: of each answer a socket takes `takes` bytes; None: all of it."""
+    """Stands in for `os` in the loop: of each answer a socket takes `takes` bytes; None: all of it."""
 
     def __init__(self, takes: int | None, fault: OSError | None = None) -> None:
         super().__init__(read=os.read, write=self._write)
@@ -152,7 +152,7 @@ async def test_an_idle_connection_ends_and_one_in_flight_does_not(monkeypatch: p
         idle = await setting.parked()
         assert await idle.ended()
         assert setting.is_parked(client)
-        (parked,) = setting.reactor._parked.values()
+        (parked,) = setting.loop._parked.values()
         answered = trio.current_time()
         gate.open()
         assert action(await client.answer()) == "a1"
@@ -181,7 +181,7 @@ async def test_draining_ends_the_idle_and_answers_the_others() -> None:
         idle, unread = await setting.parked(), await setting.parked()
         client, gate = await in_flight(setting)
         send_now(unread, get())
-        setting.connection(unread).close_soon()  # as `drain` does, but before the reactor can run
+        setting.connection(unread).close_soon()  # as `drain` does, but before the loop can run
         async with trio.open_nursery() as nursery:
             nursery.start_soon(setting.door.drain, 10.0)
             assert await idle.ended()
@@ -203,13 +203,13 @@ async def test_a_connection_that_parks_while_the_door_drains_ends() -> None:
         client = await setting.connect()
         await trio.testing.wait_all_tasks_blocked()
         connection = setting.connection(client)
-        park = setting.reactor.park
+        park = setting.loop.park
 
         async def park_while_draining(*arguments: object) -> object:
             connection.close_soon()
             return await park(*arguments)  # type: ignore[arg-type]
 
-        setting.reactor.park = park_while_draining  # type: ignore[method-assign, assignment]
+        setting.loop.park = park_while_draining  # type: ignore[method-assign, assignment]
         answer = await client.ask(get())
         assert "connection" not in answer.headers
         assert await client.ended()
@@ -227,7 +227,7 @@ async def test_a_cut_wakes_whoever_waits_here(busy: bool) -> None:
         assert await client.was_reset()
         gate.open()
         await setting.counts.wait_open(0)
-        assert setting.reactor._parked == {}
+        assert setting.loop._parked == {}
         assert dict(setting.counts.failed) == {}
 
 
@@ -242,7 +242,7 @@ async def test_an_answer_never_goes_to_the_next_connection_of_the_same_number(cu
         if cut:
             connection.cut()
         else:
-            parked = setting.reactor._parked[file]
+            parked = setting.loop._parked[file]
             parked.scope.cancel()
             await setting.counts.wait_open(0)
         await next_socket.connect(("127.0.0.1", setting.port))
@@ -258,22 +258,22 @@ async def test_an_answer_never_goes_to_the_next_connection_of_the_same_number(cu
 
 
 async def test_a_connection_that_epoll_does_not_take_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends with that fault, and the reactor and everybody else go on."""
+    """It ends with that fault, and the loop and everybody else go on."""
     async with open_setting() as setting:
         other = await setting.parked()
 
         def full(_file: int, _events: int) -> None:
             raise OSError(errno.ENOSPC, "no more watches")
 
-        epoll = setting.reactor._epoll
+        epoll = setting.loop._epoll
         assert epoll is not None
         poll = SimpleNamespace(register=full, poll=epoll.poll, unregister=epoll.unregister, fileno=epoll.fileno)
-        monkeypatch.setattr(setting.reactor, "_epoll", poll)
+        monkeypatch.setattr(setting.loop, "_epoll", poll)
         client = await setting.connect()
         assert (await client.ask(get())).status == 200
         assert await client.ended()
         assert dict(setting.counts.failed) == {"OSError": 1}
-        assert len(setting.reactor._parked) == 1
+        assert len(setting.loop._parked) == 1
         assert (await other.ask(get())).status == 200
 
 
@@ -293,7 +293,7 @@ async def test_when_the_reactor_ends_connections_go_on_by_themselves() -> None:
         for one_of_them in (idle, unread):
             for n in range(2):
                 assert action(await one_of_them.ask(post(one("ben", f"b{n}")))) == f"b{n}"
-        assert setting.reactor._parked == {}
+        assert setting.loop._parked == {}
         assert setting.bench.logged()[0] == ("a1", "ann", 10), "what was asked is done all the same"
 
 
@@ -322,15 +322,15 @@ async def test_nothing_of_a_request_outlives_its_answer() -> None:
             await client.stream.aclose()
         await setting.counts.wait_open(0)
         await trio.testing.wait_all_tasks_blocked()
-        assert setting.reactor._parked == {}
-        # The loop of the reactor may still name the one that it looked at last.
+        assert setting.loop._parked == {}
+        # The loop of the loop may still name the one that it looked at last.
         assert len(alive(Parked, besides=before)) <= 1
 
 
 async def test_without_run_connections_wait_for_themselves() -> None:
-    """A reactor that does not run takes nobody."""
+    """A loop that does not run takes nobody."""
     async with open_setting(reacting=False) as setting:
         client = await setting.connect()
         for n in range(3):
             assert action(await client.ask(post(one("ann", f"a{n}")))) == f"a{n}"
-        assert setting.reactor._parked == {}
+        assert setting.loop._parked == {}

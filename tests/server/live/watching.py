@@ -26,8 +26,8 @@ from trio.testing import MockClock
 from engine.board import Board
 from engine.commands import Command
 from engine.scoreboard import Rules, Scoreboard
-from server.http.messages import Details, Request, Response
-from server.http.websocket import CLOSE, PING, PONG, TEXT, RequestHead
+from server.http.messages import Details, Request, RequestHead, Response
+from server.http.websocket import CLOSE, PING, PONG, TEXT
 from server.live.live import Authorize, Live
 from server.live.viewers import Viewer
 from server.settings.config import LiveConfig

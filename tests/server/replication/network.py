@@ -13,15 +13,15 @@ from typing import Any
 
 import trio
 
-from engine.actor import Applied
 from engine.commands import Command
 from engine.disk import RealDisk
 from engine.errors import DiskFault
 from engine.log import Log
+from engine.machine import Applied, StateMachine
 from engine.record import Tail, frame_bytes
 from engine.scoreboard import Scoreboard
 from server.http.messages import Response, error
-from server.lanes.listener import Lane, Listener
+from server.lanes.listener import Lane, Listener, open_listeners
 from server.replication.bootstrap import Bootstrap, prepare_directory
 from server.replication.feed import FrameFeed
 from server.replication.follower import Follower
@@ -86,7 +86,8 @@ class Served:
             self.followers,
             authorize=authorize,
             clock_ms=lambda: 0,
-            node=NodeInfo("test", "http://public.example", relays),
+            node=lambda: NodeInfo("test", "http://public.example", relays),
+            successor=lambda: self.deposed[-1] if self.deposed else None,
             on_deposed=self.deposed.append,
             on_newer=on_newer,
             tell=self.told.append,
@@ -109,8 +110,7 @@ class Served:
         """Listen."""
         application: Any = Played()
         door = Listener(
-            "127.0.0.1",
-            0,
+            await open_listeners("127.0.0.1", 0),
             application=application,
             live=Echo(),
             metrics=self.counts,
@@ -193,10 +193,6 @@ class _Captured:
     def tail(self) -> Tail:
         return self._writer.tail
 
-    @tail.setter
-    def tail(self, _tail: Tail) -> None:
-        raise NotImplementedError
-
     def capture(self) -> Any:
         return self._writer.scoreboard.capture(), self._writer.tail
 
@@ -244,18 +240,16 @@ class Replicated:
         self.opened = opened
         self.log = opened.log
         self.feed = FrameFeed(opened.log.tail.seq)
-        self.replica = WholeReplica(
-            disk,
-            str(directory),
-            opened.scoreboard,
-            opened.log,
-            self.feed,
-            on_applied=self.applied.append,
-            durable=durable,
-        )
+        machine = StateMachine(opened.scoreboard, opened.log, self._applied)
+        self.replica = WholeReplica(disk, str(directory), machine, opened.log, self.feed, durable=durable)
         self.follower = make_follower(
             self.replica, url, directory, timing, disk, on_state=lambda state, why: self.states.append((state, why))
         )
+
+
+    def _applied(self, applied: Applied) -> None:
+        self.feed.append(applied.synced.frame)
+        self.applied.append(applied)
 
 
 def make_bootstrap(url: str, directory: Path, told: list[str] | None = None, disk: RealDisk | None = None) -> Bootstrap:

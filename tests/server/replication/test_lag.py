@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.bounds import RECONNECT_SECONDS, RECONNECT_SECONDS_MAX
-from server.replication.lag import EVIDENCE_MAX, Lag, retry_seconds, state_age_ms
+from server.replication.lag import EVIDENCE_MAX, Lag, state_age_ms
+from server.replication.retry import retry_seconds
 
 
 def test_before_the_leader_was_heard_nothing_is_known() -> None:

@@ -160,7 +160,7 @@ async def test_a_position_that_is_no_longer_kept_needs_a_snapshot(tmp_path: Path
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({}, 400),
+        ({}, 426),
         ({"connection": "upgrade", "upgrade": "websocket"}, 426),
         ({"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "12"}, 426),
         ({"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}, 400),

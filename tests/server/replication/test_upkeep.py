@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from engine.disk import RealDisk
+from engine.machine import StateMachine
 from engine.record import frame_bytes
 from server.replication.feed import FrameFeed
 from server.replication.replicas import WholeReplica
@@ -94,11 +95,10 @@ class Both:
         self.lock = TellingLock(disk.moved_or_waiting)
         self.log.upkeep = self.lock  # type: ignore[assignment]  # it does what is needed of one
         feed = FrameFeed(opened.log.tail.seq)
-        self.replica = WholeReplica(
-            disk, str(self.directory), opened.scoreboard, opened.log, feed, on_applied=lambda _: None
-        )
+        machine = StateMachine(opened.scoreboard, opened.log, lambda applied: feed.append(applied.synced.frame))
+        self.replica = WholeReplica(disk, str(self.directory), machine, opened.log, feed)
         self.checkpointer = Checkpointer(
-            self.replica,
+            machine,
             Store(disk, str(self.directory)),
             opened,
             every_events=1,

@@ -1,4 +1,4 @@
-"""What a replica's standing does to requests: directly, through Quart, and in the hot path."""
+"""What the role of a node does to requests: directly, through Quart, and in steps."""
 
 from __future__ import annotations
 
@@ -7,23 +7,33 @@ import pytest
 import trio
 import trio.testing
 
-from engine.commands import Increment
 from engine.errors import LeaderDeposed
-from server.api.hot import Hot
-from server.api.standing import Followed, Gate, Standing, wanted_position
+from server.api.role_checks import wanted_position
 from server.http.messages import Refused, Request
+from server.replication.freshness import LagFigures
 from server.replication.sharding import Shard, shard_of
+from server.role import Role, State
 from snapshots.promotion import Successor
 from tests.server.api.support import WRITER, Bench, Reply, open_bench
 
-FRESH = Followed("http://leader:1", None, None, 3, 40, 100, stale=False, connected=True)
+FRESH = LagFigures(3, 40, 100, connected=True)
+LEADER = "http://leader:1"
 BODY = {"userId": "ann", "actionId": "a2"}
 
 
-def become_replica(bench: Bench, followed: Followed, shard: Shard | None = None) -> None:
+def become_replica(
+    bench: Bench,
+    figures: LagFigures,
+    state: State = State.FOLLOWING,
+    *,
+    public_url: str | None = None,
+    reason: str = "",
+    shard: Shard | None = None,
+) -> None:
     """Let the node be a replica that knows this of its leader."""
-    bench.parts.standing.view = lambda: followed
-    bench.parts.standing.shard = shard
+    bench.role._set(Role(state, leader=LEADER, public_url=public_url, reason=reason))
+    bench.freshness.figures = figures
+    bench.checks._shard = shard
 
 
 @pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
@@ -41,7 +51,7 @@ async def test_every_read_tells_its_lag_and_writes_go_to_the_leader(through_quar
         refused = await bench.ask("POST", "/scores/increment", BODY, token=WRITER)
         assert refused.status == 421
         assert refused.json["error"]["details"] == {"leader": "http://leader:1"}
-        become_replica(bench, msgspec.structs.replace(FRESH, public_url="https://public/"))
+        become_replica(bench, FRESH, public_url="https://public/")
         moved = await bench.ask("POST", "/scores/increment?x=1", BODY, token=WRITER)
         assert (moved.status, moved.headers["location"]) == (307, "https://public/scores/increment?x=1")
         assert len(bench.logged()) == 1
@@ -54,14 +64,14 @@ async def test_stale_answers_say_so_and_have_an_etag_of_their_own(through_quart:
         await bench.increment("ann", "a1")
         become_replica(bench, FRESH)
         fresh = await bench.ask("GET", "/scoreboard/top")
-        become_replica(bench, msgspec.structs.replace(FRESH, stale=True, age_ms=7_000))
+        become_replica(bench, msgspec.structs.replace(FRESH, age_ms=7_000), State.STALE)
         stale = await bench.ask("GET", "/scoreboard/top", headers={"if-none-match": fresh.headers["etag"]})
         assert (stale.status, stale.json["stale"], stale.json["ageMs"]) == (200, True, 7_000)
         again = await bench.ask("GET", "/scoreboard/top", headers={"if-none-match": stale.headers["etag"]})
         assert (again.status, again.headers["x-scoreboard-lag-ms"]) == (304, "40")
 
 
-UNHEARD = msgspec.structs.replace(FRESH, lag_records=None, lag_ms=90_000, age_ms=500, stale=True, connected=False)
+UNHEARD = LagFigures(None, 90_000, 500, connected=False)
 """A replica that serves what is on its disk, and has not heard its leader since it was started."""
 
 
@@ -75,7 +85,7 @@ async def test_before_the_leader_was_heard_no_number_is_made_up(through_quart: b
     """The records are unknown, the ms are the state's age, as is `ageMs`; without an event that is unknown too."""
     async with open_bench(through_quart=through_quart) as bench:
         await bench.increment("ann", "a1")
-        become_replica(bench, UNHEARD)
+        become_replica(bench, UNHEARD, State.STALE)
         for target in ("/scoreboard/top", "/scores/ann", "/scores/ann/around", "/actions/a1"):
             reply = await bench.ask("GET", target, token=WRITER)
             assert (reply.status, *lag_of(reply)) == (200, "unknown", "90000")
@@ -83,7 +93,8 @@ async def test_before_the_leader_was_heard_no_number_is_made_up(through_quart: b
         metrics = (await bench.ask("GET", "/metrics")).body.decode()
         assert "\nscoreboard_replica_lag_records NaN\n" in metrics
         assert "\nscoreboard_replica_lag_seconds 90.0\n" in metrics
-        become_replica(bench, msgspec.structs.replace(UNHEARD, lag_ms=None, fault="not caught up yet"))
+        nothing = LagFigures(None, None, 500, connected=False)
+        become_replica(bench, nothing, State.NOT_CAUGHT_UP, reason="not caught up yet")
         empty = await bench.ask("GET", "/scoreboard/top")
         assert (empty.status, *lag_of(empty)) == (503, "unknown", "unknown")
         assert empty.details == {"lagRecords": None, "lagMs": None, "ageMs": 500}
@@ -105,7 +116,7 @@ REFUSED_READS = [
 async def test_a_read_that_is_refused_tells_the_lag_too(through_quart: bool, method: str) -> None:
     """Whatever refuses it; what is no read tells nothing, and a leader has no lag."""
     async with open_bench(through_quart=through_quart) as bench:
-        bench.parts.standing._wait_seconds = 0.0
+        bench.positions._wait_seconds = 0.0
         for target, status in REFUSED_READS:
             reply = await bench.ask(method, target, token=WRITER)
             assert (reply.status, *lag_of(reply)) == (status, None, None)
@@ -123,7 +134,7 @@ async def test_a_read_that_is_refused_tells_the_lag_too(through_quart: bool, met
 async def test_what_nobody_vouches_for_is_not_served() -> None:
     """The reason is in the answer; health is no read."""
     async with open_bench() as bench:
-        become_replica(bench, msgspec.structs.replace(FRESH, fault="the histories differ"))
+        become_replica(bench, FRESH, State.FAILED, reason="the histories differ")
         reply = await bench.ask("GET", "/scoreboard/top")
         assert (reply.status, reply.json["error"]["code"]) == (503, "REPLICA_BEHIND")
         assert reply.json["error"]["message"] == "The histories differ."
@@ -134,7 +145,7 @@ async def test_a_board_of_another_shard_is_named() -> None:
     """421 with the shard that has it; receipts are the leader's."""
     number = shard_of("main", 2)
     async with open_bench() as bench:
-        become_replica(bench, FRESH, Shard(3 - number, 2))
+        become_replica(bench, FRESH, shard=Shard(3 - number, 2))
         reply = await bench.ask("GET", "/scoreboard/top")
         assert (reply.status, reply.json["error"]["details"]["shard"]) == (421, f"{number}/2")
         action = await bench.ask("GET", "/actions/a1", token=WRITER)
@@ -144,15 +155,15 @@ async def test_a_board_of_another_shard_is_named() -> None:
 async def test_a_read_waits_for_its_position(autojump_clock: trio.testing.MockClock) -> None:
     """It is answered as soon as the event is applied, and refused when the time is over."""
     async with open_bench() as bench:
-        standing = bench.parts.standing
+        positions = bench.positions
         with pytest.raises(Refused, match="not come as far"):
-            await standing.wait_position(Request("GET", "/", "minSeq=1"), bench.scoreboard)
+            await positions.wait("minSeq=1")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(standing.wait_position, Request("GET", "/", "minSeq=1&minEpoch=1"), bench.scoreboard)
+            nursery.start_soon(positions.wait, "minSeq=1&minEpoch=1")
             await trio.testing.wait_all_tasks_blocked()
             await bench.increment("ann", "a1")
-            standing.advanced()
-        await standing.wait_position(Request("GET", "/", "minSeq=1"), bench.scoreboard)
+            positions.advanced()
+        await positions.wait("minSeq=1")
 
 
 @pytest.mark.parametrize(
@@ -165,43 +176,45 @@ def test_positions_that_are_none(query: str) -> None:
     assert refused.value.status == 400
 
 
-async def test_the_hot_path_keeps_to_the_role() -> None:
-    """No hot write on a replica, no hot read with a position; hot tops tell the lag; the gate stops who was deposed."""
+async def test_a_remembered_head_is_void_once_the_role_has_changed() -> None:
+    """Whatever the change, and whatever the head; what is read anew tells the lag, or is refused."""
     async with open_bench() as bench:
         await bench.increment("ann", "a1")
+        pipeline = bench.pipeline
         headers = {"authorization": WRITER, "content-type": "application/json"}
-        hot = Hot(bench.service, bench.parts)
-        top = Request("GET", "/scoreboard/top")
-        prepared = hot.prepare(top)
-        assert prepared is not None
-        assert b"x-scoreboard-lag-records:" not in hot.top(prepared)[0]
-        assert hot.prepare(Request("GET", "/scoreboard/top", "minSeq=1")) is None
+        post, top = Request("POST", "/scores/increment", headers=headers), Request("GET", "/scoreboard/top")
+        written, read = pipeline.recognise(post), pipeline.recognise(top)
+        assert written is not None
+        assert read is not None
+        assert pipeline.holds(written)
+        assert pipeline.holds(read)
+        assert b"x-scoreboard-lag-records:" not in pipeline.wire(read, pipeline.top(read))[0]
+        assert pipeline.recognise(Request("GET", "/scoreboard/top", "minSeq=1")) is None
         become_replica(bench, FRESH)
-        assert hot.prepare(Request("POST", "/scores/increment", headers=headers)) is None
-        assert b"x-scoreboard-lag-records: 3\r\n" in hot.top(prepared)[0]
-        become_replica(bench, UNHEARD)
-        assert b"x-scoreboard-lag-records: unknown\r\nx-scoreboard-lag-ms: 90000\r\n" in hot.top(prepared)[0]
-        become_replica(bench, msgspec.structs.replace(FRESH, fault="the histories differ"))
-        with pytest.raises(Refused, match="histories differ") as behind:
-            hot.top(prepared)
-        assert b"x-scoreboard-lag-records: 3\r\n" in hot.failed(prepared, behind.value, "192.0.2.7")[0]
-        become_replica(bench, msgspec.structs.replace(FRESH, stale=True))
-        assert hot.top(prepared)[1].endswith(b'"stale":true,"ageMs":100}')
-        standing = Standing()
-        gate = Gate(bench.scoreboard, standing)
-        gate.actor = bench.actor
-        standing.depose(Successor(2))
-        with pytest.raises(Refused, match="was the leader until epoch 2"):
-            gate.submit_nowait([Increment("ann", "a2", "ACTION_COMPLETED", "main", "me")], lambda _: None)
+        assert not pipeline.holds(written)
+        assert not pipeline.holds(read)
+        assert pipeline.recognise(post) is None
+        read = pipeline.recognise(top)
+        assert read is not None
+        assert b"x-scoreboard-lag-records: 3\r\n" in pipeline.wire(read, pipeline.top(read))[0]
+        become_replica(bench, msgspec.structs.replace(FRESH, age_ms=100), State.STALE)
+        assert not pipeline.holds(read)
+        read = pipeline.recognise(top)
+        assert read is not None
+        assert pipeline.top(read).body.endswith(b'"stale":true,"ageMs":100}')
+        become_replica(bench, FRESH, State.FAILED, reason="the histories differ")
+        assert not pipeline.holds(read)
+        assert pipeline.recognise(top) is None
 
 
 @pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
 async def test_writes_that_wait_when_the_leader_is_deposed_are_refused(through_quart: bool) -> None:
-    """421 to each of them, in the hot path too, and nothing is written; reads go on."""
+    """421 to each of them, in steps too, and nothing is written; reads go on."""
     bench = Bench(through_quart=through_quart)
-    gate = Gate(bench.scoreboard, bench.parts.standing)
-    gate.actor = bench.actor
     replies: list[Reply] = []
+    headers = {"authorization": WRITER, "content-type": "application/json"}
+    head = bench.pipeline.recognise(Request("POST", "/scores/increment", headers=headers))
+    assert head is not None
 
     async def write(number: int) -> None:
         replies.append(await bench.increment("ann", f"a{number}"))
@@ -211,19 +224,16 @@ async def test_writes_that_wait_when_the_leader_is_deposed_are_refused(through_q
             nursery.start_soon(write, number)
         await trio.testing.wait_all_tasks_blocked()
         assert bench.actor.statistics().waiting == 3
-        bench.parts.standing.depose(Successor(2, "http://new:1"))
-        gate.depose()
+        bench.role.become(State.DEPOSED, successor=Successor(2, "http://new:1"))
+        bench.actor.depose()
     assert [(reply.status, reply.code) for reply in replies] == [(421, "NOT_LEADER")] * 3
     assert replies[0].details == {"leader": "http://new:1", "epoch": 2}
     again = await bench.increment("ann", "a4")
     assert (again.status, again.details) == (421, replies[0].details)
     assert "location" not in again.headers, "whoever may read the log could send clients anywhere"
     assert bench.logged() == []
-    hot = Hot(bench.service, bench.parts)
-    headers = {"authorization": WRITER, "content-type": "application/json"}
-    prepared = hot.prepare(Request("GET", "/scoreboard/top", headers=headers))
-    assert prepared is not None
-    assert hot.failed(prepared, LeaderDeposed("deposed"), "192.0.2.7")[0].startswith(b"HTTP/1.1 421 ")
+    assert not bench.pipeline.holds(head)
+    assert bench.pipeline.failed(head, LeaderDeposed("deposed"), "192.0.2.7")[0].startswith(b"HTTP/1.1 421 ")
     assert (await bench.ask("GET", "/scoreboard/top")).status == 200
 
 
@@ -236,10 +246,9 @@ async def test_reads_of_a_deposed_leader_are_stale_since_then(
         await bench.increment("ann", "a1")
         fresh = await bench.ask("GET", "/scoreboard/top")
         assert "stale" not in fresh.json
-        standing = bench.parts.standing
-        standing.depose(Successor(2))
+        bench.role.become(State.DEPOSED, successor=Successor(2))
         await trio.sleep(3.0)
-        standing.depose(Successor(2, "http://new:1"))
+        bench.role.become(State.DEPOSED, successor=Successor(2, "http://new:1"))
         await trio.sleep(4.0)
         for target in ("/scoreboard/top", "/scores/ann", "/scores/ann/around", "/actions/a1"):
             reply = await bench.ask("GET", target, headers={"if-none-match": fresh.headers["etag"]}, token=WRITER)
@@ -253,5 +262,5 @@ async def test_readiness_says_that_a_leader_was_deposed() -> None:
     async with open_bench() as bench:
         bench.actor.depose()
         assert (await bench.ask("GET", "/readyz")).details["reason"] == "the server is stopping"
-        bench.not_ready = "epoch 2 began elsewhere"
-        assert (await bench.ask("GET", "/readyz")).details["reason"] == "epoch 2 began elsewhere"
+        bench.role.become(State.DEPOSED, successor=Successor(2))
+        assert (await bench.ask("GET", "/readyz")).details["reason"].startswith("epoch 2 began elsewhere")

@@ -1,4 +1,4 @@
-"""The hot routes in steps: what is prepared and what is not, and that the answers are those of `Service.answer`."""
+"""The steps of the pipeline: which heads may be remembered, and that the answers are those of `Pipeline.answer`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from engine.actor import Submission
-from server.api.dependencies import ANYBODY
-from server.api.hot import Hot, Prepared
+from server.access.auth import ANYBODY
+from server.api.pipeline import Head
 from server.http.messages import Code, Request, http_head
 from tests.server.api.support import READER, REGISTRAR, WRITER, Bench, open_bench
 
@@ -27,19 +27,15 @@ def request(method: str, target: str, *, token: str | None = None, body: bytes =
     return Request(method, path, query, sent, body, "192.0.2.7")
 
 
-def hot_of(bench: Bench) -> Hot:
-    return Hot(bench.service, bench.parts)
-
-
 async def by_steps(bench: Bench, asked: Request) -> tuple[bytes, bytes] | None:
-    """Answer as the reactor does; None if it is not for it."""
-    hot = hot_of(bench)
-    prepared = hot.prepare(asked)
-    if prepared is None:
+    """Answer as the express loop does; None if it is not for it."""
+    pipeline = bench.pipeline
+    head = pipeline.recognise(asked)
+    if head is None:
         return None
     try:
-        if prepared.top is not None:
-            return hot.top(prepared)
+        if head.top is not None:
+            return pipeline.wire(head, pipeline.top(head))
         done: list[Submission] = []
         finished = trio.Event()
 
@@ -47,19 +43,19 @@ async def by_steps(bench: Bench, asked: Request) -> tuple[bytes, bytes] | None:
             done.append(submission)
             finished.set()
 
-        hot.submit([hot.begin(prepared, asked.body, hot.now_s())], when_done)
+        pipeline.submit([pipeline.admit(head, asked.body, pipeline.now_s())], when_done)
         await finished.wait()
-        hot.count(done[0].outcomes)
-        return hot.end(prepared, done[0].outcomes[0])
+        pipeline.count(done[0].outcomes)
+        return pipeline.wire(head, pipeline.render(head, done[0].outcomes[0]))
     except Exception as error:
-        return hot.failed(prepared, error, asked.address)
+        return pipeline.failed(head, error, asked.address)
 
 
 def one(user: str, action: str, **more: object) -> bytes:
     return msgspec.json.encode({"userId": user, "actionId": action, **more})
 
 
-NOT_HOT = {
+NOT_REMEMBERED = {
     "another route": request("GET", "/healthz"),
     "a batch": request("POST", "/scores/increment/batch", token=WRITER),
     "HEAD": request("HEAD", TOP),
@@ -81,42 +77,43 @@ NOT_HOT = {
 }
 
 
-@pytest.mark.parametrize("asked", NOT_HOT.values(), ids=NOT_HOT.keys())
+@pytest.mark.parametrize("asked", NOT_REMEMBERED.values(), ids=NOT_REMEMBERED.keys())
 def test_what_is_not_simply_good_is_left_to_the_ordinary_way(asked: Request, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`prepare` gives None, and has told and counted nothing: that is for whoever answers."""
+    """`recognise` gives None, and has told and counted nothing: that is for whoever answers."""
     bench = Bench()
-    recall = bench.parts.authenticator.recall
+    recall = bench.dependencies.authenticator.recall
     monkeypatch.setattr(
-        bench.parts.authenticator, "recall", lambda sent: None if "unknown" in (sent or "unknown") else recall(sent)
+        bench.dependencies.authenticator,
+        "recall",
+        lambda sent: None if "unknown" in (sent or "unknown") else recall(sent),
     )
-    assert hot_of(bench).prepare(asked) is None
+    assert bench.pipeline.recognise(asked) is None
     assert bench.lines == []
     assert all(bench.metrics.value("scoreboard_failures_total", code=code) == 0 for code in get_args(Code))
 
 
-def prepared_of(bench: Bench, asked: Request) -> Prepared:
-    prepared = hot_of(bench).prepare(asked)
-    assert prepared is not None
-    return prepared
+def head_of(bench: Bench, asked: Request) -> Head:
+    head = bench.pipeline.recognise(asked)
+    assert head is not None
+    return head
 
 
-def test_what_is_prepared_holds_no_token_no_body_and_no_address() -> None:
+def test_a_head_holds_no_token_no_body_and_no_address() -> None:
     """It stands for a head, whoever sends it; and it is the caller's that the token names."""
-    prepared = prepared_of(Bench(), request("POST", INCREMENT, token=WRITER, body=b"{}"))
-    assert "Bearer" not in repr(prepared)
-    assert (prepared.request.body, prepared.request.address) == (b"", "")
-    assert (prepared.caller.sub, prepared.top, prepared.has_id) == ("backend", None, True)
+    head = head_of(Bench(), request("POST", INCREMENT, token=WRITER, body=b"{}"))
+    assert "Bearer" not in repr(head)
+    assert (head.request.body, head.request.address) == (b"", "")
+    assert (head.caller.sub, head.top, head.has_id) == ("backend", None, True)
 
 
 @pytest.mark.parametrize("sent_id", ["", "a b", "x" * 65, "r\u00e9"])
 def test_an_id_that_is_none_is_not_given_back(sent_id: str) -> None:
     """Each answer then has a new one, though the head is the same."""
     bench = Bench()
-    hot = hot_of(bench)
-    prepared = hot.prepare(request("GET", TOP, x_request_id=sent_id))
-    assert prepared is not None
-    assert not prepared.has_id
-    first, second = hot.top(prepared)[0], hot.top(prepared)[0]
+    head = head_of(bench, request("GET", TOP, x_request_id=sent_id))
+    assert not head.has_id
+    pipeline = bench.pipeline
+    first, second = (pipeline.wire(head, pipeline.top(head))[0] for _ in range(2))
     assert first != second
     assert first.count(b"x-request-id: request-") == second.count(b"x-request-id: request-") == 1
 
@@ -124,22 +121,22 @@ def test_an_id_that_is_none_is_not_given_back(sent_id: str) -> None:
 def test_without_public_reads_the_top_needs_a_token_and_holds_as_long_as_it() -> None:
     """With them it needs none, looks at none, and holds for ever."""
     closed = Bench(public_reads=False)
-    assert hot_of(closed).prepare(request("GET", TOP)) is None
-    assert hot_of(closed).prepare(request("GET", TOP, token=REGISTRAR)) is None
-    prepared = prepared_of(closed, request("GET", TOP, token=READER))
-    assert prepared.caller.sub == "viewer"
-    assert hot_of(closed).is_current(prepared)
-    closed.parts.authenticator.generation += 1  # type: ignore[misc]
-    assert not hot_of(closed).is_current(prepared)
+    assert closed.pipeline.recognise(request("GET", TOP)) is None
+    assert closed.pipeline.recognise(request("GET", TOP, token=REGISTRAR)) is None
+    head = head_of(closed, request("GET", TOP, token=READER))
+    assert head.caller.sub == "viewer"
+    assert closed.pipeline.holds(head)
+    closed.dependencies.authenticator.generation += 1  # type: ignore[misc]
+    assert not closed.pipeline.holds(head)
     public = Bench()
-    prepared = prepared_of(public, request("GET", TOP, token="nonsense"))
-    public.parts.authenticator.generation += 1  # type: ignore[misc]
-    assert prepared.caller is ANYBODY
-    assert hot_of(public).is_current(prepared)
+    head = head_of(public, request("GET", TOP, token="nonsense"))
+    public.dependencies.authenticator.generation += 1  # type: ignore[misc]
+    assert head.caller is ANYBODY
+    assert public.pipeline.holds(head)
 
 
 ETAG = 'W/"1-1-10"'
-HOT = {
+REMEMBERED = {
     "an increment": request("POST", INCREMENT, token=WRITER, body=one("ann", "new")),
     "a repeated one": request("POST", INCREMENT, token=WRITER, body=one("ann", "a1")),
     "a conflict": request("POST", INCREMENT, token=WRITER, body=one("ben", "a1")),
@@ -166,8 +163,8 @@ HOT = {
 
 
 @pytest.mark.parametrize("origins", [None, ORIGINS], ids=["all origins", "some origins"])
-@pytest.mark.parametrize("asked", HOT.values(), ids=HOT.keys())
-async def test_the_steps_give_the_answer_of_the_service(asked: Request, origins: frozenset[str] | None) -> None:
+@pytest.mark.parametrize("asked", REMEMBERED.values(), ids=REMEMBERED.keys())
+async def test_the_steps_give_the_answer_of_the_whole_way(asked: Request, origins: frozenset[str] | None) -> None:
     """Head and body to the byte, the lines that are told and what is counted, from the same state."""
     found = []
     for step in (True, False):
@@ -176,7 +173,7 @@ async def test_the_steps_give_the_answer_of_the_service(asked: Request, origins:
             if step:
                 answer = await by_steps(bench, asked)
             else:
-                response = await bench.service.answer(asked, "direct")
+                response = await bench.pipeline.answer(asked, "direct")
                 answer = http_head(response), response.body
             assert answer is not None
             value = bench.metrics.value

@@ -1,0 +1,119 @@
+"""What the role of this node means for a request. `server.role` has the table of the roles.
+
+    checks.check_write(request)      307 or 421 NOT_LEADER unless this node leads
+    checks.check_read()              503 REPLICA_BEHIND where nobody can vouch for what is here
+    checks.lag_headers()             what every answer to a read of a replica carries
+
+Rules:
+- A role changes while requests run. So each check asks for the role anew, and none of them waits.
+- A deposed leader names the new one where it knows the address, and never redirects to it. A replica redirects to the
+  address that its own leader gave it, which its operator chose. A deposed leader has the address from a reader of the
+  log, and a redirect would have clients send their tokens for writing there unasked.
+- Every answer to a read of a replica tells its lag, refusals included. A number that is not known is called `unknown`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from engine.limits import SEQ_MAX
+from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, invalid
+from server.http.target import query_values
+from server.replication.freshness import Freshness
+from server.replication.sharding import Shard, shard_of
+from server.role import CurrentRole, Role
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
+UNKNOWN = "unknown"
+"""What a lag header says instead of a number that is not known. A word, so that no program takes it for one."""
+
+
+class RoleChecks:
+    """The checks of one node. `shard` is the part of the boards that it holds, None for all."""
+
+    def __init__(self, role: CurrentRole, freshness: Freshness, shard: Shard | None = None) -> None:
+        self._role = role
+        self._freshness = freshness
+        self._shard = shard
+
+    def check_write(self, request: Request) -> None:
+        """Refuse a write unless this node leads. Raises `Refused`."""
+        role = self._role.now
+        if role.takes_writes:
+            return
+        if not role.is_replica:
+            raise self.not_leader()
+        details = _leader_of(role)
+        if role.public_url is None:
+            raise Refused(421, "NOT_LEADER", "This node is a replica: writes go to the leader.", details)
+        target = role.public_url.rstrip("/") + request.path + (f"?{request.query}" if request.query else "")
+        message = "This node is a replica: send it to the leader."
+        raise Refused(307, "NOT_LEADER", message, details, (("location", target),))
+
+    def not_leader(self) -> Refused:
+        """Make the answer to a write that a deposed leader did not do."""
+        successor = self._role.now.successor
+        if successor is None:
+            return Refused(421, "NOT_LEADER", "This node is not the leader: nothing was done.", {"leader": None})
+        message = f"This node was the leader until epoch {successor.epoch} began elsewhere: nothing was done."
+        return Refused(421, "NOT_LEADER", message, {"leader": successor.leader, "epoch": successor.epoch})
+
+    def check_read(self) -> None:
+        """Refuse a read as long as nobody can vouch for what is here. Raises `Refused`."""
+        role = self._role.now
+        if not role.vouches:
+            raise self.behind(role.reason)
+
+    def check_board(self, board_id: str) -> None:
+        """Refuse a board of another shard. Raises `Refused`."""
+        shard = self._shard
+        if shard is not None and not shard.holds(board_id):
+            has = f"{shard_of(board_id, shard.count)}/{shard.count}"
+            message = f"This node holds shard {shard}; the board is in shard {has}."
+            raise Refused(421, "WRONG_SHARD", message, {"boardId": board_id, "shard": has})
+
+    def check_viewer(self, board_id: str) -> None:
+        """Refuse a viewer where a read of this board would be refused. Raises `Refused`."""
+        self.check_read()
+        self.check_board(board_id)
+
+    def check_action(self) -> None:
+        """Refuse receipts where the actions are not known. Raises `Refused`."""
+        role = self._role.now
+        if self._shard is not None and role.is_replica:
+            message = "A replica with a shard knows no actions: ask the leader."
+            raise Refused(421, "NOT_LEADER", message, _leader_of(role))
+
+    def lag_headers(self) -> Headers:
+        """Give the headers that tell the lag of a replica; none on a node that follows nobody."""
+        lag = self._freshness.lag()
+        if lag is None:
+            return ()
+        return (
+            ("x-scoreboard-lag-records", UNKNOWN if lag.records is None else str(lag.records)),
+            ("x-scoreboard-lag-ms", UNKNOWN if lag.ms is None else str(lag.ms)),
+        )
+
+    def behind(self, why: str, **details: object) -> Refused:
+        """Make the answer of a node that does not have what a read asks for."""
+        lag = self._freshness.lag()
+        if lag is not None:
+            details |= {"lagRecords": lag.records, "lagMs": lag.ms, "ageMs": lag.age_ms}
+        return Refused(503, "REPLICA_BEHIND", f"{why[:1].upper()}{why[1:].rstrip('.')}.", details, RETRY_SOON)
+
+
+def _leader_of(role: Role) -> Details:
+    return {"leader": role.public_url or role.leader}
+
+
+def wanted_position(query: str) -> tuple[int | None, int] | None:
+    """Read minEpoch and minSeq; None without them. An epoch alone stands for its beginning. Raises `Refused`."""
+    if "minSeq" not in query and "minEpoch" not in query:
+        return None
+    values = query_values(query, ("minSeq", "minEpoch"))
+    numbers: dict[str, int] = {}
+    for name, text in values.items():
+        if not _NUMBER.fullmatch(text) or int(text) > SEQ_MAX:
+            raise invalid(name, f"{name} must be a whole number from 0 to {SEQ_MAX}.")
+        numbers[name] = int(text)
+    return (numbers.get("minEpoch"), numbers.get("minSeq", 0)) if numbers else None

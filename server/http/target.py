@@ -1,0 +1,69 @@
+"""What the target of a request says: the variables of its path, and its query. Pure.
+
+Rules:
+- A parameter that a route knows is given at most once. One that no route knows is ignored: caches and proxies add their
+  own.
+- Whatever is at fault is refused with the name of the field.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from engine.commands import id_fault
+from server import bounds
+from server.http.messages import invalid
+
+DEFAULT_BOARD = "main"
+
+_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
+
+
+def decode_path_param(name: str, raw: str) -> str:
+    """One percent-encoded segment of a path as an id. A slash inside an id is sent as %2F."""
+    if _BAD_PERCENT.search(raw):
+        raise invalid(name, f"{name} is not correctly percent-encoded.")
+    try:
+        value = unquote_to_bytes(raw).decode("utf-8")
+    except UnicodeDecodeError:
+        raise invalid(name, f"{name} is not valid UTF-8.") from None
+    if fault := id_fault(value):
+        raise invalid(name, f"{name} {fault}.")
+    return value
+
+
+def query_values(query: str, names: tuple[str, ...]) -> dict[str, str]:
+    """The named parameters of a query, each at most once. Others are ignored: caches and proxies add their own."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=bounds.QUERY_FIELDS_MAX)
+    except ValueError:  # also UnicodeDecodeError
+        raise invalid("query", "The query is not valid.") from None
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in names:
+            continue
+        if name in values:
+            raise invalid(name, f"{name} is given more than once.")
+        values[name] = value
+    return values
+
+
+def board_of(values: dict[str, str]) -> str:
+    """The boardId of a query, or the default."""
+    board_id = values.get("boardId", DEFAULT_BOARD)
+    if fault := id_fault(board_id):
+        raise invalid("boardId", f"boardId {fault}.")
+    return board_id
+
+
+def limit_of(values: dict[str, str], default: int, maximum: int) -> int:
+    """The limit of a query, or the default."""
+    text = values.get("limit")
+    if text is None:
+        return default
+    limit = int(text) if _WHOLE_NUMBER.fullmatch(text) else 0
+    if not 1 <= limit <= maximum:
+        raise invalid("limit", f"limit must be a whole number from 1 to {maximum}.", minimum=1, maximum=maximum)
+    return limit

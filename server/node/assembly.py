@@ -1,0 +1,283 @@
+"""The one place that builds everything of a node. Nothing here waits, and nothing is assigned into an object later.
+
+    leader      surface ─ machine ─ actor ─ deposition ─ log service ─ pipeline
+    replica     the same, and before the pipeline: replica ─ following ─ follower ─ promotion
+    shard       surface ─ replica ─ following ─ follower ─ pipeline
+
+    node = assemble_leader(world, opened)
+
+The surface is what readers meet: role, freshness, checks, waiting reads, live channel. On a replica the actor is built
+too, and runs from a promotion on. What depends on the role asks it (`server.role`). What must look again when the role
+changes is registered here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from engine.actor import Actor
+from engine.events import Incremented
+from engine.machine import Applied, StateMachine
+from engine.scoreboard import Scoreboard
+from server import bounds
+from server.access.auth import authorize
+from server.access.rates import Rates
+from server.api.dependencies import Dependencies, ReceiptLog, StorageState, Writer
+from server.api.pipeline import Pipeline
+from server.api.positions import Positions
+from server.api.role_checks import RoleChecks
+from server.node.following import Following, first_role
+from server.node.leader import Deposition
+from server.node.log_service import LogService
+from server.node.node import Node
+from server.node.promotion import NOTHING_KEPT, ONLY_A_SHARD, Promote, Promotion, refuse_promotion
+from server.node.shard import NoLog, NoWriter, no_storage
+from server.node.shutdown import Task
+from server.node.surroundings import LiveChannel, Surroundings
+from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes
+from server.replication.epoch_notifier import EpochNotifier
+from server.replication.feed import FrameFeed
+from server.replication.follower import Follower
+from server.replication.freshness import Freshness
+from server.replication.link import Endpoint
+from server.replication.messages import SCOPE, Hello
+from server.replication.progress import FollowingState, Progress
+from server.replication.replicas import Replica, ShardReplica, WholeReplica
+from server.replication.sharding import Shard
+from server.role import CurrentRole, Role, State
+from snapshots.opening import Opened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowPlan:
+    """How a replica follows. `token` gives the token for the leader, anew for each link.
+
+    `durable`: its directory is kept, so it can be promoted. `vouched`: the directory's marker says that it was caught
+    up. `on_progress` takes the bytes of a download, `on_state` each state of the follower and its reason.
+    """
+
+    leader: Endpoint
+    bootstrap: Bootstrap
+    token: Callable[[], str]
+    durable: bool = False
+    vouched: bool = False
+    on_progress: ShowBytes = no_bytes
+    on_state: Callable[[FollowingState, str], None] = lambda _state, _reason: None
+
+
+@dataclass(frozen=True, slots=True)
+class _Surface:
+    """What readers of a node meet."""
+
+    scoreboard: Scoreboard
+    role: CurrentRole
+    freshness: Freshness
+    checks: RoleChecks
+    positions: Positions
+    live: LiveChannel
+
+    def role_changed(self, before: Role, now: Role) -> None:
+        """Let those look again who wait for a position, or watch."""
+        self.positions.advanced()
+        if now.is_aged != before.is_aged or (now.state is not before.state and now.state is State.LEADING):
+            self.live.board_changed(self.scoreboard.boards)
+
+    def applied(self, applied: Applied) -> None:
+        """Let those look again whom a frame may concern."""
+        boards = {event.board_id for event in applied.events if isinstance(event, Incremented)}
+        if any(not isinstance(event, Incremented) for event in applied.events):
+            boards = set(self.scoreboard.boards)  # a user's name or presence shows on every board
+        self.live.board_changed(boards)
+        self.positions.advanced()
+
+
+def assemble_leader(world: Surroundings, opened: Opened) -> Node:
+    """Build a leader on an opened directory."""
+    surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
+    role = surface.role
+    feed = FrameFeed(opened.log.tail.seq)
+    machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
+    actor = Actor(machine, clock_ms=world.clock_ms)
+    deposition = Deposition(world, role, actor, opened.scoreboard)
+    service = _make_log_service(world, opened, machine, feed, surface, deposition, _nobody_to_tell)
+    promote = partial(refuse_promotion, role)
+    return Node(
+        role=role,
+        scoreboard=opened.scoreboard,
+        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
+        live=surface.live,
+        tasks=(service.run_checkpointer, actor.run),
+        promote=promote,
+        actor=actor,
+        log=opened.log,
+        log_service=service,
+    )
+
+
+def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> Node:
+    """Build a replica with every board on an opened directory."""
+    progress = Progress(opened.scoreboard, world.clock_ms)
+    first = first_role(plan.leader.url(""), vouched=plan.vouched)
+    surface = _make_surface(world, opened.scoreboard, first, progress)
+    role = surface.role
+    feed = FrameFeed(opened.log.tail.seq)
+    machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
+    actor = Actor(machine, clock_ms=world.clock_ms)
+    deposition = Deposition(world, role, actor, opened.scoreboard)
+    notifier = EpochNotifier(plan.leader, token=plan.token, timing=world.link_timing, uniform=world.uniform)
+
+    def pass_on(hello: Hello) -> None:
+        notifier.tell(hello, world.tasks)
+
+    service = _make_log_service(world, opened, machine, feed, surface, deposition, pass_on)
+    replica = WholeReplica(world.disk, world.config.data_dir, machine, opened.log, feed, durable=plan.durable)
+    following, tasks = _make_following(world, surface, progress, replica, plan)
+    promote: Promote = partial(refuse_promotion, role, NOTHING_KEPT)
+    if plan.durable:
+        promote = Promotion(world, role, following, progress, replica, actor, notifier).promote
+    return Node(
+        role=role,
+        scoreboard=opened.scoreboard,
+        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
+        live=surface.live,
+        tasks=(service.run_checkpointer, *tasks),
+        promote=promote,
+        actor=actor,
+        log=opened.log,
+        log_service=service,
+        following=following,
+        keeps=plan.durable,
+    )
+
+
+def assemble_shard(world: Surroundings, scoreboard: Scoreboard, shard: Shard, plan: FollowPlan) -> Node:
+    """Build a replica of the boards of one shard, in memory. The scoreboard is empty."""
+    progress = Progress(scoreboard, world.clock_ms)
+    first = first_role(plan.leader.url(""), vouched=False)
+    surface = _make_surface(world, scoreboard, first, progress, shard)
+    replica = ShardReplica(world.disk, scoreboard, shard, on_applied=_on_applied(world, surface, None))
+    following, tasks = _make_following(world, surface, progress, replica, plan)
+    promote = partial(refuse_promotion, surface.role, ONLY_A_SHARD)
+    return Node(
+        role=surface.role,
+        scoreboard=scoreboard,
+        pipeline=_make_pipeline(world, surface, NoWriter(), NoLog(), None, promote),
+        live=surface.live,
+        tasks=tasks,
+        promote=promote,
+        following=following,
+        keeps=False,
+    )
+
+
+def _make_surface(
+    world: Surroundings, scoreboard: Scoreboard, first: Role, progress: Progress | None = None,
+    shard: Shard | None = None,
+) -> _Surface:  # fmt: skip
+    replication = world.config.replication
+    role = CurrentRole(first, trio.current_time)
+    ready_age_s = float(replication.ready_age_seconds)
+    freshness = Freshness(role, scoreboard, world.clock_ms, progress=progress, ready_age_s=ready_age_s)
+    checks = RoleChecks(role, freshness, shard)
+    positions = Positions(scoreboard, checks, float(replication.behind_wait_seconds))
+    live = world.make_live(scoreboard, freshness, checks)
+    surface = _Surface(scoreboard, role, freshness, checks, positions, live)
+    role.on_change(surface.role_changed)
+    return surface
+
+
+def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) -> Callable[[Applied], None]:
+    """Give what is called after each frame: ship it, count it, show it."""
+
+    def on_applied(applied: Applied) -> None:
+        if feed is not None:
+            feed.append(applied.synced.frame)
+        world.applied(applied)
+        surface.applied(applied)
+
+    return on_applied
+
+
+def _make_log_service(
+    world: Surroundings, opened: Opened, machine: StateMachine, feed: FrameFeed, surface: _Surface,
+    deposition: Deposition, on_newer: Callable[[Hello], None],
+) -> LogService:  # fmt: skip
+    return LogService(
+        world,
+        opened,
+        machine,
+        feed,
+        surface.role,
+        surface.checks,
+        authorize=partial(authorize, world.authenticator, (SCOPE,)),
+        on_deposed=deposition.begin,
+        on_newer=on_newer,
+    )
+
+
+def _make_following(
+    world: Surroundings, surface: _Surface, progress: Progress, replica: Replica, plan: FollowPlan
+) -> tuple[Following, Sequence[Task]]:
+    board_ids = list(surface.scoreboard.boards)
+    following = Following(world, surface.role, progress, surface.live, board_ids, durable=plan.durable)
+
+    def told(state: FollowingState, reason: str) -> None:
+        plan.on_state(state, reason)
+        following.told(state, reason)
+
+    follower = Follower(
+        replica,
+        plan.leader,
+        plan.bootstrap,
+        token=plan.token,
+        clock_ms=world.clock_ms,
+        uniform=world.uniform,
+        blocks=world.disk.blocks,
+        timing=world.link_timing,
+        progress=progress,
+        on_progress=plan.on_progress,
+        on_state=told,
+        on_heard=following.heard,
+    )
+    return following, (partial(following.run, follower), following.watch)
+
+
+def _make_pipeline(
+    world: Surroundings, surface: _Surface, writer: Writer, log: ReceiptLog, service: LogService | None,
+    promote: Promote,
+) -> Pipeline:  # fmt: skip
+    config = world.config
+    storage: Callable[[], StorageState] = no_storage if service is None else service.storage
+    return Pipeline(
+        Dependencies(
+            scoreboard=surface.scoreboard,
+            writer=writer,
+            log=log,
+            role=surface.role,
+            freshness=surface.freshness,
+            checks=surface.checks,
+            positions=surface.positions,
+            authenticator=world.authenticator,
+            caller_rates=Rates(config.limits.caller_per_minute, bounds.RATE_KEYS_MAX),
+            user_rates=Rates(config.limits.user_per_minute, bounds.RATE_KEYS_MAX),
+            metrics=world.metrics,
+            audit=world.audit,
+            pages=world.pages,
+            storage=storage,
+            public_reads=config.auth.public_reads,
+            origins=config.live.origins,
+            clock_ms=world.clock_ms,
+            clock_s=world.clock_s,
+            new_request_id=world.new_request_id,
+            followers=(lambda: 0) if service is None else service.followers.__len__,
+            promote=promote,
+        )
+    )
+
+
+def _nobody_to_tell(hello: Hello) -> None:
+    raise AssertionError(f"a leader that hears of epoch {hello.epoch} is deposed; it passes no word on")

@@ -1,0 +1,96 @@
+"""Whose a data directory is: what its markers say before a start, and what a replica's directory needs.
+
+    no marker          a leader's, or nobody's yet
+    `replica`          a replica's: it names the leader, and says whether the directory was caught up once
+    `deposed`          a leader's whose epoch is over: nobody starts in it
+
+Rules:
+- A directory belongs to a role, and no node of another role starts in it. The refusal names the command that changes
+  that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from engine.disk import Disk
+from server.node.shutdown import tell
+from server.replication.bootstrap import Bootstrap, prepare_directory
+from server.settings.config import ConfigError
+from snapshots.promotion import DEMOTE_NEEDS, Marker, demote_command, read_deposed, read_marker, write_marker
+
+log = structlog.get_logger()
+
+
+def check_leads(disk: Disk, data_dir: str) -> None:
+    """Refuse a directory that is not a leader's. Raises `ConfigError`."""
+    check_not_deposed(disk, data_dir)
+    marker = read_marker(disk, data_dir)
+    if marker is not None:
+        what = f"{data_dir} is a replica's, which follows {marker.leader}"
+        run = f"run it with: scoreboard replica --data-dir {data_dir} --leader {marker.leader}"
+        lead = f"or make it a leader's with: scoreboard promote --data-dir {data_dir}"
+        raise ConfigError("data_dir", f"{what}; {run}; {lead}")
+
+
+def check_not_deposed(disk: Disk, data_dir: str) -> None:
+    """Refuse the directory of a leader whose epoch is over. Raises `ConfigError`."""
+    successor = read_deposed(disk, data_dir)
+    if successor is not None:
+        began = f"epoch {successor.epoch} began elsewhere, so this leader must not write"
+        command = demote_command(data_dir, successor)
+        remedy = f"make it a replica of the new one: {command} {DEMOTE_NEEDS}"
+        raise ConfigError("data_dir", f"{data_dir}: {began}; {remedy}")
+
+
+def leader_of(disk: Disk, data_dir: str, named: str) -> str:
+    """Give the leader that was named, or else the one that the directory's marker names. Raises `ConfigError`."""
+    marker = read_marker(disk, data_dir)
+    url = named or (marker.leader if marker is not None else "")
+    if not url:
+        raise ConfigError("replication.leader", "a replica needs the address of its leader: --leader URL")
+    return url.rstrip("/")
+
+
+def is_vouched(disk: Disk, data_dir: str) -> bool:
+    """Tell whether a replica's directory was caught up once, so that it may be served from its start on."""
+    marker = read_marker(disk, data_dir)
+    return marker is not None and marker.caught_up
+
+
+async def prepare_replica(
+    disk: Disk, data_dir: str, leader: str, bootstrap: Bootstrap, progress: Callable[[int, int], None]
+) -> None:
+    """Make sure that a directory is a replica's and has a log; wait for the leader where it has none."""
+    if read_marker(disk, data_dir) is None:
+        if disk.exists(f"{data_dir}/log"):
+            remedy = f"scoreboard demote --data-dir {data_dir} --to {leader}"
+            raise ConfigError("data_dir", f"{data_dir} is a leader's; to make it a replica's: {remedy}")
+        write_marker(disk, data_dir, Marker(leader))
+    await prepare_directory(disk, data_dir, bootstrap, tell=tell, progress=progress)
+
+
+class TokenFile:
+    """The token for the leader, read anew for each link, so that it can be renewed under a running replica."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._last = self._read() if path else ""
+
+    def __call__(self) -> str:
+        if self._path:
+            try:
+                self._last = self._read()
+            except ConfigError as error:
+                log.warning("token_not_read", reason=error.message)  # the one before may still be good
+        return self._last
+
+    def _read(self) -> str:
+        try:
+            return Path(self._path).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not ASCII"
+            raise ConfigError("replication.token_file", f"{self._path} cannot be read: {reason}") from error

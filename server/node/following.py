@@ -1,0 +1,139 @@
+"""What a replica's follower means for the role of its node.
+
+    follower ── told(state, reason), heard() ──► Following ──► role: NOT_CAUGHT_UP, FOLLOWING, STALE, FAILED
+
+Rules:
+- Nothing is served that nobody can vouch for: not before the replica was caught up once, and not after following has
+  failed. A directory that was caught up says so in its marker (`vouched`). It is served from its start on, though the
+  leader may be away. Any other may hold less than what was shown before it was emptied, or cut back.
+- It is stale when the leader was not heard for STALE_HEARTBEATS, link or no link: silence is what counts. Viewers are
+  told when that begins and when it ends.
+- Once a promotion has begun the follower has no say in the role any more.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import structlog
+import trio
+
+from engine.errors import DiskFault
+from engine.threads import run
+from server import bounds
+from server.node.surroundings import LiveChannel, Surroundings
+from server.replication.follower import Follower
+from server.replication.progress import FollowingState, Progress
+from server.role import CurrentRole, Role, State
+from snapshots.promotion import mark_caught_up
+
+log = structlog.get_logger()
+
+_FOLLOWS = (State.NOT_CAUGHT_UP, State.FOLLOWING, State.STALE)
+
+
+def first_role(leader: str, *, vouched: bool) -> Role:
+    """Give the role with which a replica starts: nothing was heard of its leader yet."""
+    if vouched:
+        return Role(State.STALE, leader=leader)
+    return Role(State.NOT_CAUGHT_UP, leader=leader, reason=_not_caught_up("connecting", ""))
+
+
+class Following:
+    """Keeps the role of a replica true. `durable`: its directory is kept, so its marker is worth writing.
+
+    `marking` is held while the marker of the directory is written; a promotion, which removes it, holds it too.
+    """
+
+    def __init__(
+        self,
+        world: Surroundings,
+        role: CurrentRole,
+        progress: Progress,
+        live: LiveChannel,
+        board_ids: list[str],
+        *,
+        durable: bool,
+    ) -> None:
+        self.marking = trio.Lock()
+        self._world = world
+        self._role = role
+        self._progress = progress
+        self._live = live
+        self._board_ids = board_ids
+        self._marks = durable
+        self._vouched = role.now.vouches
+        self._silence_s = bounds.STALE_HEARTBEATS * world.config.replication.heartbeat_seconds
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        role.on_change(self._tell_staleness)
+
+    async def run(self, follower: Follower, *, task_status: trio.TaskStatus[None]) -> None:
+        """Follow until that fails or is stopped."""
+        task_status.started()
+        try:
+            with self._scope:
+                await follower.run()
+                log.critical("following_failed", message=self._progress.reason)
+                await self._live.close_all(bounds.DRAIN_SECONDS_MAX)
+        finally:
+            self._ended.set()
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        self._scope.cancel()
+        await self._ended.wait()
+
+    async def watch(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """See to it that a silent leader is noticed in time, also when nobody reads."""
+        task_status.started()
+        while True:
+            await trio.sleep(self._world.config.replication.heartbeat_seconds / 4)
+            _ = self._role.now
+
+    def heard(self) -> None:
+        """Take note that the leader was heard."""
+        if self._role.now.state in _FOLLOWS:
+            heard_at_s = self._progress.heard_at_s
+            assert heard_at_s is not None
+            self._role.heard_leader(heard_at_s + self._silence_s, self._progress.public_url)
+
+    def told(self, state: FollowingState, reason: str) -> None:
+        """Take note of a change of the follower's state."""
+        level = log.error if state == "failed" else log.warning if reason else log.info
+        level("following", state=state, reason=reason, leader=self._role.now.leader, seq=self._progress.status().seq)
+        if self._role.now.state not in _FOLLOWS:
+            return
+        if state == "failed":
+            self._role.become(State.FAILED, reason=reason)
+        elif self._role.now.state is State.NOT_CAUGHT_UP:
+            self._look_whether_caught_up(state, reason)
+        if state == "following" and self._marks and not self._vouched:
+            self._vouched = True
+            self._world.start(self._mark_caught_up)
+        if state in ("connecting", "following", "catching_up"):
+            self._live.board_changed(self._board_ids)  # a new bootstrap tells of no frames
+
+    def _look_whether_caught_up(self, state: FollowingState, reason: str) -> None:
+        if self._progress.caught_up_once:
+            self._role.become(State.FOLLOWING)
+            self.heard()
+        else:
+            self._role.become(State.NOT_CAUGHT_UP, reason=_not_caught_up(state, reason))
+
+    def _tell_staleness(self, before: Role, now: Role) -> None:
+        if {before.state, now.state} == {State.FOLLOWING, State.STALE}:
+            log.warning("stale" if now.is_aged else "fresh", leader=now.leader)
+
+    async def _mark_caught_up(self) -> None:
+        """Let the next start serve what is here. A promotion, which removes the marker, is waited for."""
+        disk = self._world.disk
+        async with self.marking:
+            try:
+                await run(partial(mark_caught_up, disk, self._world.config.data_dir), blocks=disk.blocks)
+            except DiskFault as fault:
+                self._world.guard.disk_failed(fault)
+
+
+def _not_caught_up(state: FollowingState, reason: str) -> str:
+    return f"this replica has not caught up yet ({state}{': ' if reason else ''}{reason})"

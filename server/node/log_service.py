@@ -1,0 +1,154 @@
+"""What a node that has a log does with it beside writing: ship it to followers, take snapshots, serve those.
+
+    StateMachine ──► feed (a ring of frames) ──► shipper ══► followers
+         └────────── checkpointer ──► snapshots ──► snapshot server ══► new replicas
+
+A leader and a relay have the same one, and it stays the same one through a promotion: the shipper asks the role, each
+time, whether it ships as a leader or as a relay.
+
+Rules:
+- A frame goes into the feed right when it is applied, with no await in between. So state, log and feed are of one
+  moment for whatever looks at them from the event loop.
+- What a replica still reads is pinned. A mark stands in the feed exactly where a snapshot was captured.
+- A relay that does not hear its leader takes no links: it would pass for fresh, and its followers must grow stale too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from engine.errors import DiskFault
+from engine.machine import StateMachine
+from server.api.dependencies import StorageState
+from server.api.role_checks import RoleChecks
+from server.http.connection import Connection
+from server.http.messages import overloaded
+from server.lanes.listener import Lane
+from server.node.shutdown import unless
+from server.node.surroundings import Surroundings
+from server.replication.feed import FrameFeed
+from server.replication.followers import Followers
+from server.replication.messages import Hello
+from server.replication.shipper import Authorize, NodeInfo, Shipper
+from server.replication.snapshot_server import SnapshotServer
+from server.role import CurrentRole, Role, State
+from snapshots.checkpoint import Checkpointer
+from snapshots.opening import Opened
+from snapshots.promotion import Successor
+from snapshots.store import Store
+
+log = structlog.get_logger()
+
+
+class LogService:
+    """Feed, followers, shipper and snapshots of one node. `followers` are the links that are open now."""
+
+    def __init__(
+        self,
+        world: Surroundings,
+        opened: Opened,
+        machine: StateMachine,
+        feed: FrameFeed,
+        role: CurrentRole,
+        checks: RoleChecks,
+        *,
+        authorize: Authorize,
+        on_deposed: Callable[[Successor], None],
+        on_newer: Callable[[Hello], None],
+    ) -> None:
+        """`on_deposed` and `on_newer`: see `Shipper`."""
+        config = world.config
+        self._world = world
+        self._log = opened.log
+        self._machine = machine
+        self._role = role
+        self._checks = checks
+        self.followers = Followers()
+        store = Store(world.disk, config.data_dir)
+        self._checkpointer = Checkpointer(
+            machine,
+            store,
+            opened,
+            every_events=config.snapshots.every_events,
+            keep=config.snapshots.keep,
+            log_keep_seconds=config.log.keep_seconds,
+            clock_ms=world.clock_ms,
+            tell=world.tell,
+            pinned_seq=self.followers.pinned_seq,
+            on_capture=feed.mark,
+            on_saved=lambda info, digests: feed.digest(info.seq, digests),
+        )
+        self._shipper = Shipper(
+            opened.log,
+            feed,
+            self.followers,
+            authorize=authorize,
+            clock_ms=world.clock_ms,
+            node=self._node_info,
+            successor=lambda: role.now.successor,
+            on_deposed=on_deposed,
+            on_newer=on_newer,
+            tell=world.tell,
+            snapshot_seq=lambda: self._checkpointer.statistics().last_seq,
+            timing=world.link_timing,
+        )
+        self._snapshots = SnapshotServer(
+            world.disk, store, opened.log, machine.scoreboard, self.followers, authorize=authorize, tell=world.tell
+        )
+        role.on_change(self._role_changed)
+
+    def _node_info(self) -> NodeInfo:
+        """What followers are told of this node: a relay passes on where clients reach its leader."""
+        role, replication = self._role.now, self._world.config.replication
+        public_url = role.public_url if role.is_replica else replication.public_url or None
+        return NodeInfo(replication.node_name, public_url, relays=role.is_replica)
+
+    def _role_changed(self, before: Role, now: Role) -> None:
+        # Followers come again and are judged anew: by a relay that hears its leader again, or by a leader.
+        if now.state is not before.state and now.state in (State.STALE, State.LEADING):
+            self._shipper.end_links()
+
+    def lanes(self) -> tuple[Lane, ...]:
+        """The lanes of plain requests."""
+        return (Lane(self._snapshots.takes, self._snapshots.serve),)
+
+    def websocket_lanes(self) -> tuple[Lane, ...]:
+        """The lanes of links."""
+        return (Lane(self._shipper.takes, self._serve_link),)
+
+    async def _serve_link(self, connection: Connection) -> bool:
+        self._checks.check_read()
+        if self._role.now.state is State.STALE:
+            raise overloaded("This replica does not hear its leader, so it can't be followed.")
+        return await self._shipper.serve(connection)
+
+    def close_links(self) -> None:
+        """End all links, and take no new ones."""
+        self._shipper.close()
+
+    async def run_checkpointer(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Take snapshots until cancelled."""
+        task_status.started()
+        await self._checkpointer.run()
+
+    async def checkpoint(self) -> None:
+        """Leave a snapshot behind, so that the next start is quick. Nothing is lost without it."""
+        shutdown = self._world.shutdown
+        if shutdown.fault is None and not shutdown.hurried.is_set() and self._machine.tail.seq > 0:
+            await unless(shutdown.hurried, self._take)
+
+    async def _take(self) -> None:
+        try:
+            info = await self._checkpointer.take()
+        except DiskFault as fault:
+            self._world.guard.disk_failed(fault)
+        else:
+            log.info("checkpoint", seq=info.seq, path=info.path, bytes=info.bytes)
+
+    def storage(self) -> StorageState:
+        """Tell what is on disk."""
+        on_disk, last = self._log.statistics(), self._checkpointer.statistics()
+        return StorageState(on_disk.bytes, on_disk.segments, last.last_seq, last.last_time_ms, last.failed)

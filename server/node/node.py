@@ -1,0 +1,73 @@
+"""A node: everything that `server.node.assembly` has built for one process, and its end.
+
+Rules:
+- A node is whole when it is built. Its role changes afterwards, its parts do not.
+- `end` is called once, after the listener has closed. It finishes what waits, and leaves a snapshot where one is of
+  use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.actor import Actor
+from engine.log import Log
+from engine.scoreboard import Scoreboard
+from server.api.pipeline import Pipeline
+from server.lanes.listener import Lane
+from server.node.following import Following
+from server.node.log_service import LogService
+from server.node.promotion import Promote
+from server.node.shutdown import Task
+from server.node.surroundings import LiveChannel
+from server.role import CurrentRole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """See above. `tasks` are to run as long as the node, and are started in this order.
+
+    `log` and `log_service` are None for a shard, which keeps no log; `actor` then refuses everything. `following` is a
+    replica's. `keeps`: the directory is there after the end, so a snapshot is worth its time.
+    """
+
+    role: CurrentRole
+    scoreboard: Scoreboard
+    pipeline: Pipeline
+    live: LiveChannel
+    tasks: Sequence[Task]
+    promote: Promote
+    actor: Actor | None = None
+    log: Log | None = None
+    log_service: LogService | None = None
+    following: Following | None = None
+    keeps: bool = True
+
+    def lanes(self) -> Sequence[Lane]:
+        """Give the lanes of plain requests that only this kind of node has."""
+        return () if self.log_service is None else self.log_service.lanes()
+
+    def websocket_lanes(self) -> Sequence[Lane]:
+        """Give the lanes of upgrades that only this kind of node has."""
+        return () if self.log_service is None else self.log_service.websocket_lanes()
+
+    def begin_end(self) -> None:
+        """Begin to drain: readiness says no, and links to replicas end."""
+        self.role.drain()
+        if self.log_service is not None:
+            self.log_service.close_links()
+
+    async def end(self) -> None:
+        """Stop following, finish what waits for the actor, leave a snapshot."""
+        if self.following is not None:
+            await self.following.stop()
+        if self.actor is not None:
+            await self.actor.drain()
+        if self.log_service is not None and self.keeps:
+            await self.log_service.checkpoint()
+
+    def close(self) -> None:
+        """Give back what it holds. The last thing of all."""
+        if self.log is not None:
+            self.log.close()

@@ -1,0 +1,121 @@
+"""How a replica becomes the leader, while it runs.
+
+    stop following ─► next epoch durable ─► marker removed ─► actor runs ─► role LEADING ─► the old leader is told
+                       └─ fails: the process ends, and the directory is still a replica's
+
+Rules:
+- It is one way. The role is PROMOTING from the first step on, so no second promotion begins and no write is taken.
+- The epoch is above every epoch that is known to have been used.
+- Nothing cancels it once it has begun.
+- The old leader is told of the epoch (`server.replication.epoch_notifier`), however long it is out of reach. A relay
+  passes such a word on to the node that it follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+import trio
+
+from engine.actor import Actor
+from engine.errors import DiskFault
+from engine.events import EpochBegun
+from engine.threads import run
+from server import bounds
+from server.http.messages import Refused
+from server.node.following import Following
+from server.node.surroundings import Surroundings
+from server.replication.epoch_notifier import EpochNotifier
+from server.replication.messages import hello_of
+from server.replication.progress import Progress
+from server.replication.replicas import WholeReplica
+from server.role import CurrentRole, State
+from snapshots.promotion import remove_marker
+
+log = structlog.get_logger()
+
+Promote = Callable[[], Awaitable[tuple[int, int]]]
+
+NOTHING_KEPT = "This replica keeps nothing on disk: promote one that was started with --data-dir."
+ONLY_A_SHARD = "A replica with a shard holds only some boards: promote a whole one."
+
+
+async def refuse_promotion(role: CurrentRole, why_not: str = "") -> tuple[int, int]:
+    """Refuse: this node leads already, was deposed, or is a replica that can't lead. Raises `Refused`."""
+    check_promotable(role, why_not)
+    raise AssertionError("a node that can be promoted has a Promotion")
+
+
+def check_promotable(role: CurrentRole, why_not: str = "") -> None:
+    """Check whether a node can become the leader. `why_not`: what its kind lacks for that. Raises `Refused`."""
+    now = role.now
+    if now.successor is not None:
+        message = f"epoch {now.successor.epoch} began elsewhere; this node is no longer the leader"
+    elif not now.is_replica:
+        message = "This node is the leader already."
+    elif why_not:
+        message = why_not
+    elif now.state is State.PROMOTING:
+        message = "This node is being promoted already."
+    elif now.draining:
+        message = "Not promoted: the server is stopping"
+    elif not now.vouches:
+        message = f"Not promoted: {now.reason}"
+    else:
+        return
+    raise Refused(409, "CONFLICT", message)
+
+
+class Promotion:
+    """The promotion of one whole replica with a directory of its own."""
+
+    def __init__(
+        self,
+        world: Surroundings,
+        role: CurrentRole,
+        following: Following,
+        progress: Progress,
+        replica: WholeReplica,
+        actor: Actor,
+        notifier: EpochNotifier,
+    ) -> None:
+        self._world = world
+        self._role = role
+        self._following = following
+        self._progress = progress
+        self._replica = replica
+        self._actor = actor
+        self._notifier = notifier
+
+    async def promote(self) -> tuple[int, int]:
+        """Become the leader; give the new epoch and the seq that began it. Raises `Refused`, `WriteFailed`."""
+        check_promotable(self._role)
+        self._role.become(State.PROMOTING)
+        with trio.CancelScope(shield=True):
+            await self._following.stop()
+            after_seq = self._replica.tail.seq
+            try:
+                event = await self._begin_epoch()
+            except DiskFault as fault:
+                self._world.guard.disk_failed(fault)
+                raise
+            await self._world.tasks.start(self._world.guard.watched, self._actor.run)
+            self._role.become(State.LEADING)
+        log.warning("promoted", epoch=event.epoch, seq=event.seq, after_seq=after_seq)
+        self._notifier.tell(hello_of(self._replica.tail, None, self._address()), self._world.tasks)
+        return event.epoch, event.seq
+
+    async def _begin_epoch(self) -> EpochBegun:
+        disk = self._world.disk
+        async with self._following.marking:
+            above = self._progress.leader_epoch or 0
+            event = await self._replica.promote(now_ms=self._world.clock_ms(), above=above)
+            await run(partial(remove_marker, disk, self._world.config.data_dir), blocks=disk.blocks)
+        return event
+
+    def _address(self) -> str | None:
+        """Where the old leader may say that writes go: the public address, else the one that we listen on."""
+        url = self._world.config.replication.public_url or self._world.url
+        return url if len(url) <= bounds.NODE_URL_CHARACTERS_MAX else None

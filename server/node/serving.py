@@ -1,0 +1,160 @@
+"""A node as a process: from its assembly to its exit code.
+
+    bind ─► assemble ─► start the tasks ─► accept ─► ready ─► … wanted ─► drain ─► the node's end ─► exit code
+
+    signal        answer what is in flight, close viewers, finish what waits, take a snapshot       0
+    fault         give the last answers LAST_ANSWERS_SECONDS to leave, take no snapshot             1
+
+Rules:
+- The address is bound before the node is built, which may tell it to others, and accepted from when everything runs.
+- The ready line comes last: a client that has seen it can connect.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+import trio
+
+from engine.disk import Disk
+from engine.machine import Applied
+from engine.scoreboard import Scoreboard
+from server import bounds
+from server.access.auth import Authenticator, authorize
+from server.access.keys import KeySource
+from server.api.audit import Audit
+from server.api.dependencies import request_ids
+from server.api.pages import load_pages
+from server.api.role_checks import RoleChecks
+from server.api.routes import READ
+from server.http.client_address import TrustedProxies
+from server.http.connection import Address
+from server.lanes.express import ExpressLane
+from server.lanes.express_loop import ExpressLoop, takes
+from server.lanes.listener import Lane, Listener, open_listeners
+from server.lanes.quart_app import create_app
+from server.live.live import Live, open_files_max
+from server.metrics import Metrics
+from server.node.node import Node
+from server.node.shutdown import Guard, Shutdown, unless
+from server.node.surroundings import LiveChannel, Surroundings, wall_clock_ms
+from server.replication.freshness import Freshness
+from server.settings.config import Config, ConfigError
+
+PAGES = Path(__file__).parents[1] / "pages"
+
+LAST_ANSWERS_SECONDS = 2.0
+"""After the disk failed: for the answers of those in flight to leave. Nothing is between them and the network."""
+
+log = structlog.get_logger()
+
+Assemble = Callable[[Surroundings], Node]
+
+
+class Process:
+    """What the process of a node has beside the node: keys, metrics, the audit, the live channel's sockets."""
+
+    def __init__(self, config: Config, disk: Disk, keys: KeySource, shutdown: Shutdown) -> None:
+        self._config = config
+        self._disk = disk
+        self._shutdown = shutdown
+        self._guard = Guard(shutdown)
+        self._metrics = Metrics()
+        self._audit = Audit(log, time.monotonic)
+        self._authenticator = Authenticator(config.auth, keys)
+        self._proxies = TrustedProxies(config.proxy_networks)
+
+    async def serve(self, assemble: Assemble, ready: Callable[[str], None]) -> int:
+        """Serve until the end is wanted, then end; give the exit code. Raises ConfigError if it can't listen."""
+        address = self._config.address
+        try:
+            listeners = await open_listeners(address.host, address.port, bounds.LISTEN_BACKLOG)
+        except OSError as error:
+            raise ConfigError("bind", f"can't listen on {self._config.bind}: {error.strerror or error}") from error
+        host, port, *_ = listeners[0].socket.getsockname()
+        with ExitStack() as at_last:
+            async with trio.open_nursery() as tasks:
+                world = self._surroundings(tasks, url_of((host, port)))
+                node = assemble(world)
+                at_last.callback(node.close)
+                await self._serve(node, world, listeners, ready)
+                tasks.cancel_scope.cancel()
+        return 1 if self._shutdown.fault else 0
+
+    async def _serve(
+        self, node: Node, world: Surroundings, listeners: list[trio.SocketListener], ready: Callable[[str], None]
+    ) -> None:
+        live = node.live
+        loop = ExpressLoop(node.pipeline, self._proxies)
+        listener = Listener(
+            listeners,
+            application=create_app(node.pipeline, self._proxies),
+            live=live,
+            metrics=self._metrics,
+            lanes=[Lane(takes, ExpressLane(node.pipeline.answer, self._proxies, loop).serve), *node.lanes()],
+            websocket_lanes=node.websocket_lanes(),
+            proxies=self._proxies,
+        )
+        for task in (*node.tasks, live.run, self._authenticator.run, loop.run):
+            await world.tasks.start(self._guard.watched, task)
+        await world.tasks.start(listener.run)
+        log.info("started", url=world.url, version=version("scoreboard"), seq=node.scoreboard.seq)
+        ready(world.url)
+        await self._shutdown.wanted.wait()
+        node.begin_end()
+        seconds = LAST_ANSWERS_SECONDS if self._shutdown.fault else bounds.DRAIN_SECONDS_MAX
+        await unless(self._shutdown.hurried, partial(_close_doors, listener, live, seconds))
+        await node.end()
+
+    def _surroundings(self, tasks: trio.Nursery, url: str) -> Surroundings:
+        return Surroundings(
+            config=self._config,
+            disk=self._disk,
+            tasks=tasks,
+            shutdown=self._shutdown,
+            guard=self._guard,
+            url=url,
+            authenticator=self._authenticator,
+            metrics=self._metrics,
+            audit=self._audit,
+            new_request_id=request_ids(secrets.token_hex(5)),
+            make_live=self._make_live,
+            applied=self._applied,
+            pages=load_pages(PAGES),
+        )
+
+    def _make_live(self, scoreboard: Scoreboard, freshness: Freshness, checks: RoleChecks) -> Live:
+        config = self._config
+        return Live(
+            scoreboard,
+            config.live,
+            self._metrics,
+            self._audit,
+            now_ms=wall_clock_ms,
+            files_max=open_files_max(),
+            authorize=None if config.auth.public_reads else partial(authorize, self._authenticator, READ),
+            stale_ms=freshness.stale_ms,
+            check=checks.check_viewer,
+        )
+
+    def _applied(self, applied: Applied) -> None:
+        self._metrics.frame_written(len(applied.events), applied.synced.bytes, applied.synced.seconds)
+
+
+async def _close_doors(listener: Listener, live: LiveChannel, seconds: float) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.drain, seconds)
+        nursery.start_soon(live.close_all, seconds)
+
+
+def url_of(address: Address) -> str:
+    """Write an address as a URL."""
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,93 @@
+"""What a node is built from that is not its own: the configuration, the disk, clocks, chance, and a nursery.
+
+The process fills this in with real things (`server.node.serving`), the simulation with simulated ones. Everything else
+of a node is the same in both (`server.node.assembly`).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from engine.disk import Disk
+from engine.errors import DiskFault
+from engine.machine import Applied
+from engine.recovery import Finding
+from engine.scoreboard import Scoreboard
+from server.api.audit import Audit
+from server.api.dependencies import Authenticator
+from server.api.pages import Page
+from server.api.role_checks import RoleChecks
+from server.http.messages import RequestHead
+from server.metrics import Metrics
+from server.node.shutdown import Guard, Shutdown, tell
+from server.replication.freshness import Freshness
+from server.replication.link import LinkTiming
+from server.settings.config import Config
+
+
+class LiveChannel(Protocol):
+    """What a node tells of the board to its viewers."""
+
+    def board_changed(self, board_ids: Iterable[str]) -> None:
+        """Take note that events touched these boards, or that what is shown became stale or fresh."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Tell viewers what changes, until cancelled."""
+
+    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
+        """Answer a request for the live channel; ends when the viewer is gone."""
+
+    async def close_all(self, seconds: float) -> None:
+        """Let nobody in any more, and be rid of all viewers in time."""
+
+
+MakeLive = Callable[[Scoreboard, Freshness, RoleChecks], LiveChannel]
+"""Makes the live channel of a node."""
+
+
+def wall_clock_ms() -> int:
+    """Wall-clock time in ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """See above. `url` is the address that the node listens on. `tasks` is the nursery that ends with the node.
+
+    `clock_ms` is wall-clock time in ms since 1970; `clock_s` never goes back. `tell` takes what an operator should know
+    of the disk. `applied` is called with each frame, right after it was applied.
+    """
+
+    config: Config
+    disk: Disk
+    tasks: trio.Nursery
+    shutdown: Shutdown
+    guard: Guard
+    url: str
+    authenticator: Authenticator
+    metrics: Metrics
+    audit: Audit
+    new_request_id: Callable[[], str]
+    make_live: MakeLive
+    applied: Callable[[Applied], None]
+    pages: dict[str, Page] = field(default_factory=dict)
+    clock_ms: Callable[[], int] = wall_clock_ms
+    clock_s: Callable[[], float] = time.monotonic
+    uniform: Callable[[float, float], float] = random.uniform
+    tell: Callable[[Finding | DiskFault], None] = tell
+
+    @property
+    def link_timing(self) -> LinkTiming:
+        """The times of the links of this node; a link is dead after ten heartbeats that did not come."""
+        seconds = self.config.replication.heartbeat_seconds
+        return LinkTiming(heartbeat_seconds=seconds, silence_seconds_max=10.0 * seconds)
+
+    def start(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something in the background, as long as the node lives."""
+        self.tasks.start_soon(work)

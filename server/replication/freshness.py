@@ -1,0 +1,107 @@
+"""How old what this node serves is, in the words of answers, headers, live messages and readiness.
+
+    leader      as new as can be; once it is deposed, as old as its deposition
+    replica     its lag behind the leader, and the age of the leader's last word
+
+    lag = freshness.lag()              # None on a leader
+    age_ms = freshness.stale_ms()      # None where what is served is fresh
+
+Rules:
+- The role says whether what is served is stale; the figures here say how old it is. They are computed when they are
+  asked for, and nothing keeps them.
+- No number is made up. Before the leader was heard the records are unknown, and the milliseconds are the age of the
+  last event that is here (`server.replication.lag` argues why); where there is none they are unknown too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from engine.scoreboard import Scoreboard
+from server.replication.lag import state_age_ms
+from server.replication.progress import FollowerStatus, Progress
+from server.role import CurrentRole, State
+
+
+class LagFigures(msgspec.Struct, frozen=True):
+    """How far a replica is behind. `age_ms` is since the leader was heard, or since the start if it never was.
+
+    `records` is None before the leader was heard; `ms` is then the age of the last event that is here, None if there
+    is none.
+    """
+
+    records: int | None
+    ms: int | None
+    age_ms: int
+    connected: bool
+
+
+class Freshness:
+    """Of one node. `progress` is a replica's, None on a leader. A replica older than `ready_age_s` is not ready."""
+
+    def __init__(
+        self,
+        role: CurrentRole,
+        scoreboard: Scoreboard,
+        clock_ms: Callable[[], int],
+        *,
+        progress: Progress | None = None,
+        ready_age_s: float = 0.0,
+    ) -> None:
+        self._role = role
+        self._scoreboard = scoreboard
+        self._clock_ms = clock_ms
+        self._progress = progress
+        self._ready_age_s = ready_age_s
+
+    def lag(self) -> LagFigures | None:
+        """Give the lag of a replica, None on a node that follows nobody."""
+        if self._progress is None or not self._role.now.is_replica:
+            return None
+        return self._lag_of(self._progress, self._progress.status())
+
+    def _lag_of(self, progress: Progress, status: FollowerStatus) -> LagFigures:
+        age_s = status.heard_age_s
+        if age_s is None:
+            age_s = trio.current_time() - progress.begun_s
+        ms = status.lag_ms
+        if status.lag_records is None:
+            ms = state_age_ms(self._scoreboard.seq, self._scoreboard.time_ms, self._clock_ms())
+        return LagFigures(status.lag_records, ms, round(age_s * 1000), status.connected_since_ms is not None)
+
+    def stale_ms(self) -> int | None:
+        """Give the age in ms of what is here where it is stale, None where it is fresh."""
+        role = self._role.now
+        if not role.is_aged:
+            return None
+        if role.state is State.DEPOSED:
+            return round((trio.current_time() - role.since_s) * 1000)
+        lag = self.lag()
+        assert lag is not None
+        if lag.records is None and lag.ms is not None:
+            return max(lag.age_ms, lag.ms)  # nothing was heard, and what is here is older than the start
+        return lag.age_ms
+
+    def not_ready(self) -> str | None:
+        """Give why requests should go elsewhere, None if they are welcome."""
+        role = self._role.now
+        if role.draining:
+            return "the server is stopping"
+        if role.successor is not None:
+            return f"epoch {role.successor.epoch} began elsewhere; this node is no longer the leader"
+        if self._progress is None or not role.is_replica:
+            return None
+        if not role.vouches:
+            return role.reason
+        status = self._progress.status()
+        lag, limit_ms = self._lag_of(self._progress, status), 1000 * self._ready_age_s
+        if not status.caught_up_once:
+            return f"this replica has not caught up since it was started ({status.state})"
+        if lag.age_ms > limit_ms:
+            return f"the leader was not heard for {lag.age_ms // 1000} seconds"
+        if (lag.ms or 0) > limit_ms:
+            return f"this replica is {lag.ms} ms behind"
+        return None
