@@ -21,12 +21,12 @@ INBOX_COMMANDS_MAX = 20_000
 """Commands that wait for the actor: about a second of work at full rate. More would only wait longer."""
 
 FRAME_RECORDS_MAX = 4_096
-"""Records in one frame, and commands that the actor takes from the inbox at once. An fsync then costs little per record,
-and the event loop is free again within some tens of milliseconds."""
+"""Records in one frame, and commands that the actor takes from the inbox at once. An fsync then costs little for each
+record, and the event loop is free again within some tens of milliseconds."""
 
 FRAME_BYTES_MAX = 16 * 2**20
-"""Length of a frame's body. Readers refuse a longer one before they allocate. FRAME_RECORDS_MAX records with the longest
-ids (five of 128 characters, 4 bytes each) take 11 MB, so every frame that we write fits."""
+"""Length of a frame's body. Readers refuse a longer one before they allocate. FRAME_RECORDS_MAX records with the
+longest ids (five of 128 characters, 4 bytes each) take 11 MB, so every frame that we write fits."""
 
 SEGMENT_BYTES = 16 * 2**20
 """Length at which a segment is sealed: short enough to read or compress in a fraction of a second."""
