@@ -61,8 +61,8 @@ def scan(disk: Disk, directory: str, *, from_seq: int | None = None, until_seq: 
     segments = list_segments(disk, directory).segments
     if not segments:
         raise refusal(Situation.LOG_GONE, directory=directory, path=directory, good=0)
-    reading = LogReader(disk, directory, segments, growing=True)
-    return reading.frames(segments[0].first_seq if from_seq is None else from_seq, until_seq)
+    reader = LogReader(disk, directory, segments, growing=True)
+    return reader.frames(segments[0].first_seq if from_seq is None else from_seq, until_seq)
 
 
 class LogReader:
@@ -102,15 +102,15 @@ class LogReader:
         for index in range(self._index_of(from_seq), len(self._segments)):
             if until_seq is not None and until_seq < max(from_seq, self._segments[index].first_seq):
                 return
-            walk = self._enter(index)
+            cursor = self._enter(index)
             if behind is None:
-                walk.skip(from_seq)
-            elif walk.seq < behind.seq:
-                walk.jump(behind)
-            for frame in self._walk_frames(walk, index, until_seq):
+                cursor.skip(from_seq)
+            elif cursor.seq < behind.seq:
+                cursor.jump(behind)
+            for frame in self._segment_frames(cursor, index, until_seq):
                 if frame.last_seq >= from_seq:
                     yield frame
-            if until_seq is not None and walk.seq >= until_seq:
+            if until_seq is not None and cursor.seq >= until_seq:
                 return
 
     def frame_with(self, seq: int) -> Frame:
@@ -139,11 +139,11 @@ class LogReader:
             header = unpack_segment_header(read(0, SEGMENT_HEADER_BYTES))
             if (header.log_id, header.first_seq) != (self.log_id, segment.first_seq):
                 return None
-            walk, frame = SegmentCursor(b"", header), None
-            walk.bisect(seq, read, min(file.size(), CONTENT_BYTES_MAX))
-            while walk.seq < seq:
-                frame = frame_at(read, walk.offset)
-                if frame is None or not walk.accept(frame):
+            cursor, frame = SegmentCursor(b"", header), None
+            cursor.bisect(seq, read, min(file.size(), CONTENT_BYTES_MAX))
+            while cursor.seq < seq:
+                frame = frame_at(read, cursor.offset)
+                if frame is None or not cursor.accept(frame):
                     return None
             return frame
         except FrameFault:
@@ -151,30 +151,30 @@ class LogReader:
         finally:
             file.close()
 
-    def _walk_frames(self, walk: SegmentCursor, index: int, until_seq: int | None) -> Iterator[Frame]:
+    def _segment_frames(self, cursor: SegmentCursor, index: int, until_seq: int | None) -> Iterator[Frame]:
         """Give the frames of one segment, and judge its end unless `until_seq` comes first."""
         if index + 1 == len(self._segments):
-            yield from self._last_frames(walk, until_seq)
+            yield from self._last_frames(cursor, until_seq)
             return
         join = self._segments[index + 1].first_seq
-        yield from walk.frames(join - 1 if until_seq is None else min(until_seq, join - 1))
-        if walk.seq != join - 1 and (until_seq is None or walk.seq < until_seq):
-            raise self._join_fault(walk, self._segments[index + 1])
+        yield from cursor.frames(join - 1 if until_seq is None else min(until_seq, join - 1))
+        if cursor.seq != join - 1 and (until_seq is None or cursor.seq < until_seq):
+            raise self._join_fault(cursor, self._segments[index + 1])
 
-    def _last_frames(self, walk: SegmentCursor, until_seq: int | None) -> Iterator[Frame]:
+    def _last_frames(self, cursor: SegmentCursor, until_seq: int | None) -> Iterator[Frame]:
         """Give the frames of the last segment. If it is growing, apparent damage is read a second time."""
         stuck = None
         while True:
-            yield from walk.frames(until_seq)
-            if until_seq is not None and walk.seq >= until_seq:
+            yield from cursor.frames(until_seq)
+            if until_seq is not None and cursor.seq >= until_seq:
                 return
-            self.end = walk.judge(sealed=self.segment.compressed)
+            self.end = cursor.judge(sealed=self.segment.compressed)
             if self.end in {Situation.CLEAN_END, Situation.TORN_TAIL}:
                 return
-            if not self._growing or walk.offset == stuck:
-                raise self.damaged(self.end, offset=walk.offset, good=walk.seq)
-            stuck = walk.offset
-            walk.data = self._content(self.segment)
+            if not self._growing or cursor.offset == stuck:
+                raise self.damaged(self.end, offset=cursor.offset, good=cursor.seq)
+            stuck = cursor.offset
+            cursor.data = self._content(self.segment)
 
     def _enter(self, index: int) -> SegmentCursor:
         """Read a segment, and check that it follows the one before."""
@@ -274,19 +274,19 @@ class LogReader:
                 continue
         return False
 
-    def _join_fault(self, walk: SegmentCursor, following: SegmentFile) -> LogDamaged:
+    def _join_fault(self, cursor: SegmentCursor, following: SegmentFile) -> LogDamaged:
         """Make the error for a segment whose frames stop before the next segment, or overlap it."""
-        if walk.seq >= following.first_seq:
-            detail = f"{self.segment.path} reaches to seq {walk.seq}"
-            return self.damaged(Situation.SEGMENT_STRAY, following, offset=0, good=walk.seq, detail=detail)
-        situation = walk.judge(sealed=True)
+        if cursor.seq >= following.first_seq:
+            detail = f"{self.segment.path} reaches to seq {cursor.seq}"
+            return self.damaged(Situation.SEGMENT_STRAY, following, offset=0, good=cursor.seq, detail=detail)
+        situation = cursor.judge(sealed=True)
         if situation is Situation.CLEAN_END:
             head = self._header(following, self._content(following))
             order = _order_fault(self.segment, head)
             if order is not None:
-                return self._order_error(order, self.segment, following, head, good=walk.seq)
+                return self._order_error(order, self.segment, following, head, good=cursor.seq)
             situation = Situation.FRAMES_MISSING
-        return self.damaged(situation, offset=walk.offset, good=walk.seq)
+        return self.damaged(situation, offset=cursor.offset, good=cursor.seq)
 
     def _order_error(
         self, situation: Situation, before: SegmentFile, segment: SegmentFile, header: SegmentHeader, *, good: int
@@ -311,12 +311,12 @@ class LogReader:
         """Give the last readable seq of a segment. Only messages use it, to say up to where a log is good."""
         try:
             data = read_content(self._disk, segment)
-            walk = SegmentCursor(data, unpack_segment_header(data))
+            cursor = SegmentCursor(data, unpack_segment_header(data))
         except FrameFault:
             return segment.first_seq - 1
-        for _ in walk.frames(None):
+        for _ in cursor.frames(None):
             pass
-        return walk.seq
+        return cursor.seq
 
     def damaged(
         self,

@@ -26,7 +26,7 @@ PROGRESS_BYTES = 2**20
 
 
 def replay(
-    reading: LogReader,
+    reader: LogReader,
     segments: Sequence[SegmentFile],
     *,
     after: Tail | None,
@@ -41,28 +41,28 @@ def replay(
     needed = [segment for index, segment in enumerate(segments) if _reaches(segments, index, seq)]
     if segments[0].first_seq > seq + 1:
         detail = f"it begins at seq {segments[0].first_seq}"
-        raise reading.damaged(Situation.BEGINS_LATE, segments[0], good=seq, detail=detail)
+        raise reader.damaged(Situation.BEGINS_LATE, segments[0], good=seq, detail=detail)
     meter = _Meter(progress, needed)
     joined = after is None
-    for frame in reading.frames(needed[0].first_seq):
+    for frame in reader.frames(needed[0].first_seq):
         if frame.last_seq > seq:
             if not joined:
-                _check_join(reading, after, follows=frame.first_seq == seq + 1, checksum=frame.previous)
+                _check_join(reader, after, follows=frame.first_seq == seq + 1, checksum=frame.previous)
                 joined = True
             try:
                 apply(frame)
             except FrameFault as fault:
-                raise _newer(reading, frame, fault) from fault
-        meter.advance(reading)
-    walk = reading.walk
-    assert walk is not None
-    if walk.seq < seq:
-        detail = f"the log ends at seq {walk.seq}, the snapshot is at seq {seq}"
-        raise reading.damaged(Situation.ENDS_EARLY, offset=walk.offset, good=walk.seq, until=seq, detail=detail)
+                raise _newer(reader, frame, fault) from fault
+        meter.advance(reader)
+    cursor = reader.walk
+    assert cursor is not None
+    if cursor.seq < seq:
+        detail = f"the log ends at seq {cursor.seq}, the snapshot is at seq {seq}"
+        raise reader.damaged(Situation.ENDS_EARLY, offset=cursor.offset, good=cursor.seq, until=seq, detail=detail)
     if not joined:
-        _check_join(reading, after, follows=True, checksum=walk.checksum)
+        _check_join(reader, after, follows=True, checksum=cursor.checksum)
     meter.end()
-    return walk
+    return cursor
 
 
 def _reaches(segments: Sequence[SegmentFile], index: int, seq: int) -> bool:
@@ -70,21 +70,21 @@ def _reaches(segments: Sequence[SegmentFile], index: int, seq: int) -> bool:
     return index + 1 == len(segments) or segments[index + 1].first_seq > seq + 1
 
 
-def _check_join(reading: LogReader, after: Tail | None, *, follows: bool, checksum: int) -> None:
+def _check_join(reader: LogReader, after: Tail | None, *, follows: bool, checksum: int) -> None:
     """Check that log and snapshot have the same checksum at the snapshot's seq."""
     assert after is not None
-    assert reading.walk is not None
+    assert reader.walk is not None
     if not follows or checksum != after.checksum:
         detail = f"the snapshot is at seq {after.seq}"
-        raise reading.damaged(
-            Situation.SNAPSHOT_DIFFERS, offset=reading.walk.last_offset, good=after.seq - 1, detail=detail
+        raise reader.damaged(
+            Situation.SNAPSHOT_DIFFERS, offset=reader.walk.last_offset, good=after.seq - 1, detail=detail
         )
 
 
-def _newer(reading: LogReader, frame: Frame, fault: FrameFault) -> Exception:
-    assert reading.walk is not None
-    return reading.damaged(
-        Situation.NEWER_VERSION, offset=reading.walk.last_offset, good=frame.first_seq - 1, detail=fault.reason
+def _newer(reader: LogReader, frame: Frame, fault: FrameFault) -> Exception:
+    assert reader.walk is not None
+    return reader.damaged(
+        Situation.NEWER_VERSION, offset=reader.walk.last_offset, good=frame.first_seq - 1, detail=fault.reason
     )
 
 
@@ -101,13 +101,13 @@ class _Meter:
             done += segment.bytes
         self._next = PROGRESS_BYTES
 
-    def advance(self, reading: LogReader) -> None:
+    def advance(self, reader: LogReader) -> None:
         """Call `progress` if enough was read since the last call."""
-        if self._progress is None or reading.walk is None:
+        if self._progress is None or reader.walk is None:
             return
         # A compressed segment unpacks to more bytes than it has on disk, so the count is capped.
-        segment = reading.segment
-        done = self._before[segment.first_seq] + min(reading.walk.offset, segment.bytes)
+        segment = reader.segment
+        done = self._before[segment.first_seq] + min(reader.walk.offset, segment.bytes)
         if done >= self._next:
             self._next = done + PROGRESS_BYTES
             self._progress(done, self._total)
@@ -132,22 +132,22 @@ def tidy(disk: Disk, directory: str, listing: Listing, tell: Callable[[Finding],
     disk.sync_directory(directory)
 
 
-def settle_end(disk: Disk, path: str, walk: SegmentCursor, length: int, tell: Callable[[Finding], None]) -> File:
+def settle_end(disk: Disk, path: str, cursor: SegmentCursor, length: int, tell: Callable[[Finding], None]) -> File:
     """Make the last segment durable and ready for appends; give its file, open for writing.
 
     The bytes of a torn frame are kept in a side file and zeroed. The last frame is written again (`engine.log` says
     why). Space is laid out up to `length`.
     """
-    torn = walk.data[walk.offset :].rstrip(b"\0")
+    torn = cursor.data[cursor.offset :].rstrip(b"\0")
     if torn:
-        side = side_path(disk, path, walk.offset)
+        side = side_path(disk, path, cursor.offset)
         disk.write_whole(side, [torn])
     file = disk.open(path, write=True)
     try:
         if torn:
-            file.write_at(walk.offset, bytes(len(torn)))
-        if walk.last_offset is not None:
-            file.write_at(walk.last_offset, walk.data[walk.last_offset : walk.offset])
+            file.write_at(cursor.offset, bytes(len(torn)))
+        if cursor.last_offset is not None:
+            file.write_at(cursor.last_offset, cursor.data[cursor.last_offset : cursor.offset])
         file.preallocate(length)
         file.sync()
     except BaseException:
@@ -155,5 +155,5 @@ def settle_end(disk: Disk, path: str, walk: SegmentCursor, length: int, tell: Ca
         raise
     if torn:
         detail = f"{len(torn)} bytes are kept in {side}"
-        tell(finding(Situation.TORN_TAIL, path=path, offset=walk.offset, seq=walk.seq + 1, detail=detail))
+        tell(finding(Situation.TORN_TAIL, path=path, offset=cursor.offset, seq=cursor.seq + 1, detail=detail))
     return file

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 STEP_SHIFT = 40
-"""The first cell of an entry is given by the lowest bits of its digest, the step to its next cells by the bits from here
-on. Equal steps would cluster the entries, and a lookup compares the digest of each entry that it meets."""
+"""The lowest bits of a digest give the first cell of its entry. The bits from here on give the step to the next cells.
+Equal steps would cluster the entries, and a lookup compares the digest of each entry that it meets."""
 
 Words = NDArray[np.uint64]
 Entries = NDArray[np.uint32]

@@ -210,7 +210,7 @@ def _words(kind: bytes, column: array[int], count: int) -> Iterator[tuple[bytes,
         yield kind, column_bytes(column[start : min(start + WORDS, count)])
 
 
-# LogReader
+# Unpacking
 
 
 def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None) -> tuple[StateImage, Tail]:

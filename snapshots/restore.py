@@ -192,14 +192,14 @@ def _survey(disk: Disk, source: str) -> _Source:
         raise RestoreRefused(f"{source} holds no log and no snapshots")
     end = ""
     for segment in reversed(segments):
-        reading = LogReader(disk, directory, [segment], growing=True)
+        reader = LogReader(disk, directory, [segment], growing=True)
         try:
-            for _ in reading.frames(segment.first_seq):
+            for _ in reader.frames(segment.first_seq):
                 pass
         except LogDamaged as damage:
             end = end or damage.what
-        if reading.walk is not None:
-            return _Source(source, segments, snapshot_seqs, reading.walk.epoch, reading.walk.seq, end)
+        if reader.walk is not None:
+            return _Source(source, segments, snapshot_seqs, reader.walk.epoch, reader.walk.seq, end)
     return _Source(source, segments, snapshot_seqs, 0, 0, end)
 
 

@@ -14,7 +14,7 @@ Rules:
   snapshot's own seq, no log is needed at all.
 - Everything that is read is durable: `engine.log_reader` syncs the end of a growing log before it gives out any of it.
   So a snapshot of it never holds an event that a power cut could take back.
-- A leader may take away a snapshot or a segment between listing and reading. Then it has made newer ones, and reading
+- A leader may take away a snapshot or a segment between listing and reader. Then it has made newer ones, and reader
   begins anew; ATTEMPTS is only reached if that happens each time.
 """
 
@@ -99,16 +99,16 @@ def _read_once(
     segments = list_log(disk, directory)
     check_reach(directory, segments, after)
     log_id, covered = (None, 0) if after is None else (after.log_id, after.seq)
-    reading = LogReader(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
+    reader = LogReader(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
     from_seq = max(segments[0].first_seq, 1 if after is None else after.seq)
     meter = Meter(segments, progress)
     tail = after
-    for frame in joined_frames(reading, after, from_seq, until):
-        tail = apply_within(scoreboard, frame, until, reading)
-        meter.advance(reading, frame.count)
+    for frame in joined_frames(reader, after, from_seq, until):
+        tail = apply_within(scoreboard, frame, until, reader)
+        meter.advance(reader, frame.count)
     if tail is None:
-        assert reading.log_id is not None
-        tail = Tail(reading.log_id, 1, 0, chain_start(reading.log_id))
+        assert reader.log_id is not None
+        tail = Tail(reader.log_id, 1, 0, chain_start(reader.log_id))
     return scoreboard, tail
 
 
@@ -130,7 +130,7 @@ def check_reach(directory: str, segments: list[SegmentFile], after: Tail | None)
 
 
 def joined_frames(
-    reading: LogReader, after: Tail | None, from_seq: int, until: Until, *, only_after: bool = False
+    reader: LogReader, after: Tail | None, from_seq: int, until: Until, *, only_after: bool = False
 ) -> Iterator[Frame]:
     """Give the frames from the one that holds `from_seq` on that have an event within the bounds.
 
@@ -138,42 +138,42 @@ def joined_frames(
     that in its segment is passed over. Raises `LogDamaged`.
     """
     joined = after is None
-    for frame in reading.frames(from_seq, until.seq, behind=after if only_after else None):
+    for frame in reader.frames(from_seq, until.seq, behind=after if only_after else None):
         if after is not None and not joined and frame.last_seq >= after.seq:
             at_end = frame.last_seq == after.seq
             checksum = frame.checksum if at_end else frame.previous
-            _check_join(reading, after, at_end or frame.first_seq == after.seq + 1, checksum)
+            _check_join(reader, after, at_end or frame.first_seq == after.seq + 1, checksum)
             joined = True
         if not until.holds(frame.first_seq, frame.time_ms):
             return
         yield frame
-    walk = reading.walk
-    if after is None or joined or walk is None:
+    cursor = reader.walk
+    if after is None or joined or cursor is None:
         return
-    if walk.seq < after.seq:
-        detail = f"the log ends at seq {walk.seq}, the snapshot is at seq {after.seq}"
+    if cursor.seq < after.seq:
+        detail = f"the log ends at seq {cursor.seq}, the snapshot is at seq {after.seq}"
         situation = Situation.ENDS_EARLY
-        raise reading.damaged(situation, offset=walk.offset, good=walk.seq, until=after.seq, detail=detail)
-    _check_join(reading, after, walk.seq == after.seq, walk.checksum)
+        raise reader.damaged(situation, offset=cursor.offset, good=cursor.seq, until=after.seq, detail=detail)
+    _check_join(reader, after, cursor.seq == after.seq, cursor.checksum)
 
 
-def _check_join(reading: LogReader, after: Tail, meets: bool, checksum: int) -> None:
+def _check_join(reader: LogReader, after: Tail, meets: bool, checksum: int) -> None:
     if not meets or checksum != after.checksum:
-        assert reading.walk is not None
+        assert reader.walk is not None
         detail = f"the snapshot is at seq {after.seq}"
-        offset = reading.walk.last_offset
-        raise reading.damaged(Situation.SNAPSHOT_DIFFERS, offset=offset, good=after.seq - 1, detail=detail)
+        offset = reader.walk.last_offset
+        raise reader.damaged(Situation.SNAPSHOT_DIFFERS, offset=offset, good=after.seq - 1, detail=detail)
 
 
-def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reading: LogReader) -> Tail:
+def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reader: LogReader) -> Tail:
     """Apply what a frame has after the state and within the bounds; give the tail, as if the frame ended there."""
-    assert reading.log_id is not None
+    assert reader.log_id is not None
     if frame.last_seq <= scoreboard.seq:
-        return Tail(reading.log_id, frame.epoch, frame.last_seq, frame.checksum)
+        return Tail(reader.log_id, frame.epoch, frame.last_seq, frame.checksum)
     try:
         events = events_of(frame)
     except FrameFault as fault:
-        raise newer_version(reading, frame, fault) from fault
+        raise newer_version(reader, frame, fault) from fault
     within = [event for event in events if until.holds(event.seq, event.time_ms)]
     for event in within:
         if event.seq > scoreboard.seq:
@@ -181,14 +181,14 @@ def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reading: Lo
     checksum = frame.checksum
     if len(within) < frame.count:
         checksum = unpack_header(pack_frame(within, epoch=frame.epoch, previous=frame.previous)).checksum
-    return Tail(reading.log_id, frame.epoch, within[-1].seq, checksum)
+    return Tail(reader.log_id, frame.epoch, within[-1].seq, checksum)
 
 
-def newer_version(reading: LogReader, frame: Frame, fault: FrameFault) -> LogDamaged:
+def newer_version(reader: LogReader, frame: Frame, fault: FrameFault) -> LogDamaged:
     """Make the error for a frame that is whole but can't be understood."""
-    assert reading.walk is not None
-    offset, good = reading.walk.last_offset, frame.first_seq - 1
-    return reading.damaged(Situation.NEWER_VERSION, offset=offset, good=good, detail=fault.reason)
+    assert reader.walk is not None
+    offset, good = reader.walk.last_offset, frame.first_seq - 1
+    return reader.damaged(Situation.NEWER_VERSION, offset=offset, good=good, detail=fault.reason)
 
 
 class Meter:
@@ -204,12 +204,12 @@ class Meter:
         self._events = 0
         self._next = 0
 
-    def advance(self, reading: LogReader, events: int) -> None:
+    def advance(self, reader: LogReader, events: int) -> None:
         """Count a frame."""
-        assert reading.walk is not None
+        assert reader.walk is not None
         self._events += events
         # A compressed segment unpacks to more than it takes on disk; it never counts for more than that.
-        done = self._before[reading.segment.first_seq] + min(reading.walk.offset, reading.segment.bytes)
+        done = self._before[reader.segment.first_seq] + min(reader.walk.offset, reader.segment.bytes)
         if done >= self._next:
             self._next = done + PROGRESS_BYTES
             self._progress(Progress("log", self._events, done, self._total))
