@@ -1,19 +1,21 @@
-"""Carrying a log over into another directory up to a bound, and the state along with it.
+"""Copying a log to another directory up to a bound, and computing the state there.
+
+    copied = copy_log(disk, directory, target, segments=…, scoreboard=scoreboard, after=tail, until=Until(seq=…), …)
 
     segments     |----a----|----b----|----c-^--|----d----|        until: within a frame of c
-    carried      |----a----|----b----|----c-|                     c ends with a frame that was cut short there
+    copied       |----a----|----b----|----c-|                     c ends with a frame that was cut short there
 
-The events after the snapshot must be whole: they make the state. The segments before it are the audit trail; the state
-does not need them, so damage among them must not stand in the way of a restore. They are tried in this order:
+The events after the snapshot make the state, so they must be whole. The segments before it are only the audit trail, so
+damage among them must not prevent a restore. The attempts, in this order:
 
-    all segments from the oldest on                  the rule
-    from the first segment after the damage on       if the damage is in what the snapshot covers; once for each damage
-    nothing but what comes after the snapshot        if the damage reaches into the segment where the snapshot stands
-    refused, with the seq up to which all is good    if the damage comes after the snapshot
+    all segments from the oldest on                  the usual case
+    from the first segment after the damage on       if the snapshot covers the damage; repeated for each damage
+    only the frames after the snapshot               if the damage is in the segment where the snapshot stands
+    refuse, and name the last good seq               if the damage comes after the snapshot
 
 Rules:
-- What is carried over was proved frame by frame, and joins; what could not be is left behind, and that is told.
-- A compressed segment stays compressed; the copy is read back. A plain one is written without the zeros at its end.
+- Every copied frame is proved and joins the one before. What can't be proved is left behind, and that is told.
+- A compressed segment stays compressed, and its copy is read back. A plain one loses the zeros at its end.
 - The source is only read.
 """
 
@@ -32,11 +34,11 @@ from snapshots.opening import ShowProgress, Tell
 from snapshots.state import Meter, Until, apply_within, check_reach, joined_frames
 
 PIECE_BYTES = 2**20
-"""A file is copied in pieces of this length."""
+"""The length of the pieces in which a file is copied."""
 
 
 class Copied(msgspec.Struct, frozen=True):
-    """What was carried over: where it ends (None: nowhere yet), its first seq (None: no segment), how many events."""
+    """What was copied: its end (None if it is empty), its first seq (None without a segment), and its events."""
 
     tail: Tail | None
     first_seq: int | None
@@ -55,9 +57,9 @@ def copy_log(
     tell: Tell,
     progress: ShowProgress,
 ) -> Copied:
-    """Copy the log into the directory `target`, apply what comes after `after`, and give where that ends.
+    """Copy the log into the directory `target`, and apply the events after `after` to `scoreboard`.
 
-    Raises `LogDamaged` for damage after `after`, with a remedy that names the last seq up to which all is good.
+    Raises `LogDamaged` for damage after `after`. The remedy names the last good seq.
     """
     seq = 0 if after is None else after.seq
     needed = until.seq is None or until.seq > seq
@@ -78,7 +80,7 @@ def copy_log(
             if after is None or scoreboard.seq > seq:
                 raise _refused(damage, directory, max(scoreboard.seq, (damage.seq or 1) - 1)) from damage
             tell(damage)
-            # With an offset the damage is inside the segment; at the head perhaps only the join before it is bad.
+            # With an offset the damage is inside the segment. At its header perhaps only the join before it is bad.
             damaged = segments.index(copy.reader.segment) + bool(damage.offset)
             begins = [index for index in begins if index >= max(damaged, begins[0] + 1)]
     if not needed:
@@ -94,7 +96,7 @@ def copy_log(
 
 
 def _refused(damage: LogDamaged, directory: str, good: int) -> LogDamaged:
-    """Make the error that says how far a restore can go."""
+    """Make the error that names the last seq that a restore can reach."""
     data = directory.rpartition("/")[0] or "."
     remedy = f"Up to seq {good} all is good: restore from {data} with --until-seq {good}."
     if good < 1:
@@ -103,7 +105,7 @@ def _refused(damage: LogDamaged, directory: str, good: int) -> LogDamaged:
 
 
 class _Carried(msgspec.Struct):
-    """The segment that is being carried over: `head`, the source's bytes from `start` to `end`, `rest`."""
+    """The copy of one segment, until it is written: `head`, the source's bytes from `start` to `end`, then `rest`."""
 
     file: SegmentFile
     cursor: SegmentCursor
@@ -115,7 +117,7 @@ class _Carried(msgspec.Struct):
 
 
 class _Copy:
-    """One attempt. `only_after`: nothing up to the snapshot is carried over, and each segment gets a new head."""
+    """One attempt. `only_after`: only frames after the snapshot are copied, and each segment gets a new header."""
 
     def __init__(
         self,
@@ -158,12 +160,12 @@ class _Copy:
         return Copied(tail, first_seq, self._events)
 
     def discard(self) -> None:
-        """Remove what was written, after it turned out that it does not lead to the snapshot."""
+        """Remove what this attempt wrote, because it does not lead to the snapshot."""
         for _, path in self._written:
             self._disk.remove(path)
 
     def _take(self, frame: Frame, tail: Tail) -> None:
-        """Take in a frame, or what the bound leaves of it."""
+        """Add a frame to the copy, or its events up to the bound."""
         cursor = self.reader.walk
         assert cursor is not None
         assert cursor.last_offset is not None
@@ -189,7 +191,7 @@ class _Copy:
         return _Carried(segment, cursor, frame.first_seq, pack_segment_header(header), offset, offset, b"")
 
     def _write(self) -> None:
-        """Write the segment that is complete now."""
+        """Write the current segment, which is complete."""
         carried, self._carried = self._carried, None
         if carried is None:
             return
