@@ -115,7 +115,7 @@ TABLE: dict[Situation, Row] = {
     ),
     Situation.UNFINISHED_FILE: Row(
         Action.TIDY,
-        "a file whose making was interrupted was left behind, and is removed; nothing of it was in use",
+        "an unfinished file of interrupted work is removed; it was never in use",
         "Nothing has to be done.",
     ),
     Situation.SEGMENT_TWICE: Row(
@@ -177,13 +177,13 @@ TABLE: dict[Situation, Row] = {
     ),
     Situation.SEGMENT_RENAMED: Row(
         Action.REFUSE,
-        "the name of a segment is not that of the first seq in it: the file was renamed",
+        "the name of a segment is not the first seq in it: the file was renamed",
         "Rename it back to {name}.{restore}",
     ),
     # A row of its own: a copy may be taken away, but a renamed segment is the only one.
     Situation.SEGMENT_COPIED: Row(
         Action.REFUSE,
-        "the name of a segment is not that of the first seq in it: it is a copy of one that is here as well",
+        "the name of a segment is not the first seq in it: it is a copy of another segment here",
         _TAKE_AWAY,
     ),
     Situation.SEGMENT_FOREIGN: Row(

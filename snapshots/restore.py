@@ -7,8 +7,8 @@
     target    |-- log -------------|e|                    snapshots b, new      signing.key
 
 The event `e` begins a new epoch. In the source the seqs after the bound name other events. Because of the new epoch a
-position (epoch, seq) still names one event only, so whoever holds a position of the source's later events can tell. The
-new epoch is one above the highest in the source, not above the epoch at the bound.
+position (epoch, seq) still names one event only. A client with a position of one of the source's later events can tell
+the difference. The new epoch is one above the highest in the source, not above the epoch at the bound.
 
 Rules:
 - The source is only read. Another process may serve from it, it may be a copy, or damaged after the bound.
