@@ -291,7 +291,7 @@ def finding(
 
 
 def misfit(frame: Frame, seq: int, checksum: int, epoch: int) -> Situation | None:
-    """Say why a whole frame does not follow the place with these values; None if it does."""
+    """Say why a whole frame does not follow the frame with these values; None if it does."""
     if frame.first_seq <= seq:
         return Situation.FRAME_DOUBLED
     if frame.first_seq > seq + 1:
