@@ -1,20 +1,24 @@
-"""Which actions were applied: actionId → the seq of its event. This is what makes "exactly once" true, for ever.
+"""The index of applied actions: actionId → the seq of its event. It makes each action count exactly once, for ever.
 
-It only grows, so it is built to be small and to be copied without stopping anything:
+    position = actions.find(key_of(action_id))       -1 if the action was never applied
+    seq = actions.seq_at(position)
+    actions.add(keys, first_seq, marks)              the actions of one frame, in the order of their events
 
-- An actionId is kept as its 128-bit BLAKE2b digest; two ids that meet in it are not to be expected before 2^64 actions.
-  Beside it stand the event's seq and a 64-bit mark of user, board and reason, by which a repeated actionId that means
-  something else is found out.
-- The entries lie in append-only arrays, in the order of their seq: 32 bytes an action. A snapshot is a prefix of them.
-- Where an entry lies is found through a table of 32-bit positions (`engine.table`), at most 3/4 full: 5.3 to 10.7 bytes
-  an action. A dict of digests would cost about 190 bytes an action; a set of the ids as strings 130, without the seq.
-- A table that is full is not rebuilt in one long pause. One of twice the size takes all that comes from then on, and
-  with each of these MOVED_FOR_ADDED of the older entries; until all are there, both tables are looked at.
+The index only grows, so it must be small, and a snapshot must be able to copy it without stopping the writer:
+
+- An actionId is kept as its 128-bit BLAKE2b digest. Two ids with one digest are not expected before 2^64 actions.
+- Beside the digest stand the event's seq and a 64-bit mark of user, board and reason. The mark shows whether a repeated
+  actionId means the same thing as before.
+- The entries lie in append-only arrays, in the order of their seqs: 32 bytes an action. A snapshot is a prefix of them.
+- A table of 32-bit positions (`engine.table`) leads to an entry. It is at most 3/4 full: 5.3 to 10.7 bytes an action.
+  A dict of digests would take about 190 bytes an action. A set of the ids as strings would take 130, without the seq.
+- A full table is not rebuilt at once, because that would be a long pause. New entries go into a table of twice the
+  size, and each new entry moves MOVED_FOR_ADDED older ones there. Until all have moved, lookups try both tables.
 
 Invariants:
 - `len(_digests) == 2 * len(_seqs) == 2 * len(_marks)`; `_seqs` is strictly increasing.
-- Each entry (its position + 1) is in `_table`, once, but for those from `_moved` to `_behind` while there is an
-  `_older` table, which holds those before `_behind`.
+- Each entry (its position + 1) is in `_table` once. The exception: while there is an `_older` table, the entries from
+  `_moved` to `_behind` are only there. `_older` holds the entries before `_behind`.
 """
 
 from __future__ import annotations
@@ -32,18 +36,18 @@ from engine.table import Table, Words
 
 CELLS_AT_FIRST = 2**15
 MANY = 32
-"""So many keys and more are looked for together (`engine.table`)."""
+"""From this number of keys on, a lookup handles them together (`engine.table`)."""
 
 MOVED_FOR_ADDED = 4
-"""An entry that is added costs the moving of so many while there is an older table: at 3/4 of twice the size there is
-none since long."""
+"""Older entries that each new entry moves while there is an older table. The older table is empty long before the new
+one is full."""
 
 PIECE = 2**16
-"""Entries that are put into a table at once when all of them are."""
+"""Entries that are put into a table at once when a whole table is filled."""
 
 _two_words = struct.Struct("<QQ").unpack
 _one_word = struct.Struct("<Q").unpack
-# A copy of a fresh hash costs less than making one, whose parameters would have to be read each time.
+# Copying a fresh hash is cheaper than making one, because making one parses its parameters each time.
 _fresh_key = blake2b(digest_size=16).copy
 _fresh_mark = blake2b(digest_size=8).copy
 
@@ -59,7 +63,7 @@ def key_of(action_id: str) -> Key:
 
 
 def mark_of(user_id: str, board_id: str, reason: str) -> int:
-    """Give the 64-bit mark of what an action was applied to. Ids have no control characters, so a NUL parts them."""
+    """Give the 64-bit mark of what an action was applied to. Ids have no control characters, so NUL separates them."""
     hashed = _fresh_mark()
     hashed.update(f"{user_id}\0{board_id}\0{reason}".encode())
     word: int = _one_word(hashed.digest())[0]
@@ -87,7 +91,7 @@ class Actions:
         return 32 * len(self._seqs) + 4 * cells
 
     def find(self, key: Key) -> int:
-        """Give the position of an action, -1 if it was never applied."""
+        """Give the position of an action; -1 if it was never applied."""
         high, low = _two_words(key)
         entry = self._table.find(high, low, self._digests)
         if not entry and self._older is not None:
@@ -95,7 +99,7 @@ class Actions:
         return entry - 1
 
     def find_all(self, keys: Sequence[Key]) -> list[int]:
-        """Give the position of each of these actions, -1 for one that was never applied."""
+        """Give the position of each of these actions; -1 for an action that was never applied."""
         if len(keys) < MANY:
             return [self.find(key) for key in keys]
         words = _words(b"".join(keys))
@@ -117,7 +121,7 @@ class Actions:
         return self._marks[position]
 
     def add(self, keys: Sequence[Key], first_seq: int, marks: Sequence[int]) -> None:
-        """Take in actions that are not here yet, whose events have the seqs from `first_seq` on."""
+        """Add actions that are not in the index yet. Their events have the seqs from `first_seq` on, without a gap."""
         seqs = self._seqs
         assert not seqs or seqs[-1] < first_seq
         begun = len(seqs)
@@ -125,7 +129,7 @@ class Actions:
         self._digests += column_of(joined)
         seqs.extend(range(first_seq, first_seq + len(keys)))
         self._marks.extend(marks)
-        if begun + len(keys) > self._table.holds:  # counting those that still have to be moved
+        if begun + len(keys) > self._table.holds:  # this counts the entries that still have to be moved
             self._grow(begun, len(keys))
         if len(keys) < MANY:
             for entry, key in enumerate(keys, begun + 1):
@@ -137,7 +141,7 @@ class Actions:
 
     def _grow(self, begun: int, more: int) -> None:
         """Begin a table of at least twice the size, for `more` entries and all before them."""
-        self._move(self._behind)  # nothing is left to move, but where as many are added at once as a table holds
+        self._move(self._behind)  # moves something only if one `add` brings as many entries as a table holds
         cells = 2 * self._table.cells
         while cells // 4 * 3 < begun + more:
             cells *= 2
@@ -145,7 +149,7 @@ class Actions:
         self._moved, self._behind = 0, begun
 
     def _move(self, count: int) -> None:
-        """Put so many of the older entries into the table; the older one goes with the last of them."""
+        """Move `count` older entries into the new table. The older table is dropped with its last entry."""
         while count > 0 and self._moved < self._behind:
             start, stop = self._moved, min(self._moved + min(count, PIECE), self._behind)
             self._table.add_all(np.frombuffer(self._digests, np.uint64)[2 * start : 2 * stop : 2], start + 1)
@@ -155,12 +159,12 @@ class Actions:
             self._older = None
 
     def capture(self) -> ActionsImage:
-        """Share the arrays and say how far they go. O(1)."""
+        """Share the arrays with an image, and note their length now. O(1)."""
         return ActionsImage(count=len(self._seqs), digests=self._digests, seqs=self._seqs, marks=self._marks)
 
     @classmethod
     def from_image(cls, image: ActionsImage) -> Actions:
-        """Make the index of an image; nothing is shared with it. O(actions)."""
+        """Make the index of an image. It shares nothing with the image. O(actions)."""
         actions = cls()
         cells = CELLS_AT_FIRST
         while cells < 2 * image.count:
@@ -192,5 +196,5 @@ class Actions:
 
 
 def _words(data: bytes) -> Words:
-    """See bytes as 64-bit words, little endian on every machine."""
+    """View bytes as 64-bit words, little endian on every machine."""
     return np.frombuffer(data, "<u8").astype(np.uint64, copy=False)

@@ -1,17 +1,18 @@
-"""Deciding: from commands to the events that have to be logged, and from these, once they are on disk, to answers.
+"""Deciding: from commands to the events that must be logged, and, once these are on disk, to the answers.
 
-    batch = Batch(scoreboard, now)  →  decide(commands)*  →  log batch.events  →  outcomes = settle()
+    batch = Batch(scoreboard, now_ms)
+    batch.decide(commands)               as often as needed; then `batch.events` go to the log
+    outcomes = batch.settle()            applies the events; gives one outcome for each command, in order
 
-Events that are being written are not applied yet. A batch decides its commands as if those before them in the same
-batch were applied, by keeping beside the state what they will change; nobody else sees that, and nothing of the state
-is changed before `settle`.
+A batch decides each command as if the commands before it were applied. It keeps the changes that they will make beside
+the state, where nobody else sees them. The state itself changes only in `settle`.
 
 Rules:
-- First of all the repeated action: an answer that was given once must be given again, also when the rules or the user
-  have changed since.
-- What `decide` looked up (board, digest, mark) is kept for `settle`, which is called for everything that was decided,
-  after it is on disk, while the state is still that of the beginning. So no increment is hashed twice.
-- Times never go back: a batch has the time of the event before it, if that is later than `now`.
+- A repeated action is recognised before anything else is checked. Its answer must be given again even if the rules or
+  the user have changed since.
+- `settle` uses what `decide` looked up (board, digest, mark), so no increment is hashed twice. It is called once, when
+  all events are on disk, and the state must not have changed since the batch began.
+- Times never go back: if the last event is later than `now_ms`, the batch takes the time of that event.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class _Unchanged(msgspec.Struct, frozen=True, gc=False):
 
 
 _Place = tuple[Board, int, dict[str, int]]
-"""A board, what a reason is worth there, and the scores that this batch leads to."""
+"""A board, the points of a reason there, and the scores of its users after this batch."""
 
 _NOWHERE: _Place = (Board(""), 0, {})
 
@@ -52,7 +53,7 @@ _Decision = FoundIncrement | UserPut | _Duplicate | _Unchanged | Rejection
 
 
 class Batch:
-    """Commands that will be logged together. `events` are what has to be logged, in order."""
+    """Commands that are logged together, as `events`."""
 
     def __init__(self, scoreboard: Scoreboard, now_ms: int) -> None:
         self.events: list[Event] = []
@@ -62,7 +63,7 @@ class Batch:
         self._now_ms = max(now_ms, scoreboard.time_ms)
         self._decided: list[_Decision] = []
         self._places: dict[tuple[str, str], _Place] = {}
-        # Where nobody is registered, and nobody has to be, there is nothing to look up about a user.
+        # If no user is registered, and none has to be, there is nothing to look up about a user.
         self._users_matter = scoreboard.rules.require_registered or len(scoreboard.users) > 0
         # What the events will change:
         self._scores: dict[str, dict[str, int]] = {}
@@ -70,12 +71,12 @@ class Batch:
         self._users: dict[str, User] = {}
 
     def decide(self, commands: Sequence[Command]) -> None:
-        """Decide commands, after those before them. O(1) for each."""
+        """Decide commands, after those of earlier calls. O(1) for each."""
         decided, events = self._decided, self.events
         begun, now_ms = self._begun, self._now_ms
         keys = [key_of(command.action_id) for command in commands if type(command) is Increment]
         known = zip(keys, self._actions.find_all(keys), strict=True)
-        last_board_id = last_reason = ""  # which no command has
+        last_board_id = last_reason = ""  # no command has these
         board, delta, scores = _NOWHERE
         for command in commands:
             if type(command) is not Increment:
@@ -113,14 +114,14 @@ class Batch:
             decided.append(found)
 
     def settle(self) -> list[Outcome]:
-        """Apply what was decided, all of which is on disk now; say what each caller is told, in order."""
+        """Apply the events, which are all on disk now; give the outcome of each command, in order."""
         outcomes: list[Outcome] = []
         run: list[FoundIncrement] = []
         for decision in self._decided:
             if type(decision) is tuple:
                 run.append(decision)
             else:
-                # What is told of it is the state of just here.
+                # Its answer must show the state at exactly this place in the batch.
                 self._settle_run(run, outcomes)
                 run.clear()
                 outcomes.append(self._settle_other(decision))
@@ -130,7 +131,7 @@ class Batch:
     # Deciding
 
     def _repeated(self, command: Increment, key: Key, position: int) -> _Decision:
-        """Decide an action that was applied at this position of the index, or will be by this batch (-1)."""
+        """Decide a repeated action: it is at this position of the index or, if that is -1, earlier in this batch."""
         actions = self._actions
         if position >= 0:
             seq, applied = actions.seq_at(position), actions.mark_at(position)
@@ -142,7 +143,7 @@ class Batch:
         return _conflict(command, seq)
 
     def _place(self, board_id: str, reason: str) -> _Place | Rejection:
-        """Give the board, the points, and the scores that this batch leads to there. Looked up once in a batch."""
+        """Find a board, the points of a reason there, and its scores after this batch. Called once for each pair."""
         points = self._scoreboard.rules.points
         catalogue = points.get(board_id)
         if catalogue is None:
@@ -158,7 +159,7 @@ class Batch:
         return self._users.get(user_id) or self._scoreboard.users.get(user_id)
 
     def _user_fault(self, user_id: str) -> Rejection | None:
-        """Say why this user may not score."""
+        """Say why this user may not score, None if the user may."""
         user = self._user(user_id)
         if user is None:
             if self._scoreboard.rules.require_registered:
@@ -193,7 +194,7 @@ class Batch:
     # Settling
 
     def _settle_run(self, run: list[FoundIncrement], outcomes: list[Outcome]) -> None:
-        """Apply increments that follow each other, and add their receipts."""
+        """Apply consecutive increments, and add their receipts."""
         if not run:
             return
         epoch = self._scoreboard.epoch
@@ -230,7 +231,7 @@ class Batch:
         return UserReceipt(user_id, name, active, applied, scoreboard.epoch, scoreboard.seq)
 
     def _receipt_again(self, command: Increment, seq: int) -> Receipt:
-        """Answer an action that was applied before: its own position, and the score and rank of now."""
+        """Answer a repeated action: the position of its event, and the user's score and rank now."""
         board = self._scoreboard.boards[command.board_id]
         rank, score = board.rank(command.user_id), board.score(command.user_id)
         assert score is not None

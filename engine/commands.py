@@ -1,7 +1,7 @@
-"""What a caller asks (commands) and what it is told (receipts, rejections). Pure values, no behaviour but validation.
+"""What a caller asks (commands), and what the caller is told (receipts, rejections). Values, without behaviour.
 
-Invariants: a command that exists has valid ids (the constructor of a command does not check; whoever builds one from
-outside input calls `id_fault` first, and `Batch.decide` asserts nothing about bytes that came from our own log).
+Rule: the ids and names in a command are valid. Constructors do not check that. Code that builds a command from outside
+input calls `id_fault` and `name_fault` first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ RejectionCode = Literal["INVALID_REQUEST", "CONFLICT"]
 
 
 class Increment(msgspec.Struct, frozen=True, gc=False):
-    """Count one action for one user. The points are decided by the board's catalogue, never by the caller."""
+    """Count one action for one user. The board's catalogue decides the points, never the caller."""
 
     user_id: str
     action_id: str
@@ -26,7 +26,7 @@ class Increment(msgspec.Struct, frozen=True, gc=False):
 
 
 class PutUser(msgspec.Struct, frozen=True, gc=False):
-    """Register a user or change what is known of it. `None` leaves that part as it is."""
+    """Register a user, or change its name or its state. None leaves a field as it is."""
 
     user_id: str
     display_name: str | None
@@ -38,11 +38,11 @@ Command = Increment | PutUser
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """The answer to an `Increment` that was applied now (`applied`) or before (not `applied`).
+    """The answer to an `Increment`. `applied` is True if this command was applied, False for a duplicate.
 
-    `delta` is what this very command added: 0 for a duplicate, so that callers may sum deltas. For a duplicate `epoch`
-    and `seq` are the original event's, `new_score` and the ranks are those of now. `rank` is None for a user who is not
-    on the board now (inactive); `previous_rank` also before the first points.
+    `delta` is what this command added. It is 0 for a duplicate, so callers may sum deltas. A duplicate has the `epoch`
+    and `seq` of the original event, and the score and ranks of now. `rank` is None for an inactive user, who is not on
+    the board. `previous_rank` is also None before the user's first points.
     """
 
     user_id: str
@@ -69,7 +69,7 @@ class UserReceipt(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejection(msgspec.Struct, frozen=True, gc=False):
-    """A command that was refused by the rules; nothing was logged. `details` names the field at fault."""
+    """A command that the rules refused. Nothing was logged. `details` names the field at fault."""
 
     code: RejectionCode
     message: str
@@ -80,15 +80,16 @@ Outcome = Receipt | UserReceipt | Rejection
 
 
 def id_fault(value: str) -> str | None:
-    """Say what is wrong with an id (userId, actionId, boardId, reason), or None if it is good.
+    """Say what is wrong with an id (userId, actionId, boardId, reason), None if it is good.
 
-    Control characters are refused because ids end up in logs and terminals; lone surrogates because they have no UTF-8.
+    Control characters are refused because ids appear in logs and terminals. Lone surrogates are refused because UTF-8
+    can't encode them.
     """
     return _text_fault(value, limits.ID_CHARACTERS_MAX)
 
 
 def name_fault(value: str) -> str | None:
-    """Say what is wrong with a displayName, or None if it is good."""
+    """Say what is wrong with a displayName, None if it is good."""
     return _text_fault(value, limits.NAME_CHARACTERS_MAX)
 
 

@@ -1,18 +1,22 @@
 """The only file that touches the operating system's files. Everything here blocks; nothing here knows of Trio.
 
-`File` and `Disk` are the whole of what the log and the snapshots ask of a disk, kept so narrow that a disk can be
-simulated which crashes at any step. `tests/engine/disk_conformance.py` says what both must do.
+    disk = RealDisk()
+    disk.write_whole(path, chunks)                          a whole new file, durable, or no file
+    file = disk.open(path, write=True); file.write_at(offset, data); file.sync()
+
+The log and the snapshots use a disk through `File` and `Disk` alone. These are narrow enough for a simulated disk that
+crashes at any step. `tests/engine/disk_conformance.py` says what every disk must do.
 
 Rules:
-- What was written is there after a crash only once the file is synced; what was created, renamed or removed only once
-  its directory is (`sync_directory`). "All file systems are not created equal" (OSDI 2014) found 60 faults of programs
-  that left one out. `write_whole` does all of it; the single steps leave it to the caller, who may have several to do.
-- A file that must appear whole is written under NAME.tmp, synced and renamed; so a NAME.tmp is never in use by anyone.
-- Space is laid out before it is written (`preallocate`), so that an append needs no new blocks and no new length, and
-  fdatasync has nothing but the data to wait for. The space holds zeros.
-- A write that fails, or a sync, is final: the kernel may have dropped the pages, and will say yes the next time. That
-  is `WriteFailed`, and nobody here tries again. Other trouble is `DiskFault`, or `FileMissing`. OSError never gets out.
-- Directories and files are for the owner alone (0700, 0600): the log names users, and a signing key lies beside it.
+- Written data survives a crash once the file is synced. A file that was created, renamed or removed stays so once its
+  directory is synced (`sync_directory`). "All file systems are not created equal" (OSDI 2014) found 60 bugs in programs
+  that left out one of these syncs. `write_whole` does all of them. The other methods leave them to the caller.
+- A file that must appear whole is written under NAME.tmp, synced and renamed. So a NAME.tmp is never in use.
+- Space is laid out with zeros before data is written into it (`preallocate`). An append then changes no length and
+  needs no new blocks, and fdatasync waits for the data alone.
+- A failed write or sync is final and raises `WriteFailed`: the kernel may have dropped the pages, and a second sync
+  would succeed falsely. Nothing here tries again. Other faults raise `DiskFault` or `FileMissing`, never OSError.
+- Only the owner may read files and directories (0600, 0700): the log names users, and a signing key lies beside it.
 """
 
 from __future__ import annotations
@@ -27,10 +31,10 @@ from typing import Protocol
 from engine.errors import DirectoryInUse, DiskFault, WriteFailed
 
 PACE_BYTES = 4 * 2**20
-"""A paced write syncs after so many bytes: the log's own sync then never waits behind more than these."""
+"""A paced write syncs each time it has written this much, so a sync of the log never waits behind more."""
 
 ZEROS_BYTES = 2**20
-"""Zeros are written in pieces of this length where the file system can't lay out space."""
+"""The length of one write of zeros, on a file system that can't lay out space."""
 
 TMP = ".tmp"
 
@@ -44,44 +48,44 @@ class File(Protocol):
 
     @property
     def path(self) -> str:
-        """The name under which it was opened."""
+        """The path under which the file was opened."""
         ...
 
     def size(self) -> int:
-        """Give its length."""
+        """Give the length of the file."""
         ...
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Read at a place; fewer bytes than asked for only at the end. Raises `DiskFault`."""
+        """Read `length` bytes from `offset` on; fewer only at the end of the file. Raises `DiskFault`."""
         ...
 
     def write_at(self, offset: int, data: bytes) -> None:
-        """Write all of `data` at a place, beyond the end too. Raises `WriteFailed`."""
+        """Write all of `data` at `offset`, which may be beyond the end. Raises `WriteFailed`."""
         ...
 
     def preallocate(self, length: int) -> None:
-        """Lay out space up to `length`, zeros where nothing is yet. Never shortens. Raises `WriteFailed`."""
+        """Lay out space up to `length`; new space holds zeros. Never shortens the file. Raises `WriteFailed`."""
         ...
 
     def sync(self) -> None:
-        """Wait until what was written is on disk (fdatasync). Raises `WriteFailed`."""
+        """Wait until everything written is on disk (fdatasync). Raises `WriteFailed`."""
         ...
 
     def close(self) -> None:
-        """Close it; once more does no harm."""
+        """Close the file. Closing it twice does no harm."""
         ...
 
 
 class Lock(Protocol):
-    """A held lock. The system lets go of it when the process ends, however it ends."""
+    """A lock that is held. The system releases it when the process ends, however it ends."""
 
     def release(self) -> None:
-        """Let go; once more does no harm."""
+        """Release the lock. Releasing it twice does no harm."""
         ...
 
 
 class Disk(Protocol):
-    """A tree of files. Raises `FileMissing` for what is not there, `DiskFault` for any other trouble."""
+    """A tree of files. Raises `FileMissing` if a file is missing, `DiskFault` for any other fault."""
 
     @property
     def blocks(self) -> bool:
@@ -89,7 +93,7 @@ class Disk(Protocol):
         ...
 
     def make_directory(self, path: str) -> None:
-        """Make a directory, durably, and those above it; one that is there already stays as it is."""
+        """Make a directory and its parents, durably. A directory that exists stays as it is."""
         ...
 
     def exists(self, path: str) -> bool:
@@ -105,15 +109,15 @@ class Disk(Protocol):
         ...
 
     def create(self, path: str, mode: int = 0o600) -> File:
-        """Make a new, empty file and open it for writing; it must not be there yet."""
+        """Make a new, empty file and open it for writing. It must not exist yet."""
         ...
 
     def open(self, path: str, *, write: bool = False) -> File:
-        """Open a file that is there."""
+        """Open a file that exists."""
         ...
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file another name, in place of any file that has it."""
+        """Rename a file. A file with the new name is replaced."""
         ...
 
     def remove(self, path: str) -> None:
@@ -121,15 +125,15 @@ class Disk(Protocol):
         ...
 
     def sync_directory(self, path: str) -> None:
-        """Wait until what was created, renamed or removed in a directory is so on disk. Raises `WriteFailed`."""
+        """Wait until all names that changed in a directory are on disk. Raises `WriteFailed`."""
         ...
 
     def lock(self, path: str) -> Lock:
-        """Take the lock that this file stands for, made if need be. Raises `DirectoryInUse` if it is taken."""
+        """Take the lock of this file, which is made if it is missing. Raises `DirectoryInUse` if another holds it."""
         ...
 
     def write_whole(self, path: str, chunks: Iterable[bytes], mode: int = 0o600, paced: bool = False) -> int:
-        """Make a file appear whole and durably, or not at all, in place of any with that name; give its length.
+        """Write a file that appears whole and durable, or not at all; give its length. A file of that name is replaced.
 
         `paced`: sync every few MiB, so that a sync of another file does not wait for all of this one.
         """
@@ -153,12 +157,12 @@ _REMEDIES = {
 }
 
 _NO_FALLOCATE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
-"""How a file system says that it can't lay out space. glibc then writes to each block itself, musl leaves it to us."""
+"""Errors of a file system that can't lay out space. glibc then writes to each block itself; musl does not."""
 
 
 @contextlib.contextmanager
 def _blamed(what: str, path: str, *, offset: int | None = None, write: bool = False) -> Iterator[None]:
-    """Turn an OSError into the fault that it is."""
+    """Turn an OSError into one of our own errors."""
     try:
         yield
     except OSError as error:
@@ -196,7 +200,7 @@ class RealFile:
         with _blamed("write", self.path, offset=offset, write=True):
             written = os.pwrite(self._descriptor, data, offset)
             while written < len(data):
-                # The system wrote a part: a signal came, or the disk is nearly full; the next call tells which.
+                # The system wrote only a part: a signal came, or the disk is nearly full. The next call shows which.
                 more = os.pwrite(self._descriptor, memoryview(data)[written:], offset + written)
                 if more == 0:
                     raise OSError(errno.EIO, "the system wrote nothing and gave no reason")
@@ -210,7 +214,7 @@ class RealFile:
             except OSError as error:
                 if error.errno not in _NO_FALLOCATE:
                     raise
-                # Writing the zeros costs time once and gives the same: blocks that are there, and a length that stays.
+                # Writing zeros takes longer and has the same result: the blocks exist, and the length is final.
                 for offset in range(os.fstat(self._descriptor).st_size, length, ZEROS_BYTES):
                     self.write_at(offset, bytes(min(ZEROS_BYTES, length - offset)))
 
@@ -228,7 +232,7 @@ class RealFile:
 
 
 class RealLock:
-    """An flock on a file that has the pid of its holder in it. The file stays: removing it would let two in at once."""
+    """An flock on a file that holds the pid of its owner. The file stays: removing it would let two processes in."""
 
     def __init__(self, path: str, descriptor: int) -> None:
         self._path = path
@@ -253,8 +257,8 @@ class RealDisk:
         with _blamed("make the directory", path, write=True):
             parent = os.path.dirname(os.path.abspath(path))
             if os.path.isdir(path):
-                # It may have been made by a process that ended before it had synced the name, and could be gone again
-                # with all that is in it. A parent that we may not even read is no directory that we make something in.
+                # The process that made it may have ended before it synced the name. Then a power cut would take the
+                # directory away, with all that is in it. A parent that we may not read is not ours to sync.
                 if os.access(parent, os.R_OK):
                     self.sync_directory(parent)
                 return
@@ -306,7 +310,7 @@ class RealDisk:
             try:
                 os.fsync(descriptor)
             except OSError as error:
-                # Some network file systems can't sync a directory, and say so in this way: they do it at once anyway.
+                # Some network file systems answer this: they can't sync a directory, and make names durable at once.
                 if error.errno != errno.EINVAL:
                     raise
             finally:
@@ -365,14 +369,14 @@ class RealDisk:
 
 
 class UnsyncedFile(RealFile):
-    """A file that is gone with its process anyway."""
+    """A file that is of no use once its process has ended."""
 
     def sync(self) -> None:
-        """Do nothing: nobody reads it after a crash."""
+        """Do nothing: nobody reads the file after a crash."""
 
 
 class UnsyncedDisk(RealDisk):
-    """For a directory that nobody opens again, such as that of a replica which keeps nothing: waits for no disk."""
+    """A disk without syncs, for a directory that nobody opens again: that of a replica that keeps nothing."""
 
     file_type = UnsyncedFile
 

@@ -1,18 +1,18 @@
-"""What can go wrong, sorted by blame: the caller's, ours for being too busy or no longer in charge, the disk's.
+"""The errors, by whose fault they are: the server's (busy, stopping, deposed) or the disk's.
 
-A refusal of a command is not an exception but a value, `engine.commands.Rejection`: it is an expected answer.
-Everything here is raised. Nothing here is ever logged and then ignored.
+A command that the rules refuse is the caller's fault. It is an expected answer, so it is a value and not an exception
+(`engine.commands.Rejection`). Every error here is raised; none is only logged.
 """
 
 from __future__ import annotations
 
 
 class ScoreboardError(Exception):
-    """The root of every error that this project raises on purpose."""
+    """The base of every error that this project raises on purpose."""
 
 
 class Overloaded(ScoreboardError):
-    """The inbox is full or the server is draining: nothing was written, the caller may retry.
+    """The inbox is full, or the server is stopping. Nothing was written; the caller may retry.
 
     `retry_after` is in whole seconds.
     """
@@ -23,17 +23,17 @@ class Overloaded(ScoreboardError):
 
 
 class OutcomeUnknown(ScoreboardError):
-    """The write may or may not be on disk: the caller must retry with the same actionId."""
+    """The write may or may not be on disk. The caller must retry with the same actionId."""
 
 
 class LeaderDeposed(ScoreboardError):
-    """A newer epoch began elsewhere: nothing was written here and nothing will be. The caller must go to its leader."""
+    """A newer epoch began elsewhere. Nothing was written here, and nothing will be. The caller must use its leader."""
 
 
 class DiskFault(ScoreboardError):
-    """The disk, or a file on it, is not as it must be. The process stops or does not start.
+    """The disk, or a file on it, is not as it must be. The process stops, or does not start.
 
-    Tells the file, the byte offset and the seq where they are known, and what an operator can do next.
+    The message has the path, the byte offset and the seq as far as they are known, and what an operator can do.
     """
 
     def __init__(
@@ -63,19 +63,19 @@ class DiskFault(ScoreboardError):
 
 
 class WriteFailed(DiskFault):
-    """A write or an fsync failed. Final: the kernel may have dropped the pages, so it is never tried again."""
+    """A write or an fsync failed. It is never tried again, because the kernel may have dropped the pages."""
 
 
 class LogDamaged(DiskFault):
-    """The log holds something that recovery may not repair by itself; `engine.recovery` has the table."""
+    """The log has damage that recovery may not repair by itself. `engine.recovery` has the table."""
 
 
 class HistoriesDiffer(LogDamaged):
-    """The log and the snapshot are each whole, but do not belong together: no part of the one completes the other."""
+    """The log and the snapshot are both whole, but of different histories: neither can complete the other."""
 
 
 class SnapshotDamaged(DiskFault):
-    """A snapshot file does not verify; recovery falls back to the one before."""
+    """A snapshot file does not verify. Opening uses the snapshot before it."""
 
 
 class DirectoryInUse(DiskFault):
@@ -83,7 +83,7 @@ class DirectoryInUse(DiskFault):
 
 
 class NoLongerKept(ScoreboardError):
-    """The log was asked for a seq that retention has removed. `first_seq` is the oldest one still kept."""
+    """The log was asked for a seq that retention has removed. `first_seq` is the oldest seq that is kept."""
 
     def __init__(self, seq: int, first_seq: int) -> None:
         super().__init__(f"seq {seq} is no longer kept; the log begins at seq {first_seq}")

@@ -1,6 +1,6 @@
-"""The facts that are logged. An event is decided once, by the leader; applying it is deterministic and never fails.
+"""The events: facts that are logged. The leader decides an event once. Applying it is deterministic and never fails.
 
-Each event knows its seq and its time; the epoch belongs to the frame that carries it. `engine.record` has the bytes.
+Each event has its seq and its time. The epoch stands in the event's frame. `engine.record` packs events into frames.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Incremented(msgspec.Struct, frozen=True, gc=False):
-    """`delta` points for one action. `new_score` is what the user has on this board from this event on.
+    """A user got `delta` points for one action. `new_score` is the user's score on this board after the event.
 
     `time_ms` is in milliseconds since 1970-01-01 UTC and never goes back from one event to the next.
     """
@@ -26,7 +26,7 @@ class Incremented(msgspec.Struct, frozen=True, gc=False):
 
 
 class UserPut(msgspec.Struct, frozen=True, gc=False):
-    """What is known of a user from this event on: whole, so that applying it needs nothing that came before."""
+    """A user was registered or changed. The event has all fields, so applying it needs nothing that came before."""
 
     seq: int
     time_ms: int
@@ -37,7 +37,7 @@ class UserPut(msgspec.Struct, frozen=True, gc=False):
 
 
 class EpochBegun(msgspec.Struct, frozen=True, gc=False):
-    """A new leader's first event: from here on the log is of this epoch. `note` says what made it begin."""
+    """A new epoch began: a new leader's first event. `note` says why."""
 
     seq: int
     time_ms: int

@@ -1,13 +1,17 @@
-"""An exact copy of the state at one seq: what a snapshot holds, and all that a scoreboard needs to go on from there.
+"""An image: an exact copy of the state at one seq. A snapshot holds it, and a scoreboard can go on from it.
 
-Taking it must not stop the world: it copies only what changes in place (24 bytes a user) and shares what only grows.
+    image = scoreboard.capture()                        a few ms for a million users
+    scoreboard = Scoreboard.from_image(rules, image)
 
-- `user_ids` of a board or of the users, and the arrays of the actions, are append-only. The image shares them and says
-  how many entries belong to it (`count`). They may be longer already, and grow while somebody reads them, from another
-  thread too: read `[a:b]` slices within `count`, never a memoryview (it would forbid the array to grow).
+The writer waits while an image is taken. So an image copies only what changes in place (24 bytes a user), and shares
+what only grows:
+
+- The `user_ids` and the arrays of the actions are append-only and shared. `count` says how many entries belong to the
+  image. The lists may be longer, and may grow while another thread reads them. So read slices `[a:b]` within `count`.
+  Never make a memoryview: the array could not grow while it exists.
 - `scores`, `reached`, `updated`, `names` and `active` are copies.
 
-Columns are unsigned 64-bit integers, little endian, one for each slot: slot i belongs to `user_ids[i]`.
+A column has one unsigned 64-bit integer for each slot, little endian. Slot i belongs to `user_ids[i]`.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import msgspec
 
 
 class BoardImage(msgspec.Struct, frozen=True):
-    """One board. `reached` is the seq at which a user came to this score; `updated` the time of that, in ms."""
+    """One board. `reached` is the seq of the event that made a user's score; `updated` is its time in ms."""
 
     board_id: str
     seq: int
@@ -31,7 +35,7 @@ class BoardImage(msgspec.Struct, frozen=True):
 
 
 class UsersImage(msgspec.Struct, frozen=True):
-    """The registered users. `active` has one byte for each, 1 or 0."""
+    """The registered users. `active` has one byte for each user, 1 or 0."""
 
     count: int
     user_ids: list[str]
@@ -40,7 +44,7 @@ class UsersImage(msgspec.Struct, frozen=True):
 
 
 class ActionsImage(msgspec.Struct, frozen=True):
-    """Every applied action in the order of its seq. `digests` has two integers an action, `seqs` and `marks` one."""
+    """The applied actions, in the order of their seqs: two integers each in `digests`, one in `seqs` and `marks`."""
 
     count: int
     digests: array[int]
@@ -49,7 +53,7 @@ class ActionsImage(msgspec.Struct, frozen=True):
 
 
 class StateImage(msgspec.Struct, frozen=True):
-    """The whole state after the event `seq` of `epoch`. `epochs` lists (first seq, epoch); `boards` is sorted by id."""
+    """The whole state after the event `seq`. `epochs` lists (first seq, epoch); `boards` are sorted by id."""
 
     epoch: int
     seq: int

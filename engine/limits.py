@@ -1,32 +1,32 @@
-"""Every bound of the engine, by name, with why that number. The server's bounds are in `server.bounds`."""
+"""Every bound of the engine, and the reason for its value. The server's bounds are in `server.bounds`."""
 
 from __future__ import annotations
 
 SCORE_MAX = 2**53 - 1
-"""The largest score: the largest integer that JSON readers which use doubles, JavaScript among them, hold exactly."""
+"""The largest score. JavaScript and other JSON readers that use doubles hold no larger integer exactly."""
 
 SEQ_MAX = 2**53 - 1
 """The largest seq, for the same reason. At a million events a second it lasts 285 years."""
 
 ID_CHARACTERS_MAX = 128
-"""userId, actionId, boardId and reason: room for two UUIDs and a prefix, small enough to keep in every record."""
+"""Length of a userId, actionId, boardId or reason: room for two UUIDs and a prefix, short enough for a record."""
 
 NAME_CHARACTERS_MAX = 128
-"""displayName."""
+"""Length of a displayName."""
 
 BATCH_COMMANDS_MAX = 1_000
-"""Commands in one submission (one batch request)."""
+"""Commands in one submission, which is one batch request."""
 
 INBOX_COMMANDS_MAX = 20_000
-"""Commands waiting for the actor: about a second of work at full rate; beyond it, waiting only adds latency."""
+"""Commands that wait for the actor: about a second of work at full rate. More would only wait longer."""
 
 FRAME_RECORDS_MAX = 4_096
-"""Records that one fsync makes durable, and commands that the actor takes from the inbox at once: enough that the fsync
-costs next to nothing per record, few enough that the event loop is back within some tens of milliseconds."""
+"""Records in one frame, and commands that the actor takes from the inbox at once. An fsync then costs little for each
+record, and the event loop is free again within some tens of milliseconds."""
 
 FRAME_BYTES_MAX = 16 * 2**20
-"""Length of a frame's body. Readers refuse a longer one before they allocate. FRAME_RECORDS_MAX records of the longest
-ids (five of 128 characters, 4 bytes each) come to 11 MB, so that a frame which we write always fits."""
+"""Length of a frame's body. Readers refuse a longer one before they allocate. FRAME_RECORDS_MAX records with the
+longest ids (five of 128 characters, 4 bytes each) take 11 MB, so every frame that we write fits."""
 
 SEGMENT_BYTES = 16 * 2**20
-"""A segment is sealed once it is this long: small enough to compress or read through in a fraction of a second."""
+"""Length at which a segment is sealed: short enough to read or compress in a fraction of a second."""

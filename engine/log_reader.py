@@ -1,24 +1,28 @@
-"""Reading the log: frames in order, out of one segment after another, each proved to follow the one before.
+"""Reading the log: frames in order, from one segment after another, each proved to follow the one before.
 
-Recovery, `Log.read_from` and `scan` all read through here, so what one of them accepts the others do.
+    for frame in scan(disk, directory, until_seq=seq): …            a log that another process may be writing
+    reader = LogReader(disk, directory, segments, log_id=log_id)
+    frames, frame = reader.frames(from_seq), reader.frame_with(seq)
 
-Theory: a `SegmentCursor` steps through the bytes of one segment and ends at the first bytes that are no frame which
-follows on. A `LogReader` goes from segment to segment and checks how they join. Where a cursor ends too early,
-`engine.recovery` judges what that means. A segment in the middle ends where the next one begins. The next one's head
-proves that the cursor got there with the right checksum; so what lies beyond in the file is not looked at.
+Recovery, `Log.read_from` and `scan` all read through here, so they accept the same logs.
 
-To find one frame, `frame_with` reads only the pieces of a plain segment that a bisection comes upon. It proves no less,
-by the same steps. What it can't make sense of is judged by reading the whole segment.
+Theory: a `SegmentCursor` steps through one segment and stops at the first bytes that are not the next frame. A
+`LogReader` goes from segment to segment and checks that they join. If a cursor stops too early, `engine.recovery`
+judges what that means. A segment in the middle ends at the first seq of the next one, whose header proves that the
+cursor arrived with the right checksum. The bytes after that end are not read as frames.
+
+To find one frame in a plain segment, `frame_with` reads only the pieces that a bisection needs. It proves the frame by
+the same steps. If it finds anything unexpected, the whole segment is read and judged instead.
 
 Rules:
-- Memory holds one segment at a time, whatever the length of the log.
-- Only what is asked for is proved: on the way to `from_seq` frames are left out, and nothing after `until_seq` is
-  looked at. So the part of a damaged log before the damage can always be read.
-- A log may grow while it is read (`growing`). The frame in flight is then like a torn one, and ends the reading. Bytes
-  are read at slightly different times, so a later frame may be seen without an earlier one: what looks like damage in
-  the last segment is believed only if it is still there when it is read again.
-- What another process wrote but has not synced yet may be lost again in a crash; so what was read of a growing segment
-  is synced before any of it is given out. Whoever makes a snapshot of it is never ahead of the log.
+- Memory holds one segment at a time, however long the log is.
+- Only the frames that are asked for are proved: frames before `from_seq` are skipped, and nothing after `until_seq` is
+  read. So a damaged log can always be read up to its damage.
+- A log may grow while it is read (`growing`). The frame in flight looks like a torn one, and ends the reading. Bytes
+  are read at slightly different times, so a later frame may be visible before an earlier one. Damage in the last
+  segment is therefore believed only if a second reading finds it too.
+- A crash may take back what another process has not synced. So a growing segment is synced after it is read and before
+  any of its frames is given out. A snapshot that is made from them is never ahead of the log.
 """
 
 from __future__ import annotations
@@ -43,29 +47,29 @@ from engine.segment_cursor import SegmentCursor, frame_at, pieces_of
 
 
 def holds_log(disk: Disk, directory: str) -> bool:
-    """Tell whether there is a log to open, or one may be created."""
+    """Tell whether a directory holds a log. If not, one may be created there."""
     return disk.exists(directory) and bool(list_segments(disk, directory).segments)
 
 
 def scan(disk: Disk, directory: str, *, from_seq: int | None = None, until_seq: int | None = None) -> Iterator[Frame]:
-    """Read a log that this process does not own: without a lock, changing nothing, while its owner may append to it.
+    """Read a log that another process may own and append to. Takes no lock and changes nothing.
 
-    Gives the frames from the one that holds `from_seq` (None: the oldest kept) to the one that holds `until_seq`, or to
-    the last one that is whole. All of them are durable. Nothing after `until_seq` is looked at, so a damaged log can be
-    read up to its damage. Raises `LogDamaged`, `NoLongerKept`.
+    Gives the frames from the one that holds `from_seq` (None: the oldest) to the one that holds `until_seq` (None: the
+    last whole one). All of them are durable. Nothing after `until_seq` is read, so a damaged log can be read up to its
+    damage. Raises `LogDamaged`, `NoLongerKept`.
     """
     segments = list_segments(disk, directory).segments
     if not segments:
         raise refusal(Situation.LOG_GONE, directory=directory, path=directory, good=0)
-    reading = LogReader(disk, directory, segments, growing=True)
-    return reading.frames(segments[0].first_seq if from_seq is None else from_seq, until_seq)
+    reader = LogReader(disk, directory, segments, growing=True)
+    return reader.frames(segments[0].first_seq if from_seq is None else from_seq, until_seq)
 
 
 class LogReader:
-    """Frames out of segments, in order. `walk` and `segment` tell where it stands; `end` why the last segment ended.
+    """Gives frames from segments, in order. `segment` is the current one, `walk` the cursor in it.
 
-    `log_id`: whose segments these must be; None: whose the first one is. `covered`: the seq of the snapshot to which
-    they belong, for what an operator is told where something is wrong.
+    `end` says how the last segment ended. `log_id` is the log that the segments must belong to; if it is None, the
+    first segment decides. `covered` is the seq of the snapshot, which decides what an operator can do about damage.
     """
 
     def __init__(
@@ -92,28 +96,27 @@ class LogReader:
     def frames(self, from_seq: int, until_seq: int | None = None, *, behind: Tail | None = None) -> Iterator[Frame]:
         """Give the frames from the one that holds `from_seq` to the one that holds `until_seq`, or to the end.
 
-        `behind` a snapshot's end, which lies in the segment of `from_seq`, whatever stands before it is not looked at.
-
-        Raises `NoLongerKept` if the segment of `from_seq` was removed, `LogDamaged` where the log is not as it must be.
+        With `behind`, the end of a snapshot in the segment of `from_seq`, the bytes before that end are not judged.
+        Raises `NoLongerKept` if the segment of `from_seq` was removed, `LogDamaged` if the log is damaged.
         """
         for index in range(self._index_of(from_seq), len(self._segments)):
             if until_seq is not None and until_seq < max(from_seq, self._segments[index].first_seq):
                 return
-            walk = self._enter(index)
+            cursor = self._enter(index)
             if behind is None:
-                walk.skip(from_seq)
-            elif walk.seq < behind.seq:
-                walk.jump(behind)
-            for frame in self._walk_frames(walk, index, until_seq):
+                cursor.skip(from_seq)
+            elif cursor.seq < behind.seq:
+                cursor.jump(behind)
+            for frame in self._segment_frames(cursor, index, until_seq):
                 if frame.last_seq >= from_seq:
                     yield frame
-            if until_seq is not None and walk.seq >= until_seq:
+            if until_seq is not None and cursor.seq >= until_seq:
                 return
 
     def frame_with(self, seq: int) -> Frame:
-        """Give the frame that holds `seq`, which there is; of a plain segment only a few pieces are read.
+        """Give the frame that holds `seq`, which must exist. Of a plain segment only a few pieces are read.
 
-        Raises as `frames` does.
+        Raises the same errors as `frames`.
         """
         segment = self._segments[self._index_of(seq)]
         frame = None if segment.compressed else self._search(segment, seq)
@@ -126,7 +129,7 @@ class LogReader:
         return index
 
     def _search(self, segment: SegmentFile, seq: int) -> Frame | None:
-        """Find a frame in a plain segment; None if anything at all is not as it should be."""
+        """Find a frame in a plain segment; None if anything is unexpected."""
         try:
             file = self._disk.open(segment.path)
         except FileMissing:
@@ -136,11 +139,11 @@ class LogReader:
             header = unpack_segment_header(read(0, SEGMENT_HEADER_BYTES))
             if (header.log_id, header.first_seq) != (self.log_id, segment.first_seq):
                 return None
-            walk, frame = SegmentCursor(b"", header), None
-            walk.bisect(seq, read, min(file.size(), CONTENT_BYTES_MAX))
-            while walk.seq < seq:
-                frame = frame_at(read, walk.offset)
-                if frame is None or not walk.accept(frame):
+            cursor, frame = SegmentCursor(b"", header), None
+            cursor.bisect(seq, read, min(file.size(), CONTENT_BYTES_MAX))
+            while cursor.seq < seq:
+                frame = frame_at(read, cursor.offset)
+                if frame is None or not cursor.accept(frame):
                     return None
             return frame
         except FrameFault:
@@ -148,33 +151,33 @@ class LogReader:
         finally:
             file.close()
 
-    def _walk_frames(self, walk: SegmentCursor, index: int, until_seq: int | None) -> Iterator[Frame]:
-        """Give the frames of one segment, and judge its end unless `until_seq` was reached before."""
+    def _segment_frames(self, cursor: SegmentCursor, index: int, until_seq: int | None) -> Iterator[Frame]:
+        """Give the frames of one segment, and judge its end unless `until_seq` comes first."""
         if index + 1 == len(self._segments):
-            yield from self._last_frames(walk, until_seq)
+            yield from self._last_frames(cursor, until_seq)
             return
         join = self._segments[index + 1].first_seq
-        yield from walk.frames(join - 1 if until_seq is None else min(until_seq, join - 1))
-        if walk.seq != join - 1 and (until_seq is None or walk.seq < until_seq):
-            raise self._join_fault(walk, self._segments[index + 1])
+        yield from cursor.frames(join - 1 if until_seq is None else min(until_seq, join - 1))
+        if cursor.seq != join - 1 and (until_seq is None or cursor.seq < until_seq):
+            raise self._join_fault(cursor, self._segments[index + 1])
 
-    def _last_frames(self, walk: SegmentCursor, until_seq: int | None) -> Iterator[Frame]:
-        """Give the frames of the last segment; if it is growing, what looks like damage is read once more."""
+    def _last_frames(self, cursor: SegmentCursor, until_seq: int | None) -> Iterator[Frame]:
+        """Give the frames of the last segment. If it is growing, apparent damage is read a second time."""
         stuck = None
         while True:
-            yield from walk.frames(until_seq)
-            if until_seq is not None and walk.seq >= until_seq:
+            yield from cursor.frames(until_seq)
+            if until_seq is not None and cursor.seq >= until_seq:
                 return
-            self.end = walk.judge(sealed=self.segment.compressed)
+            self.end = cursor.judge(sealed=self.segment.compressed)
             if self.end in {Situation.CLEAN_END, Situation.TORN_TAIL}:
                 return
-            if not self._growing or walk.offset == stuck:
-                raise self.damaged(self.end, offset=walk.offset, good=walk.seq)
-            stuck = walk.offset
-            walk.data = self._content(self.segment)
+            if not self._growing or cursor.offset == stuck:
+                raise self.damaged(self.end, offset=cursor.offset, good=cursor.seq)
+            stuck = cursor.offset
+            cursor.data = self._content(self.segment)
 
     def _enter(self, index: int) -> SegmentCursor:
-        """Read a segment and check that it is the one that comes next."""
+        """Read a segment, and check that it follows the one before."""
         before, self.segment = self.segment, self._segments[index]
         data = self._content(self.segment)
         header = self._header(self.segment, data)
@@ -188,10 +191,10 @@ class LogReader:
         return self.walk
 
     def check_headers(self) -> None:
-        """Check the heads of all plain segments, and that none is missing between them, without reading further.
+        """Check the headers of all plain segments, and that no segment is missing between them.
 
-        Compressed ones are covered by snapshots and may be many: of them only the names are looked at. What is missing
-        before the snapshot has another remedy than what is missing after it.
+        Compressed segments may be many, and snapshots cover them: only their names are used. A segment that is missing
+        before the snapshot has another remedy than one after it.
         """
         before: SegmentFile | None = None
         for segment in self._segments:
@@ -210,7 +213,7 @@ class LogReader:
             before = segment
 
     def _content(self, segment: SegmentFile) -> bytes:
-        """Read a segment; what is growing is synced."""
+        """Read a whole segment; sync it if it is growing."""
         try:
             return read_content(self._disk, segment, sync=self._growing and segment is self._segments[-1])
         except FrameFault as fault:
@@ -236,14 +239,14 @@ class LogReader:
         return self.damaged(situation, segment, offset=0, good=self._good_before(segment), detail=fault.reason)
 
     def _check_owner(self, segment: SegmentFile, header: SegmentHeader) -> None:
-        """Check that a segment is of this log, and under its own name."""
+        """Check that a segment belongs to this log and has its own name."""
         if self.log_id is None:
             self.log_id = header.log_id
         if header.log_id != self.log_id:
             detail = f"its log id is {header.log_id.hex()}, not {self.log_id.hex()}"
             situation, good = Situation.SEGMENT_FOREIGN, self._good_before(segment)
             if self._covered and not self._is_any(lambda other: other.log_id == self.log_id):
-                # Not one segment is of the snapshot's log: to move them away one by one would be to lose them all.
+                # No segment belongs to the snapshot's log. Moving them away one by one would lose the whole log.
                 situation, good = Situation.SNAPSHOT_FOREIGN, self._covered - 1
             raise self.damaged(situation, segment, offset=0, good=good, detail=detail)
         if header.first_seq != segment.first_seq:
@@ -255,14 +258,14 @@ class LogReader:
             raise self.damaged(Situation.SEGMENT_RENAMED, segment, offset=0, good=good, name=name, detail=detail)
 
     def _good_before(self, segment: SegmentFile) -> int:
-        """Tell up to which seq the log is good before a segment: its name alone may claim anything."""
+        """Give the last good seq before a segment. The segment's name is not trusted: it may be wrong."""
         if self.walk is not None:
             return self.walk.seq
         index = self._segments.index(segment)
         return min(segment.first_seq - 1, self._end_of(self._segments[index - 1])) if index else segment.first_seq - 1
 
     def _is_any(self, true_of: Callable[[SegmentHeader], bool]) -> bool:
-        """Tell whether there is a segment with such a head, leaving out those that can't be read."""
+        """Tell whether `true_of` holds for the header of any segment. Unreadable headers are left out."""
         for segment in self._segments:
             try:
                 if true_of(read_header(self._disk, segment)):
@@ -271,33 +274,33 @@ class LogReader:
                 continue
         return False
 
-    def _join_fault(self, walk: SegmentCursor, following: SegmentFile) -> LogDamaged:
-        """Make the error for a segment whose frames do not reach the next one, or reach into it."""
-        if walk.seq >= following.first_seq:
-            detail = f"{self.segment.path} reaches to seq {walk.seq}"
-            return self.damaged(Situation.SEGMENT_STRAY, following, offset=0, good=walk.seq, detail=detail)
-        situation = walk.judge(sealed=True)
+    def _join_fault(self, cursor: SegmentCursor, following: SegmentFile) -> LogDamaged:
+        """Make the error for a segment whose frames stop before the next segment, or overlap it."""
+        if cursor.seq >= following.first_seq:
+            detail = f"{self.segment.path} reaches to seq {cursor.seq}"
+            return self.damaged(Situation.SEGMENT_STRAY, following, offset=0, good=cursor.seq, detail=detail)
+        situation = cursor.judge(sealed=True)
         if situation is Situation.CLEAN_END:
             head = self._header(following, self._content(following))
             order = _order_fault(self.segment, head)
             if order is not None:
-                return self._order_error(order, self.segment, following, head, good=walk.seq)
+                return self._order_error(order, self.segment, following, head, good=cursor.seq)
             situation = Situation.FRAMES_MISSING
-        return self.damaged(situation, offset=walk.offset, good=walk.seq)
+        return self.damaged(situation, offset=cursor.offset, good=cursor.seq)
 
     def _order_error(
         self, situation: Situation, before: SegmentFile, segment: SegmentFile, header: SegmentHeader, *, good: int
     ) -> LogDamaged:
-        """Make the error for a segment that does not name the one before it."""
+        """Make the error for a segment whose header names another one before it."""
         if before.compressed:
-            # Its head was not looked at yet; perhaps it is not what its name says.
+            # Its header was not checked yet, and its name may be wrong.
             self._header(before, self._content(before))
         if (
             situation is Situation.SEGMENT_STRAY
             and any(other.first_seq == header.before for other in self._segments)
             and not self._is_any(lambda other: other.before == before.first_seq)
         ):
-            # This one does follow a segment that is here, and nobody follows the one between them.
+            # This segment follows one that is here. None follows the segment between them, so that one is stray.
             detail = f"{segment.path} follows the segment of seq {header.before}, but this one is between them"
             good = min(good, before.first_seq - 1)
             return self.damaged(situation, before, offset=0, good=good, detail=detail)
@@ -305,15 +308,15 @@ class LogReader:
         return self.damaged(situation, segment, offset=0, good=good, next_seq=segment.first_seq, detail=detail)
 
     def _end_of(self, segment: SegmentFile) -> int:
-        """Tell the last seq of a segment, as far as it can be read: only used to say where a log is still good."""
+        """Give the last readable seq of a segment. Only messages use it, to say up to where a log is good."""
         try:
             data = read_content(self._disk, segment)
-            walk = SegmentCursor(data, unpack_segment_header(data))
+            cursor = SegmentCursor(data, unpack_segment_header(data))
         except FrameFault:
             return segment.first_seq - 1
-        for _ in walk.frames(None):
+        for _ in cursor.frames(None):
             pass
-        return walk.seq
+        return cursor.seq
 
     def damaged(
         self,
@@ -327,7 +330,7 @@ class LogReader:
         name: str = "",
         detail: str = "",
     ) -> LogDamaged:
-        """Make the error of a row of the table for a place in a segment (None: the one that is being read)."""
+        """Make the error of a row of the table, for a place in a segment (None: the current one)."""
         segment = segment or self.segment
         return refusal(
             situation,
@@ -343,9 +346,9 @@ class LogReader:
         )
 
     def _restorable(self, situation: Situation, segment: SegmentFile, good: int) -> int | None:
-        """Tell up to which seq a restore can go if that is not `good`: 0 for nowhere, None for what `refusal` says."""
+        """Give the last seq that a restore can reach: 0 if there is none, None if `refusal` decides."""
         if good >= self._covered:
-            # Of the state before the oldest segment that is kept there is nothing.
+            # Neither a snapshot nor a segment has the state before the oldest segment.
             return 0 if good < self._segments[0].first_seq and self._segments[0].first_seq > 1 else None
         if situation in _OF_A_WHOLE_SEGMENT and segment.first_seq <= self._covered + 1:
             after = [other.first_seq for other in self._segments if other.first_seq > segment.first_seq]
@@ -362,11 +365,11 @@ _OF_A_WHOLE_SEGMENT = {
     Situation.SEGMENT_FOREIGN,
     Situation.SEGMENT_NOT_JOINED,
 }
-"""Where all of a segment is of no use: if it reaches past the snapshot, a restore can't go beyond the snapshot."""
+"""Situations in which a whole segment is unusable. If it reaches past the snapshot, a restore ends at the snapshot."""
 
 
 def _order_fault(before: SegmentFile, header: SegmentHeader) -> Situation | None:
-    """Say what is wrong if a segment does not name the one that comes before it as the one before it."""
+    """Say what is wrong if a header does not name `before` as the segment before it; None if it does."""
     if header.before == before.first_seq:
         return None
     return Situation.SEGMENT_MISSING if header.before > before.first_seq else Situation.SEGMENT_STRAY

@@ -1,7 +1,10 @@
-"""Frames and segment headers ⇄ bytes: what the log looks like on disk, format version 1. All integers little endian.
+"""Frames and segment headers ⇄ bytes: the log on disk, format version 1. All integers are little endian.
+
+    data = pack_frame(events, epoch=epoch, previous=checksum)
+    frame = unpack_frame(data, offset); events = events_of(frame)
 
     segment  = header  frame*  zeros up to the end of the file
-    frame    = header  body            what one fdatasync makes durable: 1 to FRAME_RECORDS_MAX events of one time
+    frame    = header  body            1 to FRAME_RECORDS_MAX events of one time, made durable by one fdatasync
 
     segment header, 64 bytes                           frame header, 48 bytes
        0   8s  magic "scorelog"                           0   4s  magic "frm1"
@@ -16,22 +19,22 @@
       56  u64  seq of the first event of the segment
                before this one, 0 if this is the first
 
-    body, `count` msgpack arrays one after the other; their seqs run on from the first one
+    body: `count` msgpack arrays, one after the other; their seqs run on from the first one
 
       Incremented   [1, boardId, userId, actionId, delta, reason, caller, newScore]
       UserPut       [2, userId, displayName | nil, active, caller]
       EpochBegun    [3, epoch, note]
 
 Rules:
-- Every checksum covers the one before it (`previous`), back to the log id, with which the chain begins. So a frame
-  proves not only its own bytes but its place: one that was lost, doubled, moved or taken from another log is found out.
-- Zero is never valid: not as a magic, a length, an epoch, a seq or a count. Space that was laid out but not written
-  can't be taken for a frame.
-- Lengths are compared with their limits before anything of that length is touched.
-- Whatever the bytes, reading them gives a value or raises `FrameFault`, nothing else.
-- A record type that is not in the list, or a record with other fields, under a right checksum, was written by a newer
-  version. It is never skipped: a state that left out an event would be a wrong one.
-- The first 16 bytes of a segment header stay as they are in all versions, so that a newer version can be recognised.
+- Every checksum covers the one before it (`previous`), back to the log id, where the chain begins. So a frame proves
+  its bytes and its place. A frame that was lost, doubled, moved or taken from another log is found.
+- Zero is never valid, as a magic, a length, an epoch, a seq or a count. Space that was laid out but never written can't
+  pass for a frame.
+- A length is compared with its limit before anything of that length is read or allocated.
+- Reading any bytes gives a value or raises `FrameFault`, nothing else.
+- An unknown record type, or a record with other fields, was written by a newer version if the checksum is right. It is
+  never skipped: a state that leaves out an event is wrong.
+- The first 16 bytes of a segment header are the same in all versions, so a newer version can be recognised.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ HEADER_BYTES = 48
 SEGMENT_HEADER_BYTES = 64
 LOG_ID_BYTES = 16
 LENGTH_OFFSET = 8
-"""Where in the head of a frame its length stands."""
+"""Offset of the length in a frame header."""
 
 _FRAME = struct.Struct("<4sIIIQQQII")
 _FRAME_COVERED = struct.Struct("<IIQQQII")
@@ -69,7 +72,7 @@ assert _SEGMENT_HEAD.size + _WORD.size + _SEGMENT_REST.size == SEGMENT_HEADER_BY
 
 
 class FrameFault(ScoreboardError, ValueError):
-    """These bytes are no frame, record or segment header of version 1. `newer`: but they may be of a later one."""
+    """Bytes that are no frame, record or segment header. `newer`: a later version may have written them."""
 
     def __init__(self, reason: str, *, newer: bool = False) -> None:
         super().__init__(reason)
@@ -78,9 +81,9 @@ class FrameFault(ScoreboardError, ValueError):
 
 
 class Tail(msgspec.Struct, frozen=True):
-    """A place between two frames: after the event `seq`, whose frame has `checksum`. A snapshot carries one.
+    """A place between two frames: after the event `seq`, whose frame has `checksum`. Each snapshot has one.
 
-    Before the first event: seq 0, and for the checksum `chain_start(log_id)`.
+    Before the first event `seq` is 0 and `checksum` is `chain_start(log_id)`.
     """
 
     log_id: bytes
@@ -90,7 +93,7 @@ class Tail(msgspec.Struct, frozen=True):
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
-    """What the head of a frame says; nothing is proved before the checksum is. `length` is that of the body."""
+    """The fields of a frame header. Nothing in it is proved before the checksum is. `length` is that of the body."""
 
     epoch: int
     first_seq: int
@@ -107,7 +110,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
-    """A frame whose checksum is right. `body` still has to be decoded: `events_of`."""
+    """A frame whose checksum is right. `events_of` decodes its `body`."""
 
     epoch: int
     first_seq: int
@@ -132,7 +135,7 @@ class ProvedFrame(msgspec.Struct, frozen=True, gc=False):
 
 
 class SegmentHeader(msgspec.Struct, frozen=True):
-    """What a segment says of itself. `before`: the first seq of the segment before it, 0 if the log begins here."""
+    """The fields of a segment header. `before` is the first seq of the segment before it, 0 if the log begins here."""
 
     log_id: bytes
     first_seq: int
@@ -174,7 +177,7 @@ _decode = msgspec.msgpack.Decoder(list[_Record]).decode
 
 
 def chain_start(log_id: bytes) -> int:
-    """Give the checksum with which the chain of a new log begins."""
+    """Give the checksum where the chain of a new log begins."""
     assert len(log_id) == LOG_ID_BYTES
     return _crc(log_id)
 
@@ -182,7 +185,7 @@ def chain_start(log_id: bytes) -> int:
 def pack_frame(events: Sequence[Event], *, epoch: int, previous: int) -> bytes:
     """Pack consecutive events of one time into a frame that follows the frame with the checksum `previous`.
 
-    Raises ValueError, and nothing is lost, if they do not fit: what no reader would accept must never be written.
+    Raises ValueError if the events do not fit: a frame that no reader accepts must never be written.
     """
     first = events[0]
     assert events[-1].seq - first.seq == len(events) - 1, "seqs must run on without a gap"
@@ -197,7 +200,7 @@ def pack_frame(events: Sequence[Event], *, epoch: int, previous: int) -> bytes:
 
 
 def _record_of(event: Event) -> tuple[object, ...]:
-    """Give the fields of a record in the order in which they are written, its type first."""
+    """Give the fields of a record in the order of the format, its type first."""
     if isinstance(event, Incremented):
         if not (0 <= event.new_score <= SCORE_MAX and -SCORE_MAX <= event.delta <= SCORE_MAX):
             raise ValueError(f"seq {event.seq} would make a score of {event.new_score}")
@@ -217,7 +220,7 @@ def _record_of(event: Event) -> tuple[object, ...]:
 
 
 def unpack_header(data: bytes, offset: int = 0) -> Header:
-    """Read the head of a frame and compare every field with its limits. Raises `FrameFault`."""
+    """Read a frame header and compare every field with its limits. Raises `FrameFault`."""
     if len(data) - offset < HEADER_BYTES:
         raise FrameFault(f"{max(len(data) - offset, 0)} bytes are too few for the head of a frame")
     magic, checksum, length, previous, epoch, first_seq, time_ms, count, zero = _FRAME.unpack_from(data, offset)
@@ -236,7 +239,7 @@ def unpack_header(data: bytes, offset: int = 0) -> Header:
 
 
 def impossible_fields(data: bytes, offset: int) -> int:
-    """Count the fields that no head of a frame could have, in what may be a damaged one: 0 to 5. Only for recovery."""
+    """Count the fields with impossible values in what may be a damaged frame header: 0 to 5. Only for recovery."""
     if len(data) - offset < HEADER_BYTES:
         return 5
     _, _, length, _, epoch, first_seq, _, count, zero = _FRAME.unpack_from(data, offset)
@@ -271,7 +274,7 @@ def prove_frame(data: bytes) -> ProvedFrame:
 
 
 def frame_bytes(frame: Frame) -> bytes:
-    """Give the bytes of a frame as they are on disk: there is only one way to write what a header says."""
+    """Give the bytes of a frame as they are on disk: a frame has one form only."""
     header = (frame.previous, frame.epoch, frame.first_seq, frame.time_ms, frame.count, 0)
     covered = _FRAME_COVERED.pack(len(frame.body), *header)
     return FRAME_MAGIC + _WORD.pack(frame.checksum) + covered + frame.body
@@ -280,10 +283,10 @@ def frame_bytes(frame: Frame) -> bytes:
 def events_of(frame: Frame, seqs: Iterable[int] | None = None) -> list[Event]:
     """Decode the records of a frame. Raises `FrameFault` if a newer version wrote them. About 0.4 µs an event.
 
-    `seqs`: those of the records, where they do not simply run on because only a part of the records is here.
+    `seqs` are the seqs of the records, for a filtered frame, where they have gaps.
     """
     try:
-        # With the head of a msgpack array put before it, the body is one list: one call decodes and validates it.
+        # With the header of a msgpack array before it, the body is one list: one call decodes and validates it.
         records = _decode(b"\xdd" + frame.count.to_bytes(4, "big") + frame.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameFault(f"a record was written by a newer version of scoreboard: {error}", newer=True) from error
@@ -307,7 +310,7 @@ def events_of(frame: Frame, seqs: Iterable[int] | None = None) -> list[Event]:
 
 
 def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
-    """Make the event of any other record than an increment."""
+    """Make the event of a record that is no increment."""
     if isinstance(record, _UserPutRecord):
         return UserPut(seq, time_ms, record.user_id, record.display_name, record.active, record.caller)
     assert isinstance(record, _EpochBegunRecord)
@@ -315,7 +318,7 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
 
 
 def find_frame(data: bytes, offset: int, end: int | None = None) -> tuple[int, Frame] | None:
-    """Find the first frame with a right checksum that begins between `offset` and `end`, whatever stands before it."""
+    """Find the first frame that begins between `offset` and `end` and has a right checksum, whatever precedes it."""
     end = len(data) if end is None else end
     place = data.find(FRAME_MAGIC, offset, end)
     while place >= 0:
@@ -327,7 +330,7 @@ def find_frame(data: bytes, offset: int, end: int | None = None) -> tuple[int, F
 
 
 def pack_segment_header(header: SegmentHeader) -> bytes:
-    """Pack the first SEGMENT_HEADER_BYTES of a segment."""
+    """Pack a segment header: the first SEGMENT_HEADER_BYTES of a segment."""
     assert len(header.log_id) == LOG_ID_BYTES
     assert header.before < header.first_seq
     head = _SEGMENT_HEAD.pack(SEGMENT_MAGIC, VERSION)
@@ -336,7 +339,7 @@ def pack_segment_header(header: SegmentHeader) -> bytes:
 
 
 def unpack_segment_header(data: bytes) -> SegmentHeader:
-    """Read the head of a segment. Raises `FrameFault`, with `newer` if all that is wrong with it is the version."""
+    """Read a segment header. Raises `FrameFault`, with `newer` if only its version is wrong."""
     if len(data) < SEGMENT_HEADER_BYTES:
         raise FrameFault(f"{len(data)} bytes are too few for the head of a segment")
     head = data[: _SEGMENT_HEAD.size]

@@ -1,23 +1,24 @@
-"""What recovery does about what it finds: the table, and the functions that say which row applies. Pure.
+"""The recovery table: what opening a log does about each situation, and the functions that find the row. Pure.
 
-`engine.log` and `engine.log_reader` find facts. This file names the situation and looks its row up. Nothing else
-decides.
+    situation = judge_end(data, offset, seq=…, checksum=…, epoch=…, sealed=…)
+    raise refusal(situation, directory=…, path=…, good=seq)            a row with REFUSE
+    tell(finding(situation, path=…))                                   a row with CUT or TIDY
 
-The actions:
+`engine.log_reader` and `engine.replay` find facts. This file alone decides what they mean and what is done:
 
     GO_ON    all is well
     CUT      keep the bytes in a side file, zero them in the log, tell, go on
     TIDY     remove what interrupted work left behind, tell, go on
     REFUSE   raise `LogDamaged` with path, offset, seq and the remedy; change nothing
 
-Theory: one frame at a time is in flight, into space that held zeros. So the only thing a crash may leave is a last
-frame of the last segment of which some sectors are missing, with nothing valid after it; it was never acknowledged and
-may be cut. Everything else that is wrong (a frame before a valid one, or in a segment that was sealed, or one that is
-all there but does not verify) happened to bytes that had been synced, and so to events that may have been acknowledged.
-Cutting there would lose them in silence; an operator must decide. "Protocol-aware recovery for consensus-based storage"
-(FAST 2018) shows what became of systems that cut at the first wrong checksum.
+Theory: one frame at a time is in flight, into space that held zeros. So a crash can leave only one fault: the last
+frame of the last segment lacks sectors, and nothing valid follows it. That frame was never acknowledged and may be cut.
+Any other fault (a bad frame before a valid one, in a sealed segment, or complete but wrong) is in bytes that were
+synced, so in events that may have been acknowledged. Cutting them would lose them silently, so an operator must decide.
+"Protocol-aware recovery for consensus-based storage" (FAST 2018) shows what happened to systems that cut at the first
+wrong checksum.
 
-`seq` in an error is that of the first event that is not there as it should be; everything before it is good.
+The `seq` of an error is the first event that is missing or wrong. Everything before it is good.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ from engine.record import (
 )
 
 SECTOR_BYTES = 512
-"""What a disk writes as a whole at the least; disks with 4096 also write eight of these as a whole."""
+"""The least that a disk writes as a whole. Disks with sectors of 4096 bytes write eight of these as a whole."""
 
 TRAILING_ZEROS_MAX = 8
-"""Zeros with which a whole frame may end: those of the integer that is its last field."""
+"""The most zeros at the end of a whole frame: those of an integer as its last field."""
 
 
 class Action(enum.Enum):
-    """What recovery does; the legend is above."""
+    """What recovery does; the legend is at the top of this file."""
 
     GO_ON = enum.auto()
     CUT = enum.auto()
@@ -57,7 +58,7 @@ class Action(enum.Enum):
 
 
 class Situation(enum.Enum):
-    """What recovery found. One row of the table for each."""
+    """What recovery found. The table has a row for each."""
 
     CLEAN_END = enum.auto()
     TORN_TAIL = enum.auto()
@@ -86,11 +87,11 @@ class Situation(enum.Enum):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One row: what is done, the sentence that says what was found, and what an operator can do.
+    """One row: what is done, what was found, and what an operator can do.
 
-    In a remedy {data} is the data directory, {next} the seq with which the log goes on after a gap, {name} what the
-    file should be called, {snapshot} the seq of the snapshot, and {restore} a sentence with the command that makes a
-    directory of what is good; it is empty where nothing is.
+    In a remedy {data} is the data directory, {next} the first seq after a gap, {name} the right name of the file, and
+    {snapshot} the seq of the snapshot. {restore} is a sentence with the command that restores what is good, or empty if
+    nothing is good.
     """
 
     action: Action
@@ -115,7 +116,7 @@ TABLE: dict[Situation, Row] = {
     ),
     Situation.UNFINISHED_FILE: Row(
         Action.TIDY,
-        "a file whose making was interrupted was left behind, and is removed; nothing of it was in use",
+        "an unfinished file of interrupted work is removed; it was never in use",
         "Nothing has to be done.",
     ),
     Situation.SEGMENT_TWICE: Row(
@@ -177,13 +178,13 @@ TABLE: dict[Situation, Row] = {
     ),
     Situation.SEGMENT_RENAMED: Row(
         Action.REFUSE,
-        "the name of a segment is not that of the first seq in it: the file was renamed",
+        "the name of a segment is not the first seq in it: the file was renamed",
         "Rename it back to {name}.{restore}",
     ),
-    # Not the same row: to take away a renamed segment would take away what is nowhere else.
+    # A row of its own: a copy may be taken away, but a renamed segment is the only one.
     Situation.SEGMENT_COPIED: Row(
         Action.REFUSE,
-        "the name of a segment is not that of the first seq in it: it is a copy of one that is here as well",
+        "the name of a segment is not the first seq in it: it is a copy of another segment here",
         _TAKE_AWAY,
     ),
     Situation.SEGMENT_FOREIGN: Row(
@@ -230,7 +231,7 @@ TABLE: dict[Situation, Row] = {
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What recovery found and put right, to be told in the server's log."""
+    """What recovery found and repaired, for the server's log."""
 
     situation: Situation
     message: str
@@ -255,16 +256,16 @@ def refusal(
 ) -> LogDamaged:
     """Make the error of a row.
 
-    `directory` is the log's, in the data directory; up to and with seq `good` all is well; `until` is the seq to
-    restore up to if that is another one, 0 if none is; `covered` is the seq of the snapshot; `next_seq` is where the
-    log goes on after a gap; `name` is what the file should be called.
+    `directory` is the log's. `good` is the last good seq. `until` is the seq to restore up to if it is not `good`, 0 if
+    nothing can be restored. `covered` is the seq of the snapshot, `next_seq` the first seq after a gap, `name` the
+    right name of the file.
     """
     row = TABLE[situation]
     assert row.action is Action.REFUSE
     data = directory.rpartition("/")[0] or "."
     command = f"scoreboard restore --from {data} --to NEWDIR"
     if until is None and good < covered:
-        # The state has it all. To name a seq here would be to advise throwing away what is not damaged.
+        # The snapshot covers the damage. A seq in the command would throw away events that are not damaged.
         restore = f" Or go on without the log up to there, which the snapshot of seq {covered} covers: `{command}`."
     else:
         until = good if until is None else until
@@ -283,7 +284,7 @@ def refusal(
 def finding(
     situation: Situation, *, path: str, offset: int | None = None, seq: int | None = None, detail: str = ""
 ) -> Finding:
-    """Make the finding of a row that lets recovery go on."""
+    """Make the finding of a row with CUT or TIDY."""
     row = TABLE[situation]
     assert row.action in {Action.CUT, Action.TIDY}
     message = f"{row.sentence}: {detail}" if detail else row.sentence
@@ -302,9 +303,9 @@ def misfit(frame: Frame | Header, seq: int, checksum: int, epoch: int) -> Situat
 
 
 def judge_end(data: bytes, offset: int, *, seq: int, checksum: int, epoch: int, sealed: bool) -> Situation:
-    """Say what it means that the frames of a segment end at `offset`, `data` being the segment as a whole.
+    """Say what it means that the frames of a segment end at `offset`. `data` is the whole segment.
 
-    `sealed`: other segments follow; whether this one should have gone on further is for the caller to say.
+    `sealed`: other segments follow. Whether this one ends too early is for the caller to judge.
     """
     if not data[offset:].strip(b"\0"):
         return Situation.CLEAN_END
@@ -325,10 +326,11 @@ def judge_end(data: bytes, offset: int, *, seq: int, checksum: int, epoch: int, 
 
 
 def _has_head(data: bytes, offset: int) -> bool:
-    """Tell whether another frame was begun after the one that does not verify; whether that one verifies is no matter.
+    """Tell whether a later frame begins at `offset` or after it, whole or not.
 
-    One frame at a time is in flight, so the one before it was synced then. The other head may be damaged as well, in
-    one of its fields. No id can look like a head even so: most fields of a head have NULs, and no id has one.
+    One frame at a time is in flight, so the frames before a later one were synced. The later header may have one
+    impossible field, because it may be damaged too. An id can't look like a header even so: most fields of a header
+    contain NUL, and ids don't.
     """
     place = data.find(FRAME_MAGIC, offset)
     while place >= 0:
@@ -341,19 +343,21 @@ def _has_head(data: bytes, offset: int) -> bool:
 def _was_written(data: bytes, offset: int) -> bool:
     """Tell whether the frame that begins at `offset` was written to its end, although it does not verify.
 
-    A frame is written into zeros. If a crash came between, some sector of it, or its end, still holds them. The same
-    test keeps etcd's WAL from taking damage for a torn write. The head is a third of a short frame, so damage to it
-    must not pass for a torn write either: a head that can't be read was written all the same if something stands behind
-    it, in its own sector or in the next if its own ends there; and a wrong length is found out by what stands behind
-    the end that it gives, or by the right one.
+    A frame is written into zeros. After a crash in between, some sector of the frame or its end still holds zeros.
+    etcd's WAL uses the same test to tell damage from a torn write. The header is a third of a short frame, so a damaged
+    header must not pass for a torn write either. Two cases:
+
+    - The header is unreadable. It was written if bytes follow it in its own sector, or in the next one if its sector
+      ends with it.
+    - The length is wrong. Then bytes follow the end that it gives, or the frame verifies with another length.
     """
-    # A body may end with the zeros of its last integer (a score of 256 does), so one zero byte says nothing of the end.
+    # A body may end with zeros of its last integer (a score of 256 does), so one zero byte is no missing end.
     head_end = offset + HEADER_BYTES
     try:
         length = unpack_header(data, offset).length
     except FrameFault:
         begun = data[offset : min(_sector_end(offset), head_end)].strip(b"\0")
-        # Where the sector ends with the head, the head is all in one: written as a whole, whatever stands behind it.
+        # If the sector ends with the header, the next sector shows whether the body was written.
         return bool(begun and data[head_end : _sector_end(head_end)].strip(b"\0"))
     end = head_end + length
     if data[end:].strip(b"\0"):
@@ -366,15 +370,15 @@ def _was_written(data: bytes, offset: int) -> bool:
 
 
 def _sector_end(offset: int) -> int:
-    """Give the end of the sector that holds the byte at `offset`."""
+    """Give the offset where the sector of the byte at `offset` ends."""
     return offset - offset % SECTOR_BYTES + SECTOR_BYTES
 
 
 def _is_whole_with_another_length(data: bytes, offset: int, wrong: int) -> bool:
-    """Tell whether all that is wrong with a frame is the length in its head.
+    """Tell whether the length in its header is all that is wrong with a frame.
 
-    If it is the last frame, it ends where the zeros begin, or a few later. If another stands behind it whose head is
-    past knowing, one bit of the length is wrong: more would be a third fault at once, and is not looked for.
+    The last frame ends where the zeros begin, or a few bytes later. If a frame with an unreadable header follows,
+    one flipped bit in the length is tried; more would be a third fault at once.
     """
     start = offset + HEADER_BYTES
     written = len(data[start : start + FRAME_BYTES_MAX].rstrip(b"\0"))

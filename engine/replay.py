@@ -1,8 +1,13 @@
 """The three steps of opening a log: replay and judge it, tidy its directory, settle its end.
 
-The first changes nothing and raises `LogDamaged` if the log is refused; the other two are not reached then. Each of
-them can be cut short by a crash at any step, and the next opening starts over: files are removed that nobody uses,
-bytes are kept in a side file, durably, before they are zeroed, and zeroing half of a torn frame leaves a torn frame.
+    cursor = replay(reader, segments, after=tail, apply=apply, progress=progress)
+    tidy(disk, directory, listing, tell)
+    file = settle_end(disk, path, cursor, segment_bytes, tell)
+
+Rules:
+- `replay` changes nothing. If it refuses the log with `LogDamaged`, the other steps do not run.
+- A crash may cut any step short; the next opening starts over. Only unused files are removed. Bytes are durable in a
+  side file before they are zeroed. A torn frame that is half zeroed is still a torn frame.
 """
 
 from __future__ import annotations
@@ -17,74 +22,74 @@ from engine.segment import Listing, SegmentFile, side_path
 from engine.segment_cursor import SegmentCursor
 
 PROGRESS_BYTES = 2**20
-"""How much is read between two calls of `progress`."""
+"""Bytes that are read between two calls of `progress`."""
 
 
 def replay(
-    reading: LogReader,
+    reader: LogReader,
     segments: Sequence[SegmentFile],
     *,
     after: Tail | None,
     apply: Callable[[Frame], None],
     progress: Callable[[int, int], None] | None,
 ) -> SegmentCursor:
-    """Give every frame after `after` to `apply`, and prove that they and the state after `after` belong together.
+    """Give every frame after `after` to `apply`, and prove that they continue the state at `after`.
 
-    The segment in which `after` lies is read and proved as a whole, those before it are not read. Raises `LogDamaged`.
+    The segment that holds `after` is proved as a whole. The segments before it are not read. Raises `LogDamaged`.
     """
     seq = 0 if after is None else after.seq
     needed = [segment for index, segment in enumerate(segments) if _reaches(segments, index, seq)]
     if segments[0].first_seq > seq + 1:
         detail = f"it begins at seq {segments[0].first_seq}"
-        raise reading.damaged(Situation.BEGINS_LATE, segments[0], good=seq, detail=detail)
+        raise reader.damaged(Situation.BEGINS_LATE, segments[0], good=seq, detail=detail)
     meter = _Meter(progress, needed)
     joined = after is None
-    for frame in reading.frames(needed[0].first_seq):
+    for frame in reader.frames(needed[0].first_seq):
         if frame.last_seq > seq:
             if not joined:
-                _check_join(reading, after, follows=frame.first_seq == seq + 1, checksum=frame.previous)
+                _check_join(reader, after, follows=frame.first_seq == seq + 1, checksum=frame.previous)
                 joined = True
             try:
                 apply(frame)
             except FrameFault as fault:
-                raise _newer(reading, frame, fault) from fault
-        meter.advance(reading)
-    walk = reading.walk
-    assert walk is not None
-    if walk.seq < seq:
-        detail = f"the log ends at seq {walk.seq}, the snapshot is at seq {seq}"
-        raise reading.damaged(Situation.ENDS_EARLY, offset=walk.offset, good=walk.seq, until=seq, detail=detail)
+                raise _newer(reader, frame, fault) from fault
+        meter.advance(reader)
+    cursor = reader.walk
+    assert cursor is not None
+    if cursor.seq < seq:
+        detail = f"the log ends at seq {cursor.seq}, the snapshot is at seq {seq}"
+        raise reader.damaged(Situation.ENDS_EARLY, offset=cursor.offset, good=cursor.seq, until=seq, detail=detail)
     if not joined:
-        _check_join(reading, after, follows=True, checksum=walk.checksum)
+        _check_join(reader, after, follows=True, checksum=cursor.checksum)
     meter.end()
-    return walk
+    return cursor
 
 
 def _reaches(segments: Sequence[SegmentFile], index: int, seq: int) -> bool:
-    """Tell whether a segment may hold something after `seq`: the last one, and each whose follower begins after it."""
+    """Tell whether a segment may hold an event after `seq`: it is the last one, or the next begins after `seq + 1`."""
     return index + 1 == len(segments) or segments[index + 1].first_seq > seq + 1
 
 
-def _check_join(reading: LogReader, after: Tail | None, *, follows: bool, checksum: int) -> None:
-    """Check that the checksum that the log has at the snapshot's seq is the one that the snapshot has."""
+def _check_join(reader: LogReader, after: Tail | None, *, follows: bool, checksum: int) -> None:
+    """Check that log and snapshot have the same checksum at the snapshot's seq."""
     assert after is not None
-    assert reading.walk is not None
+    assert reader.walk is not None
     if not follows or checksum != after.checksum:
         detail = f"the snapshot is at seq {after.seq}"
-        raise reading.damaged(
-            Situation.SNAPSHOT_DIFFERS, offset=reading.walk.last_offset, good=after.seq - 1, detail=detail
+        raise reader.damaged(
+            Situation.SNAPSHOT_DIFFERS, offset=reader.walk.last_offset, good=after.seq - 1, detail=detail
         )
 
 
-def _newer(reading: LogReader, frame: Frame, fault: FrameFault) -> Exception:
-    assert reading.walk is not None
-    return reading.damaged(
-        Situation.NEWER_VERSION, offset=reading.walk.last_offset, good=frame.first_seq - 1, detail=fault.reason
+def _newer(reader: LogReader, frame: Frame, fault: FrameFault) -> Exception:
+    assert reader.walk is not None
+    return reader.damaged(
+        Situation.NEWER_VERSION, offset=reader.walk.last_offset, good=frame.first_seq - 1, detail=fault.reason
     )
 
 
 class _Meter:
-    """Calls `progress` now and then with (bytes done, bytes in all)."""
+    """Calls `progress` with (bytes done, bytes in all), about once for PROGRESS_BYTES."""
 
     def __init__(self, progress: Callable[[int, int], None] | None, segments: Sequence[SegmentFile]) -> None:
         self._progress = progress
@@ -96,28 +101,28 @@ class _Meter:
             done += segment.bytes
         self._next = PROGRESS_BYTES
 
-    def advance(self, reading: LogReader) -> None:
-        """Tell how far the reading has come, if that is far enough."""
-        if self._progress is None or reading.walk is None:
+    def advance(self, reader: LogReader) -> None:
+        """Call `progress` if enough was read since the last call."""
+        if self._progress is None or reader.walk is None:
             return
-        # A compressed segment unpacks to more than it takes on disk; it never counts for more than that.
-        segment = reading.segment
-        done = self._before[segment.first_seq] + min(reading.walk.offset, segment.bytes)
+        # A compressed segment unpacks to more bytes than it has on disk, so the count is capped.
+        segment = reader.segment
+        done = self._before[segment.first_seq] + min(reader.walk.offset, segment.bytes)
         if done >= self._next:
             self._next = done + PROGRESS_BYTES
             self._progress(done, self._total)
 
     def end(self) -> None:
-        """Tell that all is done."""
+        """Call `progress` with all bytes done."""
         if self._progress is not None:
             self._progress(self._total, self._total)
 
 
 def tidy(disk: Disk, directory: str, listing: Listing, tell: Callable[[Finding], None]) -> None:
-    """Remove what interrupted work left in the log directory, and make durable which names are there.
+    """Remove what interrupted work left in the log directory, and sync the directory.
 
-    A process may have ended after it had renamed a new segment and before it had synced the directory. The segment is
-    here then, and yet a power cut would take it away, with all that is appended to it from now on.
+    A process may have ended after it renamed a new segment and before it synced the directory. The segment is visible
+    then, but a power cut would take it away, with everything that was appended to it since.
     """
     left = [(Situation.UNFINISHED_FILE, path) for path in listing.unfinished]
     left += [(Situation.SEGMENT_TWICE, path) for path in listing.twice]
@@ -127,22 +132,22 @@ def tidy(disk: Disk, directory: str, listing: Listing, tell: Callable[[Finding],
     disk.sync_directory(directory)
 
 
-def settle_end(disk: Disk, path: str, walk: SegmentCursor, length: int, tell: Callable[[Finding], None]) -> File:
-    """Make the end of the last segment such that it can be appended to, and durable; give the file.
+def settle_end(disk: Disk, path: str, cursor: SegmentCursor, length: int, tell: Callable[[Finding], None]) -> File:
+    """Make the last segment durable and ready for appends; give its file, open for writing.
 
-    Bytes of a torn frame are kept in a side file and zeroed; the last frame is written again (`engine.log` says why);
-    the space after it is laid out up to `length`.
+    The bytes of a torn frame are kept in a side file and zeroed. The last frame is written again (`engine.log` says
+    why). Space is laid out up to `length`.
     """
-    torn = walk.data[walk.offset :].rstrip(b"\0")
+    torn = cursor.data[cursor.offset :].rstrip(b"\0")
     if torn:
-        side = side_path(disk, path, walk.offset)
+        side = side_path(disk, path, cursor.offset)
         disk.write_whole(side, [torn])
     file = disk.open(path, write=True)
     try:
         if torn:
-            file.write_at(walk.offset, bytes(len(torn)))
-        if walk.last_offset is not None:
-            file.write_at(walk.last_offset, walk.data[walk.last_offset : walk.offset])
+            file.write_at(cursor.offset, bytes(len(torn)))
+        if cursor.last_offset is not None:
+            file.write_at(cursor.last_offset, cursor.data[cursor.last_offset : cursor.offset])
         file.preallocate(length)
         file.sync()
     except BaseException:
@@ -150,5 +155,5 @@ def settle_end(disk: Disk, path: str, walk: SegmentCursor, length: int, tell: Ca
         raise
     if torn:
         detail = f"{len(torn)} bytes are kept in {side}"
-        tell(finding(Situation.TORN_TAIL, path=path, offset=walk.offset, seq=walk.seq + 1, detail=detail))
+        tell(finding(Situation.TORN_TAIL, path=path, offset=cursor.offset, seq=cursor.seq + 1, detail=detail))
     return file

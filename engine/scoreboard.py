@@ -1,16 +1,18 @@
-"""All boards, users and applied actions: the state, and the one function that changes it.
+"""The state: all boards, users and applied actions, and the functions that change it.
 
     decide(command, now) → event | duplicate | unchanged | rejection       in `engine.batch`: changes nothing
     apply(event)                                                           changes the state, decides nothing
 
-Both are deterministic and touch no clock, disk or network. A leader decides, logs, then applies; a restart and a
-replica only apply. Two scoreboards that applied the same events are equal, slot by slot: their images are the same
-bytes.
+Both are deterministic, and use no clock, disk or network. A leader decides, logs, then applies. A restart and a replica
+only apply. Two scoreboards that applied the same events are equal slot by slot: their images have the same bytes.
 
 Invariants:
-- events are applied in the order of their seq, without a gap; `seq`, `epoch` and `time_ms` are those of the last one;
-- an actionId is in `actions` exactly if an `Incremented` event with it was applied, once;
-- a user whom the registry calls inactive is hidden on every board.
+- Events are applied in the order of their seqs, without a gap. `seq` and `time_ms` are those of the last one, `epoch`
+  is the current one.
+- An actionId is in `actions` exactly if an `Incremented` event with it was applied. No two events have the same one.
+- A user who is registered as inactive is hidden on every board.
+
+A replica of one shard applies only some events (`follow`, `advance`). Its seqs have gaps, and it indexes no actions.
 """
 
 from __future__ import annotations
@@ -33,21 +35,21 @@ UNKNOWN_USER = User(display_name=None, active=True)
 
 
 FoundIncrement = tuple[Incremented, Board, Key, int]
-"""An increment with its board, and key and mark of its action."""
+"""An increment, its board, and the key and mark of its action."""
 
 
 _board_of = itemgetter(1)
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What the operator configured: the boards, and what each reason is worth there; points are 1 … SCORE_MAX."""
+    """The operator's configuration: `points[board_id][reason]`, each 1 … SCORE_MAX."""
 
     points: dict[str, dict[str, int]]
     require_registered: bool = False
 
 
 class Scoreboard:
-    """The state. Everything is synchronous and O(log users) or better, but for replays and images."""
+    """The state. Everything is synchronous, and O(log users) or better except for replays and images."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -60,14 +62,14 @@ class Scoreboard:
         self._epochs = [(1, FIRST_EPOCH)]
         self._replaying = False
 
-    # LogReader
+    # Reading
 
     def board(self, board_id: str) -> Board | None:
-        """Give a board that the rules name, None for any other: one that only the log knows is kept, but not served."""
+        """Give a board that the rules name, else None. A board that only the log names is kept, but not served."""
         return self.boards[board_id] if board_id in self.rules.points else None
 
     def action_seq(self, action_id: str) -> int | None:
-        """Give the seq of the event that applied an action, None if it never was."""
+        """Give the seq of the event that applied an action, None if no event did."""
         position = self.actions.find(key_of(action_id))
         return None if position < 0 else self.actions.seq_at(position)
 
@@ -78,7 +80,7 @@ class Scoreboard:
     # Applying
 
     def apply(self, event: Event, epoch: int) -> None:
-        """Take in an event that is on disk. Never fails on what was decided."""
+        """Apply an event that is on disk. Never fails for an event that a leader decided."""
         if isinstance(event, Incremented):
             board = self.boards.get(event.board_id)
             if board is None:
@@ -99,7 +101,7 @@ class Scoreboard:
         self.time_ms = event.time_ms
 
     def apply_increments(self, found: Sequence[FoundIncrement], epoch: int) -> list[Ranks]:
-        """Take in increments of one time, at least one, whose boards, keys and marks were found; give their ranks."""
+        """Apply consecutive increments of one time, at least one; give the ranks before and after each."""
         first, last = found[0][0], found[-1][0]
         assert first.seq == self.seq + 1, f"event {first.seq} cannot follow {self.seq}"
         assert last.seq - first.seq == len(found) - 1
@@ -114,9 +116,9 @@ class Scoreboard:
         return ranks
 
     def follow(self, event: Event, epoch: int) -> None:
-        """Take in an event of a part of the log, as a replica of some boards does: seqs in between may be left out.
+        """Apply an event of a filtered frame, on a replica of one shard. Seqs before it may be left out.
 
-        No action is indexed: such a replica never decides, and knows only a part of the actions.
+        Actions are not indexed: this replica never decides, and it knows only some of the actions.
         """
         assert event.seq > self.seq, f"event {event.seq} cannot follow {self.seq}"
         if not isinstance(event, Incremented):
@@ -132,19 +134,19 @@ class Scoreboard:
         self.advance(event.seq, event.time_ms)
 
     def advance(self, seq: int, time_ms: int) -> None:
-        """Pass over events that are not for the boards which are held here, up to `seq`."""
+        """Skip events up to `seq` that belong to boards of other shards."""
         assert seq >= self.seq
         self.seq = seq
         self.time_ms = time_ms
 
     def take_over(self, other: Scoreboard) -> None:
-        """Become what `other` is, which nobody uses afterwards. Whoever reads this scoreboard reads the new state."""
+        """Take the state of `other`, which is not used afterwards. Readers of this scoreboard then see that state."""
         self.epoch, self.seq, self.time_ms = other.epoch, other.seq, other.time_ms
         self.users, self.actions, self.boards = other.users, other.actions, other.boards
         self._epochs, self._replaying = other._epochs, other._replaying
 
     def epoch_after(self, epoch: int) -> tuple[int, int] | None:
-        """Give (first seq, epoch) of the first epoch after this one, None if it is the last."""
+        """Give (first seq, epoch) of the first epoch after `epoch`, None if there is none."""
         return next(((seq, later) for seq, later in self._epochs if later > epoch), None)
 
     def _new_board(self, board_id: str) -> Board:
@@ -169,7 +171,7 @@ class Scoreboard:
     # Replay and images
 
     def begin_replay(self) -> None:
-        """Keep no order until `end_replay`: many events follow, and nobody reads."""
+        """Maintain no order until `end_replay`: many events follow, and nobody reads meanwhile."""
         self._replaying = True
         for board in self.boards.values():
             board.begin_replay()
@@ -181,7 +183,7 @@ class Scoreboard:
             board.end_replay()
 
     def capture(self) -> StateImage:
-        """Copy the state of this moment: 24 bytes a user are copied, the rest is shared (see `engine.image`)."""
+        """Copy the state now: 24 bytes a user are copied, the rest is shared (see `engine.image`)."""
         return StateImage(
             epoch=self.epoch,
             seq=self.seq,
@@ -194,7 +196,7 @@ class Scoreboard:
 
     @classmethod
     def from_image(cls, rules: Rules, image: StateImage) -> Scoreboard:
-        """Make the scoreboard of an image, in the middle of a replay: `end_replay` makes it ready to read."""
+        """Make the scoreboard of an image, as in the middle of a replay: call `end_replay` before reading from it."""
         scoreboard = cls(rules)
         scoreboard.epoch = image.epoch
         scoreboard.seq = image.seq

@@ -1,19 +1,22 @@
-"""One file of the log: its name, how it comes to be, how it is read, how it is compressed.
+"""One file of the log, a segment: its name, and how it is created, read and compressed.
 
-    DATA/log/00000000000000000001.log            the seq of its first event, 20 digits: names sort as seqs do
-    DATA/log/00000000000000000001.log.gz         the same, once it is sealed and compressed: head and frames, no zeros
-    DATA/log/00000000000000000001.log.torn-4711  side file: what recovery cut from it at offset 4711; never read again
-    DATA/log/*.tmp                               being made, or left over from an interrupted making
+    listing = list_segments(disk, directory)
+    data = read_content(disk, listing.segments[0])
+    compressed = compress_segment(disk, segment, content)
+
+    DATA/log/00000000000000000001.log            named by the seq of its first event, 20 digits: names sort as seqs do
+    DATA/log/00000000000000000001.log.gz         the same, sealed and compressed: header and frames, no zeros
+    DATA/log/00000000000000000001.log.torn-4711  side file: what recovery cut at offset 4711; never read again
+    DATA/log/*.tmp                               unfinished: in the making, or left by an interruption
 
 Rules:
-- A segment appears whole: laid out and headed under another name, synced, renamed, and the directory synced. So one
-  that is shorter than its head was damaged, and not just young.
-- A segment that is plain and compressed at once is one whose compression was interrupted: the plain one counts, since
-  it is removed only after the compressed one is on disk.
-- Whoever reads while another compresses may find the plain file gone between listing and opening: then the compressed
-  one is there. If neither is, the segment is no longer kept.
-- A file is not read further than the longest segment could be, and not unpacked further either: a wrong file costs a
-  refusal, not the memory of the machine.
+- A segment appears whole: it is laid out and gets its header under another name, is synced and renamed, and then the
+  directory is synced. So a file that is shorter than its header is damaged, not new.
+- If a segment is there plain and compressed, its compression was interrupted. The plain one counts: it is removed only
+  after the compressed one is durable.
+- If another thread or process compresses a segment, its plain file may go between listing and opening. Readers then
+  open the compressed one. If that is missing too, the segment is no longer kept.
+- Reading and unpacking stop at the length of the longest segment. A wrong file is refused and can't fill the memory.
 """
 
 from __future__ import annotations
@@ -37,27 +40,26 @@ from engine.record import (
 )
 
 CONTENT_BYTES_MAX = SEGMENT_HEADER_BYTES + HEADER_BYTES + max(SEGMENT_BYTES, FRAME_BYTES_MAX)
-"""The longest segment: a frame that is longer than SEGMENT_BYTES has one to itself."""
+"""The longest segment. A frame that is longer than SEGMENT_BYTES has a segment to itself."""
 
 PIECE_BYTES = 2**20
-"""Compression takes so much at a time, and lets go of the interpreter meanwhile."""
+"""Bytes that one call compresses; it releases the interpreter meanwhile."""
 
 COMPRESSION_LEVEL = 6
-"""A log with random actionIds shrinks to 36 % in 0.4 s; level 9 takes 1 s to get 0.3 % further."""
+"""A segment with random actionIds shrinks to 36 % in 0.4 s. Level 9 takes 1 s and gains 0.3 %."""
 
 LISTINGS_MAX = 10
-"""How often a directory is listed again because files went while it was read: each time means that a segment was
-compressed or removed in these microseconds."""
+"""Attempts to list a directory. One fails if a segment is compressed or removed in these microseconds."""
 
 GZ = ".gz"
 _GZIP_WINDOW = 31
-"""zlib's way of saying: gzip, with its head and its checksum. There is no time in it: the same bytes give the same."""
+"""zlib's code for the gzip format, with header and checksum. It has no timestamp, so equal bytes give equal files."""
 _NAME = re.compile(r"(\d{20})\.log(\.gz)?")
 _UNFINISHED = re.compile(r"\d{20}\.log.*" + re.escape(TMP))
 
 
 class SegmentFile(msgspec.Struct, frozen=True):
-    """A segment as it lies in the directory: what its name says, and what it takes on disk."""
+    """A segment in its directory. `bytes` is its length on disk."""
 
     path: str
     first_seq: int
@@ -66,7 +68,7 @@ class SegmentFile(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """What a log directory holds: the segments by seq, and the paths of what interrupted work left there."""
+    """A log directory: segments in the order of their seqs, and paths that interrupted work left."""
 
     segments: list[SegmentFile]
     unfinished: list[str]
@@ -79,7 +81,7 @@ def segment_path(directory: str, first_seq: int) -> str:
 
 
 def list_segments(disk: Disk, directory: str) -> Listing:
-    """List a log directory, while another process may be changing it."""
+    """List a log directory. Another process may be changing it."""
     for _ in range(LISTINGS_MAX - 1):
         try:
             return _list_once(disk, directory)
@@ -108,7 +110,7 @@ def _list_once(disk: Disk, directory: str) -> Listing:
 
 
 def create_segment(disk: Disk, directory: str, header: SegmentHeader, length: int) -> File:
-    """Make a segment appear, with `length` bytes laid out, and open it for writing."""
+    """Create a whole segment with `length` bytes laid out, durably, and open it for writing."""
     path = segment_path(directory, header.first_seq)
     file = disk.create(path + TMP)
     try:
@@ -123,7 +125,7 @@ def create_segment(disk: Disk, directory: str, header: SegmentHeader, length: in
 
 
 def read_header(disk: Disk, segment: SegmentFile) -> SegmentHeader:
-    """Read the head of a segment. Raises `FrameFault` if it is damaged, `FileMissing` if the segment is gone."""
+    """Read the header of a segment. Raises `FrameFault` if it is damaged, `FileMissing` if the segment is gone."""
     if segment.compressed:
         return unpack_segment_header(read_content(disk, segment))
     file = disk.open(segment.path)
@@ -134,7 +136,7 @@ def read_header(disk: Disk, segment: SegmentFile) -> SegmentHeader:
 
 
 def read_content(disk: Disk, segment: SegmentFile, *, sync: bool = False) -> bytes:
-    """Read a whole segment, in whichever form it is there now; `sync` what was read, if it is plain.
+    """Read a whole segment in the form that it has now. `sync`: then sync it, if it is plain.
 
     Raises `FrameFault` if it can't be unpacked, `FileMissing` if the segment is gone.
     """
@@ -160,7 +162,7 @@ def _read_file(disk: Disk, path: str, *, sync: bool) -> bytes:
 def _unpacked(data: bytes) -> bytes:
     unpacker = zlib.decompressobj(_GZIP_WINDOW)
     try:
-        # One more than there may be, or it would stop at the longest content without looking at its checksum.
+        # One byte more than the longest content: at that length zlib would stop before it checks the checksum.
         content = unpacker.decompress(data, CONTENT_BYTES_MAX + 1)
     except zlib.error as error:
         raise FrameFault(f"the compressed segment can't be unpacked: {error}") from error
@@ -170,9 +172,9 @@ def _unpacked(data: bytes) -> bytes:
 
 
 def compress_segment(disk: Disk, segment: SegmentFile, content: bytes) -> SegmentFile:
-    """Put a compressed segment beside a plain one, durably, and read it back. The plain one is the caller's to remove.
+    """Write a compressed segment beside a plain one, durably, and read it back. The caller removes the plain one.
 
-    `content` is what the plain one holds, proved, without the zeros at its end.
+    `content` is the content of the plain one, proved, without the zeros at its end.
     """
     assert not segment.compressed
     path = segment.path + GZ
@@ -196,7 +198,7 @@ def _packed(content: bytes) -> Iterator[bytes]:
 
 
 def side_path(disk: Disk, segment_path_: str, offset: int) -> str:
-    """Choose the name of a side file for what is cut at `offset`; what was cut there before keeps its own."""
+    """Choose an unused name for the side file of a cut at `offset`."""
     path = f"{segment_path_}.torn-{offset}"
     number = 1
     while disk.exists(path):

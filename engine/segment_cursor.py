@@ -1,13 +1,16 @@
-"""Stepping through one segment: from frame to frame, each proved to follow the one before.
+"""A cursor in one segment: it steps from frame to frame, each proved to follow the one before.
 
-Theory: a `SegmentCursor` knows its place in the chain: seq, checksum, epoch. It accepts only a frame that is whole and
-follows on. Frames prove themselves, so the next one can be found from anywhere in a segment: a bisection brings the
-cursor close to a seq without reading all that is before it.
+    cursor = SegmentCursor(data, header)
+    cursor.skip(seq)                                    close to the frame that holds seq
+    for frame in cursor.frames(until_seq): …            then cursor.judge(sealed=…) says why they end
+
+Theory: a `SegmentCursor` knows its place in the chain: seq, checksum, epoch. It accepts only a whole frame that
+continues there. Every frame proves itself, so the next one can be found from anywhere in a segment. A bisection brings
+the cursor close to a seq without reading everything before it.
 
 Rules:
-- What a walk has stepped over was proved; how far it got is all that it says. What it means that it got no further is
-  for `judge` to say, and needs the bytes up to the segment's end.
-- A segment is read whole (`data`) or piece by piece (`Read`); the steps are the same.
+- `frames` proves each frame that it gives. Where it ends, `judge` says what that means; it needs the whole segment.
+- A segment is read whole (`data`) or piece by piece (`Read`). The steps are the same.
 """
 
 from __future__ import annotations
@@ -30,19 +33,19 @@ from engine.record import (
 from engine.recovery import Situation, judge_end, misfit
 
 SKIP_BYTES = 64 * 2**10
-"""Bisection ends at a stretch of this length; the rest is walked."""
+"""Bisection ends when the range is this short. The cursor steps through the rest."""
 
 PIECE_BYTES = 16 * 2**10
-"""What a search in a file reads at once: some frames of single events, and cheap where it was for nothing."""
+"""Bytes that a search reads from a file at once: some frames of single events, and cheap if they are not needed."""
 
 _UNWRITTEN = bytes(HEADER_BYTES)
 
 Read = Callable[[int, int], bytes]
-"""Gives so many bytes of a segment from an offset on, fewer at its end."""
+"""(offset, length) → bytes of a segment; fewer at its end."""
 
 
 def pieces_of(file: File) -> Read:
-    """Read a file through one buffer, so that going on from where one was costs no call of the system."""
+    """Read a file through one buffer, so that reading on needs no system call for each frame."""
     start, buffer = 0, b""
 
     def read(offset: int, length: int) -> bytes:
@@ -55,7 +58,7 @@ def pieces_of(file: File) -> Read:
 
 
 def frame_at(read: Read, offset: int) -> Frame | None:
-    """Read and prove the frame that begins at `offset`; None if none does."""
+    """Read and prove the frame that begins at `offset`; None if no valid one does."""
     try:
         length = unpack_header(read(offset, HEADER_BYTES)).length
         return unpack_frame(read(offset, HEADER_BYTES + length))
@@ -64,7 +67,7 @@ def frame_at(read: Read, offset: int) -> Frame | None:
 
 
 def _frame_after(read: Read, offset: int, end: int) -> tuple[int, Frame] | None:
-    """Find the first frame that begins between `offset` and `end` and proves itself, whatever stands before it."""
+    """Find the first valid frame that begins between `offset` and `end`, whatever precedes it."""
     while offset < end:
         piece = read(offset, PIECE_BYTES)
         place = piece.find(FRAME_MAGIC)
@@ -75,15 +78,15 @@ def _frame_after(read: Read, offset: int, end: int) -> tuple[int, Frame] | None:
             place = piece.find(FRAME_MAGIC, place + 1)
         if len(piece) < PIECE_BYTES:
             break
-        # So far back that no magic is cut in two, and none is found twice.
+        # The next piece overlaps this one, so that no magic is cut in two, and none is found twice.
         offset += PIECE_BYTES - len(FRAME_MAGIC) + 1
     return None
 
 
 class SegmentCursor:
-    """Steps through one segment. `offset` is where the next frame would begin, `last_offset` where the last one did.
+    """Steps through one segment. The next frame begins at `offset`; the last one began at `last_offset`.
 
-    `seq`, `checksum` and `epoch` are those of the last frame, or of the segment's head before the first one.
+    `seq`, `checksum` and `epoch` are those after the last frame, or at the beginning of the segment.
     """
 
     __slots__ = ("checksum", "data", "epoch", "last_offset", "offset", "seq")
@@ -97,19 +100,19 @@ class SegmentCursor:
         self.epoch = header.epoch
 
     def skip(self, seq: int) -> None:
-        """Go close to the frame that holds `seq`, without walking all the way."""
+        """Go close to the frame that holds `seq`, by bisection of `data`."""
         self.bisect(seq, lambda offset, length: self.data[offset : offset + length], len(self.data))
 
     def bisect(self, seq: int, read: Read, size: int) -> None:
-        """Go close to the frame that holds `seq`, by bisection: from anywhere, the next frame can be found and proved.
+        """Go close to the frame that holds `seq`, by bisection.
 
-        Walking there takes up to 0.1 s where each frame has one event, this a fraction of a millisecond.
+        It takes a fraction of a millisecond. Stepping there takes up to 0.1 s if each frame has one event.
         """
         low, high = self.offset, size
         while high - low > SKIP_BYTES and self.seq < seq - 1:
             middle = (low + high) // 2
             found = None
-            # Space that was not written yet is passed over without being searched; no frame has so many zeros in a row.
+            # Unwritten space is not searched. No frame has as many zeros in a row.
             if read(middle, HEADER_BYTES) != _UNWRITTEN:
                 found = _frame_after(read, middle, high)
             if found is not None and self.seq < found[1].first_seq <= found[1].last_seq < seq:
@@ -119,9 +122,9 @@ class SegmentCursor:
                 high = middle
 
     def jump(self, tail: Tail) -> None:
-        """Go to where a snapshot ends, over damage too: its checksum proves the frame that ends or begins there.
+        """Go to where a snapshot ends, past any damage. Its checksum proves the frame that ends or begins there.
 
-        Stays where it is if there is no such frame.
+        Without such a frame the cursor does not move.
         """
         offset = self.offset
         while (found := find_frame(self.data, offset)) is not None:
@@ -135,7 +138,7 @@ class SegmentCursor:
             offset += HEADER_BYTES + len(frame.body)
 
     def frames(self, until_seq: int | None) -> Iterator[Frame]:
-        """Give the frames that follow on, up to the one that holds `until_seq`."""
+        """Give the next frames, up to the one that holds `until_seq`."""
         while until_seq is None or self.seq < until_seq:
             try:
                 frame = unpack_frame(self.data, self.offset)
@@ -146,7 +149,7 @@ class SegmentCursor:
             yield frame
 
     def accept(self, frame: Frame) -> bool:
-        """Step over the frame that begins at `offset`, if it follows on."""
+        """Step over the frame that begins at `offset` if it follows; tell whether it does."""
         if misfit(frame, self.seq, self.checksum, self.epoch) is not None:
             return False
         self._step(self.offset, frame)
@@ -157,5 +160,5 @@ class SegmentCursor:
         self.seq, self.checksum, self.epoch = frame.last_seq, frame.checksum, frame.epoch
 
     def judge(self, *, sealed: bool) -> Situation:
-        """Say what it means that there are no more frames that follow on."""
+        """Say what it means that no further frame follows."""
         return judge_end(self.data, self.offset, seq=self.seq, checksum=self.checksum, epoch=self.epoch, sealed=sealed)

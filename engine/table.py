@@ -1,15 +1,21 @@
-"""An open-addressing table of 32-bit entries: where a digest's entry lies. One key at a time, or thousands at once.
+"""An open-addressing table of 32-bit entries, found by digest. It handles one key at a time, or thousands at once.
 
-A digest is two 64-bit words. The table holds entries alone, from 1 on, 0 being an empty cell. The digests lie in a
-column of two words for each entry, which whoever asks has at hand.
+    table.add(high, entry)                         entry 1, 2, 3 …
+    entry = table.find(high, low, digests)         0 if the digest has none
+    entries = table.find_all(words, digests)
 
-Theory: with a million entries nearly every cell that is looked at is in no cache. A frame asks for thousands of keys;
-asked one after the other, each waits for the memory alone, and numpy asks for all of them together. For few keys its
-calls cost more than they save. `bench/engine.py` measures both.
+A digest is two 64-bit words, `high` and `low`. The table holds entries only, from 1 on; 0 is an empty cell. The caller
+keeps the digests, in a column with two words for each entry.
+
+Theory: with a million entries nearly every lookup misses the processor's caches. A frame looks up thousands of keys.
+One by one, each waits for the memory. numpy requests all of them together, so the waits overlap. For few keys the calls
+of numpy cost more than they save. `bench/engine.py` measures both.
 
 Invariants:
-- The number of cells is a power of two; at least a quarter of them is empty. Steps are odd, so they come by every cell.
-- The cells from `cell_of(high)` on, in steps of `step_of(high)`, up to the one with its entry hold other entries.
+- The number of cells is a power of two, and at least a quarter of them is empty. Steps are odd, so they reach every
+  cell.
+- A lookup begins at cell `high % cells` and goes on in steps of `high >> STEP_SHIFT | 1`. All cells before the one with
+  the entry hold other entries.
 """
 
 from __future__ import annotations
@@ -20,15 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 STEP_SHIFT = 40
-"""The cell of an entry is taken from the lowest bits of its digest; where that one is taken it goes on in steps of its
-own, the bits from here on. Steps of one would pile entries up, and each that is met has its digest looked at."""
+"""The lowest bits of a digest give the first cell of its entry. The bits from here on give the step to the next cells.
+Equal steps would cluster the entries, and a lookup compares the digest of each entry that it meets."""
 
 Words = NDArray[np.uint64]
 Entries = NDArray[np.uint32]
 
 
 class Table:
-    """`cells` is a power of two. Whoever adds sees to it that `holds` more than that never are in it."""
+    """The table. The caller never puts more than `holds` entries into it."""
 
     __slots__ = ("_cells", "_last", "_view", "count")
 
@@ -36,7 +42,7 @@ class Table:
         assert cells & (cells - 1) == 0
         self.count = 0
         self._last = cells - 1
-        # Zeroed by the system page by page, when they are first touched: a large table is no pause.
+        # The system zeroes each page when it is first used, so making a large table is no pause.
         self._cells: Entries = np.zeros(cells, np.uint32)
         self._view = memoryview(self._cells)  # type: ignore[arg-type]  # indexed by Python it is twice as fast
 
@@ -47,11 +53,11 @@ class Table:
 
     @property
     def holds(self) -> int:
-        """How many entries there may be at the most."""
+        """The most entries that the table may have."""
         return self.cells // 4 * 3
 
     def find(self, high: int, low: int, digests: array[int]) -> int:
-        """Give the entry of a digest, 0 if there is none."""
+        """Give the entry of a digest; 0 if there is none."""
         cells, last = self._view, self._last
         cell = high & last
         entry: int = cells[cell]
@@ -66,7 +72,7 @@ class Table:
         return entry
 
     def add(self, high: int, entry: int) -> None:
-        """Put in an entry that is not here, by the first word of its digest."""
+        """Add an entry that is not in the table. `high` is the first word of its digest."""
         cells, last = self._view, self._last
         self.count += 1
         assert self.count <= self.holds
@@ -78,7 +84,7 @@ class Table:
         cells[cell] = entry
 
     def find_all(self, words: Words, digests: Words) -> Entries:
-        """Give the entry of each digest, 0 for one that has none."""
+        """Give the entry of each digest; 0 for a digest without one."""
         found = np.zeros(len(words) // 2, np.uint32)
         highs, lows = words[0::2], words[1::2]
         places = np.arange(len(found))
@@ -96,14 +102,14 @@ class Table:
         return found
 
     def add_all(self, highs: Words, first_entry: int) -> None:
-        """Put in entries that are not here, numbered from the first one, by the first words of their digests."""
+        """Add entries that are not in the table, from `first_entry` on, by the first words of their digests."""
         self.count += len(highs)
         assert self.count <= self.holds
         entries = np.arange(first_entry, first_entry + len(highs), dtype=np.uint32)
         cells, steps = self._begin(highs)
         while len(entries):
             empty = np.flatnonzero(self._cells[cells] == 0)
-            # Where several want the same cell the last one gets it; the others see that, and go on.
+            # If several entries want one cell, the last one gets it. The others see that and try their next cell.
             self._cells[cells[empty]] = entries[empty]
             others = np.flatnonzero(self._cells[cells] != entries)
             entries, steps = entries[others], steps[others]
@@ -115,6 +121,6 @@ class Table:
         return cells, steps
 
     def entries(self) -> list[int]:
-        """List what is in it, in the order of the cells. For checks."""
+        """List the entries, in the order of the cells. For checks."""
         listed: list[int] = self._cells[self._cells != 0].tolist()
         return listed

@@ -1,6 +1,6 @@
-"""The registered users: what a display name is, and whether a user may score.
+"""The registered users: the display name of each, and whether the user may score.
 
-A user who never was put here is unknown but welcome (unless the rules require registration): no name, active.
+A user who is not registered has no name and is active. The rules may require registration; then this user can't score.
 
 Invariants:
 - `_ids`, `_names` and `_active` have the same length, and `_slots[_ids[i]] == i`.
@@ -15,7 +15,7 @@ from engine.image import UsersImage
 
 
 class User(msgspec.Struct, frozen=True, gc=False):
-    """What is known of one user."""
+    """A registered user. An inactive one may not score, and is hidden on every board."""
 
     display_name: str | None
     active: bool
@@ -34,19 +34,19 @@ class Users:
         return len(self._ids)
 
     def get(self, user_id: str) -> User | None:
-        """Give what is known of a user, None if nothing is."""
+        """Give a registered user, None for any other."""
         slot = self._slots.get(user_id)
         if slot is None:
             return None
         return User(self._names[slot], bool(self._active[slot]))
 
     def name(self, user_id: str) -> str | None:
-        """Give the display name, None if there is none."""
+        """Give the display name of a user, None if there is none."""
         slot = self._slots.get(user_id)
         return None if slot is None else self._names[slot]
 
     def put(self, user_id: str, user: User) -> None:
-        """Register a user, or replace what is known of one."""
+        """Register a user, or replace a registered one."""
         slot = self._slots.get(user_id)
         if slot is None:
             self._slots[user_id] = len(self._ids)
@@ -58,18 +58,18 @@ class Users:
             self._active[slot] = user.active
 
     def inactive(self) -> list[str]:
-        """List the users who may not score. O(registered users); for the start only."""
+        """List the users who may not score. O(registered users); used at a start only."""
         return [user_id for user_id, active in zip(self._ids, self._active, strict=True) if not active]
 
     def capture(self) -> UsersImage:
-        """Copy what changes in place, share what only grows. O(registered users), a few ms per million."""
+        """Copy what changes in place, and share what only grows. O(registered users): a few ms for a million."""
         return UsersImage(
             count=len(self._ids), user_ids=self._ids, names=self._names.copy(), active=bytes(self._active)
         )
 
     @classmethod
     def from_image(cls, image: UsersImage) -> Users:
-        """Make the users of an image; nothing is shared with it."""
+        """Make the users of an image. They share nothing with it."""
         users = cls()
         users._ids = image.user_ids[: image.count]
         users._names = image.names.copy()

@@ -1,28 +1,30 @@
-"""Taking snapshots while serving, and letting go of what they make superfluous.
+"""Checkpoints: taking a snapshot while serving, then compressing and removing what snapshots cover.
 
-    event loop        capture (memcpy, some ms a million users)  ─┐            ┌─ remember
-    worker thread                                                 └─ pack, write, sync, rename, read back, retention
+    checkpointer = Checkpointer(…); nursery.start_soon(checkpointer.run)
+    info = await checkpointer.take()                                    on demand, and at shutdown
+    info = take_beside(disk, data_directory, tell=tell)                 of a directory that another process may serve
 
-Theory: the actor is stopped only for the memcpy. What it copies is exact, because it is taken between two frames, and
-consistent with the log's tail, which belongs to the same moment. Packing works on that copy (and on lists that only
-grow) in a thread, in steps of about a millisecond, most of it in calls that let go of the interpreter; writing syncs
-every few MiB, so that the log's own sync never waits behind a large dirty file. The rejected ways: fork (a child of a
-threaded process with an open log, and twice the memory when pages are written to), and a fuzzy copy in slices that
-needs the log to become exact.
+    event loop        capture (a copy, some ms for a million users) ─┐            ┌─ remember
+    worker thread                                                    └─ pack, write, sync, rename, read back, retention
+
+Theory: writing stops only for the copy. The copy is exact, because it is made between two frames, together with the
+log's tail. A thread packs it in steps of about a millisecond, mostly in calls that release the interpreter. The file is
+synced every few MiB, so a sync of the log never waits behind a large dirty file. Rejected: fork (a child of a threaded
+process with an open log, and up to twice the memory), and a fuzzy copy in slices (exact only with the log).
 
 Rules:
-- One at a time. A snapshot that exists already, of the very state, is not written again.
-- A checkpoint that fails costs nobody anything, for the log has everything: it is told and counted, the process goes
-  on serving, and it is tried again after RETRY_SECONDS, into a new file. Who asks for one with `take` gets the error.
-- Retention comes after each snapshot and only acts on what it has read back: each snapshot is proved again, from the
-  disk, before anything is let go on its strength. Its faults are told; the snapshot is there all the same.
-- What a replica still reads of the log (`pinned_seq`) is not let go, however old it is.
-- A replica may begin anew from its leader's snapshot meanwhile, and set its files aside. Writing and letting go hold
-  the log's `upkeep` against that; a state that was captured before and is not written yet is captured again.
-- Who listens is told at the very moment of the copy (`on_capture`), so that it knows between which two frames that was,
-  and again when the snapshot is there (`on_saved`), with the digests of that state for replicas to compare.
-- Whether one is due is looked up every LOOK_SECONDS. The write path knows nothing of it, and a checkpoint that comes a
-  second late is none the worse.
+- One checkpoint at a time. If a snapshot of this state exists, none is written.
+- A failed checkpoint loses nothing, because the log has every event. It is told and counted, and the process goes on
+  serving. The next attempt, after RETRY_SECONDS, writes a new file. A caller of `take` gets the error.
+- Retention follows each snapshot. Before anything is removed, every snapshot is read back from the disk and proved. A
+  fault of retention is told; the new snapshot stays.
+- Segments that a replica still reads (`pinned_seq`) stay, however old they are.
+- Meanwhile a replica may begin anew from its leader's snapshot and set its files aside. Writing and retention hold the
+  log's `upkeep`, which excludes that. A state that was captured before and not yet written is captured again.
+- `on_capture` is called at the moment of the copy, so the listener knows between which two frames it was made.
+  `on_saved` is called when the snapshot exists, with the digests of its state, which replicas compare.
+- `run` looks every LOOK_SECONDS whether a checkpoint is due. So the write path does no work for it; a checkpoint may be
+  a second late.
 """
 
 from __future__ import annotations
@@ -49,13 +51,13 @@ from snapshots.state import read_state
 from snapshots.store import SnapshotInfo, Store
 
 LOOK_SECONDS = 1.0
-"""Between two looks at whether a checkpoint is due; at full rate that is 90,000 events, a tenth of a checkpoint."""
+"""Time between two looks whether a checkpoint is due. At full rate that is 90,000 events."""
 
 RETRY_SECONDS = 60.0
-"""After a failed checkpoint. A full disk is not emptied in a second, and the attempt costs disk and processor."""
+"""Time from a failure to the next attempt: an attempt costs disk and processor, and a full disk stays full a while."""
 
 MARK_BYTES = 4
-"""Random bytes in the name of an unfinished file of one who does not own the directory."""
+"""Random bytes in the name of the unfinished file of `take_beside`, which does not own the directory."""
 
 T = TypeVar("T")
 
@@ -72,7 +74,7 @@ class Captured(Protocol):
 
 
 class CheckpointStatistics(msgspec.Struct, frozen=True):
-    """`last_seq` and `last_time_ms` are of the newest snapshot, None before the first."""
+    """`last_seq` and `last_time_ms` are those of the newest snapshot, None if there is none."""
 
     last_seq: int | None
     last_time_ms: int | None
@@ -81,10 +83,10 @@ class CheckpointStatistics(msgspec.Struct, frozen=True):
 
 
 class Checkpointer:
-    """Takes the snapshots of a directory that this process serves from. `keep` snapshots stay, 2 at the least.
+    """Takes the snapshots of a directory that this process serves from. `keep` snapshots stay, at least 2.
 
-    `log_keep_seconds`: segments whose last event is older go once they are covered; None: they stay for good.
-    `pinned_seq`: gives the lowest position that a replica was heard to have, None if there is none.
+    `log_keep_seconds`: a covered segment goes when its last event is older than this; None: it stays for good.
+    `pinned_seq`: gives the lowest position that any replica reported, None without replicas.
     """
 
     def __init__(
@@ -115,13 +117,13 @@ class Checkpointer:
         self._on_saved = on_saved
         self._lock = trio.Lock()
         self._last = opened.snapshot
-        # A snapshot does not say when it was taken. Its last event is not later than that, so its age is not belittled.
+        # A snapshot does not record when it was taken. Its last event is not later, so the age is never too low.
         self._last_time_ms = opened.snapshot_time_ms
         self._taken = 0
         self._failed = 0
 
     async def run(self) -> None:
-        """Take a snapshot whenever one is due, until cancelled; one that is being written then is finished first."""
+        """Take a snapshot whenever one is due, until cancelled. A snapshot in progress is finished first."""
         while True:
             await trio.sleep(LOOK_SECONDS)
             since = 0 if self._last is None else self._last.seq
@@ -133,9 +135,9 @@ class Checkpointer:
                     await trio.sleep(RETRY_SECONDS)
 
     async def take(self) -> SnapshotInfo:
-        """Take a snapshot of the state as it is now, unless the last one is of this state; then let go what may go.
+        """Take a snapshot of the state now, unless the last one is of this state; then do retention.
 
-        Raises `DiskFault` if it can't be written; the log, and who uses it, are not touched by that.
+        Raises `DiskFault` if it can't be written. The log and its users are not affected.
         """
         async with self._lock:
             if self._last is not None and self._last.seq == self._machine.tail.seq:
@@ -153,7 +155,7 @@ class Checkpointer:
             return info
 
     def statistics(self) -> CheckpointStatistics:
-        """Tell of the newest snapshot, and how many were taken and failed."""
+        """Describe the newest snapshot, and count how many were taken and how many failed."""
         last_seq = None if self._last is None else self._last.seq
         return CheckpointStatistics(last_seq, self._last_time_ms, self._taken, self._failed)
 
@@ -174,14 +176,14 @@ class Checkpointer:
     # In the worker thread
 
     def _write(self, image: StateImage, tail: Tail) -> SnapshotInfo | None:
-        """Write a snapshot; None if the log was begun anew meanwhile, so that this state is not of its history."""
+        """Write a snapshot. Give None if the log was begun anew meanwhile: this state is not in its history."""
         with self._log.upkeep:
             if self._log.statistics().first_seq > tail.seq + 1:
                 return None
             return self._store.save(image, tail, paced=True)
 
     def _retain(self, pinned_seq: int | None) -> list[DiskFault]:
-        """Decide what goes and let it go, but nothing after `pinned_seq`; give what was found to be wrong."""
+        """Decide what goes and remove it, except segments with events after `pinned_seq`; give the faults found."""
         faults: list[DiskFault] = []
         try:
             with self._log.upkeep:
@@ -229,7 +231,7 @@ class Checkpointer:
         return True
 
     def _compress(self, info: SegmentInfo, faults: list[DiskFault]) -> None:
-        """Compress one segment. One that is damaged stays as it is, and does not keep the others from it."""
+        """Compress one segment. A damaged one stays as it is, and the others are still compressed."""
         try:
             self._log.compress(info)
         except LogDamaged as damage:
@@ -244,9 +246,9 @@ def take_beside(
     progress: ShowProgress = no_progress,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> SnapshotInfo:
-    """Take a snapshot of a directory that another process may be serving from, or none; the lock is not needed.
+    """Take a snapshot of a directory, without its lock: another process may be serving from it.
 
-    Gives the snapshot that is there already if it is of the end of the log.
+    If there is a valid snapshot of the end of the log, gives that one.
     """
     scoreboard, tail = read_state(disk, data_directory, Rules(points={}), tell=tell, progress=progress)
     store = Store(disk, data_directory)

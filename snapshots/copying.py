@@ -1,19 +1,21 @@
-"""Carrying a log over into another directory up to a bound, and the state along with it.
+"""Copying a log to another directory up to a bound, and computing the state there.
+
+    copied = copy_log(disk, directory, target, segments=…, scoreboard=scoreboard, after=tail, until=Until(seq=…), …)
 
     segments     |----a----|----b----|----c-^--|----d----|        until: within a frame of c
-    carried      |----a----|----b----|----c-|                     c ends with a frame that was cut short there
+    copied       |----a----|----b----|----c-|                     c ends with a frame that was cut short there
 
-The events after the snapshot must be whole: they make the state. The segments before it are the audit trail; the state
-does not need them, so damage among them must not stand in the way of a restore. They are tried in this order:
+The events after the snapshot make the state, so they must be whole. The segments before it are only the audit trail, so
+damage among them must not prevent a restore. The attempts, in this order:
 
-    all segments from the oldest on                  the rule
-    from the first segment after the damage on       if the damage is in what the snapshot covers; once for each damage
-    nothing but what comes after the snapshot        if the damage reaches into the segment where the snapshot stands
-    refused, with the seq up to which all is good    if the damage comes after the snapshot
+    all segments from the oldest on                  the usual case
+    from the first segment after the damage on       if the snapshot covers the damage; repeated for each damage
+    only the frames after the snapshot               if the damage is in the segment where the snapshot stands
+    refuse, and name the last good seq               if the damage comes after the snapshot
 
 Rules:
-- What is carried over was proved frame by frame, and joins; what could not be is left behind, and that is told.
-- A compressed segment stays compressed; the copy is read back. A plain one is written without the zeros at its end.
+- Every copied frame is proved and joins the one before. What can't be proved is left behind, and that is told.
+- A compressed segment stays compressed, and its copy is read back. A plain one loses the zeros at its end.
 - The source is only read.
 """
 
@@ -32,11 +34,11 @@ from snapshots.opening import ShowProgress, Tell
 from snapshots.state import Meter, Until, apply_within, check_reach, joined_frames
 
 PIECE_BYTES = 2**20
-"""A file is copied in pieces of this length."""
+"""The length of the pieces in which a file is copied."""
 
 
 class Copied(msgspec.Struct, frozen=True):
-    """What was carried over: where it ends (None: nowhere yet), its first seq (None: no segment), how many events."""
+    """What was copied: its end (None if it is empty), its first seq (None without a segment), and its events."""
 
     tail: Tail | None
     first_seq: int | None
@@ -55,9 +57,9 @@ def copy_log(
     tell: Tell,
     progress: ShowProgress,
 ) -> Copied:
-    """Copy the log into the directory `target`, apply what comes after `after`, and give where that ends.
+    """Copy the log into the directory `target`, and apply the events after `after` to `scoreboard`.
 
-    Raises `LogDamaged` for damage after `after`, with a remedy that names the last seq up to which all is good.
+    Raises `LogDamaged` for damage after `after`. The remedy names the last good seq.
     """
     seq = 0 if after is None else after.seq
     needed = until.seq is None or until.seq > seq
@@ -78,8 +80,8 @@ def copy_log(
             if after is None or scoreboard.seq > seq:
                 raise _refused(damage, directory, max(scoreboard.seq, (damage.seq or 1) - 1)) from damage
             tell(damage)
-            # With an offset the damage is inside the segment; at the head perhaps only the join before it is bad.
-            damaged = segments.index(copy.reading.segment) + bool(damage.offset)
+            # With an offset the damage is inside the segment. At its header perhaps only the join before it is bad.
+            damaged = segments.index(copy.reader.segment) + bool(damage.offset)
             begins = [index for index in begins if index >= max(damaged, begins[0] + 1)]
     if not needed:
         return Copied(after, None, 0)
@@ -94,7 +96,7 @@ def copy_log(
 
 
 def _refused(damage: LogDamaged, directory: str, good: int) -> LogDamaged:
-    """Make the error that says how far a restore can go."""
+    """Make the error that names the last seq that a restore can reach."""
     data = directory.rpartition("/")[0] or "."
     remedy = f"Up to seq {good} all is good: restore from {data} with --until-seq {good}."
     if good < 1:
@@ -102,11 +104,11 @@ def _refused(damage: LogDamaged, directory: str, good: int) -> LogDamaged:
     return LogDamaged(damage.what, path=damage.path, offset=damage.offset, seq=damage.seq, remedy=remedy)
 
 
-class _Part(msgspec.Struct):
-    """The segment that is being carried over: `head`, the source's bytes from `start` to `end`, `rest`."""
+class _Carried(msgspec.Struct):
+    """The copy of one segment, until it is written: `head`, the source's bytes from `start` to `end`, then `rest`."""
 
     file: SegmentFile
-    walk: SegmentCursor
+    cursor: SegmentCursor
     first_seq: int
     head: bytes
     start: int
@@ -115,7 +117,7 @@ class _Part(msgspec.Struct):
 
 
 class _Copy:
-    """One attempt. `only_after`: nothing up to the snapshot is carried over, and each segment gets a new head."""
+    """One attempt. `only_after`: only frames after the snapshot are copied, and each segment gets a new header."""
 
     def __init__(
         self,
@@ -131,7 +133,7 @@ class _Copy:
         only_after: bool = False,
     ) -> None:
         log_id, covered = (None, 0) if after is None else (after.log_id, after.seq)
-        self.reading = LogReader(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
+        self.reader = LogReader(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
         self._disk = disk
         self._target = target
         self._scoreboard = scoreboard
@@ -139,70 +141,72 @@ class _Copy:
         self._until = until
         self._only_after = only_after
         self._meter = Meter(segments, progress)
-        self._part: _Part | None = None
+        self._carried: _Carried | None = None
         self._written: list[tuple[int, str]] = []
         self._events = 0
 
     def run(self, from_seq: int) -> Copied:
         """Copy and apply from `from_seq` on."""
         tail = self._after
-        frames = joined_frames(self.reading, self._after, from_seq, self._until, only_after=self._only_after)
+        frames = joined_frames(self.reader, self._after, from_seq, self._until, only_after=self._only_after)
         for frame in frames:
             if self._only_after and frame.last_seq <= self._scoreboard.seq:
                 continue
-            tail = apply_within(self._scoreboard, frame, self._until, self.reading)
+            tail = apply_within(self._scoreboard, frame, self._until, self.reader)
             self._take(frame, tail)
-            self._meter.advance(self.reading, frame.count)
+            self._meter.advance(self.reader, frame.count)
         self._write()
         first_seq = self._written[0][0] if self._written else None
         return Copied(tail, first_seq, self._events)
 
     def discard(self) -> None:
-        """Remove what was written, after it turned out that it does not lead to the snapshot."""
+        """Remove what this attempt wrote, because it does not lead to the snapshot."""
         for _, path in self._written:
             self._disk.remove(path)
 
     def _take(self, frame: Frame, tail: Tail) -> None:
-        """Take in a frame, or what the bound leaves of it."""
-        walk = self.reading.walk
-        assert walk is not None
-        assert walk.last_offset is not None
-        if self._part is None or self._part.walk is not walk:
+        """Add a frame to the copy, or its events up to the bound."""
+        cursor = self.reader.walk
+        assert cursor is not None
+        assert cursor.last_offset is not None
+        if self._carried is None or self._carried.cursor is not cursor:
             self._write()
-            self._part = self._begin(walk, walk.last_offset, frame)
-        part = self._part
+            self._carried = self._begin(cursor, cursor.last_offset, frame)
+        carried = self._carried
         if tail.seq == frame.last_seq:
-            part.end = walk.offset
+            carried.end = cursor.offset
         else:
             within = [event for event in events_of(frame) if event.seq <= tail.seq]
-            part.end = walk.last_offset
-            part.rest = pack_frame(within, epoch=frame.epoch, previous=frame.previous)
+            carried.end = cursor.last_offset
+            carried.rest = pack_frame(within, epoch=frame.epoch, previous=frame.previous)
         self._events += tail.seq - frame.first_seq + 1
 
-    def _begin(self, walk: SegmentCursor, offset: int, frame: Frame) -> _Part:
-        segment = self.reading.segment
+    def _begin(self, cursor: SegmentCursor, offset: int, frame: Frame) -> _Carried:
+        segment = self.reader.segment
         if not self._only_after:
-            return _Part(segment, walk, segment.first_seq, b"", 0, offset, b"")
+            return _Carried(segment, cursor, segment.first_seq, b"", 0, offset, b"")
         assert self._after is not None
         before = self._written[-1][0] if self._written else 0
         header = SegmentHeader(self._after.log_id, frame.first_seq, frame.epoch, frame.previous, before)
-        return _Part(segment, walk, frame.first_seq, pack_segment_header(header), offset, offset, b"")
+        return _Carried(segment, cursor, frame.first_seq, pack_segment_header(header), offset, offset, b"")
 
     def _write(self) -> None:
-        """Write the segment that is complete now."""
-        part, self._part = self._part, None
-        if part is None:
+        """Write the current segment, which is complete."""
+        carried, self._carried = self._carried, None
+        if carried is None:
             return
         self._disk.make_directory(self._target)
-        path = segment_path(self._target, part.first_seq)
-        if part.file.compressed and not part.head and part.end == len(part.walk.data):
+        path = segment_path(self._target, carried.first_seq)
+        if carried.file.compressed and not carried.head and carried.end == len(carried.cursor.data):
             path += GZ
-            _copy_file(self._disk, part.file.path, path)
-            if read_content(self._disk, msgspec.structs.replace(part.file, path=path)) != part.walk.data:
+            _copy_file(self._disk, carried.file.path, path)
+            if read_content(self._disk, msgspec.structs.replace(carried.file, path=path)) != carried.cursor.data:
                 raise DiskFault("what was read back is not what was written", path=path)
         else:
-            self._disk.write_whole(path, [part.head + part.walk.data[part.start : part.end] + part.rest])
-        self._written.append((part.first_seq, path))
+            self._disk.write_whole(
+                path, [carried.head + carried.cursor.data[carried.start : carried.end] + carried.rest]
+            )
+        self._written.append((carried.first_seq, path))
 
 
 def _copy_file(disk: Disk, path: str, target: str) -> None:

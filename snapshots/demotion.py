@@ -1,24 +1,27 @@
-"""Making an old leader's directory a replica's of the new one: what it has beyond the common history is set aside.
+"""Demotion: an old leader's directory becomes a directory of a replica of the new leader.
+
+    finish_exchange(disk, data_directory)                        before any process opens a data directory
+    report = demote_directory(disk, data_directory, common, leader=url, tell=tell)
 
     new leader     ────────────────────┤common├── EpochBegun ── …
     old leader     ────────────────────┤common├── x ── y ── z            x, y, z: written, perhaps answered, not shared
-    directory      ────────────────────┤common│                          rebuilt beside, then put in the old one's place
-    DIR.aside-E-S  ────────────────────┤common├── x ── y ── z            the old one as a whole: nothing is ever deleted
+    directory      ────────────────────┤common│                          built beside the old one, then takes its place
+    DIR.aside-E-S  ────────────────────┤common├── x ── y ── z            the whole old one: nothing is ever deleted
 
-The common point is the last place before the new leader's first epoch that is higher than ours (`/replication/fork`).
-Our log must have a frame that ends exactly there with exactly that checksum; otherwise the two never were one history,
-and nothing is done.
+The common point is the place where the new leader's history left ours: just before its first epoch that is higher than
+ours (`/replication/fork`). Our log must have a frame that ends exactly there, with that checksum. Otherwise the two
+logs do not share this history, and nothing is changed.
 
-The exchange of the directories must survive a crash at any step, and two names can't change at once. So:
+The exchange of the directories must survive a crash at any step, and two names can't change at once. The steps:
 
     DIR.unfinished      is being built: not to be trusted                                cleared by the next attempt
     DIR.ready-E-S       complete, read back, synced; from here on there is no way back   `finish_exchange` goes on
     DIR → DIR.aside-E-S, then DIR.ready-E-S → DIR                                        `finish_exchange` goes on
 
 Rules:
-- Whoever opens a data directory calls `finish_exchange` first: between the two renames there is no DIR at all.
-- What is set aside is listed: each action, so that an operator, or its caller, can have it applied again.
-- E and S are the epoch and the seq of the last event that the old directory had.
+- Before a process opens a data directory it calls `finish_exchange`: between the two renames there is no DIR.
+- Every action that was set aside is listed, so that an operator or its caller can send it again.
+- E and S are the epoch and the seq of the last event in the old directory.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ _ASIDE = ".aside-"
 
 
 class ActionBeyond(msgspec.Struct, frozen=True, rename="camel"):
-    """An action that the new leader never had."""
+    """An action beyond the common point: the new leader never had it."""
 
     action_id: str
     user_id: str
@@ -59,9 +62,9 @@ class ActionBeyond(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class DemotionReport(msgspec.Struct, frozen=True):
-    """What came of a demotion. `aside` is where the old directory is, None where nothing was beyond the common point.
+    """The result of a demotion. `aside` is the path of the old directory, None if nothing was beyond the common point.
 
-    `events` were beyond it, `actions` are those of them that were actions.
+    `events` counts the events beyond it; `actions` lists the actions among them.
     """
 
     common_seq: int
@@ -82,9 +85,9 @@ def demote_directory(
     progress: ShowProgress = no_progress,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> DemotionReport:
-    """Make the directory of a stopped leader a replica's, at the common point or, if it ends before that, at its end.
+    """Make the directory of a stopped leader a replica's. It then ends at the common point, or at its end if earlier.
 
-    Raises `RestoreRefused` if the histories never were one, or it can't be told; `DirectoryInUse`, `LogDamaged`.
+    Raises `RestoreRefused` if the histories differ or can't be compared, `DirectoryInUse`, `LogDamaged`.
     """
     data_directory = data_directory.rstrip("/")
     finish_exchange(disk, data_directory)
@@ -94,7 +97,7 @@ def demote_directory(
     try:
         last, beyond, actions = _survey(disk, data_directory, common)
         if last.seq <= common.seq:
-            # Nothing is cut back, so it has all that it ever showed as a leader; a replica's says for itself.
+            # Nothing is cut back, so a leader's directory has all that it ever showed. A replica has a marker for that.
             before = read_marker(disk, data_directory)
             write_marker(disk, data_directory, Marker(leader, caught_up=before is None or before.caught_up))
             remove_deposed(disk, data_directory)
@@ -122,7 +125,7 @@ def demote_directory(
 
 
 def finish_exchange(disk: Disk, data_directory: str) -> str | None:
-    """Bring an exchange of directories that was cut short to its end; give where the old one is, None without one."""
+    """Finish an exchange of directories that was cut short; give the path of the old one, None if there was none."""
     data_directory = data_directory.rstrip("/")
     path = PurePath(data_directory)
     parent = str(path.parent)
@@ -144,12 +147,12 @@ def finish_exchange(disk: Disk, data_directory: str) -> str | None:
 
 
 def _survey(disk: Disk, data_directory: str, common: Tail) -> tuple[Tail, int, list[ActionBeyond]]:
-    """Find the common point in our log; give our end, and what is beyond the point. Changes nothing."""
+    """Find the common point in our log; give our end, and the events and actions beyond it. Changes nothing."""
     _, last = read_state(disk, data_directory, NO_RULES, tell=lambda _: None)
     if last.log_id != common.log_id:
         raise RestoreRefused(f"{data_directory} is of another log than the new leader's: they never were one history")
     if last.seq < common.seq:
-        return last, 0, []  # whether our end is in the new leader's history, it says itself when it is followed
+        return last, 0, []  # when it is followed, the new leader checks whether our end is in its history
     if last.seq == common.seq:
         _check_common(last.checksum, common)
         return last, 0, []
@@ -203,7 +206,7 @@ def _build(
     progress: ShowProgress,
     segment_bytes: int,
 ) -> None:
-    """Make the directory anew up to the common point, and read it back."""
+    """Build the new directory up to the common point, and read it back."""
     clear_unfinished(disk, building)
     until = Until(seq=common.seq)
     base = find_base(Store(disk, data_directory), until, tell, progress)

@@ -1,10 +1,13 @@
-"""Digests of a state, in all and part by part: how two nodes prove to each other that they hold the same.
+"""Digests of a state and of its parts: with them two nodes prove that they hold the same.
 
-A replica that holds all boards could compare the digest of the whole; one that holds some compares those, and the
-users, which every replica has. With a digest for each part, what a mismatch is about can be told as well.
+    ours = digests_of(image)                                at a leader's checkpoint, on both nodes
+    complaint = difference(ours, theirs, shard.holds)       None if nothing differs
 
-The digest of a part is BLAKE2b-256 over its chunks as `snapshots.format` packs them, each as kind, length and payload:
-where in a file they would stand does not count, for that depends on the other parts.
+The parts are the users, the actions and each board. A replica of one shard has the users and some boards, and compares
+their digests only. The parts also show what differs.
+
+The digest of a part is BLAKE2b-256 over its chunks as `snapshots.format` packs them: kind, length and payload of each.
+It leaves out their ordinals, because these depend on the other parts.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ DIGEST_BYTES = 32
 
 
 class StateDigests(msgspec.Struct, frozen=True):
-    """The digests of a state, in hex. `boards` has one for each board that any event has touched."""
+    """The digests of a state, in hex. `boards` has one for each board with an event."""
 
     whole: str
     users: str
@@ -30,7 +33,7 @@ class StateDigests(msgspec.Struct, frozen=True):
 
 
 def digests_of(image: StateImage) -> StateDigests:
-    """Compute all digests of a state. O(state), about a second a gigabyte; for a worker thread."""
+    """Compute all digests of a state. O(state), about a second a gigabyte, so call it in a worker thread."""
     return StateDigests(
         whole=state_digest(image),
         users=_digest(users_payloads(image.users)),
@@ -40,9 +43,9 @@ def digests_of(image: StateImage) -> StateDigests:
 
 
 def difference(ours: StateDigests, theirs: StateDigests, holds: Callable[[str], bool] | None = None) -> str | None:
-    """Say what is not the same in two states, None if nothing is.
+    """Say what differs between two states, None if nothing does.
 
-    `holds`: we hold only the boards whose ids it takes, and no actions. Then these and the users are compared.
+    `holds`: we have only the boards that it accepts, and no actions. Then only these boards and the users are compared.
     """
     if ours.users != theirs.users:
         return "the registered users"

@@ -1,6 +1,8 @@
-"""A snapshot ⇄ bytes: the whole state after one event, and the place in the log where it stands.
+"""A snapshot ⇄ bytes: the whole state after one event, and its place in the log. All integers are little endian.
 
-All integers are little endian.
+    disk.write_whole(path, pack(image, tail))
+    image, tail = unpack(file, path)
+    tail = verify(file, path)                    proves every byte without building the state
 
     file    = header  chunk*  footer
 
@@ -24,19 +26,17 @@ All integers are little endian.
         32  16s  log id             and with it the tail of the log after this state:
         48  u64  epoch
         56  u64  seq
-        64  u32  checksum of the frame that ends there, the chain's link to what follows
+        64  u32  checksum of the frame that ends there: the next frame continues it
         68  u32  zero
 
 Rules:
-- Canonical: the chunks are cut at fixed counts and msgpack in its shortest form, so one state has one file, byte for
-  byte, but for the tail. That is why the digest of the file is the digest of the state, and two nodes can compare it.
-- Streamed both ways: packing never holds more than one chunk, reading no more than one chunk beside the result. No
-  single call holds the interpreter for more than about a millisecond, so a server goes on serving meanwhile.
-- A chunk proves itself (CRC32C) and its place (ordinal), and its length is bounded before it is read: damage is found
-  where it is, and a chunk lost, doubled or moved is found too. The digest proves that the whole is one file.
-- Nothing in a column is looked into here: what the bytes mean is `engine.image`'s affair.
-
-Chunks are small because ids are text and text may be long: TEXTS ids of 128 characters of 4 bytes still fit.
+- Canonical: chunks are cut at fixed counts, and msgpack has its shortest form. So a state has one file, byte for byte,
+  apart from the tail. The digest of the file is therefore the digest of the state, and two nodes can compare it.
+- Streamed: packing holds one chunk at a time, reading one chunk beside the result. No call holds the interpreter for
+  more than about a millisecond, so a server goes on serving.
+- A chunk proves its bytes (CRC32C) and its place (ordinal), and its length is bounded before it is read. So damage is
+  located, and a chunk that was lost, doubled or moved is found. The digest proves that all chunks are of one file.
+- This file does not interpret columns; `engine.image` says what they mean.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ MAGIC = b"scoresnp"
 VERSION = 1
 
 TEXTS = 2_000
-"""Texts in a chunk: with the longest ids (128 characters of 4 bytes) a chunk is still below CHUNK_BYTES_MAX."""
+"""Texts in a chunk: with the longest ids (128 characters of 4 bytes) it stays below CHUNK_BYTES_MAX."""
 
 WORDS = 65_536
 """64-bit words in a chunk: 512 KiB."""
@@ -67,7 +67,7 @@ BYTES = 524_288
 """Single bytes in a chunk."""
 
 CHUNK_BYTES_MAX = 2**20
-"""The longest payload. A reader refuses a longer one before it reads it."""
+"""The longest payload. A reader refuses a longer one unread."""
 
 _HEADER = struct.Struct("<8sI")
 _CHUNK = struct.Struct("<4sII")
@@ -90,7 +90,7 @@ class Source(Protocol):
         ...
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Read at a place; fewer bytes than asked for only at the end."""
+        """Read `length` bytes from `offset` on; fewer only at the end."""
         ...
 
 
@@ -120,7 +120,7 @@ _NAMES = msgspec.msgpack.Decoder(list[str | None])
 
 
 def pack(image: StateImage, tail: Tail) -> Iterator[bytes]:
-    """Yield the file of a state and of the log's tail after it, in blocks of at most CHUNK_BYTES_MAX and a header."""
+    """Yield the file of a state and its tail, in blocks of a header and at most CHUNK_BYTES_MAX."""
     assert (image.epoch, image.seq) == (tail.epoch, tail.seq), "the tail is that of another state"
     digest = blake2b(digest_size=32)
     blocks = 0
@@ -133,12 +133,12 @@ def pack(image: StateImage, tail: Tail) -> Iterator[bytes]:
 
 
 def footer_digest(source: Source) -> bytes:
-    """Give the digest of the state as the end of a file has it, unproved: a name for the file's content."""
+    """Give the digest in the footer of a file, unproved: it identifies the content of the file."""
     return source.read_at(source.size() - _FOOTER.size, 32)
 
 
 def state_digest(image: StateImage) -> str:
-    """Give the BLAKE2b-256 of a state, in hex: equal for two nodes exactly if they hold the same. O(state)."""
+    """Give the BLAKE2b-256 of a state, in hex. Two nodes have the same one exactly if they hold the same. O(state)."""
     digest = blake2b(digest_size=32)
     for block in _blocks(image):
         digest.update(block)
@@ -146,7 +146,7 @@ def state_digest(image: StateImage) -> str:
 
 
 def _blocks(image: StateImage) -> Iterator[bytes]:
-    """Yield the header (block 0) and every chunk but the footer."""
+    """Yield the header (block 0) and every chunk before the footer."""
     header = _HEADER.pack(MAGIC, VERSION)
     yield header + _CRC.pack(google_crc32c.value(header))
     for ordinal, (kind, payload) in enumerate(_payloads(image), 1):
@@ -210,13 +210,13 @@ def _words(kind: bytes, column: array[int], count: int) -> Iterator[tuple[bytes,
         yield kind, column_bytes(column[start : min(start + WORDS, count)])
 
 
-# LogReader
+# Unpacking
 
 
 def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None) -> tuple[StateImage, Tail]:
-    """Read a whole snapshot and prove it; `path` is for the message. Raise SnapshotDamaged at the first wrong byte.
+    """Read a whole snapshot and prove it. Raises `SnapshotDamaged`, which names `path` and the first damaged chunk.
 
-    `holds`: all is proved, but only the boards whose ids it takes are kept, and no actions.
+    `holds`: everything is proved, but only the boards that it accepts are kept, and no actions.
     """
     reader = _Reader(source, path)
     stat = reader.decode(b"stat", _STAT)
@@ -259,7 +259,7 @@ def _read_board(reader: _Reader) -> BoardImage:
 
 
 def verify(source: Source, path: str) -> Tail:
-    """Prove that every byte of a snapshot is what was written, without building the state; return its tail."""
+    """Prove every byte of a snapshot without building the state; give its tail."""
     reader = _Reader(source, path)
     while True:
         kind, payload = reader.next()
@@ -268,7 +268,7 @@ def verify(source: Source, path: str) -> Tail:
 
 
 class _Reader:
-    """Walks through the chunks of one snapshot, in order, and proves each; `offset` is where the next one begins."""
+    """Reads the chunks of one snapshot in order, and proves each. The next one begins at `offset`."""
 
     def __init__(self, source: Source, path: str) -> None:
         self._source = source
@@ -289,11 +289,11 @@ class _Reader:
             raise self.damaged(f"snapshot version {version}; this program reads version {VERSION}")
 
     def damaged(self, what: str) -> SnapshotDamaged:
-        """Make the error for the chunk that was read last."""
+        """Make the error for the last chunk that was read."""
         return SnapshotDamaged(what, path=self._path, offset=self._chunk_offset)
 
     def next(self) -> tuple[bytes, bytes]:
-        """Read the next chunk, whatever it is; return its kind and payload."""
+        """Read the next chunk, of any kind; give its kind and payload."""
         self._chunk_offset = self.offset
         header = self._read(CHUNK_HEADER_BYTES, "a chunk's header")
         kind, ordinal, length = _CHUNK.unpack_from(header)
@@ -319,7 +319,7 @@ class _Reader:
         return data
 
     def chunk(self, kind: bytes, length: int | None = None) -> bytes:
-        """Read the next chunk, which must be of this kind, and of this length if given; return its payload."""
+        """Read the next chunk, which must have this kind, and this length if given; give its payload."""
         found, payload = self.next()
         if found != kind:
             raise self.damaged(f"a chunk {found!r} where {kind!r} belongs")
@@ -328,7 +328,7 @@ class _Reader:
         return payload
 
     def decode(self, kind: bytes, decoder: msgspec.msgpack.Decoder[T]) -> T:
-        """Read a chunk of msgpack."""
+        """Read a chunk of this kind and decode its msgpack."""
         payload = self.chunk(kind)
         try:
             return decoder.decode(payload)
@@ -346,11 +346,11 @@ class _Reader:
         return texts
 
     def raw(self, kind: bytes, length: int, step: int) -> bytes:
-        """Read `length` bytes that were cut every `step`."""
+        """Read `length` bytes, in chunks of `step`."""
         return b"".join(self.chunk(kind, min(step, length - start)) for start in range(0, length, step))
 
     def words(self, kind: bytes, count: int, kept: int) -> array[int]:
-        """Read a column of `count` words, and keep all of them or, if `kept` is 0, none."""
+        """Read a column of `count` words. Keep all of them, or none if `kept` is 0."""
         column = array("Q")
         for start in range(0, count, WORDS):
             payload = self.chunk(kind, 8 * min(WORDS, count - start))
@@ -359,7 +359,7 @@ class _Reader:
         return column
 
     def tail(self, footer: bytes) -> Tail:
-        """Take the footer, which must be the end of the file, and compare the digest."""
+        """Decode the footer, which must end the file, and compare the digest."""
         if len(footer) != _FOOTER.size:
             raise self.damaged(f"a footer of {len(footer)} bytes instead of {_FOOTER.size}")
         digest, log_id, epoch, seq, checksum, zero = _FOOTER.unpack(footer)

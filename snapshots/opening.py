@@ -1,5 +1,8 @@
 """Opening a data directory to serve from it: state = the newest valid snapshot + the log after it.
 
+    opened = open_directory(disk, data_directory, rules, tell=tell)
+    opened.scoreboard, opened.log                                  ready to serve, at the same seq
+
     what is there                                  what is done
     --------------------------------------------   ------------------------------------------------------------------
     neither a log nor snapshots                    a new directory: make a log, begin empty
@@ -11,13 +14,13 @@
 
 Rules:
 - The caller holds the lock of the directory.
-- A snapshot is believed only if it proves itself (`snapshots.format`) and the log's chain has, at its seq, the checksum
-  that its footer has: so they are of one history. If not, the start is refused (`engine.recovery` has the rows): going
-  on with either of them could lose what was acknowledged.
-- Only a damaged snapshot is passed over, and never in silence: the log after the one before it says all that it said.
-- The order of the boards is built once, when all is applied; keeping it in order event by event costs several times as
-  much.
-- Whatever is there, opening changes nothing until it is sure that it can serve: then the log repairs its end.
+- A snapshot is valid if it proves itself (`snapshots.format`). Then the log must have the checksum of its footer at its
+  seq, which proves one history. Otherwise the start is refused (`engine.recovery` has the rows): using either of the
+  two could lose acknowledged events.
+- Only a damaged snapshot is skipped, and that is told. The snapshot before it and the log give the same state.
+- The order of each board is built once, after all events are applied. Keeping order event by event takes several times
+  as long.
+- Opening changes nothing until it is certain that it can serve. Only then the log repairs its end.
 """
 
 from __future__ import annotations
@@ -42,13 +45,13 @@ from snapshots.store import SnapshotInfo, Store
 LOG_DIRECTORY = "log"
 
 Tell = Callable[[Finding | DiskFault], None]
-"""Takes what an operator should see: a finding of recovery, or a fault that did not stop what was going on."""
+"""Takes what an operator should see: a finding of recovery, or a fault that did not stop the work."""
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far it is. Bytes are those of files, as far as they are known.
+    """The progress of a long operation. Bytes are those of files, 0 if unknown.
 
-    Each stage (read a snapshot, replay the log, build the order, read back what was made) is told when it begins.
+    Each stage is told when it begins: read a snapshot, replay the log, build the order, verify the result.
     """
 
     stage: Literal["snapshot", "log", "order", "verify", "ready"]
@@ -61,7 +64,7 @@ ShowProgress = Callable[[Progress], None]
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A directory to serve from. `snapshot` is what it was opened from, `snapshot_time_ms` the time of that state."""
+    """A directory to serve from. `snapshot` is the one that was loaded, `snapshot_time_ms` the time of its state."""
 
     scoreboard: Scoreboard
     log: Log
@@ -75,7 +78,7 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 class Base(msgspec.Struct, frozen=True):
-    """A snapshot that was loaded: where a replay begins."""
+    """A snapshot that was loaded. A replay begins there."""
 
     image: StateImage
     tail: Tail
@@ -101,9 +104,9 @@ def open_directory(
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> Opened:
-    """Open a data directory, or make a new one; the scoreboard is ready to serve.
+    """Open a data directory, or make a new one. The scoreboard is then ready to serve.
 
-    Raises `LogDamaged` if the log is not as it must be, or there is none although there are snapshots.
+    Raises `LogDamaged` if the log is damaged, or missing although there are snapshots.
     """
     store = Store(disk, data_directory)
     directory = log_directory(data_directory)
@@ -145,7 +148,7 @@ def newest_valid(
     progress: ShowProgress = no_progress,
     until_ms: int | None = None,
 ) -> Base | None:
-    """Load the first of these snapshots, newest first, that is valid and not of a later time; None if none is."""
+    """Load the first of these snapshots (newest first) that is valid and not later than `until_ms`; None if none is."""
     for info in snapshots:
         progress(Progress("snapshot", 0, 0, info.bytes))
         try:
@@ -159,7 +162,7 @@ def newest_valid(
 
 
 def begin_from(base: Base | None, rules: Rules) -> Scoreboard:
-    """Make the scoreboard of a snapshot, or an empty one, as in the middle of a replay."""
+    """Make the scoreboard of a snapshot, or an empty one, in the middle of a replay."""
     if base is not None:
         return Scoreboard.from_image(rules, base.image)
     scoreboard = Scoreboard(rules)
@@ -168,12 +171,12 @@ def begin_from(base: Base | None, rules: Rules) -> Scoreboard:
 
 
 def list_log(disk: Disk, directory: str) -> list[SegmentFile]:
-    """List the segments of a log, none if there is not even its directory."""
+    """List the segments of a log; none if its directory does not exist."""
     return list_segments(disk, directory).segments if disk.exists(directory) else []
 
 
 def _check_log(disk: Disk, directory: str, base: Base | None, snapshots: int) -> None:
-    """Check that there is a log, and that it alone gives the state if none of the snapshots does."""
+    """Check that there is a log and, if no snapshot is valid, that it begins at seq 1."""
     segments = list_log(disk, directory)
     if not segments:
         good = 0 if base is None else base.tail.seq

@@ -1,16 +1,18 @@
-"""Making a replica's directory a leader's: the next epoch begins, durably, before anything else does.
+"""Promotion: a replica's directory becomes a leader's. It also reads and writes the markers that say whose it is.
 
-    log     … last event of the old leader │ EpochBegun epoch + 1 │ what the new leader writes
+    promoted = promote_directory(disk, data_directory, now_ms=now_ms, tell=tell)         of a stopped replica
+    marker = read_marker(disk, data_directory)                                           None for a leader's directory
+
+    log     … last event of the old leader │ EpochBegun epoch + 1 │ events of the new leader
                                            └── from here on the old leader's epoch is over
 
 Rules:
-- The first event of the new epoch is on disk before the directory stops being a replica's. A crash in between leaves a
-  replica of the new epoch, which nobody leads yet; promoting it again begins another one, which does no harm.
-- Whoever follows sees the new epoch in the log itself. A follower that has it refuses the old leader, and tells it.
-- The marker is a small file in the data directory. As long as it is there, the directory belongs to a replica: nobody
-  may write to it as a leader.
-- A leader that was overtaken has another small file, `deposed`: the epoch that began elsewhere, and the address of its
-  leader if that was told. As long as it is there nobody starts in the directory; what it says is for the operator.
+- The event that begins the new epoch is durable before the replica's marker is removed. A crash in between leaves a
+  replica in an epoch without a leader. Promoting it again begins yet another epoch, which does no harm.
+- Followers see the new epoch in the log itself. A follower that has it refuses the old leader, and tells it.
+- While the file `replica` is in the directory, it belongs to a replica, and no leader may write there.
+- While the file `deposed` is there, no process serves from the directory. It tells the operator which epoch began
+  elsewhere, and the address of its leader if that is known.
 """
 
 from __future__ import annotations
@@ -39,17 +41,17 @@ DEPOSED_FILE = "deposed"
 MARKER_BYTES_MAX = 64 * 2**10
 
 DEMOTE_NEEDS = "(and --token-file FILE, of scope log:read)"
-"""Stands behind the command to demote wherever it is told: the new leader tells nobody else where its epoch began."""
+"""Follows the command to demote in messages: the new leader says where its epoch began only to this scope."""
 
 NO_RULES = Rules(points={})
-"""Replaying asks no rules: what was decided is in the log."""
+"""A replay needs no rules: the decisions are in the log."""
 
 
 class Marker(msgspec.Struct, frozen=True):
-    """What makes a directory a replica's. `leader` is the address that it follows.
+    """The marker of a replica's directory. `leader` is the address that the replica follows.
 
-    `caught_up`: what is in the directory was once all that the leader had then. Before that it may be less than what
-    was shown out of the directory that was here before: an emptied one, say, or a leader's that was cut back.
+    `caught_up`: the replica once had everything that its leader had. Before that it may have less than was shown from
+    this directory before: it may have been emptied, or it was a leader's and was cut back.
     """
 
     leader: str
@@ -57,7 +59,7 @@ class Marker(msgspec.Struct, frozen=True):
 
 
 class Promoted(msgspec.Struct, frozen=True):
-    """What came of a promotion: the new epoch begins after `seq`, the last event that was followed."""
+    """The result of a promotion. The new epoch begins after `seq`, the last event of the old leader."""
 
     epoch: int
     seq: int
@@ -70,20 +72,20 @@ def write_marker(disk: Disk, data_directory: str, marker: Marker) -> None:
 
 
 def read_marker(disk: Disk, data_directory: str) -> Marker | None:
-    """Read the marker of a directory, None if it has none. Raises `DiskFault` for one that says nothing."""
+    """Read the marker of a directory, None if it has none. Raises `DiskFault` if it can't be decoded."""
     remedy = 'It is to hold {"leader": "http://…"}, the address of the leader that this replica follows.'
     return _read(disk, f"{data_directory}/{MARKER_FILE}", Marker, remedy)
 
 
 def mark_caught_up(disk: Disk, data_directory: str) -> None:
-    """Note in the marker, durably, that the directory was caught up once."""
+    """Note in the marker, durably, that the replica caught up once."""
     marker = read_marker(disk, data_directory)
     if marker is not None and not marker.caught_up:
         write_marker(disk, data_directory, msgspec.structs.replace(marker, caught_up=True))
 
 
 def remove_marker(disk: Disk, data_directory: str) -> None:
-    """Let a directory be a replica's no longer, durably."""
+    """Remove the marker of a replica's directory, durably."""
     path = f"{data_directory}/{MARKER_FILE}"
     if disk.exists(path):
         disk.remove(path)
@@ -91,39 +93,39 @@ def remove_marker(disk: Disk, data_directory: str) -> None:
 
 
 class Successor(msgspec.Struct, frozen=True):
-    """Who leads instead of a leader that was overtaken: in which epoch, and at which address if that was told."""
+    """The leader after a deposed one: its epoch, and its address if that is known."""
 
     epoch: int
     leader: str | None = None
 
 
 def newest(known: Successor | None, heard: Successor) -> Successor:
-    """Give what is known once more was heard: the higher epoch counts, and of one epoch the address that came first."""
+    """Choose between a known successor and another: the higher epoch, and in one epoch the first known address."""
     if known is None or heard.epoch > known.epoch or (heard.epoch == known.epoch and known.leader is None):
         return heard
     return known
 
 
 def write_deposed(disk: Disk, data_directory: str, successor: Successor) -> None:
-    """Mark a leader's directory as overtaken, durably: a restart must not write with the old epoch."""
+    """Mark a leader's directory as deposed, durably: a restart must not write in the old epoch."""
     disk.write_whole(f"{data_directory}/{DEPOSED_FILE}", [msgspec.json.encode(successor) + b"\n"])
 
 
 def read_deposed(disk: Disk, data_directory: str) -> Successor | None:
-    """Read by whom a directory was overtaken, None if it was not. Raises `DiskFault` for a file that says nothing."""
+    """Read who deposed a leader, None if nobody did. Raises `DiskFault` if the file can't be decoded."""
     remedy = f"This was a leader's until a newer epoch began: {demote_command(data_directory, None)}"
     return _read(disk, f"{data_directory}/{DEPOSED_FILE}", Successor, remedy)
 
 
 def demote_command(data_directory: str, successor: Successor | None) -> str:
-    """Give the command that makes an overtaken leader's directory a replica's; as it is, where the address is known."""
+    """Give the command that demotes a deposed leader. Without a known address it has a placeholder."""
     leader = None if successor is None else successor.leader
     to = "URL-OF-THE-NEW-LEADER" if leader is None else shlex.quote(leader)
     return f"scoreboard demote --data-dir {shlex.quote(data_directory)} --to {to}"
 
 
 def remove_deposed(disk: Disk, data_directory: str) -> None:
-    """Let a directory be overtaken no longer, durably: it became a replica's."""
+    """Remove the mark of a deposed leader, durably: the directory became a replica's."""
     path = f"{data_directory}/{DEPOSED_FILE}"
     if disk.exists(path):
         disk.remove(path)
@@ -145,9 +147,9 @@ def _read(disk: Disk, path: str, kind: type[Kept], remedy: str) -> Kept | None:
 def begin_epoch(
     log: Log, *, after: Scoreboard, now_ms: int, above: int = 0, note: str = "promoted"
 ) -> tuple[EpochBegun, Synced]:
-    """Log the beginning of the next epoch, one that is also higher than `above`; the caller applies it.
+    """Log the event that begins the next epoch, also higher than `above`; the caller applies it.
 
-    `after` is the state at the log's end. Raises `WriteFailed`; the epoch may or may not have begun then.
+    `after` is the state at the end of the log. After a `WriteFailed` the epoch may or may not have begun.
     """
     assert log.tail.seq == after.seq
     epoch = max(after.epoch, above) + 1
@@ -165,9 +167,9 @@ def promote_directory(
     segment_bytes: int = SEGMENT_BYTES,
     on_step: Callable[[str], None] = lambda _step: None,
 ) -> Promoted:
-    """Make the directory of a stopped replica a leader's. `above`: an epoch that is known to have been used elsewhere.
+    """Make the directory of a stopped replica a leader's. `above`: the highest epoch that is known elsewhere.
 
-    Raises `DirectoryInUse` if the replica still runs, `RestoreRefused` if there is nothing to promote, `LogDamaged`.
+    Raises `DirectoryInUse` if the replica still runs, `RestoreRefused` if there is no log, `LogDamaged`.
     """
     if not disk.exists(data_directory) or not holds_log(disk, log_directory(data_directory)):
         raise RestoreRefused(f"{data_directory} holds no log, so there is nothing to promote")

@@ -1,22 +1,23 @@
-"""Restoring: a data directory as it was after one event, made anew beside the one that it is made from.
+"""Restoring: making a new data directory from another one, as that was after one event.
+
+    report = restore(disk, source, target, until_seq=seq, clock_ms=clock_ms, tell=tell)
 
     source    |-- log ------------------------------|     snapshots a, b, c     signing.key
                                     ^ until
     target    |-- log -------------|e|                    snapshots b, new      signing.key
 
-`e` is a new event: from here on the log is of a new epoch. The seqs after the bound named other events in the source;
-with another epoch the position (epoch, seq) of an event still means one event only, and everybody who holds a position
-of the source's later events can tell. The epoch is one more than any that the source has, not than that at the bound.
+The event `e` begins a new epoch. In the source the seqs after the bound name other events. Because of the new epoch a
+position (epoch, seq) still names one event only. A client with a position of one of the source's later events can tell
+the difference. The new epoch is one above the highest in the source, not above the epoch at the bound.
 
 Rules:
-- The source is only read. It may be served from at this moment, be a copy, or be damaged after the bound.
-- The target appears whole or not at all: all is made in a directory beside it, read back, and renamed at the end. What
-  an interrupted restore left there is cleared by the next one with the same target.
-- If only the very last step fails, which makes the target's name durable, the target is there and whole, and the error
-  says so. It is not taken back: what was made and proved is worth more than a directory that looks untouched, and the
-  disk that has just failed to sync would have to do that too.
-- The snapshot that the state came from goes along, so that there are two from the beginning.
-- Restoring twice from one source makes two histories with the same epoch: serve from one of them only.
+- The source is only read. Another process may serve from it, it may be a copy, or damaged after the bound.
+- The target appears whole or not at all: it is built in a directory beside it, read back, and renamed at the end. The
+  next restore to this target clears what an interrupted one left.
+- The last step makes the target's name durable. If only that fails, the target is whole, and the error says so. It is
+  not removed: it was proved, and the disk that failed to sync would have to sync the removal too.
+- The snapshot that was used is copied, so the target has two snapshots from the beginning.
+- Two restores of one source make two histories with the same epoch: serve from one of them only.
 """
 
 from __future__ import annotations
@@ -58,21 +59,21 @@ UNFINISHED = ".unfinished"
 SIGNING_KEY_FILE = "signing.key"
 LOCK_FILE = "lock"
 KEY_BYTES_MAX = 64 * 2**10
-"""A signing key is some dozens of bytes; what is much longer is not one."""
+"""A signing key has some dozens of bytes; only this much of the file is copied."""
 
 NO_RULES = Rules(points={})
-"""Replaying asks no rules: what was decided is in the log."""
+"""A replay needs no rules: the decisions are in the log."""
 
 
 class RestoreRefused(ScoreboardError):
-    """What was asked for can't be done; nothing was made, and the source is as it was."""
+    """The request can't be met. Nothing was made, and the source is unchanged."""
 
 
 class RestoreReport(msgspec.Struct, frozen=True):
-    """What was made. `seq` is the last event that was carried over, `epoch` the one that begins after it.
+    """The result of a restore. `seq` is the last event of the source in it; `epoch` begins after that.
 
-    `events` of them are in the new log, which begins at `first_seq` (None: the state only). `left_behind` has a
-    sentence for each thing that was not carried over.
+    The new log has `events` events of the source, from `first_seq` on (None if it has none). `left_behind` says, one
+    item each, what was not copied.
     """
 
     target: str
@@ -89,8 +90,8 @@ class RestoreReport(msgspec.Struct, frozen=True):
 
 
 class _Source(msgspec.Struct, frozen=True):
-    """What there is to restore from. `epoch` and `last_seq` are those where the log can't be read any further, because
-    it ends there, or because of what `end` says.
+    """What a restore can use. The log is readable up to `last_seq` in `epoch`. `end` says why not further, empty if
+    the log just ends there.
     """
 
     path: str
@@ -113,10 +114,10 @@ def restore(
     progress: ShowProgress = no_progress,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> RestoreReport:
-    """Make the directory `target`, which must not exist or be empty, from `source`: its events within the bounds.
+    """Make the directory `target` from the events of `source` within the bounds. `target` must be missing or empty.
 
-    Raises `RestoreRefused` for what can't be asked for, `LogDamaged` for damage before the bound. `WriteFailed` leaves
-    no target, unless its message says that the target is whole.
+    Raises `RestoreRefused` for an impossible request, `LogDamaged` for damage before the bound. After a `WriteFailed`
+    there is no target, unless its message says that the target is whole.
     """
     _check_target(disk, source, target)
     until = Until(until_seq, until_ms)
@@ -184,7 +185,7 @@ def _check_target(disk: Disk, source: str, target: str) -> None:
 
 
 def _survey(disk: Disk, source: str) -> _Source:
-    """Find out what there is, and which epochs; what is damaged says nothing, and is judged when it is needed."""
+    """Find the segments, the snapshots, and the readable end of the log. Damage is judged later, if it matters."""
     directory = log_directory(source)
     segments = list_log(disk, directory)
     snapshot_seqs = [info.seq for info in Store(disk, source).list()]
@@ -192,19 +193,19 @@ def _survey(disk: Disk, source: str) -> _Source:
         raise RestoreRefused(f"{source} holds no log and no snapshots")
     end = ""
     for segment in reversed(segments):
-        reading = LogReader(disk, directory, [segment], growing=True)
+        reader = LogReader(disk, directory, [segment], growing=True)
         try:
-            for _ in reading.frames(segment.first_seq):
+            for _ in reader.frames(segment.first_seq):
                 pass
         except LogDamaged as damage:
             end = end or damage.what
-        if reading.walk is not None:
-            return _Source(source, segments, snapshot_seqs, reading.walk.epoch, reading.walk.seq, end)
+        if reader.walk is not None:
+            return _Source(source, segments, snapshot_seqs, reader.walk.epoch, reader.walk.seq, end)
     return _Source(source, segments, snapshot_seqs, 0, 0, end)
 
 
 def _check_bound(facts: _Source, base: Base | None, until: Until) -> None:
-    """Refuse a bound that can't be met, as far as that can be told before the log is read."""
+    """Refuse a bound that can't be met, if that is known before the log is read."""
     if until.seq is not None and until.time_ms is not None:
         raise RestoreRefused("a restore goes up to a seq or up to a time, not both")
     if until.seq is not None and until.seq < 1:
@@ -230,7 +231,7 @@ def _carry_over(
     tell: Tell,
     progress: ShowProgress,
 ) -> tuple[Scoreboard, Copied]:
-    """Copy snapshot and log up to the bound, and give the state there."""
+    """Copy the snapshot and the log up to the bound; give the state there."""
     if base is not None:
         Store(disk, building).save(base.image, base.tail)
     scoreboard = begin_from(base, NO_RULES)
@@ -266,7 +267,7 @@ def _begin_epoch(
     time_ms: int,
     segment_bytes: int,
 ) -> Tail:
-    """Write the event that begins the new epoch, and apply it; give the log's tail after it."""
+    """Log and apply the event that begins the new epoch; give the tail after it."""
     directory, cut = log_directory(building), copied.tail
     assert cut is not None
     assert cut.seq == scoreboard.seq
@@ -290,7 +291,7 @@ def _unexpected(what: object) -> None:
 
 
 def copy_key(disk: Disk, source: str, building: str) -> bool:
-    """Copy the signing key, for its owner alone; tell whether there is one."""
+    """Copy the signing key, readable by its owner only; tell whether there is one."""
     path = f"{source}/{SIGNING_KEY_FILE}"
     if not disk.exists(path):
         return False
@@ -304,14 +305,14 @@ def copy_key(disk: Disk, source: str, building: str) -> bool:
 
 
 def verify_built(disk: Disk, building: str, image: StateImage, tail: Tail) -> None:
-    """Open what was made, and compare it with what it was made from."""
+    """Read the state of the new directory, and compare it with the state that it should have."""
     again, tail_again = read_state(disk, building, NO_RULES, tell=_unexpected)
     if tail_again != tail or state_digest(again.capture()) != state_digest(image):
         raise DiskFault("what was read back is not what was written", path=building, seq=tail.seq)
 
 
 def _count_users(image: StateImage) -> int:
-    """Count who is registered or has a score."""
+    """Count the users who are registered or have a score."""
     users = set(image.users.user_ids[: image.users.count])
     for board in image.boards:
         users.update(board.user_ids[: board.count])
@@ -334,7 +335,7 @@ def _left_behind(facts: _Source, copied: Copied, base: Base | None, cut_seq: int
 
 
 def clear_unfinished(disk: Disk, building: str) -> None:
-    """Remove what an interrupted restore left; the directories and the lock stay for this one."""
+    """Remove the files that an interrupted restore left. The directories and the lock stay."""
     for directory in (building, log_directory(building), f"{building}/{SNAPSHOTS}"):
         if disk.exists(directory):
             kept = {LOCK_FILE, LOG_DIRECTORY, SNAPSHOTS}

@@ -1,4 +1,6 @@
-"""What may go from a data directory, decided before anything is touched. Pure: facts in, a plan out.
+"""Retention: which snapshots and segments of a data directory go. Pure: facts in, a plan out.
+
+    plan = decide(snapshots, segments, keep=2, last_ms=…, oldest_ms=None)        before any file is touched
 
 Let `floor` be the seq of the oldest snapshot that stays. Then:
 
@@ -6,19 +8,19 @@ Let `floor` be the seq of the oldest snapshot that stays. Then:
     ---------------------------------------------   ----------------------   -----------------------------------------
     the newest `keep` valid snapshots               always                   never
     a valid snapshot older than these               -                        yes
-    a damaged snapshot                              above the floor          below it, when nobody can need it
+    a damaged snapshot                              above the floor          below it, where it is not needed
     the segment that is written to                  always                   never
     a segment with an event above the floor         always                   never
     a sealed segment, all of it at most the floor   compressed               only if an age is set, its last event is
                                                                              older, and every segment before it goes
 
 Rules:
-- Only snapshots that were read back and proved count as valid. With fewer than two of them nothing is compressed and
-  nothing goes: `keep` is at least 2, so what goes is covered by two snapshots, and either may be lost.
-- What stays must hang together: the segments without a gap, and the first of them reaching back to the floor. If it
-  does not, the plan is to do nothing, and to say why: that is damage, and nothing is deleted where there is damage.
-- Segments go from the oldest on, never from the middle, and the times of events never go back; so the first one that is
-  too young ends it, and no later one is asked for its time.
+- A snapshot is valid only after it was read back and proved. With fewer than two valid ones nothing is compressed and
+  nothing goes. So two snapshots cover everything that goes, and either may be lost.
+- The segments that stay must have no gap, and the first must reach back to the floor. Otherwise there is damage: then
+  nothing goes, and the plan says why.
+- Segments go from the oldest on, never from the middle. The times of events never go back, so the first segment that is
+  too young ends the search.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ from itertools import pairwise
 import msgspec
 
 KEEP_MIN = 2
-"""A snapshot can be damaged when it is needed, so there is always one before it."""
+"""A snapshot may turn out to be damaged when it is needed, so the one before it is kept too."""
 
 
 class KeptSegment(msgspec.Struct, frozen=True):
-    """A segment of the log. `last_seq` is below `first_seq` if it has no events; `sealed`: not written to any more."""
+    """A segment of the log. Without events, `last_seq` is `first_seq - 1`. A sealed one is not written to any more."""
 
     path: str
     first_seq: int
@@ -43,7 +45,7 @@ class KeptSegment(msgspec.Struct, frozen=True):
 
 
 class KeptSnapshot(msgspec.Struct, frozen=True):
-    """A snapshot, and whether it proved to be whole."""
+    """A snapshot, and whether it was proved valid."""
 
     path: str
     seq: int
@@ -51,7 +53,7 @@ class KeptSnapshot(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Paths to act on. `first_seq` is where the log begins afterwards; `objection` says why a plan is to do nothing."""
+    """Paths to act on. The log then begins at `first_seq`. `objection` says why nothing may go, None if all is well."""
 
     remove_snapshots: list[str]
     compress: list[str]
@@ -70,8 +72,8 @@ def decide(
 ) -> Plan:
     """Decide what goes.
 
-    `segments` are in the order of their seqs. `oldest_ms`: segments whose last event is older go; None: none do.
-    `last_ms` gives the time of a segment's last event; it is only asked for those that may go.
+    `segments` are in the order of their seqs. `oldest_ms`: a covered segment goes if its last event is older; None: no
+    segment goes. `last_ms` gives the time of a segment's last event; it is called only for segments that may go.
     """
     assert keep >= KEEP_MIN
     first_seq = segments[0].first_seq if segments else 1
@@ -94,7 +96,7 @@ def decide(
 
 
 def _objection(segments: Sequence[KeptSegment], floor: int) -> str | None:
-    """Say why segments do not hang together, or do not reach the floor; None if all is well."""
+    """Say why the segments have a gap or do not reach the floor; None if all is well."""
     if not segments:
         return "there is no segment of the log"
     for before, after in pairwise(segments):
@@ -112,7 +114,7 @@ def _objection(segments: Sequence[KeptSegment], floor: int) -> str | None:
 def _aged(
     covered: Sequence[KeptSegment], last_ms: Callable[[KeptSegment], int], oldest_ms: int | None
 ) -> list[KeptSegment]:
-    """List the segments at the beginning whose last event is older than `oldest_ms`."""
+    """List the oldest segments, up to the first whose last event is not older than `oldest_ms`."""
     remove: list[KeptSegment] = []
     if oldest_ms is not None:
         for segment in covered:

@@ -1,21 +1,22 @@
-"""The state of a data directory at any seq or time, read without owning the directory and without changing it.
+"""Reading the state of a data directory at any seq or time, without owning the directory and without changing it.
 
-What opening does for the one who serves, this does for everybody else: the tools, a restore, a snapshot that is taken
-beside a running leader. It differs in three ways: it can stop at any event, it takes the end of a log that is being
-written to for what it is, and it repairs nothing.
+    scoreboard, tail = read_state(disk, data_directory, rules, until_seq=seq, tell=tell)
+
+A server opens its directory with `snapshots.opening`. The tools, a restore, and a snapshot beside a running leader use
+this file. It can stop at any event, it expects that a leader is writing to the end of the log, and it repairs nothing.
 
     segments   |---------|---------|---------|----
     snapshots        a         b         c
     until                           ^             the newest valid snapshot not after it is b; what follows b is applied
 
 Rules:
-- What is read joins: the log's chain must have, at the snapshot's seq, the checksum that the snapshot has.
-- Nothing after the bound is looked at, so a damaged log can be read up to its damage; and if the bound is the
-  snapshot's own seq, no log is needed at all.
-- Everything that is read is durable: `engine.log_reader` syncs the end of a growing log before it gives out any of it.
-  So a snapshot of it never holds an event that a power cut could take back.
-- A leader may take away a snapshot or a segment between listing and reading. Then it has made newer ones, and reading
-  begins anew; ATTEMPTS is only reached if that happens each time.
+- At the snapshot's seq, the log must have the checksum that the snapshot has.
+- Nothing after the bound is read. So a damaged log can be read up to its damage, and if the bound is the snapshot's own
+  seq, no log is needed.
+- Everything that is read is durable: `engine.log_reader` syncs the end of a growing log before it gives out frames. So
+  a snapshot of the state never has an event that a power cut could take back.
+- A leader may remove a snapshot or a segment between listing and reading. It has made newer ones then, and the reading
+  begins again, up to ATTEMPTS times.
 """
 
 from __future__ import annotations
@@ -45,20 +46,20 @@ from snapshots.opening import (
 from snapshots.store import Store
 
 ATTEMPTS = 5
-"""How often reading begins anew because files went meanwhile. A leader checkpoints minutes apart at the quickest."""
+"""Attempts to read while files are removed meanwhile. A leader's checkpoints are at least minutes apart."""
 
 PROGRESS_BYTES = 2**20
-"""How much of the log is read between two calls of `progress`."""
+"""Bytes of the log that are read between two calls of `progress`."""
 
 
 class Until(msgspec.Struct, frozen=True):
-    """Where to stop: after the last event with this seq or an earlier one, of this time or an earlier one."""
+    """The bounds: the last event that counts has at most this seq and at most this time."""
 
     seq: int | None = None
     time_ms: int | None = None
 
     def holds(self, seq: int, time_ms: int) -> bool:
-        """Tell whether an event is within."""
+        """Tell whether an event is within the bounds."""
         return (self.seq is None or seq <= self.seq) and (self.time_ms is None or time_ms <= self.time_ms)
 
 
@@ -72,10 +73,10 @@ def read_state(
     tell: Tell,
     progress: ShowProgress = no_progress,
 ) -> tuple[Scoreboard, Tail]:
-    """Read the state after the last event within the bounds, and where the log stands there.
+    """Read the state after the last event within the bounds, and the tail of the log there.
 
-    The scoreboard is as in the middle of a replay: `end_replay` builds the order if it is wanted. If the bound lies
-    within a frame, the tail is that of the frame cut short there. Raises `LogDamaged` for damage before the bound.
+    The scoreboard is in the middle of a replay: call `end_replay` to build the order. If the bound is within a frame,
+    the tail is that of the frame cut short there. Raises `LogDamaged` for damage before the bound.
     """
     until = Until(until_seq, until_ms)
     for _ in range(ATTEMPTS - 1):
@@ -99,16 +100,16 @@ def _read_once(
     segments = list_log(disk, directory)
     check_reach(directory, segments, after)
     log_id, covered = (None, 0) if after is None else (after.log_id, after.seq)
-    reading = LogReader(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
+    reader = LogReader(disk, directory, segments, log_id=log_id, covered=covered, growing=True)
     from_seq = max(segments[0].first_seq, 1 if after is None else after.seq)
     meter = Meter(segments, progress)
     tail = after
-    for frame in joined_frames(reading, after, from_seq, until):
-        tail = apply_within(scoreboard, frame, until, reading)
-        meter.advance(reading, frame.count)
+    for frame in joined_frames(reader, after, from_seq, until):
+        tail = apply_within(scoreboard, frame, until, reader)
+        meter.advance(reader, frame.count)
     if tail is None:
-        assert reading.log_id is not None
-        tail = Tail(reading.log_id, 1, 0, chain_start(reading.log_id))
+        assert reader.log_id is not None
+        tail = Tail(reader.log_id, 1, 0, chain_start(reader.log_id))
     return scoreboard, tail
 
 
@@ -119,7 +120,7 @@ def find_base(store: Store, until: Until, tell: Tell, progress: ShowProgress = n
 
 
 def check_reach(directory: str, segments: list[SegmentFile], after: Tail | None) -> None:
-    """Check that there is a log, and that it reaches back to the snapshot, or to the first event without one."""
+    """Check that there is a log, and that it reaches back to the snapshot, or to seq 1 without one."""
     seq = 0 if after is None else after.seq
     if not segments:
         raise refusal(Situation.LOG_GONE, directory=directory, path=directory, good=seq)
@@ -130,50 +131,50 @@ def check_reach(directory: str, segments: list[SegmentFile], after: Tail | None)
 
 
 def joined_frames(
-    reading: LogReader, after: Tail | None, from_seq: int, until: Until, *, only_after: bool = False
+    reader: LogReader, after: Tail | None, from_seq: int, until: Until, *, only_after: bool = False
 ) -> Iterator[Frame]:
-    """Give the frames from the one that holds `from_seq` on that have an event within the bounds.
+    """Give the frames with events within the bounds, from the one that holds `from_seq` on.
 
-    Proves on the way that the chain goes through the end of the snapshot, `after`. `only_after`: what stands before
-    that in its segment is passed over. Raises `LogDamaged`.
+    Proves that the chain goes through `after`, the end of the snapshot. With `only_after`, the bytes before that end in
+    its segment are not judged. Raises `LogDamaged`.
     """
     joined = after is None
-    for frame in reading.frames(from_seq, until.seq, behind=after if only_after else None):
+    for frame in reader.frames(from_seq, until.seq, behind=after if only_after else None):
         if after is not None and not joined and frame.last_seq >= after.seq:
             at_end = frame.last_seq == after.seq
             checksum = frame.checksum if at_end else frame.previous
-            _check_join(reading, after, at_end or frame.first_seq == after.seq + 1, checksum)
+            _check_join(reader, after, at_end or frame.first_seq == after.seq + 1, checksum)
             joined = True
         if not until.holds(frame.first_seq, frame.time_ms):
             return
         yield frame
-    walk = reading.walk
-    if after is None or joined or walk is None:
+    cursor = reader.walk
+    if after is None or joined or cursor is None:
         return
-    if walk.seq < after.seq:
-        detail = f"the log ends at seq {walk.seq}, the snapshot is at seq {after.seq}"
+    if cursor.seq < after.seq:
+        detail = f"the log ends at seq {cursor.seq}, the snapshot is at seq {after.seq}"
         situation = Situation.ENDS_EARLY
-        raise reading.damaged(situation, offset=walk.offset, good=walk.seq, until=after.seq, detail=detail)
-    _check_join(reading, after, walk.seq == after.seq, walk.checksum)
+        raise reader.damaged(situation, offset=cursor.offset, good=cursor.seq, until=after.seq, detail=detail)
+    _check_join(reader, after, cursor.seq == after.seq, cursor.checksum)
 
 
-def _check_join(reading: LogReader, after: Tail, meets: bool, checksum: int) -> None:
+def _check_join(reader: LogReader, after: Tail, meets: bool, checksum: int) -> None:
     if not meets or checksum != after.checksum:
-        assert reading.walk is not None
+        assert reader.walk is not None
         detail = f"the snapshot is at seq {after.seq}"
-        offset = reading.walk.last_offset
-        raise reading.damaged(Situation.SNAPSHOT_DIFFERS, offset=offset, good=after.seq - 1, detail=detail)
+        offset = reader.walk.last_offset
+        raise reader.damaged(Situation.SNAPSHOT_DIFFERS, offset=offset, good=after.seq - 1, detail=detail)
 
 
-def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reading: LogReader) -> Tail:
-    """Apply what a frame has after the state and within the bounds; give the tail, as if the frame ended there."""
-    assert reading.log_id is not None
+def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reader: LogReader) -> Tail:
+    """Apply the events of a frame that are new and within the bounds; give the tail after them."""
+    assert reader.log_id is not None
     if frame.last_seq <= scoreboard.seq:
-        return Tail(reading.log_id, frame.epoch, frame.last_seq, frame.checksum)
+        return Tail(reader.log_id, frame.epoch, frame.last_seq, frame.checksum)
     try:
         events = events_of(frame)
     except FrameFault as fault:
-        raise newer_version(reading, frame, fault) from fault
+        raise newer_version(reader, frame, fault) from fault
     within = [event for event in events if until.holds(event.seq, event.time_ms)]
     for event in within:
         if event.seq > scoreboard.seq:
@@ -181,18 +182,18 @@ def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reading: Lo
     checksum = frame.checksum
     if len(within) < frame.count:
         checksum = unpack_header(pack_frame(within, epoch=frame.epoch, previous=frame.previous)).checksum
-    return Tail(reading.log_id, frame.epoch, within[-1].seq, checksum)
+    return Tail(reader.log_id, frame.epoch, within[-1].seq, checksum)
 
 
-def newer_version(reading: LogReader, frame: Frame, fault: FrameFault) -> LogDamaged:
-    """Make the error for a frame that is whole but can't be understood."""
-    assert reading.walk is not None
-    offset, good = reading.walk.last_offset, frame.first_seq - 1
-    return reading.damaged(Situation.NEWER_VERSION, offset=offset, good=good, detail=fault.reason)
+def newer_version(reader: LogReader, frame: Frame, fault: FrameFault) -> LogDamaged:
+    """Make the error for a whole frame that a newer version wrote."""
+    assert reader.walk is not None
+    offset, good = reader.walk.last_offset, frame.first_seq - 1
+    return reader.damaged(Situation.NEWER_VERSION, offset=offset, good=good, detail=fault.reason)
 
 
 class Meter:
-    """Tells how far a reading has come, each time that it has come far enough."""
+    """Shows the progress of a reading, about once for PROGRESS_BYTES."""
 
     def __init__(self, segments: list[SegmentFile], progress: ShowProgress) -> None:
         self._progress = progress
@@ -204,12 +205,12 @@ class Meter:
         self._events = 0
         self._next = 0
 
-    def advance(self, reading: LogReader, events: int) -> None:
+    def advance(self, reader: LogReader, events: int) -> None:
         """Count a frame."""
-        assert reading.walk is not None
+        assert reader.walk is not None
         self._events += events
-        # A compressed segment unpacks to more than it takes on disk; it never counts for more than that.
-        done = self._before[reading.segment.first_seq] + min(reading.walk.offset, reading.segment.bytes)
+        # A compressed segment unpacks to more bytes than it has on disk, so the count is capped.
+        done = self._before[reader.segment.first_seq] + min(reader.walk.offset, reader.segment.bytes)
         if done >= self._next:
             self._next = done + PROGRESS_BYTES
             self._progress(Progress("log", self._events, done, self._total))

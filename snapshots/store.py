@@ -1,12 +1,16 @@
-"""The snapshots of one data directory: DATA/snapshots/00000000000001000000.snapshot, named by the seq of the state.
+"""The snapshot files of a data directory: DATA/snapshots/00000000000001000000.snapshot, named by the seq of the state.
+
+    store = Store(disk, data_directory)
+    info = store.save(image, tail)
+    image, tail = store.load(store.list()[0])            the newest one
 
 Rules:
-- A snapshot appears whole or not at all: the disk writes it beside its name, syncs it, and renames it. What an
-  interrupted write left has another name; it is never listed, and `tidy` takes it away.
-- A file is believed only after it was read and proved. Listing goes by names and sizes alone.
-- A file with a snapshot's name never changes, so reading needs no lock, whatever the directory's owner does meanwhile.
-- Only the owner of the directory saves under the plain name of an unfinished file, tidies and removes. Whoever else
-  saves has a `mark` of its own, so that two who save the same seq at once don't write into one file.
+- A snapshot appears whole or not at all: it is written under another name, synced and renamed. `list` never shows the
+  unfinished file of an interrupted write, and `tidy` removes it.
+- `list` uses names and sizes only. A snapshot is trusted only after `load` or `verify` has proved it.
+- A file with a snapshot's name never changes, so reading needs no lock.
+- Only the owner of the directory removes and tidies, and saves without a `mark`. Any other process saves with a `mark`
+  of its own, so that two that save the same seq at once never write into one file.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ T = TypeVar("T")
 
 
 class SnapshotInfo(msgspec.Struct, frozen=True):
-    """A snapshot by its name: the state after the event `seq`, in a file of so many bytes."""
+    """A snapshot as listed: the state after the event `seq`. `bytes` is the length of its file."""
 
     path: str
     seq: int
@@ -41,14 +45,14 @@ class SnapshotInfo(msgspec.Struct, frozen=True):
 
 
 class Store:
-    """The snapshot files in one directory."""
+    """The snapshot files of one data directory."""
 
     def __init__(self, disk: Disk, data_directory: str) -> None:
         self._disk = disk
         self.directory = f"{data_directory}/{DIRECTORY}"
 
     def list(self) -> list[SnapshotInfo]:
-        """List the snapshots, newest first. One that goes meanwhile is left out."""
+        """List the snapshots, newest first. A snapshot that is removed meanwhile is left out."""
         infos = []
         for name in self._names():
             match = _NAME.fullmatch(name)
@@ -61,13 +65,13 @@ class Store:
         return sorted(infos, key=lambda info: -info.seq)
 
     def load(self, info: SnapshotInfo) -> tuple[StateImage, Tail]:
-        """Read a snapshot and prove it. Raises `SnapshotDamaged`; `FileMissing` if it went meanwhile."""
+        """Read a snapshot and prove it. Raises `SnapshotDamaged`; `FileMissing` if it was removed meanwhile."""
         image, tail = self._read(info, snapshot_format.unpack)
         self._check_name(info, tail)
         return image, tail
 
     def verify(self, info: SnapshotInfo) -> Tail:
-        """Prove a snapshot without building its state. Raises `SnapshotDamaged`; `FileMissing` if it went meanwhile."""
+        """Prove a snapshot without building its state. Raises the same errors as `load`."""
         tail = self._read(info, snapshot_format.verify)
         self._check_name(info, tail)
         return tail
@@ -89,10 +93,10 @@ class Store:
             raise SnapshotDamaged(what, path=info.path, seq=info.seq, remedy=_REMEDY)
 
     def save(self, image: StateImage, tail: Tail, *, paced: bool = False, mark: str = "") -> SnapshotInfo:
-        """Write a snapshot; when this returns it is on disk.
+        """Write a snapshot. When this returns, it is durable.
 
-        `paced`: in small portions, for the sake of the log, which syncs meanwhile. `mark`: letters and digits that
-        nobody else has, for one who does not own the directory.
+        `paced`: sync in small portions, so that a sync of the log need not wait for all of it. `mark`: unique letters
+        and digits, for a process that does not own the directory.
         """
         self._disk.make_directory(self.directory)
         path = f"{self.directory}/{tail.seq:020}.snapshot"
@@ -104,11 +108,11 @@ class Store:
         return SnapshotInfo(path, tail.seq, size)
 
     def remove(self, path: str) -> None:
-        """Remove a snapshot. A power cut may bring it back, which does no harm."""
+        """Remove a snapshot. A power cut may bring it back; that does no harm."""
         self._disk.remove(path)
 
     def tidy(self) -> Sequence[str]:
-        """Remove what interrupted writes left; give the paths. Other files that somebody put there stay."""
+        """Remove the files that interrupted writes left; give their paths. Any other file stays."""
         leftovers = [f"{self.directory}/{name}" for name in self._names() if _UNFINISHED.fullmatch(name) is not None]
         for path in leftovers:
             self._disk.remove(path)

@@ -37,11 +37,11 @@ def test_what_is_kept_has_its_own_seq_and_the_head_is_the_frames(kinds: list[str
     """Each kept event is the very one of the frame; the head gives the position, also where nothing was kept."""
     frame = frame_of(kinds, first_seq)
     data, link = pack_filtered(frame, wanted, 5)
-    part = unpack_filtered(data, 5)
-    assert part.events == [event(seq, kind) for seq, kind in enumerate(kinds, first_seq) if kind != "other"]
-    assert (part.header.first_seq, part.header.last_seq) == (frame.first_seq, frame.last_seq)
-    assert (part.header.previous, part.header.checksum) == (frame.previous, frame.checksum)
-    assert part.link == link
+    filtered = unpack_filtered(data, 5)
+    assert filtered.events == [event(seq, kind) for seq, kind in enumerate(kinds, first_seq) if kind != "other"]
+    assert (filtered.header.first_seq, filtered.header.last_seq) == (frame.first_seq, frame.last_seq)
+    assert (filtered.header.previous, filtered.header.checksum) == (frame.previous, frame.checksum)
+    assert filtered.link == link
 
 
 def test_the_beginning_of_an_epoch_goes_to_everyone() -> None:
@@ -78,15 +78,15 @@ def test_a_part_that_was_cut_off_is_found() -> None:
 
 
 def test_the_link_finds_what_was_lost_doubled_or_swapped() -> None:
-    """Each part proves that it comes right after the one before it."""
-    link, parts = link_start(7), []
+    """Each filtered frame proves that it comes right after the one before it."""
+    link, sent_frames = link_start(7), []
     for first_seq in (1, 2, 3):
         data, link = pack_filtered(frame_of(["mine"], first_seq), wanted, link)
-        parts.append(data)
-    first: FilteredFrame = unpack_filtered(parts[0], link_start(7))
-    assert unpack_filtered(parts[1], first.link).events == [event(2, "mine")]
-    for wrong in (parts[0], parts[2]):
+        sent_frames.append(data)
+    first: FilteredFrame = unpack_filtered(sent_frames[0], link_start(7))
+    assert unpack_filtered(sent_frames[1], first.link).events == [event(2, "mine")]
+    for wrong in (sent_frames[0], sent_frames[2]):
         with pytest.raises(FrameFault, match="link"):
             unpack_filtered(wrong, first.link)
     with pytest.raises(FrameFault, match="link"):
-        unpack_filtered(parts[0], link_start(8))
+        unpack_filtered(sent_frames[0], link_start(8))

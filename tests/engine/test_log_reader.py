@@ -248,35 +248,35 @@ def test_any_seq_is_found_by_bisection(tmp_path: Path) -> None:
     data, header, lasts = long_segment()
     longest = len(pack_frame(increments(10**6, 2000), epoch=1, previous=0))
     for seq in [1, 2, *random.Random(8).sample(range(1, lasts[-1] + 1), 300), lasts[-1], lasts[-1] + 1]:
-        walk = SegmentCursor(data, header)
-        walk.skip(seq)
-        assert walk.seq < seq
-        begun = walk.offset
-        frame = next((frame for frame in walk.frames(None) if frame.last_seq >= seq), None)
+        cursor = SegmentCursor(data, header)
+        cursor.skip(seq)
+        assert cursor.seq < seq
+        begun = cursor.offset
+        frame = next((frame for frame in cursor.frames(None) if frame.last_seq >= seq), None)
         assert (frame is None) is (seq > lasts[-1])
         if frame is not None:
             assert frame.first_seq <= seq
-            assert walk.last_offset is not None
-            assert walk.last_offset - begun <= SKIP_BYTES + longest
+            assert cursor.last_offset is not None
+            assert cursor.last_offset - begun <= SKIP_BYTES + longest
 
 
 def test_bisection_does_not_follow_what_does_not_belong() -> None:
-    """A whole frame of another place, further on, is passed over; the walk then ends at it."""
+    """A whole frame of another place, further on, is passed over; the cursor then ends at it."""
     data, header, lasts = long_segment()
     stray = pack_frame(increments(1, 1), epoch=1, previous=5)
     end = len(data.rstrip(b"\0"))
-    walk = SegmentCursor(data[:end] + stray + data[end + len(stray) :], header)
-    walk.skip(lasts[-1])
-    assert [frame.last_seq for frame in walk.frames(None)][-1] == lasts[-1]
-    assert walk.offset == end
+    cursor = SegmentCursor(data[:end] + stray + data[end + len(stray) :], header)
+    cursor.skip(lasts[-1])
+    assert [frame.last_seq for frame in cursor.frames(None)][-1] == lasts[-1]
+    assert cursor.offset == end
 
 
 def test_a_reading_may_be_told_whose_log_it_must_be(directory: Path) -> None:
     """Segments of another one are refused from the first on."""
     segments = list_segments(RealDisk(), str(directory)).segments
-    reading = LogReader(RealDisk(), str(directory), segments, log_id=bytes(16))
+    reader = LogReader(RealDisk(), str(directory), segments, log_id=bytes(16))
     with pytest.raises(LogDamaged, match="another log"):
-        next(reading.frames(1))
+        next(reader.frames(1))
     assert isinstance(segments[0], SegmentFile)
 
 

@@ -234,7 +234,7 @@ def test_a_whole_frame_that_does_not_follow_has_a_situation_of_its_own() -> None
 
 
 def test_to_judge_a_frame_that_follows_is_our_own_bug() -> None:
-    """The walk would have gone on."""
+    """The cursor would have gone on."""
     with pytest.raises(AssertionError):
         judged(SECOND)
 
