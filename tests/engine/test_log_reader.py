@@ -19,14 +19,7 @@ from engine.record import SegmentHeader, events_of, pack_frame, pack_segment_hea
 from engine.segment import SegmentFile, list_segments
 from engine.segment_cursor import SKIP_BYTES, SegmentCursor
 from tests.engine.faulty_disk import FaultyDisk
-from tests.engine.logs import LOG_ID, SEGMENT_BYTES, Opened, append, flip, frames_in, increments, make_log, overwrite
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """A log of 30 frames of four events, in several segments."""
-    make_log(tmp_path / "log", 30)
-    return tmp_path / "log"
+from tests.engine.logs import LOG_ID, SEGMENT_BYTES, Opened, append, flip, frames_in, increments, overwrite
 
 
 def scanned(directory: Path, from_seq: int | None = None, until_seq: int | None = None) -> list[int]:

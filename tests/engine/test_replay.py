@@ -19,17 +19,9 @@ from tests.engine.logs import (
     flip,
     frames_in,
     increments,
-    make_log,
     overwrite,
     tail_after,
 )
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """A log of 30 frames of four events, in several segments."""
-    make_log(tmp_path / "log", 30)
-    return tmp_path / "log"
 
 
 def tear(directory: Path) -> tuple[Path, int, bytes]:

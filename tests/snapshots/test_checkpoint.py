@@ -1,4 +1,4 @@
-"""Taking snapshots while serving: exact, one at a time, never the end of the process, and followed by retention.
+"""Taking snapshots while serving: exact, one at a time, and never the end of the process.
 
 Where a test waits, the clock is a mock that jumps: the disk is used from the event loop, so nothing but waiting happens
 meanwhile, and the waits take no time.
@@ -6,122 +6,33 @@ meanwhile, and the waits take no time.
 
 from __future__ import annotations
 
-import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from engine.actor import Actor
-from engine.commands import Command, Increment
 from engine.disk import RealDisk
-from engine.errors import DiskFault, LogDamaged, SnapshotDamaged, WriteFailed
+from engine.errors import DiskFault, SnapshotDamaged, WriteFailed
 from engine.image import StateImage
 from engine.record import Tail
-from snapshots.checkpoint import LOOK_SECONDS, RETRY_SECONDS, Checkpointer, take_beside
+from snapshots.checkpoint import LOOK_SECONDS, RETRY_SECONDS, take_beside
 from snapshots.digests import StateDigests, digests_of
-from snapshots.opening import open_directory
 from snapshots.state import read_state
 from snapshots.store import SnapshotInfo, Store
 from tests.snapshots.directories import (
     BEGUN_MS,
     RULES,
-    SEGMENT_BYTES,
     InlineDisk,
-    Killed,
     Leader,
-    MortalDisk,
     Told,
-    copy,
-    damage_frame,
     damage_snapshot,
     digest,
     history,
-    segments,
-    seq_of,
     snapshot_files,
 )
-
-DAY_MS = 24 * 3600 * 1000
-
-
-class Served:
-    """A directory that is served from: its actor and its checkpointer. Its clock only moves if a test does it."""
-
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        every_events: int = 10**9,
-        keep: int = 2,
-        log_keep_seconds: float | None = None,
-        disk: RealDisk | None = None,
-        store: Store | None = None,
-        pinned_seq: Callable[[], int | None] = lambda: None,
-        on_capture: Callable[[int], None] | None = None,
-        on_saved: Callable[[SnapshotInfo, StateDigests], None] | None = None,
-    ) -> None:
-        disk = disk or InlineDisk()
-        self.directory = directory
-        self.told = Told()
-        self.now_ms = BEGUN_MS
-        self.opened = open_directory(disk, str(directory), RULES, tell=self.told, segment_bytes=SEGMENT_BYTES)
-        self.store = store or Store(disk, str(directory))
-        self.actor = Actor(
-            self.opened.scoreboard, self.opened.log, clock_ms=lambda: self.now_ms, on_applied=lambda _: None
-        )
-        self.checkpointer = Checkpointer(
-            self.actor,
-            self.store,
-            self.opened,
-            every_events=every_events,
-            keep=keep,
-            log_keep_seconds=log_keep_seconds,
-            clock_ms=lambda: self.now_ms,
-            tell=self.told,
-            pinned_seq=pinned_seq,
-            on_capture=on_capture,
-            on_saved=on_saved,
-        )
-
-    @property
-    def seq(self) -> int:
-        """The last applied event."""
-        return self.actor.tail.seq
-
-    def increments(self, count: int) -> Sequence[Command]:
-        """Commands that each make an event."""
-        first = self.seq + 1
-        return [
-            Increment(f"user-{n % 30}", f"act-{n}", "ACTION_COMPLETED", "main", "backend")
-            for n in range(first, first + count)
-        ]
-
-    async def write(self, events: int, *, per_frame: int = 10) -> None:
-        """Make so many events."""
-        while events > 0:
-            count = min(events, per_frame)
-            await self.actor.submit(self.increments(count))
-            events -= count
-
-    def digest(self) -> str:
-        """The digest of the state now."""
-        return digest(self.opened.scoreboard)
-
-
-@asynccontextmanager
-async def serving(served: Served) -> AsyncIterator[Served]:
-    """Run the actor."""
-    async with trio.open_nursery() as nursery:
-        await nursery.start(served.actor.run)
-        yield served
-        await served.actor.drain()
-        nursery.cancel_scope.cancel()
-    served.opened.log.close()
+from tests.snapshots.serving import Served, serving
 
 
 async def test_a_snapshot_on_demand_is_of_exactly_this_state(tmp_path: Path) -> None:
@@ -294,98 +205,6 @@ async def test_the_snapshot_is_of_its_moment_whatever_is_written_meanwhile(tmp_p
         assert served.seq == 500
 
 
-async def test_after_a_checkpoint_either_of_two_snapshots_gives_the_whole_state(tmp_path: Path) -> None:
-    """Five checkpoints: two snapshots stay, and with the newest, or without it, everything is there."""
-    async with serving(Served(tmp_path)) as served:
-        for _ in range(5):
-            await served.write(60)
-            await served.checkpointer.take()
-        await served.write(7)
-        expected = served.digest()
-    assert [seq_of(path) for path in snapshot_files(tmp_path)] == [240, 300]
-    assert served.told.all == []
-    again = Leader(tmp_path)
-    assert (again.digest(), again.opened.snapshot_seq) == (expected, 300)
-    again.close()
-    snapshot_files(tmp_path)[-1].unlink()
-    older = Leader(tmp_path)
-    assert (older.digest(), older.opened.snapshot_seq) == (expected, 240)
-    older.close()
-
-
-async def test_covered_segments_are_compressed_and_by_default_never_removed(tmp_path: Path) -> None:
-    """What two snapshots cover is compressed, what comes after is not; the whole log can still be replayed."""
-    async with serving(Served(tmp_path)) as served:
-        for _ in range(4):
-            await served.write(120)
-            await served.checkpointer.take()
-        expected = served.digest()
-        infos = served.opened.log.segments()
-    assert [info.compressed for info in infos] == [info.last_seq <= 360 for info in infos]
-    assert any(info.compressed for info in infos)
-    assert infos[0].first_seq == 1
-    for path in snapshot_files(tmp_path):
-        path.unlink()
-    again = Leader(tmp_path)
-    assert again.digest() == expected
-    again.close()
-
-
-async def test_with_an_age_old_covered_segments_are_removed(tmp_path: Path) -> None:
-    """`[log] keep` of a day: what is older and covered goes; what is needed after the older snapshot stays."""
-    async with serving(Served(tmp_path, log_keep_seconds=24 * 3600)) as served:
-        for _ in range(4):
-            await served.write(120)
-            await served.checkpointer.take()
-        assert served.opened.log.segments()[0].first_seq == 1
-        served.now_ms += 2 * DAY_MS
-        await served.write(120)
-        await served.checkpointer.take()
-        expected = served.digest()
-        infos = served.opened.log.segments()
-    assert [seq_of(path) for path in snapshot_files(tmp_path)] == [480, 600]
-    assert 1 < infos[0].first_seq <= 481
-    for path in snapshot_files(tmp_path)[1:]:
-        path.unlink()
-    again = Leader(tmp_path)
-    assert again.digest() == expected
-    again.close()
-
-
-async def test_segments_that_are_young_enough_stay(tmp_path: Path) -> None:
-    """The age goes by the last event of a segment: what was written within it stays, covered or not."""
-    async with serving(Served(tmp_path, log_keep_seconds=24 * 3600)) as served:
-        await served.write(200)
-        served.now_ms += DAY_MS // 2
-        await served.write(200)
-        await served.checkpointer.take()
-        await served.write(5)
-        await served.checkpointer.take()
-        served.now_ms += DAY_MS // 2 + 1000
-        await served.write(5)
-        await served.checkpointer.take()
-        first_seq = served.opened.log.segments()[0].first_seq
-    assert 1 < first_seq <= 201
-
-
-async def test_a_segment_that_a_replica_still_reads_stays(tmp_path: Path) -> None:
-    """However old it is; when the replica has come further, the segments behind it go."""
-    pinned: list[int | None] = [25]
-    served = Served(tmp_path / "data", log_keep_seconds=60, pinned_seq=lambda: pinned[0])
-    async with serving(served):
-        for _ in range(3):
-            await served.write(100)
-            served.now_ms += DAY_MS
-            await served.checkpointer.take()
-        first = served.opened.log.segments()[0]
-        assert first.first_seq <= 26 <= first.last_seq
-        assert next(frame.first_seq for frame in served.opened.log.read_from(26)) <= 26
-        pinned[0] = None
-        await served.write(100)
-        await served.checkpointer.take()
-        assert served.opened.log.segments()[0].first_seq > 100
-
-
 async def test_who_listens_is_told_of_the_moment_and_of_the_digests(tmp_path: Path) -> None:
     """The seq at the copy itself, and the digests of that very state, whatever is written meanwhile."""
     captured: list[int] = []
@@ -403,72 +222,6 @@ async def test_who_listens_is_told_of_the_moment_and_of_the_digests(tmp_path: Pa
         assert saved == [(30, digests)]
         await served.checkpointer.take()  # of the same state: there is nothing to tell
         assert captured == [30]
-
-
-async def test_a_damaged_snapshot_is_found_told_and_not_relied_on(tmp_path: Path) -> None:
-    """One of two snapshots rots on disk. The next checkpoint reads it back: it keeps the good older one instead."""
-    async with serving(Served(tmp_path, log_keep_seconds=0.001)) as served:
-        for _ in range(2):
-            await served.write(120)
-            await served.checkpointer.take()
-        damage_snapshot(snapshot_files(tmp_path)[1])
-        served.now_ms += DAY_MS
-        await served.write(120)
-        await served.checkpointer.take()
-        expected = served.digest()
-        assert [type(fault) for fault in served.told.all] == [SnapshotDamaged]
-    assert [seq_of(path) for path in snapshot_files(tmp_path)] == [120, 240, 360]
-    assert seq_of(segments(tmp_path)[0]) <= 121
-    snapshot_files(tmp_path)[2].unlink()
-    again = Leader(tmp_path)
-    assert (again.digest(), again.opened.snapshot_seq) == (expected, 120)
-    again.close()
-
-
-async def test_a_damaged_segment_is_told_and_does_not_keep_others_from_being_compressed(tmp_path: Path) -> None:
-    """A covered segment rots before it is compressed: it stays as it is for whoever looks into it, and it is told."""
-    async with serving(Served(tmp_path)) as served:
-        await served.write(250)
-        damage_frame(tmp_path, 2)
-        await served.checkpointer.take()
-        await served.write(10)
-        await served.checkpointer.take()
-        infos = served.opened.log.segments()
-        assert [type(fault) for fault in served.told.all] == [LogDamaged]
-    assert not infos[0].compressed
-    assert all(info.compressed for info in infos[1:] if info.last_seq <= 250)
-    assert infos[1].compressed
-
-
-async def test_a_leader_that_is_killed_anywhere_in_a_checkpoint_loses_nothing(tmp_path: Path) -> None:
-    """Killed at each step of saving, removing, compressing: the next start has every event, from what there is."""
-    origin = tmp_path / "origin"
-    async with serving(Served(origin, log_keep_seconds=0.001)) as served:
-        for _ in range(2):
-            await served.write(110)
-            await served.checkpointer.take()
-    dies_at, survived = 0, False
-    while not survived:
-        dies_at += 1
-        directory = copy(origin, f"killed-{dies_at}")
-        expected = ""
-        disk = MortalDisk(10**9)
-        try:
-            async with serving(Served(directory, disk=disk, log_keep_seconds=0.001)) as served:
-                served.now_ms += DAY_MS
-                await served.write(40)
-                expected = served.digest()
-                disk.live_for(dies_at)
-                await served.checkpointer.take()
-                survived = True
-                disk.live_for(10**9)
-        except* Killed:
-            pass
-        again = Leader(directory)
-        assert again.digest() == expected
-        again.close()
-        shutil.rmtree(directory)
-    assert dies_at > 15
 
 
 async def test_a_snapshot_beside_the_leader_is_whole_and_used_at_the_next_start(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 import trio
@@ -23,13 +22,6 @@ POST = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
 
 def get(path: bytes) -> bytes:
     return b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-@pytest.fixture
-def logged() -> Iterator[list[EventDict]]:
-    """What is logged meanwhile."""
-    with capture_logs() as lines:
-        yield lines
 
 
 # ---- requests and answers --------------------------------------------------------------------------------------------

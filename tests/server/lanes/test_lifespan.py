@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import trio
 from quart_trio import QuartTrio
-from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from server.lanes.hypercorn_pipe import Receive, Scope, Send
 from server.lanes.lifespan import NotStarted
 from tests.server.lanes.support import Played, open_door
-
-
-@pytest.fixture
-def logged() -> Iterator[list[EventDict]]:
-    """What is logged meanwhile."""
-    with capture_logs() as lines:
-        yield lines
 
 
 async def test_the_application_is_started_and_stopped_once() -> None:
