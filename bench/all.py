@@ -1,7 +1,7 @@
-"""Every bench, one after the other, and at the end all wanted figures in one table: `python -m bench.all`.
+"""Run every bench, one after the other, and print all wanted figures in one table at the end: `python -m bench.all`.
 
-Each runs in a process of its own and prints its own table. One that fails is told at the end and with the exit code;
-the others run all the same.
+Each bench runs in a process of its own and prints its own table. If one fails, the others still run; the end of the
+output names it, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def history_length() -> int:
 
 
 def wanted_since(length: int) -> list[Wanted]:
-    """The wanted figures of the runs that were recorded after the history had so many lines."""
+    """The wanted figures of the runs that were recorded after the first `length` lines of the history."""
     lines = HISTORY.read_text(encoding="utf-8").splitlines()[length:] if HISTORY.exists() else []
     figures = [figure for line in lines for figure in json.loads(line)["figures"].get("wanted", ())]
     return msgspec.convert(figures, list[Wanted])
 
 
 def main() -> int:
-    """Run all; give the exit code."""
+    """Run all benches; give the exit code."""
     before = history_length()
     failed = []
     for name in BENCHES:

@@ -1,8 +1,8 @@
-"""What the load generators themselves can do and cost: `python -m bench.calibrate [--seconds 1]`.
+"""What the load generators can do, and what they cost: `python -m bench.calibrate [--seconds 1]`.
 
-They send single increments to a responder that reads nothing and says yes to everything, over 256 connections, with
-answers as long as ours. The wanted rate of 20,000 requests a second must leave most of their processor idle, or a bench
-would measure its own load. Responder on processor 0, generator on processor 1, as in the other benches.
+They send single increments over 256 connections. The responder reads nothing of a request and answers each with 200 and
+a body as long as ours. At the wanted rate of 20,000 requests a second a generator must leave most of its processor
+idle; otherwise a bench would measure its own load. The responder is on processor 0, the generator on processor 1.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A leader and two replicas on this machine, with traffic, for a person to kill one and watch: `make run-cluster`.
+"""A leader and two replicas on this machine, with traffic; a person kills one of them and watches: `make run-cluster`.
 
-The page is served by a replica. What a person may do, and what is done then:
+A replica serves the page. What a person may do, and what the demonstration does then:
 
-    kill -9 PID     what that means is said; Enter starts again what was killed, on its old port
-    promote         the points go to whoever takes them, and the others are demoted and started anew to follow it
-    Enter           brings an old leader back too; if another has its place by then, it is demoted and follows
-    Ctrl-C          ends all: each process that was started here is ended here, by its pid, and the directory goes
+    kill -9 PID     it says what the death means; Enter starts the node again on its old port
+    promote         it gives points to the new leader, demotes the others, and starts them again to follow it
+    Enter           starts an old leader too; if another node leads by then, the old one is demoted and follows
+    Ctrl-C          ends each process that was started here, by its pid, and removes the directory
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ USERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "iv
 
 
 class Ending:
-    """Whether somebody wants it to end. Looked up where we wait, so that no process gets lost while it is started."""
+    """Whether the person wants it to end. We look where we wait, so no process gets lost while it starts."""
 
     wanted = False
 
     @classmethod
     def watch(cls) -> None:
-        """Take note of Ctrl-C and the like from now on; a second one changes nothing."""
+        """From now on, note Ctrl-C, SIGTERM and SIGHUP; a second one changes nothing."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: setattr(cls, "wanted", True))
 
     @classmethod
     def check(cls) -> None:
-        """Raise KeyboardInterrupt if it is to end."""
+        """Raise KeyboardInterrupt if the person wants it to end."""
         if cls.wanted:
             raise KeyboardInterrupt
 
@@ -57,9 +57,9 @@ def say(text: str) -> None:
 
 
 class Node:
-    """A data directory and the process that serves it, if it lives.
+    """A data directory, and the process that serves it while it lives.
 
-    `strayed`: the directory may have what the leader of now never had.
+    `strayed`: the directory may hold events that the present leader never had.
     """
 
     def __init__(self, name: str, directory: Path, environ: dict[str, str]) -> None:
@@ -73,7 +73,7 @@ class Node:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *arguments: str) -> bool:
-        """Start `scoreboard ARGUMENTS` and wait until it is ready; on the port that it had before, if any."""
+        """Start `scoreboard ARGUMENTS`, on its old port if it had one, and wait until it is ready."""
         with self.log.open("ab") as errors:
             self._process = subprocess.Popen(
                 [COMMAND, *arguments, "--bind", self._bind, "--data-dir", str(self.data)],
@@ -81,7 +81,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                start_new_session=True,  # Ctrl-C is for us; we end the others in order
+                start_new_session=True,  # Ctrl-C reaches only us; we end the nodes in order
             )
         line = self._first_line()
         if not line.startswith(READY):
@@ -91,7 +91,7 @@ class Node:
         return True
 
     def _first_line(self) -> bytes:
-        """Give the first line of its output, or what there is of it when it ends or takes too long."""
+        """Give the first line of its output, or a part of it if the process ends or takes too long."""
         assert self._process is not None
         assert self._process.stdout is not None
         line = b""
@@ -140,7 +140,7 @@ class Node:
 
 
 class Demonstration:
-    """Three nodes, one of which leads, and somebody who gives points."""
+    """Three nodes, one of them the leader, and a backend that gives points."""
 
     def __init__(self, directory: Path) -> None:
         self._environ = {**os.environ, "SCOREBOARD_AUTH_JWT_SECRET": secrets.token_hex(32)}
@@ -156,7 +156,7 @@ class Demonstration:
         self._http = httpx.Client(timeout=2.0, trust_env=False)
 
     def begin(self) -> None:
-        """Start all, and say what to do."""
+        """Start all nodes, and say what the person can do."""
         for path, scope in ((self._admin, "admin"), (self._follow, "log:read")):
             path.touch(mode=0o600)
             path.write_text(self._token(scope))
@@ -202,10 +202,10 @@ class Demonstration:
         command += ["--token-file", str(self._follow)]
         return subprocess.run(command, env=self._environ, check=False, start_new_session=True).returncode == 0
 
-    # What goes on
+    # The loop
 
     def go_on(self) -> None:
-        """Give a point, look who died, start what is asked for, and so on until somebody ends it."""
+        """Look for dead nodes, give points, start nodes at Enter; again and again until the person ends it."""
         while True:
             Ending.check()
             self._look_who_died()
@@ -226,13 +226,13 @@ class Demonstration:
                     say(f"  Or promote a replica, the furthest: {self._promotion(max(others, key=self._seq))}")
 
     def _seq(self, node: Node) -> int:
-        """How far a node has come; -1 where it does not say."""
+        """The seq that a node has reached; -1 if it does not answer."""
         with suppress(httpx.HTTPError):
             return int(self._http.get(f"{node.url}/scoreboard/top").json().get("seq", -1))
         return -1
 
     def _give(self) -> None:
-        """Give somebody points. Who takes none is asked again, with the same action, and others are tried."""
+        """Give a user points: ask the leader, then the others. If none takes the action, the next call repeats it."""
         body = {"userId": random.choice(USERS), "actionId": f"{self._run}-{self._given}"}  # not a secret
         for node in sorted(self._nodes, key=lambda node: node is not self._leader):
             if not node.lives:
@@ -264,7 +264,7 @@ class Demonstration:
             return False
         if not select.select([0], [], [], seconds)[0]:
             return False
-        self._keyboard = bool(os.read(0, 4096))  # nothing: there is no keyboard, or no longer
+        self._keyboard = bool(os.read(0, 4096))  # no bytes: standard input has ended
         return self._keyboard
 
     def _start_again(self) -> None:
@@ -278,7 +278,7 @@ class Demonstration:
             self._gone.add(node)
 
     def end(self) -> None:
-        """End all, replicas first, so that none of them misses its leader."""
+        """End all nodes, replicas first, so that none of them misses its leader."""
         self._http.close()
         for node in sorted(self._nodes, key=lambda node: node is self._leader):
             node.end()

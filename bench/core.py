@@ -1,12 +1,12 @@
-"""The one place where the benches touch the engine's inside: what happens to an increment, without network or disk.
+"""The steps of an increment without network and disk: the one place where the benches use the inside of the engine.
 
-These are the steps that the service, the actor and the log take, in the same order and by the same calls, each timed by
-itself: decode (the service), decide (the actor), pack (the log), settle (the actor), encode (the service). What is left
-out is the token, the rates, the metrics, the queue between tasks, and the write and fdatasync themselves. When the
-product takes these steps in another way, this is the file to change.
+The API, the actor and the log take these steps in the same order and by the same calls. Each step is timed by itself:
+decode (the API), decide (the actor), pack (the log), settle (the actor), encode (the API). Left out are the token, the
+rates, the metrics, the queue between tasks, the write and the fdatasync. If the product changes these steps, this file
+must change too.
 
-Times are the thread's time on a processor: none of these steps waits, and what others do on the machine is not theirs.
-Reading that clock takes a system call, which `clock_cost_ns` measures and `StepTimes` takes off.
+Times are the thread's processor time: no step waits, and the work of other processes does not count.
+Reading that clock takes a system call. `clock_cost_ns` measures what it costs, and `StepTimes` subtracts it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BOARD = "main"
 RULES = Rules(points={BOARD: {"ACTION_COMPLETED": 10}})
 NOW_MS = 1_765_000_000_000
 SCORE_STEPS = 10_000
-"""Users begin with 10 to 100,000 points, at random, so that an increment may move a user anywhere on the board."""
+"""Users begin with 10 to 100,000 points at random, so an increment may move a user anywhere on the board."""
 
 STEPS = ("decode", "decide", "pack", "settle", "encode")
 
@@ -45,7 +45,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def clock_cost_ns() -> int:
-    """What reading the clock costs: the median of many times."""
+    """What one reading of the clock costs: the median of a thousand."""
     readings = [clock_ns() for _ in range(1_001)]
     return int(statistics.median(after - before for before, after in pairwise(readings)))
 
@@ -54,7 +54,7 @@ CLOCK_COST_NS = clock_cost_ns()
 
 
 class StepTimes:
-    """Nanoseconds that each step took, summed up."""
+    """The sum of the nanoseconds that each step took."""
 
     def __init__(self) -> None:
         self.sums = dict.fromkeys(STEPS, 0)
@@ -64,7 +64,7 @@ class StepTimes:
         self.sums[step] += end - start - CLOCK_COST_NS
 
     def us(self, operations: int) -> dict[str, float]:
-        """Microseconds that one of so many operations took, by step."""
+        """Microseconds for one of `operations`, by step."""
         return {step: value / operations / 1_000 for step, value in self.sums.items()}
 
 
@@ -74,7 +74,7 @@ def user_id(number: int) -> str:
 
 
 class Core:
-    """A scoreboard with one board of so many users, each of whom has had one action."""
+    """A scoreboard with one board of `users` users; each has had one action."""
 
     def __init__(self, users: int, seed: int) -> None:
         self.users = users
@@ -101,7 +101,7 @@ class Core:
             )
         self.scoreboard.end_replay()
         self.board = self.scoreboard.boards[BOARD]
-        # As the server does after its start: what is there stays, so it need not be walked over for garbage.
+        # As the server does after its start: these objects stay, so the collector need not walk over them.
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS_MAX)
@@ -156,7 +156,7 @@ class Core:
         return outcomes
 
     def encode(self, outcomes: Sequence[Outcome], times: StepTimes) -> list[bytes]:
-        """From outcomes to bodies: of single answers, or of one batch if there is more than one."""
+        """From outcomes to bodies: a single answer, or the answer of a batch if there is more than one."""
         start = clock_ns()
         receipts = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
         assert len(receipts) == len(outcomes)

@@ -1,14 +1,14 @@
-"""How long until everybody sees it: from POST to the message at the slowest viewer. `python -m bench.end_to_end`.
+"""How long from a POST to the message at the slowest viewer?
 
     python -m bench.end_to_end [--viewers 1000] [--probes 100]
 
     quiet board      nothing happens between two increments, so each goes out at once: the leading edge of a tick
-    steady writes    32 connections increment all the time, so there is a tick in each interval (250 ms), and an
-                     increment that comes at any moment waits for the next one
+    steady writes    32 connections increment all the time, so each interval (250 ms) has a tick,
+                     and an increment waits for the next one
 
-A probe is an increment of which is noted when its POST began, when its receipt came, and when the last viewer had a
-message of its seq or a later one. Under steady writes the moments of the probes are drawn at random, so that every part
-of an interval is met. The leader is on processor 0; viewers, probes and writes on processor 1.
+A probe is one increment. It notes when its POST began, when its receipt came, and when the last viewer had a message
+with its seq or a later one. Under steady writes the moments of the probes are random, so they meet every part of an
+interval. The leader is on processor 0; viewers, probes and writes are on processor 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WRITERS = 32
 
 
 class Row(msgspec.Struct):
-    """Medians and 99th percentiles in ms. `load_cpu_share` is that of the viewers' process."""
+    """Medians and 99th percentiles in ms. `load_cpu_share` is how busy the processor was with the viewers' process."""
 
     case: str
     viewers: int
@@ -54,7 +54,7 @@ class Row(msgspec.Struct):
 
 
 def percentile(sorted_values: list[float], share: float) -> float:
-    """Give the value that so large a share of them does not exceed."""
+    """Give the value that this share of the values does not exceed."""
     return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))]
 
 
@@ -78,7 +78,7 @@ def probe(case: str, poster: Poster, viewers: ViewerLoad, count: int, probes: in
 
 
 def steadily(server: Server, poster: Poster, viewers: ViewerLoad, count: int, probes: int) -> Row:
-    """Send probes while others write. They write for as long as the probes should take, and the rest is thrown away."""
+    """Send probes while 32 connections write. The writes last longer than the probes should take."""
     interval = 0.25
     seconds = probes * interval * 1.5 + 2
     workload = Workload(

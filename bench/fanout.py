@@ -1,17 +1,17 @@
-"""What it costs to tell everybody, beside what people use instead: `python -m bench.fanout`.
+"""What does a message to every viewer cost, beside the servers that people use instead?
 
     python -m bench.fanout [--viewers 1000 5000 19000] [--rounds 15]
 
-All systems run at once, each with as many viewers of its own, and take turns: in each round every system tells its
-viewers once, and no system does anything while another has its turn. Servers are on processor 0; the viewers, and who
-posts the increments, on processor 1. A round of the leader begins with a POST and so has in it all that a tick does:
-token, log and fsync, receipt, top 10, encoding. The peers are told on a pipe to send the same message; they have
-nothing else to do.
+All systems run at once, each with the same number of viewers of its own, and take turns. In each round every system
+sends to its viewers once, and no system does anything in the turn of another. Servers are on processor 0; the viewers
+and the backend that posts are on processor 1. A round of the leader begins with a POST, so it holds everything that a
+tick does: token, log and fsync, receipt, top 10, encoding. The peers read a word from a pipe and send the same message;
+they do nothing else.
 
     µs/message       processor time of the whole server process, user and kernel, divided by the messages that arrived
-    last viewer      from the POST, or the word to send, to the last viewer's message
-    KB/idle viewer   what the server's resident memory has grown by since it had one viewer, for each that came since
-    load CPU         how busy the viewers' process was meanwhile; at 100 % it would be what is measured
+    last viewer      from the POST, or from the word on the pipe, to the last viewer's message
+    KB/idle viewer   growth of the server's resident memory since its first viewer, for each viewer that came later
+    load CPU         how busy the viewers' process was; at 100 % the bench would measure the viewers
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ APART_SECONDS = 0.4
 """From the beginning of a round of the leader to the next: longer than its interval, so that it begins with a tick."""
 
 SETTLE_SECONDS = 0.02
-"""After the last message, before the server's time is read: what it does when everybody has been told counts too."""
+"""From the last message to the reading of the server's time: what the server does after it has sent counts too."""
 
 QUIET_SECONDS = 2.0
-"""After viewers came, before memory is read."""
+"""From the arrival of the viewers to the reading of memory."""
 
 FILES = 19_600
-"""What a process with 19,000 viewers has to be allowed to open."""
+"""Open files that a process with 19,000 viewers needs."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct):
-    """A system with so many viewers: medians of the rounds."""
+    """A system with a number of viewers: medians of the rounds."""
 
     viewers: int
     system: str
@@ -73,7 +73,7 @@ class Row(msgspec.Struct):
 
 
 def take_turn(system: System) -> Turn:
-    """Let a system tell all its viewers once."""
+    """Let a system send to all its viewers once."""
     load = system.viewers
     load.forget_versions()
     messages = load.statistics()["messages"]
@@ -88,7 +88,7 @@ def take_turn(system: System) -> Turn:
 
 
 class Stage:
-    """All systems that are there, with how much memory each had with one viewer."""
+    """All systems that could be started, and the memory that each had with one viewer."""
 
     def __init__(self, systems: list[System]) -> None:
         self.systems = systems
@@ -101,7 +101,7 @@ class Stage:
             self._resident[system.name] = resident_bytes(system.pid)
 
     def measure(self, viewers: int, rounds: int) -> list[Row]:
-        """Fill up to so many viewers and let the systems take turns."""
+        """Connect viewers until each system has `viewers`, and let the systems take turns."""
         for system in self.systems:
             system.viewers.connect(viewers)
         time.sleep(QUIET_SECONDS)
@@ -131,7 +131,7 @@ class Stage:
 
 
 def compare(rows: list[Row]) -> None:
-    """Set each row beside the peer's and the floor's with as many viewers."""
+    """Compare each row with the peer and with the floor at the same number of viewers."""
     costs = {(row.viewers, row.system): row.us_per_message for row in rows}
     for row in rows:
         peer, floor = costs.get((row.viewers, PEER)), costs.get((row.viewers, FLOOR))
@@ -140,7 +140,7 @@ def compare(rows: list[Row]) -> None:
 
 
 def show(rows: list[Row], missing: dict[str, str]) -> None:
-    """Print the table; a peer that is missing has a row that says what to install."""
+    """Print the table; the row of a missing peer says what to install."""
     table = Table(title="telling all viewers")
     columns = ("µs/message", "× websockets", "× floor", "last viewer ms", "KB/idle viewer", "load CPU", "dropped")
     for column in ("viewers", "system", *columns):
@@ -156,7 +156,7 @@ def show(rows: list[Row], missing: dict[str, str]) -> None:
 
 
 def ours(stack: ExitStack) -> System:
-    """Start the leader, with a first viewer from whom the message is taken that the peers send."""
+    """Start the leader with a first viewer; the peers send the message that this viewer got."""
     server = stack.enter_context(leader(SERVER_PROCESSOR, LIVE_CONFIG))
     viewers = ViewerLoad(server.port, LOAD_PROCESSOR)
     poster = Poster(server)

@@ -1,4 +1,11 @@
-"""What the bench of replicas waits for and measures with: positions of replicas, a paced writer, how late they are."""
+"""Tools of the bench of replicas: wait for a replica's position, write at a steady pace, measure how late a replica is.
+
+    wait_for(server, seq)                              until the node answers with this seq
+    with SteadyWriter(leader, 5_000) as writer: ...    batches at a steady rate, from a thread
+    measure_lateness(leader, replica, 5_000, 15.0)     from a receipt to the replica's answer
+
+All of it blocks; only the writer has a thread of its own.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +26,15 @@ from bench.servers import Server
 BEHIND_SECONDS_MAX = 300.0
 AGAIN_SECONDS = 0.01
 BATCH = 50
-"""Increments in a request of the paced writer: 5,000 a second are a hundred requests."""
+"""Increments in a request of the paced writer: 5,000 a second are a hundred requests a second."""
 
 RECEIVE_BYTES = 2**16
 
 
 class Lateness(msgspec.Struct, frozen=True):
-    """How late a replica was, over and over: from the receipt in a backend's hand to an answer that has it, in ms.
+    """How late a replica was in each read: ms from a backend's receipt to an answer that includes it.
 
-    `header_ms` is what the replica itself said its lag was. `per_second` is what the writer reached.
+    `header_ms` is the lag that the replica's own header told. `per_second` is the rate that the writer reached.
     """
 
     ms: list[float]
@@ -36,7 +43,7 @@ class Lateness(msgspec.Struct, frozen=True):
 
 
 def wait_for(server: Server, seq: int) -> float:
-    """Ask a node again and again until it answers with this seq; the time of that."""
+    """Ask a node again and again until it answers with this seq; give the time of that answer."""
     deadline = time.monotonic() + BEHIND_SECONDS_MAX
     while time.monotonic() < deadline:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=BEHIND_SECONDS_MAX)
@@ -53,7 +60,7 @@ def wait_for(server: Server, seq: int) -> float:
 
 
 class Backend:
-    """One kept connection: requests in one piece, answers as JSON."""
+    """A backend with one kept connection: it sends a request in one piece and reads JSON."""
 
     def __init__(self, server: Server) -> None:
         self._socket = socket.create_connection(("127.0.0.1", server.port))
@@ -63,7 +70,7 @@ class Backend:
         self._sent = 0
 
     def increment(self, count: int, users: int) -> int:
-        """Send a batch of increments; the seq of the last one."""
+        """Send a batch of increments; give the seq of the last one."""
         items = []
         for _ in range(count):
             self._sent += 1
@@ -76,7 +83,7 @@ class Backend:
         return int(answer[-1]["seq"])
 
     def read(self, min_seq: int) -> tuple[int, float]:
-        """Ask for the top with a seq at the least; the status, and the lag in ms that the answer tells."""
+        """Ask for the top at `min_seq` or later; give the status, and the lag in ms that the answer tells."""
         request = f"GET /scoreboard/top?limit=10&minSeq={min_seq} HTTP/1.1\r\nHost: bench\r\n\r\n"
         status, headers, _ = self._ask(request.encode())
         return status, float(headers["x-scoreboard-lag-ms"])
@@ -104,10 +111,10 @@ class Backend:
 
 
 class SteadyWriter:
-    """Sends a batch at each beat, from a thread of its own, for so long as the context lasts.
+    """Sends a batch at each beat, from a thread of its own, until the context ends.
 
-    A beat that was missed is made up for at once, so the rate holds if it can be held. `receipts` has the seq and the
-    time of each answer; None is the last of them. `per_second` is what was reached, when it is over.
+    It makes up for a missed beat at once, so it holds the rate if the leader can. `receipts` has the seq and the time
+    of each answer; the last item is None. After the end `per_second` is the rate that it reached.
     """
 
     def __init__(self, leader: Server, per_second: int, users: int = 10_000) -> None:
@@ -128,20 +135,20 @@ class SteadyWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End; raise what went wrong in the thread."""
+        """End; raise what the thread failed with."""
         self._over.set()
         self._thread.join()
         if self._failure is not None and error is None:
             raise self._failure
 
     def end_in(self, seconds: float) -> None:
-        """Let it end by itself, and go on at once."""
+        """Let it end after this time; do not wait."""
         threading.Timer(seconds, self._over.set).start()
 
     def _run(self) -> None:
         try:
             self._write()
-        except Exception as failure:  # told by whoever waits
+        except Exception as failure:  # __exit__ raises it
             self._failure = failure
         finally:
             self.receipts.put(None)
@@ -160,7 +167,7 @@ class SteadyWriter:
 
 
 def measure_lateness(leader: Server, replica: Server, per_second: int, seconds: float) -> Lateness:
-    """Write at a steady pace, and ask the replica for what was just acknowledged, one such question after another."""
+    """Write at a steady pace, and ask the replica again and again for the newest acknowledged seq."""
     reader = Backend(replica)
     late, told = [], []
     try:

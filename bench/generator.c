@@ -1,19 +1,19 @@
-/* The load generator of the benches: keep-alive connections that each have one request on its way.
+/* The load generator of the benches: keep-alive connections, each with one request on its way.
  *
  *     generator load PORT CONNECTIONS WARM_SECONDS SECONDS USERS ITEMS USER_AT ACTION_AT STRIDE FIRST_BYTES < bytes
  *     generator respond BODY_BYTES
  *
- * `load` reads what it is to send from standard input: FIRST_BYTES of a request that each connection sends once, before
- * anything is measured, then the request that is sent again and again. In it stand ITEMS items, STRIDE bytes apart; from
- * USER_AT on there are the digits of a user, from ACTION_AT on those of an action. They are written anew each time, so
- * that every action is a new one; nothing else of a request is ever made, nor is there anything to allocate.
+ * `load` reads two requests from standard input. The first FIRST_BYTES are a request that each connection sends once,
+ * before the measurement. The rest is the request that it sends again and again. That request holds ITEMS items,
+ * STRIDE bytes apart: the digits of a user from USER_AT on, the digits of an action from ACTION_AT on. `load` writes
+ * new digits each time, so every action is a new one. It changes nothing else of a request, and allocates nothing.
  *
- * Of an answer the status and the length are looked at, no more. What arrives in the SECONDS after WARM_SECONDS counts;
- * then the answers that are still out are waited for. One line of JSON tells what came of it. A connection that ends,
- * or WAIT_MS without any answer, ends the run with a message and exit code 1: half a figure is none.
+ * `load` reads only the status and the length of an answer. An answer counts if it arrives in the SECONDS after
+ * WARM_SECONDS; then `load` waits for the last answers and prints the result as one line of JSON. A connection that
+ * ends, or WAIT_MS without any answer, ends the run with a message and exit code 1: half a figure is none.
  *
- * `respond` is a server that says yes to everything, with a body of so many bytes. It prints its port, and ends with
- * its standard input. Against it the bench measures what the generator itself can do and costs.
+ * `respond` is a server that answers everything with 200 and a body of BODY_BYTES. It prints its port, and ends when
+ * its standard input ends. Against it the bench measures what the generator can do, and what it costs.
  *
  * bench/generator.py does the same in Python, with the same arguments and results, where there is no C compiler.
  */
@@ -76,7 +76,7 @@ static void write_digits(char *at, int count, unsigned long value) {
         at[place] = (char)('0' + value % 10);
 }
 
-/* A blocking send of everything; a request that does not fit the socket's buffer waits, which only large batches do. */
+/* Sends everything, and blocks if the socket's buffer is full, which happens only with large batches. */
 static void send_all(int socket, const char *bytes, size_t length) {
     while (length > 0) {
         ssize_t sent = send(socket, bytes, length, MSG_NOSIGNAL);
@@ -105,7 +105,7 @@ static size_t length_of(const char *head) {
     return at ? strtoul(at + 17, NULL, 10) : 0;
 }
 
-/* Takes in a part of an answer, and gives its status when it is whole, before that 0. */
+/* Takes in a part of an answer; gives the status when the answer is whole, and 0 before. */
 static int take(Connection *connection, const char *bytes, size_t count) {
     if (connection->status == 0) {
         if (connection->head_bytes + 1 >= HEAD_BYTES_MAX)

@@ -1,8 +1,8 @@
 """The load generator in Python, for machines without a C compiler: the same arguments and results as `generator.c`.
 
-One thread, one epoll. It does as little per answer as can be done in Python: the digits of the next request are written
-into a prepared one, the status and the length of the answer are looked at. That still costs several times what it
-costs in C, so a table that was made with it says so; `python -m bench.calibrate` shows by how much.
+It has one thread and one epoll, and does little for an answer: it reads the status and the length, and writes new
+digits into the prepared request. That still costs several times what C takes; `python -m bench.calibrate` shows how
+much. A table that was made with this generator says so.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Request:
 
 
 class Connection:
-    """A keep-alive connection: when its request went out, and what came of the answer so far."""
+    """A keep-alive connection: when its request went out, and the part of the answer that came so far."""
 
     __slots__ = ("_body_left", "_head", "sent_at", "socket", "status")
 
@@ -85,7 +85,7 @@ def length_of(head: bytes) -> int:
 
 
 def run(connections: list[Connection], request: Request, warm_seconds: float, seconds: float) -> dict[str, object]:
-    """Send for so long, then wait for the last answers; what came after the warm-up counts."""
+    """Send for `seconds` after the warm-up, then wait for the last answers. Answers of the warm-up don't count."""
     clock = time.perf_counter
     poll = select.epoll()
     by_number = {connection.socket.fileno(): connection for connection in connections}
@@ -134,7 +134,7 @@ def run(connections: list[Connection], request: Request, warm_seconds: float, se
 
 
 def main() -> None:
-    """Read the arguments and the request, run the load, print what came of it."""
+    """Read the arguments and the request, run the load, print the result."""
     _, port, connected, warm_seconds, seconds, *numbers = sys.argv[1:]
     users, items, user_at, action_at, stride, first_bytes = map(int, numbers)
     data = sys.stdin.buffer.read()

@@ -1,12 +1,21 @@
-"""The benches' memory: each run is a line of `history.jsonl`, with the commit and the machine that it was made on."""
+"""The history of the benches: each run adds a line to `history.jsonl`, with its commit, its machine and its figures.
+
+    record("writes", figures)           at the end of a bench
+    python -m bench.history             print the newest figures of every bench
+    python -m bench.history writes      the newest figures of one bench
+
+Lines are only appended. A line without a time holds figures that a person measured and copied; its `note` says so.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +36,7 @@ def record(bench: str, figures: dict[str, Any]) -> None:
 
 
 def commit() -> str:
-    """The commit of the working tree, with a + if it was changed since."""
+    """The commit of the working tree, with a + if files differ from it."""
     try:
         command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
         done = subprocess.run(command, cwd=HISTORY.parent, capture_output=True, text=True, check=True)
@@ -37,11 +46,11 @@ def commit() -> str:
 
 
 COMMIT = commit()
-"""Asked when a bench begins, since others may commit while it runs."""
+"""Looked up when a bench begins, because somebody may commit while it runs."""
 
 
 def cpu_model() -> str:
-    """What the system calls its processor."""
+    """The name that the system gives its processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -52,9 +61,48 @@ def cpu_model() -> str:
 
 
 def rounded(value: Any) -> Any:
-    """Round every float to what is worth keeping: four significant digits."""
+    """Round every float to four significant digits; a repeated run differs in the third."""
     if isinstance(value, dict):
         return {key: rounded(part) for key, part in value.items()}
     if isinstance(value, list):
         return [rounded(part) for part in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def newest(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The last run of each bench, by its name."""
+    runs = map(json.loads, lines)
+    return {run["bench"]: run for run in runs}
+
+
+def described(label: str, value: Any) -> Iterator[str]:
+    """The figures below `value`, one line for each group of them; the texts of a group are its label."""
+    if isinstance(value, list):
+        for part in value:
+            yield from described(label, part)
+        return
+    values = value if isinstance(value, dict) else {"": value}
+    inner = {key: part for key, part in values.items() if isinstance(part, dict | list)}
+    labels = [label, *(part for part in values.values() if isinstance(part, str))]
+    figures = [f"{key} {part}" for key, part in values.items() if isinstance(part, int | float)]
+    if figures:
+        yield "  " + ": ".join(filter(None, [", ".join(filter(None, labels)), ", ".join(figures)]))
+    for key, part in inner.items():
+        yield from described("" if key == "rows" else key, part)
+
+
+def main() -> None:
+    """Print the newest figures of the bench that is named, or of all."""
+    parser = argparse.ArgumentParser(prog="python -m bench.history", description="Print the newest figures.")
+    parser.add_argument("bench", nargs="?", help="one bench; without it all of them")
+    wanted = parser.parse_args().bench
+    for name, run in newest(HISTORY.read_text(encoding="utf-8").splitlines()).items():
+        if wanted in (None, name):
+            cores, cpu, python = (run["machine"][key] for key in ("cores", "cpu", "python"))
+            moment = run["time"] or run.get("note")
+            print(f"{name}: {moment}, commit {run['commit']}, {cores} cores of {cpu}, Python {python}")
+            print("\n".join(described("", run["figures"])), end="\n\n")
+
+
+if __name__ == "__main__":
+    main()

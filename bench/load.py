@@ -1,11 +1,14 @@
 """A load: requests over keep-alive connections, from a process of its own on a processor of its own.
 
-What is sent is made once, here: one request, with the places in it where the digits of users and actions stand. A
-generator then sends it again and again, writing new digits each time, and looks at nothing but status and length of the
-answers. So it costs little, knows nothing of JSON or msgpack, and the same one drives every system. It tells how busy
-its processor was (`cpu_share`): near 1 it would be the bottleneck itself.
+    load = run_load(Workload(port=port, connections=256, seconds=1.5, token=token), processor=1)
+    load.per_second, load.ms_p50
 
-The generator is `generator.c`, compiled when it is first wanted, or `generator.py` where there is no C compiler; a
+This module makes one request, and notes where in it the digits of users and actions stand. A generator sends that
+request again and again with new digits, and reads only the status and the length of an answer. So it costs little,
+knows nothing of JSON or msgpack, and drives every system alike. It tells how busy its processor was (`cpu_share`): near
+1 the generator itself would be the bottleneck.
+
+The generator is `generator.c`, compiled when it is first needed, or `generator.py` where there is no C compiler; a
 `Load` says which. Each run uses action ids that were never used before, as long as a UUID.
 """
 
@@ -32,7 +35,7 @@ MSGPACK = "application/msgpack"
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send, and how long. `batch` 0 is a single increment; `first` is sent once on each connection before."""
+    """What to send, and how long. `batch` 0 is a single increment. Each connection sends `first` once, at its start."""
 
     port: int
     connections: int
@@ -49,10 +52,10 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What came of it. Latencies in ms; `answers` had status 200 or 304 and came after the warm-up, within `seconds`.
+    """The result of a load. `answers` had status 200 or 304 and came after the warm-up, within `seconds`.
 
-    `answers_all` are those of the whole run, `errors` all with another status. `server_us` is the time on a processor
-    that all of the server's processes took for an answer, over the whole run.
+    `answers_all` counts the answers of the whole run, `errors` those with another status. Latencies are in ms.
+    `server_us` is the processor time that all processes of the server took for an answer, over the whole run.
     """
 
     generator: str
@@ -72,7 +75,7 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """A request, and where in it the digits of its items stand."""
+    """A request, and the places of its items' digits."""
 
     data: bytes
     items: int
@@ -82,13 +85,13 @@ class Prepared(msgspec.Struct, frozen=True):
 
 
 class LoadFailed(Exception):
-    """The load gives no figure; the text says why, in the generator's words if it could not finish."""
+    """The load gives no figure. The text says why; if the generator did not finish, it is the generator's message."""
 
 
 def run_load(
     workload: Workload, processor: int, generator: list[str] | None = None, server_pids: tuple[int, ...] = ()
 ) -> Load:
-    """Run a load on the given processor, and see what it costs these processes. Raises `LoadFailed`."""
+    """Run a load on the given processor, and measure what it costs the server's processes. Raises `LoadFailed`."""
     request = prepare(workload)
     first = workload.first.encode()
     numbers = (workload.users, request.items, request.user_at, request.action_at, request.stride, len(first))
@@ -106,7 +109,7 @@ def run_load(
 
 
 def processor_seconds(pids: tuple[int, ...]) -> float:
-    """The time that processes had a processor so far, in user and system mode, in steps of 10 ms."""
+    """The processor time of these processes so far, in user and system mode, in steps of 10 ms."""
     ticks = 0
     for pid in pids:
         after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -140,7 +143,7 @@ def item_of(prefix: str, number: int) -> dict[str, str]:
 
 @functools.cache
 def default_generator() -> list[str]:
-    """The command of the generator in C, compiled if its source is newer; of that in Python where there is no `cc`."""
+    """The command of the generator in C, or of the one in Python where there is no `cc`."""
     return c_generator() or python_generator()
 
 
@@ -150,13 +153,13 @@ def python_generator() -> list[str]:
 
 
 def c_generator() -> list[str] | None:
-    """The command of the generator in C, None where it can't be compiled."""
+    """The command of the generator in C, compiled if its source is newer; None where it can't be compiled."""
     if not COMPILED.exists() or COMPILED.stat().st_mtime < SOURCE.stat().st_mtime:
         compiler = shutil.which("cc")
         if compiler is None:
             return None
         COMPILED.parent.mkdir(exist_ok=True)
-        fresh = COMPILED.with_name(f"generator-{os.getpid()}")  # two benches may come to this at once
+        fresh = COMPILED.with_name(f"generator-{os.getpid()}")  # two benches may compile at once
         done = subprocess.run([compiler, "-O2", "-o", str(fresh), str(SOURCE)], capture_output=True, check=False)
         if done.returncode:
             return None

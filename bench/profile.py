@@ -1,13 +1,16 @@
-"""Where the leader's time goes under single increments at 256 connections: `python -m bench.profile [--seconds 10]`.
+"""Where does the leader's time go?
 
-py-spy looks at the process RATE times a second, from outside. What counts is the thread of the event loop, which is the
-one that sets the pace; the thread that writes the log is told in one line. Three tables, in shares of the event loop's
-samples: by part of the program (what the lines of its own files take), by function itself, and by function with all
-that it calls, so that there the shares add up to more than 100 %. What runs in C without a Python frame of its own
-(JSON, hashes, sockets) stands under the Python function that called it.
+    python -m bench.profile [--seconds 10]     single increments over 256 connections
+    python -m bench.profile --batch 1000       batches over four connections
 
-py-spy stops the process for each look, so the rate of requests meanwhile is told: shares can be believed as long as it
-is near that of `bench.writes`.
+py-spy looks at the process RATE times a second, from outside. Only samples of the event loop's thread count, because
+that thread sets the pace; one line tells how many samples the log's thread had. Three tables show shares of the event
+loop's samples: by part of the program, by function itself, and by function with all that it calls. The shares of the
+third table add up to more than 100 %. C code without a Python frame (JSON, hashes, sockets) counts for the Python
+function that called it.
+
+py-spy stops the process for each look. The bench prints the rate of requests: trust the shares only while that rate is
+near the one of `bench.writes`.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ _BEFORE = re.compile(rf".*/site-packages/|{re.escape(str(ROOT))}/|.*/lib/python[
 
 
 def sample(server: Server, workload: Workload, seconds: float) -> tuple[Load, list[tuple[str, int]]]:
-    """Run the load with py-spy beside it; give the load, and the stacks with how often each was seen."""
+    """Run the load with py-spy beside it; give the load, and how often each stack was seen."""
     with tempfile.NamedTemporaryFile(suffix=".txt") as file:
         command = ["taskset", "-c", str(LOAD_PROCESSOR), str(Path(sys.executable).with_name("py-spy")), "record"]
         command += ["--pid", str(server.pids[0]), "--format", "raw", "--output", file.name, "--rate", str(RATE)]
@@ -44,7 +47,7 @@ def sample(server: Server, workload: Workload, seconds: float) -> tuple[Load, li
         try:
             load = run_load(workload, LOAD_PROCESSOR)
         finally:
-            spy.send_signal(signal.SIGINT)  # it writes what it has
+            spy.send_signal(signal.SIGINT)  # py-spy then writes its samples
             spy.wait(30)
         stacks = []
         for line in Path(file.name).read_text(encoding="utf-8").splitlines():
@@ -54,7 +57,7 @@ def sample(server: Server, workload: Workload, seconds: float) -> tuple[Load, li
 
 
 def function_of(part: str) -> str:
-    """`name (file:line)` as `file name`, without the line and without what lies before our or the library's folder."""
+    """`name (file:line)` as `file name`, without the line, and with the path from our or the library's folder on."""
     name, _, place = part.rpartition(" (")
     if not name:
         return part
@@ -91,7 +94,7 @@ class Profile:
             self.itself[functions[-1]] += count
             self.called.update(dict.fromkeys(functions, count))
         for name, count in list(self.called.items()):
-            if count > 0.97 * self.total:  # what everything runs in says nothing
+            if count > 0.97 * self.total:  # functions that everything runs in say nothing
                 del self.called[name]
 
 
@@ -122,7 +125,7 @@ def main() -> None:
             path="/scores/increment/batch" if options.batch else "/scores/increment",
             batch=options.batch,
         )
-        run_load(workload, LOAD_PROCESSOR)  # imports, caches and the first users are behind us
+        run_load(workload, LOAD_PROCESSOR)  # so that imports, caches and the first users don't count
         load, stacks = sample(server, workload, options.seconds)
     assert load.errors == 0
     assert stacks, "py-spy saw nothing: it needs the right to trace processes (root, or kernel.yama.ptrace_scope=0)"

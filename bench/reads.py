@@ -2,16 +2,16 @@
 
     python -m bench.reads [--seconds 1.5] [--rounds 5] [--users 10000]
 
-Servers on processor 0, the load on processor 1, in turns (`bench.turns`). Both boards have
-the same users with the same scores. Three ways to poll `GET /scoreboard/top`:
+Servers are on processor 0, the load is on processor 1, and systems take turns (`bench.turns`). Both boards have the
+same users with the same scores. There are three ways to poll `GET /scoreboard/top`:
 
-    quiet       nobody writes meanwhile
-    busy        a backend increments WRITES_PER_SECOND times a second, so an answer that was kept grows old
+    quiet       nobody writes
+    busy        a backend increments WRITES_PER_SECOND times a second, so a kept answer grows old
     ETag        as quiet, and the poller says which version it has: 304, without a body
 
-The peer reads Redis and encodes for each poll, as its page in any tutorial does. It has no ETag: a team would have to
-keep a version beside the board, in the script too. So a poller of the peer gets the whole answer, and that is what our
-304 stands beside; the row says so.
+The peer reads Redis and encodes for each poll, as tutorials do. It has no ETag: a team would have to keep a version
+beside the board, in the script too. So a poller of the peer gets the whole answer. That answer stands beside our 304,
+and the row says so.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Run = Callable[[], Load]
 class Row(msgspec.Struct, kw_only=True):
     """A system under a workload, as medians of the rounds. `missing`: why there are no figures, or what differs.
 
-    `server_us` is the time on a processor that a poll takes; `server_ratio_to_peer` how many times the peer's.
+    `server_us` is the processor time of a poll; `server_ratio_to_peer` is its ratio to the peer's.
     """
 
     workload: str
@@ -81,7 +81,7 @@ def fill_ours(server: Server, users: int) -> None:
 
 def fill_peer(server: Server, users: int) -> None:
     """Give each user the same score in the peer's Redis."""
-    import redis  # noqa: PLC0415  # only where the peer is installed
+    import redis  # noqa: PLC0415  # the package is there only if the peer is installed
 
     store = redis.Redis(port=server.redis_port)
     for start in range(0, users, BATCH):
@@ -207,7 +207,7 @@ def show(rows: list[Row], users: int) -> None:
 
 
 def wanted(rows: list[Row]) -> list[Wanted]:
-    """Set what was measured beside what is wanted."""
+    """The wanted figures with what was measured."""
     found = {(row.workload, row.connections): row for row in rows if row.system == EXPRESS}
     figures = []
     for way in (QUIET, BUSY):

@@ -1,16 +1,16 @@
-"""What replicas cost a leader, and how near to it they are. `python -m bench.replication`.
+"""What do replicas cost a leader, and how far behind it are they?
 
     python -m bench.replication [--viewers 38000] [--rounds 7] [--seconds 3] [--events 300000] [--users 1000000]
 
     viewers      two replicas with half of the viewers each: from a POST at the leader to the message at the last
                  viewer, on a quiet board and while a backend increments 5,000 times a second
-    writes       how many increments the leader takes with the two replicas and their viewers behind it, beside another
-                 leader that has none; they take turns. Whoever sends goes before the replicas and viewers meanwhile
+    writes       how many increments the leader takes with two replicas and their viewers, beside another leader
+                 without; they take turns, and the load has priority over replicas and viewers
     lag          at 5,000 increments a second: from a receipt to an answer of a replica that has it
     catching up  a new replica: how many events a second from the log, how many MB a second from a snapshot
 
-The leaders are on processor 0. The replicas, the viewers and what sends the load are on processor 1. The replicas with
-the viewers keep nothing on disk: elsewhere they have disks of their own, here their syncs would wait with the leader's.
+The leaders are on processor 0. The replicas, the viewers and the load are on processor 1. The replicas with viewers
+keep nothing on disk: in production they have disks of their own, and here their syncs would wait with the leader's.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ max_viewers_per_address = 19500
 every_events = 1000000000
 """
 QUIET_SECONDS = 1.0
-"""Between two probes: 38,000 viewers have been told by then, and every replica has its leading edge again."""
+"""Between two probes: by then 38,000 viewers have the message, and the next one goes out at once."""
 
 WRITERS = 32
 LAG_PER_SECOND, LAG_SECONDS = 5_000, 15.0
@@ -62,7 +62,7 @@ PROBES = 15
 
 
 class Watched(msgspec.Struct, frozen=True):
-    """From POST to the last viewer of all replicas, in ms: medians and worst of the probes."""
+    """From a POST to the last viewer of all replicas, in ms: the median and the worst of the probes."""
 
     viewers: int
     quiet_ms_p50: float
@@ -73,7 +73,10 @@ class Watched(msgspec.Struct, frozen=True):
 
 
 class CatchUp(msgspec.Struct, frozen=True):
-    """A new replica. `seconds` is until it answers with the last event, less `start_seconds`: of one with one event."""
+    """A new replica: `seconds` until it answers with the last event, without `start_seconds`.
+
+    `start_seconds` is what a replica takes whose leader has a single event.
+    """
 
     what: str
     seconds: float
@@ -83,7 +86,7 @@ class CatchUp(msgspec.Struct, frozen=True):
 
 
 def open_files(viewers: int) -> int:
-    """Allow as many open files as there can be; give how many viewers a replica can have then, of those wanted."""
+    """Raise the limit of open files as far as it goes; give how many viewers each replica can have with it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     each = min(viewers // REPLICAS, hard - SPARE_FILES)
@@ -102,9 +105,9 @@ class Audience(msgspec.Struct, frozen=True):
     loads: list[ViewerLoad]
 
     def step_aside(self) -> None:
-        """Have the processor only when nobody else wants it: what the leader takes is not to be limited by who sends.
+        """Give replicas and viewers the lowest priority, so that the load can reach the leader's limit.
 
-        Sender, replicas and viewers share a processor: the sender would get a fifth of it, and be measured itself.
+        They share a processor with the load: it would get a fifth of it, and the bench would measure the load.
         """
         for pid in [pid for server in self.replicas for pid in server.pids] + [load.pid for load in self.loads]:
             os.setpriority(os.PRIO_PROCESS, pid, LAST)
@@ -112,7 +115,7 @@ class Audience(msgspec.Struct, frozen=True):
 
 @contextmanager
 def audience(of: Server, viewers_each: int) -> Iterator[Audience]:
-    """Two replicas with so many viewers each, all of them connected."""
+    """Two replicas with `viewers_each` viewers each, all connected."""
     with ExitStack() as stack:
         servers = [
             stack.enter_context(replica(of, OTHERS_PROCESSOR, f"replica-{number}", CONFIG, durable=False))
@@ -127,7 +130,7 @@ def audience(of: Server, viewers_each: int) -> Iterator[Audience]:
 
 
 def last_viewer_ms(poster: Poster, loads: list[ViewerLoad]) -> float:
-    """Post once; how long until every viewer of every replica has it."""
+    """Post once; give the time until every viewer of every replica has it."""
     for load in loads:
         load.forget_versions()
     began = time.monotonic()
@@ -136,7 +139,7 @@ def last_viewer_ms(poster: Poster, loads: list[ViewerLoad]) -> float:
 
 
 def watch(of: Server, loads: list[ViewerLoad], probes: int) -> Watched:
-    """Time probes on a quiet board, then while others write."""
+    """Time probes on a quiet board, then while a backend writes."""
     poster = Poster(of)
     for _ in range(USERS):
         last_viewer_ms(poster, loads)
@@ -159,8 +162,8 @@ def watch(of: Server, loads: list[ViewerLoad], probes: int) -> Watched:
 def busily(of: Server, poster: Poster, loads: list[ViewerLoad], probes: int) -> list[float]:
     """Time probes while a backend writes at a steady pace.
 
-    Not at the leader's limit: replicas that have half of a processor, and viewers to tell with it, can't follow that,
-    and a viewer would be as late as the load is long.
+    The pace is below the leader's limit: replicas that share a processor with their viewers can't follow that, and a
+    viewer would be as late as the load is long.
     """
     chance = random.Random(1)
     found = []
@@ -172,7 +175,7 @@ def busily(of: Server, poster: Poster, loads: list[ViewerLoad], probes: int) -> 
 
 
 def writes(of: Server, seconds: float) -> Workload:
-    """Single increments of ten users, so that each changes what viewers see."""
+    """Single increments of ten users, so each one changes what viewers see."""
     return Workload(port=of.port, connections=WRITERS, seconds=seconds, token=of.token, users=USERS)
 
 
@@ -187,20 +190,20 @@ def measured(of: Server, seconds: float) -> Load:
 
 
 def start_new(of: Server, seq: int) -> float:
-    """Start a replica with nothing; how long until it answers with the last event."""
+    """Start an empty replica; give the time until it answers with the last event."""
     began = time.monotonic()
     with replica(of, OTHERS_PROCESSOR, "new", CONFIG) as new:
         return wait_for(new, seq) - began
 
 
 def new_replicas(of: Server, empty: Server, seq: int, rounds: int) -> tuple[float, float]:
-    """Start new replicas of a leader, and of one that has a single event, in turns; medians of the seconds."""
+    """Start new replicas of a leader, and of one that has a single event, in turns; give the medians in seconds."""
     runs = take_turns({"full": lambda: start_new(of, seq), "empty": lambda: start_new(empty, 1)}, rounds)
     return statistics.median(runs["full"]), statistics.median(runs["empty"])
 
 
 def catch_up_from_log(empty: Server, events: int, rounds: int) -> CatchUp:
-    """Let new replicas catch up over a log that no snapshot covers."""
+    """Let new replicas catch up from a log that no snapshot covers."""
 
     def fill(directory: str) -> None:
         opened = restart.opened(directory)
@@ -214,7 +217,7 @@ def catch_up_from_log(empty: Server, events: int, rounds: int) -> CatchUp:
 
 
 def catch_up_from_snapshot(empty: Server, users: int, rounds: int) -> tuple[CatchUp, float]:
-    """Let new replicas begin with a snapshot; and download it with nothing behind, for the MB/s of that alone."""
+    """Let new replicas begin with a snapshot; also give the MB/s of the download alone."""
 
     def fill(directory: str) -> None:
         restart.build(directory, users, users, 0)
@@ -228,7 +231,7 @@ def catch_up_from_snapshot(empty: Server, users: int, rounds: int) -> tuple[Catc
 
 
 def download(of: Server) -> tuple[int, float]:
-    """Download a leader's snapshot and throw it away; its bytes, and the seconds."""
+    """Download a leader's snapshot and throw it away; give its bytes and the seconds."""
     headers = {"Authorization": f"Bearer {token(of.secret, 'log:read')}"}
     request = urllib.request.Request(f"http://127.0.0.1:{of.port}/replication/snapshot", headers=headers)
     began, size = time.monotonic(), 0
@@ -269,7 +272,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def compared(followed: list[Load], alone: list[Load]) -> dict[str, float]:
-    """Set a leader with replicas beside one without."""
+    """Compare a leader with replicas to one without."""
     return {
         "followed_per_second": median(per_second, followed),
         "alone_per_second": median(per_second, alone),

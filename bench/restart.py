@@ -1,18 +1,19 @@
-"""How long a restart takes, what the state weighs, and whether anybody notices a snapshot: `python -m bench.restart`.
+"""How long does a restart take, what does the state weigh, and who notices a snapshot? `python -m bench.restart`.
 
-For each number of users in --sizes it builds data directories through the real engine (decide, append, apply, in frames
-of a thousand), then measures each in a fresh process, so that nothing of the building is in the figures:
+For each number of users in --sizes it builds data directories with the real engine (decide, append, apply, in frames of
+a thousand). It measures each in a fresh process, so the building is not in the figures:
 
-    large    as many users, as many actions, and --tail events of log after the snapshot: a restart, stage by stage
-    few      a tenth of the users, as many actions       large - few:  what a user weighs
+    large    all users and as many actions, and --tail events of log after the snapshot: a restart, stage by stage
+    few      a tenth of the users, the same actions      large - few:  what a user weighs
     small    a tenth of both                             few - small:  what an action weighs
 
-A third process serves from the large directory, with clients that increment, and takes snapshots meanwhile, ROUNDS
-times, each after as long a time without one. A machine is never quiet, and the longest of thousands of waits tells more
-of its other guests than of us; so what is compared is the median of the rounds' longest waits, with and without, and
-of the event loop's stops also the part in which it had a processor or waited for a lock, not for the machine's others.
-Weights are differences of what Python has allocated once a directory is open, as tracemalloc counts it, in processes
-that are not timed; peak and resident memory are those of the whole process that is.
+A third process serves from the large directory to clients that increment. It takes a snapshot ROUNDS times, each after
+a quiet time. On a shared machine the longest of thousands of waits tells more of the other guests than of us. So the
+bench compares the medians of the rounds' longest waits, with and without a snapshot. For the stops of the event loop it
+also tells the part in which the loop did not wait for a processor.
+
+Weights are differences of the bytes that Python has allocated once a directory is open (tracemalloc), in processes that
+are not timed. Peak and resident memory are those of the whole timed process.
 """
 
 from __future__ import annotations
@@ -58,13 +59,13 @@ CLIENTS = 8
 QUIET_SECONDS = 2.0
 ROUNDS = 7
 OPENINGS = 5
-"""How often a directory is opened; the one whose time is the median is shown, so that its stages add up."""
+"""How often a directory is opened. The table shows the opening with the median time, so its stages add up."""
 
 WORK = Path(__file__).with_name("work")
 
 
 def tell(what: Finding | DiskFault) -> None:
-    """Nothing is wrong with directories that were just built."""
+    """Fail: a directory that was just built has no damage."""
     raise AssertionError(what)
 
 
@@ -77,9 +78,9 @@ def opened(directory: str, progress: ShowProgress = no_progress) -> Opened:
 
 
 def build(directory: str, users: int, actions: int, tail: int) -> None:
-    """Make a directory of so many users and actions in a snapshot, and `tail` actions of log after it."""
+    """Make a directory with `users` and `actions` in a snapshot, and `tail` actions of log after it."""
     leader = opened(directory)
-    leader.scoreboard.begin_replay()  # the order is not wanted here, only the files
+    leader.scoreboard.begin_replay()  # only the files are needed, so the order is not kept
     chance = random.Random(SEED)
     write(leader, chance, users, range(actions))
     Store(RealDisk(), directory).save(leader.scoreboard.capture(), leader.log.tail)
@@ -88,7 +89,7 @@ def build(directory: str, users: int, actions: int, tail: int) -> None:
 
 
 def write(leader: Opened, chance: random.Random, users: int, numbers: range) -> None:
-    """Write these actions: first one for each user, then for users at random."""
+    """Write these actions: one for each user first, then for random users."""
     scoreboard = leader.scoreboard
     for start in range(numbers.start, numbers.stop, FRAME):
         batch = Batch(scoreboard, 1_765_000_000_000 + start)
@@ -105,12 +106,12 @@ def write(leader: Opened, chance: random.Random, users: int, numbers: range) -> 
 
 
 def resident_bytes() -> int:
-    """The memory that this process holds now."""
+    """The resident memory of this process now."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
 
 
 def measure_opening(directory: str) -> dict[str, Any]:
-    """Open a directory and tell how long each stage took, and the memory."""
+    """Open a directory; give the time of each stage, and the memory."""
     begun: dict[str, float] = {}
     last = Progress("snapshot", 0, 0, 0)
 
@@ -143,7 +144,7 @@ def measure_opening(directory: str) -> dict[str, Any]:
 
 
 def weigh(directory: str) -> dict[str, Any]:
-    """Open a directory and tell how many bytes are allocated then that were not before."""
+    """Open a directory; give how many bytes that allocated."""
     tracemalloc.start()
     leader = opened(directory)
     gc.collect()
@@ -156,7 +157,7 @@ def weigh(directory: str) -> dict[str, Any]:
 
 
 async def measure_pauses(directory: str) -> dict[str, Any]:
-    """Serve from a directory, take a snapshot meanwhile, and tell how long anybody had to wait, without and with it."""
+    """Serve from a directory and take snapshots; give the clients' waits without a snapshot and during one."""
     leader = opened(directory)
     machine = StateMachine(leader.scoreboard, leader.log, lambda _: None)
     actor = Actor(machine, clock_ms=lambda: time.time_ns() // 1_000_000)
@@ -209,12 +210,12 @@ def summary(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 
 def denied_ms() -> float:
-    """How long this thread was ready to run while every processor was busy with others, since it began."""
+    """How long this thread was ready to run while every processor was busy, since the thread began."""
     return int(Path("/proc/thread-self/schedstat").read_text(encoding="ascii").split()[1]) / 1e6
 
 
 class Watch:
-    """Clients that each wait for their answer before they ask again, and a task that only wants to run."""
+    """Clients that each wait for an answer before they ask again, and a task that notes the event loop's stops."""
 
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
@@ -236,7 +237,7 @@ class Watch:
             await trio.sleep(0.002)
 
     async def loop(self) -> None:
-        """Sleep a millisecond, and see how much more it was."""
+        """Sleep a millisecond again and again, and note how much longer it took."""
         while True:
             denied, start = denied_ms(), time.perf_counter()
             await trio.sleep(0.001)
@@ -245,7 +246,7 @@ class Watch:
             self._held_ms.append(stop - (denied_ms() - denied))
 
     def take(self) -> dict[str, float]:
-        """Give what was seen since the last time."""
+        """Give the figures since the last call."""
         answers, self._answers_ms = self._answers_ms, []
         stops, self._stops_ms = self._stops_ms, []
         held, self._held_ms = self._held_ms, []
@@ -263,7 +264,7 @@ class Watch:
 
 
 def run_child(*arguments: object) -> dict[str, Any]:
-    """Run one step in a process of its own; what it prints is its result."""
+    """Run one step in a process of its own; give the result that it prints."""
     command = [sys.executable, "-m", "bench.restart", "--step", *map(str, arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=WORK.parent.parent)
     return dict(json.loads(done.stdout)) if done.stdout else {}
@@ -313,7 +314,7 @@ def measure(users: int, tail: int) -> dict[str, Any]:
 
 
 def rows(figures: dict[str, Any]) -> dict[str, str]:
-    """The figures of a size, laid out for reading."""
+    """The figures of a size, as texts for the table."""
     opening, pauses = figures["opening"], figures["pauses"]
     return {
         "users and actions in the snapshot": f"{figures['users']:,}",
@@ -354,7 +355,7 @@ def show(sizes: list[dict[str, Any]]) -> None:
 
 
 def wanted(largest: dict[str, Any]) -> list[Wanted]:
-    """Set what was measured beside what is wanted."""
+    """The wanted figures with what was measured."""
     during, name = largest["pauses"]["during"], f"longest answer during a snapshot, {largest['users']:,} users"
     return [
         Wanted(f"{name}, median of the rounds", during["answer_ms_max"], 50, False, " ms"),
@@ -363,7 +364,7 @@ def wanted(largest: dict[str, Any]) -> list[Wanted]:
 
 
 def main() -> None:
-    """Parse the arguments; measure, print, remember."""
+    """Parse the arguments; measure, print, record."""
     parser = argparse.ArgumentParser(prog="python -m bench.restart", description="Restart time, memory, pauses.")
     parser.add_argument("--sizes", default="100000,1000000", help="users, from small to large")
     parser.add_argument("--tail", type=int, default=100_000)

@@ -1,4 +1,11 @@
-"""The servers that the benches measure, each started as a process, pinned to one processor, and stopped at the end."""
+"""The servers that the benches measure: each is a process on one processor, started here and stopped at the end.
+
+    with leader(processor=0) as server:                  ready, with a token that may increment
+        with replica(server, 1, "replica-1") as other:   started; `wait_ready(other.port)` waits until it listens
+            ...
+
+Each server has a directory of its own under `bench/work`, removed at the end.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +42,14 @@ level = "warning"
 
 
 class Missing(Exception):
-    """A peer is not on this machine; the text says what to install."""
+    """A peer is missing on this machine; the text says what to install."""
 
 
 class Server(msgspec.Struct, frozen=True):
     """A server that is ready; `token` may increment.
 
-    `pids` are all of its processes, the first the one that answers; `redis_port` is where the peer's Redis is. `secret`
-    is what tokens for it are signed with, where others need some too.
+    `pids` are all its processes; the first is the one that answers. `redis_port` is the port of the peer's Redis.
+    `secret` signs more tokens for it; the peer has none here.
     """
 
     port: int
@@ -62,7 +69,7 @@ class Server(msgspec.Struct, frozen=True):
 
 @contextmanager
 def fresh_directory(name: str) -> Iterator[Path]:
-    """A directory for a run, removed afterwards."""
+    """An empty directory, removed at the end."""
     path = WORK / name
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
@@ -84,7 +91,7 @@ def running(command: list[str], processor: int, environment: dict[str, str] | No
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield process.pid  # taskset becomes the command, so this is its own
+        yield process.pid  # taskset becomes the command, so this is the command's pid
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -102,9 +109,9 @@ def leader(
     name: str = "leader",
     fill: Callable[[str], None] = lambda _directory: None,
 ) -> Iterator[Server]:
-    """The leader of this project, with limits that don't bite; `config_more` is added to its configuration.
+    """The leader of this project, with limits that no load reaches; `config_more` is added to its configuration.
 
-    `fill` may put something into its data directory before it starts; `name` tells several leaders apart.
+    `fill` may write to its data directory before it starts; `name` tells several leaders apart.
     """
     with fresh_directory(name) as path:
         secret, port = secrets.token_hex(32), free_port()
@@ -120,7 +127,7 @@ def leader(
 
 @contextmanager
 def replica(of: Server, processor: int, name: str, config_more: str = "", *, durable: bool = True) -> Iterator[Server]:
-    """A replica, which is being started: `wait_ready` waits until it listens. `durable`: with a data directory."""
+    """A replica that is starting: `wait_ready` waits until it listens. `durable`: with a data directory."""
     with fresh_directory(name) as path:
         port = free_port()
         config, token_file = path / "scoreboard.toml", path / "token"
@@ -135,7 +142,7 @@ def replica(of: Server, processor: int, name: str, config_more: str = "", *, dur
 
 @contextmanager
 def fastapi_redis(processor: int) -> Iterator[Server]:
-    """FastAPI on uvicorn with Redis, both on the one processor. Raises `Missing`."""
+    """FastAPI on uvicorn with Redis, both on one processor. Raises `Missing`."""
     lacking = [name for name in ("fastapi", "uvicorn", "redis", "uvloop") if importlib.util.find_spec(name) is None]
     if lacking:
         raise Missing("pip install '.[bench]'")
@@ -156,13 +163,13 @@ def fastapi_redis(processor: int) -> Iterator[Server]:
 
 
 def token(secret: str, scope: str = "scores:write") -> str:
-    """A token that may increment, or whatever else, good for a day."""
+    """A token with the given scope, good for a day."""
     claims = {"sub": "bench", "aud": "scoreboard", "scope": scope, "exp": int(time.time()) + 86_400}
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -170,7 +177,7 @@ def free_port() -> int:
 
 
 def wait_ready(port: int) -> None:
-    """Wait until somebody listens."""
+    """Wait until a process listens on the port."""
     end = time.monotonic() + START_SECONDS_MAX
     while True:
         try:

@@ -1,4 +1,4 @@
-"""How the benches print their tables: for a terminal, or with MARKDOWN=1 in the environment for the page about them."""
+"""How the benches print their tables: for a terminal, or as Markdown with MARKDOWN=1 in the environment."""
 
 from __future__ import annotations
 

@@ -1,8 +1,12 @@
-"""Systems take turns, so that a machine whose speed drifts is unfair to all of them alike.
+"""Systems take turns, so a machine that gets slower slows all of them alike.
 
-A figure is the median of the rounds. A ratio is the median of the rounds' ratios, each of two loads of the same round:
-it moves much less than either figure when others use the machine too. Less still moves the ratio of the times on a
-processor that an answer takes, since what others take is not in it.
+    measured = take_turns({"ours": run_ours, "peer": run_peer}, rounds=5)
+    median(per_second, measured["ours"])
+    ratio(per_second, measured["ours"], measured["peer"])
+
+A figure is the median of the rounds. A ratio is the median of the rounds' ratios, each of two loads of one round. When
+other programs use the machine, a ratio moves much less than a figure. A ratio of processor times moves least, because
+the time of other programs is not in it.
 """
 
 from __future__ import annotations

@@ -1,20 +1,21 @@
 """Viewers for the benches: one process, one epoll, thousands of WebSockets that take messages in and count them.
 
-It does as little for a message as can be done, so that what is measured is the server: one read, a look at the header
-of the frame, the version of the message. It runs in a process of its own, on a processor of its own; who started it
-reads how busy it was from outside (`processor_seconds`).
+The process does little for a message, so the bench measures the server: one read, a look at the frame's header, the
+version of the message. It has a processor of its own. The process that started it reads how busy it was
+(`processor_seconds`).
 
-A version is the `seq` of a scoreboard message, or with `ordinal` the number of the message, for servers that
-send the same bytes all the time. As soon as every viewer has a version, or a newer one (latest wins), a line says so
-and when that was, on the clock that all processes of a machine share (`time.monotonic`).
+A version is the `seq` of a scoreboard message. With `ordinal` it is the number of the message, for servers that always
+send the same bytes. As soon as every viewer has a version, or a newer one (latest wins), a line tells the version and
+the time, on the clock that all processes of a machine share (`time.monotonic`).
 
-It looks at its sockets a millisecond apart as long as messages come. Otherwise many a `send` of the server would
-have to wake this process, and be charged for it; viewers in the world are woken by their own machines.
+The process looks at its sockets once a millisecond. Otherwise many a `send` of the server would wake this process, and
+the waking would count as the server's time; real viewers are woken by their own machines.
 
-Words on standard input, one a line; each is answered by a JSON line on standard output, and so is each new version:
+It reads commands from standard input, one a line. It answers each with a JSON line on standard output, and writes a
+line for each version:
 
     connect N      open viewers until there are N         {"connected": N}
-    statistics     what came so far                       {"messages", "viewers", "closed", "sample"}
+    statistics     counts so far                          {"messages", "viewers", "closed", "sample"}
     (a version)                                           {"version", "at"}
 """
 
@@ -39,16 +40,16 @@ ROOT = Path(__file__).parents[1]
 
 RECEIVE_BYTES = 2**16
 CONNECTING_MAX = 200
-"""Handshakes on their way at once: below every server's backlog."""
+"""Handshakes at the same time: fewer than every server's backlog."""
 
 VIEWERS_PER_ADDRESS = 5_000
-"""Viewers from one source address (127.0.0.1, 127.0.0.2, …): a fifth of the ephemeral ports that an address has."""
+"""Viewers from one source address (127.0.0.1, 127.0.0.2, …): a fifth of the ephemeral ports of an address."""
 
 BIND_ADDRESS_NO_PORT = 24
-"""IP_BIND_ADDRESS_NO_PORT of Linux: the port is chosen at connect, and may be one that another server's viewer has."""
+"""IP_BIND_ADDRESS_NO_PORT of Linux: connect chooses the port, and may choose one that another server's viewer has."""
 
 LOOK_SECONDS = 0.001
-"""Between two looks at the sockets: what a version's time may be late by."""
+"""Between two looks at the sockets; the time of a version may be late by this much."""
 
 ANSWER_SECONDS_MAX = 60.0
 
@@ -73,7 +74,7 @@ class _Crowd:
         self.sockets: dict[int, socket.socket] = {}
         self.newest: dict[int, int] = {}
         self.partial: dict[int, bytes] = {}
-        self.counts: dict[int, int] = {}  # of a version that not everybody has yet: how many have it, or a newer one
+        self.counts: dict[int, int] = {}  # by version that not every viewer has: how many have it or a newer one
         self.highest = 0
         self.messages = 0
         self.closed = 0
@@ -82,7 +83,7 @@ class _Crowd:
         self._request = handshake(f"127.0.0.1:{port}")
 
     def connect(self, count: int) -> None:
-        """Open viewers until there are so many."""
+        """Open viewers until there are `count`."""
         while len(self.sockets) < count:
             opened = [self._open() for _ in range(min(CONNECTING_MAX, count - len(self.sockets)))]
             for viewer in opened:
@@ -122,7 +123,7 @@ class _Crowd:
         if not count:
             self._close(number)
         elif (
-            # One whole message of the usual length: nearly always.
+            # Nearly always: one whole message of the usual length.
             buffer[0] == TEXT
             and buffer[1] == 126
             and buffer[2] * 256 + buffer[3] + 4 == count
@@ -134,7 +135,7 @@ class _Crowd:
             self._take(number, self.partial.pop(number, b"") + bytes(buffer[:count]))
 
     def _take(self, number: int, data: bytes) -> None:
-        """Take in whole frames, keep the beginning of one."""
+        """Take in whole frames, and keep the beginning of the next one."""
         while len(data) >= 2:
             length, start = data[1], 2
             if length > 125:
@@ -155,7 +156,7 @@ class _Crowd:
             self.partial[number] = data
 
     def _have(self, number: int, version: int) -> None:
-        """Note that a viewer has a version, and tell when it was the last one to have it."""
+        """Note that a viewer has a version; if it is the last viewer to get it, tell the time."""
         self.messages += 1
         had = self.newest[number]
         if self.ordinal:
@@ -166,7 +167,7 @@ class _Crowd:
             self.highest = version
             counts[version] = 0
         elif version not in counts and version > had:
-            # Seen first after a newer one: whoever has that has no need of this. This viewer is counted below.
+            # It came after a newer version. Viewers with the newer one have this too; this viewer is counted below.
             counts[version] = sum(version <= other for other in self.newest.values()) - 1
         for wanted in list(counts):
             if had < wanted <= version:
@@ -182,13 +183,13 @@ class _Crowd:
         del self.newest[number]
 
     def statistics(self) -> dict[str, Any]:
-        """Say what came so far."""
+        """Give the counts so far."""
         sample = self.sample.decode()
         return {"messages": self.messages, "viewers": len(self.sockets), "closed": self.closed, "sample": sample}
 
 
 def tell(line: dict[str, Any]) -> None:
-    """Answer."""
+    """Write a line to standard output."""
     os.write(1, json.dumps(line).encode() + b"\n")
 
 
@@ -214,7 +215,7 @@ def main() -> None:
         time.sleep(LOOK_SECONDS)
 
 
-# ---- whoever starts them ---------------------------------------------------------------------------------------------
+# ---- the process that starts them ------------------------------------------------------------------------------------
 
 
 class TooLate(Exception):
@@ -222,7 +223,7 @@ class TooLate(Exception):
 
 
 class ViewerLoad:
-    """The process with the viewers of one server, as a context manager."""
+    """A context manager for the process with the viewers of one server."""
 
     def __init__(self, port: int, processor: int, *, ordinal: bool = False) -> None:
         self._command = [sys.executable, "-m", "bench.viewers", str(port), str(processor)]
@@ -248,20 +249,20 @@ class ViewerLoad:
         self._process.wait(60)
 
     def connect(self, count: int) -> None:
-        """Have so many viewers."""
+        """Open viewers until there are `count`."""
         assert self._ask(f"connect {count}", 20 * ANSWER_SECONDS_MAX) == {"connected": count}
 
     def statistics(self) -> dict[str, Any]:
-        """Ask what came so far."""
+        """Ask for the counts so far."""
         return self._ask("statistics", ANSWER_SECONDS_MAX)
 
     def forget_versions(self) -> None:
-        """Drop what was told of versions so far."""
+        """Drop the versions that the process has told so far."""
         while not self._versions.empty():
             self._versions.get_nowait()
 
     def wait_version(self, version: int, seconds: float = ANSWER_SECONDS_MAX) -> float:
-        """Wait until every viewer has a version or a newer one; the time of that. Raises `TooLate`."""
+        """Wait until every viewer has this version or a newer one; give the time of that. Raises `TooLate`."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -279,7 +280,7 @@ class ViewerLoad:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        with suppress(ValueError):  # closed under us, at the end
+        with suppress(ValueError):  # __exit__ closes the pipe while we read
             for text in self._process.stdout:
                 line = json.loads(text)
                 if "version" in line:
@@ -289,15 +290,16 @@ class ViewerLoad:
 
 
 def processor_seconds(pid: int) -> float:
-    """Give the processor time that a process took so far, all its threads, in user and kernel mode together.
+    """Give the processor time of a process so far: all its threads, user and kernel mode together.
 
-    The clock of another process, as clock_getcpuclockid(3) makes it: to the nanosecond, where /proc/PID/stat has 10 ms.
+    This reads the clock of another process, as clock_getcpuclockid(3) makes it: in nanoseconds, where /proc/PID/stat
+    has steps of 10 ms.
     """
     return time.clock_gettime((~pid << 3) | 2)
 
 
 def resident_bytes(pid: int) -> int:
-    """Give the memory that a process holds now."""
+    """Give the resident memory of a process now."""
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

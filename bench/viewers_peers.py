@@ -1,7 +1,7 @@
-"""The systems of the fan-out bench: each a server process with viewers of its own, and a way to make it tell them all.
+"""The systems of the fan-out bench: each is a server process with viewers of its own, and a way to make it send.
 
-Every peer in `bench/peers` that fans out has the same manners: it is given a file with the message, prints its port,
-sends on each line of standard input, and ends when that ends.
+Every peer for the fan-out in `bench/peers` works alike: it takes a file with the message, prints its port, sends the
+message at each line of standard input, and ends when standard input ends.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ max_viewers_per_address = 19000
 END_SECONDS_MAX = 30.0
 
 USERS = 10
-"""Those who get points: as many as are on top, so that every increment is a change that is told."""
+"""Users that get points: as many as the top has rows, so every increment is a change that viewers see."""
 
 RECEIVE_BYTES = 2**16
 
 
 class System:
-    """A server that is running. `tell_all` makes it send, and gives the version that every viewer is then to have."""
+    """A server that is running. `tell_all` makes it send, and gives the version that every viewer will get."""
 
     def __init__(self, name: str, pid: int, viewers: ViewerLoad, tell_all: Callable[[], int]) -> None:
         self.name = name
@@ -46,9 +46,9 @@ class System:
 
 
 class Poster:
-    """A backend with one connection that gives points to ten users in turn, so that each increment changes the top.
+    """A backend with one connection that gives points to ten users in turn, so each increment changes the top.
 
-    A request goes out in one piece. `http.client` would send head and body apart, and the server would read twice.
+    It sends a request in one piece. `http.client` would send head and body apart, and the server would read twice.
     """
 
     def __init__(self, server: Server) -> None:
@@ -59,7 +59,7 @@ class Poster:
         self._connection: socket.socket | None = None
 
     def post(self) -> int:
-        """Increment one user; the seq of that."""
+        """Increment one user; give the seq."""
         self._sent += 1
         body = json.dumps({"userId": f"user-{self._sent % USERS}", "actionId": f"{self._actions}-{self._sent}"})
         head = f"POST /scores/increment HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {self._token}\r\n"
@@ -69,7 +69,7 @@ class Poster:
         return int(json.loads(answer.partition(b"\r\n\r\n")[2])["seq"])
 
     def _send(self, request: bytes) -> bytes:
-        """Send a request; nothing if the server has closed the connection, as it does with one that is long idle."""
+        """Send a request; give no bytes if the server has closed the connection, as it does after a long idle time."""
         if self._connection is None:
             self._connection = socket.create_connection(self._address)
         answer = b""
@@ -97,7 +97,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def leader_pid() -> int:
-    """Give the process id of the leader of this bench: it writes it into the lock of its data directory."""
+    """Give the process id of this bench's leader, from the lock file in its data directory."""
     return int((WORK / "leader" / "data" / "lock").read_text(encoding="ascii"))
 
 
@@ -114,7 +114,7 @@ def websockets_peer(processor: int, load_processor: int, loop: str) -> Iterator[
 
 @contextmanager
 def node_peer(processor: int, load_processor: int) -> Iterator[list[System]]:
-    """Node's `ws`, in both ways. Raises `Missing`."""
+    """Node's `ws`, once with each client's frame made anew and once with one frame for all. Raises `Missing`."""
     if shutil.which("node") is None:
         raise Missing("apt-get install nodejs npm, then npm install --prefix bench/peers")
     if not (PEERS / "node_modules" / "ws").is_dir():
@@ -156,7 +156,7 @@ def _peer(command: list[str], processor: int, load_processor: int, words: dict[s
         return tell_all
 
     with ExitStack() as stack:
-        # Last in, first out: the peer ends before its viewers do, and has nobody to say goodbye to.
+        # The `finally` below ends the peer first, while its viewers still live.
         viewers = stack.enter_context(ViewerLoad(int(process.stdout.readline()), load_processor, ordinal=True))
         try:
             yield [System(name, process.pid, viewers, teller(word)) for name, word in words.items()]

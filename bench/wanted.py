@@ -1,6 +1,8 @@
-"""What the project wants of its figures, beside what was measured: the table at the end of a bench.
+"""The table at the end of a bench: the figures that the project wants, beside what was measured.
 
-A figure that was not reached is shown like the others, and one that could not be measured says so: none is dropped.
+    show_wanted([Wanted("single POST, 256 connections", 19_000, 15_000, at_least=True, unit="/s")])
+
+The table drops no figure. One that was not reached stands in it like the others; one that was not measured says so.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def show_wanted(wanted: list[Wanted]) -> None:
 
 
 def amount(value: float, unit: str) -> str:
-    """A value with its unit, with as many digits as are worth reading."""
+    """A value with its unit: two decimals below 10, one below 1,000, none above."""
     if value >= 1_000:
         text = f"{value:,.0f}"
     elif value >= 10:

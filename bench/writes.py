@@ -2,9 +2,9 @@
 
     python -m bench.writes [--seconds 1.5] [--rounds 5]
 
-Every system runs on processor 0, the load on processor 1; they take turns (`bench.turns`). Every increment is a new
-action, on disk before its answer; after each load the leader's own count of durable records is held against the
-answers. The peer has no batches: its single increments at 256 connections, run in turns with them, stand beside ours.
+Every system runs on processor 0, the load on processor 1, and systems take turns (`bench.turns`). Every increment is a
+new action and is on disk before its answer. After each load the number of answers must equal the leader's count of
+durable records. The peer has no batches, so its single increments over 256 connections take turns with our batches.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ BATCHES = (1, 10, 100, 1_000)
 BATCH_CONNECTIONS = 8
 BATCH_PATH = "/scores/increment/batch"
 COLD = "GET /healthz HTTP/1.1\r\nHost: bench\r\n\r\n"
-"""Sent first, it takes a connection to the Hypercorn lane for good."""
+"""Sent first, it moves a connection to the Hypercorn lane for good."""
 
 EXPRESS, HYPERCORN, PEER = "express lane", "Hypercorn lane", "FastAPI + Redis"
 Measured = tuple[Load, float]
-"""A load, and the records per fsync meanwhile."""
+"""A load, and the records per fsync during it."""
 
 Run = Callable[[], Measured]
 
@@ -42,8 +42,7 @@ Run = Callable[[], Measured]
 class Row(msgspec.Struct, kw_only=True):
     """A system under a workload, as medians of the rounds. `per_second` counts increments, not requests.
 
-    `server_us` is the time on a processor that an increment takes; `server_ratio_to_peer` how many times the peer's.
-
+    `server_us` is the processor time of an increment; `server_ratio_to_peer` is its ratio to the peer's.
     `missing` says why there are no figures, if there are none.
     """
 
@@ -63,7 +62,7 @@ class Row(msgspec.Struct, kw_only=True):
 
 
 def measure_ours(server: Server, workload: Workload) -> Measured:
-    """Run one load on the leader; give it, and the records per fsync meanwhile."""
+    """Run one load on the leader; give it, and the records per fsync during it."""
     names = ("scoreboard_batch_records_sum", "scoreboard_batch_records_count")
     records_before, fsyncs_before = map(server.metric, names)
     load = run_load(workload, LOAD_PROCESSOR, server_pids=server.pids)
@@ -75,16 +74,16 @@ def measure_ours(server: Server, workload: Workload) -> Measured:
 
 
 def measure_peer(server: Server, workload: Workload) -> Measured:
-    """Run one load on the peer; how many records an fsync of Redis takes is not counted."""
+    """Run one load on the peer. Its records per fsync are not counted, so that figure is 0."""
     load = run_load(workload, LOAD_PROCESSOR, server_pids=server.pids)
     assert load.errors == 0, f"{load.errors} answers were errors"
     return load, 0.0
 
 
 def in_turns(name: str, runs: dict[str, Run], rounds: int, each: int, *, same: bool = True) -> list[Row]:
-    """Let the systems take turns, and give a row for each; `each` increments are in a request of ours.
+    """Let the systems take turns, and give a row for each; a request of ours holds `each` increments.
 
-    Not the `same`: the peer does something else under this name, and is only there to be compared with.
+    Without `same` the peer runs another workload: it only gives the ratios, and gets no row.
     """
     measured = take_turns(runs, rounds)
     beside = [load for load, _ in measured.get(PEER, ())]
@@ -195,12 +194,12 @@ def shown(value: float | None, digits: int = 2) -> str:
 
 
 def by_processor(row: Row) -> str:
-    """A note: how many times the peer's increments would fit in the same time on a processor."""
+    """A note: the ratio to the peer by processor time instead of by rate."""
     return f"({1 / row.server_ratio_to_peer:.1f}× by time on a processor)" if row.server_ratio_to_peer else ""
 
 
 def wanted(rows: list[Row]) -> list[Wanted]:
-    """Set what was measured beside what is wanted."""
+    """The wanted figures with what was measured."""
     found = {(row.workload, row.system): row for row in rows if not row.missing}
     many, one = found["single, 256 connections", EXPRESS], found["single, 1 connection", EXPRESS]
     largest = [row for (workload, _), row in found.items() if workload == f"batches of {max(BATCHES):,}"]

@@ -165,9 +165,9 @@ class Log:
         log_id, covered = (None, 0) if after is None else (after.log_id, after.seq)
         reading = LogReader(disk, directory, listing.segments, log_id=log_id, covered=covered)
         reading.check_headers()
-        walk = replay(reading, listing.segments, after=after, apply=apply, progress=progress)
+        cursor = replay(reading, listing.segments, after=after, apply=apply, progress=progress)
         assert reading.log_id is not None
-        tail = Tail(log_id=reading.log_id, epoch=walk.epoch, seq=walk.seq, checksum=walk.checksum)
+        tail = Tail(log_id=reading.log_id, epoch=cursor.epoch, seq=cursor.seq, checksum=cursor.checksum)
         tidy(disk, directory, listing, tell)
         segments = listing.segments
         if segments[-1].compressed:
@@ -175,8 +175,8 @@ class Log:
             file = create_segment(disk, directory, header, segment_bytes)
             segments.append(SegmentFile(file.path, header.first_seq, False, segment_bytes))
             return cls(disk, directory, tail, segments, file, SEGMENT_HEADER_BYTES, segment_bytes)
-        file = settle_end(disk, segments[-1].path, walk, segment_bytes, tell)
-        return cls(disk, directory, tail, segments, file, walk.offset, segment_bytes)
+        file = settle_end(disk, segments[-1].path, cursor, segment_bytes, tell)
+        return cls(disk, directory, tail, segments, file, cursor.offset, segment_bytes)
 
     @property
     def blocks(self) -> bool:
@@ -308,9 +308,9 @@ class Log:
         reading = LogReader(self._disk, self._directory, files, log_id=self.tail.log_id)
         for _ in reading.frames(info.first_seq, info.last_seq):
             pass
-        walk = reading.walk
-        assert walk is not None
-        compressed = compress_segment(self._disk, files[index], walk.data[: walk.offset])
+        cursor = reading.cursor
+        assert cursor is not None
+        compressed = compress_segment(self._disk, files[index], cursor.data[: cursor.offset])
         with self._segments_lock:
             self._segments[index] = compressed
         self._disk.remove(files[index].path)

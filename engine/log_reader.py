@@ -66,7 +66,7 @@ def scan(disk: Disk, directory: str, *, from_seq: int | None = None, until_seq: 
 
 
 class LogReader:
-    """Gives frames from segments, in order. `segment` is the current one, `walk` the cursor in it.
+    """Gives frames from segments, in order. `segment` is the current one, `cursor` its place in it.
 
     `end` says how the last segment ended. `log_id` is the log that the segments must belong to; if it is None, the
     first segment decides. `covered` is the seq of the snapshot, which decides what an operator can do about damage.
@@ -90,7 +90,7 @@ class LogReader:
         self._covered = covered
         self._growing = growing
         self.segment = segments[0]
-        self.walk: SegmentCursor | None = None
+        self.cursor: SegmentCursor | None = None
         self.end: Situation | None = None
 
     def frames(self, from_seq: int, until_seq: int | None = None, *, behind: Tail | None = None) -> Iterator[Frame]:
@@ -181,14 +181,14 @@ class LogReader:
         before, self.segment = self.segment, self._segments[index]
         data = self._content(self.segment)
         header = self._header(self.segment, data)
-        if self.walk is not None:
+        if self.cursor is not None:
             order = _order_fault(before, header)
             if order is not None:
-                raise self._order_error(order, before, self.segment, header, good=self.walk.seq)
-            if header.previous != self.walk.checksum:
-                raise self.damaged(Situation.SEGMENT_NOT_JOINED, offset=0, good=self.walk.seq)
-        self.walk = SegmentCursor(data, header)
-        return self.walk
+                raise self._order_error(order, before, self.segment, header, good=self.cursor.seq)
+            if header.previous != self.cursor.checksum:
+                raise self.damaged(Situation.SEGMENT_NOT_JOINED, offset=0, good=self.cursor.seq)
+        self.cursor = SegmentCursor(data, header)
+        return self.cursor
 
     def check_headers(self) -> None:
         """Check the headers of all plain segments, and that no segment is missing between them.
@@ -259,8 +259,8 @@ class LogReader:
 
     def _good_before(self, segment: SegmentFile) -> int:
         """Give the last good seq before a segment. The segment's name is not trusted: it may be wrong."""
-        if self.walk is not None:
-            return self.walk.seq
+        if self.cursor is not None:
+            return self.cursor.seq
         index = self._segments.index(segment)
         return min(segment.first_seq - 1, self._end_of(self._segments[index - 1])) if index else segment.first_seq - 1
 

@@ -54,7 +54,7 @@ def replay(
             except FrameFault as fault:
                 raise _newer(reader, frame, fault) from fault
         meter.advance(reader)
-    cursor = reader.walk
+    cursor = reader.cursor
     assert cursor is not None
     if cursor.seq < seq:
         detail = f"the log ends at seq {cursor.seq}, the snapshot is at seq {seq}"
@@ -73,18 +73,18 @@ def _reaches(segments: Sequence[SegmentFile], index: int, seq: int) -> bool:
 def _check_join(reader: LogReader, after: Tail | None, *, follows: bool, checksum: int) -> None:
     """Check that log and snapshot have the same checksum at the snapshot's seq."""
     assert after is not None
-    assert reader.walk is not None
+    assert reader.cursor is not None
     if not follows or checksum != after.checksum:
         detail = f"the snapshot is at seq {after.seq}"
         raise reader.damaged(
-            Situation.SNAPSHOT_DIFFERS, offset=reader.walk.last_offset, good=after.seq - 1, detail=detail
+            Situation.SNAPSHOT_DIFFERS, offset=reader.cursor.last_offset, good=after.seq - 1, detail=detail
         )
 
 
 def _newer(reader: LogReader, frame: Frame, fault: FrameFault) -> Exception:
-    assert reader.walk is not None
+    assert reader.cursor is not None
     return reader.damaged(
-        Situation.NEWER_VERSION, offset=reader.walk.last_offset, good=frame.first_seq - 1, detail=fault.reason
+        Situation.NEWER_VERSION, offset=reader.cursor.last_offset, good=frame.first_seq - 1, detail=fault.reason
     )
 
 
@@ -103,11 +103,11 @@ class _Meter:
 
     def advance(self, reader: LogReader) -> None:
         """Call `progress` if enough was read since the last call."""
-        if self._progress is None or reader.walk is None:
+        if self._progress is None or reader.cursor is None:
             return
         # A compressed segment unpacks to more bytes than it has on disk, so the count is capped.
         segment = reader.segment
-        done = self._before[segment.first_seq] + min(reader.walk.offset, segment.bytes)
+        done = self._before[segment.first_seq] + min(reader.cursor.offset, segment.bytes)
         if done >= self._next:
             self._next = done + PROGRESS_BYTES
             self._progress(done, self._total)

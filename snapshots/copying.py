@@ -166,7 +166,7 @@ class _Copy:
 
     def _take(self, frame: Frame, tail: Tail) -> None:
         """Add a frame to the copy, or its events up to the bound."""
-        cursor = self.reader.walk
+        cursor = self.reader.cursor
         assert cursor is not None
         assert cursor.last_offset is not None
         if self._carried is None or self._carried.cursor is not cursor:

@@ -199,8 +199,8 @@ def _survey(disk: Disk, source: str) -> _Source:
                 pass
         except LogDamaged as damage:
             end = end or damage.what
-        if reader.walk is not None:
-            return _Source(source, segments, snapshot_seqs, reader.walk.epoch, reader.walk.seq, end)
+        if reader.cursor is not None:
+            return _Source(source, segments, snapshot_seqs, reader.cursor.epoch, reader.cursor.seq, end)
     return _Source(source, segments, snapshot_seqs, 0, 0, end)
 
 

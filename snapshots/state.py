@@ -148,7 +148,7 @@ def joined_frames(
         if not until.holds(frame.first_seq, frame.time_ms):
             return
         yield frame
-    cursor = reader.walk
+    cursor = reader.cursor
     if after is None or joined or cursor is None:
         return
     if cursor.seq < after.seq:
@@ -160,9 +160,9 @@ def joined_frames(
 
 def _check_join(reader: LogReader, after: Tail, meets: bool, checksum: int) -> None:
     if not meets or checksum != after.checksum:
-        assert reader.walk is not None
+        assert reader.cursor is not None
         detail = f"the snapshot is at seq {after.seq}"
-        offset = reader.walk.last_offset
+        offset = reader.cursor.last_offset
         raise reader.damaged(Situation.SNAPSHOT_DIFFERS, offset=offset, good=after.seq - 1, detail=detail)
 
 
@@ -187,8 +187,8 @@ def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reader: Log
 
 def newer_version(reader: LogReader, frame: Frame, fault: FrameFault) -> LogDamaged:
     """Make the error for a whole frame that a newer version wrote."""
-    assert reader.walk is not None
-    offset, good = reader.walk.last_offset, frame.first_seq - 1
+    assert reader.cursor is not None
+    offset, good = reader.cursor.last_offset, frame.first_seq - 1
     return reader.damaged(Situation.NEWER_VERSION, offset=offset, good=good, detail=fault.reason)
 
 
@@ -207,10 +207,10 @@ class Meter:
 
     def advance(self, reader: LogReader, events: int) -> None:
         """Count a frame."""
-        assert reader.walk is not None
+        assert reader.cursor is not None
         self._events += events
         # A compressed segment unpacks to more bytes than it has on disk, so the count is capped.
-        done = self._before[reader.segment.first_seq] + min(reader.walk.offset, reader.segment.bytes)
+        done = self._before[reader.segment.first_seq] + min(reader.cursor.offset, reader.segment.bytes)
         if done >= self._next:
             self._next = done + PROGRESS_BYTES
             self._progress(Progress("log", self._events, done, self._total))

@@ -1,4 +1,4 @@
-"""What a process of the system under test holds, as Linux tells it in /proc: memory and files."""
+"""Memory and open files of a process under test, from /proc."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def peak_rss_bytes(pid: int) -> int:
 
 
 def reset_peak(pid: int) -> None:
-    """Begin to look for the peak anew (proc(5), clear_refs)."""
+    """Forget the peak, and measure it from now on (proc(5), clear_refs)."""
     Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
 
 
@@ -30,7 +30,7 @@ def open_files(pid: int) -> int:
 
 
 def raise_file_limit() -> int:
-    """Let this process, and those that it starts, open as many files as the system allows; how many that is."""
+    """Let this process, and those that it starts, open as many files as the system allows; give that number."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

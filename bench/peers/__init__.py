@@ -1,1 +1,1 @@
-"""What teams build instead, with the same promise: to be measured beside this project in the same run."""
+"""Peers: what teams build instead, with the same promise. The benches measure them beside this project in one run."""

@@ -1,8 +1,8 @@
 """The peer for writes and reads: FastAPI on uvicorn (uvloop, httptools), a board in Redis with `appendfsync always`.
 
-It keeps the same promise: the token is checked, the points are the server's, an action counts once (one Lua script),
-and Redis has it in its append-only file, synced, before it answers. What it does not have: limits, ranks by who came
-first, live viewers, an audit trail. Started by `bench.servers`, with the Redis port and the secret in the environment.
+It keeps the same promise: it checks the token, it decides the points, it counts an action once (one Lua script), and
+Redis syncs its append-only file before it answers. It has no limits, no order among equal scores, no live viewers and
+no audit trail. `bench.servers` starts it, with the Redis port and the secret in the environment.
 """
 
 from __future__ import annotations

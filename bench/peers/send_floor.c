@@ -2,8 +2,8 @@
  *
  *     send_floor FRAME_FILE     prints its port; each line on standard input makes it send the frame to every socket
  *
- * Whatever sends a message over N sockets with send() costs at least this. It understands nothing that a client says,
- * so a ping of a client would go unanswered; the bench's viewers send none. A socket that is full is skipped.
+ * Any server that sends a message over N sockets with send() costs at least this. It understands nothing that a client
+ * says, so it answers no ping; the bench's viewers send none. It skips a socket that is full.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -1,10 +1,10 @@
-"""The peer for the fan-out: the `websockets` library and its `broadcast`, which was made for one message to everybody.
+"""The peer for the fan-out: the `websockets` library and its `broadcast`, made for one message to every client.
 
     python -m bench.peers.websockets_broadcast MESSAGE_FILE [asyncio|uvloop]
 
-Prints its port; a line on standard input makes it send the message to every client. Without permessage-deflate, which
-would cost it time that nobody here asks for. With pings, which the library sends by default, as often as this project
-sends its own: both then find out who is dead.
+It prints its port; a line on standard input makes it send the message to every client. It runs without
+permessage-deflate, which would cost time and which no client here asks for. It sends pings, as the library does by
+default, and as often as this project: so both find dead clients.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def run(message: str) -> None:
         asyncio.get_running_loop().add_reader(0, hear)
         print(server.sockets[0].getsockname()[1], flush=True)
         await ended.wait()
-        os._exit(0)  # to close tens of thousands of connections one by one is not what is measured
+        os._exit(0)  # the bench does not measure how thousands of connections are closed
 
 
 def main() -> None:

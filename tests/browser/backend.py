@@ -1,4 +1,4 @@
-"""What a backend does: reports actions and names, with its token. Whatever is not answered with 200 fails the test."""
+"""A backend: it reports actions and names, with its token. Any answer but 200 fails the test."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Backend:
         (await self._http.post("/scores/increment", json=action)).raise_for_status()
 
     async def report_many(self, counts: dict[str, int]) -> None:
-        """Report so many actions of each user, in this order, as one batch."""
+        """Report a number of actions of each user, in this order, as one batch."""
         actions = [
             {"userId": user_id, "actionId": f"{self.url}-{next(self._numbers)}-{user_id}"}
             for user_id, count in counts.items()

@@ -1,8 +1,8 @@
 """A small Chrome DevTools Protocol client: one WebSocket to the browser, a session per page.
 
-How it works: every command carries a number and its answer carries the same one; whoever sent it waits for that number.
-Messages without a number are events; a page keeps those that tell of a fault in it. What a test waits for is a
-JavaScript condition that is asked again and again until it holds or a deadline has passed.
+How it works: every command carries a number, its answer carries the same one, and the sender waits for that number.
+Messages without a number are events; a page keeps the events that tell of a fault in it. A test waits for a JavaScript
+condition, which is evaluated again and again until it holds or a deadline has passed.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Page:
         self.faults: list[str] = []
 
     def take_event(self, method: str, parameters: dict[str, Any]) -> None:
-        """Keep an event that tells of a fault. Requests that fail are no faults: tests stop servers on purpose."""
+        """Keep an event that tells of a fault. A failed request is no fault: tests stop servers on purpose."""
         if method == "Runtime.exceptionThrown":
             details = parameters["exceptionDetails"]
             self.faults.append(details.get("exception", {}).get("description") or details["text"])

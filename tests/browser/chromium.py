@@ -1,9 +1,9 @@
 """A headless Chromium: found on this machine, started with a profile of its own, and ended with all its children.
 
 Rules:
-- It talks to nobody but the addresses that a test opens: what a browser does in the background is switched off.
-- It is the leader of its own process group, so ending it ends its renderers too; nothing is ever looked up by name.
-- It says where it listens in a file in its profile; that file is polled, for there is nothing to wait on.
+- It contacts only the addresses that a test opens: its background traffic is switched off.
+- It is the leader of its own process group, so ending it ends its renderers too; no process is looked up by name.
+- It writes its port to a file in its profile. We poll that file, because there is nothing to wait on.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(subprocess.TimeoutExpired):
         process.terminate()
         process.wait(END_SECONDS_MAX)
-    # Also after a clean end: a child that hangs would keep the profile's files open.
+    # Also after a clean end, because a child that hangs would keep the profile's files open.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

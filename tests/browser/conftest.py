@@ -42,7 +42,7 @@ async def browser(devtools: str) -> AsyncIterator[cdp.Browser]:
 
 @pytest.fixture
 async def page(browser: cdp.Browser) -> AsyncIterator[cdp.Page]:
-    """A new page, as large as a laptop's. Whatever a test does, no error and no policy violation may happen in it."""
+    """A new page, as large as a laptop's. No error and no policy violation may happen in it."""
     async with browser.new_page() as opened:
         await opened.show_as(1280, 800)
         yield opened
@@ -66,6 +66,6 @@ async def leader(tmp_path: Path, config: Path) -> AsyncIterator[Leader]:
 
 @pytest.fixture
 async def backend(leader: Leader) -> AsyncIterator[Backend]:
-    """Somebody who reports actions to that leader."""
+    """A backend that reports actions to that leader."""
     async with Backend(leader.port) as reporting:
         yield reporting

@@ -1,8 +1,8 @@
 """A reverse proxy that serves a leader below a path: `/board/…` outside is `/…` inside.
 
-It does the least that shows whether the pages use relative addresses only: it rewrites the first line of each
-connection's first request and then passes bytes both ways. Requests that are no upgrade are told to close, so there is
-no second one.
+It does just enough to show whether the pages use relative addresses only: it rewrites the first line of each
+connection's first request, then passes bytes both ways. It tells requests other than upgrades to close, so no
+connection has a second request.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scripts that a test puts into a page before the page's own: a faster clock, and ways to stand in the way."""
+"""Scripts that a test puts into a page before the page's own: a faster clock, and ways to disturb it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tests of this package are skipped where there is no browser; here is why that never happens unseen."""
+"""Without a browser the tests of this package are skipped; these tests keep that from going unseen."""
 
 from __future__ import annotations
 

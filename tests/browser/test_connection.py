@@ -1,4 +1,4 @@
-"""How the live page stays fresh: it recovers by itself, polls where it must, and never goes back in time."""
+"""The live page stays fresh: it recovers by itself, polls where it must, and never goes back in time."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_it_polls_where_the_server_refuses_the_websocket(page: Page, tmp_p
 
 
 async def test_a_blocked_websocket_is_tried_only_now_and_then(page: Page, backend: Backend) -> None:
-    """Something in between lets no WebSocket through: after three tries they become rare, while polls go on."""
+    """A proxy lets no WebSocket through: after three tries new tries become rare, while polls go on."""
     await page.before_scripts(scripts.FAST_CLOCK)
     await page.before_scripts(scripts.NO_LINKS)
     await page.open(f"{backend.url}/")
@@ -77,7 +77,7 @@ async def test_a_blocked_websocket_is_tried_only_now_and_then(page: Page, backen
 
 
 async def test_after_a_restart_pages_come_back_spread_out(page: Page, backend: Backend) -> None:
-    """A close with code 1012 reaches every viewer at once, so each of them draws its return from several seconds."""
+    """A close with code 1012 reaches every viewer at once, so each draws when it returns, within several seconds."""
     await page.before_scripts(scripts.FAST_CLOCK)
     await page.before_scripts(scripts.WATCHED_LINKS)
     await page.open(f"{backend.url}/")
@@ -91,7 +91,7 @@ async def test_after_a_restart_pages_come_back_spread_out(page: Page, backend: B
 
 
 async def test_it_polls_when_the_websocket_goes_away(page: Page, backend: Backend) -> None:
-    """The link breaks and none comes up again: the page goes on with polls, and nothing is missed."""
+    """The link breaks and does not come back: the page polls, and misses nothing."""
     await page.before_scripts(scripts.FAST_CLOCK)
     await page.before_scripts(scripts.WATCHED_LINKS)
     await backend.report("ada")
@@ -105,13 +105,13 @@ async def test_it_polls_when_the_websocket_goes_away(page: Page, backend: Backen
 
 
 async def test_a_missed_delta_is_noticed(page: Page, backend: Backend) -> None:
-    """A delta got lost on its way: the next one does not fit, and the page asks for a snapshot on a new link."""
+    """A delta gets lost: the next one does not fit, and the page asks for a snapshot on a new link."""
     await page.before_scripts(scripts.WATCHED_LINKS)
     await backend.report_many({"ada": 5, "grace": 1})
     await page.open(f"{backend.url}/")
     await page.wait(LIVE)
     assert await page.evaluate("links[0].protocol") == "scoreboard.delta.v1"
-    # The page hears nothing of the first change; a second listener tells the test when it has arrived.
+    # The page does not get the first change; a second listener tells the test when it has arrived.
     await page.evaluate("deaf = true, links[0].addEventListener('message', () => { window.arrived = true; })")
     await backend.report("grace")
     await page.wait("window.arrived")
@@ -123,8 +123,8 @@ async def test_a_missed_delta_is_noticed(page: Page, backend: Backend) -> None:
 
 
 async def test_silence_is_not_taken_for_quiet(page: Page, backend: Backend) -> None:
-    """A link that is open but delivers nothing any more: the page asks once, sees that it missed something, and
-    connects again; a quiet board on a good link is left alone.
+    """A quiet board on a good link: the page polls, and keeps the link. A link that delivers nothing any more: the
+    page polls, sees that it missed something, and connects again.
     """
     await page.before_scripts(scripts.FAST_CLOCK)
     await page.before_scripts(scripts.WATCHED_LINKS)
@@ -142,7 +142,7 @@ async def test_silence_is_not_taken_for_quiet(page: Page, backend: Backend) -> N
 
 
 async def test_it_never_goes_back_in_time(page: Page, backend: Backend) -> None:
-    """A server that offers an older state, such as one behind the others, is told apart; a newer epoch is newer."""
+    """The page notices a server that lags behind, and ignores its state; a newer epoch is newer."""
     await page.before_scripts(scripts.FAST_CLOCK)
     await page.before_scripts(scripts.NO_LINKS)
     await page.before_scripts(scripts.FORGED_POLLS)
@@ -158,7 +158,7 @@ async def test_it_never_goes_back_in_time(page: Page, backend: Backend) -> None:
 
 
 async def test_a_hidden_page_rests_and_catches_up(page: Page, backend: Backend) -> None:
-    """Nobody looks for a while: the page lets its link go; on return it shows what is true then."""
+    """A hidden page closes its link; when it is visible again, it shows the present state."""
     await page.before_scripts(scripts.FAST_CLOCK)
     await page.before_scripts(scripts.WATCHED_LINKS)
     await page.before_scripts(scripts.VISIBILITY)
@@ -193,7 +193,7 @@ async def test_it_works_below_a_path(page: Page, leader: Leader, backend: Backen
 
 
 async def test_a_board_that_does_not_exist(page: Page, backend: Backend) -> None:
-    """A wrong boardId is said in one sentence, with the id as text."""
+    """The page names a wrong boardId in one sentence, with the id as text."""
     await page.open(f"{backend.url}/?boardId=%3Cb%3Enope")
     await page.wait(REFUSED)
     assert "There is no board “<b>nope” here." in await page.evaluate(NOTICE)
@@ -201,8 +201,8 @@ async def test_a_board_that_does_not_exist(page: Page, backend: Backend) -> None
 
 
 async def test_reads_that_are_not_public(page: Page, tmp_path: Path, config: Path) -> None:
-    """Without a token the page says that it needs one; with one in the fragment it is live, and no request had the
-    token in its address; a token that has expired is told apart.
+    """Without a token the page says that it needs one. With one in the fragment it is live, and no request has the
+    token in its address. An expired token has a message of its own.
     """
     await page.before_scripts(scripts.WATCHED_LINKS)
     private = {"SCOREBOARD_AUTH_PUBLIC_READS": "false"}

@@ -1,4 +1,4 @@
-"""The page that shows the API's description: all of it, found by typing, on every screen."""
+"""The page of the API's description: it shows all of it, can be searched, and fits every screen."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROUTES = """
 
 
 def description_script(description: dict[str, Any]) -> str:
-    """A script that puts a description in the place of the server's."""
+    """A script that replaces the server's description."""
     return f"window.fetch = () => Promise.resolve(Response.json({json.dumps(description)}))"
 
 
@@ -82,7 +82,7 @@ async def test_typing_finds_routes(page: Page, leader: Leader) -> None:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 async def test_every_screen_in_light_and_dark(page: Page, leader: Leader, dark: bool) -> None:
-    """Nothing to scroll sideways on any screen, and every text stands out from what is behind it."""
+    """No screen scrolls sideways, and every text has contrast to its background."""
     await page.show_as(*LAPTOP, dark=dark)
     await open_docs(page, leader)
     assert await page.evaluate(scripts.WORST_CONTRAST) >= 4.5
@@ -170,7 +170,7 @@ async def test_shapes_of_every_kind(page: Page, leader: Leader) -> None:
 
 
 async def test_a_description_that_cannot_be_read(page: Page, leader: Leader) -> None:
-    """When openapi.json is not there, the page says so and what to do."""
+    """If openapi.json is missing, the page says so, and what to do."""
     await page.before_scripts("window.fetch = () => Promise.resolve(new Response('', { status: 503 }))")
     await page.open(f"http://127.0.0.1:{leader.port}/docs")
     await page.wait("document.documentElement.dataset.state === 'failed'")

@@ -1,4 +1,4 @@
-"""What people see on the live page: rows that move, names that are only text, every screen, light and dark."""
+"""The live page as people see it: moving rows, names that are only text, every screen, light and dark."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def overflow(page: Page) -> int:
 
 
 async def test_a_post_moves_a_row_without_a_reload(page: Page, backend: Backend) -> None:
-    """A backend reports an action: the row of its user moves up and says by how much, and nothing was loaded again."""
+    """A backend reports an action: the row of its user moves up and shows the gain, without a reload."""
     await page.before_scripts(scripts.COUNTED_MOVES)
     await backend.report_many({"ada": 3, "grace": 2, "linus": 1})
     await page.open(f"{backend.url}/")
@@ -86,7 +86,7 @@ async def test_who_leaves_the_top_ten_leaves_the_page(page: Page, backend: Backe
         [("1", "newcomer", "1,500")]
         + [(str(number + 1), f"user-{number:02}", str((12 - number) * 10)) for number in range(1, 10)],
     )
-    await page.wait("document.querySelectorAll('tbody tr').length === 10")  # the leaving row is gone too
+    await page.wait("document.querySelectorAll('tbody tr').length === 10")  # the row that left is gone, too
 
 
 async def test_less_motion_for_who_asked_for_it(page: Page, backend: Backend) -> None:
@@ -102,7 +102,7 @@ async def test_less_motion_for_who_asked_for_it(page: Page, backend: Backend) ->
 
 
 async def test_names_are_shown_as_text(page: Page, backend: Backend) -> None:
-    """A display name that is markup, very long, written from right to left or piled up stays text, inside its row."""
+    """A name that is markup, very long, right-to-left or full of combining marks stays text inside its row."""
     await backend.report_many({user_id: 10 - place for place, user_id in enumerate(HOSTILE_NAMES)})
     await page.open(f"{backend.url}/")
     for user_id, display_name in HOSTILE_NAMES.items():
@@ -121,7 +121,7 @@ async def test_names_are_shown_as_text(page: Page, backend: Backend) -> None:
 
 
 async def test_an_empty_board_says_what_to_do(page: Page, backend: Backend) -> None:
-    """A board without scores shows a request that would change that, and then the score instead."""
+    """A board without scores shows a request that adds one; then it shows the score instead."""
     await page.open(f"{backend.url}/?boardId=weekly")
     await page.wait(LIVE)
     text = await page.evaluate("document.getElementById('empty').innerText")
@@ -153,8 +153,8 @@ async def test_it_is_a_table_for_assistive_technology(page: Page, backend: Backe
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 async def test_every_screen_in_light_and_dark(page: Page, backend: Backend, dark: bool) -> None:
-    """From a small phone to a wall: nothing to scroll sideways, ten rows in sight where the screen is tall enough, and
-    every text stands out from what is behind it.
+    """From a small phone to a wall: no sideways scrolling, ten rows in sight where the screen is tall enough, and
+    every text has contrast to its background.
     """
     await backend.report_many({f"user-{number:02}": 50 - 4 * number for number in range(10)})
     await page.show_as(*LAPTOP, dark=dark)

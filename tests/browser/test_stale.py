@@ -1,4 +1,4 @@
-"""A page that a replica serves, when the replica's leader goes away and comes back: it says how old its rows are."""
+"""A replica's page while its leader goes away and comes back: it says how old its rows are."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ AFTER = [("1", "grace", "1,510"), ("2", "ada", "20")]
 async def test_it_says_that_it_is_out_of_date_until_the_leader_is_back(
     page: cdp.Page, browser: cdp.Browser, tmp_path: Path, config: Path, leader: Leader, backend: Backend
 ) -> None:
-    """The leader dies: the rows stay, with their age, which grows. It is back: they are as ever, and move. A page that
-    gets no WebSocket says the same as one that does.
+    """The leader dies: the rows stay, and their age grows. The leader is back: the rows move, without an age. A page
+    that gets no WebSocket says the same as one that does.
     """
     await backend.report_many({"ada": 2, "grace": 1})
     arguments = ("--config", str(config))

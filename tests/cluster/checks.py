@@ -1,7 +1,7 @@
-"""What must hold whenever the writing rests: every replica is equal to the leader, and the log to the books.
+"""What must hold whenever no backend writes: every replica is equal to the leader, and the log to the books.
 
-First all replicas are waited for, with reads that carry the leader's seq. Then each is asked for everything that it can
-be asked for, and the state in each directory is read from beside its process and proved by its digest.
+First they wait for all replicas, with reads that carry the leader's seq. Then they ask each replica for everything
+that it can tell, read the state in each directory beside its process, and compare the digests.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from tests.e2e.backends import BOARDS, USERS, Books, Row, check_log
 from tests.e2e.client import Client, ConnectionLost
 
 Told = dict[str, dict[str, Any]]
-"""What a node told: `tops` by board, and `users` by board and user, with what else was asked."""
+"""A node's answers: `tops` by board, and `users` by board and user with all their figures."""
 
 SETTLINGS_MAX = 20
-"""Looks at whether everything that was sent has come: each takes some round trips, and one nearly always does."""
+"""Attempts to find all requests done: each takes some round trips, and one attempt is nearly always enough."""
 
 SETTLE_SECONDS_MAX = 90.0
-"""Until every replica has everything. A replica that lost its leader comes again within ten seconds, each time."""
+"""Until every replica has everything. A replica that lost its leader connects again within ten seconds."""
 
 AGAIN_SECONDS = 0.05
 
 
 async def last_seq(cluster: Cluster, books: Books) -> int:
-    """The leader's seq when nobody writes any more: one last increment comes after whatever was still on its way."""
+    """The leader's last seq: one more increment comes after every request that was still under way."""
     row = {"userId": USERS[0], "actionId": f"last-{len(books.submitted)}", "boardId": "main", "reason": "BONUS"}
     return int((await increment(cluster, books, row))["seq"])
 
 
 async def increment(cluster: Cluster, books: Books, row: Row) -> Row:
-    """Increment at the leader, which must say yes, and write it into the books; the receipt."""
+    """Increment at the leader, which must answer 200; note it in the books, and give the receipt."""
     node = cluster.nodes["leader"]
     books.submitted[row["actionId"]] = row
     async with Client(node.host, node.port, leader.token("scores:write")) as client:
@@ -54,9 +54,9 @@ async def increment(cluster: Cluster, books: Books, row: Row) -> Row:
 
 
 async def settle(cluster: Cluster, books: Books) -> int:
-    """Wait until nothing is under way any more and every replica has all that the leader has; the seq.
+    """Wait until nothing is under way and every replica has all that the leader has; give the seq.
 
-    A backend that was stopped may have sent a request that nobody has read yet: it is done all the same, soon after.
+    A backend that was stopped may have sent a request that the server has not read yet: it still counts, soon after.
     """
     for _ in range(SETTLINGS_MAX):
         seq = await last_seq(cluster, books)
@@ -96,7 +96,7 @@ async def wait_for_seq(cluster: Cluster, slot: str, seq: int) -> None:
 
 
 async def check_replicas(cluster: Cluster, seq: int) -> None:
-    """Compare each replica with the leader, row by row and digest by digest; nobody may be writing."""
+    """Compare each replica with the leader, row by row and digest by digest, while no backend writes."""
     wanted = await everything(cluster, "leader")
     assert max(board["seq"] for board in wanted["tops"].values()) == seq, "somebody is still writing"
     for slot in REPLICAS:
@@ -106,7 +106,7 @@ async def check_replicas(cluster: Cluster, seq: int) -> None:
 
 
 def check_told(slot: str, told: Told, wanted: Told) -> None:
-    """Hold what a replica told against what the leader did, for the boards that the replica has."""
+    """Compare a replica's answers with the leader's, for the boards that the replica has."""
     assert set(told) == set(wanted)
     boards = boards_of(slot)
     for part, values in wanted.items():
@@ -117,7 +117,7 @@ def check_told(slot: str, told: Told, wanted: Told) -> None:
 
 
 def check_digests(directories: Mapping[str, Path], seq: int) -> None:
-    """Compare the states at a seq that the directories hold; every part of a state counts, the actions too."""
+    """Compare the states in the directories at a seq; every part of a state counts, the actions too."""
     states = {slot: digest(path, seq) for slot, path in directories.items()}
     assert len(set(states.values())) == 1, f"the states at seq {seq} differ: {states}"
 
@@ -144,7 +144,7 @@ async def everything(cluster: Cluster, slot: str) -> Told:
 
 
 async def check_wrong_shard(cluster: Cluster) -> None:
-    """A board of another shard is refused, with the shard that has it; a write to a replica is not taken."""
+    """A replica refuses a board of another shard and names that shard; it takes no write."""
     node = cluster.nodes["shard"]
     assert shard_of("weekly", SHARDS) != SHARD
     async with Client(node.host, node.port) as client:
@@ -160,7 +160,7 @@ async def check_wrong_shard(cluster: Cluster) -> None:
 
 
 def digest(directory: Path, seq: int) -> str:
-    """The digest of the state at a seq that a directory holds, read beside the process that writes to it."""
+    """The digest of a directory's state at a seq, read while its process writes."""
     scoreboard, tail = read_state(RealDisk(), str(directory), NO_RULES, until_seq=seq, tell=lambda _: None)
     assert tail.seq == seq, f"{directory} ends at seq {tail.seq}"
     return digests_of(scoreboard.capture()).whole
@@ -174,7 +174,7 @@ async def dump(directory: Path) -> list[Row]:
 
 
 async def check_books(cluster: Cluster, books: Books) -> None:
-    """Hold the leader's log against the books, and the logs of the others against the leader's."""
+    """Compare the leader's log with the books, and the other logs with the leader's."""
     rows = await dump(cluster.directories["leader"])
     check_log(rows, books)
     begun = [row["epoch"] for row in rows]

@@ -3,13 +3,13 @@
     leader ══ wire "durable" ══► durable ══ wire "relay" ══► relay
        └═════ wire "shard" ════► shard
 
-A slot is a part that a node plays; which process and which directory play it may change. `durable` and `relay` keep the
-log in directories of their own; `shard` keeps half of the boards in memory. A promotion exchanges the directories of
-`leader` and `durable`.
+A slot is a part that a node plays; its process and its directory may change. `durable` and `relay` keep the log in
+directories of their own; `shard` keeps half of the boards in memory. A promotion exchanges the directories of `leader`
+and `durable`.
 
 Rules:
-- `nodes` has a node from when it is ready until just before it is ended, so who waits with `up` gets one to talk to.
-- Whatever is started here is ended by `end`.
+- `nodes` has a node from the moment it is ready until just before it is ended. So `up` gives a node that answers.
+- `end` ends every process that was started here.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ SEGMENT_BYTES = 32 * 1024
 
 
 def shard_of(board_id: str, count: int) -> int:
-    """The shard that holds a board, as the documentation of shards has it."""
+    """The shard that holds a board, as the documentation of shards defines it."""
     return int(google_crc32c.value(board_id.encode())) % count + 1
 
 
 SHARDS = next(count for count in range(2, 100) if shard_of("main", count) != shard_of("weekly", count))
 SHARD = shard_of("main", SHARDS)
-"""The shard that is followed has the board `main`, and `weekly` is of another."""
+"""The shard that `shard` follows has the board `main`; `weekly` is in another one."""
 
 
 def boards_of(slot: str) -> list[str]:
@@ -62,17 +62,17 @@ class Cluster:
         self._changed = trio.Event()
 
     def bearer(self) -> str:
-        """A token that may do everything."""
+        """A token with every right."""
         return self.token_file.read_text()
 
     async def up(self, slot: str) -> leader.Leader:
-        """Wait until the node of a slot is there."""
+        """Wait until the node of a slot is ready."""
         while slot not in self.nodes:
             await self._changed.wait()
         return self.nodes[slot]
 
     async def begin(self, slot: str) -> leader.Leader:
-        """Start the process of a slot, which is not ready yet and that nobody knows of."""
+        """Start the process of a slot; it is not ready yet and not in `nodes`."""
         assert slot not in self.nodes
         self.starts += 1
         node = await leader.launch(self._arguments(slot), self._root / f"{slot}.stderr", segment_bytes=SEGMENT_BYTES)
@@ -80,13 +80,13 @@ class Cluster:
         return node
 
     async def start(self, slot: str) -> None:
-        """Start the node of a slot, wait until it listens, and lead the wires to it."""
+        """Start the node of a slot, wait until it listens, and point the wires to it."""
         node = await self.begin(slot)
         await node.wait_ready()
         self.take_place(slot, node)
 
     def take_place(self, slot: str, node: leader.Leader) -> None:
-        """Let a node that listens have a slot, and let the wires of the slot end at it."""
+        """Put a node that listens into a slot, and point the wires of the slot to it."""
         self.nodes[slot] = node
         if slot == "leader":
             self.wires["durable"].lead_to(node.port)

@@ -3,9 +3,9 @@
     load rests ─► durable has everything ─► (wires cut, the leader alone says yes to LATE actions) ─► kill -9 leader
     ─► promote durable, running or stopped ─► demote the old directory ─► it follows the new leader ─► load goes on
 
-What was acknowledged before the replica had everything is in the new leader's log: the books are held against it. Late
-actions are the known price of a replica that is not caught up; each must be in the list that `demote` prints, the old
-directory must still be there, and each can be sent again.
+Every action that was acknowledged before the replica had everything must be in the new leader's log: the books check
+it. Late actions are the known price of asynchronous replication. Each must be in the list that `demote` prints and in
+the directory that it sets aside, and each can be sent again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STALE_SECONDS_MAX = 30.0
 
 
 async def promote(cluster: Cluster, books: Books, dice: Random, *, running: bool) -> None:
-    """Do all of it. Nobody writes meanwhile; readers read on."""
+    """Do all of it. No backend writes during it; readers read on."""
     await checks.settle(cluster, books)
     epoch = await epoch_of(cluster, "leader")
     late: list[Row] = []
@@ -43,9 +43,9 @@ async def promote(cluster: Cluster, books: Books, dice: Random, *, running: bool
     for wire in cluster.wires.values():
         wire.mend()
     await demote_old(cluster, late)
-    cluster.wires["shard"].cut()  # from where the old leader was, if anything is left of that
+    cluster.wires["shard"].cut()  # ends connections to the old leader, if any are left
     await cluster.start("durable")
-    cluster.wires["relay"].cut()  # it was connected to who leads now, and is to follow who follows that
+    cluster.wires["relay"].cut()  # it followed the node that leads now, and must follow that node's replica
     for row in late:
         await checks.increment(cluster, books, row)
 
@@ -99,13 +99,13 @@ async def promote_stopped(cluster: Cluster) -> None:
 
 
 def exchange(cluster: Cluster) -> None:
-    """The two directories play each other's part."""
+    """Exchange the parts of the two directories."""
     directories = cluster.directories
     directories["leader"], directories["durable"] = directories["durable"], directories["leader"]
 
 
 async def demote_old(cluster: Cluster, late: list[Row]) -> None:
-    """Make the old leader's directory a replica's; what only it had is listed, and kept."""
+    """Make the old leader's directory a replica's. `demote` must list and keep what only that directory had."""
     directory = cluster.directories["durable"]
     before = set(directory.parent.glob(f"{directory.name}.aside-*"))
     arguments = ("--data-dir", str(directory), "--to", cluster.wires["durable"].url)
@@ -120,7 +120,7 @@ async def demote_old(cluster: Cluster, late: list[Row]) -> None:
 
 
 async def command(*arguments: str) -> str:
-    """Run a command that must succeed; what it said, to both outputs."""
+    """Run a command that must succeed; give what it wrote to both outputs."""
     done = await leader.run(*arguments, extra={"SCOREBOARD_AUTH_JWT_SECRET": leader.SECRET})
     said = done.stdout.decode() + done.stderr.decode()
     assert done.returncode == 0, f"scoreboard {' '.join(arguments)} ended with {done.returncode}:\n{said}"
@@ -135,6 +135,6 @@ async def epoch_of(cluster: Cluster, slot: str) -> int:
 
 
 async def check_who_leads(cluster: Cluster) -> None:
-    """The directory that was a replica's no longer says so, and the old one still says nothing of being one."""
+    """The replica's directory no longer says that it is a replica's, and the old leader's does not say so either."""
     assert not (cluster.directories["leader"] / "replica").exists()
     assert not (cluster.directories["durable"] / "replica").exists()

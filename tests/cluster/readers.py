@@ -1,10 +1,10 @@
-"""Clients that read from replicas all the time, and hold each answer against what they have seen before.
+"""Clients that read from replicas all the time, and compare each answer with the answers before it.
 
-    CARRYING    sends the highest seq that it has seen as `minSeq`: no answer may be older, whatever happened between
-    PLAIN       sends nothing: no answer may be older than those before it from the same process
+    CARRYING    sends the highest seq that it has seen as `minSeq`: no answer may be older, through restarts too
+    PLAIN       sends nothing: no answer may be older than the answers before it from the same process
 
-A reader never minds a refusal: a replica that can't give what was asked for, in time or at all, is to say so. Every
-answer, a refusal too, must tell the lag.
+A refusal is no fault: a replica must refuse what it can't give, or can't give in time. Every answer must tell the lag,
+and so must every refusal.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from tests.cluster.cluster import Cluster
 
 PAUSE_SECONDS = 0.01
-"""Between two reads: the machine is there for the others as well."""
+"""Between two reads, so that readers leave the processors to the nodes."""
 
 LAG_HEADERS = ("x-scoreboard-lag-records", "x-scoreboard-lag-ms")
 
 
 @dataclass
 class Seen:
-    """What all readers together were told: how many answers, how many of them stale, which refusals."""
+    """What all readers together saw: how many answers, how many of them stale, which refusals."""
 
     answers: Counter[str] = field(default_factory=Counter)
     stale: int = 0
@@ -36,7 +36,7 @@ class Seen:
 
 
 class Reader:
-    """One client of one replica, whichever process that is at the moment."""
+    """One client of one replica; the replica's process may change."""
 
     def __init__(self, cluster: Cluster, slot: str, board_id: str, seen: Seen, *, carrying: bool) -> None:
         self._cluster = cluster

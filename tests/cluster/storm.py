@@ -1,13 +1,13 @@
-"""A storm over a cluster: kills, ends, restarts, cut and stalled wires, promotions; all of it drawn from one seed.
+"""A storm over a cluster: kills, stops, restarts, cut and stalled wires, promotions; one seed draws all of it.
 
     python -m tests.cluster.storm [--rounds 20] [--seed N] [--directory DIR]
 
-In each round backends write while two to four of the seven nodes and wires have something happen to them, each at a
-time of its own and for a time of its own. Then the writing rests, everybody is to be equal, and the books are to hold.
-Every third round ends with a promotion. Readers read from each replica through all of it.
+In each round backends write while blows hit two to four of the seven nodes and wires, each at a time of its own and for
+a time of its own. Then the backends stop, all nodes must become equal, and the books must balance. Every third round
+ends with a promotion. Readers read from each replica all the time.
 
-The seed decides what happens to whom and when, not how the processes and the machine take turns: a run with the same
-seed is the same storm, and not the same run.
+The seed decides which blow hits which node and when. It does not decide how processes take turns: the same seed gives
+the same storm, but not the same run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BACKENDS = 4
 BEGIN_SECONDS_MAX = 1.0
 LAST_SECONDS_MAX = 1.2
 STALL_LONG_SECONDS = 12.0
-"""Longer than a link may be silent: both of its ends have to find out by themselves that it is dead."""
+"""Longer than a link may be silent: both ends must find out by themselves that it is dead."""
 
 STALLS_LONG = 0.1
 KILLED_WHILE_STARTING = 0.25
@@ -44,7 +44,7 @@ PROMOTION_EVERY = 3
 
 @dataclass(frozen=True)
 class Blow:
-    """Something that happens to a node or a wire, after a time, for a time."""
+    """Something that happens to a node or a wire, after a time and for a time."""
 
     what: str
     whom: str
@@ -54,7 +54,7 @@ class Blow:
 
 @dataclass
 class Storm:
-    """A storm over one cluster, and what came of it."""
+    """A storm over one cluster, and its counts."""
 
     cluster: Cluster
     seed: int
@@ -70,7 +70,7 @@ class Storm:
         self.backends = [Backend(f"backend-{number}", self.seed, self.books, bearer) for number in range(BACKENDS)]
 
     async def run(self, rounds: int) -> None:
-        """Start everything, let the storm pass over it, end everything."""
+        """Start all nodes, run the rounds, end all nodes."""
         async with trio.open_nursery() as nursery:
             try:
                 for wire in self.cluster.wires.values():
@@ -90,7 +90,7 @@ class Storm:
             nursery.cancel_scope.cancel()
 
     async def round(self, number: int) -> None:
-        """Let one round of blows fall under load; then all must be equal, and the books hold."""
+        """Run one round of blows under load; then all nodes must be equal, and the books must balance."""
         plan = self.draw()
         began = time.monotonic()
         say(f"round {number}: " + ", ".join(f"{blow.what} {blow.whom}" for blow in plan))
@@ -123,7 +123,7 @@ class Storm:
         return plan
 
     async def write(self) -> None:
-        """Let the backends write to whoever leads, until cancelled."""
+        """Let the backends write to the present leader until cancelled."""
         while True:
             node = await self.cluster.up("leader")
             await work_until_gone(self.backends, node.host, node.port)
@@ -171,12 +171,12 @@ class Storm:
 
 
 def say(line: str) -> None:
-    """Tell whoever watches; pytest shows it on failure."""
+    """Print a line; pytest shows it on failure."""
     print(line, flush=True)  # noqa: T201  # what a storm has to say is for a person
 
 
 def draw_seed() -> int:
-    """A seed for a storm that was not given one."""
+    """A random seed."""
     return random.SystemRandom().randrange(1, 2**32)
 
 

@@ -80,7 +80,7 @@ def told(seq: int, *, lag: str | None = "0", status: int = 200, **more: Any) -> 
 
 @pytest.mark.parametrize("carrying", [True, False])
 def test_a_reader_minds_an_answer_that_is_older_than_one_before(tmp_path: Path, carrying: bool) -> None:
-    """The same seq again is no step back, an older one is."""
+    """The same seq again is no step back; an older one is."""
     reader = Reader(Cluster(tmp_path), "relay", "main", Seen(), carrying=carrying)
     for seq in (3, 5, 5):
         reader._take(told(seq))
@@ -90,7 +90,7 @@ def test_a_reader_minds_an_answer_that_is_older_than_one_before(tmp_path: Path, 
 
 @pytest.mark.parametrize("status", [200, 503])
 def test_a_reader_minds_a_lag_that_is_not_told(tmp_path: Path, status: int) -> None:
-    """A number, or that nobody knows it, in every answer."""
+    """Every answer must tell a number, or that the lag is unknown."""
     reader = Reader(Cluster(tmp_path), "relay", "main", Seen(), carrying=True)
     for lag in ("17", "unknown"):
         reader._take(told(1, lag=lag, status=status, error={"code": "REPLICA_BEHIND"}))
@@ -126,7 +126,7 @@ def test_the_books_balance() -> None:
     ids=["lost", "counted twice", "another epoch", "a gap", "a wrong sum", "never submitted"],
 )
 def test_the_books_say_what_is_wrong(rows: list[dict[str, Any]], receipt: dict[str, Any]) -> None:
-    """Each way in which log and receipts can part is found."""
+    """The books find each way in which log and receipts can differ."""
     with pytest.raises(AssertionError):
         check_log(rows, books(receipt))
 
@@ -149,7 +149,7 @@ def all_told() -> dict[str, dict[str, Any]]:
 
 
 def test_replicas_that_are_equal_pass() -> None:
-    """One with a shard tells of its boards, and is held to nothing else."""
+    """A replica with a shard tells of its boards, and the judge asks for no others."""
     for slot in ("durable", "relay"):
         checks.check_told(slot, all_told(), all_told())
     checks.check_told("shard", told_of("main"), all_told())
@@ -202,7 +202,7 @@ def not_asked(told: dict[str, dict[str, Any]]) -> None:
 def test_a_replica_that_differs_in_one_thing_is_found(
     slot: str, change: Callable[[dict[str, dict[str, Any]]], None]
 ) -> None:
-    """Whichever it is; also where it is left out."""
+    """Any figure that differs is found, and a missing one too."""
     told = copy.deepcopy(told_of("main") if slot == "shard" else all_told())
     change(told)
     with pytest.raises(AssertionError, match=f"{slot} (differs|tells)"):
@@ -225,7 +225,7 @@ BEGINNING = [[increment("ann", "a-1")], [increment("bob", "b-1")], [increment("a
 def test_a_directory_that_holds_another_state_is_found(
     tmp_path: Path, frames: Sequence[Sequence[Command]], why: str
 ) -> None:
-    """Equal boards are not enough: an action that only one of two knows counts again on the other."""
+    """Equal boards are not enough: an action that only one node knows would count again on the other."""
     directories = {"leader": make(tmp_path / "leader", BEGINNING), "relay": make(tmp_path / "relay", BEGINNING)}
     checks.check_digests(directories, 3)
     directories["durable"] = make(tmp_path / "durable", frames)
@@ -234,7 +234,7 @@ def test_a_directory_that_holds_another_state_is_found(
 
 
 def test_a_seed_is_a_storm(tmp_path: Path) -> None:
-    """The same seed draws the same blows, another one others; none has two blows for the same node or wire."""
+    """The same seed draws the same blows, another seed draws others; no round hits a node or wire twice."""
     plans = []
     for number, seed in enumerate((1, 1, 2)):
         root = tmp_path / str(number)
@@ -248,5 +248,5 @@ def test_a_seed_is_a_storm(tmp_path: Path) -> None:
 
 
 def test_the_followed_shard_has_one_board_and_not_the_other() -> None:
-    """Otherwise the storm would see nothing of shards."""
+    """Otherwise the storm would not test shards."""
     assert shard_of("main", SHARDS) == SHARD != shard_of("weekly", SHARDS)

@@ -15,11 +15,11 @@ ALARM_SECONDS = 600.0
 
 
 async def test_a_short_storm_passes_over_a_leader_and_three_replicas(tmp_path: Path) -> None:
-    """Everybody is equal after each round, no reader went back, and a promotion loses nothing."""
+    """All nodes are equal after each round, no reader goes back, and a promotion loses nothing."""
     seed = first_seed("STORM_SEED")
     with trio.fail_after(ALARM_SECONDS):
         storm = await run_storm(tmp_path, ROUNDS, seed, long_stalls=False)
-    # The rounds must have been worth something.
+    # The rounds prove something only if each of these happened.
     assert storm.blows.total() >= 2 * ROUNDS
     assert storm.promotions.total() == 1
     assert len(storm.books.acknowledged) > 100

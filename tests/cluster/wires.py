@@ -1,7 +1,7 @@
 """A wire between two nodes: a TCP proxy that can be cut, stalled, made to refuse, and to change what comes back.
 
-A node is given the wire's address once and for all. Where the node at its far end listens changes with each start of
-it; the wire is told, and carries new connections there. As long as nobody is there, a connection is closed at once.
+A node keeps the wire's address for good. The port of the node at the far end changes with each start; the test tells it
+to the wire, which carries new connections there. While no node is there, the wire closes a new connection at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PIECE_BYTES = 2**14
 class Wire:
     """Carries bytes both ways, or not. `port` is where it listens; `target` is the port at the far end.
 
-    What comes back goes through `change`, and after `cut_after` more bytes of it the connection is cut, once.
+    Bytes that come back go through `change`; after `cut_after` more of them the wire cuts the connection, once.
     """
 
     def __init__(self, name: str, target: int | None = None) -> None:
@@ -52,7 +52,7 @@ class Wire:
             scope.cancel()
 
     def refuse(self) -> None:
-        """Cut all connections, and let nobody in."""
+        """Cut all connections, and refuse new ones."""
         self.refusing = True
         self.cut()
 
@@ -66,7 +66,7 @@ class Wire:
         self._flowing.set()
 
     def lead_to(self, port: int) -> None:
-        """Carry new connections there. Those that are open stay where they are."""
+        """Carry new connections to this port. Open ones stay as they are."""
         self.target = port
 
     async def _carry(self, client: trio.SocketStream) -> None:
@@ -106,7 +106,7 @@ class Wire:
         nursery.cancel_scope.cancel()
 
     def _worked_on(self, data: bytes) -> tuple[bytes, bool]:
-        """Give what of this is carried back, changed; and whether the connection is cut after it."""
+        """Give the changed bytes that are carried back, and whether the connection is cut after them."""
         if self.change is not None:
             data = self.change(data)
         if self.cut_after is None:

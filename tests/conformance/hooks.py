@@ -1,15 +1,14 @@
-"""What schemathesis has to be told of this API, and two checks that are stricter than its own. Loaded by its command.
+"""What schemathesis must know of this API, and two checks that are stricter than its own. Its command loads this file.
 
 - MessagePack, which it does not speak.
-- Which boards and reasons there are: they are the operator's, so the description can't say, and a good request names
-  one that exists.
-- Which positions have come: a read from one that has not waits, and is then told so with 503.
-- Who is active: a user who is not can't be incremented, which no schema can say. So good requests deactivate one user,
-  and increment all others.
-- `status_is_named`: the description has a `default` for what a connection refuses before it is a request, and by that
-  any status at all would count as described.
-- `bad_items_are_told`: a batch is answered item by item (see the exception for it in schemathesis.toml); so a batch
-  with something wrong in it must have an item, or a whole answer, that says so.
+- Boards and reasons: the operator chooses them, so the description can't list them. A good request names existing ones.
+- Positions: a read of a position that has not come waits, and gets 503.
+- Active users: an inactive user can't be incremented, which no schema can say. So good requests deactivate one user and
+  increment all others.
+- `status_is_named`: the description has a `default` for refusals before a request is whole. With it alone, any status
+  would count as described.
+- `bad_items_are_told`: a batch is answered item by item (see the exception in schemathesis.toml). So if an item is
+  wrong, an item of the answer, or the whole answer, must say so.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ METHOD_NOT_ALLOWED = 405
 
 @schemathesis.serializer("application/msgpack")
 def pack(_context: Any, value: Any) -> bytes:
-    """Write a body; what MessagePack has no form for, integers of more than 64 bits, is no test of this form."""
+    """Write a body. MessagePack has no integers of more than 64 bits, so a case with one is skipped."""
     try:
         return msgspec.msgpack.encode(value)
     except (OverflowError, ValueError, TypeError):
@@ -45,7 +44,7 @@ def unpack(_context: Any, response: Any) -> Any:
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
-    """Let good requests name a board and a reason that exist, and a user who is active; and all a position that is."""
+    """Make good requests name an existing board and reason, and an active user; make all name an existing position."""
     if isinstance(case.query, dict):
         for name in ("minSeq", "minEpoch"):
             if str(case.query.get(name, "")).isdecimal():
@@ -67,7 +66,7 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
 
 @schemathesis.check
 def status_is_named(_context: Any, response: Any, case: Any) -> None:
-    """Each status is one that the operation names, or one of the connection's, or says that there is no such method."""
+    """Each status must be one that the operation names or one of the connection's; another method gets 405."""
     operation, method = case.operation, case.method.upper()
     allowed = {int(status) for status in operation.definition.raw["responses"] if status != "default"}
     if method == "OPTIONS":
@@ -80,7 +79,7 @@ def status_is_named(_context: Any, response: Any, case: Any) -> None:
 
 @schemathesis.check
 def bad_items_are_told(_context: Any, response: Any, case: Any) -> None:
-    """A batch with something wrong in it is not answered as if nothing were."""
+    """The answer to a batch with a wrong item must say so."""
     if case.operation.definition.raw["operationId"] != "increment_batch" or response.status_code != 200:
         return
     body = None if case.meta is None else case.meta.components.get(ParameterLocation.BODY)
@@ -94,5 +93,5 @@ def bad_items_are_told(_context: Any, response: Any, case: Any) -> None:
 
 
 def is_positive(case: Any) -> bool:
-    """Whether everything in a case is as it should be."""
+    """Whether everything in a case is valid."""
     return case.meta is not None and bool(case.meta.generation.mode.is_positive)

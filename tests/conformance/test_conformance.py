@@ -1,7 +1,7 @@
-"""schemathesis against a real server: no 500, no answer that is not described, with every check that it has.
+"""schemathesis against a real server, with all its checks: no 500, and no answer that is not described.
 
-`make test` runs a slice; `make conformance` runs CONFORMANCE_EXAMPLES cases of each operation in each phase. A run is
-repeated with CONFORMANCE_SEED, which is printed.
+`make test` runs a slice; `make conformance` runs CONFORMANCE_EXAMPLES cases of each operation in each phase. The test
+prints its seed; CONFORMANCE_SEED repeats it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ async def test_the_server_does_what_its_description_says(tmp_path: Path) -> None
 
 
 def case_of(method: str, mode: str = "negative", operation_id: str = "increment_batch") -> Any:
-    """A case of an operation that is POST and names 200 and 413."""
+    """A case of a POST operation that names 200 and 413."""
     kind = SimpleNamespace(is_negative=mode == "negative", is_positive=mode == "positive")
     raw = {"operationId": operation_id, "responses": {"200": {}, "413": {}, "default": {}}}
     return SimpleNamespace(
@@ -107,7 +107,7 @@ def test_a_status_that_is_not_named_is_found(method: str, status: int, good: boo
 
 
 def test_a_bad_batch_that_is_answered_as_a_good_one_is_found() -> None:
-    """One item that says so is enough; good batches and other routes are not asked for it."""
+    """One item that says so is enough; good batches and other routes need none."""
     good = SimpleNamespace(
         status_code=200, headers={"content-type": ["application/json"]}, json=lambda: [{"status": 200}]
     )

@@ -1,1 +1,1 @@
-"""The whole thing for real: leaders in their own processes, killed, stopped and asked over TCP."""
+"""Tests of whole processes: leaders that are killed and stopped, with clients over TCP."""

@@ -1,7 +1,7 @@
-"""Backends that increment as real ones should, and the books they keep: what was submitted, what was acknowledged.
+"""Backends that increment as real ones should, and their books: which actions were submitted, and which acknowledged.
 
 A backend that gets no answer does not know whether its action counts. So it keeps the request and sends it again, with
-the same actionId, to whichever leader answers next; that is the one rule that callers have to follow.
+the same actionId, to the next leader that answers. That is the one rule for callers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ user_per_minute = 10000000
 [snapshots]
 every_events = {every_events}
 """
-"""Of a leader with `BOARDS`, and limits that do not bite; it takes a snapshot after so many events."""
+"""The configuration of a leader with `BOARDS`, limits that no load reaches, and a snapshot after some events."""
 
 USERS = [f"user-{number}" for number in range(12)]
 BATCH_ITEMS_MAX = 40
@@ -38,7 +38,7 @@ BATCH_ITEMS_MAX = 40
 
 @dataclass
 class Books:
-    """What all backends together know. An action is in `submitted` before its first byte is sent."""
+    """The books of all backends together. An action is in `submitted` before its first byte is sent."""
 
     submitted: dict[str, Row] = field(default_factory=dict)
     acknowledged: dict[str, Row] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Books:
             await self._grown.wait()
 
     def acknowledge(self, row: Row, receipt: Row) -> None:
-        """Note a 200; whatever was told of this action before must still hold."""
+        """Note a 200; it must agree with earlier answers about this action."""
         action_id = row["actionId"]
         assert receipt["actionId"] == action_id
         assert (receipt["userId"], receipt["boardId"]) == (row["userId"], row["boardId"])
@@ -69,7 +69,7 @@ class Books:
 
 
 class Backend:
-    """One caller with one connection and one request at a time; lives through any number of leaders."""
+    """One caller with one connection and one request at a time; it outlives any number of leaders."""
 
     def __init__(self, name: str, seed: int, books: Books, bearer: str) -> None:
         self._name = name
@@ -135,7 +135,7 @@ class Backend:
         self._unanswered = [row for row, one in zip(rows, receipts, strict=True) if one["status"] == 503]
 
     async def _repeat(self, client: Client) -> None:
-        """Send an acknowledged action again: it must be told as a duplicate, which `acknowledge` checks."""
+        """Send an acknowledged action again: the answer must call it a duplicate, which `acknowledge` checks."""
         row = self._books.submitted[self._random.choice(list(self._books.acknowledged))]
         answer = await client.post("/scores/increment", row)
         if self._answered(answer, 200):
@@ -144,7 +144,7 @@ class Backend:
             self._books.duplicates += 1
 
     async def _contradict(self, client: Client) -> None:
-        """Send an acknowledged action again with another user: a conflict, and nothing may be applied."""
+        """Send an acknowledged action again with another user: the answer is a conflict, and nothing is applied."""
         row = self._books.submitted[self._random.choice(list(self._books.acknowledged))]
         other = self._random.choice([user for user in USERS if user != row["userId"]])
         answer = await client.post("/scores/increment", {**row, "userId": other})
@@ -171,7 +171,7 @@ async def work_until_gone(backends: list[Backend], host: str, port: int) -> None
 
 
 def check_log(rows: list[Row], books: Books) -> None:
-    """Acknowledged ⊆ recovered ⊆ submitted, each once, with the seq and the score that the caller was told."""
+    """Acknowledged ⊆ recovered ⊆ submitted, each once, with the seq and the score of the caller's receipt."""
     assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1))
     recovered: dict[str, Row] = {}
     sums: Counter[tuple[str, str]] = Counter()

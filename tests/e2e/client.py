@@ -1,4 +1,4 @@
-"""A small HTTP client on h11: one connection, kept; every way of losing it is one exception.
+"""A small HTTP client on h11: one kept connection, and one exception for every way of losing it.
 
 Why not a library: a crash test must know whether an answer came in whole, and must never have its request sent twice
 behind its back. So there is no retry, no pool and no redirect here.
@@ -17,7 +17,7 @@ from tests.e2e.leader import ALARM_SECONDS
 
 
 class ConnectionLost(Exception):
-    """No whole answer came; whether the request had an effect is not known."""
+    """No whole answer came; the caller does not know whether the request had an effect."""
 
 
 class Answer:

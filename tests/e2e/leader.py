@@ -1,10 +1,10 @@
-"""A real leader in a process of its own, and the command beside it: what an operator has, and nothing more.
+"""A real leader in a process of its own, and the command beside it: the tools of an operator, and nothing more.
 
 Rules:
-- What is started here is ended here: `serving` kills its leader on the way out, whatever happened inside.
-- Standard error goes to a file, not to a pipe: a pipe that nobody reads would stop a talkative leader.
-- Tokens are minted with PyJWT itself, so that these tests do not lean on the code that they test.
-- Waiting always has an end (`ALARM_SECONDS`), so generous that it is only met when something hangs.
+- What is started here is ended here: `serving` kills its leader at the end, even after an exception.
+- Standard error goes to a file, not to a pipe: a full pipe would block the leader.
+- PyJWT itself makes the tokens, so these tests do not depend on the code that they test.
+- Every wait has an end (`ALARM_SECONDS`), so generous that only a hanging test reaches it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ SECRET = "only-for-tests-0123456789-abcdefghijklmnop"
 ALARM_SECONDS = 60.0
 READY = "scoreboard ready on http://"
 QUICK_RETRIES = {"server.bounds.RECONNECT_SECONDS_MAX": 0.5}
-"""For a replica that shall come back soon after its leader has."""
+"""For a replica that must connect again soon after its leader is back."""
 
 
 class LeaderEnded(Exception):
-    """The process ended before it was ready; its exit code and what it said."""
+    """The process ended before it was ready; the text has its exit code and its output."""
 
     def __init__(self, code: int, stdout: str, stderr: str) -> None:
         super().__init__(f"exit code {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
@@ -42,7 +42,7 @@ class LeaderEnded(Exception):
 def token(
     *scopes: str, sub: str = "backend", user: str | None = None, seconds: float = 3600, secret: str = SECRET
 ) -> str:
-    """Mint a token as a backend's own identity service would."""
+    """Make a token, as a backend's own identity service would."""
     now = int(time.time())
     claims: dict[str, object] = {
         "sub": sub,
@@ -128,7 +128,7 @@ class Leader:
         self.process.send_signal(number)
 
     def stdout(self) -> str:
-        """What it wrote to standard output so far, as far as it was read."""
+        """What it wrote to standard output, as far as we have read it."""
         return self._stdout.decode()
 
     def stderr(self) -> str:
@@ -165,8 +165,8 @@ async def launch(
 ) -> Leader:
     """Start `scoreboard ARGUMENTS`, a verb that serves, without waiting for it. The caller must end it.
 
-    `constants`, by module and name, are set before the command begins, for what would take too long to watch: segments
-    of full length, say, would hardly ever be sealed while a test runs.
+    `constants`, by module and name, are set before the command begins. They make long things short: a segment of full
+    length, for example, would hardly ever be sealed during a test.
     """
     command = [COMMAND]
     changed = dict(constants or {})

@@ -23,7 +23,7 @@ BEARER = leader.token("scores:write", "scores:read", "users:write")
 
 @asynccontextmanager
 async def busy_leader(tmp_path: Path) -> AsyncIterator[tuple[leader.Leader, Books]]:
-    """A leader under steady load, with segments so short that they are sealed and compressed meanwhile."""
+    """A leader under steady load, with segments so short that they are sealed and compressed during the test."""
     config = tmp_path / "scoreboard.toml"
     config.write_text(CONFIG.format(every_events=500))
     books = Books()
@@ -46,7 +46,7 @@ async def dump(data: Path) -> list[dict[str, Any]]:
 
 
 async def test_the_log_can_be_read_while_it_is_written(tmp_path: Path) -> None:
-    """Each dump is whole up to its end, has all that was acknowledged before it, and begins with the one before."""
+    """Each dump is whole, has everything that was acknowledged before it, and begins with the dump before it."""
     async with busy_leader(tmp_path) as (_, books):
         before: list[dict[str, Any]] = []
         for _ in range(4):
@@ -61,7 +61,7 @@ async def test_the_log_can_be_read_while_it_is_written(tmp_path: Path) -> None:
 
 
 async def test_a_snapshot_taken_beside_a_leader_serves_the_next_start(tmp_path: Path) -> None:
-    """It is written while increments go on; killed and started again, nothing is missing."""
+    """The snapshot is written while increments go on; after a kill and a start nothing is missing."""
     data = tmp_path / "data"
     async with busy_leader(tmp_path) as (_, books):
         done = await leader.run("snapshot", "take", "--json", "--data-dir", str(data))
@@ -75,7 +75,7 @@ async def test_a_snapshot_taken_beside_a_leader_serves_the_next_start(tmp_path: 
 
 
 async def test_a_restored_directory_serves_the_past_in_a_new_epoch(tmp_path: Path) -> None:
-    """Restored from a directory in use, up to a seq: what came later is not there, and can be counted anew."""
+    """A directory in use is restored up to a seq: later actions are not there, and can count again."""
     no_secret = {"SCOREBOARD_AUTH_JWT_SECRET": ""}
     data, new = tmp_path / "data", tmp_path / "new"
     async with leader.serving(data, extra=no_secret) as node:
@@ -121,13 +121,13 @@ async def test_a_bad_configuration_is_one_sentence(tmp_path: Path) -> None:
 
 
 async def increment(node: leader.Leader, action_id: str) -> None:
-    """Count one action for Alice."""
+    """Increment Alice once."""
     async with Client(node.host, node.port, BEARER) as client:
         assert (await client.post("/scores/increment", {"userId": "alice", "actionId": action_id})).status == 200
 
 
 async def read_until(stream: trio.abc.ReceiveStream, text: str) -> str:
-    """Read until the text has come."""
+    """Read until this text has come."""
     said = ""
     with trio.fail_after(leader.ALARM_SECONDS):
         while text not in said:
@@ -189,7 +189,7 @@ async def test_watch_draws_a_table_on_a_terminal(tmp_path: Path) -> None:
 
 
 async def test_watch_shows_its_token_where_reads_are_not_public(tmp_path: Path) -> None:
-    """Without one it says why it ends; with one from the environment it shows the board."""
+    """Without a token it says why it ends; with one from the environment it shows the board."""
     private = {"SCOREBOARD_AUTH_PUBLIC_READS": "false"}
     async with leader.serving(tmp_path / "data", extra=private) as node:
         await increment(node, "a-1")

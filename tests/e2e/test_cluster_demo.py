@@ -1,4 +1,4 @@
-"""`make run-cluster`: what a person does with it, from the first line to Ctrl-C, and nothing is left behind."""
+"""`make run-cluster`: what a person does with it, from the first line to Ctrl-C; no process is left behind."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ NODES = ("leader", "replica-1", "replica-2")
 
 
 class Shown:
-    """The demonstration, as somebody sees it who has its terminal."""
+    """The demonstration, as a person at its terminal sees it."""
 
     def __init__(self, process: trio.Process) -> None:
         self.process = process
         self.text = ""
 
     async def wait(self, text: str, times: int = 1) -> None:
-        """Read on until it has printed this so many times."""
+        """Read until it has printed this text `times` times."""
         assert self.process.stdout is not None
         with trio.fail_after(ALARM_SECONDS):
             while self.text.count(text) < times:
@@ -43,23 +43,23 @@ class Shown:
         await self.process.stdin.send_all(b"\n")
 
     def told(self, name: str) -> tuple[int, int]:
-        """Give port and pid of a node, from what was printed of it last."""
+        """Give port and pid of a node, from the last line about it."""
         port, pid = re.findall(rf"^{name} +http://127\.0\.0\.1:(\d+)  pid (\d+)", self.text, re.MULTILINE)[-1]
         return int(port), int(pid)
 
     def all_pids(self) -> set[int]:
-        """Every process that it ever told of."""
+        """The pids of all processes that it ever named."""
         return {int(pid) for pid in re.findall(r"  pid (\d+)", self.text)}
 
 
 def alive(pids: set[int]) -> list[int]:
-    """Those of which there is a process."""
+    """The pids that still have a process."""
     return [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
 
 
 @asynccontextmanager
 async def shown(directory: Path) -> AsyncIterator[Shown]:
-    """Start it in a process group of its own; end whatever it started, should it not do so itself."""
+    """Start it in a process group of its own; at the end, end every process that it left."""
     process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "bench.cluster_demo"],
         cwd=ROOT,
@@ -82,14 +82,14 @@ async def shown(directory: Path) -> AsyncIterator[Shown]:
 
 
 async def position(port: int) -> int:
-    """The seq that a node shows; -1 as long as it shows nothing, as one that has never caught up."""
+    """The seq that a node shows; -1 while it shows nothing, as before it has caught up for the first time."""
     async with Client("127.0.0.1", port) as client:
         answer = await client.get("/scoreboard/top")
     return int(answer.json()["seq"]) if answer.status == 200 else -1
 
 
 async def wait_traffic(port: int) -> None:
-    """Wait until what a node shows has changed."""
+    """Wait until a node shows another seq."""
     before = await position(port)
     with trio.fail_after(ALARM_SECONDS):
         while await position(port) in {before, -1}:  # noqa: ASYNC110  # another process: there is only its answer to wait for
@@ -97,7 +97,7 @@ async def wait_traffic(port: int) -> None:
 
 
 async def test_a_person_kills_a_replica_and_the_leader_and_ends_it(tmp_path: Path) -> None:
-    """Points reach the page; a killed node is told, with what to do; Enter brings it back; Ctrl-C ends all."""
+    """Points reach the page; it tells of a killed node and what to do; Enter starts the node; Ctrl-C ends all."""
     async with shown(tmp_path) as seen:
         await seen.wait("Ctrl-C ends all of it.")
         page = seen.told("replica-1")[0]
@@ -129,7 +129,7 @@ async def test_a_person_kills_a_replica_and_the_leader_and_ends_it(tmp_path: Pat
 
 
 async def test_a_person_promotes_a_replica(tmp_path: Path) -> None:
-    """The printed command does it; points go on there, the others are demoted and follow, the old leader too."""
+    """The printed command promotes; points go to the new leader; the other two are demoted and follow it."""
     async with shown(tmp_path) as seen:
         await seen.wait("Ctrl-C ends all of it.")
         await wait_traffic(seen.told("replica-1")[0])
@@ -152,8 +152,8 @@ async def test_a_person_promotes_a_replica(tmp_path: Path) -> None:
 
 
 async def test_make_starts_it() -> None:
-    """`make run-cluster` is that module, and nothing between the two holds back a Ctrl-C."""
-    # The tests may be run by make themselves: then it would tell which directory it enters and leaves.
+    """`make run-cluster` runs that module, and a Ctrl-C reaches it."""
+    # make may run these tests; then the inner make would print which directory it enters and leaves.
     command = ["make", "--no-print-directory", "-n", "run-cluster"]
     done = await trio.run_process(command, cwd=ROOT, capture_stdout=True)
     assert done.stdout.decode().splitlines()[-1].strip() == ".venv/bin/python -m bench.cluster_demo"

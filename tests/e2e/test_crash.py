@@ -46,7 +46,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_over_many_kills(tmp_path:
                 await node.kill()
     async with leader.serving(data, config=config, segment_bytes=SEGMENT_BYTES) as node:
         await _check(node, data, books, bearer, dice)
-    # The rounds must have been worth something: each kind of trouble came up.
+    # The rounds prove something only if each kind of trouble came up.
     assert books.duplicates
     assert books.conflicts
     assert books.retried
@@ -69,8 +69,8 @@ async def _kill_while_starting(data: Path, config: Path, dice: random.Random) ->
 async def _check(node: leader.Leader, data: Path, books: Books, bearer: str, dice: random.Random) -> None:
     """Compare a leader that has just recovered with the books and with a plain model of its own log.
 
-    Every action is looked up in the log. Over HTTP, which is slower, the newest are, which a crash endangers most, and
-    some of the others.
+    It looks up every action in the log. HTTP is slower, so there it asks for the newest, which a crash endangers most,
+    and for some of the others.
     """
     done = await leader.run("log", "dump", "--data-dir", str(data))
     assert done.returncode == 0, done.stderr.decode()

@@ -1,8 +1,8 @@
-"""A relay that does not hear its leader any more: who follows it must not take its living link for news.
+"""A relay that does not hear its leader any more: its follower must not take the living link for news.
 
     leader ══ wire ══► relay ══► follower
 
-The wire is stalled: its connections stay open, and nothing comes.
+The wire is stalled: its connections stay open, and nothing arrives.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def chain(directory: Path) -> AsyncIterator[tuple[Leader, Wire, Leader, Le
 
 
 async def increment(node: Leader, action_id: str) -> int:
-    """Count an action; its seq."""
+    """Increment once; give the seq."""
     async with Client(node.host, node.port, token("scores:write")) as client:
         answer = await client.post("/scores/increment", {"userId": "ann", "actionId": action_id})
     assert answer.status == 200, answer.body
@@ -44,7 +44,7 @@ async def increment(node: Leader, action_id: str) -> int:
 
 
 async def wait_top(node: Leader, *, stale: bool, seq: int) -> Answer:
-    """Ask a node for the top until it is of this seq, and stale or not."""
+    """Ask a node for the top until it has this seq, and is stale or fresh as expected."""
     async with Client(node.host, node.port) as client:
         with trio.fail_after(ALARM_SECONDS):
             while True:
@@ -57,8 +57,8 @@ async def wait_top(node: Leader, *, stale: bool, seq: int) -> Answer:
 
 
 async def test_silence_goes_down_the_chain_and_so_does_news(tmp_path: Path) -> None:
-    """The wire to the leader stalls: the relay is stale, and so is its follower, although the relay answers all along;
-    neither shows what happened meanwhile. The wire is mended: both have it, and are fresh.
+    """The wire to the leader stalls: the relay is stale, and so is its follower, although the relay still answers;
+    neither shows the newer event. The wire carries again: both have the event, and are fresh.
     """
     async with chain(tmp_path) as (leader, wire, relay, follower):
         seq = await increment(leader, "before")

@@ -36,7 +36,7 @@ def client(node: Leader) -> Client:
 
 
 async def until(ask: Callable[[], Any], good: Callable[[Answer], bool]) -> Answer:
-    """Ask again until the answer is good."""
+    """Ask again and again until the answer is good."""
     with trio.fail_after(outside.ALARM_SECONDS):
         while not good(answer := await ask()):  # noqa: ASYNC110  # another process: there is only its answer to wait for
             await trio.sleep(0.05)
@@ -52,7 +52,7 @@ def code_of(answer: Answer) -> tuple[int, str]:
 
 
 async def test_a_replica_a_relay_and_a_shard_serve_what_the_leader_has(tmp_path: Path) -> None:
-    """Reads with minSeq see the write, with lag headers, in 200 and 304; writes are sent away."""
+    """Reads with minSeq see the write, with lag headers, in 200 and 304; writes are redirected."""
     async with (
         serving(tmp_path / "leader", extra=BOARDS) as leader,
         following(tmp_path, "replica", leader.url, "--data-dir", str(tmp_path / "replica")) as replica,
@@ -83,7 +83,7 @@ async def test_a_replica_a_relay_and_a_shard_serve_what_the_leader_has(tmp_path:
 
 
 async def test_a_leader_with_a_public_address_gets_the_writes(tmp_path: Path) -> None:
-    """307, with the whole address of the request."""
+    """A write gets 307 with the whole address of the request."""
     extra = {**BOARDS, "SCOREBOARD_REPLICATION_PUBLIC_URL": "https://scores.example"}
     async with (
         serving(tmp_path / "leader", extra=extra) as leader,
@@ -95,7 +95,7 @@ async def test_a_leader_with_a_public_address_gets_the_writes(tmp_path: Path) ->
 
 
 async def test_minimum_positions_and_a_leader_that_is_gone(tmp_path: Path) -> None:
-    """503 with the lag for what is not here in time; a dead leader: stale, another ETag, then not ready."""
+    """A position that does not come in time: 503 with the lag. A dead leader: stale, another ETag, then not ready."""
     quick = {"SCOREBOARD_REPLICATION_BEHIND_WAIT_SECONDS": "0", "SCOREBOARD_REPLICATION_READY_AGE_SECONDS": "4"}
     async with (
         serving(tmp_path / "leader", extra={**BOARDS, **quick}) as leader,
@@ -122,7 +122,7 @@ async def test_minimum_positions_and_a_leader_that_is_gone(tmp_path: Path) -> No
 
 
 async def left_alone(tmp_path: Path) -> str:
-    """A directory of a replica that had everything when it and its leader ended; the address of that leader."""
+    """The directory of a replica that had everything when it and its leader ended, and the leader's address."""
     async with following_pair(tmp_path) as (leader, replica):
         async with client(leader) as write, client(replica) as read:
             seq = (await increment(write, "1")).json()["seq"]
@@ -133,7 +133,7 @@ async def left_alone(tmp_path: Path) -> str:
 
 
 async def test_a_replica_that_starts_without_its_leader_says_that_its_lag_is_unknown(tmp_path: Path) -> None:
-    """It serves what is on its disk at once, with the age of that in every answer, and with no number of records."""
+    """It serves its disk's state at once; every answer has the state's age, and no number of records."""
     url = await left_alone(tmp_path)
     async with (
         following(tmp_path, "alone", url, "--data-dir", str(tmp_path / "replica")) as alone,
@@ -150,7 +150,7 @@ async def test_a_replica_that_starts_without_its_leader_says_that_its_lag_is_unk
 
 
 async def test_a_replica_that_never_was_caught_up_vouches_for_nothing(tmp_path: Path) -> None:
-    """With a shard, which starts without its leader: reads are 503."""
+    """A replica with a shard starts without its leader: reads get 503."""
     async with (
         following(tmp_path, "shard", "http://127.0.0.1:9", "--shard", f"{shard_of('main', 2)}/2") as shard,
         client(shard) as read,
@@ -163,7 +163,7 @@ async def test_a_replica_that_never_was_caught_up_vouches_for_nothing(tmp_path: 
 
 
 async def test_a_directory_that_never_was_caught_up_is_not_served(tmp_path: Path) -> None:
-    """It may be older than what was shown before, of a demoted leader's say; so its leader is waited for."""
+    """Its state may be older than what was shown before, as after a demotion; so it waits for its leader."""
     url = await left_alone(tmp_path)
     marker = tmp_path / "replica" / "replica"
     assert json.loads(marker.read_text()) == {"leader": url, "caught_up": True}
@@ -211,7 +211,7 @@ async def test_promotion_and_demotion(tmp_path: Path) -> None:
 
 
 async def test_an_old_leader_that_was_out_of_reach_is_told_as_soon_as_it_can_be(tmp_path: Path) -> None:
-    """Until then both take writes; the one who was promoted knocks until it was heard."""
+    """Until then both take writes; the new leader asks again and again until the old one has heard."""
     admin = tmp_path / "admin.token"
     admin.write_text(token("admin"))
     async with serving(tmp_path / "leader", extra=BOARDS) as leader, trio.open_nursery() as nursery:
@@ -238,7 +238,7 @@ async def test_an_old_leader_that_was_out_of_reach_is_told_as_soon_as_it_can_be(
 
 
 async def test_the_replica_of_a_relay_is_promoted_and_the_leader_hears_of_it(tmp_path: Path) -> None:
-    """The relay passes it on: the one who was promoted never knew the leader. A replica that keeps nothing can't be."""
+    """The relay tells the old leader, which the new one never knew. A replica without a directory can't be promoted."""
     async with (
         serving(tmp_path / "leader", extra=BOARDS) as leader,
         following(tmp_path, "relay", leader.url) as relay,
@@ -262,7 +262,7 @@ async def test_the_replica_of_a_relay_is_promoted_and_the_leader_hears_of_it(tmp
 
 @asynccontextmanager
 async def following_pair(tmp_path: Path) -> AsyncIterator[tuple[Leader, Leader]]:
-    """A leader, and a replica that keeps what it has."""
+    """A leader, and a replica with a data directory."""
     async with (
         serving(tmp_path / "leader", extra=BOARDS) as leader,
         following(tmp_path, "replica", leader.url, "--data-dir", str(tmp_path / "replica")) as replica,

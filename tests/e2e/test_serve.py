@@ -1,4 +1,4 @@
-"""A leader as its operator sees it: starting, stopping, refusing to start, and surviving what clients and disks do."""
+"""A leader as its operator sees it: it starts, stops, refuses to start, and survives bad clients and disks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def viewer_of(node: leader.Leader) -> Any:
 
 
 async def increment(client: Client, user_id: str, action_id: str) -> Answer:
-    """Count one action on the default board."""
+    """Increment once on the default board."""
     return await client.post("/scores/increment", {"userId": user_id, "actionId": action_id})
 
 
@@ -45,13 +45,13 @@ async def next_message(viewer: WebSocketConnection) -> Any:
 
 
 async def read_forever(viewer: WebSocketConnection) -> None:
-    """Read messages until there are none."""
+    """Read all messages that are there."""
     while True:
         await viewer.get_message()
 
 
 async def closing_code(viewer: WebSocketConnection) -> int:
-    """Read until the server closes, and say with which code."""
+    """Read until the server closes; give the code."""
     with trio.fail_after(leader.ALARM_SECONDS), pytest.raises(ConnectionClosed) as closed:
         await read_forever(viewer)
     assert closed.value.reason is not None
@@ -59,7 +59,7 @@ async def closing_code(viewer: WebSocketConnection) -> int:
 
 
 async def wait_refused(node: leader.Leader) -> None:
-    """Wait until the leader takes no more connections: it has begun to drain."""
+    """Wait until the leader refuses connections: it has begun to drain."""
     with trio.fail_after(leader.ALARM_SECONDS):
         while True:
             try:
@@ -71,7 +71,7 @@ async def wait_refused(node: leader.Leader) -> None:
 
 
 async def start_post(node: leader.Leader, user_id: str, action_id: str) -> tuple[trio.SocketStream, bytes]:
-    """Send an increment but for the end of its body, which is returned: a request that is in flight for sure."""
+    """Send an increment without the end of its body, and give that end: this request is surely in flight."""
     body = json.dumps({"userId": user_id, "actionId": action_id}).encode()
     head = (
         f"POST /scores/increment HTTP/1.1\r\nHost: {node.host}\r\nAuthorization: Bearer {leader.token(*WRITER)}\r\n"
@@ -83,7 +83,7 @@ async def start_post(node: leader.Leader, user_id: str, action_id: str) -> tuple
 
 
 async def read_to_end(stream: trio.SocketStream) -> bytes:
-    """Everything that the server still sends."""
+    """All bytes that the server still sends."""
     data = b""
     with trio.fail_after(leader.ALARM_SECONDS):
         try:
@@ -95,7 +95,7 @@ async def read_to_end(stream: trio.SocketStream) -> bytes:
 
 
 async def test_the_ready_line_names_the_real_address_and_a_restart_keeps_everything(tmp_path: Path) -> None:
-    """Port 0 becomes a real one that answers; after SIGTERM and a new start score and receipt are still there."""
+    """Port 0 becomes a real port that answers; after SIGTERM and a new start score and receipt are still there."""
     async with leader.serving(tmp_path / "data") as node:
         assert node.port != 0
         assert node.stdout() == f"scoreboard ready on http://127.0.0.1:{node.port}\n"
@@ -123,13 +123,13 @@ async def test_a_viewer_sees_the_new_top(tmp_path: Path) -> None:
 
 
 async def test_sigterm_answers_what_is_in_flight_closes_viewers_and_leaves_a_checkpoint(tmp_path: Path) -> None:
-    """A request that was half sent when the signal came is answered; viewers hear 1012; a snapshot holds it all."""
+    """A request that was half sent at the signal is answered; viewers get 1012; a snapshot holds everything."""
     async with leader.serving(tmp_path / "data") as node:
         async with client_of(node) as client, viewer_of(node) as viewer:
             await next_message(viewer)
             assert (await increment(client, "alice", "a-1")).status == 200
             stream, rest = await start_post(node, "bob", "b-1")
-            # Its answer shows that the leader has seen everything that was sent before it.
+            # Its answer shows that the leader has read everything that was sent before.
             assert (await client.get("/healthz")).status == 200
             node.signal(signal.SIGTERM)
             await wait_refused(node)
@@ -143,7 +143,7 @@ async def test_sigterm_answers_what_is_in_flight_closes_viewers_and_leaves_a_che
 
 
 async def test_sigterm_ends_in_bounded_time_although_clients_do_not_read(tmp_path: Path) -> None:
-    """One client asks for much and reads nothing, one viewer reads nothing: neither can hold the leader back."""
+    """A client asks for much and reads nothing, and a viewer reads nothing: neither can delay the end."""
     async with leader.serving(tmp_path / "data") as node:
         stalled = await stalled_connection(node)
         await stalled.send_all(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
@@ -162,7 +162,7 @@ async def test_sigterm_ends_in_bounded_time_although_clients_do_not_read(tmp_pat
 
 
 async def stalled_connection(node: leader.Leader) -> trio.SocketStream:
-    """A connection with so small a receive buffer that the server soon can't send."""
+    """A connection with a receive buffer so small that the server soon can't send."""
     sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     await sock.connect((node.host, node.port))
@@ -185,7 +185,7 @@ async def test_a_second_signal_ends_it_at_once_and_nothing_is_lost(tmp_path: Pat
 
 
 async def test_a_second_leader_on_the_same_directory_is_refused(tmp_path: Path) -> None:
-    """It exits 3 with one sentence; the first goes on serving."""
+    """It exits 3 with one sentence; the first leader goes on serving."""
     async with leader.serving(tmp_path / "data") as node, client_of(node) as client:
         done = await leader.run("serve", "--bind", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"))
         assert done.returncode == 3
@@ -258,7 +258,7 @@ async def test_a_damaged_log_stops_the_start_and_says_what_to_do(tmp_path: Path)
 
 
 async def test_a_disk_that_fails_stops_the_leader_and_nobody_is_told_a_lie(tmp_path: Path) -> None:
-    """Writes fail from some byte on: callers hear "unknown", the leader exits 1, what was acknowledged is kept."""
+    """Writes fail from some byte on: callers get "unknown", the leader exits 1, and acknowledged actions are kept."""
     acknowledged: set[str] = set()
     refused_with: list[str] = []
 
@@ -269,7 +269,7 @@ async def test_a_disk_that_fails_stops_the_leader_and_nobody_is_told_a_lie(tmp_p
                 try:
                     answer = await client.post("/scores/increment/batch", items)
                 except ConnectionLost:
-                    return  # between two requests: whoever asks after the end finds the door closed
+                    return  # between two requests: a request after the end finds a closed port
                 if answer.status != 200:
                     assert answer.status == 503
                     assert "retry-after" in answer.headers
@@ -300,7 +300,7 @@ async def test_a_disk_that_fails_stops_the_leader_and_nobody_is_told_a_lie(tmp_p
 
 
 async def test_the_signing_key_is_private_and_secrets_are_never_printed(tmp_path: Path) -> None:
-    """The first start makes signing.key, mode 600; neither it nor a token comes up in any output of the leader."""
+    """The first start makes signing.key, mode 600; the leader prints neither the key nor a token."""
     no_secret = {"SCOREBOARD_AUTH_JWT_SECRET": ""}
     data = tmp_path / "data"
     async with leader.serving(data, extra=no_secret) as node:
@@ -347,5 +347,5 @@ async def pasted(said: str) -> list[str]:
 
 
 def values_of(option: str, arguments: list[str]) -> list[str]:
-    """What follows an option, each time that it is given."""
+    """The values of an option that may come several times."""
     return [value for before, value in pairwise(arguments) if before == option]

@@ -1,4 +1,4 @@
-"""Clients of every kind, all at once, on a real leader: each acknowledged action counts, once, and nothing is left."""
+"""Clients of every kind at once on a real leader: each acknowledged action counts once, and no file is left open."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def come(node: leader.Leader) -> RawClient:
 
 
 class Storm:
-    """What the clients know: which actions were acknowledged, and which were sent without an answer coming back."""
+    """What the clients know: which actions were acknowledged, and which were sent and got no answer."""
 
     def __init__(self, node: leader.Leader) -> None:
         self.node = node
@@ -43,7 +43,7 @@ class Storm:
         return self.head + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
     async def run_client(self, number: int) -> None:
-        """Do one thing after another, on one connection for as long as it lives."""
+        """Do one thing after another, on one connection while it lives."""
         chance = random.Random(SEED + number)
         raw: RawClient | None = None
         for n in range(REQUESTS):
@@ -98,7 +98,7 @@ async def in_pieces(storm: Storm, raw: RawClient, actions: dict[str, str], chanc
 
 
 async def half_closed(storm: Storm, raw: RawClient, actions: dict[str, str], _chance: random.Random) -> bool:
-    """All at once, and then only listening."""
+    """All at once, and then only read."""
     await raw.send(b"".join(storm.increment(user, action) for action, user in actions.items()))
     await raw.stream.send_eof()
     await storm.expect(raw, actions)
@@ -116,7 +116,7 @@ async def good_and_bad(storm: Storm, raw: RawClient, actions: dict[str, str], _c
 
 
 async def no_http(storm: Storm, raw: RawClient, actions: dict[str, str], _chance: random.Random) -> bool:
-    """All are answered, then what is no HTTP is refused, and the connection ends."""
+    """All are answered; then bytes that are no HTTP are refused, and the connection ends."""
     await raw.send(b"".join(storm.increment(user, action) for action, user in actions.items()) + b"?\r\n\r\n")
     await storm.expect(raw, actions)
     assert (await storm.answer(raw))[0] == 400
@@ -125,7 +125,7 @@ async def no_http(storm: Storm, raw: RawClient, actions: dict[str, str], _chance
 
 
 async def aborted(storm: Storm, raw: RawClient, actions: dict[str, str], chance: random.Random) -> bool:
-    """Gone, rudely, before any answer: each was applied or not, nobody knows."""
+    """Reset the connection before any answer: each action may be applied or not."""
     data = b"".join(storm.increment(user, action) for action, user in actions.items())
     storm.unanswered |= actions
     await raw.send(data[: chance.randint(1, len(data))])
@@ -162,7 +162,7 @@ async def wait_files(node: leader.Leader, count: int) -> None:
 
 
 async def test_whatever_clients_do_each_acknowledged_action_counts_once(tmp_path: Path) -> None:
-    """Scores are the sum of what was acknowledged and of what is found applied of the rest; no 500, no file left."""
+    """Scores are the sum of all actions that are acknowledged or found applied; no 500, and no file is left open."""
     config = tmp_path / "config.toml"
     config.write_text("[limits]\ncaller_per_minute = 1000000\nuser_per_minute = 1000000\n", encoding="utf-8")
     async with leader.serving(tmp_path / "data", config=config) as node:
@@ -188,7 +188,7 @@ async def test_whatever_clients_do_each_acknowledged_action_counts_once(tmp_path
 
 
 async def test_parked_connections_cost_next_to_nothing(tmp_path: Path) -> None:
-    """With hundreds of them, half of them half-closed or silent after a part of a request, the process sleeps."""
+    """Hundreds of connections, half of them half-closed or silent within a request: the process sleeps."""
     async with leader.serving(tmp_path / "data") as node:
         everyone = [await come(node) for _ in range(300)]
         storm = Storm(node)

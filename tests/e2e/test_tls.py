@@ -12,11 +12,11 @@ from tests.e2e.leader import ALARM_SECONDS, SECRET, Leader, following, run, serv
 from tests.e2e.tls import certificates, ending_tls
 
 PROXY = "http://127.0.0.1:9"
-"""Nobody is there. A link goes straight to the leader, so what a replica fetches must go the same way."""
+"""No proxy is there. A link goes straight to the leader, so a replica's downloads must go straight, too."""
 
 
 async def increment(node: Leader, action_id: str) -> int:
-    """Count an action; its seq."""
+    """Increment once; give the seq."""
     async with Client(node.host, node.port, token("scores:write")) as client:
         answer = await client.post("/scores/increment", {"userId": "ann", "actionId": action_id})
     assert answer.status == 200, answer.body
@@ -58,7 +58,7 @@ async def test_a_replica_follows_and_is_promoted_and_the_old_leader_demoted_thro
 
 
 async def caught_up(client: Client, seq: int) -> Answer:
-    """Ask for a position until the replica has caught up for the first time, and so shows anything."""
+    """Ask for a position until the replica has caught up for the first time; before, it shows nothing."""
     with trio.fail_after(ALARM_SECONDS):
         while True:
             answer = await client.get(f"/scoreboard/top?minSeq={seq}")
@@ -68,7 +68,7 @@ async def caught_up(client: Client, seq: int) -> Answer:
 
 
 async def test_an_authority_that_is_not_trusted_is_not_followed(tmp_path: Path) -> None:
-    """The reason is in what the replica writes, and it is not ready."""
+    """The replica writes the reason to its log, and is not ready."""
     _, context = certificates(tmp_path)
     async with serving(tmp_path / "leader") as leader, ending_tls(context, leader.port) as to_leader:
         await increment(leader, "1")

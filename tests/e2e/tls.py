@@ -1,4 +1,4 @@
-"""A certificate authority of our own, and a proxy that ends TLS in front of a node, as an operator's would."""
+"""A certificate authority of our own, and a proxy that ends TLS in front of a node, as an operator's proxy does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PIECE_BYTES = 2**14
 
 
 def certificates(directory: Path) -> tuple[Path, ssl.SSLContext]:
-    """Make an authority and a certificate of it for 127.0.0.1; the file to trust, and what a server presents."""
+    """Make an authority and its certificate for 127.0.0.1; give the file to trust, and the server's context."""
     now = datetime.datetime.now(datetime.UTC)
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("test authority", "test node")]

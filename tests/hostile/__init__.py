@@ -1,1 +1,1 @@
-"""Clients that mean harm, against a real server process, with an honest client beside them all along."""
+"""Hostile clients against a real server process, with an honest client beside them all the time."""

@@ -13,9 +13,9 @@ Statuses = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Attack:
-    """`run` attacks, and asserts what is special to this attack; what holds after every one is `harness`'s to see.
+    """`run` attacks, and asserts what is special to this attack; `harness` checks what must hold after every attack.
 
-    `server` says which: one with a shared secret, or one that takes the keys of an issuer.
+    `server` names the server: one with a shared secret, or one that takes the keys of an issuer.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Attack:
 
 
 def each_refused(target: Target, requests: Mapping[str, tuple[bytes, Statuses]]) -> None:
-    """Send each request on a connection of its own: it gets exactly one answer, with the status that is expected.
+    """Send each request on a connection of its own: it gets exactly one answer, with the expected status.
 
     One answer, because a second one would mean that a part of the request was taken for another request.
     """

@@ -1,6 +1,6 @@
-"""Clients that are many: from one address, and all at once.
+"""Many clients: from one address, and all at once.
 
-How many this process may have depends on the limit of open files; where it is too low for the full number, fewer come,
+The limit of open files bounds how many connections this process may have. If it is too low, fewer clients come,
 and the printed line says so.
 """
 
@@ -24,18 +24,18 @@ ONE_ADDRESS = 10_000
 BURST = 5_000
 BURST_ADDRESSES = [f"127.0.1.{number}" for number in range(1, 11)]
 OWN_FILES = 200
-"""What this process needs for itself beside the connections."""
+"""Files that this process needs for itself beside the connections."""
 
 
 def ten_thousand_from_one_address(target: Target) -> None:
-    """10,000 connections from one address, kept open: as many are served as may be, the others are told or closed."""
+    """10,000 kept connections from one address: the bound's number is served, the others are refused or closed."""
     wanted = _as_many_as_may_be(ONE_ADDRESS, CONNECTIONS_PER_ADDRESS_MAX + 100)
     before = target.open_files()
     connections: list[socket.socket] = []
     try:
         connections += [target.connect() for _ in range(wanted)]
         target.wait_accepted()
-        # Those who were let in hear nothing; to all others the server has said something, or goodbye.
+        # Accepted connections hear nothing; all others get an answer, or the end of the connection.
         wait_until(
             lambda: target.open_files() <= before + CONNECTIONS_PER_ADDRESS_MAX,
             "the server holds no more connections of one address than it may",
@@ -98,13 +98,13 @@ def _begin_to_connect(target: Target, source: str) -> socket.socket:
 
 
 def comes_and_goes(target: Target) -> None:
-    """3,000 connections in turn that are closed without a word, as a port scan does."""
+    """3,000 connections in turn that are closed without a byte, as in a port scan."""
     for _ in range(3_000):
         target.connect(ATTACKER).close()
 
 
 def _as_many_as_may_be(wanted: int, least: int, spare: int = OWN_FILES) -> int:
-    """So many connections, or what the limit of open files leaves; skips where that would show nothing."""
+    """`wanted` connections, or what the limit of open files leaves; skips the test where that would show nothing."""
     may = raise_file_limit() - spare
     if may < least:
         pytest.skip(f"the hard limit of open files leaves {may} connections, and this shows nothing below {least}")

@@ -3,9 +3,8 @@
     the honest client is served ─► attack ─► the server runs and answers ─► memory and files are back
                 └──────────────── and is served all along, each answer right, to its last one ──────┘
 
-Memory and files are held against what they were before the first attack, not before this one: what each attack leaves
-behind would add up. The bounds are far above what was measured, and far below what any of these attacks would cost if
-it were kept.
+Memory and files are compared with what they were before the first attack, not before this one, because leftovers add
+up. The bounds are far above what was measured, and far below what an attack would cost if the server kept it.
 """
 
 from __future__ import annotations
@@ -24,19 +23,18 @@ FILES_SLACK = 8
 """The log's next segment, a snapshot that is being written, a thread's files."""
 
 RSS_SLACK_BYTES = 56 * MIB
-"""What may stay: remembered tokens, heads and rates, and what the allocator does not give back at once. In two rounds
-of the long form it was 48 MiB after the worst attack, and 22 MiB at their end."""
+"""Memory that may stay: remembered tokens, heads and rates, and what the allocator does not give back at once."""
 
 PEAK_SLACK_BYTES = 320 * MIB
-"""For a moment: the bodies of all connections (`BODIES_BYTES_MAX`), and reading one of them."""
+"""Memory for a moment: the bodies of all connections (`BODIES_BYTES_MAX`), and the reading of one."""
 
 BACK_SECONDS_MAX = 90.0 if LONG else 45.0
-"""Until all is let go of: the longest deadline of the door is a minute."""
+"""Until everything is freed: the longest deadline of the listener is a minute."""
 
 
 @dataclass
 class Range:
-    """A server, the honest client beside it, and what the server held before anybody attacked."""
+    """A server, the honest client beside it, and the server's memory and files before the first attack."""
 
     target: Target
     honest: Honest
@@ -46,7 +44,7 @@ class Range:
 
 @contextmanager
 def beginning(target: Target, bearer: str) -> Iterator[Range]:
-    """Start the honest client, let the server warm up in every lane, and take its measures; at the end, hear it out."""
+    """Start the honest client, warm the server up in every lane, measure it; at the end check the honest client."""
     honest = Honest(target, bearer)
     honest.start()
     try:

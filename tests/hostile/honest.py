@@ -1,8 +1,8 @@
-"""The honest client: a backend, a poller and a viewer, who want nothing but to be served while others attack.
+"""The honest client: a backend, a poller and a viewer that the server must serve while others attack.
 
-Each answer is held against what it must be: every action is counted once, the score grows by ten each time, a poll and
-the viewer's last message show it. What is wrong, or takes longer than ANSWER_SECONDS_MAX, is a fault, and the first
-fault is the end: it is told by `check`.
+It checks each answer: every action counts once, the score grows by ten each time, a poll and the viewer's last message
+show it. A wrong answer, or one that takes longer than ANSWER_SECONDS_MAX, is a fault. The first fault ends the client,
+and `check` raises it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.hostile.target import HONEST, Target, wait_until
 from tests.server.live.client_frames import client_frame, take_server_frame
 
 ANSWER_SECONDS_MAX = 10.0
-"""For one answer: the attackers share two processors with the server, and no answer needs a hundredth of it."""
+"""For one answer. The attackers share two processors with the server; alone it needs less than a hundredth of this."""
 
 PAUSE_SECONDS = 0.02
 POINTS = 10
@@ -49,14 +49,14 @@ class Honest:
         self.wait_served(10)
 
     def stop(self) -> None:
-        """End; to be followed by `check`."""
+        """End; call `check` next."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(ANSWER_SECONDS_MAX * 2)
             assert not thread.is_alive(), "the honest client hangs"
 
     def wait_served(self, count: int) -> None:
-        """Wait until so many more requests are answered, and the viewer has seen what they did."""
+        """Wait until `count` more requests are answered, and the viewer has seen their effect."""
         wanted = self.answered + count
         wait_until(lambda: bool(self._faults) or self.answered >= wanted, "the honest client is served")
         seq = self._last_seq
@@ -64,13 +64,13 @@ class Honest:
         self.check()
 
     def check(self) -> None:
-        """Fail if anything was not as it must be."""
+        """Fail if there was a fault."""
         assert not self._faults, self._faults[0]
 
     def _guarded(self, work: Any) -> None:
         try:
             work()
-        except Exception as error:  # whatever it is, it is told by the thread that judges
+        except Exception as error:  # `check` raises it in the thread that judges
             self._faults.append(f"the honest client was not served: {error!r}")
 
     def _post(self) -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 class Issuer:
-    """Serves from `start` to `stop`; `paths` are those that were asked for."""
+    """Serves from `start` to `stop`; `paths` are the requested paths."""
 
     KEY_ID = "key-1"
 
@@ -71,6 +71,6 @@ class Issuer:
                 self.wfile.write(document)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the library's name
-                """Say nothing: the test tells what matters."""
+                """Log nothing: the test asserts what matters."""
 
         return Handler

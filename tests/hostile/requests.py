@@ -1,4 +1,4 @@
-"""Requests that are wrong in every way that somebody thought of: each gets one answer, and it is a refusal."""
+"""Requests that are wrong in every way that we could think of: each gets exactly one answer, a refusal."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def oversized_everything(target: Target) -> None:
 
 
 def bad_text(target: Target) -> None:
-    """Bytes that are no UTF-8, half characters, controls, in bodies, paths and headers."""
+    """Bytes that are no UTF-8, half characters and control characters, in bodies, paths and headers."""
     bearer = token("admin")
 
     def body(text: bytes) -> tuple[bytes, Statuses]:
@@ -125,7 +125,7 @@ def nested_json(target: Target) -> None:
 
 
 def numbers_and_fields(target: Target) -> None:
-    """NaN, infinity, numbers of a million digits, points that the caller would like to decide, fields that are none."""
+    """NaN, infinity, numbers of a million digits, points that the caller wants to decide, unknown fields."""
     bearer = token("admin")
     texts = [b"NaN", b"Infinity", b"-Infinity", b"1e400", b"-0", b"1" * 10**6, b"1e" + b"9" * 10**5, b"0x10", b"1_000",
              b"true", b"null", b"[]", b"{}", b'"10"', b"9007199254740993", b"0.1", b"01", b"+1", b".5"]  # fmt: skip
@@ -175,7 +175,7 @@ def lying_lengths(target: Target) -> None:
 
 
 def path_tricks(target: Target) -> None:
-    """Ways up, doubled slashes, other forms of a target, codings in codings: nothing is there, and no file is found."""
+    """Parent paths, doubled slashes, other forms of a target, nested encodings: nothing is there, no file is found."""
     paths: dict[str, Statuses] = {
         "/../../../../etc/passwd": 404,
         "/%2e%2e/%2e%2e/etc/passwd": 404,
@@ -216,7 +216,7 @@ def path_tricks(target: Target) -> None:
 
 
 def header_tricks(target: Target) -> None:
-    """Two lengths, two codings, folded lines, bare line feeds: a proxy must not read another request in it than we."""
+    """Two lengths, two codings, folded lines, bare line feeds: we and a proxy must not read different requests."""
     inner = head("GET /healthz HTTP/1.1")
     line = f"POST {ONE} HTTP/1.1"
     heads: dict[str, tuple[list[str], bytes]] = {
@@ -263,7 +263,7 @@ def header_tricks(target: Target) -> None:
 
 
 def noise(target: Target) -> None:
-    """Random bytes, other protocols' greetings, good requests with bytes changed: no answer is a fault of ours."""
+    """Random bytes, greetings of other protocols, good requests with changed bytes: no answer is 5xx."""
     dice = random.Random(NOISE_SEED)
     good = post(BATCH, b"[%b]" % GOOD.replace(b"m-1", b"noise"), token("admin"))
     greetings = [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), b"SSH-2.0-x\r\n", b"EHLO x\r\n",
@@ -283,7 +283,7 @@ def noise(target: Target) -> None:
 
 
 def new_heads(target: Target) -> None:
-    """5,000 good requests for the top, each with a head of 15 KB that was never seen: none of them is worth keeping."""
+    """5,000 good requests for the top, each with a new head of 15 KB: the server must keep none of these heads."""
     with target.connect() as connection:
         answers = connection.makefile("rb")
         for number in range(5_000):

@@ -1,7 +1,6 @@
-"""Clients that are slow, silent, or gone: what they hold must come back to the server by itself.
+"""Clients that are slow, silent, or gone: the server must free by itself what they hold.
 
-They all keep their ends open until the server has let go of its own: it is the server's deadlines that are tried here,
-and not the attackers' goodbyes.
+They all keep their ends open until the server has closed its own, so these attacks test the server's deadlines.
 """
 
 from __future__ import annotations
@@ -25,27 +24,27 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def slow_head(target: Target) -> None:
-    """Each sends its head byte by byte, for ever."""
+    """Each client sends its head byte by byte, for ever."""
     replies = _drip(target, b"GET /scoreboard/top HTTP/1.1\r\nHost: x\r\nX: ", "HEAD_SECONDS_MAX")
     assert {reply.status for reply in replies} == {408}
 
 
 def slow_body(target: Target) -> None:
-    """Each sends a good head, and its body byte by byte."""
+    """Each client sends a good head, and its body byte by byte."""
     begin = head("POST /scores/increment HTTP/1.1", f"Authorization: Bearer {token('admin')}", "Content-Length: 9999")
     replies = _drip(target, begin, "BODY_SECONDS_MAX")
     assert {reply.status for reply in replies} == {408}
 
 
 def slow_chunks(target: Target) -> None:
-    """Each sends a chunk of one byte, and then its next one bit by bit."""
+    """Each client sends a chunk of one byte, and the head of the next chunk byte by byte."""
     begin = head("POST /scores/increment/batch HTTP/1.1", "Transfer-Encoding: chunked") + b"1\r\nx\r\n1;"
     replies = _drip(target, begin, "BODY_SECONDS_MAX")
     assert {reply.status for reply in replies} == {408}
 
 
 def _drip(target: Target, begin: bytes, deadline: str) -> list[Reply]:
-    """Open CONNECTIONS, begin a request on each, go on with a byte at a time until the server ends them all."""
+    """Open CONNECTIONS, begin a request on each, and send a byte at a time until the server ends them all."""
     began = time.monotonic()
     connections = [target.connect() for _ in range(CONNECTIONS)]
     try:
@@ -74,7 +73,7 @@ def _readable(connections: list[socket.socket]) -> set[socket.socket]:
 
 
 def silence(target: Target) -> None:
-    """Some never say a word, some say one and fall silent, some close their sending side in the middle of a head."""
+    """Some send nothing, some send a little and stop, some close their sending side in the middle of a head."""
     said = [b"", b"\r\n\r\n", b"GET /scor", b"POST /scores/increment HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n{"]
     before = target.open_files()
     connections = []
@@ -89,13 +88,13 @@ def silence(target: Target) -> None:
 
 
 def reads_nothing(target: Target) -> None:
-    """Each asks for a page of some size again and again, and reads none of the answers."""
+    """Each client asks for a large page again and again, and reads no answer."""
     asks = head("GET /openapi.json HTTP/1.1") * 400
     _stall(target, asks)
 
 
 def reads_nothing_of_the_express_lane(target: Target) -> None:
-    """The same with the hot route: answers that the reactor writes."""
+    """The same with the hot route: the express loop writes these answers."""
     _stall(target, head("GET /scoreboard/top?limit=50 HTTP/1.1") * 4_000)
 
 
@@ -110,12 +109,12 @@ def _stall(target: Target, asks: bytes) -> None:
             while True:
                 connection.send(asks)
         except BlockingIOError:
-            pass  # the server has stopped to read, as it should
+            pass  # the server has stopped reading, as it should
     _let_go(target, connections, before, target.seconds("SEND_SECONDS_MAX"))
 
 
 def _let_go(target: Target, connections: list[socket.socket], files: int, seconds: float) -> None:
-    """Wait, with all ends here open, until the server has no more files than before."""
+    """Keep all ends here open, and wait until the server has no more files than before."""
     try:
         target.wait_accepted()
         wait_until(lambda: target.open_files() <= files, "the server has let go of them", seconds + ALARM_SECONDS)
@@ -124,27 +123,27 @@ def _let_go(target: Target, connections: list[socket.socket], files: int, second
 
 
 def many_large_bodies(target: Target) -> None:
-    """Forty bodies of the largest size at once, each but for its last byte: most are refused, none is kept for long."""
+    """Forty bodies of the largest size at once, each without its last byte: most are refused, none is kept for long."""
     statuses = _send_bodies(target, f"Content-Length: {BODY_BYTES_MAX}", b" " * (BODY_BYTES_MAX - 1))
-    # 408 to those whose last byte never came, 503 to those for whom there was no room.
+    # 408 for bodies whose last byte never came, 503 for bodies without room.
     assert set(statuses) == {408, 503}, statuses
     assert statuses.count(408) <= BODIES_PER_ADDRESS_BYTES_MAX // BODY_BYTES_MAX, statuses
 
 
 def tiny_chunks(target: Target) -> None:
-    """Forty bodies in a million chunks of two bytes, none with an end: what a chunk costs us must not be kept."""
+    """Forty bodies in a million chunks of two bytes, none with an end: the server must keep nothing for each chunk."""
     statuses = _send_bodies(target, "Transfer-Encoding: chunked", b"2\r\nxx\r\n" * 1_000_000)
     assert set(statuses) == {413}, statuses
 
 
 def empty_lines(target: Target) -> None:
-    """Forty bodies of nothing but line breaks, in one chunk: each might be the end, and none is."""
+    """Forty bodies that are only line breaks, in one chunk: any of them might be the end, and none is."""
     statuses = _send_bodies(target, "Transfer-Encoding: chunked", b"600000\r\n" + b"\r\n" * 3_000_000)
     assert set(statuses) == {413}, statuses
 
 
 def _send_bodies(target: Target, framing: str, body: bytes) -> list[int]:
-    """Send the body on forty connections at once; the statuses of the answers."""
+    """Send the body on forty connections at once; give the statuses of the answers."""
     data = head("POST /scores/increment/batch HTTP/1.1", f"Authorization: Bearer {token('admin')}", framing) + body
     connections = [target.connect() for _ in range(40)]
     try:
@@ -171,7 +170,7 @@ def _send_bodies(target: Target, framing: str, body: bytes) -> list[int]:
 
 
 def resets(target: Target) -> None:
-    """Each sends a part of a request, some a whole one, and resets the connection without a word."""
+    """Each client sends a part of a request, or a whole one, and resets the connection."""
     whole = head("GET /scores/honest HTTP/1.1")
     hot = head("GET /scoreboard/top HTTP/1.1")
     for number in range(RESETS):

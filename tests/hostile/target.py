@@ -1,11 +1,11 @@
-"""The server under attack: a real process, with all that an attack and its judge need to know of it.
+"""The server under attack: a real process, and what an attack and its judge need to know of it.
 
 Rules:
-- Attacks come from 127.0.0.1 unless they say otherwise, the honest client from 127.0.0.2: a bound for one address must
-  keep the one out and not the other.
-- The deadlines of a server are minutes when they are all waited for. The slice that `make test` runs has shorter ones,
-  set in the process before it starts; the code that keeps them is the same. The long form has the real ones.
-- Every wait has an end (`ALARM_SECONDS`), so generous that it is only met when something hangs.
+- Attacks come from 127.0.0.1 unless they say otherwise, and the honest client comes from 127.0.0.2: a bound for one
+  address must stop the attackers and not the honest client.
+- Waiting for all deadlines of a server takes minutes. The slice in `make test` has shorter ones, set in the process
+  before it starts; the code that keeps them is the same. The long form has the real ones.
+- Every wait has an end (`ALARM_SECONDS`), so generous that only a hanging test reaches it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SHORT_SECONDS: Mapping[str, float] = {
     "VIEWER_SILENCE_SECONDS_MAX": 3.0,
     "VIEWER_DRAIN_SECONDS_MAX": 3.0,
 }
-"""What the slice has instead of the deadlines in `server.bounds`."""
+"""The deadlines of the slice, instead of those in `server.bounds`."""
 
 CONFIG = f"""
 [limits]
@@ -53,7 +53,7 @@ allowed_origins = ["{ORIGIN}"]
 
 @dataclass
 class Reply:
-    """One HTTP answer: what its first line, its headers (lower case) and its body say."""
+    """One HTTP answer: its status, its headers (lower case) and its body."""
 
     status: int
     headers: dict[str, str]
@@ -61,7 +61,7 @@ class Reply:
 
 
 class Target:
-    """A running server, and how it is reached and looked at."""
+    """A running server: connections to it, and its memory, files and log."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, stderr_path: Path) -> None:
         self.pid = process.pid
@@ -80,7 +80,7 @@ class Target:
         return self._process.poll() is None
 
     def kill(self) -> None:
-        """End it, the hard way."""
+        """Kill it, and wait for its end."""
         self._process.kill()
         self._process.wait()
 
@@ -115,12 +115,12 @@ class Target:
         return connection
 
     def wait_accepted(self) -> None:
-        """Wait until every connection that was made before this call is accepted: they are taken in their order."""
+        """Wait until every earlier connection is accepted: the server accepts them in order."""
         [reply] = self.ask(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", source=HONEST)
         assert reply.status == 200, reply
 
     def ask(self, *parts: bytes, source: str = ATTACKER) -> list[Reply]:
-        """Send this on a connection of its own, with nothing to follow, and give every answer that comes."""
+        """Send this on a connection of its own, end the sending side, and give all answers."""
         with self.connect(source) as connection:
             for part in parts:
                 if not send(connection, part):
@@ -130,7 +130,7 @@ class Target:
 
 
 def send(connection: socket.socket, data: bytes) -> bool:
-    """Send all of it; False where the server does not want to hear it."""
+    """Send all of it; False if the server has closed the connection."""
     try:
         connection.sendall(data)
     except (BrokenPipeError, ConnectionResetError):
@@ -139,7 +139,7 @@ def send(connection: socket.socket, data: bytes) -> bool:
 
 
 def finish(connection: socket.socket) -> None:
-    """Say that nothing follows, which a server that has ended the connection does not need to hear."""
+    """End the sending side; ignore that the server may have closed the connection."""
     with suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
 
@@ -156,7 +156,7 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 
 def replies_in(data: bytes) -> list[Reply]:
-    """Take apart what came in. Every answer of this server has a length or, as 1xx, 204 and 304, no body."""
+    """Split the data into answers. Every answer of this server has a length or, as 1xx, 204 and 304, no body."""
     replies = []
     while data:
         head, _, data = data.partition(b"\r\n\r\n")
@@ -175,7 +175,7 @@ def replies_in(data: bytes) -> list[Reply]:
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = ALARM_SECONDS) -> None:
-    """Wait until something holds; AssertionError with these words when it does not come to that."""
+    """Wait until something holds; AssertionError with `what` if it does not in time."""
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"after {seconds:.0f} s still not: {what}"
@@ -184,7 +184,7 @@ def wait_until(holds: Callable[[], bool], what: str, seconds: float = ALARM_SECO
 
 @contextmanager
 def serving(directory: Path, extra: Mapping[str, str] | None = None) -> Iterator[Target]:
-    """Run a server that is ready; it is killed on the way out."""
+    """Run a server that is ready; kill it at the end."""
     directory.mkdir(parents=True, exist_ok=True)
     config, stderr_path = directory / "scoreboard.toml", directory / "stderr"
     config.write_text(CONFIG, encoding="utf-8")

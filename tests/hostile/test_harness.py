@@ -1,4 +1,4 @@
-"""The harness must be able to say no: each of its checks, held against what it has to find."""
+"""The harness must be able to say no: each of its checks finds what it must find."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.hostile.target import Target, replies_in, serving
 
 
 def nothing(_target: Target) -> None:
-    """Attack with nothing."""
+    """An attack that does nothing."""
 
 
 NOTHING = Attack("nothing", "", nothing)
@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Range]:
 
 
 def test_nothing_is_survived(place: Range) -> None:
-    """So that what is found below is what was made there."""
+    """So a fault that a test below finds is the one that it made."""
     assert attack(place, NOTHING).startswith("nothing: ")
 
 
@@ -39,7 +39,7 @@ def test_nothing_is_survived(place: Range) -> None:
     [("FILES_SLACK", "files"), ("RSS_SLACK_BYTES", "of memory"), ("PEAK_SLACK_BYTES", "at the peak")],
 )
 def test_too_much_is_found(place: Range, monkeypatch: pytest.MonkeyPatch, bound: str, words: str) -> None:
-    """Files and memory that are more than they may be."""
+    """The server has more files or memory than it may."""
     monkeypatch.setattr(harness, bound, -(2**40))
     monkeypatch.setattr(harness, "BACK_SECONDS_MAX", 0.1)
     with pytest.raises(AssertionError, match=words):
@@ -62,7 +62,7 @@ def test_an_answer_that_was_cut_off_is_found() -> None:
 
 
 def test_an_honest_client_that_is_not_served_is_found(place: Range) -> None:
-    """A second one finds that its actions are counted already; one whose server is gone gets no answer."""
+    """A second honest client finds its actions counted already; one without a server gets no answer."""
     second = Honest(place.target, token("admin"))
     with pytest.raises(AssertionError, match="was not served"):
         second.start()
@@ -70,7 +70,7 @@ def test_an_honest_client_that_is_not_served_is_found(place: Range) -> None:
 
 
 def test_a_server_that_has_ended_is_found(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """By the harness, and by the honest client."""
+    """The harness finds it, and so does the honest client."""
     with serving(tmp_path_factory.mktemp("ended")) as target:
         [reply] = target.ask(post("/scores/increment", b'{"userId":"a","actionId":"b"}', token("admin")))
         assert json.loads(reply.body)["newScore"] == 10

@@ -1,7 +1,7 @@
 """Every attack of the table against a real server.
 
-`make test` runs each once, with shorter deadlines in the server; `make hostile` (HOSTILE_LONG=1) has the real ones, and
-runs the whole table HOSTILE_ROUNDS times against the same server, so that what one attack leaves behind adds up.
+`make test` runs each once, with shorter deadlines in the server. `make hostile` (HOSTILE_LONG=1) has the real ones, and
+runs the whole table HOSTILE_ROUNDS times against the same server, so leftovers of the attacks add up.
 """
 
 from __future__ import annotations
@@ -49,6 +49,6 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Range]:
 @pytest.mark.parametrize("kind", ATTACKS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_it_is_survived_and_the_honest_are_served(kind: Attack, number: int, request: pytest.FixtureRequest) -> None:
-    """The server answers, memory and files are back within bounds, and the honest client was served all along."""
+    """The server answers, memory and files are back within bounds, and the honest client was served all the time."""
     place: Range = request.getfixturevalue(kind.server)
     print(attack(place, kind))  # noqa: T201  # the figures, for `pytest -rP`

@@ -1,6 +1,6 @@
-"""Tokens that should not be let in, and floods of them. Each is refused with 401, and nobody's key is fetched for it.
+"""Bad tokens, and floods of tokens. Each bad one is refused with 401, and no key is fetched for it.
 
-They are made by hand: no library signs what these want signed.
+They are made by hand, because no library signs such tokens.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def signed(header: Changes, payload: bytes, key: bytes = SECRET.encode(), digest
 
 
 def forged_tokens(target: Target) -> None:
-    """No algorithm, another one, another key, another audience, the wrong time, a header that wants to be obeyed."""
+    """No algorithm, a wrong algorithm, key, audience or time, a header with demands."""
     now = time.time()
     hs256 = {"alg": "HS256", "typ": "JWT"}
     good = signed(hs256, claims())
@@ -113,7 +113,7 @@ def flood_of_bad_tokens(target: Target) -> None:
 
 
 def flood_of_good_tokens(target: Target) -> None:
-    """Tokens that are good, more than may be remembered: the oldest are forgotten, and each is let in."""
+    """More good tokens than the server remembers: it forgets the oldest, and accepts each."""
     tokens = (signed({"alg": "HS256"}, claims({"sub": f"caller-{n}"})) for n in range(MORE_THAN_REMEMBERED))
     flood(target, tokens, expected=200)
 
@@ -144,7 +144,7 @@ def key_confusion(target: Target) -> None:
 
 
 def flood_of_unknown_keys(target: Target) -> None:
-    """Tokens, each with a key id of its own that nobody knows: the issuer is asked at most once in 30 seconds."""
+    """Tokens with unknown key ids, each a new one: the server asks the issuer at most once in 30 seconds."""
     issuer = target.issuer
     assert issuer is not None
     before, began = len(issuer.paths), time.monotonic()

@@ -1,6 +1,6 @@
-"""Viewers that mean harm: frames that are wrong, handshakes that are wrong, and many who do not listen.
+"""Hostile viewers: wrong frames, wrong handshakes, and many viewers that do not read.
 
-After a handshake that is right, the server says why it ends a connection: with a close frame and its code.
+After a good handshake, the server says why it ends a connection: with a close frame and its code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.server.live.client_frames import client_frame, take_server_frame
 
 CROWD = 700
 PER_ADDRESS_MAX = 500
-"""What the configuration says by default of viewers from one address."""
+"""The default bound of viewers from one address."""
 
 DEAF = 300
 WATCH = "GET /ws/scoreboard HTTP/1.1"
@@ -27,7 +27,7 @@ HANDSHAKE = head(WATCH, *UPGRADE)
 
 
 def opened(target: Target, early: bytes = b"", receive_buffer: int | None = None) -> socket.socket:
-    """A viewer's connection, its request sent with this right behind it."""
+    """A viewer's connection: its request is sent, with `early` right behind it."""
     connection = target.connect(receive_buffer=receive_buffer)
     assert send(connection, HANDSHAKE + early)
     return connection
@@ -45,13 +45,13 @@ def frames_of(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def closed_with(connection: socket.socket) -> int | None:
-    """Read to the end; the code of the close frame, None if there was none."""
+    """Read to the end; give the code of the close frame, None if there was none."""
     codes = [payload for opcode, payload in frames_of(read_to_end(connection)) if opcode == CLOSE]
     return int.from_bytes(codes[0][:2], "big") if codes else None
 
 
 def bad_frames(target: Target) -> None:
-    """Unmasked, fragmented where it must not be, of a giant length, with reserved bits, no UTF-8: each is told why."""
+    """Unmasked, wrongly fragmented, of a giant length, with reserved bits, no UTF-8: each gets its close code."""
     big = VIEWER_MESSAGE_BYTES_MAX + 1
     frames: dict[str, tuple[bytes, int]] = {
         "unmasked": (b"\x81\x02hi", 1002),
@@ -94,7 +94,7 @@ def bad_frames(target: Target) -> None:
         "pongs without an end": (client_frame(PONG) * VIEWER_SAYS_BYTES_MAX, 1008),
     }
     for name, (data, code) in frames.items():
-        for early in (False, True):  # behind the handshake at once, and when it is answered
+        for early in (False, True):  # right behind the handshake, and after its answer
             connection = opened(target, data if early else b"")
             with connection:
                 if not early:
@@ -111,7 +111,7 @@ def bad_frames(target: Target) -> None:
 
 
 def early_data(target: Target) -> None:
-    """Frames right behind the request, whole or torn at every byte: they are heard, and none twice."""
+    """Frames right behind the request, whole or torn at every byte: the server reads each once."""
     data = client_frame(PING, b"early") + client_frame(TEXT, b"hello") + client_frame(CLOSE, b"\x03\xe8")
     for cut in range(len(data) + 1):
         with opened(target, data[:cut]) as connection:
@@ -122,7 +122,7 @@ def early_data(target: Target) -> None:
 
 
 def bad_handshakes(target: Target) -> None:
-    """Another origin, no key, two keys, an old version, a body, HTTP/1.0, a board that is none: told in plain HTTP."""
+    """Another origin, no key, two keys, an old version, a body, HTTP/1.0, an unknown board: refused in plain HTTP."""
     key, version = f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13"
     plain = UPGRADE[:2]
     each_refused(
@@ -162,7 +162,7 @@ def bad_handshakes(target: Target) -> None:
 
 
 def too_many_viewers(target: Target) -> None:
-    """700 viewers from one address, where 500 may be: the others are told to come back later."""
+    """700 viewers from one address, where 500 are allowed: the others are told to come back later."""
     connections = [opened(target) for _ in range(CROWD)]
     try:
         firsts = Counter(_status(connection) for connection in connections)
@@ -181,7 +181,7 @@ def _status(connection: socket.socket) -> int:
 
 
 def deaf_and_dumb_viewers(target: Target) -> None:
-    """300 viewers that neither read nor answer a ping: they are let go of, and nobody waits for them."""
+    """300 viewers that neither read nor answer a ping: the server closes them, and nothing waits for them."""
     before = target.open_files()
     connections = [opened(target, receive_buffer=2048) for _ in range(DEAF)]
     try:
@@ -194,7 +194,7 @@ def deaf_and_dumb_viewers(target: Target) -> None:
 
 
 def pings_that_nobody_reads_the_answers_of(target: Target) -> None:
-    """Viewers that ping as fast as they can, and read no pong: they are sent away, after 16 KiB."""
+    """Viewers that ping as fast as they can, and read no pong: the server closes them after 16 KiB."""
     pings = client_frame(PING, b"x" * 125) * 10_000
     connections = [opened(target, receive_buffer=2048) for _ in range(100)]
     try:
@@ -207,7 +207,7 @@ def pings_that_nobody_reads_the_answers_of(target: Target) -> None:
 
 
 def kept_connections_that_change_their_mind(target: Target) -> None:
-    """Requests, and then an upgrade on the same connection, with frames behind it: every part is answered as it is."""
+    """Requests, then an upgrade on the same connection, with frames behind it: each part gets its own answer."""
     asks = [head("GET /scoreboard/top HTTP/1.1"), head("GET /healthz HTTP/1.1"), head("GET /nowhere HTTP/1.1")]
     for count in range(60):
         with target.connect() as connection:

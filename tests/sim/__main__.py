@@ -1,9 +1,9 @@
-"""`python -m tests.sim`: simulated runs, one seed after the other; what was tried, and any seed that failed.
+"""`python -m tests.sim`: simulated runs, one seed after the other. It prints what was tried, and each seed that failed.
 
-python -m tests.sim                         a minute, from a seed that is drawn and printed
-python -m tests.sim --seed 91               that run alone, with all that happened in it if it fails
-python -m tests.sim --seed 1 --runs 10000   so many, in two processes
-python -m tests.sim --minutes 60            for so long
+python -m tests.sim                         for a minute, from a random seed, which it prints
+python -m tests.sim --seed 91               that run alone; if it fails, everything that happened in it
+python -m tests.sim --seed 1 --runs 10000   10,000 seeds from 1 on, in two processes
+python -m tests.sim --minutes 60            for an hour
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FAILURES_SHOWN = 5
 
 
 def main() -> int:
-    """Run as asked; 1 if any run failed."""
+    """Run as the arguments say; 1 if any run failed."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.sim", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,14 +1,14 @@
-"""The judge of a simulated run: what was submitted, acknowledged, seen and found again, and whether that may be.
+"""The judge of a simulated run: it knows what was submitted, acknowledged, shown and recovered, and what must hold.
 
-What is held, in the words of the design:
+These promises must hold:
 - acknowledged ⊆ recovered ⊆ submitted: `recovered`, after every start;
-- each action at most once, sums and ranks of a plain sort: `Plain`, told every event that the leader applied;
-- log before reply: a receipt, a row or a viewer's message that names an event which is not on disk is a fault at once;
-- what anybody is shown is what a plain sort gives at that very position: `shown`;
-- seq never goes back: for each reader and viewer, over all restarts;
-- a replica has what the leader has, up to some event, and not less after a start than it had shown.
+- each action counts at most once, and sums and ranks are those of a plain sort: `Plain` gets every applied event;
+- log before reply: no receipt, row or message to a viewer names an event that is not on disk;
+- rows that a client sees are those of a plain sort at that position: `shown`;
+- seq never goes back, for each reader and viewer, over all restarts;
+- a replica has the leader's events up to some event, and after a start no fewer than it had shown.
 
-A fault is raised as `Broken`, in whichever task finds it, and ends the run.
+The task that finds a fault raises `Broken`, which ends the run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Broken(AssertionError):
 
 
 class Books:
-    """See above. `counts` says how much of everything came up."""
+    """The judge; see above. `counts` says how often each thing happened."""
 
     def __init__(self, trace: Trace) -> None:
         self.plain = Plain()
@@ -49,14 +49,14 @@ class Books:
         self._tops: dict[tuple[str, int], list[Shown]] = {(board_id, 0): [] for board_id in RULES.points}
         self._trace = trace
 
-    # What backends do
+    # Backends
 
     def submit(self, action_id: str, content: Content) -> None:
-        """Note that a request with this is about to be sent."""
+        """Note that a request with this content is about to be sent."""
         self.submitted.setdefault(action_id, set()).add(content)
 
     def acknowledge(self, receipt: dict[str, Any], content: Content) -> None:
-        """Take a receipt; the event that it names must be on disk, and be what was asked for."""
+        """Take a receipt: its event must be on disk, and must be what the backend asked for."""
         action_id, seq = receipt["actionId"], receipt["seq"]
         position = (receipt["epoch"], seq)
         self._check(seq <= self.plain.seq, f"{action_id} was acknowledged as seq {seq} before it was on disk")
@@ -76,7 +76,7 @@ class Books:
         self._check(before == position, f"{action_id} was acknowledged as {before}, and then as {position}")
 
     def refuse(self, action_id: str, content: Content, code: str) -> None:
-        """Take a refusal: never of what was acknowledged, and a conflict has something to conflict with."""
+        """Take a refusal. An acknowledged action is never refused; a conflict needs another content of the action."""
         self.counts[code] += 1
         known = action_id in self.acknowledged
         if known:
@@ -93,18 +93,18 @@ class Books:
     # What the leader does
 
     def applied(self, applied: Applied) -> None:
-        """Take events that the leader says are on disk, and has applied."""
+        """Take events that the leader has on disk, as it says, and has applied."""
         for event in applied.events:
             self._take(event)
 
     def recovered(self, opened: Opened, *, may_be_damaged: bool) -> None:
-        """Compare what a start found with what there must be."""
+        """Compare what a start recovered with what must be there."""
         seq = opened.scoreboard.seq
         self._check(seq >= self.plain.seq, f"{self.plain.seq} events were applied, {seq} recovered")
         if seq > self.plain.seq:
             frames = [frame for frame in opened.log.read_from(self.plain.seq + 1) if frame.last_seq > self.plain.seq]
             begun = all(isinstance(event, EpochBegun) for event in read_events(opened.log, self.plain.seq + 1))
-            # Of a promotion that is tried again each attempt may have begun an epoch.
+            # Each attempt of a promotion may have begun an epoch.
             self._check(len(frames) == 1 or begun, f"{len(frames)} frames were in flight, not one")
             self._check(frames[0].first_seq == self.plain.seq + 1, "a part of a frame in flight was known before")
             for event in read_events(opened.log, self.plain.seq + 1):
@@ -120,7 +120,7 @@ class Books:
     # What replicas do
 
     def followed(self, name: str, applied: Applied) -> None:
-        """Take events that a replica says are on its disk, and has applied: they are the leader's."""
+        """Take events that a replica has on disk, as it says, and has applied: they must be the leader's."""
         events = applied.events
         theirs = self.plain.events[events[0].seq - 1 : events[-1].seq]
         self._check(events == theirs, f"{name} applied {events}, the leader had {theirs}")
@@ -128,7 +128,7 @@ class Books:
         self.counts["events followed"] += len(events)
 
     def recovered_replica(self, name: str, opened: Opened, *, may_be_damaged: bool) -> None:
-        """Compare what a start of a replica found with what the leader had there."""
+        """Compare what a start of a replica recovered with the leader's events up to there."""
         seq, least = opened.scoreboard.seq, self._followed.get(name, 0)
         self._check(seq >= least, f"{name} had applied {least} events, {seq} were recovered")
         self._check(seq <= self.plain.seq, f"{name} recovered {seq} events, the leader has {self.plain.seq}")
@@ -144,7 +144,7 @@ class Books:
         self._trace.note(name, "recovered", seq)
 
     def emptied(self, name: str) -> None:
-        """Note that all that a replica had was thrown away."""
+        """Note that a replica's directory was emptied."""
         self._followed.pop(name, None)
 
     def _take(self, event: Event) -> None:
@@ -164,7 +164,7 @@ class Books:
         for board_id in boards:
             self._tops[board_id, event.seq] = self.top(board_id)
 
-    # What is shown
+    # Rows that clients see
 
     def top(self, board_id: str) -> list[Shown]:
         """Give the first rows as a plain sort has them now."""
@@ -172,7 +172,7 @@ class Books:
         return [(rank, user, score, self.plain.users.get(user, (None, True))[0]) for rank, user, score in rows]
 
     def shown(self, board_id: str, seq: int, entries: list[dict[str, Any]]) -> None:
-        """Take rows that somebody was shown as those of a position."""
+        """Take the rows that a client saw for a position."""
         rows = [(row["rank"], row["userId"], row["score"], row.get("displayName")) for row in entries]
         expected = self._tops.get((board_id, seq))
         self._check(expected is not None, f"{board_id} was shown at seq {seq}, where it did not change, or not yet")

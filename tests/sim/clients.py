@@ -1,6 +1,6 @@
-"""Backends and readers of a simulated run, as they should be: they retry with the same actionId until they know.
+"""Backends and readers of a simulated run. Backends retry with the same actionId until they know the outcome.
 
-They also do what they should not: send what was acknowledged again, or with another content.
+They also do what they should not: they send an acknowledged action again, or with another content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PLACES = [(board, reason) for board, reasons in RULES.points.items() for reason 
 
 
 class Client:
-    """Whoever sends requests."""
+    """A client that sends requests."""
 
     def __init__(self, name: str, network: Network, dice: random.Random, books: Books, trace: Trace) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class Client:
         self._position = (0, 0)
 
     async def _until_known(self, method: str, path: str, body: object = None) -> Response:
-        """Send a request again and again, until there is an answer that says what became of it."""
+        """Send a request again and again until an answer tells its outcome."""
         while True:
             answer = await self._once(method, path, body)
             if answer is not None and answer.status != 503:
@@ -63,7 +63,7 @@ class Client:
 
 
 class Backend(Client):
-    """Does so many works, one after the other."""
+    """Does a number of works, one after the other."""
 
     async def work(self, profile: Profile) -> None:
         """Do them all."""
@@ -90,7 +90,7 @@ class Backend(Client):
             await trio.sleep(self._dice.expovariate(1.0))
 
     def _known(self, known: list[str]) -> tuple[str, Content]:
-        """Choose an action that was acknowledged, with what it was."""
+        """Choose an acknowledged action, with its content."""
         action_id = self._dice.choice(known)
         event = self._books.plain.actions[action_id]
         return action_id, (event.user_id, event.board_id, event.reason)
@@ -131,7 +131,7 @@ class Backend(Client):
 
 
 class Reader(Client):
-    """Reads tops, scores and receipts, and sees to it that a board never goes back."""
+    """Reads tops, scores and receipts, and checks that a board never goes back."""
 
     async def read(self, may_be_damaged: Any) -> None:
         """Read until cancelled. `may_be_damaged` tells whether a receipt may not be readable just now."""
@@ -150,7 +150,7 @@ class Reader(Client):
                 await self._receipt(self._dice.choice(known), may_be_damaged)
 
     async def _receipt(self, action_id: str, may_be_damaged: Any) -> None:
-        """Ask for the receipt of an action that was acknowledged: it is there, and the same."""
+        """Ask for the receipt of an acknowledged action: it must be there, and must be the same."""
         answer = await self._once("GET", f"/actions/{quote(action_id)}")
         if answer is None or answer.status == 503:
             return
@@ -178,9 +178,9 @@ class Reader(Client):
 
 
 class ReplicaReader(Reader):
-    """Reads at a replica: tops, and what was acknowledged, which it asks to wait for.
+    """Reads at a replica: tops, and acknowledged actions, for which it asks the replica to wait.
 
-    `follows` tells whether it is still one.
+    `follows` tells whether the node is still a replica.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class ReplicaReader(Reader):
         return answer
 
     def _is_answered(self, answer: Response) -> bool:
-        """Whether a read was answered. It may also be refused, for one reason."""
+        """Whether a read was answered. A refusal may have only one reason."""
         if answer.status == 503 and answer.code == "REPLICA_BEHIND":
             self._books.counts["reads that came too early"] += 1
             return False

@@ -1,7 +1,7 @@
 """`python -m tests.sim.crash`: a crash at every step of the workload and of each recovery, and each step failing once.
 
-The points are shared out to processes by their number, and each makes the workload for itself: it is scripted, so all
-of them have the same points. Nothing depends on the number of processes but the time that it takes.
+Several processes share the points by their number. Each process runs the workload itself: it is scripted, so all have
+the same points. The number of processes changes only how long it takes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def try_share(share: int, shares: int, depth: int, chances: int) -> Tally:
 
 
 def main() -> int:
-    """Try all of them, and say what was tried."""
+    """Try all points, and print what was tried."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim.crash", description=__doc__)
     parser.add_argument("--depth", type=int, default=1, help="crashes within recovery, one within the other (1)")
     parser.add_argument("--chances", type=int, default=2, help="random fates for each point, beside the extremes (2)")

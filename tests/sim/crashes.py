@@ -4,18 +4,17 @@
                  └► fork ─ cut the power ─ recover ─ check ─ go on, checkpoint ─ cut the power ─ recover ─ check
                                              └► fork at each step of this recovery, and the same again
 
-The workload has what a leader does in its life: a new directory, appends, segments that fill up, checkpoints with
-compression and retention (events are written in the midst of them, as they are by the other thread of a real leader),
-users who are renamed and go, an end and a start, a torn frame to recover from, a restore.
+The workload is the life of a leader: a new directory, appends, segments that fill up, checkpoints with compression and
+retention (events are written during them, as by the other thread of a real leader), users that are renamed and removed,
+an end and a start, a torn frame to recover from, a restore.
 
 Rules:
-- A step is never run again for a crash: the storage is copied (`Machine.fork`), and the copy's power is cut. The copy
-  of each point is tried with several fates: nothing unsynced survives, everything does, some of it by chance; or the
-  process alone is killed, and the power cut after the next one has written.
-- What must hold after each recovery: acknowledged ⊆ recovered ⊆ submitted, in order; the scoreboard is what a plain
-  sort makes of these events; the log has them all from its first on; and the newest snapshot may be damaged on top of
-  all that without anything being missing.
-- A restore is there whole or not at all, and can be done again.
+- A step never runs again for a crash: the storage is copied (`Machine.fork`), and the copy's power is cut. Each point
+  is tried with several fates: nothing unsynced survives, all of it does, some of it by chance; or only the process is
+  killed, and the power is cut after the next process has written.
+- After each recovery: acknowledged ⊆ recovered ⊆ submitted, in order; the scoreboard is a plain sort of these events;
+  the log has all of them from its first one on; and if the newest snapshot is damaged as well, nothing is missing.
+- A restore is there as a whole or not at all, and can be done again.
 """
 
 from __future__ import annotations
@@ -44,14 +43,14 @@ CHANCES = 2
 
 @dataclass(frozen=True)
 class Point:
-    """A moment in the workload: the storage as it was, and what may be found on it afterwards."""
+    """A moment in the workload: the storage at that moment, and what a recovery may find on it."""
 
     machine: Machine
     what: str
     plain: Sequence[Event]
     flying: Sequence[Event]
     epoch: int = 0
-    """The epoch of a restore that is being made or was; 0 if there is none."""
+    """The epoch of a restore that has begun; 0 if there is none."""
 
     @property
     def step(self) -> str:
@@ -61,7 +60,7 @@ class Point:
 
 @dataclass
 class Tally:
-    """What was tried: points (by the step at which they are), crashes there, steps that failed, recoveries checked."""
+    """What was tried: points by their kind of step, crashes at them, steps that failed, recoveries checked."""
 
     crashes: int = 0
     failures: int = 0
@@ -69,7 +68,7 @@ class Tally:
     points: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
-        """Add what somebody else tried."""
+        """Add what another process tried."""
         self.crashes += other.crashes
         self.failures += other.failures
         self.recoveries += other.recoveries
@@ -77,10 +76,10 @@ class Tally:
 
 
 class Workload:
-    """The scripted life of a leader. `points` is filled as it goes.
+    """The scripted life of a leader. `points` grows while it runs.
 
-    `fails_at`: the step with this number fails, once, with an error. The leader that can't write ends, and another one
-    starts; no points are made then.
+    `fails_at`: the step with this number fails once with an error. A leader that can't write ends, and another one
+    starts; such a run makes no points.
     """
 
     def __init__(self, *, fails_at: int | None = None) -> None:
@@ -116,7 +115,7 @@ class Workload:
         self._restore()
 
     def _start(self) -> None:
-        """End the leader that there is, and start one: in a new directory, or by recovery."""
+        """End the present leader, if any, and start one: in a new directory, or by recovery."""
         self.machine.kill()
         flying = () if self._station is None else self._station.flying
         try:
@@ -137,7 +136,7 @@ class Workload:
         self._station = station
 
     def _write(self, write: Callable[[Station], None]) -> None:
-        """Write; a leader that can't ends, and the next one goes on."""
+        """Write. A leader that can't write ends, and the next one goes on."""
         assert self._station is not None
         try:
             write(self._station)
@@ -149,7 +148,7 @@ class Workload:
         assert self._fails_at is not None, "nothing was wrong with the disk"
 
     async def _checkpoint(self) -> None:
-        """Take a snapshot while the log is written to; a leader that can't take one goes on without."""
+        """Take a snapshot while the log is written. A leader that can't take one goes on without."""
         assert self._station is not None
         self._interrupting = True
         try:
@@ -157,7 +156,7 @@ class Workload:
         except DiskFault:
             self._expect_failure()
         self._interrupting = False
-        if self._station.flying:  # what failed was a write in the midst of it
+        if self._station.flying:  # a write during the checkpoint failed
             self._start()
 
     def _tear(self) -> None:
@@ -188,7 +187,7 @@ class Workload:
             restore_all(self._station.disk)
         except DiskFault:
             self._expect_failure()
-            if not self._station.disk.exists(RESTORED):  # else all that failed was to make its name durable
+            if not self._station.disk.exists(RESTORED):  # otherwise only the sync of its name failed
                 restore_all(self._station.disk)
 
     def _trouble(self, _name: str, _path: str) -> Trouble | None:
@@ -226,7 +225,7 @@ KILLED = "the cache"
 
 
 def fates(seed: int, chances: int) -> Iterator[tuple[str, Fate]]:
-    """The two extremes, a mere kill, and something in between."""
+    """The two extremes, a kill with a later power cut, and some fates by chance."""
     yield "nothing", Nothing()
     yield "everything", Everything()
     yield KILLED, Nothing()
@@ -235,7 +234,7 @@ def fates(seed: int, chances: int) -> Iterator[tuple[str, Fate]]:
 
 
 async def try_point(point: Point, seed: int, tally: Tally, *, depth: int, chances: int = CHANCES) -> None:
-    """Cut the power at a point, with each fate; recover, check, go on, cut it again. `depth`: and within recovery."""
+    """Cut the power at a point, with each fate; recover, check, go on, cut again. `depth`: also within recovery."""
     tally.points["recovery" if "in recovery" in point.what else point.step] += 1
     for name, fate in fates(seed, chances):
         machine = point.machine.fork(fate)
@@ -275,7 +274,7 @@ def _record(machine: Machine, point: Point, points: list[Point]) -> None:
     """Let each step of the coming recovery become a point, after which the same must be found."""
 
     def on_step(moment: Moment, name: str, path: str) -> None:
-        if moment is not Moment.AFTER:  # which is the same storage as before the next one
+        if moment is not Moment.AFTER:  # the storage is the same as before the next step
             what = f"{point.what}; in recovery {moment.value} {name} {path}"
             points.append(Point(machine.fork(Nothing()), what, point.plain, point.flying, point.epoch))
 
@@ -303,7 +302,7 @@ async def _recover_and_go_on(machine: Machine, point: Point, tally: Tally, *, fa
 def _recover(
     machine: Machine, acknowledged: Sequence[Event], flying: Sequence[Event], tally: Tally
 ) -> tuple[Plain, Station]:
-    """Start a leader, and compare what it has with what it may have."""
+    """Start a leader, and compare what it recovered with what it may have."""
     tally.recoveries += 1
     disk = machine.boot()
     disk.make_directory(f"{DATA}/snapshots")
@@ -327,7 +326,7 @@ def _recover(
 
 
 def _check_without_newest_snapshot(machine: Machine, plain: Plain) -> None:
-    """Damage the newest of two snapshots: the one before it and the log still give it all."""
+    """Damage the newest of two snapshots: the one before it and the log must still give everything."""
     machine = machine.fork(Nothing())
     snapshots = [path for path in machine.files(f"{DATA}/snapshots") if path.endswith(".snapshot")]
     if len(snapshots) >= 2:
@@ -340,7 +339,7 @@ def _check_without_newest_snapshot(machine: Machine, plain: Plain) -> None:
 
 
 def _check_restored(machine: Machine, plain: Plain, epoch: int) -> None:
-    """What a restore left is whole or not there; then it is made, if it is not there, of the same source."""
+    """A restored directory is whole or absent. If it is absent, restore it from the same source."""
     machine = machine.fork(Nothing())
     disk = machine.boot()
     if not (disk.exists(RESTORED) and disk.list_directory(RESTORED)):

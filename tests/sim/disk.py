@@ -1,18 +1,18 @@
-"""A disk that is simulated in memory, and a machine that it is in: what the log and the snapshots take for a real one.
+"""A simulated disk in memory, and the machine that it is in; the log and the snapshots use it like a real disk.
 
-    Machine     the storage; goes on when processes end. `boot` gives a new process its view of it, `kill` ends the
-                process (what it wrote stays cached), `cut_power` ends it and takes away what was not durable
+    Machine     the storage; it outlives processes. `boot` gives a new process its view of it, `kill` ends the
+                process (its writes stay cached), `cut_power` ends it and removes what was not durable
     SimulatedDisk, SimulatedFile, SimulatedLock     the view of one process; see `engine.disk` for what they must do
 
 Invariants:
-- A process that has ended does nothing any more: each call of its view raises `Crash`, which is no Exception, so that
-  nobody handles it. Its locks are free.
+- A process that has ended does nothing any more: each call of its view raises `Crash`, which is no Exception, so no
+  code handles it. Its locks are free.
 - Each call that changes something is a step: make_directory, create, write, preallocate, sync, rename, remove,
   sync_directory. Before, within and after a step the machine calls `on_step`, which may crash it. A crash at a call
   that only reads would be the crash before the next one that changes.
-- `trouble` is asked at each step what is wrong with the disk this time, and may make the step fail: with nothing done
-  (EIO), with a part of it done (a short write, a full disk), or with something else done than it says (a sync).
-- Nothing is random here: what happens comes from `on_step`, `trouble` and the `Fate` that a power cut is given.
+- `trouble` says at each step what is wrong with the disk, and may make the step fail: with nothing done (EIO), with a
+  part of it done (a short write, a full disk), or with something else done than it says (a sync).
+- Nothing is random here: `on_step`, `trouble` and the `Fate` of a power cut decide what happens.
 - Nothing waits: `blocks` is False, and all of it runs in the event loop. A slow disk moves the mock clock (`on_step`).
 """
 
@@ -48,7 +48,7 @@ class Trouble(enum.Enum):
     ERROR = "error"
     """Nothing is done; a sync marks its sectors as clean all the same."""
     FULL = "full"
-    """There is no space: a write does a part, whatever needs none is done."""
+    """There is no space: a write does a part; a step that needs no space is done."""
 
 
 OnStep = Callable[[Moment, str, str], None]
@@ -103,7 +103,7 @@ class Machine:
         self.root.cut_power(fate or self.fate)
 
     def fork(self, fate: Fate) -> Machine:
-        """Make a machine with the same storage that shares nothing, and that nothing ails."""
+        """Make a machine with a copy of the storage, and without trouble."""
         return Machine(fate, root=self.root.copy({}))
 
     def node(self, path: str) -> Node | None:
@@ -202,7 +202,7 @@ class SimulatedDisk:
         return len(self._file(path).cached)
 
     def create(self, path: str, mode: int = 0o600) -> SimulatedFile:
-        """See `Disk`. There is one user here, so nobody looks at the mode."""
+        """See `Disk`. There is one user here, so the mode does not matter."""
         above, name = _split(path)
         directory = self._directory(above)
         if name in directory.names:
@@ -219,7 +219,7 @@ class SimulatedDisk:
         return SimulatedFile(self, path, self._file(path), write=write)
 
     def rename(self, old: str, new: str) -> None:
-        """See `Disk`. From one directory to another it is two changes, so a power cut may leave both names or none."""
+        """See `Disk`. Between two directories it is two changes, so a power cut may leave both names or none."""
         (above, name), (above_new, name_new) = _split(old), _split(new)
         source, target = self._directory(above), self._directory(above_new)
         node = source.names.get(name)
@@ -381,7 +381,7 @@ class SimulatedLock:
         self._node = node
 
     def release(self) -> None:
-        """See `Lock`. Of a process that has ended the system has released it already."""
+        """See `Lock`. When a process ends, the system releases its locks."""
         if self._disk.alive:
             self._disk.machine.locks.pop(self._node, None)
 

@@ -1,8 +1,8 @@
 """What goes wrong with the machine of a simulated run: power cuts, kills, a disk that fails, fills up, rots or is slow.
 
-Drawn from the profile, at each step of the disk, while the run is in its chaos; `calm` after it. It remembers what it
-did, so that whoever finds something wrong can tell whether it had to be: `ailing` since the disk last failed, `flipped`
-while a bit is not what it was, `was_cut` if it was the power that ended the process.
+The profile gives the chances at each step of the disk during the chaos; after it all is `calm`. The machine remembers
+what went wrong, so the judge can tell whether a fault was due to it: `ailing` since the disk last failed, `flipped`
+while a bit is wrong, `was_cut` if the power cut ended the process.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from tests.sim.storage import Chance, DirectoryNode, FileNode
 from tests.sim.trace import Trace
 
 FULL_S = 2.0
-"""For so long a disk that is full stays so."""
+"""How long a full disk stays full."""
 
 REMOVES_FAIL = 15
-"""A removal is so many times as likely to fail as another step: there are few of them."""
+"""How much likelier a removal fails than another step: there are few removals."""
 
 
 class Hardware:
@@ -56,21 +56,21 @@ class Hardware:
         return self.flipped or self.ailing
 
     def cut_power(self) -> None:
-        """End the process and lose what was not durable; perhaps something rots meanwhile."""
+        """End the process and lose what was not durable; perhaps a bit flips, too."""
         self.was_cut = True
         self.machine.cut_power(Chance(self._dice))
         if not self.calm and self._dice.random() < self.profile.flip:
             self._flip()
 
     def _flip(self) -> None:
-        """Flip a bit of something that is on the disk: most often where there is something."""
+        """Flip a bit of a file on the disk."""
         files = {path: node for path, node in self.machine.files("/data").items() if path != "/data/lock"}
         path = self._dice.choice(sorted(files)) if files else ""
         if path:
             node = files[path]
             written = len(node.durable.rstrip(b"\0")) if self._dice.random() < 0.9 else len(node.durable)
             if written:
-                # Near the end more often than elsewhere: there is what was acknowledged last.
+                # Near the end more often than elsewhere: the newest acknowledged events are there.
                 near = self._dice.random() < 0.5
                 offset = max(0, written - 1 - self._dice.randrange(200)) if near else self._dice.randrange(written)
                 bit = self._dice.randrange(8)
@@ -84,25 +84,25 @@ class Hardware:
     def _is_hit(self, node: FileNode, offset: int) -> bool:
         """Whether a bit of the same frame of a log has flipped already.
 
-        Two in one frame, of which one is in its length, can't be told from a torn write (`engine/README.md`).
+        Two flipped bits in one frame look like a torn write if one of them is in the length (`engine/README.md`).
         """
         places = [there for _, hit, there, _ in self._flips if hit is node]
         between = [bytes(node.cached[min(there, offset) : max(there, offset)]) for there in places]
         return any(FRAME_MAGIC not in piece for piece in between)
 
     def mend(self) -> None:
-        """Put back from a backup what rotted."""
+        """Restore the flipped bits from a backup."""
         for _, node, offset, bit in self._flips:
             node.flip(offset, bit)
         self._flips.clear()
 
     def opened(self) -> None:
-        """Note that the log was opened: a flip in its last segment was in no frame, and will be written over."""
+        """Note that the log was opened. A flip in its last segment was outside all frames, and will be overwritten."""
         segments = [path for path in self.machine.files("/data/log") if path.endswith(".log")]
         self._flips = [flip for flip in self._flips if flip[0] not in segments[-1:]]
 
     def process_ended(self) -> None:
-        """Note that the process has ended, however it did."""
+        """Note that the process has ended, for any reason."""
         self.machine.kill()
         self.ailing = self.was_cut = False
 

@@ -1,12 +1,12 @@
-"""Connections between the nodes of a simulated run, with what TCP promises and what it does not.
+"""Connections between the nodes of a simulated run: they keep the promises of TCP, and no others.
 
     End ──send──► late, in order, at most WINDOW_BYTES under way ──► End        and the same the other way
 
 Rules:
-- Bytes arrive in the order in which they were sent, or not at all any more. Whoever sends more than fits waits.
-- A side that closes, or whose process is killed, is heard of: the other reads what was sent, and then the end.
-- A side whose power was cut is not: the other hears nothing, and may wait for ever.
-- A line may be cut, which both notice at once and which loses what is under way, or stall, which nobody notices.
+- Bytes arrive in the order in which they were sent, or not at all. A sender waits when the window is full.
+- If a side closes, or its process is killed, the other side reads what was sent, and then the end.
+- If the power of a side is cut, the other side hears nothing, and may wait for ever.
+- A cut line loses what is under way, and both sides notice at once. A stall delivers nothing, and no side notices.
 - A process that has ended neither sends nor reads: it gets `Crash`.
 """
 
@@ -25,17 +25,17 @@ WINDOW_BYTES = 16_384
 
 
 class Weather(Protocol):
-    """What befalls what is sent."""
+    """Decides when pieces arrive, and when a line is cut or stalls."""
 
     def delay_s(self) -> float:
         """Give how long a piece is under way."""
 
     def befall(self, line: Line) -> None:
-        """Do something to a line, or nothing: a piece is about to be sent on it."""
+        """Called before a piece is sent: cut the line, stall it, or do nothing."""
 
 
 class Line:
-    """A connection. `ends` are the side that opened it, and the other."""
+    """A connection. `ends` are the side that opened it, and the other side."""
 
     def __init__(self, weather: Weather, caller: Callable[[], bool], called: Callable[[], bool]) -> None:
         """`caller` and `called` tell whether the process on that side still runs."""
@@ -46,22 +46,22 @@ class Line:
         self.ends[0].other, self.ends[1].other = self.ends[1], self.ends[0]
 
     def cut(self) -> None:
-        """End it, for both, with all that is under way."""
+        """End it for both sides, and lose what is under way."""
         self.is_cut = True
         self.wake()
 
     def stall(self, seconds: float) -> None:
-        """Let nothing arrive for so long."""
+        """Let nothing arrive for this time."""
         self.stalled_until_s = max(self.stalled_until_s, trio.current_time() + seconds)
 
     def wake(self) -> None:
-        """Have everybody who waits look again."""
+        """Wake every waiting task."""
         for end in self.ends:
             end.changed.unpark_all()
 
 
 class End(trio.abc.HalfCloseableStream):
-    """One side of a line, a stream; it is its own socket too, as far as a connection of the door asks for one."""
+    """One side of a line: a stream. It is its own socket too, because a server's connection asks for one."""
 
     other: End
 
@@ -77,18 +77,18 @@ class End(trio.abc.HalfCloseableStream):
 
     @property
     def socket(self) -> End:
-        """What a connection closes."""
+        """The socket that a connection closes."""
         return self
 
     def setsockopt(self, *_: object) -> None:
         """How a socket is closed makes no difference here."""
 
     def is_readable(self) -> bool:
-        """Whether there is something to read now, the end too."""
+        """Whether there is something to read now; the end counts."""
         return bool(self._under_way) and self._due_s() <= trio.current_time()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send it all, as there is room."""
+        """Send all of it, piece by piece as there is room."""
         rest = bytes(data)
         await trio.lowlevel.checkpoint()
         while rest:
@@ -104,11 +104,11 @@ class End(trio.abc.HalfCloseableStream):
             rest = rest[room:]
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Nobody here asks for more than that."""
+        """The simulation needs no more than a checkpoint."""
         await trio.lowlevel.checkpoint()
 
     async def send_eof(self) -> None:
-        """Say that nothing more comes."""
+        """End the sending direction."""
         await trio.lowlevel.checkpoint()
         self._check()
         self.other._put(b"")
@@ -139,7 +139,7 @@ class End(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
     def vanish(self) -> None:
-        """End as a machine without power does: without a word."""
+        """End without a sign to the other side, as a machine without power does."""
         self.closed = self._vanished = True
         self._line.stalled_until_s = math.inf
 
@@ -155,7 +155,7 @@ class End(trio.abc.HalfCloseableStream):
     def _take(self, max_bytes: int | None) -> bytes:
         when, piece = self._under_way[0]
         if not piece:
-            return b""  # and again, for whoever asks again
+            return b""  # the end stays readable
         self._under_way.popleft()
         if max_bytes is not None and len(piece) > max_bytes:
             self._under_way.appendleft((when, piece[max_bytes:]))

@@ -14,18 +14,18 @@ from tests.sim.profile import Profile
 from tests.sim.trace import Trace
 
 CUT_S = 2.0
-"""For about so long nothing comes through when the network is cut."""
+"""How long a cut of the network lasts, roughly."""
 
 
 DELAY_S_MAX = 5.0
 
 
 class NoAnswer(Exception):
-    """Nothing came back in time, or nobody is there. Whether the request was done is not known."""
+    """No answer came in time, or no process listens. The sender does not know whether the request was done."""
 
 
 class Network:
-    """Between the clients and the process that serves now, which `process` gives."""
+    """The network between the clients and the process that serves now; `process` gives that process."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Network:
         return trio.current_time() < self._cut_until_s
 
     async def cut_now_and_then(self) -> None:
-        """Cut everything off for some time, again and again."""
+        """Cut the network for some time, again and again."""
         while not self.calm and self._profile.network_cut:
             await trio.sleep(self._dice.expovariate(self._profile.network_cut))
             if not self.calm:
@@ -65,7 +65,7 @@ class Network:
                 self._books.counts["network cuts"] += 1
 
     async def delay(self) -> None:
-        """Take as long as a message takes: most of them little, some very long."""
+        """Wait as long as a message takes: mostly short, sometimes very long."""
         mean = self._profile.delay_s * (20 if not self.calm and self._dice.random() < 0.02 else 1)
         await trio.sleep(min(self._dice.expovariate(1 / mean), DELAY_S_MAX))
 
@@ -92,7 +92,7 @@ class Network:
         return call.answer
 
     async def _carry(self, call: _Call) -> None:
-        """Bring a request to whoever serves when it arrives, which may be long after its sender gave up."""
+        """Bring a request to the process that serves when it arrives; its sender may have given up long before."""
         await self.delay()
         if self.loses():
             return

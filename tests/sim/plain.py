@@ -81,7 +81,7 @@ class Plain:
         scoreboard._check()
 
     def check_log(self, log: Log) -> None:
-        """Compare all that a log still has; `Log` itself proves that it has no gap."""
+        """Compare everything that a log still has; `Log` itself proves that it has no gap."""
         first = log.segments()[0].first_seq
         assert read_events(log, first) == self.events[first - 1 :]
 

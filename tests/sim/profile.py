@@ -18,7 +18,7 @@ class Profile:
 
     backends: int
     works: int
-    """What each backend does before it is content."""
+    """How much work each backend does."""
     users: int
     viewers: int
     segment_bytes: int
@@ -26,9 +26,9 @@ class Profile:
     keep: int
     log_keep_s: float | None
     chaos_s: float
-    """After that nothing goes wrong any more, and everybody must come to an end."""
+    """After this time nothing goes wrong any more, and all clients must finish their work."""
     ends_every_s: float
-    """How long a process lives on average, if no step is its last before: then it is stopped, killed or cut off."""
+    """How long a process lives on average, unless a step ends it first; then it is stopped, killed or cut off."""
     cut_at_step: float
     kill_at_step: float
     step_error: float
@@ -47,15 +47,15 @@ class Following:
     """The replicas of a run. The chances of a line are for each piece that is sent."""
 
     leader: Profile
-    """The run's own; a leader that is followed lets go of its log more often, so that followers fall too far behind."""
+    """The profile of the run. A leader with followers drops its log more often, so followers fall too far behind."""
     machines: tuple[Profile, ...] = ()
-    """What the machine of each replica has in store for it."""
+    """The profile of each replica's machine."""
     chained: bool = False
-    """The second follows the first, as of a relay."""
+    """The second replica follows the first, which is a relay."""
     line_cut: float = 0.0
     line_stalled: float = 0.0
     changes_leaders_s: float | None = None
-    """When the first replica is to take over, if it has everything then."""
+    """When the first replica takes over, if it has everything then."""
 
 
 def draw_following(dice: random.Random, profile: Profile) -> Following:

@@ -1,7 +1,7 @@
 """How the nodes of a simulated run reach each other: the real link and the real download, over simulated lines.
 
-A node is called by a name that says who calls: `leader.replica-1` is the leader, as replica-1 calls it. `patched` has
-`server.replication` open its connections here, and makes what a feed keeps so small that followers fall behind it.
+The name of a node says who calls it: `leader.replica-1` is the leader, as replica-1 calls it. `patched` makes
+`server.replication` open its connections here. It also makes the memory of a feed so small that followers fall behind.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from tests.sim.profile import Following
 from tests.sim.trace import Trace
 
 RING_BYTES = 1_500
-"""A few frames: who was away for a moment reads from the log."""
+"""A few frames, so a follower that was away for a moment reads from the log."""
 
 STALL_S = 6.0
 DELAY_S_MAX = 2.0
 
 
 class Called(Protocol):
-    """A node, as far as others see of it."""
+    """A node, as others see it."""
 
     def is_alive(self) -> bool:
         """Whether its process runs."""
 
     def take_call(self, end: End, caller: str) -> bool:
-        """Serve a connection, and remember it; False if nobody listens."""
+        """Serve a connection, and remember it; False if the node does not listen."""
 
     def remember(self, end: End) -> None:
-        """Take note of a connection that it opened itself."""
+        """Note a connection that the node opened itself."""
 
 
 class Roads:
-    """The lines between the nodes, and the weather on them."""
+    """The lines between the nodes, and what goes wrong on them."""
 
     def __init__(self, following: Following, dice: random.Random, books: Books, trace: Trace) -> None:
         self.nodes: dict[str, Called] = {}
@@ -58,7 +58,7 @@ class Roads:
 
     @contextmanager
     def patched(self) -> Iterator[None]:
-        """Have nodes reach each other here. For one run, which is alone in its process."""
+        """Make nodes reach each other over these lines, for one run that is alone in its process."""
         with (
             mock.patch.object(link, "connect", self.connect),
             mock.patch.object(bootstrap, "http_client", self.http_client),
@@ -82,7 +82,7 @@ class Roads:
         return httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
 
     async def open(self, host: str) -> End | None:
-        """Open a line to a node; None if nobody listens there."""
+        """Open a line to a node; None if it does not listen."""
         called, _, caller = host.partition(".")
         await trio.sleep(self.delay_s())
         target, source = self.nodes[called], self.nodes[caller]
@@ -122,7 +122,7 @@ class Roads:
 
 @cache
 def _nobody() -> ssl.SSLContext:
-    """Trust that is never asked for; the usual one takes longer to make than a whole run."""
+    """A TLS context that is never used; the usual one takes longer to make than a whole run."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

@@ -1,4 +1,4 @@
-"""What every simulated run is done in: a scheduler and a clock that are the same each time, and a smaller index."""
+"""The surroundings of every simulated run: a scheduler and a clock that are the same each time, and a smaller index."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CELLS = 16
 T = TypeVar("T")
 
 _describe_once = cache(openapi.document)
-"""The description of the API is made anew for each service, which takes longer than a whole run, and nobody asks."""
+"""Each pipeline makes the description of the API anew, which takes longer than a whole run; no client asks for it."""
 
 
 @contextmanager
 def cheap_starts() -> Iterator[None]:
-    """Leave out what takes longer than all the rest of a start and proves nothing here.
+    """Leave out the description of the API: it takes longer than the rest of a start and proves nothing here.
 
-    That is to describe the API. And the index of actions begins small, so that it grows all the time.
+    The index of actions begins small, so it grows all the time.
     """
     with (
         mock.patch("engine.actions.CELLS_AT_FIRST", CELLS),
@@ -40,7 +40,7 @@ def cheap_starts() -> Iterator[None]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Nobody reads the log of a node: what it tells, the books are told as well."""
+    """No test reads a node's log messages: the books get the same facts."""
     before = structlog.get_config()
     structlog.configure(processors=[_drop], wrapper_class=structlog.make_filtering_bound_logger("critical"))
     try:
@@ -56,9 +56,9 @@ def _drop(_logger: object, _method: str, _event: structlog.typing.EventDict) -> 
 def run_seeded(seed: int, main: Callable[[], Awaitable[T]]) -> T:
     """Run a program in virtual time, with the order of tasks given by the seed.
 
-    Trio takes tasks that are ready at the same time in a random order. Told to be deterministic, as Hypothesis does
+    Trio runs tasks that are ready at the same time in a random order. In its deterministic mode, which Hypothesis uses
     through pytest-trio, it sorts them by age and shuffles them with a generator that can be seeded. The generator that
-    all modules share is seeded as well: who brings word of a newer epoch draws its waits from it.
+    all modules share is seeded as well, because the notifier of a newer epoch draws its waits from it.
     """
     state, shared = trio_scheduler._r.getstate(), random.getstate()
     trio_scheduler._r.seed(seed)

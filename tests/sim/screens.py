@@ -1,8 +1,8 @@
 """The live channel of a simulated run: the server's editions and messages, sent over connections that may break.
 
-The real broadcaster writes to sockets, which have no virtual time; what it does with them is done here in a few lines:
-a tick publishes an edition, each viewer is sent what brings it from the edition that it has to this one, and one whose
-connection is full is left out, and caught up later with what is newest then.
+The real broadcaster writes to sockets, which have no virtual time, so a few lines here take its place. A tick publishes
+an edition. Each viewer gets the message that brings it from its edition to this one. A viewer with a full connection
+gets none, and later the newest state.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TICK_S = 0.25
 
 
 class Connection:
-    """A viewer's connection, as the server sees it: what was sent arrives in order, or the connection breaks."""
+    """A viewer's connection, as the server sees it: messages arrive in order, or the connection breaks."""
 
     def __init__(self, channel: Channel, *, deltas: bool) -> None:
         self.channel = channel
@@ -41,7 +41,7 @@ class Connection:
         self.sending, self.arriving = trio.open_memory_channel[bytes](math.inf)
 
     def show(self) -> None:
-        """Send what is newest, if the viewer has not got it, and there is room."""
+        """Send the newest state, if the viewer does not have it and there is room."""
         published = self.channel.published if self.edition else self.channel.newest()
         if not self.full and self.edition < published.number:
             message = published.for_viewer(self.edition, deltas=self.deltas)
@@ -65,7 +65,7 @@ class Channels:
         self._changed = trio.Event()
 
     def connect(self, board_id: str, *, deltas: bool) -> Connection:
-        """Let a viewer in; it is shown the board at once. Raises `Refused` if nobody can vouch for what is here."""
+        """Let a viewer in, and send it the board at once. Raises `Refused` if the state here is not vouched for."""
         self._checks.check_read()
         connection = Connection(self._channels[board_id], deltas=deltas)
         self._connections.append(connection)
@@ -82,7 +82,7 @@ class Channels:
         raise AssertionError(f"no socket of {address} comes here: {stream}, {head}")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Publish at most once in each interval; look after those who were left out."""
+        """Publish at most once in each interval; serve the viewers that were full before."""
         task_status.started()
         while True:
             with trio.move_on_after(4 * TICK_S):
@@ -107,7 +107,7 @@ class Channels:
 
 
 class Viewer:
-    """Watches one board, connects again whenever it is cut off, and keeps the rows that it would draw."""
+    """Watches one board, connects again after each cut, and keeps the rows that a page would draw."""
 
     def __init__(self, name: str, board_id: str, *, deltas: bool, books: Books, trace: Trace) -> None:
         self.name = name
@@ -151,7 +151,7 @@ class Viewer:
             self._books.counts["viewers cut off"] += 1
 
     def _take(self, frame: bytes, begun: bool) -> None:
-        """Take a message in as a page does."""
+        """Take in a message as a page does."""
         message = json.loads(payload(frame))
         kind, position = message["type"], (message["epoch"], message["seq"])
         if kind == "scoreboard_delta":
@@ -172,7 +172,7 @@ class Viewer:
         self._trace.note(self.name, kind, position)
 
     def check_last(self) -> None:
-        """Compare what it shows at last with the board."""
+        """Compare its last rows with the board."""
         rows = [(row["rank"], row["userId"], row["score"], row.get("displayName")) for row in self.rows]
         expected = self._books.top(self.board_id)
         if rows != expected:

@@ -1,7 +1,7 @@
-"""Seeds that once failed. They stay: each is run on the sound system, and on the variant that has the fault back.
+"""Seeds that once failed. They stay: each runs on the sound system, and on the variant that has the fault again.
 
-A seed stands for the same run only as long as the simulation draws the same; where a change of it makes a seed harmless
-(the test says so), `python -m tests.sim` on the variant finds another.
+A seed gives the same run only while the simulation draws the same. If a change makes a seed harmless, its test fails;
+then `python -m tests.sim` on the variant finds another seed.
 """
 
 from __future__ import annotations

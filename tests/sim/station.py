@@ -1,4 +1,4 @@
-"""A leader without tasks, to be lived step by step; it knows what it acknowledged and what is in flight."""
+"""A leader without tasks, driven step by step. It knows what it acknowledged and what is in flight."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _random_bytes(count: int) -> bytes:
 
 
 class Station:
-    """A leader without tasks: the way of a write is the actor's. What it acknowledged and submitted is in `plain`."""
+    """A leader without tasks: it writes as the actor does. `plain` has what it acknowledged and submitted."""
 
     def __init__(self, disk: SimulatedDisk, plain: Plain) -> None:
         self.plain = plain
@@ -75,7 +75,7 @@ class Station:
         self.flying = ()
 
     def play(self, frames: int) -> None:
-        """Write so many frames of three events."""
+        """Write a number of frames of three events each."""
         for _ in range(frames):
             self.write(*self.increments(3))
 
@@ -87,7 +87,7 @@ class Station:
         return list(made)
 
     async def checkpoint(self) -> None:
-        """Take a snapshot, and let go what may go."""
+        """Take a snapshot, and remove what retention allows."""
         await self._checkpointer.take()
 
 

@@ -10,10 +10,9 @@ Rules:
   there without the sectors (which hold zeros then).
 - A directory's names are made durable by a sync of the directory, never by that of a file. Until then each change of a
   name may be there after a power cut or not. A rename within a directory is one change, as journals have it.
-- A sync that failed has marked its sectors as clean (ATC 2020, "Can applications recover from fsync failures?"). Some
-  of them were written, the others are `lost`: programs still see them, the next sync does not write them and says yes,
-  and a power cut takes them away. So does the kernel when it needs the memory (`forget`). Writing to them again makes
-  them dirty again.
+- A failed sync marks its sectors as clean (ATC 2020, "Can applications recover from fsync failures?"). Some of them
+  were written, the others are `lost`: programs still see them, the next sync succeeds without writing them, and a power
+  cut removes them. So does the kernel when it needs the memory (`forget`). A new write makes them dirty again.
 
 Nothing here knows of processes, faults or time; `tests.sim.disk` does.
 """
@@ -30,17 +29,17 @@ T = TypeVar("T")
 
 
 class Fate(Protocol):
-    """What becomes of that which was not synced."""
+    """Decides what a power cut leaves of unsynced data."""
 
     def choose(self, states: Sequence[T]) -> T:
         """Choose one of the states that something went through: the first is the durable one, the last the newest."""
 
     def keep(self, changes: Sequence[T]) -> list[T]:
-        """Choose those of the changes to a directory that took place on the disk."""
+        """Choose the changes to a directory that reached the disk."""
 
 
 class Nothing:
-    """Only what was synced is there."""
+    """Only synced data survives."""
 
     def choose(self, states: Sequence[T]) -> T:
         """See `Fate`."""
@@ -52,7 +51,7 @@ class Nothing:
 
 
 class Everything:
-    """All that was written is there, as if the kernel had just written it back."""
+    """All written data survives, as if the kernel had just written it back."""
 
     def choose(self, states: Sequence[T]) -> T:
         """See `Fate`."""
@@ -64,7 +63,7 @@ class Everything:
 
 
 class Chance:
-    """Each sector and each length for itself; names in the order of a journal, or each for itself."""
+    """Draws for each sector and each length alone; for names in the order of a journal, or each alone."""
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice
@@ -82,7 +81,7 @@ class Chance:
 
 
 class FileNode:
-    """A file, whatever its names are."""
+    """A file; its names are in directories."""
 
     __slots__ = ("cached", "durable", "lengths", "lost", "pending")
 
@@ -139,7 +138,7 @@ class FileNode:
                 self.lost.discard(sector)
 
     def cut_power(self, fate: Fate) -> None:
-        """Keep what is durable, and of the rest what fate lets be."""
+        """Keep what is durable, and what fate leaves of the rest."""
         self._resize(fate.choose([len(self.durable), *self.lengths]))
         for sector, versions in self.pending.items():
             written: bytes | None = fate.choose([None, *versions])
@@ -151,7 +150,7 @@ class FileNode:
         self.lost.clear()
 
     def flip(self, offset: int, bit: int) -> None:
-        """Flip a bit on the disk. To be done while nobody has the file in memory, after a power cut."""
+        """Flip a bit on the disk; only after a power cut, when no process has the file in memory."""
         self.durable[offset] ^= 1 << bit
         self.cached[offset] ^= 1 << bit
 
@@ -166,7 +165,7 @@ class FileNode:
             self.durable[start:end] = data[: end - start]
 
     def copy(self) -> FileNode:
-        """Make one like it that shares nothing."""
+        """Make a copy that shares nothing."""
         node = FileNode()
         node.cached = bytearray(self.cached)
         node.durable = bytearray(self.durable)
@@ -197,7 +196,7 @@ class DirectoryNode:
         self.pending.clear()
 
     def cut_power(self, fate: Fate) -> None:
-        """Keep the durable names, and of the changes since what fate lets be; and so on down the tree."""
+        """Keep the durable names, and the later changes that fate leaves; then do the same down the tree."""
         for change in fate.keep(self.pending):
             _apply(self.durable, change)
         self.names = dict(self.durable)
@@ -211,7 +210,7 @@ class DirectoryNode:
             node.forget(fate)
 
     def copy(self, copies: dict[int, Node]) -> DirectoryNode:
-        """Make one like it, with all that is in it; `copies` has what was copied already, by identity."""
+        """Make a copy of the whole tree; `copies` has what was copied already, by identity."""
         node = DirectoryNode()
         copies[id(self)] = node
         node.names = {name: _copy(below, copies) for name, below in self.names.items()}

@@ -1,7 +1,7 @@
 """Every decoder, on any bytes: a value or its one documented error, whole and byte by byte; encoders, there and back.
 
-What is held here completes the tests of each format, which have its rules one by one: frames and segment headers in
-`engine/test_record.py`, snapshots in `snapshots/test_format.py`, WebSocket frames in `server/live/test_frames.py`.
+The rules of each format have tests of their own: frames and segment headers in `engine`, snapshots in `snapshots`,
+WebSocket frames in `server/http`.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from tests.sim.storage import Nothing
 from tests.snapshots.images import Bytes, images
 
 CHANGES = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 4), st.binary(max_size=5)), min_size=1, max_size=4)
-"""Where, how much goes, what comes in its place."""
+"""An edit: where, how many bytes go, and the bytes in their place."""
 
 
 def changed(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
-    """Cut bytes out and put others in."""
+    """Replace bytes as the edits say."""
     for place, cut, put in changes:
         at = place % (len(data) + 1)
         data = data[:at] + put + data[at + cut :]
@@ -55,7 +55,7 @@ def changed(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
 
 @given(st.integers(1, 30), CHANGES)
 def test_a_changed_frame_is_refused_or_is_the_same(count: int, changes: list[tuple[int, int, bytes]]) -> None:
-    """Whatever was changed: by no reader is it taken for another one."""
+    """Whatever was changed, no reader takes it for another frame."""
     packed = pack_frame(increments(1, count), epoch=1, previous=7)
     data = changed(packed, changes)
     for read in (unpack_header, unpack_frame):
@@ -71,7 +71,7 @@ def test_a_changed_frame_is_refused_or_is_the_same(count: int, changes: list[tup
 
 @given(st.binary(max_size=100) | st.binary(max_size=60).map(lambda rest: b"scorelog\1\0\0\0" + rest))
 def test_any_bytes_are_a_head_of_a_segment_or_the_fault(data: bytes) -> None:
-    """And a head that is one is packed to the same bytes again."""
+    """A good head packs to the same bytes again."""
     try:
         header = unpack_segment_header(data)
     except FrameFault:
@@ -84,7 +84,7 @@ def test_any_bytes_are_a_head_of_a_segment_or_the_fault(data: bytes) -> None:
 )
 @example(b"")
 def test_any_bytes_are_a_compressed_segment_or_the_fault(data: bytes) -> None:
-    """Unpacking never raises what nobody expects."""
+    """Unpacking raises only its documented error."""
     disk = Machine(Nothing()).boot()
     disk.write_whole("/1.log.gz", [data])
     try:
@@ -99,7 +99,7 @@ def test_any_bytes_are_a_compressed_segment_or_the_fault(data: bytes) -> None:
 def test_a_changed_snapshot_is_refused_or_is_the_same(
     state: tuple[StateImage, Tail], changes: list[tuple[int, int, bytes]]
 ) -> None:
-    """By whoever builds its state, and by whoever only proves it; both say the same."""
+    """The reader that builds a state and the one that only proves it say the same."""
     image, tail = state
     packed = b"".join(pack(image, tail))
     data = changed(packed, changes)
@@ -113,7 +113,7 @@ def test_a_changed_snapshot_is_refused_or_is_the_same(
 
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_snapshot_or_damaged(data: bytes) -> None:
-    """Random ones are none."""
+    """Random bytes are no snapshot."""
     for read in (unpack, verify):
         with pytest.raises(SnapshotDamaged):
             read(Bytes(data), "p")
@@ -137,7 +137,7 @@ def test_any_bytes_from_a_viewer_are_events_or_one_fault(data: bytes, cuts: list
 
 @given(st.binary(max_size=70_000))
 def test_any_text_frame_of_the_server_is_read_back(text: bytes) -> None:
-    """By the few lines that the simulated viewers have for it."""
+    """The few lines of the simulated viewers read what the server wrote."""
     assert payload(text_frame(text)) == text
 
 
@@ -191,7 +191,7 @@ NEAR = st.dictionaries(st.sampled_from(FIELDS), st.text(max_size=6) | st.boolean
 @example(b'{"userId":"\\ud800","actionId":"a"}')
 @example(b"[" * 5000)
 def test_any_body_is_read_or_refused(body: bytes) -> None:
-    """With 400 and the field at fault; nothing else gets out."""
+    """The refusal is 400 with the field at fault; no other exception gets out."""
     for read in (decode_increment, decode_user, lambda data: decode_batch(data, 10)):
         fault: Refused | None = None
         try:
@@ -220,7 +220,7 @@ def top_rows(draw: st.DrawFn) -> Rows:
 def test_any_live_message_is_read_back_by_a_page(
     before: Rows, after: Rows, board_id: str, epoch: int, seq: int
 ) -> None:
-    """The rows of a snapshot and of an update; those that a delta makes of the ones before."""
+    """A snapshot and an update give their rows; a delta gives the rows after it from the rows before."""
 
     def plain(rows: Rows) -> list[dict[str, object]]:
         return [

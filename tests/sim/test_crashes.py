@@ -10,11 +10,11 @@ from tests.sim.station import DATA
 
 STRIDE = 4
 STRIDE_WITHIN_RECOVERY = 97
-"""Of how many points one is tried here: with a crash, and with crashes within the recovery from it."""
+"""One of how many points is tried here: with a crash, and with crashes within the recovery."""
 
 
 async def test_the_workload_has_what_can_happen_in_the_life_of_a_leader() -> None:
-    """Or the crashes would not be at the steps that matter."""
+    """Otherwise the crashes would miss the steps that matter."""
     workload = Workload()
     with cheap_starts():
         await workload.run()
@@ -38,7 +38,7 @@ async def test_the_workload_has_what_can_happen_in_the_life_of_a_leader() -> Non
     assert any(what.startswith(Moment.WITHIN.value) for what in done)
     during = {bool(point.flying) for point in workload.points if "/snapshots/" in point.what}
     assert during == {False}, "who writes while a snapshot is taken is done before its next step"
-    # Events were written in the midst of checkpoints, as by the other thread of a real leader.
+    # Events were written during checkpoints, as by the other thread of a real leader.
     saves = [len(point.plain) for point in workload.points if ".snapshot.tmp" in point.what]
     assert len(set(saves)) > 6
 
@@ -52,6 +52,6 @@ def test_a_power_cut_at_any_step_loses_and_doubles_nothing() -> None:
 
 
 def test_a_power_cut_within_the_recovery_from_a_power_cut_does_no_harm() -> None:
-    """At every step of that recovery; here from some of the points."""
+    """Crashes at every step of a recovery; here only from some of the points."""
     tally = try_share(60, STRIDE_WITHIN_RECOVERY, depth=1, chances=1)
     assert tally.points["recovery"] > 100

@@ -1,4 +1,4 @@
-"""The simulated disk: it passes the suite for all disks, and a crash takes from it what a crash may take, no more."""
+"""The simulated disk: it passes the suite for all disks, and a crash removes only what a crash may remove."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TestSimulatedDisk(DiskConformance):
 
     @pytest.fixture
     def disk(self) -> Disk:
-        """A new machine's."""
+        """The disk of a new machine."""
         return Machine(Nothing()).boot()
 
     @pytest.fixture
@@ -42,14 +42,14 @@ def machine_with(data: bytes, *, synced: bool = True, fate: Fate | None = None) 
 
 
 def content(machine: Machine, path: str = "/a") -> bytes:
-    """What a process that starts now reads."""
+    """The bytes that a process reads if it starts now."""
     disk = machine.boot()
     file = disk.open(path)
     return file.read_at(0, file.size())
 
 
 def outcomes(make: Callable[[], Machine], look: Callable[[Machine], object], tries: int = 200) -> set[object]:
-    """What there is after a power cut, over many fates."""
+    """The states after a power cut, over many fates."""
     seen = set()
     for seed in range(tries):
         machine = make()
@@ -59,7 +59,7 @@ def outcomes(make: Callable[[], Machine], look: Callable[[Machine], object], tri
 
 
 def test_what_was_not_synced_is_gone_at_the_worst_and_all_there_at_the_best() -> None:
-    """And what was synced is there in any case."""
+    """What was synced is always there."""
     for fate, expected in ((Nothing(), b"old"), (Everything(), b"new!")):
         machine, disk = machine_with(b"old")
         disk.open("/a", write=True).write_at(0, b"new!")
@@ -85,7 +85,7 @@ def test_each_sector_is_kept_or_lost_for_itself() -> None:
 
 
 def test_a_sector_that_was_written_twice_may_hold_what_it_held_in_between() -> None:
-    """The kernel writes back when it likes."""
+    """The kernel may write back at any moment."""
 
     def make() -> Machine:
         machine, disk = machine_with(b"0")
@@ -107,7 +107,7 @@ def test_the_length_may_be_there_without_the_data_and_the_data_without_the_lengt
 
 
 def test_a_name_is_durable_only_when_its_directory_is_synced() -> None:
-    """Whatever became of the file itself; a sync of the file does nothing for it."""
+    """A sync of the file does not make its name durable."""
 
     def make() -> Machine:
         machine = Machine(Nothing())
@@ -176,7 +176,7 @@ def test_a_file_that_was_made_whole_is_there_whole_or_not_at_all() -> None:
 
 
 def test_a_sync_that_failed_lies_the_next_time() -> None:
-    """The pages are marked as clean: read back they look written, a second sync says yes, a power cut takes them."""
+    """The pages are marked as clean: they read as written, a second sync succeeds, and a power cut removes them."""
     machine, disk = machine_with(b"old")
     file = disk.open("/a", write=True)
     file.write_at(0, b"new")
@@ -191,7 +191,7 @@ def test_a_sync_that_failed_lies_the_next_time() -> None:
 
 
 def test_what_a_failed_sync_lost_is_written_when_it_is_written_again() -> None:
-    """Which is why a log that is opened writes its last frame once more."""
+    """For this reason an opened log writes its last frame once more."""
     machine, disk = machine_with(b"old")
     file = disk.open("/a", write=True)
     file.write_at(0, b"new")
@@ -270,7 +270,7 @@ def test_a_failing_disk_does_nothing_and_says_so() -> None:
 
 
 def test_a_bit_that_flips_at_rest_is_read_flipped() -> None:
-    """For good."""
+    """A power cut does not mend it."""
     machine, _ = machine_with(b"\x00\x00")
     machine.files()["/a"].flip(1, 3)
     assert content(machine) == b"\x00\x08"
@@ -293,7 +293,7 @@ def test_a_fork_shares_nothing() -> None:
 
 
 def test_the_steps_are_those_of_the_real_disk() -> None:
-    """A file that is made whole goes by the same calls: none that could fail is left out of the simulation."""
+    """A file that is made whole takes the same calls, so the simulation leaves out none that could fail."""
     machine = Machine(Nothing())
     steps: list[str] = []
     machine.on_step = lambda moment, name, path: steps.append(name) if moment is Moment.BEFORE else None

@@ -1,4 +1,4 @@
-"""The simulated connection: late, in order, bounded; heard of at its end, unless the power went."""
+"""The simulated connection: late, in order, bounded; the other side hears of its end, unless the power was cut."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.sim.lines import WINDOW_BYTES, End, Line
 
 
 class Weather:
-    """Each piece takes as long as the next of these says."""
+    """Each piece takes the next of these delays."""
 
     def __init__(self, *delays_s: float) -> None:
         self.delays_s = list(delays_s)
@@ -49,7 +49,7 @@ async def read(end: End, count: int) -> bytes:
 
 
 async def test_pieces_arrive_in_order_and_when_they_are_due(autojump_clock: MockClock) -> None:
-    """The second one would be quicker, and waits for the first."""
+    """The second piece would be quicker, but waits for the first."""
     _, ours, theirs = joined(Weather(3.0, 1.0))
     await ours.send_all(b"first ")
     await ours.send_all(b"second")
@@ -62,7 +62,7 @@ async def test_pieces_arrive_in_order_and_when_they_are_due(autojump_clock: Mock
 
 
 async def test_what_does_not_fit_waits_until_something_was_read(autojump_clock: MockClock) -> None:
-    """A window's worth is under way at the most."""
+    """At most a window of bytes is under way."""
     _, ours, theirs = joined(Weather())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ours.send_all, bytes(WINDOW_BYTES + 1))
@@ -72,7 +72,7 @@ async def test_what_does_not_fit_waits_until_something_was_read(autojump_clock: 
 
 
 async def test_the_end_is_read_after_all_that_was_sent(autojump_clock: MockClock) -> None:
-    """Again for whoever asks again; the other side can't be written to any more."""
+    """The end stays readable, and writing to the closed side fails."""
     _, ours, theirs = joined(Weather(2.0))
     await ours.send_all(b"last words")
     ours.close()
@@ -86,7 +86,7 @@ async def test_the_end_is_read_after_all_that_was_sent(autojump_clock: MockClock
 
 
 async def test_half_a_line_may_be_closed(autojump_clock: MockClock) -> None:
-    """As an answer ends while a request still may come."""
+    """An answer may end while a request still comes."""
     _, ours, theirs = joined(Weather())
     await ours.send_eof()
     assert await theirs.receive_some() == b""
@@ -95,7 +95,7 @@ async def test_half_a_line_may_be_closed(autojump_clock: MockClock) -> None:
 
 
 async def test_a_cut_takes_what_is_under_way_and_is_noticed_by_both(autojump_clock: MockClock) -> None:
-    """At any piece."""
+    """A cut may come at any piece."""
     weather = Weather(1.0)
     weather.cuts_at = 2
     _, ours, theirs = joined(weather)
@@ -108,7 +108,7 @@ async def test_a_cut_takes_what_is_under_way_and_is_noticed_by_both(autojump_clo
 
 
 async def test_a_stall_is_only_a_long_wait(autojump_clock: MockClock) -> None:
-    """What was sent before it too."""
+    """What was sent before the stall waits, too."""
     line, ours, theirs = joined(Weather(1.0))
     await ours.send_all(b"patience")
     line.stall(20.0)
@@ -127,7 +127,7 @@ async def test_a_machine_without_power_says_nothing_for_ever(autojump_clock: Moc
 
 
 async def test_a_process_that_has_ended_does_nothing_any_more(autojump_clock: MockClock) -> None:
-    """Whatever of it still runs; closing is what the system does for it."""
+    """A task of a killed process can't use the line; the system closes it."""
     alive = [True]
     _, ours, theirs = joined(Weather(), lambda: alive[0])
     alive[0] = False

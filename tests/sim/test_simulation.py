@@ -1,4 +1,4 @@
-"""Simulated runs: a slice of them, the same run from the same seed, and broken variants that must be found out."""
+"""Simulated runs: a slice of them, the same run from the same seed, and broken variants that must fail."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ def test_whatever_goes_wrong_every_promise_is_kept() -> None:
         report = simulate(seed)
         assert report.fault is None, f"python -m tests.sim --seed {seed}: {report.fault}"
         counts += report.counts
-    # The runs must have been worth something: each kind of trouble came up, and what it is there to trouble as well.
+    # The runs prove something only if each kind of trouble came up, and what it troubles came up as well.
     missing = {what for what in EVERYTHING_SEEN if not counts[what]}
     assert not missing, f"in {RUNS} runs there was no {missing}"
 
 
 @pytest.mark.parametrize(("seed", "fault", "sentence"), SEEDS, ids=[str(seed) for seed, _, _ in SEEDS])
 def test_a_seed_that_once_failed_fails_no_more(seed: int, fault: str, sentence: str) -> None:
-    """And still fails where the fault is put back, so that it goes on proving something."""
+    """And the variant with the fault still fails, so the seed still proves something."""
     assert simulate(seed).fault is None, sentence
     broken = next(variant for variant in BROKEN if variant.name == fault)
     assert simulate(seed, variant=broken).fault is not None, f"the seed proves no more that {sentence}"
 
 
 NEVER_MADE = [variant for variant in BROKEN if variant.name not in {fault for _, fault, _ in SEEDS}]
-"""Those that were made here have a seed already."""
+"""The variants of faults that were made here have a seed already."""
 
 
 @pytest.mark.parametrize("variant", NEVER_MADE, ids=[variant.name for variant in NEVER_MADE])
 def test_a_broken_variant_is_found_out(variant: Variant) -> None:
-    """Within a bounded number of runs; and in the run that finds it out, the sound one keeps its promises."""
+    """A bounded number of runs finds the fault, and the sound system passes the run that found it."""
     seeds = range(1, CANARY_RUNS_MAX)
     found = next((seed for seed in seeds if simulate(seed, variant=variant).fault is not None), None)
     assert found is not None, f"{CANARY_RUNS_MAX} runs did not find out that {variant.name}"

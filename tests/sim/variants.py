@@ -1,7 +1,7 @@
-"""Variants of the system that the simulation is run on: the sound one, and broken ones that it must find out.
+"""Variants of the system for the simulation: the sound one, and broken ones in which it must find the fault.
 
-A broken one differs from the sound one by one fault of a kind that has been made before, here or elsewhere. Most of
-them are made from outside, in the disk that the leader is given, so that they go on working when the inside changes.
+A broken variant has one fault of a kind that people have made before, here or elsewhere. Most faults are in the disk
+that the leader gets, so they still work when the inside of the leader changes.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def _nothing(_: Opened) -> None:
 
 @dataclass(frozen=True)
 class Variant:
-    """`wrap_disk` may put something between the leader and its disk, `after_opening` spoil what was recovered.
+    """`wrap_disk` may put a layer between the leader and its disk; `after_opening` may spoil what was recovered.
 
-    `wrap_replica` is for the disks of replicas.
+    `wrap_replica` does for replicas what `wrap_disk` does for the leader.
     """
 
     name: str
@@ -59,7 +59,7 @@ SOUND = Variant("sound")
 
 
 class _Leaky:
-    """A disk whose files are not what they should be; all else is the real thing's."""
+    """A disk with broken files; everything else is the real disk's."""
 
     def __init__(self, disk: SimulatedDisk, file: Callable[[File], object]) -> None:
         self._disk = disk
@@ -97,7 +97,7 @@ class _SyncedLate(_NeverSynced):
 
 
 class _Careless:
-    """A disk that leaves out what is to be done with directories."""
+    """A disk that leaves out syncs of directories; with `sync` only of those that it finds there already."""
 
     def __init__(self, disk: SimulatedDisk, *, sync: bool) -> None:
         self._disk = disk

@@ -1,13 +1,13 @@
 """One simulated run: a leader, replicas, backends, readers and viewers in virtual time, everything from one seed.
 
-    seed ──► profile ──► chaos for some seconds ──► calm: everybody comes to an end ──► the nodes stop
-                                                                                        └► one last look at the disks
+    seed ──► profile ──► chaos for some seconds ──► calm: all clients finish their work ──► the nodes stop
+                                                                                             └► a last look at the disks
 
-A part of the runs has replicas, which follow the leader or one another, and are read and watched as it is.
+Some of the runs have replicas, which follow the leader or one another; clients read and watch them like the leader.
 
-Everything that is by chance comes from generators that are named after the seed and what they are for; Trio's order of
-tasks is seeded too (`tests.sim.runs`). Nothing depends on the hash seed: no set of strings or objects is gone through.
-So the same seed gives the same run, and `Report.digest`, over all that happened, proves it.
+All chance comes from generators named after the seed and their purpose, and Trio's order of tasks is seeded too
+(`tests.sim.runs`). Nothing depends on the hash seed: no code iterates over a set of strings or objects. So a seed gives
+the same run each time, and `Report.digest`, over everything that happened, proves it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from tests.sim.trace import Trace
 from tests.sim.variants import SOUND, Variant
 
 ALL_DONE_S = 120.0
-"""Of virtual time after the chaos: whoever is not done then never will be."""
+"""Virtual time after the chaos; a client that has not finished by then never will."""
 
 FOLLOWING = "followers"
-"""What the draw of the replicas is named. Seeds that once failed have none, and stay the runs that they were."""
+"""The name of the generator for replicas. Seeds that once failed don't use it, so they stay the same runs."""
 
 LAST_SHOWN_S = 3.0
-"""After the last event: for a viewer to connect again and to be told."""
+"""Time after the last event for a viewer to connect again and get the board."""
 
 
 @dataclass
@@ -74,7 +74,7 @@ def simulate(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> 
         try:
             report.starts = await _run(seed, variant, books, trace)
         except* Exception as group:
-            # A promise that was broken, or an error that nobody handled, which is as bad.
+            # A broken promise, or an unhandled error, which is as bad.
             report.fault = _told(_first(group))
             trace.note("broken", report.fault)
         finally:
@@ -104,7 +104,7 @@ def _told(error: Exception) -> str:
 
 
 def dice_for(seed: int, what: str) -> random.Random:
-    """Make a generator of its own for each purpose, so that a change to one leaves the others as they were."""
+    """Make a generator for each purpose, so a change to one leaves the others as they were."""
     return random.Random(f"{seed} {what}")
 
 
@@ -144,7 +144,7 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
 
 
 async def _let_work(seed: int, profile: Profile, network: Network, books: Books, trace: Trace) -> None:
-    """Let the backends work until they have done it all, and the chaos is over."""
+    """Let the backends work until they have finished and the chaos is over."""
     backends = [
         Backend(f"backend-{number}", network, dice_for(seed, f"backend {number}"), books, trace)
         for number in range(profile.backends)
@@ -159,7 +159,7 @@ async def _let_work(seed: int, profile: Profile, network: Network, books: Books,
 
 
 def _look_at_the_disk(hardware: Hardware, books: Books, dice: random.Random) -> None:
-    """Open what is there in the end; let the tools read it too; restore it somewhere else, and compare."""
+    """Open the directory at the end, let the tools read it, restore it elsewhere, and compare."""
     hardware.machine.kill()
     if hardware.flipped:
         hardware.mend()

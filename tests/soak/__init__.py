@@ -1,1 +1,1 @@
-"""A leader under steady load for as long as one likes, with restarts: nothing may grow, nothing may be lost."""
+"""A leader under steady load for any time, with restarts: nothing may grow, and nothing may be lost."""

@@ -19,7 +19,7 @@ from tests.soak.soak import CONFIG, Load, Outcome, soak
 WORK = Path(__file__).parent / "work"
 ROUNDS_MIN, ROUNDS_MAX = 6, 12
 ROUND_SECONDS = 60.0
-"""Of a short run. In a long one each leader lives longer: what grows in one process would be hidden by its end."""
+"""Of a short run. In a long run each leader lives longer, because a restart hides what grows in a process."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def report(outcome: Outcome, verdicts: Sequence[Verdict], rounds: int, round_seconds: float) -> str:
-    """What came of it, as Markdown."""
+    """The report, as Markdown."""
     counts, restarts = outcome.measures.counts, outcome.restarts
     ends = " and ".join(f"{count} × {way}" for way, count in restarts.items())
     lines = [

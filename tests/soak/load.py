@@ -1,8 +1,8 @@
 """The load: backends, batches, readers and viewers, each at a steady pace, through any number of leaders.
 
-The books are small, however long it runs: a backend numbers its actions, has one request at a time, and repeats it with
-the same actionIds until it is acknowledged. So what it was told is counted are the numbers from 1 to `acknowledged`,
-and whose they are follows from the number. A pace that a busy machine can't keep is not made up for.
+The books stay small in a long run: a backend numbers its actions, has one request at a time, and repeats it with
+the same actionIds until it is acknowledged. So the acknowledged actions are the numbers from 1 to `acknowledged`, and a
+number tells its user. If a busy machine can't keep the pace, the backend does not catch up.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ POINTS = 10
 BATCH_ITEMS = 100
 CHECKED_ITEMS = 1_000
 STRIDE = 7_919
-"""A prime: consecutive actions of a backend are of users far apart."""
+"""A prime, so consecutive actions of a backend are of users far apart."""
 
 
 @dataclass
 class Measures:
-    """How long requests took since the last `take`, in milliseconds, by kind; and what went wrong, for good."""
+    """Latencies since the last `take`, in milliseconds, by kind; and all faults of the run."""
 
     faults: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     _spans_ms: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def note(self, kind: str, began: float) -> None:
-        """Note that a request which began then was answered now."""
+        """Note that a request that began then was answered now."""
         self._spans_ms[kind].append((trio.current_time() - began) * 1000)
         self.counts[kind] += 1
 
     def take(self) -> dict[str, list[float]]:
-        """Give what was noted since the last time."""
+        """Give the latencies since the last call."""
         taken, self._spans_ms = dict(self._spans_ms), defaultdict(list)
         return taken
 
 
 class Backend:
-    """Increments at a pace: `items` in each request, so many requests a second."""
+    """Increments at a pace: `items` in each request, and a number of requests a second."""
 
     def __init__(self, name: str, number: int, items: int, per_second: float) -> None:
         self.name = name
@@ -55,11 +55,11 @@ class Backend:
         self._pause = 1 / per_second
 
     def rows(self, first: int, count: int) -> list[dict[str, str]]:
-        """So many actions from this number on."""
+        """The actions from this number on."""
         return [{"userId": self.user_of(n), "actionId": f"{self.name}-{n}"} for n in range(first, first + count)]
 
     def user_of(self, action: int) -> str:
-        """Whose action this is."""
+        """The user of this action."""
         return f"user-{(action * STRIDE + self._number) % USERS}"
 
     async def work(self, host: str, port: int, bearer: str, measures: Measures) -> None:
@@ -73,7 +73,7 @@ class Backend:
                 return
 
     async def one_request(self, client: Client, measures: Measures) -> None:
-        """Send what is next, for the first time or again."""
+        """Send the next request, for the first time or again."""
         began = trio.current_time()
         rows = self.rows(self.acknowledged + 1, self._items)
         if self._items == 1:
@@ -108,7 +108,7 @@ async def read(host: str, port: int, bearer: str, backend: Backend, measures: Me
 
 
 async def watch(host: str, port: int, measures: Measures) -> None:
-    """Follow the live board until the leader is gone: it never goes back."""
+    """Follow the live board until the leader is gone; the board must never go back."""
     seen = (0, 0)
     try:
         async with open_websocket_url(f"ws://{host}:{port}/ws/scoreboard", subprotocols=["scoreboard.v1"]) as viewer:
@@ -124,11 +124,11 @@ async def watch(host: str, port: int, measures: Measures) -> None:
 
 
 async def check_books(host: str, port: int, bearer: str, backends: list[Backend], measures: Measures) -> int:
-    """Hold the leader against the books: what was acknowledged is counted once, and each score is the sum. How many."""
+    """Compare the leader with the books: acknowledged actions count once, scores are the sums. Give how many."""
     scores: Counter[str] = Counter()
     async with Client(host, port, bearer) as client:
         for backend in backends:
-            await backend.one_request(client, measures)  # whatever the last leader left unanswered
+            await backend.one_request(client, measures)  # the requests that the last leader left unanswered
             for first in range(1, backend.acknowledged + 1, CHECKED_ITEMS):
                 rows = backend.rows(first, min(CHECKED_ITEMS, backend.acknowledged + 1 - first))
                 receipts = (await client.post("/scores/increment/batch", rows)).json()

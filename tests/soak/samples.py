@@ -1,8 +1,7 @@
 """What is measured each second, and the judgement whether it is flat. Pure.
 
-After a warm-up the samples are cut into thirds, and the median of the last third is held against that of the
-first. It may be larger by a factor, and by an amount that is noise whatever the factor: the machine has other things to
-do as well.
+After a warm-up the samples are cut into thirds, and the median of the last third is compared with that of the first. It
+may be larger by a factor, and by a fixed amount of noise, because the machine does other work as well.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from statistics import median, quantiles
 from tests.measuring import MIB
 
 WARM_UP = 0.2
-"""Of the samples: the part that is not judged."""
+"""The share of the samples that is not judged."""
 
 KINDS = ("post", "batch", "top", "read")
 
@@ -33,7 +32,7 @@ class Sample:
     latencies_ms: dict[str, list[float]]
 
     def value(self, name: str) -> float | None:
-        """What a row of FLAT is about; None where there was nothing to measure."""
+        """The figure of a row of FLAT; None where there was nothing to measure."""
         if name == "memory_mib":
             return (self.rss_bytes - self.index_bytes) / MIB
         if name in ("open_files", "disk_files"):
@@ -45,7 +44,7 @@ class Sample:
         return quantiles(spans, n=100, method="inclusive")[int(rank) - 1]
 
     def summary(self) -> dict[str, object]:
-        """For the file of samples: figures instead of every single latency."""
+        """The sample for its file: figures instead of every single latency."""
         told = {name: round(value, 3) for name in FLAT if (value := self.value(name)) is not None}
         plain = {key: value for key, value in asdict(self).items() if key != "latencies_ms"}
         return {**plain, **told}
@@ -83,12 +82,12 @@ class Verdict:
 
     @property
     def flat(self) -> bool:
-        """Whether the last third is within what is allowed."""
+        """Whether the last third is within the bound."""
         return self.last <= self.limit
 
 
 def judge(samples: Sequence[Sample]) -> list[Verdict]:
-    """Hold the last third against the first, for each row of FLAT."""
+    """Compare the last third with the first, for each row of FLAT."""
     judged = samples[int(len(samples) * WARM_UP) :]
     third = max(1, len(judged) // 3)
     first, last = judged[:third], judged[-third:]

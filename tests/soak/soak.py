@@ -1,11 +1,11 @@
 """The soak: rounds of steady load on one data directory, each with a leader of its own, and what they add up to.
 
     round:  start ─► load and a sample each second ─► SIGTERM, or kill -9, in turn ─► the next
-    end:    start ─► the books are held against the leader ─► log and snapshots are verified ─► judgement
+    end:    start ─► the leader is compared with the books ─► log and snapshots are verified ─► judgement
 
-Segments are short and the log is kept for a minute, so that sealing, compressing, checkpoints and retention all happen
-all the time: that is what must be in balance for the number of files to be flat. The index of actions is kept for good
-and its size is told by the server: memory is judged without it.
+Segments are short and the log is kept for a minute, so sealing, compressing, checkpoints and retention happen all the
+time; the number of files is flat only if they balance. The index of actions only grows, and the server tells its size:
+memory is judged without it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SEGMENT_BYTES = 256 * 1024
 SAMPLE_SECONDS = 1.0
 SAMPLES_MIN = 2
 SETTLE_SECONDS = 2.0
-"""After a start, before the first sample: everybody connects, and what was unanswered is sent again."""
+"""After a start, before the first sample: clients connect, and send unanswered requests again."""
 
 CONFIG = """
 [limits]
@@ -41,7 +41,7 @@ keep = "60s"
 
 @dataclass(frozen=True)
 class Load:
-    """How much of each; the sums are some 525 increments and 60 reads a second."""
+    """The number of each client; together some 525 increments and 60 reads a second."""
 
     posters: int = 5
     posts_per_second: float = 25.0
@@ -53,7 +53,7 @@ class Load:
 
 @dataclass
 class Outcome:
-    """What came of it."""
+    """The samples and the sums of a soak."""
 
     samples: list[Sample] = field(default_factory=list)
     measures: Measures = field(default_factory=Measures)
@@ -62,7 +62,7 @@ class Outcome:
 
     @property
     def checkpoints(self) -> int:
-        """How many snapshots there were, one after another, as far as the samples saw them."""
+        """How many different snapshots the samples saw."""
         return len({sample.snapshot_seq for sample in self.samples} - {0})
 
 
@@ -100,7 +100,7 @@ async def soak(data: Path, config: Path, rounds: int, round_seconds: float, load
 
 
 async def _sample(node: leader.Leader, data: Path, number: int, began: float, until: float, outcome: Outcome) -> None:
-    """Take a sample each second, and SAMPLES_MIN at the least; a leader that ended by itself is a fault."""
+    """Take a sample each second, at least SAMPLES_MIN; a leader that ended by itself is a fault."""
     taken = 0
     async with Client(node.host, node.port) as client:
         await trio.sleep(SETTLE_SECONDS)

@@ -23,9 +23,9 @@ STEADY = [replace(FLAT_SAMPLE, at_seconds=float(second)) for second in range(100
 
 
 async def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
-    """Two rounds, one ended by SIGTERM and one by kill -9: all that was acknowledged is counted, and it was measured.
+    """Two rounds, one ended by SIGTERM and one by kill -9: every acknowledged action counts, and there are samples.
 
-    Whether it is flat can't be told of so short a time; that is for `make soak`.
+    Such a short time can't show whether it is flat; that is for `make soak`.
     """
     raise_file_limit()
     config = tmp_path / "scoreboard.toml"
@@ -42,7 +42,7 @@ async def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_what_does_not_grow_is_flat() -> None:
-    """A growing index is not held against the memory: it is told, and it is by design."""
+    """Memory is judged without the index, which grows by design."""
     growing = [
         replace(sample, rss_bytes=sample.rss_bytes + second * MIB, index_bytes=sample.index_bytes + second * MIB)
         for second, sample in enumerate(STEADY)

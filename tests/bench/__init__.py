@@ -1,0 +1,1 @@
+"""What can be tested of the benches without measuring anything."""
