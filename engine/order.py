@@ -76,14 +76,15 @@ class Order(SortedList[int]):
         before = self._loc(source, place)
         if new > old:
             return before, self._replace(old, new)
-        target = bisect_left(maxes, new, 0, source)
-        if target == source:
+        if not source or maxes[source - 1] < new:
+            # Most moves are short and stay within a list: no second search for it, and no change in the tree.
             del keys[place]
             new_place = bisect_left(keys, new, 0, place)
             keys.insert(new_place, new)
             if place == len(keys) - 1:
                 maxes[source] = keys[-1]
             return before, before - place + new_place
+        target = bisect_left(maxes, new, 0, source)
         new_keys = lists[target]
         if len(keys) - 1 <= self._load >> 1 or len(new_keys) == self._load << 1:
             return before, self._replace(old, new)
