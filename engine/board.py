@@ -4,7 +4,7 @@ The order is total: the higher score first, and of equal scores the one that was
 two users share a rank, and every node that applied the same events has the same order.
 
 A user has a slot, given with the first points and never taken back. What is known of a slot lies in columns (arrays);
-the order is one `SortedList` of integers, one for each ranked slot, that sort as the users rank:
+the order is one `Order`, a `SortedList` of integers: one key for each ranked slot, and the keys sort as the users rank:
 
     key = (SCORE_MAX - score) << 85  |  reached_seq << 32  |  slot          53 + 53 + 32 bits
 
@@ -122,7 +122,7 @@ class Board:
         slot = self._slots.get(user_id)
         if slot is None or slot in self._hidden:
             return None
-        return self._ranked().position(self._key(slot)) + 1
+        return self._ranked().bisect_left(self._key(slot)) + 1
 
     def top(self, count: int) -> list[Row]:
         """List the first `count` rows."""
@@ -138,7 +138,7 @@ class Board:
     def _rows(self, start: int, stop: int) -> list[Row]:
         ids, scores = self._ids, self._scores
         rows = []
-        for rank, key in enumerate(self._ranked().between(start, stop), start + 1):
+        for rank, key in enumerate(self._ranked()[start:stop], start + 1):
             slot = key & SLOT_MASK
             rows.append(Row(rank, ids[slot], scores[slot]))
         return rows
@@ -190,7 +190,9 @@ class Board:
         self.seq = seq
         if self._order is None:
             return UNRANKED
-        has = self._order.add(self._key(slot))
+        key = self._key(slot)
+        self._order.add(key)
+        has = self._order.bisect_left(key)
         if has < TOP_WATCHED:
             self.top10_seq = seq
         return None, has + 1
@@ -276,7 +278,7 @@ class Board:
         return self._order
 
     def _is_watched(self, slot: int) -> bool:
-        return self._ranked().position(self._key(slot)) < TOP_WATCHED
+        return self._ranked().bisect_left(self._key(slot)) < TOP_WATCHED
 
     def _check(self) -> None:
         count = len(self._ids)

@@ -1,189 +1,143 @@
-"""The one ordered structure of a board: integers in ascending order, and where each of them stands.
+"""The ordered structure of a board: distinct integers in ascending order, and the position of each.
 
-    chunks   [ 3 7 9 ] [ 12 15 ] [ 20 21 30 ] …        sorted lists of some CHUNK_KEYS keys
-    lasts    [ 9         15        30 ]                the last key of each chunk: bisected to find a key's chunk
-    sizes    [ 3         2         3  ]                the length of each
-    groups   [ 8 … ]                                   the sum of each GROUP_CHUNKS sizes: what stands before a chunk
-                                                       is a sum of some groups and some sizes
+    order = Order([30, 10, 20])
+    order.move(30, 5)              # (2, 0): the position of 30 before, and of 5 after
+    order.bisect_left(20)          # 2: the position of 20; and order[0:2] is [5, 10]
 
-Why it is not a SortedList: an increment takes a key out, puts a greater place's key in, and tells both ranks. With a
-library's list that is four searches, each of which walks its index in Python; here it is one call (`move`) with two
-searches, and a rank is two sums over short slices, which C does. `bench/engine.py` measures both, side by side.
+`Order` is the `SortedList` of sortedcontainers with one verb more, `move`. It also replaces `_loc`, from which the
+library's verbs get a position, by a quicker one. Adding, removing, slicing, counting and `_check` are the library's.
+
+The library keeps these fields, and `move` and `_loc` rely on them:
+
+    _load    512                                  a list has from _load / 2 to 2 * _load keys; the last may have fewer
+    _lists   [ 3 7 9 ] [ 12 15 ] [ 20 21 30 ]     the keys, in sorted lists
+    _maxes   [ 9         15        30 ]           the last key of each list: bisected to find the list of a key
+    _index   [ 8  5 3  3 2 3 ]                    a binary tree: its leaves are the lengths of the lists, and every
+                                                  other node is the sum of its children. Empty: it is not built yet
+    _offset  3                                    the leaves begin here; _offset + 1 is a power of two
+
+They are not public, so pyproject.toml pins the version. They have been the same since 2018.
+
+Why `move`: an increment takes a key out, puts a smaller one in, and tells both positions. The library's public verbs
+need four searches for that, and go four times through all levels of the tree. `move` searches twice. It changes the
+tree only below the lowest node that covers both lists; a move within a list changes nothing in it.
+
+Why `_loc`: the library adds up a position node by node, in Python. The tree has a row with the sums of 32 lists each.
+So a position is the sum of two slices, which C adds up. `bench/engine.py` sets both beside the plain library.
 
 Invariants:
-- the chunks joined are strictly ascending; no chunk is empty, but for the only one of an empty order;
-- a chunk has at most 2 * CHUNK_KEYS keys, and at least CHUNK_KEYS // 2 unless it is the only one;
-- `lasts`, `sizes` and `groups` say of the chunks what the picture says.
+- those that the library's `_check` asserts, after every verb;
+- no key is in the order twice: the caller sees to that.
 
-Positions count from 0. Every operation is O(log n + n / CHUNK_KEYS / GROUP_CHUNKS + CHUNK_KEYS), the latter two of
-which are a sum and a memmove in C; cutting and joining chunks is O(n / CHUNK_KEYS) and rare.
+Positions count from 0. A verb costs O(log n), a sum of n / _load / 32 lengths, and a memmove of up to 2 * _load keys.
+When a list is cut or joined, the library drops the tree; the next position builds it again, O(n / _load). This is rare.
+A move over many lists is the weak place: it changes two nodes in nearly every row of the tree.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice, pairwise
+from collections.abc import Callable
 
-CHUNK_KEYS = 512
-"""Measured at 10,000 and 1,000,000 keys beside 256 and 1,024: a move costs 7 % less than with 1,024 at the one, as much
-at the other."""
+from sortedcontainers import SortedList
 
-GROUP_BITS = 5
-GROUP_CHUNKS = 1 << GROUP_BITS
-"""At a million keys a position is then the sum of up to 32 groups and up to 31 sizes."""
+LOAD = 512
+"""Compared with 256, 700 and 1,000 at 10,000 to 1,000,000 keys: `move` is quickest with 512."""
 
-NO_KEY = -1
-"""Stands for the last key of an empty order: less than every key."""
+ROW_BITS = 5
+ROW_LISTS = 1 << ROW_BITS
+"""At a million keys in full lists a position is then the sum of up to 30 sums of 32 lists, and of up to 31 lengths."""
 
 
-class Order:
-    """Distinct integers from 0 on, in ascending order."""
+class Order(SortedList[int]):
+    """Distinct integers in ascending order."""
 
-    def __init__(self, keys: Iterable[int] = ()) -> None:
-        ascending = sorted(keys)
-        starts = range(0, len(ascending), CHUNK_KEYS)
-        self._chunks = [ascending[start : start + CHUNK_KEYS] for start in starts] or [[]]
-        if len(self._chunks) > 1 and len(self._chunks[-1]) < CHUNK_KEYS // 2:
-            short = self._chunks.pop()
-            self._chunks[-1] += short
-        self._recount()
+    DEFAULT_LOAD_FACTOR = LOAD  # type: ignore[misc]  # final in the stubs; the library itself reads it from the subclass
 
-    def __len__(self) -> int:
-        """Count the keys."""
-        return sum(self._groups)
-
-    def __iter__(self) -> Iterator[int]:
-        """Give the keys in order."""
-        return chain.from_iterable(self._chunks)
-
-    def between(self, start: int, stop: int) -> list[int]:
-        """List the keys at the positions from `start` on and before `stop`."""
-        chunk = 0
-        skip = max(0, start)
-        count = max(0, stop - skip)
-        while chunk < len(self._sizes) and skip >= self._sizes[chunk]:
-            skip -= self._sizes[chunk]
-            chunk += 1
-        return list(islice(chain.from_iterable(self._chunks[chunk:]), skip, skip + count))
-
-    def position(self, key: int) -> int:
-        """Say how many keys are less than this one."""
-        chunk = bisect_left(self._lasts, key)
-        if chunk == len(self._chunks):
-            return len(self)
-        return self._before(chunk) + bisect_left(self._chunks[chunk], key)
-
-    def add(self, key: int) -> int:
-        """Put a key in that is not here, and give its position."""
-        lasts = self._lasts
-        number = bisect_left(lasts, key)
-        if number == len(lasts):
-            number -= 1
-            lasts[number] = key
-        chunk = self._chunks[number]
-        place = bisect_left(chunk, key)
-        chunk.insert(place, key)
-        position = self._before(number) + place
-        self._sizes[number] += 1
-        self._groups[number >> GROUP_BITS] += 1
-        if len(chunk) > 2 * CHUNK_KEYS:
-            self._cut(number)
-        return position
-
-    def remove(self, key: int) -> int:
-        """Take a key out that is here, and give the position that it had."""
-        number = bisect_left(self._lasts, key)
-        chunk = self._chunks[number]
-        place = bisect_left(chunk, key)
-        assert chunk[place] == key
-        del chunk[place]
-        position = self._before(number) + place
-        self._sizes[number] -= 1
-        self._groups[number >> GROUP_BITS] -= 1
-        if place == len(chunk):
-            self._lasts[number] = chunk[-1] if chunk else NO_KEY
-        if len(chunk) < CHUNK_KEYS // 2:
-            self._join(number)
-        return position
+    # The library's own fields and methods that its stubs leave out.
+    _load: int
+    _lists: list[list[int]]
+    _maxes: list[int]
+    _index: list[int]
+    _offset: int
+    _build_index: Callable[[], None]
+    _check: Callable[[], None]
 
     def move(self, old: int, new: int) -> tuple[int, int]:
-        """Put `new` in the place of `old`, and give the position that the one had and the other has.
+        """Take `old` out and put `new` in; give the position of `old` before and of `new` after.
 
-        The same as `remove(old)` and `add(new)`, but towards the front, where every increment goes, in one step.
+        `old` must be in the order and `new` must not. The quick way is the one towards the front: every increment's.
         """
+        lists, maxes = self._lists, self._maxes
+        source = bisect_left(maxes, old)
+        keys = lists[source]
+        place = bisect_left(keys, old)
+        assert keys[place] == old
+        before = self._loc(source, place)
         if new > old:
-            return self.remove(old), self.add(new)
-        lasts, chunks, sizes, groups = self._lasts, self._chunks, self._sizes, self._groups
-        number = bisect_left(lasts, old)
-        chunk = chunks[number]
-        place = bisect_left(chunk, old)
-        assert chunk[place] == old
-        group = number >> GROUP_BITS
-        had = sum(groups[:group]) + sum(sizes[group << GROUP_BITS : number]) + place
-        target = bisect_left(lasts, new, 0, number)
-        if target == number:
-            # Most moves are short: within a chunk nothing has to be counted anew.
-            del chunk[place]
-            above = bisect_left(chunk, new, 0, place)
-            chunk.insert(above, new)
-            if place == len(chunk) - 1:
-                lasts[number] = chunk[-1]
-            return had, had - place + above
-        del chunk[place]
-        sizes[number] -= 1
-        groups[group] -= 1
-        if place == len(chunk) and chunk:
-            lasts[number] = chunk[-1]
-        other = chunks[target]
-        above = bisect_left(other, new)
-        other.insert(above, new)
-        group = target >> GROUP_BITS
-        has = sum(groups[:group]) + sum(sizes[group << GROUP_BITS : target]) + above
-        sizes[target] += 1
-        groups[group] += 1
-        if len(chunk) < CHUNK_KEYS // 2:
-            self._join(number)  # with one after the target, or with the target: the target's number stays
-        if len(chunks[target]) > 2 * CHUNK_KEYS:
-            self._cut(target)
-        return had, has
+            return before, self._replace(old, new)
+        if not source or maxes[source - 1] < new:
+            # Most moves are short and stay within a list: no second search for it, and no change in the tree.
+            del keys[place]
+            new_place = bisect_left(keys, new, 0, place)
+            keys.insert(new_place, new)
+            if place == len(keys) - 1:
+                maxes[source] = keys[-1]
+            return before, before - place + new_place
+        target = bisect_left(maxes, new, 0, source)
+        new_keys = lists[target]
+        if len(keys) - 1 <= self._load >> 1 or len(new_keys) == self._load << 1:
+            return before, self._replace(old, new)
+        del keys[place]
+        if place == len(keys):
+            maxes[source] = keys[-1]
+        new_place = bisect_left(new_keys, new)
+        new_keys.insert(new_place, new)
+        if source - target < ROW_LISTS:
+            between = self._index[self._offset + target : self._offset + source]
+            after = before - place - sum(between) + new_place
+        else:
+            after = self._loc(target, new_place)
+        self._count_move(source, target)
+        return before, after
 
     # Inside
 
-    def _before(self, number: int) -> int:
-        """Count the keys in the chunks before this one."""
-        group = number >> GROUP_BITS
-        return sum(self._groups[:group]) + sum(self._sizes[group << GROUP_BITS : number])
+    def _replace(self, old: int, new: int) -> int:
+        """Move a key by the library's verbs, which cut and join lists; give the position after."""
+        self.remove(old)
+        self.add(new)
+        return self.bisect_left(new)
 
-    def _cut(self, number: int) -> None:
-        chunk = self._chunks[number]
-        half = len(chunk) // 2
-        self._chunks[number : number + 1] = [chunk[:half], chunk[half:]]
-        self._recount()
+    def _count_move(self, source: int, target: int) -> None:
+        """Count in the tree that the list `source` has a key less and the list `target` has one more.
 
-    def _join(self, number: int) -> None:
-        """Join a chunk that became short to a neighbour; what is too long then is cut."""
-        if len(self._chunks) == 1:
-            return
-        left = max(0, number - 1)
-        self._chunks[left] += self._chunks.pop(left + 1)
-        if len(self._chunks[left]) > 2 * CHUNK_KEYS:
-            self._cut(left)
-        else:
-            self._recount()
+        Here nodes count from 1, so the parent of a node is half of it. Nodes that cover both lists stay as they are.
+        """
+        index = self._index
+        down = self._offset + source + 1
+        up = self._offset + target + 1
+        while down != up:
+            index[down - 1] -= 1
+            index[up - 1] += 1
+            down >>= 1
+            up >>= 1
 
-    def _recount(self) -> None:
-        self._lasts = [chunk[-1] if chunk else NO_KEY for chunk in self._chunks]
-        self._sizes = [len(chunk) for chunk in self._chunks]
-        starts = range(0, len(self._sizes), GROUP_CHUNKS)
-        self._groups = [sum(self._sizes[start : start + GROUP_CHUNKS]) for start in starts]
+    def _loc(self, pos: int, idx: int) -> int:
+        """Give the position of the key at place `idx` of the list `pos`.
 
-    def _check(self) -> None:
-        assert all(before < after for before, after in pairwise(self))
-        assert self._sizes == [len(chunk) for chunk in self._chunks]
-        assert len(self) == sum(self._sizes)
-        assert self._lasts == [chunk[-1] if chunk else NO_KEY for chunk in self._chunks]
-        assert len(self._chunks) == 1 or all(len(chunk) >= CHUNK_KEYS // 2 for chunk in self._chunks)
-        assert all(len(chunk) <= 2 * CHUNK_KEYS for chunk in self._chunks)
-        starts = range(0, len(self._sizes), GROUP_CHUNKS)
-        assert self._groups == [sum(self._sizes[start : start + GROUP_CHUNKS]) for start in starts]
+        For example 100 lists have a tree with room for 128 leaves, and `_offset` is 127. The sums of 32 lists each are
+        the row that begins at 127 >> 5 = 3. What stands before list 70 is _index[3:5], the lists 0 to 63 in two sums,
+        and _index[191:197], the lists 64 to 69.
+        """
+        if not pos:
+            return idx  # as the library does: it relies on it that an order with one list never has a tree
+        index = self._index
+        if not index:
+            self._build_index()
+        offset = self._offset
+        leaf = offset + pos
+        if pos < ROW_LISTS:
+            return sum(index[offset:leaf], idx)
+        row = offset >> ROW_BITS
+        return sum(index[row : row + (pos >> ROW_BITS)]) + sum(index[leaf - pos % ROW_LISTS : leaf], idx)

@@ -1,0 +1,141 @@
+"""The golden snapshots, read as another program would: struct for heads and columns, the `msgpack` package for texts.
+
+Nothing here unpacks with our own code; it only compares. The offsets and the order of the chunks are those of the
+drawing in `snapshots/format.py`.
+"""
+
+from __future__ import annotations
+
+import struct
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import msgpack
+import pytest
+
+from engine.image import ActionsImage, BoardImage, StateImage, UsersImage
+from snapshots.format import unpack
+from tests.snapshots.images import Bytes
+
+GOLDEN = Path(__file__).with_name("golden")
+FILES = ("version-1.snapshot", "version-1-empty.snapshot")
+HEADER = struct.Struct("<8s I I")
+CHUNK = struct.Struct("<4s I I I")
+FOOTER = struct.Struct("<32s 16s Q Q I I")
+
+
+class Chunks:
+    """The chunks of a file from the front to the footer."""
+
+    def __init__(self, data: bytes) -> None:
+        magic, version, checksum = HEADER.unpack_from(data)
+        assert (magic, version) == (b"scoresnp", 1)
+        assert checksum == google_crc32c.value(data[:12])
+        self._data = data
+        self._ordinal = 0
+        self.offset = HEADER.size
+
+    def take(self, kind: str) -> bytes:
+        """Take the payload of the next chunk, which is of this kind, after proving its checksum and its ordinal."""
+        found, ordinal, length, checksum = CHUNK.unpack_from(self._data, self.offset)
+        head = self._data[self.offset : self.offset + 12]
+        payload = self._data[self.offset + CHUNK.size : self.offset + CHUNK.size + length]
+        assert (found, ordinal) == (kind.encode(), self._ordinal + 1)
+        assert checksum == google_crc32c.value(head + payload)
+        self._ordinal = ordinal
+        self.offset += CHUNK.size + length
+        return payload
+
+    def value(self, kind: str) -> Any:
+        """Take a chunk of msgpack."""
+        return msgpack.unpackb(self.take(kind))
+
+    def texts(self, kind: str, count: int) -> list[Any]:
+        """Take `count` texts, which fit into one chunk here; without any there is no chunk."""
+        return list(self.value(kind)) if count else []
+
+    def words(self, kind: str, count: int) -> list[int]:
+        """Take a column of `count` words of 64 bits, which fit into one chunk here."""
+        return list(struct.unpack(f"<{count}Q", self.take(kind))) if count else []
+
+    def flags(self, kind: str, count: int) -> list[bool]:
+        """Take one byte for each of `count` users."""
+        return [byte == 1 for byte in self.take(kind)] if count else []
+
+
+def read(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a file as its drawing says: the state, and what the footer says."""
+    chunks = Chunks(data)
+    epoch, seq, time_ms, epochs, boards, users, actions = chunks.value("stat")
+    state: dict[str, Any] = {"epoch": epoch, "seq": seq, "time_ms": time_ms, "epochs": epochs, "boards": []}
+    for _ in range(boards):
+        board_id, board_seq, count = chunks.value("bord")
+        ids = chunks.texts("bids", count)
+        columns = [chunks.words(kind, count) for kind in ("bsco", "brea", "bupd")]
+        state["boards"].append([board_id, board_seq, ids, *columns])
+    state["users"] = [chunks.texts("uids", users), chunks.texts("unam", users), chunks.flags("uact", users)]
+    state["actions"] = [chunks.words("adig", 2 * actions), chunks.words("aseq", actions), chunks.words("amrk", actions)]
+    covered = data[: chunks.offset]
+    digest, log_id, tail_epoch, tail_seq, checksum, zero = FOOTER.unpack(chunks.take("foot"))
+    assert digest == blake2b(covered, digest_size=32).digest()
+    assert zero == 0
+    assert chunks.offset == len(data)
+    return state, {"log_id": log_id, "epoch": tail_epoch, "seq": tail_seq, "checksum": checksum}
+
+
+def words_of(column: bytes) -> list[int]:
+    """The words of a column of an image."""
+    return list(struct.unpack(f"<{len(column) // 8}Q", column))
+
+
+def drawn_board(board: BoardImage) -> list[Any]:
+    """Write a board that our code read as `read` has it."""
+    columns = [words_of(column) for column in (board.scores, board.reached, board.updated)]
+    return [board.board_id, board.seq, board.user_ids, *columns]
+
+
+def drawn_users(users: UsersImage) -> list[Any]:
+    """Write the users that our code read as `read` has them."""
+    return [users.user_ids, users.names, [byte == 1 for byte in users.active]]
+
+
+def drawn_actions(actions: ActionsImage) -> list[Any]:
+    """Write the actions that our code read as `read` has them."""
+    return [list(actions.digests), list(actions.seqs), list(actions.marks)]
+
+
+def drawn(image: StateImage) -> dict[str, Any]:
+    """Write a state that our code read as `read` has it."""
+    return {
+        "epoch": image.epoch,
+        "seq": image.seq,
+        "time_ms": image.time_ms,
+        "epochs": [list(pair) for pair in image.epochs],
+        "boards": [drawn_board(board) for board in image.boards],
+        "users": drawn_users(image.users),
+        "actions": drawn_actions(image.actions),
+    }
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_foreign_reader_finds_the_same_state(name: str) -> None:
+    """The state, and the place in the log where it stands; every checksum and the digest are right."""
+    data = (GOLDEN / name).read_bytes()
+    image, tail = unpack(Bytes(data), name)
+    state, place = read(data)
+    assert state == drawn(image)
+    assert place == {"log_id": tail.log_id, "epoch": tail.epoch, "seq": tail.seq, "checksum": tail.checksum}
+
+
+def test_the_golden_snapshot_has_something_of_everything() -> None:
+    """Otherwise the comparison above would prove less than it says."""
+    state, _ = read((GOLDEN / FILES[0]).read_bytes())
+    user_ids, names, active = state["users"]
+    assert len(state["epochs"]) > 1
+    assert len(state["boards"]) > 1
+    assert None in names
+    assert set(active) == {True, False}
+    assert any(not user_id.isascii() for user_id in user_ids + state["boards"][0][2])
+    assert all(state["actions"])
