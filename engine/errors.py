@@ -37,13 +37,7 @@ class DiskFault(ScoreboardError):
     """
 
     def __init__(
-        self,
-        what: str,
-        *,
-        path: str,
-        offset: int | None = None,
-        seq: int | None = None,
-        remedy: str = "",
+        self, what: str, *, path: str, offset: int | None = None, seq: int | None = None, remedy: str = ""
     ) -> None:
         self.what = what
         self.path = path

@@ -117,13 +117,7 @@ class Log:
 
     @classmethod
     def create(
-        cls,
-        disk: Disk,
-        directory: str,
-        *,
-        log_id: bytes,
-        tail: Tail | None = None,
-        segment_bytes: int = SEGMENT_BYTES,
+        cls, disk: Disk, directory: str, *, log_id: bytes, tail: Tail | None = None, segment_bytes: int = SEGMENT_BYTES
     ) -> Log:
         """Make a new log in a directory that holds none: an empty one, or one that goes on from `tail`."""
         if tail is None:

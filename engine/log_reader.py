@@ -34,15 +34,7 @@ from engine.disk import Disk, FileMissing
 from engine.errors import LogDamaged, NoLongerKept
 from engine.record import SEGMENT_HEADER_BYTES, Frame, FrameFault, SegmentHeader, Tail, unpack_segment_header
 from engine.recovery import Situation, refusal
-from engine.segment import (
-    CONTENT_BYTES_MAX,
-    GZ,
-    SegmentFile,
-    list_segments,
-    read_content,
-    read_header,
-    segment_path,
-)
+from engine.segment import CONTENT_BYTES_MAX, GZ, SegmentFile, list_segments, read_content, read_header, segment_path
 from engine.segment_cursor import SegmentCursor, frame_at, pieces_of
 
 

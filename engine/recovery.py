@@ -115,9 +115,7 @@ TABLE: dict[Situation, Row] = {
         "Nothing has to be done. The bytes that were cut are kept in the side file.",
     ),
     Situation.UNFINISHED_FILE: Row(
-        Action.TIDY,
-        "an unfinished file of interrupted work is removed; it was never in use",
-        "Nothing has to be done.",
+        Action.TIDY, "an unfinished file of interrupted work is removed; it was never in use", "Nothing has to be done."
     ),
     Situation.SEGMENT_TWICE: Row(
         Action.TIDY,
@@ -131,51 +129,31 @@ TABLE: dict[Situation, Row] = {
         _BACKUP_OR_RESTORE,
     ),
     Situation.DAMAGE_BEFORE_FRAMES: Row(
-        Action.REFUSE,
-        "a frame is damaged, and frames with acknowledged events follow it",
-        _BACKUP_OR_RESTORE,
+        Action.REFUSE, "a frame is damaged, and frames with acknowledged events follow it", _BACKUP_OR_RESTORE
     ),
     Situation.SEALED_DAMAGED: Row(
-        Action.REFUSE,
-        "a segment that was complete is damaged, and other segments follow it",
-        _BACKUP_OR_RESTORE,
+        Action.REFUSE, "a segment that was complete is damaged, and other segments follow it", _BACKUP_OR_RESTORE
     ),
-    Situation.HEADER_DAMAGED: Row(
-        Action.REFUSE,
-        "the head of a segment is damaged",
-        _BACKUP_OR_RESTORE,
-    ),
+    Situation.HEADER_DAMAGED: Row(Action.REFUSE, "the head of a segment is damaged", _BACKUP_OR_RESTORE),
     Situation.FRAME_DOUBLED: Row(
-        Action.REFUSE,
-        "a whole frame stands here whose events came before: it was doubled or moved",
-        _BACKUP_OR_RESTORE,
+        Action.REFUSE, "a whole frame stands here whose events came before: it was doubled or moved", _BACKUP_OR_RESTORE
     ),
     Situation.FRAMES_MISSING: Row(
-        Action.REFUSE,
-        "what stands here belongs further on: frames are missing before it",
-        _PUT_BACK_OR_RESTORE,
+        Action.REFUSE, "what stands here belongs further on: frames are missing before it", _PUT_BACK_OR_RESTORE
     ),
     Situation.FRAME_FOREIGN: Row(
         Action.REFUSE,
         "a whole frame stands here that does not continue the one before: it is from another log or another history",
         _BACKUP_OR_RESTORE,
     ),
-    Situation.SEGMENT_MISSING: Row(
-        Action.REFUSE,
-        "a segment is missing before this one",
-        _PUT_BACK_OR_RESTORE,
-    ),
+    Situation.SEGMENT_MISSING: Row(Action.REFUSE, "a segment is missing before this one", _PUT_BACK_OR_RESTORE),
     Situation.COVERED_MISSING: Row(
         Action.REFUSE,
         "a segment is missing before this one; the snapshot covers its events, but their record is gone",
         "Put the missing segment back from a backup. If it is lost for good, move the segments before the gap out of "
         "the directory as well: the state is whole without them, and the log then begins at seq {next}.",
     ),
-    Situation.SEGMENT_STRAY: Row(
-        Action.REFUSE,
-        "two segments overlap: one of them does not belong here",
-        _TAKE_AWAY,
-    ),
+    Situation.SEGMENT_STRAY: Row(Action.REFUSE, "two segments overlap: one of them does not belong here", _TAKE_AWAY),
     Situation.SEGMENT_RENAMED: Row(
         Action.REFUSE,
         "the name of a segment is not the first seq in it: the file was renamed",
@@ -188,9 +166,7 @@ TABLE: dict[Situation, Row] = {
         _TAKE_AWAY,
     ),
     Situation.SEGMENT_FOREIGN: Row(
-        Action.REFUSE,
-        "a segment is of another log than the snapshot or the segments before it",
-        _TAKE_AWAY,
+        Action.REFUSE, "a segment is of another log than the snapshot or the segments before it", _TAKE_AWAY
     ),
     Situation.SEGMENT_NOT_JOINED: Row(
         Action.REFUSE,
@@ -198,9 +174,7 @@ TABLE: dict[Situation, Row] = {
         _BACKUP_OR_RESTORE,
     ),
     Situation.NEWER_VERSION: Row(
-        Action.REFUSE,
-        "this was written by a newer version of scoreboard",
-        "Start it with that version or a later one.",
+        Action.REFUSE, "this was written by a newer version of scoreboard", "Start it with that version or a later one."
     ),
     Situation.BEGINS_LATE: Row(
         Action.REFUSE,
@@ -217,15 +191,9 @@ TABLE: dict[Situation, Row] = {
         "the log and the snapshot are of different histories: at the snapshot's seq their checksums differ",
         _WHICH_IS_RIGHT,
     ),
-    Situation.SNAPSHOT_FOREIGN: Row(
-        Action.REFUSE,
-        "the snapshot is of another log than the one here",
-        _WHICH_IS_RIGHT,
-    ),
+    Situation.SNAPSHOT_FOREIGN: Row(Action.REFUSE, "the snapshot is of another log than the one here", _WHICH_IS_RIGHT),
     Situation.LOG_GONE: Row(
-        Action.REFUSE,
-        "there is no segment of the log here",
-        "Put the log back from a backup of {data}.{restore}",
+        Action.REFUSE, "there is no segment of the log here", "Put the log back from a backup of {data}.{restore}"
     ),
 }
 

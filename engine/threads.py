@@ -16,11 +16,7 @@ T = TypeVar("T")
 
 
 async def run(
-    work: Callable[[], T],
-    *,
-    blocks: bool,
-    limiter: trio.CapacityLimiter | None = None,
-    abandon_on_cancel: bool = False,
+    work: Callable[[], T], *, blocks: bool, limiter: trio.CapacityLimiter | None = None, abandon_on_cancel: bool = False
 ) -> T:
     """Do some work and give its result; raise what it raises.
 

@@ -121,13 +121,7 @@ class CurrentRole:
             return self._go_stale()
         return self._role
 
-    def become(
-        self,
-        state: State,
-        *,
-        successor: Successor | None = None,
-        reason: str = "",
-    ) -> Role:
+    def become(self, state: State, *, successor: Successor | None = None, reason: str = "") -> Role:
         """Go over to another state and give the new role; see the table."""
         old = self._role
         assert state in TRANSITIONS[old.state], f"{old.state} never becomes {state}"

@@ -223,13 +223,7 @@ def _check_bound(facts: _Source, base: Base | None, until: Until) -> None:
 
 
 def _carry_over(
-    disk: Disk,
-    facts: _Source,
-    building: str,
-    base: Base | None,
-    until: Until,
-    tell: Tell,
-    progress: ShowProgress,
+    disk: Disk, facts: _Source, building: str, base: Base | None, until: Until, tell: Tell, progress: ShowProgress
 ) -> tuple[Scoreboard, Copied]:
     """Copy the snapshot and the log up to the bound; give the state there."""
     if base is not None:
@@ -259,13 +253,7 @@ def _check_reached(facts: _Source, scoreboard: Scoreboard, until: Until) -> None
 
 
 def _begin_epoch(
-    disk: Disk,
-    building: str,
-    facts: _Source,
-    scoreboard: Scoreboard,
-    copied: Copied,
-    time_ms: int,
-    segment_bytes: int,
+    disk: Disk, building: str, facts: _Source, scoreboard: Scoreboard, copied: Copied, time_ms: int, segment_bytes: int
 ) -> Tail:
     """Log and apply the event that begins the new epoch; give the tail after it."""
     directory, cut = log_directory(building), copied.tail

@@ -201,8 +201,7 @@ def read_signing_key(data_dir: str) -> bytes:
         raise ConfigError(str(path), f"the signing key cannot be read: {error.strerror}") from error
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise ConfigError(
-            str(path),
-            f"others can read or write it (mode {stat.S_IMODE(status.st_mode):03o}); run: chmod 600 {path}",
+            str(path), f"others can read or write it (mode {stat.S_IMODE(status.st_mode):03o}); run: chmod 600 {path}"
         )
     key = text.removesuffix(b"\n")
     if len(key) != 2 * SIGNING_KEY_BYTES or not all(byte in b"0123456789abcdef" for byte in key):
@@ -218,13 +217,7 @@ def read_signing_key(data_dir: str) -> bytes:
 
 
 def mint(
-    config: Config,
-    *,
-    sub: str,
-    scopes: Collection[str],
-    user: str | None,
-    ttl_s: int,
-    now_s: float | None = None,
+    config: Config, *, sub: str, scopes: Collection[str], user: str | None, ttl_s: int, now_s: float | None = None
 ) -> str:
     """Sign a token that this configuration accepts from now on for `ttl_s` seconds.
 

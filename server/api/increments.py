@@ -64,9 +64,7 @@ class Increments:
         if not caller.may_act_for(increment.user_id):
             raise not_yours()
         self._limits.pass_both(caller.sub, increment.user_id, now_s)
-        return Increment(
-            increment.user_id, increment.action_id, increment.reason, increment.board_id, caller.sub
-        )
+        return Increment(increment.user_id, increment.action_id, increment.reason, increment.board_id, caller.sub)
 
     def render(self, outcome: Outcome, caller: Principal) -> Response:
         """Answer an increment by what came of it. Raises `Refused`."""

@@ -326,15 +326,8 @@ def _headers() -> Schema:
             "leader was heard: the age of the last event that is here, `unknown` if there is none.",
             "schema": lag,
         },
-        "Retry-After": {
-            "description": "Seconds.",
-            "schema": {"type": "integer", "minimum": 1},
-            "required": True,
-        },
-        "WWW-Authenticate": {
-            "description": "Always with 401; with 403 if a scope is missing.",
-            "schema": text,
-        },
+        "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}, "required": True},
+        "WWW-Authenticate": {"description": "Always with 401; with 403 if a scope is missing.", "schema": text},
         "Location": {"description": "The same at the leader.", "schema": text, "required": True},
         "Upgrade": {"description": "What the connection must become.", "schema": text, "required": True},
     }

@@ -183,13 +183,7 @@ def summarize(directory: str, label: str) -> Summary:
 
 def fault_of(fault: DiskFault) -> dict[str, Any]:
     """What is wrong, where, and what to do, for programs."""
-    return {
-        "what": fault.what,
-        "path": fault.path,
-        "offset": fault.offset,
-        "seq": fault.seq,
-        "remedy": fault.remedy,
-    }
+    return {"what": fault.what, "path": fault.path, "offset": fault.offset, "seq": fault.seq, "remedy": fault.remedy}
 
 
 def line_of(event: Event, epoch: int) -> dict[str, Any]:

@@ -50,15 +50,11 @@ _NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 # What is allowed stands in these types for the API's description only: `id_fault` is what checks, with better messages.
 Id = Annotated[
     str,
-    msgspec.Meta(
-        extra_json_schema={"minLength": 1, "maxLength": limits.ID_CHARACTERS_MAX, "pattern": _NO_CONTROLS},
-    ),
+    msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": limits.ID_CHARACTERS_MAX, "pattern": _NO_CONTROLS}),
 ]
 Name = Annotated[
     str,
-    msgspec.Meta(
-        extra_json_schema={"minLength": 1, "maxLength": limits.NAME_CHARACTERS_MAX, "pattern": _NO_CONTROLS},
-    ),
+    msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": limits.NAME_CHARACTERS_MAX, "pattern": _NO_CONTROLS}),
 ]
 
 Headers = tuple[tuple[str, str], ...]

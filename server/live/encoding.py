@@ -121,9 +121,7 @@ def delta(before: Rows, after: Rows) -> Delta:
     return Delta(changed, tuple(old))
 
 
-def top_body(
-    standings: Iterable[Row], names: Names, board_id: str, epoch: int, seq: int, generated_ms: int
-) -> bytes:
+def top_body(standings: Iterable[Row], names: Names, board_id: str, epoch: int, seq: int, generated_ms: int) -> bytes:
     """Encode the body of GET /scoreboard/top."""
     return _encode(_Top(entries_of(standings, names), iso_ms(generated_ms), board_id, epoch, seq))
 

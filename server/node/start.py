@@ -32,14 +32,7 @@ from engine.scoreboard import Scoreboard
 from server import bounds, logs
 from server.access.auth import key_source
 from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, assemble_shard
-from server.node.directories import (
-    TokenFile,
-    check_leads,
-    check_not_deposed,
-    is_vouched,
-    leader_of,
-    prepare_replica,
-)
+from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, prepare_replica
 from server.node.node import Node
 from server.node.serving import Process
 from server.node.shutdown import Shutdown, tell, unless
@@ -88,9 +81,7 @@ async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = 
     return await _run(config, disk, run)
 
 
-async def follow(
-    config: Config, options: FollowOptions, ready: Callable[[str], None], bar: Bar | None = None
-) -> int:
+async def follow(config: Config, options: FollowOptions, ready: Callable[[str], None], bar: Bar | None = None) -> int:
     """Run a replica until it is told to stop, and give its exit code. As `serve`."""
     disk = RealDisk() if options.durable else UnsyncedDisk()
     run = partial(_follow, config, options, disk, ready, bar or _progress_lines)

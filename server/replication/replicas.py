@@ -92,14 +92,7 @@ class WholeReplica:
     shard = None
 
     def __init__(
-        self,
-        disk: Disk,
-        data_directory: str,
-        machine: StateMachine,
-        log: Log,
-        feed: FrameFeed,
-        *,
-        durable: bool = True,
+        self, disk: Disk, data_directory: str, machine: StateMachine, log: Log, feed: FrameFeed, *, durable: bool = True
     ) -> None:
         assert machine.log is log
         assert machine.scoreboard.seq == log.tail.seq == feed.seq

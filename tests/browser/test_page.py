@@ -108,8 +108,7 @@ async def test_names_are_shown_as_text(page: Page, backend: Backend) -> None:
     for user_id, display_name in HOSTILE_NAMES.items():
         await backend.name(user_id, display_name)
     await wait_rows(
-        page,
-        [(str(place + 1), name, str((10 - place) * 10)) for place, name in enumerate(HOSTILE_NAMES.values())],
+        page, [(str(place + 1), name, str((10 - place) * 10)) for place, name in enumerate(HOSTILE_NAMES.values())]
     )
     assert await page.evaluate("document.querySelectorAll('tbody img, tbody script').length") == 0
     assert await page.evaluate("'owned' in window") is False

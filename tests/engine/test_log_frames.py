@@ -88,11 +88,7 @@ def flipped(data: bytes) -> bytes:
     [
         ("one missing", lambda frames: frames[3], ValueError),
         ("one doubled", lambda frames: frames[1], ValueError),
-        (
-            "another history",
-            lambda frames: pack_frame(increments(9, 4, user="other"), epoch=1, previous=1),
-            ValueError,
-        ),
+        ("another history", lambda frames: pack_frame(increments(9, 4, user="other"), epoch=1, previous=1), ValueError),
         (
             "an older epoch",
             lambda frames: pack_frame(increments(9, 4), epoch=1, previous=unpack_frame(frames[1]).checksum),

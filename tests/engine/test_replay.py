@@ -12,16 +12,7 @@ from engine.errors import WriteFailed
 from engine.log import Log
 from engine.record import Frame, pack_frame
 from tests.engine.faulty_disk import Crash, FaultyDisk
-from tests.engine.logs import (
-    SEGMENT_BYTES,
-    Opened,
-    append,
-    flip,
-    frames_in,
-    increments,
-    overwrite,
-    tail_after,
-)
+from tests.engine.logs import SEGMENT_BYTES, Opened, append, flip, frames_in, increments, overwrite, tail_after
 
 
 def tear(directory: Path) -> tuple[Path, int, bytes]:

@@ -97,12 +97,7 @@ def _tell_failure(report: Report) -> None:
 
 def _commit() -> str:
     """Name the commit, and whether the files differ from it."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return described.stdout.strip() or "unknown"
 
 

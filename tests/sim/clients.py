@@ -184,13 +184,7 @@ class ReplicaReader(Reader):
     """
 
     def __init__(
-        self,
-        name: str,
-        network: Network,
-        dice: random.Random,
-        books: Books,
-        trace: Trace,
-        follows: Callable[[], bool],
+        self, name: str, network: Network, dice: random.Random, books: Books, trace: Trace, follows: Callable[[], bool]
     ) -> None:
         super().__init__(name, network, dice, books, trace)
         self._follows = follows

@@ -210,9 +210,7 @@ async def test_who_listens_is_told_of_the_moment_and_of_the_digests(tmp_path: Pa
     captured: list[int] = []
     saved: list[tuple[int, StateDigests]] = []
     served = Served(
-        tmp_path / "data",
-        on_capture=captured.append,
-        on_saved=lambda info, digests: saved.append((info.seq, digests)),
+        tmp_path / "data", on_capture=captured.append, on_saved=lambda info, digests: saved.append((info.seq, digests))
     )
     async with serving(served):
         await served.write(30)

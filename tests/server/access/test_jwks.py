@@ -290,9 +290,7 @@ async def test_an_issuer_that_does_not_answer_is_given_up(autojump_clock: trio.t
         nursery.cancel_scope.cancel()
 
 
-async def test_keys_that_were_not_there_at_the_start_come_by_themselves(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_keys_that_were_not_there_at_the_start_come_by_themselves(autojump_clock: trio.testing.MockClock) -> None:
     """The issuer may start after us: it is tried after 1, 2, 4 … seconds, and then every 30, until it answers."""
     up_s = 100.0
     async with scripted(lambda now_s: reachable(jwk(RSA_KEYS[0], "a")) if now_s >= up_s else unreachable(now_s)) as (

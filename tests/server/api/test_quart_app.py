@@ -14,16 +14,7 @@ from server.bounds import BODY_BYTES_MAX
 from server.http.client_address import TrustedProxies
 from server.http.messages import Response
 from server.lanes.quart_app import create_app
-from tests.server.api.support import (
-    READER,
-    REGISTRAR,
-    WRITER,
-    Bench,
-    Reply,
-    Sent,
-    asgi,
-    open_bench,
-)
+from tests.server.api.support import READER, REGISTRAR, WRITER, Bench, Reply, Sent, asgi, open_bench
 
 INCREMENT = {"userId": "ann", "actionId": "a1"}
 

@@ -34,8 +34,7 @@ def test_anything_else_is_no_duration(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["1765802096789", "2025-12-15T12:34:56.789Z", "2025-12-15T12:34:56.789", "2025-12-15T13:34:56.789+01:00"],
+    "text", ["1765802096789", "2025-12-15T12:34:56.789Z", "2025-12-15T12:34:56.789", "2025-12-15T13:34:56.789+01:00"]
 )
 def test_a_moment_is_iso_8601_or_milliseconds(text: str) -> None:
     """All four mean the same; without an offset a time is in UTC."""

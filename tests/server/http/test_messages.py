@@ -15,11 +15,7 @@ def test_every_error_has_the_one_shape() -> None:
     expected = {"error": {"code": "CONFLICT", "message": "Twice.", "details": {"field": "actionId"}}}
     assert msgspec.json.decode(response.body) == expected
     assert (response.status, response.code, response.content_type) == (409, "CONFLICT", "application/json")
-    assert dict(response.headers) == {
-        "cache-control": "no-store",
-        "x-content-type-options": "nosniff",
-        "allow": "GET",
-    }
+    assert dict(response.headers) == {"cache-control": "no-store", "x-content-type-options": "nosniff", "allow": "GET"}
     assert msgspec.json.decode(error(500, "INTERNAL_ERROR", "x").body)["error"]["details"] == {}
 
 

@@ -347,8 +347,7 @@ BYTES = st.binary(max_size=4) | st.sampled_from([b"\r\n", b"\0", b" :"])
 
 
 @given(
-    data=st.sampled_from(VALID),
-    changes=st.lists(st.tuples(st.integers(0, 120), st.integers(0, 3), BYTES), max_size=4),
+    data=st.sampled_from(VALID), changes=st.lists(st.tuples(st.integers(0, 120), st.integers(0, 3), BYTES), max_size=4)
 )
 @example(data=GET, changes=[(0, 0, b"\r\n")])
 def test_whatever_passes_is_a_request_to_h11_too(data: bytes, changes: list[tuple[int, int, bytes]]) -> None:

@@ -54,13 +54,7 @@ def fault_code(data: bytes) -> int:
 
 @pytest.mark.parametrize(
     ("payload_bytes", "header"),
-    [
-        (0, "8100"),
-        (125, "817d"),
-        (126, "817e007e"),
-        (65_535, "817effff"),
-        (65_536, "817f0000000000010000"),
-    ],
+    [(0, "8100"), (125, "817d"), (126, "817e007e"), (65_535, "817effff"), (65_536, "817f0000000000010000")],
 )
 def test_a_text_frame_has_the_shortest_length(payload_bytes: int, header: str) -> None:
     """On each side of the edges between the three forms, the length takes its shortest one."""

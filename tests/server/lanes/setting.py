@@ -68,11 +68,7 @@ class Setting:
 
 @asynccontextmanager
 async def open_setting(
-    bounds: HttpBounds | None = None,
-    *,
-    reacting: bool = True,
-    proxies: TrustedProxies | None = None,
-    **options: object,
+    bounds: HttpBounds | None = None, *, reacting: bool = True, proxies: TrustedProxies | None = None, **options: object
 ) -> AsyncIterator[Setting]:
     """Run it. `options` are those of the `Bench`."""
     async with open_bench(**options) as bench:

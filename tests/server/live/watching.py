@@ -168,13 +168,7 @@ async def open_site(
     scoreboard = scoreboard or Scoreboard(RULES)
     told = Told()
     live = Live(
-        scoreboard,
-        config or LiveConfig(),
-        told,
-        told,
-        now_ms=lambda: NOW_MS,
-        files_max=files_max,
-        authorize=authorize,
+        scoreboard, config or LiveConfig(), told, told, now_ms=lambda: NOW_MS, files_max=files_max, authorize=authorize
     )
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
 

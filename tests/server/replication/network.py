@@ -95,13 +95,7 @@ class Served:
             timing=timing,
         )
         self.lane = SnapshotServer(
-            disk,
-            self.store,
-            log,
-            scoreboard,
-            self.followers,
-            authorize=authorize,
-            tell=self.told.append,
+            disk, self.store, log, scoreboard, self.followers, authorize=authorize, tell=self.told.append
         )
         self.port = 0
 
@@ -245,7 +239,6 @@ class Replicated:
         self.follower = make_follower(
             self.replica, url, directory, timing, disk, on_state=lambda state, why: self.states.append((state, why))
         )
-
 
     def _applied(self, applied: Applied) -> None:
         self.feed.append(applied.synced.frame)
