@@ -76,7 +76,7 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         ),
     ),
     (
-        609_617,
+        704_517,
         OLDER_KEPT,
         (
             "A preparation was killed after it had placed a snapshot, which was damaged at the next start, and put "
