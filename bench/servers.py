@@ -80,12 +80,14 @@ def fresh_directory(name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def running(command: list[str], processor: int, environment: dict[str, str] | None = None) -> Iterator[int]:
+def running(
+    command: list[str], processor: int, environment: dict[str, str] | None = None, directory: Path = ROOT
+) -> Iterator[int]:
     """Run a process on one processor and give its id; at the end SIGTERM, and SIGKILL if that is not enough."""
     environment = {**os.environ, **(environment or {})}
     process = subprocess.Popen(
         ["taskset", "-c", str(processor), *command],
-        cwd=ROOT,
+        cwd=directory,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -101,6 +103,11 @@ def running(command: list[str], processor: int, environment: dict[str, str] | No
             process.wait()
 
 
+def command_of(checkout: Path) -> list[str]:
+    """The command `scoreboard` of a checkout."""
+    return COMMAND if checkout == ROOT else [str(checkout / ".venv/bin/python"), *COMMAND[1:]]
+
+
 @contextmanager
 def leader(
     processor: int,
@@ -108,19 +115,21 @@ def leader(
     *,
     name: str = "leader",
     fill: Callable[[str], None] = lambda _directory: None,
+    checkout: Path = ROOT,
 ) -> Iterator[Server]:
     """The leader of this project, with limits that no load reaches; `config_more` is added to its configuration.
 
-    `fill` may write to its data directory before it starts; `name` tells several leaders apart.
+    `fill` may write to its data directory before it starts; `name` tells several leaders apart. The code of `checkout`
+    runs, with the `.venv` of that checkout.
     """
     with fresh_directory(name) as path:
         secret, port = secrets.token_hex(32), free_port()
         config = path / "scoreboard.toml"
         config.write_text(CONFIG + config_more)
         fill(str(path / "data"))
-        command = [*COMMAND, "serve", "--config", str(config)]
+        command = [*command_of(checkout), "serve", "--config", str(config)]
         command += ["--bind", f"127.0.0.1:{port}", "--data-dir", str(path / "data")]
-        with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}) as pid:
+        with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}, checkout) as pid:
             wait_ready(port)
             yield Server(port, token(secret), (pid,), secret=secret)
 
