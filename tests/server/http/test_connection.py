@@ -154,11 +154,11 @@ async def test_a_refusal_lets_go_of_what_came_before_it_lingers() -> None:
         assert await connection.read_head()
         with pytest.raises(Refused) as refused:
             await connection.read_body(connection.take_request())
-        assert connection._inspector.held == 100_000
+        assert connection._parser.held == 100_000
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.refuse, refused.value)
             assert (await client.answer()).status == 400
-            assert connection._inspector.held == 0
+            assert connection._parser.held == 0
             assert refused.value.__traceback__ is None, "it holds the frames, and they what they had read"
 
 
@@ -174,11 +174,11 @@ async def test_a_connection_that_ended_holds_nothing_of_what_came() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
-            while connection._inspector.held < 100_000:
+            while connection._parser.held < 100_000:
                 await trio.lowlevel.checkpoint()
             await client.reset()
         connection.close()
-        assert connection._inspector.held == 0
+        assert connection._parser.held == 0
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from server.http.connection import Connection, HttpBounds
 from server.http.messages import RequestHead
 from server.lanes.hypercorn_pipe import Message, Receive, Scope, Send
 from server.lanes.listener import Listener, open_listeners
+from server.metrics import Metrics
 
 PATIENCE_SECONDS = 30.0
 """After so long a test that waits has failed."""
@@ -130,12 +131,13 @@ class Client:
         return bool(data)
 
 
-class Counts:
+class Counts(Metrics):
     """Metrics that tests can wait for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.open = 0
-        self.failed: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self._changed = trio.Event()
 
@@ -146,7 +148,7 @@ class Counts:
 
     def connection_failed(self, kind: str) -> None:
         """A connection ended with a fault."""
-        self.failed[kind] += 1
+        self.faults[kind] += 1
         self._wake()
 
     def refused(self, code: str) -> None:
@@ -161,7 +163,7 @@ class Counts:
 
     async def wait_failed(self, kind: str) -> None:
         """Wait until something failed in this way."""
-        while not self.failed[kind]:
+        while not self.faults[kind]:
             await self._wait()
 
     def _wake(self) -> None:

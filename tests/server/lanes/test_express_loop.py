@@ -326,7 +326,7 @@ async def test_a_bug_without_an_answer_ends_one_connection(step: str, monkeypatc
         send_now(clients[2], get())
         assert await clients[1].ended()
         assert [(await client.answer()).status for client in (clients[0], clients[2])] == [200, 200]
-        assert dict(setting.counts.failed) == {"Bug": 1}
+        assert dict(setting.counts.faults) == {"Bug": 1}
         assert (await clients[0].ask(get())).status == 200
 
 

@@ -97,7 +97,7 @@ async def test_a_client_that_is_gone_when_its_answer_is_written_is_no_fault(monk
             await client.stream.send_eof()
             await setting.counts.wait_open(0)
         assert setting.bench.logged() == [("a1", "ann", 10)]
-        assert (lines, dict(setting.counts.failed)) == ([], {})
+        assert (lines, dict(setting.counts.faults)) == ([], {})
 
 
 async def test_a_client_that_has_said_all_it_has_to_say_still_gets_its_answer() -> None:
@@ -127,7 +127,7 @@ async def test_a_client_that_goes_away_rudely_while_its_request_is_in_flight_is_
         assert action(await other.ask(post(one("ben", "b1")))) == "b1"
         await setting.counts.wait_open(1)
         assert setting.bench.logged() == [("a1", "ann", 10), ("b1", "ben", 10)]
-        assert dict(setting.counts.failed) == {}
+        assert dict(setting.counts.faults) == {}
 
 
 @pytest.mark.parametrize("rudely", [False, True])
@@ -138,7 +138,7 @@ async def test_a_parked_client_may_leave(rudely: bool) -> None:
         with capture_logs() as lines:
             await (client.reset() if rudely else client.stream.aclose())
             await setting.counts.wait_open(0)
-        assert (lines, dict(setting.counts.failed)) == ([], {})
+        assert (lines, dict(setting.counts.faults)) == ([], {})
 
 
 # ---- idleness --------------------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ async def test_a_cut_wakes_whoever_waits_here(busy: bool) -> None:
         gate.open()
         await setting.counts.wait_open(0)
         assert setting.loop._parked == {}
-        assert dict(setting.counts.failed) == {}
+        assert dict(setting.counts.faults) == {}
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -272,7 +272,7 @@ async def test_a_connection_that_epoll_does_not_take_leaves_nothing_behind(monke
         client = await setting.connect()
         assert (await client.ask(get())).status == 200
         assert await client.ended()
-        assert dict(setting.counts.failed) == {"OSError": 1}
+        assert dict(setting.counts.faults) == {"OSError": 1}
         assert len(setting.loop._parked) == 1
         assert (await other.ask(get())).status == 200
 

@@ -179,7 +179,7 @@ async def test_a_request_is_carried_out_though_the_client_left() -> None:
         played.release.set()
         await doorway.counts.wait_open(0)
         assert played.requests == [("GET", "/wait", b"")]
-        assert not doorway.counts.failed
+        assert not doorway.counts.faults
 
 
 async def test_an_endless_answer_ends_with_its_client() -> None:
@@ -192,7 +192,7 @@ async def test_an_endless_answer_ends_with_its_client() -> None:
         await client.reset()
         await played.ended.wait()
         await doorway.counts.wait_open(0)
-        assert not doorway.counts.failed
+        assert not doorway.counts.faults
 
 
 async def test_an_application_hears_that_its_answer_is_done_and_the_connection_is_kept() -> None:
@@ -228,9 +228,9 @@ async def test_a_failure_before_the_answer_is_a_500_in_the_shape_of_every_error(
         assert answer.headers["connection"] == "close"
         assert await client.ended()
         assert (await doorway.ask_once()).body == b"hello"
-        assert set(doorway.counts.failed) <= {kind}
+        assert set(doorway.counts.faults) <= {kind}
         if kind is not None:
-            assert doorway.counts.failed[kind] == 1
+            assert doorway.counts.faults[kind] == 1
             (line,) = [line for line in logged if line["event"] == "request_failed"]
             assert line["path"] == path.decode()
             assert kind in line["kinds"]
@@ -246,7 +246,7 @@ async def test_a_failure_in_the_middle_of_an_answer_resets_the_connection(path: 
         await client.send(get(path))
         assert await client.was_reset()
         await doorway.counts.wait_open(0)
-        assert sum(doorway.counts.failed.values()) == 1
+        assert sum(doorway.counts.faults.values()) == 1
         assert (await doorway.ask_once()).body == b"hello"
 
 
@@ -288,7 +288,7 @@ async def test_what_kills_hypercorn_ends_one_connection(
         # Which of its tasks fails first is not certain, and so is not what it would have said.
         assert (await client.ask(get(b"/killer"))).code() in ("INTERNAL_ERROR", "INVALID_REQUEST")
         await doorway.counts.wait_failed(kind)
-        assert doorway.counts.failed == {kind: 1}
+        assert doorway.counts.faults == {kind: 1}
         assert [line["kinds"] for line in logged if line["event"] == "hypercorn_failed"] == [[kind]]
         assert (await honest.ask(GET)).body == b"hello"
         assert (await doorway.ask_once()).body == b"hello"
@@ -344,7 +344,7 @@ async def test_quart_trio_is_served_on_kept_connections() -> None:
         assert [(await client.answer()).status for _ in range(3)] == [200] * 3
         assert (await client.ask(LAST_GET)).headers["connection"] == "close"
         assert await client.ended()
-        assert not doorway.counts.failed
+        assert not doorway.counts.faults
 
 
 async def test_a_connection_that_quart_trio_answered_on_still_has_an_idle_time() -> None:

@@ -80,7 +80,7 @@ async def test_nothing_of_its_request_is_kept_for_a_viewer() -> None:
         head, _ = doorway.live.heads.pop()
         (connection,) = doorway.door._open
         assert connection._request is None
-        assert not hasattr(connection, "_inspector")
+        assert not hasattr(connection, "_parser")
         assert head.method == "GET"
 
 
@@ -106,7 +106,7 @@ async def test_whatever_a_connection_raises_ends_that_connection_alone(
         client = await doorway.connect()
         await client.send(WATCH)
         await client.was_reset()
-        assert doorway.counts.failed == {kinds[0]: 1}
+        assert doorway.counts.faults == {kinds[0]: 1}
         assert doorway.door.statistics().failed == 1
         assert (await honest.ask()).body == b"hello"
         assert (await doorway.ask_once()).body == b"hello"

@@ -29,7 +29,7 @@ async def test_what_kills_hypercorn_leaves_the_server_serving(killer: bytes, log
             await attacker.stream.aclose()
         assert (await honest.ask()).body == b"hello"
         assert (await doorway.ask_once()).body == b"hello"
-        assert not doorway.counts.failed
+        assert not doorway.counts.faults
     assert not [line for line in logged if line["log_level"] == "error"]
 
 
@@ -124,7 +124,7 @@ async def test_a_client_that_does_not_read_is_cut_off(logged: list[EventDict]) -
         await stalled.send(get(b"/large"))
         assert (await doorway.ask_once()).body == b"hello"
         await doorway.counts.wait_open(0)
-        assert doorway.counts.failed == {"Stalled": 1}
+        assert doorway.counts.faults == {"Stalled": 1}
         assert doorway.door.statistics().failed == 1
         assert await stalled.was_reset()
     assert [line["event"] for line in logged] == ["client_stalled"]
@@ -160,4 +160,4 @@ async def test_clients_that_come_and_go_leave_nothing_behind() -> None:
                 await (client.reset() if rude else client.stream.aclose())
         await doorway.counts.wait_open(0)
         assert (await doorway.ask_once()).body == b"hello"
-        assert not doorway.counts.failed
+        assert not doorway.counts.faults

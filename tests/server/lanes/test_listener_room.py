@@ -95,7 +95,7 @@ async def test_accepting_outlives_a_lack_of_files(monkeypatch: pytest.MonkeyPatc
     async with open_door(accept_pause_seconds=0.001) as doorway:
         assert (await doorway.ask_once()).body == b"hello"
         assert not errors
-        assert doorway.counts.failed == {"EPERM": 1}
+        assert doorway.counts.faults == {"EPERM": 1}
     assert [line["error"] for line in logged if line["event"] == "accept_failed"] == ["EPERM"]
 
 
@@ -111,4 +111,4 @@ async def test_a_client_that_is_gone_before_it_is_looked_at_costs_nothing(monkey
             gone = await doorway.connect()
             await gone.was_reset()
         assert (await doorway.ask_once()).body == b"hello"
-        assert not doorway.counts.failed
+        assert not doorway.counts.faults
