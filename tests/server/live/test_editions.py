@@ -161,9 +161,9 @@ def test_a_channel_tells_when_it_becomes_stale_and_when_it_is_fresh_again() -> N
     assert channel.is_behind
     stale = channel.publish()
     assert stale.number > fresh.number
-    assert stale.update().frame.endswith(b'"stale":true,"ageMs":4000}')
+    assert stale.for_viewer(fresh.number, deltas=False).frame.endswith(b'"stale":true,"ageMs":4000}')
     assert b'"stale":true' in stale.for_viewer(fresh.number, deltas=True).frame
     age_ms[0] = None
     assert channel.is_behind
-    assert b"stale" not in channel.publish().update().frame
+    assert b"stale" not in channel.publish().for_viewer(stale.number, deltas=False).frame
     assert not channel.is_behind

@@ -147,7 +147,7 @@ def test_what_a_socket_took_only_in_part_goes_on_where_it_stopped() -> None:
     with a_row() as row:
         slow, here = row.add(), row.add()
         slow.socket = Stingy(slow.socket)
-        frame = row.newest.update().frame
+        frame = row.newest.for_viewer(NEWEST - 1, deltas=False).frame
         assert row.show() == ([slow], {"update": 2})
         assert (slow.edition, here.edition) == (NEWEST, NEWEST)
         assert slow.rest is not None
