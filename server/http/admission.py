@@ -43,12 +43,10 @@ class ConnectionLimits:
         return None
 
     def enter(self, group: str) -> None:
-        """Count a connection, in all and for its group."""
         self.in_all += 1
         self.count_in(group)
 
     def leave(self, group: str) -> None:
-        """Undo `enter`."""
         self.in_all -= 1
         self.count_out(group)
 

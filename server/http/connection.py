@@ -123,7 +123,6 @@ class Connection:
 
     @property
     def idle_seconds_max(self) -> float:
-        """How long the connection may be without a request."""
         return self._bounds.idle_seconds_max
 
     def read_nowait(self, data: bytes) -> tuple[IncomingRequest, bytes] | None:

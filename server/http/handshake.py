@@ -18,7 +18,7 @@ from server.http.messages import Refused, RequestHead, invalid
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _VERSION = "13"
 UPGRADE_HEADERS = (("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-version", _VERSION))
-"""What a refused client is told to send."""
+"""The headers that a refused client must send."""
 
 
 def check_upgrade(head: RequestHead, what: str) -> str:

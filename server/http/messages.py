@@ -92,12 +92,10 @@ class RequestHead(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        """The target without its query, as it was sent."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> str:
-        """What follows the `?`."""
         return self.target.partition("?")[2]
 
     def values(self, name: str) -> list[str]:

@@ -61,16 +61,11 @@ class IncomingRequest(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        """The target without its query, as it was sent."""
         return self.head.path
 
     def header(self, name: str) -> str:
         """All lines of a header, joined by commas; empty if there is none."""
         return self.head.joined(name) or ""
-
-    def tokens(self, name: str) -> list[str]:
-        """A header that is a list of words, in lower case."""
-        return self.head.tokens(name)
 
 
 def wire_request(inbound: IncomingRequest, body: bytes, *, last: bool) -> bytes:
@@ -113,7 +108,7 @@ class RequestParser:
     @property
     def held(self) -> int:
         """Bytes that are kept now."""
-        return len(self._buffer) + (self._parser.body_bytes if self._parser else 0)
+        return len(self._buffer) + (len(self._parser.body) if self._parser else 0)
 
     def receive(self, data: bytes) -> None:
         """Take in what was read from the connection."""
@@ -190,11 +185,12 @@ class RequestParser:
             parser.feed(data[start:stop])
             self._fed += stop - start
             start = stop
-            if parser.body_bytes > self._body_bytes_max:
+            body_bytes = len(parser.body)
+            if body_bytes > self._body_bytes_max:
                 raise _too_large(self._body_bytes_max)
             # An empty line in the body's data counts as framing too: it costs as much, one call of llhttp.
-            framing_bytes = self._fed - parser.body_bytes + self._empty_lines * len(HEAD_END)
-            if framing_bytes > FRAMING_BYTES_MAX + parser.body_bytes // FRAMING_BODY_DIVISOR:
+            framing_bytes = self._fed - body_bytes + self._empty_lines * len(HEAD_END)
+            if framing_bytes > FRAMING_BYTES_MAX + body_bytes // FRAMING_BODY_DIVISOR:
                 message = "The body is sent in chunks that are too small, or has too many empty lines."
                 raise Refused(413, "PAYLOAD_TOO_LARGE", message)
         self._tail = data[max(0, start - len(HEAD_END) + 1) : start]
@@ -215,11 +211,6 @@ class _Parser:
         # Not a list of parts: a part costs some fifty bytes, and a client can send parts of one byte.
         self.body = bytearray()
         self.complete = False
-
-    @property
-    def body_bytes(self) -> int:
-        """Bytes of a chunked body so far."""
-        return len(self.body)
 
     def feed(self, data: bytes) -> None:
         """Let llhttp read on. Raises `Refused`."""

@@ -48,11 +48,6 @@ from server.http.request_parser import HEAD_END, IncomingRequest
 
 LANE = "express"
 
-_DIGEST_BYTES = 32
-
-Answer = tuple[bytes, bytes]
-"""The head of an answer without its end, and its body."""
-
 
 def takes(inbound: IncomingRequest) -> bool:
     """Whether a request is for the express lane."""
@@ -190,7 +185,7 @@ class ExpressLoop:
                 parked.connection.read_nowait(data)
             self._hand_over(parked)
             return
-        digest = blake2b(data[:end], digest_size=_DIGEST_BYTES).digest()
+        digest = blake2b(data[:end], digest_size=32).digest()
         known = self._heads.get(digest)
         if known is not None and len(data) == end + known[1]:
             if self._pipeline.holds(known[0]):
@@ -306,8 +301,8 @@ class ExpressLoop:
         parked.error = error
         self._hand_over(parked)
 
-    def _write(self, parked: Parked, answer: Answer) -> None:
-        """Write an answer. Then the connection is idle again, or its task goes on if something is left to do."""
+    def _write(self, parked: Parked, answer: tuple[bytes, bytes]) -> None:
+        """Write an answer (`Pipeline.wire`). Then the connection is idle, or its task goes on with what is left."""
         connection = parked.connection
         if connection.gone:
             self._hand_over(parked)  # it was cut, and nothing else would wake its task

@@ -51,8 +51,8 @@ class HypercornLane:
         *,
         keeps: Callable[[IncomingRequest], bool],
     ) -> None:
-        self._keeps = keeps
-        self._application = application
+        self.application = application
+        self.keeps = keeps
         self._metrics = metrics
         self._tell_bounded = Bounded(log, bounds.LOG_LINES_PER_SECOND)
         self._config = _hypercorn_config(http_bounds)
@@ -62,7 +62,7 @@ class HypercornLane:
 
         Raises `Refused`, and BrokenResourceError when the client is gone.
         """
-        conversation = _Conversation(connection, self._application, self._metrics, self._tell_bounded)
+        conversation = _Conversation(self, connection)
         server = TCPServer(
             cast(AppWrapper, conversation.application),
             self._config,
@@ -75,7 +75,7 @@ class HypercornLane:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(conversation.run_hypercorn, server)
             try:
-                goes_on = await conversation.run(self._keeps)
+                goes_on = await conversation.run()
             except (Refused, trio.BrokenResourceError) as error:
                 ended = error  # raised outside, or the nursery would make a group of it
             nursery.cancel_scope.cancel()
@@ -86,20 +86,22 @@ class HypercornLane:
                 del ended  # or it and this frame would hold each other, and what was read, until garbage collection
         return goes_on
 
+    def tell(self, event: str, errors: BaseException, **more: str) -> None:
+        """Log and count a fault of the application or of Hypercorn."""
+        fault = describe(errors)
+        self._metrics.connection_failed(fault.kind)
+        self._tell_bounded.error(event, **more, kinds=fault.kinds, where=fault.where)
+
 
 class _Conversation:
     """The requests of one connection, one after the other."""
 
-    def __init__(
-        self, connection: Connection, application: ASGIFramework, metrics: Metrics, tell_bounded: Bounded
-    ) -> None:
-        self._tell_bounded = tell_bounded
+    def __init__(self, lane: HypercornLane, connection: Connection) -> None:
         self.pipe = Pipe(connection)
+        self._lane = lane
         self._connection = connection
-        self._application = application
-        self._metrics = metrics
 
-    async def run(self, keeps: Callable[[IncomingRequest], bool]) -> bool:
+    async def run(self) -> bool:
         """Answer requests until one is not for this lane (True) or none comes (False)."""
         connection = self._connection
         while True:
@@ -115,7 +117,7 @@ class _Conversation:
                 return False
             if not await connection.read_head():
                 return False
-            if not keeps(connection.request):
+            if not self._lane.keeps(connection.request):
                 return True
 
     async def _answer(self) -> Exchange:
@@ -136,7 +138,7 @@ class _Conversation:
         try:
             await server.run()
         except* Exception as errors:
-            self._tell("hypercorn_failed", errors, address=self._connection.peer[0])
+            self._lane.tell("hypercorn_failed", errors, address=self._connection.peer[0])
         finally:
             self.pipe.close()
 
@@ -146,18 +148,13 @@ class _Conversation:
         assert exchange is not None
         assert scope["type"] == "http", "this lane takes no WebSocket"
         try:
-            await exchange.run(self._application, scope, receive, send)
+            await exchange.run(self._lane.application, scope, receive, send)
         except* Exception as errors:
             # What the application raises because its client left is no fault.
             if not self._connection.gone:
                 # The query is left out: it may contain a token.
                 path = scope["path"][: bounds.PATH_CHARACTERS_TOLD_MAX]
-                self._tell("request_failed", errors, method=scope["method"], path=path)
-
-    def _tell(self, event: str, errors: BaseException, **more: str) -> None:
-        fault = describe(errors)
-        self._metrics.connection_failed(fault.kind)
-        self._tell_bounded.error(event, **more, kinds=fault.kinds, where=fault.where)
+                self._lane.tell("request_failed", errors, method=scope["method"], path=path)
 
 
 def _refusal(status: int | None) -> Refused:

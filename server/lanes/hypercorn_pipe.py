@@ -19,12 +19,13 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import trio
 from hypercorn.typing import ASGIFramework
 
-from server.http.connection import Address, Connection
+from server.http.connection import Connection
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -113,8 +114,11 @@ class Pipe:
     """The stream that Hypercorn takes for its client's: it reads whole requests and writes the answers."""
 
     def __init__(self, connection: Connection) -> None:
-        # Not the real socket: after a reset that one raises when Hypercorn asks for its peer.
-        self.socket = _Addresses(connection.peer, connection.own)
+        # Not the real socket: after a reset that one raises when Hypercorn asks for its peer. AF_INET only tells
+        # Hypercorn that an address is host and port.
+        self.socket = SimpleNamespace(
+            family=socket.AF_INET, getpeername=lambda: connection.peer, getsockname=lambda: connection.own
+        )
         self.exchange: Exchange | None = None
         self._connection = connection
         self._unread = _NOTHING
@@ -171,19 +175,3 @@ class Pipe:
         self._arrived.set()
         if self.exchange is not None and not self.exchange.answering:
             self.exchange.over.set()
-
-
-class _Addresses:
-    """The part of a socket that Hypercorn asks for."""
-
-    family = socket.AF_INET  # tells Hypercorn that an address is host and port
-
-    def __init__(self, peer: Address, own: Address) -> None:
-        self._peer = peer
-        self._own = own
-
-    def getpeername(self) -> Address:
-        return self._peer
-
-    def getsockname(self) -> Address:
-        return self._own

@@ -56,7 +56,6 @@ class Lifespan:
             raise NotStarted(self._failure)
 
     def stop(self) -> None:
-        """End the application, then `run`."""
         self._stop.set()
 
     async def _live(self) -> None:

@@ -54,8 +54,7 @@ log = structlog.get_logger()
 class Viewers(Protocol):
     """The live channel."""
 
-    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
-        """Answer a request for the live channel; ends when the viewer is gone."""
+    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None: ...
 
 
 class ListenerStatistics(msgspec.Struct, frozen=True):
@@ -163,7 +162,8 @@ class Listener:
     async def drain(self, seconds: float) -> None:
         """Accept nothing more, answer what is here, cut what is left after `seconds`. Ends `run`."""
         self._draining = True
-        self._stop_accepting()
+        for accepting in self._accepting:
+            accepting.cancel()
         for connection in list(self._open):
             connection.close_soon()
         await self._wait_empty(seconds)
@@ -181,10 +181,6 @@ class Listener:
             while self._open or self._accepting:
                 self._fewer = trio.Event()
                 await self._fewer.wait()
-
-    def _stop_accepting(self) -> None:
-        for accepting in self._accepting:
-            accepting.cancel()
 
     def _cut_all(self) -> None:
         for connection in self._open:
@@ -343,7 +339,7 @@ def _is_live(inbound: IncomingRequest) -> bool:
 
 
 def _is_websocket(inbound: IncomingRequest) -> bool:
-    return "websocket" in inbound.tokens("upgrade")
+    return "websocket" in inbound.head.tokens("upgrade")
 
 
 def _is_plain(inbound: IncomingRequest) -> bool:

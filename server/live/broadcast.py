@@ -121,7 +121,7 @@ class Broadcast:
             if start:
                 await trio.lowlevel.checkpoint()
             for viewer in show_all(viewers[start : start + bounds.SLICE_VIEWERS], edition, shown):
-                self._wait_for_room(viewer)
+                self._start_drain(viewer)
         for kind, times in shown.items():
             self._metrics.live_messages(times, kind)
 
@@ -146,7 +146,7 @@ class Broadcast:
             return
         try:
             if not viewer.push():
-                self._wait_for_room(viewer)
+                self._start_drain(viewer)
         except OSError:
             viewer.hang_up()
 
@@ -158,7 +158,7 @@ class Broadcast:
         self._metrics.viewers_dropped(reason)
         viewer.hang_up(abort=True)
 
-    def _wait_for_room(self, viewer: Viewer) -> None:
+    def _start_drain(self, viewer: Viewer) -> None:
         viewer.busy = True
         if self._tasks is None:  # the process is ending
             viewer.hang_up(abort=True)

@@ -73,16 +73,10 @@ class Edition:
 
     def for_viewer(self, has: int, *, deltas: bool) -> Shown:
         """Give the message that brings a viewer from the edition `has` to this one."""
-        if has == NO_EDITION:
-            return self.snapshot()
-        if not deltas:
+        if has != NO_EDITION and not deltas:
             return self._shown(UPDATE)
         if self._base is not None and self._base[0] == has:
             return self._shown(DELTA)
-        return self.snapshot()
-
-    def snapshot(self) -> Shown:
-        """Give the message to a viewer that has no edition, or missed one and takes deltas."""
         return self._shown(SNAPSHOT)
 
     def _shown(self, kind: str) -> Shown:

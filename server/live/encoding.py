@@ -109,7 +109,6 @@ def delta(before: Rows, after: Rows) -> tuple[Rows, tuple[str, ...]]:
 
 
 def top_body(rows: Iterable[Row], users: Users, board_id: str, epoch: int, seq: int, generated_ms: int) -> bytes:
-    """Encode the body of GET /scoreboard/top."""
     return _encode(_Top(entries_of(rows, users), iso_ms(generated_ms), board_id, epoch, seq))
 
 

@@ -38,7 +38,6 @@ class Upgrade(msgspec.Struct, frozen=True):
     board_id: str
 
     def response(self) -> bytes:
-        """Make the answer to the handshake."""
         lines = [
             "HTTP/1.1 101 Switching Protocols",
             "upgrade: websocket",

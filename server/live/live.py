@@ -138,7 +138,10 @@ class Live:
                 await self._wait_closed(viewer)
             finally:
                 viewer.hang_up()
-                self._leave(viewer)
+                self._viewers.leave(viewer)
+                self._metrics.viewers(len(self._viewers))
+                if not len(self._viewers):
+                    self._empty.set()
         except (OSError, trio.ClosedResourceError):
             pass  # the client went away, or was dropped
         except Exception:
@@ -240,12 +243,6 @@ class Live:
         with trio.move_on_after(bounds.VIEWER_CLOSE_SECONDS_MAX):
             while not viewer.gone and viewer.read(bounds.VIEWER_READ_BYTES) != b"":
                 await trio.lowlevel.wait_readable(viewer.socket)
-
-    def _leave(self, viewer: Viewer) -> None:
-        self._viewers.leave(viewer)
-        self._metrics.viewers(len(self._viewers))
-        if not len(self._viewers):
-            self._empty.set()
 
     async def close_all(self, seconds: float) -> None:
         """Refuse new viewers, close the others with 1012, and drop those that are left after `seconds`.

@@ -66,7 +66,7 @@ class Viewer:
 
     def begin(self, response: bytes, edition: Edition) -> None:
         """Owe the answer to the handshake and the first edition, as one write."""
-        self.rest = memoryview(response + edition.snapshot().frame)
+        self.rest = memoryview(response + edition.for_viewer(NO_EDITION, deltas=self.deltas).frame)
         self.edition = edition.number
 
     def read(self, count: int) -> bytes | None:
@@ -200,7 +200,7 @@ def take_over(stream: trio.SocketStream) -> socket.socket:
 class Viewers:
     """The connected viewers, and the places for them: in all, and for each client (`address_group`).
 
-    A place is reserved before the upgrade and released when the viewer is gone.
+    A place is reserved before the upgrade and released when the viewer is gone. Lists are in the order of coming.
     """
 
     def __init__(self, places: int, places_per_address: int) -> None:
@@ -213,7 +213,7 @@ class Viewers:
         self._by_board: dict[str, dict[Viewer, None]] = {}
 
     def __len__(self) -> int:
-        """Count those who joined."""
+        """Count the viewers that joined."""
         return len(self._joined)
 
     def fault(self, address: str) -> str | None:
@@ -247,11 +247,9 @@ class Viewers:
         self.release(viewer.address)
 
     def everyone(self) -> list[Viewer]:
-        """List all viewers in the order in which they came."""
         return list(self._joined)
 
     def of_board(self, board_id: str) -> list[Viewer]:
-        """List the viewers of a board in the order in which they came."""
         return list(self._by_board.get(board_id, ()))
 
     def _check(self) -> None:

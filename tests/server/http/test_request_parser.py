@@ -6,7 +6,6 @@ import tracemalloc
 from contextlib import suppress
 
 import h11
-import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -320,9 +319,9 @@ def test_an_inbound_gives_its_parts() -> None:
     ((inbound, _),) = read_all(b"GET /a/b?c?d HTTP/1.1\r\nHost: x\r\nX-F: a, b\r\nX-F: C\r\n\r\n")
     assert inbound.path == "/a/b"
     assert inbound.header("x-f") == "a, b, C"
-    assert inbound.tokens("x-f") == ["a", "b", "c"]
+    assert inbound.head.tokens("x-f") == ["a", "b", "c"]
     assert inbound.header("x-g") == ""
-    assert msgspec.structs.replace(inbound, has_length=True).tokens("x-g") == []
+    assert inbound.head.tokens("x-g") == []
 
 
 def h11_reads(data: bytes) -> list[tuple[str, str, bytes]]:
@@ -351,7 +350,7 @@ BYTES = st.binary(max_size=4) | st.sampled_from([b"\r\n", b"\0", b" :"])
 )
 @example(data=GET, changes=[(0, 0, b"\r\n")])
 def test_whatever_passes_is_a_request_to_h11_too(data: bytes, changes: list[tuple[int, int, bytes]]) -> None:
-    """Random bytes are cut out and put in: what is not refused means the same to the server behind the door."""
+    """Random bytes are cut out and put in: what is not refused means the same to the next HTTP server."""
     for position, cut, put in changes:
         data = data[:position] + put + data[position + cut :]
     parser = RequestParser(body_bytes_max=1_000)

@@ -54,7 +54,7 @@ def test_any_time_is_what_the_standard_library_says(moment: datetime) -> None:
 
 
 def test_the_top_has_the_shape_and_the_order_of_the_specification() -> None:
-    """`entries` and `generatedAt` first, as there, then what this project adds; a name nobody knows is left out."""
+    """`entries` and `generatedAt` first, as there, then what this project adds; an unknown name is left out."""
     assert encoding.top_body(BOARD_ROWS, NAMES, "main", 2, 42, NOON_MS) == (
         b'{"entries":[{"userId":"123","displayName":"Alice","score":1500,"rank":1},{"userId":"7","score":10,"rank":2}],'
         b'"generatedAt":"2025-12-15T12:34:56.000Z","boardId":"main","epoch":2,"seq":42}'
@@ -75,7 +75,7 @@ def test_messages_are_the_top_with_a_type(kind: str) -> None:
 
 
 def test_a_delta_tells_what_it_applies_to() -> None:
-    """The rows that changed whole, the users who left by id, and the seq before and after."""
+    """Changed rows are whole, users that left are ids; the seq before and after."""
     before = entries_of([Row(1, "7", 5), Row(2, "9", 4)], NAMES)
     assert encoding.delta_message(before, ROWS, "main", 2, 41, 42, NOON_MS) == (
         b'{"type":"scoreboard_delta","boardId":"main","epoch":2,"baseSeq":41,"seq":42,"changed":['
@@ -145,7 +145,7 @@ def test_deltas_one_after_another_lead_to_the_same_rows(sequence: list[Rows]) ->
 
 @given(tops, tops)
 def test_a_delta_is_never_longer_than_it_has_to_be(before: Rows, after: Rows) -> None:
-    """Every row in it is new or differs, and everybody who left was there."""
+    """Every row in it is new or differs, and all users that left were there."""
     changed, left = delta(before, after)
     assert set(changed) == set(after) - set(before)
     assert set(left) == {entry.user_id for entry in before} - {entry.user_id for entry in after}
