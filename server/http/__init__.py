@@ -1,1 +1,1 @@
-"""What every lane speaks: messages, the request parser, connections, admission, WebSocket frames."""
+"""What every lane uses: messages, the request parser, connections, admission, WebSocket frames."""

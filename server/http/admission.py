@@ -1,11 +1,13 @@
-"""What there is room for: connections, in all and for each client, and the bodies of requests. Pure.
+"""The limits on connections, in all and for each client, and on the memory of request bodies. Pure.
+
+    refusal = limits.fault(group)           # or limits.enter(group), and later limits.leave(group)
+    held = memory.change(group, held, len(body))
 
 Rules:
-- A client is what `address_group` takes for one. The empty group is for those who stand for many clients, trusted
-  proxies; it has no bound of its own, neither for connections nor for bodies.
-- A connection that has become a viewer still counts in all, because it is a file, but no longer as one of its client:
-  the live channel has a bound of its own for that, which an operator may set much higher.
-- Small bodies need no room: however full it is with large ones, ordinary requests go on.
+- A group is one client, as `address_group` gives it. The empty group stands for trusted proxies. Each of them carries
+  many clients, so it has no limit of its own, neither for connections nor for bodies.
+- A viewer's connection counts in all, because it is a file, but not for its client: the live channel has its own limit.
+- Small bodies are not counted: ordinary requests go on when large ones have taken all the memory.
 """
 
 from __future__ import annotations
@@ -14,8 +16,17 @@ from server import bounds
 from server.http.messages import Refused, overloaded
 
 
+def add_to(counts: dict[str, int], key: str, more: int) -> None:
+    """Change a count. A count of 0 is left out."""
+    count = counts.get(key, 0) + more
+    if count:
+        counts[key] = count
+    else:
+        del counts[key]
+
+
 class ConnectionLimits:
-    """Counts connections. Who is let in must be counted out again."""
+    """Counts connections. Each one that enters must leave."""
 
     def __init__(self, in_all_max: int, of_group_max: int) -> None:
         self._in_all_max = in_all_max
@@ -24,7 +35,7 @@ class ConnectionLimits:
         self.in_all = 0
 
     def fault(self, group: str) -> Refused | None:
-        """Say why there is no room for another connection of this group, None if there is."""
+        """Say why another connection of this group is refused, None if it is not."""
         if self.in_all >= self._in_all_max:
             return overloaded("The server has as many connections as it can.")
         if group and self._of_group.get(group, 0) >= self._of_group_max:
@@ -32,26 +43,20 @@ class ConnectionLimits:
         return None
 
     def enter(self, group: str) -> None:
-        """Count a connection in."""
         self.in_all += 1
         self.count_in(group)
 
     def leave(self, group: str) -> None:
-        """Count a connection out."""
         self.in_all -= 1
         self.count_out(group)
 
     def count_in(self, group: str) -> None:
-        """Count a connection, which is one of all already, as one of its group."""
-        self._of_group[group] = self._of_group.get(group, 0) + 1
+        """Count a connection for its group again, after `count_out`."""
+        add_to(self._of_group, group, 1)
 
     def count_out(self, group: str) -> None:
-        """Count a connection as one of its group no longer."""
-        left = self._of_group[group] - 1
-        if left:
-            self._of_group[group] = left
-        else:
-            del self._of_group[group]
+        """Stop counting a connection for its group; it still counts in all."""
+        add_to(self._of_group, group, -1)
 
     def _check(self) -> None:
         assert all(count > 0 for count in self._of_group.values())
@@ -59,10 +64,10 @@ class ConnectionLimits:
 
 
 class BodyMemory:
-    """The memory that the larger bodies of all connections share. Each keeps account of what it took.
+    """The memory that the large bodies of all connections share. Each connection remembers what it took.
 
-    One group gets only a part of it: a body is read before its sender is known, so anybody could fill the whole room,
-    and keep every large batch out.
+    One group gets only a part of it. A body is read before its sender is known, so a client without a token could
+    otherwise take all the memory and keep every large batch out.
     """
 
     __slots__ = ("_in_all_max", "_of_group", "_of_group_max", "used")
@@ -74,21 +79,17 @@ class BodyMemory:
         self.used = 0
 
     def change(self, group: str, had: int, wanted: int) -> int:
-        """Take so much for a body that had so much, and give what it has then. Raises `Refused`."""
+        """Take memory for a body of `wanted` bytes that has `had` already. Give what it has now. Raises `Refused`."""
         wanted = wanted if wanted > bounds.SMALL_BODY_BYTES_MAX else 0
         more = wanted - had
         if not more:
             return wanted
-        used = self._of_group.get(group, 0) + more
         if more > 0 and self.used + more > self._in_all_max:
             raise overloaded("The server holds as many large requests as it can.")
-        if more > 0 and group and used > self._of_group_max:
+        if more > 0 and group and self._of_group.get(group, 0) + more > self._of_group_max:
             raise overloaded("The server holds as many large requests from this address as it can.")
         self.used += more
-        if used:
-            self._of_group[group] = used
-        else:
-            del self._of_group[group]
+        add_to(self._of_group, group, more)
         return wanted
 
     def _check(self) -> None:

@@ -1,12 +1,15 @@
-"""Who is asking: the client's address from the connection's peer and X-Forwarded-For. Pure.
+"""The client's address, from the connection's peer and X-Forwarded-For. Pure.
+
+    address = proxies.client(peer, forwarded_for)
+    group = address_group(address)          # what is counted as one client
 
 Rules:
-- X-Forwarded-For is believed only from a peer that the operator named as a proxy. Anyone can write the header; only
+- X-Forwarded-For is believed only from a peer that the operator named as a proxy. Any client can write the header; only
   what a trusted proxy appended to it is known.
-- So it is read from the right: each trusted hop vouches for the entry before its own, and the first address that is not
-  a trusted proxy is the client. The leftmost entry, which many servers take, is whatever the client made up.
-- An entry that is no address ends the walk at the hop that handed it over: that one at least is known.
-- One client has one name: IPv4 in IPv6 (`::ffff:192.0.2.1`) is IPv4, IPv6 is in its shortest form, without a zone.
+- So it is read from the right. Each trusted proxy vouches for the entry before its own. The first address that is not a
+  trusted proxy is the client. The leftmost entry, which many servers take, may be made up by the client.
+- An entry that is no address ends the search: the proxy that passed it on counts as the client.
+- One client has one name: IPv4 in IPv6 (`::ffff:192.0.2.1`) is IPv4; IPv6 is in its shortest form, without a zone.
 """
 
 from __future__ import annotations
@@ -19,14 +22,14 @@ Network = IPv4Network | IPv6Network
 _Address = IPv4Address | IPv6Address
 
 _GROUP_PREFIX_BITS = 64
-"""What one customer of an IPv6 provider gets at least: whoever holds one address there holds 2^64."""
+"""An IPv6 provider gives each customer at least a /64, so one client has 2^64 addresses."""
 
 _PARSED_MAX = 4_096
-"""Addresses that are remembered as parsed: a connection's peer is looked at with every request. 200 bytes each."""
+"""Parsed addresses that are remembered, of 200 bytes each. Every request looks up its connection's peer."""
 
 
 class TrustedProxies:
-    """The proxies in front of this server, as addresses and networks (an address is the network of itself alone)."""
+    """The proxies in front of this server, as networks. An address is the network of itself alone."""
 
     __slots__ = ("_networks",)
 
@@ -54,12 +57,12 @@ class TrustedProxies:
         return str(address)
 
     def _trusts(self, address: _Address) -> bool:
-        # Membership of an address in a network of the other family is False, so families need no telling apart.
+        # An address is never in a network of the other family, so the two families need no separate treatment.
         return any(address in network for network in self._networks)
 
 
 def address_group(address: str) -> str:
-    """Give what is counted as one client: an IPv4 address, or the /64 that an IPv6 address is in."""
+    """Give what is counted as one client: an IPv4 address, or the /64 of an IPv6 address."""
     parsed = _parse(address)
     if parsed is None or parsed.version == 4:
         return address if parsed is None else str(parsed)
@@ -78,7 +81,7 @@ def _parse(text: str) -> _Address | None:
 
 
 def _without_port(entry: str) -> str:
-    """Some proxies append the client's port: `192.0.2.1:5000`, `[2001:db8::1]:5000`."""
+    """Drop the client's port, which some proxies append: `192.0.2.1:5000`, `[2001:db8::1]:5000`."""
     if entry.startswith("["):
         return entry[1:].partition("]")[0]
     return entry.partition(":")[0] if entry.count(":") == 1 else entry

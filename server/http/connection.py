@@ -1,19 +1,24 @@
-"""One client's connection, as every lane of the door sees it: whole requests out of it, answers into it, an end to it.
+"""One client's connection, the same for every lane: reads requests, writes answers, and ends.
+
+    while await connection.read_head():
+        inbound = connection.take_request()
+        body = await connection.read_body(inbound)      # then release_body()
+        await connection.respond(response, last=False)
 
 Rules:
 - Every wait for the client has a deadline: for the first byte of a request (idle), for the rest of its head, for its
-  body, for each write, for its goodbye.
-- A lane asks for the next request only when the answer to the one before is out. So an error answer can never land in
-  the middle of another answer, and a client that sends without reading is held back by TCP.
-- What was received and will not be read any more is let go at once: by a refusal, before its lingering close, and by
-  the end. Anybody can make us hold a large body, and nobody may make us hold it longer than its room is taken.
-- A refusal (`Refused`) ends the connection: the answer, then a lingering close. Closing a socket with something unread
-  resets the connection, and the reset can overtake the answer; so the writing side is shut, and what still comes is
-  read and dropped until the client closes, for a bounded time and a bounded number of bytes.
-- `cut` ends whatever waits for the client at once, also a write that is shielded from cancellation: that is why it
-  closes the socket. It resets the connection, so that no client takes half an answer for a whole one.
-- After `cut`, or once the client is gone, writing raises BrokenResourceError, and always after a checkpoint: a loop
-  that only writes to a dead client must not starve everyone else.
+  body, for each write and for its close.
+- A lane reads the next request only after the answer to the last one was written. So an error answer is never sent in
+  the middle of another answer, and TCP holds back a client that sends without reading.
+- A refusal, before its lingering close, and the end drop what was received. So a large body is never held longer than
+  its memory is counted.
+- A refusal (`Refused`) ends the connection: the answer, then a lingering close. To close a socket with unread data
+  resets the connection, and the reset can overtake the answer. So the writing side is shut; then data is read and
+  dropped until the client closes, for a bounded time and a bounded number of bytes.
+- `cut` closes the socket and so ends every wait for the client at once, even a write that is shielded from
+  cancellation. It resets the connection, so that no client takes half an answer for a whole one.
+- After `cut`, or once the client is gone, writing raises BrokenResourceError after a checkpoint: a loop that writes to
+  a client that is gone must not starve other tasks.
 """
 
 from __future__ import annotations
@@ -39,9 +44,9 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class HttpBounds(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounds of the door and its connections. The defaults are the ones that hold; tests have shorter ones.
+    """The bounds of the listener and its connections. Tests change the defaults.
 
-    `connections_max` is in all; None: what the process's file limit leaves after `files_reserved`.
+    `connections_max` None: what the process's file limit leaves after `files_reserved`.
     """
 
     listen_backlog: int = bounds.LISTEN_BACKLOG
@@ -64,17 +69,18 @@ class HttpBounds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stalled(trio.BrokenResourceError):
-    """The client did not read for so long that its connection was cut."""
+    """The connection was cut because the client did not read in time."""
 
 
 class Connection:
-    """One client's connection. `closing`: the answer that comes next is the last; `gone`: there is no client any more;
-    `stalled`: because it did not read. `group` is what is counted as one client (`server.http.admission`). `idle`
-    ends the wait for the next request, None while there is none.
+    """`closing`: the next answer is the last. `gone`: the client is gone; `stalled`: because it did not read.
+
+    `group` is what is counted as one client (`server.http.admission`). `idle` ends the wait for the next request, None
+    while there is no wait.
     """
 
     __slots__ = (
-        "_body", "_bounds", "_inspector", "_request", "_reserved", "_room", "_to_head", "closing", "gone", "group",
+        "_body", "_body_memory", "_bounds", "_parser", "_request", "_reserved", "_to_head", "closing", "gone", "group",
         "idle", "own", "peer", "stalled", "stream",
     )  # fmt: skip
 
@@ -85,7 +91,7 @@ class Connection:
         own: Address,
         group: str,
         http_bounds: HttpBounds,
-        room: BodyMemory,
+        body_memory: BodyMemory,
     ) -> None:
         self.stream = stream
         self.peer = peer
@@ -95,9 +101,9 @@ class Connection:
         self.gone = False
         self.stalled = False
         self._bounds = http_bounds
-        self._room = room
+        self._body_memory = body_memory
         self._reserved = 0
-        self._inspector = RequestParser(http_bounds.head_bytes_max, http_bounds.body_bytes_max)
+        self._parser = RequestParser(http_bounds.head_bytes_max, http_bounds.body_bytes_max)
         self._request: IncomingRequest | None = None
         self._body: bytes | None = None
         self._to_head = False
@@ -107,131 +113,126 @@ class Connection:
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing at all of what follows the last request is here."""
-        return self._request is None and self._inspector.held == 0
+        """Whether no byte after the last request is here."""
+        return self._request is None and self._parser.held == 0
 
     @property
     def has_request(self) -> bool:
-        """Whether a request was read that no lane has taken."""
+        """Whether a request was read and not taken."""
         return self._request is not None
 
     @property
     def idle_seconds_max(self) -> float:
-        """How long it may be without a request."""
         return self._bounds.idle_seconds_max
 
     def read_nowait(self, data: bytes) -> tuple[IncomingRequest, bytes] | None:
-        """Take in what somebody else read from the socket; give the request with its body if all of it is here now.
+        """Take in what the express loop read from the socket; give the request and its body once they are complete.
 
-        It stays the request that was read last, until a lane takes it. Raises `Refused`.
+        The request stays here until a lane takes it. Raises `Refused`.
         """
         assert self._request is None
-        self._inspector.receive(data)
-        inbound = self._inspector.next_head()
+        self._parser.receive(data)
+        inbound = self._parser.next_head()
         if inbound is None:
             return None
-        self._request = inbound
-        self._to_head = inbound.head.method == "HEAD"
-        self._body = self._inspector.next_body()
+        self._note(inbound)
+        self._body = self._parser.next_body()
         return None if self._body is None else (inbound, self._body)
 
     async def read_head(self) -> bool:
-        """Read the head of the next request into `request`. False: the client is done, or too slow to begin, or we are.
+        """Read the head of the next request into `request`. Raises `Refused`.
 
-        Raises `Refused`.
+        False: there is no next request, because the client closed or was idle too long, or because we close.
         """
         assert self._request is None, "a lane takes a request before the next one is read"
         self._to_head = False
         if not await self._wait_for_request():
             return False
-        # Nearly always all of it is here, and then no deadline is needed, which costs more than the head itself.
-        inbound = self._inspector.next_head()
-        if inbound is None:
-            inbound = await self._wait_for_head()
+        # Nearly always the whole head is here. Then no deadline is set, which would cost more than the head itself.
+        self._note(self._parser.next_head() or await self._wait_for_head())
+        return True
+
+    def _note(self, inbound: IncomingRequest) -> None:
         self._request = inbound
         self._to_head = inbound.head.method == "HEAD"
-        return True
 
     async def _wait_for_head(self) -> IncomingRequest:
         with trio.move_on_after(self._bounds.head_seconds_max):
-            while (inbound := self._inspector.next_head()) is None:
+            while (inbound := self._parser.next_head()) is None:
                 await self._receive("The connection was closed before the head of the request was complete.")
             return inbound
         raise Refused(408, "INVALID_REQUEST", "The head of the request did not come in time.")
 
     @property
     def request(self) -> IncomingRequest:
-        """The request that was read last, and that no lane has taken yet."""
+        """The request that was read last and not taken."""
         assert self._request is not None
         return self._request
 
     def take_request(self) -> IncomingRequest:
-        """Take over the request that was read last. What it holds is then the lane's alone to keep."""
+        """Take over the request that was read last; the connection keeps nothing of it."""
         inbound = self.request
         self._request = None
         return inbound
 
     def drop_request(self) -> None:
-        """Forget the request that was read last, body and all: it is answered from what was made of it."""
+        """Forget the request that was read last, and its body."""
         self._request = self._body = None
 
     def take_stream(self) -> tuple[trio.SocketStream, RequestHead]:
-        """Take over request and stream, for a lane that goes on by itself; `head.rest` is what came after the head."""
-        head = msgspec.structs.replace(self.take_request().head, rest=self._inspector.take_rest())
-        del self._inspector  # nobody reads requests here any more, and there may be tens of thousands of these
+        """Take over request and stream, for a lane that reads on by itself; `head.rest` is what came after the head."""
+        head = msgspec.structs.replace(self.take_request().head, rest=self._parser.take_rest())
+        del self._parser  # not needed any more, and there may be tens of thousands of viewers
         return self.stream, head
 
     async def read_body(self, inbound: IncomingRequest) -> bytes:
-        """Read the whole body of the request that was read last. Raises `Refused`.
-
-        A large one takes up room until `release_body`.
-        """
+        """Read the whole body of the last request. A large one is counted until `release_body`. Raises `Refused`."""
         body, self._body = self._body, None
         if body is None:
-            body = self._inspector.next_body()
+            body = self._parser.next_body()
         if body is not None:
             return body
         with trio.move_on_after(self._bounds.body_seconds_max):
-            if inbound.expects_continue and not self._inspector.held:
+            if inbound.expects_continue and not self._parser.held:
                 await self.send(_CONTINUE)
             while body is None:
                 await self._receive("The connection was closed before the body of the request was complete.")
-                body = self._inspector.next_body()
-                held = self._inspector.held if body is None else len(body)
-                self._reserved = self._room.change(self.group, self._reserved, held)
+                body = self._parser.next_body()
+                held = self._parser.held if body is None else len(body)
+                self._reserved = self._body_memory.change(self.group, self._reserved, held)
             return body
         raise Refused(408, "INVALID_REQUEST", "The body of the request did not come in time.")
 
     def release_body(self) -> None:
-        """Give back the room of the body that was read last."""
-        self._reserved = self._room.change(self.group, self._reserved, 0)
+        """Stop counting the memory of the last body."""
+        self._reserved = self._body_memory.change(self.group, self._reserved, 0)
 
     async def _wait_for_request(self) -> bool:
-        if self._inspector.begun:
+        if self._parser.begun:
             return True
         if self.closing and not self.stream.socket.is_readable():
             return False
         deadline = trio.current_time() + self._bounds.idle_seconds_max
         with trio.CancelScope(deadline=deadline) as self.idle:
-            while not self._inspector.begun:
+            while not self._parser.begun:
                 data = await self.stream.receive_some(bounds.RECEIVE_BYTES)
                 if not data:
                     break
-                self._inspector.receive(data)
+                self._parser.receive(data)
         self.idle = None
-        return self._inspector.begun
+        return self._parser.begun
 
     async def _receive(self, at_the_end: str) -> None:
         data = await self.stream.receive_some(bounds.RECEIVE_BYTES)
         if not data:
             raise Refused(400, "INVALID_REQUEST", at_the_end)
-        self._inspector.receive(data)
+        self._parser.receive(data)
 
     # Answers
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Write all of it. Raises BrokenResourceError if the client is gone, `Stalled` if it did not read in time."""
-        # Each piece has the whole time, so that a long answer may take a slow client longer.
+        """Write all data. Raises BrokenResourceError if the client is gone, `Stalled` if it did not read in time."""
+        # The deadline is for each piece, so that a slow client has more time for a long answer.
         rest = memoryview(data)
         while rest:
             piece, rest = rest[: bounds.SEND_BYTES], rest[bounds.SEND_BYTES :]
@@ -254,7 +255,7 @@ class Connection:
             raise Stalled("the client does not read")
 
     def check(self) -> None:
-        """Raise what `send` raised, for whoever did not hear of it."""
+        """Raise again what `send` raised, in case its caller kept it to itself."""
         if self.stalled:
             raise Stalled("the client did not read")
         if self.gone:
@@ -265,9 +266,8 @@ class Connection:
         await self.send(http_bytes(response, head_end(last=last)))
 
     async def refuse(self, refusal: Refused) -> None:
-        """Give the last answer."""
-        # The frames that it went through hold what they had read.
-        refusal.__traceback__ = None
+        """Write a refusal as the last answer, and close."""
+        refusal.__traceback__ = None  # its frames hold what they had read
         self._forget_input()
         response = refusal.response()
         await self.respond(msgspec.structs.replace(response, omit_body=self._to_head), last=True)
@@ -276,7 +276,7 @@ class Connection:
     # The end
 
     async def linger(self) -> None:
-        """Say that nothing more comes, and give the client time to take in what did."""
+        """Shut the writing side, and give the client time to read the rest and close."""
         await self.stream.send_eof()
         dropped = 0
         with trio.move_on_after(self._bounds.linger_seconds_max):
@@ -287,26 +287,26 @@ class Connection:
                 dropped += len(data)
 
     def close_soon(self) -> None:
-        """Close once the request that is here is answered; at once if there is none."""
+        """Close after the answer to the current request; at once if there is none."""
         self.closing = True
         self.end_idle()
 
     def end_idle(self) -> None:
-        """End the wait for the next request, if there is none: what can be read came in time, or is the end."""
+        """End the wait for the next request, unless there is data to read: that came in time."""
         if self.idle is not None and not self.gone and not self.stream.socket.is_readable():
             self.idle.cancel()
 
     def cut(self) -> None:
-        """End the connection now. Whoever waits for the client is told that it is gone."""
+        """End the connection now. Each wait for the client raises."""
         self.gone = True
         with suppress(OSError):  # closed already, or in the hands of the live channel
             self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.stream.socket.close()
         if self.idle is not None:
-            self.idle.cancel()  # one that is parked does not wait for its socket itself
+            self.idle.cancel()  # a parked connection's task does not wait for its socket
 
     def close(self) -> None:
-        """Give back what the connection holds. May be called more than once."""
+        """Close the socket and drop what the connection holds. May be called more than once."""
         self.gone = True
         self._forget_input()
         self.stream.socket.close()
@@ -314,5 +314,5 @@ class Connection:
     def _forget_input(self) -> None:
         self.release_body()
         self.drop_request()
-        with suppress(AttributeError):  # a viewer has no inspector any more
-            self._inspector.drop()
+        with suppress(AttributeError):  # a viewer has no parser any more
+            self._parser.drop()

@@ -1,14 +1,16 @@
-"""What goes over HTTP, without any HTTP server: requests, answers, and the one shape of every error.
+"""HTTP requests and answers as values, and the one shape of every error. Pure.
 
-Pure. Every lane turns what it received into a `Request`, hands it to the service and turns the `Response` into bytes;
-so a request gets the same answer whichever way it came in. Bodies are read by `server.api.decoding`.
+    raise invalid("limit", "limit must be a whole number.")     # a Refused; any other: Refused(404, "NOT_FOUND", ...)
+    data = http_bytes(json_response({"status": "ok"}), head_end(last=False))
+
+Every lane turns what it received into a `Request`, hands it to the pipeline and turns the `Response` into bytes. So a
+request gets the same answer in every lane. Bodies are read by `server.api.decoding`.
 
 Rules:
-- An error is made by `error`, or raised as `Refused` and turned into one: there is no other way to answer with one, so
-  no layer has a shape of its own.
-- Header names are lower case. `content-type` and `content-length` are never among a `Response`'s headers: they come
-  from its other fields, in `wire_headers`, for every lane alike.
-- What a caller sent is quoted in an answer only where it is short.
+- An error answer is made by `error`, or raised as `Refused`. There is no other way, so every error has the same shape.
+- Header names are lower case. A `Response`'s headers never contain `content-type` and `content-length`: `wire_headers`
+  adds them from its other fields.
+- What a caller sent is quoted in an answer only after `quoted` has shortened it.
 """
 
 from __future__ import annotations
@@ -24,30 +26,19 @@ from engine import limits
 from server import bounds
 
 Code = Literal[
-    "INVALID_REQUEST",
-    "UNAUTHENTICATED",
-    "UNAUTHORIZED",
-    "NOT_FOUND",
-    "METHOD_NOT_ALLOWED",
-    "CONFLICT",
-    "PAYLOAD_TOO_LARGE",
-    "RATE_LIMITED",
-    "INTERNAL_ERROR",
-    "OVERLOADED",
-    "OUTCOME_UNKNOWN",
-    "NOT_LEADER",
-    "WRONG_SHARD",
-    "REPLICA_BEHIND",
-]
+    "INVALID_REQUEST", "UNAUTHENTICATED", "UNAUTHORIZED", "NOT_FOUND", "METHOD_NOT_ALLOWED", "CONFLICT",
+    "PAYLOAD_TOO_LARGE", "RATE_LIMITED", "INTERNAL_ERROR", "OVERLOADED", "OUTCOME_UNKNOWN", "NOT_LEADER",
+    "WRONG_SHARD", "REPLICA_BEHIND",
+]  # fmt: skip
 """Every code that an error can have. A caller may rely on this list; the text of a message may change."""
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
-"""https://msgpack.org, registered with IANA under this name; only the batch route takes it."""
+"""The name that IANA has registered for msgpack; only the batch route takes it."""
 
 _NO_CONTROLS = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 
-# What is allowed stands in these types for the API's description only: `id_fault` is what checks, with better messages.
+# These types only describe the API. `id_fault` does the checking, with better messages.
 Id = Annotated[
     str,
     msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": limits.ID_CHARACTERS_MAX, "pattern": _NO_CONTROLS}),
@@ -62,10 +53,10 @@ Details = dict[str, Any]
 
 _STATUS_LINES = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}" for status in HTTPStatus}
 RETRY_SOON: Headers = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
-"""The header of every answer that says to come back in a moment."""
+"""The header of every answer that asks the client to retry soon."""
 
 HEAD_TEMPLATES_MAX = 256
-"""Heads that are remembered as text: the few kinds of answers, and the tops that are asked for now, by their ETags."""
+"""Response heads that are remembered: the few kinds of answers, and one for each ETag that is asked for now."""
 
 _ERROR_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 
@@ -73,8 +64,7 @@ _ERROR_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-optio
 class Request(msgspec.Struct, frozen=True):
     """One request. `path` is as it was sent (percent-encoded), `query` is what follows the `?`.
 
-    `address` is the client's, after trusted proxies. A lane leaves `path_params` (decoded) and `request_id` empty; the
-    service fills them in.
+    `address` is the client's, after trusted proxies. The pipeline fills in `path_params` (decoded) and `request_id`.
     """
 
     method: str
@@ -88,10 +78,10 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class RequestHead(msgspec.Struct, frozen=True):
-    """The head of a request as it came in: request line, headers, and what was read after it.
+    """The head of a request as it came in. `rest` is what was read after it.
 
-    `version` is the request line's third word (`HTTP/1.1`), `target` its second as it was sent. Header names are in
-    lower case, values without the white space around them; a header that came twice is there twice.
+    The request line is `method target version`. Header names are in lower case, values are stripped of white space; a
+    header that came twice is listed twice.
     """
 
     method: str
@@ -102,12 +92,10 @@ class RequestHead(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        """The target without its query, as it was sent."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> str:
-        """What follows the `?`."""
         return self.target.partition("?")[2]
 
     def values(self, name: str) -> list[str]:
@@ -123,12 +111,13 @@ class RequestHead(msgspec.Struct, frozen=True):
         """Give a header that is a list of words, as it was sent."""
         return [word for part in ",".join(self.values(name)).split(",") if (word := part.strip(" \t"))]
 
+    def tokens(self, name: str) -> list[str]:
+        """Give a header that is a list of words, in lower case."""
+        return [word.lower() for word in self.words(name)]
+
 
 class Response(msgspec.Struct, frozen=True):
-    """One answer. `code` is set on errors, for metrics and logs.
-
-    With `omit_body`, in answer to HEAD, the body is not sent, but its length is told.
-    """
+    """One answer. Errors have a `code`. With `omit_body`, in answer to HEAD, only the length of the body is sent."""
 
     status: int
     body: bytes = b""
@@ -177,7 +166,7 @@ def json_response(value: Any, headers: Headers = ()) -> Response:
 
 
 def wire_headers(response: Response) -> list[tuple[str, str]]:
-    """All headers of an answer, framing included, in the order in which they are sent. Shared by every lane."""
+    """All headers of an answer in the order in which they are sent, those that describe the body included."""
     headers: list[tuple[str, str]] = []
     if response.status not in (204, 304):  # RFC 9110, 8.6 and 15.4.5: no content, so nothing to describe
         headers += [("content-type", response.content_type), ("content-length", str(len(response.body)))]
@@ -197,14 +186,14 @@ def joined_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def http_head(response: Response) -> bytes:
-    """Give the head of an answer as far as its handler makes it: without what is added later, and without its end."""
+    """Give the head of an answer without its end: headers may still be added."""
     before, after = _head_template(response.status, response.content_type, response.headers)
     return before if after is None else b"%b%d%b" % (before, len(response.body), after)
 
 
 @lru_cache(maxsize=HEAD_TEMPLATES_MAX)
 def _head_template(status: int, content_type: str, headers: Headers) -> tuple[bytes, bytes | None]:
-    """Give a head in two parts, around the length of the body; the second is None where there is no content."""
+    """Give a head in two parts, before and after the length of the body; the second is None without a length."""
     response = Response(status, b"", content_type, headers)
     lines = [_STATUS_LINES[status], *(f"{name}: {value}" for name, value in wire_headers(response)), ""]
     head = "\r\n".join(lines).encode("latin-1")
@@ -220,7 +209,7 @@ def http_bytes(response: Response, end: bytes) -> bytes:
 
 
 def overloaded(message: str) -> Refused:
-    """503 `OVERLOADED`, with when to come back."""
+    """503 `OVERLOADED`, with Retry-After."""
     return Refused(503, "OVERLOADED", message, headers=RETRY_SOON)
 
 
@@ -229,7 +218,7 @@ def _error_object(code: Code, message: str, details: Details) -> dict[str, Any]:
 
 
 def quoted(text: str) -> str:
-    """What a caller sent, short enough to be sent back or logged, and harmless to a terminal."""
+    """What a caller sent, short enough to send back or to log, and without control characters."""
     if len(text) > bounds.QUOTED_CHARACTERS_MAX:
         text = text[: bounds.QUOTED_CHARACTERS_MAX] + "…"
     return text if text.isprintable() else "".join(one if one.isprintable() else "\ufffd" for one in text)

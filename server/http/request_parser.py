@@ -1,22 +1,25 @@
-"""What comes in on a connection, made into requests that are whole and correct, or refused. Bytes in, values out.
+"""Makes whole and correct requests of the bytes of a connection, or refuses them. Bytes in, values out.
 
-Theory of operation. llhttp (through httptools) reads every byte of every request, strictly. It is the only parser here
-that decides where a request begins and ends; nobody behind the door parses what the client sent. What an HTTP server
-behind the door gets is a request that is written anew from what was understood (`wire_request`), so there is nothing
-left on which two parsers could disagree.
+    parser.receive(data)
+    inbound = parser.next_head()            # None: not complete yet
+    body = parser.next_body()               # the same; then next_head() again
+
+Theory of operation. llhttp (through httptools) reads every byte of every request, strictly. It alone decides where a
+request begins and ends. The Hypercorn lane gets a request that `wire_request` wrote anew from what was understood, so
+there is nothing on which two parsers could disagree.
 
 Rules:
-- A request is refused before anything behind the door has seen any of it: with a head at fault, a body too long or a
-  body that is not correctly framed, the request never happened.
-- A fault is told as soon as the bytes that show it are there, and it is final: where the next request would begin is no
+- A request is refused before any lane has seen a byte of it: because of its head, the length of its body or the framing
+  of its body.
+- A fault is raised as soon as the bytes that show it are there. It is final: the beginning of the next request is no
   longer known, so the connection ends with the answer.
-- llhttp gets a head up to its empty line, and a chunked body in pieces that end where the body could end. So each
-  parser sees one request and never a byte of the next, whose beginning it would not tell us.
-- A parser is used for one request. Its limits and flags can't leak into the next.
-- Never kept: more than a head of `head_bytes_max`, a body of `body_bytes_max` and what one read brought on top.
+- llhttp gets a head up to its empty line, and a chunked body in pieces that end where the body could end. So it never
+  sees a byte of the next request, whose beginning it would not tell us.
+- An llhttp parser is used for one request. Its limits and flags can't leak into the next.
+- At most these are kept: a head of `head_bytes_max`, a body of `body_bytes_max` and the rest of the last read.
 
-What llhttp lets through and HTTP/1.1 does not, or nobody here needs, is refused by us: RTSP, ICE, HTTP/0.9 and 2.0
-request lines, several spaces between its words, a target that is no path, no Host, two Hosts, a Host that is none,
+We refuse what llhttp lets through although HTTP/1.1 forbids it or no route needs it: request lines of RTSP, ICE,
+HTTP/0.9 and 2.0, several spaces between its words, a target that is no path, no Host, two Hosts, a malformed Host,
 codings other than chunked, chunked in HTTP/1.0, CONNECT, an upgrade to HTTP/2, an upgrade with a body.
 """
 
@@ -30,26 +33,24 @@ import httptools
 import msgspec
 
 from server.bounds import BODY_BYTES_MAX, FRAMING_BODY_DIVISOR, FRAMING_BYTES_MAX, HEAD_BYTES_MAX
-from server.http.messages import Refused, RequestHead
+from server.http.messages import Refused, RequestHead, invalid
 
 HEAD_END = b"\r\n\r\n"
 """Ends a head, and also every chunked body: its last chunk and its trailers end with an empty line."""
 
 _REQUEST_LINE = re.compile(rb"[A-Z-]+ [\x21-\x7e]+ HTTP/1\.[01]")
 _HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=-]*(:[0-9]*)?|\[[0-9A-Fa-f:.]+\](:[0-9]*)?")
-_NOT_PASSED_ON = frozenset(
-    {
-        "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "content-length",
-        "upgrade", "http2-settings", "expect",
-    }
-)  # fmt: skip
-"""Headers about this connection and this transfer. Both end at the door; `wire_request` says its own."""
+_NOT_PASSED_ON = {
+    "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "content-length",
+    "upgrade", "http2-settings", "expect",
+}  # fmt: skip
+"""Headers about this connection and this transfer, both of which end here. `wire_request` writes its own."""
 
 
 class IncomingRequest(msgspec.Struct, frozen=True):
     """A request whose head was read. `body_bytes` is None for a chunked body, whose length is not known yet.
 
-    `keep_alive`: the client may send another one after it. `expects_continue`: it waits for a word before the body.
+    `keep_alive`: the client may send another request. `expects_continue`: it waits for `100 Continue` before the body.
     """
 
     head: RequestHead
@@ -60,20 +61,15 @@ class IncomingRequest(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        """The target without its query, as it was sent."""
         return self.head.path
 
     def header(self, name: str) -> str:
         """All lines of a header, joined by commas; empty if there is none."""
         return self.head.joined(name) or ""
 
-    def tokens(self, name: str) -> list[str]:
-        """A header that is a list of words, in lower case."""
-        return _words(self.head.headers, name)
-
 
 def wire_request(inbound: IncomingRequest, body: bytes, *, last: bool) -> bytes:
-    """Write a request anew for a server behind the door. `last`: that server is to close after its answer."""
+    """Write a request anew for another HTTP server. `last`: that server is to close after its answer."""
     head = inbound.head
     lines = [f"{head.method} {head.target} {head.version}"]
     lines += [f"{name}: {value}" for name, value in head.headers if name not in _NOT_PASSED_ON]
@@ -85,7 +81,7 @@ def wire_request(inbound: IncomingRequest, body: bytes, *, last: bool) -> bytes:
 
 
 class RequestParser:
-    """The reading side of one connection: `receive`, `next_head`, `next_body`, `next_head` and so on."""
+    """The reading side of one connection."""
 
     __slots__ = (
         "_body_bytes_max", "_buffer", "_empty_lines", "_fed", "_head_bytes_max", "_parser", "_reading", "_tail",
@@ -96,8 +92,8 @@ class RequestParser:
         self._body_bytes_max = body_bytes_max
         self._buffer = bytearray()
         self._parser: _Parser | None = None
-        self._fed = 0  # of the buffer in a head, of the raw body in a body: bytes that the parser has seen
-        self._empty_lines = 0  # in a chunked body: places where it could have ended
+        self._fed = 0  # bytes that llhttp has seen: of the buffer in a head, of the raw body in a body
+        self._empty_lines = 0  # places where a chunked body could have ended
         self._tail = b""
         self._reading: IncomingRequest | None = None
 
@@ -112,21 +108,21 @@ class RequestParser:
     @property
     def held(self) -> int:
         """Bytes that are kept now."""
-        return len(self._buffer) + (self._parser.body_bytes if self._parser else 0)
+        return len(self._buffer) + (len(self._parser.body) if self._parser else 0)
 
     def receive(self, data: bytes) -> None:
         """Take in what was read from the connection."""
         self._buffer += data
 
     def take_rest(self) -> bytes:
-        """Give what was received after the head, for a lane that goes on by itself."""
+        """Give what was received after the head, for a lane that reads on by itself."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._reading = None
         return rest
 
     def drop(self) -> None:
-        """Forget what was received: nothing of it will be read any more."""
+        """Forget what was received."""
         self._buffer = bytearray()
         self._parser = None
         self._tail = b""
@@ -157,7 +153,7 @@ class RequestParser:
         return inbound
 
     def next_body(self) -> bytes | None:
-        """Give the whole body of the request whose head came last, or None while it is not there. Raises `Refused`."""
+        """Give the body that belongs to the last head, or None while it is not complete. Raises `Refused`."""
         assert self._reading is not None, "the head comes first"
         assert self._parser is not None
         if self._reading.body_bytes is None:
@@ -189,11 +185,12 @@ class RequestParser:
             parser.feed(data[start:stop])
             self._fed += stop - start
             start = stop
-            if parser.body_bytes > self._body_bytes_max:
+            body_bytes = len(parser.body)
+            if body_bytes > self._body_bytes_max:
                 raise _too_large(self._body_bytes_max)
-            # An empty line counts as framing even if it is none, since it costs as much: the parser has to be asked.
-            framing_bytes = self._fed - parser.body_bytes + self._empty_lines * len(HEAD_END)
-            if framing_bytes > FRAMING_BYTES_MAX + parser.body_bytes // FRAMING_BODY_DIVISOR:
+            # An empty line in the body's data counts as framing too: it costs as much, one call of llhttp.
+            framing_bytes = self._fed - body_bytes + self._empty_lines * len(HEAD_END)
+            if framing_bytes > FRAMING_BYTES_MAX + body_bytes // FRAMING_BODY_DIVISOR:
                 message = "The body is sent in chunks that are too small, or has too many empty lines."
                 raise Refused(413, "PAYLOAD_TOO_LARGE", message)
         self._tail = data[max(0, start - len(HEAD_END) + 1) : start]
@@ -211,26 +208,19 @@ class _Parser:
         self._target = b""
         self.headers: list[tuple[str, str]] = []
         self.head_complete = False
-        # One buffer and not a list of parts: a part costs some fifty bytes, and a client can send them two bytes long.
+        # Not a list of parts: a part costs some fifty bytes, and a client can send parts of one byte.
         self.body = bytearray()
         self.complete = False
-
-    @property
-    def body_bytes(self) -> int:
-        """Bytes of a chunked body so far."""
-        return len(self.body)
 
     def feed(self, data: bytes) -> None:
         """Let llhttp read on. Raises `Refused`."""
         try:
             self._http.feed_data(data)
         except httptools.HttpParserUpgrade:
-            # Raised at the end of the head, where what we fed ends too. Whether to upgrade is not llhttp's to say.
-            pass
+            pass  # raised at the end of the head, where our data ends too; llhttp does not decide about an upgrade
         except httptools.HttpParserError as error:
-            # A callback of ours that failed is a bug of ours and not the client's.
             if isinstance(error, httptools.HttpParserCallbackError):
-                raise
+                raise  # a callback failed: our bug, not the client's
             reason = str(error)
             if reason == "Content-Length overflow":
                 raise _too_large(self._body_bytes_max) from None
@@ -240,7 +230,7 @@ class _Parser:
         self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers come here too; nobody needs them, so they are checked by llhttp and dropped.
+        # Trailers come here too. llhttp has checked them; nothing needs them.
         if not self.head_complete:
             self.headers.append((name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")))
 
@@ -258,7 +248,6 @@ class _Parser:
         if not self.head_complete or not _REQUEST_LINE.fullmatch(raw_head.partition(b"\r\n")[0]):
             raise _not_http("a request line is METHOD TARGET HTTP/1.1 with one space between")
         method = self._http.get_method().decode("ascii")
-        version = f"HTTP/{self._http.get_http_version()}"
         if method == "CONNECT":
             raise Refused(400, "INVALID_REQUEST", "This server is no proxy: it has no CONNECT.")
         target = self._target.decode("ascii")
@@ -267,17 +256,19 @@ class _Parser:
             target, headers = _origin_form(target, headers)
         if "#" in target:
             raise Refused(400, "INVALID_REQUEST", "A fragment (#) is not part of a request target.")
-        _check_host(headers, version)
-        body_bytes = _body_bytes(headers, version)
-        _check_upgrade(headers, body_bytes)
+        head = RequestHead(method, target, f"HTTP/{self._http.get_http_version()}", headers)
+        is_http_11 = head.version == "HTTP/1.1"
+        _check_host(head.values("host"), must_have_one=is_http_11)
+        body_bytes = _body_bytes(head)
+        _check_upgrade(head, body_bytes)
         if body_bytes is not None and body_bytes > self._body_bytes_max:
             raise _too_large(self._body_bytes_max)
         return IncomingRequest(
-            RequestHead(method, target, version, headers),
-            keep_alive=version == "HTTP/1.1" and "close" not in _words(headers, "connection"),
+            head,
+            keep_alive=is_http_11 and "close" not in head.tokens("connection"),
             body_bytes=body_bytes,
-            has_length=body_bytes is None or any(name == "content-length" for name, _ in headers),
-            expects_continue=version == "HTTP/1.1" and "100-continue" in _words(headers, "expect"),
+            has_length=body_bytes is None or bool(head.values("content-length")),
+            expects_continue=is_http_11 and "100-continue" in head.tokens("expect"),
         )
 
 
@@ -294,41 +285,32 @@ def _origin_form(target: str, headers: list[tuple[str, str]]) -> tuple[str, list
     return path if path.startswith("/") else "/" + path, named
 
 
-def _check_host(headers: list[tuple[str, str]], version: str) -> None:
-    hosts = [value for name, value in headers if name == "host"]
-    if len(hosts) > 1 or (not hosts and version == "HTTP/1.1"):
-        raise Refused(400, "INVALID_REQUEST", "Host must be given once.", {"field": "Host"})
+def _check_host(hosts: list[str], *, must_have_one: bool) -> None:
+    if len(hosts) > 1 or (not hosts and must_have_one):
+        raise invalid("Host", "Host must be given once.")
     if hosts and not _HOST.fullmatch(hosts[0]):
-        raise Refused(400, "INVALID_REQUEST", "Host must be a name or an address.", {"field": "Host"})
+        raise invalid("Host", "Host must be a name or an address.")
 
 
-def _body_bytes(headers: list[tuple[str, str]], version: str) -> int | None:
+def _body_bytes(head: RequestHead) -> int | None:
     """The length of the body; None for chunked."""
-    codings = [value for name, value in headers if name == "transfer-encoding"]
-    lengths = [value for name, value in headers if name == "content-length"]
+    codings, lengths = head.values("transfer-encoding"), head.values("content-length")
     if len(lengths) + len(codings) > 1:
         raise _not_http("the length of the body is given twice")
     if codings:
-        if version != "HTTP/1.1" or codings[0].lower() != "chunked":
-            message = "The only transfer coding is chunked, in HTTP/1.1."
-            raise Refused(400, "INVALID_REQUEST", message, {"field": "Transfer-Encoding"})
+        if head.version != "HTTP/1.1" or codings[0].lower() != "chunked":
+            raise invalid("Transfer-Encoding", "The only transfer coding is chunked, in HTTP/1.1.")
         return None
     return int(lengths[0]) if lengths else 0
 
 
-def _check_upgrade(headers: list[tuple[str, str]], body_bytes: int | None) -> None:
-    upgrades = _words(headers, "upgrade")
+def _check_upgrade(head: RequestHead, body_bytes: int | None) -> None:
+    upgrades = head.tokens("upgrade")
     if "h2c" in upgrades:
-        message = "This server speaks HTTP/1.1 only: send the request without Upgrade: h2c."
-        raise Refused(400, "INVALID_REQUEST", message, {"field": "Upgrade"})
+        raise invalid("Upgrade", "This server speaks HTTP/1.1 only: send the request without Upgrade: h2c.")
     if upgrades and body_bytes != 0:
-        # What comes after the head would be a body to one reader and the new protocol to another.
-        raise Refused(400, "INVALID_REQUEST", "An upgrade can't have a body.", {"field": "Upgrade"})
-
-
-def _words(headers: list[tuple[str, str]], name: str) -> list[str]:
-    joined = ",".join(value for header, value in headers if header == name)
-    return [word for part in joined.split(",") if (word := part.strip(" \t").lower())] if joined else []
+        # One reader would take what follows the head for a body, another for the new protocol.
+        raise invalid("Upgrade", "An upgrade can't have a body.")
 
 
 def _not_http(reason: str) -> Refused:

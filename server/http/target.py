@@ -1,9 +1,11 @@
-"""What the target of a request says: the variables of its path, and its query. Pure.
+"""Reads the target of a request: the variables of its path, and its query. Pure.
+
+    values = query_values(request.query, ("boardId", "limit"))
+    board_id, limit = board_of(values), limit_of(values, default=10, maximum=100)
 
 Rules:
-- A parameter that a route knows is given at most once. One that no route knows is ignored: caches and proxies add their
-  own.
-- Whatever is at fault is refused with the name of the field.
+- A known parameter is given at most once. Others are ignored: caches and proxies add their own.
+- A refusal names the field at fault.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
 def decode_path_param(name: str, raw: str) -> str:
-    """One percent-encoded segment of a path as an id. A slash inside an id is sent as %2F."""
+    """Decode a percent-encoded segment of a path into an id. A slash inside an id is sent as %2F."""
     if _BAD_PERCENT.search(raw):
         raise invalid(name, f"{name} is not correctly percent-encoded.")
     try:
@@ -35,7 +37,7 @@ def decode_path_param(name: str, raw: str) -> str:
 
 
 def query_values(query: str, names: tuple[str, ...]) -> dict[str, str]:
-    """The named parameters of a query, each at most once. Others are ignored: caches and proxies add their own."""
+    """The parameters `names` of a query."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=bounds.QUERY_FIELDS_MAX)
     except ValueError:  # also UnicodeDecodeError

@@ -1,5 +1,8 @@
 """WebSocket frames (RFC 6455): bytes in, values out. Pure.
 
+    socket.send(text_frame(text))           # or close_frame(code, reason), server_frame(PONG, payload)
+    for event in parser.feed(data): ...     # a parser for each client
+
 A frame:
 
     byte 0    FIN  RSV1 RSV2 RSV3  opcode (4 bits)        RSV must be 0: no extension is ever agreed on
@@ -9,15 +12,14 @@ A frame:
     4 bytes   the mask, only if MASK is set
     payload   XORed with the mask, over and over
 
-What the server sends is never masked, so one frame is the same bytes for every viewer and is made once. What a client
-sends is always masked.
+A server's frames are never masked, so a frame is the same bytes for every viewer and is made once. A client's frames
+are always masked.
 
-Rules of reading (`FrameParser`):
-- A fault is told as soon as the bytes that show it are there, and it is told once; nothing after it is read. So it
-  makes no difference in which pieces the bytes come in.
-- A length is held against the cap before its payload is waited for: the parser never keeps more than one frame, nor a
-  message beyond the cap. Between frames it keeps nothing.
-- The codes of a fault are the RFC's: 1002 protocol error, 1007 not UTF-8, 1009 too big.
+Rules of `FrameParser`:
+- A fault is given once, as soon as the bytes that show it are there; nothing after it is read. So the pieces in which
+  the bytes come make no difference.
+- A length is checked before its payload is waited for. So the parser keeps at most one frame and a message up to
+  VIEWER_MESSAGE_BYTES_MAX. Between messages it keeps nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ MASKED = 0x80
 LENGTH = 0x7F
 
 EMPTY_PONG = bytes([FIN | PONG, MASKED])
-"""How the answer to our pings begins; its mask follows."""
+"""The answer to our pings, without the mask that follows."""
 
 CONTROL_BYTES_MAX = 125
 CLOSE_REASON_BYTES_MAX = CONTROL_BYTES_MAX - 2
@@ -53,11 +55,8 @@ MESSAGE_TOO_BIG = 1009
 SERVICE_RESTART = 1012
 
 
-# ---- what the server sends -------------------------------------------------------------------------------------------
-
-
 def server_frame(opcode: int, payload: bytes) -> bytes:
-    """Make a whole, unmasked frame. A control frame has at most CONTROL_BYTES_MAX bytes of payload."""
+    """Make a whole, unmasked frame. The payload of a control frame has at most CONTROL_BYTES_MAX bytes."""
     length = len(payload)
     assert opcode < CLOSE or length <= CONTROL_BYTES_MAX
     first = bytes([FIN | opcode])
@@ -74,44 +73,41 @@ def text_frame(text: bytes) -> bytes:
 
 
 def close_frame(code: int | None, reason: str = "") -> bytes:
-    """Make a close frame. `None` answers a close that had no code; a reason is cut where it would be too long."""
+    """Make a close frame. `None` answers a close that had no code; a reason that is too long is cut."""
     if code is None:
         return server_frame(CLOSE, b"")
     words = reason.encode()[:CLOSE_REASON_BYTES_MAX].decode(errors="ignore").encode()
     return server_frame(CLOSE, code.to_bytes(2, "big") + words)
 
 
-# ---- what a client sends ---------------------------------------------------------------------------------------------
-
-
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """A whole message, put together from its fragments. `opcode` is TEXT or BINARY; a text is valid UTF-8."""
+    """A whole message, all its fragments joined. `opcode` is TEXT or BINARY; a text is valid UTF-8."""
 
     opcode: int
     payload: bytes
 
 
 class Ping(msgspec.Struct, frozen=True, gc=False):
-    """Wants a pong with the same payload."""
+    """Asks for a pong with the same payload."""
 
     payload: bytes
 
 
 class Pong(msgspec.Struct, frozen=True, gc=False):
-    """Answers a ping, or says unasked that the client is there."""
+    """Answers a ping, or comes unasked."""
 
     payload: bytes
 
 
 class Closed(msgspec.Struct, frozen=True, gc=False):
-    """The client says goodbye; it sends nothing more. `code` is None if it gave none."""
+    """The client closes, and sends nothing more. `code` is None if it gave none."""
 
     code: int | None
     reason: str
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
-    """The client broke the protocol; `code` is what to close with."""
+    """The client broke the protocol. `code` is to be in our close frame."""
 
     code: int
     reason: str
@@ -121,7 +117,7 @@ FrameEvent = Message | Ping | Pong | Closed | Fault
 
 
 class _Header(msgspec.Struct, frozen=True, gc=False):
-    """What stands before a payload; `size` is how long it is itself, the mask included."""
+    """What precedes a payload. `length` is the payload's, `size` the header's own with its mask."""
 
     fin: bool
     opcode: int
@@ -131,10 +127,10 @@ class _Header(msgspec.Struct, frozen=True, gc=False):
 
 
 class FrameParser:
-    """Reads the frames of one client. After `Closed` or `Fault` it takes everything and tells nothing.
+    """Reads the frames of one client. After `Closed` or `Fault` it drops what comes.
 
-    `_buffer` is the beginning of a frame of which the rest is still to come; `_fragments` are the parts of a message so
-    far, empty between messages, and `_opcode` says what it will be, CONTINUATION if there is none.
+    `_buffer` is the beginning of an incomplete frame. `_fragments` is the beginning of an incomplete message, and
+    `_opcode` its kind, CONTINUATION if there is none.
     """
 
     __slots__ = ("_buffer", "_ended", "_fragments", "_opcode")
@@ -151,8 +147,7 @@ class FrameParser:
         if self._ended:
             return events
         if len(data) == 6 and data.startswith(EMPTY_PONG) and not self._buffer:
-            # Nearly all that viewers ever say: the answer to a ping of ours, which came at once and alone.
-            return [Pong(b"")]
+            return [Pong(b"")]  # the answer to our ping: nearly all that viewers ever send
         data = self._buffer + data
         offset = 0
         while True:
@@ -175,7 +170,7 @@ class FrameParser:
         return events
 
     def _header(self, data: bytes, offset: int) -> _Header | Fault | None:
-        """Read the header at `offset`: None if it is not there as a whole. Bytes are judged in the order they come."""
+        """Read the header at `offset`, None if it is incomplete. Bytes are checked in their order."""
         available = len(data) - offset
         if available < 1:
             return None
@@ -208,18 +203,16 @@ class FrameParser:
             return Fault(PROTOCOL_ERROR, "reserved bits must be 0: no extension was agreed on")
         if opcode in (CLOSE, PING, PONG):
             return None if fin else Fault(PROTOCOL_ERROR, "a control frame must not be fragmented")
-        if opcode in (TEXT, BINARY):
-            if self._opcode != CONTINUATION:
-                return Fault(PROTOCOL_ERROR, "a message must not begin before the last one ended")
-            return None
-        if opcode == CONTINUATION:
-            if self._opcode == CONTINUATION:
-                return Fault(PROTOCOL_ERROR, "nothing was begun that could be continued")
-            return None
-        return Fault(PROTOCOL_ERROR, f"unknown opcode {opcode}")
+        if opcode not in (CONTINUATION, TEXT, BINARY):
+            return Fault(PROTOCOL_ERROR, f"unknown opcode {opcode}")
+        if CONTINUATION not in (opcode, self._opcode):
+            return Fault(PROTOCOL_ERROR, "a message must not begin before the last one ended")
+        if opcode == self._opcode == CONTINUATION:
+            return Fault(PROTOCOL_ERROR, "nothing was begun that could be continued")
+        return None
 
     def _frame(self, header: _Header, payload: bytes) -> FrameEvent | None:
-        """Take a frame whose header is sound: what it tells, None if its message goes on."""
+        """Take a frame with a correct header. None: its message goes on."""
         if header.opcode == PING:
             return Ping(payload)
         if header.opcode == PONG:
@@ -238,7 +231,7 @@ class FrameParser:
 
 
 def _unmask(payload: bytes, mask: bytes) -> bytes:
-    # As two long integers: a hundred times quicker than byte by byte, and a payload is at most a few KiB.
+    # As two long integers: a hundred times quicker than byte by byte.
     repeated = (mask * (len(payload) // 4 + 1))[: len(payload)]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")).to_bytes(len(payload), "big")
 
@@ -258,7 +251,7 @@ def _closed(payload: bytes) -> Closed | Fault:
 
 
 def _is_sendable(code: int) -> bool:
-    """RFC 6455, 7.4, with the codes that were registered since: 1004 to 1006 and 1015 never go over the wire."""
+    """RFC 6455, 7.4, and the codes registered since: 1004 to 1006 and 1015 are never sent."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 

@@ -1,18 +1,19 @@
-"""The express lane: the three hot routes, answered by the service with nothing in between.
+"""The express lane: the three busiest routes, answered by the pipeline without a web framework.
 
-It is there because the layers of a web framework cost many times what the work itself does. It decides nothing: the
-door has read the request and checked it, the service answers it as it would in any lane, and this lane writes the
-answer. So an answer is the same, to the byte of its body, whichever lane a request came in by; a test sends every case
-through both.
+    Lane(takes, ExpressLane(pipeline.answer, proxies, loop).serve)
 
-Between two requests a connection is parked in the loop (`server.lanes.express_loop`), which answers by itself what
-needs no waiting; here is what does: bodies that come in parts, batches, what is refused, slow clients, the end.
+A web framework costs many times what the work itself costs. This lane decides nothing: the request parser has checked
+the request, the pipeline answers it, and this lane writes the answer. So the body of an answer is the same in every
+lane; a test sends every case through both.
+
+Between two requests a connection is parked in the express loop (`server.lanes.express_loop`), which answers what needs
+no waiting. This lane does the rest: bodies that come in parts, batches, refusals, slow clients, the end.
 
 Rules:
-- A request for anything else on the same connection goes on to the lane that takes it, with nothing lost; that lane may
-  keep the connection. (The Hypercorn lane keeps it for good.)
-- HEAD and OPTIONS on the hot routes are not hot. The service answers them as well, but in the other lane.
-- Answers leave in the order of the requests, also of pipelined ones: the next request is read when the answer is out.
+- A request for another lane is given back to the listener with nothing lost. The Hypercorn lane then keeps the
+  connection for good.
+- HEAD and OPTIONS on these routes are for the other lane.
+- Answers are written in the order of the requests: the next request is read after the answer to the last one.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from server.http.messages import Request, Response
 from server.lanes.express_loop import LANE, ExpressLoop, request_of, takes
 
 Answer = Callable[[Request, str], Awaitable[Response]]
-"""The service: from a request and the name of its lane to the answer. Raises nothing."""
+"""Makes the answer to a request, given the name of its lane. Raises nothing."""
 
 
 class ExpressLane:
-    """Answers the hot routes of any number of connections."""
+    """Serves any number of connections."""
 
     def __init__(self, answer: Answer, proxies: TrustedProxies, loop: ExpressLoop) -> None:
         self._answer = answer
@@ -39,10 +40,9 @@ class ExpressLane:
         self._loop = loop
 
     async def serve(self, connection: Connection) -> bool:
-        """Answer the connection's request, and those after it that are hot too.
+        """Answer the connection's request, and later ones for this lane. What it gives: see `Lane`.
 
-        True: the connection has a request for another lane. False: it is at its end. Raises `Refused`, and
-        BrokenResourceError when the client is gone.
+        Raises `Refused`, and BrokenResourceError when the client is gone.
         """
         while True:
             if await self._answer_one(connection):
@@ -52,11 +52,11 @@ class ExpressLane:
                 return False
             if not takes(connection.request):
                 return True
-            # A client that has sent a thousand requests at once must not keep all others waiting for its turn to end.
+            # A client that has sent a thousand requests at once must not keep all others waiting.
             await trio.lowlevel.checkpoint()
 
     async def _answer_one(self, connection: Connection) -> bool:
-        """Answer the request that is here; tell whether it was the last. Nothing of it outlives this call."""
+        """Answer the request that is here; say whether it was the last. No variable keeps it after this call."""
         inbound = connection.take_request()
         try:
             request = request_of(connection, inbound, await connection.read_body(inbound), self._proxies)
@@ -68,13 +68,13 @@ class ExpressLane:
         return last
 
     async def _next_request(self, connection: Connection) -> bool:
-        """Wait until there is a request that the reactor leaves to us. False: the connection is at its end."""
+        """Wait for a request that the express loop leaves to this lane. False: the connection is at its end."""
         if connection.is_blank and not await self._park(connection):
             return False
         return connection.has_request or await connection.read_head()
 
     async def _park(self, connection: Connection) -> bool:
-        """Leave the connection to the reactor, and write what it could not. False: the connection is at its end."""
+        """Park the connection in the loop, then write the rest of its last answer. False: it is at its end."""
         parked = await self._loop.park(connection)
         if parked is None:
             return False

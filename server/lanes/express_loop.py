@@ -1,26 +1,25 @@
-"""Kept connections of the express lane, waiting for their next request: all of them in one task, on one epoll.
+"""The express loop: one task and one epoll wait for the next request of all kept connections of the express lane.
 
-    park(connection) ─► epoll ─► read ─► whole and simply good? ─► begin ─┐ many as one submission  ┌─► write, wait on
-                          ▲               │ no                            └─────► actor ────────────┘      │
-                          │               └─► wake the connection's own task: it does what takes waiting    │
-                          └─────────────────────────────────────────────────────────────────────────────────┘
+    park(connection) ─► epoll ─► read ─► whole and correct? ─► begin ─┐ many as one submission  ┌─► write, wait again
+                          ▲               │ no                        └─────► actor ────────────┘      │
+                          │               └─► wake the connection's own task                           │
+                          └────────────────────────────────────────────────────────────────────────────┘
 
-Theory: a task for each connection is woken twice for each request, by its socket and by its answer, and each time costs
-more than all that the request itself needs. Here one wake-up reads what all connections have sent meanwhile, the actor
-gets it as one message, and one more writes the answers. What comes whole in one read, with a head that is nothing but
-good (nearly everything), is answered in here. Anything else wakes the connection's task, which lies parked meanwhile
-and has every deadline, every limit and every fault of HTTP that there is: none of that is here a second time.
+Theory of operation. A task for each connection would be woken twice for each request, by its socket and by its answer.
+Each wake-up costs more than the request's own work. Here one wake-up reads from all connections, the actor gets one
+message, and another wake-up writes the answers. The loop answers a correct request that comes whole in one read: nearly
+all are. Anything else wakes the connection's parked task, which has the deadlines, the limits and the faults of HTTP;
+they are not repeated here.
 
 Rules:
-- A parked connection is in epoll, or busy with a request that is being written, or about to wake its task. Its socket
-  is read by nobody else meanwhile, and it has one request on its way at most.
-- A client that speaks while its answer is on the way (pipelining), or leaves, is heard when that is out, by its task.
-- Heads are remembered by digest, at most HEADS_MAX of them: callers send the same one again and again, and reading it
-  is most of the work. Only the head of a whole request that was good is remembered, and none of the token in it.
-- An answer that the socket does not take at once is left to the connection's task, which gives the client its time.
-- A connection that was cut, or whose task was cancelled, is out of here at once: its number may belong to another.
-- When this ends before the connections do, they go on by themselves; but one that still waits for an answer is cut, for
-  the next answer on it would be taken for that one.
+- A parked connection is in epoll, or busy with one request, or about to wake its task. Only the loop reads its socket.
+- While a connection is busy, what its client sends (pipelining) stays unread. Its task reads it after the answer.
+- Heads are remembered by digest, at most HEADS_MAX: callers repeat them, and to read a head is most of the work. Only
+  the head of a whole, correct request is remembered, without its token.
+- The rest of an answer that the socket does not take at once is left to the connection's task, which has a deadline.
+- A connection that was cut, or whose task was cancelled, is forgotten at once: its file number may be used again.
+- When the loop ends first, connections go on by themselves. One that still waits for an answer is cut: its client would
+  take the next answer for that one.
 """
 
 from __future__ import annotations
@@ -49,11 +48,6 @@ from server.http.request_parser import HEAD_END, IncomingRequest
 
 LANE = "express"
 
-_DIGEST_BYTES = 32
-
-Answer = tuple[bytes, bytes]
-"""The head of an answer without its end, and its body."""
-
 
 def takes(inbound: IncomingRequest) -> bool:
     """Whether a request is for the express lane."""
@@ -61,7 +55,7 @@ def takes(inbound: IncomingRequest) -> bool:
 
 
 def request_of(connection: Connection, inbound: IncomingRequest, body: bytes, proxies: TrustedProxies) -> Request:
-    """Put what the parser read in the pipeline's terms."""
+    """Make the pipeline's request of what the parser read."""
     head = inbound.head
     headers = joined_headers(head.headers)
     address = proxies.client(connection.peer[0], headers.get("x-forwarded-for", ""))
@@ -69,7 +63,10 @@ def request_of(connection: Connection, inbound: IncomingRequest, body: bytes, pr
 
 
 class Parked:
-    """A connection in here. `owed` is what its socket did not take; `last`: the connection ends with that."""
+    """A connection in the loop. `owed` is what its socket did not take; `last`: the connection ends after that.
+
+    `more`: data is left that the loop must not read. `since` is when the connection became idle.
+    """
 
     __slots__ = ("busy", "connection", "error", "file", "last", "more", "owed", "scope", "since", "watched", "woken")
 
@@ -91,7 +88,7 @@ _Begun = tuple[Parked, Head]
 
 
 class ExpressLoop:
-    """One for the whole process. Without `run` it takes nobody, and connections wait for themselves."""
+    """One for the process. While it does not `run`, each connection's task waits for its own socket."""
 
     def __init__(self, pipeline: Pipeline, proxies: TrustedProxies) -> None:
         self._pipeline = pipeline
@@ -123,9 +120,9 @@ class ExpressLoop:
                     self._hand_over(parked)
 
     async def park(self, connection: Connection) -> Parked | None:
-        """Wait, and let requests be answered meanwhile, until there is something for the connection's own task to do.
+        """Let the loop answer requests until the connection's own task has something to do.
 
-        None: it is to end without another word, because it was idle for too long or the process stops.
+        None: the connection is to end, because it was idle for too long or the process stops.
         """
         file = connection.stream.socket.fileno()
         if self._epoll is None or file < 0:
@@ -188,7 +185,7 @@ class ExpressLoop:
                 parked.connection.read_nowait(data)
             self._hand_over(parked)
             return
-        digest = blake2b(data[:end], digest_size=_DIGEST_BYTES).digest()
+        digest = blake2b(data[:end], digest_size=32).digest()
         known = self._heads.get(digest)
         if known is not None and len(data) == end + known[1]:
             if self._pipeline.holds(known[0]):
@@ -204,7 +201,7 @@ class ExpressLoop:
         if len(data) == end + len(body):  # never so for a chunked body, which is longer than what is in it
             self._remember(digest, end, head, len(body))
         parked.connection.drop_request()
-        # Not only what has begun: half of an empty line is kept by the inspector, and the next read belongs to it.
+        # `is_blank`, not `begun`: the parser may keep half of an empty line, and the next read belongs to it.
         parked.more = not parked.connection.is_blank
         self._begin(parked, head, body, began_s)
 
@@ -239,7 +236,7 @@ class ExpressLoop:
         self._write(parked, answer)
 
     def _submit(self, began_s: float) -> None:
-        """Hand everything that was read to the actor, in submissions of the size that it takes."""
+        """Submit all commands that were read, in the sizes that the actor takes."""
         begun, commands = self._begun, self._commands
         self._begun, self._commands = [], []
         for start in range(0, len(begun), BATCH_COMMANDS_MAX):
@@ -260,7 +257,7 @@ class ExpressLoop:
             while not self._done:
                 self._wake = trio.Event()
                 await self._wake.wait()
-            # No variable here keeps anything of these requests until the next one comes.
+            # No variable here may keep these requests while the loop waits.
             self._answer(*self._done.popleft())
             await trio.lowlevel.checkpoint()
 
@@ -300,15 +297,15 @@ class ExpressLoop:
             self._write(parked, answer)
 
     def _blame(self, parked: Parked, error: Exception) -> None:
-        """Let a connection end as it would have if its own task had met this error."""
+        """Raise an error in the connection's own task."""
         parked.error = error
         self._hand_over(parked)
 
-    def _write(self, parked: Parked, answer: Answer) -> None:
-        """Write an answer; the connection then waits for the next request, or its task goes on if something is left."""
+    def _write(self, parked: Parked, answer: tuple[bytes, bytes]) -> None:
+        """Write an answer (`Pipeline.wire`). Then the connection is idle, or its task goes on with what is left."""
         connection = parked.connection
         if connection.gone:
-            self._hand_over(parked)  # it was cut, and nothing else will wake its task
+            self._hand_over(parked)  # it was cut, and nothing else would wake its task
         if self._parked.get(parked.file) is not parked:
             return
         parked.last = connection.closing
@@ -329,8 +326,6 @@ class ExpressLoop:
         parked.owed = data[sent:]
         self._hand_over(parked)
 
-    # The end
-
     def _hand_over(self, parked: Parked) -> None:
         """Let a connection's own task go on."""
         self._forget(parked)
@@ -344,11 +339,11 @@ class ExpressLoop:
     def _unwatch(self, parked: Parked) -> None:
         if parked.watched and self._epoll is not None:
             parked.watched = False
-            with suppress(OSError):  # cut: a socket that is closed is out of epoll already
+            with suppress(OSError):  # epoll has dropped it already if it was cut
                 self._epoll.unregister(parked.file)
 
     async def _sweep(self) -> None:
-        """End those that have been idle for too long."""
+        """End connections that were idle for too long."""
         while True:
             await trio.sleep(bounds.REACTOR_SWEEP_SECONDS)
             now = trio.current_time()

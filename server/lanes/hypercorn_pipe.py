@@ -1,17 +1,17 @@
-"""One request through Hypercorn: what Hypercorn takes for its client, what the application takes for Hypercorn.
+"""One request through Hypercorn: the stream that Hypercorn reads, and the `receive` and `send` of the application.
 
     lane ── whole request ─► Pipe ─► Hypercorn, h11 ─► Exchange ─► application
     client ◄── only the application's bytes ── Pipe ◄──────┘            │
                                                  Exchange ◄── answer ───┘
 
 Rules:
-- What Hypercorn says by itself never reaches the client. Its own errors (an empty 400 or 500) are dropped and noted;
-  the lane answers instead, in the shape of every other error.
-- The application is called when the body is there, with the whole body in one message. Hypercorn closes a kept
-  connection, without having said so, when an application answers before Hypercorn has read the body to its end.
-- `http.disconnect` waits until the application has sent the end of its answer. Quart-Trio cancels the request when it
-  hears of it, and that would cancel Hypercorn in the middle of getting ready for the next request.
-- Once the client is gone the application's `send` raises, as ASGI asks for: Hypercorn's would take bytes for ever.
+- Hypercorn's own answers (an empty 400 or 500) never reach the client. They are noted and dropped; the lane answers
+  instead, in the shape of every other error.
+- The application is called with the whole body in one message. When an application answers before Hypercorn has read
+  the body to its end, Hypercorn closes the connection although it did not say so.
+- `http.disconnect` waits until the application has sent the end of its answer. Quart-Trio then cancels the request,
+  which would cancel Hypercorn while it prepares for the next request.
+- Once the client is gone the application's `send` raises, as ASGI demands; Hypercorn's would take bytes for ever.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import trio
 from hypercorn.typing import ASGIFramework
 
-from server.http.connection import Address, Connection
+from server.http.connection import Connection
 
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -32,7 +33,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _NOTHING = memoryview(b"")
-"""Not an empty slice of a request, which would keep all of it for as long as the connection is idle."""
+"""Used instead of an empty slice, which would keep the whole request while the connection is idle."""
 
 _ERROR_LINE = re.compile(rb"HTTP/1\.1 ([45][0-9]{2}) ")
 
@@ -44,17 +45,17 @@ class Exchange:
 
     def __init__(self, connection: Connection, *, last: bool) -> None:
         self.last = last
-        self.answering = False  # the application's answer has begun: what Hypercorn sends is that answer
+        self.answering = False  # whether what Hypercorn sends is the application's answer
         self.sent = 0  # bytes of the answer
         self.complete = False
-        self.refused_with: int | None = None  # the status of an answer of Hypercorn's own
+        self.refused_with: int | None = None  # the status of Hypercorn's own answer
         self.over = trio.Event()
         self._connection = connection
         self._ending = False
         self._sent_end = trio.Event()
 
     async def run(self, application: ASGIFramework, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the application, and follow its answer. Raises what it raises."""
+        """Call the application and watch its answer. Raises what it raises."""
         body = await _whole_body(receive)
         waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -83,7 +84,6 @@ class Exchange:
         try:
             await cast(Any, application)(scope, receive_whole, send_followed)
         finally:
-            # From here on Hypercorn speaks for itself again.
             self.answering = False
             self.over.set()
 
@@ -99,7 +99,7 @@ class Exchange:
 
 
 async def _whole_body(receive: Receive) -> bytes:
-    """Gather the body, all of which the lane has and Hypercorn is given before it reads anything else."""
+    """Join the parts of the body. The lane has given all of it to Hypercorn, so this never waits for the client."""
     parts: list[bytes] = []
     while True:
         message = await receive()
@@ -111,11 +111,14 @@ async def _whole_body(receive: Receive) -> bytes:
 
 
 class Pipe:
-    """What Hypercorn takes for the stream of its client: it reads whole requests, and writes answers through."""
+    """The stream that Hypercorn takes for its client's: it reads whole requests and writes the answers."""
 
     def __init__(self, connection: Connection) -> None:
-        # The real socket raises when it is asked for its peer after a reset, so it is not the one that is asked.
-        self.socket = _Addresses(connection.peer, connection.own)
+        # Not the real socket: after a reset that one raises when Hypercorn asks for its peer. AF_INET only tells
+        # Hypercorn that an address is host and port.
+        self.socket = SimpleNamespace(
+            family=socket.AF_INET, getpeername=lambda: connection.peer, getsockname=lambda: connection.own
+        )
         self.exchange: Exchange | None = None
         self._connection = connection
         self._unread = _NOTHING
@@ -123,7 +126,7 @@ class Pipe:
         self._closed = False
 
     def begin(self, exchange: Exchange, request: bytes | bytearray) -> None:
-        """Let Hypercorn read a request; the one before is over."""
+        """Let Hypercorn read a request; the last exchange is over."""
         assert not self._unread
         self.exchange = exchange
         self._unread = memoryview(request)
@@ -132,7 +135,7 @@ class Pipe:
             exchange.over.set()
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        """Give the next part of a request. There is no end of stream: the lane ends Hypercorn itself."""
+        """Give the next part of a request. The stream has no end: the lane cancels Hypercorn."""
         await trio.lowlevel.checkpoint()
         while not self._unread and not self._closed:
             self._arrived = trio.Event()
@@ -145,7 +148,7 @@ class Pipe:
         return bytes(part)
 
     async def send_all(self, data: bytes) -> None:
-        """Write what the application answers; drop what Hypercorn says by itself."""
+        """Write the application's answer; drop Hypercorn's own."""
         exchange = self.exchange
         assert exchange is not None, "Hypercorn can't answer what it was not given"
         if exchange.answering:
@@ -157,37 +160,18 @@ class Pipe:
         await trio.lowlevel.checkpoint()
 
     async def send_eof(self) -> None:
-        """Hypercorn is done with the connection. How that ends is the lane's business."""
-        # Shielded, here and below: Hypercorn calls these while an exception of its own is on its way out, and to be
-        # cancelled now would take that exception's place.
+        """Do nothing: the lane ends the connection."""
+        # Shielded, here and below: Hypercorn calls these while it raises, and Cancelled would replace its exception.
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def aclose(self) -> None:
-        """Hypercorn is done."""
+        """End the exchange."""
         self.close()
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def close(self) -> None:
-        """There will be no answer any more, unless the application is about to end one."""
+        """End the exchange, unless the application is answering."""
         self._closed = True
         self._arrived.set()
         if self.exchange is not None and not self.exchange.answering:
             self.exchange.over.set()
-
-
-class _Addresses:
-    """The part of a socket that Hypercorn asks for."""
-
-    family = socket.AF_INET  # to Hypercorn it only says that an address is host and port
-
-    def __init__(self, peer: Address, own: Address) -> None:
-        self._peer = peer
-        self._own = own
-
-    def getpeername(self) -> Address:
-        """The client's address."""
-        return self._peer
-
-    def getsockname(self) -> Address:
-        """Ours."""
-        return self._own

@@ -1,12 +1,12 @@
 """Starts an ASGI application once, before the first request, and stops it after the last (ASGI lifespan protocol).
 
-Not Hypercorn's: that one begins to serve although the application said that it can't start, because it takes the end of
-the application's task for the end of its start.
+Hypercorn's own is not used: it serves an application that said that it can't start, because it takes the end of the
+application's task for the end of its start.
 
 Rules:
-- The application is called once, in a task that lives as long as the server: what it starts in its own nursery goes on.
-- `startup.failed`, or silence for too long, keeps the server from starting.
-- An application that fails at the very mention of a lifespan has none; ASGI wants it to be served all the same.
+- The application is called once, in a task that lives as long as the server. So what it starts in its nursery goes on.
+- `startup.failed`, or no answer in time, keeps the server from starting.
+- An application that fails when called with a lifespan has none. ASGI wants it to be served all the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class NotStarted(Exception):
-    """The application did not start; it says why."""
+    """The application did not start, for this reason."""
 
 
 class Lifespan:
@@ -56,7 +56,6 @@ class Lifespan:
             raise NotStarted(self._failure)
 
     def stop(self) -> None:
-        """Let the application stop, and `run` end."""
         self._stop.set()
 
     async def _live(self) -> None:

@@ -1,25 +1,27 @@
-"""The door: the one listener of the process, a guarded task for each connection, and the choice of a lane.
+"""The process's one listener: accepts connections, runs a guarded task for each, and chooses a lane for each request.
 
-    accept ─► room for it? ─► Connection ─► head of a request ─► first row of the lanes that takes it ─► lane
-                 │ no                           ▲                                                          │
-                 └─► 503, close                 └────────── a request that is for another lane ────────────┘
+    accept ─► within limits? ─► Connection ─► head of a request ─► first lane that takes it ─┐
+                 │ no                           ▲                                            │
+                 └─► 503, close                 └────────── a request for another lane ──────┘
+
+    listener = Listener(await open_listeners(host, port), application=app, live=live, metrics=metrics)
+    await tasks.start(listener.run)
+    await listener.drain(seconds)
 
 Rules:
-- Nothing that one connection does or suffers ends anything else. Whatever its task raises is told and counted here, and
-  ends that connection alone; so does a request that another server would die of.
-- A lane is chosen for each request, not for each connection: proxies keep connections and send all kinds of requests
-  over them, an upgrade to WebSocket among them. A lane may keep the connection, or give it back with a request at hand.
-- Accepting never ends by itself. When the kernel has no file for a connection it is asked again a little later.
-- Whoever is refused is told so while that costs next to nothing, and otherwise just closed.
-- Draining: listeners close, connections without a request close, requests that are here are answered and their
-  connections close with the answer; what is left after the given time is cut. Viewers are the live channel's to close.
-- Logs name addresses and kinds: never a target, a header, or the message of an exception.
+- A connection never ends anything else. What its task raises is logged, counted, and ends this connection alone.
+- A lane is chosen for each request, not for each connection: proxies send all kinds of requests over one connection, an
+  upgrade to WebSocket among them. A lane may keep the connection, or give it back with a request that it read.
+- Accepting never ends by itself. When the kernel has no file for a connection, accepting pauses.
+- A refused client gets an answer as long as few others are being refused; otherwise its connection is closed.
+- Draining: listeners close, and connections without a request close. The others close with the answer to theirs. What
+  is left after the given time is cut. The live channel closes its viewers itself.
+- Logs contain addresses and kinds of faults: never a target, a header, or the message of an exception.
 """
 
 from __future__ import annotations
 
 import errno
-import resource
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -39,7 +41,9 @@ from server.http.messages import Refused, RequestHead
 from server.http.request_parser import IncomingRequest
 from server.lanes.hypercorn_lane import HypercornLane
 from server.lanes.lifespan import Lifespan, NotStarted
+from server.live.live import open_files_max
 from server.logs import Bounded
+from server.metrics import Metrics
 
 LIVE_PATH = "/ws/scoreboard"
 
@@ -50,25 +54,11 @@ log = structlog.get_logger()
 class Viewers(Protocol):
     """The live channel."""
 
-    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
-        """Answer a request for the live channel; ends when the viewer is gone."""
-
-
-class ListenerMetrics(Protocol):
-    """Who counts what happens here."""
-
-    def connections(self, count: int) -> None:
-        """So many connections are open now."""
-
-    def connection_failed(self, kind: str) -> None:
-        """A connection, or a request on it, ended with a fault."""
-
-    def refused(self, code: str) -> None:
-        """A connection or a request was refused before any lane saw it."""
+    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None: ...
 
 
 class ListenerStatistics(msgspec.Struct, frozen=True):
-    """What came to the door so far. `refused` counts by the code of the error that the client was given."""
+    """The connections so far. `refused` counts by the code of the error answer."""
 
     open: int
     accepted: int
@@ -77,8 +67,9 @@ class ListenerStatistics(msgspec.Struct, frozen=True):
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """One row of the lanes. `serve` is given a connection with a request in it, and may answer others on it afterwards.
-    It gives True when there is one that another lane is to answer, False when the connection is at its end.
+    """A way to answer the requests that it `takes`. `serve` gets a connection with one, and may answer later ones too.
+
+    It gives True when the connection has a request for another lane, False at the end of the connection.
     """
 
     takes: Callable[[IncomingRequest], bool]
@@ -86,12 +77,12 @@ class Lane(msgspec.Struct, frozen=True):
 
 
 async def open_listeners(host: str, port: int, backlog: int = bounds.LISTEN_BACKLOG) -> list[trio.SocketListener]:
-    """Bind an address; a host name may have several. Raises OSError when that can't be done."""
+    """Bind an address; a host name may have several. Raises OSError."""
     return await trio.open_tcp_listeners(port, host=host, backlog=backlog)
 
 
 class Listener:
-    """Listens, and serves whoever comes. `run` it once; `drain` ends it."""
+    """Accepts and serves connections. `run` it once; `drain` ends it."""
 
     def __init__(
         self,
@@ -99,15 +90,15 @@ class Listener:
         *,
         application: ASGIFramework,
         live: Viewers,
-        metrics: ListenerMetrics,
+        metrics: Metrics,
         lanes: Sequence[Lane] = (),
         websocket_lanes: Sequence[Lane] = (),
         proxies: TrustedProxies | None = None,
         http_bounds: HttpBounds | None = None,
     ) -> None:
-        """`listeners` are bound already; they are closed when `run` ends.
+        """`listeners` are bound; `run` closes them. `application` answers what no lane takes.
 
-        `application` answers what none of the lanes takes. `websocket_lanes` also see requests for an upgrade.
+        `websocket_lanes` also see requests for an upgrade.
         """
         self._listeners = listeners
         self._live = live
@@ -139,13 +130,8 @@ class Listener:
         self._fewer = trio.Event()
         self._drained = trio.Event()
 
-    # The whole
-
     async def run(self, *, task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until `drain` is done. Starts with the addresses that it listens on.
-
-        Raises NotStarted when the application does not start.
-        """
+        """Serve until `drain` is done. Starts with the addresses that it listens on. Raises NotStarted."""
         fault: NotStarted | None = None
         try:
             async with trio.open_nursery() as nursery:
@@ -174,9 +160,10 @@ class Listener:
                 self._cut_all()
 
     async def drain(self, seconds: float) -> None:
-        """Take in nothing more, answer what is here, cut what is left after so many seconds. Ends `run`."""
+        """Accept nothing more, answer what is here, cut what is left after `seconds`. Ends `run`."""
         self._draining = True
-        self._stop_accepting()
+        for accepting in self._accepting:
+            accepting.cancel()
         for connection in list(self._open):
             connection.close_soon()
         await self._wait_empty(seconds)
@@ -187,7 +174,6 @@ class Listener:
         self._drained.set()
 
     def statistics(self) -> ListenerStatistics:
-        """Count what came so far."""
         return ListenerStatistics(self._limits.in_all, self._accepted, self._failed, dict(self._refused))
 
     async def _wait_empty(self, seconds: float) -> None:
@@ -195,10 +181,6 @@ class Listener:
             while self._open or self._accepting:
                 self._fewer = trio.Event()
                 await self._fewer.wait()
-
-    def _stop_accepting(self) -> None:
-        for accepting in self._accepting:
-            accepting.cancel()
 
     def _cut_all(self) -> None:
         for connection in self._open:
@@ -216,7 +198,7 @@ class Listener:
             with accepting:
                 while True:
                     await self._accept_one(listener, connections)
-            # Draining. Those whom the kernel has let in already think that they are connected: they are served too.
+            # Draining: connections that the kernel has accepted are served too.
             for _ in range(self._bounds.listen_backlog):
                 if not listener.socket.is_readable():
                     break
@@ -241,7 +223,7 @@ class Listener:
         try:
             peer, own = _address(stream.socket.getpeername()), _address(stream.socket.getsockname())
         except OSError:
-            stream.socket.close()  # gone before we came to it
+            stream.socket.close()  # the client is gone already
             return
         group = "" if self._proxies.trusts(peer[0]) else address_group(peer[0])
         connection = Connection(stream, peer, own, group, self._bounds, self._body_memory)
@@ -273,7 +255,7 @@ class Listener:
     # One connection
 
     async def _serve(self, connection: Connection) -> None:
-        """Serve a connection to its end. Lets nothing out but cancellation."""
+        """Serve a connection to its end. Raises only cancellation."""
         try:
             try:
                 await self._converse(connection)
@@ -287,7 +269,7 @@ class Listener:
             self._metrics.connections(self._limits.in_all)
 
     async def _turn_away(self, connection: Connection, refusal: Refused) -> None:
-        """Tell a client that there is no room. Lets nothing out but cancellation."""
+        """Answer a connection that is over a limit. Raises only cancellation."""
         try:
             await self._refuse(connection, refusal)
         except* Exception as errors:
@@ -303,7 +285,7 @@ class Listener:
         await connection.refuse(refusal)
 
     def _tell(self, errors: ExceptionGroup[Exception], connection: Connection) -> None:
-        """Tell and count what ended a connection, unless it is only that the client is gone."""
+        """Log and count what ended a connection, unless the client only went away."""
         if connection.stalled:
             self._tell_bounded.info("client_stalled", address=connection.peer[0])
             self._count_failed("Stalled")
@@ -329,14 +311,14 @@ class Listener:
     async def _serve_live(self, connection: Connection) -> bool:
         forwarded_for = connection.request.header("x-forwarded-for")
         address = self._proxies.client(connection.peer[0], forwarded_for)
-        # The live channel has a bound of its own for the viewers of an address.
+        # The live channel has its own limit for the viewers of an address.
         self._limits.count_out(connection.group)
         try:
-            # A viewer stays for hours: no variable here keeps anything of its request meanwhile.
+            # A viewer stays for hours: no variable here may keep its request.
             await self._live.serve_viewer(*connection.take_stream(), address)
         finally:
             self._limits.count_in(connection.group)
-        if connection.stream.socket.fileno() >= 0:  # not a viewer, but a client that was refused
+        if connection.stream.socket.fileno() >= 0:  # it was refused, and did not become a viewer
             await connection.linger()
         return False
 
@@ -357,7 +339,7 @@ def _is_live(inbound: IncomingRequest) -> bool:
 
 
 def _is_websocket(inbound: IncomingRequest) -> bool:
-    return "websocket" in inbound.tokens("upgrade")
+    return "websocket" in inbound.head.tokens("upgrade")
 
 
 def _is_plain(inbound: IncomingRequest) -> bool:
@@ -372,7 +354,7 @@ def _address(name: tuple[Any, ...]) -> Address:
 def _connections_max(http_bounds: HttpBounds) -> int:
     if http_bounds.connections_max is not None:
         return http_bounds.connections_max
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
+    files_max = open_files_max()
+    if files_max is None:
         return sys.maxsize
-    return max(1, soft - http_bounds.files_reserved - http_bounds.turned_away_max)
+    return max(1, files_max - http_bounds.files_reserved - http_bounds.turned_away_max)

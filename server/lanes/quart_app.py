@@ -1,13 +1,15 @@
-"""The Quart-Trio app: every route, for whatever the quicker lanes don't take.
+"""The Quart-Trio app: every route, for the requests that the express lane does not take.
 
-It only translates. Quart reads the request and sends the answer; which route it is, who may and what is answered is the
-service's, as in every lane, so the table of routes is not registered with Quart a second time: its router works on
-decoded paths, in which an id with a slash can't be told from two segments, and answers 404 and 405 in its own words.
+    app = create_app(pipeline, proxies)     # an ASGI application
+
+It only translates: Quart reads the request and sends the answer, the pipeline does the rest. The routes are not
+registered with Quart. Its router works on decoded paths, in which a slash in an id looks like the end of a segment, and
+it answers 404 and 405 in its own words.
 
 Rules:
-- The body is read whole, up to BODY_BYTES_MAX and within BODY_SECONDS_MAX, before the service hears of the request.
-- What goes wrong outside of the service (a body too long or too slow, a WebSocket that strayed here, a bug of Quart's)
-  is answered in the same shape as every other error.
+- The body is read whole, up to BODY_BYTES_MAX and within BODY_SECONDS_MAX, before the pipeline gets the request.
+- A fault outside the pipeline (a body too long or too slow, an unexpected WebSocket, a bug of Quart's) is answered in
+  the same shape as every other error.
 """
 
 from __future__ import annotations
@@ -33,11 +35,11 @@ _ABSOLUTE_FORM = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")  # RFC 9112, 
 
 
 def create_app(pipeline: Pipeline, proxies: TrustedProxies) -> QuartTrio:
-    """Make the app that answers every request by the service."""
+    """Make the app that answers every request by the pipeline."""
     app = QuartTrio("scoreboard", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = bounds.BODY_BYTES_MAX
     app.config["BODY_TIMEOUT"] = bounds.BODY_SECONDS_MAX
-    app.config["RESPONSE_TIMEOUT"] = None  # a slow reader is the connection's matter, which has a deadline per write
+    app.config["RESPONSE_TIMEOUT"] = None  # the connection has a deadline for each write
 
     async def answer() -> QuartResponse:
         scope = cast(HTTPScope, quart_request.scope)
@@ -47,11 +49,11 @@ def create_app(pipeline: Pipeline, proxies: TrustedProxies) -> QuartTrio:
             return _to_quart(pipeline.refuse(_to_request(scope, b"", proxies), _refused(fault)))
         return _to_quart(await pipeline.answer(_to_request(scope, body, proxies), LANE))
 
-    async def astray(fault: HTTPException) -> QuartResponse:
+    async def refuse(fault: HTTPException) -> QuartResponse:
         return _to_quart(_refused(fault).response())
 
-    app.before_request(answer)  # answers, so the app's own routing, which has no route, is never asked
-    app.register_error_handler(HTTPException, astray)
+    app.before_request(answer)  # it gives an answer, so Quart never looks for a route
+    app.register_error_handler(HTTPException, refuse)
     return app
 
 
@@ -77,7 +79,7 @@ def _to_quart(response: Response) -> QuartResponse:
 
 
 def _refused(fault: HTTPException) -> Refused:
-    """Put what Quart or Werkzeug refuses in our terms; of its own words it keeps none."""
+    """Put what Quart or Werkzeug refuses in our own words."""
     status = fault.code or 500
     if status >= 500:
         return Refused(500, "INTERNAL_ERROR", "Something went wrong on our side.")

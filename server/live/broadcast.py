@@ -1,21 +1,20 @@
-"""Writing to viewers: everybody at a tick, the slow ones as their sockets drain, and pings to find the dead ones.
+"""Writes to viewers: to all of them at a tick, to slow ones as their sockets drain, and pings to find the dead ones.
 
     board_changed ──► (wakes) tick ──► the same bytes to every viewer's socket
                                         └─ socket full ──► drain: a task for that viewer, until it is up to date
-    sweep, all the time: ping whoever it is time for, drop whoever was silent for too long
+    sweep, all the time: pings viewers, drops those that were silent for too long
 
-A frame to a viewer is not masked, so it is encoded once, and `send` on the bare socket is all that a viewer costs in a
-tick. The obvious other way, a queue and a sending task for each viewer, costs some ten times as much, and its queues
-grow just when there is too much to do.
+A frame to a viewer is not masked, so it is encoded once. All that a viewer costs in a tick is one `send` on the bare
+socket. A queue and a sending task for each viewer would cost some ten times as much, and the queues would grow under
+load.
 
 Rules:
-- The first change after a quiet time goes out at once; after that there is at most one tick in each interval, and what
-  happened in between is one change. When ticks take long the interval stretches, so that others get their turn.
-- A tick and a sweep go through the viewers in slices with a checkpoint after each: a write to the board must not wait
-  for ten thousand viewers. Viewers come, go and catch up meanwhile, so the number of the edition that a viewer has is
-  looked at just before it is written to.
-- What goes wrong with one viewer's socket ends that viewer alone. Whoever is about to wait for a socket first looks
-  whether it is still there: to wait for one that was hung up on is an error of ours.
+- The first change after a quiet time is sent at once. Then there is at most one tick in each interval, and all that
+  changed in between is one change. When ticks take long the interval grows, so that other tasks get their turn.
+- A tick and a sweep have a checkpoint after each slice of viewers: a write to the board must not wait for ten thousand
+  viewers. Viewers come, go and catch up meanwhile, so a viewer's edition is checked just before it is written to.
+- A fault of one viewer's socket ends that viewer alone.
+- To wait for a closed socket is a bug of ours. So `gone` is checked before every wait.
 """
 
 from __future__ import annotations
@@ -33,32 +32,23 @@ from server.live.editions import SNAPSHOT, UPDATE, Channel
 from server.live.viewers import Viewer, Viewers, show_all
 
 REST_SHARE = 0.25
-"""After a tick there is at least this share of its time without one."""
+"""The pause after a tick is at least this share of the tick's time."""
 
 log = structlog.get_logger()
 
 
 class LiveMetrics(Protocol):
-    """Who counts what happens in the live channel."""
+    """What the live channel needs of `server.metrics`. A viewer is dropped as slow, silent, protocol or shutdown."""
 
-    def viewers(self, count: int) -> None:
-        """So many viewers are connected now."""
-
-    def live_messages(self, count: int, kind: str) -> None:
-        """A message (snapshot, update, delta) was written to so many viewers."""
-
-    def live_tick(self, seconds: float, interval_seconds: float) -> None:
-        """A tick took so long; the next begins no sooner than the interval after this one began."""
-
-    def viewers_dropped(self, reason: str) -> None:
-        """The server closed a viewer: slow, silent, protocol or shutdown."""
-
-    def failed(self, code: str) -> None:
-        """A request was answered with an error."""
+    def viewers(self, count: int) -> None: ...
+    def live_messages(self, count: int, kind: str) -> None: ...
+    def live_tick(self, seconds: float, interval_seconds: float) -> None: ...
+    def viewers_dropped(self, reason: str) -> None: ...
+    def failed(self, code: str) -> None: ...
 
 
 class Broadcast:
-    """Owns the channels, and all writing to the viewers of a registry that others let in and out."""
+    """Owns the channels, and all writing to the viewers in `viewers`."""
 
     def __init__(
         self,
@@ -89,7 +79,7 @@ class Broadcast:
         return channel
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
-        """Take note that events touched these boards. Costs a comparison for each."""
+        """Note that events touched these boards."""
         for board_id in board_ids:
             channel = self._channels.get(board_id)
             if channel is not None and channel.is_behind:
@@ -107,7 +97,7 @@ class Broadcast:
         finally:
             self._tasks = None
 
-    # Everybody
+    # All viewers
 
     async def _tick(self) -> None:
         while True:
@@ -131,7 +121,7 @@ class Broadcast:
             if start:
                 await trio.lowlevel.checkpoint()
             for viewer in show_all(viewers[start : start + bounds.SLICE_VIEWERS], edition, shown):
-                self._wait_for_room(viewer)
+                self._start_drain(viewer)
         for kind, times in shown.items():
             self._metrics.live_messages(times, kind)
 
@@ -151,24 +141,24 @@ class Broadcast:
     # One viewer
 
     def push(self, viewer: Viewer) -> None:
-        """Write what a viewer is owed; what its socket does not take is left to a task that waits for room."""
+        """Write what a viewer is owed. A task writes what its socket does not take at once."""
         if viewer.busy or viewer.gone:
             return
         try:
             if not viewer.push():
-                self._wait_for_room(viewer)
+                self._start_drain(viewer)
         except OSError:
             viewer.hang_up()
 
     def drop(self, viewer: Viewer, reason: str) -> None:
-        """End a viewer from our side, without a word that it would not hear."""
+        """End a viewer from our side, without a close frame."""
         if viewer.gone:
             return
         log.debug("viewer_dropped", reason=reason, address=viewer.address)
         self._metrics.viewers_dropped(reason)
         viewer.hang_up(abort=True)
 
-    def _wait_for_room(self, viewer: Viewer) -> None:
+    def _start_drain(self, viewer: Viewer) -> None:
         viewer.busy = True
         if self._tasks is None:  # the process is ending
             viewer.hang_up(abort=True)
@@ -176,7 +166,7 @@ class Broadcast:
             self._tasks.start_soon(self._drain, viewer)
 
     async def _drain(self, viewer: Viewer) -> None:
-        """Bring a viewer whose socket is full up to date at its own pace, or drop it when nothing moves any more."""
+        """Bring a viewer whose socket is full up to date at its own pace, or drop it when it stops reading."""
         try:
             while not viewer.gone:
                 with trio.move_on_after(bounds.VIEWER_DRAIN_SECONDS_MAX) as patience:
@@ -184,7 +174,7 @@ class Broadcast:
                 if patience.cancelled_caught:
                     self.drop(viewer, "slow")
                     return
-                # There is room because the other end took something in: a sign of life, as good as a pong.
+                # The other end has read something: a sign of life, as good as a pong.
                 viewer.heard = trio.current_time()
                 had = viewer.edition
                 done = viewer.push(viewer.channel.published)

@@ -1,19 +1,18 @@
-"""What viewers of a board are shown: editions of its first ten rows, each encoded once for everybody. Pure.
+"""Editions: the first ten rows of a board at one position, each message encoded once for all viewers. Pure.
 
-An edition is the top of the board at one position. A viewer remembers only the number of the edition it has; so a slow
-one holds no state of its own, and what it missed in between is never made up for.
+A viewer remembers only the number of its edition. So a slow viewer needs no queue, and never gets what it missed.
 
-    published ──┬── (an edition that only those got who connected, or caught up, between two ticks)
+    published ──┬── (an edition only for viewers that connected or caught up between two ticks)
                 └── newest      delta = newest − published
 
 Rules:
-- Editions of a channel are numbered from 1, and a later one has the higher number. 0 stands for "has none yet".
-- An edition has the board's own position, the one that every other answer about this board has, so that a client may
-  compare them. Points below the first ten rows move it too; a tick publishes only when the rows themselves changed.
-- `newest` makes an edition only if the board has moved on since the last one; otherwise it costs two comparisons.
-- A delta goes from the edition that the last tick published to the newest one, whatever was made in between; it suits
-  only who has exactly that. It does not cross epochs: after a restore the same seq may mean other rows.
-- An edition keeps of the one before it no more than the delta needs, so old editions do not hang on to each other.
+- The editions of a channel are numbered 1, 2, 3 … NO_EDITION stands for a viewer that has none yet.
+- An edition has the board's position, as every other answer about the board. Points below the first ten rows move it
+  too, but a tick publishes only when the rows changed.
+- `newest` makes an edition only if the board has changed since the last one; otherwise it costs a few comparisons.
+- A delta goes from the last published edition to the newest one. Only a viewer that has exactly that edition gets it.
+- A delta does not cross epochs: after a restore the same seq may mean other rows.
+- An edition keeps of its base only what the delta needs, so old editions do not keep each other in memory.
 """
 
 from __future__ import annotations
@@ -43,23 +42,12 @@ class Shown(msgspec.Struct, frozen=True, gc=False):
 
 
 class Edition:
-    """The first rows of a board at one position. Each of its messages is encoded when it is first wanted."""
+    """One edition. Each of its messages is encoded when it is first needed."""
 
     __slots__ = (
-        "_age_ms",
-        "_base",
-        "_board_id",
-        "_delta",
-        "_generated_ms",
-        "_snapshot",
-        "_update",
-        "epoch",
-        "number",
-        "rows",
-        "seq",
-        "stale",
+        "_age_ms", "_base", "_board_id", "_generated_ms", "_messages", "epoch", "number", "rows", "seq", "stale",
         "top10_seq",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -81,51 +69,36 @@ class Edition:
         self._board_id = board.board_id
         self._generated_ms = generated_ms
         self._base = (base.number, base.seq, base.rows) if base is not None and base.epoch == epoch else None
-        self._snapshot: Shown | None = None
-        self._update: Shown | None = None
-        self._delta: Shown | None = None
+        self._messages: dict[str, Shown] = {}
 
     def for_viewer(self, has: int, *, deltas: bool) -> Shown:
         """Give the message that brings a viewer from the edition `has` to this one."""
-        if has == NO_EDITION:
-            return self.snapshot()
-        if not deltas:
-            return self.update()
+        if has != NO_EDITION and not deltas:
+            return self._shown(UPDATE)
         if self._base is not None and self._base[0] == has:
-            return self._from_base(self._base)
-        return self.snapshot()
+            return self._shown(DELTA)
+        return self._shown(SNAPSHOT)
 
-    def snapshot(self) -> Shown:
-        """Give the message that a viewer begins with, or begins anew with."""
-        if self._snapshot is None:
-            text = encoding.snapshot_message(self.rows, self._board_id, self.epoch, self.seq, self._generated_ms)
-            self._snapshot = self._shown(SNAPSHOT, text)
-        return self._snapshot
+    def _shown(self, kind: str) -> Shown:
+        if kind not in self._messages:
+            text = self._encode(kind)
+            if self._age_ms is not None:
+                text = b'%b,"stale":true,"ageMs":%d}' % (text[:-1], self._age_ms)
+            self._messages[kind] = Shown(kind, text_frame(text))
+        return self._messages[kind]
 
-    def update(self) -> Shown:
-        """Give the message with all rows."""
-        if self._update is None:
-            text = encoding.update_message(self.rows, self._board_id, self.epoch, self.seq, self._generated_ms)
-            self._update = self._shown(UPDATE, text)
-        return self._update
-
-    def _from_base(self, base: tuple[int, int, Rows]) -> Shown:
-        if self._delta is None:
-            _, base_seq, base_rows = base
-            text = encoding.delta_message(
-                base_rows, self.rows, self._board_id, self.epoch, base_seq, self.seq, self._generated_ms
-            )
-            self._delta = self._shown(DELTA, text)
-        return self._delta
-
-    def _shown(self, kind: str, text: bytes) -> Shown:
-        if self._age_ms is not None:
-            text = b'%b,"stale":true,"ageMs":%d}' % (text[:-1], self._age_ms)
-        return Shown(kind, text_frame(text))
+    def _encode(self, kind: str) -> bytes:
+        board_id, epoch, seq, generated_ms = self._board_id, self.epoch, self.seq, self._generated_ms
+        if kind == DELTA:
+            assert self._base is not None
+            _, base_seq, base_rows = self._base
+            return encoding.delta_message(base_rows, self.rows, board_id, epoch, base_seq, seq, generated_ms)
+        encode = encoding.snapshot_message if kind == SNAPSHOT else encoding.update_message
+        return encode(self.rows, board_id, epoch, seq, generated_ms)
 
 
 class Channel:
-    """The editions of one board."""
+    """The editions of one board, which is looked up for each: a replica replaces its boards with a new snapshot."""
 
     def __init__(
         self,
@@ -134,7 +107,6 @@ class Channel:
         now_ms: Callable[[], int],
         stale_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """The board is looked up anew each time: a replica that begins from a new snapshot has others."""
         self.board_id = board.board_id
         self._stale_ms = stale_ms
         self._scoreboard = scoreboard
@@ -152,12 +124,12 @@ class Channel:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the board shows something that was not published yet."""
+        """Whether the rows or the staleness changed since the last tick."""
         published = self._published
         return published.top10_seq != self._board.top10_seq or published.stale != (self._stale_ms() is not None)
 
     def newest(self) -> Edition:
-        """Give the edition of what the board shows now."""
+        """Give the edition of the board as it is now."""
         newest = self._newest
         is_stale = self._stale_ms() is not None
         if newest.seq != self._board.seq or newest.epoch != self._scoreboard.epoch or newest.stale != is_stale:
@@ -165,7 +137,7 @@ class Channel:
         return newest
 
     def publish(self) -> Edition:
-        """Give the newest edition, and let the next delta begin with it."""
+        """Give the newest edition, and make it the base of the next delta."""
         self._published = self.newest()
         return self._published
 

@@ -1,6 +1,8 @@
 """The JSON of a board's top rows: the body of GET /scoreboard/top and the messages of the live channel. Pure.
 
-The four have the same entries, made by `entries_of`:
+    body = top_body(board.top(10), scoreboard.users, "main", epoch, seq, now_ms)
+
+All of them have the same entries, made by `entries_of`:
 
     top       {entries, generatedAt, boardId, epoch, seq}
     snapshot  {type: scoreboard_snapshot, entries, generatedAt, boardId, epoch, seq}   the first message
@@ -10,27 +12,20 @@ The four have the same entries, made by `entries_of`:
 
 Rules:
 - `(epoch, seq)` is the position that the entries show: a higher one is newer, equal ones show the same entries.
-- A viewer that takes deltas gets a snapshot again whenever it missed something.
-- A delta applies to exactly the rows of `baseSeq` in the same epoch: drop the users in `left`, replace or add the rows
-  in `changed`, sort by rank. Whoever has other rows than these must not apply it.
-- A name that nobody knows is left out, not null, as in the specification's "optional".
+- A viewer that takes deltas gets a new snapshot after it missed something.
+- A delta applies only to the rows of `baseSeq` in the same epoch. A client drops the users in `left`, replaces or adds
+  the rows in `changed`, and sorts by rank.
+- A user without a name has no `displayName`; it is not null.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 import msgspec
 
 from engine.board import Row
-
-
-class Names(Protocol):
-    """Who knows display names: the engine's users."""
-
-    def name(self, user_id: str) -> str | None:
-        """Give a user's display name, None if there is none."""
+from engine.users import Users
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False):
@@ -43,13 +38,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
 
 
 Rows = tuple[Entry, ...]
-
-
-class Delta(msgspec.Struct, frozen=True):
-    """What makes one set of rows out of another: rows that are new or differ, and users who are no longer there."""
-
-    changed: Rows
-    left: tuple[str, ...]
 
 
 class _Top(msgspec.Struct, frozen=True, rename="camel"):
@@ -94,8 +82,8 @@ def iso_ms(ms: int) -> str:
 def _date(days: int) -> tuple[int, int, int]:
     """Give year, month and day of a number of days since 1970-01-01.
 
-    Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": in years that begin in March the leap day comes last,
-    so what lies before a month does not depend on the year.
+    Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": a year that begins in March has its leap day last, so
+    the days before a month do not depend on the year.
     """
     era, day_of_era = divmod(days + 719_468, 146_097)
     year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
@@ -106,40 +94,37 @@ def _date(days: int) -> tuple[int, int, int]:
     return year_of_era + era * 400 + (month <= 2), month, day
 
 
-def entries_of(standings: Iterable[Row], names: Names) -> Rows:
-    """Make the rows that are sent out of a board's."""
+def entries_of(rows: Iterable[Row], users: Users) -> Rows:
+    """Make entries of a board's rows."""
     return tuple(
-        Entry(user_id=row.user_id, display_name=names.name(row.user_id), score=row.score, rank=row.rank)
-        for row in standings
+        Entry(user_id=row.user_id, display_name=users.name(row.user_id), score=row.score, rank=row.rank) for row in rows
     )
 
 
-def delta(before: Rows, after: Rows) -> Delta:
-    """Say what changed from one set of rows to another. In each, a user has at most one row."""
+def delta(before: Rows, after: Rows) -> tuple[Rows, tuple[str, ...]]:
+    """Give the rows that are new or changed, and the users that left. A user has at most one row."""
     old = {row.user_id: row for row in before}
     changed = tuple(row for row in after if old.pop(row.user_id, None) != row)
-    return Delta(changed, tuple(old))
+    return changed, tuple(old)
 
 
-def top_body(standings: Iterable[Row], names: Names, board_id: str, epoch: int, seq: int, generated_ms: int) -> bytes:
-    """Encode the body of GET /scoreboard/top."""
-    return _encode(_Top(entries_of(standings, names), iso_ms(generated_ms), board_id, epoch, seq))
+def top_body(rows: Iterable[Row], users: Users, board_id: str, epoch: int, seq: int, generated_ms: int) -> bytes:
+    return _encode(_Top(entries_of(rows, users), iso_ms(generated_ms), board_id, epoch, seq))
 
 
 def snapshot_message(rows: Rows, board_id: str, epoch: int, seq: int, generated_ms: int) -> bytes:
-    """Encode the message that a viewer begins with."""
+    """Encode the first message to a viewer."""
     return _encode(_Snapshot(rows, iso_ms(generated_ms), board_id, epoch, seq))
 
 
 def update_message(rows: Rows, board_id: str, epoch: int, seq: int, generated_ms: int) -> bytes:
-    """Encode the message that tells all rows anew."""
+    """Encode a later message with all rows."""
     return _encode(_Update(rows, iso_ms(generated_ms), board_id, epoch, seq))
 
 
 def delta_message(
     before: Rows, after: Rows, board_id: str, epoch: int, base_seq: int, seq: int, generated_ms: int
 ) -> bytes:
-    """Encode the message that tells only what changed since `base_seq`."""
-    difference = delta(before, after)
-    generated_at = iso_ms(generated_ms)
-    return _encode(_Delta(board_id, epoch, base_seq, seq, difference.changed, difference.left, generated_at))
+    """Encode a message with what changed since `base_seq`."""
+    changed, left = delta(before, after)
+    return _encode(_Delta(board_id, epoch, base_seq, seq, changed, left, iso_ms(generated_ms)))

@@ -1,13 +1,13 @@
 """The opening handshake of a viewer: a request head in, an `Upgrade` or a refusal out. Pure.
 
-`server.http.handshake` checks that this is a correct handshake. This file reads what the viewer wants to watch, and in
-which format, and checks whether its page may open the channel.
+`server.http.handshake` checks the handshake itself. This file reads the board and the format that the viewer asks for,
+and checks whether its page may open the channel.
 
-Two things are done with subprotocols: choosing the format of the messages, and bringing a token, because a browser's
-WebSocket takes no headers. A token is never selected, so it is never sent back; a browser that brings one must offer a
-format beside it, because it insists on one of its offers being selected.
+A subprotocol chooses the format of the messages, or carries a token, because a browser's WebSocket takes no headers.
+A token is never selected, so it is never sent back. A browser with a token must also offer a format: it fails unless
+one of its offers is selected.
 
-No extension is ever accepted: inflating what viewers send is the classic way to fill a server's memory.
+No extension is ever accepted: a few compressed bytes could fill the server's memory.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from server.http.target import board_of, query_values
 
 FULL = "scoreboard.v1"
 DELTA = "scoreboard.delta.v1"
-TOKEN_PREFIX = "scoreboard.token."  # noqa: S105  # announces a token, is none
+TOKEN_PREFIX = "scoreboard.token."  # noqa: S105  # precedes a token
 
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 class Upgrade(msgspec.Struct, frozen=True):
-    """A correct handshake. `authorization` is what an Authorization header says, or would say of the token brought.
+    """A correct handshake. `authorization` is the Authorization header, or made of the token in a subprotocol.
 
-    `subprotocol` is the selected one, None for a client that offered none that is known: it gets the full messages.
+    `subprotocol` is the selected one. None: the client offered none that is known, and gets the full messages.
     """
 
     accept: str
@@ -38,7 +38,6 @@ class Upgrade(msgspec.Struct, frozen=True):
     board_id: str
 
     def response(self) -> bytes:
-        """Make the answer that turns the connection into a WebSocket."""
         lines = [
             "HTTP/1.1 101 Switching Protocols",
             "upgrade: websocket",
@@ -51,7 +50,7 @@ class Upgrade(msgspec.Struct, frozen=True):
 
 
 def read_upgrade(head: RequestHead) -> Upgrade:
-    """Check a handshake. Raises `Refused` with the answer to give instead."""
+    """Check a handshake. Raises `Refused`."""
     key = check_upgrade(head, "The live channel")
     offered = head.words("sec-websocket-protocol")
     token = next((offer.removeprefix(TOKEN_PREFIX) for offer in offered if offer.startswith(TOKEN_PREFIX)), None)
@@ -68,9 +67,9 @@ def read_upgrade(head: RequestHead) -> Upgrade:
 
 
 def check_origin(origin: str | None, allowed: frozenset[str] | None) -> None:
-    """Refuse a page that is not on the allow-list; None allows every page, `allowed` is in the form of `_comparable`.
+    """Refuse a page that is not on the allow-list. None allows every page; `allowed` is in the form of `_comparable`.
 
-    Whoever sends no Origin is no browser, and so is not made to act for its user by somebody else's page.
+    A client without Origin is allowed: it is no browser, so no other site's page can make it act for its user.
     """
     if origin is None or allowed is None or _comparable(origin) in allowed:
         return
@@ -79,7 +78,7 @@ def check_origin(origin: str | None, allowed: frozenset[str] | None) -> None:
 
 
 def _comparable(origin: str) -> str:
-    """Scheme and host in lower case, without the scheme's own port, which browsers leave out (RFC 6454, 6.2)."""
+    """Write an origin in lower case without the scheme's default port, as browsers do (RFC 6454, 6.2)."""
     origin = origin.lower()
     scheme, _, host = origin.partition("://")
     return origin.removesuffix(f":{_DEFAULT_PORTS[scheme]}") if host and scheme in _DEFAULT_PORTS else origin

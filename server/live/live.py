@@ -1,25 +1,28 @@
-"""The live channel's way in and out: lets viewers in or refuses them, hears what they say, and sees them off.
+"""The live channel: admits or refuses viewers, reads what they send, and closes them.
 
-    request head ──► checked, a place reserved, authorized ──► 101 and a snapshot, as one write ──► heard until gone
+    request head ──► checked, a place reserved, authorized ──► 101 and a snapshot, as one write ──► read until gone
                           └─► refused, with an ordinary HTTP answer
 
-Each viewer is one task, here, that nearly always waits for its socket to be readable; `server.live.broadcast` does all
-the writing. Viewers have nothing to say but pings, pongs and goodbyes: whatever else they send is checked and
-forgotten.
+    live = Live(scoreboard, config.live, metrics, audit, now_ms=wall_clock_ms, files_max=open_files_max())
+    await live.serve_viewer(stream, head, address)      # while `run` runs in another task
+    live.board_changed(["main"])
+
+Each viewer has one task here, which nearly always waits for its socket to be readable; `server.live.broadcast` does all
+the writing. Viewers send pings, pongs and close frames; any other message is checked and dropped.
 
 Rules:
-- A viewer is refused before the upgrade or not at all, and costs no more than its head until then. The place that is
-  reserved before its token is checked counts as taken: the check may wait for keys, and meanwhile others come.
+- A viewer is refused only before the upgrade, and costs no more than its head until then. Its place is reserved before
+  its token is checked: the check may wait for keys, and other viewers come meanwhile.
 - A task that waits keeps nothing of what it read: neither the head nor a buffer.
-- When only we have sent a close frame, the connection is not simply closed: with something unread that would reset it,
-  and the frame that says why might never be seen. The sending side is shut, and the other end has some time to close.
+- After our close frame the sending side is shut, and the other end has some time to close. To close the socket with
+  unread data would reset the connection, and the close frame might be lost.
 """
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Protocol
 
 import structlog
@@ -28,17 +31,7 @@ import trio
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.http.date import head_end
-from server.http.messages import (
-    Details,
-    Refused,
-    Request,
-    RequestHead,
-    Response,
-    error,
-    http_bytes,
-    invalid,
-    overloaded,
-)
+from server.http.messages import Details, Refused, Request, RequestHead, Response, http_bytes, invalid, overloaded
 from server.http.websocket import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Ping
 from server.live import handshake
 from server.live.broadcast import Broadcast, LiveMetrics
@@ -48,36 +41,29 @@ from server.live.viewers import Viewer, Viewers, places_for, take_over
 from server.settings.config import LiveConfig
 
 GOODBYE_SHARE = 0.75
-"""The part of the time for closing over which the close frames are spread; the last ones may answer in the rest."""
+"""The close frames are spread over this share of the time for closing; the last viewers may answer in the rest."""
 
 Authorize = Callable[[str | None], Awaitable[Response | None]]
-"""Given what Authorization says, None if nothing: the answer that refuses the viewer, or None to let it in."""
+"""Takes the Authorization, None without one. Gives the answer that refuses the viewer, None to admit it."""
 
 log = structlog.get_logger()
 
 
 class LiveAudit(Protocol):
-    """Who writes down what was refused."""
+    """What the live channel needs of `server.api.audit`. A fault is a bug of ours."""
 
-    def refused(self, request: Request, refusal: Response, details: Details, caller: str | None) -> None:
-        """A request was answered with an error that is not our fault."""
-
-    def fault(self, request: Request, error: Exception) -> None:
-        """A request was not answered as it should be, because of a bug of ours."""
+    def refused(self, request: Request, refusal: Response, details: Details, caller: str | None) -> None: ...
+    def fault(self, request: Request, error: Exception) -> None: ...
 
 
 def open_files_max() -> int | None:
-    """Say how many files this process may have open, None for no limit."""
+    """Say how many files this process may open, None for no limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else soft
 
 
 class Live:
-    """The live channel of one process. `run` must be running as long as there are viewers.
-
-    `public` is false where a viewer has to show a token to `authorize`. `files_max` is what `open_files_max` says,
-    and with the configured number decides how many viewers there may be.
-    """
+    """The live channel of one process. `run` must be running while there are viewers."""
 
     def __init__(
         self,
@@ -92,7 +78,10 @@ class Live:
         stale_ms: Callable[[], int | None] = lambda: None,
         check: Callable[[str], None] = lambda _board_id: None,
     ) -> None:
-        """`check` raises `Refused` where a board can't be shown here; `stale_ms` as in `Broadcast`."""
+        """Without `authorize` a viewer needs no token. `files_max` bounds the viewers, beside the configuration.
+
+        `check` raises `Refused` for a board that can't be shown here. `stale_ms` is the age of stale data, else None.
+        """
         self._check_board = check
         self._config = config
         self._origins = config.origins
@@ -108,11 +97,11 @@ class Live:
         self._empty = trio.Event()
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
-        """Take note that events touched these boards; viewers are told if their first ten rows changed."""
+        """Note that events touched these boards. Viewers get an update if the first ten rows changed."""
         self._broadcast.board_changed(board_ids)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Tell viewers what changes, until cancelled."""
+        """Send viewers what changes, until cancelled."""
         if self._viewers.places < self._config.max_viewers:
             log.warning(
                 "viewers_limited",
@@ -123,13 +112,13 @@ class Live:
             )
         await self._broadcast.run(task_status=task_status)
 
-    # Letting viewers in
+    # Admitting viewers
 
     async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
-        """Serve a request for the live channel until the viewer is gone. Raises nothing but Cancelled.
+        """Serve a request for the live channel until the viewer is gone. Raises only Cancelled.
 
-        Takes the connection out of `stream` unless the request is refused; closing the stream is the caller's in
-        either case. A caller that holds on to `head` holds it for as long as the viewer stays.
+        Takes the connection out of `stream` unless the request is refused. The caller closes the stream in either case,
+        and should not keep `head`: a viewer stays for hours.
         """
         try:
             viewer = await self._admit(stream, head, address)
@@ -141,34 +130,37 @@ class Live:
             try:
                 self._metrics.viewers(len(self._viewers))
                 self._broadcast.push(viewer)
-                going = self._heed(viewer, early)
+                going = self._handle(viewer, early)
                 del early
                 while going and not viewer.gone:
                     await trio.lowlevel.wait_readable(viewer.socket)
                     going = self._read(viewer)
-                await self._see_off(viewer)
+                await self._wait_closed(viewer)
             finally:
                 viewer.hang_up()
-                self._leave(viewer)
+                self._viewers.leave(viewer)
+                self._metrics.viewers(len(self._viewers))
+                if not len(self._viewers):
+                    self._empty.set()
         except (OSError, trio.ClosedResourceError):
-            pass  # it went away without a word, or was dropped
+            pass  # the client went away, or was dropped
         except Exception:
             log.exception("viewer_failed")
 
     async def _admit(self, stream: trio.SocketStream, head: RequestHead, address: str) -> Viewer | None:
-        """Answer a handshake: the viewer with the answer still owed to it, None after a refusal."""
+        """Give the viewer, which is owed the answer to its handshake; None after a refusal."""
         request = Request(method=head.method, path=head.path, query=head.query, address=address)
         try:
-            upgrade = self._check(head, address)
-            return await self._make_viewer(stream, upgrade, address)
+            made = await self._make_viewer(stream, self._check(head, address), address)
+            if isinstance(made, Viewer):
+                return made
+            response = made
+            self._audit.refused(request, response, {}, None)
         except Refused as refused:
             response = refused.response()
             self._audit.refused(request, response, refused.details, None)
-        except _Unauthorized as unauthorized:
-            response = unauthorized.response
-            self._audit.refused(request, response, {}, None)
         except Exception as fault:
-            response = error(500, "INTERNAL_ERROR", "The live channel failed.")
+            response = Refused(500, "INTERNAL_ERROR", "The live channel failed.").response()
             self._audit.fault(request, fault)
         if response.code is not None:
             self._metrics.failed(response.code)
@@ -191,13 +183,15 @@ class Live:
         if self._closing:
             raise overloaded("The server is stopping.")
 
-    async def _make_viewer(self, stream: trio.SocketStream, upgrade: Upgrade, address: str) -> Viewer:
+    async def _make_viewer(self, stream: trio.SocketStream, upgrade: Upgrade, address: str) -> Viewer | Response:
+        """Make a viewer with a place. Gives the answer of `authorize` if it refuses. Raises `Refused`."""
         self._viewers.reserve(address)
-        try:
+        with ExitStack() as place:
+            place.callback(self._viewers.release, address)
             if self._authorize is not None:
-                response = await self._authorize(upgrade.authorization)
-                if response is not None:
-                    raise _Unauthorized(response)
+                refusal = await self._authorize(upgrade.authorization)
+                if refusal is not None:
+                    return refusal
                 self._check_open()
             channel = self._broadcast.channel(upgrade.board_id)
             assert channel is not None
@@ -205,23 +199,21 @@ class Live:
             viewer = Viewer(take_over(stream), channel, address, trio.current_time(), deltas=deltas)
             viewer.begin(upgrade.response(), channel.newest())
             self._metrics.live_messages(1, SNAPSHOT)
-        except BaseException:
-            self._viewers.release(address)
-            raise
+            place.pop_all()  # the viewer keeps it
         return viewer
 
-    # Hearing viewers, and seeing them off
+    # Reading from viewers, and closing them
 
     def _read(self, viewer: Viewer) -> bool:
-        """Read what came; False when nothing more is to be expected."""
+        """Read what came. False: nothing more will come."""
         data = viewer.read(bounds.VIEWER_READ_BYTES)
         if data is None:
             return True
         viewer.heard = trio.current_time()
-        return bool(data) and self._heed(viewer, data)
+        return bool(data) and self._handle(viewer, data)
 
-    def _heed(self, viewer: Viewer, data: bytes) -> bool:
-        """Do what a viewer's frames ask for; False after its last one."""
+    def _handle(self, viewer: Viewer, data: bytes) -> bool:
+        """Do what a viewer's frames ask for. False: that was its last frame."""
         events = self._events(viewer, data)
         for event in events:
             if isinstance(event, Ping):
@@ -236,43 +228,37 @@ class Live:
             self._broadcast.push(viewer)
         last = events[-1] if events else None
         if isinstance(last, Closed) and not viewer.busy:
-            viewer.hang_up()  # both have said goodbye, and then it is the server that closes (RFC 6455, 7.1.1)
+            viewer.hang_up()  # after both close frames the server closes the connection (RFC 6455, 7.1.1)
         return not isinstance(last, Closed | Fault)
 
     def _events(self, viewer: Viewer, data: bytes) -> list[FrameEvent]:
-        # Reading frames is the one thing that costs us more than it costs the viewer.
+        # To read a frame costs us more than it costs the viewer to send it.
         viewer.said += len(data)
         if viewer.said > bounds.VIEWER_SAYS_BYTES_MAX:
             return [Fault(POLICY_VIOLATION, "a viewer must not send so much")]
         return viewer.parser.feed(data)
 
-    async def _see_off(self, viewer: Viewer) -> None:
-        """After its last frame, wait for the other end to close, whatever it still sends."""
+    async def _wait_closed(self, viewer: Viewer) -> None:
+        """Wait for the other end to close after its last frame; drop what it still sends."""
         with trio.move_on_after(bounds.VIEWER_CLOSE_SECONDS_MAX):
             while not viewer.gone and viewer.read(bounds.VIEWER_READ_BYTES) != b"":
                 await trio.lowlevel.wait_readable(viewer.socket)
 
-    def _leave(self, viewer: Viewer) -> None:
-        self._viewers.leave(viewer)
-        self._metrics.viewers(len(self._viewers))
-        if not len(self._viewers):
-            self._empty.set()
-
     async def close_all(self, seconds: float) -> None:
-        """Let nobody in any more, tell those who are here to come back (1012), and be rid of them in time.
+        """Refuse new viewers, close the others with 1012, and drop those that are left after `seconds`.
 
-        The close frames are spread over the time, so that not everybody comes back at once.
+        The close frames are spread over that time, so that not all viewers come back at once.
         """
         self._closing = True
         with trio.move_on_after(seconds):
-            await self._say_goodbye(seconds * GOODBYE_SHARE)
+            await self._send_closes(seconds * GOODBYE_SHARE)
             while len(self._viewers):
                 self._empty = trio.Event()
                 await self._empty.wait()
         for viewer in self._viewers.everyone():
             self._broadcast.drop(viewer, "shutdown")
 
-    async def _say_goodbye(self, seconds: float) -> None:
+    async def _send_closes(self, seconds: float) -> None:
         viewers = self._viewers.everyone()
         started = trio.current_time()
         pause = min(seconds / max(1, len(viewers)), bounds.GOODBYE_PAUSE_SECONDS_MAX)
@@ -280,11 +266,3 @@ class Live:
             await trio.sleep_until(started + count * pause)
             viewer.close(SERVICE_RESTART, "the server restarts")
             self._broadcast.push(viewer)
-
-
-class _Unauthorized(Exception):
-    """Whoever checks tokens refuses the viewer, with this answer."""
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response.status)
-        self.response = response

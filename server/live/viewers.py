@@ -1,26 +1,24 @@
-"""Viewers: what the server keeps of each, what it owes it, and how many there may be.
+"""Viewers: the state of each, what it is still to be sent, and how many there may be.
 
-There are tens of thousands of them, nearly always idle, so what counts is what an idle one costs: this object, its
-socket, and one task that waits until the socket is readable. It has no buffer and no queue.
+There are tens of thousands, nearly always idle. An idle viewer costs this object, its socket, and one task that waits
+until the socket is readable. It has no buffer and no queue.
 
-What a viewer is owed, in the order in which it is written:
+A viewer is owed, in this order:
 
-    rest       what its socket did not take of a frame that it began to take      shares that frame's bytes
-    control    one control frame: a close, a pong or a ping, the latest that was wanted
+    rest       the rest of a frame of which its socket took a part; shares the frame's bytes
+    control    one control frame, the latest: a close, a pong or a ping
     edition    the last published edition, if it has an older one
 
-Theory of operation of a tick: `show_all` is the one loop that runs for every viewer and every change, so it is written
-for what it costs. Nearly all viewers of a board have the same edition and want the same format, so the message is
-looked up again only where one differs from the viewer before it. What is left for each is a few attributes and `send`.
-Viewers are gone through in the order in which they came, which is roughly that in which they lie in memory.
+Theory of operation. `show_all` runs for every viewer at every tick, so it is written for speed. Nearly all viewers of a
+board have the same edition and format. So the message is looked up only where a viewer differs from the one before; all
+others cost a few attributes and `send`. Viewers are visited in the order in which they came, roughly that of memory.
 
 Rules:
-- A frame that was begun is finished before anything else is written. One of which nothing was taken is forgotten: when
-  the socket has room again there is a newer one (latest wins). So a slow viewer holds back at most one frame, and
-  pings that it sends without reading the pongs add up to nothing.
-- Only one writes: as long as `busy`, the task that waits for room; otherwise whoever has something to write.
-- One viewer's broken socket is hung up on where it is found; nobody else hears of it.
-- A close is the last frame. After it the sending side is shut and the viewer is shown nothing more.
+- A frame of which a part was sent is finished first. A frame of which nothing was sent is forgotten: a newer one will
+  follow (latest wins). So a slow viewer holds at most one frame, even if it sends pings and never reads the pongs.
+- Only one task writes to a viewer: while `busy` the drain task, otherwise any.
+- A broken socket is closed where the fault is found, and disturbs no other viewer.
+- A close is the last frame. After it the sending side is shut.
 - The viewer owns its file descriptor from the upgrade on; the stream that it came with is left empty.
 """
 
@@ -33,33 +31,22 @@ from collections.abc import Iterable
 
 import trio
 
+from server.http.admission import add_to
 from server.http.client_address import address_group
 from server.http.websocket import PING, PONG, FrameParser, close_frame, server_frame
 from server.live.editions import NO_EDITION, Channel, Edition
 
 _PING = server_frame(PING, b"")
-_LINGER_NOT = struct.pack("ii", 1, 0)
+_RESET = struct.pack("ii", 1, 0)
 
 
 class Viewer:
     """One connected viewer. Times are trio's, in seconds."""
 
     __slots__ = (
-        "address",
-        "busy",
-        "channel",
-        "closing",
-        "control",
-        "deltas",
-        "edition",
-        "gone",
-        "heard",
-        "parser",
-        "pinged",
-        "rest",
-        "said",
-        "socket",
-    )
+        "address", "busy", "channel", "closing", "control", "deltas", "edition", "gone", "heard", "parser", "pinged",
+        "rest", "said", "socket",
+    )  # fmt: skip
 
     def __init__(self, taken: socket.socket, channel: Channel, address: str, now: float, *, deltas: bool) -> None:
         self.socket = taken
@@ -79,7 +66,7 @@ class Viewer:
 
     def begin(self, response: bytes, edition: Edition) -> None:
         """Owe the answer to the handshake and the first edition, as one write."""
-        self.rest = memoryview(response + edition.snapshot().frame)
+        self.rest = memoryview(response + edition.for_viewer(NO_EDITION, deltas=self.deltas).frame)
         self.edition = edition.number
 
     def read(self, count: int) -> bytes | None:
@@ -102,7 +89,7 @@ class Viewer:
         return False
 
     def ping(self, now: float) -> None:
-        """Owe a ping, unless another control frame waits, which says as much."""
+        """Owe a ping, unless another control frame waits: that one shows as well whether the viewer reads."""
         self.pinged = now
         self.said = 0
         if self.control is None and not self.closing:
@@ -120,9 +107,9 @@ class Viewer:
             self.control = close_frame(code, reason)
 
     def push(self, edition: Edition | None = None) -> bool:
-        """Write what is owed until nothing is. False: the socket is full before that. Raises OSError.
+        """Write all that is owed, `edition` included. False: the socket is full. Raises OSError.
 
-        An edition is only owed after a full socket; otherwise the next tick brings it.
+        Only the drain task gives an edition; other viewers get it at the next tick.
         """
         if self.rest is not None and not self._write(self.rest):
             return False
@@ -138,7 +125,7 @@ class Viewer:
         return self.show(edition.number, edition.for_viewer(self.edition, deltas=self.deltas).frame)
 
     def hang_up(self, *, abort: bool = False) -> None:
-        """End the connection and wake whoever waits for its socket; `abort` drops what is still in the kernel's buffer.
+        """Close the socket and wake its tasks. `abort` also drops what is in the kernel's buffer.
 
         May be called more than once.
         """
@@ -146,12 +133,12 @@ class Viewer:
             return
         self.gone = True
         if abort:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         trio.lowlevel.notify_closing(self.socket)
         self.socket.close()
 
     def _write(self, data: bytes | memoryview) -> bool:
-        """Write a frame, or the rest of one, and keep what was not taken."""
+        """Write a frame, or the rest of one, and keep what the socket did not take."""
         try:
             taken = self.socket.send(data)
         except BlockingIOError:
@@ -161,10 +148,9 @@ class Viewer:
 
 
 def show_all(viewers: Iterable[Viewer], edition: Edition, shown: Counter[str]) -> list[Viewer]:
-    """Write an edition to each of these viewers who has an older one and is not busy, closing or gone.
+    """Write an edition to each viewer that has an older one and is not busy, closing or gone.
 
-    Counts in `shown` to how many each kind of message was written. Gives those whose sockets are full: each has to be
-    waited for.
+    Counts the messages of each kind in `shown`. Gives the viewers whose sockets are full.
     """
     number = edition.number
     has: int | None = None
@@ -202,7 +188,7 @@ def show_all(viewers: Iterable[Viewer], edition: Edition, shown: Counter[str]) -
 def take_over(stream: trio.SocketStream) -> socket.socket:
     """Take the connection out of a stream, as a plain non-blocking socket.
 
-    Trio's own sockets are only written to with `await`; one await for each viewer is what makes a tick slow.
+    A Trio socket is written to with `await`, and an await for each viewer would make a tick slow.
     """
     wrapped = stream.socket
     family, kind, number = wrapped.family, wrapped.type, wrapped.proto
@@ -212,10 +198,9 @@ def take_over(stream: trio.SocketStream) -> socket.socket:
 
 
 class Viewers:
-    """Who is connected, and for how many more there is room.
+    """The connected viewers, and the places for them: in all, and for each client (`address_group`).
 
-    A place is reserved before the upgrade and given back when the viewer is gone, so callers between the two count. An
-    address is counted as the door does (`address_group`): whoever holds one IPv6 address holds 2^64 of them.
+    A place is reserved before the upgrade and released when the viewer is gone. Lists are in the order of coming.
     """
 
     def __init__(self, places: int, places_per_address: int) -> None:
@@ -223,16 +208,16 @@ class Viewers:
         self.places_per_address = places_per_address
         self._reserved = 0
         self._by_group: dict[str, int] = {}
-        # Sets that keep their order, the order of a tick (see above).
+        # Sets that keep their order, which is the order of a tick.
         self._joined: dict[Viewer, None] = {}
         self._by_board: dict[str, dict[Viewer, None]] = {}
 
     def __len__(self) -> int:
-        """Count those who joined."""
+        """Count the viewers that joined."""
         return len(self._joined)
 
     def fault(self, address: str) -> str | None:
-        """Say why there is no room for another viewer of this address, None if there is."""
+        """Say why there is no place for another viewer of this address, None if there is one."""
         if self._reserved >= self.places:
             return "There are as many viewers as this server takes."
         if self._by_group.get(address_group(address), 0) >= self.places_per_address:
@@ -240,39 +225,31 @@ class Viewers:
         return None
 
     def reserve(self, address: str) -> None:
-        """Take a place; there must be room."""
+        """Take a place; there must be one."""
         assert self.fault(address) is None
         self._reserved += 1
-        group = address_group(address)
-        self._by_group[group] = self._by_group.get(group, 0) + 1
+        add_to(self._by_group, address_group(address), 1)
 
     def release(self, address: str) -> None:
         """Give a place back."""
         self._reserved -= 1
-        group = address_group(address)
-        left = self._by_group[group] - 1
-        if left:
-            self._by_group[group] = left
-        else:
-            del self._by_group[group]
+        add_to(self._by_group, address_group(address), -1)
 
     def join(self, viewer: Viewer) -> None:
-        """Count a viewer in, for whom a place is reserved."""
+        """Add a viewer that has a place."""
         self._joined[viewer] = None
         self._by_board.setdefault(viewer.channel.board_id, {})[viewer] = None
 
     def leave(self, viewer: Viewer) -> None:
-        """Count a viewer out and give its place back."""
+        """Remove a viewer and release its place."""
         del self._joined[viewer]
         del self._by_board[viewer.channel.board_id][viewer]
         self.release(viewer.address)
 
     def everyone(self) -> list[Viewer]:
-        """List those who are here now, in the order in which they came."""
         return list(self._joined)
 
     def of_board(self, board_id: str) -> list[Viewer]:
-        """List those who watch a board now, in the order in which they came."""
         return list(self._by_board.get(board_id, ()))
 
     def _check(self) -> None:
@@ -284,5 +261,5 @@ class Viewers:
 
 
 def places_for(max_viewers: int, files_max: int | None, files_reserved: int) -> int:
-    """Say how many viewers there may be when the process may open `files_max` files (None: any number)."""
+    """Say how many viewers there may be when the process may open `files_max` files (None: no limit)."""
     return max_viewers if files_max is None else max(0, min(max_viewers, files_max - files_reserved))

@@ -1,4 +1,4 @@
-"""Room for connections and bodies: what is counted in is counted out, and the bounds hold in between."""
+"""Limits of connections and bodies: each count goes back to 0, and the bounds hold in between."""
 
 from __future__ import annotations
 
@@ -65,52 +65,52 @@ def test_the_counts_hold_whoever_comes_and_goes(steps: list[tuple[str, str]]) ->
 
 
 def test_bodies_share_their_room() -> None:
-    """A body grows, another finds no room, the first is done, and there is room again; small ones never need any."""
-    room = BodyMemory(100_000, 100_000)
-    first = room.change("a", 0, 60_000)
-    first = room.change("a", first, 90_000)
+    """A body grows, another is refused, the first is done, and another is taken; small ones are never refused."""
+    memory = BodyMemory(100_000, 100_000)
+    first = memory.change("a", 0, 60_000)
+    first = memory.change("a", first, 90_000)
     with pytest.raises(Refused) as refused:
-        room.change("a", 0, 20_000)
+        memory.change("a", 0, 20_000)
     assert (refused.value.status, refused.value.code) == (503, "OVERLOADED")
-    assert room.change("a", 0, bounds.SMALL_BODY_BYTES_MAX) == 0
-    assert room.used == 90_000
-    assert room.change("a", first, 0) == 0
-    assert room.used == 0
-    assert room.change("a", 0, 20_000) == 20_000
+    assert memory.change("a", 0, bounds.SMALL_BODY_BYTES_MAX) == 0
+    assert memory.used == 90_000
+    assert memory.change("a", first, 0) == 0
+    assert memory.used == 0
+    assert memory.change("a", 0, 20_000) == 20_000
 
 
 def test_a_body_may_shrink_in_a_room_that_is_full() -> None:
     """What is kept while it comes in chunks is more than what it is in the end."""
-    room = BodyMemory(50_000, 50_000)
-    had = room.change("a", 0, 50_000)
-    assert room.change("a", had, 40_000) == 40_000
-    assert room.used == 40_000
+    memory = BodyMemory(50_000, 50_000)
+    had = memory.change("a", 0, 50_000)
+    assert memory.change("a", had, 40_000) == 40_000
+    assert memory.used == 40_000
 
 
 def test_no_client_gets_the_whole_room_for_its_bodies() -> None:
     """One that fills its part does not keep the others out; a proxy stands for many and may have all of it."""
-    room = BodyMemory(100_000, 40_000)
-    had = room.change("a", 0, 40_000)
+    memory = BodyMemory(100_000, 40_000)
+    had = memory.change("a", 0, 40_000)
     with pytest.raises(Refused) as refused:
-        room.change("a", 0, 20_000)
+        memory.change("a", 0, 20_000)
     assert (refused.value.status, refused.value.code) == (503, "OVERLOADED")
     assert dict(refused.value.headers)["retry-after"]
-    assert room.change("b", 0, 20_000) == 20_000
-    assert room.change("a", had, 30_000) == 30_000, "shrinking is always allowed"
-    room.change("a", 30_000, 0)
-    room.change("b", 20_000, 0)
-    assert room.change("", 0, 100_000) == 100_000
-    room._check()
+    assert memory.change("b", 0, 20_000) == 20_000
+    assert memory.change("a", had, 30_000) == 30_000, "shrinking is always allowed"
+    memory.change("a", 30_000, 0)
+    memory.change("b", 20_000, 0)
+    assert memory.change("", 0, 100_000) == 100_000
+    memory._check()
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", ""]), st.integers(0, 60_000)), max_size=40))
 def test_the_room_for_bodies_adds_up(steps: list[tuple[str, int]]) -> None:
     """Whatever grows, shrinks or is refused."""
-    room = BodyMemory(100_000, 40_000)
+    memory = BodyMemory(100_000, 40_000)
     had = {"a": 0, "b": 0, "": 0}
     for group, wanted in steps:
         with suppress(Refused):
-            had[group] = room.change(group, had[group], wanted)
-        room._check()
-        assert room.used == sum(had.values())
+            had[group] = memory.change(group, had[group], wanted)
+        memory._check()
+        assert memory.used == sum(had.values())
         assert max(had["a"], had["b"]) <= 40_000

@@ -44,11 +44,11 @@ def test_asking_again_with_the_answer_changes_nothing() -> None:
     assert PROXIES.client(once, "6.6.6.6, 198.51.100.1, 10.9.9.9") == once
 
 
-def test_without_proxies_nobody_is_believed() -> None:
+def test_without_proxies_none_is_believed() -> None:
     """The header is anybody's to write."""
-    nobody = TrustedProxies()
-    assert nobody.client("127.0.0.1", "198.51.100.1") == "127.0.0.1"
-    assert not nobody.trusts("127.0.0.1")
+    none = TrustedProxies()
+    assert none.client("127.0.0.1", "198.51.100.1") == "127.0.0.1"
+    assert not none.trusts("127.0.0.1")
 
 
 def test_trust_is_by_address_and_network() -> None:
@@ -71,5 +71,5 @@ def test_trust_is_by_address_and_network() -> None:
     ],
 )
 def test_an_ipv6_client_counts_by_its_network(address: str, group: str) -> None:
-    """Whoever has one IPv6 address has 2^64 of them."""
+    """A client with one IPv6 address has 2^64 of them."""
     assert address_group(address) == group

@@ -103,14 +103,14 @@ async def test_a_lane_that_goes_on_by_itself_is_given_everything() -> None:
         assert stream is connection.stream
 
 
-# ---- room for bodies -------------------------------------------------------------------------------------------------
+# ---- memory of bodies ------------------------------------------------------------------------------------------------
 
 
 async def test_large_bodies_share_a_room_that_small_ones_do_not_need() -> None:
-    """When it is full the next large one is refused, a small one is not; a body that is done gives its room back."""
-    room = BodyMemory(150_000, 150_000)
+    """When it is full the next large body is refused, a small one is not; a body that is done releases its memory."""
+    memory = BodyMemory(150_000, 150_000)
     large = POST + b"Content-Length: 100000\r\n\r\n" + bytes(100_000)
-    async with connected(room) as (first, client1), connected(room) as (second, client2):
+    async with connected(memory) as (first, client1), connected(memory) as (second, client2):
         await client1.send(large)
         assert await first.read_head()
         assert len(await first.read_body(first.take_request())) == 100_000
@@ -128,42 +128,42 @@ async def test_large_bodies_share_a_room_that_small_ones_do_not_need() -> None:
             nursery.start_soon(second.refuse, refused.value)
             assert (await client2.answer()).code() == "OVERLOADED"
             await client2.stream.aclose()
-        assert room.used == 100_000
+        assert memory.used == 100_000
         first.release_body()
-        assert room.used == 0
+        assert memory.used == 0
 
 
 async def test_what_was_chunked_takes_up_no_more_than_it_is() -> None:
     """While it comes, what is kept counts; when it is there, its length."""
-    room = BodyMemory(10**6, 10**6)
-    async with connected(room) as (connection, client):
+    memory = BodyMemory(10**6, 10**6)
+    async with connected(memory) as (connection, client):
         chunks = b"".join(b"4000\r\n" + bytes(0x4000) + b"\r\n" for _ in range(8))
         await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
         assert await connection.read_head()
         assert len(await connection.read_body(connection.take_request())) == 8 * 0x4000
-        assert room.used == 8 * 0x4000
+        assert memory.used == 8 * 0x4000
         connection.close()
-        assert room.used == 0
+        assert memory.used == 0
 
 
 async def test_a_refusal_lets_go_of_what_came_before_it_lingers() -> None:
-    """Its room is given back then; a client that stays for the answer must not keep the memory all the same."""
+    """A client that waits for the answer must not keep the memory of its body."""
     async with connected() as (connection, client):
         await client.send(POST + b"Content-Length: 100001\r\n\r\n" + bytes(100_000))
         await client.stream.send_eof()
         assert await connection.read_head()
         with pytest.raises(Refused) as refused:
             await connection.read_body(connection.take_request())
-        assert connection._inspector.held == 100_000
+        assert connection._parser.held == 100_000
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.refuse, refused.value)
             assert (await client.answer()).status == 400
-            assert connection._inspector.held == 0
+            assert connection._parser.held == 0
             assert refused.value.__traceback__ is None, "it holds the frames, and they what they had read"
 
 
 async def test_a_connection_that_ended_holds_nothing_of_what_came() -> None:
-    """Whoever still has a hand on it, as an exception may for long after its end."""
+    """Even if something refers to the connection long after its end, as an exception may."""
     async with connected() as (connection, client):
         await client.send(POST + b"Content-Length: 100001\r\n\r\n" + bytes(100_000))
         assert await connection.read_head()
@@ -174,18 +174,18 @@ async def test_a_connection_that_ended_holds_nothing_of_what_came() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
-            while connection._inspector.held < 100_000:
+            while connection._parser.held < 100_000:
                 await trio.lowlevel.checkpoint()
             await client.reset()
         connection.close()
-        assert connection._inspector.held == 0
+        assert connection._parser.held == 0
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_client_that_does_not_read_is_cut_off() -> None:
-    """The deadline holds although whoever writes is shielded from cancellation; nothing can be written afterwards."""
+    """The deadline holds although the write is shielded from cancellation; nothing can be written afterwards."""
     async with connected(send_seconds_max=SHORT) as (connection, client):
         with pytest.raises(Stalled), trio.CancelScope(shield=True):
             await connection.send(bytes(LARGE_BYTES))
@@ -306,7 +306,7 @@ async def test_closing_soon_is_at_once_when_there_is_no_request() -> None:
 
 
 async def test_closing_soon_leaves_time_for_a_request_that_is_here() -> None:
-    """Half a head, or a whole one that nobody has read yet, is a request in flight."""
+    """Half a head, or a whole one that was not read yet, is a request in flight."""
     async with connected() as (connection, client), trio.open_nursery() as nursery:
         await client.send(LAST_GET[:20])
 

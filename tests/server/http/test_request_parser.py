@@ -6,7 +6,6 @@ import tracemalloc
 from contextlib import suppress
 
 import h11
-import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -23,24 +22,24 @@ Requests = list[tuple[IncomingRequest, bytes]]
 
 
 def read_all(data: bytes, *, piece: int = 2**16, head_max: int = 16_384, body_max: int = 2**20) -> Requests:
-    """Read requests from `data`, which comes in pieces, until it is used up. Raises what the inspector raises."""
-    inspector = RequestParser(head_max, body_max)
+    """Read requests from `data`, which comes in pieces, until it is used up. Raises what the parser raises."""
+    parser = RequestParser(head_max, body_max)
     found: Requests = []
     inbound: IncomingRequest | None = None
     for start in range(0, len(data), piece):
-        inspector.receive(data[start : start + piece])
+        parser.receive(data[start : start + piece])
         while True:
             if inbound is None:
-                inbound = inspector.next_head()
+                inbound = parser.next_head()
                 if inbound is None:
                     break
-            body = inspector.next_body()
+            body = parser.next_body()
             if body is None:
                 break
             found.append((inbound, body))
             inbound = None
     assert inbound is None, "a body is missing"
-    assert not inspector.begun, "a head is missing"
+    assert not parser.begun, "a head is missing"
     return found
 
 
@@ -242,48 +241,48 @@ def test_many_chunks_of_a_usual_size_are_welcome() -> None:
 
 def test_a_body_costs_what_it_is_long_however_it_was_cut() -> None:
     """Parts are not kept apart: each would cost many times the two bytes that a client may make it."""
-    inspector = RequestParser()
-    inspector.receive(CHUNKED + b"2\r\nxx\r\n" * 10_000)
-    assert inspector.next_head() is not None
+    parser = RequestParser()
+    parser.receive(CHUNKED + b"2\r\nxx\r\n" * 10_000)
+    assert parser.next_head() is not None
     tracemalloc.start()
     try:
-        assert inspector.next_body() is None
+        assert parser.next_body() is None
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert inspector.held == 20_000
-    assert kept < 2 * inspector.held
+    assert parser.held == 20_000
+    assert kept < 2 * parser.held
 
 
 def test_what_is_kept_is_bounded_and_told() -> None:
     """`held` is what a connection costs."""
-    inspector = RequestParser()
-    inspector.receive(CHUNKED + b"5\r\nab")
-    assert inspector.held == len(CHUNKED) + 5
-    assert inspector.next_head() is not None
-    assert inspector.next_body() is None
-    assert inspector.held == 2
-    inspector.receive(b"cde\r\n0\r\n\r\nGET")
-    assert inspector.next_body() == b"abcde"
-    assert inspector.held == 3
+    parser = RequestParser()
+    parser.receive(CHUNKED + b"5\r\nab")
+    assert parser.held == len(CHUNKED) + 5
+    assert parser.next_head() is not None
+    assert parser.next_body() is None
+    assert parser.held == 2
+    parser.receive(b"cde\r\n0\r\n\r\nGET")
+    assert parser.next_body() == b"abcde"
+    assert parser.held == 3
 
 
 def test_empty_lines_are_not_the_beginning_of_a_request() -> None:
     """Some clients send one after a body; it must not start the clock of the next head."""
-    inspector = RequestParser()
-    inspector.receive(b"\r\n\r\n")
-    assert not inspector.begun
-    inspector.receive(b"G")
-    assert inspector.begun
+    parser = RequestParser()
+    parser.receive(b"\r\n\r\n")
+    assert not parser.begun
+    parser.receive(b"G")
+    assert parser.begun
 
 
 def test_what_follows_the_head_is_handed_over() -> None:
     """A lane that goes on by itself gets every byte that was read too much."""
-    inspector = RequestParser()
-    inspector.receive(b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n\x81\x00rest")
-    assert inspector.next_head() is not None
-    assert inspector.take_rest() == b"\x81\x00rest"
-    assert inspector.held == 0
+    parser = RequestParser()
+    parser.receive(b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n\x81\x00rest")
+    assert parser.next_head() is not None
+    assert parser.take_rest() == b"\x81\x00rest"
+    assert parser.held == 0
 
 
 @pytest.mark.parametrize(
@@ -320,9 +319,9 @@ def test_an_inbound_gives_its_parts() -> None:
     ((inbound, _),) = read_all(b"GET /a/b?c?d HTTP/1.1\r\nHost: x\r\nX-F: a, b\r\nX-F: C\r\n\r\n")
     assert inbound.path == "/a/b"
     assert inbound.header("x-f") == "a, b, C"
-    assert inbound.tokens("x-f") == ["a", "b", "c"]
+    assert inbound.head.tokens("x-f") == ["a", "b", "c"]
     assert inbound.header("x-g") == ""
-    assert msgspec.structs.replace(inbound, has_length=True).tokens("x-g") == []
+    assert inbound.head.tokens("x-g") == []
 
 
 def h11_reads(data: bytes) -> list[tuple[str, str, bytes]]:
@@ -351,12 +350,12 @@ BYTES = st.binary(max_size=4) | st.sampled_from([b"\r\n", b"\0", b" :"])
 )
 @example(data=GET, changes=[(0, 0, b"\r\n")])
 def test_whatever_passes_is_a_request_to_h11_too(data: bytes, changes: list[tuple[int, int, bytes]]) -> None:
-    """Random bytes are cut out and put in: what is not refused means the same to the server behind the door."""
+    """Random bytes are cut out and put in: what is not refused means the same to the next HTTP server."""
     for position, cut, put in changes:
         data = data[:position] + put + data[position + cut :]
-    inspector = RequestParser(body_bytes_max=1_000)
-    inspector.receive(data)
+    parser = RequestParser(body_bytes_max=1_000)
+    parser.receive(data)
     with suppress(Refused):
-        while (inbound := inspector.next_head()) is not None and (body := inspector.next_body()) is not None:
+        while (inbound := parser.next_head()) is not None and (body := parser.next_body()) is not None:
             written = wire_request(inbound, body, last=False)
             assert h11_reads(written) == [(inbound.head.method, inbound.head.target, body)]

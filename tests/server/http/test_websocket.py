@@ -207,7 +207,7 @@ def test_close_codes_that_may_be_sent_are_taken(code: int) -> None:
 
 
 def test_a_close_may_be_empty() -> None:
-    """No code and no reason is a goodbye too."""
+    """A close frame without code and reason is correct."""
     assert read(client_frame(CLOSE, b"")) == [Closed(None, "")]
 
 

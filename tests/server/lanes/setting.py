@@ -1,4 +1,4 @@
-"""A door with the express lane, its loop and the other lane in front of a pipeline, and requests for it."""
+"""A listener with the express lane, its loop and the other lane in front of a pipeline, and requests for it."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from server.lanes.quart_app import create_app
 from tests.server.api.support import WRITER, Bench, open_bench
 from tests.server.lanes.support import PATIENCE_SECONDS, Client, Counts, Echo
 
-COLD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-"""A request that is not hot: it takes the connection to the other lane, for good."""
+OTHER = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+"""A request for the other lane, which then keeps the connection for good."""
 
 
 class Setting:
-    """A running door in front of a pipeline."""
+    """A running listener in front of a pipeline."""
 
-    def __init__(self, bench: Bench, loop: ExpressLoop, door: Listener, counts: Counts) -> None:
+    def __init__(self, bench: Bench, loop: ExpressLoop, listener: Listener, counts: Counts) -> None:
         self.bench = bench
         self.loop = loop
-        self.door = door
+        self.listener = listener
         self.counts = counts
         self.port = 0
-        self.reacting = trio.CancelScope()
+        self.looping = trio.CancelScope()
 
     async def connect(self, lane: str = "express") -> Client:
         client = Client(await trio.open_tcp_stream("127.0.0.1", self.port))
         if lane == "http":
-            assert (await client.ask(COLD)).status == 200
+            assert (await client.ask(OTHER)).status == 200
         return client
 
     async def parked(self, source: str = "127.0.0.1") -> Client:
@@ -49,9 +49,9 @@ class Setting:
         return client
 
     def connection(self, client: Client) -> Connection:
-        """The door's side of a client's connection."""
+        """The listener's side of a client's connection."""
         own = client.stream.socket.getsockname()
-        return next(connection for connection in self.door._open if connection.peer == own)
+        return next(connection for connection in self.listener._open if connection.peer == own)
 
     def is_parked(self, client: Client) -> bool:
         """Whether a connection is in the loop now."""
@@ -62,20 +62,20 @@ class Setting:
         return self.bench.metrics.value("scoreboard_request_seconds_count", route=route, lane=lane)
 
     async def run_loop(self, *, task_status: trio.TaskStatus[None]) -> None:
-        with self.reacting:
+        with self.looping:
             await self.loop.run(task_status=task_status)
 
 
 @asynccontextmanager
 async def open_setting(
-    bounds: HttpBounds | None = None, *, reacting: bool = True, proxies: TrustedProxies | None = None, **options: object
+    bounds: HttpBounds | None = None, *, looping: bool = True, proxies: TrustedProxies | None = None, **options: object
 ) -> AsyncIterator[Setting]:
     """Run it. `options` are those of the `Bench`."""
     async with open_bench(**options) as bench:
         proxies = proxies or TrustedProxies()
         counts = Counts()
         loop = ExpressLoop(bench.pipeline, proxies)
-        door = Listener(
+        listener = Listener(
             await open_listeners("127.0.0.1", 0),
             application=create_app(bench.pipeline, proxies),
             live=Echo(),
@@ -84,14 +84,14 @@ async def open_setting(
             proxies=proxies,
             http_bounds=bounds,
         )
-        setting = Setting(bench, loop, door, counts)
+        setting = Setting(bench, loop, listener, counts)
         with trio.fail_after(PATIENCE_SECONDS):
             async with trio.open_nursery() as nursery:
-                if reacting:
+                if looping:
                     await nursery.start(setting.run_loop)
-                ((_, setting.port),) = await nursery.start(door.run)
+                ((_, setting.port),) = await nursery.start(listener.run)
                 yield setting
-                await door.drain(0.0)
+                await listener.drain(0.0)
                 nursery.cancel_scope.cancel()
 
 

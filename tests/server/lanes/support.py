@@ -1,4 +1,4 @@
-"""A door on a free port of the loopback, raw clients for it, and applications that behave and misbehave."""
+"""A listener on a free port of the loopback, raw clients for it, and applications that behave and misbehave."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from server.http.connection import Connection, HttpBounds
 from server.http.messages import RequestHead
 from server.lanes.hypercorn_pipe import Message, Receive, Scope, Send
 from server.lanes.listener import Listener, open_listeners
+from server.metrics import Metrics
 
 PATIENCE_SECONDS = 30.0
-"""After so long a test that waits has failed."""
+"""A test that waits for longer has failed."""
 
 LARGE_BYTES = 32 * 2**20
 """More than the kernel buffers between a server and a client that does not read."""
@@ -97,7 +98,7 @@ class Client:
         return False
 
     async def reset(self) -> None:
-        """Go away rudely."""
+        """Reset the connection."""
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await self.stream.aclose()
 
@@ -117,7 +118,7 @@ class Client:
         return await self.exactly(found + len(end))
 
     async def exactly(self, count: int) -> bytes:
-        """Read so many bytes."""
+        """Read `count` bytes."""
         while len(self._received) < count:
             assert await self._more(), f"the connection ended after {bytes(self._received[:200])!r}"
         taken = bytes(self._received[:count])
@@ -130,23 +131,24 @@ class Client:
         return bool(data)
 
 
-class Counts:
+class Counts(Metrics):
     """Metrics that tests can wait for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.open = 0
-        self.failed: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
         self._changed = trio.Event()
 
     def connections(self, count: int) -> None:
-        """So many connections are open now."""
+        """Note how many connections are open."""
         self.open = count
         self._wake()
 
     def connection_failed(self, kind: str) -> None:
         """A connection ended with a fault."""
-        self.failed[kind] += 1
+        self.faults[kind] += 1
         self._wake()
 
     def refused(self, code: str) -> None:
@@ -155,13 +157,13 @@ class Counts:
         self._wake()
 
     async def wait_open(self, count: int) -> None:
-        """Wait until so many connections are open."""
+        """Wait until `count` connections are open."""
         while self.open != count:
             await self._wait()
 
     async def wait_failed(self, kind: str) -> None:
         """Wait until something failed in this way."""
-        while not self.failed[kind]:
+        while not self.faults[kind]:
             await self._wait()
 
     def _wake(self) -> None:
@@ -173,7 +175,7 @@ class Counts:
 
 
 class Echo:
-    """Stands in for the live channel: says whom it serves, echoes until the client closes, and fails when told to."""
+    """Stands in for the live channel: records its requests, echoes until the client closes, and fails if told to."""
 
     def __init__(self) -> None:
         self.heads: list[tuple[RequestHead, str]] = []
@@ -305,13 +307,13 @@ async def respond(send: Send, body: bytes, headers: list[tuple[bytes, bytes]] | 
     await send({"type": "http.response.body", "body": body})
 
 
-class Doorway:
-    """A running door and what it was given."""
+class Served:
+    """A running listener and its dependencies."""
 
     def __init__(
-        self, door: Listener, port: int, counts: Counts, live: Echo, application: Any, scope: trio.CancelScope
+        self, listener: Listener, port: int, counts: Counts, live: Echo, application: Any, scope: trio.CancelScope
     ) -> None:
-        self.door = door
+        self.listener = listener
         self.scope = scope
         self.port = port
         self.counts = counts
@@ -319,11 +321,11 @@ class Doorway:
         self.application = application
 
     async def connect(self) -> Client:
-        """Come as a client."""
+        """Connect."""
         return Client(await trio.open_tcp_stream("127.0.0.1", self.port))
 
     async def ask_once(self, data: bytes = LAST_GET) -> Answer:
-        """Come, ask, read the answer and the end, go."""
+        """Connect, ask, read the answer and the end."""
         client = await self.connect()
         async with client.stream:
             answer = await client.ask(data)
@@ -332,13 +334,13 @@ class Doorway:
 
 
 @asynccontextmanager
-async def open_door(
+async def open_listener(
     application: Any = None, *, proxies: TrustedProxies | None = None, **bounds: Any
-) -> AsyncIterator[Doorway]:
-    """Run a door. `bounds` are those of `HttpBounds` that are to be other than real."""
+) -> AsyncIterator[Served]:
+    """Run a listener. `bounds` replace those of `HttpBounds`."""
     application = application or Played()
     counts, live = Counts(), Echo()
-    door = Listener(
+    listener = Listener(
         await open_listeners("127.0.0.1", 0),
         application=application,
         live=live,
@@ -348,24 +350,24 @@ async def open_door(
     )
     with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
-            ((_, port),) = await nursery.start(door.run)
-            yield Doorway(door, port, counts, live, application, nursery.cancel_scope)
+            ((_, port),) = await nursery.start(listener.run)
+            yield Served(listener, port, counts, live, application, nursery.cancel_scope)
             # What a test leaves open it does not care about.
-            await door.drain(0.0)
-        assert door.statistics().open == counts.open == 0
+            await listener.drain(0.0)
+        assert listener.statistics().open == counts.open == 0
 
 
 @asynccontextmanager
-async def connected(room: BodyMemory | None = None, **bounds: Any) -> AsyncIterator[tuple[Connection, Client]]:
-    """A connection without a door, and its client."""
+async def connected(body_memory: BodyMemory | None = None, **bounds: Any) -> AsyncIterator[tuple[Connection, Client]]:
+    """A connection without a listener, and its client."""
     with trio.fail_after(PATIENCE_SECONDS):
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         async with listener:
             client = await trio.open_tcp_stream(*listener.socket.getsockname())
             stream = await listener.accept()
         http_bounds = HttpBounds(**bounds)
-        room = room or BodyMemory(http_bounds.bodies_bytes_max, http_bounds.bodies_per_address_bytes_max)
-        connection = Connection(stream, ("127.0.0.1", 1), ("127.0.0.1", 2), "", http_bounds, room)
+        body_memory = body_memory or BodyMemory(http_bounds.bodies_bytes_max, http_bounds.bodies_per_address_bytes_max)
+        connection = Connection(stream, ("127.0.0.1", 1), ("127.0.0.1", 2), "", http_bounds, body_memory)
         async with client:
             try:
                 yield connection, Client(client)

@@ -17,7 +17,7 @@ from server.http.messages import Request, Response
 from server.lanes.express import ExpressLane
 from server.lanes.express_loop import ExpressLoop
 from tests.server.api.support import READER, Bench
-from tests.server.lanes.setting import COLD, batch, chunked, get, one, open_setting, post
+from tests.server.lanes.setting import OTHER, batch, chunked, get, one, open_setting, post
 from tests.server.lanes.support import Answer, connected
 
 WAYS = ("express", "loop", "http")
@@ -66,7 +66,7 @@ CONVERSATION = [
 
 
 async def replies_of(way: str, conversation: list[bytes]) -> list[Answer]:
-    async with open_setting(reacting=way == "loop") as setting:
+    async with open_setting(looping=way == "loop") as setting:
         lane = "http" if way == "http" else "express"
         client = await setting.connect(lane)
         answers = [await client.ask(request) for request in conversation]
@@ -89,10 +89,10 @@ async def test_all_ways_give_the_same_answers() -> None:
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
-    """Forty at once, hot and cold; the cold ones take the connection along, and no byte is lost."""
+    """Forty at once, for both lanes; the first for the other lane moves the connection there, and no byte is lost."""
     async with open_setting() as setting:
         client = await setting.connect()
-        requests = [post(one("ann", f"a{n}")) if n % 4 else COLD for n in range(1, 41)]
+        requests = [post(one("ann", f"a{n}")) if n % 4 else OTHER for n in range(1, 41)]
         await client.send(b"".join(requests))
         for n in range(1, 41):
             answer = await client.answer()
@@ -220,7 +220,7 @@ async def test_draining_answers_what_is_in_flight_and_closes() -> None:
         await client.send(post(one("ann", "a1")))
         await held[0].wait()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(setting.door.drain, 10.0)
+            nursery.start_soon(setting.listener.drain, 10.0)
             await trio.testing.wait_all_tasks_blocked(0.01)
             held[1].set()
             answer = await client.answer()

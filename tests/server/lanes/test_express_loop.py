@@ -21,7 +21,7 @@ from server.http.client_address import TrustedProxies
 from server.http.messages import Request
 from server.settings.config import AuthConfig
 from tests.server.api.support import WRITER
-from tests.server.lanes.setting import COLD, Gate, Setting, chunked, get, one, open_setting, post
+from tests.server.lanes.setting import OTHER, Gate, Setting, chunked, get, one, open_setting, post
 from tests.server.lanes.support import Answer, Client
 
 SECRET = b"a-secret-that-is-long-enough-for-hs256"
@@ -90,7 +90,7 @@ async def test_the_top_needs_no_actor_and_is_counted() -> None:
 
 
 async def test_a_request_that_comes_while_another_is_in_flight_is_answered_after_it() -> None:
-    """It waits in the socket meanwhile, and costs nothing there: everybody comes to rest."""
+    """It waits in the socket meanwhile, and no task spins."""
     async with open_setting() as setting:
         client = await setting.parked()
         gate = Gate(setting.bench)
@@ -149,7 +149,7 @@ async def test_a_request_for_another_lane_takes_the_connection_along() -> None:
     """Also with a body that came with it."""
     async with open_setting() as setting:
         client = await setting.parked()
-        assert msgspec.json.decode((await client.ask(COLD)).body) == {"status": "ok"}
+        assert msgspec.json.decode((await client.ask(OTHER)).body) == {"status": "ok"}
         other = await setting.parked()
         body = msgspec.json.encode({"displayName": "Ann"})
         head = b"PUT /users/ann HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer r users:write\r\n"
@@ -223,7 +223,7 @@ async def test_a_withdrawn_key_is_heeded_though_the_head_is_remembered() -> None
 
 
 async def test_no_more_heads_are_remembered_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each request here has a head of its own; when there is no room all are forgotten. Long ones never get in."""
+    """Each request here has its own head; at the limit all are forgotten. Long heads are never remembered."""
     monkeypatch.setattr("server.bounds.HEADS_MAX", 4)
     async with open_setting() as setting:
         client = await setting.parked()
@@ -254,7 +254,7 @@ async def test_the_head_of_a_chunked_body_is_not_remembered() -> None:
 
 
 async def test_one_head_from_two_addresses_is_told_of_each() -> None:
-    """What is remembered of a head is nothing of who sent it."""
+    """A remembered head has nothing of the client that sent it."""
     async with open_setting() as setting:
         for source in ("127.0.0.1", "127.0.0.2"):
             client = await setting.parked(source)
@@ -326,7 +326,7 @@ async def test_a_bug_without_an_answer_ends_one_connection(step: str, monkeypatc
         send_now(clients[2], get())
         assert await clients[1].ended()
         assert [(await client.answer()).status for client in (clients[0], clients[2])] == [200, 200]
-        assert dict(setting.counts.failed) == {"Bug": 1}
+        assert dict(setting.counts.faults) == {"Bug": 1}
         assert (await clients[0].ask(get())).status == 200
 
 

@@ -97,11 +97,11 @@ async def test_a_client_that_is_gone_when_its_answer_is_written_is_no_fault(monk
             await client.stream.send_eof()
             await setting.counts.wait_open(0)
         assert setting.bench.logged() == [("a1", "ann", 10)]
-        assert (lines, dict(setting.counts.failed)) == ([], {})
+        assert (lines, dict(setting.counts.faults)) == ([], {})
 
 
 async def test_a_client_that_has_said_all_it_has_to_say_still_gets_its_answer() -> None:
-    """It shuts its side after the request: it hears the answer, then the end. Meanwhile everybody comes to rest."""
+    """It shuts its side after the request and gets the answer, then the end. Meanwhile no task spins."""
     async with open_setting() as setting:
         client, gate = await in_flight(setting)
         await client.stream.send_eof()
@@ -117,7 +117,7 @@ async def test_a_client_that_has_said_all_it_has_to_say_still_gets_its_answer() 
 
 
 async def test_a_client_that_goes_away_rudely_while_its_request_is_in_flight_is_no_fault() -> None:
-    """A reset (EPOLLERR, EPOLLHUP) makes nobody spin; what was asked is done; others are answered."""
+    """A reset (EPOLLERR, EPOLLHUP) makes no task spin; the request is done; others are answered."""
     async with open_setting() as setting:
         other = await setting.parked()
         client, gate = await in_flight(setting)
@@ -127,7 +127,7 @@ async def test_a_client_that_goes_away_rudely_while_its_request_is_in_flight_is_
         assert action(await other.ask(post(one("ben", "b1")))) == "b1"
         await setting.counts.wait_open(1)
         assert setting.bench.logged() == [("a1", "ann", 10), ("b1", "ben", 10)]
-        assert dict(setting.counts.failed) == {}
+        assert dict(setting.counts.faults) == {}
 
 
 @pytest.mark.parametrize("rudely", [False, True])
@@ -138,7 +138,7 @@ async def test_a_parked_client_may_leave(rudely: bool) -> None:
         with capture_logs() as lines:
             await (client.reset() if rudely else client.stream.aclose())
             await setting.counts.wait_open(0)
-        assert (lines, dict(setting.counts.failed)) == ([], {})
+        assert (lines, dict(setting.counts.faults)) == ([], {})
 
 
 # ---- idleness --------------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ async def test_draining_ends_the_idle_and_answers_the_others() -> None:
         send_now(unread, get())
         setting.connection(unread).close_soon()  # as `drain` does, but before the loop can run
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(setting.door.drain, 10.0)
+            nursery.start_soon(setting.listener.drain, 10.0)
             assert await idle.ended()
             answer = await unread.answer()
             assert (answer.status, answer.headers["connection"]) == (200, "close")
@@ -217,7 +217,7 @@ async def test_a_connection_that_parks_while_the_door_drains_ends() -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 async def test_a_cut_wakes_whoever_waits_here(busy: bool) -> None:
-    """At once when it is idle, with the answer, which nobody gets, when it is not; its number is free before that."""
+    """At once when it is idle; otherwise with the answer, which is lost. Its file number is free before that."""
     async with open_setting() as setting:
         if busy:
             client, gate = await in_flight(setting)
@@ -228,7 +228,7 @@ async def test_a_cut_wakes_whoever_waits_here(busy: bool) -> None:
         gate.open()
         await setting.counts.wait_open(0)
         assert setting.loop._parked == {}
-        assert dict(setting.counts.failed) == {}
+        assert dict(setting.counts.faults) == {}
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -258,7 +258,7 @@ async def test_an_answer_never_goes_to_the_next_connection_of_the_same_number(cu
 
 
 async def test_a_connection_that_epoll_does_not_take_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends with that fault, and the loop and everybody else go on."""
+    """It ends with that fault; the loop and all other connections go on."""
     async with open_setting() as setting:
         other = await setting.parked()
 
@@ -272,7 +272,7 @@ async def test_a_connection_that_epoll_does_not_take_leaves_nothing_behind(monke
         client = await setting.connect()
         assert (await client.ask(get())).status == 200
         assert await client.ended()
-        assert dict(setting.counts.failed) == {"OSError": 1}
+        assert dict(setting.counts.faults) == {"OSError": 1}
         assert len(setting.loop._parked) == 1
         assert (await other.ask(get())).status == 200
 
@@ -286,7 +286,7 @@ async def test_when_the_reactor_ends_connections_go_on_by_themselves() -> None:
         idle, unread = await setting.parked(), await setting.parked()
         client, gate = await in_flight(setting)
         send_now(unread, get())
-        setting.reacting.cancel()
+        setting.looping.cancel()
         assert await client.was_reset()
         gate.open()
         assert (await unread.answer()).status == 200
@@ -328,8 +328,8 @@ async def test_nothing_of_a_request_outlives_its_answer() -> None:
 
 
 async def test_without_run_connections_wait_for_themselves() -> None:
-    """A loop that does not run takes nobody."""
-    async with open_setting(reacting=False) as setting:
+    """A loop that does not run takes no connection."""
+    async with open_setting(looping=False) as setting:
         client = await setting.connect()
         for n in range(3):
             assert action(await client.ask(post(one("ann", f"a{n}")))) == f"a{n}"

@@ -1,4 +1,4 @@
-"""The life of the application behind the door: started before the first request, stopped after the last."""
+"""The life of the application behind the listener: started before the first request, stopped after the last."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from structlog.typing import EventDict
 
 from server.lanes.hypercorn_pipe import Receive, Scope, Send
 from server.lanes.lifespan import NotStarted
-from tests.server.lanes.support import Played, open_door
+from tests.server.lanes.support import Played, open_listener
 
 
 async def test_the_application_is_started_and_stopped_once() -> None:
     """Before the first request and after the last, whatever the number of connections."""
     played = Played()
-    async with open_door(played) as doorway:
+    async with open_listener(played) as served:
         assert played.lifespan == ["lifespan.startup"]
         for _ in range(3):
-            await doorway.ask_once()
+            await served.ask_once()
     assert played.lifespan == ["lifespan.startup", "lifespan.shutdown"]
 
 
@@ -31,8 +31,8 @@ async def test_an_application_that_does_not_start_keeps_the_door_from_opening() 
         raise ValueError("no database")
 
     with pytest.RaisesGroup(pytest.RaisesExc(NotStarted, match="no database")):
-        async with open_door(app):
-            pytest.fail("the door is open")
+        async with open_listener(app):
+            pytest.fail("the listener is open")
 
 
 async def test_an_application_that_is_never_ready_keeps_the_door_from_opening() -> None:
@@ -42,8 +42,8 @@ async def test_an_application_that_is_never_ready_keeps_the_door_from_opening() 
         await trio.sleep_forever()
 
     with pytest.RaisesGroup(pytest.RaisesExc(NotStarted, match=r"after 0\.01 seconds")):
-        async with open_door(application, startup_seconds_max=0.01):
-            pytest.fail("the door is open")
+        async with open_listener(application, startup_seconds_max=0.01):
+            pytest.fail("the listener is open")
 
 
 async def test_an_application_without_a_life_is_served_too(logged: list[EventDict]) -> None:
@@ -54,8 +54,8 @@ async def test_an_application_without_a_life_is_served_too(logged: list[EventDic
             raise ValueError("a secret")
         await Played()(scope, receive, send)
 
-    async with open_door(application) as doorway:
-        assert (await doorway.ask_once()).body == b"hello"
+    async with open_listener(application) as served:
+        assert (await served.ask_once()).body == b"hello"
     assert [line["kinds"] for line in logged if line["event"] == "application_has_no_lifespan"] == [["ValueError"]]
     assert "secret" not in str(logged)
 
@@ -68,5 +68,5 @@ async def test_an_application_that_does_not_stop_is_left_behind() -> None:
         await send({"type": "lifespan.startup.complete"})
         await trio.sleep_forever()
 
-    async with open_door(application, startup_seconds_max=0.01):
+    async with open_listener(application, startup_seconds_max=0.01):
         pass

@@ -10,31 +10,31 @@ from structlog.typing import EventDict
 
 from server.http.client_address import TrustedProxies
 from tests.server.lanes.requests import WATCH, get
-from tests.server.lanes.support import GET, UPGRADE, Played, open_door
+from tests.server.lanes.support import GET, UPGRADE, Played, open_listener
 
 
 async def test_the_live_channel_gets_its_path_and_everything_that_follows_the_head() -> None:
     """Any query, with and without an upgrade: what to say to it is the live channel's business."""
-    async with open_door() as doorway:
-        client = await doorway.connect()
+    async with open_listener() as served:
+        client = await served.connect()
         assert (await client.ask(WATCH + b"early")).status == 101
         await client.send(b" and late")
         assert await client.exactly(14) == b"early and late"
-        ((head, address),) = doorway.live.heads
+        ((head, address),) = served.live.heads
         assert (head.method, head.target, head.version) == ("GET", "/ws/scoreboard?boardId=a", "HTTP/1.1")
         assert ("upgrade", "websocket") in head.headers
         assert (head.rest, address) == (b"early", "127.0.0.1")
-        plain = await doorway.connect()
+        plain = await served.connect()
         assert (await plain.ask(get(b"/ws/scoreboard"))).status == 101
 
 
 async def test_a_kept_connection_may_become_a_viewer() -> None:
     """Proxies send an upgrade over whatever connection is free; requests before it are answered first."""
-    async with open_door() as doorway:
-        client = await doorway.connect()
+    async with open_listener() as served:
+        client = await served.connect()
         await client.send(GET + get(b"/parts") + WATCH + b"early")
         assert [(await client.answer()).status for _ in range(3)] == [200, 200, 101]
-        assert doorway.live.heads[0][0].rest == b"early"
+        assert served.live.heads[0][0].rest == b"early"
 
 
 @pytest.mark.parametrize("path", [b"/", b"/ws", b"/ws/scoreboard/", b"/WS/scoreboard", b"/ws%2Fscoreboard", b"//ws"])
@@ -42,8 +42,8 @@ async def test_a_kept_connection_may_become_a_viewer() -> None:
 async def test_there_is_no_other_websocket(path: bytes, before: bytes) -> None:
     """An upgrade elsewhere is not found, as the first request and as a later one, and never reaches the application."""
     played = Played()
-    async with open_door(played) as doorway:
-        client = await doorway.connect()
+    async with open_listener(played) as served:
+        client = await served.connect()
         await client.send(before + b"GET " + path + b" HTTP/1.1\r\n" + UPGRADE + b"x")
         if before:
             assert (await client.answer()).status == 200
@@ -51,36 +51,36 @@ async def test_there_is_no_other_websocket(path: bytes, before: bytes) -> None:
         assert (answer.status, answer.code()) == (404, "NOT_FOUND")
         assert await client.ended()
         assert len(played.requests) == bool(before)
-        assert not doorway.live.heads
+        assert not served.live.heads
 
 
 async def test_other_requests_for_the_live_path_are_the_applications() -> None:
     """POST and HEAD are answered like anywhere else."""
     played = Played()
-    async with open_door(played) as doorway:
-        client = await doorway.connect()
+    async with open_listener(played) as served:
+        client = await served.connect()
         await client.ask(b"POST /ws/scoreboard HTTP/1.1\r\nHost: x\r\n\r\n")
         assert played.requests == [("POST", "/ws/scoreboard", b"")]
-        assert not doorway.live.heads
+        assert not served.live.heads
 
 
 async def test_a_viewer_behind_a_proxy_has_its_own_address() -> None:
     """X-Forwarded-For counts if the peer is one of the proxies, and not otherwise."""
     watch = WATCH.replace(b"Host: x", b"Host: x\r\nX-Forwarded-For: 6.6.6.6, 198.51.100.7")
     for networks, address in ((["127.0.0.0/8"], "198.51.100.7"), (["10.0.0.0/8"], "127.0.0.1")):
-        async with open_door(proxies=TrustedProxies(map(ip_network, networks))) as doorway:
-            await (await doorway.connect()).ask(watch)
-            assert doorway.live.heads[0][1] == address
+        async with open_listener(proxies=TrustedProxies(map(ip_network, networks))) as served:
+            await (await served.connect()).ask(watch)
+            assert served.live.heads[0][1] == address
 
 
 async def test_nothing_of_its_request_is_kept_for_a_viewer() -> None:
     """There are tens of thousands of them, and they stay."""
-    async with open_door() as doorway:
-        await (await doorway.connect()).ask(WATCH)
-        head, _ = doorway.live.heads.pop()
-        (connection,) = doorway.door._open
+    async with open_listener() as served:
+        await (await served.connect()).ask(WATCH)
+        head, _ = served.live.heads.pop()
+        (connection,) = served.listener._open
         assert connection._request is None
-        assert not hasattr(connection, "_inspector")
+        assert not hasattr(connection, "_parser")
         assert head.method == "GET"
 
 
@@ -99,17 +99,17 @@ async def test_whatever_a_connection_raises_ends_that_connection_alone(
     failure: Exception, kinds: list[str], logged: list[EventDict]
 ) -> None:
     """It is counted and told, with its kind and its place, and without its words."""
-    async with open_door() as doorway:
-        honest = await doorway.connect()
+    async with open_listener() as served:
+        honest = await served.connect()
         await honest.ask()
-        doorway.live.failure = failure
-        client = await doorway.connect()
+        served.live.failure = failure
+        client = await served.connect()
         await client.send(WATCH)
         await client.was_reset()
-        assert doorway.counts.failed == {kinds[0]: 1}
-        assert doorway.door.statistics().failed == 1
+        assert served.counts.faults == {kinds[0]: 1}
+        assert served.listener.statistics().failed == 1
         assert (await honest.ask()).body == b"hello"
-        assert (await doorway.ask_once()).body == b"hello"
+        assert (await served.ask_once()).body == b"hello"
     (line,) = [line for line in logged if line["event"] == "connection_failed"]
     assert line["kinds"] == kinds
     assert "serve_viewer" in line["where"][0]
@@ -117,7 +117,7 @@ async def test_whatever_a_connection_raises_ends_that_connection_alone(
 
 
 async def test_a_refusal_by_the_live_channel_is_seen_by_a_client_that_still_sends() -> None:
-    """The live channel writes its own refusals; the door lets the client take them in."""
+    """The live channel writes its own refusals; the listener lets the client take them in."""
 
     class Refusing:
         heads: tuple[()] = ()
@@ -125,9 +125,9 @@ async def test_a_refusal_by_the_live_channel_is_seen_by_a_client_that_still_send
         async def serve_viewer(self, stream: trio.SocketStream, *_rest: object) -> None:
             await stream.send_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
 
-    async with open_door() as doorway:
-        doorway.door._live = Refusing()
-        client = await doorway.connect()
+    async with open_listener() as served:
+        served.listener._live = Refusing()
+        client = await served.connect()
         await client.send(WATCH + bytes(2**20))
         assert (await client.answer()).status == 403
         assert await client.ended()

@@ -9,7 +9,7 @@ from structlog.typing import EventDict
 from server.bounds import BODY_BYTES_MAX, HEAD_BYTES_MAX
 from server.lanes.listener import ListenerStatistics
 from tests.server.lanes.requests import POST, SHORT, WATCH, get
-from tests.server.lanes.support import GET, KILLERS, LAST_GET, Client, Played, open_door
+from tests.server.lanes.support import GET, KILLERS, LAST_GET, Client, Played, open_listener
 
 TOO_LONG = BODY_BYTES_MAX + 1
 
@@ -17,10 +17,10 @@ TOO_LONG = BODY_BYTES_MAX + 1
 @pytest.mark.parametrize("killer", [*KILLERS.values(), WATCH + b"x"])
 async def test_what_kills_hypercorn_leaves_the_server_serving(killer: bytes, logged: list[EventDict]) -> None:
     """An honest client is served before, during and after, on the same connection and on new ones."""
-    async with open_door() as doorway:
-        honest = await doorway.connect()
+    async with open_listener() as served:
+        honest = await served.connect()
         assert (await honest.ask()).body == b"hello"
-        attackers = [await doorway.connect() for _ in range(5)]
+        attackers = [await served.connect() for _ in range(5)]
         for attacker in attackers:
             await attacker.send(killer)
             assert (await honest.ask()).body == b"hello"
@@ -28,8 +28,8 @@ async def test_what_kills_hypercorn_leaves_the_server_serving(killer: bytes, log
             assert (await attacker.answer()).status in (101, 400, 404)
             await attacker.stream.aclose()
         assert (await honest.ask()).body == b"hello"
-        assert (await doorway.ask_once()).body == b"hello"
-        assert not doorway.counts.failed
+        assert (await served.ask_once()).body == b"hello"
+        assert not served.counts.faults
     assert not [line for line in logged if line["log_level"] == "error"]
 
 
@@ -52,8 +52,8 @@ async def test_what_is_not_a_request_is_answered_with_an_error_and_a_close(
 ) -> None:
     """In the shape of every error, after the answers to what came before, and the application hears nothing of it."""
     played = Played()
-    async with open_door(played) as doorway:
-        client = await doorway.connect()
+    async with open_listener(played) as served:
+        client = await served.connect()
         await client.send(before + garbage)
         if before:
             assert (await client.answer()).status == 200
@@ -62,16 +62,16 @@ async def test_what_is_not_a_request_is_answered_with_an_error_and_a_close(
         assert answer.headers["connection"] == "close"
         assert await client.ended()
         assert len(played.requests) == bool(before)
-        assert doorway.counts.refusals == {"INVALID_REQUEST": 1}
-        assert doorway.door.statistics().refused == {"INVALID_REQUEST": 1}
+        assert served.counts.refusals == {"INVALID_REQUEST": 1}
+        assert served.listener.statistics().refused == {"INVALID_REQUEST": 1}
     assert [line["status"] for line in logged if line["event"] == "refused"] == [400]
 
 
 async def test_a_refusal_waits_for_the_answer_that_is_on_its_way() -> None:
     """The bad request came while the good one before it was at work; nothing is written into the good one's answer."""
     played = Played()
-    async with open_door(played) as doorway:
-        client = await doorway.connect()
+    async with open_listener(played) as served:
+        client = await served.connect()
         await client.send(get(b"/wait") + GARBAGE["no HTTP"])
         await played.started.wait()
         played.release.set()
@@ -94,8 +94,8 @@ async def test_what_is_too_large_is_refused_and_the_application_hears_nothing_of
 ) -> None:
     """By what was announced, or as soon as too much came."""
     played = Played()
-    async with open_door(played) as doorway, trio.open_nursery() as nursery:
-        client = await doorway.connect()
+    async with open_listener(played) as served, trio.open_nursery() as nursery:
+        client = await served.connect()
         nursery.start_soon(client.send, request_head)
         answer = await client.answer()
         assert (answer.status, answer.code()) == (status, code)
@@ -105,38 +105,38 @@ async def test_what_is_too_large_is_refused_and_the_application_hears_nothing_of
 
 async def test_a_client_that_is_slow_with_a_request_is_told_so() -> None:
     """With the head and with the body; one that says nothing at all is just closed."""
-    async with open_door(idle_seconds_max=SHORT, head_seconds_max=SHORT, body_seconds_max=SHORT) as doorway:
+    async with open_listener(idle_seconds_max=SHORT, head_seconds_max=SHORT, body_seconds_max=SHORT) as served:
         for start in (b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabc"):
-            client = await doorway.connect()
+            client = await served.connect()
             answer = await client.ask(start)
             assert (answer.status, answer.code()) == (408, "INVALID_REQUEST")
             assert await client.ended()
-        assert await (await doorway.connect()).ended()
-        kept = await doorway.connect()
+        assert await (await served.connect()).ended()
+        kept = await served.connect()
         assert (await kept.ask()).status == 200
         assert await kept.ended()
 
 
 async def test_a_client_that_does_not_read_is_cut_off(logged: list[EventDict]) -> None:
     """It does not hold on to its connection, and others are served meanwhile."""
-    async with open_door(send_seconds_max=SHORT) as doorway:
-        stalled = await doorway.connect()
+    async with open_listener(send_seconds_max=SHORT) as served:
+        stalled = await served.connect()
         await stalled.send(get(b"/large"))
-        assert (await doorway.ask_once()).body == b"hello"
-        await doorway.counts.wait_open(0)
-        assert doorway.counts.failed == {"Stalled": 1}
-        assert doorway.door.statistics().failed == 1
+        assert (await served.ask_once()).body == b"hello"
+        await served.counts.wait_open(0)
+        assert served.counts.faults == {"Stalled": 1}
+        assert served.listener.statistics().failed == 1
         assert await stalled.was_reset()
     assert [line["event"] for line in logged] == ["client_stalled"]
 
 
 async def test_a_thousand_connections_at_once_are_all_served() -> None:
     """They come faster than they are accepted; the kernel holds them until then."""
-    async with open_door(Played(), connections_per_address_max=1_000) as doorway:
+    async with open_listener(Played(), connections_per_address_max=1_000) as served:
         clients: list[Client] = []
 
         async def come() -> None:
-            clients.append(await doorway.connect())
+            clients.append(await served.connect())
 
         async with trio.open_nursery() as nursery:
             for _ in range(1_000):
@@ -146,18 +146,18 @@ async def test_a_thousand_connections_at_once_are_all_served() -> None:
         for client in clients:
             assert (await client.answer()).body == b"hello"
             await client.stream.aclose()
-        await doorway.counts.wait_open(0)
-        assert doorway.door.statistics() == ListenerStatistics(0, 1_000, 0, {})
+        await served.counts.wait_open(0)
+        assert served.listener.statistics() == ListenerStatistics(0, 1_000, 0, {})
 
 
 async def test_clients_that_come_and_go_leave_nothing_behind() -> None:
     """Before they said anything, in the middle of a head, of a body, of an answer; politely and rudely."""
-    async with open_door() as doorway:
+    async with open_listener() as served:
         for sent in (b"", b"GET / HT", POST + b"Content-Length: 5\r\n\r\nab", GET, get(b"/large"), WATCH):
             for rude in (False, True):
-                client = await doorway.connect()
+                client = await served.connect()
                 await client.send(sent)
                 await (client.reset() if rude else client.stream.aclose())
-        await doorway.counts.wait_open(0)
-        assert (await doorway.ask_once()).body == b"hello"
-        assert not doorway.counts.failed
+        await served.counts.wait_open(0)
+        assert (await served.ask_once()).body == b"hello"
+        assert not served.counts.faults

@@ -34,7 +34,7 @@ class Hall:
         self._actions = 0
 
     def enter(self, *, deltas: bool = False) -> Viewer:
-        """Let a viewer in who has seen the newest edition."""
+        """Add a viewer that has the newest edition."""
         ours, client = socket.socketpair()
         ours.setblocking(False)
         client.setblocking(False)
@@ -74,7 +74,7 @@ class Hall:
 async def open_hall(
     interval_s: float = 0.25, now_ms: Callable[[], int] = lambda: 0, faults: int = 0
 ) -> AsyncIterator[Hall]:
-    """Run a broadcast until the block ends; so many faults of ours must have been logged then."""
+    """Run a broadcast until the block ends; then `faults` bugs of ours must have been logged."""
     hall = Hall(interval_s, now_ms)
     with alarm(), capture_logs() as lines:
         async with trio.open_nursery() as nursery:
@@ -100,12 +100,12 @@ async def test_a_tick_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) ->
             await trio.lowlevel.checkpoint()
             seen.append(sum(viewer.edition == 2 for viewer in hall.all))
         assert hall.frames() == [1] * 9
-        # Trio shuffles who is first in a turn, so at times we see two slices at once.
+        # Trio shuffles the tasks of a turn, so at times we see two slices at once.
         assert max(after - before for before, after in pairwise([0, *seen])) <= 4
 
 
 async def test_viewers_may_come_and_go_during_a_tick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who goes is not written to; who comes has the newest edition already; a change meanwhile makes another tick."""
+    """A viewer that left is not written to; a new one has the newest edition; a change meanwhile makes another tick."""
     monkeypatch.setattr(bounds, "SLICE_VIEWERS", 1)
     async with open_hall(interval_s=0.001) as hall:
         for _ in range(6):
@@ -198,10 +198,10 @@ async def test_a_broken_socket_ends_that_viewer_alone() -> None:
 
 
 async def test_a_viewer_may_go_just_when_its_socket_was_found_full() -> None:
-    """The task that was to wait for room finds nothing to wait for, and everybody else is served as before."""
+    """The drain task finds nothing to wait for, and all others are served as before."""
     async with open_hall(interval_s=0.001) as hall:
         going, staying = hall.enter(), hall.enter()
-        hall.broadcast._wait_for_room(going)
+        hall.broadcast._start_drain(going)
         going.hang_up()
         hall.score()
         await hall.told.wait(lambda told: len(told.ticks) == 1)
@@ -218,7 +218,7 @@ async def test_a_fault_of_ours_with_one_viewer_ends_that_viewer_alone(monkeypatc
         unlucky, lucky = hall.enter(), hall.enter()
         with monkeypatch.context() as patched:
             patched.setattr(Viewer, "push", lambda self, edition=None: 1 // 0)
-            hall.broadcast._wait_for_room(unlucky)
+            hall.broadcast._start_drain(unlucky)
             await trio.testing.wait_all_tasks_blocked()
         assert unlucky.gone
         hall.score()
@@ -233,7 +233,7 @@ async def test_what_drains_slowly_counts_as_a_sign_of_life(mock_clock: MockClock
         client = hall.clients[0]
         big = b"\x82\x7f" + (8_000_000).to_bytes(8, "big") + b"x" * 8_000_000
         assert not viewer.show(1, big)
-        hall.broadcast._wait_for_room(viewer)
+        hall.broadcast._start_drain(viewer)
         taken = 0
         while taken < len(big):
             mock_clock.jump(bounds.VIEWER_DRAIN_SECONDS_MAX - 0.1)
@@ -247,7 +247,7 @@ async def test_what_drains_slowly_counts_as_a_sign_of_life(mock_clock: MockClock
 
 
 async def test_without_a_running_broadcast_a_full_socket_is_cut() -> None:
-    """At the very end of the process nobody waits for room any more."""
+    """At the very end of the process there is no drain task any more."""
     hall = Hall(0.25, lambda: 0)
     viewer = hall.enter()
     viewer.control = b"x" * 8_000_000

@@ -45,7 +45,7 @@ def test_an_edition_is_made_only_when_the_top_moved() -> None:
 
 
 def test_what_does_not_show_makes_no_edition() -> None:
-    """A user without points who gets a name is nowhere to be seen."""
+    """A user with a name but without points is not shown."""
     table = Table()
     first = table.channel.newest()
     perform(table.scoreboard, [put("nobody", "Nobody")])
@@ -101,7 +101,7 @@ def test_a_new_epoch_makes_an_edition() -> None:
     ],
 )
 def test_the_message_depends_on_what_the_viewer_has(has: int, deltas: bool, kind: str) -> None:
-    """Edition 2 was published, 3 was only for who came in between, 4 is to be shown: the delta is from 2 to 4."""
+    """Edition 2 was published, 3 was only for viewers that came in between, 4 is next: the delta is from 2 to 4."""
     table = Table()
     table.score("ann", "a")
     assert table.channel.publish().number == 2
@@ -129,7 +129,7 @@ def test_each_message_is_encoded_once() -> None:
 
 
 def test_an_edition_tells_when_it_was_made() -> None:
-    """All messages of an edition have the same time: that of the edition, not of the viewer who asked."""
+    """All messages of an edition have the same time: that of the edition, not of the viewer."""
     table = Table()
     table.now_ms = 5
     table.score("ann", "a")
@@ -161,9 +161,9 @@ def test_a_channel_tells_when_it_becomes_stale_and_when_it_is_fresh_again() -> N
     assert channel.is_behind
     stale = channel.publish()
     assert stale.number > fresh.number
-    assert stale.update().frame.endswith(b'"stale":true,"ageMs":4000}')
+    assert stale.for_viewer(fresh.number, deltas=False).frame.endswith(b'"stale":true,"ageMs":4000}')
     assert b'"stale":true' in stale.for_viewer(fresh.number, deltas=True).frame
     age_ms[0] = None
     assert channel.is_behind
-    assert b"stale" not in channel.publish().update().frame
+    assert b"stale" not in channel.publish().for_viewer(stale.number, deltas=False).frame
     assert not channel.is_behind

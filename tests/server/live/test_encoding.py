@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -12,27 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.board import Row
+from engine.users import User, Users
 from server.live import encoding
 from server.live.encoding import Entry, Rows, delta, entries_of, iso_ms
 from tests.server.live.watching import apply_delta
 
-STANDINGS = [Row(1, "123", 1500), Row(2, "7", 10)]
+BOARD_ROWS = [Row(1, "123", 1500), Row(2, "7", 10)]
 NOON_MS = 1_765_802_096_000
 
 
-class Names:
-    """Display names out of a dictionary."""
-
-    def __init__(self, names: Mapping[str, str]) -> None:
-        self._names = names
-
-    def name(self, user_id: str) -> str | None:
-        """Look a name up."""
-        return self._names.get(user_id)
+def named(user_id: str, name: str) -> Users:
+    users = Users()
+    users.put(user_id, User(name, active=True))
+    return users
 
 
-NAMES = Names({"123": "Alice"})
-ROWS = entries_of(STANDINGS, NAMES)
+NAMES = named("123", "Alice")
+ROWS = entries_of(BOARD_ROWS, NAMES)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +54,8 @@ def test_any_time_is_what_the_standard_library_says(moment: datetime) -> None:
 
 
 def test_the_top_has_the_shape_and_the_order_of_the_specification() -> None:
-    """`entries` and `generatedAt` first, as there, then what this project adds; a name nobody knows is left out."""
-    assert encoding.top_body(STANDINGS, NAMES, "main", 2, 42, NOON_MS) == (
+    """`entries` and `generatedAt` first, as there, then what this project adds; an unknown name is left out."""
+    assert encoding.top_body(BOARD_ROWS, NAMES, "main", 2, 42, NOON_MS) == (
         b'{"entries":[{"userId":"123","displayName":"Alice","score":1500,"rank":1},{"userId":"7","score":10,"rank":2}],'
         b'"generatedAt":"2025-12-15T12:34:56.000Z","boardId":"main","epoch":2,"seq":42}'
     )
@@ -75,12 +70,12 @@ def test_an_empty_board_has_no_entries() -> None:
 def test_messages_are_the_top_with_a_type(kind: str) -> None:
     """A message begins with its type and goes on exactly like the top."""
     make = {"snapshot": encoding.snapshot_message, "update": encoding.update_message}[kind]
-    top = encoding.top_body(STANDINGS, NAMES, "main", 2, 42, NOON_MS)
+    top = encoding.top_body(BOARD_ROWS, NAMES, "main", 2, 42, NOON_MS)
     assert make(ROWS, "main", 2, 42, NOON_MS) == b'{"type":"scoreboard_' + kind.encode() + b'",' + top[1:]
 
 
 def test_a_delta_tells_what_it_applies_to() -> None:
-    """The rows that changed whole, the users who left by id, and the seq before and after."""
+    """Changed rows are whole, users that left are ids; the seq before and after."""
     before = entries_of([Row(1, "7", 5), Row(2, "9", 4)], NAMES)
     assert encoding.delta_message(before, ROWS, "main", 2, 41, 42, NOON_MS) == (
         b'{"type":"scoreboard_delta","boardId":"main","epoch":2,"baseSeq":41,"seq":42,"changed":['
@@ -92,7 +87,7 @@ def test_a_delta_tells_what_it_applies_to() -> None:
 def test_any_id_and_name_survives() -> None:
     """Quotes, backslashes, other planes and what HTML would mind come out as they went in."""
     user_id, name = 'a"b\\c</script>', "Ünï\U0001f600 <b>"
-    body = encoding.top_body([Row(1, user_id, 2**53 - 1)], Names({user_id: name}), "main", 1, 1, 0)
+    body = encoding.top_body([Row(1, user_id, 2**53 - 1)], named(user_id, name), "main", 1, 1, 0)
     assert msgspec.json.decode(body)["entries"] == [
         {"userId": user_id, "displayName": name, "score": 2**53 - 1, "rank": 1}
     ]
@@ -128,7 +123,7 @@ def test_a_delta_has_what_differs_and_nothing_else(
     before: Rows, after: Rows, changed: Rows, left: tuple[str, ...]
 ) -> None:
     """Rows that stay as they are are not told again."""
-    assert delta(before, after) == encoding.Delta(changed, left)
+    assert delta(before, after) == (changed, left)
 
 
 tops = st.lists(
@@ -150,7 +145,7 @@ def test_deltas_one_after_another_lead_to_the_same_rows(sequence: list[Rows]) ->
 
 @given(tops, tops)
 def test_a_delta_is_never_longer_than_it_has_to_be(before: Rows, after: Rows) -> None:
-    """Every row in it is new or differs, and everybody who left was there."""
-    difference = delta(before, after)
-    assert set(difference.changed) == set(after) - set(before)
-    assert set(difference.left) == {entry.user_id for entry in before} - {entry.user_id for entry in after}
+    """Every row in it is new or differs, and all users that left were there."""
+    changed, left = delta(before, after)
+    assert set(changed) == set(after) - set(before)
+    assert set(left) == {entry.user_id for entry in before} - {entry.user_id for entry in after}

@@ -1,4 +1,4 @@
-"""Who is let into the live channel and who is not, and how everybody is sent home at the end."""
+"""Which viewers the live channel admits, which it refuses, and how it closes them at the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def refused(site: Site, *more: tuple[str, str], target: str = "/ws/scorebo
     return status, fault["code"]
 
 
-# Who is let in
+# Admission
 
 
 async def test_an_unknown_board_is_refused_by_name() -> None:
@@ -154,7 +154,7 @@ async def test_a_fault_of_ours_is_an_error_answer_and_costs_no_place() -> None:
 
 
 async def test_at_the_end_viewers_are_told_to_come_back() -> None:
-    """1012 for everybody, nobody new is let in, and it is over as soon as the last one is gone."""
+    """All get 1012, no new viewer is admitted, and it ends as soon as the last one is gone."""
     async with open_site() as site, watch(site) as one, watch(site) as other:
         await one.next()
         await other.next()

@@ -135,7 +135,7 @@ def test_two_authorizations_are_not_one() -> None:
     ],
 )
 def test_the_board_is_in_the_query(target: str, board_id: str) -> None:
-    """The default is `main`, and parameters that nobody knows are ignored."""
+    """The default is `main`, and unknown parameters are ignored."""
     assert read_upgrade(head(target=target)).board_id == board_id
 
 
@@ -212,7 +212,7 @@ def test_the_host_is_given_once(more: list[tuple[str, str]]) -> None:
 
 @pytest.mark.parametrize("header", [("content-length", "5"), ("content-length", "x"), ("transfer-encoding", "chunked")])
 def test_a_handshake_has_no_body(header: tuple[str, str]) -> None:
-    """What follows the head are frames; nobody between us may take them for a body."""
+    """Frames follow the head; no proxy may take them for a body."""
     assert refused(head(header)).status == 400
 
 
@@ -258,7 +258,7 @@ ALLOWED = frozenset({"https://game.example", "http://localhost:8080", "http://[:
     ],
 )
 def test_pages_on_the_list_may_open_the_channel(origin: str | None) -> None:
-    """Case and a scheme's own port make no difference; who sends no Origin is no browser."""
+    """Case and a scheme's own port make no difference; a client without Origin is no browser."""
     handshake.check_origin(origin, ALLOWED)
 
 

@@ -76,7 +76,7 @@ async def test_a_change_below_the_first_ten_is_not_told(mock_clock: MockClock) -
 
 
 async def test_names_and_leaving_are_changes_too() -> None:
-    """A new display name shows; a user who is made inactive goes, and comes back with the score."""
+    """A new display name is shown; an inactive user disappears, and comes back with the score."""
     async with open_site(LiveConfig(interval_ms=10)) as site, watch(site) as watcher:
         site.score("ann")
         await watcher.catch_up(site.board)
@@ -200,7 +200,7 @@ async def test_who_has_not_the_state_of_the_last_tick_gets_a_snapshot(mock_clock
 
 
 async def test_a_delta_does_not_cross_epochs() -> None:
-    """After a new epoch begins the same seq may mean other rows, so everybody begins anew."""
+    """After a new epoch begins the same seq may mean other rows, so all viewers get a snapshot."""
     async with open_site() as site, watch(site, offers=["scoreboard.delta.v1"]) as watcher:
         await watcher.next()
         site.scoreboard.epoch = 2

@@ -20,7 +20,7 @@ from tests.server.live.watching import BareViewer, crowd, open_site, stall
 
 
 async def test_a_viewer_that_does_not_read_is_left_behind_and_then_closed(mock_clock: MockClock) -> None:
-    """Others are served as before, one frame at most is kept for it, and after 15 seconds without room it is cut."""
+    """Others are served as before, at most one frame is kept for it; after 15 seconds with a full socket it is cut."""
     async with open_site() as site:
         site.score(*(f"user-{number}" for number in range(10)))
         witness = await BareViewer.open(site)
@@ -116,7 +116,7 @@ async def test_what_comes_with_the_handshake_is_heard() -> None:
 
 
 async def test_viewers_are_pinged_and_live_as_long_as_they_answer(mock_clock: MockClock) -> None:
-    """A ping every 25 seconds; who answers stays, however long nothing happens."""
+    """A ping every 25 seconds; a viewer that answers stays, however long nothing happens."""
     async with open_site() as site:
         viewer = await BareViewer.open(site)
         await viewer.message()
@@ -199,7 +199,7 @@ async def test_what_viewers_say_is_of_no_interest() -> None:
 
 @pytest.mark.parametrize("flood", [client_frame(PING), client_frame(TEXT, b"x"), client_frame(PONG, b"x" * 125)])
 async def test_a_viewer_that_never_stops_talking_is_sent_away(mock_clock: MockClock, flood: bytes) -> None:
-    """However correct it is, to read it costs us more than it costs the viewer, and everybody else waits meanwhile."""
+    """Even correct frames cost us more than they cost the viewer, and all others wait meanwhile."""
     async with open_site() as site:
         viewer, other = await BareViewer.open(site), await BareViewer.open(site)
         async with trio.open_nursery() as nursery:

@@ -42,7 +42,7 @@ class Row:
         return self.channel.published
 
     def add(self, edition: int = NEWEST - 1, *, deltas: bool = False) -> Viewer:
-        """Add a viewer who has an edition."""
+        """Add a viewer that has an edition."""
         ours, client = socket.socketpair()
         ours.setblocking(False)
         client.setblocking(False)
@@ -53,7 +53,7 @@ class Row:
         return viewer
 
     def show(self) -> tuple[list[Viewer], Counter[str]]:
-        """Show the newest edition to all: who is to be waited for, and what was counted."""
+        """Show the newest edition to all. Gives the viewers with full sockets, and what was counted."""
         shown: Counter[str] = Counter()
         return show_all(self.viewers, self.newest, shown), shown
 
@@ -130,7 +130,7 @@ async def test_a_broken_socket_ends_that_viewer_alone() -> None:
 
 
 def test_a_full_socket_keeps_nothing_and_is_to_be_waited_for() -> None:
-    """The viewer has its old edition still, so when there is room it is owed the newest one of then."""
+    """The viewer still has its old edition, so once its socket drains it is owed the newest one."""
     with a_row() as row:
         full, here = row.add(), row.add()
         try:
@@ -147,7 +147,7 @@ def test_what_a_socket_took_only_in_part_goes_on_where_it_stopped() -> None:
     with a_row() as row:
         slow, here = row.add(), row.add()
         slow.socket = Stingy(slow.socket)
-        frame = row.newest.update().frame
+        frame = row.newest.for_viewer(NEWEST - 1, deltas=False).frame
         assert row.show() == ([slow], {"update": 2})
         assert (slow.edition, here.edition) == (NEWEST, NEWEST)
         assert slow.rest is not None

@@ -213,7 +213,7 @@ def test_a_close_waits_for_the_frame_that_was_begun(pair: Pair) -> None:
 
 
 def test_a_control_frame_may_be_cut_too(pair: Pair) -> None:
-    """When the socket has room for a part of a pong, the rest of it follows, however small the room."""
+    """When the socket takes only a part of a pong, the rest follows, however small the parts."""
     viewer = pair.viewer
     fill(viewer.socket)
     viewer.pong(b"p" * 125)
@@ -278,7 +278,7 @@ async def test_the_viewer_takes_the_connection_over() -> None:
 
 
 def test_whoever_has_an_ipv6_network_counts_as_one() -> None:
-    """The addresses of a /64 share the places of one, as they share connections at the door."""
+    """The addresses of a /64 share the places of one, as they share connections."""
     viewers = Viewers(places=10, places_per_address=2)
     viewers.reserve("2001:db8::1")
     viewers.reserve("2001:db8::2")
@@ -318,7 +318,7 @@ class Registry(RuleBasedStateMachine):
 
     @rule(address=st.sampled_from("abc"))
     def come(self, address: str) -> None:
-        """Somebody asks for a place and gets one exactly if there is room."""
+        """A place is given exactly if there is one."""
         full = len(self.reserved) + len(self.joined) == 6 or self.taken(address) == 3
         assert (self.viewers.fault(address) is not None) == full
         if not full:
@@ -347,7 +347,7 @@ class Registry(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        """Everybody is counted once, on the right board, in the order of coming."""
+        """Each viewer is counted once, on the right board, in the order of coming."""
         self.viewers._check()
         assert len(self.viewers) == len(self.joined)
         assert self.viewers.everyone() == self.joined

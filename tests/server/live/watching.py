@@ -4,7 +4,7 @@ Rules:
 - Nothing here waits for time to pass. What a test waits for is told by the server's own metrics (`Told.wait`) or comes
   over the socket; where a deadline matters the clock is Trio's mock clock, which the test moves.
 - Whatever hangs fails after ALARM_SECONDS of real time; the mock clock would stand still for ever.
-- The accept loop stands for the door and does no more than the live channel is promised.
+- The accept loop stands for the listener and does no more than the live channel is promised.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NOW_MS = 1_765_802_096_000
 
 
 def apply_delta(rows: list[dict[str, Any]], message: dict[str, Any]) -> list[dict[str, Any]]:
-    """Do with a delta what a client does: drop who left, replace or add what changed, sort by rank."""
+    """Apply a delta as a client does: drop users that left, replace or add changed rows, sort by rank."""
     kept = {row["userId"]: row for row in rows if row["userId"] not in message["left"]}
     kept |= {row["userId"]: row for row in message["changed"]}
     return sorted(kept.values(), key=lambda row: int(row["rank"]))
@@ -122,7 +122,7 @@ class Site:
 
     @property
     def viewers(self) -> list[Viewer]:
-        """The server's side of who is connected."""
+        """The server's side of the connected viewers."""
         return self.live._viewers.everyone()
 
     def change(self, commands: Sequence[Command]) -> None:
@@ -145,10 +145,10 @@ class Site:
     def shown(self) -> list[dict[str, Any]]:
         """What the first ten rows of `main` are, read without any of the code under test."""
         rows = []
-        for standing in self.board.top(10):
-            name = self.scoreboard.users.name(standing.user_id)
+        for row in self.board.top(10):
+            name = self.scoreboard.users.name(row.user_id)
             named = {} if name is None else {"displayName": name}
-            rows.append({"userId": standing.user_id, **named, "score": standing.score, "rank": standing.rank})
+            rows.append({"userId": row.user_id, **named, "score": row.score, "rank": row.rank})
         return rows
 
     def check(self) -> None:
