@@ -18,7 +18,7 @@ _UPGRADE: Headers = (("upgrade", "websocket"), ("connection", "upgrade"), ("sec-
 
 
 class Operations:
-    """Answers to the routes that are not about scores."""
+    """Answers to the routes that are not about scores. A method is the handler of that name in the table of routes."""
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._scoreboard = dependencies.scoreboard
@@ -33,11 +33,10 @@ class Operations:
         self._openapi = document(msgspec.json.encode(openapi.document(public_reads=dependencies.public_reads)), JSON)
 
     async def healthz(self, _request: Request, _caller: Principal) -> Response:
-        """Whether the process is alive: it answers, so it is."""
         return Response(200, msgspec.json.encode(HealthAnswer()), JSON, _HEADERS)
 
     async def readyz(self, _request: Request, _caller: Principal) -> Response:
-        """Whether requests should be sent here: the actor takes commands and the log takes what it writes."""
+        """Ready: what is read here is fresh enough, and the actor takes commands."""
         reason = self._not_ready()
         if reason is not None:
             raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", {"reason": reason}, RETRY_SOON)
@@ -45,29 +44,24 @@ class Operations:
         return Response(200, msgspec.json.encode(ReadyAnswer(scoreboard.epoch, scoreboard.seq)), JSON, _HEADERS)
 
     async def metrics(self, _request: Request, _caller: Principal) -> Response:
-        """All metrics, with the state of this moment."""
         self._metrics.observe(self._state())
         return Response(200, self._metrics.render(), metrics.CONTENT_TYPE, _HEADERS)
 
     async def openapi(self, request: Request, _caller: Principal) -> Response:
-        """The description of this API."""
         return self._openapi.answer(request)
 
     async def docs(self, request: Request, _caller: Principal) -> Response:
-        """The page that shows the description."""
         return self._pages["docs"].answer(request)
 
     async def index(self, request: Request, _caller: Principal) -> Response:
-        """The live page."""
         return self._pages["index"].answer(request)
 
     async def live(self, _request: Request, _caller: Principal) -> Response:
-        """The live channel, asked for on a connection that already spoke HTTP: it takes one of its own."""
+        """Refuse: the live lane serves this, but only as the first request of a connection."""
         message = "This is a WebSocket: open it on a connection of its own, with an Upgrade header."
         raise Refused(426, "INVALID_REQUEST", message, {"field": "Upgrade"}, _UPGRADE)
 
     async def promote(self, _request: Request, _caller: Principal) -> Response:
-        """Make this replica the leader."""
         epoch, seq = await self._promote()
         return Response(200, msgspec.json.encode(PromotedAnswer(epoch, seq)), JSON, _HEADERS)
 
