@@ -88,8 +88,8 @@ OPERATIONS: dict[str, Operation] = {
     "increment": Operation(
         "Scores",
         "The reason's points come from the board's catalogue. An actionId counts once, for ever. Sent again with the "
-        "same user, board and reason, the answer has `applied: false`, `delta: 0`, the original's position and the current "
-        "score. With others it is a conflict. A token that names a user may only increment that user.",
+        "same user, board and reason, the answer has `applied: false`, `delta: 0`, the original's position and the "
+        "current score. With others it is a conflict. A token that names a user may only increment that user.",
         answers.IncrementAnswer,
         (307, 400, 401, 403, 409, 413, 421, 429, 500, 503),
         body=decoding.IncrementBody,
