@@ -6,8 +6,8 @@
 What a token must be:
 - `Authorization: Bearer TOKEN`, where TOKEN is three base64url parts with at most TOKEN_CHARACTERS_MAX together.
 - Signed with a configured algorithm, by a key of the configured source. Its header can only choose between those keys.
-  The headers `jku`, `x5u` and others that bring or point to a key are ignored. Refused are the headers that change how a
-  token is read (`crit`, `b64`, `zip`, `cty`, `enc`), and a `typ` other than JWT and at+jwt.
+  Headers that bring or point to another key (`jku`, `x5u` …) are ignored. Headers that change how a token is read are
+  refused (`crit`, `b64`, `zip`, `cty`, `enc`), and so is a `typ` other than JWT and at+jwt.
 - It has `exp`, `sub` and `aud` (ours among them), and `iss` if one is configured. `nbf` and `iat` are optional. All
   times have a leeway of TOKEN_LEEWAY_SECONDS, because clocks differ.
 - `sub` and the user claim are good ids, because they go into the log. A malformed user claim refuses the token: without

@@ -4,8 +4,8 @@
     key = await keys.find(key_id, algorithm)      None: no such key
 
 Theory of operation: the task `run` does every fetch. So fetches never overlap, and no fetch ends with the request that
-asked for it. It fetches at the start, every JWKS_REFRESH_SECONDS, and when a token names an unknown key: then the issuer
-has probably rotated. `find` waits for that fetch and looks again.
+asked for it. It fetches at the start, every JWKS_REFRESH_SECONDS, and when a token names an unknown key, because the
+issuer has probably rotated then. `find` waits for that fetch and looks again.
 
 Rules:
 - Unknown key ids cause at most one fetch in JWKS_REFRESH_SECONDS_MIN: anybody can invent key ids.

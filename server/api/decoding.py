@@ -69,21 +69,14 @@ class _Form(msgspec.Struct, frozen=True):
     one: Any
     loose: Any
 
+    @classmethod
+    def of(cls, name: str, decoder: Any) -> _Form:
+        kinds = (list[IncrementBody], list[msgspec.Raw], IncrementBody, _Loose)
+        return cls(name, *map(decoder, kinds))
 
-_JSON_FORM = _Form(
-    "JSON",
-    msgspec.json.Decoder(list[IncrementBody]),
-    msgspec.json.Decoder(list[msgspec.Raw]),
-    msgspec.json.Decoder(IncrementBody),
-    msgspec.json.Decoder(_Loose),
-)
-_MSGPACK_FORM = _Form(
-    "MessagePack",
-    msgspec.msgpack.Decoder(list[IncrementBody]),
-    msgspec.msgpack.Decoder(list[msgspec.Raw]),
-    msgspec.msgpack.Decoder(IncrementBody),
-    msgspec.msgpack.Decoder(_Loose),
-)
+
+_JSON_FORM = _Form.of("JSON", msgspec.json.Decoder)
+_MSGPACK_FORM = _Form.of("MessagePack", msgspec.msgpack.Decoder)
 _user_decoder = msgspec.json.Decoder(UserBody)
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)

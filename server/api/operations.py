@@ -21,15 +21,7 @@ class Operations:
     """Answers to the routes that are not about scores. A method is the handler of that name in the table of routes."""
 
     def __init__(self, dependencies: Dependencies) -> None:
-        self._scoreboard = dependencies.scoreboard
-        self._writer = dependencies.writer
-        self._metrics = dependencies.metrics
-        self._storage = dependencies.storage
-        self._freshness = dependencies.freshness
-        self._followers = dependencies.followers
-        self._promote = dependencies.promote
-        self._clock_ms = dependencies.clock_ms
-        self._pages = dependencies.pages
+        self._given = dependencies
         self._openapi = document(msgspec.json.encode(openapi.document(public_reads=dependencies.public_reads)), JSON)
 
     async def healthz(self, _request: Request, _caller: Principal) -> Response:
@@ -40,21 +32,21 @@ class Operations:
         reason = self._not_ready()
         if reason is not None:
             raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", {"reason": reason}, RETRY_SOON)
-        scoreboard = self._scoreboard
+        scoreboard = self._given.scoreboard
         return Response(200, msgspec.json.encode(ReadyAnswer(scoreboard.epoch, scoreboard.seq)), JSON, _HEADERS)
 
     async def metrics(self, _request: Request, _caller: Principal) -> Response:
-        self._metrics.observe(self._state())
-        return Response(200, self._metrics.render(), metrics.CONTENT_TYPE, _HEADERS)
+        self._given.metrics.observe(self._state())
+        return Response(200, self._given.metrics.render(), metrics.CONTENT_TYPE, _HEADERS)
 
     async def openapi(self, request: Request, _caller: Principal) -> Response:
         return self._openapi.answer(request)
 
     async def docs(self, request: Request, _caller: Principal) -> Response:
-        return self._pages["docs"].answer(request)
+        return self._given.pages["docs"].answer(request)
 
     async def index(self, request: Request, _caller: Principal) -> Response:
-        return self._pages["index"].answer(request)
+        return self._given.pages["index"].answer(request)
 
     async def live(self, _request: Request, _caller: Principal) -> Response:
         """Refuse: the live lane serves this, but only as the first request of a connection."""
@@ -62,19 +54,19 @@ class Operations:
         raise Refused(426, "INVALID_REQUEST", message, {"field": "Upgrade"}, _UPGRADE)
 
     async def promote(self, _request: Request, _caller: Principal) -> Response:
-        epoch, seq = await self._promote()
+        epoch, seq = await self._given.promote()
         return Response(200, msgspec.json.encode(PromotedAnswer(epoch, seq)), JSON, _HEADERS)
 
     def _not_ready(self) -> str | None:
-        reason = self._freshness.not_ready()
-        if reason is None and not self._writer.statistics().accepting:
+        reason = self._given.freshness.not_ready()
+        if reason is None and not self._given.writer.statistics().accepting:
             return "the server is stopping"  # the role does not know yet that the disk failed
         return reason
 
     def _state(self) -> State:
-        scoreboard = self._scoreboard
-        storage = self._storage()
-        age_ms = None if storage.snapshot_ms is None else max(0, self._clock_ms() - storage.snapshot_ms)
+        scoreboard = self._given.scoreboard
+        storage = self._given.storage()
+        age_ms = None if storage.snapshot_ms is None else max(0, self._given.clock_ms() - storage.snapshot_ms)
         return State(
             epoch=scoreboard.epoch,
             seq=scoreboard.seq,
@@ -82,13 +74,13 @@ class Operations:
             registered_users=len(scoreboard.users),
             actions=len(scoreboard.actions),
             action_index_bytes=scoreboard.actions.bytes,
-            inbox_commands=self._writer.statistics().waiting,
+            inbox_commands=self._given.writer.statistics().waiting,
             log_bytes=storage.log_bytes,
             log_segments=storage.log_segments,
             snapshot_seq=storage.snapshot_seq,
-            snapshot_age_s=None if age_ms is None else age_ms / 1000,
+            snapshot_age_seconds=None if age_ms is None else age_ms / 1000,
             snapshots_failed=storage.snapshots_failed,
             ready=self._not_ready() is None,
-            followers=self._followers(),
-            lag=self._freshness.lag(),
+            followers=self._given.followers(),
+            lag=self._given.freshness.lag(),
         )

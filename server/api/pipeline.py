@@ -71,16 +71,13 @@ class Head(msgspec.Struct, frozen=True):
     has_id: bool
 
 
-class _Visit:
+class _Visit(msgspec.Struct):
     """One request in progress."""
 
-    __slots__ = ("caller", "details", "request", "route")
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.route: Route | None = None
-        self.caller: Principal = ANYBODY
-        self.details: Details = {}
+    request: Request
+    route: Route | None = None
+    caller: Principal = ANYBODY
+    details: Details = {}
 
 
 class Pipeline:
