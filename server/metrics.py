@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
-from typing import Generic, TypeVar, get_args
+from typing import get_args
 
 import msgspec
 from prometheus_client import (
@@ -100,24 +100,21 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     lag: LagFigures | None = None
 
 
-Metric = TypeVar("Metric", Counter, Histogram)
+class _Labelled:
+    """A counter with labels. Finds the child of label values fast, and bounds the number of children."""
 
+    __slots__ = ("_children", "_counter")
 
-class _Labelled(Generic[Metric]):
-    """A metric with labels. Finds the child of label values fast, and bounds the number of children."""
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._children: dict[tuple[str, ...], Counter] = {}
 
-    __slots__ = ("_children", "_metric")
-
-    def __init__(self, metric: Metric) -> None:
-        self._metric: Metric = metric
-        self._children: dict[tuple[str, ...], Metric] = {}
-
-    def __call__(self, *values: str) -> Metric:
+    def __call__(self, *values: str) -> Counter:
         child = self._children.get(values)
         if child is None:
             if len(self._children) >= bounds.LABEL_VALUES_MAX:
                 values = tuple(OTHER for _ in values)
-            child = self._metric.labels(*values)
+            child = self._counter.labels(*values)
             self._children[values] = child
         return child
 
@@ -275,7 +272,7 @@ class Metrics:
         found = self._registry.get_sample_value(name, labels)
         return 0.0 if found is None else found
 
-    def _counter(self, name: str, about: str, label: str, known: tuple[str, ...] = ()) -> _Labelled[Counter]:
+    def _counter(self, name: str, about: str, label: str, known: tuple[str, ...] = ()) -> _Labelled:
         counter = _Labelled(Counter(f"scoreboard_{name}", about, (label,), registry=self._registry))
         for value in known:
             counter(value)  # shown as 0 until it happens: an alert on the rate of an absent series never fires
@@ -284,5 +281,5 @@ class Metrics:
     def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
         return Gauge(f"scoreboard_{name}", about, labels, registry=self._registry)
 
-    def _histogram(self, name: str, about: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-        return Histogram(f"scoreboard_{name}", about, labels, registry=self._registry, buckets=buckets)
+    def _histogram(self, name: str, about: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"scoreboard_{name}", about, registry=self._registry, buckets=buckets)

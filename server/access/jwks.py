@@ -61,7 +61,7 @@ class JwksKeys:
         self._clock_s = clock_s
         self._open_client = open_client
         self._keys: KeyTable = {}
-        self._material: dict[tuple[str | None, str], Mapping[str, Any]] = {}
+        self._material: Material = {}
         self._wanted = trio.Event()
         self._fetched = trio.Event()
         self._fetching = False
@@ -144,15 +144,14 @@ class JwksKeys:
 
 
 KeyTable = dict[tuple[str | None, str], VerificationKey]
+Material = dict[tuple[str | None, str], Mapping[str, Any]]
 
 
 class _KeySet(msgspec.Struct):
     keys: list[dict[str, Any]]
 
 
-def read_keys(
-    document: bytes, algorithms: tuple[str, ...]
-) -> tuple[KeyTable, dict[tuple[str | None, str], Mapping[str, Any]], int]:
+def read_keys(document: bytes, algorithms: tuple[str, ...]) -> tuple[KeyTable, Material, int]:
     """Give the keys of a JWKS by (key id, algorithm), the JWK of each, and how many were refused. Raises `FetchFailed`.
 
     Of several keys with the same id (or none) and algorithm the first counts.
@@ -162,7 +161,7 @@ def read_keys(
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise FetchFailed("the answer is not a JSON Web Key Set") from None
     keys: KeyTable = {}
-    material: dict[tuple[str | None, str], Mapping[str, Any]] = {}
+    material: Material = {}
     refused = 0
     for entry in entries:
         key_id = entry.get("kid")

@@ -16,7 +16,7 @@ every limit. Floats would sometimes refuse a caller that is exactly at its limit
 
 Invariants: at most `keys_max` keys, ordered by their last charge; every TAT is at least one interval after the clock's
 zero. A new key takes the place of one of the EVICTION_CANDIDATES oldest, the one with the lowest TAT. If that is not in
-the past yet, the key begins afresh too early (`statistics()` counts these). Refusing new keys instead would let one
+the past yet, the key begins afresh too early (`forgotten_early` counts these). Refusing new keys instead would let one
 caller who fills the table lock out all others; to fill it takes `keys_max` authorised charges within a minute.
 
 Every operation is O(1). Hence the OrderedDict: a plain dict leaves a gap for each removed key, and would walk over the
@@ -28,18 +28,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
-import msgspec
-
 NANOSECONDS = 1_000_000_000
 INTERVAL_UNITS = 60 * NANOSECONDS
 EVICTION_CANDIDATES = 8
-
-
-class RatesStatistics(msgspec.Struct, frozen=True):
-    """How many keys are remembered, and how many were forgotten before their TAT had passed."""
-
-    keys: int
-    forgotten_early: int
 
 
 class Rates:
@@ -56,7 +47,7 @@ class Rates:
         self._keys_max = keys_max
         self._ahead_units_max = (per_minute - 1) * INTERVAL_UNITS
         self._tats: OrderedDict[str, int] = OrderedDict()
-        self._forgotten_early = 0
+        self.forgotten_early = 0
         self._now_s, self._now_units = 0.0, 0
 
     def wait_s(self, key: str, now_s: float, pending: int = 0) -> float:
@@ -111,9 +102,6 @@ class Rates:
             self._forget_one(now)
         self._tats[key] = now + count * INTERVAL_UNITS
 
-    def statistics(self) -> RatesStatistics:
-        return RatesStatistics(keys=len(self._tats), forgotten_early=self._forgotten_early)
-
     def _units(self, now_s: float) -> int:
         # All items of a batch have the same time: it is converted once.
         if now_s != self._now_s:
@@ -124,7 +112,7 @@ class Rates:
         oldest = islice(self._tats, EVICTION_CANDIDATES)
         key = min(oldest, key=self._tats.__getitem__)
         if self._tats.pop(key) > now:
-            self._forgotten_early += 1
+            self.forgotten_early += 1
 
     def _check(self) -> None:
         assert len(self._tats) <= self._keys_max

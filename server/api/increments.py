@@ -25,14 +25,12 @@ from msgspec.structs import astuple
 from engine.commands import Increment, Outcome, Receipt, Rejection
 from engine.limits import BATCH_COMMANDS_MAX
 from server.access.auth import Principal
-from server.api.answers import BatchItemAnswer, IncrementAnswer
-from server.api.decoding import IncrementBody, check_content, decode_batch, decode_increment
+from server.api.answers import NO_STORE, BatchItemAnswer, IncrementAnswer
+from server.api.decoding import check_content, decode_batch, decode_increment
 from server.api.dependencies import Dependencies
 from server.api.limits import Limits
 from server.api.refusals import not_yours, refused
-from server.http.messages import JSON, MSGPACK, Headers, Refused, Request, Response
-
-HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
+from server.http.messages import JSON, MSGPACK, Refused, Request, Response
 
 _encode = msgspec.json.Encoder().encode
 _encode_packed = msgspec.msgpack.Encoder().encode
@@ -71,36 +69,12 @@ class Increments:
         assert isinstance(outcome, Receipt)
         if self._audit.tells_increments:
             self._audit.applied(outcome, caller.sub)
-        return Response(200, _encode(increment_answer(outcome)), JSON, HEADERS)
+        return Response(200, _encode(increment_answer(outcome)), JSON, NO_STORE)
 
     def admit_batch(self, request: Request, caller: Principal) -> AdmittedBatch:
         """Make the commands of a batch, and charge them. Raises `Refused` for the batch as a whole."""
         kind = check_content(request, may_be_packed=True)
         items = decode_batch(request.body, BATCH_COMMANDS_MAX, kind)
-        commands, refusals = self._admit_all(items, caller)
-        return AdmittedBatch(commands, refusals, len(items), kind)
-
-    def render_batch(
-        self, admitted: AdmittedBatch, outcomes: Sequence[Outcome], request: Request, caller: Principal
-    ) -> Response:
-        """Answer each item of a batch, in the media type of the batch."""
-        answers: list[Any] = [batch_item_answer(outcome) for outcome in outcomes if isinstance(outcome, Receipt)]
-        if len(answers) < admitted.count:
-            refusals = dict(admitted.refusals)
-            answers = _mixed(admitted.count, outcomes, refusals)
-            in_order = [refusals[index] for index in sorted(refusals)]
-            for code, count in Counter(refusal.code for refusal in in_order).items():
-                self._metrics.failed(code, count)
-            self._audit.items_refused(request, in_order, caller.sub)
-        if self._audit.tells_increments:
-            for outcome in outcomes:
-                self._audit.applied(outcome, caller.sub)
-        encode = _encode_packed if admitted.kind == MSGPACK else _encode
-        return Response(200, encode(answers), admitted.kind, HEADERS)
-
-    def _admit_all(
-        self, items: list[IncrementBody | Refused], caller: Principal
-    ) -> tuple[list[Increment], dict[int, Refused]]:
         now_s, sub, limits = self._clock_s(), caller.sub, self._limits
         take = limits.users.take
         room = limits.callers.room(sub, now_s)
@@ -120,7 +94,25 @@ class Increments:
                 commands.append(Increment(item.user_id, item.action_id, item.reason, item.board_id, sub))
         if commands:
             limits.callers.charge(sub, now_s, len(commands))
-        return commands, refusals
+        return AdmittedBatch(commands, refusals, len(items), kind)
+
+    def render_batch(
+        self, admitted: AdmittedBatch, outcomes: Sequence[Outcome], request: Request, caller: Principal
+    ) -> Response:
+        """Answer each item of a batch, in the media type of the batch."""
+        answers: list[Any] = [batch_item_answer(outcome) for outcome in outcomes if isinstance(outcome, Receipt)]
+        if len(answers) < admitted.count:
+            refusals = dict(admitted.refusals)
+            answers = _mixed(admitted.count, outcomes, refusals)
+            in_order = [refusals[index] for index in sorted(refusals)]
+            for code, count in Counter(refusal.code for refusal in in_order).items():
+                self._metrics.failed(code, count)
+            self._audit.items_refused(request, in_order, caller.sub)
+        if self._audit.tells_increments:
+            for outcome in outcomes:
+                self._audit.applied(outcome, caller.sub)
+        encode = _encode_packed if admitted.kind == MSGPACK else _encode
+        return Response(200, encode(answers), admitted.kind, NO_STORE)
 
 
 assert IncrementAnswer.__struct_fields__ == BatchItemAnswer.__struct_fields__ == Receipt.__struct_fields__

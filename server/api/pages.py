@@ -58,15 +58,11 @@ def html_page(body: bytes) -> Page:
             "frame-ancestors 'none'",
         ]
     )
-    return _page(body, HTML, (("content-security-policy", policy), ("referrer-policy", "no-referrer")))
+    return document(body, HTML, (("content-security-policy", policy), ("referrer-policy", "no-referrer")))
 
 
-def document(body: bytes, content_type: str) -> Page:
-    """Make a document that is not HTML."""
-    return _page(body, content_type, ())
-
-
-def _page(body: bytes, content_type: str, headers: Headers) -> Page:
+def document(body: bytes, content_type: str, headers: Headers = ()) -> Page:
+    """Make a document with its ETag, and with more headers."""
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     common = (("etag", etag), ("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
     return Page(body, content_type, etag, common + headers)

@@ -24,14 +24,13 @@ from engine.events import Incremented
 from engine.threads import run
 from server import bounds
 from server.access.auth import Principal
-from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
+from server.api.answers import NO_STORE, ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
 from server.api.dependencies import Dependencies
 from server.http.messages import JSON, Headers, Refused, Request, Response, etag_matches, invalid
 from server.http.target import board_of, limit_of, query_values
 from server.live.encoding import entries_of, iso_ms, top_body
 
 _HEADERS: Headers = (("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
-_PRIVATE_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 
 _encode = msgspec.json.Encoder().encode
 
@@ -149,7 +148,7 @@ class Reads:
             assert event.action_id == action_id, event
             receipt = logged_receipt(event, epoch)
             answer = ActionAnswer(action_id, True, epoch, seq, receipt, "KEPT", **self._stale())
-        return Response(200, _encode(answer), JSON, _PRIVATE_HEADERS)
+        return Response(200, _encode(answer), JSON, NO_STORE)
 
     async def _event(self, seq: int) -> tuple[int, object]:
         """Read one event from the log, with the epoch of its frame."""

@@ -71,22 +71,11 @@ ROUTES: tuple[Route, ...] = (
 
 EXPRESS: dict[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES if route.express}
 
-_FIXED: dict[str, dict[str, Route]] = {}
-_TEMPLATES: list[tuple[tuple[str, ...], dict[str, Route]]] = []
-
-
-def _index() -> None:
-    by_path: dict[str, dict[str, Route]] = {}
-    for route in ROUTES:
-        by_path.setdefault(route.path, {})[route.method] = route
-    for path, methods in by_path.items():
-        if "{" in path:
-            _TEMPLATES.append((tuple(path.split("/")), methods))
-        else:
-            _FIXED[path] = methods
-
-
-_index()
+_BY_PATH: dict[str, dict[str, Route]] = {}
+for _route in ROUTES:
+    _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
+_FIXED = {path: methods for path, methods in _BY_PATH.items() if "{" not in path}
+_TEMPLATES = [(path.split("/"), methods) for path, methods in _BY_PATH.items() if "{" in path]
 
 
 def find(path: str) -> tuple[dict[str, Route], dict[str, str]]:

@@ -6,10 +6,9 @@ import msgspec
 
 from engine.commands import Outcome, PutUser, Rejection, UserReceipt
 from server.access.auth import Principal
-from server.api.answers import UserAnswer
+from server.api.answers import NO_STORE, UserAnswer
 from server.api.decoding import check_content, decode_user
 from server.api.dependencies import Dependencies
-from server.api.increments import HEADERS
 from server.api.limits import Limits
 from server.api.refusals import not_yours, refused
 from server.http.messages import JSON, Request, Response
@@ -42,4 +41,4 @@ class Users:
         answer = UserAnswer(
             outcome.user_id, outcome.display_name, outcome.active, outcome.applied, outcome.epoch, outcome.seq
         )
-        return Response(200, _encode(answer), JSON, HEADERS)
+        return Response(200, _encode(answer), JSON, NO_STORE)
