@@ -1,7 +1,9 @@
-"""Exceptions: what may be told of one (its kind and where it was raised, never its message), the one of a group. Pure.
+"""Exceptions, as a log may show them: kind and place, never the message. Also the first of a group. Pure.
 
-A message often quotes the value that was at fault, and that value may be a token or a whole request. The stack says
-which line of ours it was, and that is what finds the bug.
+    fault = describe(error)
+    log.error("internal_error", kind=fault.kind, where=fault.where)
+
+A message often quotes the wrong value, which may be a token or a whole request. The stack is enough to find the bug.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ LEAVES_MAX = 8
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """`kind` is the class of the exception, in a group the first by name of all `kinds`; `where` its inner frames."""
+    """`kind` is the exception's class; in a group, the first by name of all `kinds`. `where` are its inner frames."""
 
     kind: str
     kinds: list[str]
@@ -24,11 +26,11 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 def describe(error: BaseException) -> Fault:
-    """Describe an exception, or a group of them, for a log."""
-    # By name, because trio runs tasks, and so collects what they raise, in no certain order.
+    """Describe an exception or a group."""
+    # By name, because Trio runs tasks in no certain order, and collects their exceptions in it.
     leaves = sorted(_leaves(error), key=lambda leaf: type(leaf[0]).__name__)
     first, raised_at = leaves[0]
-    # walk_tb, not extract_tb: the latter reads source files.
+    # walk_tb, because extract_tb reads source files.
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(raised_at)][-FRAMES_MAX:]
     return Fault(
         kind=type(first).__name__,
@@ -38,9 +40,9 @@ def describe(error: BaseException) -> Fault:
 
 
 def first_of(error: BaseException) -> Exception:
-    """Give an exception itself, or the first of a group, however deep. What ends a nursery first cancels the others.
+    """Give an exception, or the first of a group at any depth: it has cancelled the other tasks of its nursery.
 
-    So a group hardly ever holds another one that matters. An error that is no `Exception` is raised as it is.
+    An error that is no `Exception` is raised as it is.
     """
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
@@ -50,7 +52,7 @@ def first_of(error: BaseException) -> Exception:
 
 
 def _leaves(error: BaseException) -> list[tuple[BaseException, TracebackType | None]]:
-    """List the exceptions of a group, each with where it was raised, or else where its group was."""
+    """List the exceptions of a group, each with its traceback, or else its group's."""
     found: list[tuple[BaseException, TracebackType | None]] = []
     waiting = [(error, error.__traceback__)]
     while waiting and len(found) < LEAVES_MAX:

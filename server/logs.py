@@ -1,15 +1,18 @@
 """The log of the process: structured lines on standard error, JSON or console. (The log of events is `engine.log`.)
 
+    configure("json", "info")
+    structlog.get_logger().info("started", address="127.0.0.1:8080")
+
 Rules:
-- A line has `time` (UTC, ISO 8601), `level` and `event` first. Events are short constant names (`started`, `refused`,
-  `rate_limited`, `recovery` …) that somebody may count or alarm on; what differs goes into fields, never into the name.
-- No credential gets out, whoever logs it. Whatever is named like one is replaced, and so is whatever looks like one,
-  anywhere in a line: keys, nested values, exception texts. A false alarm costs a word in a line, the other mistake an
-  account; so what is no plain value is turned into text first, and that is searched too.
-- A value cannot forge a line or drive a terminal: control characters are shown as escapes, and long values are cut.
-- What clients can cause goes through `Bounded`, so that nobody can fill the disk or drown the line that matters.
-- What libraries log by themselves comes from WARNING on, as the event `library`, the same way.
-- Writing never fails: a server does not stop because nobody reads its standard error any more.
+- A line begins with `time` (UTC, ISO 8601), `level` and `event`. Events are short constant names (`started`, `refused`
+  …) that operators count or alert on. What differs goes into fields, never into the name.
+- No credential gets into a line. A value is replaced if its name or its looks are those of a credential, anywhere: in
+  keys, nested values, exception texts. Objects are turned into text and searched too. Replacing too much costs a word;
+  replacing too little costs an account.
+- A value can't forge a line or control a terminal: control characters are escaped, and long values are cut.
+- What clients can cause goes through `Bounded`, so that they can't fill the disk or hide the line that matters.
+- The lines of libraries are logged from WARNING on, as the event `library`, under the same rules.
+- Writing never fails: a server goes on when nobody reads its standard error.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Literal, Protocol, TextIO
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from server import bounds
 
@@ -37,10 +42,10 @@ _SECRET_NAMES = re.compile(
 )
 
 _SECRET_LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # base64url of '{"' begins a JWT's header and its claims. A match eats all that could begin another one, so that
-    # searching takes linear time whatever a client sends.
+    # A JWT's header and its claims begin with the base64url of '{"'. A match takes in all that could begin another
+    # match, so that searching takes linear time for every input.
     (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}"), REDACTED),
-    # Three parts, however the header began. The look-behind keeps this linear too.
+    # Any three parts with dots between them. The look-behind keeps this linear too.
     (re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{40,}"), REDACTED),
     (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE), rf"\1 {REDACTED}"),
     (re.compile(r"\b(token|access_token|jwt|secret|password|api_key)=[^&\s\"']+", re.IGNORECASE), rf"\1={REDACTED}"),
@@ -49,14 +54,14 @@ _SECRET_LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 _ESCAPES = {
     code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-    # C0 and C1 controls; line separators; what turns the direction of writing.
+    # C0 and C1 controls, line separators, characters that change the direction of writing.
     for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 }
 _ESCAPES_BUT_LINES = {code: escape for code, escape in _ESCAPES.items() if code != ord("\n")}
 
 
 class _Lenient:
-    """A text stream whose reader may be gone."""
+    """A text stream that ignores errors: its reader may be gone."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -68,19 +73,14 @@ class _Lenient:
             return 0
 
     def flush(self) -> None:
-        try:
+        with suppress(OSError, ValueError):
             self._stream.flush()
-        except (OSError, ValueError):
-            return
 
 
 def configure(
     layout: Literal["auto", "json", "console"] = "auto", level: str = "info", stream: TextIO | None = None
 ) -> None:
-    """Set up the log of the whole process, libraries included. May be called again; the last call counts.
-
-    "auto" is console on a terminal and JSON elsewhere.
-    """
+    """Set up the log of the process and its libraries. The last call counts. "auto": console on a terminal, or JSON."""
     stream = stream or sys.stderr
     is_terminal = stream.isatty()
     as_json = layout == "json" or (layout == "auto" and not is_terminal)
@@ -91,7 +91,7 @@ def configure(
         processors=[structlog.processors.add_log_level, stamp, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=lenient),
-        # Loggers are made when modules are imported, which is before this.
+        # Loggers are made at the import of their modules, which comes before this.
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(lenient)
@@ -108,7 +108,7 @@ def configure(
 
 
 def _finish(*, as_json: bool, colors: bool) -> list[Processor]:
-    # Exceptions become text before anything is redacted; the console's own formatter would print the locals' values.
+    # Exceptions become text before redacting. The console's own formatter would print the values of local variables.
     last: Processor = structlog.processors.JSONRenderer()
     if not as_json:
         last = structlog.dev.ConsoleRenderer(
@@ -129,7 +129,7 @@ def _in_order(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> MutableMapping[str, Any]:
-    """A processor: nothing that is or looks like a credential, no control characters, nothing endless."""
+    """Replace credentials, escape control characters, cut what is long. A processor of structlog."""
     clean: dict[str, Any] = {}
     for name, value in event.items():
         if name in _TRACE_KEYS:
@@ -162,7 +162,7 @@ def _clean(value: object, depth: int) -> object:
             return {_clean_text(str(name)): _clean_field(name, each, depth + 1) for name, each in items}
         if isinstance(value, list | tuple | set | frozenset):
             if isinstance(value, list | tuple) and len(value) == 2 and _names_a_secret(value[0]):
-                return [_clean(value[0], depth + 1), REDACTED]  # a header, as servers pass them around
+                return [_clean(value[0], depth + 1), REDACTED]  # a header as (name, value)
             return [_clean(each, depth + 1) for each in list(value)[: bounds.LOG_ITEMS_MAX]]
     return _clean_text(repr(value))
 
@@ -172,44 +172,31 @@ def _clean_text(
 ) -> str:
     for pattern, replacement in _SECRET_LOOKS:
         text = pattern.sub(replacement, text)
-    # Cut after redacting: half a token is still a token to a pattern that knows only whole ones.
+    # Cut after redacting: the patterns would not know half a token.
     if len(text) > characters_max:
         text = f"{text[:characters_max]}… ({len(text)} characters)"
     return text.translate(escapes)
 
 
-class Logger(Protocol):
-    """What `Bounded` needs of a logger; structlog's has it."""
-
-    def info(self, event: str, **fields: Any) -> Any:
-        """Tell something."""
-
-    def warning(self, event: str, **fields: Any) -> Any:
-        """Tell something that somebody should look at."""
-
-    def error(self, event: str, **fields: Any) -> Any:
-        """Tell something that is wrong."""
-
-
+@dataclass(slots=True)
 class _Kind:
-    """What was told of one kind of event in this second, and what was left out since the last line."""
+    """The lines of one kind of event in this second, and the lines left out since the last one."""
 
-    __slots__ = ("left_out", "second", "told")
-
-    def __init__(self) -> None:
-        self.second = -1
-        self.told = 0
-        self.left_out = 0
+    second: int = -1
+    told: int = 0
+    left_out: int = 0
 
 
 class Bounded:
-    """A logger for what clients can cause: at most `per_second` lines of one kind of event in each second.
+    """A logger for what clients can cause: at most `per_second` lines of each kind of event in a second.
 
-    What is left out is counted, and the next line of that kind says how many (`left_out`). Kinds do not take lines from
-    each other: a flood of refusals leaves room to say that a limit was hit. `clock_s` never goes back.
+    The next line of a kind has the number of lines left out before (`left_out`). Each kind has its own bound: a flood
+    of refusals hides no other event. `clock_s` never goes back.
     """
 
-    def __init__(self, logger: Logger, per_second: int, *, clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, logger: FilteringBoundLogger, per_second: int, *, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         assert per_second >= 1
         self._logger = logger
         self._per_second = per_second
@@ -217,19 +204,17 @@ class Bounded:
         self._kinds: dict[str, _Kind] = {}
 
     def info(self, event: str, **fields: Any) -> None:
-        """Tell something, if there is room."""
+        """Log something, within the bound."""
         self._tell(self._logger.info, event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Tell something that somebody should look at, if there is room."""
         self._tell(self._logger.warning, event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        """Tell something that is wrong, if there is room."""
         self._tell(self._logger.error, event, fields)
 
     def flush(self) -> None:
-        """Tell what was left out and not yet told: at the end of the process, or every now and then."""
+        """Log how many lines were left out: at the end of the process, or every now and then."""
         for event, kind in self._kinds.items():
             if kind.left_out:
                 left_out, kind.left_out = kind.left_out, 0

@@ -1,23 +1,25 @@
-"""Who a request comes from: bearer tokens (RFC 6750) that are JWTs (RFC 7519), verified as RFC 8725 wants it.
+"""Who a request comes from: bearer tokens (RFC 6750) that are JWTs (RFC 7519), verified by the rules of RFC 8725.
+
+    authenticator = Authenticator(config.auth, key_source(config)); await nursery.start(authenticator.run)
+    caller = await authenticator.authenticate(request.headers.get("authorization"))      a `Response`: the refusal
 
 What a token must be:
-- `Authorization: Bearer TOKEN`, TOKEN three base64url parts of at most TOKEN_CHARACTERS_MAX together;
-- signed with an algorithm of the configuration, by the key of the configured source; its header chooses between the
-  configured keys and nothing else. A header that wants more of the reader is refused (`crit`, `b64`, `zip`, `cty`:
-  extensions, unencoded, compressed and nested tokens), and so is a `typ` of another use (JWT and at+jwt are ours).
-  `jku`, `x5u` and the like, where a token brings or points to its own key, are never looked at;
-- with `exp`, `aud` (ours among them) and `sub`, `iss` where the configuration names one; `nbf` and `iat` count when
-  they are there. All times have TOKEN_LEEWAY_SECONDS for clocks that differ;
-- with a `sub` that is a good id, for it becomes the caller in the log, and the same for the user claim. A user claim
-  that is there but malformed refuses the token: ignoring it would turn a narrow token into a wide one.
-- Scopes are in the claim `scope`: a string with spaces between them, or a list of strings. Unknown ones mean nothing.
+- `Authorization: Bearer TOKEN`, where TOKEN is three base64url parts with at most TOKEN_CHARACTERS_MAX together.
+- Signed with a configured algorithm, by a key of the configured source. Its header can only choose between those keys.
+  Headers that bring or point to another key (`jku`, `x5u` …) are ignored. Headers that change how a token is read are
+  refused (`crit`, `b64`, `zip`, `cty`, `enc`), and so is a `typ` other than JWT and at+jwt.
+- It has `exp`, `sub` and `aud` (ours among them), and `iss` if one is configured. `nbf` and `iat` are optional. All
+  times have a leeway of TOKEN_LEEWAY_SECONDS, because clocks differ.
+- `sub` and the user claim are good ids, because they go into the log. A malformed user claim refuses the token: without
+  the claim it would be good for every user.
+- `scope` is a string with spaces between the scopes, or a list of strings. Unknown scopes mean nothing.
 
 Rules:
-- What a token, or its holder, sent is never repeated: not in an answer, not in a log, not in an exception's text.
-- Verifying costs some 50 to 150 µs, so verified tokens are remembered, by SHA-256 digest: never the tokens themselves,
-  at most VERIFIED_TOKENS_MAX of them, the least recently used go first. Only until `exp` without leeway; within the
-  leeway a token is verified each time. When a key is withdrawn (`KeySource.generation`) all are forgotten.
-- Refusals are not remembered: they would let anybody push out what is worth remembering.
+- Nothing that a token or a header contained is repeated in an answer, a log or an exception.
+- Verifying is slow, so verified tokens are remembered by their SHA-256 digest, at most VERIFIED_TOKENS_MAX. The least
+  recently used goes first. None is remembered beyond `exp`: within the leeway each use is verified. A withdrawn key
+  (`KeySource.generation`) makes all forgotten.
+- Refusals are not remembered: they would push out verified tokens.
 
 PyJWT checks form, signature, audience and issuer. Times are checked here, against the clock that was passed in.
 """
@@ -62,7 +64,7 @@ _DECODER = jwt.PyJWT(
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who a verified token stands for. `user` is the only user that the caller may act for; None: any."""
+    """The caller that a verified token names. `user` is the only user that it may act for; None: any."""
 
     sub: str
     scopes: frozenset[str]
@@ -74,16 +76,15 @@ class Principal(msgspec.Struct, frozen=True):
         return "admin" in self.scopes or not self.scopes.isdisjoint(scopes)
 
     def may_act_for(self, user_id: str) -> bool:
-        """Whether the token may be used for this user."""
         return self.user is None or self.user == user_id
 
 
 ANYBODY = Principal(sub="", scopes=frozenset(), user=None, expires_s=inf)
-"""The sender of a request that needs no token."""
+"""The caller of a request that needs no token."""
 
 
 class AuthFault(msgspec.Struct, frozen=True):
-    """Why somebody is not let in. The description is ours alone: ASCII, without quotes, nothing of the token in it."""
+    """Why a caller is refused. `description` is ASCII without quotes, and has nothing of the token in it."""
 
     kind: Literal["missing", "invalid", "scope", "unavailable"]
     description: str
@@ -91,7 +92,7 @@ class AuthFault(msgspec.Struct, frozen=True):
 
     @property
     def challenge(self) -> str:
-        """The value of WWW-Authenticate (RFC 6750, section 3). Who sent no token is not told of an error."""
+        """The value of WWW-Authenticate (RFC 6750, section 3). Without a token there is no error code."""
         value = f'Bearer realm="{REALM}"'
         if self.kind == "invalid":
             value += f', error="invalid_token", error_description="{self.description}"'
@@ -134,34 +135,34 @@ _FAULTS: tuple[tuple[type[jwt.PyJWTError], AuthFault], ...] = (
     (jwt.MissingRequiredClaimError, _invalid("the token lacks one of the claims exp, aud, sub and iss")),
     (jwt.PyJWTError, _MALFORMED),
 )
-"""PyJWT's errors, the most special first. Its own texts are not used, because some of them quote the token."""
+"""PyJWT's errors, the most specific first. Its texts are not used, because some quote the token."""
 
 
 def require(principal: Principal, any_of: tuple[str, ...]) -> AuthFault | None:
-    """Give the fault of a caller that has none of these scopes, None where it has one. `admin` has them all."""
+    """Give the fault of a caller that has none of these scopes, else None. `admin` has them all."""
     if principal.may(any_of):
         return None
     return AuthFault("scope", f"the token lacks the scope {' or '.join(any_of)}", any_of)
 
 
 def key_source(config: Config) -> KeySource:
-    """Give the one source of keys that the configuration names; `run` must be running for as long as it is used."""
+    """Give the configured source of keys. Its `run` must be running while it is used."""
     if config.auth.jwks_url:
         return JwksKeys(config.auth.jwks_url, config.auth.algorithms)
     return fixed_key(config)
 
 
 class Authenticates(Protocol):
-    """Tells who a request comes from."""
+    """Verifies callers."""
 
     async def authenticate(self, authorization: str | None) -> Principal | Response:
-        """Verify the value of an Authorization header; a `Response` is the refusal."""
+        """Give the caller that an Authorization header names; a `Response` is the refusal."""
 
 
 async def authorize(
     authenticator: Authenticates, scopes: tuple[str, ...], authorization: str | None
 ) -> Response | None:
-    """Give the answer for a caller that has none of these scopes, None for one that has."""
+    """Give the refusal of a caller that has none of these scopes, else None."""
     found = await authenticator.authenticate(authorization)
     if isinstance(found, Response):
         return found
@@ -180,11 +181,11 @@ class Authenticator:
         self._generation = keys.generation
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep the keys fresh."""
+        """Refresh the keys."""
         await self._keys.run(task_status=task_status)
 
     async def authenticate(self, authorization: str | None) -> Principal | Response:
-        """Verify the value of an Authorization header; the answer to send where it does not hold."""
+        """See `Authenticates`."""
         found = await self.examine(authorization)
         return found.response() if isinstance(found, AuthFault) else found
 
@@ -199,11 +200,11 @@ class Authenticator:
 
     @property
     def generation(self) -> int:
-        """Grows whenever a key is withdrawn: what was verified before that must be verified anew."""
+        """Grows with each withdrawn key: earlier verifications are void."""
         return self._keys.generation
 
     def recall(self, authorization: str | None) -> Principal | None:
-        """Give whom the value of an Authorization header stands for if it is remembered, without waiting for keys."""
+        """Give the remembered caller of an Authorization header, without waiting for keys."""
         scheme, _, token = (authorization or "").partition(" ")
         token = token.strip(" ")
         if scheme.lower() != "bearer" or not token.isascii() or len(token) > bounds.TOKEN_CHARACTERS_MAX:
@@ -211,11 +212,10 @@ class Authenticator:
         return self._recall(sha256(token.encode("ascii")).digest())
 
     def is_current(self, principal: Principal, generation: int) -> bool:
-        """Whether what was remembered of a token in this generation still holds."""
+        """Whether a caller that was remembered in this generation is still verified."""
         return generation == self._keys.generation and self._clock_s() < principal.expires_s
 
     async def verify(self, token: str) -> Principal | AuthFault:
-        """Verify a token."""
         if len(token) > bounds.TOKEN_CHARACTERS_MAX:
             return _invalid(f"the token is longer than {bounds.TOKEN_CHARACTERS_MAX} characters")
         if not _TOKEN.fullmatch(token):
@@ -246,7 +246,7 @@ class Authenticator:
         return principal
 
     def _remember(self, digest: bytes, principal: Principal) -> None:
-        # A key may have been withdrawn while this token was waiting for a fetch.
+        # A key may have been withdrawn while this token waited for a fetch.
         if self._generation != self._keys.generation or self._clock_s() >= principal.expires_s:
             return
         self._verified[digest] = principal
@@ -255,7 +255,7 @@ class Authenticator:
 
     async def _examine_token(self, token: str) -> Principal | AuthFault:
         try:
-            # Of the header part alone: PyJWT would decode the others too, and once more below.
+            # The header alone: PyJWT would also decode the other parts, and again below.
             header = jwt.get_unverified_header(token.partition(".")[0] + ".e30.e30")
             if fault := self._header_fault(header):
                 return fault
@@ -265,7 +265,7 @@ class Authenticator:
             claims = _DECODER.decode(
                 token,
                 key,
-                algorithms=[header["alg"]],  # one of the configured; see _header_fault
+                algorithms=[header["alg"]],  # a configured one: see _header_fault
                 audience=self._auth.audience,
                 issuer=self._auth.issuer or None,
             )
@@ -286,7 +286,7 @@ class Authenticator:
         return None
 
     def _principal_of(self, claims: dict[str, Any]) -> Principal | AuthFault:
-        """Check what PyJWT leaves to us: times, the ids that go into the log, scopes."""
+        """Check what PyJWT does not: times, the ids that go into the log, scopes."""
         now_s = self._clock_s()
         expires_s = _time_of(claims["exp"])
         begins_s = _time_of(claims.get("nbf", 0))
@@ -316,7 +316,7 @@ class Authenticator:
 
 
 def _time_of(value: object) -> float | None:
-    """Read a NumericDate (RFC 7519, section 2). Text is not a number, nor is true, nor infinity."""
+    """Read a NumericDate (RFC 7519, section 2): a finite number, neither text nor true."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,21 +1,22 @@
-"""The issuer's public keys, fetched from its JWKS endpoint (RFC 7517) and kept fresh while it rotates them.
+"""The issuer's public keys, fetched from its JWKS endpoint (RFC 7517) and refreshed as the issuer rotates them.
 
-Theory of operation: one task, `run`, does every fetch, so there is never more than one at a time and no fetch dies with
-the request that asked for it. It fetches at the start, every JWKS_REFRESH_SECONDS, and when a token names a key that is
-not known, for then the issuer has probably rotated. Whoever waits for a key waits for the fetch under way, and looks
-again.
+    keys = JwksKeys(url, algorithms); await nursery.start(keys.run)
+    key = await keys.find(key_id, algorithm)      None: no such key
+
+Theory of operation: the task `run` does every fetch. So fetches never overlap, and no fetch ends with the request that
+asked for it. It fetches at the start, every JWKS_REFRESH_SECONDS, and when a token names an unknown key, because the
+issuer has probably rotated then. `find` waits for that fetch and looks again.
 
 Rules:
-- Unknown key ids make at most one fetch in JWKS_REFRESH_SECONDS_MIN, however many arrive: anybody can make them up.
-- A fetch that fails, or brings no key that can be used, changes nothing: the keys we have stay good. It is told in the
-  log and tried again after 1, 2, 4 … seconds, at most JWKS_REFRESH_SECONDS_MIN apart.
-- Until the first fetch succeeds there are no keys. The server starts all the same, because reads may be public and the
-  issuer may come up after us. `find` raises KeysUnavailable, which is answered 503, not 401: nothing is wrong with the
-  caller's token that we know of.
-- A key is taken for exactly the configured algorithms that its type, its curve and its own `alg` fit. Symmetric keys
-  (`oct`), private keys and keys for encryption are refused: in a public document, a shared secret is none.
-- The answer is bounded in time and size, must not be compressed (it could unfold to anything), and redirects are not
-  followed: the operator named the place that is trusted.
+- Unknown key ids cause at most one fetch in JWKS_REFRESH_SECONDS_MIN: anybody can invent key ids.
+- A fetch that fails, or brings no usable key, leaves the old keys in use. It is logged, and tried again after 1, 2, 4 …
+  seconds, at most JWKS_REFRESH_SECONDS_MIN apart.
+- There are no keys before the first good fetch. The server starts anyway: reads may be public, and the issuer may start
+  later. `find` then raises KeysUnavailable, which is answered 503, not 401: the caller's token may be good.
+- A key is used with the configured algorithms that fit its type, its curve and its `alg`. Symmetric keys (`oct`),
+  private keys and keys for encryption are refused: a secret in a public document is none.
+- The answer is bounded in time and size. It must not be compressed, because it could expand to any size. Redirects are
+  not followed: the operator trusts the configured address alone.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class JwksKeys:
         self._clock_s = clock_s
         self._open_client = open_client
         self._keys: KeyTable = {}
-        self._material: dict[tuple[str | None, str], Mapping[str, Any]] = {}
+        self._material: Material = {}
         self._wanted = trio.Event()
         self._fetched = trio.Event()
         self._fetching = False
@@ -69,12 +70,9 @@ class JwksKeys:
         self.generation = 0
 
     async def find(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
-        """Give the key of this id for this algorithm; fetch the keys again if it is not known and that is due.
+        """Give the key of this id for this algorithm, after a fetch if it is unknown. Raises `KeysUnavailable`.
 
-        A token that names no key is taken for the only key that fits, where there is only one.
-
-        Raises:
-            KeysUnavailable: no keys were ever fetched.
+        A token without a key id means the only key that fits; where several fit, none.
         """
         key = self._look_up(key_id, algorithm)
         if key is None and self._ask_for_fetch(key_id):
@@ -86,7 +84,7 @@ class JwksKeys:
         return key
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Fetch now, then whenever it is due. Reports started after the first attempt, whether or not it succeeded."""
+        """Fetch now, then whenever it is due. Started after the first attempt, even a failed one."""
         async with self._open_client() as client:
             await self._refresh(client)
             task_status.started()
@@ -102,11 +100,11 @@ class JwksKeys:
         return fitting[0] if len(fitting) == 1 else None
 
     def _ask_for_fetch(self, key_id: str | None) -> bool:
-        """Ask for a fetch if one is due. True if there is one to wait for."""
+        """Ask for a fetch if one is due. True: there is one to wait for."""
         if self._fetching:
             return True
         if key_id is None and self._keys:
-            return False  # a fetch does not make a token name its key
+            return False  # a fetch can't tell which key a token means
         if self._clock_s() < self._may_ask_at_s:
             return False
         self._wanted.set()
@@ -146,28 +144,24 @@ class JwksKeys:
 
 
 KeyTable = dict[tuple[str | None, str], VerificationKey]
+Material = dict[tuple[str | None, str], Mapping[str, Any]]
 
 
 class _KeySet(msgspec.Struct):
     keys: list[dict[str, Any]]
 
 
-def read_keys(
-    document: bytes, algorithms: tuple[str, ...]
-) -> tuple[KeyTable, dict[tuple[str | None, str], Mapping[str, Any]], int]:
-    """Give the keys of a JWKS by (key id, algorithm), the JWK behind each of them, and how many were passed over.
+def read_keys(document: bytes, algorithms: tuple[str, ...]) -> tuple[KeyTable, Material, int]:
+    """Give the keys of a JWKS by (key id, algorithm), the JWK of each, and how many were refused. Raises `FetchFailed`.
 
-    Of two keys with the same id and algorithm the first counts; of keys without an id, too.
-
-    Raises:
-        FetchFailed: this is no JWKS.
+    Of several keys with the same id (or none) and algorithm the first counts.
     """
     try:
         entries = msgspec.json.decode(document, type=_KeySet).keys
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise FetchFailed("the answer is not a JSON Web Key Set") from None
     keys: KeyTable = {}
-    material: dict[tuple[str | None, str], Mapping[str, Any]] = {}
+    material: Material = {}
     refused = 0
     for entry in entries:
         key_id = entry.get("kid")
@@ -197,16 +191,12 @@ def _key_of(entry: dict[str, Any], algorithm: str) -> VerificationKey | None:
     try:
         key = jwt.PyJWK(entry, algorithm=algorithm).key
     except (jwt.PyJWTError, UnsupportedAlgorithm, TypeError, ValueError, LookupError, ArithmeticError, AttributeError):
-        return None  # whatever an issuer may write there, it is not a key
+        return None  # whatever this is, it is not a key
     return key if key_fault(key, algorithm) is None else None
 
 
 async def fetch(client: httpx.AsyncClient, url: str) -> bytes:
-    """Fetch the document, bounded in time and size.
-
-    Raises:
-        FetchFailed: with the reason.
-    """
+    """Fetch the document, bounded in time and size. Raises `FetchFailed`."""
     headers = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
     try:
         with trio.fail_after(bounds.JWKS_SECONDS_MAX):

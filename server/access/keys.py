@@ -1,14 +1,16 @@
-"""The keys that tokens are signed and verified with, as far as they lie on this machine; and the minting of tokens.
+"""The keys on this machine that tokens are signed and verified with, and the minting of tokens.
+
+    keys = fixed_key(config)
+    token = mint(config, sub="backend", scopes=["scores:write"], user=None, ttl_s=3_600)
 
 Rules:
-- The signing key of a data directory is made once, by whoever needs it first (a start, or `scoreboard token` before
-  it), and appears whole or not at all: written aside, fsynced, then hard-linked into place. A link, unlike a rename,
-  never replaces: of two that come at the same moment both go on with the same key, and no token is born invalid.
-- A signing key that anybody but its owner may read or write is refused, as ssh does: whoever reads it can be anybody.
-- A key is only ever used with algorithms of its own kind and length; that is checked when it is loaded, not when the
-  first token arrives.
+- The first process that needs it makes the signing key of a data directory: a start, or `scoreboard token`. It appears
+  whole or not at all: written aside, fsynced, then hard-linked into place. A link never replaces a file as a rename
+  does. So of two processes at once both use the same key, and each token is valid.
+- A signing key that others than its owner may read or write is refused, as in ssh: with it one can sign any token.
+- A key is used only with algorithms of its kind and length. That is checked when the key is loaded.
 
-Everything here blocks for the time of a small file, and runs before the server accepts anybody.
+All of this blocks for as long as a small file takes, and runs before the server accepts connections.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from server.settings.config import Config, ConfigError
 VerificationKey = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
 SCOPES = frozenset({"scores:write", "scores:read", "users:write", "log:read", "admin"})
-"""Everything that a token can allow. `log:read` is for replicas: the log says all of everybody. `admin` contains the
+"""Everything that a token can allow. `log:read` is for replicas, which get all data of all users. `admin` contains the
 others."""
 
 SIGNING_KEY_FILE = "signing.key"
@@ -46,25 +48,25 @@ SIGNING_KEY_BYTES = 32
 
 
 class KeysUnavailable(ScoreboardError):
-    """No key could be fetched yet: nobody can be told apart, so nobody is let in, and nobody is blamed."""
+    """No key was fetched yet, so no token can be verified."""
 
 
 class KeySource(Protocol):
-    """Where the keys are that tokens are verified with."""
+    """Where the keys come from that verify tokens."""
 
     @property
     def generation(self) -> int:
-        """Grows whenever a key that was good is so no longer: what was verified before must be verified again."""
+        """Grows with each withdrawn key: earlier verifications are void."""
 
     async def find(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
-        """Give the key that a token names, if it is for this algorithm; raise KeysUnavailable."""
+        """Give the key that a token names, if it is for this algorithm. Raises `KeysUnavailable`."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep the keys fresh, until cancelled or as long as there is need."""
+        """Refresh the keys until cancelled; return at once where they never change."""
 
 
 class FixedKey:
-    """The one key of this configuration. It does not change while the process runs, and no kid makes it another."""
+    """The one key of this configuration. It never changes, and a token's `kid` does not matter."""
 
     generation = 0
 
@@ -72,27 +74,22 @@ class FixedKey:
         self._key = key
 
     async def find(self, key_id: str | None, algorithm: str) -> VerificationKey | None:  # noqa: ARG002  # see the class
-        """Give the key; that it fits every configured algorithm was checked at the start."""
+        """Give the key. It fits every configured algorithm: `fixed_key` has checked that."""
         return self._key
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Return at once: nothing has to be kept fresh."""
         task_status.started()
 
 
 def fixed_key(config: Config) -> FixedKey:
-    """Load the key that the configuration names, or the data directory's own.
-
-    Raises:
-        ConfigError: there is no such key, or it does not fit the algorithms.
-    """
+    """Load the key that the configuration names, or the data directory's own. Raises `ConfigError`."""
     if config.auth.jwt_public_key_file:
         return FixedKey(_public_key(Path(config.auth.jwt_public_key_file), config.auth.algorithms))
     return FixedKey(_shared_secret(config))
 
 
 def key_fault(key: VerificationKey, algorithm: str) -> str | None:
-    """Say why a key must not be used with an algorithm: another kind of key, another curve, too short. Or None."""
+    """Say why a key must not be used with an algorithm (its kind, its curve, its length); None: it may be."""
     implementation = jwt.get_algorithm_by_name(algorithm)
     try:
         prepared = implementation.prepare_key(key)
@@ -138,11 +135,8 @@ def _public_key(path: Path, algorithms: Collection[str]) -> VerificationKey:
     return key
 
 
-# The signing key of a data directory
-
-
 def make_signing_key(data_dir: str) -> bool:
-    """Make the signing key, and the directory, unless there is one already. True if it was made now."""
+    """Make the signing key and the directory, unless they exist. True: it was made now."""
     directory = Path(data_dir)
     path = directory / SIGNING_KEY_FILE
     if path.exists():
@@ -172,7 +166,7 @@ def _link(aside: Path, path: Path) -> bool:
     except FileExistsError:
         return False
     except OSError:
-        # A file system without hard links. The rename is as whole, but the last of two at the same moment wins.
+        # A file system without hard links. A rename is whole too, but of two at once the last one wins.
         aside.rename(path)
     return True
 
@@ -186,15 +180,11 @@ def _sync_directory(directory: Path) -> None:
 
 
 def read_signing_key(data_dir: str) -> bytes:
-    """Read the signing key. The key is the text's bytes, without the newline.
-
-    Raises:
-        ConfigError: it is not there, others may read it, or it is not what was written.
-    """
+    """Read the signing key: the bytes of the text, without the newline. Raises `ConfigError`."""
     path = Path(data_dir, SIGNING_KEY_FILE)
     try:
         with path.open("rb") as file:
-            # The mode of the very file that is read, not of whatever the path names a moment later.
+            # The mode of the file that is read: the path may name another file a moment later.
             status = os.fstat(file.fileno())
             text = file.read(bounds.KEY_FILE_BYTES_MAX)
     except OSError as error:
@@ -213,16 +203,13 @@ def read_signing_key(data_dir: str) -> bytes:
     return key
 
 
-# Minting
-
-
 def mint(
     config: Config, *, sub: str, scopes: Collection[str], user: str | None, ttl_s: int, now_s: float | None = None
 ) -> str:
-    """Sign a token that this configuration accepts from now on for `ttl_s` seconds.
+    """Sign a token that this configuration accepts for `ttl_s` seconds from now.
 
     Raises:
-        ConfigError: the configuration holds no key that signs, or the token would be refused.
+        ConfigError: the configuration has no key that signs, or would refuse the token.
     """
     auth = config.auth
     if not auth.can_mint:

@@ -1,25 +1,26 @@
 """Rate limits by GCRA, the leaky bucket as a meter (ITU-T I.371, annex A). Pure: the time comes in as an argument.
 
-A key may do a whole minute's allowance at once, and earns one more every 60/limit seconds. In any stretch of s seconds
-at most `per_minute * (1 + s / 60)` are allowed, and a key that keeps below its limit is never refused.
+    rates = Rates(per_minute=600, keys_max=200_000)
+    wait_s = rates.take(user_id, now_s)      0: allowed and charged; else the seconds until it is allowed
 
-Theory: of each key one number is kept, the theoretical arrival time (TAT): when everything charged so far will have
-been earned. Charging moves it on by one interval, from now or from where it was, whichever is later. A key is allowed
-as long as its TAT is no more than a minute less one interval ahead. A key whose TAT has passed is as good as never
-seen. A fixed window would allow twice the limit around its edge; a log of arrivals would cost memory for each of them.
+A key may use a whole minute's allowance at once, and earns one more every 60 / limit seconds. Within any s seconds at
+most `per_minute * (1 + s / 60)` are allowed. A key that stays below its limit is never refused.
 
-Arithmetic is exact: times are integers in units of 1/per_minute nanoseconds, in which the interval is exactly
-60_000_000_000 units whatever the limit. Floats would refuse a caller that is exactly at its limit, some of the time.
+Theory: each key has one number, its theoretical arrival time (TAT): when all that was charged will be earned. A charge
+moves it on by one interval, from now or from the TAT, whichever is later. A key is allowed one while its TAT is at most
+a minute less one interval ahead. A TAT in the past means the same as no TAT. A fixed window would allow twice the limit
+around its edge; a log of arrivals would cost memory for each arrival.
 
-The bound: at most `keys_max` keys are remembered, in the order in which they were charged last. A new one beyond that
-takes the place of the most nearly recovered of the EVICTION_CANDIDATES oldest. Most likely that one has recovered, and
-nothing is lost. Where none has, it is forgotten early and begins afresh: the alternative, refusing newcomers, would let
-whoever fills the table lock everybody out. `statistics()` counts these. To fill the table takes `keys_max` authorised
-charges within a minute.
+Arithmetic is exact: times are integers in units of 1/per_minute nanoseconds, so an interval is 60_000_000_000 units for
+every limit. Floats would sometimes refuse a caller that is exactly at its limit.
 
-Invariants: at most `keys_max` keys; every TAT is at least one interval after the clock's zero.
-Every operation is O(1). The order is an OrderedDict's: a plain dict leaves a gap wherever something was taken out, and
-would walk over all the gaps at its front to find the oldest.
+Invariants: at most `keys_max` keys, ordered by their last charge; every TAT is at least one interval after the clock's
+zero. A new key takes the place of one of the EVICTION_CANDIDATES oldest, the one with the lowest TAT. If that is not in
+the past yet, the key begins afresh too early (`forgotten_early` counts these). Refusing new keys instead would let one
+caller who fills the table lock out all others; to fill it takes `keys_max` authorised charges within a minute.
+
+Every operation is O(1). Hence the OrderedDict: a plain dict leaves a gap for each removed key, and would walk over the
+gaps at its front to find the oldest.
 """
 
 from __future__ import annotations
@@ -27,25 +28,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
-import msgspec
-
 NANOSECONDS = 1_000_000_000
 INTERVAL_UNITS = 60 * NANOSECONDS
 EVICTION_CANDIDATES = 8
 
 
-class RatesStatistics(msgspec.Struct, frozen=True):
-    """How many keys are remembered, and how many were forgotten before they had recovered."""
-
-    keys: int
-    forgotten_early: int
-
-
 class Rates:
     """One limit over many keys.
 
-    `wait_s` and `room` ask, `charge` counts, `take` does both, so that several limits can be asked before any of them
-    is charged. There must be no await between asking and charging. `now_s` is of a clock that never goes back.
+    `wait_s` and `room` only ask, `charge` charges, `take` does both. So several limits can be asked before one is
+    charged, without an await in between. `now_s` is of a clock that never goes back.
     """
 
     def __init__(self, per_minute: int, keys_max: int) -> None:
@@ -55,14 +47,11 @@ class Rates:
         self._keys_max = keys_max
         self._ahead_units_max = (per_minute - 1) * INTERVAL_UNITS
         self._tats: OrderedDict[str, int] = OrderedDict()
-        self._forgotten_early = 0
+        self.forgotten_early = 0
         self._now_s, self._now_units = 0.0, 0
 
     def wait_s(self, key: str, now_s: float, pending: int = 0) -> float:
-        """Give the seconds until this key is allowed one, 0 if it is now. Charges nothing.
-
-        `pending`: as if so many had been charged now.
-        """
+        """Give the seconds until this key is allowed one, as if `pending` more were charged; 0: it is allowed now."""
         tat = self._tats.get(key)
         now = self._units(now_s)
         if tat is None:
@@ -70,11 +59,11 @@ class Rates:
         ahead = (max(tat, now) if pending else tat) + pending * INTERVAL_UNITS - now - self._ahead_units_max
         if ahead <= 0:
             return 0.0
-        # Up to the next whole nanosecond: who waits as long as told is not told to wait again.
+        # Rounded up to a nanosecond: after this wait the key is allowed.
         return -(-ahead // self.per_minute) / NANOSECONDS
 
     def take(self, key: str, now_s: float) -> float:
-        """Charge one for this key if it is allowed one now, and give 0; else charge nothing and give the wait."""
+        """Charge this key one if it is allowed, and give 0; else give the seconds until it is."""
         tats = self._tats
         tat = tats.get(key)
         now = self._units(now_s)
@@ -91,7 +80,7 @@ class Rates:
         return 0.0
 
     def room(self, key: str, now_s: float) -> int:
-        """Give how many this key is allowed now, at once. Charges nothing."""
+        """Give how many this key is allowed at once, now."""
         tat = self._tats.get(key)
         if tat is None:
             return self.per_minute
@@ -99,10 +88,7 @@ class Rates:
         return max(0, self.per_minute + -ahead // INTERVAL_UNITS)
 
     def charge(self, key: str, now_s: float, count: int = 1) -> None:
-        """Count `count` for this key. Nothing is refused here: charging what is not allowed makes the next wait longer.
-
-        `count` at once is the same as so many one by one.
-        """
+        """Charge this key `count`, allowed or not. What is not allowed makes the next wait longer."""
         now = self._units(now_s)
         tat = self._tats.get(key)
         if tat is None:
@@ -116,12 +102,8 @@ class Rates:
             self._forget_one(now)
         self._tats[key] = now + count * INTERVAL_UNITS
 
-    def statistics(self) -> RatesStatistics:
-        """Tell how full the table is."""
-        return RatesStatistics(keys=len(self._tats), forgotten_early=self._forgotten_early)
-
     def _units(self, now_s: float) -> int:
-        # A whole batch is of one moment: that one is converted once.
+        # All items of a batch have the same time: it is converted once.
         if now_s != self._now_s:
             self._now_s, self._now_units = now_s, round(now_s * NANOSECONDS) * self.per_minute
         return self._now_units
@@ -130,7 +112,7 @@ class Rates:
         oldest = islice(self._tats, EVICTION_CANDIDATES)
         key = min(oldest, key=self._tats.__getitem__)
         if self._tats.pop(key) > now:
-            self._forgotten_early += 1
+            self.forgotten_early += 1
 
     def _check(self) -> None:
         assert len(self._tats) <= self._keys_max

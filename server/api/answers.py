@@ -1,8 +1,10 @@
-"""The shapes of successful answers, one struct each. Pure. The OpenAPI document is made from these very structs.
+"""The shapes of the answers, one struct each. Pure. The OpenAPI document is made from these structs.
 
-Field names are written in camelCase on the wire. A display name that nobody knows is left out of rows and scores, as
-"optional" in the specification says; only the answer to PUT /users, which tells everything about one user, has it as
-null. The top rows themselves come from `server.live.encoding`, which shares them with the live channel.
+Rules:
+- Field names are in camelCase on the wire.
+- Rows and scores leave out an unknown display name: it is "optional" in the specification. The answer to PUT /users
+  tells everything about one user, so there it is null.
+- The rows of a top come from `server.live.encoding`, which the live channel uses too.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from msgspec import Meta
 
 from engine.events import Incremented
 from engine.limits import SCORE_MAX, SEQ_MAX
-from server.http.messages import Code, Id, Name
+from server.http.messages import Code, Headers, Id, Name
 from server.live.encoding import Entry, iso_ms
 
 Score = Annotated[int, Meta(ge=0, le=SCORE_MAX)]
@@ -24,6 +26,9 @@ Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 SeqOrNone = Annotated[int, Meta(ge=0, le=SEQ_MAX, description="0 while nothing has happened")]
 AgeMs = Annotated[int, Meta(ge=0, description="With `stale`: ms since the leader was heard")]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2025-12-15T12:34:56.000Z"])]
+
+NO_STORE: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
+"""The headers of an answer that no cache may keep."""
 
 
 class IncrementAnswer(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -41,20 +46,9 @@ class IncrementAnswer(msgspec.Struct, frozen=True, rename="camel", gc=False):
     previous_rank: Rank | None
 
 
-class BatchItemAnswer(msgspec.Struct, frozen=True, rename="camel", gc=False):
+# The tag comes first on the wire.
+class BatchItemAnswer(IncrementAnswer, frozen=True, rename="camel", gc=False, tag_field="status", tag=200):
     """One item of POST /scores/increment/batch that was applied, now or before."""
-
-    status: Literal[200]
-    user_id: Id
-    new_score: Score
-    delta: Score
-    applied: bool
-    action_id: Id
-    board_id: Id
-    epoch: Epoch
-    seq: Seq
-    rank: Rank | None
-    previous_rank: Rank | None
 
 
 class TopAnswer(msgspec.Struct, frozen=True, rename="camel"):
@@ -70,7 +64,7 @@ class TopAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ScoreAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """GET /scores/{userId}. `rank` is null for a user who is not shown because inactive."""
+    """GET /scores/{userId}. `rank` is null for an inactive user, who is not shown."""
 
     user_id: Id
     display_name: Name | msgspec.UnsetType = msgspec.UNSET
@@ -85,7 +79,7 @@ class ScoreAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class AroundAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """GET /scores/{userId}/around. `entries` is empty for a user who is not shown because inactive."""
+    """GET /scores/{userId}/around. `entries` is empty for an inactive user, who is not shown."""
 
     board_id: Id
     user_id: Id
@@ -98,7 +92,7 @@ class AroundAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class UserAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """PUT /users/{userId}. `applied` is false when nothing had to change."""
+    """PUT /users/{userId}. `applied` is false where the request changed nothing."""
 
     user_id: Id
     display_name: Name | None
@@ -109,7 +103,7 @@ class UserAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class LoggedReceipt(msgspec.Struct, frozen=True, rename="camel"):
-    """What the log says of an applied action. `new_score` is the score that the action led to, then."""
+    """What the log says of an applied action. `new_score` is the score right after it."""
 
     user_id: Id
     board_id: Id
@@ -123,7 +117,7 @@ class LoggedReceipt(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ActionAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """GET /actions/{actionId}. The receipt is null once the log no longer goes back that far."""
+    """GET /actions/{actionId}. The receipt is null once its segment was removed."""
 
     action_id: Id
     applied: Literal[True]
@@ -142,7 +136,7 @@ class HealthAnswer(msgspec.Struct, frozen=True):
 
 
 class ReadyAnswer(msgspec.Struct, frozen=True):
-    """GET /readyz, when it is."""
+    """GET /readyz, on a node that is ready."""
 
     epoch: Epoch
     seq: SeqOrNone
@@ -150,14 +144,14 @@ class ReadyAnswer(msgspec.Struct, frozen=True):
 
 
 class PromotedAnswer(msgspec.Struct, frozen=True):
-    """POST /replication/promote. `seq` is that of the event which began the epoch."""
+    """POST /replication/promote. `seq` is that of the event that began the epoch."""
 
     epoch: Epoch
     seq: Seq
 
 
 class ErrorObject(msgspec.Struct, frozen=True):
-    """What went wrong: `code` for programs, `message` for people, `details` name the field or the limit."""
+    """What went wrong: `code` is for programs, `message` for people. `details` name the field or the limit."""
 
     code: Code
     message: str
@@ -165,7 +159,7 @@ class ErrorObject(msgspec.Struct, frozen=True):
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True):
-    """Every error of every route."""
+    """Any error of any route."""
 
     error: ErrorObject
 
@@ -178,7 +172,7 @@ class BatchItemError(msgspec.Struct, frozen=True):
 
 
 def logged_receipt(event: Incremented, epoch: int) -> LoggedReceipt:
-    """Put a logged event in the wire's terms."""
+    """Make the wire's form of a logged event."""
     return LoggedReceipt(
         event.user_id,
         event.board_id,

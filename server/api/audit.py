@@ -1,15 +1,16 @@
-"""What the service tells the log of the process: refusals, rate-limit hits, faults of our own.
+"""What the pipeline writes to the log of the process: refusals, rate-limit hits, bugs.
 
-The audit trail of what was applied is the write-ahead log itself, with every event's user, points, reason, action,
-caller, time and seq; writing each of them here once more would only be slower and less durable. What was refused is in
-no write-ahead log, so it is told here.
+    audit.refused(request, response, details, caller)
+
+The write-ahead log is the audit trail of applied actions: it has the user, points, reason, action, caller, time and seq
+of each event. A refused request is in no write-ahead log, so it is logged here.
 
 Rules:
-- Bounded: at most LOG_LINES_PER_SECOND of each event; what is left out is counted. Whoever floods us with bad requests
-  must not fill the disk, nor drown the one line that matters.
-- Never a header, a query or a body: tokens come in those. Ids and paths are short, or cut.
-- Of a fault of ours its kind and place are told, not its text, which may quote a request; but the text of an error that
-  this project raises on purpose is, for it says what an operator can do.
+- Each event has at most LOG_LINES_PER_SECOND lines. The others are counted. A flood of bad requests must not fill the
+  disk, nor hide the one line that matters.
+- No header, query or body is logged: they may hold tokens. Ids and paths are short, or cut.
+- A bug is logged by kind and place, without its text, which may quote a request. The errors that this project raises
+  itself are logged with their text: it tells operators what to do.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ _NOTABLE = {"UNAUTHENTICATED", "UNAUTHORIZED", "RATE_LIMITED", "CONFLICT", "OVER
 
 
 class Audit:
-    """Writes the lines. `logger` is structlog's; its level decides whether single increments are told
-    (`tells_increments`): asking first costs less than telling nobody.
+    """Writes the lines. `tells_increments`: the level of `logger` lets single increments through. Ask it first: a call
+    for a line that nobody reads costs more.
     """
 
     def __init__(self, logger: FilteringBoundLogger, clock_s: Callable[[], float]) -> None:
-        # Bound once: structlog's lazy logger is bound anew for each line, also for those that its level leaves out.
+        # Bound once: structlog binds its lazy logger anew for each line, even for a line that its level leaves out.
         self._logger = logger.bind()
         self._bounded = Bounded(logger, bounds.LOG_LINES_PER_SECOND, clock_s=clock_s)
         self.tells_increments = self._logger.is_enabled_for(logging.DEBUG)
 
     def refused(self, request: Request, refusal: Response, details: Details, caller: str | None) -> None:
-        """Tell that a request was answered with an error that is not our fault. That there is nothing is no news."""
+        """Log a request that was answered with an error of the caller's. NOT_FOUND is common: debugging only."""
         tell = self._bounded.warning if refusal.code in _NOTABLE else self._bounded.info
         if refusal.code == "NOT_FOUND":
             tell = self._logger.debug
@@ -52,14 +53,14 @@ class Audit:
         tell(event, **fields, **_where(request))
 
     def items_refused(self, request: Request, refusals: list[Refused], caller: str) -> None:
-        """Tell, in one line, what was refused of a batch: how many by code, and details of the first of each."""
+        """Log the refused items of a batch in one line: the count of each code, and the details of its first item."""
         codes = Counter(refused.code for refused in refusals)
         firsts = {refused.code: _short(refused.details) for refused in reversed(refusals)}
         event = "rate_limited" if "RATE_LIMITED" in codes else "refused"
         self._bounded.warning(event, items=dict(codes), details=firsts, caller=caller, **_where(request))
 
     def applied(self, outcome: Outcome, caller: str) -> None:
-        """Tell of a single increment, for those who debug; the durable record is in the write-ahead log."""
+        """Log one increment, for debugging. The durable record is in the write-ahead log."""
         if not isinstance(outcome, Receipt):
             return
         self._logger.debug(
@@ -74,11 +75,11 @@ class Audit:
         )
 
     def outcome_unknown(self, request: Request, caller: str | None) -> None:
-        """Tell that the disk failed under a request."""
+        """Log that the disk failed, or the leader was deposed, during a request."""
         self._bounded.error("outcome_unknown", caller=caller, **_where(request))
 
     def fault(self, request: Request, error: Exception) -> None:
-        """Tell a bug of ours; the client gets nothing but the request id."""
+        """Log a bug. The client gets only the request id."""
         fault = describe(error)
         text = str(error) if isinstance(error, ScoreboardError) else None
         self._bounded.error("internal_error", kind=fault.kind, text=text, where=fault.where, **_where(request))
@@ -94,5 +95,5 @@ def _where(request: Request) -> dict[str, str]:
 
 
 def _short(details: Details) -> dict[str, Any]:
-    """Which field, which limit, which user; not the lists of what is allowed."""
+    """Keep the field, the limit, the user; leave out the lists of allowed values."""
     return {name: value for name, value in details.items() if isinstance(value, str | int)}

@@ -1,17 +1,18 @@
 """The strict reading of request bodies. Pure: bytes in, values out, or `Refused` that names the field at fault.
 
+    check_content(request)                      before the body is read
+    body = decode_increment(request.body)       or decode_batch, or decode_user
+
 Rules:
-- A body is JSON of exactly the named fields. Whatever else is in it is refused with the field's name, never ignored:
-  a caller that sends `delta` believes that it matters.
-- Where a JSON object names a field twice, the last one counts; that is the decoder's way and RFC 8259 allows it.
-- `Content-Type` may be missing; when given it is `application/json`, in UTF-8. What curl says of every body that it was
-  told nothing about, `application/x-www-form-urlencoded`, counts as missing. Compressed bodies are refused.
-- The batch is decoded in one pass, as nearly always every item has the right shape; only when one has not, each is
-  decoded by itself, so that a bad item does not spoil its neighbours.
+- A body is JSON with only the named fields. An unknown field is refused by name: a caller that sends `delta` believes
+  that it counts. Where an object has a field twice, the last one counts, as RFC 8259 allows.
+- `Content-Type` may be missing, or is `application/json` in UTF-8. curl labels bodies
+  `application/x-www-form-urlencoded` by default, so that counts as missing. Compressed bodies are refused.
+- A batch is decoded in one pass, because nearly every batch is well formed. Where that fails each item is decoded by
+  itself, so that a bad item is refused alone.
 - A batch may also be MessagePack (`application/msgpack`): an array of maps with the same fields, under the same rules.
-- Ids are checked one by one only where they may be at fault. JSON that is plain ASCII, without escapes and without DEL,
-  has no control characters in its texts (JSON forbids them) and no broken Unicode, so there only lengths can be, and
-  those the decoder checks on its way.
+- JSON in plain ASCII, without escapes and DEL, has no control characters in its strings (JSON forbids them) and no
+  broken Unicode. There only lengths can be wrong, and the decoder checks them. Other ids are checked one by one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from server.http.target import DEFAULT_BOARD
 
 DEFAULT_REASON = "ACTION_COMPLETED"
 
-
 _Bounded = msgspec.Meta(min_length=1, max_length=limits.ID_CHARACTERS_MAX)
 
 
@@ -42,7 +42,7 @@ class IncrementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
 
 
 class _Loose(IncrementBody, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """The same with texts of any length: read after the strict one failed, to say better what is wrong."""
+    """The same with strings of any length: read after the strict form failed, to say better what is wrong."""
 
     user_id: str
     action_id: str
@@ -51,7 +51,7 @@ class _Loose(IncrementBody, frozen=True, forbid_unknown_fields=True, rename="cam
 
 
 class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """Body of PUT /users/{userId}; what is not named stays as it is."""
+    """Body of PUT /users/{userId}. A field that is missing stays as it is."""
 
     display_name: Annotated[Name, msgspec.Meta(examples=["Alice"])] | msgspec.UnsetType = msgspec.UNSET
     active: bool | msgspec.UnsetType = msgspec.UNSET
@@ -61,7 +61,7 @@ Body = TypeVar("Body")
 
 
 class _Form(msgspec.Struct, frozen=True):
-    """How a body is written: what decodes a whole batch, what only takes it apart, and what decodes one increment."""
+    """The decoders of one media type: of a whole batch, of its raw items, of one increment, of a `_Loose` one."""
 
     name: str
     batch: Any
@@ -69,21 +69,14 @@ class _Form(msgspec.Struct, frozen=True):
     one: Any
     loose: Any
 
+    @classmethod
+    def of(cls, name: str, decoder: Any) -> _Form:
+        kinds = (list[IncrementBody], list[msgspec.Raw], IncrementBody, _Loose)
+        return cls(name, *map(decoder, kinds))
 
-_JSON_FORM = _Form(
-    "JSON",
-    msgspec.json.Decoder(list[IncrementBody]),
-    msgspec.json.Decoder(list[msgspec.Raw]),
-    msgspec.json.Decoder(IncrementBody),
-    msgspec.json.Decoder(_Loose),
-)
-_MSGPACK_FORM = _Form(
-    "MessagePack",
-    msgspec.msgpack.Decoder(list[IncrementBody]),
-    msgspec.msgpack.Decoder(list[msgspec.Raw]),
-    msgspec.msgpack.Decoder(IncrementBody),
-    msgspec.msgpack.Decoder(_Loose),
-)
+
+_JSON_FORM = _Form.of("JSON", msgspec.json.Decoder)
+_MSGPACK_FORM = _Form.of("MessagePack", msgspec.msgpack.Decoder)
 _user_decoder = msgspec.json.Decoder(UserBody)
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
@@ -97,7 +90,7 @@ _TYPE_NAMES = {"str": "a string", "int": "a number", "float": "a number", "bool"
 
 
 def check_content(request: Request, *, may_be_packed: bool = False) -> str:
-    """Give the kind of a body, `JSON` or, where that is allowed, `MSGPACK`; refuse any other, and compressed ones."""
+    """Give the media type of a body, `JSON` or, where that is allowed, `MSGPACK`. Raises `Refused`."""
     kind = JSON
     content_type = request.headers.get("content-type")
     if content_type is not None and content_type != JSON:
@@ -116,12 +109,12 @@ def check_content(request: Request, *, may_be_packed: bool = False) -> str:
 
 
 def decode_increment(body: bytes) -> IncrementBody:
-    """Read the body of an increment."""
+    """Decode the body of an increment. Raises `Refused`."""
     return _one(_JSON_FORM, body, plain=_is_plain(body))
 
 
 def decode_batch(body: bytes, items_max: int, kind: str = JSON) -> list[IncrementBody | Refused]:
-    """Read a batch; an item that is wrong comes back as its own refusal. Raises `Refused` for the batch as a whole."""
+    """Decode a batch. A wrong item is returned as its own refusal. Raises `Refused` for the batch as a whole."""
     form = _MSGPACK_FORM if kind == MSGPACK else _JSON_FORM
     plain = kind == JSON and _is_plain(body)
     try:
@@ -130,8 +123,8 @@ def decode_batch(body: bytes, items_max: int, kind: str = JSON) -> list[Incremen
         shaped = None
     if shaped is not None:
         _check_batch_length(len(shaped), items_max)
-        return shaped if plain else [_increment_or_refused(item) for item in shaped]
-    if _may_have_more(body, items_max, kind):  # or millions of tiny items would be taken apart to be counted
+        return shaped if plain else [_checked_or_refused(item) for item in shaped]
+    if _may_have_more(body, items_max, kind):  # counting millions of tiny items would cost too much
         raise invalid("body", f"A batch has 1 to {items_max} items.", minimum=1, maximum=items_max)
     raw: list[msgspec.Raw] = _decode(form.apart, body, form.name)
     _check_batch_length(len(raw), items_max)
@@ -151,26 +144,26 @@ def _one(form: _Form, body: bytes, *, plain: bool) -> IncrementBody:
         increment = _decode(form.loose, body, form.name)
         plain = False
     if not plain:
-        check_increment(increment)
+        _check_ids(increment)
     return increment
 
 
 def _is_plain(body: bytes) -> bool:
-    """Whether JSON in these bytes can't have a text with anything but printable ASCII in it."""
+    """Whether the strings of a JSON body can only hold printable ASCII."""
     return body.isascii() and b"\\" not in body and b"\x7f" not in body
 
 
 def _may_have_more(body: bytes, items_max: int, kind: str) -> bool:
-    """Whether a batch that does not have the right shape says that it has more items than may be."""
+    """Whether a malformed batch seems to have more than `items_max` items."""
     if kind == MSGPACK:
-        # The head of a msgpack array has its length: 0xdc and 16 bits, 0xdd and 32; a shorter one has at most 15.
+        # A msgpack array begins with its length: 16 bits after 0xdc, 32 after 0xdd. Any other has at most 15 items.
         length = {0xDC: 2, 0xDD: 4}.get(body[0], 0) if body else 0
         return int.from_bytes(body[1 : 1 + length], "big") > items_max
     return body.count(b",") > items_max * _ITEM_COMMAS_MAX
 
 
 def decode_user(body: bytes) -> UserBody:
-    """Read the body of PUT /users/{userId}."""
+    """Decode the body of PUT /users/{userId}. Raises `Refused`."""
     user = _decode(_user_decoder, body)
     if user.display_name is msgspec.UNSET and user.active is msgspec.UNSET:
         raise invalid("body", "Name at least one of displayName and active.")
@@ -179,7 +172,7 @@ def decode_user(body: bytes) -> UserBody:
     return user
 
 
-def check_increment(increment: IncrementBody) -> None:
+def _check_ids(increment: IncrementBody) -> None:
     """Refuse ids that are empty, too long or have control characters."""
     if fault := id_fault(increment.user_id):
         raise invalid("userId", f"userId {fault}.")
@@ -191,9 +184,9 @@ def check_increment(increment: IncrementBody) -> None:
         raise invalid("boardId", f"boardId {fault}.")
 
 
-def _increment_or_refused(increment: IncrementBody) -> IncrementBody | Refused:
+def _checked_or_refused(increment: IncrementBody) -> IncrementBody | Refused:
     try:
-        check_increment(increment)
+        _check_ids(increment)
     except Refused as refused:
         return refused
     return increment
@@ -218,7 +211,7 @@ def _decode(decoder: msgspec.json.Decoder[Body], body: bytes, form: str = "JSON"
 
 
 def _refuse_shape(fault: str) -> NoReturn:
-    """Say in the wire's terms what the decoder found wrong; a test pins the decoder's phrases that this reads."""
+    """Turn the decoder's message into a refusal. A test pins the phrases that this reads."""
     if unknown := _UNKNOWN.match(fault):
         name = quoted(unknown[1])
         raise invalid(name, f"Unknown field {name}.")

@@ -1,7 +1,9 @@
-"""What the pipeline depends on, and how little it asks of each dependency.
+"""What the pipeline is built from. `server.node.assembly` gives it, a test gives stand-ins.
 
-The protocols here are all that the pipeline uses of what does I/O. So a test can stand in for any of them with a few
-lines, and the one place that builds everything sees what it has to give.
+    pipeline = Pipeline(Dependencies(scoreboard=scoreboard, writer=actor, log=log, ...))
+
+A dependency that has more than one implementation is a protocol with the few methods that the pipeline calls. A replica
+of one shard has neither an actor nor a log (`server.node.shard`), and tests need no signed tokens.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ from engine.commands import Command, Outcome
 from engine.events import Event
 from engine.record import Frame
 from engine.scoreboard import Scoreboard
-from server.access.auth import Principal
+from server.access.auth import Authenticates, Principal
+from server.access.rates import Rates
 from server.api.audit import Audit
 from server.api.pages import Page
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
-from server.http.messages import Response
 from server.metrics import Metrics
 from server.replication.freshness import Freshness
 from server.role import CurrentRole
@@ -33,69 +35,42 @@ class Writer(Protocol):
     """The actor: decides commands and makes them durable."""
 
     async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Decide commands and make them durable; raise `Overloaded`, `LeaderDeposed`, `OutcomeUnknown`."""
+        """Return when all are durable. Raises `Overloaded`, `LeaderDeposed`, `OutcomeUnknown`."""
 
     def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> object:
-        """The same without waiting: `when_done` gets the outcomes or the error; raise as `submit`."""
+        """Return at once. `when_done` gets the outcomes or the error. Raises `Overloaded`, `LeaderDeposed`."""
 
     def statistics(self) -> ActorStatistics:
-        """Tell how much waits, and whether new commands are taken."""
+        """How many commands wait, and whether new ones are accepted."""
 
 
-class Authenticator(Protocol):
-    """Tells who a request comes from."""
+class Authenticator(Authenticates, Protocol):
+    """Verifies callers, and remembers them for the express lane. See `server.access.auth`."""
 
     @property
     def generation(self) -> int:
-        """Grows whenever what was verified before must be verified anew."""
-
-    async def authenticate(self, authorization: str | None) -> Principal | Response:
-        """Verify the value of an Authorization header; a `Response` is the refusal."""
+        """Grows with each withdrawn key: earlier verifications are void."""
 
     def recall(self, authorization: str | None) -> Principal | None:
-        """Give whom an Authorization header stands for if that is remembered."""
+        """Give the remembered caller of an Authorization header."""
 
     def is_current(self, principal: Principal, generation: int) -> bool:
-        """Whether what was remembered in this generation still holds."""
-
-
-class Rates(Protocol):
-    """A rate limit over keys."""
-
-    @property
-    def per_minute(self) -> int:
-        """The limit."""
-
-    def wait_s(self, key: str, now_s: float, pending: int = 0) -> float:
-        """Give the seconds until this key is under its limit, 0 if it is now; as if `pending` were charged already."""
-
-    def room(self, key: str, now_s: float) -> int:
-        """Give how many this key is allowed now, at once."""
-
-    def take(self, key: str, now_s: float) -> float:
-        """Count one for this key if it is under its limit, and give 0; else the seconds until it is."""
-
-    def charge(self, key: str, now_s: float, count: int = 1) -> None:
-        """Count so many for this key."""
-
-
-Promote = Callable[[], Awaitable[tuple[int, int]]]
-"""Make a replica the leader; gives the new epoch and its first seq. Raises `Refused` where that can't be done."""
+        """Whether a caller who was remembered in this generation is still verified."""
 
 
 class ReceiptLog(Protocol):
-    """The log, as far as receipts are read from it."""
+    """The log that receipts are read from."""
 
     @property
     def blocks(self) -> bool:
         """Whether `event_at` waits for a disk."""
 
     def event_at(self, seq: int) -> tuple[Frame, Event]:
-        """Give one event, and its frame; raise `NoLongerKept`."""
+        """Give one event and its frame. Raises `NoLongerKept`."""
 
 
 class StorageState(msgspec.Struct, frozen=True):
-    """What log and snapshots hold on disk; a snapshot's seq and time are None before the first."""
+    """What log and snapshots hold on disk. `snapshot_seq` and `snapshot_ms` are None before the first snapshot."""
 
     log_bytes: int
     log_segments: int
@@ -106,10 +81,10 @@ class StorageState(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """Everything that the pipeline is built from.
+    """`clock_ms` is wall-clock time in ms since 1970, `clock_s` a clock that never goes back.
 
-    `clock_ms` is wall-clock time in ms since 1970, `clock_s` a clock that never goes back. `new_request_id` makes an id
-    for a request without. `origins` are those whose pages may read public answers, in lower case; None: all.
+    `new_request_id` makes an id for a request that brings none. Pages of `origins` (lower case; None: all) may read
+    public answers. `promote` makes a replica the leader, gives the new epoch and its first seq, or raises `Refused`.
     """
 
     scoreboard: Scoreboard
@@ -132,13 +107,10 @@ class Dependencies:
     clock_s: Callable[[], float]
     new_request_id: Callable[[], str]
     followers: Callable[[], int]
-    promote: Promote
+    promote: Callable[[], Awaitable[tuple[int, int]]]
 
 
 def request_ids(process: str) -> Callable[[], str]:
-    """Make ids for requests that come without one: the process's part, and a number.
-
-    Asking the system for random bytes each time costs more than reading the request.
-    """
+    """Make ids of the process's part and a number: random bytes for each would cost more than reading the request."""
     numbers = count(1)
     return lambda: f"{process}-{next(numbers):06x}"

@@ -2,20 +2,19 @@
 
     limits.pass_both(caller, user_id, now_s)     charges both, or refuses and charges none
 
-Rules: see `server.api.increments`. A change of a user counts for its caller only.
+A change of a user is charged to the caller only. The rules of increments are in `server.api.increments`.
 """
 
 from __future__ import annotations
 
 import math
 
-from server.api.dependencies import Dependencies, Rates
+from server.access.rates import Rates
+from server.api.dependencies import Dependencies
 from server.http.messages import Refused
 
 
 class Limits:
-    """Both limits of one node."""
-
     def __init__(self, dependencies: Dependencies) -> None:
         self.callers = dependencies.caller_rates
         self.users = dependencies.user_rates
@@ -38,7 +37,7 @@ class Limits:
         self.callers.charge(caller, now_s)
 
     def over(self, caller: str, pending: int, user_id: str, user_wait_s: float, now_s: float) -> Refused:
-        """Refuse by the limit that takes longer; `pending` are this caller's and not charged yet."""
+        """Refuse by the limit with the longer wait. `pending` of the caller's increments are not charged yet."""
         caller_wait_s = self.callers.wait_s(caller, now_s, pending)
         if user_wait_s > caller_wait_s:
             return self._limited("user", self.users, user_wait_s, userId=user_id)

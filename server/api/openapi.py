@@ -1,11 +1,11 @@
-"""The description of the HTTP interface, OpenAPI 3.1, made from what the code itself goes by. Pure.
+"""The description of the HTTP interface, OpenAPI 3.1, made from the code itself. Pure.
 
     paths, methods, scopes      from `server.api.routes`
     bodies and answers          from the structs that decode and encode them
     limits                      from the bounds that are checked
-    what an operation is for, and which errors it knows: the table OPERATIONS below, a row for each route
+    purpose and errors          from the table OPERATIONS below, a row for each route
 
-So the description can't promise a field that is not there; a test holds every real answer against it.
+So it can't promise a field that is not there. A test checks real answers against it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from server.http.target import DEFAULT_BOARD
 Schema = dict[str, Any]
 
 VERSION = "1.0.0"
-"""Of the interface, not of the program: grows with what a client can see."""
+"""Of the interface, not of the program. It grows with each change that a client can see."""
 
 _TEXT = "text/plain"
 _HTML = "text/html"
@@ -32,35 +32,35 @@ _COMPONENTS = "#/components"
 _SCHEMAS = _COMPONENTS + "/schemas/{name}"
 
 ABOUT = f"""A live scoreboard. Trusted backends report actions, each counted exactly once and on disk before the answer;
-everybody reads the board, or watches it over a WebSocket.
+anybody reads the board, or watches it over a WebSocket.
 
 Tokens are JSON Web Tokens in the header `Authorization: Bearer …`. The scope `admin` contains every other.
 
-Wherever GET is allowed HEAD is too, and OPTIONS is allowed everywhere. Answers have an `X-Request-Id`, which a request
-may bring itself, unless the connection itself refused the request. Every answer of a replica to a read, a refusal too,
-has `X-Scoreboard-Lag-Records` and `X-Scoreboard-Lag-Ms`: how far it is behind its leader. Bodies are at most
-{bounds.BODY_BYTES_MAX:,} bytes of JSON with exactly the fields named here.
+HEAD is allowed wherever GET is, OPTIONS everywhere. Every answer has an `X-Request-Id`, which the request may bring,
+unless the connection refused the request before it was read. A replica's answers to reads, refusals included, have
+`X-Scoreboard-Lag-Records` and `X-Scoreboard-Lag-Ms`: how far it is behind its leader. Bodies are at most
+{bounds.BODY_BYTES_MAX:,} bytes of JSON with only the fields named here.
 
-`epoch` and `seq` together are a position: a later answer has the same or a higher one, compared in that order."""
+`epoch` and `seq` together are a position, compared in that order. A later answer never has a lower one."""
 
-LIVE = """Opens a WebSocket. The server sends the first ten rows at once and again whenever they change, at most once
-per interval. Nothing is expected from the client.
+LIVE = """Opens a WebSocket. The server sends the first ten rows at once, and again when they change, at most once per
+interval. The client need not send anything.
 
 The subprotocol chooses the messages:
 
-- `scoreboard.v1`, or none: `scoreboard_snapshot` first, then `scoreboard_update`; both have the fields of
+- `scoreboard.v1`, or none: `scoreboard_snapshot` first, then `scoreboard_update`. Both have the fields of
   GET /scoreboard/top and `type`.
-- `scoreboard.delta.v1`: `scoreboard_snapshot` first and after a miss, else `scoreboard_delta` with `baseSeq` (the seq
-  that it applies to), `changed` (rows that are new or differ) and `left` (the userIds that are no longer there).
-- `scoreboard.token.<JWT>`, offered beside one of these, brings a token from where no header can be set. It is never
-  selected."""
+- `scoreboard.delta.v1`: `scoreboard_snapshot` first and after a missed message, else `scoreboard_delta` with `baseSeq`
+  (the seq that it applies to), `changed` (rows that are new or differ) and `left` (userIds that are no longer there).
+- `scoreboard.token.<JWT>`, offered beside one of these, brings the token of a client that can't set headers. The server
+  never selects it."""
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """What the table of routes does not say of one of them.
+    """What the table of routes does not say of a route.
 
-    `answer` is a struct; a tuple of structs for an array in which each item is one of them; or the media type of an
-    answer that is not of ours; None for one that has no body. `links` names rows of LINKS: what an answer leads to.
+    `answer` is a struct; a tuple of structs for an array of items of these kinds; the media type of any other answer;
+    or None for no body. `links` names rows of LINKS.
     """
 
     tag: str
@@ -82,14 +82,14 @@ LINKS: dict[str, tuple[str, tuple[str, ...]]] = {
     "around": ("around", ("userId", "boardId")),
     "rename": ("put_user", ("userId",)),
 }
-"""An operation that an answer leads to, and which of the answer's fields are its parameters."""
+"""An operation that an answer leads to, and the fields of the answer that are its parameters."""
 
 OPERATIONS: dict[str, Operation] = {
     "increment": Operation(
         "Scores",
-        "The points come from the board's catalogue, by reason. An actionId counts once, for ever: sent again with the "
-        "same user, board and reason it is answered with `applied: false`, `delta: 0`, the original's position and the "
-        "score of now; with others it is a conflict. A token that carries a user may only increment that user.",
+        "The reason's points come from the board's catalogue. An actionId counts once, for ever. Sent again with the "
+        "same user, board and reason, the answer has `applied: false`, `delta: 0`, the original's position and the "
+        "current score. With others it is a conflict. A token that names a user may only increment that user.",
         answers.IncrementAnswer,
         (307, 400, 401, 403, 409, 413, 421, 429, 500, 503),
         body=decoding.IncrementBody,
@@ -97,16 +97,16 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "increment_batch": Operation(
         "Scores",
-        "One answer per item, in order, as if they had been sent one after another; an item that is refused leaves its "
-        "neighbours alone. All of the batch is on disk before the answer. The limits count every item. The "
-        "batch may also be written as MessagePack, and is then answered so.",
+        "One answer per item, in order, as if each had been sent alone. An item that is refused leaves the others "
+        "alone. All of the batch is on disk before the answer. The limits count every item. A batch in MessagePack is "
+        "answered in MessagePack.",
         _BATCH_ANSWER,
         (307, 400, 401, 403, 413, 421, 500, 503),
         body=_BATCH,
     ),
     "top": Operation(
         "Boards",
-        "The highest score first; of equal scores the one that was reached first.",
+        "The highest score first; of equal scores, the one that was reached first.",
         answers.TopAnswer,
         (400, 401, 403, 421, 500, 503),
         ("topLimit", "boardId", "minSeq", "minEpoch"),
@@ -114,7 +114,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "score": Operation(
         "Boards",
-        "A user who is not active has a score, but no rank.",
+        "An inactive user has a score, but no rank.",
         answers.ScoreAnswer,
         (400, 401, 403, 404, 421, 500, 503),
         ("userId", "boardId", "minSeq", "minEpoch"),
@@ -122,15 +122,15 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "around": Operation(
         "Boards",
-        "`limit` counts the neighbours on each side. A user who is not active has none.",
+        "`limit` counts the neighbours on each side. An inactive user has none.",
         answers.AroundAnswer,
         (400, 401, 403, 404, 421, 500, 503),
         ("userId", "aroundLimit", "boardId", "minSeq", "minEpoch"),
     ),
     "put_user": Operation(
         "Users",
-        "What is not named stays as it is; at least one field is. A user who is not active can't be incremented and is "
-        "on no board, but keeps the score.",
+        "Name at least one field; the other stays as it is. An inactive user can't be incremented and is on no board, "
+        "but keeps the score.",
         answers.UserAnswer,
         (307, 400, 401, 403, 413, 421, 429, 500, 503),
         ("userId",),
@@ -138,7 +138,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "action": Operation(
         "Scores",
-        "The receipt is read back from the log. Where the log no longer goes back so far, only the position is known.",
+        "The receipt is read from the log. Once the log no longer goes back that far, only the position is known.",
         answers.ActionAnswer,
         (400, 401, 403, 404, 421, 500, 503),
         ("actionId", "minSeq", "minEpoch"),
@@ -151,41 +151,37 @@ OPERATIONS: dict[str, Operation] = {
         answers.PromotedAnswer,
         (401, 403, 409, 500, 503),
     ),
-    "healthz": Operation("Operations", "Answers as long as the process does.", answers.HealthAnswer),
-    "readyz": Operation("Operations", "No, with the reason, while stopping.", answers.ReadyAnswer, (503,)),
-    "metrics": Operation("Operations", "For a scrape.", _TEXT, (500,)),
+    "healthz": Operation("Operations", "Answers while the process is alive.", answers.HealthAnswer),
+    "readyz": Operation("Operations", "503, with the reason, while stopping or behind.", answers.ReadyAnswer, (503,)),
+    "metrics": Operation("Operations", "For Prometheus.", _TEXT, (500,)),
     "openapi": Operation("Pages", "OpenAPI 3.1.", JSON, etag=True),
     "docs": Operation("Pages", "Loads nothing but the description.", _HTML, etag=True),
     "index": Operation("Pages", "Shows `?boardId=`; falls back to polling.", _HTML, etag=True),
 }
 
 _ERRORS = {
-    400: (
-        "InvalidRequest",
-        "`INVALID_REQUEST`: something in the request is not as it must be; `details.field` names it.",
-    ),
+    400: ("InvalidRequest", "`INVALID_REQUEST`: the request is not well formed; `details.field` names the fault."),
     401: ("Unauthenticated", "`UNAUTHENTICATED`: no token, or one that does not verify."),
-    403: ("Unauthorized", "`UNAUTHORIZED`: the token lacks a scope (`details.scope`) or is for another user."),
-    404: ("NotFound", "`NOT_FOUND`: there is no such thing."),
+    403: ("Unauthorized", "`UNAUTHORIZED`: the token lacks a scope (`details.anyOf`) or is for another user."),
+    404: ("NotFound", "`NOT_FOUND`: it does not exist."),
     409: ("Conflict", "`CONFLICT`: the actionId was applied to another user, board or reason; nothing was changed."),
     413: ("PayloadTooLarge", "`PAYLOAD_TOO_LARGE`: the body is too long."),
     307: ("ToLeader", "`NOT_LEADER`: this is a replica; `Location` has the address at the leader."),
     421: (
         "Misdirected",
         (
-            "`NOT_LEADER`: this node does not do that; `details.leader` is the leader's address as far as it is known; "
-            "a leader that was replaced names the newer `details.epoch` too. "
-            "`WRONG_SHARD`: `details.shard` has the board."
+            "`NOT_LEADER`: only the leader does that; `details.leader` is its address, if known. A leader that was "
+            "replaced names the newer `details.epoch` too. `WRONG_SHARD`: `details.shard` has the board."
         ),
     ),
     426: ("UpgradeRequired", "`INVALID_REQUEST`: this is a WebSocket."),
-    429: ("RateLimited", "`RATE_LIMITED`: `details` name the limit, how much it is a minute, and when to come back."),
-    500: ("InternalError", "`INTERNAL_ERROR`: our fault; `details.requestId` finds it in our logs."),
+    429: ("RateLimited", "`RATE_LIMITED`: `details` name the limit, its number per minute, and when to retry."),
+    500: ("InternalError", "`INTERNAL_ERROR`: a bug; `details.requestId` is in the server's logs."),
     503: (
         "Unavailable",
         (
-            "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may have been; send it again with the same "
-            "actionId. `REPLICA_BEHIND`: a replica has not come so far, `details` say by how much."
+            "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the same actionId. "
+            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag."
         ),
     ),
 }
@@ -200,7 +196,7 @@ _ERROR_HEADERS = {
 
 
 def document(*, public_reads: bool) -> Schema:
-    """Make the whole description."""
+    """Make the description."""
     paths: dict[str, Schema] = {}
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, public_reads)
@@ -255,10 +251,10 @@ def _responses(operation: Operation) -> Schema:
     if operation.links:
         responses["200"]["links"] = {name: _link(*LINKS[name]) for name in operation.links}
     if operation.etag:
-        responses["304"] = {"description": "What the client has is what there is.", "headers": headers}
+        responses["304"] = {"description": "The client has the newest already.", "headers": headers}
     for status in operation.errors:
         responses[str(status)] = {"$ref": f"{_COMPONENTS}/responses/{_ERRORS[status][0]}"}
-    # A request may be refused before it is one: by the connection, with 400, 408 or 431.
+    # The connection may refuse a request before its route is known: with 400, 408 or 431.
     responses["default"] = {"description": "Any other refusal.", "content": _content(answers.ErrorAnswer)}
     return responses
 
@@ -315,20 +311,20 @@ def _headers() -> Schema:
     text = {"type": "string"}
     lag = {"type": "string", "pattern": "^([0-9]+|unknown)$"}
     return {
-        "X-Request-Id": {"description": "The request's name in our logs.", "schema": text},
+        "X-Request-Id": {"description": "The request's id in the server's logs.", "schema": text},
         "ETag": {"description": "The position that the answer shows.", "schema": text, "required": True},
         "X-Scoreboard-Lag-Records": {
-            "description": "On a replica: events of the leader not applied here; `unknown` before it was heard.",
+            "description": "On a replica: the leader's events that are not applied here; `unknown` until it is heard.",
             "schema": lag,
         },
         "X-Scoreboard-Lag-Ms": {
-            "description": "On a replica: for how long it has known of an event that it does not show. Before the "
-            "leader was heard: the age of the last event that is here, `unknown` if there is none.",
+            "description": "On a replica: how long it has known of an event that it does not show. Until the leader "
+            "is heard: the age of its last event, `unknown` if there is none.",
             "schema": lag,
         },
         "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}, "required": True},
         "WWW-Authenticate": {"description": "Always with 401; with 403 if a scope is missing.", "schema": text},
-        "Location": {"description": "The same at the leader.", "schema": text, "required": True},
+        "Location": {"description": "The same path at the leader.", "schema": text, "required": True},
         "Upgrade": {"description": "What the connection must become.", "schema": text, "required": True},
     }
 
@@ -344,7 +340,7 @@ def _parameters() -> Schema:
         "aroundLimit": _parameter(
             "limit", "query", _limit(bounds.AROUND_LIMIT_DEFAULT, bounds.AROUND_LIMIT_MAX), "Neighbours on each side."
         ),
-        "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, until this seq is here."),
+        "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, for this seq."),
         "minEpoch": _parameter("minEpoch", "query", _whole(0), "The epoch of that position."),
         "ifNoneMatch": _parameter("If-None-Match", "header", {"type": "string"}, "The ETag of what the client has."),
     }

@@ -7,80 +7,65 @@ import msgspec
 from server import metrics
 from server.access.auth import Principal
 from server.api import openapi
-from server.api.answers import HealthAnswer, PromotedAnswer, ReadyAnswer
+from server.api.answers import NO_STORE, HealthAnswer, PromotedAnswer, ReadyAnswer
 from server.api.dependencies import Dependencies
 from server.api.pages import document
 from server.http.messages import JSON, RETRY_SOON, Headers, Refused, Request, Response
 from server.metrics import State
 
-_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 _UPGRADE: Headers = (("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-version", "13"))
 
 
 class Operations:
-    """Answers to the routes that are not about scores."""
+    """Answers to the routes that are not about scores. A method is the handler of that name in the table of routes."""
 
     def __init__(self, dependencies: Dependencies) -> None:
-        self._scoreboard = dependencies.scoreboard
-        self._writer = dependencies.writer
-        self._metrics = dependencies.metrics
-        self._storage = dependencies.storage
-        self._freshness = dependencies.freshness
-        self._followers = dependencies.followers
-        self._promote = dependencies.promote
-        self._clock_ms = dependencies.clock_ms
-        self._pages = dependencies.pages
+        self._dependencies = dependencies
         self._openapi = document(msgspec.json.encode(openapi.document(public_reads=dependencies.public_reads)), JSON)
 
     async def healthz(self, _request: Request, _caller: Principal) -> Response:
-        """Whether the process is alive: it answers, so it is."""
-        return Response(200, msgspec.json.encode(HealthAnswer()), JSON, _HEADERS)
+        return Response(200, msgspec.json.encode(HealthAnswer()), JSON, NO_STORE)
 
     async def readyz(self, _request: Request, _caller: Principal) -> Response:
-        """Whether requests should be sent here: the actor takes commands and the log takes what it writes."""
+        """Ready: what is read here is fresh enough, and the actor takes commands."""
         reason = self._not_ready()
         if reason is not None:
             raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", {"reason": reason}, RETRY_SOON)
-        scoreboard = self._scoreboard
-        return Response(200, msgspec.json.encode(ReadyAnswer(scoreboard.epoch, scoreboard.seq)), JSON, _HEADERS)
+        scoreboard = self._dependencies.scoreboard
+        return Response(200, msgspec.json.encode(ReadyAnswer(scoreboard.epoch, scoreboard.seq)), JSON, NO_STORE)
 
     async def metrics(self, _request: Request, _caller: Principal) -> Response:
-        """All metrics, with the state of this moment."""
-        self._metrics.observe(self._state())
-        return Response(200, self._metrics.render(), metrics.CONTENT_TYPE, _HEADERS)
+        self._dependencies.metrics.observe(self._state())
+        return Response(200, self._dependencies.metrics.render(), metrics.CONTENT_TYPE, NO_STORE)
 
     async def openapi(self, request: Request, _caller: Principal) -> Response:
-        """The description of this API."""
         return self._openapi.answer(request)
 
     async def docs(self, request: Request, _caller: Principal) -> Response:
-        """The page that shows the description."""
-        return self._pages["docs"].answer(request)
+        return self._dependencies.pages["docs"].answer(request)
 
     async def index(self, request: Request, _caller: Principal) -> Response:
-        """The live page."""
-        return self._pages["index"].answer(request)
+        return self._dependencies.pages["index"].answer(request)
 
     async def live(self, _request: Request, _caller: Principal) -> Response:
-        """The live channel, asked for on a connection that already spoke HTTP: it takes one of its own."""
+        """Refuse: the live lane serves this, but only as the first request of a connection."""
         message = "This is a WebSocket: open it on a connection of its own, with an Upgrade header."
         raise Refused(426, "INVALID_REQUEST", message, {"field": "Upgrade"}, _UPGRADE)
 
     async def promote(self, _request: Request, _caller: Principal) -> Response:
-        """Make this replica the leader."""
-        epoch, seq = await self._promote()
-        return Response(200, msgspec.json.encode(PromotedAnswer(epoch, seq)), JSON, _HEADERS)
+        epoch, seq = await self._dependencies.promote()
+        return Response(200, msgspec.json.encode(PromotedAnswer(epoch, seq)), JSON, NO_STORE)
 
     def _not_ready(self) -> str | None:
-        reason = self._freshness.not_ready()
-        if reason is None and not self._writer.statistics().accepting:
+        reason = self._dependencies.freshness.not_ready()
+        if reason is None and not self._dependencies.writer.statistics().accepting:
             return "the server is stopping"  # the role does not know yet that the disk failed
         return reason
 
     def _state(self) -> State:
-        scoreboard = self._scoreboard
-        storage = self._storage()
-        age_ms = None if storage.snapshot_ms is None else max(0, self._clock_ms() - storage.snapshot_ms)
+        scoreboard = self._dependencies.scoreboard
+        storage = self._dependencies.storage()
+        age_ms = None if storage.snapshot_ms is None else max(0, self._dependencies.clock_ms() - storage.snapshot_ms)
         return State(
             epoch=scoreboard.epoch,
             seq=scoreboard.seq,
@@ -88,13 +73,13 @@ class Operations:
             registered_users=len(scoreboard.users),
             actions=len(scoreboard.actions),
             action_index_bytes=scoreboard.actions.bytes,
-            inbox_commands=self._writer.statistics().waiting,
+            inbox_commands=self._dependencies.writer.statistics().waiting,
             log_bytes=storage.log_bytes,
             log_segments=storage.log_segments,
             snapshot_seq=storage.snapshot_seq,
-            snapshot_age_s=None if age_ms is None else age_ms / 1000,
+            snapshot_age_seconds=None if age_ms is None else age_ms / 1000,
             snapshots_failed=storage.snapshots_failed,
             ready=self._not_ready() is None,
-            followers=self._followers(),
-            lag=self._freshness.lag(),
+            followers=self._dependencies.followers(),
+            lag=self._dependencies.freshness.lag(),
         )

@@ -1,8 +1,11 @@
-"""The pages and documents that are the same for everybody, kept in memory, each with its ETag and headers.
+"""The pages and documents that are the same for everybody, kept in memory with ETag and headers.
 
-A page may load nothing from anywhere, and run no script but its own: the policy names the digest of each inline script
-and style that the file had when it was loaded, so what somebody manages to inject into a page does not run. For that a
-page has its scripts and styles inline, and no `style=` or `on…=` attributes.
+    pages = load_pages(directory)
+    return pages["index"].answer(request)
+
+A page loads nothing from other hosts and runs only its own scripts. Its Content-Security-Policy has the digest of each
+inline script and style as the file had it, so injected code does not run. Hence a page has its scripts and styles
+inline, and no `style=` or `on…=` attributes.
 """
 
 from __future__ import annotations
@@ -24,27 +27,25 @@ _STYLE = re.compile(rb"<style(?:\s[^>]*)?>(.*?)</style>", re.DOTALL | re.IGNOREC
 
 
 class Page(msgspec.Struct, frozen=True):
-    """One document."""
-
     body: bytes
     content_type: str
     etag: str
     headers: Headers
 
     def answer(self, request: Request) -> Response:
-        """Give the document, or 304 to whoever has it."""
+        """Give the document, or 304 to a client that has it."""
         if etag_matches(request.headers.get("if-none-match"), self.etag):
             return Response(304, headers=self.headers)
         return Response(200, self.body, self.content_type, self.headers)
 
 
 def load_pages(directory: Path) -> dict[str, Page]:
-    """Read the HTML pages. Called once, at the start; a page that is missing stops it."""
+    """Read the HTML pages, at the start. A missing page stops the start."""
     return {name: html_page((directory / f"{name}.html").read_bytes()) for name in PAGE_NAMES}
 
 
 def html_page(body: bytes) -> Page:
-    """Make a page of HTML, with a policy that fits it."""
+    """Make a page of HTML, with its policy."""
     policy = "; ".join(
         [
             "default-src 'none'",
@@ -57,15 +58,11 @@ def html_page(body: bytes) -> Page:
             "frame-ancestors 'none'",
         ]
     )
-    return _page(body, HTML, (("content-security-policy", policy), ("referrer-policy", "no-referrer")))
+    return document(body, HTML, (("content-security-policy", policy), ("referrer-policy", "no-referrer")))
 
 
-def document(body: bytes, content_type: str) -> Page:
-    """Make a document that is not HTML."""
-    return _page(body, content_type, ())
-
-
-def _page(body: bytes, content_type: str, headers: Headers) -> Page:
+def document(body: bytes, content_type: str, headers: Headers = ()) -> Page:
+    """Make a document with its ETag, and with more headers."""
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     common = (("etag", etag), ("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
     return Page(body, content_type, etag, common + headers)

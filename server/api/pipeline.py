@@ -1,28 +1,27 @@
-"""The one way of a request, whichever lane it came in by: admit → submit → render.
+"""The path of every request, in all lanes: admit → submit → render.
 
-    answer(request, lane)        the whole way, for a lane that takes one request after another
+    answer(request, lane)        all steps, for a lane that takes one request after another
 
     recognise(request) → Head    what depends on the head alone: route, role, token, query. A lane may remember it
-    holds(head)                  whether what was remembered is still true
+    holds(head)                  whether a remembered head is still true
     admit(head, body) → command  form, whose points, limits
     submit(commands, when_done)  commands of many requests as one message to the actor
     render(head, outcome)        the answer to an increment
-    top(head)                    the answer to a read, which waits for nothing
+    top(head)                    the answer to a read, without waiting
     wire(head, response)         the answer as bytes
 
 `answer` takes the same steps by the same functions. So an answer is the same in every lane.
 
 Rules:
-- `answer`, `refuse` and `failed` never raise, but for cancellation. A refusal is an answer. So is a fault of our own,
-  which tells the client nothing but the request id under which the log has the stack.
-- A `Head` carries the generations of its token's keys and of the role. It holds while both are as they were. So a
-  change of the role makes every remembered head void.
-- `recognise` only says yes. Where something is amiss, or has to be waited for, it gives None. The request then goes the
-  whole way, which says what is wrong.
-- What a client may do depends on its token's scopes, its route and the role; all three are looked at here. On whose
-  behalf it may act depends on the user, which only the handlers know.
-- Pages of other sites (CORS) may read what is public, if their origin is on the live channel's list. They can never
-  write: tokens for writing have no place in a browser, so no preflight ever allows a POST or a PUT.
+- `answer`, `refuse` and `failed` never raise, except for cancellation. A refusal is an answer. A bug is answered with
+  the request id alone, under which the log has the stack.
+- A `Head` has the generations of its token's keys and of the role. It holds while both are unchanged: a change of the
+  role makes every remembered head void.
+- `recognise` gives None where something is wrong, or must be waited for. `answer` then says what is wrong.
+- Scopes, route and role decide what a client may do. They are checked here. For which user it may act, the handlers
+  check.
+- Pages of other sites (CORS) may read public answers if their origin is on the live channel's list. They can never
+  write: tokens for writing do not belong in a browser, so no preflight allows a POST or a PUT.
 """
 
 from __future__ import annotations
@@ -59,8 +58,7 @@ _TOLD_WHERE_CAUGHT = ("INTERNAL_ERROR", "OUTCOME_UNKNOWN")
 class Head(msgspec.Struct, frozen=True):
     """What the head of a request says. `request` has no body, no address and no token.
 
-    `top` is None for an increment. `lines` are the header lines that every answer to this head has; `has_id`: the
-    request's own id is among them.
+    `top` is None for an increment. `lines` are header lines of every answer; `has_id`: the request's id is among them.
     """
 
     route: Route
@@ -73,16 +71,13 @@ class Head(msgspec.Struct, frozen=True):
     has_id: bool
 
 
-class _Visit:
-    """One request on its way: what was found out about it so far."""
+class _Visit(msgspec.Struct):
+    """One request in progress."""
 
-    __slots__ = ("caller", "details", "request", "route")
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.route: Route | None = None
-        self.caller: Principal = ANYBODY
-        self.details: Details = {}
+    request: Request
+    route: Route | None = None
+    caller: Principal = ANYBODY
+    details: Details = {}
 
 
 class Pipeline:
@@ -123,7 +118,7 @@ class Pipeline:
             "index": operations.index,
         }
 
-    # The whole way
+    # All steps
 
     async def answer(self, request: Request, lane: str) -> Response:
         """Answer one request. `lane` says how it came in, for the metrics."""
@@ -131,14 +126,14 @@ class Pipeline:
         visit = self._begin(request)
         try:
             response = await self._pass(visit)
-        except Exception as error:  # the last line of defence: a bug must cost one answer, not the process
+        except Exception as error:  # a bug must cost one answer, not the process
             response = self._answer_to(visit, error)
         path = visit.route.path if visit.route is not None else UNMATCHED
         self._metrics.request(path, lane, self._clock_s() - began_s)
         return self._finish(visit, response)
 
     def refuse(self, request: Request, refused: Refused) -> Response:
-        """Answer a request that its lane could not take in as a whole, such as one with too long a body."""
+        """Answer a request that its lane could not read completely, such as one with too long a body."""
         visit = self._begin(request)
         visit.details = refused.details
         return self._finish(visit, refused.response())
@@ -169,26 +164,22 @@ class Pipeline:
         return await self._handlers[route.handler](request, visit.caller)
 
     async def _increment(self, request: Request, caller: Principal) -> Response:
-        """Count one action for one user."""
         check_content(request)
         command = self._increments.admit(request.body, caller, self._clock_s())
         [outcome] = await self._submit([command])
         return self._increments.render(outcome, caller)
 
     async def _increment_batch(self, request: Request, caller: Principal) -> Response:
-        """Count up to BATCH_COMMANDS_MAX actions; every item has its own answer."""
         admitted = self._increments.admit_batch(request, caller)
         outcomes = await self._submit(admitted.commands) if admitted.commands else []
         return self._increments.render_batch(admitted, outcomes, request, caller)
 
     async def _put_user(self, request: Request, caller: Principal) -> Response:
-        """Register a user, or change the name or whether active."""
         command = self._users.admit(request, caller)
         [outcome] = await self._submit([command])
         return self._users.render(outcome)
 
     async def _submit(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Have the actor decide commands, and count what comes of each."""
         try:
             outcomes = await self._writer.submit(commands)
         except OutcomeUnknown:
@@ -197,10 +188,10 @@ class Pipeline:
         self.count(outcomes)
         return outcomes
 
-    # The steps, for a lane that serves many connections in one task. All of them are synchronous.
+    # The steps, for a lane that serves many connections in one task. All are synchronous.
 
     def recognise(self, request: Request) -> Head | None:
-        """Find out all that a head says; None for one that can't be remembered, or is not simply good."""
+        """Read a head of the express lane; None for a head that must take all steps."""
         route = EXPRESS.get((request.method, request.path))
         if route is None:
             return None
@@ -221,7 +212,7 @@ class Pipeline:
                 return None
         except Refused:
             return None
-        # The token is not kept: a digest stands for it wherever it is remembered.
+        # Without the token: whoever remembers a head knows the token by its digest.
         headers = {name: value for name, value in request.headers.items() if name != "authorization"}
         kept = msgspec.structs.replace(request, headers=headers, body=b"", address="")
         sent_id = self._request_id(request)
@@ -230,17 +221,17 @@ class Pipeline:
         return Head(route, kept, caller, keys, role, top, _lines(lines + self._cross_origin(route, request)), has_id)
 
     def holds(self, head: Head) -> bool:
-        """Whether the token and the role of a head are still what they were."""
+        """Whether the token and the role of a head are unchanged."""
         if head.role_generation != self._role.now.generation:
             return False
         return head.caller is ANYBODY or self._authenticator.is_current(head.caller, head.key_generation)
 
     def now_s(self) -> float:
-        """The time for `admit` and `took`; never goes back."""
+        """The time for `admit` and `took`. It never goes back."""
         return self._clock_s()
 
     def admit(self, head: Head, body: bytes, now_s: float) -> Increment:
-        """Make a command of the body of an increment, and charge the limits. Raises `Refused`."""
+        """Make the command of an increment, and charge the limits. Raises `Refused`."""
         return self._increments.admit(body, head.caller, now_s)
 
     def submit(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
@@ -248,16 +239,16 @@ class Pipeline:
         self._writer.submit_nowait(commands, when_done)
 
     def render(self, head: Head, outcome: Outcome) -> Response:
-        """Answer an increment by what came of it. Raises `Refused`."""
+        """Answer an increment. Raises `Refused`."""
         return self._increments.render(outcome, head.caller)
 
     def top(self, head: Head) -> Response:
-        """Answer with the first rows of a board, or that they have not changed. Raises `Refused`."""
+        """Answer with the first rows of a board, or 304."""
         assert head.top is not None
         return self._reads.render_top(head.top, head.request.headers.get("if-none-match"))
 
     def wire(self, head: Head, response: Response) -> tuple[bytes, bytes]:
-        """Give an answer as its head, without the end of it, and its body."""
+        """Give the head of an answer, without its last empty line, and its body."""
         start = http_head(response)
         if head.top is not None and self._role.now.is_replica:
             start += _lines(self._checks.lag_headers())
@@ -266,14 +257,14 @@ class Pipeline:
         return b"%bx-request-id: %b\r\n%b" % (start, self._new_request_id().encode(), head.lines), response.body
 
     def failed(self, head: Head, error: Exception, address: str) -> tuple[bytes, bytes]:
-        """Answer a request that met an error on its way. As `wire`."""
+        """Answer a request that met an error. The result is as from `wire`."""
         visit = self._begin(msgspec.structs.replace(head.request, address=address))
         visit.route, visit.caller = head.route, head.caller
         response = self._finish(visit, self._answer_to(visit, error))
         return http_head(response), response.body
 
     def count(self, outcomes: Sequence[Outcome]) -> None:
-        """Count what came of commands."""
+        """Count commands by outcome."""
         applied = sum(1 for outcome in outcomes if type(outcome) is Receipt and outcome.applied)
         if applied:
             self._metrics.update("applied", applied)
@@ -283,20 +274,19 @@ class Pipeline:
                 self._metrics.update(result, count)
 
     def count_unknown(self, count: int) -> None:
-        """Count commands of which nobody knows whether they are durable."""
+        """Count commands that may or may not be durable."""
         self._metrics.update("unknown", count)
 
     def took(self, route: Route, lane: str, since_s: float, count: int) -> None:
-        """Count requests that took equally long."""
+        """Count requests that took the same time."""
         self._metrics.request(route.path, lane, self._clock_s() - since_s, count)
 
-    # What both ways share
+    # What both share
 
     def _needs_token(self, route: Route) -> bool:
         return bool(route.scopes) and not (route.public_read and self._public_reads)
 
     def _check_role(self, route: Route, request: Request) -> None:
-        """Refuse what a node in this role does not do. Raises `Refused`."""
         if route.writes:
             self._checks.check_write(request)
         elif route.shows_state:
@@ -306,12 +296,11 @@ class Pipeline:
         return _Visit(msgspec.structs.replace(request, request_id=self._request_id(request)))
 
     def _request_id(self, request: Request) -> str:
-        """Give the id that the request came with, or a new one."""
         request_id = request.headers.get(_ID, "")
         return request_id if _REQUEST_ID.fullmatch(request_id) else self._new_request_id()
 
     def _finish(self, visit: _Visit, response: Response) -> Response:
-        """Add the headers that every answer has; count an error, and tell of one that is the caller's."""
+        """Add the headers that every answer has. Count an error; log it if it is the caller's."""
         if response.code is not None:
             self._metrics.failed(response.code)
             if response.code not in _TOLD_WHERE_CAUGHT:
@@ -322,7 +311,6 @@ class Pipeline:
         return msgspec.structs.replace(response, headers=headers, omit_body=visit.request.method == "HEAD")
 
     def _answer_to(self, visit: _Visit, fault: Exception) -> Response:
-        """Make an answer of what went wrong."""
         if isinstance(fault, LeaderDeposed):
             fault = self._checks.not_leader()
         if isinstance(fault, Overloaded):
@@ -339,7 +327,7 @@ class Pipeline:
         return error(500, "INTERNAL_ERROR", "Something went wrong on our side.", details)
 
     def _options(self, request: Request, methods: dict[str, Route]) -> Response:
-        """Say what is allowed; to a browser also what a page of another site may send."""
+        """Tell the allowed methods, and tell a browser what a page of another site may send."""
         headers: Headers = (("allow", allowed(methods)),)
         get = methods.get("GET")
         wanted = request.headers.get("access-control-request-method")
@@ -353,7 +341,7 @@ class Pipeline:
         return Response(204, headers=headers)
 
     def _cross_origin(self, route: Route, request: Request) -> Headers:
-        """Let pages of allowed origins read the answer, if it is one to a public read."""
+        """Let pages of allowed origins read the answer to a public read."""
         if not route.public_read:
             return ()
         exposed = (
@@ -376,7 +364,6 @@ def _lines(headers: Headers) -> bytes:
 
 
 def _result(outcome: Outcome) -> str:
-    """What came of a command, for the metric."""
     if isinstance(outcome, Rejection):
         return "refused"
     if outcome.applied:
@@ -385,8 +372,5 @@ def _result(outcome: Outcome) -> str:
 
 
 def _shows_state(visit: _Visit) -> bool:
-    """Tell whether the answer to a request is to tell the lag.
-
-    One that was refused before its route was found counts as a read if it reads anything: nobody knows what it wanted.
-    """
+    """Whether the answer tells the lag. A request without a route counts as a read if its method is one."""
     return visit.request.method in ("GET", "HEAD") if visit.route is None else visit.route.shows_state

@@ -1,11 +1,10 @@
 """Reads that wait for a position (`minSeq`, `minEpoch`): read your own write, on a replica too.
 
     await positions.wait(request.query)      returns when the position is here; raises `Refused` when the time is over
-    positions.advanced()                     a frame was applied, or the role changed: look again
+    positions.advanced()                     a frame was applied, or the role changed: the waiting reads check again
 
-Rules:
-- A read waits for a bounded time, and a bounded number of reads wait. Beyond either it is told how far the node is.
-- Each waiter looks again whenever the state moves on; nothing is kept for it meanwhile.
+A read waits for a bounded time, and a bounded number of reads wait. Beyond either bound the answer is the node's
+position.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from server.api.role_checks import RoleChecks, wanted_position
 
 
 class Positions:
-    """The waiting reads of one node."""
-
     def __init__(self, scoreboard: Scoreboard, checks: RoleChecks, wait_seconds: float) -> None:
         self._scoreboard = scoreboard
         self._checks = checks
@@ -27,11 +24,9 @@ class Positions:
         self._waiting = trio.lowlevel.ParkingLot()
 
     def advanced(self) -> None:
-        """Wake the waiting reads."""
         self._waiting.unpark_all()
 
     async def wait(self, query: str) -> None:
-        """Wait until the position that a query asks for is here. Raises `Refused`."""
         wanted = wanted_position(query)
         if wanted is None:
             return

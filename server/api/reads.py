@@ -1,17 +1,13 @@
 """The routes that read: a board's top, one user's score, the neighbours, an action's receipt.
 
-All but the last read the scoreboard by plain calls, between two awaits, so what they see is one moment's state and is
-on disk. The receipt of an action is read back from the log, in a worker thread, because a log may be long and
-compressed.
-
-The answer to GET /scoreboard/top is kept encoded, per board and limit, and made anew only when that board has changed:
-serving it is O(1) in users and rows. There are at most (boards × TOP_LIMIT_MAX) of them.
-
-Position: answers tell the current epoch and the seq of the last event that touched their board. The epoch is the
-current one, not that of the event: after a restore, whoever keeps the highest position must take what we say now for
-newer.
-
-ETags are weak: two servers at the same position give the same rows, but each says when it generated them.
+Rules:
+- An answer is one moment's state, and that state is on disk: the scoreboard is read between two awaits. A receipt is
+  read from the log in a worker thread, because its segment may be compressed.
+- The encoded answer to GET /scoreboard/top is kept per board and limit, until the board changes. Serving it is O(1) in
+  users and rows. There are at most boards × TOP_LIMIT_MAX of them.
+- An answer has the current epoch, and the seq of the last event on its board. The epoch is not that event's: after a
+  restore, a client that keeps the highest position must take the new answers for newer.
+- ETags are weak: two servers at one position give the same rows, but each with its own `generatedAt`.
 """
 
 from __future__ import annotations
@@ -28,20 +24,19 @@ from engine.events import Incremented
 from engine.threads import run
 from server import bounds
 from server.access.auth import Principal
-from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
+from server.api.answers import NO_STORE, ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
 from server.api.dependencies import Dependencies
 from server.http.messages import JSON, Headers, Refused, Request, Response, etag_matches, invalid
 from server.http.target import board_of, limit_of, query_values
 from server.live.encoding import entries_of, iso_ms, top_body
 
 _HEADERS: Headers = (("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
-_PRIVATE_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
 
 _encode = msgspec.json.Encoder().encode
 
 
 class KeptTop(msgspec.Struct, frozen=True):
-    """An encoded top, and the position that it shows."""
+    """An encoded top, and its position."""
 
     epoch: int
     seq: int
@@ -63,16 +58,16 @@ class Reads:
         self._readers = trio.CapacityLimiter(bounds.RECEIPT_READERS_MAX)
 
     async def top(self, request: Request, _caller: Principal) -> Response:
-        """The first rows of a board."""
+        """Answer with the first rows of a board."""
         return self.render_top(self.top_of(request), request.headers.get("if-none-match"))
 
     def top_of(self, request: Request) -> tuple[str, int]:
-        """Say which board's top is wanted, and how many rows of it. Raises `Refused`."""
+        """Give the board and the number of rows that a request asks for. Raises `Refused`."""
         values = query_values(request.query, ("boardId", "limit"))
         return self._board(values).board_id, limit_of(values, bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX)
 
     def render_top(self, top: tuple[str, int], if_none_match: str | None) -> Response:
-        """Answer with the first rows of a board, or that they are what the client has. O(1) in users and rows."""
+        """Answer with the first rows of a board, or 304."""
         kept = self._kept_top(*top)
         age_ms = self._freshness.stale_ms()
         if age_ms is not None:
@@ -80,12 +75,11 @@ class Reads:
         return kept.not_modified if etag_matches(if_none_match, kept.etag) else kept.full
 
     def _stale(self) -> dict[str, Any]:
-        """The two fields that an answer of a stale replica has more."""
+        """The two more fields of a stale replica's answer."""
         age_ms = self._freshness.stale_ms()
         return {} if age_ms is None else {"stale": True, "age_ms": age_ms}
 
     def _kept_top(self, board_id: str, limit: int) -> KeptTop:
-        """Give the encoded top of a board, made anew if the board has changed since."""
         board = self._scoreboard.boards[board_id]
         kept = self._kept.get((board_id, limit))
         if kept is None or kept.seq != board.seq or kept.epoch != self._scoreboard.epoch:
@@ -102,7 +96,7 @@ class Reads:
         return KeptTop(epoch, seq, etag, full, not_modified)
 
     async def score(self, request: Request, _caller: Principal) -> Response:
-        """One user's score and rank."""
+        """Answer with one user's score and rank."""
         board = self._board(query_values(request.query, ("boardId",)))
         user_id = request.path_params["userId"]
         score, updated_ms = self._score(board, user_id)
@@ -120,7 +114,7 @@ class Reads:
         return Response(200, _encode(answer), JSON, _HEADERS)
 
     async def around(self, request: Request, _caller: Principal) -> Response:
-        """A user's row, and up to `limit` neighbours on each side."""
+        """Answer with a user's row, and up to `limit` neighbours on each side."""
         values = query_values(request.query, ("boardId", "limit"))
         board = self._board(values)
         limit = limit_of(values, bounds.AROUND_LIMIT_DEFAULT, bounds.AROUND_LIMIT_MAX)
@@ -138,7 +132,7 @@ class Reads:
         return Response(200, _encode(answer), JSON, _HEADERS)
 
     async def action(self, request: Request, _caller: Principal) -> Response:
-        """Whether an action was applied, with its receipt from the log."""
+        """Answer whether an action was applied, with its receipt from the log."""
         action_id = request.path_params["actionId"]
         self._checks.check_action()
         seq = self._scoreboard.action_seq(action_id)
@@ -154,7 +148,7 @@ class Reads:
             assert event.action_id == action_id, event
             receipt = logged_receipt(event, epoch)
             answer = ActionAnswer(action_id, True, epoch, seq, receipt, "KEPT", **self._stale())
-        return Response(200, _encode(answer), JSON, _PRIVATE_HEADERS)
+        return Response(200, _encode(answer), JSON, NO_STORE)
 
     async def _event(self, seq: int) -> tuple[int, object]:
         """Read one event from the log, with the epoch of its frame."""
@@ -182,7 +176,7 @@ class Reads:
 
 
 def _stale_top(kept: KeptTop, age_ms: int, if_none_match: str | None) -> Response:
-    """Give a top that says how old it is. Its ETag is another one than when it is fresh."""
+    """Answer with a top that has its age. Its ETag differs from the fresh top's."""
     etag = f'{kept.etag[:-1]}-stale"'
     headers = (("etag", etag), *_HEADERS)
     if etag_matches(if_none_match, etag):

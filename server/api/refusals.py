@@ -1,4 +1,4 @@
-"""Refusals that several writes share, as errors of the wire. Pure."""
+"""The refusals that several writes share. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from server.http.messages import Refused
 
 
 def not_yours() -> Refused:
-    """403: the token may only act for its own user."""
     return Refused(403, "UNAUTHORIZED", "This token may only act for its own user.", {"field": "userId"})
 
 
 def refused(rejection: Rejection) -> Refused:
-    """Put what the actor rejected in the wire's terms."""
+    """Make the answer to a command that the actor rejected."""
     status = 409 if rejection.code == "CONFLICT" else 400
     return Refused(status, rejection.code, rejection.message, rejection.details)

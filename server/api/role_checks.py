@@ -1,15 +1,15 @@
 """What the role of this node means for a request. `server.role` has the table of the roles.
 
     checks.check_write(request)      307 or 421 NOT_LEADER unless this node leads
-    checks.check_read()              503 REPLICA_BEHIND where nobody can vouch for what is here
-    checks.lag_headers()             what every answer to a read of a replica carries
+    checks.check_read()              503 REPLICA_BEHIND where the state may be wrong or too old
+    checks.lag_headers()             the headers of a replica's answers to reads
 
 Rules:
-- A role changes while requests run. So each check asks for the role anew, and none of them waits.
-- A deposed leader names the new one where it knows the address, and never redirects to it. A replica redirects to the
-  address that its own leader gave it, which its operator chose. A deposed leader has the address from a reader of the
-  log, and a redirect would have clients send their tokens for writing there unasked.
-- Every answer to a read of a replica tells its lag, refusals included. A number that is not known is called `unknown`.
+- The role changes while requests run. So each check asks for the role anew, and no check waits.
+- A replica redirects writes to the address that its leader told: an operator chose it. A deposed leader names the new
+  leader's address where it knows one, and never redirects: it has the address from a reader of the log, and clients
+  would send it their tokens.
+- A replica's answers to reads tell its lag, and so do its refusals. An unknown number is the word `unknown`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from server.role import CurrentRole, Role
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 UNKNOWN = "unknown"
-"""What a lag header says instead of a number that is not known. A word, so that no program takes it for one."""
+"""A lag header's value where the number is not known. A word, so that no program reads it as a number."""
 
 
 class RoleChecks:
-    """The checks of one node. `shard` is the part of the boards that it holds, None for all."""
+    """The checks of one node. `shard` is the part of the boards that it holds; None: all."""
 
     def __init__(self, role: CurrentRole, freshness: Freshness, shard: Shard | None = None) -> None:
         self._role = role
@@ -51,7 +51,7 @@ class RoleChecks:
         raise Refused(307, "NOT_LEADER", message, details, (("location", target),))
 
     def not_leader(self) -> Refused:
-        """Make the answer to a write that a deposed leader did not do."""
+        """Make a deposed leader's answer to a write."""
         successor = self._role.now.successor
         if successor is None:
             return Refused(421, "NOT_LEADER", "This node is not the leader: nothing was done.", {"leader": None})
@@ -59,7 +59,7 @@ class RoleChecks:
         return Refused(421, "NOT_LEADER", message, {"leader": successor.leader, "epoch": successor.epoch})
 
     def check_read(self) -> None:
-        """Refuse a read as long as nobody can vouch for what is here. Raises `Refused`."""
+        """Refuse a read while the role does not vouch for the state here. Raises `Refused`."""
         role = self._role.now
         if not role.vouches:
             raise self.behind(role.reason)
@@ -73,19 +73,19 @@ class RoleChecks:
             raise Refused(421, "WRONG_SHARD", message, {"boardId": board_id, "shard": has})
 
     def check_viewer(self, board_id: str) -> None:
-        """Refuse a viewer where a read of this board would be refused. Raises `Refused`."""
+        """Refuse a viewer if a read of this board is refused. Raises `Refused`."""
         self.check_read()
         self.check_board(board_id)
 
     def check_action(self) -> None:
-        """Refuse receipts where the actions are not known. Raises `Refused`."""
+        """Refuse to look up an action on a node that knows none. Raises `Refused`."""
         role = self._role.now
         if self._shard is not None and role.is_replica:
             message = "A replica with a shard knows no actions: ask the leader."
             raise Refused(421, "NOT_LEADER", message, _leader_of(role))
 
     def lag_headers(self) -> Headers:
-        """Give the headers that tell the lag of a replica; none on a node that follows nobody."""
+        """Give a replica's lag as headers; none on a leader."""
         lag = self._freshness.lag()
         if lag is None:
             return ()
@@ -95,7 +95,7 @@ class RoleChecks:
         )
 
     def behind(self, why: str, **details: object) -> Refused:
-        """Make the answer of a node that does not have what a read asks for."""
+        """Make the answer to a read that this node can't serve yet."""
         lag = self._freshness.lag()
         if lag is not None:
             details |= {"lagRecords": lag.records, "lagMs": lag.ms, "ageMs": lag.age_ms}
@@ -107,7 +107,7 @@ def _leader_of(role: Role) -> Details:
 
 
 def wanted_position(query: str) -> tuple[int | None, int] | None:
-    """Read minEpoch and minSeq; None without them. An epoch alone stands for its beginning. Raises `Refused`."""
+    """Read minEpoch and minSeq; None without them. An epoch alone means its beginning. Raises `Refused`."""
     if "minSeq" not in query and "minEpoch" not in query:
         return None
     values = query_values(query, ("minSeq", "minEpoch"))

@@ -1,10 +1,12 @@
-"""Which requests there are: one table, read by the pipeline, the lanes and the OpenAPI document. Pure.
+"""The table of routes, for the pipeline, the lanes and the OpenAPI document. Pure.
 
-Rules of finding:
-- Paths are matched as they were sent and decoded afterwards, segment by segment, so an id may hold a slash (%2F).
-- A path without a variable goes before one with: /scores/increment is never the user `increment`, who is reached as
-  /scores/%69ncrement. That is OpenAPI's rule too.
-- HEAD is allowed wherever GET is, OPTIONS everywhere; they are not in the table.
+    methods, params = find("/scores/alice")      {"GET": Route(...)}, {"userId": "alice"}; raises `Refused`
+
+Rules:
+- Paths are matched as they were sent, and decoded afterwards by segment. So an id may hold a slash (%2F).
+- A path without a variable wins, as in OpenAPI: /scores/increment is the route, and the user of that name is at
+  /scores/%69ncrement.
+- HEAD is allowed wherever GET is, OPTIONS everywhere. Neither is in the table.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ Method = Literal["GET", "POST", "PUT"]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One operation. Who may: anybody (`scopes` empty), or a token with one of `scopes`.
+    """One operation. It needs a token with one of `scopes`; without any it is open to all.
 
-    With `public_read` anybody may unless the configuration says that reads are not public, and pages of other sites may
-    read the answer. `writes`: only a leader does it. `shows_state`: it matters how far the node is. `express`: the
-    express lane takes it.
+    `public_read`: it needs no token either while reads are public, and pages of other sites may read the answer.
+    `writes`: only a leader does it. `shows_state`: the answer depends on the node's position. `express`: the express
+    lane takes it.
     """
 
     method: Method
@@ -68,28 +70,16 @@ ROUTES: tuple[Route, ...] = (
 )  # fmt: skip
 
 EXPRESS: dict[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES if route.express}
-"""The routes of the express lane, by method and path."""
 
-_FIXED: dict[str, dict[str, Route]] = {}
-_TEMPLATES: list[tuple[tuple[str, ...], dict[str, Route]]] = []
-
-
-def _index() -> None:
-    by_path: dict[str, dict[str, Route]] = {}
-    for route in ROUTES:
-        by_path.setdefault(route.path, {})[route.method] = route
-    for path, methods in by_path.items():
-        if "{" in path:
-            _TEMPLATES.append((tuple(path.split("/")), methods))
-        else:
-            _FIXED[path] = methods
-
-
-_index()
+_BY_PATH: dict[str, dict[str, Route]] = {}
+for _route in ROUTES:
+    _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
+_FIXED = {path: methods for path, methods in _BY_PATH.items() if "{" not in path}
+_TEMPLATES = [(path.split("/"), methods) for path, methods in _BY_PATH.items() if "{" in path]
 
 
 def find(path: str) -> tuple[dict[str, Route], dict[str, str]]:
-    """Give the operations of a path by method, and the path's decoded variables. Raises `Refused` with 404 or 400."""
+    """Give the routes of a path by method, and its decoded variables. Raises `Refused` with 404 or 400."""
     fixed = _FIXED.get(path)
     if fixed is not None:
         return fixed, {}
@@ -108,6 +98,6 @@ def find(path: str) -> tuple[dict[str, Route], dict[str, str]]:
 
 
 def allowed(methods: dict[str, Route]) -> str:
-    """The value of an Allow header."""
+    """Give the value of an Allow header."""
     names = [*methods, "HEAD"] if "GET" in methods else [*methods]
     return ", ".join([*names, "OPTIONS"])

@@ -1,7 +1,4 @@
-"""PUT /users/{userId}: registers a user, or changes the name or whether active.
-
-A change is admitted and rendered as an increment is.
-"""
+"""PUT /users/{userId}: registers a user, or changes the name or whether active. The steps are those of an increment."""
 
 from __future__ import annotations
 
@@ -9,10 +6,9 @@ import msgspec
 
 from engine.commands import Outcome, PutUser, Rejection, UserReceipt
 from server.access.auth import Principal
-from server.api.answers import UserAnswer
+from server.api.answers import NO_STORE, UserAnswer
 from server.api.decoding import check_content, decode_user
 from server.api.dependencies import Dependencies
-from server.api.increments import HEADERS
 from server.api.limits import Limits
 from server.api.refusals import not_yours, refused
 from server.http.messages import JSON, Request, Response
@@ -21,14 +17,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Users:
-    """Admits and renders changes of users."""
-
     def __init__(self, dependencies: Dependencies, limits: Limits) -> None:
         self._limits = limits
         self._clock_s = dependencies.clock_s
 
     def admit(self, request: Request, caller: Principal) -> PutUser:
-        """Make a command of a request, and charge it to the caller. Raises `Refused`."""
+        """Make the command of a request, and charge it to the caller. Raises `Refused`."""
         check_content(request)
         body = decode_user(request.body)
         user_id = request.path_params["userId"]
@@ -40,11 +34,11 @@ class Users:
         return PutUser(user_id, name, active, caller.sub)
 
     def render(self, outcome: Outcome) -> Response:
-        """Answer by what came of it. Raises `Refused`."""
+        """Answer with the outcome. Raises `Refused`."""
         if isinstance(outcome, Rejection):
             raise refused(outcome)
         assert isinstance(outcome, UserReceipt)
         answer = UserAnswer(
             outcome.user_id, outcome.display_name, outcome.active, outcome.applied, outcome.epoch, outcome.seq
         )
-        return Response(200, _encode(answer), JSON, HEADERS)
+        return Response(200, _encode(answer), JSON, NO_STORE)

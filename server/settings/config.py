@@ -1,20 +1,18 @@
-"""The configuration: every key with its type, its default and what is allowed; and `load`, which puts it together.
+"""The configuration: every key with its type, its default and its allowed values; and `load`, which reads it.
+
+    config = load(Path("scoreboard.toml"), os.environ, {"data_dir": "/var/lib/scoreboard"})
+    config.limits.user_per_minute
 
 Rules:
-- Flags over environment over file over default, key by key. A board's `points` are one key: whoever sets them sets them
-  all.
-- Strict: an unknown key, a wrong type or a value outside of what is allowed raises ConfigError, which names the key in
-  full, says where the value came from and what is allowed. Nothing is guessed, rounded or ignored. The value is shown,
-  but for secrets.
-- The default board `main` exists only as long as nobody names a board; a configuration that names others and wants
-  `main` too names it as well. (A board that appears by itself beside the ones an operator lists would be a surprise.)
-- Tokens are verified by one source of keys, and by algorithms of one family that fits it (RFC 8725, sections 3.1 and
-  3.2): then no token can make a public key count as a shared secret. Without a source the data directory's own signing
-  key is used.
-- The structs below are frozen and were checked as a whole by `load`. Properties give values in parsed form; they parse
-  each time, so whoever needs one often keeps it.
-
-Relative paths are relative to the working directory, in the file as well as on the command line.
+- Flags go before environment, environment before file, file before default, key by key. A board's `points` are one key.
+- An unknown key, a wrong type or a value that is not allowed raises ConfigError: with the full key, the source of the
+  value and what is allowed. The value is shown unless it is secret. Nothing is guessed, rounded or ignored.
+- The default board `main` exists only while no board is named: a board that the operator did not list would surprise.
+- Tokens are verified by one source of keys, with algorithms of one family that fits it (RFC 8725, sections 3.1 and
+  3.2). So no token can make a public key count as a shared secret. The default source is the data directory's own key.
+- `load` checks the structs below as a whole, and they are frozen. Properties parse at each use, so keep what you need
+  often.
+- Relative paths are relative to the working directory, in the file too.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ DEFAULT_POINTS = {"main": {"ACTION_COMPLETED": 10}}
 DEFAULT = "by default"
 
 SECRET_BYTES_MIN = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""A shared secret is at least as long as the hash that it keys (RFC 7518, section 3.2)."""
+"""A shared secret is at least as long as its hash (RFC 7518, section 3.2)."""
 
 FAMILIES = {
     **dict.fromkeys(SECRET_BYTES_MIN, "HS"),
@@ -48,7 +46,7 @@ FAMILIES = {
     **dict.fromkeys(("ES256", "ES384", "ES512"), "ES"),
     "EdDSA": "EdDSA",
 }
-"""Every algorithm that may be configured, with its family. `none` is not among them and never will be."""
+"""Every algorithm that may be configured, with its family. Never `none`."""
 
 CLAIMS_WITH_A_MEANING = frozenset({"aud", "exp", "iat", "iss", "jti", "nbf", "scope"})
 
@@ -83,11 +81,11 @@ class AuthConfig(msgspec.Struct, frozen=True):
 
     @property
     def can_mint(self) -> bool:
-        """Whether we hold a key that signs. With public keys alone, tokens come from their issuer."""
+        """Whether this node has a key that signs. Public keys only verify."""
         return not (self.jwt_public_key_file or self.jwks_url)
 
     def __repr__(self) -> str:
-        """Say everything but the secret: a configuration ends up in logs and error reports."""
+        """Show all but the secret, because a configuration gets into logs and error reports."""
         fields = (
             f"{name}={'***' if name == 'jwt_secret' and self.jwt_secret else repr(getattr(self, name))}"
             for name in self.__struct_fields__
@@ -96,7 +94,7 @@ class AuthConfig(msgspec.Struct, frozen=True):
 
 
 class BoardConfig(msgspec.Struct, frozen=True):
-    """One board's catalogue: what each reason is worth."""
+    """One board's catalogue: the points of each reason."""
 
     points: Points
 
@@ -109,8 +107,6 @@ class LimitsConfig(msgspec.Struct, frozen=True):
 
 
 class LiveConfig(msgspec.Struct, frozen=True):
-    """The live channel."""
-
     interval_ms: Milliseconds = 250
     allowed_origins: Texts = (values.ANY_ORIGIN,)
     max_viewers: Viewers = 19_000
@@ -118,25 +114,25 @@ class LiveConfig(msgspec.Struct, frozen=True):
 
     @property
     def origins(self) -> frozenset[str] | None:
-        """The `Origin` headers that are let in, as browsers write them; None where every one is."""
+        """The allowed `Origin` headers, as browsers write them; None: all."""
         return values.parse_origins(self.allowed_origins)
 
 
 class SnapshotsConfig(msgspec.Struct, frozen=True):
-    """When a snapshot is taken, and how many stay."""
+    """When a snapshot is taken, and how many are kept."""
 
     every_events: Events = 1_000_000
     keep: Snapshots = 2
 
 
 class LogConfig(msgspec.Struct, frozen=True):
-    """How long segments stay that two snapshots cover already."""
+    """How long segments are kept that two snapshots cover."""
 
     keep: Text = values.FOREVER
 
     @property
     def keep_seconds(self) -> int | None:
-        """The age in seconds, or None for good."""
+        """The age in seconds; None: for ever."""
         return values.parse_keep(self.keep)
 
 
@@ -147,7 +143,7 @@ class UsersConfig(msgspec.Struct, frozen=True):
 
 
 class ReplicationConfig(msgspec.Struct, frozen=True):
-    """Following a leader, and being followed. `public_url` is where clients reach this leader, for redirects."""
+    """Following a leader, and being followed. Replicas redirect clients to the leader's `public_url`."""
 
     leader: Text = ""
     token_file: Text = ""
@@ -159,15 +155,13 @@ class ReplicationConfig(msgspec.Struct, frozen=True):
 
 
 class LoggingConfig(msgspec.Struct, frozen=True):
-    """What goes to standard error, and how. "auto" is console on a terminal and JSON elsewhere."""
+    """What goes to standard error. "auto" is console on a terminal and JSON elsewhere."""
 
     format: Format = "auto"
     level: Level = "info"
 
 
 class Config(msgspec.Struct, frozen=True):
-    """The whole configuration."""
-
     bind: Text = "127.0.0.1:8080"
     data_dir: Filled = "data"
     trusted_proxies: Texts = ()
@@ -195,13 +189,13 @@ class Config(msgspec.Struct, frozen=True):
 
     @property
     def rules(self) -> Rules:
-        """What the engine needs of all this."""
+        """What the engine needs."""
         points = {name: dict(board.points) for name, board in self.boards.items()}
         return Rules(points=points, require_registered=self.users.require_registered)
 
 
 class Given(msgspec.Struct, frozen=True):
-    """A value that somebody set, and who."""
+    """A value, and where it was set."""
 
     value: object
     origin: str
@@ -216,7 +210,7 @@ CHECKS: dict[Key, Callable[[Any], object]] = {
     ("replication", "leader"): values.check_node_url,
     ("replication", "public_url"): values.check_node_url,
 }
-"""What the type alone does not say. A check raises ValueError with what is allowed."""
+"""What the type does not check. A check raises ValueError with what is allowed."""
 
 SECRET_KEYS = {("auth", "jwt_secret")}
 
@@ -231,22 +225,18 @@ def _fields() -> Iterator[tuple[Key, Any]]:
 
 
 TYPES: dict[Key, Any] = dict(_fields())
-"""Every key whose name is fixed, with its annotated type. Beside them: `boards.NAME.points`."""
+"""Every key but `boards.NAME.points`, with its annotated type."""
 
 SECTIONS = {key[0] for key in TYPES if len(key) > 1} | {"boards"}
 
 
 def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]) -> Config:
-    """Put the configuration together. `flags` are by full key (`data_dir`), as text.
-
-    Raises:
-        ConfigError: see the rules above.
-    """
+    """Read the configuration. `flags` are texts by full key (`data_dir`). Raises `ConfigError`."""
     given: dict[Key, Given] = {}
     if file is not None:
         given.update(_from_file(file))
     boards = {key[1] for key in given if key[0] == "boards"} or set(DEFAULT_POINTS)
-    # The order is the rule: flags after environment after file.
+    # Later ones win: file, environment, flags.
     texts = [(key, environ[variable], variable) for key, variable in settings(environ, TYPES, boards)]
     texts += [(tuple(name.split(".")), text, _flag_of(name)) for name, text in flags.items()]
     for key, text, origin in texts:
@@ -271,14 +261,14 @@ def _from_file(path: Path) -> Iterator[tuple[Key, Given]]:
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        # The parser says line and column, never the text, which may hold a secret.
+        # The parser tells line and column, and not the text, which may hold a secret.
         raise ConfigError(str(path), f"is not TOML: {error}") from error
     for key, value in _leaves(document, (), str(path)):
         yield key, Given(value, str(path))
 
 
 def _leaves(table: dict[str, Any], above: Key, origin: str) -> Iterator[tuple[Key, object]]:
-    """SegmentCursor down to the keys; whatever is neither a key nor on the way to one is unknown."""
+    """Walk down to the keys. Anything that is neither a key nor a table above one is unknown."""
     for name, value in table.items():
         key = (*above, name)
         is_board = len(key) == 2 and key[0] == "boards"
@@ -318,7 +308,7 @@ def _build(given: Mapping[Key, Given]) -> Config:
 
 
 def _checked(key: Key, given: Given) -> Any:
-    """Check one value by itself: type, range, form."""
+    """Check one value: type, range, form."""
     annotation = _type_of(key)
     try:
         value = msgspec.convert(given.value, annotation)

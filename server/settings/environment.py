@@ -1,15 +1,17 @@
-"""The configuration as text: environment variables (and flags), which know no types. Pure.
+"""The configuration as text: environment variables and flags, which have no types. Pure.
+
+    for key, variable in settings(os.environ, types, boards):
+        value = from_text(os.environ[variable], types[key])
 
 Rules:
 - A key's variable is `SCOREBOARD_` and its path in upper case, joined by `_`: `auth.jwt_secret` is
-  `SCOREBOARD_AUTH_JWT_SECRET`. A variable that is set to nothing sets the key to "".
-- Text becomes the key's type. Lists: a TOML array, or values with commas between them. Points: a TOML inline table, a
-  JSON object, or `REASON=10,OTHER=5`.
-- A board's variable is `SCOREBOARD_BOARDS_NAME_POINTS`. Upper case hides how the name was written, so NAME stands for a
-  board that the file names or for `main`, whichever looks the same in upper case with `_` for every other character;
-  where none does, a new board of that name in lower case is meant.
+  `SCOREBOARD_AUTH_JWT_SECRET`. An empty variable sets the key to "".
+- A list is a TOML array, or values with commas between them. Points are a TOML inline table, a JSON object, or
+  `REASON=10,OTHER=5`.
+- A board's variable is `SCOREBOARD_BOARDS_NAME_POINTS`. NAME means the board in the file (or `main`) whose name is NAME
+  in upper case with `_` for every other character. Where there is none, it means a new board: NAME in lower case.
 - A variable that begins with `SCOREBOARD_` and is no key is an error: a misspelt limit must not silently be no limit.
-  Only the variables that Kubernetes and Docker set for every service called "scoreboard" are passed over.
+  Only the variables that Kubernetes and Docker set for a service named "scoreboard" are ignored.
 """
 
 from __future__ import annotations
@@ -38,12 +40,11 @@ _INTEGER = re.compile(r"-?[0-9]+(_[0-9]+)*", re.ASCII)
 
 
 def dotted(key: Key) -> str:
-    """Give the key's full name, as it is written in the file: quoted and escaped where TOML wants it."""
+    """Give the key's full name as the file has it: quoted and escaped where TOML wants that."""
     return ".".join(part if re.fullmatch("[A-Za-z0-9_-]+", part, re.ASCII) else json.dumps(part) for part in key)
 
 
 def variable_of(key: Key) -> str:
-    """Give the key's environment variable."""
     return PREFIX + "_".join(map(_upper, key))
 
 
@@ -52,11 +53,7 @@ def _upper(part: str) -> str:
 
 
 def settings(environ: Mapping[str, str], types: Mapping[Key, Any], boards: Iterable[str]) -> Iterator[tuple[Key, str]]:
-    """Give (key, variable) for every variable that sets a key. `boards` are the names that are known so far.
-
-    Raises:
-        ConfigError: a variable with our prefix that is no key, with the nearest that is.
-    """
+    """Give (key, variable) for every variable that sets a key. `boards` are the known names. Raises `ConfigError`."""
     known = {variable_of(key): key for key in types}
     boards = list(boards)
     for variable in sorted(environ):
@@ -79,7 +76,7 @@ def _board_name(variable: str, written: str, boards: list[str]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Name the known one that was probably meant, or all of them."""
+    """Give a hint: the known name that is close, or all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
@@ -91,11 +88,7 @@ def plain_type(annotation: Any) -> Any:
 
 
 def from_text(text: str, annotation: Any) -> object:
-    """Turn text into a value of the annotated type, as far as its form goes; the caller checks the value.
-
-    Raises:
-        ValueError: a sentence that says which form is allowed.
-    """
+    """Turn text into the annotated type; the caller checks the value. Raises ValueError with the allowed form."""
     kind = plain_type(annotation)
     if kind is str or get_origin(kind) is Literal:
         return text
@@ -142,7 +135,7 @@ def _table(text: str) -> object:
 
 
 def _toml(text: str, allowed: str) -> object:
-    """Read one TOML value. Text that closes the value and goes on with a key of its own is refused."""
+    """Read one TOML value. Text that ends the value and adds another key is refused."""
     try:
         document = msgspec.toml.decode(f"value = {text}")
     except (msgspec.DecodeError, RecursionError):

@@ -1,8 +1,9 @@
-"""How the values of the configuration are written: addresses, networks, ages, origins, URLs, points. Pure.
+"""How values of the configuration are written: addresses, networks, ages, origins, URLs, points. Pure.
 
-Each parser takes what stood in the configuration and gives the parsed value, or raises ValueError with a sentence that
-says what is allowed; `server.settings.config` adds which key it was and where it came from. The sentence never repeats
-the value, because some values are secrets.
+    parse_duration("12h")      43_200
+
+A parser raises ValueError with what is allowed. `server.settings.config` adds the key and the source. The message never
+repeats the value, because some values are secrets.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ AGE_ALLOWED = 'a whole number and s, m, h or d, such as "30m", "12h" or "90d"'
 
 
 class ConfigError(ScoreboardError):
-    """The operator's to mend: a key that is unknown, or a value that is not allowed. The process does not start.
+    """An unknown key, or a value that is not allowed: the process does not start until the operator corrects it.
 
-    `key` is the full name (`limits.user_per_minute`), `message` says what is wrong with it and what is allowed.
+    `key` is the full name (`limits.user_per_minute`). `message` says what is wrong and what is allowed.
     """
 
     def __init__(self, key: str, message: str) -> None:
@@ -46,7 +47,7 @@ class ConfigError(ScoreboardError):
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where to listen. `host` is a name or an address without brackets; port 0 lets the kernel choose."""
+    """Where to listen. `host` is a name or an address without brackets. For port 0 the kernel takes a free one."""
 
     host: str
     port: int
@@ -79,12 +80,12 @@ def _is_host(text: str) -> bool:
 
 def _is_host_name(text: str) -> bool:
     labels = text.split(".")
-    # Four numbers that are no address are a slip of the pen, not a name.
+    # Four numbers that are no address are a typing mistake, not a name.
     return len(text) <= 253 and all(map(_HOST_LABEL.fullmatch, labels)) and not labels[-1].isdigit()
 
 
 def parse_networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
-    """Parse addresses and networks; an address is the network of itself alone."""
+    """Parse networks. An address is a network of one."""
     networks: list[Network] = []
     for text in texts:
         try:
@@ -106,7 +107,7 @@ def parse_duration(text: str) -> int:
 
 
 def parse_keep(text: str) -> int | None:
-    """Parse how long something is kept: an age in seconds, or None for good."""
+    """Parse how long something is kept: seconds; None: for ever."""
     if text == FOREVER:
         return None
     try:
@@ -116,7 +117,7 @@ def parse_keep(text: str) -> int | None:
 
 
 def parse_origins(texts: tuple[str, ...]) -> frozenset[str] | None:
-    """Parse an allow-list of origins into the form that browsers send, or None where every origin is allowed."""
+    """Parse a list of allowed origins into the form that browsers send; None: all are allowed."""
     if texts == (ANY_ORIGIN,):
         return None
     if ANY_ORIGIN in texts:
@@ -139,7 +140,7 @@ def _parse_origin(text: str) -> str:
 
 
 def check_jwks_url(text: str) -> None:
-    """Check the address that keys are fetched from: whoever can alter that answer can make tokens, hence HTTPS."""
+    """Check the address of the keys. Who alters that answer can sign tokens, hence HTTPS."""
     if not text:
         return
     url = _split(text)
@@ -152,7 +153,7 @@ def check_jwks_url(text: str) -> None:
 
 
 def check_node_url(text: str) -> None:
-    """Check the address of a node: where it is followed, or where clients are sent."""
+    """Check the address of a node, which followers or clients use."""
     if not text:
         return
     url = _split(text)
@@ -163,9 +164,9 @@ def check_node_url(text: str) -> None:
 
 
 def address_for(url: str, other_host: str) -> str | None:
-    """Give the address that a node listens on if the one at `other_host` can use it, None if it can't.
+    """Give a node's own address if the node at `other_host` can use it, else None.
 
-    A wildcard is no address; one of the loopback is good only for who was reached over the loopback too.
+    A wildcard is no address. A loopback address is only for a node that was reached over the loopback.
     """
     host = urlsplit(url).hostname or ""
     if _is_loopback(host):
@@ -190,7 +191,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def points_fault(points: dict[str, int]) -> tuple[str | None, str] | None:
-    """Say which reason of a board's catalogue is at fault (None: the catalogue itself) and why, or None."""
+    """Say which reason of a catalogue is wrong (None: the catalogue itself), and why; None: nothing is wrong."""
     if not points:
         return None, "must name at least one reason, such as { ACTION_COMPLETED = 10 }"
     for reason, count in points.items():
