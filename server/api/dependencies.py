@@ -8,9 +8,8 @@ of one shard has neither an actor nor a log (`server.node.shard`), and tests nee
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Protocol
 
 import msgspec
@@ -21,7 +20,7 @@ from engine.events import Event
 from engine.record import Frame
 from engine.scoreboard import Scoreboard
 from server.access.auth import Authenticates, Principal
-from server.access.rates import Rates
+from server.access.rates import WriteLimits
 from server.api.audit import Audit
 from server.api.pages import Page
 from server.api.positions import Positions
@@ -83,7 +82,7 @@ class StorageState(msgspec.Struct, frozen=True):
 class Dependencies:
     """`clock_ms` is wall-clock time in ms since 1970, `clock_s` a clock that never goes back.
 
-    `new_request_id` makes an id for a request that brings none. Pages of `origins` (lower case; None: all) may read
+    `request_ids` gives ids for requests that bring none. Pages of `origins` (lower case; None: all) may read
     public answers. `promote` makes a replica the leader, gives the new epoch and its first seq, or raises `Refused`.
     """
 
@@ -95,8 +94,7 @@ class Dependencies:
     checks: RoleChecks
     positions: Positions
     authenticator: Authenticator
-    caller_rates: Rates
-    user_rates: Rates
+    limits: WriteLimits
     metrics: Metrics
     audit: Audit
     pages: dict[str, Page] = field(default_factory=dict)
@@ -105,12 +103,6 @@ class Dependencies:
     origins: frozenset[str] | None
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
-    new_request_id: Callable[[], str]
+    request_ids: Iterator[str]
     followers: Callable[[], int]
     promote: Callable[[], Awaitable[tuple[int, int]]]
-
-
-def request_ids(process: str) -> Callable[[], str]:
-    """Make ids of the process's part and a number: random bytes for each would cost more than reading the request."""
-    numbers = count(1)
-    return lambda: f"{process}-{next(numbers):06x}"

@@ -25,10 +25,10 @@ from msgspec.structs import astuple
 from engine.commands import Increment, Outcome, Receipt, Rejection
 from engine.limits import BATCH_COMMANDS_MAX
 from server.access.auth import Principal
+from server.access.rates import WriteLimits
 from server.api.answers import NO_STORE, BatchItemAnswer, IncrementAnswer
 from server.api.decoding import check_content, decode_batch, decode_increment
 from server.api.dependencies import Dependencies
-from server.api.limits import Limits
 from server.api.refusals import not_yours, refused
 from server.http.messages import JSON, MSGPACK, Refused, Request, Response
 
@@ -48,7 +48,7 @@ class AdmittedBatch(msgspec.Struct, frozen=True):
 class Increments:
     """Admits and renders POST /scores/increment and POST /scores/increment/batch."""
 
-    def __init__(self, dependencies: Dependencies, limits: Limits) -> None:
+    def __init__(self, dependencies: Dependencies, limits: WriteLimits) -> None:
         self._limits = limits
         self._clock_s = dependencies.clock_s
         self._metrics = dependencies.metrics

@@ -40,10 +40,9 @@ from server.access.auth import ANYBODY, Principal, require
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
 from server.api.increments import Increments
-from server.api.limits import Limits
 from server.api.operations import Operations
 from server.api.reads import Reads
-from server.api.routes import EXPRESS, Route, allowed, find
+from server.api.routes import EXPRESS, FIXED, Route, allowed, find
 from server.api.users import Users
 from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, error, http_head, overloaded
 
@@ -94,8 +93,8 @@ class Pipeline:
         self._metrics = dependencies.metrics
         self._audit = dependencies.audit
         self._clock_s = dependencies.clock_s
-        self._new_request_id = dependencies.new_request_id
-        limits = Limits(dependencies)
+        self._request_ids = dependencies.request_ids
+        limits = dependencies.limits
         self._increments = Increments(dependencies, limits)
         self._users = Users(dependencies, limits)
         self._reads = reads = Reads(dependencies)
@@ -140,7 +139,8 @@ class Pipeline:
 
     async def _pass(self, visit: _Visit) -> Response:
         request = visit.request
-        methods, path_params = find(request.path)
+        fixed = FIXED.get(request.path)
+        methods, path_params = (fixed, {}) if fixed is not None else find(request.path)
         if request.method == "OPTIONS":
             return self._options(request, methods)
         route = methods.get("GET" if request.method == "HEAD" else request.method)
@@ -254,7 +254,7 @@ class Pipeline:
             start += _lines(self._checks.lag_headers())
         if head.has_id:
             return start + head.lines, response.body
-        return b"%bx-request-id: %b\r\n%b" % (start, self._new_request_id().encode(), head.lines), response.body
+        return b"%bx-request-id: %b\r\n%b" % (start, next(self._request_ids).encode(), head.lines), response.body
 
     def failed(self, head: Head, error: Exception, address: str) -> tuple[bytes, bytes]:
         """Answer a request that met an error. The result is as from `wire`."""
@@ -297,7 +297,7 @@ class Pipeline:
 
     def _request_id(self, request: Request) -> str:
         request_id = request.headers.get(_ID, "")
-        return request_id if _REQUEST_ID.fullmatch(request_id) else self._new_request_id()
+        return request_id if _REQUEST_ID.fullmatch(request_id) else next(self._request_ids)
 
     def _finish(self, visit: _Visit, response: Response) -> Response:
         """Add the headers that every answer has. Count an error; log it if it is the caller's."""

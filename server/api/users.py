@@ -6,10 +6,10 @@ import msgspec
 
 from engine.commands import Outcome, PutUser, Rejection, UserReceipt
 from server.access.auth import Principal
+from server.access.rates import WriteLimits
 from server.api.answers import NO_STORE, UserAnswer
 from server.api.decoding import check_content, decode_user
 from server.api.dependencies import Dependencies
-from server.api.limits import Limits
 from server.api.refusals import not_yours, refused
 from server.http.messages import JSON, Request, Response
 
@@ -17,7 +17,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Users:
-    def __init__(self, dependencies: Dependencies, limits: Limits) -> None:
+    def __init__(self, dependencies: Dependencies, limits: WriteLimits) -> None:
         self._limits = limits
         self._clock_s = dependencies.clock_s
 

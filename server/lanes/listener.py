@@ -46,6 +46,7 @@ from server.logs import Bounded
 from server.metrics import Metrics
 
 LIVE_PATH = "/ws/scoreboard"
+LIVE_TARGET = ("GET", LIVE_PATH)
 
 _NO_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 log = structlog.get_logger()
@@ -66,14 +67,21 @@ class ListenerStatistics(msgspec.Struct, frozen=True):
     refused: dict[str, int]
 
 
-class Lane(msgspec.Struct, frozen=True):
-    """A way to answer the requests that it `takes`. `serve` gets a connection with one, and may answer later ones too.
+Target = tuple[str, str]
+"""A method and a path."""
 
-    It gives True when the connection has a request for another lane, False at the end of the connection.
+Serve = Callable[[Connection], Awaitable[bool]]
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """A way to answer the requests for its `targets`, methods with paths.
+
+    `serve` gets a connection with one, and may answer later ones too. It gives True when the connection has a request
+    for another lane, False at the end of the connection.
     """
 
-    takes: Callable[[IncomingRequest], bool]
-    serve: Callable[[Connection], Awaitable[bool]]
+    targets: frozenset[Target]
+    serve: Serve
 
 
 async def open_listeners(host: str, port: int, backlog: int = bounds.LISTEN_BACKLOG) -> list[trio.SocketListener]:
@@ -108,14 +116,9 @@ class Listener:
         self._bounds = http_bounds or HttpBounds()
         self._lifespan = Lifespan(application, self._bounds.startup_seconds_max)
         hypercorn = HypercornLane(application, self._bounds, metrics, keeps=_is_plain)
-        # The first row that takes a request serves it.
-        self._lanes = (
-            Lane(_is_live, self._serve_live),
-            *websocket_lanes,
-            Lane(_is_websocket, self._refuse_websocket),
-            *lanes,
-            Lane(_is_plain, hypercorn.serve),
-        )
+        self._websocket_lanes = {LIVE_TARGET: self._serve_live, **_by_target(websocket_lanes)}
+        self._plain_lanes = _by_target(lanes)
+        self._other_lane: Serve = hypercorn.serve
         self._accepting: set[trio.CancelScope] = set()
         self._limits = ConnectionLimits(_connections_max(self._bounds), self._bounds.connections_per_address_max)
         self._body_memory = BodyMemory(self._bounds.bodies_bytes_max, self._bounds.bodies_per_address_bytes_max)
@@ -305,8 +308,16 @@ class Listener:
     async def _converse(self, connection: Connection) -> None:
         goes_on = await connection.read_head()
         while goes_on:
-            serve = next(lane.serve for lane in self._lanes if lane.takes(connection.request))
-            goes_on = await serve(connection)
+            goes_on = await self._lane_of(connection.request)(connection)
+
+    def _lane_of(self, request: IncomingRequest) -> Serve:
+        target = (request.head.method, request.path)
+        serve = self._websocket_lanes.get(target)
+        if serve is not None:
+            return serve
+        if _is_websocket(request):
+            return self._refuse_websocket
+        return self._plain_lanes.get(target, self._other_lane)
 
     async def _serve_live(self, connection: Connection) -> bool:
         forwarded_for = connection.request.header("x-forwarded-for")
@@ -334,8 +345,8 @@ class Listener:
         self._metrics.connection_failed(kind)
 
 
-def _is_live(inbound: IncomingRequest) -> bool:
-    return inbound.head.method == "GET" and inbound.path == LIVE_PATH
+def _by_target(lanes: Sequence[Lane]) -> dict[Target, Serve]:
+    return {target: lane.serve for lane in lanes for target in lane.targets}
 
 
 def _is_websocket(inbound: IncomingRequest) -> bool:
@@ -343,7 +354,7 @@ def _is_websocket(inbound: IncomingRequest) -> bool:
 
 
 def _is_plain(inbound: IncomingRequest) -> bool:
-    return not _is_live(inbound) and not _is_websocket(inbound)
+    return (inbound.head.method, inbound.path) != LIVE_TARGET and not _is_websocket(inbound)
 
 
 def _address(name: tuple[Any, ...]) -> Address:

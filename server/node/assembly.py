@@ -25,7 +25,7 @@ from engine.machine import Applied, StateMachine
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.auth import authorize
-from server.access.rates import Rates
+from server.access.rates import Rates, WriteLimits
 from server.api.dependencies import Dependencies, ReceiptLog, StorageState, Writer
 from server.api.pipeline import Pipeline
 from server.api.positions import Positions
@@ -262,8 +262,11 @@ def _make_pipeline(
             checks=surface.checks,
             positions=surface.positions,
             authenticator=world.authenticator,
-            caller_rates=Rates(config.limits.caller_per_minute, bounds.RATE_KEYS_MAX),
-            user_rates=Rates(config.limits.user_per_minute, bounds.RATE_KEYS_MAX),
+            limits=WriteLimits(
+                Rates(config.limits.caller_per_minute, bounds.RATE_KEYS_MAX),
+                Rates(config.limits.user_per_minute, bounds.RATE_KEYS_MAX),
+                world.metrics.rate_limited,
+            ),
             metrics=world.metrics,
             audit=world.audit,
             pages=world.pages,
@@ -272,7 +275,7 @@ def _make_pipeline(
             origins=config.live.origins,
             clock_ms=world.clock_ms,
             clock_s=world.clock_s,
-            new_request_id=world.new_request_id,
+            request_ids=world.request_ids,
             followers=(lambda: 0) if service is None else service.followers.__len__,
             promote=promote,
         )

@@ -31,9 +31,9 @@ from server.node.shutdown import unless
 from server.node.surroundings import Surroundings
 from server.replication.feed import FrameFeed
 from server.replication.followers import Followers
-from server.replication.messages import Hello
+from server.replication.messages import LOG_TARGET, Hello
 from server.replication.shipper import Authorize, NodeInfo, Shipper
-from server.replication.snapshot_server import SnapshotServer
+from server.replication.snapshot_server import TARGETS, SnapshotServer
 from server.role import CurrentRole, Role, State
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened
@@ -113,11 +113,11 @@ class LogService:
 
     def lanes(self) -> tuple[Lane, ...]:
         """The lanes of plain requests."""
-        return (Lane(self._snapshots.takes, self._snapshots.serve),)
+        return (Lane(TARGETS, self._snapshots.serve),)
 
     def websocket_lanes(self) -> tuple[Lane, ...]:
         """The lanes of links."""
-        return (Lane(self._shipper.takes, self._serve_link),)
+        return (Lane(frozenset({LOG_TARGET}), self._serve_link),)
 
     async def _serve_link(self, connection: Connection) -> bool:
         self._checks.check_read()

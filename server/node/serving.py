@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 import structlog
@@ -30,14 +31,13 @@ from server import bounds
 from server.access.auth import Authenticator, authorize
 from server.access.keys import KeySource
 from server.api.audit import Audit
-from server.api.dependencies import request_ids
 from server.api.pages import load_pages
 from server.api.role_checks import RoleChecks
-from server.api.routes import READ
+from server.api.routes import EXPRESS, READ
 from server.http.client_address import TrustedProxies
 from server.http.connection import Address
 from server.lanes.express import ExpressLane
-from server.lanes.express_loop import ExpressLoop, takes
+from server.lanes.express_loop import ExpressLoop
 from server.lanes.listener import Lane, Listener, open_listeners
 from server.lanes.quart_app import create_app
 from server.live.live import Live, open_files_max
@@ -93,12 +93,13 @@ class Process:
     ) -> None:
         live = node.live
         loop = ExpressLoop(node.pipeline, self._proxies)
+        express = ExpressLane(node.pipeline.answer, self._proxies, loop)
         listener = Listener(
             listeners,
             application=create_app(node.pipeline, self._proxies),
             live=live,
             metrics=self._metrics,
-            lanes=[Lane(takes, ExpressLane(node.pipeline.answer, self._proxies, loop).serve), *node.lanes()],
+            lanes=[Lane(frozenset(EXPRESS), express.serve), *node.lanes()],
             websocket_lanes=node.websocket_lanes(),
             proxies=self._proxies,
         )
@@ -124,7 +125,7 @@ class Process:
             authenticator=self._authenticator,
             metrics=self._metrics,
             audit=self._audit,
-            new_request_id=request_ids(secrets.token_hex(5)),
+            request_ids=map(f"{secrets.token_hex(5)}-{{:06x}}".format, count(1)),
             make_live=self._make_live,
             applied=self._applied,
             pages=load_pages(PAGES),

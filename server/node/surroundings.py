@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -73,7 +73,7 @@ class Surroundings:
     authenticator: Authenticator
     metrics: Metrics
     audit: Audit
-    new_request_id: Callable[[], str]
+    request_ids: Iterator[str]
     make_live: MakeLive
     applied: Callable[[Applied], None]
     pages: dict[str, Page] = field(default_factory=dict)

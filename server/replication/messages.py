@@ -38,6 +38,7 @@ from server.settings.values import check_node_url
 from snapshots.digests import StateDigests
 
 LOG_PATH = "/replication/log"
+LOG_TARGET = ("GET", LOG_PATH)
 SNAPSHOT_PATH = "/replication/snapshot"
 FORK_PATH = "/replication/fork"
 SCOPE = "log:read"

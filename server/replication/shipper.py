@@ -42,12 +42,10 @@ from server import bounds
 from server.http.connection import Connection
 from server.http.handshake import check_upgrade
 from server.http.messages import Response, overloaded
-from server.http.request_parser import IncomingRequest
 from server.replication.feed import FrameFeed
 from server.replication.followers import FollowerInfo, Followers
 from server.replication.link import Link, LinkEnded, LinkTiming, accept_link
 from server.replication.messages import (
-    LOG_PATH,
     Behind,
     Deposed,
     Digest,
@@ -139,11 +137,6 @@ class Shipper:
         self._readers = trio.Semaphore(bounds.CATCH_UP_READERS_MAX)
         self._links: set[trio.CancelScope] = set()
         self._closing = False
-
-    @staticmethod
-    def takes(inbound: IncomingRequest) -> bool:
-        """Whether a request is for this lane."""
-        return inbound.head.method == "GET" and inbound.path == LOG_PATH
 
     async def serve(self, connection: Connection) -> bool:
         """Answer a request for the log; ends with the link. Raises `Refused`."""

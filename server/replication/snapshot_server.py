@@ -40,6 +40,9 @@ from snapshots.store import SnapshotInfo, Store
 
 _RANGE = re.compile(r"bytes=([0-9]{1,18})-")
 SNAPSHOT_TYPE = "application/octet-stream"
+TARGETS = frozenset((method, path) for method in ("GET", "HEAD") for path in (SNAPSHOT_PATH, FORK_PATH))
+"""The methods and paths that it answers."""
+
 T = TypeVar("T")
 
 
@@ -82,11 +85,6 @@ class SnapshotServer:
         self._damaged: set[str] = set()
         self._proving = trio.Lock()
         self._streams = 0
-
-    @staticmethod
-    def takes(inbound: IncomingRequest) -> bool:
-        """Whether a request is for this lane."""
-        return inbound.head.method in ("GET", "HEAD") and inbound.path in (SNAPSHOT_PATH, FORK_PATH)
 
     async def serve(self, connection: Connection) -> bool:
         """Answer a request. True: the connection has another one. Raises `Refused`, BrokenResourceError."""

@@ -86,7 +86,6 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "api/pages api/audit api/role_checks"),
     (SHELL, "server", "api/positions"),
     (SHELL, "server", "api/dependencies"),
-    (SHELL, "server", "api/limits"),
     (SHELL, "server", "api/increments api/reads api/operations"),
     (SHELL, "server", "api/users"),
     (SHELL, "server", "api/pipeline"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
+from itertools import count
 from typing import Protocol, cast
 
 import msgspec
@@ -140,7 +141,6 @@ class Process:
         self._name = name
         self._witness = witness
         self._tasks = tasks
-        self._request_ids = 0
         self._shutdown = Shutdown()
         self._guard = SimulatedGuard(witness, self._shutdown, tasks)
         world = self._surroundings(disk, profile, uniform)
@@ -165,7 +165,7 @@ class Process:
             authenticator=Anybody(),
             metrics=_metrics(),
             audit=Audit(structlog.get_logger(), trio.current_time),
-            new_request_id=self._new_request_id,
+            request_ids=map("request-{}".format, count(1)),
             make_live=self._make_live,
             applied=self._witness.applied,
             clock_ms=self._witness.clock_ms,
@@ -235,11 +235,7 @@ class Process:
         while more:
             inbound = connection.request
             lanes = [*self.node.lanes(), *self.node.websocket_lanes()]
-            lane = next((lane for lane in lanes if lane.takes(inbound)), None)
+            lane = next((lane for lane in lanes if (inbound.head.method, inbound.path) in lane.targets), None)
             if lane is None:
                 raise Refused(404, "NOT_FOUND", "There is no such lane.")
             more = await lane.serve(connection)
-
-    def _new_request_id(self) -> str:
-        self._request_ids += 1
-        return f"request-{self._request_ids}"

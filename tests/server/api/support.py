@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,7 +24,7 @@ from engine.machine import Applied, StateMachine
 from engine.record import Frame, Tail
 from engine.scoreboard import Rules, Scoreboard
 from server.access.auth import MISSING, Principal
-from server.access.rates import Rates
+from server.access.rates import Rates, WriteLimits
 from server.api.audit import Audit
 from server.api.dependencies import Authenticator, Dependencies, StorageState
 from server.api.pages import html_page
@@ -230,7 +231,6 @@ class Bench:
         self.positions = Positions(self.scoreboard, self.checks, 5.0)
         self.metrics = Metrics()
         self.storage = StorageState(log_bytes=4096, log_segments=1, snapshot_seq=None, snapshot_ms=None)
-        self.request_ids = 0
         self.dependencies = Dependencies(
             scoreboard=self.scoreboard,
             writer=self.actor,
@@ -240,8 +240,7 @@ class Bench:
             checks=self.checks,
             positions=self.positions,
             authenticator=authenticator or Tokens(),
-            caller_rates=Rates(per_minute[0], 1_000),
-            user_rates=Rates(per_minute[1], 1_000),
+            limits=WriteLimits(Rates(per_minute[0], 1_000), Rates(per_minute[1], 1_000), self.metrics.rate_limited),
             metrics=self.metrics,
             audit=Audit(self._logger(), lambda: self.now_s),
             pages={"index": INDEX, "docs": DOCS},
@@ -250,7 +249,7 @@ class Bench:
             origins=origins,
             clock_ms=self.clock_ms,
             clock_s=lambda: self.now_s,
-            new_request_id=self._new_request_id,
+            request_ids=map("request-{}".format, count(1)),
             followers=lambda: 0,
             promote=partial(refuse_promotion, self.role),
         )
@@ -259,10 +258,6 @@ class Bench:
 
     def clock_ms(self) -> int:
         return START_MS + round((self.now_s - 100.0) * 1000)
-
-    def _new_request_id(self) -> str:
-        self.request_ids += 1
-        return f"request-{self.request_ids}"
 
     def _logger(self) -> Any:
         def keep(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

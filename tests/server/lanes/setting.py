@@ -10,10 +10,11 @@ import trio
 import trio.testing
 
 from engine.actor import Submission
+from server.api.routes import EXPRESS
 from server.http.client_address import TrustedProxies
 from server.http.connection import Connection, HttpBounds
 from server.lanes.express import ExpressLane
-from server.lanes.express_loop import ExpressLoop, takes
+from server.lanes.express_loop import ExpressLoop
 from server.lanes.listener import Lane, Listener, open_listeners
 from server.lanes.quart_app import create_app
 from tests.server.api.support import WRITER, Bench, open_bench
@@ -80,7 +81,7 @@ async def open_setting(
             application=create_app(bench.pipeline, proxies),
             live=Echo(),
             metrics=counts,
-            lanes=[Lane(takes, ExpressLane(bench.pipeline.answer, proxies, loop).serve)],
+            lanes=[Lane(frozenset(EXPRESS), ExpressLane(bench.pipeline.answer, proxies, loop).serve)],
             proxies=proxies,
             http_bounds=bounds,
         )

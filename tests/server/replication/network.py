@@ -27,11 +27,11 @@ from server.replication.feed import FrameFeed
 from server.replication.follower import Follower
 from server.replication.followers import Followers
 from server.replication.link import LinkTiming, parse_leader
-from server.replication.messages import Hello
+from server.replication.messages import LOG_TARGET, Hello
 from server.replication.replicas import ShardReplica, WholeReplica
 from server.replication.sharding import Shard
 from server.replication.shipper import NodeInfo, Shipper
-from server.replication.snapshot_server import SnapshotServer
+from server.replication.snapshot_server import TARGETS, SnapshotServer
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
 from snapshots.promotion import Successor
@@ -108,8 +108,8 @@ class Served:
             application=application,
             live=Echo(),
             metrics=self.counts,
-            lanes=[Lane(self.lane.takes, self.lane.serve)],
-            websocket_lanes=[Lane(self.shipper.takes, self.shipper.serve)],
+            lanes=[Lane(TARGETS, self.lane.serve)],
+            websocket_lanes=[Lane(frozenset({LOG_TARGET}), self.shipper.serve)],
         )
         async with trio.open_nursery() as nursery:
             ((_, self.port),) = await nursery.start(door.run)
