@@ -32,7 +32,7 @@ from pathlib import PurePath
 
 import msgspec
 
-from engine.disk import Disk
+from engine.disk import Disk, free_path
 from engine.errors import DiskFault, NoLongerKept
 from engine.events import Incremented
 from engine.limits import SEGMENT_BYTES
@@ -102,7 +102,7 @@ def demote_directory(
             write_marker(disk, data_directory, Marker(leader, caught_up=before is None or before.caught_up))
             remove_deposed(disk, data_directory)
             return DemotionReport(common.seq, last.epoch, last.seq, None, 0, [])
-        aside = _free_name(disk, data_directory, last)
+        aside = free_path(disk, f"{data_directory}{_ASIDE}{last.epoch}-{last.seq}")
         ready = data_directory + _READY + aside.partition(_ASIDE)[2]
         building = data_directory + UNFINISHED
         disk.make_directory(building)
@@ -186,14 +186,6 @@ def _actions_of(frame: Frame) -> list[ActionBeyond]:
         for event in events_of(frame)
         if isinstance(event, Incremented)
     ]
-
-
-def _free_name(disk: Disk, data_directory: str, last: Tail) -> str:
-    name = f"{data_directory}{_ASIDE}{last.epoch}-{last.seq}"
-    number = 1
-    while disk.exists(name if number == 1 else f"{name}-{number}"):
-        number += 1
-    return name if number == 1 else f"{name}-{number}"
 
 
 def _build(

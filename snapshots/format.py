@@ -83,15 +83,11 @@ _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Source(Protocol):
-    """What a snapshot is read from: a file of `engine.disk`, or bytes in a test."""
+    """What a snapshot is read from: a `File` of `engine.disk`, or bytes in a test."""
 
-    def size(self) -> int:
-        """Give the length in bytes."""
-        ...
+    def size(self) -> int: ...
 
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Read `length` bytes from `offset` on; fewer only at the end."""
-        ...
+    def read_at(self, offset: int, length: int) -> bytes: ...
 
 
 class _Stat(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -162,10 +158,8 @@ def _chunk(kind: bytes, ordinal: int, payload: bytes) -> bytes:
 def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
     users, actions = image.users, image.actions
     epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
-    yield (
-        b"stat",
-        _encode(_Stat(image.epoch, image.seq, image.time_ms, epochs, len(image.boards), users.count, actions.count)),
-    )
+    counts = len(image.boards), users.count, actions.count
+    yield b"stat", _encode(_Stat(image.epoch, image.seq, image.time_ms, epochs, *counts))
     for board in image.boards:
         yield from board_payloads(board)
     yield from users_payloads(users)
