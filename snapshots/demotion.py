@@ -61,7 +61,7 @@ class ActionBeyond(msgspec.Struct, frozen=True, rename="camel"):
     delta: int
 
 
-class DemotionReport(msgspec.Struct, frozen=True):
+class DemotionReport(msgspec.Struct, frozen=True, rename="camel"):
     """The result of a demotion. `aside` is the path of the old directory, None if nothing was beyond the common point.
 
     `events` counts the events beyond it; `actions` lists the actions among them.

@@ -1,14 +1,14 @@
 """The start of a process: from its configuration to a node that serves.
 
-    leader       file limit → exchange that was cut short → lock → directory is a leader's → keys → recovery → node
-    replica      the same; before recovery a directory without a log gets one: the leader's newest snapshot, or nothing
+    leader       file limit → finish a cut exchange → lock → is it a leader's directory? → keys → recovery → node
+    replica      the same; before recovery, a directory without a log gets the leader's newest snapshot, or an empty log
 
     code = await serve(config, ready=print)
 
 Rules:
 - Nothing is served before recovery is done, and the ready line comes last (`server.node.serving`).
-- `serve` and `follow` raise only before they are ready (ConfigError, LogDamaged, DirectoryInUse …). Afterwards whatever
-  goes wrong is told in the log and becomes the exit code.
+- `serve` and `follow` raise only before they are ready (ConfigError, LogDamaged, DirectoryInUse …). Later faults are
+  logged, and become the exit code.
 """
 
 from __future__ import annotations
@@ -48,25 +48,22 @@ from snapshots.store import DIRECTORY
 Bar = Callable[[], AbstractContextManager[ShowProgress]]
 
 PROGRESS_LINE_SECONDS = 5.0
-"""Between two lines about a recovery, or a download, that nobody watches on a terminal."""
+"""Time between two log lines about a recovery or a download, without a terminal."""
 
 log = structlog.get_logger()
 
 
 class FollowOptions(msgspec.Struct, frozen=True):
-    """How a replica is to follow. `durable`: its directory is kept; otherwise it is a temporary one, the caller's."""
+    """How a replica follows. `durable`: its directory is kept; otherwise it is a temporary one of the caller."""
 
     shard: Shard | None
     durable: bool
 
 
 async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = None) -> int:
-    """Run a leader until it is told to stop, and give its exit code.
+    """Run a leader until it is told to stop; give its exit code. Raises ConfigError or DiskFault if it can't start.
 
-    `ready` is called with the address once it serves; `bar` shows the progress of recovery, None for log lines.
-
-    Raises:
-        ConfigError, DiskFault: it can't start; what was found and what can be done is in the message.
+    `ready` is called with the address once it serves. `bar` shows the progress of recovery; None: log lines do.
     """
     disk = RealDisk()
 
@@ -82,7 +79,7 @@ async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = 
 
 
 async def follow(config: Config, options: FollowOptions, ready: Callable[[str], None], bar: Bar | None = None) -> int:
-    """Run a replica until it is told to stop, and give its exit code. As `serve`."""
+    """Run a replica until it is told to stop; give its exit code. Otherwise as `serve`."""
     disk = RealDisk() if options.durable else UnsyncedDisk()
     run = partial(_follow, config, options, disk, ready, bar or _progress_lines)
     return await _run(config, disk, run)
