@@ -159,7 +159,6 @@ class Batch:
         return self._users.get(user_id) or self._scoreboard.users.get(user_id)
 
     def _user_fault(self, user_id: str) -> Rejection | None:
-        """Say why this user may not score, None if the user may."""
         user = self._user(user_id)
         if user is None:
             if self._scoreboard.rules.require_registered:
@@ -194,7 +193,6 @@ class Batch:
     # Settling
 
     def _settle_run(self, run: list[FoundIncrement], outcomes: list[Outcome]) -> None:
-        """Apply consecutive increments, and add their receipts."""
         if not run:
             return
         epoch = self._scoreboard.epoch

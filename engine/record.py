@@ -105,7 +105,6 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def last_seq(self) -> int:
-        """The seq of the last event."""
         return self.first_seq + self.count - 1
 
 
@@ -122,7 +121,6 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def last_seq(self) -> int:
-        """The seq of the last event."""
         return self.first_seq + self.count - 1
 
 

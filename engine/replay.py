@@ -111,7 +111,6 @@ class _Meter:
             self._progress(done, self._total)
 
     def end(self) -> None:
-        """Call `progress` with all bytes done."""
         if self._progress is not None:
             self._progress(self._total, self._total)
 

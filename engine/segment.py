@@ -77,7 +77,6 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 def segment_path(directory: str, first_seq: int) -> str:
-    """Give the path of a plain segment."""
     return f"{directory}/{first_seq:020d}.log"
 
 

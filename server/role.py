@@ -86,7 +86,6 @@ class Role(msgspec.Struct, frozen=True):
 
     @property
     def takes_writes(self) -> bool:
-        """Whether writes are taken here."""
         return self.state is State.LEADING
 
     @property
@@ -116,7 +115,6 @@ class CurrentRole:
 
     @property
     def now(self) -> Role:
-        """The role at this moment."""
         if self._fresh_until_s < math.inf and self._clock_s() >= self._fresh_until_s:
             return self.become(State.STALE)
         return self._role

@@ -176,14 +176,12 @@ def board_payloads(board: BoardImage) -> Iterator[tuple[bytes, bytes]]:
 
 
 def users_payloads(users: UsersImage) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kind and payload of the chunks of the registered users."""
     yield from _texts(b"uids", users.user_ids, users.count)
     yield from _texts(b"unam", users.names, users.count)
     yield from _raw(b"uact", users.active, BYTES)
 
 
 def actions_payloads(actions: ActionsImage) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kind and payload of the chunks of the applied actions."""
     yield from _words(b"adig", actions.digests, 2 * actions.count)
     yield from _words(b"aseq", actions.seqs, actions.count)
     yield from _words(b"amrk", actions.marks, actions.count)
@@ -283,7 +281,6 @@ class _Reader:
             raise self.damaged(f"snapshot version {version}; this program reads version {VERSION}")
 
     def damaged(self, what: str) -> SnapshotDamaged:
-        """Make the error for the last chunk that was read."""
         return SnapshotDamaged(what, path=self._path, offset=self._chunk_offset)
 
     def next(self) -> tuple[bytes, bytes]:

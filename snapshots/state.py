@@ -192,7 +192,6 @@ class Meter:
         self._next = 0
 
     def advance(self, reader: LogReader, events: int) -> None:
-        """Count a frame."""
         assert reader.cursor is not None
         self._events += events
         # A compressed segment unpacks to more bytes than it has on disk, so the count is capped.

@@ -48,7 +48,6 @@ class Node:
         return () if self.log_service is None else self.log_service.lanes()
 
     def websocket_lanes(self) -> Sequence[Lane]:
-        """Give the lanes of upgrades that only this kind of node has."""
         return () if self.log_service is None else self.log_service.websocket_lanes()
 
     def begin_end(self) -> None:

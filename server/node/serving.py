@@ -156,6 +156,5 @@ async def _close_all(listener: Listener, live: LiveChannel, seconds: float) -> N
 
 
 def url_of(address: Address) -> str:
-    """Write an address as a URL."""
     host, port = address
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -45,7 +45,6 @@ class Shutdown:
                 (self.hurried if again else self.wanted).set()
 
     def fail(self, fault: BaseException) -> None:
-        """End because of a fault; the first one counts."""
         if self.fault is None:
             self.fault = fault
         self.wanted.set()
@@ -68,7 +67,6 @@ class Guard:
             self._shutdown.fail(fault)
 
     def disk_failed(self, fault: DiskFault) -> None:
-        """End because the disk can't be written."""
         log.critical("disk_failed", message=fault.what, **place_of(fault))
         self._shutdown.fail(fault)
 

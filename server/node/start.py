@@ -128,7 +128,6 @@ async def _follow(
 
 
 def _as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
-    """Show the bytes of a download."""
     return lambda done, total: show(Progress("snapshot", 0, done, total))
 
 

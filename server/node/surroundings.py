@@ -88,5 +88,4 @@ class Surroundings:
         return LinkTiming(heartbeat_seconds=seconds, silence_seconds_max=10.0 * seconds)
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Start a task in the background."""
         self.tasks.start_soon(work)

@@ -88,7 +88,6 @@ class FrameFeed:
         self._wake()
 
     def digest(self, seq: int, digests: StateDigests) -> None:
-        """Note the digests of the state at a mark."""
         if seq in self.marks:
             self.marks[seq] = digests
             self._wake()

@@ -49,7 +49,6 @@ class Followers:
             del self._links[key]
 
     def heard(self, key: object, epoch: int, seq: int, *, durable: bool) -> None:
-        """Note the position that a follower reported."""
         self._links[key] = msgspec.structs.replace(self._links[key], epoch=epoch, seq=seq, durable=durable)
 
     @contextmanager
@@ -67,5 +66,4 @@ class Followers:
         return min([*self._pins.values(), *[info.seq for info in self._links.values()]], default=None)
 
     def statistics(self) -> list[FollowerInfo]:
-        """List the links, the oldest first."""
         return list(self._links.values())

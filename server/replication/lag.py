@@ -35,7 +35,6 @@ class Lag:
         self._evidence: deque[tuple[int, float]] = deque()
 
     def heard(self, leader_seq: int, now_s: float) -> None:
-        """Note that the leader's log reaches to `leader_seq`."""
         if self.leader_seq is not None and leader_seq <= self.leader_seq:
             return
         self.leader_seq = leader_seq
@@ -47,7 +46,6 @@ class Lag:
             self._evidence.append((leader_seq, now_s))
 
     def applied(self, seq: int) -> None:
-        """Note that everything up to `seq` is applied."""
         self._seq = seq
         while self._evidence and self._evidence[0][0] <= seq:
             self._evidence.popleft()

@@ -116,12 +116,10 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def authority(self) -> str:
-        """Host and port, as in the header Host."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
     def url(self, path: str) -> str:
-        """Give the URL of a path there."""
         return f"{'https' if self.secure else 'http'}://{self.authority}{self.prefix}{path}"
 
 

@@ -144,7 +144,6 @@ class Hello(msgspec.Struct, frozen=True):
 
     @property
     def query(self) -> str:
-        """Write the hello as the query of its request."""
         fields = [f"after={self.after}", f"epoch={self.epoch}"]
         if self.checksum is not None and self.log_id is not None:
             fields += [f"checksum={self.checksum:08x}", f"logId={self.log_id.hex()}"]
@@ -248,7 +247,6 @@ class Fork(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def tail(self) -> Tail:
-        """Give the place as a tail."""
         return Tail(bytes.fromhex(self.log_id), self.epoch, self.seq, int(self.checksum, 16))
 
 

@@ -109,14 +109,12 @@ class Progress:
         return changed
 
     def welcomed(self, welcome: Welcome) -> None:
-        """Note that a link is open."""
         self._welcome = welcome
         self.public_url = welcome.public_url
         self._connected_since_ms = self._clock_ms()
         self._lag.forget()
 
     def disconnected(self) -> None:
-        """Note that there is no link."""
         self._connected_since_ms = None
 
     def heard(self, epoch: int, seq: int) -> None:

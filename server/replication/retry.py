@@ -33,7 +33,6 @@ class Backoff:
         self.attempts = 0
 
     def reset(self) -> None:
-        """Begin anew, after a success."""
         self.attempts = 0
 
     def to_cap(self) -> None:
@@ -41,6 +40,5 @@ class Backoff:
         self.attempts = _DOUBLINGS_MAX
 
     async def wait(self) -> None:
-        """Wait before the next attempt."""
         await trio.sleep(retry_seconds(self.attempts, self._uniform))
         self.attempts += 1

@@ -31,7 +31,6 @@ class Shard(msgspec.Struct, frozen=True):
         return f"{self.number}/{self.count}"
 
     def holds(self, board_id: str) -> bool:
-        """Tell whether a board belongs to this shard."""
         return shard_of(board_id, self.count) == self.number
 
     def wants(self, event: Event) -> bool:
