@@ -179,14 +179,7 @@ class Batch:
         self._users[command.user_id] = after
         self._users_matter = True
         self._seq += 1
-        event = UserPut(
-            seq=self._seq,
-            time_ms=self._now_ms,
-            user_id=command.user_id,
-            display_name=after.display_name,
-            active=after.active,
-            caller=command.caller,
-        )
+        event = UserPut(self._seq, self._now_ms, command.user_id, after.display_name, after.active, command.caller)
         self.events.append(event)
         return event
 

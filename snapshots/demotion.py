@@ -161,15 +161,11 @@ def _survey(disk: Disk, data_directory: str, common: Tail) -> tuple[Tail, int, l
     try:
         for frame in scan(disk, directory, from_seq=common.seq + 1):
             if frame.first_seq <= common.seq + 1:
-                _check_begins(frame, common)
+                _check_common(frame.previous if frame.first_seq == common.seq + 1 else None, common)
             actions += _actions_of(frame)
     except NoLongerKept as gone:
         raise RestoreRefused(f"the log of {data_directory} begins after the common point: {gone}") from gone
     return last, last.seq - common.seq, actions
-
-
-def _check_begins(frame: Frame, common: Tail) -> None:
-    _check_common(frame.previous if frame.first_seq == common.seq + 1 else None, common)
 
 
 def _check_common(checksum: int | None, common: Tail) -> None:

@@ -18,7 +18,7 @@ import random
 import resource
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import msgspec
@@ -106,7 +106,7 @@ async def _follow(
             prepare = partial(prepare_replica, disk, config.data_dir, leader_url, bootstrap, _as_bytes(show))
             if not await unless(shutdown.wanted, prepare):
                 return 0
-            opened = await _recover(config, disk, shutdown, lambda: _same(show))
+            opened = await _recover(config, disk, shutdown, lambda: nullcontext(show))
         if opened is None:
             return 0
     with _progress_lines() as lines:
@@ -129,11 +129,6 @@ async def _follow(
 
 def _as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
     return lambda done, total: show(Progress("snapshot", 0, done, total))
-
-
-@contextmanager
-def _same(show: ShowProgress) -> Iterator[ShowProgress]:
-    yield show
 
 
 async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitable[int]]) -> int:

@@ -16,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 import trio
@@ -38,29 +39,21 @@ class LagFigures(msgspec.Struct, frozen=True):
     connected: bool
 
 
+@dataclass(frozen=True, slots=True)
 class Freshness:
     """The freshness of one node. `progress` is None on a leader. A replica older than `ready_age_s` is not ready."""
 
-    def __init__(
-        self,
-        role: CurrentRole,
-        scoreboard: Scoreboard,
-        clock_ms: Callable[[], int],
-        *,
-        progress: Progress | None = None,
-        ready_age_s: float = 0.0,
-    ) -> None:
-        self._role = role
-        self._scoreboard = scoreboard
-        self._clock_ms = clock_ms
-        self._progress = progress
-        self._ready_age_s = ready_age_s
+    role: CurrentRole
+    scoreboard: Scoreboard
+    clock_ms: Callable[[], int]
+    progress: Progress | None = None
+    ready_age_s: float = 0.0
 
     def lag(self) -> LagFigures | None:
         """Give the lag of a replica, None on a leader."""
-        if self._progress is None or not self._role.now.is_replica:
+        if self.progress is None or not self.role.now.is_replica:
             return None
-        return self._lag_of(self._progress, self._progress.status())
+        return self._lag_of(self.progress, self.progress.status())
 
     def _lag_of(self, progress: Progress, status: FollowerStatus) -> LagFigures:
         age_s = status.heard_age_s
@@ -68,12 +61,12 @@ class Freshness:
             age_s = trio.current_time() - progress.begun_s
         ms = status.lag_ms
         if status.lag_records is None:
-            ms = state_age_ms(self._scoreboard.seq, self._scoreboard.time_ms, self._clock_ms())
+            ms = state_age_ms(self.scoreboard.seq, self.scoreboard.time_ms, self.clock_ms())
         return LagFigures(status.lag_records, ms, round(age_s * 1000), status.connected_since_ms is not None)
 
     def stale_ms(self) -> int | None:
         """Give the age of the state in ms if it is stale, None if it is fresh."""
-        role = self._role.now
+        role = self.role.now
         if not role.is_aged:
             return None
         if role.state is State.DEPOSED:
@@ -86,17 +79,17 @@ class Freshness:
 
     def not_ready(self) -> str | None:
         """Say why requests should go to another node, None if this one is ready."""
-        role = self._role.now
+        role = self.role.now
         if role.draining:
             return "the server is stopping"
         if role.successor is not None:
             return f"epoch {role.successor.epoch} began elsewhere; this node is no longer the leader"
-        if self._progress is None or not role.is_replica:
+        if self.progress is None or not role.is_replica:
             return None
         if not role.vouches:
             return role.reason
-        status = self._progress.status()
-        lag, limit_ms = self._lag_of(self._progress, status), 1000 * self._ready_age_s
+        status = self.progress.status()
+        lag, limit_ms = self._lag_of(self.progress, status), 1000 * self.ready_age_s
         if not status.caught_up_once:
             return f"this replica has not caught up since it was started ({status.state})"
         if lag.age_ms > limit_ms:
