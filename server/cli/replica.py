@@ -1,7 +1,7 @@
 """`scoreboard replica`: follow a leader, or another replica, and serve reads and viewers.
 
 Standard output, signals and exit codes are those of `serve`. Without a data directory the replica uses a temporary one,
-which is removed at the end. Such a replica begins anew each time and can't be promoted.
+which is removed at the end. Then it begins anew each time and can't be promoted.
 """
 
 from __future__ import annotations

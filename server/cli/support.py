@@ -205,7 +205,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function (done, of) that moves a bar on standard error, or does nothing where that is no terminal."""
+    """Give a function (done, total) that moves a bar on standard error. Without a terminal it does nothing."""
     with _bar(label) as move:
         yield lambda done, total: move(label, done, total)
 

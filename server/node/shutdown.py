@@ -1,4 +1,4 @@
-"""The end of a process: who asks for it, and what it skips.
+"""The end of a process: what asks for it, and what is still done then.
 
     SIGTERM, SIGINT     `wanted`: accept no more, answer what is in flight, close viewers, take a snapshot; exit code 0
     a second signal     `hurried`: skip what is left of that; exit code 0

@@ -137,7 +137,7 @@ async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitab
     aside = finish_exchange(disk, config.data_dir)
     if aside is not None:
         log.warning("demotion_finished", aside=aside)
-    # The snapshots' directory too, though it is empty for long: a backup copies it and the log.
+    # The directory of the snapshots may stay empty for long, but a backup copies it and the log.
     disk.make_directory(f"{config.data_dir}/{DIRECTORY}")
     lock = disk.lock(f"{config.data_dir}/lock")
     shutdown = Shutdown()
@@ -163,7 +163,7 @@ async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitab
 
 
 def _set_limits() -> None:
-    """Take as many open files as the system grants without asking: each viewer is one. Look for garbage less often."""
+    """Raise the limit of open files to the hard limit, as each viewer is one. Collect garbage less often."""
     gc.set_threshold(bounds.YOUNG_OBJECTS_MAX)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -176,8 +176,8 @@ class _Interrupted(Exception):
 async def _recover(config: Config, disk: RealDisk, shutdown: Shutdown, bar: Bar) -> Opened | None:
     """Open the data directory; None if a signal came first.
 
-    In a worker thread, so that signals are heard meanwhile. It stops at its next word of progress, and is not just left
-    to itself: it might go on to write after the lock is released.
+    This runs in a worker thread, so that signals are heard. After a signal the thread stops at its next progress. It is
+    waited for, because otherwise it could write after the lock is released.
     """
     began = time.monotonic()
     findings: list[Finding | DiskFault] = []
@@ -190,8 +190,8 @@ async def _recover(config: Config, disk: RealDisk, shutdown: Shutdown, bar: Bar)
 
         return open_directory(disk, config.data_dir, config.rules, tell=findings.append, progress=show_or_stop)
 
-    # Millions of objects are made here that stay. Looking for garbage among them finds none and takes time; afterwards
-    # they are set aside, so that no later collection stops the server to walk over all of them.
+    # Recovery makes millions of objects that stay. Collecting garbage among them takes time and finds none. Afterwards
+    # they are frozen, so that no later collection stops the server to visit all of them.
     gc.disable()
     try:
         with bar() as show:
@@ -216,7 +216,7 @@ async def _recover(config: Config, disk: RealDisk, shutdown: Shutdown, bar: Bar)
 
 @contextmanager
 def _progress_lines() -> Iterator[ShowProgress]:
-    """Tell the progress of a long recovery in the log."""
+    """Log the progress of a long recovery."""
     told = time.monotonic()
 
     def show(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""The followers of this node, their positions, and so the part of the log that must stay.
+"""The followers of this node and their positions. The log after the lowest position must stay.
 
     with followers.linked(info) as key: followers.heard(key, epoch, seq, durable=True)
     with followers.pinned(seq): ...                                  while a snapshot is sent

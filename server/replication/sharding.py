@@ -4,8 +4,7 @@ A hash of the boardId assigns each board to one of N shards. It never changes, s
 
     shard of a board = CRC32C(boardId in UTF-8) mod N, + 1                       1 … N, as in `--shard K/N`
 
-CRC32C, because every language has it. It is not cryptographic, and need not be: a collision of boards gains nobody
-anything.
+CRC32C, because every language has it. It need not be cryptographic: an attacker gains nothing from boards in one shard.
 """
 
 from __future__ import annotations
