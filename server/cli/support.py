@@ -117,7 +117,7 @@ def config_options(function: Function) -> Function:
 
 
 def directory_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --data-dir and --config; the verb gets `directory`, which exists."""
+    """Add --data-dir and --config; the verb gets the data directory, which exists, as its first argument."""
 
     @config_options
     @functools.wraps(function)
@@ -165,7 +165,7 @@ def read_token(path: Path | None) -> str:
 
 
 def say(message: str) -> None:
-    """Print a message for the person, which is no part of the result."""
+    """Print a message to the person. It is not part of the result."""
     click.echo(message, err=True)
 
 

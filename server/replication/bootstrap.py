@@ -260,7 +260,7 @@ async def prepare_directory(
 
 
 def _remove_older(disk: Disk, data_directory: str, seq: int) -> None:
-    """Remove the snapshots of before `seq`, where the log is about to begin: the log can't join them."""
+    """Remove the snapshots before `seq`, where the log is about to begin: the log can't join them."""
     store = Store(disk, data_directory)
     older = [info for info in store.list() if info.seq < seq]
     for info in older:
