@@ -16,6 +16,7 @@ from engine.actor import Actor
 from engine.errors import WriteFailed
 from engine.log import Log, Synced
 from engine.machine import StateMachine
+from server import bounds
 from server.http.messages import Refused
 from server.node.promotion import NOTHING_KEPT, ONLY_A_SHARD, Promotion, check_promotable, refuse_promotion
 from server.node.surroundings import Surroundings
@@ -212,9 +213,10 @@ async def test_a_disk_that_fails_ends_the_process_and_not_the_replica(
         assert bench.marker() == Marker("http://old:1")
 
 
-async def test_the_old_leader_is_told_the_public_address(tmp_path: Path) -> None:
-    """Where there is one. Otherwise it is told where this node listens."""
-    public_url = "https://scores.example"
+@pytest.mark.parametrize(("path", "is_told"), [("", True), ("/" + "x" * bounds.NODE_URL_CHARACTERS_MAX, False)])
+async def test_the_old_leader_is_told_the_public_address(tmp_path: Path, path: str, is_told: bool) -> None:
+    """Unless it is too long to be told. Then the old leader knows no address, rather than a wrong one."""
+    public_url = f"https://scores.example{path}"
     async with open_bench(tmp_path, public_url=public_url) as bench:
         await bench.promote()
-        assert bench.told[0].leader == public_url
+        assert bench.told[0].leader == (public_url if is_told else None)
