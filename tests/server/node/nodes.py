@@ -15,10 +15,12 @@ import dataclasses
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import trio
+from trio_websocket import WebSocketRequest, serve_websocket
 
 from engine.actor import Submission
 from engine.disk import RealDisk
@@ -48,12 +50,16 @@ MADE_ID = "made-here"
 
 
 class CountingLoop(ExpressLoop):
-    """The express loop. `remembered` counts the requests whose head it knew."""
+    """The express loop. `remembered` counts the requests whose head came before, and was not read again."""
 
-    remembered = 0
+    def __init__(self, pipeline: Pipeline, proxies: TrustedProxies) -> None:
+        super().__init__(pipeline, proxies)
+        self.remembered = 0
+        self._seen: dict[int, Head] = {}
 
     def _begin(self, parked: Parked, head: Head, body: bytes, began_s: float) -> None:
-        self.remembered += any(head is known for known, _ in self._heads.values())
+        self.remembered += id(head) in self._seen
+        self._seen[id(head)] = head
         super()._begin(parked, head, body, began_s)
 
 
@@ -188,10 +194,16 @@ async def caught_up(replica: Served) -> None:
 
 @asynccontextmanager
 async def silent_node() -> AsyncIterator[str]:
-    """A node that lets everybody connect and says nothing; its address."""
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    async with listener:
-        yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+    """A node that opens every link and says nothing on it; its address."""
+
+    async def be_silent(request: WebSocketRequest) -> None:
+        await request.accept()
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(partial(serve_websocket, be_silent, "127.0.0.1", 0, None))
+        yield f"http://127.0.0.1:{server.port}"
+        nursery.cancel_scope.cancel()
 
 
 class Gate:
