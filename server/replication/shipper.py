@@ -43,6 +43,7 @@ from server import bounds
 from server.http.connection import Connection
 from server.http.handshake import check_upgrade
 from server.http.messages import Response, overloaded
+from server.replication import messages
 from server.replication.feed import FrameFeed
 from server.replication.followers import FollowerInfo, Followers
 from server.replication.link import Link, LinkEnded, LinkTiming, accept_link

@@ -17,7 +17,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 784_111_777.0
         monkeypatch.setattr(date, "time", self)
-        monkeypatch.setattr(date, "_head_ends", date._HeadEnds())
+        date._head_ends.cache_clear()
 
     def time(self) -> float:
         """Seconds since 1970."""

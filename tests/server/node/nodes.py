@@ -16,6 +16,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from unittest.mock import patch
 
@@ -124,7 +125,7 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
 
     def assemble(world: Surroundings) -> Node:
         served.world = dataclasses.replace(
-            world, clock_ms=lambda: START_MS, clock_s=lambda: 100.0, new_request_id=lambda: MADE_ID
+            world, clock_ms=lambda: START_MS, clock_s=lambda: 100.0, request_ids=repeat(MADE_ID)
         )
         served.node = build(served.world)
         return served.node

@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from server.api.routes import ROUTES, Route, find
 from server.http.messages import Refused
-from tests.server.lanes.setting import COLD
+from tests.server.lanes.setting import OTHER
 from tests.server.lanes.setting import get as top
 from tests.server.lanes.support import PATIENCE_SECONDS
 from tests.server.node.nodes import Gate, Served
@@ -54,7 +54,7 @@ def _quiet() -> Iterator[None]:
 async def connect(way: str, served: Served) -> Asker:
     """Open a connection that is served in one way from its next request on."""
     client = Asker(await trio.open_tcp_stream("127.0.0.1", served.port))
-    first = {"express": None, "loop": top(), "http": COLD}[way]
+    first = {"express": None, "loop": top(), "http": OTHER}[way]
     if first is not None:
         assert (await client.ask(first)).status in (200, 503)
     return client

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from itertools import repeat
 from pathlib import Path
 
 import structlog
@@ -85,7 +86,7 @@ async def open_world(directory: Path, disk: RealDisk | None = None, **environ: s
             authenticator=Authenticator(config.auth, FixedKey(outside.SECRET.encode())),
             metrics=Metrics(),
             audit=Audit(structlog.get_logger(), time.monotonic),
-            new_request_id=lambda: "made-here",
+            request_ids=repeat("made-here"),
             make_live=lambda *_: QuietLive(),
             applied=lambda _: None,
             clock_ms=lambda: NOW_MS,
