@@ -30,12 +30,14 @@ FOLDERS = (
 )
 
 FLOORS: list[tuple[str, str, str]] = [
-    (PURE, "engine", "errors limits events image order table"),
+    (PURE, "engine", "errors limits events image order table log_facts"),
     (PURE, "engine", "commands actions users record"),
     (PURE, "engine", "board"),
     (PURE, "engine", "scoreboard recovery filtered_frame"),
     (PURE, "engine", "batch"),
+    (PURE, "engine", "disk_faults"),
     (SHELL, "engine", "disk"),
+    (SHELL, "engine", "held_disk"),
     (SHELL, "engine", "segment"),
     (SHELL, "engine", "segment_cursor"),
     (SHELL, "engine", "log_reader"),
