@@ -136,11 +136,12 @@ class HealthAnswer(msgspec.Struct, frozen=True):
 
 
 class ReadyAnswer(msgspec.Struct, frozen=True):
-    """GET /readyz, on a node that is ready."""
+    """GET /readyz, on a node that is ready. `warnings` say what an operator should do something about."""
 
     epoch: Epoch
     seq: SeqOrNone
     status: Literal["ready"] = "ready"
+    warnings: list[str] = []
 
 
 class PromotedAnswer(msgspec.Struct, frozen=True):

@@ -180,8 +180,8 @@ _ERRORS = {
     503: (
         "Unavailable",
         (
-            "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the same actionId. "
-            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag."
+            "`OVERLOADED`, `DISK_FULL`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the "
+            "same actionId. `REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag."
         ),
     ),
 }

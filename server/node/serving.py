@@ -62,10 +62,13 @@ Assemble = Callable[[Surroundings], Node]
 class Process:
     """What a process has beside its node: keys, metrics, the audit, listeners."""
 
-    def __init__(self, config: Config, disk: Disk, keys: KeySource, shutdown: Shutdown) -> None:
+    def __init__(
+        self, config: Config, disk: Disk, keys: KeySource, shutdown: Shutdown, check_held: Callable[[], None]
+    ) -> None:
         self._config = config
         self._disk = disk
         self._shutdown = shutdown
+        self._check_held = check_held
         self._guard = Guard(shutdown)
         self._metrics = Metrics()
         self._audit = Audit(log, time.monotonic)
@@ -129,6 +132,7 @@ class Process:
             request_ids=map(f"{secrets.token_hex(5)}-{{:06x}}".format, count(1)),
             make_live=self._make_live,
             applied=self._applied,
+            check_held=self._check_held,
             pages=load_pages(PAGES),
         )
 

@@ -60,7 +60,8 @@ class Surroundings:
     """See above. `url` is the address that the node listens on. `tasks` is a nursery that ends with the node.
 
     `clock_ms` is wall-clock time in ms since 1970; `clock_s` never goes back. `tell` gets what the operator should know
-    about the disk. `applied` is called right after each frame was applied.
+    about the disk. `applied` is called right after each frame was applied. `check_held` checks that the data directory
+    is still ours (`engine.held_disk`).
     """
 
     config: Config
@@ -75,6 +76,7 @@ class Surroundings:
     request_ids: Iterator[str]
     make_live: MakeLive
     applied: Callable[[Applied], None]
+    check_held: Callable[[], None]
     pages: dict[str, Page] = field(default_factory=dict)
     clock_ms: Callable[[], int] = wall_clock_ms
     clock_s: Callable[[], float] = time.monotonic

@@ -96,6 +96,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "lanes/express lanes/listener"),
     (SHELL, "server", "node/shutdown node/shard"),
     (SHELL, "server", "node/surroundings"),
+    (SHELL, "server", "node/storage_watch"),
     (SHELL, "server", "node/leader node/following node/log_service node/directories"),
     (SHELL, "server", "node/promotion"),
     (SHELL, "server", "node/node"),

@@ -15,6 +15,7 @@ from tests.sim.books import Books, Broken
 from tests.sim.clients import ReplicaReader
 from tests.sim.disk import SimulatedDisk
 from tests.sim.hardware import Hardware
+from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import Network
 from tests.sim.node import Node
 from tests.sim.plain import RULES
@@ -44,7 +45,8 @@ class Replica:
         books: Books,
         trace: Trace,
     ) -> None:
-        self.hardware = Hardware(machine, dice(f"{name} hardware"), books, trace)
+        mishaps = draw_mishaps(dice(f"{MISHAPS} {name}"), machine.chaos_s)
+        self.hardware = Hardware(machine, dice(f"{name} hardware"), books, trace, mishaps)
         self.node = Node(name, self.hardware, books, trace, dice(name), follows=follows, wrap=wrap)
         self.viewer = Viewer(f"viewer of {name}", "main", deltas=True, books=books, trace=trace)
         self._machine = machine

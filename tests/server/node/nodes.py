@@ -135,7 +135,7 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
         ready.set()
 
     async def serve() -> None:
-        process = Process(config, disk, key_source(config), shutdown)
+        process = Process(config, disk, key_source(config), shutdown, lambda: None)
         assert await process.serve(assemble, note) == 0
 
     def make_loop(pipeline: Pipeline, proxies: TrustedProxies) -> CountingLoop:

@@ -89,6 +89,7 @@ async def open_world(directory: Path, disk: RealDisk | None = None, **environ: s
             request_ids=repeat("made-here"),
             make_live=lambda *_: QuietLive(),
             applied=lambda _: None,
+            check_held=lambda: None,
             clock_ms=lambda: NOW_MS,
             clock_s=trio.current_time,
         )
