@@ -155,7 +155,7 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
 def config_for(directory: Path, **environ: str) -> Config:
     """The configuration of a node of these tests. Its limits are reached soon."""
     settings = {
-        "SCOREBOARD_LIMITS_USER_PER_MINUTE": "40",
+        "SCOREBOARD_LIMITS_USER_PER_MINUTE": "80",
         "SCOREBOARD_REPLICATION_HEARTBEAT_SECONDS": "60",
         "SCOREBOARD_REPLICATION_BEHIND_WAIT_SECONDS": "0",
     }

@@ -141,7 +141,7 @@ def batches() -> list[Question]:
         {"userId": "ann", "actionId": "b1"},
         {"userId": "ann", "actionId": "m", "x": 1},
     ]
-    greedy = [{"userId": "greedy", "actionId": f"g{n}"} for n in range(60)]
+    greedy = [{"userId": "greedy", "actionId": f"g{n}"} for n in range(100)]
     long = [{"userId": "u", "actionId": f"l{n}"} for n in range(1_001)]
     json_bodies = [
         ("good", good),

@@ -39,7 +39,7 @@ from tests.server.node.roles import STAGES, Stage
 WAYS = ("express", "loop", "http")
 
 TIMES = 2
-"""A request is sent this many times in the role under test. The second time its head is known."""
+"""A request is sent this many times in each role. The second time its head is known."""
 
 FLOOD = 100
 """More writes than the limits of these nodes allow for one user."""
@@ -70,7 +70,7 @@ class Talk:
 
     async def open(self, count: int) -> None:
         """Open as many connections as it takes to ask `count` times."""
-        for _ in range(count if self._way == "express" else 1):
+        while len(self._clients) < (count if self._way == "express" else 1):
             self._clients.append(await connect(self._way, self._served))
 
     async def ask(self, asked: Question) -> Comparable:
@@ -91,16 +91,16 @@ class Talk:
 
 
 async def answers_of(way: str, stage: Stage, directory: Path, questions: list[Question]) -> list[list[Comparable]]:
-    """Ask everything once before the role changes, and TIMES times after it, in one way."""
+    """Ask everything TIMES times before the role changes, and again after it on connections that were open before."""
     with trio.fail_after(PATIENCE_SECONDS):
         async with stage.enter(directory) as (served, change):
             other_lane = "express" if way == "http" else "http"
             by_other_lane, remembered = served.asked(INCREMENT_PATH, other_lane), served.loop.remembered
             remembers = way == "loop" and served.node.role.now.vouches
             talks = [(Talk(way, served), asked) for asked in questions]
+            answers = [[await talk.ask(asked) for _ in range(TIMES)] for talk, asked in talks]
             for talk, _ in talks:
-                await talk.open(1 + TIMES)
-            answers = [[await talk.ask(asked)] for talk, asked in talks]
+                await talk.open(TIMES)
             await change()
             answers += [[await talk.ask(asked) for _ in range(TIMES)] for talk, asked in talks]
             for talk, _ in talks:
