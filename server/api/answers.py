@@ -133,12 +133,12 @@ class HealthAnswer(msgspec.Struct, frozen=True):
 
 
 class ReadyAnswer(msgspec.Struct, frozen=True):
-    """GET /readyz, on a node that is ready. `warnings` say what an operator should do something about."""
+    """GET /readyz, on a node that is ready. `warnings` are there if an operator should do something."""
 
     epoch: Epoch
     seq: SeqOrNone
     status: Literal["ready"] = "ready"
-    warnings: list[str] = []
+    warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PromotedAnswer(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ class Operations:
         if reason is not None:
             raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", {"reason": reason}, RETRY_SOON)
         scoreboard, warning = self._dependencies.scoreboard, self._dependencies.storage().warning
-        answer = ReadyAnswer(scoreboard.epoch, scoreboard.seq, warnings=[] if warning is None else [warning])
+        answer = ReadyAnswer(scoreboard.epoch, scoreboard.seq, warnings=msgspec.UNSET if warning is None else [warning])
         return Response(200, msgspec.json.encode(answer), JSON, NO_STORE)
 
     async def metrics(self, _request: Request, _caller: Principal) -> Response:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from engine.disk import RealDisk
 from server.access.keys import SIGNING_KEY_FILE, fixed_key
 from server.cli.support import config_options, read_config
 from server.settings.config import Config
@@ -27,5 +28,5 @@ def check(data_dir: Path | None, config_file: Path | None) -> None:
 def check_keys(config: Config) -> None:
     """Load the key that a start would load, or refuse. A key that a start would make or fetch is not checked."""
     auth = config.auth
-    if auth.jwt_public_key_file or auth.jwt_secret or Path(config.data_dir, SIGNING_KEY_FILE).exists():
+    if auth.jwt_public_key_file or auth.jwt_secret or RealDisk().exists(f"{config.data_dir}/{SIGNING_KEY_FILE}"):
         fixed_key(config)

@@ -26,11 +26,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from engine.disk import RealDisk
 from engine.errors import DirectoryInUse, DiskFault, ScoreboardError
 from engine.recovery import Finding
 from server.settings.config import Config, ConfigError, load
 from server.settings.values import parse_duration
 from snapshots.opening import Progress as StateProgress
+from snapshots.opening import log_directory
 
 TOKEN_VARIABLE = "SCOREBOARD_TOKEN"  # noqa: S105  # the name of a variable, not a token
 """A variable of the command alone, although it looks like a key of the configuration."""
@@ -143,7 +145,7 @@ def read_config(
 
 def existing_directory(config: Config) -> str:
     """Give the data directory of the configuration, or refuse: every verb but `serve` needs an existing one."""
-    if not Path(config.data_dir, "log").is_dir():
+    if not RealDisk().exists(log_directory(config.data_dir)):
         raise BadUsage(f"there is no scoreboard data in {config.data_dir!r} (no log directory in it)")
     return config.data_dir
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from engine.disk import RealDisk
 from server.access.keys import SIGNING_KEY_FILE, mint
 from server.cli.support import Duration, config_options, read_config, say
 
@@ -24,9 +25,9 @@ def token(sub: str, scope: str, user: str | None, ttl_s: int, data_dir: Path | N
     if not scope.split():
         raise click.BadParameter("name at least one; without any a token is good for nothing", param_hint="--scope")
     config = read_config(config_file, data_dir)
-    key = Path(config.data_dir, SIGNING_KEY_FILE)
-    is_there = key.exists()
+    disk, key = RealDisk(), f"{config.data_dir}/{SIGNING_KEY_FILE}"
+    is_there = disk.exists(key)
     click.echo(mint(config, sub=sub, scopes=scope.split(), user=user, ttl_s=ttl_s))
-    if not is_there and key.exists():
+    if not is_there and disk.exists(key):
         # That is right before the first start. Afterwards --data-dir is most likely wrong.
         say(f"Note: there was no signing key in {config.data_dir!r}, so a new one was made.")

@@ -16,13 +16,16 @@ from trio.testing import MockClock
 from engine.record import FRAME_MAGIC
 from tests.sim.books import Books
 from tests.sim.disk import PLENTY_BYTES, Machine, Moment, Trouble
-from tests.sim.mishaps import NONE, Mishaps
+from tests.sim.mishaps import NONE, NOTICED_S, Mishaps
 from tests.sim.profile import Profile
 from tests.sim.storage import Chance, DirectoryNode, FileNode
 from tests.sim.trace import Trace
 
 FULL_S = 2.0
 """How long a full disk stays full."""
+
+ANSWER_S = 2.0
+"""Longer than a client waits for an answer."""
 
 ASIDE = "aside"
 """The name of what an operator took away, in the root."""
@@ -48,6 +51,7 @@ class Hardware:
         self._books = books
         self._trace = trace
         self._full_until_s = 0.0
+        self._spoiled_until_s = 0.0
         self._flips: list[tuple[str, FileNode, int, int]] = []
 
     @property
@@ -63,7 +67,7 @@ class Hardware:
     @property
     def spoils_receipts(self) -> bool:
         """Whether a receipt may not be readable just now."""
-        return self.flipped or self.ailing
+        return self.flipped or self.ailing or trio.current_time() < self._spoiled_until_s
 
     def cut_power(self) -> None:
         """End the process and lose what was not durable; perhaps a bit flips, too."""
@@ -185,6 +189,7 @@ class Hardware:
     def take_away(self, path: str, *, empty: bool = False) -> None:
         """Move what is at a path aside, durably. `empty`: leave an empty directory in its place."""
         self.ailing = True
+        self._spoiled_until_s = trio.current_time() + NOTICED_S + ANSWER_S
         for known in self.names():
             below = self.machine.node(known)
             assert isinstance(below, DirectoryNode)
@@ -198,7 +203,8 @@ class Hardware:
         self.machine.root.sync()
 
     def put_back(self, path: str) -> None:
-        """Put back what was taken away."""
+        """Put back what was taken away. An answer from before may still be on its way to a reader."""
+        self._spoiled_until_s = trio.current_time() + ANSWER_S
         directory, name = self._place_of(path)
         directory.names[name] = self.machine.root.names.pop(ASIDE)
         directory.sync()
