@@ -317,8 +317,9 @@ class RealDisk:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+                # In place and of one length, which a full disk takes too: a start there must be able to serve reads.
+                with contextlib.suppress(OSError):  # nothing but a message depends on it
+                    os.pwrite(descriptor, f"{os.getpid():<31}\n".encode(), 0)
                 directory = os.stat(_above(path))
             except BlockingIOError as error:
                 holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
