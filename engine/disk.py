@@ -317,9 +317,10 @@ class RealDisk:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # In place and of one length, which a full disk takes too: a start there must be able to serve reads.
+                # In place, which a full disk takes too: a start there must be able to serve reads.
+                pid = f"{os.getpid()}\n".encode()
                 with contextlib.suppress(OSError):  # nothing but a message depends on it
-                    os.pwrite(descriptor, f"{os.getpid():<31}\n".encode(), 0)
+                    os.ftruncate(descriptor, os.pwrite(descriptor, pid, 0))
                 directory = os.stat(_above(path))
             except BlockingIOError as error:
                 holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
