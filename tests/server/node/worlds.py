@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from engine.disk import RealDisk
-from engine.errors import WriteFailed
+from engine.errors import NoSpace, WriteFailed
 from server.access.auth import Authenticator
 from server.access.keys import FixedKey
 from server.api.audit import Audit
@@ -67,6 +67,18 @@ class FullDisk(InlineDisk):
         """Fail, or write."""
         if self.full:
             raise WriteFailed("can't write: No space left on device", path=path)
+        return super().write_whole(path, chunks, mode, paced)
+
+
+class RoomlessDisk(InlineDisk):
+    """A disk that is full for a while. Other than with `FullDisk`, it is known that nothing is wrong with it."""
+
+    full = True
+
+    def write_whole(self, path: str, chunks: Iterable[bytes], mode: int = 0o600, paced: bool = False) -> int:
+        """Find no room, or write."""
+        if self.full:
+            raise NoSpace("can't write: No space left on device", path=path)
         return super().write_whole(path, chunks, mode, paced)
 
 
