@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import gc
+import os
 import random
 import resource
 import time
@@ -41,6 +42,7 @@ from server.replication.bootstrap import Bootstrap
 from server.replication.link import parse_leader
 from server.replication.sharding import Shard
 from server.settings.config import Config
+from server.settings.environment import service_links
 from snapshots.demotion import finish_exchange
 from snapshots.opening import Opened, Progress, ShowProgress, open_directory
 from snapshots.store import DIRECTORY
@@ -133,6 +135,8 @@ def _as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
 
 async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitable[int]]) -> int:
     logs.configure(config.logging.format, config.logging.level)
+    if passed_over := service_links(os.environ):
+        log.debug("service_links_passed_over", variables=passed_over)
     _set_limits()
     aside = finish_exchange(disk, config.data_dir)
     if aside is not None:

@@ -287,3 +287,18 @@ async def test_where_reads_are_not_public_a_viewer_needs_a_token(tmp_path: Path)
         await stop(url)
 
     assert await serve_and_use(config_of(tmp_path / "data", SCOREBOARD_AUTH_PUBLIC_READS="false"), use) == 0
+
+
+async def test_service_links_are_told_at_level_debug(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their names, so that an operator can see what was passed over; at the usual level they are not worth a line."""
+    monkeypatch.setenv("SCOREBOARD_REPLICA_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("SCOREBOARD_LEADER_PORT_8080_TCP_ADDR", "10.0.0.2")
+    for level, told in (("debug", 1), ("info", 0)):
+        config = config_of(tmp_path / "data", SCOREBOARD_LOGGING_FORMAT="json", SCOREBOARD_LOGGING_LEVEL=level)
+        assert await serve_and_use(config, stop) == 0
+        lines = [line for line in lines_of(capsys) if line["event"] == "service_links_passed_over"]
+        assert [line["variables"] for line in lines] == [
+            ["SCOREBOARD_LEADER_PORT_8080_TCP_ADDR", "SCOREBOARD_REPLICA_SERVICE_HOST"]
+        ] * told

@@ -283,21 +283,6 @@ def test_a_bad_flag_is_refused_by_its_name() -> None:
         load(None, {}, {"bind": "nowhere"})
 
 
-def test_variables_that_orchestrators_set_are_passed_over() -> None:
-    """A Kubernetes service called "scoreboard" puts variables with our prefix into every pod beside it."""
-    links = {
-        "SCOREBOARD_SERVICE_HOST": "10.0.0.1",
-        "SCOREBOARD_SERVICE_PORT": "80",
-        "SCOREBOARD_SERVICE_PORT_HTTP": "80",
-        "SCOREBOARD_PORT": "tcp://10.0.0.1:80",
-        "SCOREBOARD_PORT_80_TCP": "tcp://10.0.0.1:80",
-        "SCOREBOARD_PORT_80_TCP_PROTO": "tcp",
-        "SCOREBOARD_PORT_80_TCP_PORT": "80",
-        "SCOREBOARD_PORT_80_TCP_ADDR": "10.0.0.1",
-    }
-    assert load(None, links, {}) == Config()
-
-
 @pytest.mark.parametrize(
     "text",
     ["ACTION_COMPLETED=10,OTHER=5", "{ ACTION_COMPLETED = 10, OTHER = 5 }", '{"ACTION_COMPLETED": 10, "OTHER": 5}'],
