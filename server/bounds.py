@@ -30,8 +30,10 @@ SEND_BYTES = 64 * 1024
 SEND_SECONDS_MAX = 20.0
 """One write to a connection, and its time. A client with less than 26 kbit/s, or one that does not read, is cut off."""
 
-IDLE_SECONDS_MAX = 60.0
-"""Between connecting, or the end of an answer, and the first byte of the next request."""
+IDLE_SECONDS_MAX = 75.0
+"""Between connecting, or the end of an answer, and the first byte of the next request. Load balancers keep an idle
+connection for 60 s, and must be the first to close it: they lose a request that they send while we close. This and the
+deadlines of a write, a head and a body are the defaults of `[http]`."""
 
 EXPRESS_EVENTS_MAX = 512
 EXPRESS_SWEEP_SECONDS = 1.0

@@ -36,7 +36,7 @@ from server.api.pages import load_pages
 from server.api.role_checks import RoleChecks
 from server.api.routes import EXPRESS, READ
 from server.http.client_address import TrustedProxies
-from server.http.connection import Address
+from server.http.connection import Address, HttpBounds
 from server.lanes.express import ExpressLane
 from server.lanes.express_loop import ExpressLoop
 from server.lanes.listener import Lane, Listener, open_listeners
@@ -103,6 +103,7 @@ class Process:
             lanes=[Lane(frozenset(EXPRESS), express.serve), *node.lanes()],
             websocket_lanes=node.websocket_lanes(),
             proxies=self._proxies,
+            http_bounds=HttpBounds.of(self._config.http),
         )
         for task in (*node.tasks, live.run, self._authenticator.run, loop.run):
             await world.tasks.start(self._guard.watched, task)

@@ -29,6 +29,7 @@ from engine.commands import id_fault
 from engine.scoreboard import Rules
 from server.settings import values
 from server.settings.environment import Key, dotted, from_text, nearest, settings
+from server.settings.http import HttpConfig
 from server.settings.values import Address, ConfigError, Network
 
 __all__ = ["Address", "Config", "ConfigError", "load"]
@@ -169,6 +170,7 @@ class Config(msgspec.Struct, frozen=True):
     boards: dict[str, BoardConfig] = msgspec.field(
         default_factory=lambda: {name: BoardConfig(points=dict(points)) for name, points in DEFAULT_POINTS.items()}
     )
+    http: HttpConfig = HttpConfig()
     limits: LimitsConfig = LimitsConfig()
     live: LiveConfig = LiveConfig()
     snapshots: SnapshotsConfig = SnapshotsConfig()

@@ -55,7 +55,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "snapshots", "demotion"),
     (PURE, "server", "bounds faults"),
     (SHELL, "server", "logs"),
-    (PURE, "server", "settings/values"),
+    (PURE, "server", "settings/values settings/http"),
     (PURE, "server", "settings/environment"),
     (SHELL, "server", "settings/config"),
     (PURE, "server", "role"),

@@ -29,6 +29,11 @@ public_reads = false
 ACTION_COMPLETED = 10
 [boards."week 1"]
 points = { WON = 3, LOST = 1 }
+[http]
+idle_seconds = 90
+head_seconds = 1
+body_seconds = 3600
+send_seconds = 7
 [limits]
 caller_per_minute = 1
 user_per_minute = 1_000
@@ -79,6 +84,8 @@ def test_without_anything_the_defaults_hold() -> None:
     assert config.auth.can_mint
     assert config.rules.points == {"main": {"ACTION_COMPLETED": 10}}
     assert not config.rules.require_registered
+    http = config.http
+    assert (http.idle_seconds, http.head_seconds, http.body_seconds, http.send_seconds) == (75, 10, 30, 20)
     assert (config.limits.caller_per_minute, config.limits.user_per_minute) == (60_000, 600)
     assert (config.live.interval_ms, config.live.max_viewers, config.live.max_viewers_per_address) == (250, 19_000, 500)
     assert config.live.origins is None
@@ -98,6 +105,8 @@ def test_every_key_can_be_set_in_the_file(tmp_path: Path) -> None:
     assert not config.auth.public_reads
     assert config.rules.points == {"main": {"ACTION_COMPLETED": 10}, "week 1": {"WON": 3, "LOST": 1}}
     assert config.rules.require_registered
+    http = config.http
+    assert (http.idle_seconds, http.head_seconds, http.body_seconds, http.send_seconds) == (90, 1, 3600, 7)
     assert (config.limits.caller_per_minute, config.limits.user_per_minute) == (1, 1000)
     assert config.live.origins == frozenset({"https://game.example", "http://localhost:3000"})
     assert config.live.max_viewers == 0
@@ -119,6 +128,10 @@ def test_every_key_can_be_set_in_the_environment(tmp_path: Path) -> None:
         "SCOREBOARD_AUTH_USER_CLAIM": "user",
         "SCOREBOARD_AUTH_PUBLIC_READS": "False",
         "SCOREBOARD_BOARDS_MAIN_POINTS": "ACTION_COMPLETED=11, OTHER = 5",
+        "SCOREBOARD_HTTP_IDLE_SECONDS": "620",
+        "SCOREBOARD_HTTP_HEAD_SECONDS": "15",
+        "SCOREBOARD_HTTP_BODY_SECONDS": "45",
+        "SCOREBOARD_HTTP_SEND_SECONDS": "3600",
         "SCOREBOARD_LIMITS_CALLER_PER_MINUTE": "5",
         "SCOREBOARD_LIMITS_USER_PER_MINUTE": "1_000",
         "SCOREBOARD_LIVE_INTERVAL_MS": "100",
@@ -202,6 +215,9 @@ def test_flags_over_environment_over_file_over_default(tmp_path: Path) -> None:
         ("[live]\nallowed_origins = ['https://a.example/']", "live.allowed_origins", "without a path (no / at"),
         ("[live]\nallowed_origins = ['*', 'https://a.example']", "live.allowed_origins", "stands alone"),
         ("[live]\nallowed_origins = ['a.example']", "live.allowed_origins", "SCHEME://HOST"),
+        ("[http]\nidle_seconds = 0", "http.idle_seconds", "an integer from 1 to 3600; 0 is not allowed"),
+        ("[http]\nsend_seconds = 3601", "http.send_seconds", "an integer from 1 to 3600"),
+        ("[http]\nidle_second = 75", "http.idle_second", "did you mean idle_seconds?"),
         ("[live]\ninterval_ms = 5", "live.interval_ms", "from 10 to 60000"),
         ("[snapshots]\nkeep = 1", "snapshots.keep", "an integer from 2 to 1000"),
         ("[log]\nkeep = '90'", "log.keep", 'must be "forever" or a whole number and s, m, h or d'),
