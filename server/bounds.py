@@ -59,6 +59,11 @@ DRAIN_SECONDS_MAX = 10.0
 CUT_SECONDS_MAX = 1.0
 """For the tasks of cut connections to end. They have nothing to wait for, so none should need it."""
 
+MANAGER_PROGRESS_SECONDS = 1.0
+MANAGER_EXTENSION_USEC = 60_000_000
+"""For the service manager: the time between two words of progress, and the time that each of them asks for. A minute is
+far longer than any step of a recovery."""
+
 YOUNG_OBJECTS_MAX = 50_000
 """New objects until Python's garbage collector checks them. A batch of a thousand has ten thousand in use at once: the
 usual 700 would check them a dozen times in vain."""
