@@ -30,6 +30,7 @@ from engine.scoreboard import Rules
 from server.settings import values
 from server.settings.environment import Key, dotted, from_text, nearest, settings
 from server.settings.http import HttpConfig
+from server.settings.origins import ANY_ORIGIN, OriginList, parse_origins
 from server.settings.values import Address, ConfigError, Network
 
 __all__ = ["Address", "Config", "ConfigError", "load"]
@@ -109,14 +110,14 @@ class LimitsConfig(msgspec.Struct, frozen=True):
 
 class LiveConfig(msgspec.Struct, frozen=True):
     interval_ms: Milliseconds = 250
-    allowed_origins: Texts = (values.ANY_ORIGIN,)
+    allowed_origins: Texts = (ANY_ORIGIN,)
     max_viewers: Viewers = 19_000
     max_viewers_per_address: Viewers = 500
 
     @property
-    def origins(self) -> frozenset[str] | None:
-        """The allowed `Origin` headers, as browsers write them; None: all."""
-        return values.parse_origins(self.allowed_origins)
+    def origins(self) -> OriginList | None:
+        """The allowed `Origin` headers; None: all."""
+        return parse_origins(self.allowed_origins)
 
 
 class SnapshotsConfig(msgspec.Struct, frozen=True):
@@ -207,7 +208,7 @@ CHECKS: dict[Key, Callable[[Any], object]] = {
     ("bind",): values.parse_bind,
     ("trusted_proxies",): values.parse_networks,
     ("auth", "jwks_url"): values.check_jwks_url,
-    ("live", "allowed_origins"): values.parse_origins,
+    ("live", "allowed_origins"): parse_origins,
     ("log", "keep"): values.parse_keep,
     ("replication", "leader"): values.check_node_url,
     ("replication", "public_url"): values.check_node_url,

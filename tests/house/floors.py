@@ -56,7 +56,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "server", "bounds faults"),
     (SHELL, "server", "logs"),
     (PURE, "server", "settings/values settings/http"),
-    (PURE, "server", "settings/environment"),
+    (PURE, "server", "settings/environment settings/origins"),
     (SHELL, "server", "settings/config"),
     (PURE, "server", "role"),
     (PURE, "server", "http/messages http/websocket http/client_address"),

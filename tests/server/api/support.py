@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -212,7 +212,7 @@ class Bench:
         through_quart: bool = False,
         rules: Rules = RULES,
         public_reads: bool = True,
-        origins: frozenset[str] | None = None,
+        origins: Container[str] | None = None,
         per_minute: tuple[int, int] = (60_000, 600),
         real_log: Log | None = None,
         authenticator: Authenticator | None = None,
