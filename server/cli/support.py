@@ -127,15 +127,29 @@ def directory_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_directory
 
 
+def bind_option(function: Function) -> Function:
+    """Add --bind, which may come several times."""
+    return click.option(
+        "--bind",
+        metavar="HOST:PORT",
+        multiple=True,
+        help="Where to listen; port 0 takes a free one. May be given several times.",
+    )(function)
+
+
 def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")(function)
 
 
 def read_config(
-    config_file: Path | None, data_dir: Path | None, bind: str | None = None, **more: str | Path | None
+    config_file: Path | None, data_dir: Path | None, bind: Sequence[str] = (), **more: str | Path | None
 ) -> Config:
     """Load the configuration: flags over environment over file over default. `more` are flags for `[replication]`."""
-    given = {"data_dir": data_dir, "bind": bind, **{f"replication.{name}": value for name, value in more.items()}}
+    given = {
+        "data_dir": data_dir,
+        "bind": ",".join(bind) or None,
+        **{f"replication.{name}": value for name, value in more.items()},
+    }
     flags = {key: str(value) for key, value in given.items() if value is not None}
     environ = {key: value for key, value in os.environ.items() if key != TOKEN_VARIABLE}
     return load(config_file, environ, flags)

@@ -358,8 +358,9 @@ def _is_plain(inbound: IncomingRequest) -> bool:
 
 
 def _address(name: tuple[Any, ...]) -> Address:
-    """Host and port of a socket's name, which has more parts in IPv6."""
-    return name[0], name[1]
+    """Host and port of a socket's name, which has more parts in IPv6. A socket of both families maps IPv4 into IPv6."""
+    host, port, *_ = name
+    return (host.removeprefix("::ffff:") if "." in host else host), port
 
 
 def _connections_max(http_bounds: HttpBounds) -> int:

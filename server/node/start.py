@@ -36,7 +36,7 @@ from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, 
 from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, prepare_replica
 from server.node.node import Node
 from server.node.service_manager import ServiceManager
-from server.node.serving import Assemble, Process
+from server.node.serving import Assemble, Process, Ready
 from server.node.shutdown import Shutdown, tell, unless
 from server.node.surroundings import Surroundings
 from server.replication.bootstrap import Bootstrap
@@ -50,7 +50,6 @@ from snapshots.opening import Opened, Progress, ShowProgress, open_directory
 from snapshots.store import DIRECTORY
 
 Bar = Callable[[], AbstractContextManager[ShowProgress]]
-Ready = Callable[[str], None]
 
 PROGRESS_LINE_SECONDS = 5.0
 """Time between two log lines about a recovery or a download, without a terminal."""
@@ -68,7 +67,7 @@ class FollowOptions(msgspec.Struct, frozen=True):
 async def serve(config: Config, ready: Ready, bar: Bar | None = None) -> int:
     """Run a leader until it is told to stop; give its exit code. Raises ConfigError or DiskFault if it can't start.
 
-    `ready` is called with the address once it serves. `bar` shows the progress of recovery; None: log lines do.
+    `ready` is called with the addresses once it serves. `bar` shows the progress of recovery; None: log lines do.
     """
     disk = RealDisk()
 
@@ -148,8 +147,8 @@ async def _serve(process: Process, manager: ServiceManager, assemble: Assemble, 
         tell_role(node.role.latest, node.role.latest)
         return node
 
-    def ready_and_tell(url: str) -> None:
-        ready(url)
+    def ready_and_tell(*urls: str) -> None:
+        ready(*urls)
         manager.ready()
 
     return await process.serve(assemble_and_tell, ready_and_tell)

@@ -63,6 +63,7 @@ WaitSeconds = Annotated[int, Meta(ge=0, le=60, description="an integer from 0 to
 Text = Annotated[str, Meta(description="a string")]
 Filled = Annotated[str, Meta(min_length=1, description="a string that is not empty")]
 Texts = Annotated[tuple[str, ...], Meta(description="a list of strings")]
+Binds = Annotated[str | tuple[str, ...], Meta(description="a string HOST:PORT or a list of them")]
 Switch = Annotated[bool, Meta(description="true or false")]
 Points = Annotated[dict[str, int], Meta(description="a table of reasons and integers, as { ACTION_COMPLETED = 10 }")]
 Format = Annotated[Literal["auto", "json", "console"], Meta(description="auto, json or console")]
@@ -164,7 +165,7 @@ class LoggingConfig(msgspec.Struct, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True):
-    bind: Text = "127.0.0.1:8080"
+    bind: Binds = "127.0.0.1:8080"
     data_dir: Filled = "data"
     trusted_proxies: Texts = ()
     auth: AuthConfig = AuthConfig()
@@ -181,9 +182,9 @@ class Config(msgspec.Struct, frozen=True):
     logging: LoggingConfig = LoggingConfig()
 
     @property
-    def address(self) -> Address:
+    def addresses(self) -> tuple[Address, ...]:
         """Where to listen."""
-        return values.parse_bind(self.bind)
+        return values.parse_binds(self.bind)
 
     @property
     def proxy_networks(self) -> tuple[Network, ...]:
@@ -205,7 +206,7 @@ class Given(msgspec.Struct, frozen=True):
 
 
 CHECKS: dict[Key, Callable[[Any], object]] = {
-    ("bind",): values.parse_bind,
+    ("bind",): values.parse_binds,
     ("trusted_proxies",): values.parse_networks,
     ("auth", "jwks_url"): values.check_jwks_url,
     ("live", "allowed_origins"): parse_origins,

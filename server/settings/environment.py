@@ -112,6 +112,8 @@ def from_text(text: str, annotation: Any) -> object:
     kind = plain_type(annotation)
     if kind is str or get_origin(kind) is Literal:
         return text
+    if kind == str | tuple[str, ...]:
+        return _one_or_more(text.strip())
     if kind is int:
         return _integer(text.strip())
     if kind is bool:
@@ -135,7 +137,18 @@ def _truth(text: str) -> bool:
 def _items(text: str) -> object:
     if text.startswith("["):
         return _toml(text, 'must be values with commas between them, or an array such as ["a", "b"]')
+    return _split(text)
+
+
+def _split(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _one_or_more(text: str) -> object:
+    """Read one value, or a list. An address such as `[::1]:80` begins as an array does, but not with a quote."""
+    if re.match(r"""\[\s*["']""", text) is None and "," not in text:
+        return text
+    return _items(text) if re.match(r"""\[\s*["']""", text) else _split(text)
 
 
 def _table(text: str) -> object:

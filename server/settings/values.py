@@ -28,7 +28,9 @@ _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.A
 _WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104  # as addresses they are refused here, not bound
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-BIND_ALLOWED = 'HOST:PORT such as "127.0.0.1:8080", "[::1]:8080" or "0.0.0.0:0" (port 0 takes a free one)'
+BIND_ALLOWED = (
+    'HOST:PORT such as "127.0.0.1:8080", "[::1]:8080" or "0.0.0.0:0" (port 0 takes a free one), or a list of them'
+)
 AGE_ALLOWED = 'a whole number and s, m, h or d, such as "30m", "12h" or "90d"'
 
 
@@ -62,6 +64,17 @@ def parse_bind(text: str) -> Address:
     if not host_is_good or not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > 65_535:
         raise ValueError(f"must be {BIND_ALLOWED}")
     return Address(host, int(port))
+
+
+def parse_binds(texts: str | tuple[str, ...]) -> tuple[Address, ...]:
+    """Parse the value of `bind`: one HOST:PORT, or several different ones."""
+    addresses = tuple(parse_bind(text) for text in ((texts,) if isinstance(texts, str) else texts))
+    if not addresses:
+        raise ValueError(f"must be {BIND_ALLOWED}")
+    fixed = [address for address in addresses if address.port]
+    if len(set(fixed)) < len(fixed):
+        raise ValueError("must name each address once")
+    return addresses
 
 
 def is_address(text: str, kind: type[IPv4Address] | type[IPv6Address]) -> bool:

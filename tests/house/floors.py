@@ -92,7 +92,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "lanes/lifespan lanes/hypercorn_pipe"),
     (SHELL, "server", "lanes/hypercorn_lane lanes/express_loop lanes/quart_app"),
     (SHELL, "server", "lanes/express lanes/listener"),
-    (SHELL, "server", "node/shutdown node/shard node/service_manager"),
+    (SHELL, "server", "node/shutdown node/shard node/service_manager node/listening"),
     (SHELL, "server", "node/surroundings"),
     (SHELL, "server", "node/leader node/following node/log_service node/directories"),
     (SHELL, "server", "node/promotion"),

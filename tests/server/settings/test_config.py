@@ -75,7 +75,7 @@ def test_without_anything_the_defaults_hold() -> None:
     """No file, no environment, no flags: a server that runs on this machine alone."""
     config = load(None, {}, {})
     assert config == Config()
-    assert config.address == Address("127.0.0.1", 8080)
+    assert config.addresses == (Address("127.0.0.1", 8080),)
     assert config.data_dir == "data"
     assert config.proxy_networks == ()
     assert config.auth.algorithms == ("HS256",)
@@ -97,7 +97,7 @@ def test_without_anything_the_defaults_hold() -> None:
 def test_every_key_can_be_set_in_the_file(tmp_path: Path) -> None:
     """The file of all keys is accepted and every one of them counts."""
     config = read(tmp_path, EVERY_KEY)
-    assert config.address == Address("::1", 9090)
+    assert config.addresses == (Address("::1", 9090),)
     assert config.proxy_networks == (ip_network("10.0.0.0/8"), ip_network("::1"))
     assert config.auth.algorithms == ("RS256", "RS512")
     assert not config.auth.can_mint
@@ -155,7 +155,7 @@ def test_every_key_can_be_set_in_the_environment(tmp_path: Path) -> None:
         "UNRELATED": "ignored",
     }
     config = load(None, environ, {})
-    assert config.address == Address("0.0.0.0", 0)
+    assert config.addresses == (Address("0.0.0.0", 0),)
     assert config.proxy_networks == (ip_network("10.0.0.1"), ip_network("10.1.0.0/16"))
     assert config.auth.jwt_secret == SECRET
     assert config.rules.points == {"main": {"ACTION_COMPLETED": 11, "OTHER": 5}}
@@ -208,7 +208,10 @@ def test_flags_over_environment_over_file_over_default(tmp_path: Path) -> None:
         ("[limits]\nuser_per_minute = 5.0", "limits.user_per_minute", "an integer"),
         ("[limits]\nuser_per_minute = true", "limits.user_per_minute", "an integer"),
         ("[users]\nrequire_registered = 1", "users.require_registered", "must be true or false; 1 is not allowed"),
-        ("bind = 8080", "bind", "must be a string"),
+        ("bind = 8080", "bind", "must be a string HOST:PORT or a list of them"),
+        ("bind = []", "bind", "or a list of them; [] is not allowed"),
+        ("bind = ['127.0.0.1:80', '8080']", "bind", "must be HOST:PORT"),
+        ("bind = ['127.0.0.1:80', '127.0.0.1:80']", "bind", "each address once"),
         ("bind = '8080'", "bind", "HOST:PORT"),
         ("bind = '::1:8080'", "bind", "[::1]:8080"),
         ("data_dir = ''", "data_dir", "must be a string that is not empty"),

@@ -82,3 +82,32 @@ def test_what_only_looks_like_a_service_link_is_refused(variable: str, value: st
     assert caught.value.key == variable
     assert "no such setting" in caught.value.message
     assert meant in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("127.0.0.1:80", [("127.0.0.1", 80)]),
+        ("[::1]:80", [("::1", 80)]),
+        ("127.0.0.1:80,[::1]:80", [("127.0.0.1", 80), ("::1", 80)]),
+        ("[::1]:80, localhost:81", [("::1", 80), ("localhost", 81)]),
+        ('["[::]:0", "127.0.0.1:0"]', [("::", 0), ("127.0.0.1", 0)]),
+        ("[ '127.0.0.1:80' ]", [("127.0.0.1", 80)]),
+        ("127.0.0.1:0,127.0.0.1:0", [("127.0.0.1", 0), ("127.0.0.1", 0)]),
+    ],
+)
+def test_bind_is_an_address_or_several(text: str, addresses: list[tuple[str, int]]) -> None:
+    """With commas, or as an array; an address in brackets is no array. A flag reads as a variable does."""
+    for config in (load(None, {"SCOREBOARD_BIND": text}, {}), load(None, {}, {"bind": text})):
+        assert [(each.host, each.port) for each in config.addresses] == addresses
+
+
+@pytest.mark.parametrize("text", ["", ",", "[]", '["127.0.0.1:80"', "127.0.0.1:80,", "127.0.0.1:80,80"])
+def test_a_list_of_addresses_must_be_whole(text: str) -> None:
+    """A comma too much at the end is forgiven, as in every list; a part that is no address is not."""
+    if text == "127.0.0.1:80,":
+        assert len(load(None, {"SCOREBOARD_BIND": text}, {}).addresses) == 1
+        return
+    with pytest.raises(ConfigError) as caught:
+        load(None, {"SCOREBOARD_BIND": text}, {})
+    assert caught.value.key == "bind"
