@@ -188,7 +188,7 @@ class Config(msgspec.Struct, frozen=True):
 
     @property
     def proxy_networks(self) -> tuple[Network, ...]:
-        """The peers whose X-Forwarded-For is believed."""
+        """The peers whose X-Forwarded-For and Forwarded are believed."""
         return values.parse_networks(self.trusted_proxies)
 
     @property

@@ -59,6 +59,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "server", "settings/environment settings/origins"),
     (SHELL, "server", "settings/config"),
     (PURE, "server", "role"),
+    (PURE, "server", "http/forwarded"),
     (PURE, "server", "http/messages http/websocket http/client_address"),
     (SHELL, "server", "http/date"),
     (PURE, "server", "http/target http/handshake http/request_parser http/admission"),

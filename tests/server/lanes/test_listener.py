@@ -68,12 +68,13 @@ async def test_other_requests_for_the_live_path_are_the_applications() -> None:
 
 
 async def test_a_viewer_behind_a_proxy_has_its_own_address() -> None:
-    """X-Forwarded-For counts if the peer is one of the proxies, and not otherwise."""
-    watch = WATCH.replace(b"Host: x", b"Host: x\r\nX-Forwarded-For: 6.6.6.6, 198.51.100.7")
-    for networks, address in ((["127.0.0.0/8"], "198.51.100.7"), (["10.0.0.0/8"], "127.0.0.1")):
-        async with open_listener(proxies=TrustedProxies(map(ip_network, networks))) as served:
-            await (await served.connect()).ask(watch)
-            assert served.live.heads[0][1] == address
+    """X-Forwarded-For and Forwarded count if the peer is one of the proxies, and not otherwise."""
+    for forwarded in (b"X-Forwarded-For: 6.6.6.6, 198.51.100.7:80", b'Forwarded: for=6.6.6.6, for="198.51.100.7:80"'):
+        watch = WATCH.replace(b"Host: x", b"Host: x\r\n" + forwarded)
+        for networks, address in ((["127.0.0.0/8"], "198.51.100.7"), (["10.0.0.0/8"], "127.0.0.1")):
+            async with open_listener(proxies=TrustedProxies(map(ip_network, networks))) as served:
+                await (await served.connect()).ask(watch)
+                assert served.live.heads[0][1] == address
 
 
 async def test_nothing_of_its_request_is_kept_for_a_viewer() -> None:
