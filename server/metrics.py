@@ -14,8 +14,11 @@ Rules:
 
 from __future__ import annotations
 
+import platform
 from bisect import bisect_left
 from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
 from itertools import accumulate
 from typing import get_args
 
@@ -150,12 +153,22 @@ class _Latencies(Collector):
         yield family
 
 
+@cache
+def _build() -> dict[str, str]:
+    """Give the versions of what runs."""
+    packages = {name: metadata.version(name) for name in ("trio", "hypercorn", "quart")}
+    python = {"python": platform.python_version(), "implementation": platform.python_implementation()}
+    return {"version": metadata.version("scoreboard"), **python, "machine": platform.machine(), **packages}
+
+
 class Metrics:
     """All metrics of one process, in their own registry, so that tests can have many."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
+        about = "Always 1; the labels tell what runs."
+        self._gauge("build_info", about, *_build()).labels(**_build()).set(1)
         self._requests()
         self._engine()
         self._live()

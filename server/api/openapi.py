@@ -152,7 +152,12 @@ OPERATIONS: dict[str, Operation] = {
         (401, 403, 409, 500, 503),
     ),
     "healthz": Operation("Operations", "Answers while the process is alive.", answers.HealthAnswer),
-    "readyz": Operation("Operations", "503, with the reason, while stopping or behind.", answers.ReadyAnswer, (503,)),
+    "readyz": Operation(
+        "Operations",
+        "503, with the reason, while stopping or behind. A leader that was replaced says `NOT_LEADER`.",
+        answers.ReadyAnswer,
+        (503,),
+    ),
     "metrics": Operation("Operations", "For Prometheus.", _TEXT, (500,)),
     "openapi": Operation("Pages", "OpenAPI 3.1.", JSON, etag=True),
     "docs": Operation("Pages", "Loads nothing but the description.", _HTML, etag=True),
@@ -181,7 +186,8 @@ _ERRORS = {
         "Unavailable",
         (
             "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the same actionId. "
-            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag."
+            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `NOT_LEADER`: readiness of a "
+            "leader that was replaced; `details` name the newer epoch and its leader, if known."
         ),
     ),
 }

@@ -49,7 +49,7 @@ def replica(
     token_file: Path | None,
 ) -> None:
     """Run a replica until SIGTERM or SIGINT."""
-    read_token(token_file)  # what is no token is refused here: the leader would refuse it again and again
+    read_token(token_file, tell=False)  # what is no token is refused here: the leader would refuse it again and again
     config = read_config(config_file, data_dir, bind, leader=leader, token_file=token_file)
     durable = data_dir is not None or config.data_dir != Config().data_dir
     if shard is not None and durable:

@@ -198,11 +198,15 @@ class Config(msgspec.Struct, frozen=True):
         return Rules(points=points, require_registered=self.users.require_registered)
 
 
+Source = Literal["default", "file", "environment", "flag"]
+
+
 class Given(msgspec.Struct, frozen=True):
-    """A value, and where it was set."""
+    """A value, and where it was set: the path of the file, the variable or the flag."""
 
     value: object
     origin: str
+    source: Source = "default"
 
 
 CHECKS: dict[Key, Callable[[Any], object]] = {
@@ -236,19 +240,26 @@ SECTIONS = {key[0] for key in TYPES if len(key) > 1} | {"boards"}
 
 def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]) -> Config:
     """Read the configuration. `flags` are texts by full key (`data_dir`). Raises `ConfigError`."""
+    return build(gather(file, environ, flags))
+
+
+def gather(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]) -> dict[Key, Given]:
+    """Collect what is set, for `build` and `server.settings.effective`. Raises `ConfigError`."""
     given: dict[Key, Given] = {}
     if file is not None:
         given.update(_from_file(file))
     boards = {key[1] for key in given if key[0] == "boards"} or set(DEFAULT_POINTS)
     # Later ones win: file, environment, flags.
-    texts = [(key, environ[variable], variable) for key, variable in settings(environ, TYPES, boards)]
-    texts += [(tuple(name.split(".")), text, _flag_of(name)) for name, text in flags.items()]
-    for key, text, origin in texts:
+    texts: list[tuple[Key, str, str, Source]] = [
+        (key, environ[variable], variable, "environment") for key, variable in settings(environ, TYPES, boards)
+    ]
+    texts += [(tuple(name.split(".")), text, _flag_of(name), "flag") for name, text in flags.items()]
+    for key, text, origin, source in texts:
         try:
-            given[key] = Given(from_text(text, _type_of(key)), origin)
+            given[key] = Given(from_text(text, _type_of(key)), origin, source)
         except ValueError as error:
             _refuse(key, Given(text, origin), str(error))
-    return _build(given)
+    return given
 
 
 def _flag_of(name: str) -> str:
@@ -268,7 +279,7 @@ def _from_file(path: Path) -> Iterator[tuple[Key, Given]]:
         # The parser tells line and column, and not the text, which may hold a secret.
         raise ConfigError(str(path), f"is not TOML: {error}") from error
     for key, value in _leaves(document, (), str(path)):
-        yield key, Given(value, str(path))
+        yield key, Given(value, str(path), "file")
 
 
 def _leaves(table: dict[str, Any], above: Key, origin: str) -> Iterator[tuple[Key, object]]:
@@ -290,7 +301,8 @@ def _leaves(table: dict[str, Any], above: Key, origin: str) -> Iterator[tuple[Ke
             raise ConfigError(dotted(key), f"no such key (in {origin}); {nearest(name, known)}")
 
 
-def _build(given: Mapping[Key, Given]) -> Config:
+def build(given: Mapping[Key, Given]) -> Config:
+    """Check what was collected, each value and as a whole. Raises `ConfigError`."""
     values: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
     boards: dict[str, BoardConfig] = {}

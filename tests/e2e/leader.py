@@ -220,6 +220,7 @@ async def following(
     """
     tokens = directory / "log-read.token"
     tokens.write_text(token("log:read") + "\n")
+    tokens.chmod(0o600)
     command = ["replica", "--bind", "127.0.0.1:0", "--token-file", str(tokens), *(["--leader", url] if url else [])]
     replica = await launch([*command, *arguments], directory / f"{name}.stderr", extra=extra, constants=constants)
     try:
