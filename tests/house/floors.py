@@ -84,7 +84,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "replication/epoch_notifier"),
     (SHELL, "server", "replication/follower"),
     (SHELL, "server", "metrics"),
-    (PURE, "server", "api/answers api/decoding api/routes api/refusals"),
+    (PURE, "server", "api/answers api/decoding api/routes api/refusals api/examples"),
     (PURE, "server", "api/openapi"),
     (SHELL, "server", "api/pages api/audit api/role_checks"),
     (SHELL, "server", "api/positions"),
