@@ -40,7 +40,7 @@ SHORT_SECONDS: Mapping[str, float] = {
 """The deadlines of the slice, instead of those in `server.bounds`."""
 
 SHORT_HTTP: Mapping[str, int] = (
-    {} if LONG else {"head_seconds": 1, "body_seconds": 2, "send_seconds": 2, "idle_seconds": 3}
+    {} if LONG else {"head_seconds": 2, "body_seconds": 3, "send_seconds": 2, "idle_seconds": 3}
 )
 """The deadlines of `[http]` in the slice; the long form has the default ones."""
 
