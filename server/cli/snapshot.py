@@ -97,11 +97,12 @@ def _verify_none(directory: str, log: str, *, as_json: bool) -> None:
     if as_json:
         print_json([])
     try:
-        next(scan(RealDisk(), log, from_seq=1), None)
+        first = next(scan(RealDisk(), log, from_seq=1), None)
     except NoLongerKept as error:
         why = f"there is no snapshot in {directory}, and without one nothing can be restored"
         raise CommandRefused(f"{why}: {error}") from error
-    text = f"there is no snapshot in {directory}: nothing was verified; the log begins with the first event"
+    has = "has no event yet" if first is None else "begins with the first event"
+    text = f"there is no snapshot in {directory}: nothing was verified; the log {has}"
     if as_json:
         say(text)
     else:

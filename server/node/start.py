@@ -159,6 +159,7 @@ def _and_told(bar: Bar, manager: ServiceManager) -> Bar:
 
     @contextmanager
     def both() -> Iterator[ShowProgress]:
+        manager.status("recovering")
         with bar() as shown:
 
             def show(progress: Progress) -> None:

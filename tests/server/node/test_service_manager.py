@@ -105,6 +105,7 @@ async def test_a_start_and_an_end_are_told(
         assert await serve_and_use(config_of(tmp_path / "data"), use) == 0
     lines = manager.lines()
     (url,) = at_ready
+    assert lines[0] == "STATUS=recovering"
     recovering = [number for number, line in enumerate(lines) if line.startswith("STATUS=recovering: ")]
     assert recovering
     assert lines[recovering[0] + 1] == "EXTEND_TIMEOUT_USEC=60000000"
