@@ -19,7 +19,7 @@ from functools import partial
 import trio
 
 from engine.actor import Actor
-from engine.events import Incremented
+from engine.events import ClockCorrected, Incremented
 from engine.machine import Applied, StateMachine
 from engine.scoreboard import Scoreboard
 from server import bounds
@@ -29,6 +29,7 @@ from server.api.dependencies import Dependencies, ReceiptLog, StorageState, Writ
 from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
+from server.node.clock import tell_correction
 from server.node.following import Following, first_role
 from server.node.leader import Deposition
 from server.node.log_service import LogService
@@ -88,7 +89,7 @@ class _Surface:
     def applied(self, applied: Applied) -> None:
         """Wake the waiting reads, and tell the viewers of the boards that a frame touched."""
         boards = {event.board_id for event in applied.events if isinstance(event, Incremented)}
-        if any(not isinstance(event, Incremented) for event in applied.events):
+        if any(not isinstance(event, Incremented | ClockCorrected) for event in applied.events):
             boards = set(self.scoreboard.boards)  # a user's name or presence shows on every board
         self.live.board_changed(boards)
         self.positions.advanced()
@@ -195,7 +196,7 @@ def _make_log_users(
     """Build what a node with a log has: the feed, the state machine, the actor, and the log service."""
     feed = FrameFeed(opened.log.tail.seq)
     machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
-    actor = Actor(machine, clock_ms=world.clock_ms)
+    actor = Actor(machine, clock=world.clock, on_correction=tell_correction)
     deposition = Deposition(world, surface.role, actor, opened.scoreboard)
     may_follow = partial(authorize, world.authenticator, (SCOPE,))
     service = LogService(

@@ -43,9 +43,10 @@ from server.lanes.listener import Lane, Listener, open_listeners
 from server.lanes.quart_app import create_app
 from server.live.live import Live, open_files_max
 from server.metrics import Metrics
+from server.node.clock import NodeClock
 from server.node.node import Node
 from server.node.shutdown import Guard, Shutdown, unless
-from server.node.surroundings import LiveChannel, Surroundings, wall_clock_ms
+from server.node.surroundings import LiveChannel, Surroundings
 from server.replication.freshness import Freshness
 from server.settings.config import Config, ConfigError
 
@@ -68,6 +69,7 @@ class Process:
         self._shutdown = shutdown
         self._guard = Guard(shutdown)
         self._metrics = Metrics()
+        self._clock = NodeClock(self._metrics)
         self._audit = Audit(log, time.monotonic)
         self._authenticator = Authenticator(config.auth, keys)
         self._proxies = TrustedProxies(config.proxy_networks)
@@ -104,7 +106,7 @@ class Process:
             websocket_lanes=node.websocket_lanes(),
             proxies=self._proxies,
         )
-        for task in (*node.tasks, live.run, self._authenticator.run, loop.run):
+        for task in (self._clock.run, *node.tasks, live.run, self._authenticator.run, loop.run):
             await world.tasks.start(self._guard.watched, task)
         await world.tasks.start(listener.run)
         log.info("started", url=world.url, version=version("scoreboard"), seq=node.scoreboard.seq)
@@ -129,6 +131,7 @@ class Process:
             request_ids=map(f"{secrets.token_hex(5)}-{{:06x}}".format, count(1)),
             make_live=self._make_live,
             applied=self._applied,
+            clock=self._clock,
             pages=load_pages(PAGES),
         )
 
@@ -139,7 +142,7 @@ class Process:
             config.live,
             self._metrics,
             self._audit,
-            now_ms=wall_clock_ms,
+            now_ms=lambda: self._clock.read().now_ms,
             files_max=open_files_max(),
             authorize=None if config.auth.public_reads else partial(authorize, self._authenticator, READ),
             stale_ms=freshness.stale_ms,

@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from engine.actor import Actor, ActorStatistics, Submission
+from engine.clock import GivenClock
 from engine.commands import Command, Outcome
 from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded, WriteFailed
 from engine.events import Event
@@ -52,7 +53,7 @@ class Bench:
         self.log = MemoryLog(self.scoreboard)
         self.told: list[Applied] = []
         self.machine = StateMachine(self.scoreboard, self.log, self.told.append)
-        self.actor = Actor(self.machine, clock_ms=lambda: 1_000)
+        self.actor = Actor(self.machine, clock=GivenClock(lambda: 1_000))
 
 
 async def submit_into(actor: Actor, commands: Sequence[Command], answers: list[object]) -> None:
@@ -279,7 +280,7 @@ class SlowBench(Bench):
         super().__init__()
         self.log: SlowLog = SlowLog(self.scoreboard)
         self.machine = StateMachine(self.scoreboard, self.log, self.told.append)
-        self.actor = Actor(self.machine, clock_ms=lambda: 1_000)
+        self.actor = Actor(self.machine, clock=GivenClock(lambda: 1_000))
 
     async def wait_writing(self) -> None:
         """Wait until the disk has a frame."""

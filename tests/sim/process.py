@@ -16,6 +16,7 @@ import msgspec
 import structlog
 import trio
 
+from engine.clock import GivenClock
 from engine.errors import DiskFault
 from engine.machine import Applied
 from engine.recovery import Finding
@@ -168,7 +169,7 @@ class Process:
             request_ids=map("request-{}".format, count(1)),
             make_live=self._make_live,
             applied=self._witness.applied,
-            clock_ms=self._witness.clock_ms,
+            clock=GivenClock(self._witness.clock_ms),
             clock_s=trio.current_time,
             uniform=uniform,
             tell=self._witness.tell,

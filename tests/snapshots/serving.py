@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from engine.actor import Actor
+from engine.clock import GivenClock
 from engine.commands import Command, Increment
 from engine.disk import RealDisk
 from engine.machine import StateMachine
@@ -44,7 +45,7 @@ class Served:
         self.opened = open_directory(disk, str(directory), RULES, tell=self.told, segment_bytes=SEGMENT_BYTES)
         self.store = store or Store(disk, str(directory))
         self.machine = StateMachine(self.opened.scoreboard, self.opened.log, lambda _: None)
-        self.actor = Actor(self.machine, clock_ms=lambda: self.now_ms)
+        self.actor = Actor(self.machine, clock=GivenClock(lambda: self.now_ms))
         self.checkpointer = Checkpointer(
             self.machine,
             self.store,
@@ -52,7 +53,7 @@ class Served:
             every_events=every_events,
             keep=keep,
             log_keep_seconds=log_keep_seconds,
-            clock_ms=lambda: self.now_ms,
+            clock=GivenClock(lambda: self.now_ms),
             tell=self.told,
             pinned_seq=pinned_seq,
             on_capture=on_capture,
