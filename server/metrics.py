@@ -188,7 +188,6 @@ class Metrics:
         about = "Steps of the wall clock against the monotonic clock."
         self._clock_steps = Counter("scoreboard_clock_steps", about, registry=self._registry)
         self._clock_offset = self._gauge("clock_offset_seconds", "The wall clock's time less that of new events.")
-        self._clock_steps_counted = 0
 
     def _live(self) -> None:
         self._viewers = self._gauge("viewers", "Connected live viewers.")
@@ -235,9 +234,8 @@ class Metrics:
         self._fsync.observe(seconds)
 
     def clock(self, steps: int, offset_seconds: float) -> None:
-        """Take the steps of the clock since the start, and how far it is from the time of new events."""
-        self._clock_steps.inc(steps - self._clock_steps_counted)
-        self._clock_steps_counted = steps
+        """Count further steps of the clock, and take how far it is from the time of new events."""
+        self._clock_steps.inc(steps)
         self._clock_offset.set(offset_seconds)
 
     def observe(self, state: State) -> None:

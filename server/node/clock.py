@@ -34,7 +34,7 @@ class ClockMetrics(Protocol):
     """What is counted of a clock."""
 
     def clock(self, steps: int, offset_seconds: float) -> None:
-        """Take the number of steps since the start, and the wall clock's time less the believed time."""
+        """Count further steps, and take the wall clock's time less the believed time."""
 
 
 def wall_clock_ms() -> int:
@@ -58,6 +58,7 @@ class NodeClock:
         self._monotonic_s = monotonic_s
         self._steady = SteadyClock(wall_ms(), monotonic_s(), self.bounds)
         self._taken_ms = 0
+        self._counted = 0
         self._observers: list[Callable[[], None]] = []
 
     def read(self) -> ClockReading:
@@ -83,7 +84,8 @@ class NodeClock:
         reading = self.read()
         for step in self._steady.take_steps():
             _tell(step, reading)
-        self._metrics.clock(self._steady.steps, self._steady.offset_ms / 1000)
+        self._metrics.clock(self._steady.steps - self._counted, self._steady.offset_ms / 1000)
+        self._counted = self._steady.steps
 
 
 def _tell(step: ClockStep, reading: ClockReading) -> None:
