@@ -193,7 +193,7 @@ class Actor:
 
     async def _write_frame(self, taken: list[Submission]) -> None:
         try:
-            batch = Batch(self._machine.scoreboard, self._clock.read().now_ms)
+            batch = Batch(self._machine.scoreboard, self._clock.now_ms())
             for submission in taken:
                 batch.decide(submission.commands)
             synced = None

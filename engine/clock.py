@@ -62,6 +62,9 @@ class Clock(Protocol):
 
     def read(self) -> ClockReading: ...
 
+    def now_ms(self) -> int:
+        """Give the believed time only: for every request."""
+
     def on_taken(self, observer: Callable[[], None]) -> None:
         """Call `observer` after each step that was taken over."""
 
@@ -120,6 +123,12 @@ class SteadyClock:
         now_ms = max(self._believed_ms + _ms(monotonic_s), 0)  # a frame has no time before 1970
         return ClockReading(now_ms, self._taken_ms, monotonic_s, trusted)
 
+    def now_ms(self, wall_ms: int, monotonic_s: float) -> int | None:
+        """Give what `read` would give as the time, if nothing has happened since. Otherwise None: `read` then."""
+        off_ms = wall_ms - int(monotonic_s * 1000) - self._anchor_ms
+        is_steady = self._stepped_ms is None and abs(off_ms) <= self._bounds.step_ms
+        return wall_ms if is_steady and wall_ms >= 0 else None
+
     def take_steps(self) -> list[ClockStep]:
         """Give what happened since the last call, at most the newest CLOCK_STEPS_KEPT."""
         told = list(self._told)
@@ -141,6 +150,9 @@ class GivenClock:
 
     def read(self) -> ClockReading:
         return ClockReading(self._now_ms(), 0, 0.0, trusted=True)
+
+    def now_ms(self) -> int:
+        return self._now_ms()
 
     def on_taken(self, observer: Callable[[], None]) -> None:
         """See `Clock`. This clock takes no step over."""

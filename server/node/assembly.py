@@ -115,7 +115,7 @@ def assemble_leader(world: Surroundings, opened: Opened) -> Node:
 
 def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> Node:
     """Build a replica with every board on an opened directory."""
-    progress = Progress(opened.scoreboard, world.clock_ms)
+    progress = Progress(opened.scoreboard, world.clock.now_ms)
     first = first_role(plan.leader.url(""), vouched=plan.vouched)
     surface = _make_surface(world, opened.scoreboard, first, progress)
     role = surface.role
@@ -144,7 +144,7 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
 
 def assemble_shard(world: Surroundings, scoreboard: Scoreboard, shard: Shard, plan: FollowPlan) -> Node:
     """Build a replica of the boards of one shard, in memory. The scoreboard is empty."""
-    progress = Progress(scoreboard, world.clock_ms)
+    progress = Progress(scoreboard, world.clock.now_ms)
     first = first_role(plan.leader.url(""), vouched=False)
     surface = _make_surface(world, scoreboard, first, progress, shard)
     replica = ShardReplica(world.disk, scoreboard, shard, on_applied=_on_applied(world, surface, None))
@@ -169,7 +169,7 @@ def _make_surface(
     replication = world.config.replication
     role = CurrentRole(first, trio.current_time)
     ready_age_s = float(replication.ready_age_seconds)
-    freshness = Freshness(role, scoreboard, world.clock_ms, progress=progress, ready_age_s=ready_age_s)
+    freshness = Freshness(role, scoreboard, world.clock.now_ms, progress=progress, ready_age_s=ready_age_s)
     checks = RoleChecks(role, freshness, shard)
     positions = Positions(scoreboard, checks, float(replication.behind_wait_seconds))
     live = world.make_live(scoreboard, freshness, checks)
@@ -221,7 +221,7 @@ def _make_following(
         plan.leader,
         plan.bootstrap,
         token=plan.token,
-        clock_ms=world.clock_ms,
+        clock_ms=world.clock.now_ms,
         uniform=world.uniform,
         blocks=world.disk.blocks,
         timing=world.link_timing,
@@ -260,7 +260,7 @@ def _make_pipeline(
             storage=storage,
             public_reads=config.auth.public_reads,
             origins=config.live.origins,
-            clock_ms=world.clock_ms,
+            clock_ms=world.clock.now_ms,
             clock_s=world.clock_s,
             request_ids=world.request_ids,
             followers=(lambda: 0) if service is None else service.followers.__len__,

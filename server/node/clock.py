@@ -69,6 +69,10 @@ class NodeClock:
                 observer()
         return reading
 
+    def now_ms(self) -> int:
+        now_ms = self._steady.now_ms(self._wall_ms(), self._monotonic_s())
+        return self.read().now_ms if now_ms is None else now_ms
+
     def on_taken(self, observer: Callable[[], None]) -> None:
         self._observers.append(observer)
 

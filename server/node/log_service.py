@@ -86,7 +86,7 @@ class LogService:
             feed,
             self.followers,
             authorize=authorize,
-            clock_ms=world.clock_ms,
+            clock_ms=world.clock.now_ms,
             node=self._node_info,
             successor=lambda: role.now.successor,
             on_deposed=on_deposed,

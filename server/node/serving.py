@@ -142,7 +142,7 @@ class Process:
             config.live,
             self._metrics,
             self._audit,
-            now_ms=lambda: self._clock.read().now_ms,
+            now_ms=self._clock.now_ms,
             files_max=open_files_max(),
             authorize=None if config.auth.public_reads else partial(authorize, self._authenticator, READ),
             stale_ms=freshness.stale_ms,

@@ -83,7 +83,7 @@ class Surroundings:
 
     def clock_ms(self) -> int:
         """Give the believed time, in ms since 1970."""
-        return self.clock.read().now_ms
+        return self.clock.now_ms()
 
     @property
     def link_timing(self) -> LinkTiming:

@@ -23,6 +23,8 @@ class Clocks:
         self.passed_s = passed_s
         self.off_ms = self.off_ms if off_ms is None else off_ms
         self.reading = self.steady.read(BEGUN_MS + int(passed_s * 1000) + self.off_ms, BEGUN_S + passed_s)
+        quick = self.steady.now_ms(BEGUN_MS + int(passed_s * 1000) + self.off_ms, BEGUN_S + passed_s)
+        assert quick in (None, self.reading.now_ms)
         return self.reading.now_ms - BEGUN_MS
 
 
