@@ -19,7 +19,7 @@ Rules:
 - `now_ms` goes back by at most STEP_MS, except where a step back is taken over. `taken_ms` tells that.
 - `trusted`: no step was noticed, taken over or undone for TRUSTED_S. Before that, no file may be removed for its age.
 - The first wall time of a process is believed, because there is nothing to compare it with. If the log disagrees,
-  `engine.corrections` decides.
+  `engine.corrections` decides. If it is wrong and repaired soon after, that repair must last before it is believed.
 """
 
 from __future__ import annotations
