@@ -5,6 +5,8 @@ These keep the process safe. What an operator may want to change is in the confi
 
 from __future__ import annotations
 
+from engine.limits import SEGMENT_BYTES
+
 # ---- connections -----------------------------------------------------------------------------------------------------
 
 LISTEN_BACKLOG = 4_096
@@ -70,6 +72,20 @@ usual 700 would check them a dozen times in vain."""
 
 RETRY_AFTER_SECONDS = 1
 """The Retry-After of an overloaded server."""
+
+# ---- the disk --------------------------------------------------------------------------------------------------------
+
+STORAGE_LOOK_SECONDS = 1.0
+"""Between two looks whether the data directory is still ours. Until a look, two leaders could write: keep it short."""
+
+LOCK_MISSING_SECONDS = 3 * STORAGE_LOOK_SECONDS
+"""The wait of a start that finds a log without a lock: a process that lost the lock must have noticed by its end."""
+
+DISK_LOW_BYTES = 4 * SEGMENT_BYTES
+"""Less than this is told: the log and the next snapshot need it soon."""
+
+DISK_FULL_RETRY_SECONDS = 5
+"""The Retry-After while the disk is full, and the time between two attempts of what waits for room."""
 
 # ---- requests --------------------------------------------------------------------------------------------------------
 

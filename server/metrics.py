@@ -72,6 +72,7 @@ STATE_GAUGES = {
     "snapshots_failed": "Snapshots that this process could not write.",
     "log_bytes": "The log on disk.",
     "log_segments": "Files of the log.",
+    "disk_free_bytes": "Left on the disk of the data directory; NaN: unknown.",
     "ready": "Whether /readyz says yes.",
     "followers": "Replicas with a link to this node.",
 }
@@ -98,6 +99,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_seq: int | None = None
     snapshot_age_seconds: float | None = None
     snapshots_failed: int = 0
+    disk_free_bytes: int | None = None
     ready: bool = True
     followers: int = 0
     lag: LagFigures | None = None

@@ -15,6 +15,7 @@ All of this blocks for as long as a small file takes, and runs before the server
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -33,6 +34,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from engine.commands import id_fault
+from engine.disk import RealDisk
 from engine.errors import ScoreboardError
 from server import bounds
 from server.settings.config import Config, ConfigError
@@ -45,6 +47,10 @@ others."""
 
 SIGNING_KEY_FILE = "signing.key"
 SIGNING_KEY_BYTES = 32
+
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""The errors of a file system that has no hard links. After any other, a rename could replace a key that is there."""
 
 
 class KeysUnavailable(ScoreboardError):
@@ -139,7 +145,7 @@ def make_signing_key(data_dir: str) -> bool:
     """Make the signing key and the directory, unless they exist. True: it was made now."""
     directory = Path(data_dir)
     path = directory / SIGNING_KEY_FILE
-    if path.exists():
+    if RealDisk().exists(str(path)):
         return False
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     aside = directory / f".{SIGNING_KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
@@ -165,7 +171,9 @@ def _link(aside: Path, path: Path) -> bool:
         os.link(aside, path)
     except FileExistsError:
         return False
-    except OSError:
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
         # A file system without hard links. A rename is whole too, but of two at once the last one wins.
         aside.rename(path)
     return True

@@ -133,11 +133,12 @@ class HealthAnswer(msgspec.Struct, frozen=True):
 
 
 class ReadyAnswer(msgspec.Struct, frozen=True):
-    """GET /readyz, on a node that is ready."""
+    """GET /readyz, on a node that is ready. `warnings` are there if an operator should do something."""
 
     epoch: Epoch
     seq: SeqOrNone
     status: Literal["ready"] = "ready"
+    warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PromotedAnswer(msgspec.Struct, frozen=True):

@@ -185,9 +185,9 @@ _ERRORS = {
     503: (
         "Unavailable",
         (
-            "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the same actionId. "
-            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `NOT_LEADER`: readiness of a "
-            "leader that was replaced; `details` name the newer epoch and its leader, if known."
+            "`OVERLOADED`, `DISK_FULL`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the "
+            "same actionId. `REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `NOT_LEADER`: "
+            "readiness of a leader that was replaced; `details` name the newer epoch and its leader, if known."
         ),
     ),
 }

@@ -34,7 +34,7 @@ import msgspec
 
 from engine.actor import Submission
 from engine.commands import Command, Increment, Outcome, Receipt, Rejection
-from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded
+from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
 from server import bounds
 from server.access.auth import ANYBODY, Principal, require
 from server.api.decoding import check_content
@@ -44,7 +44,18 @@ from server.api.operations import Operations
 from server.api.reads import Reads
 from server.api.routes import EXPRESS, FIXED, Route, allowed, find
 from server.api.users import Users
-from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, error, http_head, overloaded
+from server.http.messages import (
+    RETRY_SOON,
+    Details,
+    Headers,
+    Refused,
+    Request,
+    Response,
+    disk_full,
+    error,
+    http_head,
+    overloaded,
+)
 
 Handler = Callable[[Request, Principal], Awaitable[Response]]
 
@@ -316,6 +327,8 @@ class Pipeline:
             fault = self._checks.not_leader()
         if isinstance(fault, Overloaded):
             fault = overloaded(f"Nothing was done, because {fault}. Try again later.")
+        if isinstance(fault, DiskFull):
+            fault = disk_full()
         if isinstance(fault, Refused):
             visit.details = fault.details
             return fault.response()

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from engine.disk import RealDisk
 from server.access.keys import SIGNING_KEY_FILE, fixed_key
 from server.cli.support import config_options, environment, gather_settings, json_option, print_json, print_table, say
 from server.settings.config import SECRET_KEYS, Config, build
@@ -55,7 +56,7 @@ def check(data_dir: Path | None, config_file: Path | None, as_json: bool) -> Non
 def check_keys(config: Config) -> None:
     """Load the key that a start would load, or refuse. One that a start would make or fetch is left to it."""
     auth = config.auth
-    if auth.jwt_public_key_file or auth.jwt_secret or Path(config.data_dir, SIGNING_KEY_FILE).exists():
+    if auth.jwt_public_key_file or auth.jwt_secret or RealDisk().exists(f"{config.data_dir}/{SIGNING_KEY_FILE}"):
         fixed_key(config)
 
 

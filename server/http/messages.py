@@ -27,8 +27,8 @@ from server import bounds
 
 Code = Literal[
     "INVALID_REQUEST", "UNAUTHENTICATED", "UNAUTHORIZED", "NOT_FOUND", "METHOD_NOT_ALLOWED", "CONFLICT",
-    "PAYLOAD_TOO_LARGE", "RATE_LIMITED", "INTERNAL_ERROR", "OVERLOADED", "OUTCOME_UNKNOWN", "NOT_LEADER",
-    "WRONG_SHARD", "REPLICA_BEHIND",
+    "PAYLOAD_TOO_LARGE", "RATE_LIMITED", "INTERNAL_ERROR", "OVERLOADED", "OUTCOME_UNKNOWN", "DISK_FULL",
+    "NOT_LEADER", "WRONG_SHARD", "REPLICA_BEHIND",
 ]  # fmt: skip
 """Every code that an error can have. A caller may rely on this list; the text of a message may change."""
 
@@ -54,6 +54,9 @@ Details = dict[str, Any]
 _STATUS_LINES = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}" for status in HTTPStatus}
 RETRY_SOON: Headers = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
 """The header of every answer that asks the client to retry soon."""
+
+RETRY_WITH_ROOM: Headers = (("retry-after", str(bounds.DISK_FULL_RETRY_SECONDS)),)
+"""The header of an answer that could not be given for want of room on the disk."""
 
 HEAD_TEMPLATES_MAX = 256
 """Response heads that are remembered: the few kinds of answers, and one for each ETag that is asked for now."""
@@ -214,6 +217,12 @@ def http_bytes(response: Response, end: bytes) -> bytes:
 def overloaded(message: str) -> Refused:
     """503 `OVERLOADED`, with Retry-After."""
     return Refused(503, "OVERLOADED", message, headers=RETRY_SOON)
+
+
+def disk_full() -> Refused:
+    """503 `DISK_FULL`, with Retry-After."""
+    message = "Nothing was done, because the disk of the server is full. Send it again later."
+    return Refused(503, "DISK_FULL", message, headers=RETRY_WITH_ROOM)
 
 
 def _error_object(code: Code, message: str, details: Details) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The assembly: the only place that builds a node. Nothing here waits, and nothing is assigned into an object later.
 
-    leader      surface ─ machine ─ actor ─ deposition ─ log service ─ pipeline
+    leader      surface ─ machine ─ actor ─ deposition ─ storage watch ─ log service ─ pipeline
     replica     the same, and before the pipeline: replica ─ following ─ follower ─ promotion
     shard       surface ─ replica ─ following ─ follower ─ pipeline
 
@@ -37,6 +37,7 @@ from server.node.node import Node
 from server.node.promotion import NOTHING_KEPT, ONLY_A_SHARD, Promote, Promotion, refuse_promotion
 from server.node.shard import NoLog, NoWriter, no_storage
 from server.node.shutdown import Task
+from server.node.storage_watch import StorageWatch
 from server.node.surroundings import LiveChannel, Surroundings
 from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes
 from server.replication.epoch_notifier import EpochNotifier
@@ -98,18 +99,19 @@ class _Surface:
 def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     """Build a leader on an opened directory."""
     surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
-    _, _, actor, service = _make_log_users(world, opened, surface, _nobody_to_tell)
+    _, _, actor, watch, service = _make_log_users(world, opened, surface, _nobody_to_tell)
     promote = partial(refuse_promotion, surface.role)
     return Node(
         role=surface.role,
         scoreboard=opened.scoreboard,
         pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
         live=surface.live,
-        tasks=(service.run_checkpointer, actor.run),
+        tasks=(service.run_checkpointer, actor.run, watch.run),
         promote=promote,
         actor=actor,
         log=opened.log,
         log_service=service,
+        watch=watch,
     )
 
 
@@ -121,7 +123,7 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
     role = surface.role
     notifier = EpochNotifier(plan.leader, token=plan.token, timing=world.link_timing, uniform=world.uniform)
     pass_on = partial(notifier.tell, tasks=world.tasks)
-    feed, machine, actor, service = _make_log_users(world, opened, surface, pass_on)
+    feed, machine, actor, watch, service = _make_log_users(world, opened, surface, pass_on)
     replica = WholeReplica(world.disk, world.config.data_dir, machine, opened.log, feed, durable=plan.durable)
     following, tasks = _make_following(world, surface, progress, replica, plan)
     promote: Promote = partial(refuse_promotion, role, NOTHING_KEPT)
@@ -132,11 +134,12 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
         scoreboard=opened.scoreboard,
         pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
         live=surface.live,
-        tasks=(service.run_checkpointer, *tasks),
+        tasks=(service.run_checkpointer, *tasks, watch.run),
         promote=promote,
         actor=actor,
         log=opened.log,
         log_service=service,
+        watch=watch,
         following=following,
         keeps=plan.durable,
     )
@@ -192,18 +195,19 @@ def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) 
 
 def _make_log_users(
     world: Surroundings, opened: Opened, surface: _Surface, on_newer: Callable[[Hello], None]
-) -> tuple[FrameFeed, StateMachine, Actor, LogService]:
-    """Build what a node with a log has: the feed, the state machine, the actor, and the log service."""
+) -> tuple[FrameFeed, StateMachine, Actor, StorageWatch, LogService]:
+    """Build what a node with a log has: the feed, the state machine, the actor, the watch, and the log service."""
     feed = FrameFeed(opened.log.tail.seq)
     machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
     actor = Actor(machine, clock=world.clock, on_correction=tell_correction)
     deposition = Deposition(world, surface.role, actor, opened.scoreboard)
+    watch = StorageWatch(world, opened.log, actor)
     may_follow = partial(authorize, world.authenticator, (SCOPE,))
     service = LogService(
-        world, opened, machine, feed, surface.role, surface.checks,
+        world, opened, machine, feed, surface.role, surface.checks, watch,
         authorize=may_follow, on_deposed=deposition.begin, on_newer=on_newer,
     )  # fmt: skip
-    return feed, machine, actor, service
+    return feed, machine, actor, watch, service
 
 
 def _make_following(

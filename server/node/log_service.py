@@ -20,7 +20,7 @@ from collections.abc import Callable
 import structlog
 import trio
 
-from engine.errors import DiskFault
+from engine.errors import DiskFault, NoSpace
 from engine.machine import StateMachine
 from server.api.dependencies import StorageState
 from server.api.role_checks import RoleChecks
@@ -28,6 +28,7 @@ from server.http.connection import Connection
 from server.http.messages import overloaded
 from server.lanes.listener import Lane
 from server.node.shutdown import unless
+from server.node.storage_watch import StorageWatch
 from server.node.surroundings import Surroundings
 from server.replication.feed import FrameFeed
 from server.replication.followers import Followers
@@ -54,6 +55,7 @@ class LogService:
         feed: FrameFeed,
         role: CurrentRole,
         checks: RoleChecks,
+        watch: StorageWatch,
         *,
         authorize: Authorize,
         on_deposed: Callable[[Successor], None],
@@ -65,6 +67,7 @@ class LogService:
         self._machine = machine
         self._role = role
         self._checks = checks
+        self._watch = watch
         self.followers = Followers()
         store = Store(world.disk, config.data_dir)
         self._checkpointer = Checkpointer(
@@ -139,6 +142,8 @@ class LogService:
     async def _take(self) -> None:
         try:
             info = await self._checkpointer.take()
+        except NoSpace as fault:
+            self._world.tell(fault)  # the next start takes longer, and that is all
         except DiskFault as fault:
             self._world.guard.disk_failed(fault)
         else:
@@ -146,4 +151,12 @@ class LogService:
 
     def storage(self) -> StorageState:
         on_disk, last = self._log.statistics(), self._checkpointer.statistics()
-        return StorageState(on_disk.bytes, on_disk.segments, last.last_seq, last.last_time_ms, last.failed)
+        return StorageState(
+            on_disk.bytes,
+            on_disk.segments,
+            last.last_seq,
+            last.last_time_ms,
+            last.failed,
+            free_bytes=self._watch.free_bytes,
+            warning=self._watch.warning(),
+        )

@@ -20,11 +20,11 @@ import structlog
 import trio
 
 from engine.actor import Actor
-from engine.errors import DiskFault
+from engine.errors import DiskFault, DiskFull
 from engine.events import EpochBegun
 from engine.threads import run
 from server import bounds
-from server.http.messages import Refused
+from server.http.messages import Refused, disk_full
 from server.node.following import Following
 from server.node.surroundings import Surroundings
 from server.replication.epoch_notifier import EpochNotifier
@@ -37,6 +37,9 @@ from snapshots.promotion import remove_marker
 log = structlog.get_logger()
 
 Promote = Callable[[], Awaitable[tuple[int, int]]]
+
+EPOCH_FRAME_BYTES = 4 * 2**10
+"""More than a frame takes that holds only the event of a new epoch."""
 
 NOTHING_KEPT = "This replica keeps nothing on disk: promote one that was started with --data-dir."
 ONLY_A_SHARD = "A replica with a shard holds only some boards: promote a whole one."
@@ -83,6 +86,8 @@ class Promotion:
     async def promote(self) -> tuple[int, int]:
         """Become the leader; give the new epoch and the seq that began it. Raises `Refused`, `WriteFailed`."""
         check_promotable(self.role)
+        await self._check_room()
+        check_promotable(self.role)  # another promotion may have begun meanwhile
         self.role.become(State.PROMOTING)
         with trio.CancelScope(shield=True):
             await self.following.stop()
@@ -97,6 +102,14 @@ class Promotion:
         log.warning("promoted", epoch=event.epoch, seq=event.seq, after_seq=after_seq)
         self.notifier.tell(hello_of(self.replica.tail, None, self._address()), self.world.tasks)
         return event.epoch, event.seq
+
+    async def _check_room(self) -> None:
+        """Check that the event of the new epoch fits on the disk: once the role is PROMOTING, there is no way back."""
+        disk = self.world.disk
+        try:
+            await run(partial(self.replica.log.check_room, EPOCH_FRAME_BYTES), blocks=disk.blocks)
+        except DiskFull as full:
+            raise disk_full() from full
 
     async def _begin_epoch(self) -> EpochBegun:
         disk = self.world.disk

@@ -67,10 +67,13 @@ Ready = Callable[..., None]
 class Process:
     """What a process has beside its node: keys, metrics, the audit, listeners."""
 
-    def __init__(self, config: Config, disk: Disk, keys: KeySource, shutdown: Shutdown) -> None:
+    def __init__(
+        self, config: Config, disk: Disk, keys: KeySource, shutdown: Shutdown, check_held: Callable[[], None]
+    ) -> None:
         self._config = config
         self._disk = disk
         self._shutdown = shutdown
+        self._check_held = check_held
         self._guard = Guard(shutdown)
         self._metrics = Metrics()
         self._clock = NodeClock(self._metrics)
@@ -131,6 +134,7 @@ class Process:
             make_live=self._make_live,
             applied=self._applied,
             clock=self._clock,
+            check_held=self._check_held,
             pages=load_pages(PAGES),
         )
 

@@ -59,7 +59,7 @@ class Surroundings:
 
     `clock` gives event times, and `clock_ms` the same in ms since 1970; `clock_s` never goes back. `tell` gets what the
     operator should know about the disk, `removed` each segment that was removed for its age. `applied` is called right
-    after each frame was applied.
+    after each frame was applied. `check_held` checks that the data directory is still ours (`engine.held_disk`).
     """
 
     config: Config
@@ -75,6 +75,7 @@ class Surroundings:
     make_live: MakeLive
     applied: Callable[[Applied], None]
     clock: Clock
+    check_held: Callable[[], None]
     pages: dict[str, Page] = field(default_factory=dict)
     clock_s: Callable[[], float] = time.monotonic
     uniform: Callable[[float, float], float] = random.uniform

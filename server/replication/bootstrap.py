@@ -25,7 +25,7 @@ import httpx
 import msgspec
 
 from engine.disk import TMP, Disk, File
-from engine.errors import DiskFault, SnapshotDamaged
+from engine.errors import DiskFault, NoSpace, SnapshotDamaged
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
 from engine.log_reader import holds_log
@@ -154,6 +154,10 @@ class Bootstrap:
                         return await self._attempt(client, download, progress)
                     except (httpx.HTTPError, LinkEnded) as error:
                         self._tell(f"the download was cut: {reason_of(error)}")
+                    except NoSpace as fault:
+                        self._tell(f"the download does not fit on the disk: {fault.what}")
+                        await self._in_thread(partial(self._drop, download))
+                        backoff.to_cap()
                     if download.done > done:
                         backoff.reset()
                     await backoff.wait()
@@ -192,6 +196,15 @@ class Bootstrap:
         download.file = await self._in_thread(self._create)
         download.done, download.total = 0, int(response.headers.get("content-length", "0"))
         download.etag = response.headers.get("etag", "")
+
+    def _drop(self, download: _Download) -> None:
+        """Remove what came so far: it takes the room that others need, and the next attempt begins anew."""
+        if download.file is not None:
+            download.file.close()
+        download.file, download.done, download.etag = None, 0, ""
+        path = f"{self._directory}/{FETCHED}{TMP}"
+        if self._disk.exists(path):
+            self._disk.remove(path)
 
     def _create(self) -> File:
         path = f"{self._directory}/{FETCHED}{TMP}"

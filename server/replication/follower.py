@@ -10,6 +10,7 @@ Rules:
 - Everything else is tried again, with full jitter: the leader may be away, restarting, or replaced.
 - A leader with an older epoch than ours was deposed. It is not followed, and the replica has not failed: the operator
   may bring the old leader back as a replica.
+- A replica whose disk is full takes no link until there is room: it could take nothing, and its state must grow stale.
 - A link on which nothing is heard for `silence_seconds_max` is dead.
 - At a mark the digests of our state are compared with the leader's (`server.replication.frame_queue`).
 """
@@ -17,13 +18,15 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
-from engine.errors import DiskFault, SnapshotDamaged
+from engine.errors import DiskFault, DiskFull, SnapshotDamaged
 from engine.filtered_frame import FILTERED_HEADER_BYTES
 from engine.limits import FRAME_BYTES_MAX
 from engine.record import FrameFault, unpack_header
+from server import bounds
 from server.faults import first_of
 from server.replication import messages
 from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes
@@ -89,7 +92,7 @@ class Follower:
         task_status.started()
         backoff = Backoff(self._uniform)
         while True:
-            began_s = trio.current_time()
+            began_s, waits_for_room = trio.current_time(), False
             try:
                 await self._once()
             except FollowingFailed as failure:
@@ -100,11 +103,24 @@ class Follower:
                 backoff.to_cap()  # it takes an operator to change that
             except LinkEnded as ended:
                 self._become("disconnected", ended.reason)
+            except DiskFull as full:
+                self._become("disconnected", str(full))
+                waits_for_room = True
             finally:
                 self._progress.disconnected()
             if trio.current_time() - began_s >= self._timing.lived_seconds:
                 backoff.reset()
-            await backoff.wait()
+            if waits_for_room:
+                await self._wait_for_room()
+            else:
+                await backoff.wait()
+
+    async def _wait_for_room(self) -> None:
+        """Wait until the replica has room for what it must write next."""
+        while True:
+            await trio.sleep(bounds.DISK_FULL_RETRY_SECONDS)
+            with suppress(DiskFull):
+                return await self.replica.make_room()
 
     # One link
 

@@ -16,7 +16,7 @@ Rules:
 - A wrong frame ends following (`FollowingFailed`). The frames before it in the same call are taken, those after it not.
 - What a reader or a further follower sees is on our own disk, as on the leader.
 - The frames of one call are made durable and applied together, even if the caller is cancelled. So state and log never
-  differ.
+  differ. If the disk is full after some of them, these are applied.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from typing import Protocol
 import trio
 
 from engine.disk import Disk, free_path
-from engine.errors import SnapshotDamaged
+from engine.errors import DiskFull, SnapshotDamaged
 from engine.events import EpochBegun, Event
 from engine.filtered_frame import link_start, unpack_filtered
 from engine.image import StateImage
+from engine.limits import SEGMENT_BYTES
 from engine.log import Log, Synced
 from engine.machine import Applied, StateMachine
 from engine.record import Frame, FrameFault, Header, ProvedFrame, Tail, chain_start, prove_frame
@@ -73,10 +74,16 @@ class Replica(Protocol):
         """Prepare for the frames of a new link, which begin after `tail`. Raises `FollowingFailed`."""
 
     async def take(self, messages: Sequence[bytes]) -> None:
-        """Take frames, in order. Raises `FollowingFailed`, `WriteFailed`."""
+        """Take frames, in order. Raises `FollowingFailed`, `WriteFailed`; `DiskFull` if not all of them fit."""
 
     async def restart(self, path: str) -> None:
-        """Go on from a fetched snapshot, which is moved or removed. Raises `FollowingFailed`, `SnapshotDamaged`."""
+        """Go on from a fetched snapshot, which is moved or removed.
+
+        Raises `FollowingFailed`, `SnapshotDamaged`; `DiskFull` with nothing changed.
+        """
+
+    async def make_room(self) -> None:
+        """Lay out what the last `DiskFull` was raised for. Raises it again if there is still no room."""
 
 
 class WholeReplica:
@@ -97,6 +104,7 @@ class WholeReplica:
         self.log = log
         self.feed = feed
         self._machine = machine
+        self._wanted: Callable[[], None] = lambda: None
         self._disk = disk
         self._data_directory = data_directory
 
@@ -138,10 +146,19 @@ class WholeReplica:
             raise failure
 
     async def _append(self, frames: Sequence[ProvedFrame]) -> None:
-        all_synced = await run(partial(self.log.append_frames, frames), blocks=self._disk.blocks)
-        for proved, synced in zip(frames, all_synced, strict=True):
-            self._apply(proved, synced)
-            await trio.lowlevel.checkpoint()
+        while frames:
+            try:
+                all_synced = await run(partial(self.log.append_frames, frames), blocks=self._disk.blocks)
+            except DiskFull:
+                self._wanted = partial(self.log.make_room, len(frames[0].data))
+                raise
+            for proved, synced in zip(frames, all_synced, strict=False):
+                self._apply(proved, synced)
+                await trio.lowlevel.checkpoint()
+            frames = frames[len(all_synced) :]
+
+    async def make_room(self) -> None:
+        await run(self._wanted, blocks=self._disk.blocks)
 
     def _apply(self, proved: ProvedFrame, synced: Synced) -> None:
         """Apply one durable frame. Must not await."""
@@ -170,6 +187,8 @@ class WholeReplica:
 
     def _exchange_files(self, path: str, tail: Tail) -> None:
         disk, data = self._disk, self._data_directory
+        self._wanted = partial(self.log.check_room, SEGMENT_BYTES)
+        self._wanted()  # there is no way back from the first rename on
         aside = free_path(disk, f"{data}/aside-{self.tail.epoch}-{self.tail.seq}")
         disk.make_directory(aside)
 
@@ -229,6 +248,9 @@ class ShardReplica:
         self.tail = Tail(tail.log_id, head.epoch, head.last_seq, head.checksum)
         self._link = filtered.link
         self._on_applied(Applied(filtered.events, head.epoch, Synced(0, 0.0), 0))
+
+    async def make_room(self) -> None:
+        """Do nothing: a shard keeps nothing on disk but the snapshot that it fetches."""
 
     async def restart(self, path: str) -> None:
         with trio.CancelScope(shield=True):

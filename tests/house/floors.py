@@ -30,12 +30,14 @@ FOLDERS = (
 )
 
 FLOORS: list[tuple[str, str, str]] = [
-    (PURE, "engine", "errors limits events image order table"),
+    (PURE, "engine", "errors limits events image order table log_facts"),
     (PURE, "engine", "commands actions users record clock"),
     (PURE, "engine", "board"),
     (PURE, "engine", "scoreboard recovery filtered_frame corrections"),
     (PURE, "engine", "batch"),
+    (PURE, "engine", "disk_faults"),
     (SHELL, "engine", "disk"),
+    (SHELL, "engine", "held_disk"),
     (SHELL, "engine", "segment"),
     (SHELL, "engine", "segment_cursor"),
     (SHELL, "engine", "log_reader"),
@@ -97,6 +99,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "lanes/express lanes/listener"),
     (SHELL, "server", "node/shutdown node/shard node/service_manager node/listening node/clock"),
     (SHELL, "server", "node/surroundings"),
+    (SHELL, "server", "node/storage_watch"),
     (SHELL, "server", "node/leader node/following node/log_service node/directories"),
     (SHELL, "server", "node/promotion"),
     (SHELL, "server", "node/node"),

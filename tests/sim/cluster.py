@@ -13,7 +13,9 @@ from tests.sim.books import Books
 from tests.sim.clocks import WallClock
 from tests.sim.disk import SimulatedDisk
 from tests.sim.hardware import Hardware
+from tests.sim.mishaps import lose
 from tests.sim.node import Node
+from tests.sim.process import DATA
 from tests.sim.profile import Following
 from tests.sim.replica import Replica, caught_up, look_at_the_disk
 from tests.sim.roads import Roads
@@ -80,6 +82,11 @@ class Cluster:
         """Let all replicas live."""
         for replica in self.replicas:
             replica.begin(world)
+        if self._following.changes_leaders_s is None:  # an operator who changes leaders holds nodes down as well
+            for node in self.nodes:
+                hardware = self.machines[node.name]
+                if hardware.mishaps.lost_s is not None:
+                    world.start_soon(lose, node, hardware, self._books, DATA)
         if self._following.changes_leaders_s is not None:
             world.start_soon(self._change_leaders, self._following.changes_leaders_s)
         else:

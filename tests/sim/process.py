@@ -17,7 +17,9 @@ import structlog
 import trio
 
 from engine.clock import ClockBounds
+from engine.disk import Lock
 from engine.errors import DiskFault
+from engine.held_disk import HeldDisk
 from engine.machine import Applied
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
@@ -144,6 +146,7 @@ class Process:
     def __init__(
         self,
         disk: SimulatedDisk,
+        lock: Lock,
         opened: Opened,
         profile: Profile,
         name: str,
@@ -153,6 +156,7 @@ class Process:
         tasks: trio.Nursery,
     ) -> None:
         self.disk = disk
+        self._held = HeldDisk(disk, lock)
         self.ending = trio.Event()
         self.scoreboard = opened.scoreboard
         self.log = opened.log
@@ -164,12 +168,10 @@ class Process:
         self._clock = NodeClock(
             _NoMetrics(), wall_ms=witness.clock_ms, monotonic_s=trio.current_time, bounds=witness.clock_bounds
         )
-        world = self._surroundings(disk, profile, uniform)
+        world = self._surroundings(profile, uniform)
         self.node = assemble_leader(world, opened) if plan is None else assemble_replica(world, opened, plan)
 
-    def _surroundings(
-        self, disk: SimulatedDisk, profile: Profile, uniform: Callable[[float, float], float]
-    ) -> Surroundings:
+    def _surroundings(self, profile: Profile, uniform: Callable[[float, float], float]) -> Surroundings:
         return Surroundings(
             config=Config(
                 data_dir=DATA,
@@ -178,7 +180,8 @@ class Process:
                 limits=LimitsConfig(caller_per_minute=PER_MINUTE, user_per_minute=PER_MINUTE),
                 replication=ReplicationConfig(node_name=self._name, behind_wait_seconds=BEHIND_WAIT_S),
             ),
-            disk=disk,
+            disk=self._held,
+            check_held=self._held.check,
             tasks=self._tasks,
             shutdown=self._shutdown,
             guard=self._guard,
@@ -210,9 +213,12 @@ class Process:
         """Whether it can still say anything."""
         return self.tasks is not None and self.disk.alive
 
-    def begin(self) -> None:
-        """Begin to serve."""
+    def begin(self, *, watched: bool) -> None:
+        """Begin to serve. `watched`: with the watch over its directory, in a run in which that may find something."""
+        assert self.node.watch is not None
         for task in reversed(self.node.tasks):
+            if task == self.node.watch.run and not watched:
+                continue  # a task more would change the order of all others, and so each run that once failed
             self._tasks.start_soon(self._guard.watched, task)
         self._tasks.start_soon(self.channels.run)
         if self._witness.clock_bounds is not UNMOVED:

@@ -33,6 +33,7 @@ from tests.sim.clocks import CLOCKS, STEADY, STEPPING, WallClock, WrongTime, dra
 from tests.sim.cluster import Cluster
 from tests.sim.disk import Machine
 from tests.sim.hardware import Hardware
+from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import DELAY_S_MAX, Network
 from tests.sim.node import Node
 from tests.sim.plain import RULES
@@ -125,7 +126,8 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
         following = replace(following, leader=with_age(following.leader), machines=machines)
     profile = following.leader
     trace.note("profile", profile)
-    hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace)
+    mishaps = draw_mishaps(dice_for(seed, f"{MISHAPS} leader"), profile.chaos_s)
+    hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace, mishaps)
     leader = Node(
         "leader", hardware, books, trace, dice_for(seed, "leader"), clock=clock("leader"), wrap=variant.wrap_disk,
         opened=variant.after_opening,

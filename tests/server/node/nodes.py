@@ -157,7 +157,7 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
         ready.set()
 
     async def serve() -> None:
-        process = Process(config, disk, key_source(config), shutdown)
+        process = Process(config, disk, key_source(config), shutdown, lambda: None)
         code = await process.serve(assemble, note)
         assert code == (0 if shutdown.fault is None else 1)
 
