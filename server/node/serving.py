@@ -43,10 +43,11 @@ from server.lanes.listener import Lane, Listener
 from server.lanes.quart_app import create_app
 from server.live.live import Live, open_files_max
 from server.metrics import Metrics
+from server.node.clock import NodeClock
 from server.node.listening import listen, own_url, urls_of
 from server.node.node import Node
 from server.node.shutdown import Guard, Shutdown, unless
-from server.node.surroundings import LiveChannel, Surroundings, wall_clock_ms
+from server.node.surroundings import LiveChannel, Surroundings
 from server.replication.freshness import Freshness
 from server.settings.config import Config
 
@@ -72,6 +73,7 @@ class Process:
         self._shutdown = shutdown
         self._guard = Guard(shutdown)
         self._metrics = Metrics()
+        self._clock = NodeClock(self._metrics)
         self._audit = Audit(log, time.monotonic)
         self._authenticator = Authenticator(config.auth, keys)
         self._proxies = TrustedProxies(config.proxy_networks)
@@ -103,7 +105,7 @@ class Process:
             proxies=self._proxies,
             http_bounds=HttpBounds.of(self._config.http),
         )
-        for task in (*node.tasks, live.run, self._authenticator.run, loop.run):
+        for task in (self._clock.run, *node.tasks, live.run, self._authenticator.run, loop.run):
             await world.tasks.start(self._guard.watched, task)
         await world.tasks.start(listener.run)
         log.info("started", url=world.url, urls=urls, version=version("scoreboard"), seq=node.scoreboard.seq)
@@ -128,6 +130,7 @@ class Process:
             request_ids=map(f"{secrets.token_hex(5)}-{{:06x}}".format, count(1)),
             make_live=self._make_live,
             applied=self._applied,
+            clock=self._clock,
             pages=load_pages(PAGES),
         )
 
@@ -138,7 +141,7 @@ class Process:
             config.live,
             self._metrics,
             self._audit,
-            now_ms=wall_clock_ms,
+            now_ms=self._clock.now_ms,
             files_max=open_files_max(),
             authorize=None if config.auth.public_reads else partial(authorize, self._authenticator, READ),
             stale_ms=freshness.stale_ms,

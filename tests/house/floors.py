@@ -31,9 +31,9 @@ FOLDERS = (
 
 FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "errors limits events image order table"),
-    (PURE, "engine", "commands actions users record"),
+    (PURE, "engine", "commands actions users record clock"),
     (PURE, "engine", "board"),
-    (PURE, "engine", "scoreboard recovery filtered_frame"),
+    (PURE, "engine", "scoreboard recovery filtered_frame corrections"),
     (PURE, "engine", "batch"),
     (SHELL, "engine", "disk"),
     (SHELL, "engine", "segment"),
@@ -95,7 +95,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "lanes/lifespan lanes/hypercorn_pipe"),
     (SHELL, "server", "lanes/hypercorn_lane lanes/express_loop lanes/quart_app"),
     (SHELL, "server", "lanes/express lanes/listener"),
-    (SHELL, "server", "node/shutdown node/shard node/service_manager node/listening"),
+    (SHELL, "server", "node/shutdown node/shard node/service_manager node/listening node/clock"),
     (SHELL, "server", "node/surroundings"),
     (SHELL, "server", "node/leader node/following node/log_service node/directories"),
     (SHELL, "server", "node/promotion"),
