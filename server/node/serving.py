@@ -44,7 +44,7 @@ from server.lanes.quart_app import create_app
 from server.live.live import Live, open_files_max
 from server.metrics import Metrics
 from server.node.clock import NodeClock
-from server.node.listening import listen, urls_of
+from server.node.listening import listen, own_url, urls_of
 from server.node.node import Node
 from server.node.shutdown import Guard, Shutdown, unless
 from server.node.surroundings import LiveChannel, Surroundings
@@ -86,7 +86,7 @@ class Process:
         listeners = await listen(self._config.addresses)
         with ExitStack() as at_last:
             async with trio.open_nursery() as tasks:
-                world = self._surroundings(tasks, urls_of(listeners)[0])
+                world = self._surroundings(tasks, own_url(urls_of(listeners)))
                 node = assemble(world)
                 at_last.callback(node.close)
                 await self._serve(node, world, listeners, ready)
