@@ -21,10 +21,10 @@
 
     body: `count` msgpack arrays, one after the other; their seqs run on from the first one
 
-      Incremented   [1, boardId, userId, actionId, delta, reason, caller, newScore]
-      UserPut       [2, userId, displayName | nil, active, caller]
-      EpochBegun    [3, epoch, note]
-      ClockCorrected  [4, fromSeq, aheadMs, note]          alone in its frame; times go back only here
+      Incremented      [1, boardId, userId, actionId, delta, reason, caller, newScore]
+      UserPut          [2, userId, displayName | nil, active, caller]
+      EpochBegun       [3, epoch, note]
+      ClockCorrected   [4, fromSeq, aheadMs, note]          alone in its frame; times go back only here
 
 Rules:
 - Every checksum covers the one before it (`previous`), back to the log id, where the chain begins. So a frame proves
