@@ -62,7 +62,7 @@ _ERROR_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-optio
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request. `path` is as it was sent (percent-encoded), `query` is what follows the `?`.
+    """One request. `path` is that of `path_of`, still percent-encoded; `query` is what follows the `?`.
 
     `address` is the client's, after trusted proxies. The pipeline fills in `path_params` (decoded) and `request_id`.
     """
@@ -92,7 +92,7 @@ class RequestHead(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        return self.target.partition("?")[0]
+        return path_of(self.target)
 
     @property
     def query(self) -> str:
@@ -215,6 +215,12 @@ def overloaded(message: str) -> Refused:
 
 def _error_object(code: Code, message: str, details: Details) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, "details": details}}
+
+
+def path_of(target: str) -> str:
+    """Give the path of a request's target, percent-encoded. One slash at its end makes no difference, so it is gone."""
+    path = target.partition("?")[0]
+    return path[:-1] if path.endswith("/") and len(path) > 1 and path[-2] != "/" else path
 
 
 def quoted(text: str) -> str:

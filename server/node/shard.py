@@ -10,16 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from engine.actor import ActorStatistics, Submission
-from engine.commands import Command, Outcome
+from engine.commands import Command
 from server.api.dependencies import StorageState
 
 
 class NoWriter:
     """Stands where the actor is."""
-
-    async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Never called."""
-        raise AssertionError(f"a shard takes no writes, and was given {len(commands)}")
 
     def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> NoReturn:
         """Never called."""

@@ -37,7 +37,7 @@ async def test_a_kept_connection_may_become_a_viewer() -> None:
         assert served.live.heads[0][0].rest == b"early"
 
 
-@pytest.mark.parametrize("path", [b"/", b"/ws", b"/ws/scoreboard/", b"/WS/scoreboard", b"/ws%2Fscoreboard", b"//ws"])
+@pytest.mark.parametrize("path", [b"/", b"/ws", b"/ws/scoreboard//", b"/WS/scoreboard", b"/ws%2Fscoreboard", b"//ws"])
 @pytest.mark.parametrize("before", [b"", GET])
 async def test_there_is_no_other_websocket(path: bytes, before: bytes) -> None:
     """An upgrade elsewhere is not found, as the first request and as a later one, and never reaches the application."""
