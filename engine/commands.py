@@ -94,7 +94,6 @@ def id_fault(value: str) -> str | None:
 
 
 def name_fault(value: str) -> str | None:
-    """Say what is wrong with a displayName, None if it is good."""
     fault = _text_fault(value, limits.NAME_CHARACTERS_MAX)
     if fault is None and not any(map(_is_visible, value)):
         return "shows nothing: it needs at least one character that can be seen"

@@ -62,7 +62,6 @@ KEY_BYTES_MAX = 64 * 2**10
 """A signing key has some dozens of bytes; only this much of the file is copied."""
 
 NO_RULES = Rules(points={})
-"""A replay needs no rules: the decisions are in the log."""
 
 
 class RestoreRefused(ScoreboardError):
@@ -283,11 +282,8 @@ def copy_key(disk: Disk, source: str, building: str) -> bool:
     path = f"{source}/{SIGNING_KEY_FILE}"
     if not disk.exists(path):
         return False
-    file = disk.open(path)
-    try:
+    with contextlib.closing(disk.open(path)) as file:
         key = file.read_at(0, KEY_BYTES_MAX)
-    finally:
-        file.close()
     disk.write_whole(f"{building}/{SIGNING_KEY_FILE}", [key], mode=0o600)
     return True
 

@@ -240,7 +240,7 @@ class Pipeline:
 
     def holds(self, head: Head) -> bool:
         """Whether the token and the role of a head are unchanged."""
-        if head.role_generation != self._role.now.generation:
+        if head.role_generation != self._role.latest.generation:
             return False
         return head.caller is ANYBODY or self._authenticator.is_current(head.caller, head.key_generation)
 
@@ -277,7 +277,7 @@ class Pipeline:
     def wire(self, head: Head, response: Response) -> tuple[bytes, bytes]:
         """Give the head of an answer, without its last empty line, and its body."""
         start = http_head(response)
-        if head.top is not None and self._role.now.is_replica:
+        if head.top is not None and self._role.latest.state.is_replica:
             start += _lines(self._checks.lag_headers())
         if head.has_id:
             return start + head.lines, response.body
@@ -314,9 +314,10 @@ class Pipeline:
         return bool(route.scopes) and not (route.public_read and self._public_reads)
 
     def _check_role(self, route: Route, request: Request) -> None:
-        if route.writes:
+        state = self._role.latest.state
+        if route.writes and not state.takes_writes:
             self._checks.check_write(request)
-        elif route.shows_state:
+        elif route.shows_state and not state.vouches:
             self._checks.check_read()
 
     def _begin(self, request: Request) -> _Visit:

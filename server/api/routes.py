@@ -19,6 +19,8 @@ import msgspec
 
 from server.http.messages import Refused
 from server.http.target import decode_path_param, query_values
+from server.live.handshake import LIVE_PATH
+from server.replication.messages import PROMOTE_PATH
 
 Method = Literal["GET", "POST", "PUT"]
 
@@ -73,8 +75,8 @@ ROUTES: tuple[Route, ...] = (
           shows_state=True, query=POSITION),
     Route("GET", "/actions", "action_by_query", "The same, with the id in the query.", READ,
           shows_state=True, query=("actionId", *POSITION), ids=("actionId",)),
-    Route("GET", "/ws/scoreboard", "live", "The live channel (WebSocket).", query=("boardId",)),
-    Route("POST", "/replication/promote", "promote", "Make this replica the leader.", ("admin",)),
+    Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId",)),
+    Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ("admin",)),
     Route("GET", "/healthz", "healthz", "Whether the process is alive.", query=None),
     Route("GET", "/readyz", "readyz", "Whether requests should be sent here.", query=None),
     Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format.", query=None),

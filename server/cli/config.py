@@ -1,4 +1,4 @@
-"""`scoreboard config check`: say whether a configuration is good before a restart depends on it."""
+"""`scoreboard config check`: check a configuration before a restart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check(data_dir: Path | None, config_file: Path | None) -> None:
 
 
 def check_keys(config: Config) -> None:
-    """Load the key that a start would load, or refuse. One that a start would make or fetch is left to it."""
+    """Load the key that a start would load, or refuse. A key that a start would make or fetch is not checked."""
     auth = config.auth
     if auth.jwt_public_key_file or auth.jwt_secret or Path(config.data_dir, SIGNING_KEY_FILE).exists():
         fixed_key(config)
