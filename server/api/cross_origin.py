@@ -1,7 +1,7 @@
 """What pages of other sites may do (CORS, in the Fetch standard): read the answers to public reads. Pure.
 
     cross_origin = CrossOrigin(origins)
-    headers = cross_origin.headers(route, request)           of every answer of a route
+    headers = cross_origin.headers(request)                  of every answer to a public read
     response = cross_origin.options(request, methods)        the answer to OPTIONS, a browser's preflight among them
 
 Rules:
@@ -48,10 +48,8 @@ class CrossOrigin:
             )
         return Response(204, headers=headers)
 
-    def headers(self, route: Route, request: Request) -> Headers:
+    def headers(self, request: Request) -> Headers:
         """Let pages of allowed origins read the answer to a public read."""
-        if not route.public_read:
-            return ()
         return (*self._origin_headers(request), _EXPOSED)
 
     def _origin_headers(self, request: Request) -> Headers:

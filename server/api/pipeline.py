@@ -41,7 +41,7 @@ from server.api.dependencies import Dependencies
 from server.api.increments import Increments
 from server.api.operations import Operations
 from server.api.reads import Reads
-from server.api.routes import EXPRESS, Route, allowed, find
+from server.api.routes import EXPRESS, FIXED, Route, allowed, find
 from server.api.users import Users
 from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, error, http_head, overloaded
 from server.http.target import check_query, ids_of
@@ -143,7 +143,8 @@ class Pipeline:
 
     async def _pass(self, visit: _Visit) -> Response:
         request = visit.request
-        methods, path_params = find(request.path, request.query)
+        fixed = FIXED.get(request.path)
+        methods, path_params = (fixed, {}) if fixed is not None else find(request.path, request.query)
         if request.method == "OPTIONS":
             return self._cross_origin.options(request, methods)
         route = methods.get("GET" if request.method == "HEAD" else request.method)
@@ -234,9 +235,9 @@ class Pipeline:
         sent_id = self._request_id(request)
         has_id = request.headers.get(_ID) == sent_id
         lines: Headers = ((_ID, sent_id),) if has_id else ()
-        return Head(
-            route, kept, caller, keys, role, top, _lines(lines + self._cross_origin.headers(route, request)), has_id
-        )
+        if route.public_read:
+            lines += self._cross_origin.headers(request)
+        return Head(route, kept, caller, keys, role, top, _lines(lines), has_id)
 
     def holds(self, head: Head) -> bool:
         """Whether the token and the role of a head are unchanged."""
@@ -334,7 +335,8 @@ class Pipeline:
             if response.code not in _TOLD_WHERE_CAUGHT:
                 self._audit.refused(visit.request, response, visit.details, visit.caller.sub or None)
         lag = self._checks.lag_headers() if _shows_state(visit) else ()
-        cross_origin = () if visit.route is None else self._cross_origin.headers(visit.route, visit.request)
+        route = visit.route
+        cross_origin = self._cross_origin.headers(visit.request) if route is not None and route.public_read else ()
         headers = (*response.headers, *lag, (_ID, visit.request.request_id), *cross_origin)
         return msgspec.structs.replace(response, headers=headers, omit_body=visit.request.method == "HEAD")
 

@@ -90,18 +90,18 @@ EXPRESS: dict[tuple[str, str], Route] = {(route.method, route.path): route for r
 _BY_PATH: dict[str, dict[str, Route]] = {}
 for _route in ROUTES:
     _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
-_FIXED = {path: methods for path, methods in _BY_PATH.items() if "{" not in path}
-_TEMPLATES = [(path.split("/"), methods) for path, methods in _BY_PATH.items() if "{" in path]
-
-
 _AROUND = "/scores/around"
+FIXED = {path: methods for path, methods in _BY_PATH.items() if "{" not in path and path != _AROUND}
+_TEMPLATES = [(path.split("/"), methods) for path, methods in _BY_PATH.items() if "{" in path]
 
 
 def find(path: str, query: str = "") -> tuple[dict[str, Route], dict[str, str]]:
     """Give the routes of a path by method, and its decoded variables. Raises `Refused` with 404 or 400."""
-    fixed = _FIXED.get(path)
-    if fixed is not None and (path != _AROUND or query_values(query, ("userId",))):
+    fixed = FIXED.get(path)
+    if fixed is not None:
         return fixed, {}
+    if path == _AROUND and query_values(query, ("userId",)):
+        return _BY_PATH[path], {}
     segments = path.split("/")
     for template, methods in _TEMPLATES:
         if len(template) == len(segments) and all(

@@ -193,8 +193,9 @@ def reads() -> list[Question]:
         f"{top}?minEpoch=1", f"{top}?minEpoch=9", f"{top}?limit=3&limit=4", "/scores/ann",
         "/scores/ann?boardId=nowhere", "/scores/ann?minSeq=99999", "/scores/nobody", "/scores/%6", "/scores/ann/around",
         "/scores/ann/around?limit=26", "/scores/ann/around?limit=1", "/scores/nobody/around", "/nowhere",
-        "/actions/first%20of%20ann", f"{top}?offset=5", f"{top}?_=5", "/scores?userId=ann", "/scores", "/scores?userId=x/y",
-        "/scores/around?userId=ann", "/scores/around", "/actions?actionId=first%20of%20ann", "/scores/ann/", "/healthz/",
+        "/actions/first%20of%20ann", f"{top}?offset=5", f"{top}?_=5", "/scores?userId=ann", "/scores",
+        "/scores?userId=x/y", "/scores/around?userId=ann", "/scores/around", "/actions?actionId=first%20of%20ann",
+        "/scores/ann/", "/healthz/",
     ]  # fmt: skip
     questions = [question(target, "GET", target) for target in targets]
     questions += [
