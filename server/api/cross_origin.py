@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from server import bounds
 from server.api.routes import Route, allowed
@@ -29,9 +30,9 @@ _EXPOSED = (
 
 
 class CrossOrigin:
-    """Pages of `origins` (lower case; None: all) may read."""
+    """Pages of `origins` (None: all) may read."""
 
-    def __init__(self, origins: frozenset[str] | None) -> None:
+    def __init__(self, origins: Container[str] | None) -> None:
         self._origins = origins
 
     def options(self, request: Request, methods: dict[str, Route]) -> Response:
@@ -56,7 +57,7 @@ class CrossOrigin:
         if self._origins is None:
             return (("access-control-allow-origin", "*"),)
         origin = request.headers.get("origin", "")
-        if origin.lower() in self._origins:
+        if origin in self._origins:
             return (("access-control-allow-origin", origin), ("vary", "Origin"))
         return (("vary", "Origin"),)
 

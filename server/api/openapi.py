@@ -16,7 +16,7 @@ import msgspec
 
 from engine.limits import BATCH_COMMANDS_MAX, SEQ_MAX
 from server import bounds
-from server.api import answers, decoding
+from server.api import about, answers, decoding, examples
 from server.api.routes import ROUTES, Route
 from server.http.messages import JSON, MSGPACK, Id
 from server.http.target import DEFAULT_BOARD
@@ -31,33 +31,6 @@ _HTML = "text/html"
 _NEEDED = "May have slashes."
 _COMPONENTS = "#/components"
 _SCHEMAS = _COMPONENTS + "/schemas/{name}"
-
-ABOUT = f"""A live scoreboard. Trusted backends report actions, each counted exactly once and on disk before the answer;
-anybody reads the board, or watches it over a WebSocket.
-
-Tokens are JSON Web Tokens in the header `Authorization: Bearer …`. The scope `admin` contains every other.
-
-HEAD is allowed wherever GET is, OPTIONS everywhere. A path may end with one slash more. An unknown parameter is refused
-by name, except `_`; pages and probes ignore parameters. Every answer has an `X-Request-Id`, which the request may
-bring, unless the connection refused the request before it was read. A replica's answers to reads, refusals included,
-have `X-Scoreboard-Lag-Records` and `X-Scoreboard-Lag-Ms`: how far it is behind its leader.
-
-Bodies are at most {bounds.BODY_BYTES_MAX:,} bytes of JSON with only the fields named here. `null` for an optional field
-is as if it was left out; the exception is `displayName`.
-
-`epoch` and `seq` together are a position, compared in that order. A later answer never has a lower one."""
-
-LIVE = """Opens a WebSocket. The server sends the first ten rows at once, and again when they change, at most once per
-interval. The client need not send anything.
-
-The subprotocol chooses the messages:
-
-- `scoreboard.v1`, or none: `scoreboard_snapshot` first, then `scoreboard_update`. Both have the fields of
-  GET /scoreboard/top and `type`.
-- `scoreboard.delta.v1`: `scoreboard_snapshot` first and after a missed message, else `scoreboard_delta` with `baseSeq`
-  (the seq that it applies to), `changed` (rows that are new or differ) and `left` (userIds that are no longer there).
-- `scoreboard.token.<JWT>`, offered beside one of these, brings the token of a client that can't set headers. The server
-  never selects it."""
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -154,7 +127,7 @@ OPERATIONS: dict[str, Operation] = {
         (400, 401, 403, 404, 421, 500, 503),
         ("actionId", "minSeq", "minEpoch"),
     ),
-    "live": Operation("Boards", LIVE, None, (400, 401, 403, 426, 503), ("boardId",)),
+    "live": Operation("Boards", about.LIVE, None, (400, 401, 403, 426, 503), ("boardId",)),
     "promote": Operation(
         "Operations",
         "Begins the next epoch here, durably, and tells the old leader if it can be reached. Only a replica that holds "
@@ -163,7 +136,12 @@ OPERATIONS: dict[str, Operation] = {
         (401, 403, 409, 500, 503),
     ),
     "healthz": Operation("Operations", "Answers while the process is alive.", answers.HealthAnswer),
-    "readyz": Operation("Operations", "503, with the reason, while stopping or behind.", answers.ReadyAnswer, (503,)),
+    "readyz": Operation(
+        "Operations",
+        "503, with the reason, while stopping or behind. A leader that was replaced says `NOT_LEADER`.",
+        answers.ReadyAnswer,
+        (503,),
+    ),
     "metrics": Operation("Operations", "For Prometheus.", _TEXT, (500,)),
     "openapi": Operation("Pages", "OpenAPI 3.1.", JSON, etag=True),
     "docs": Operation("Pages", "Loads nothing but the description.", _HTML, etag=True),
@@ -192,7 +170,8 @@ _ERRORS = {
         "Unavailable",
         (
             "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the same actionId. "
-            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag."
+            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `NOT_LEADER`: readiness of a "
+            "leader that was replaced; `details` name the newer epoch and its leader, if known."
         ),
     ),
 }
@@ -213,7 +192,12 @@ def document(*, public_reads: bool) -> Schema:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, public_reads)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Live scoreboard", "version": VERSION, "description": ABOUT, "license": {"name": "MIT"}},
+        "info": {
+            "title": "Live scoreboard",
+            "version": VERSION,
+            "description": about.ABOUT,
+            "license": {"name": "MIT"},
+        },
         "servers": [{"url": "."}],
         "tags": [{"name": name} for name in ("Scores", "Boards", "Users", "Operations", "Pages")],
         "paths": paths,
@@ -228,7 +212,8 @@ def document(*, public_reads: bool) -> Schema:
 
 
 def _operation(route: Route, public_reads: bool) -> Schema:
-    operation = OPERATIONS[route.handler.removesuffix("_by_query")]
+    handler = route.handler.removesuffix("_by_query")
+    operation = OPERATIONS[handler]
     names = (f"{name}Query" if name in route.ids else name for name in operation.parameters)
     described: Schema = {
         "operationId": route.handler,
@@ -245,8 +230,12 @@ def _operation(route: Route, public_reads: bool) -> Schema:
         described["parameters"].append({"$ref": f"{_COMPONENTS}/parameters/ifNoneMatch"})
     if operation.body is not None:
         schema = {"schema": _body_schema(operation.body)}
-        kinds = (JSON, MSGPACK) if operation.body is _BATCH else (JSON,)
-        described["requestBody"] = {"required": True, "content": dict.fromkeys(kinds, schema)}
+        content = {JSON: {**schema, "example": examples.REQUESTS[handler]}}
+        if operation.body is _BATCH:
+            content[MSGPACK] = schema
+        described["requestBody"] = {"required": True, "content": content}
+    if handler in examples.ANSWERS:
+        described["responses"]["200"]["content"][JSON]["example"] = examples.ANSWERS[handler]
     return described
 
 
@@ -282,7 +271,7 @@ def _content(answer: Any) -> Schema:
         return {answer: {"schema": {"type": "object"} if answer == JSON else {"type": "string"}}}
     if isinstance(answer, tuple):
         schema = {"type": "array", "items": {"oneOf": [_schema_of(kind) for kind in answer]}}
-        return {kind: {"schema": schema} for kind in (JSON, MSGPACK)}
+        return {kind: {"schema": schema} for kind in (JSON, MSGPACK)}  # a dict for each: JSON gets an example
     return {JSON: {"schema": _schema_of(answer)}}
 
 
@@ -305,12 +294,12 @@ def _schemas() -> Schema:
     _, schemas = msgspec.json.schema_components(structs, ref_template=_SCHEMAS)
     schemas["UserBody"]["minProperties"] = 1
     del schemas["UserBody"]["required"]  # empty, which says nothing
-    schemas["UserBody"]["examples"] = [{"displayName": "Alice", "active": True}]
+    schemas["UserBody"]["examples"] = [examples.REQUESTS["put_user"]]
     for field in ("reason", "boardId"):
         properties = schemas["IncrementBody"]["properties"]
         default = properties[field].pop("default")
         properties[field] = {"anyOf": [properties[field], {"type": "null"}], "default": default}
-    schemas["IncrementBody"]["examples"] = [{"userId": "alice", "actionId": "action-1", "reason": "ACTION_COMPLETED"}]
+    schemas["IncrementBody"]["examples"] = [examples.REQUESTS["increment"]]
     return schemas
 
 
@@ -318,7 +307,9 @@ def _error_response(status: int, about: str) -> Schema:
     headers = {"X-Request-Id": _header("X-Request-Id")}
     if status in _ERROR_HEADERS:
         headers[_ERROR_HEADERS[status]] = _header(_ERROR_HEADERS[status])
-    return {"description": about, "headers": headers, "content": _content(answers.ErrorAnswer)}
+    content = _content(answers.ErrorAnswer)
+    content[JSON]["example"] = examples.ERRORS[status]
+    return {"description": about, "headers": headers, "content": content}
 
 
 def _header(name: str) -> Schema:
@@ -358,9 +349,11 @@ def _headers() -> Schema:
 
 def _parameters() -> Schema:
     return {
-        "userId": _parameter("userId", "path", {**_schema_of(Id), "examples": ["alice"]}, "A slash is sent as %2F."),
+        "userId": _parameter(
+            "userId", "path", {**_schema_of(Id), "examples": [examples.USER_ID]}, "A slash is sent as %2F."
+        ),
         "actionId": _parameter(
-            "actionId", "path", {**_schema_of(Id), "examples": ["action-1"]}, "A slash is sent as %2F."
+            "actionId", "path", {**_schema_of(Id), "examples": [examples.ACTION_ID]}, "A slash is sent as %2F."
         ),
         "userIdQuery": _parameter("userId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),
         "actionIdQuery": _parameter("actionId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),

@@ -10,7 +10,7 @@
     top(head)                    the answer to a read, without waiting
     wire(head, response)         the answer as bytes
 
-`answer` takes the same steps by the same functions. So an answer is the same in every lane.
+`answer` takes these steps too: both ways call `Increments.admit` and `Increments.render`, and ask the same checks.
 
 Rules:
 - `answer`, `refuse` and `failed` never raise, except for cancellation. A refusal is an answer. A bug is answered with
@@ -375,5 +375,5 @@ def _result(outcome: Outcome) -> str:
 
 
 def _shows_state(visit: _Visit) -> bool:
-    """Whether the answer tells the lag. A request without a route counts as a read if its method is one."""
+    """Whether the answer tells the lag. A request without a route counts as a read if its method is GET or HEAD."""
     return visit.request.method in ("GET", "HEAD") if visit.route is None else visit.route.shows_state
