@@ -35,19 +35,22 @@ class Repeats:
 
     def is_again(self, command: Increment) -> bool:
         """Whether a command repeats an action that was applied or is in flight. If not, it is in flight from now on."""
-        return self._is_again(command, self._scoreboard.actions.find(command.key))
+        first = self._begun.setdefault(command.key, command)
+        position = self._scoreboard.actions.find(command.key)
+        if position >= 0:
+            return self._scoreboard.repeats(position, command)
+        return first is not command and _is_same(first, command)
 
     def are_again(self, commands: Sequence[Increment]) -> Iterator[bool]:
         """Say it of one command after the other. They are looked up together, which costs less."""
-        return map(self._is_again, commands, self._scoreboard.actions.find_all([command.key for command in commands]))
-
-    def _is_again(self, command: Increment, position: int) -> bool:
-        first = self._begun.setdefault(command.key, command)
-        if position >= 0:
-            return self._scoreboard.repeats(position, command)
-        return first is not command and (
-            first.user_id == command.user_id and first.board_id == command.board_id and first.reason == command.reason
-        )
+        scoreboard, note = self._scoreboard, self._begun.setdefault
+        positions = scoreboard.actions.find_all([command.key for command in commands])
+        for command, position in zip(commands, positions, strict=True):
+            first = note(command.key, command)
+            if position >= 0:
+                yield scoreboard.repeats(position, command)
+            else:
+                yield first is not command and _is_same(first, command)
 
     def end(self, commands: Sequence[Command]) -> None:
         """Forget commands that were answered or refused. They need not have been noted."""
@@ -55,3 +58,7 @@ class Repeats:
         for command in commands:
             if type(command) is Increment and begun.get(command.key) is command:
                 del begun[command.key]
+
+
+def _is_same(one: Increment, other: Increment) -> bool:
+    return one.user_id == other.user_id and one.board_id == other.board_id and one.reason == other.reason
