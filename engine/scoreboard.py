@@ -26,6 +26,7 @@ import msgspec
 
 from engine.actions import Actions, Key, key_of, mark_of
 from engine.board import Board, Ranks
+from engine.commands import Increment
 from engine.events import EpochBegun, Event, Incremented, UserPut
 from engine.image import StateImage
 from engine.users import User, Users
@@ -72,6 +73,10 @@ class Scoreboard:
         """Give the seq of the event that applied an action, None if no event did."""
         position = self.actions.find(key_of(action_id))
         return None if position < 0 else self.actions.seq_at(position)
+
+    def repeats(self, position: int, command: Increment) -> bool:
+        """Whether the action at this position of the index was applied to what a command names."""
+        return self.actions.mark_at(position) == mark_of(command.user_id, command.board_id, command.reason)
 
     def epoch_of(self, seq: int) -> int:
         """Give the epoch in which an event was written."""

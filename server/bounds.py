@@ -117,6 +117,9 @@ beyond them chunks of some 50 bytes. An empty line costs a call too, and counts 
 QUERY_FIELDS_MAX = 100
 """Parameters of a query. Ours are four, and proxies add a few."""
 
+PREFLIGHT_HEADERS_CHARACTERS_MAX = 1_024
+"""The list of headers in a preflight that is sent back: tracing and a few more need some 200."""
+
 PREFLIGHT_SECONDS = 600
 """How long a browser may remember a preflight; Chromium has at most 7,200."""
 

@@ -51,7 +51,7 @@ RESULTS = ("applied", "duplicate", "unchanged", "refused", "unknown")
 caller was told to send it again."""
 
 CODES = get_args(Code)
-LIMITS = ("caller", "user")
+LIMITS = ("caller", "user", "repeats")
 MESSAGES = (SNAPSHOT, UPDATE, DELTA)
 DROPS = ("slow", "silent", "protocol", "shutdown")
 
@@ -222,7 +222,7 @@ class Metrics:
         self._failures(code).inc(count)
 
     def rate_limited(self, limit: str, count: int = 1) -> None:
-        """Count increments that the limit `caller` or `user` refused."""
+        """Count increments that the limit `caller`, `user` or `repeats` refused."""
         self._limited(limit).inc(count)
 
     def request(self, route: str, lane: str, seconds: float, count: int = 1) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from engine.actor import ActorStatistics, Submission
-from engine.commands import Command, Outcome
+from engine.commands import Command
 from engine.events import Event
 from engine.record import Frame
 from engine.scoreboard import Scoreboard
@@ -32,9 +32,6 @@ from server.role import CurrentRole
 
 class Writer(Protocol):
     """The actor: decides commands and makes them durable."""
-
-    async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Return when all are durable. Raises `Overloaded`, `LeaderDeposed`, `DiskFull`, `OutcomeUnknown`."""
 
     def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> object:
         """Return at once. `when_done` gets the outcomes or the error. Raises `Overloaded`, `LeaderDeposed`."""

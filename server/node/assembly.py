@@ -256,6 +256,7 @@ def _make_pipeline(
             limits=WriteLimits(
                 Rates(config.limits.caller_per_minute, bounds.RATE_KEYS_MAX),
                 Rates(config.limits.user_per_minute, bounds.RATE_KEYS_MAX),
+                Rates(config.limits.caller_per_minute, bounds.RATE_KEYS_MAX),
                 world.metrics.rate_limited,
             ),
             metrics=world.metrics,

@@ -51,7 +51,7 @@ async def test_a_full_disk_refuses_what_needs_an_event_and_nothing_else(autojump
             [increment("ann", "a")],
             [increment("ann", "c", reason="UNKNOWN")],
             [increment("ann", "a"), increment("ann", "d")],
-            [PutUser("ann", "Ann", None, "tests")],
+            [PutUser("ann", "Ann", UNSET, "tests")],
         ):
             nursery.start_soon(submit_into, bench.actor, commands, answers)
         await trio.testing.wait_all_tasks_blocked()
