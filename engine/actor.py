@@ -5,7 +5,7 @@
 
 A write takes these steps, only here, and in this order:
 
-    take the inbox → decide → append to the log, fdatasync → apply → publish (`on_applied`) → answer
+    correct the clock → take the inbox → decide → append to the log, fdatasync → apply → publish (`on_applied`) → answer
 
 So everything in an answer or on a screen is on disk: log before reply. While the disk writes one frame, the next
 gathers in the inbox. So the higher the load, the more records one fsync makes durable.
@@ -21,9 +21,9 @@ Rules:
   because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
   may not have that frame, and a demotion would set it aside.
 - If a caller goes away, its commands are done all the same.
-- If the disk is full, nothing of a frame was written (`DiskFull`). Its callers are told so, but those whose commands
-  need no event, such as repeated ones, get their outcomes. Then the log is not asked again for FULL_RETRY_SECONDS: each
-  attempt lays out a segment.
+from engine.corrections import Corrector
+from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
+from engine.events import ClockCorrected, Event
 - After a failed write the actor is dead. The callers of that frame get `OutcomeUnknown`, waiting ones `Overloaded`, and
   `run` raises, which stops the process. An fsync is never tried again.
 """
@@ -38,9 +38,11 @@ import msgspec
 import trio
 
 from engine.batch import Batch
+from engine.clock import Clock
 from engine.commands import Command, Outcome
+from engine.corrections import Corrector
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
-from engine.events import Event
+from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced
 from engine.machine import StateMachine
@@ -79,9 +81,13 @@ class Submission:
 class Actor:
     """Writes to a state machine while `run` runs: on a replica only after a promotion."""
 
-    def __init__(self, machine: StateMachine, *, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, machine: StateMachine, *, clock: Clock, on_correction: Callable[[ClockCorrected], None] = lambda _: None
+    ) -> None:
         self._machine = machine
-        self._clock_ms = clock_ms
+        self._clock = clock
+        self._corrector = Corrector(clock.bounds)
+        self._on_correction = on_correction
         self._inbox: deque[Submission] = deque()
         self._waiting = 0
         self._accepting = True
@@ -91,6 +97,8 @@ class Actor:
         self._full_until_s = 0.0
         self._wake = trio.Event()
         self._ended = trio.Event()
+        self._may_be_due = True  # a correction of the clock
+        clock.on_taken(self._clock_taken)
 
     async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
         """Have at most BATCH_COMMANDS_MAX commands decided and made durable; give their outcomes in order.
@@ -130,10 +138,13 @@ class Actor:
         task_status.started()
         try:
             while self._inbox or self._accepting:
+                self._wake = trio.Event()
+                if self._may_be_due and not self._deposed:
+                    await self._correct()
+                    continue
                 if self._inbox:
                     await self._write_frame(self._take())
-                else:
-                    self._wake = trio.Event()
+                elif self._accepting:
                     await self._wake.wait()
         finally:
             self._accepting = False
@@ -155,6 +166,10 @@ class Actor:
     def statistics(self) -> ActorStatistics:
         return ActorStatistics(self._waiting, self._accepting and not self._deposed, self._full)
 
+    def _clock_taken(self) -> None:
+        self._may_be_due = True
+        self._wake.set()
+
     def _fail_waiting(self, error: Callable[[], Exception]) -> None:
         """Fail all waiting submissions, each with its own error: a shared one would collect the stacks of all."""
         while self._inbox:
@@ -172,9 +187,23 @@ class Actor:
         self._waiting -= count
         return taken
 
+    async def _correct(self) -> None:
+        """Log a correction of the clock if one is due. On a full disk it waits for the first frame that finds room."""
+        self._may_be_due = False
+        scoreboard = self._machine.scoreboard
+        correction = self._corrector.due(self._clock.read(), scoreboard.seq, scoreboard.time_ms)
+        if correction is not None:
+            try:
+                synced = await self._append([correction])
+            except DiskFull:
+                return
+            self._on_correction(correction)
+            scoreboard.apply(correction, scoreboard.epoch)
+            self._machine.settled([correction], synced, self._waiting)
+
     async def _write_frame(self, taken: list[Submission]) -> None:
         try:
-            batch = Batch(self._machine.scoreboard, self._clock_ms())
+            batch = Batch(self._machine.scoreboard, self._clock.now_ms())
             for submission in taken:
                 batch.decide(submission.commands)
             synced = None
@@ -213,13 +242,15 @@ class Actor:
         except DiskFull as full:
             self._full, self._full_until_s = full, trio.current_time() + FULL_RETRY_SECONDS
             raise
-        self._full = None
+        if self._full is not None:
+            self._full = None
+            self._may_be_due = True
         return synced
 
     def _answer_without_events(self, taken: list[Submission], full: DiskFull) -> None:
         """Answer the submissions that need no event; the disk has no room for those of the others."""
         for submission in taken:
-            batch = Batch(self._machine.scoreboard, self._clock_ms())
+            batch = Batch(self._machine.scoreboard, self._clock.now_ms())
             batch.decide(submission.commands)
             if self._deposed:
                 submission.fail(LeaderDeposed(_DEPOSED))

@@ -330,8 +330,12 @@ class Log:
         self._disk.sync_directory(self._directory)
         return self.segments()[index]
 
-    def remove_before(self, first_seq_to_keep: int) -> list[SegmentInfo]:
+    def remove_before(
+        self, first_seq_to_keep: int, tell: Callable[[SegmentInfo], None] = lambda _: None
+    ) -> list[SegmentInfo]:
         """Remove the oldest segments, which have only events before `first_seq_to_keep`; give the removed ones.
+
+        `tell` gets each of them when its removal is durable.
 
         The rest never has a gap, even after a crash: each removal is synced before the next one, also a removal of an
         earlier call that failed. The last segment always stays.
@@ -353,6 +357,7 @@ class Log:
                 raise
             self._disk.sync_directory(self._directory)
             removed.append(info)
+            tell(info)
         return removed
 
     def restart(self, tail: Tail, aside: str, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -379,14 +384,8 @@ class Log:
 
     def statistics(self) -> LogStatistics:
         files = self._listed()
-        return LogStatistics(
-            segments=len(files),
-            bytes=sum(file.bytes for file in files),
-            appends=self._appends,
-            records=self._records,
-            first_seq=files[0].first_seq,
-            last_seq=self.tail.seq,
-        )
+        taken = sum(file.bytes for file in files)
+        return LogStatistics(len(files), taken, self._appends, self._records, files[0].first_seq, self.tail.seq)
 
     def close(self) -> None:
         """Close the file. Everything that was appended is durable already."""

@@ -3,20 +3,20 @@
     state           writes   reads         live and links     how it ends
     --------------  -------  ------------  -----------------  ------------------------------------------------------
     LEADING         taken    answered      served             a higher epoch is heard of
-    DEPOSED         421      stale         stale; no links    never: the node is stopped and demoted
+    DEPOSED         421      stale         stale; no links    never (more may be learnt of its successor)
     NOT_CAUGHT_UP   307/421  503           refused            all that the leader had at the welcome is applied
     FOLLOWING       307/421  answered      served             the leader is silent for too long
     STALE           307/421  stale         stale; no links    the leader is heard again
     FAILED          307/421  503           refused            never: the data is not the leader's
     PROMOTING       307/421  answered      served             the next epoch is durable
 
-    LEADING ──► DEPOSED ⟲               NOT_CAUGHT_UP ──► FOLLOWING ◄──► STALE      each of these three ──► FAILED
+    LEADING ──► DEPOSED ⟲             ⟲ NOT_CAUGHT_UP ──► FOLLOWING ◄──► STALE      each of these three ──► FAILED
     FOLLOWING, STALE ──► PROMOTING ──► LEADING
 
 `307/421`: a replica redirects writers to the leader's public address, or refuses them if it does not know one. A node
 may drain in any state: it goes on answering, and `draining` never ends.
 
-    role = CurrentRole(Role(State.LEADING))
+    role = CurrentRole(Role(State.LEADING), trio.current_time)
     if role.now.takes_writes: ...
     role.become(State.DEPOSED, successor=successor)
 
@@ -24,8 +24,8 @@ Rules:
 - Code that depends on the role asks `now` each time. It may keep an answer only with its `generation`. Each change
   makes the next generation, and what was kept under an older one is void.
 - A transition that is not in the table is a bug of ours.
-- FOLLOWING ends by itself when `fresh_until_s` has passed. `now` checks that. So even a node that slept, and has run no
-  task since, gives no reader a fresh answer.
+- FOLLOWING ends by itself when `fresh_until_s` has passed. `now` checks that. So a node that slept gives no reader a
+  fresh answer until its follower has read something from the leader.
 """
 
 from __future__ import annotations
@@ -43,14 +43,21 @@ class State(enum.Enum):
     """A row of the table, with its rights as plain values: every request asks for them."""
 
     # fmt: off
-    #               name              takes_writes  is_replica  vouches  is_aged
-    LEADING = "leading",        True,         False,      True,    False
-    DEPOSED = "deposed",        False,        False,      True,    True
-    NOT_CAUGHT_UP = "not caught up",  False,        True,       False,   False
-    FOLLOWING = "following",      False,        True,       True,    False
-    STALE = "stale",          False,        True,       True,    True
-    FAILED = "failed",         False,        True,       False,   False
-    PROMOTING = "promoting",      False,        True,       True,    False
+    #    label            takes_writes  is_replica  vouches  is_aged
+    LEADING = (
+         "leading",       True,         False,      True,    False)
+    DEPOSED = (
+         "deposed",       False,        False,      True,    True)
+    NOT_CAUGHT_UP = (
+         "not caught up", False,        True,       False,   False)
+    FOLLOWING = (
+         "following",     False,        True,       True,    False)
+    STALE = (
+         "stale",         False,        True,       True,    True)
+    FAILED = (
+         "failed",        False,        True,       False,   False)
+    PROMOTING = (
+         "promoting",     False,        True,       True,    False)
     # fmt: on
 
     def __init__(self, label: str, takes_writes: bool, is_replica: bool, vouches: bool, is_aged: bool) -> None:
@@ -65,7 +72,7 @@ class State(enum.Enum):
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.LEADING: frozenset({State.DEPOSED}),
     State.DEPOSED: frozenset({State.DEPOSED}),
-    State.NOT_CAUGHT_UP: frozenset({State.NOT_CAUGHT_UP, State.FOLLOWING, State.STALE, State.FAILED}),
+    State.NOT_CAUGHT_UP: frozenset({State.NOT_CAUGHT_UP, State.FOLLOWING, State.FAILED}),
     State.FOLLOWING: frozenset({State.STALE, State.FAILED, State.PROMOTING}),
     State.STALE: frozenset({State.FOLLOWING, State.FAILED, State.PROMOTING}),
     State.FAILED: frozenset(),

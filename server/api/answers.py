@@ -61,7 +61,7 @@ class TopAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ScoreAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """GET /scores/{userId}. `rank` is null for an inactive user, who is not shown."""
+    """GET /scores/{userId}. `rank` is null for an inactive user, who is on no board."""
 
     user_id: Id
     display_name: Name | msgspec.UnsetType = msgspec.UNSET
@@ -76,7 +76,7 @@ class ScoreAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class AroundAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """GET /scores/{userId}/around. `entries` is empty for an inactive user, who is not shown."""
+    """GET /scores/{userId}/around. `entries` is empty for an inactive user, who is on no board."""
 
     board_id: Id
     user_id: Id

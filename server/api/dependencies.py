@@ -8,14 +8,14 @@ of one shard has neither an actor nor a log (`server.node.shard`), and tests nee
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
 from engine.actor import ActorStatistics, Submission
-from engine.commands import Command, Outcome
+from engine.commands import Command
 from engine.events import Event
 from engine.record import Frame
 from engine.scoreboard import Scoreboard
@@ -32,9 +32,6 @@ from server.role import CurrentRole
 
 class Writer(Protocol):
     """The actor: decides commands and makes them durable."""
-
-    async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Return when all are durable. Raises `Overloaded`, `LeaderDeposed`, `DiskFull`, `OutcomeUnknown`."""
 
     def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> object:
         """Return at once. `when_done` gets the outcomes or the error. Raises `Overloaded`, `LeaderDeposed`."""
@@ -87,8 +84,8 @@ class StorageState(msgspec.Struct, frozen=True):
 class Dependencies:
     """`clock_ms` is wall-clock time in ms since 1970, `clock_s` a clock that never goes back.
 
-    `request_ids` gives ids for requests that bring none. Pages of `origins` (lower case; None: all) may read
-    public answers. `promote` makes a replica the leader, gives the new epoch and its first seq, or raises `Refused`.
+    `request_ids` gives ids for requests that bring none. Pages of `origins` (None: all) may read public
+    answers. `promote` makes a replica the leader, gives the new epoch and its first seq, or raises `Refused`.
     """
 
     scoreboard: Scoreboard
@@ -105,7 +102,7 @@ class Dependencies:
     pages: dict[str, Page] = field(default_factory=dict)
     storage: Callable[[], StorageState]
     public_reads: bool
-    origins: frozenset[str] | None
+    origins: Container[str] | None
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
     request_ids: Iterator[str]

@@ -68,7 +68,7 @@ NO_CACHE: Headers = (("cache-control", "no-cache"), NO_SNIFF)
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request. `path` is as it was sent (percent-encoded), `query` is what follows the `?`.
+    """One request. `path` is that of `path_of`, still percent-encoded; `query` is what follows the `?`.
 
     `address` is the client's, after trusted proxies. The pipeline fills in `path_params` (decoded) and `request_id`.
     """
@@ -98,7 +98,7 @@ class RequestHead(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        return self.target.partition("?")[0]
+        return path_of(self.target)
 
     @property
     def query(self) -> str:
@@ -227,6 +227,12 @@ def disk_full() -> Refused:
 
 def _error_object(code: Code, message: str, details: Details) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, "details": details}}
+
+
+def path_of(target: str) -> str:
+    """Give the path of a request's target, percent-encoded. One slash at its end makes no difference, so it is gone."""
+    path = target.partition("?")[0]
+    return path[:-1] if path.endswith("/") and len(path) > 1 and path[-2] != "/" else path
 
 
 def quoted(text: str) -> str:

@@ -7,9 +7,9 @@
 
 Theory of operation. A task for each connection would be woken twice for each request, by its socket and by its answer.
 Each wake-up costs more than the request's own work. Here one wake-up reads from all connections, the actor gets one
-message, and another wake-up writes the answers. The loop answers a correct request that comes whole in one read: nearly
-all are. Anything else wakes the connection's parked task, which has the deadlines, the limits and the faults of HTTP;
-they are not repeated here.
+message, and another wake-up writes the answers. The loop answers a correct request that comes whole in one read, as
+nearly all do. Anything else wakes the connection's parked task. It has the deadlines, the limits and the faults of
+HTTP; they are not repeated here.
 
 Rules:
 - A parked connection is in epoll, or busy with one request, or about to wake its task. Only the loop reads its socket.
@@ -19,7 +19,7 @@ Rules:
 - The rest of an answer that the socket does not take at once is left to the connection's task, which has a deadline.
 - A connection that was cut, or whose task was cancelled, is forgotten at once: its file number may be used again.
 - When the loop ends first, connections go on by themselves. One that still waits for an answer is cut: its client would
-  take the next answer for that one.
+  take a later answer for the one that it still waits for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from engine.limits import BATCH_COMMANDS_MAX
 from server import bounds
 from server.api.pipeline import Head, Pipeline
 from server.api.routes import EXPRESS
-from server.http.client_address import TrustedProxies
+from server.http.client_address import TrustedProxies, client_of
 from server.http.connection import Connection
 from server.http.date import head_end
 from server.http.messages import Request, joined_headers
@@ -58,7 +58,7 @@ def request_of(connection: Connection, inbound: IncomingRequest, body: bytes, pr
     """Make the pipeline's request of what the parser read."""
     head = inbound.head
     headers = joined_headers(head.headers)
-    address = proxies.client(connection.peer[0], headers.get("x-forwarded-for", ""))
+    address = client_of(proxies, connection.peer[0], headers)
     return Request(head.method, head.path, head.query, headers, body, address)
 
 
@@ -287,8 +287,7 @@ class ExpressLoop:
 
     def _fail(self, parked: Parked, head: Head, error: Exception) -> None:
         connection = parked.connection
-        forwarded_for = head.request.headers.get("x-forwarded-for", "")
-        address = self._proxies.client(connection.peer[0], forwarded_for)
+        address = client_of(self._proxies, connection.peer[0], head.request.headers)
         try:
             answer = self._pipeline.failed(head, error, address)
         except Exception as fault:

@@ -26,8 +26,8 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTim
 
 from server import bounds
 from server.api.pipeline import Pipeline
-from server.http.client_address import TrustedProxies
-from server.http.messages import Refused, Request, Response, joined_headers, wire_headers
+from server.http.client_address import TrustedProxies, client_of
+from server.http.messages import Refused, Request, Response, joined_headers, path_of, wire_headers
 
 LANE = "http"
 
@@ -64,11 +64,11 @@ def _to_request(scope: HTTPScope, body: bytes, proxies: TrustedProxies) -> Reque
     client = scope["client"]
     return Request(
         method=scope["method"],
-        path=_ABSOLUTE_FORM.sub("", scope["raw_path"].decode("latin-1")) or "/",
+        path=path_of(_ABSOLUTE_FORM.sub("", scope["raw_path"].decode("latin-1")) or "/"),
         query=scope["query_string"].decode("latin-1"),
         headers=headers,
         body=body,
-        address=proxies.client(client[0] if client else "", headers.get("x-forwarded-for", "")),
+        address=client_of(proxies, client[0] if client else "", headers),
     )
 
 

@@ -3,7 +3,7 @@
     follower ── told(state, reason), heard() ──► Following ──► role: NOT_CAUGHT_UP, FOLLOWING, STALE, FAILED
 
 Rules:
-- Only a state that was once complete is served: not before the replica caught up once, and not after following failed.
+- Nothing is served before the replica caught up once, nor after following failed.
   The marker of a directory says whether its replica caught up (`vouched`). Such a directory is served from the start
   on, even without its leader. Any other may have been emptied or cut back, and hold less than was shown from it before.
 - The state is stale when the leader was not heard for STALE_HEARTBEATS, with a link or without. Viewers are told when
@@ -66,7 +66,8 @@ class Following:
         self._silence_s = bounds.STALE_HEARTBEATS * world.config.replication.heartbeat_seconds
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
-        role.on_change(self._tell_staleness)
+        self._told_stale = False
+        self._leader = role.now.leader
 
     async def run(self, follower: Follower, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
@@ -83,11 +84,14 @@ class Following:
         await self._ended.wait()
 
     async def watch(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Look at the role again and again, so that a silent leader is noticed even if nobody reads."""
+        """Notice a silent leader even when nobody reads, and log when the state becomes stale, or fresh again."""
         task_status.started()
         while True:
             await trio.sleep(self._world.config.replication.heartbeat_seconds / 4)
-            _ = self._role.now
+            role = self._role.now
+            if role.is_aged != self._told_stale:
+                self._told_stale = role.is_aged
+                log.warning("stale" if role.is_aged else "fresh", leader=self._leader)
 
     def heard(self) -> None:
         if self._role.now.state in _FOLLOWS:
@@ -117,10 +121,6 @@ class Following:
             self.heard()
         else:
             self._role.become(State.NOT_CAUGHT_UP, reason=_not_caught_up(state, reason))
-
-    def _tell_staleness(self, before: Role, now: Role) -> None:
-        if {before.state, now.state} == {State.FOLLOWING, State.STALE}:
-            log.warning("stale" if now.is_aged else "fresh", leader=now.leader)
 
     async def _mark_caught_up(self) -> None:
         """Note in the marker that the next start may serve this state. On a full disk, as soon as there is room."""

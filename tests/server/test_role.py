@@ -16,7 +16,6 @@ ALLOWED = {
     (State.DEPOSED, State.DEPOSED),
     (State.NOT_CAUGHT_UP, State.NOT_CAUGHT_UP),
     (State.NOT_CAUGHT_UP, State.FOLLOWING),
-    (State.NOT_CAUGHT_UP, State.STALE),
     (State.NOT_CAUGHT_UP, State.FAILED),
     (State.FOLLOWING, State.STALE),
     (State.FOLLOWING, State.FAILED),

@@ -13,6 +13,7 @@ from snapshots.format import state_digest
 from snapshots.opening import open_directory
 from tests.sim.books import Books, Broken
 from tests.sim.clients import ReplicaReader
+from tests.sim.clocks import WallClock
 from tests.sim.disk import SimulatedDisk
 from tests.sim.hardware import Hardware
 from tests.sim.mishaps import MISHAPS, draw_mishaps
@@ -44,10 +45,11 @@ class Replica:
         wrap: Callable[[SimulatedDisk], Disk],
         books: Books,
         trace: Trace,
+        clock: WallClock,
     ) -> None:
         mishaps = draw_mishaps(dice(f"{MISHAPS} {name}"), machine.chaos_s)
         self.hardware = Hardware(machine, dice(f"{name} hardware"), books, trace, mishaps)
-        self.node = Node(name, self.hardware, books, trace, dice(name), follows=follows, wrap=wrap)
+        self.node = Node(name, self.hardware, books, trace, dice(name), clock=clock, follows=follows, wrap=wrap)
         self.viewer = Viewer(f"viewer of {name}", "main", deltas=True, books=books, trace=trace)
         self._machine = machine
         self._dice = dice

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 from unittest import mock
 
+import msgspec
 import trio
 
 from engine import actor, log, recovery, segment_cursor
 from engine.actions import Actions
 from engine.actor import Actor, Submission
+from engine.clock import ClockReading, SteadyClock
+from engine.corrections import Corrector
 from engine.disk import Disk, File
 from engine.errors import DiskFault, DiskFull, SnapshotDamaged, WriteFailed
 from engine.log import Synced
@@ -165,6 +168,14 @@ def _tail_of_what_is_there(disk: Disk, directory: str, _tell: Callable[[DiskFaul
     return None
 
 
+def _believe_the_wall(self: SteadyClock, wall_ms: int, monotonic_s: float) -> ClockReading:
+    return ClockReading(wall_ms, 0, monotonic_s, trusted=monotonic_s - self._steady_s >= self._bounds.trusted_s)
+
+
+def _trust_at_once(self: SteadyClock, wall_ms: int, monotonic_s: float) -> ClockReading:
+    return msgspec.structs.replace(_read_steadily(self, wall_ms, monotonic_s), trusted=True)
+
+
 def _patching(target: object, name: str, new: object) -> Callable[[], AbstractContextManager[None]]:
     @contextmanager
     def patched() -> Iterator[None]:
@@ -172,6 +183,9 @@ def _patching(target: object, name: str, new: object) -> Callable[[], AbstractCo
             yield
 
     return patched
+
+
+_read_steadily = SteadyClock.read
 
 
 def _look_away(self: StorageWatch) -> int:
@@ -210,4 +224,7 @@ BROKEN: Sequence[Variant] = (
     Variant("a full disk ends the process", patched=_patching(Actor, "_answer_without_events", _end_when_full)),
     Variant("a full disk stays full", patched=_patching(actor, "FULL_RETRY_SECONDS", 1e9)),
     Variant(SERVED_EARLY, patched=_patching(Marker, "caught_up", True)),
+    Variant("the wall clock is believed at once", patched=_patching(SteadyClock, "read", _believe_the_wall)),
+    Variant("a clock that has just stepped is trusted", patched=_patching(SteadyClock, "read", _trust_at_once)),
+    Variant("a log that is ahead is not corrected", patched=_patching(Corrector, "due", lambda *_: None)),
 )

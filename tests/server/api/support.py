@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -17,6 +17,7 @@ from quart_trio import QuartTrio
 from structlog.typing import EventDict, WrappedLogger
 
 from engine.actor import Actor
+from engine.clock import GivenClock
 from engine.errors import NoLongerKept, WriteFailed
 from engine.events import Event, Incremented
 from engine.log import Log, Synced
@@ -32,7 +33,7 @@ from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
 from server.http.client_address import TrustedProxies
-from server.http.messages import Request, Response, wire_headers
+from server.http.messages import Request, Response, path_of, wire_headers
 from server.lanes.quart_app import create_app
 from server.metrics import Metrics
 from server.node.promotion import refuse_promotion
@@ -212,7 +213,7 @@ class Bench:
         through_quart: bool = False,
         rules: Rules = RULES,
         public_reads: bool = True,
-        origins: frozenset[str] | None = None,
+        origins: Container[str] | None = None,
         per_minute: tuple[int, int] = (60_000, 600),
         real_log: Log | None = None,
         authenticator: Authenticator | None = None,
@@ -224,7 +225,7 @@ class Bench:
         self.scoreboard = Scoreboard(rules)
         log = real_log or self.log
         self.machine = StateMachine(self.scoreboard, log, self.applied.append)
-        self.actor = Actor(self.machine, clock_ms=self.clock_ms)
+        self.actor = Actor(self.machine, clock=GivenClock(self.clock_ms))
         self.role = CurrentRole(Role(State.LEADING), trio.current_time)
         self.freshness = SetFreshness(self.role, self.scoreboard, self.clock_ms)
         self.checks = RoleChecks(self.role, self.freshness)
@@ -240,7 +241,12 @@ class Bench:
             checks=self.checks,
             positions=self.positions,
             authenticator=authenticator or Tokens(),
-            limits=WriteLimits(Rates(per_minute[0], 1_000), Rates(per_minute[1], 1_000), self.metrics.rate_limited),
+            limits=WriteLimits(
+                Rates(per_minute[0], 1_000),
+                Rates(per_minute[1], 1_000),
+                Rates(per_minute[0], 1_000),
+                self.metrics.rate_limited,
+            ),
             metrics=self.metrics,
             audit=Audit(self._logger(), lambda: self.now_s),
             pages={"index": INDEX, "docs": DOCS},
@@ -282,8 +288,7 @@ class Bench:
         sent = {**({"authorization": token} if token else {}), **(headers or {})}
         if self._quart is not None:
             return await self._ask_quart(method, target, data, sent)
-        path, _, query = target.partition("?")
-        request = Request(method, path, query, sent, data, "192.0.2.7")
+        request = Request(method, path_of(target), target.partition("?")[2], sent, data, "192.0.2.7")
         response = await self.pipeline.answer(request, "direct")
         found = dict(wire_headers(response))
         assert len(found) == len(wire_headers(response))

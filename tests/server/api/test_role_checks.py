@@ -52,8 +52,8 @@ async def test_every_read_tells_its_lag_and_writes_go_to_the_leader(through_quar
         assert refused.status == 421
         assert refused.json["error"]["details"] == {"leader": "http://leader:1"}
         become_replica(bench, FRESH, public_url="https://public/")
-        moved = await bench.ask("POST", "/scores/increment?x=1", BODY, token=WRITER)
-        assert (moved.status, moved.headers["location"]) == (307, "https://public/scores/increment?x=1")
+        moved = await bench.ask("POST", "/scores/increment?_=1", BODY, token=WRITER)
+        assert (moved.status, moved.headers["location"]) == (307, "https://public/scores/increment?_=1")
         assert len(bench.logged()) == 1
 
 
@@ -261,6 +261,15 @@ async def test_readiness_says_that_a_leader_was_deposed() -> None:
     """Not that it stops, though its actor takes nothing either way."""
     async with open_bench() as bench:
         bench.actor.depose()
-        assert (await bench.ask("GET", "/readyz")).details["reason"] == "the server is stopping"
-        bench.role.become(State.DEPOSED, successor=Successor(2))
-        assert (await bench.ask("GET", "/readyz")).details["reason"].startswith("epoch 2 began elsewhere")
+        stopping = await bench.ask("GET", "/readyz")
+        assert (stopping.status, stopping.code, stopping.details["reason"]) == (
+            503, "OVERLOADED", "the server is stopping"
+        )  # fmt: skip
+        bench.role.become(State.DEPOSED, successor=Successor(2, "http://new:1"))
+        deposed = await bench.ask("GET", "/readyz")
+        assert (deposed.status, deposed.code) == (503, "NOT_LEADER")
+        assert deposed.details["reason"].startswith("epoch 2 began elsewhere")
+        assert (deposed.details["leader"], deposed.details["epoch"]) == ("http://new:1", 2)
+        assert int(deposed.headers["retry-after"]) >= 1
+        bench.role.drain()
+        assert (await bench.ask("GET", "/readyz")).code == "OVERLOADED"

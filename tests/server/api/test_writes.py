@@ -74,7 +74,7 @@ async def test_an_action_that_means_something_else_is_a_conflict(other: dict[str
         ({"userId": True}, "userId"),
         ({"userId": None}, "userId"),
         ({"actionId": ["a"]}, "actionId"),
-        ({"reason": None}, "reason"),
+        ({"reason": 5}, "reason"),
         ({"boardId": {}}, "boardId"),
         ({"userId": ""}, "userId"),
         ({"actionId": "x" * 129}, "actionId"),
@@ -107,7 +107,7 @@ async def test_a_field_that_is_missing_is_named(missing: str, through_quart: boo
 
 @both_ways
 @pytest.mark.parametrize(
-    "raw", [b"", b"{", b"NaN", b'{"userId":NaN}', b"[]", b'"ann"', b"\xff\xfe", b"[" * 100_000, b"{} {}"]
+    "raw", [b"", b"{", b"NaN", b'{"userId":NaN}', b"[]", b'"ann"', b"\xff\xfe", b"[" * 12_000, b"{} {}"]
 )
 async def test_a_body_that_is_no_object_of_json_is_refused(raw: bytes, through_quart: bool) -> None:
     """Broken, nested without end, of another kind: 400, and the body is what is named."""
@@ -251,7 +251,7 @@ async def test_a_packed_batch_is_answered_packed(through_quart: bool) -> None:
 
 
 @both_ways
-@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"5", b"[1,", b"[" * 100_000, b"null"])
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"5", b"[1,", b"[" * 12_000, b"null"])
 async def test_a_batch_that_is_none_is_refused_as_a_whole(raw: bytes, through_quart: bool) -> None:
     """Not an array, not JSON, or empty: one ordinary error."""
     async with open_bench(through_quart=through_quart) as bench:
@@ -316,12 +316,12 @@ async def test_a_user_is_put_whole_or_in_part(through_quart: bool) -> None:
         ({}, "body"),
         ([], "body"),
         ({"displayName": ""}, "displayName"),
-        ({"displayName": None}, "displayName"),
+        ({"displayName": 5}, "displayName"),
         ({"displayName": "x" * 129}, "displayName"),
         ({"displayName": "a\x00b"}, "displayName"),
         ({"active": "yes"}, "active"),
         ({"active": 1}, "active"),
-        ({"active": None}, "active"),
+        ({"active": None}, "body"),
         ({"userId": "ann"}, "userId"),
         ({"score": 5, "active": True}, "score"),
     ],
@@ -344,7 +344,7 @@ async def test_an_inactive_user_is_off_the_board_and_comes_back_with_the_score(t
         assert (reply.status, reply.code, reply.details["field"]) == (400, "INVALID_REQUEST", "userId")
         assert "inactive" in reply.json["error"]["message"]
         assert (await bench.ask("GET", "/scoreboard/top")).json["entries"] == []
-        assert (await bench.ask("GET", "/scores/ann")).json["rank"] is None
+        assert (await bench.ask("GET", "/scores/ann", token=READER)).json["rank"] is None
         assert (await bench.increment("ann", "a1")).json["rank"] is None
         await bench.ask("PUT", "/users/ann", {"active": True}, token=REGISTRAR)
         assert (await bench.increment("ann", "a2")).json["newScore"] == 20

@@ -14,6 +14,7 @@ from server.http.date import head_end
 from server.http.messages import Refused, RequestHead
 from server.live import handshake
 from server.live.handshake import Upgrade, read_upgrade
+from server.settings.origins import parse_origins
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 HEADERS = {
@@ -130,12 +131,12 @@ def test_two_authorizations_are_not_one() -> None:
         ("/ws/scoreboard", "main"),
         ("/ws/scoreboard?", "main"),
         ("/ws/scoreboard?boardId=weekly", "weekly"),
-        ("/ws/scoreboard?utm=x&boardId=a%20b&limit=3", "a b"),
+        ("/ws/scoreboard?_=1&boardId=a%20b&_=2", "a b"),
         ("/ws/scoreboard?boardId=k%C3%B6nig", "könig"),
     ],
 )
 def test_the_board_is_in_the_query(target: str, board_id: str) -> None:
-    """The default is `main`, and unknown parameters are ignored."""
+    """The default is `main`, and `_` is passed over."""
     assert read_upgrade(head(target=target)).board_id == board_id
 
 
@@ -243,7 +244,7 @@ def test_a_refusal_has_the_shape_of_every_error() -> None:
 
 # Origins
 
-ALLOWED = frozenset({"https://game.example", "http://localhost:8080", "http://[::1]"})
+ALLOWED = parse_origins(("https://game.example", "http://localhost:8080", "http://[::1]", "https://*.play.example"))
 
 
 @pytest.mark.parametrize(
@@ -255,6 +256,7 @@ ALLOWED = frozenset({"https://game.example", "http://localhost:8080", "http://[:
         "https://game.example:443",
         "http://localhost:8080",
         "http://[::1]:80",
+        "https://eu.play.example",
     ],
 )
 def test_pages_on_the_list_may_open_the_channel(origin: str | None) -> None:
@@ -271,6 +273,7 @@ def test_pages_on_the_list_may_open_the_channel(origin: str | None) -> None:
         "https://game.example.evil.example",
         "https://sub.game.example",
         "https://game.example/",
+        "https://play.example",
         "http://localhost",
         "null",
         "",

@@ -176,3 +176,18 @@ async def test_no_leader_starts_while_a_marker_can_not_be_looked_for(
         await start.serve(config_of(tmp_path / "data"), pytest.fail)
     assert refused.value.path == marker
     assert not (tmp_path / "data" / "log").exists()
+
+
+def test_a_token_file_that_others_can_read_is_told(tmp_path: Path, logged: list[EventDict]) -> None:
+    """Once, at the start, with the remedy; it is used all the same."""
+    path = tmp_path / "token"
+    path.write_text("a.b.c\n")
+    path.chmod(0o600)
+    assert TokenFile(str(path))() == "a.b.c"
+    assert logged == []
+    path.chmod(0o644)
+    token = TokenFile(str(path))
+    assert (token(), token()) == ("a.b.c", "a.b.c")
+    (line,) = logged
+    assert (line["event"], line["log_level"], line["path"]) == ("token_file_open", "warning", str(path))
+    assert line["fault"] == f"others can read or write it (mode 644); run: chmod 600 {path}"

@@ -135,6 +135,7 @@ async def test_a_silent_leader_is_noticed_though_nobody_asks(
             bench.hear()
         await trio.sleep(SILENCE_S + 0.25)
         bench.hear()
+        await trio.sleep(0.25)
         (stale, stale_at_s), (fresh, _) = changes
         assert (stale, fresh) == (State.STALE, State.FOLLOWING)
         assert 5.0 + SILENCE_S <= stale_at_s - began_s <= 5.0 + SILENCE_S + 0.25

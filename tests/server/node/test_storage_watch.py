@@ -20,7 +20,7 @@ from server.node.storage_watch import StorageWatch
 from server.node.surroundings import Surroundings
 from snapshots.opening import open_directory
 from tests.engine.logs import increments
-from tests.server.node.worlds import NOW_MS, open_world
+from tests.server.node.worlds import open_world
 from tests.snapshots.directories import RULES, InlineDisk, Told
 
 
@@ -44,7 +44,7 @@ class Bench:
         self.disk = disk
         opened = open_directory(HeldDisk(disk, disk.lock(f"{data}/lock")), str(data), RULES, tell=Told())
         self.log = opened.log
-        self.actor = Actor(StateMachine(opened.scoreboard, opened.log, lambda _: None), clock_ms=lambda: NOW_MS)
+        self.actor = Actor(StateMachine(opened.scoreboard, opened.log, lambda _: None), clock=world.clock)
         self.watch = StorageWatch(world, opened.log, self.actor)
 
     async def look(self) -> None:
