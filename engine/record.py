@@ -23,7 +23,8 @@
 
       Incremented   [1, boardId, userId, actionId, delta, reason, caller, newScore]
       UserPut       [2, userId, displayName | nil, active, caller]
-      EpochBegun    [3, epoch, note]
+      EpochBegun    [4, epoch, note, history]     history: HISTORY_BYTES bytes
+                    [3, epoch, note]              by older versions, which drew no identity
 
 Rules:
 - Every checksum covers the one before it (`previous`), back to the log id, where the chain begins. So a frame proves
@@ -48,6 +49,7 @@ import msgspec
 
 from engine.errors import ScoreboardError
 from engine.events import EpochBegun, Event, Incremented, UserPut
+from engine.history import HISTORY_BYTES
 from engine.limits import FRAME_BYTES_MAX, FRAME_RECORDS_MAX, SCORE_MAX, SEQ_MAX
 
 FRAME_MAGIC = b"frm1"
@@ -169,7 +171,13 @@ class _EpochBegunRecord(msgspec.Struct, array_like=True, tag=3, forbid_unknown_f
     note: str
 
 
-_Record = _IncrementedRecord | _UserPutRecord | _EpochBegunRecord
+class _HistoryBegunRecord(msgspec.Struct, array_like=True, tag=4, forbid_unknown_fields=True, gc=False):
+    epoch: _Seq
+    note: str
+    history: Annotated[bytes, msgspec.Meta(min_length=HISTORY_BYTES, max_length=HISTORY_BYTES)]
+
+
+_Record = _IncrementedRecord | _UserPutRecord | _EpochBegunRecord | _HistoryBegunRecord
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[_Record]).decode
 
@@ -207,6 +215,9 @@ def _record_of(event: Event) -> tuple[object, ...]:
         )  # fmt: skip
     if isinstance(event, UserPut):
         return (2, event.user_id, event.display_name, event.active, event.caller)
+    if event.history:
+        assert len(event.history) == HISTORY_BYTES
+        return (4, event.epoch, event.note, event.history)
     return (3, event.epoch, event.note)
 
 
@@ -304,6 +315,8 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
     """Make the event of a record that is no increment."""
     if isinstance(record, _UserPutRecord):
         return UserPut(seq, time_ms, record.user_id, record.display_name, record.active, record.caller)
+    if isinstance(record, _HistoryBegunRecord):
+        return EpochBegun(seq, time_ms, record.epoch, record.note, record.history)
     assert isinstance(record, _EpochBegunRecord)
     return EpochBegun(seq, time_ms, record.epoch, record.note)
 

@@ -7,6 +7,8 @@ Rules:
   users and rows. There are at most boards × TOP_LIMIT_MAX of them.
 - An answer has the current epoch, and the seq of the last event on its board. The epoch is not that event's: after a
   restore, a client that keeps the highest position must take the new answers for newer.
+- An ETag has the identity of the epoch (`engine.history`). Two leaders of one epoch may show different rows at one
+  position, and neither answers 304 to an ETag of the other.
 - ETags are weak: two servers at one position give the same rows, but each with its own `generatedAt`.
 """
 
@@ -31,6 +33,9 @@ from server.http.target import board_of, limit_of, query_values
 from server.live.encoding import entries_of, iso_ms, top_body
 
 _HEADERS: Headers = (("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
+
+ETAG_HISTORY = 16
+"""Digits of an epoch's identity in an ETag: 64 bits, so two identities never look alike by chance."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -89,8 +94,9 @@ class Reads:
     def _make_top(self, board: Board, limit: int) -> KeptTop:
         scoreboard = self._scoreboard
         epoch, seq = scoreboard.epoch, board.seq
+        history = scoreboard.mark.history
         body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms())
-        etag = f'W/"{epoch}-{seq}-{limit}"'
+        etag = f'W/"{epoch}-{history[:ETAG_HISTORY]}-{seq}-{limit}"'
         headers = (("etag", etag), *_HEADERS)
         full, not_modified = Response(200, body, JSON, headers), Response(304, headers=headers)
         return KeptTop(epoch, seq, etag, full, not_modified)

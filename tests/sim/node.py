@@ -45,7 +45,10 @@ AWAY_S = 6.0
 
 
 class Node:
-    """Lives again and again until `close`. `wrap` and `opened` are for variants that are broken on purpose."""
+    """Lives again and again until `close`. `wrap` and `opened` are for variants that are broken on purpose.
+
+    `lots` draws the identities of epochs and processes: a generator of its own, so the `dice` fall as they always did.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Node:
         books: Books,
         trace: Trace,
         dice: random.Random,
+        lots: random.Random,
         *,
         follows: str | None = None,
         wrap: Callable[[SimulatedDisk], Disk] = lambda disk: disk,
@@ -69,6 +73,7 @@ class Node:
         self._books = books
         self._trace = trace
         self._dice = dice
+        self._lots = lots
         self._wrap = wrap
         self._opened = opened
         self._prefix = "" if follows is None else f"{name} "
@@ -147,7 +152,9 @@ class Node:
         plan = None if following is None else following.plan(disk)
         # No `finally` around this: whatever raises through it ends the process without a word, as a crash does.
         async with trio.open_nursery() as nursery:
-            process = Process(disk, opened, self._profile, self.name, self, plan, self._dice.uniform, nursery)
+            process = Process(
+                disk, opened, self._profile, self.name, self, plan, self._dice.uniform, self._lots, nursery
+            )
             self.process = process
             try:
                 process.begin()
@@ -208,7 +215,12 @@ class Node:
         """Start as a successor: it may have been promoted without having lived to say so, or be promoted now."""
         if self.promotes_stopped and read_marker(disk, DATA) is not None:
             promote_directory(
-                disk, DATA, now_ms=self.clock_ms(), tell=self.tell, segment_bytes=self._profile.segment_bytes
+                disk,
+                DATA,
+                now_ms=self.clock_ms(),
+                tell=self.tell,
+                segment_bytes=self._profile.segment_bytes,
+                random_bytes=self._lots.randbytes,
             )
         if read_marker(disk, DATA) is None:
             self.lead()

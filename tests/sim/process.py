@@ -7,6 +7,7 @@ live channel. Requests are given to the pipeline directly; links to other nodes 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from functools import cache
 from itertools import count
@@ -132,8 +133,10 @@ class Process:
         witness: Witness,
         plan: FollowPlan | None,
         uniform: Callable[[float, float], float],
+        lots: random.Random,
         tasks: trio.Nursery,
     ) -> None:
+        """`lots` draws identities: those of epochs, and that of this process."""
         self.disk = disk
         self.ending = trio.Event()
         self.scoreboard = opened.scoreboard
@@ -143,11 +146,11 @@ class Process:
         self._tasks = tasks
         self._shutdown = Shutdown()
         self._guard = SimulatedGuard(witness, self._shutdown, tasks)
-        world = self._surroundings(disk, profile, uniform)
+        world = self._surroundings(disk, profile, uniform, lots)
         self.node = assemble_leader(world, opened) if plan is None else assemble_replica(world, opened, plan)
 
     def _surroundings(
-        self, disk: SimulatedDisk, profile: Profile, uniform: Callable[[float, float], float]
+        self, disk: SimulatedDisk, profile: Profile, uniform: Callable[[float, float], float], lots: random.Random
     ) -> Surroundings:
         return Surroundings(
             config=Config(
@@ -171,6 +174,8 @@ class Process:
             clock_ms=self._witness.clock_ms,
             clock_s=trio.current_time,
             uniform=uniform,
+            random_bytes=lots.randbytes,
+            node_id=lots.randbytes(8).hex(),
             tell=self._witness.tell,
         )
 

@@ -45,7 +45,9 @@ class Replica:
         trace: Trace,
     ) -> None:
         self.hardware = Hardware(machine, dice(f"{name} hardware"), books, trace)
-        self.node = Node(name, self.hardware, books, trace, dice(name), follows=follows, wrap=wrap)
+        self.node = Node(
+            name, self.hardware, books, trace, dice(name), dice(f"{name} lots"), follows=follows, wrap=wrap
+        )
         self.viewer = Viewer(f"viewer of {name}", "main", deltas=True, books=books, trace=trace)
         self._machine = machine
         self._dice = dice

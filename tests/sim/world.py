@@ -114,8 +114,9 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
     trace.note("profile", profile)
     hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace)
     leader = Node(
-        "leader", hardware, books, trace, dice_for(seed, "leader"), wrap=variant.wrap_disk, opened=variant.after_opening
-    )
+        "leader", hardware, books, trace, dice_for(seed, "leader"), dice_for(seed, "leader lots"),
+        wrap=variant.wrap_disk, opened=variant.after_opening,
+    )  # fmt: skip
     cluster = Cluster(leader, hardware, following, partial(dice_for, seed), variant.wrap_replica, books, trace)
     with cluster.reaching():
         async with trio.open_nursery() as world:
@@ -190,6 +191,7 @@ def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes:
             clock_ms=lambda: 0,
             tell=lambda what: None,
             segment_bytes=segment_bytes,
+            random_bytes=bytes,
         )
         restored = open_directory(disk, "/restored", RULES, tell=lambda what: None, segment_bytes=segment_bytes)
         found = (restored.scoreboard.seq, restored.scoreboard.epoch, report.seq)
