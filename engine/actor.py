@@ -5,7 +5,7 @@
 
 A write takes these steps, only here, and in this order:
 
-    take the inbox → decide → append to the log, fdatasync → apply → answer → publish (`on_applied`)
+    take the inbox → decide → append to the log, fdatasync → apply → publish (`on_applied`) → answer
 
 So everything in an answer or on a screen is on disk: log before reply. While the disk writes one frame, the next
 gathers in the inbox. So the higher the load, the more records one fsync makes durable.

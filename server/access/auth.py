@@ -43,7 +43,7 @@ from engine.commands import id_fault
 from server import bounds
 from server.access.jwks import JwksKeys
 from server.access.keys import SCOPES, KeySource, KeysUnavailable, fixed_key
-from server.http.messages import Response, error
+from server.http.messages import RETRY_SOON, Response, error
 from server.settings.config import AuthConfig, Config
 
 REALM = "scoreboard"
@@ -105,8 +105,7 @@ class AuthFault(msgspec.Struct, frozen=True):
         """The answer: 401, 403 for a scope, 503 while there are no keys to verify with."""
         sentence = f"{self.description[:1].upper()}{self.description[1:]}."
         if self.kind == "unavailable":
-            retry = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
-            return error(503, "OVERLOADED", sentence, headers=retry)
+            return error(503, "OVERLOADED", sentence, headers=RETRY_SOON)
         challenge = (("www-authenticate", self.challenge),)
         if self.kind == "scope":
             return error(403, "UNAUTHORIZED", sentence, {"anyOf": list(self.scopes)}, headers=challenge)

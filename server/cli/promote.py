@@ -12,12 +12,12 @@ import msgspec
 
 from engine.disk import RealDisk
 from server.cli.support import TOKEN_VARIABLE, BadUsage, CommandRefused, json_option, print_json, read_token, say, warn
+from server.replication.messages import PROMOTE_PATH
 from server.settings.values import check_node_url
 from snapshots.demotion import finish_exchange
 from snapshots.promotion import DEMOTE_NEEDS, demote_command, promote_directory, read_deposed
 from snapshots.restore import RestoreRefused
 
-PATH = "/replication/promote"
 ANSWER_SECONDS_MAX = 60.0
 
 
@@ -79,7 +79,7 @@ def promote_running(url: str, token: str) -> tuple[int, int]:
     try:
         trusted = ssl.create_default_context()  # the certificates that this machine trusts, as for a replica's link
         with httpx.Client(timeout=ANSWER_SECONDS_MAX, verify=trusted, trust_env=False) as client:
-            answer = client.post(url.rstrip("/") + PATH, headers=headers)
+            answer = client.post(url.rstrip("/") + PROMOTE_PATH, headers=headers)
         body = msgspec.json.decode(answer.content)
     except httpx.HTTPError as error:
         raise CommandRefused(f"{url} does not answer: {error or type(error).__name__}") from error

@@ -25,8 +25,8 @@ from rich.text import Text
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, open_websocket_url
 
 from server.cli.support import TOKEN_VARIABLE, CommandRefused, json_option, print_json, say
+from server.live.handshake import LIVE_PATH
 
-PATH = "/ws/scoreboard"
 CONNECT_SECONDS_MAX = 10.0
 PING_SECONDS = 20.0
 PONG_SECONDS_MAX = 20.0
@@ -67,7 +67,7 @@ def websocket_url(url: str, board: str) -> str:
     scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
     if scheme is None or not parts.hostname:
         raise click.BadParameter(f"{url!r} is not an address such as http://127.0.0.1:8080", param_hint="URL")
-    path = parts.path if parts.path not in ("", "/") else PATH
+    path = parts.path if parts.path not in ("", "/") else LIVE_PATH
     return urlunsplit((scheme, parts.netloc, path, urlencode({"boardId": board}), ""))
 
 

@@ -154,7 +154,7 @@ class ExpressLoop:
         while True:
             await trio.lowlevel.wait_readable(epoll.fileno())
             began_s = self._pipeline.now_s()
-            for file, _ in epoll.poll(0, bounds.REACTOR_EVENTS_MAX):
+            for file, _ in epoll.poll(0, bounds.EXPRESS_EVENTS_MAX):
                 parked = self._parked.get(file)
                 if parked is None or parked.scope.cancel_called:
                     continue
@@ -345,7 +345,7 @@ class ExpressLoop:
     async def _sweep(self) -> None:
         """End connections that were idle for too long."""
         while True:
-            await trio.sleep(bounds.REACTOR_SWEEP_SECONDS)
+            await trio.sleep(bounds.EXPRESS_SWEEP_SECONDS)
             now = trio.current_time()
             for parked in list(self._parked.values()):
                 if now - parked.since >= parked.connection.idle_seconds_max:

@@ -41,11 +41,11 @@ from server.http.messages import Refused, RequestHead
 from server.http.request_parser import IncomingRequest
 from server.lanes.hypercorn_lane import HypercornLane
 from server.lanes.lifespan import Lifespan, NotStarted
+from server.live.handshake import LIVE_PATH
 from server.live.live import open_files_max
 from server.logs import Bounded
 from server.metrics import Metrics
 
-LIVE_PATH = "/ws/scoreboard"
 LIVE_TARGET = ("GET", LIVE_PATH)
 
 _NO_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}

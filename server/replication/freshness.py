@@ -44,7 +44,7 @@ class LagFigures(msgspec.Struct, frozen=True):
     connected: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Freshness:
     """The freshness of one node. `progress` is None on a leader. A replica older than `ready_age_s` is not ready."""
 

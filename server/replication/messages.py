@@ -48,6 +48,7 @@ LOG_PATH = "/replication/log"
 LOG_TARGET = ("GET", LOG_PATH)
 SNAPSHOT_PATH = "/replication/snapshot"
 FORK_PATH = "/replication/fork"
+PROMOTE_PATH = "/replication/promote"
 SCOPE = "log:read"
 
 _Seq = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]

@@ -4,8 +4,8 @@
         served.node, served.world, served.url
 
 Rules:
-- The assembly, the lanes, the log, the tokens and the sockets are the real ones. Only clocks and request ids are fixed,
-  so that two nodes with one history give the same answers to the byte.
+- The assembly, the lanes, the log, the tokens and the sockets are the real ones. Only clocks, request ids and
+  the identities of epochs are fixed, so that two nodes with one history give the same answers to the byte.
 - A replica follows a real leader over the loopback. Its heartbeats are a minute apart, so only a test makes it stale.
 """
 
@@ -25,12 +25,13 @@ from trio_websocket import WebSocketRequest, serve_websocket
 
 from engine.actor import Submission
 from engine.disk import RealDisk
+from engine.scoreboard import Scoreboard
 from server.access.auth import key_source
 from server.api.pipeline import Head, Pipeline
 from server.http.client_address import TrustedProxies
 from server.lanes.express_loop import ExpressLoop, Parked
 from server.node import serving as production
-from server.node.assembly import FollowPlan, assemble_leader, assemble_replica
+from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, assemble_shard
 from server.node.directories import is_vouched, prepare_replica
 from server.node.node import Node
 from server.node.serving import Assemble, Process
@@ -38,6 +39,7 @@ from server.node.shutdown import Shutdown, tell
 from server.node.surroundings import Surroundings
 from server.replication.bootstrap import Bootstrap
 from server.replication.link import parse_leader
+from server.replication.sharding import Shard
 from server.role import State
 from server.settings.config import Config
 from snapshots.opening import open_directory
@@ -89,7 +91,7 @@ class Served:
 async def leader_of_directory(served: Served) -> Assemble:
     """Open a leader's directory and give what builds the leader."""
     config = served.config
-    opened = open_directory(served.disk, config.data_dir, config.rules, tell=tell)
+    opened = open_directory(served.disk, config.data_dir, config.rules, tell=tell, random_bytes=bytes)
     return lambda world: assemble_leader(world, opened)
 
 
@@ -98,9 +100,7 @@ def replica_of(leader: str, follows: str | None = None) -> Callable[[Served], Aw
 
     async def prepare(served: Served) -> Assemble:
         config, disk = served.config, served.disk
-        bootstrap = Bootstrap(
-            parse_leader(leader), disk, config.data_dir, token=_log_token, uniform=random.uniform, tell=_must_not_fail
-        )
+        bootstrap = _bootstrap(served, leader)
         await prepare_replica(disk, config.data_dir, leader, bootstrap, lambda _done, _total: None)
         opened = open_directory(disk, config.data_dir, config.rules, tell=tell)
         plan = FollowPlan(
@@ -115,6 +115,27 @@ def replica_of(leader: str, follows: str | None = None) -> Callable[[Served], Aw
     return prepare
 
 
+def shard_of_leader(leader: str, shard: Shard) -> Callable[[Served], Awaitable[Assemble]]:
+    """Give what prepares a replica of one shard, which follows `leader`."""
+
+    async def prepare(served: Served) -> Assemble:
+        plan = FollowPlan(leader=parse_leader(leader), bootstrap=_bootstrap(served, leader), token=_log_token)
+        return partial(assemble_shard, scoreboard=Scoreboard(served.config.rules), shard=shard, plan=plan)
+
+    return prepare
+
+
+def _bootstrap(served: Served, leader: str) -> Bootstrap:
+    return Bootstrap(
+        parse_leader(leader),
+        served.disk,
+        served.config.data_dir,
+        token=_log_token,
+        uniform=random.uniform,
+        tell=_must_not_fail,
+    )
+
+
 @asynccontextmanager
 async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble]]) -> AsyncIterator[Served]:
     """Serve a node as its process does, to the end of the block. It ends as after two signals."""
@@ -125,7 +146,7 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
 
     def assemble(world: Surroundings) -> Node:
         served.world = dataclasses.replace(
-            world, clock_ms=lambda: START_MS, clock_s=lambda: 100.0, request_ids=repeat(MADE_ID)
+            world, clock_ms=lambda: START_MS, clock_s=lambda: 100.0, request_ids=repeat(MADE_ID), random_bytes=bytes
         )
         served.node = build(served.world)
         return served.node
@@ -136,7 +157,8 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
 
     async def serve() -> None:
         process = Process(config, disk, key_source(config), shutdown)
-        assert await process.serve(assemble, note) == 0
+        code = await process.serve(assemble, note)
+        assert code == (0 if shutdown.fault is None else 1)
 
     def make_loop(pipeline: Pipeline, proxies: TrustedProxies) -> CountingLoop:
         served.loop = CountingLoop(pipeline, proxies)
@@ -156,7 +178,7 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
 def config_for(directory: Path, **environ: str) -> Config:
     """The configuration of a node of these tests. Its limits are reached soon."""
     settings = {
-        "SCOREBOARD_LIMITS_USER_PER_MINUTE": "40",
+        "SCOREBOARD_LIMITS_USER_PER_MINUTE": "80",
         "SCOREBOARD_REPLICATION_HEARTBEAT_SECONDS": "60",
         "SCOREBOARD_REPLICATION_BEHIND_WAIT_SECONDS": "0",
     }

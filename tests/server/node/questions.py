@@ -67,7 +67,7 @@ def question(
     lines += [f"{header.replace('_', '-')}: {value}" for header, value in headers.items()]
     if method in ("POST", "PUT") and "Content_Length" not in headers and "Transfer_Encoding" not in headers:
         lines.append(f"Content-Length: {len(body)}")
-    return Question(name, method, target, "\r\n".join([*lines, "", ""]).encode() + body)
+    return Question(name, method, target, "\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
 
 def increment(user: str = "ann", action: str = "a1", **more: object) -> bytes:
@@ -141,7 +141,7 @@ def batches() -> list[Question]:
         {"userId": "ann", "actionId": "b1"},
         {"userId": "ann", "actionId": "m", "x": 1},
     ]
-    greedy = [{"userId": "greedy", "actionId": f"g{n}"} for n in range(60)]
+    greedy = [{"userId": "greedy", "actionId": f"g{n}"} for n in range(100)]
     long = [{"userId": "u", "actionId": f"l{n}"} for n in range(1_001)]
     json_bodies = [
         ("good", good),
@@ -202,6 +202,46 @@ def reads() -> list[Question]:
     return questions
 
 
+def odd_ones() -> list[Question]:
+    """What is written in an unusual way, or nearly right."""
+    top, write, body = "/scoreboard/top", bearer("scores:write"), increment("ann", "o1")
+    targets = [
+        "http://x/scoreboard/top", "/scoreboard/top/", "//scoreboard/top", "/scoreboard/%74op", "/scoreboard/top?",
+        "/scoreboard/top?limit=", "/scoreboard/top?limit", "/scoreboard/top?boardId=ma%69n", "/scoreboard/top?x=1",
+        "/scoreboard/top?&&", "/scoreboard/top?limit=+3", "/scores/a%2Fb", "/scores/%C3%A9", "/scores//around", "*",
+    ]  # fmt: skip
+    questions = [question(f"odd: {target}", "GET", target) for target in targets]
+    questions += [
+        question("odd: two tags", "GET", top, If_None_Match='W/"1-3-10", "x"'),
+        question("odd: no token", "GET", top, Authorization="Bearer"),
+        question("odd: HTML", "GET", top, Accept="text/html"),
+        question("odd: a proxy that is not trusted", "GET", top, X_Forwarded_For="192.0.2.1"),
+        question("odd: no length", "GET", top, Content_Length="0"),
+        question("odd: no origin", "GET", top, Origin="null"),
+        question("odd: two hosts", "GET", top, Host="y"),
+    ]
+    for request_id in ("", "with spaces in it", "x" * 65, "\xe9"):
+        questions.append(question(f"odd id {request_id[:9]!r}", "GET", top, request_id=request_id))
+        questions.append(question(f"odd id {request_id[:9]!r}", "POST", INCREMENT_PATH, body, token=write,
+                                  request_id=request_id))  # fmt: skip
+    questions += [
+        question("two ids", "POST", INCREMENT_PATH, body, token=write, X_Request_ID="other"),
+        question("two tokens", "POST", INCREMENT_PATH, body, token=write, AUTHORIZATION=write),
+        question("lower case bearer", "POST", INCREMENT_PATH, body, token=write.replace("Bearer", "bearer")),
+        question("two spaces", "POST", INCREMENT_PATH, body, token=write.replace(" ", "  ")),
+        question("charset", "POST", INCREMENT_PATH, body, token=write, Content_Type="application/json; charset=utf-8"),
+        question(
+            "another charset", "POST", INCREMENT_PATH, body, token=write, Content_Type="application/json;charset=x"
+        ),
+        question("identity", "POST", INCREMENT_PATH, body, token=write, Content_Encoding="identity"),
+        question("lower case method", "get", top),
+        question("a method that is none", "BREW", top),
+        question("GET with a body", "GET", top, b"abc", Content_Length="3"),
+        question("HTTP/1.0", "GET", f"{top} HTTP/1.0\r\nX: "),
+    ]
+    return questions
+
+
 def others(*, promotable: bool) -> list[Question]:
     """Users, and what is for operators and browsers. A node that could be promoted is not asked to by its admin."""
     users, admin = bearer("users:write"), bearer("admin")
@@ -229,7 +269,7 @@ def others(*, promotable: bool) -> list[Question]:
 
 def all_questions(*, promotable: bool = False) -> list[Question]:
     """Every request of this file."""
-    return [*increments(), *batches(), *reads(), *others(promotable=promotable)]
+    return [*increments(), *batches(), *reads(), *odd_ones(), *others(promotable=promotable)]
 
 
 _FIGURES = (

@@ -11,11 +11,25 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any, NoReturn
 
 import msgspec
 
+from engine.limits import INBOX_COMMANDS_MAX
+from server.replication.sharding import Shard, shard_of
 from server.role import State
-from tests.server.node.nodes import Served, config_for, fill, leader_of_directory, serving, serving_replica, silent_node
+from tests.server.node.nodes import (
+    PUBLIC_URL,
+    Served,
+    caught_up,
+    config_for,
+    fill,
+    leader_of_directory,
+    serving,
+    serving_replica,
+    shard_of_leader,
+    silent_node,
+)
 from tests.server.node.test_deposed import log_id_of, tell_of_epoch
 
 Change = Callable[[], Awaitable[None]]
@@ -114,16 +128,58 @@ async def not_caught_up(directory: Path) -> AsyncIterator[tuple[Served, Change]]
         yield replica, nothing_changes
 
 
+@asynccontextmanager
+async def another_shard(directory: Path) -> AsyncIterator[tuple[Served, Change]]:
+    config = config_for(directory / "leader", SCOREBOARD_REPLICATION_PUBLIC_URL=PUBLIC_URL)
+    async with serving(config, leader_of_directory) as leader:
+        await fill(leader)
+        shard = Shard(3 - shard_of("main", 2), 2)
+        async with serving(config_for(directory / "shard"), shard_of_leader(leader.url, shard)) as served:
+            await caught_up(served)
+            yield served, nothing_changes
+
+
+@asynccontextmanager
+async def overloaded(directory: Path) -> AsyncIterator[tuple[Served, Change]]:
+    async with leading(directory) as (served, _):
+        actor = served.node.actor
+        assert actor is not None
+
+        async def change() -> None:
+            actor._waiting = INBOX_COMMANDS_MAX
+
+        yield served, change
+        actor._waiting = 0
+
+
+@asynccontextmanager
+async def faulty(directory: Path) -> AsyncIterator[tuple[Served, Change]]:
+    async with leading(directory) as (served, _):
+
+        def fail(*_: object) -> NoReturn:
+            raise ValueError("a bug")
+
+        broken: Any = fail
+
+        async def change() -> None:
+            served.node.pipeline._increments.admit = broken  # type: ignore[method-assign]
+            served.node.pipeline._reads.render_top = broken  # type: ignore[method-assign]
+
+        yield served, change
+
+
 class Stage(msgspec.Struct, frozen=True):
     """A role under test, and what a good write and a good read are answered with in it.
 
-    `promotable`: the node could be promoted at some time, so its admin must not ask for that.
+    `promotable`: the node could be promoted at some time, so its admin must not ask for that. `remembers`: it has
+    answered something, at some time, by a head that it remembered.
     """
 
     enter: Enter
     write_status: int
     read_status: int
     promotable: bool = False
+    remembers: bool = True
 
 
 STAGES = {
@@ -136,5 +192,8 @@ STAGES = {
     "failed replica": Stage(failed, 307, 503, promotable=True),
     "draining replica": Stage(draining_replica, 307, 200, promotable=True),
     "promoted replica": Stage(promoted, 200, 200, promotable=True),
-    "replica that has not caught up": Stage(not_caught_up, 421, 503),
+    "replica that has not caught up": Stage(not_caught_up, 421, 503, remembers=False),
+    "replica of another shard": Stage(another_shard, 307, 421, remembers=False),
+    "overloaded leader": Stage(overloaded, 503, 200),
+    "leader with a bug": Stage(faulty, 500, 500),
 }
