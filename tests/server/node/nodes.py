@@ -48,8 +48,15 @@ from tests.server.node.test_start import client_of, config_of
 
 START_MS = 1_765_802_096_000  # 2025-12-15T12:34:56.000Z
 PUBLIC_URL = "https://scores.example"
+IDENTITIES: Callable[[int], bytes] = bytes
+"""Draws the identities of logs and epochs. They are all the same, but for tests of nodes that must differ."""
+
 MADE_ID = "made-here"
 """The id of a request that came without one."""
+
+
+def identity(count: int) -> bytes:
+    return IDENTITIES(count)
 
 
 class CountingLoop(ExpressLoop):
@@ -91,7 +98,7 @@ class Served:
 async def leader_of_directory(served: Served) -> Assemble:
     """Open a leader's directory and give what builds the leader."""
     config = served.config
-    opened = open_directory(served.disk, config.data_dir, config.rules, tell=tell, random_bytes=bytes)
+    opened = open_directory(served.disk, config.data_dir, config.rules, tell=tell, random_bytes=identity)
     return lambda world: assemble_leader(world, opened)
 
 
@@ -146,7 +153,7 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
 
     def assemble(world: Surroundings) -> Node:
         served.world = dataclasses.replace(
-            world, clock_ms=lambda: START_MS, clock_s=lambda: 100.0, request_ids=repeat(MADE_ID), random_bytes=bytes
+            world, clock_ms=lambda: START_MS, clock_s=lambda: 100.0, request_ids=repeat(MADE_ID), random_bytes=identity
         )
         served.node = build(served.world)
         return served.node
