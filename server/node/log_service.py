@@ -144,10 +144,10 @@ class LogService:
             self._shipper.depose(successor)
 
     def leader_heard(self) -> None:
-        """Have the links pass on what the leader said, about once a heartbeat."""
-        now_s = trio.current_time()
-        if now_s - self._woken_s >= self._world.config.replication.heartbeat_seconds / 2:
-            self._woken_s = now_s
+        """Have the links pass on a newer word of the leader, about once a heartbeat."""
+        word_s = self._progress.heard_at_s if self._progress is not None else None
+        if word_s is not None and word_s - self._woken_s >= self._world.config.replication.heartbeat_seconds / 2:
+            self._woken_s = word_s
             self._feed.wake()
 
     def _role_changed(self, before: Role, now: Role) -> None:

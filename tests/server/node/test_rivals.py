@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import pytest
 import trio
 
@@ -16,21 +15,19 @@ from server.node.directories import check_leads
 from server.replication.bootstrap import Bootstrap
 from server.replication.link import parse_leader
 from server.role import State
-from server.settings.config import Config, ConfigError
+from server.settings.config import ConfigError
 from snapshots.demotion import DemotionReport, demote_directory
 from snapshots.promotion import NO_RULES, read_deposed, read_marker
 from snapshots.state import read_state
 from tests.cluster.wires import Wire
 from tests.e2e import leader as outside
-from tests.e2e.client import Answer
 from tests.server.lanes.support import PATIENCE_SECONDS
+from tests.server.node.lives import Life, holds, increment, is_in, quick
 from tests.server.node.nodes import Served, caught_up, config_for, fill, leader_of_directory, replica_of, serving
 from tests.server.node.test_start import client_of
 from tests.snapshots.directories import InlineDisk, Told
 
 pytestmark = pytest.mark.usefixtures("logged")
-
-HEARTBEAT_S = 0.05
 
 
 @pytest.fixture(autouse=True, params=[1, -1], ids=["the later identity wins", "the earlier identity wins"])
@@ -39,34 +36,6 @@ def _drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     numbers = itertools.count(100, request.param)
     monkeypatch.setattr("tests.server.node.nodes.IDENTITIES", lambda count: bytes([next(numbers)] * count))
     monkeypatch.setattr(bounds, "RECONNECT_SECONDS_MAX", 0.1)
-
-
-def quick(config: Config) -> Config:
-    """Have heartbeats as often as no operator may set."""
-    replication = msgspec.structs.replace(config.replication, heartbeat_seconds=HEARTBEAT_S)
-    return msgspec.structs.replace(config, replication=replication)
-
-
-class Life:
-    """A replica in a task of its own, so that it can be ended before the others."""
-
-    def __init__(self) -> None:
-        self.served: Served
-        self.wanted = trio.Event()
-        self.ended = trio.Event()
-
-    async def live(self, directory: Path, url: str, *, task_status: trio.TaskStatus[None]) -> None:
-        """Follow the node at `url`; started once it has caught up."""
-        async with serving(quick(config_for(directory)), replica_of(url)) as self.served:
-            await caught_up(self.served)
-            task_status.started()
-            await self.wanted.wait()
-        self.ended.set()
-
-    async def end(self) -> None:
-        """End the process, in good order."""
-        self.wanted.set()
-        await self.ended.wait()
 
 
 class Family:
@@ -107,23 +76,6 @@ async def family(directory: Path, *, behind_relay: bool = False) -> AsyncIterato
                 for life in relatives.lives.values():
                     await life.ended.wait()
                 nursery.cancel_scope.cancel()
-
-
-async def increment(node: Served, action: str) -> Answer:
-    """Count an action of ann."""
-    async with client_of(node.url) as client:
-        return await client.post("/scores/increment", {"userId": "ann", "actionId": action})
-
-
-async def holds(is_true: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    while not is_true():  # noqa: ASYNC110  # a role has no event, and time changes it too
-        await trio.sleep(0.005)
-
-
-async def is_in(node: Served, state: State) -> None:
-    """Wait until the role is in a state."""
-    await holds(lambda: node.node.role.now.state is state)
 
 
 async def promote_both(relatives: Family) -> tuple[Served, Served]:
