@@ -99,6 +99,7 @@ class Followership:
             segment_bytes=self._profile.segment_bytes,
         )
         self._node.note("demoted", report.common_seq, report.last_seq)
+        self._books.demoted[self._node.name] = report.actions
         for action in report.actions:
             if self._books.acknowledged.get(action.action_id) == (last.epoch, action.seq):
                 raise Broken(f"{action} was acknowledged, and set aside by the demotion of {self._node.name}")

@@ -20,6 +20,7 @@ import trio
 
 from engine.disk import Disk
 from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
+from engine.events import Event
 from engine.machine import Applied
 from engine.recovery import Finding
 from snapshots.demotion import finish_exchange
@@ -47,6 +48,7 @@ AWAY_S = 6.0
 class Node:
     """Lives again and again until `close`. `wrap` and `opened` are for variants that are broken on purpose.
 
+    `apart` collects what it writes as one of two leaders (`tests.sim.aftermath`), None while the books take it.
     `lots` draws the identities of epochs and processes: a generator of its own, so the `dice` fall as they always did.
     """
 
@@ -66,6 +68,7 @@ class Node:
         self.name = name
         self.succeeds = False
         self.promotes_stopped = False
+        self.apart: list[Event] | None = None
         self.process: Process | None = None
         self.starts = 0
         self._hardware = hardware
@@ -275,7 +278,9 @@ class Node:
     def applied(self, applied: Applied) -> None:
         """See `Witness`."""
         self.note("applied", applied.events[-1].seq, len(applied.events))
-        if self._followership is None or self.succeeds:
+        if self.apart is not None:
+            self.apart += applied.events
+        elif self._followership is None or self.succeeds:
             self._books.applied(applied)
         else:
             self._books.followed(self.name, applied)

@@ -31,6 +31,7 @@ EVERYTHING_SEEN = {
     "replicas started", "events followed", "replica disconnected", "replica ended by cut", "replica ended by kill",
     "replica ended by stop", "reads of a replica", "reads that came too early", "stale reads", "viewers refused",
     "replicas equal in the end", "promotions", "demotions",
+    "loops named", "rivals settled",
 }  # fmt: skip
 
 

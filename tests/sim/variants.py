@@ -25,7 +25,9 @@ from engine.replay import settle_end
 from engine.segment import Listing
 from engine.segment_cursor import SegmentCursor
 from server.live.editions import Channel
-from server.replication import bootstrap
+from server.replication import bootstrap, epoch_notifier
+from server.replication.follower import Follower
+from server.replication.progress import Progress
 from server.replication.replicas import WholeReplica
 from snapshots.opening import Opened
 from snapshots.promotion import Marker
@@ -163,6 +165,18 @@ def _tail_of_what_is_there(disk: Disk, directory: str, _tell: Callable[[DiskFaul
     return None
 
 
+@contextmanager
+def _believing_relays() -> Iterator[None]:
+    """Take each word of a relay for one of the leader, and look at no path."""
+    heard = Progress.heard
+
+    def heard_now(self: Progress, epoch: int, seq: int, _age_s: float = 0.0) -> None:
+        heard(self, epoch, seq)
+
+    with mock.patch.object(Progress, "heard", heard_now), mock.patch.object(Follower, "_trace", return_value=None):
+        yield
+
+
 def _patching(target: object, name: str, new: object) -> Callable[[], AbstractContextManager[None]]:
     @contextmanager
     def patched() -> Iterator[None]:
@@ -196,5 +210,7 @@ BROKEN: Sequence[Variant] = (
     Variant("a replica applies before it logs", patched=_patching(WholeReplica, "_append", _apply_before_logging)),
     Variant(PLACED_DURABLY, patched=_patching(bootstrap, "_newest_tail", _tail_of_what_is_there)),
     Variant(OLDER_KEPT, patched=_patching(bootstrap, "_remove_older", lambda *_: None)),
+    Variant("of two leaders of one epoch both go on", patched=_patching(epoch_notifier, "_named_in", lambda _: None)),
+    Variant("a relay's word is the leader's", patched=_believing_relays),
     Variant(SERVED_EARLY, patched=_patching(Marker, "caught_up", True)),
 )

@@ -137,6 +137,7 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             await trio.sleep(LAST_SHOWN_S + 4 * DELAY_S_MAX)
             for viewer in [*viewers, *cluster.viewers]:
                 viewer.check_last()
+            await cluster.aftermath()
             await cluster.close()
             world.cancel_scope.cancel()
     _look_at_the_disk(cluster.machines[cluster.leader.name], books, dice_for(seed, "end"))
