@@ -41,7 +41,8 @@ unless the connection refused the request before it was read. A replica's answer
 `X-Scoreboard-Lag-Records` and `X-Scoreboard-Lag-Ms`: how far it is behind its leader. Bodies are at most
 {bounds.BODY_BYTES_MAX:,} bytes of JSON with only the fields named here.
 
-`epoch` and `seq` together are a position, compared in that order. A later answer never has a lower one."""
+`epoch` and `seq` together are a position, compared in that order. A later answer never has a lower one. Two leaders of
+one epoch, after two promotions at once, have different `history`, and their positions say nothing of each other."""
 
 LIVE = """Opens a WebSocket. The server sends the first ten rows at once, and again when they change, at most once per
 interval. The client need not send anything.
@@ -49,7 +50,7 @@ interval. The client need not send anything.
 The subprotocol chooses the messages:
 
 - `scoreboard.v1`, or none: `scoreboard_snapshot` first, then `scoreboard_update`. Both have the fields of
-  GET /scoreboard/top and `type`.
+  GET /scoreboard/top and `type`; updates leave `history` out.
 - `scoreboard.delta.v1`: `scoreboard_snapshot` first and after a missed message, else `scoreboard_delta` with `baseSeq`
   (the seq that it applies to), `changed` (rows that are new or differ) and `left` (userIds that are no longer there).
 - `scoreboard.token.<JWT>`, offered beside one of these, brings the token of a client that can't set headers. The server
@@ -171,7 +172,8 @@ _ERRORS = {
         "Misdirected",
         (
             "`NOT_LEADER`: only the leader does that; `details.leader` is its address, if known. A leader that was "
-            "replaced names the newer `details.epoch` too. `WRONG_SHARD`: `details.shard` has the board."
+            "replaced names the newer `details.epoch` and its `details.history` too. `WRONG_SHARD`: `details.shard` "
+            "has the board."
         ),
     ),
     426: ("UpgradeRequired", "`INVALID_REQUEST`: this is a WebSocket."),

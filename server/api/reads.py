@@ -93,7 +93,7 @@ class Reads:
         scoreboard = self._scoreboard
         epoch, seq = scoreboard.epoch, board.seq
         history = scoreboard.mark.history
-        body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms())
+        body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms(), history)
         etag = f'W/"{epoch}-{history[:ETAG_HISTORY]}-{seq}-{limit}"'
         headers = (("etag", etag), *NO_CACHE)
         full, not_modified = Response(200, body, JSON, headers), Response(304, headers=headers)

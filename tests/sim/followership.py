@@ -100,6 +100,10 @@ class Followership:
         )
         self._node.note("demoted", report.common_seq, report.last_seq)
         self._books.demoted[self._node.name] = report.actions
+        if not holds_log(disk, log_directory(DATA)):
+            self._node.note("nothing carried over")
+            self._books.counts["demotions with nothing carried over"] += 1
+            self._books.emptied(self._node.name)
         for action in report.actions:
             if self._books.acknowledged.get(action.action_id) == (last.epoch, action.seq):
                 raise Broken(f"{action} was acknowledged, and set aside by the demotion of {self._node.name}")

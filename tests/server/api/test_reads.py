@@ -50,6 +50,7 @@ async def test_the_top_has_the_shape_of_the_specification(through_quart: bool) -
             "boardId": "main",
             "epoch": 1,
             "seq": 4,
+            "history": 32 * "0",
         }
 
 
