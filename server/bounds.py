@@ -213,6 +213,16 @@ FOLLOWERS_MAX = 64
 HEARTBEAT_SECONDS = 1.0
 """Between two heartbeats, and between two positions of a follower. Lag in seconds is exact enough."""
 
+NOTIFY_AGAIN_HEARTBEATS = 5
+"""Heartbeats between two times that a promoted leader asks the node that it followed for an epoch that outranks its
+own. Two promotions at once are rare, and a question is one short link."""
+
+PATH_NODES_MAX = 16
+"""Nodes in the path from a follower to its leader. A tree of relays is rarely deeper than three."""
+
+NODE_ID_CHARACTERS_MAX = 64
+"""The id of a node's process on links. Ours have 16."""
+
 LINK_SILENCE_SECONDS_MAX = 10.0
 """A link that was silent for ten heartbeats is dead, even if it is open."""
 

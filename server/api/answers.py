@@ -24,6 +24,7 @@ Rank = Annotated[int, Meta(ge=1)]
 Epoch = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 SeqOrNone = Annotated[int, Meta(ge=0, le=SEQ_MAX, description="0 while nothing has happened")]
+History = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="The identity of the epoch")]
 AgeMs = Annotated[int, Meta(ge=0, description="With `stale`: ms since the leader was heard")]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2025-12-15T12:34:56.000Z"])]
 
@@ -56,6 +57,7 @@ class TopAnswer(msgspec.Struct, frozen=True, rename="camel"):
     board_id: Id
     epoch: Epoch
     seq: SeqOrNone
+    history: History
     stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 

@@ -160,7 +160,8 @@ _ERRORS = {
         "Misdirected",
         (
             "`NOT_LEADER`: only the leader does that; `details.leader` is its address, if known. A leader that was "
-            "replaced names the newer `details.epoch` too. `WRONG_SHARD`: `details.shard` has the board."
+            "replaced names the newer `details.epoch` and its `details.history` too. `WRONG_SHARD`: `details.shard` "
+            "has the board."
         ),
     ),
     426: ("UpgradeRequired", "`INVALID_REQUEST`: this is a WebSocket."),

@@ -9,6 +9,8 @@ Rules:
   restore, a client that keeps the highest position must take the new answers for newer.
 - An inactive user is not public: without a token that may read, the answer is that of a user who does not exist. Where
   reads are public no token was looked at before, so it is done here.
+- An ETag has the identity of the epoch (`engine.history`). Two leaders of one epoch may show different rows at one
+  position, and neither answers 304 to an ETag of the other.
 - ETags are weak: two servers at one position give the same rows, but each with its own `generatedAt`.
 """
 
@@ -32,6 +34,9 @@ from server.api.routes import READ
 from server.http.messages import JSON, NO_CACHE, NO_STORE, Refused, Request, Response, etag_matches, invalid
 from server.http.target import board_of, limit_of, query_values
 from server.live.encoding import entries_of, iso_ms, top_body
+
+ETAG_HISTORY = 16
+"""Digits of an epoch's identity in an ETag: 64 bits, so two identities never look alike by chance."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -91,8 +96,9 @@ class Reads:
     def _make_top(self, board: Board, limit: int) -> KeptTop:
         scoreboard = self._scoreboard
         epoch, seq = scoreboard.epoch, board.seq
-        body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms())
-        etag = f'W/"{epoch}-{seq}-{limit}"'
+        history = scoreboard.mark.history
+        body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms(), history)
+        etag = f'W/"{epoch}-{history[:ETAG_HISTORY]}-{seq}-{limit}"'
         headers = (("etag", etag), *NO_CACHE)
         full, not_modified = Response(200, body, JSON, headers), Response(304, headers=headers)
         return KeptTop(epoch, seq, etag, full, not_modified)

@@ -58,12 +58,12 @@ def ask_fork(directory: str, leader: str, token: str) -> Tail:
         endpoint = parse_leader(leader)
     except ValueError as error:
         raise BadUsage(f"--to: {error}") from error
-    _, tail = read_state(disk, directory, NO_RULES, tell=warn)
+    scoreboard, tail = read_state(disk, directory, NO_RULES, tell=warn)
     asking = Bootstrap(endpoint, disk, directory, token=lambda: token, uniform=random.uniform, tell=say)
     try:
-        return trio.run(asking.fork, tail.epoch)
+        return trio.run(asking.common, scoreboard.marks())
     except LinkEnded as ended:
-        if ended.status == httpx.codes.NOT_FOUND:
+        if ended.status in (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT):
             raise CommandRefused(
                 f"{leader} can't say where its history and that of epoch {tail.epoch} part: "
                 f"{ended.reason.rstrip('.')}. Is it the node that took this one's place? If it is, move {directory} "

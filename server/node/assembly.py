@@ -99,7 +99,7 @@ class _Surface:
 def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     """Build a leader on an opened directory."""
     surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
-    _, _, actor, watch, service = _make_log_users(world, opened, surface, _nobody_to_tell)
+    _, _, actor, watch, service = _make_log_users(world, opened, surface, None, _nobody_to_tell)
     promote = partial(refuse_promotion, surface.role)
     return Node(
         role=surface.role,
@@ -122,13 +122,17 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
     surface = _make_surface(world, opened.scoreboard, first, progress)
     role = surface.role
     notifier = EpochNotifier(plan.leader, token=plan.token, timing=world.link_timing, uniform=world.uniform)
-    pass_on = partial(notifier.tell, tasks=world.tasks)
-    feed, machine, actor, watch, service = _make_log_users(world, opened, surface, pass_on)
+
+    def pass_on(hello: Hello) -> None:
+        progress.heard_of(hello.successor)  # a promotion here must begin a higher epoch
+        notifier.tell(hello, world.tasks, on_outranked=progress.heard_of)
+
+    feed, machine, actor, watch, service = _make_log_users(world, opened, surface, progress, pass_on)
     replica = WholeReplica(world.disk, world.config.data_dir, machine, opened.log, feed, durable=plan.durable)
-    following, tasks = _make_following(world, surface, progress, replica, plan)
+    following, tasks = _make_following(world, surface, progress, replica, plan, service.leader_heard)
     promote: Promote = partial(refuse_promotion, role, NOTHING_KEPT)
     if plan.durable:
-        promote = Promotion(world, role, following, progress, replica, actor, notifier).promote
+        promote = Promotion(world, role, following, progress, replica, actor, notifier, service.depose).promote
     return Node(
         role=role,
         scoreboard=opened.scoreboard,
@@ -151,7 +155,7 @@ def assemble_shard(world: Surroundings, scoreboard: Scoreboard, shard: Shard, pl
     first = first_role(plan.leader.url(""), vouched=False)
     surface = _make_surface(world, scoreboard, first, progress, shard)
     replica = ShardReplica(world.disk, scoreboard, shard, on_applied=_on_applied(world, surface, None))
-    following, tasks = _make_following(world, surface, progress, replica, plan)
+    following, tasks = _make_following(world, surface, progress, replica, plan, _nobody_to_wake)
     promote = partial(refuse_promotion, surface.role, ONLY_A_SHARD)
     return Node(
         role=surface.role,
@@ -194,7 +198,7 @@ def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) 
 
 
 def _make_log_users(
-    world: Surroundings, opened: Opened, surface: _Surface, on_newer: Callable[[Hello], None]
+    world: Surroundings, opened: Opened, surface: _Surface, progress: Progress | None, on_newer: Callable[[Hello], None]
 ) -> tuple[FrameFeed, StateMachine, Actor, StorageWatch, LogService]:
     """Build what a node with a log has: the feed, the state machine, the actor, the watch, and the log service."""
     feed = FrameFeed(opened.log.tail.seq)
@@ -204,21 +208,26 @@ def _make_log_users(
     watch = StorageWatch(world, opened.log, actor)
     may_follow = partial(authorize, world.authenticator, (SCOPE,))
     service = LogService(
-        world, opened, machine, feed, surface.role, surface.checks, watch,
+        world, opened, machine, feed, surface.role, surface.checks, watch, progress,
         authorize=may_follow, on_deposed=deposition.begin, on_newer=on_newer,
     )  # fmt: skip
     return feed, machine, actor, watch, service
 
 
 def _make_following(
-    world: Surroundings, surface: _Surface, progress: Progress, replica: Replica, plan: FollowPlan
-) -> tuple[Following, Sequence[Task]]:
+    world: Surroundings, surface: _Surface, progress: Progress, replica: Replica, plan: FollowPlan,
+    on_heard: Callable[[], None],
+) -> tuple[Following, Sequence[Task]]:  # fmt: skip
     board_ids = list(surface.scoreboard.boards)
     following = Following(world, surface.role, progress, surface.live, board_ids, durable=plan.durable)
 
     def told(state: FollowingState, reason: str) -> None:
         plan.on_state(state, reason)
         following.told(state, reason)
+
+    def heard() -> None:
+        following.heard()
+        on_heard()
 
     follower = Follower(
         replica,
@@ -230,9 +239,10 @@ def _make_following(
         blocks=world.disk.blocks,
         timing=world.link_timing,
         progress=progress,
+        node_id=world.node_id,
         on_progress=plan.on_progress,
         on_state=told,
-        on_heard=following.heard,
+        on_heard=heard,
     )
     return following, (partial(following.run, follower), following.watch)
 
@@ -272,6 +282,10 @@ def _make_pipeline(
             promote=promote,
         )
     )
+
+
+def _nobody_to_wake() -> None:
+    """Do nothing: a shard has no followers."""
 
 
 def _nobody_to_tell(hello: Hello) -> None:

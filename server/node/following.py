@@ -6,8 +6,8 @@ Rules:
 - Nothing is served before the replica caught up once, nor after following failed.
   The marker of a directory says whether its replica caught up (`vouched`). Such a directory is served from the start
   on, even without its leader. Any other may have been emptied or cut back, and hold less than was shown from it before.
-- The state is stale when the leader was not heard for STALE_HEARTBEATS, with a link or without. Viewers are told when
-  that begins and ends.
+- The state is stale when the leader was not heard for STALE_HEARTBEATS, with a link or without. That is counted from
+  the time when the leader sent its last word, through any number of relays. Viewers are told when it begins and ends.
 - After the begin of a promotion the follower no longer changes the role.
 """
 

@@ -1,4 +1,4 @@
-"""The deposition of a leader: the node heard of a higher epoch.
+"""The deposition of a leader: the node heard of an epoch that outranks its own (`engine.history`).
 
     deposition.begin(successor)      the role becomes DEPOSED; the actor writes no more
 
@@ -52,7 +52,9 @@ class Deposition:
         log.critical(
             "deposed",
             epoch=successor.epoch,
+            history=successor.history,
             own_epoch=self._scoreboard.epoch,
+            own_history=self._scoreboard.mark.history,
             leader=successor.leader,
             remedy=f"stop this node, then: {command} {DEMOTE_NEEDS}",
         )

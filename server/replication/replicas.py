@@ -32,6 +32,7 @@ from engine.disk import Disk, free_path
 from engine.errors import DiskFull, SnapshotDamaged
 from engine.events import EpochBegun, Event
 from engine.filtered_frame import link_start, unpack_filtered
+from engine.history import EpochMark
 from engine.image import StateImage
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log, Synced
@@ -116,13 +117,14 @@ class WholeReplica:
     def begin_link(self, log_id: bytes) -> None:
         _check_log_id(log_id, self.tail)
 
-    async def promote(self, *, now_ms: int, above: int = 0) -> EpochBegun:
+    async def promote(self, *, now_ms: int, history: bytes, above: int = 0) -> EpochBegun:
         """Begin the next epoch, durably, and apply it. Raises `WriteFailed`. No follower may run: we write the log now.
 
-        `above`: an epoch that was used elsewhere. The caller removes the directory's marker afterwards.
+        `history`: the identity of the epoch. `above`: an epoch that was used elsewhere. The caller removes the
+        directory's marker afterwards.
         """
         with trio.CancelScope(shield=True):
-            work = partial(begin_epoch, self.log, after=self.scoreboard, now_ms=now_ms, above=above)
+            work = partial(begin_epoch, self.log, after=self.scoreboard, now_ms=now_ms, history=history, above=above)
             event, synced = await run(work, blocks=self._disk.blocks)
             self._apply(prove_frame(synced.frame), synced)
         return event
@@ -221,6 +223,7 @@ class ShardReplica:
     def begin_link(self, log_id: bytes) -> None:
         if self.tail is None:
             self.tail = Tail(log_id, 1, 0, chain_start(log_id))
+            self.scoreboard.belongs_to(log_id)
         _check_log_id(log_id, self.tail)
         self._link = link_start(self.tail.checksum)
 
@@ -274,12 +277,15 @@ async def _load_newer(disk: Disk, path: str, replica: Replica) -> tuple[Scoreboa
     holds = None if replica.shard is None else replica.shard.holds
     image, tail = await run(partial(_load, disk, path, holds), blocks=disk.blocks)
     here = replica.tail
+    scoreboard = Scoreboard.from_image(replica.scoreboard.rules, image)
+    scoreboard.belongs_to(tail.log_id)
     if here is not None:
         _check_log_id(tail.log_id, here)
+        if tail.epoch >= here.epoch:
+            _check_history(scoreboard, replica.scoreboard.mark, here)
         if tail.seq <= here.seq or tail.epoch < here.epoch:
             await run(partial(disk.remove, path), blocks=disk.blocks)
             return None
-    scoreboard = Scoreboard.from_image(replica.scoreboard.rules, image)
     await run(scoreboard.end_replay, blocks=disk.blocks)  # before files change: they differ from the state only briefly
     return scoreboard, tail
 
@@ -333,6 +339,13 @@ def _check_epoch(events: list[Event], epoch: int, first_seq: int, tail: Tail) ->
 def _check_log_id(log_id: bytes, tail: Tail) -> None:
     if log_id != tail.log_id:
         what = f"the leader has another log, {log_id.hex()}; this replica follows {tail.log_id.hex()}"
+        raise FollowingFailed(what, epoch=tail.epoch, seq=tail.seq)
+
+
+def _check_history(fetched: Scoreboard, mark: EpochMark, tail: Tail) -> None:
+    """Check that a fetched state went through our epoch, and not through another one of its number."""
+    if fetched.mark_of(mark.epoch) != mark:
+        what = f"the leader's snapshot is of another history: it does not have epoch {mark.epoch} of {mark.history}"
         raise FollowingFailed(what, epoch=tail.epoch, seq=tail.seq)
 
 

@@ -30,7 +30,7 @@ FOLDERS = (
 )
 
 FLOORS: list[tuple[str, str, str]] = [
-    (PURE, "engine", "errors limits events image order table log_facts"),
+    (PURE, "engine", "errors limits events history image order table log_facts"),
     (PURE, "engine", "commands actions users record clock"),
     (PURE, "engine", "board"),
     (PURE, "engine", "scoreboard recovery filtered_frame corrections"),
@@ -81,7 +81,8 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "server", "replication/messages"),
     (SHELL, "server", "replication/retry replication/feed replication/followers replication/link"),
     (SHELL, "server", "replication/progress"),
-    (SHELL, "server", "replication/freshness replication/shipper replication/replicas"),
+    (SHELL, "server", "replication/freshness replication/shipment replication/replicas"),
+    (SHELL, "server", "replication/shipper"),
     (SHELL, "server", "replication/snapshot_server replication/bootstrap replication/frame_queue"),
     (SHELL, "server", "replication/epoch_notifier"),
     (SHELL, "server", "replication/follower"),

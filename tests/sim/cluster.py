@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import trio
 
 from engine.disk import Disk
+from tests.sim.aftermath import Aftermath
 from tests.sim.books import Books
 from tests.sim.clocks import WallClock
 from tests.sim.disk import SimulatedDisk
@@ -115,6 +116,14 @@ class Cluster:
         for node in self.nodes:
             if node is not self.leader:
                 await caught_up(node, self.leader, self._books)
+
+    async def aftermath(self) -> None:
+        """Let operators do something wrong, and all nodes be equal again."""
+        following = [node for node in self.nodes if node is not self.leader]
+        dice = self._dice("aftermath")
+        after = Aftermath(self.leader, following, dice, self._books, self._trace, self._lead, self.caught_up)
+        await after.happen()
+        await self.caught_up()
 
     async def close(self) -> None:
         """Stop all nodes in good order."""

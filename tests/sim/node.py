@@ -21,6 +21,7 @@ import trio
 from engine.clock import ClockBounds
 from engine.disk import Disk, Lock
 from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
+from engine.events import Event
 from engine.held_disk import HeldDisk
 from engine.machine import Applied
 from engine.recovery import Finding
@@ -49,7 +50,11 @@ AWAY_S = 6.0
 
 
 class Node:
-    """Lives again and again until `close`. `wrap` and `opened` are for variants that are broken on purpose."""
+    """Lives again and again until `close`. `wrap` and `opened` are for variants that are broken on purpose.
+
+    `apart` collects what it writes as one of two leaders (`tests.sim.aftermath`), None while the books take it.
+    `lots` draws the identities of epochs and processes: a generator of its own, so the `dice` fall as they always did.
+    """
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class Node:
         books: Books,
         trace: Trace,
         dice: random.Random,
+        lots: random.Random,
         *,
         clock: WallClock,
         follows: str | None = None,
@@ -67,6 +73,7 @@ class Node:
         self.name = name
         self.succeeds = False
         self.promotes_stopped = False
+        self.apart: list[Event] | None = None
         self.process: Process | None = None
         self.starts = 0
         self._hardware = hardware
@@ -74,6 +81,7 @@ class Node:
         self._books = books
         self._trace = trace
         self._dice = dice
+        self._lots = lots
         self._wrap = wrap
         self._opened = opened
         self._prefix = "" if follows is None else f"{name} "
@@ -170,7 +178,7 @@ class Node:
             self._began_s = trio.current_time()
             assert self._lock is not None
             process = Process(
-                disk, self._lock, opened, self._profile, self.name, self, plan, self._dice.uniform, nursery
+                disk, self._lock, opened, self._profile, self.name, self, plan, self._dice.uniform, self._lots, nursery
             )
             self.process = process
             try:
@@ -234,7 +242,12 @@ class Node:
         """Start as a successor: it may have been promoted without having lived to say so, or be promoted now."""
         if self.promotes_stopped and read_marker(disk, DATA) is not None:
             promote_directory(
-                disk, DATA, now_ms=self.clock_ms(), tell=self.tell, segment_bytes=self._profile.segment_bytes
+                disk,
+                DATA,
+                now_ms=self.clock_ms(),
+                tell=self.tell,
+                segment_bytes=self._profile.segment_bytes,
+                random_bytes=self._lots.randbytes,
             )
         if read_marker(disk, DATA) is None:
             self.lead()
@@ -289,7 +302,9 @@ class Node:
     def applied(self, applied: Applied) -> None:
         """See `Witness`."""
         self.note("applied", applied.events[-1].seq, len(applied.events))
-        if self._followership is None or self.succeeds:
+        if self.apart is not None:
+            self.apart += applied.events
+        elif self._followership is None or self.succeeds:
             self._books.applied(applied)
             if self._clock.steps:
                 self._books.times.applied(self.name, self._clock, self._began_s, applied.events)

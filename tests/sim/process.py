@@ -7,6 +7,7 @@ live channel. Requests are given to the pipeline directly; links to other nodes 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from functools import cache
 from itertools import count
@@ -153,8 +154,10 @@ class Process:
         witness: Witness,
         plan: FollowPlan | None,
         uniform: Callable[[float, float], float],
+        lots: random.Random,
         tasks: trio.Nursery,
     ) -> None:
+        """`lots` draws identities: those of epochs, and that of this process."""
         self.disk = disk
         self._held = HeldDisk(disk, lock)
         self.ending = trio.Event()
@@ -168,10 +171,12 @@ class Process:
         self._clock = NodeClock(
             _NoMetrics(), wall_ms=witness.clock_ms, monotonic_s=trio.current_time, bounds=witness.clock_bounds
         )
-        world = self._surroundings(profile, uniform)
+        world = self._surroundings(profile, uniform, lots)
         self.node = assemble_leader(world, opened) if plan is None else assemble_replica(world, opened, plan)
 
-    def _surroundings(self, profile: Profile, uniform: Callable[[float, float], float]) -> Surroundings:
+    def _surroundings(
+        self, profile: Profile, uniform: Callable[[float, float], float], lots: random.Random
+    ) -> Surroundings:
         return Surroundings(
             config=Config(
                 data_dir=DATA,
@@ -195,6 +200,8 @@ class Process:
             clock=self._clock,
             clock_s=trio.current_time,
             uniform=uniform,
+            random_bytes=lots.randbytes,
+            node_id=lots.randbytes(8).hex(),
             tell=self._witness.tell,
             removed=self._witness.removed,
         )

@@ -49,7 +49,10 @@ class Replica:
     ) -> None:
         mishaps = draw_mishaps(dice(f"{MISHAPS} {name}"), machine.chaos_s)
         self.hardware = Hardware(machine, dice(f"{name} hardware"), books, trace, mishaps)
-        self.node = Node(name, self.hardware, books, trace, dice(name), clock=clock, follows=follows, wrap=wrap)
+        self.node = Node(
+            name, self.hardware, books, trace, dice(name), dice(f"{name} lots"),
+            clock=clock, follows=follows, wrap=wrap,
+        )  # fmt: skip
         self.viewer = Viewer(f"viewer of {name}", "main", deltas=True, books=books, trace=trace)
         self._machine = machine
         self._dice = dice

@@ -33,6 +33,7 @@ EVERYTHING_SEEN = {
     "replicas equal in the end", "promotions", "demotions", "lock lost", "segment lost", "directory lost", "DISK_FULL",
     "no room to preallocate", "no room to create", "clock corrections", "events under a wrong clock",
     "times judged", "times put right", "states read at a time", "segments removed by a trusted clock",
+    "loops named", "rivals settled",
 }  # fmt: skip
 
 

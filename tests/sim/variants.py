@@ -30,7 +30,9 @@ from engine.segment import Listing
 from engine.segment_cursor import SegmentCursor
 from server.live.editions import Channel
 from server.node.storage_watch import StorageWatch
-from server.replication import bootstrap
+from server.replication import bootstrap, epoch_notifier
+from server.replication.follower import Follower
+from server.replication.progress import Progress
 from server.replication.replicas import WholeReplica
 from snapshots.opening import Opened
 from snapshots.promotion import Marker
@@ -176,6 +178,18 @@ def _trust_at_once(self: SteadyClock, wall_ms: int, monotonic_s: float) -> Clock
     return msgspec.structs.replace(_read_steadily(self, wall_ms, monotonic_s), trusted=True)
 
 
+@contextmanager
+def _believing_relays() -> Iterator[None]:
+    """Take each word of a relay for one of the leader, and look at no path."""
+    heard = Progress.heard
+
+    def heard_now(self: Progress, epoch: int, seq: int, _age_s: float = 0.0) -> None:
+        heard(self, epoch, seq)
+
+    with mock.patch.object(Progress, "heard", heard_now), mock.patch.object(Follower, "_trace", return_value=None):
+        yield
+
+
 def _patching(target: object, name: str, new: object) -> Callable[[], AbstractContextManager[None]]:
     @contextmanager
     def patched() -> Iterator[None]:
@@ -223,6 +237,8 @@ BROKEN: Sequence[Variant] = (
     Variant("nobody looks whether the directory is still there", patched=_patching(StorageWatch, "_look", _look_away)),
     Variant("a full disk ends the process", patched=_patching(Actor, "_answer_without_events", _end_when_full)),
     Variant("a full disk stays full", patched=_patching(actor, "FULL_RETRY_SECONDS", 1e9)),
+    Variant("of two leaders of one epoch both go on", patched=_patching(epoch_notifier, "_named_in", lambda _: None)),
+    Variant("a relay's word is the leader's", patched=_believing_relays),
     Variant(SERVED_EARLY, patched=_patching(Marker, "caught_up", True)),
     Variant("the wall clock is believed at once", patched=_patching(SteadyClock, "read", _believe_the_wall)),
     Variant("a clock that has just stepped is trusted", patched=_patching(SteadyClock, "read", _trust_at_once)),

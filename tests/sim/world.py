@@ -129,8 +129,8 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
     mishaps = draw_mishaps(dice_for(seed, f"{MISHAPS} leader"), profile.chaos_s)
     hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace, mishaps)
     leader = Node(
-        "leader", hardware, books, trace, dice_for(seed, "leader"), clock=clock("leader"), wrap=variant.wrap_disk,
-        opened=variant.after_opening,
+        "leader", hardware, books, trace, dice_for(seed, "leader"), dice_for(seed, "leader lots"),
+        clock=clock("leader"), wrap=variant.wrap_disk, opened=variant.after_opening,
     )  # fmt: skip
     cluster = Cluster(leader, hardware, following, partial(dice_for, seed), variant.wrap_replica, books, trace, clock)
     with cluster.reaching():
@@ -152,6 +152,7 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             await trio.sleep(LAST_SHOWN_S + 4 * DELAY_S_MAX)
             for viewer in [*viewers, *cluster.viewers]:
                 viewer.check_last()
+            await cluster.aftermath()
             await cluster.close()
             world.cancel_scope.cancel()
     _look_at_the_disk(cluster.machines[cluster.leader.name], books, dice_for(seed, "end"), steps=clock("leader").steps)
@@ -222,6 +223,7 @@ def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes:
             clock_ms=lambda: 0,
             tell=lambda what: None,
             segment_bytes=segment_bytes,
+            random_bytes=bytes,
         )
         restored = open_directory(disk, "/restored", RULES, tell=lambda what: None, segment_bytes=segment_bytes)
         found = (restored.scoreboard.seq, restored.scoreboard.epoch, report.seq)

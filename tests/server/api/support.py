@@ -223,6 +223,7 @@ class Bench:
         self.lines: list[dict[str, Any]] = []
         self.log = MemoryLog()
         self.scoreboard = Scoreboard(rules)
+        self.scoreboard.belongs_to(self.log.tail.log_id)
         log = real_log or self.log
         self.machine = StateMachine(self.scoreboard, log, self.applied.append)
         self.actor = Actor(self.machine, clock=GivenClock(self.clock_ms))
