@@ -19,7 +19,8 @@ from engine.commands import Command, Outcome
 from engine.events import Event
 from engine.record import Frame
 from engine.scoreboard import Scoreboard
-from server.access.auth import Authenticates, Principal
+from server.access.auth import Principal
+from server.access.lease import Authenticates
 from server.access.rates import WriteLimits
 from server.api.audit import Audit
 from server.api.pages import Page

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
-from server.access.keys import SIGNING_KEY_FILE, fixed_key
-from server.cli.support import config_options, read_config
+from server.access.issuers import trusted_issuers
+from server.access.signing_key import SIGNING_KEY_FILE
+from server.cli.support import config_options, read_config, say
+from server.settings.auth import secret_notes
 from server.settings.config import Config
 
 
@@ -20,12 +22,14 @@ def config() -> None:
 @config_options
 def check(data_dir: Path | None, config_file: Path | None) -> None:
     """Read file, environment and flags as `serve` would, and touch nothing; exit code 2 if they are not good."""
-    check_keys(read_config(config_file, data_dir))
+    config = read_config(config_file, data_dir)
+    check_keys(config)
+    for key, note in secret_notes(config.auth):
+        say(f"Warning: {key}: {note}")
     click.echo("the configuration is good")
 
 
 def check_keys(config: Config) -> None:
     """Load the key that a start would load, or refuse. One that a start would make or fetch is left to it."""
-    auth = config.auth
-    if auth.jwt_public_key_file or auth.jwt_secret or Path(config.data_dir, SIGNING_KEY_FILE).exists():
-        fixed_key(config)
+    if not config.auth.uses_signing_key or Path(config.data_dir, SIGNING_KEY_FILE).exists():
+        trusted_issuers(config)

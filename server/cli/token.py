@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from server.access.keys import SIGNING_KEY_FILE, mint
+from server.access.minting import mint
+from server.access.signing_key import SIGNING_KEY_FILE
 from server.cli.support import Duration, config_options, read_config, say
 
 

@@ -24,7 +24,7 @@ from engine.events import Incremented
 from engine.machine import Applied, StateMachine
 from engine.scoreboard import Scoreboard
 from server import bounds
-from server.access.auth import authorize
+from server.access.lease import authorize
 from server.access.rates import Rates, WriteLimits
 from server.api.dependencies import Dependencies, ReceiptLog, StorageState, Writer
 from server.api.pipeline import Pipeline

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
@@ -28,8 +28,9 @@ from engine.disk import Disk
 from engine.machine import Applied
 from engine.scoreboard import Scoreboard
 from server import bounds
-from server.access.auth import Authenticator, authorize
-from server.access.keys import KeySource
+from server.access.auth import Authenticator
+from server.access.issuers import TrustedIssuer
+from server.access.lease import authorize
 from server.api.audit import Audit
 from server.api.pages import load_pages
 from server.api.role_checks import RoleChecks
@@ -61,14 +62,14 @@ Assemble = Callable[[Surroundings], Node]
 class Process:
     """What the process of a node has beside the node: keys, metrics, the audit, the live channel's sockets."""
 
-    def __init__(self, config: Config, disk: Disk, keys: KeySource, shutdown: Shutdown) -> None:
+    def __init__(self, config: Config, disk: Disk, issuers: Sequence[TrustedIssuer], shutdown: Shutdown) -> None:
         self._config = config
         self._disk = disk
         self._shutdown = shutdown
         self._guard = Guard(shutdown)
         self._metrics = Metrics()
         self._audit = Audit(log, time.monotonic)
-        self._authenticator = Authenticator(config.auth, keys)
+        self._authenticator = Authenticator(issuers)
         self._proxies = TrustedProxies(config.proxy_networks)
 
     async def serve(self, assemble: Assemble, ready: Callable[[str], None]) -> int:

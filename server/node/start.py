@@ -30,7 +30,7 @@ from engine.errors import DiskFault, ScoreboardError
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
 from server import bounds, logs
-from server.access.auth import key_source
+from server.access.issuers import trusted_issuers
 from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, assemble_shard
 from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, prepare_replica
 from server.node.node import Node
@@ -40,6 +40,7 @@ from server.node.surroundings import Surroundings
 from server.replication.bootstrap import Bootstrap
 from server.replication.link import parse_leader
 from server.replication.sharding import Shard
+from server.settings.auth import secret_notes
 from server.settings.config import Config
 from snapshots.demotion import finish_exchange
 from snapshots.opening import Opened, Progress, ShowProgress, open_directory
@@ -72,11 +73,11 @@ async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = 
 
     async def run(shutdown: Shutdown) -> int:
         check_leads(disk, config.data_dir)
-        keys = key_source(config)
+        issuers = trusted_issuers(config)
         opened = await _recover(config, disk, shutdown, bar or _progress_lines)
         if opened is None:
             return 0
-        return await Process(config, disk, keys, shutdown).serve(lambda world: assemble_leader(world, opened), ready)
+        return await Process(config, disk, issuers, shutdown).serve(lambda world: assemble_leader(world, opened), ready)
 
     return await _run(config, disk, run)
 
@@ -96,12 +97,12 @@ async def _follow(
     leader_url = leader_of(disk, config.data_dir, config.replication.leader)
     leader = parse_leader(leader_url)
     token = TokenFile(config.replication.token_file)
-    keys = key_source(config)
+    issuers = trusted_issuers(config)
     bootstrap = Bootstrap(
         leader, disk, config.data_dir, token=token, uniform=random.uniform,
         tell=lambda why: log.warning("bootstrap", reason=why, leader=leader_url),
     )  # fmt: skip
-    process = Process(config, disk, keys, shutdown)
+    process = Process(config, disk, issuers, shutdown)
     shard = options.shard
     opened = None
     if shard is None:
@@ -142,6 +143,8 @@ def _same(show: ShowProgress) -> Iterator[ShowProgress]:
 
 async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitable[int]]) -> int:
     logs.configure(config.logging.format, config.logging.level)
+    for key, note in secret_notes(config.auth):
+        log.warning("configuration", key=key, note=note)
     _set_limits()
     aside = finish_exchange(disk, config.data_dir)
     if aside is not None:

@@ -18,6 +18,8 @@ Rules:
   deposed may be in no other history: a follower that took it could never follow the new leader.
 - Where the log is damaged the operator is told, and the follower begins anew from a snapshot, if there is one that is
   further than it is. Otherwise its link ends, and it comes again: the next snapshot will be.
+- A link stays as long as its token is good, and is then closed with 1008 and the reason `token expired`. The follower
+  comes again with the token that it has by then.
 - A mark is sent exactly where the state was captured. A link that had passed that place already leaves it out.
 - A follower with a shard gets parts (`engine.filtered_frame`), chained from the welcome on.
 - A relay is a replica that ships its own log in the same way. It is never deposed, but passes the word of a newer
@@ -39,9 +41,11 @@ from engine.filtered_frame import link_start, pack_filtered
 from engine.record import Frame, Tail, chain_start, frame_bytes, unpack_frame
 from engine.threads import run
 from server import bounds
+from server.access.lease import TOKEN_EXPIRED, Lease
 from server.http.connection import Connection
 from server.http.handshake import check_upgrade
 from server.http.messages import Response, overloaded
+from server.http.websocket import POLICY_VIOLATION
 from server.replication.feed import FrameFeed
 from server.replication.followers import FollowerInfo, Followers
 from server.replication.link import Link, LinkEnded, LinkTiming, accept_link
@@ -64,8 +68,8 @@ from server.replication.messages import (
 from server.replication.sharding import Shard
 from snapshots.promotion import Successor, newest
 
-Authorize = Callable[[str | None], Awaitable[Response | None]]
-"""From the header Authorization to the answer for one who is not let in, None for one who is."""
+Authorize = Callable[[str | None], Awaitable[Response | Lease]]
+"""From the header Authorization to the answer that refuses, or to how long the link may stay."""
 
 
 pause = trio.sleep
@@ -142,10 +146,10 @@ class Shipper:
         """Answer a request for the log; ends with the link. Raises `Refused`."""
         inbound = connection.request
         check_upgrade(inbound.head, "The log")
-        refusal = await self._authorize(inbound.header("authorization") or None)
-        if refusal is not None:
+        lease = await self._authorize(inbound.header("authorization") or None)
+        if isinstance(lease, Response):
             connection.take_request()
-            await connection.respond(refusal, last=True)
+            await connection.respond(lease, last=True)
             await connection.linger()
             return False
         hello = parse_hello(inbound.head.query)
@@ -158,7 +162,7 @@ class Shipper:
             self._links.add(scope)
             try:
                 async with accept_link(stream, head, self._timing) as link:
-                    await self._converse(link, hello, key, scope)
+                    await self._converse(link, hello, key, scope, lease)
             except LinkEnded:
                 pass  # the follower went, was silent, or was told why it can't stay
             finally:
@@ -178,13 +182,14 @@ class Shipper:
 
     # Judging
 
-    async def _converse(self, link: Link, hello: Hello, key: object, scope: trio.CancelScope) -> None:
+    async def _converse(self, link: Link, hello: Hello, key: object, scope: trio.CancelScope, lease: Lease) -> None:
         verdict = await self._judge(hello, scope)
         await link.send(encode(verdict))
         if not isinstance(verdict, Welcome):
             return
-        shipment = _Shipment(self._log, self._feed, self._readers, link, hello, self._timing, self._clock_ms)
+        shipment = _Shipment(self._log, self._feed, self._readers, link, hello, lease, self._timing, self._clock_ms)
         damage: LogDamaged | None = None
+        expired = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, link, key, nursery.cancel_scope)
             try:
@@ -193,7 +198,11 @@ class Shipper:
                 pass
             except LogDamaged as found:
                 damage = found
+            except _Expired:
+                expired = True
             nursery.cancel_scope.cancel()
+        if expired:
+            await link.close(self._timing.close_seconds_max, POLICY_VIOLATION, TOKEN_EXPIRED)
         if damage is not None:
             await link.send(encode(self._past(damage, shipment.seq)))
 
@@ -255,6 +264,10 @@ class Shipper:
         return frame.previous if frame.first_seq == seq else None
 
 
+class _Expired(Exception):
+    """The token of a link is no longer good."""
+
+
 class _Shipment:
     """What goes out on one link, in one order. `seq` is where the follower will be when all that was sent is there."""
 
@@ -265,10 +278,12 @@ class _Shipment:
         readers: trio.Semaphore,
         link: Link,
         hello: Hello,
+        lease: Lease,
         timing: LinkTiming,
         clock_ms: Callable[[], int],
     ) -> None:
         self.seq = hello.after
+        self._lease = lease
         self._log = log
         self._feed = feed
         self._readers = readers
@@ -282,7 +297,7 @@ class _Shipment:
         self._marked: dict[int, bool] = {}  # marks that were sent, and whether their digests were
 
     async def run(self) -> None:
-        """Send until the link ends, or what comes next is no longer kept."""
+        """Send until the link ends, or what comes next is no longer kept. Raises `_Expired`."""
         try:
             while True:
                 await self._send_due()
@@ -299,11 +314,13 @@ class _Shipment:
             await self._link.send(encode(SnapshotNeeded(f"seq {self.seq + 1} is no longer kept here", gone.first_seq)))
 
     async def _wait(self) -> None:
-        with trio.move_on_at(self._heartbeat_at):
+        with trio.move_on_at(min(self._heartbeat_at, trio.current_time() + bounds.LEASE_CHECK_SECONDS)):
             await self._feed.wait_news()
 
     async def _send_due(self) -> None:
         """Send what is due between two frames."""
+        if self._lease.ended():
+            raise _Expired
         if trio.current_time() >= self._heartbeat_at:
             self._heartbeat_at = trio.current_time() + self._heartbeat_seconds
             tail = self._log.tail
