@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -32,7 +33,8 @@ from server.settings.values import parse_duration
 from snapshots.opening import Progress as StateProgress
 
 TOKEN_VARIABLE = "SCOREBOARD_TOKEN"  # noqa: S105  # the name of a variable, not a token
-"""What `watch` reads its token from; no key of the configuration, although it looks like one."""
+TOKEN_FILE_VARIABLE = "SCOREBOARD_TOKEN_FILE"  # noqa: S105  # as above
+"""Where `watch` and `promote` find their token; no keys of the configuration, although they look like some."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -129,7 +131,7 @@ def read_config(
     """Load the configuration: flags over environment over file over default. `more` are flags for `[replication]`."""
     given = {"data_dir": data_dir, "bind": bind, **{f"replication.{name}": value for name, value in more.items()}}
     flags = {key: str(value) for key, value in given.items() if value is not None}
-    environ = {key: value for key, value in os.environ.items() if key != TOKEN_VARIABLE}
+    environ = {key: text for key, text in os.environ.items() if key not in (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)}
     return load(config_file, environ, flags)
 
 
@@ -154,6 +156,32 @@ def read_token(path: Path | None) -> str:
     if not token.isprintable() or " " in token:
         raise BadUsage(f"--token-file: {path} has more in it than a token")
     return token
+
+
+def token_options(function: Function) -> Function:
+    """Add --token and --token-file, each with its variable; the verb gives both to `chosen_token`."""
+    function = click.option(
+        "--token", envvar=TOKEN_VARIABLE, show_envvar=True, help="The token itself; others on this machine can see it."
+    )(function)
+    return click.option(
+        "--token-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar=TOKEN_FILE_VARIABLE,
+        show_envvar=True,
+        help="A file with the token.",
+    )(function)
+
+
+def chosen_token(token: str | None, token_file: Path | None) -> tuple[str, Path | None]:
+    """Give the token or the file that counts: flags before variables. Refuses both of one kind."""
+    if token and token_file is not None:
+        source = click.get_current_context().get_parameter_source
+        if source("token") is source("token_file"):
+            both = f"--token ({TOKEN_VARIABLE}) and --token-file ({TOKEN_FILE_VARIABLE})"
+            raise BadUsage(f"only one of {both} may be given")
+        if source("token") is ParameterSource.COMMANDLINE:
+            return token, None
+    return ("", token_file) if token_file is not None else (token or "", None)
 
 
 def say(message: str) -> None:

@@ -37,7 +37,7 @@ from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
 from snapshots.promotion import Successor
 from snapshots.store import Store
-from tests.server.access.leases import lease_of
+from tests.server.access.leases import Landlord, lease_of
 from tests.server.lanes.support import PATIENCE_SECONDS, Counts, Echo, Played
 from tests.snapshots.directories import RULES, SEGMENT_BYTES, InlineDisk, Told
 from tests.snapshots.directories import Leader as Writer
@@ -52,8 +52,12 @@ QUICK = LinkTiming(
 async def authorize(authorization: str | None) -> Response | Lease:
     """Let in who has the token."""
     if authorization == f"Bearer {TOKEN}":
-        return lease_of()
+        return lease_of(LANDLORD)
     return error(401, "UNAUTHENTICATED", "A token is required.")
+
+
+LANDLORD = Landlord()
+"""Says when the leases of links end."""
 
 
 def at_once(_low: float, _high: float) -> float:
