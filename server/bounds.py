@@ -134,6 +134,9 @@ VERIFIED_TOKENS_MAX = 4_096
 KEY_FILE_BYTES_MAX = 64 * 1024
 """A file with a key. The longest useful PEM has some 3 KB."""
 
+TOKEN_KEY_CHARACTERS_MAX = 1_024
+"""A public key that a leader tells. In PEM form an Ed25519 key has 113."""
+
 JWKS_BYTES_MAX = 256 * 1024
 JWKS_SECONDS_MAX = 5.0
 """One fetch of a JWKS: its answer, and its time from start to end."""

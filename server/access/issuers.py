@@ -19,8 +19,9 @@ from typing import Any
 import msgspec
 import trio
 
+from server.access.directory_keys import DirectoryKeys
 from server.access.jwks import JwksKeys
-from server.access.keys import KeySource, VerificationKey, fixed_keys, named_keys
+from server.access.keys import KeySource, VerificationKey, named_keys
 from server.settings.auth import IssuerConfig
 from server.settings.config import Config
 
@@ -32,15 +33,15 @@ class TrustedIssuer(msgspec.Struct, frozen=True):
     keys: KeySource
 
 
-def trusted_issuers(config: Config, own: KeySource | None = None) -> list[TrustedIssuer]:
+def trusted_issuers(config: Config, *, leads: bool = True) -> list[TrustedIssuer]:
     """Give all configured issuers. Their keys' `run` must be running while they are used. Raises `ConfigError`.
 
-    `own` is used instead of the key of the data directory.
+    `leads`: a key is made where the data directory should have one and has none.
     """
     auth = config.auth
     issuers = []
     if auth.uses_signing_key:
-        issuers.append(TrustedIssuer(auth, own or fixed_keys(config)))
+        issuers.append(TrustedIssuer(auth, DirectoryKeys(config, make=leads)))
     elif auth.is_issuer:
         issuers.append(TrustedIssuer(auth, _keys_of("auth", auth)))
     for number, rules in enumerate(auth.issuers):

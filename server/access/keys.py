@@ -1,6 +1,6 @@
 """The keys that verify tokens: where they come from, and which of them a token may mean.
 
-    keys = fixed_keys(config)
+    keys = named_keys("auth", config.auth)
     found, named = keys.candidates(key_id, "ES256")      # to be tried one after the other
 
 Theory of operation. A source gives the few keys that a token may have been signed with. `named`: the token means one of
@@ -30,13 +30,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from engine.errors import ScoreboardError
 from server import bounds
-from server.access.signing_key import make_signing_key, read_signing_key
 from server.settings.auth import FAMILIES, IssuerConfig
-from server.settings.config import Config, ConfigError
+from server.settings.config import ConfigError
 
 VerificationKey = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
-
-LEADER_KEY_FILE = "leader.key"
 
 
 class KeysUnavailable(ScoreboardError):
@@ -129,15 +126,6 @@ def header_names(algorithms: Iterable[str]) -> dict[str, str]:
         names.setdefault("EdDSA", "Ed25519")
         names["Ed25519"] = "Ed25519"
     return names
-
-
-def fixed_keys(config: Config) -> FixedKeys:
-    """Load the keys that `[auth]` names, or the data directory's own. Raises `ConfigError`."""
-    if config.auth.uses_signing_key:
-        make_signing_key(config.data_dir, config.auth.algorithms)
-        key = read_signing_key(config.data_dir, config.auth.algorithms)
-        return FixedKeys([key.verifies], key.algorithms)
-    return named_keys("auth", config.auth)
 
 
 def named_keys(above: str, issuer: IssuerConfig) -> FixedKeys:

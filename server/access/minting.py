@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from engine.commands import id_fault
 from server import bounds
-from server.access.keys import LEADER_KEY_FILE, shared_secrets
+from server.access.directory_keys import LEADER_KEY_FILE
+from server.access.keys import shared_secrets
 from server.access.signing_key import SIGNING_KEY_FILE, make_signing_key, read_signing_key
 from server.settings.auth import FAMILIES, SCOPES
 from server.settings.config import Config, ConfigError

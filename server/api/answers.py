@@ -136,11 +136,12 @@ class HealthAnswer(msgspec.Struct, frozen=True):
 
 
 class ReadyAnswer(msgspec.Struct, frozen=True):
-    """GET /readyz, on a node that is ready."""
+    """GET /readyz, on a node that is ready. `warnings` are for the operator: it serves, but something is amiss."""
 
     epoch: Epoch
     seq: SeqOrNone
     status: Literal["ready"] = "ready"
+    warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class PromotedAnswer(msgspec.Struct, frozen=True):

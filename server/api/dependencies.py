@@ -84,7 +84,8 @@ class Dependencies:
     """`clock_ms` is wall-clock time in ms since 1970, `clock_s` a clock that never goes back.
 
     `request_ids` gives ids for requests that bring none. Pages of `origins` (lower case; None: all) may read
-    public answers. `promote` makes a replica the leader, gives the new epoch and its first seq, or raises `Refused`.
+    public answers. `warnings` are what `/readyz` tells of a node that is ready. `promote` makes a replica the leader,
+    gives the new epoch and its first seq, or raises `Refused`.
     """
 
     scoreboard: Scoreboard
@@ -107,3 +108,4 @@ class Dependencies:
     request_ids: Iterator[str]
     followers: Callable[[], int]
     promote: Callable[[], Awaitable[tuple[int, int]]]
+    warnings: Callable[[], list[str]] = list

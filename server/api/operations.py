@@ -32,7 +32,9 @@ class Operations:
         if reason is not None:
             raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", {"reason": reason}, RETRY_SOON)
         scoreboard = self._dependencies.scoreboard
-        return Response(200, msgspec.json.encode(ReadyAnswer(scoreboard.epoch, scoreboard.seq)), JSON, NO_STORE)
+        warnings = self._dependencies.warnings() or msgspec.UNSET
+        answer = ReadyAnswer(scoreboard.epoch, scoreboard.seq, warnings=warnings)
+        return Response(200, msgspec.json.encode(answer), JSON, NO_STORE)
 
     async def metrics(self, _request: Request, _caller: Principal) -> Response:
         self._dependencies.metrics.observe(self._state())

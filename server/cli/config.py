@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from server.access.directory_keys import has_keys
 from server.access.issuers import trusted_issuers
-from server.access.signing_key import SIGNING_KEY_FILE
 from server.cli.support import config_options, read_config, say
 from server.settings.auth import secret_notes
 from server.settings.config import Config
@@ -31,5 +31,5 @@ def check(data_dir: Path | None, config_file: Path | None) -> None:
 
 def check_keys(config: Config) -> None:
     """Load the key that a start would load, or refuse. One that a start would make or fetch is left to it."""
-    if not config.auth.uses_signing_key or Path(config.data_dir, SIGNING_KEY_FILE).exists():
+    if not config.auth.uses_signing_key or has_keys(config.data_dir):
         trusted_issuers(config)

@@ -104,7 +104,8 @@ class LogService:
         """What followers are told of this node: a relay passes on where clients reach its leader."""
         role, replication = self._role.now, self._world.config.replication
         public_url = role.public_url if role.is_replica else replication.public_url or None
-        return NodeInfo(replication.node_name, public_url, relays=role.is_replica)
+        key = self._world.key_exchange.shared()
+        return NodeInfo(replication.node_name, public_url, relays=role.is_replica, key=key)
 
     def _role_changed(self, before: Role, now: Role) -> None:
         # Followers come again and are judged anew: by a relay that hears its leader again, or by a leader.

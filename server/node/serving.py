@@ -30,6 +30,7 @@ from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.auth import Authenticator
 from server.access.issuers import TrustedIssuer
+from server.access.key_exchange import KeyExchange
 from server.access.lease import authorize
 from server.api.audit import Audit
 from server.api.pages import load_pages
@@ -62,7 +63,10 @@ Assemble = Callable[[Surroundings], Node]
 class Process:
     """What the process of a node has beside the node: keys, metrics, the audit, the live channel's sockets."""
 
-    def __init__(self, config: Config, disk: Disk, issuers: Sequence[TrustedIssuer], shutdown: Shutdown) -> None:
+    def __init__(
+        self, config: Config, disk: Disk, issuers: Sequence[TrustedIssuer], shutdown: Shutdown, *, follows: bool = False
+    ) -> None:
+        """`follows`: the node starts as a replica."""
         self._config = config
         self._disk = disk
         self._shutdown = shutdown
@@ -70,6 +74,7 @@ class Process:
         self._metrics = Metrics()
         self._audit = Audit(log, time.monotonic)
         self._authenticator = Authenticator(issuers)
+        self._key_exchange = KeyExchange(issuers, follows=follows)
         self._proxies = TrustedProxies(config.proxy_networks)
 
     async def serve(self, assemble: Assemble, ready: Callable[[str], None]) -> int:
@@ -130,6 +135,7 @@ class Process:
             make_live=self._make_live,
             applied=self._applied,
             pages=load_pages(PAGES),
+            key_exchange=self._key_exchange,
         )
 
     def _make_live(self, scoreboard: Scoreboard, freshness: Freshness, checks: RoleChecks) -> Live:

@@ -97,12 +97,12 @@ async def _follow(
     leader_url = leader_of(disk, config.data_dir, config.replication.leader)
     leader = parse_leader(leader_url)
     token = TokenFile(config.replication.token_file)
-    issuers = trusted_issuers(config)
+    issuers = trusted_issuers(config, leads=False)
     bootstrap = Bootstrap(
         leader, disk, config.data_dir, token=token, uniform=random.uniform,
         tell=lambda why: log.warning("bootstrap", reason=why, leader=leader_url),
     )  # fmt: skip
-    process = Process(config, disk, issuers, shutdown)
+    process = Process(config, disk, issuers, shutdown, follows=True)
     shard = options.shard
     opened = None
     if shard is None:

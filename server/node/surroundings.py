@@ -19,6 +19,7 @@ from engine.errors import DiskFault
 from engine.machine import Applied
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
+from server.access.key_exchange import KeyExchange
 from server.api.audit import Audit
 from server.api.dependencies import Authenticator
 from server.api.pages import Page
@@ -76,6 +77,7 @@ class Surroundings:
     request_ids: Iterator[str]
     make_live: MakeLive
     applied: Callable[[Applied], None]
+    key_exchange: KeyExchange = field(default_factory=KeyExchange)
     pages: dict[str, Page] = field(default_factory=dict)
     clock_ms: Callable[[], int] = wall_clock_ms
     clock_s: Callable[[], float] = time.monotonic

@@ -76,10 +76,12 @@ class Follower:
         on_progress: ShowBytes = no_bytes,
         on_state: Callable[[FollowingState, str], None] = lambda _state, _reason: None,
         on_heard: Callable[[], None] = lambda: None,
+        on_welcome: Callable[[Welcome], None] = lambda _welcome: None,
     ) -> None:
         """`blocks`: whether digests are worth a thread. `on_state` is told of each change of state, and why.
 
-        `on_heard` is called whenever the leader was heard. Both must be quick, and must not raise.
+        `on_heard` is called whenever the leader was heard, `on_welcome` with each welcome. All must be quick, and must
+        not raise.
         """
         self.replica = replica
         self._leader = leader
@@ -91,6 +93,7 @@ class Follower:
         self._on_progress = on_progress
         self._on_state = on_state
         self._on_heard = on_heard
+        self._on_welcome = on_welcome
         self._progress = progress or Progress(replica.scoreboard, clock_ms)
         self._needs_snapshot = replica.tail is None
         self.status = self._progress.status
@@ -134,6 +137,7 @@ class Follower:
             welcome = self._admitted(_decode(first))
             self.replica.begin_link(bytes.fromhex(welcome.log_id))
             self._progress.welcomed(welcome)
+            self._on_welcome(welcome)
             self._heard(welcome.epoch, welcome.seq)
             self._become("catching_up", "")
             self._look_whether_caught_up()

@@ -56,7 +56,10 @@ class _Message(msgspec.Struct, frozen=True, rename="camel", tag_field="type"):
 
 
 class Welcome(_Message, frozen=True, tag="welcome"):
-    """The link is good: frames follow. The position is the leader's own, `log_id` in hex."""
+    """The link is good: frames follow. The position is the leader's own, `log_id` in hex.
+
+    `token_key` and `token_key_id` are what `server.access.key_exchange` tells of the key that tokens are signed with.
+    """
 
     log_id: _LogId
     epoch: _Epoch
@@ -64,6 +67,8 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     heartbeat_seconds: Annotated[float, msgspec.Meta(gt=0)]
     node_name: str = ""
     public_url: str | None = None
+    token_key: Annotated[str, msgspec.Meta(max_length=bounds.TOKEN_KEY_CHARACTERS_MAX)] | None = None
+    token_key_id: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{16})?$")] | None = None
 
 
 class Heartbeat(_Message, frozen=True, tag="heartbeat"):

@@ -41,6 +41,7 @@ from engine.filtered_frame import link_start, pack_filtered
 from engine.record import Frame, Tail, chain_start, frame_bytes, unpack_frame
 from engine.threads import run
 from server import bounds
+from server.access.key_exchange import SharedKey
 from server.access.lease import TOKEN_EXPIRED, Lease
 from server.http.connection import Connection
 from server.http.handshake import check_upgrade
@@ -93,11 +94,12 @@ class ReadableLog(Protocol):
 
 
 class NodeInfo(msgspec.Struct, frozen=True):
-    """What we tell followers of ourselves. `relays`: we are a replica too."""
+    """What we tell followers of ourselves. `relays`: we are a replica too. `key`: see `server.access.key_exchange`."""
 
     name: str = ""
     public_url: str | None = None
     relays: bool = False
+    key: SharedKey = SharedKey()
 
 
 class Shipper:
@@ -254,8 +256,8 @@ class Shipper:
             return self._past(damage, hello.after)
         if checksum is None or hello.checksum not in (None, checksum):
             return Diverged(f"what the follower has at seq {hello.after} is not what this log has there")
-        heartbeat_seconds = self._timing.heartbeat_seconds
-        return Welcome(tail.log_id.hex(), tail.epoch, tail.seq, heartbeat_seconds, node.name, node.public_url)
+        where, beats, key = (tail.log_id.hex(), tail.epoch, tail.seq), self._timing.heartbeat_seconds, node.key
+        return Welcome(*where, beats, node.name, node.public_url, key.pem, key.key_id)
 
     async def _checksum_before(self, seq: int) -> int | None:
         """Give the checksum that the chain has before the frame that begins with `seq`; None if none does."""

@@ -143,6 +143,7 @@ async def start(
     arguments: Sequence[str] = (),
     extra: Mapping[str, str] | None = None,
     segment_bytes: int | None = None,
+    constants: Mapping[str, float] | None = None,
 ) -> Leader:
     """Start a leader on `directory` without waiting for it. The caller must end it; most want `serving`.
 
@@ -152,7 +153,8 @@ async def start(
     if config is not None:
         command += ["--config", str(config)]
     stderr_path = directory.with_name(f"{directory.name}.stderr")
-    return await launch([*command, *arguments], stderr_path, extra=extra, segment_bytes=segment_bytes)
+    command += arguments
+    return await launch(command, stderr_path, extra=extra, segment_bytes=segment_bytes, constants=constants)
 
 
 async def launch(
@@ -194,9 +196,12 @@ async def serving(
     arguments: Sequence[str] = (),
     extra: Mapping[str, str] | None = None,
     segment_bytes: int | None = None,
+    constants: Mapping[str, float] | None = None,
 ) -> AsyncIterator[Leader]:
     """Run a leader that is ready; kill it at the end if it still runs."""
-    leader = await start(directory, config=config, arguments=arguments, extra=extra, segment_bytes=segment_bytes)
+    leader = await start(
+        directory, config=config, arguments=arguments, extra=extra, segment_bytes=segment_bytes, constants=constants
+    )
     try:
         await leader.wait_ready()
         yield leader

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from server.access.auth import Authenticator, Principal
 from server.access.issuers import trusted_issuers
-from server.access.keys import fixed_keys, key_fault
+from server.access.keys import key_fault
 from server.access.minting import mint
 from server.access.signing_key import make_signing_key, read_signing_key
 from server.settings.config import Config, ConfigError, load
@@ -189,17 +189,17 @@ def test_a_key_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     ]
     for data, algorithm, words in cases:
         with pytest.raises(ConfigError, match=words) as caught:
-            fixed_keys(with_key_file(data, algorithm, tmp_path))
+            trusted_issuers(with_key_file(data, algorithm, tmp_path))
         assert caught.value.key == "auth.jwt_public_key_file"
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        fixed_keys(config_of("jwt_public_key_file = 'absent.pem'\nalgorithms = ['ES256']", tmp_path))
+        trusted_issuers(config_of("jwt_public_key_file = 'absent.pem'\nalgorithms = ['ES256']", tmp_path))
 
 
 def test_a_public_key_is_never_taken_for_a_shared_secret(tmp_path: Path) -> None:
     """A PEM in `jwt_secret` would let whoever has the public key sign."""
     pem = public_pem(ec.generate_private_key(ec.SECP256R1())).decode()
     with pytest.raises(ConfigError, match="looks like a public key") as caught:
-        fixed_keys(config_of(f"jwt_secret = '''{pem}'''", tmp_path))
+        trusted_issuers(config_of(f"jwt_secret = '''{pem}'''", tmp_path))
     assert caught.value.key == "auth.jwt_secret"
     assert pem not in str(caught.value)
 
