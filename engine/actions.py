@@ -86,7 +86,6 @@ class Actions:
 
     @property
     def bytes(self) -> int:
-        """The memory that the index holds, in bytes."""
         cells = self._table.cells + (0 if self._older is None else self._older.cells)
         return 32 * len(self._seqs) + 4 * cells
 

@@ -1,25 +1,28 @@
-"""The single writer: one task owns the scoreboard and its log; everybody else sends it commands and waits.
+"""The actor, the single writer: one task owns the scoreboard and its log. Others send it commands and wait.
 
-A write goes through these steps, here and nowhere else, in this order:
+    await nursery.start(actor.run)
+    outcomes = await actor.submit(commands)
 
-    take what waits in the inbox → decide → append to the log, fdatasync → apply → answer → tell who listens
+A write takes these steps, only here, and in this order:
 
-So what an answer, a reader or a viewer shows is on disk: log before reply. While the disk is busy with one frame the
-next gathers in the inbox, so the more there is to do, the more records an fsync makes durable.
+    take the inbox → decide → append to the log, fdatasync → apply → publish (`on_applied`) → answer
 
-Reading needs no message: a frame is applied between two awaits, so whatever runs on the same event loop sees the state
-whole, by plain calls on the scoreboard.
+So everything in an answer or on a screen is on disk: log before reply. While the disk writes one frame, the next
+gathers in the inbox. So the higher the load, the more records one fsync makes durable.
+
+Reading needs no message. A frame is applied between two awaits, so code on the same event loop always sees a whole
+state, by plain calls on the scoreboard.
 
 Rules:
-- The inbox is bounded, in commands. When it is full a caller is told at once (`Overloaded`); nothing waits for room.
-- A submission is decided, logged and answered as one: its commands never part into two frames.
-- A deposed actor (`depose`: a newer epoch began elsewhere) writes no more. What waits is failed in that very moment,
-  with `LeaderDeposed`, and so is what comes: nothing of it was done. The frame that the disk has just then becomes
-  durable and is applied, because the state follows the log; but its callers are told `OutcomeUnknown`, and try again at
-  the new leader. To acknowledge it would promise what the new leader may never have had, and a demotion sets aside.
-- A caller that goes away is of no consequence: what it submitted is done all the same.
-- After a failed write the actor is dead. Those whose commands were being written are told `OutcomeUnknown`, those who
-  still waited `Overloaded`, and `run` raises, which stops the process. An fsync is never tried again.
+- The inbox is bounded, in commands. If it is full, a caller gets `Overloaded` at once.
+- The commands of one submission are decided, logged and answered together, in one frame.
+- A deposed actor (`depose`: a newer epoch began elsewhere) writes no more. Waiting and new submissions fail at once
+  with `LeaderDeposed`: nothing of them was done. The frame that is being written becomes durable and is applied,
+  because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
+  may not have that frame, and a demotion would set it aside.
+- If a caller goes away, its commands are done all the same.
+- After a failed write the actor is dead. The callers of that frame get `OutcomeUnknown`, waiting ones `Overloaded`, and
+  `run` raises, which stops the process. An fsync is never tried again.
 """
 
 from __future__ import annotations
@@ -44,14 +47,14 @@ _DEPOSED = "a newer epoch began elsewhere, so nothing is written here any more"
 
 
 class ActorStatistics(msgspec.Struct, frozen=True):
-    """How much waits, in commands, and whether new commands are taken."""
+    """The number of waiting commands, and whether new ones are accepted."""
 
     waiting: int
     accepting: bool
 
 
 class Submission:
-    """Commands on their way. When they are done `error` says what went wrong, or `outcomes` has an answer for each."""
+    """Commands of one caller. When they are done, there is an `error`, or `outcomes` has an answer for each."""
 
     __slots__ = ("commands", "error", "outcomes", "when_done")
 
@@ -62,14 +65,12 @@ class Submission:
         self.when_done = when_done
 
     def fail(self, error: Exception) -> None:
-        """Be done, without answers."""
-        self.error = error
-        self.outcomes = []
+        self.error, self.outcomes = error, []
         self.when_done(self)
 
 
 class Actor:
-    """Writes to a state machine, as long as `run` runs. On a replica it stands ready, and runs after a promotion."""
+    """Writes to a state machine while `run` runs: on a replica only after a promotion."""
 
     def __init__(self, machine: StateMachine, *, clock_ms: Callable[[], int]) -> None:
         self._machine = machine
@@ -83,11 +84,10 @@ class Actor:
         self._ended = trio.Event()
 
     async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Have commands decided and made durable; the answers are in the order of the commands.
+        """Have at most BATCH_COMMANDS_MAX commands decided and made durable; give their outcomes in order.
 
-        Raises `Overloaded` when the inbox is full or the actor ends, `LeaderDeposed` when the actor is: nothing was
-        written. Raises `OutcomeUnknown` when the disk failed, or the actor was deposed, while they were being written.
-        At most BATCH_COMMANDS_MAX commands.
+        Raises `Overloaded` if the inbox is full or the actor ends, `LeaderDeposed` if it was deposed: nothing was
+        written. Raises `OutcomeUnknown` if the disk failed or the actor was deposed while they were written.
         """
         done = trio.Event()
         submission = self.submit_nowait(commands, lambda _: done.set())
@@ -97,10 +97,10 @@ class Actor:
         return submission.outcomes
 
     def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> Submission:
-        """Hand commands over without waiting; `when_done` is called once, later, by the actor's task or by `depose`.
+        """Submit commands without waiting. Raises `Overloaded` and `LeaderDeposed`, as `submit`.
 
-        It must be quick and must not raise: everybody else in the frame waits for it. Raises `Overloaded` and
-        `LeaderDeposed`, as `submit`.
+        `when_done` is called once, later, by the actor's task or by `depose`. It must be quick and must not raise,
+        because the other submissions of the frame wait for it.
         """
         assert 0 < len(commands) <= BATCH_COMMANDS_MAX
         if self._deposed:
@@ -116,7 +116,7 @@ class Actor:
         return submission
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until `drain`. Raises `WriteFailed` when the log can't be written; the process must end then."""
+        """Write until `drain`. Raises `WriteFailed` if the log can't be written; the process must end then."""
         self._begun = True
         task_status.started()
         try:
@@ -132,23 +132,22 @@ class Actor:
             self._ended.set()
 
     async def drain(self) -> None:
-        """Take no new commands, finish those that wait, and end `run`. Nothing to wait for if it never ran."""
+        """Accept no new commands, finish the waiting ones, and end `run`."""
         self._accepting = False
         self._wake.set()
         if self._begun:
             await self._ended.wait()
 
     def depose(self) -> None:
-        """Write no more, as the rules say. `run` goes on until `drain`, with nothing to do. May be called again."""
+        """Write no more, as the rules say. `run` goes on idle until `drain`. A second call does no harm."""
         self._deposed = True
         self._fail_waiting(lambda: LeaderDeposed(_DEPOSED))
 
     def statistics(self) -> ActorStatistics:
-        """Tell how much waits."""
         return ActorStatistics(self._waiting, self._accepting and not self._deposed)
 
     def _fail_waiting(self, error: Callable[[], Exception]) -> None:
-        """Fail all that waits, each with an error of its own: one that all raise would keep the stacks of all."""
+        """Fail all waiting submissions, each with its own error: a shared one would collect the stacks of all."""
         while self._inbox:
             self._inbox.popleft().fail(error())
         self._waiting = 0
@@ -172,7 +171,7 @@ class Actor:
             synced = None
             if batch.events:
                 synced = await self._append(batch.events)
-            # From here on the events are durable, and nothing may be awaited before all of them are applied.
+            # The events are durable now. No await until all of them are applied.
             outcomes = batch.settle()
             start = 0
             for submission in taken:

@@ -159,7 +159,6 @@ class Batch:
         return self._users.get(user_id) or self._scoreboard.users.get(user_id)
 
     def _user_fault(self, user_id: str) -> Rejection | None:
-        """Say why this user may not score, None if the user may."""
         user = self._user(user_id)
         if user is None:
             if self._scoreboard.rules.require_registered:
@@ -180,21 +179,13 @@ class Batch:
         self._users[command.user_id] = after
         self._users_matter = True
         self._seq += 1
-        event = UserPut(
-            seq=self._seq,
-            time_ms=self._now_ms,
-            user_id=command.user_id,
-            display_name=after.display_name,
-            active=after.active,
-            caller=command.caller,
-        )
+        event = UserPut(self._seq, self._now_ms, command.user_id, after.display_name, after.active, command.caller)
         self.events.append(event)
         return event
 
     # Settling
 
     def _settle_run(self, run: list[FoundIncrement], outcomes: list[Outcome]) -> None:
-        """Apply consecutive increments, and add their receipts."""
         if not run:
             return
         epoch = self._scoreboard.epoch

@@ -1,24 +1,27 @@
-"""One ranking: who has how many points, and who stands where.
+"""One board: the scores of its users, and their ranks.
+
+    ranks = board.record_all(events, time_ms)                  the ranks before and after each event
+    rows, rank = board.top(10), board.rank(user_id)
 
 The order is total: the higher score first, and of equal scores the one that was reached first (the lower seq). So no
-two users share a rank, and every node that applied the same events has the same order.
+two users share a rank, and nodes that applied the same events have the same order.
 
-A user has a slot, given with the first points and never taken back. What is known of a slot lies in columns (arrays);
-the order is one `Order`, a `SortedList` of integers: one key for each ranked slot, and the keys sort as the users rank:
+A user gets a slot with the first points, and keeps it. Columns (arrays) hold the values of each slot. The order is one
+`Order`, a `SortedList` with one integer for each ranked slot. These keys sort as the users rank:
 
     key = (SCORE_MAX - score) << 85  |  reached_seq << 32  |  slot          53 + 53 + 32 bits
 
-The slot in the key leads back from the order to the user; being the last part it never decides, because two scores of
-one board are never reached by the same event. One integer is quicker to compare, and smaller, than a tuple. There is no
-second structure for ranks that could drift from this one: a rank is a bisection of the list.
+The slot leads from the key to the user. It never decides the order, because no event reaches two scores on one board.
+An integer is smaller than a tuple, and quicker to compare. A rank is a bisection of the list, so no second structure
+has to agree with it.
 
 Invariants:
 - `_slots[_ids[slot]] == slot`; `_ids` and the three columns have the same length. `_ids` only grows: images share it.
-- `_order` holds exactly the keys of the slots that are not in `_hidden`, except during a replay: then it is None, and
-  is built once at the end, because sorting once is far cheaper than keeping a million steps in order.
-- `top10_seq <= seq`: the last events that changed what the first ten rows show, and the board at all.
-- `_marks[slot]` is 0, or the mark of user, board and `_marked_reason`: a mere memory, in no image, and shorter than the
-  columns where nobody asked yet.
+- `_order` has exactly the keys of the slots that are not in `_hidden`. During a replay it is None, and is built once at
+  the end: sorting once is far cheaper than a million moves.
+- `top10_seq <= seq`: the last event that changed what the first ten rows show, and the last that changed the board.
+- `_marks[slot]` is 0, or the mark of user, board and `_marked_reason`. It is a cache: in no image, and shorter than the
+  columns until marks are asked for.
 """
 
 from __future__ import annotations
@@ -40,16 +43,16 @@ SCORE_SHIFT = SLOT_BITS + SEQ_BITS
 SLOT_MASK = (1 << SLOT_BITS) - 1
 
 TOP_WATCHED = 10
-"""The rows that viewers watch: a change among them is what the live channel tells."""
+"""The number of rows that viewers watch. The live channel tells of changes among them."""
 
 Ranks = tuple[int | None, int | None]
-"""Before and after an event; None where a user is not ranked, or nobody is, during a replay."""
+"""Before and after an event. None for a user who is not ranked, and during a replay."""
 
 UNRANKED: Ranks = (None, None)
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
-    """A user comes to a score, with an event."""
+    """The new score of a user, with an event."""
 
     user_id: str
     new_score: int
@@ -85,7 +88,7 @@ class Board:
         """Count the users who have a score, active or not."""
         return len(self._ids)
 
-    # LogReader
+    # Reading
 
     def score(self, user_id: str) -> int | None:
         """Give a user's score, None before the first points."""
@@ -93,9 +96,9 @@ class Board:
         return None if slot is None else self._scores[slot]
 
     def score_and_mark(self, user_id: str, reason: str) -> tuple[int, int]:
-        """Give a user's score, 0 before the first points, and the mark of an action for that user with this reason.
+        """Give a user's score, 0 before the first points, and the mark of an action of this user and reason.
 
-        Marks of the reason that comes first are remembered, 8 bytes a user: most boards know no other.
+        The marks of the first reason are cached, 8 bytes a user: most boards have no other.
         """
         slot = self._slots.get(user_id)
         if slot is None:
@@ -129,7 +132,7 @@ class Board:
         return self._rows(0, count)
 
     def around(self, user_id: str, count: int) -> list[Row]:
-        """List a user's row with up to `count` neighbours on each side; nothing for a user who is not ranked."""
+        """List a user's row with up to `count` neighbours on each side; empty for a user who is not ranked."""
         rank = self.rank(user_id)
         if rank is None:
             return []
@@ -143,14 +146,14 @@ class Board:
             rows.append(Row(rank, ids[slot], scores[slot]))
         return rows
 
-    # Changing; each of these is one event
+    # Changing
 
     def record(self, user_id: str, new_score: int, seq: int, time_ms: int) -> Ranks:
-        """Let a user come to `new_score` with the event `seq`; give the ranks before and after."""
+        """Set a user's score with the event `seq`; give the ranks before and after."""
         return self.record_all((Step(user_id, new_score, seq),), time_ms)[0]
 
     def record_all(self, steps: Iterable[Step | Incremented], time_ms: int) -> list[Ranks]:
-        """Let users come to new scores, one after the other, at one time; give the ranks before and after each."""
+        """Set scores one after the other, at one time; give the ranks before and after each."""
         find, hidden, order = self._slots.get, self._hidden, self._order
         scores, reached, updated = self._scores, self._reached, self._updated
         all_ranks: list[Ranks] = []
@@ -179,7 +182,7 @@ class Board:
         return all_ranks
 
     def _begin(self, user_id: str, score: int, seq: int, time_ms: int) -> Ranks:
-        """Take in a user with the first points."""
+        """Add a user with the first points."""
         assert 0 <= score <= SCORE_MAX
         slot = len(self._ids)
         self._slots[user_id] = slot
@@ -210,7 +213,7 @@ class Board:
         self._hidden.add(slot)
 
     def show(self, user_id: str, seq: int) -> None:
-        """Put a user who was hidden back where the score belongs, with the event `seq`."""
+        """Put a hidden user back on the board with the event `seq`."""
         slot = self._slots.get(user_id)
         if slot is None or slot not in self._hidden:
             return
@@ -222,7 +225,7 @@ class Board:
                 self.top10_seq = seq
 
     def touch(self, user_id: str, seq: int) -> None:
-        """Note that a user's display name changed with the event `seq`, if the user is shown here."""
+        """Note that the display name of a user, if shown here, changed with the event `seq`."""
         slot = self._slots.get(user_id)
         if slot is None or slot in self._hidden:
             return
@@ -237,7 +240,7 @@ class Board:
         self._order = None
 
     def end_replay(self) -> None:
-        """Build the order once, O(users log users). What the first ten rows show counts as changed."""
+        """Build the order, O(users log users). The first ten rows count as changed."""
         keys: Iterable[int] = (self._key(slot) for slot in range(len(self._ids)) if slot not in self._hidden)
         self._order = Order(keys)
         self.top10_seq = self.seq
@@ -256,7 +259,7 @@ class Board:
 
     @classmethod
     def from_image(cls, image: BoardImage, inactive: Iterable[str]) -> Board:
-        """Make the board of an image, as in the middle of a replay; `inactive` users are hidden."""
+        """Make the board of an image, as during a replay; `inactive` users are hidden."""
         board = cls(image.board_id)
         board.seq = image.seq
         board._ids = image.user_ids[: image.count]

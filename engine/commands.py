@@ -89,7 +89,6 @@ def id_fault(value: str) -> str | None:
 
 
 def name_fault(value: str) -> str | None:
-    """Say what is wrong with a displayName, None if it is good."""
     return _text_fault(value, limits.NAME_CHARACTERS_MAX)
 
 

@@ -48,32 +48,24 @@ class File(Protocol):
 
     @property
     def path(self) -> str:
-        """The path under which the file was opened."""
-        ...
+        """The path that the file was opened with."""
 
-    def size(self) -> int:
-        """Give the length of the file."""
-        ...
+    def size(self) -> int: ...
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Read `length` bytes from `offset` on; fewer only at the end of the file. Raises `DiskFault`."""
-        ...
 
     def write_at(self, offset: int, data: bytes) -> None:
         """Write all of `data` at `offset`, which may be beyond the end. Raises `WriteFailed`."""
-        ...
 
     def preallocate(self, length: int) -> None:
         """Lay out space up to `length`; new space holds zeros. Never shortens the file. Raises `WriteFailed`."""
-        ...
 
     def sync(self) -> None:
         """Wait until everything written is on disk (fdatasync). Raises `WriteFailed`."""
-        ...
 
     def close(self) -> None:
         """Close the file. Closing it twice does no harm."""
-        ...
 
 
 class Lock(Protocol):
@@ -81,7 +73,6 @@ class Lock(Protocol):
 
     def release(self) -> None:
         """Release the lock. Releasing it twice does no harm."""
-        ...
 
 
 class Disk(Protocol):
@@ -90,54 +81,38 @@ class Disk(Protocol):
     @property
     def blocks(self) -> bool:
         """Whether calls wait for a real disk, and belong in a worker thread."""
-        ...
 
     def make_directory(self, path: str) -> None:
         """Make a directory and its parents, durably. A directory that exists stays as it is."""
-        ...
 
-    def exists(self, path: str) -> bool:
-        """Tell whether there is a file or directory."""
-        ...
+    def exists(self, path: str) -> bool: ...
 
     def list_directory(self, path: str) -> list[str]:
         """List the names in a directory, sorted."""
-        ...
 
-    def size(self, path: str) -> int:
-        """Give the length of a file."""
-        ...
+    def size(self, path: str) -> int: ...
 
     def create(self, path: str, mode: int = 0o600) -> File:
         """Make a new, empty file and open it for writing. It must not exist yet."""
-        ...
 
-    def open(self, path: str, *, write: bool = False) -> File:
-        """Open a file that exists."""
-        ...
+    def open(self, path: str, *, write: bool = False) -> File: ...
 
     def rename(self, old: str, new: str) -> None:
         """Rename a file. A file with the new name is replaced."""
-        ...
 
-    def remove(self, path: str) -> None:
-        """Remove a file."""
-        ...
+    def remove(self, path: str) -> None: ...
 
     def sync_directory(self, path: str) -> None:
         """Wait until all names that changed in a directory are on disk. Raises `WriteFailed`."""
-        ...
 
     def lock(self, path: str) -> Lock:
         """Take the lock of this file, which is made if it is missing. Raises `DirectoryInUse` if another holds it."""
-        ...
 
     def write_whole(self, path: str, chunks: Iterable[bytes], mode: int = 0o600, paced: bool = False) -> int:
         """Write a file that appears whole and durable, or not at all; give its length. A file of that name is replaced.
 
         `paced`: sync every few MiB, so that a sync of another file does not wait for all of this one.
         """
-        ...
 
 
 _REMEDIES = {
@@ -173,19 +148,17 @@ def _blamed(what: str, path: str, *, offset: int | None = None, write: bool = Fa
 
 
 class RealFile:
-    """A file of the operating system."""
+    """A file of the operating system: `File` says what its methods do."""
 
     def __init__(self, path: str, descriptor: int) -> None:
         self.path = path
         self._descriptor = descriptor
 
     def size(self) -> int:
-        """See `File.size`."""
         with _blamed("tell the length of the file", self.path):
             return os.fstat(self._descriptor).st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """See `File.read_at`."""
         with _blamed("read", self.path, offset=offset):
             data = os.pread(self._descriptor, length, offset)
             while data and len(data) < length:
@@ -196,7 +169,6 @@ class RealFile:
             return data
 
     def write_at(self, offset: int, data: bytes) -> None:
-        """See `File.write_at`."""
         with _blamed("write", self.path, offset=offset, write=True):
             written = os.pwrite(self._descriptor, data, offset)
             while written < len(data):
@@ -207,7 +179,6 @@ class RealFile:
                 written += more
 
     def preallocate(self, length: int) -> None:
-        """See `File.preallocate`."""
         with _blamed(f"lay out {length} bytes", self.path, write=True):
             try:
                 os.posix_fallocate(self._descriptor, 0, length)
@@ -219,12 +190,10 @@ class RealFile:
                     self.write_at(offset, bytes(min(ZEROS_BYTES, length - offset)))
 
     def sync(self) -> None:
-        """See `File.sync`."""
         with _blamed("sync", self.path, write=True):
             os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        """See `File.close`."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with _blamed("close", self.path):
@@ -239,7 +208,6 @@ class RealLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """See `Lock.release`."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with _blamed("unlock", self._path):
@@ -247,13 +215,12 @@ class RealLock:
 
 
 class RealDisk:
-    """The file system of the operating system."""
+    """The file system of the operating system: `Disk` says what its methods do."""
 
     blocks = True
     file_type = RealFile
 
     def make_directory(self, path: str) -> None:
-        """See `Disk.make_directory`."""
         with _blamed("make the directory", path, write=True):
             parent = os.path.dirname(os.path.abspath(path))
             if os.path.isdir(path):
@@ -270,41 +237,33 @@ class RealDisk:
             self.sync_directory(parent)
 
     def exists(self, path: str) -> bool:
-        """See `Disk.exists`."""
         return os.path.lexists(path)
 
     def list_directory(self, path: str) -> list[str]:
-        """See `Disk.list_directory`."""
         with _blamed("list the directory", path):
             return sorted(os.listdir(path))
 
     def size(self, path: str) -> int:
-        """See `Disk.size`."""
         with _blamed("tell the length of the file", path):
             return os.stat(path).st_size
 
     def create(self, path: str, mode: int = 0o600) -> RealFile:
-        """See `Disk.create`."""
         with _blamed("create the file", path, write=True):
             return self.file_type(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode))
 
     def open(self, path: str, *, write: bool = False) -> RealFile:
-        """See `Disk.open`."""
         with _blamed("open the file", path):
             return self.file_type(path, os.open(path, os.O_RDWR if write else os.O_RDONLY))
 
     def rename(self, old: str, new: str) -> None:
-        """See `Disk.rename`."""
         with _blamed(f"rename the file to {new}", old, write=True):
             os.rename(old, new)
 
     def remove(self, path: str) -> None:
-        """See `Disk.remove`."""
         with _blamed("remove the file", path, write=True):
             os.unlink(path)
 
     def sync_directory(self, path: str) -> None:
-        """See `Disk.sync_directory`."""
         with _blamed("sync the directory", path, write=True):
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -317,7 +276,6 @@ class RealDisk:
                 os.close(descriptor)
 
     def lock(self, path: str) -> RealLock:
-        """See `Disk.lock`."""
         with _blamed("lock", path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
@@ -338,7 +296,6 @@ class RealDisk:
             return RealLock(path, descriptor)
 
     def write_whole(self, path: str, chunks: Iterable[bytes], mode: int = 0o600, paced: bool = False) -> int:
-        """See `Disk.write_whole`."""
         unfinished = path + TMP
         if self.exists(unfinished):
             self.remove(unfinished)
@@ -366,6 +323,15 @@ class RealDisk:
                 synced = length
         file.sync()
         return length
+
+
+def free_path(disk: Disk, path: str) -> str:
+    """Give `path`, or `path` with -2, -3 … at its end if something of that name exists."""
+    free, number = path, 1
+    while disk.exists(free):
+        number += 1
+        free = f"{path}-{number}"
+    return free
 
 
 class UnsyncedFile(RealFile):

@@ -33,12 +33,10 @@ import google_crc32c
 import msgspec
 
 from engine.events import Event
-from engine.limits import FRAME_BYTES_MAX, FRAME_RECORDS_MAX
 from engine.record import HEADER_BYTES, Frame, FrameFault, Header, events_of, frame_bytes, unpack_header
 
 FILTERED_MAGIC = b"prt1"
 FILTERED_HEADER_BYTES = 64
-FILTERED_BYTES_MAX = FILTERED_HEADER_BYTES + 2 * FRAME_RECORDS_MAX + FRAME_BYTES_MAX
 
 _WORD = struct.Struct("<I")
 _COUNT = struct.Struct("<II")

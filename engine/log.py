@@ -1,25 +1,29 @@
-"""The write-ahead log: what is in it happened, what is not did not. Segments on disk, appended to by one process.
+"""The write-ahead log: an event happened if and only if it is in the log. One process appends to segments on disk.
+
+    log = Log.open(disk, directory, after=tail, apply=apply, tell=tell)
+    synced = log.append(events, epoch)
+    for frame in log.read_from(seq): ...
 
 Invariants:
-- `tail` is durable: each event up to `tail.seq` is on disk, synced, and is given by every later opening of the log.
-- seqs run from the first segment's first one to `tail.seq` without a gap; each frame's checksum covers the one before.
-- Beyond the last frame the segment that is written to holds zeros up to its end; all segments before it are sealed.
-- An append is one write and one fdatasync, into space that was laid out before. Where a frame does not fit, the segment
-  is sealed (nothing is written to it any more) and a new one appears whole before the frame is written.
-- A failed append is final. What is on disk is not known then, and the kernel may say yes to a second fdatasync although
-  the pages are gone; so every later append raises as well, and the process is to end. Only `Log.open` finds out.
+- `tail` is durable: every event up to `tail.seq` is synced, and every later opening of the log gives it.
+- Seqs run from the first segment's first seq to `tail.seq` without a gap. Each frame's checksum covers the one before.
+- The last segment has zeros after its last frame. All segments before it are sealed: nothing is written to them.
+- An append is one write and one fdatasync, into space that was laid out before. If a frame does not fit, the segment is
+  sealed, and a new one appears whole before the frame is written.
+- A failed append is final. What is on disk is unknown then, and a second fdatasync may succeed although the kernel has
+  dropped the pages. So every later append raises too, and the process must end. Only `Log.open` finds out.
 
 Rules:
-- `Log.open` first reads and judges (`engine.recovery`), then changes; a log that is refused is left as it was.
-- Opening writes the last frame once more before it syncs. A process may have died between write and sync, or because a
-  sync failed: then the kernel may hold pages as clean that never reached the disk, and a mere sync would skip them.
-- One thread at a time appends, one (another, perhaps) compresses or removes; any number read. Readers take the list
-  of segments as it was, and find a file that was compressed meanwhile under its new name.
-- Who compresses, removes or begins anew (`restart`) holds `upkeep`, from the look at what there is until all is done;
-  so does who writes a snapshot beside the log. Otherwise a file of the old history could come to lie in the new one.
-- Segments go only from the oldest on, and the one written to never goes: so no gap can come about by retention.
+- `Log.open` reads and judges first (`engine.recovery`), then repairs. A refused log is not changed.
+- Opening writes the last frame again before it syncs. If a sync failed before, the kernel may hold pages as clean that
+  never reached the disk, and a sync alone would skip them.
+- One thread at a time appends, and one compresses or removes. Any number read: a reader keeps the list of segments that
+  it began with, and finds a file that was compressed meanwhile under its new name.
+- Compressing, removing, `restart` and writing a snapshot hold `upkeep`, from the first look at the files to the last
+  change. Otherwise a file of the old history could get into the new one.
+- Segments are removed from the oldest on, and the last one never. So retention leaves no gap.
 
-The log knows nothing of Trio, of commands or of boards; `engine.record` has its bytes, `engine.segment` its files.
+The log does not know Trio, commands or boards. `engine.record` has its bytes, `engine.segment` its files.
 """
 
 from __future__ import annotations
@@ -59,7 +63,7 @@ Bytes = bytes
 
 
 class Synced(msgspec.Struct, frozen=True, gc=False):
-    """How the disk took an append: bytes written, and seconds until they were durable. `frame` is what was written."""
+    """The result of an append: the frame, its length in bytes, and the seconds until it was durable."""
 
     bytes: int
     seconds: float
@@ -67,7 +71,7 @@ class Synced(msgspec.Struct, frozen=True, gc=False):
 
 
 class SegmentInfo(msgspec.Struct, frozen=True):
-    """A segment of an open log. `bytes` is what it takes on disk; `sealed`: nothing is written to it any more."""
+    """A segment of an open log. `bytes` is its length on disk. Nothing is written to a `sealed` one."""
 
     path: str
     first_seq: int
@@ -78,7 +82,7 @@ class SegmentInfo(msgspec.Struct, frozen=True):
 
 
 class LogStatistics(msgspec.Struct, frozen=True):
-    """`appends` and `records` are counted since the log was opened; `bytes` is what the segments take on disk."""
+    """`appends` and `records` are counted since the opening. `bytes` is the length of all segments on disk."""
 
     segments: int
     bytes: int
@@ -89,7 +93,7 @@ class LogStatistics(msgspec.Struct, frozen=True):
 
 
 class Log:
-    """A log that this process owns. Make one with `create` or `open`; the data directory's lock is the caller's."""
+    """A log that this process owns, made by `create` or `open`. The caller holds the lock of the data directory."""
 
     def __init__(
         self,
@@ -119,7 +123,7 @@ class Log:
     def create(
         cls, disk: Disk, directory: str, *, log_id: bytes, tail: Tail | None = None, segment_bytes: int = SEGMENT_BYTES
     ) -> Log:
-        """Make a new log in a directory that holds none: an empty one, or one that goes on from `tail`."""
+        """Make a new log in a directory without one. It is empty, or goes on from `tail`."""
         if tail is None:
             tail = Tail(log_id=log_id, epoch=1, seq=0, checksum=chain_start(log_id))
         assert tail.log_id == log_id
@@ -146,11 +150,10 @@ class Log:
         progress: Callable[[int, int], None] | None = None,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> Log:
-        """Recover a log and open it for writing.
+        """Recover a log and open it for writing. Raises `LogDamaged`, with nothing changed (`engine.recovery`).
 
-        Every frame after `after` (None: every frame) is proved and given to `apply`, in order; what was put right is
-        told; `progress` gets (bytes done, bytes in all). Segments that end before `after` are not read, only their
-        names and heads. Raises `LogDamaged` where the table of `engine.recovery` says so; nothing was changed then.
+        Every frame after `after` (None: every frame) is proved and given to `apply`, in order. Repairs are told, and
+        `progress` gets (bytes done, bytes in all). Of segments that end before `after` only names and headers are read.
         """
         listing = list_segments(disk, directory)
         if not listing.segments:
@@ -174,13 +177,12 @@ class Log:
 
     @property
     def blocks(self) -> bool:
-        """Whether `append` waits for a real disk, and belongs in a worker thread."""
         return self._disk.blocks
 
     def append(self, events: Sequence[Event], epoch: int) -> Synced:
-        """Make events durable as one frame, all or none. They continue `tail`, and are of one time.
+        """Make events durable as one frame, all or none. They follow `tail` and have one time.
 
-        Raises `WriteFailed` if the disk failed, and from then on always: whether they are on disk is not known. Raises
+        Raises `WriteFailed` if the disk failed, and from then on always; whether they are on disk is unknown. Raises
         ValueError, with nothing written, if they are too many or too long for a frame.
         """
         self._check_certain(events[0].seq)
@@ -190,14 +192,13 @@ class Log:
         return self._write(data, unpack_header(data))
 
     def append_frames(self, frames: Sequence[ProvedFrame]) -> list[Synced]:
-        """Make frames durable that another node wrote, byte for byte; they continue `tail`. Tells of each as `append`.
+        """Make frames of another node durable, byte for byte; give what `append` gives for each. They follow `tail`.
 
-        Each is synced before the next is written, although one sync for all would be cheaper: recovery takes an end
-        for torn only if nothing valid stands after it. Were several frames in flight, a crash could leave a later one
-        whole and an earlier one not, which is what damage looks like, and the log would be refused.
+        Each is synced before the next is written. One sync for all would be cheaper, but a crash could then leave a
+        later frame whole and an earlier one not. To recovery that is damage, and it would refuse the log.
 
-        Raises ValueError for the first that does not follow; those before it are durable then, and nothing of it is
-        written. Raises `WriteFailed` as `append` does.
+        Raises ValueError for the first frame that does not follow. The ones before it are durable then, and nothing of
+        it is written. Raises `WriteFailed`, as `append`.
         """
         synced = []
         for proved in frames:
@@ -213,7 +214,7 @@ class Log:
             raise self._failure or self._final("an append was cut short, and what it wrote is not known", seq)
 
     def _write(self, data: bytes, header: Header | Frame) -> Synced:
-        """Write a frame that follows on, and sync it."""
+        """Write a frame that follows `tail`, and sync it."""
         self._in_doubt = True
         try:
             if self._end + len(data) > self._segment_bytes and self._end > SEGMENT_HEADER_BYTES:
@@ -237,14 +238,13 @@ class Log:
     def _final(
         self, what: str, seq: int, *, path: str | None = None, offset: int | None = None, remedy: str = ""
     ) -> WriteFailed:
-        """Make the error after which nothing is written any more."""
+        """Make the error that every append raises from now on."""
         remedy = f"{remedy} The log takes no more until it is opened again.".strip()
         return WriteFailed(what, path=path or self._file.path, offset=offset, seq=seq, remedy=remedy)
 
     def _begin_segment(self) -> None:
-        """Seal the segment that is written to, by beginning the next one. What is in the old one is synced already."""
-        tail = self.tail
-        before = self._segments[-1].first_seq
+        """Seal the last segment, whose frames are all synced, and begin the next one."""
+        tail, before = self.tail, self._segments[-1].first_seq
         header = SegmentHeader(tail.log_id, tail.seq + 1, tail.epoch, tail.checksum, before)
         file = create_segment(self._disk, self._directory, header, self._segment_bytes)
         old, self._file, self._end = self._file, file, SEGMENT_HEADER_BYTES
@@ -253,9 +253,9 @@ class Log:
         old.close()
 
     def read_from(self, seq: int) -> Iterator[Frame]:
-        """Give the frames from the one that holds `seq` up to what is durable now; none if `seq` is still to come.
+        """Give the durable frames from the one that holds `seq` on; none if `seq` is not yet written.
 
-        From any thread, at any time. Raises `NoLongerKept`; `LogDamaged` if what was written is no longer there.
+        May be called from any thread. Raises `NoLongerKept`, and `LogDamaged` if a frame can't be read any more.
         """
         assert seq >= 1
         # The tail first: the segments listed after it hold at least as much.
@@ -263,7 +263,7 @@ class Log:
         return self._reading(seq).frames(seq, until)
 
     def event_at(self, seq: int) -> tuple[Frame, Event]:
-        """Read one event, with the frame that it is in. `seq` is at most `tail.seq`. Raises `NoLongerKept`."""
+        """Read one event and its frame. `seq` is at most `tail.seq`. Raises `NoLongerKept`."""
         assert 1 <= seq <= self.tail.seq
         frame = self._reading(seq).frame_with(seq)
         return frame, events_of(frame)[seq - frame.first_seq]
@@ -275,7 +275,7 @@ class Log:
         return LogReader(self._disk, self._directory, segments, log_id=self.tail.log_id)
 
     def segments(self) -> list[SegmentInfo]:
-        """List the segments, the oldest first. The last one is written to."""
+        """List the segments, the oldest first."""
         tail_seq = self.tail.seq
         files = self._listed()
         lasts = [file.first_seq - 1 for file in files[1:]] + [max(tail_seq, files[-1].first_seq - 1)]
@@ -289,10 +289,7 @@ class Log:
         return self._reading(info.last_seq).frame_with(info.last_seq).time_ms
 
     def compress(self, info: SegmentInfo) -> SegmentInfo:
-        """Put a sealed segment into its compressed form, after proving all of it; give what is there then.
-
-        Raises `LogDamaged` if it does not verify: then it stays as it is.
-        """
+        """Prove a sealed segment and compress it; give it as it is then. Raises `LogDamaged`, with nothing changed."""
         files = self._listed()
         index = next((index for index, file in enumerate(files[:-1]) if file.first_seq == info.first_seq), None)
         if index is None:
@@ -312,10 +309,10 @@ class Log:
         return self.segments()[index]
 
     def remove_before(self, first_seq_to_keep: int) -> list[SegmentInfo]:
-        """Remove the oldest segments that hold nothing from `first_seq_to_keep` on; give those that went.
+        """Remove the oldest segments, which have only events before `first_seq_to_keep`; give the removed ones.
 
-        What stays has no gap, whatever is asked for, and after a crash at any step: each removal is on disk before the
-        next, also one of an earlier call that failed half way. The segment written to stays always.
+        The rest never has a gap, even after a crash: each removal is synced before the next one, also a removal of an
+        earlier call that failed. The last segment always stays.
         """
         removed: list[SegmentInfo] = []
         for info in self.segments()[:-1]:
@@ -336,11 +333,10 @@ class Log:
         return removed
 
     def restart(self, tail: Tail, aside: str, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Go on after `tail`, a place further on, of which there is a snapshot: events in between are not here.
+        """Begin a new log after `tail`, which is further on and has a snapshot. For a replica that fell too far behind.
 
-        For a replica that fell too far behind. The old directory is renamed to `aside`, which must not exist, and stays
-        there; `meanwhile` is called when it is out of the way and the new log is not there yet. A crash may leave no
-        log here, but never half a one. No other thread may append at the same time; `upkeep` is held by the caller.
+        The old directory is renamed to `aside`, which must not exist. Then `meanwhile` is called, before the new log is
+        made. A crash may leave no log here, but never half a log. The caller holds `upkeep`, and no thread may append.
         """
         assert tail.log_id == self.tail.log_id
         assert tail.seq > self.tail.seq
@@ -358,14 +354,13 @@ class Log:
         self._in_doubt = False
 
     def _remove_forms(self, file: SegmentFile) -> None:
-        """Remove a segment in each form that is there: when it was compressed, the plain one may have refused to go."""
+        """Remove a segment in both forms: the plain one may still be here if its removal failed after compression."""
         other = file.path.removesuffix(GZ) if file.compressed else file.path + GZ
         if self._disk.exists(other):
             self._disk.remove(other)
         self._disk.remove(file.path)
 
     def statistics(self) -> LogStatistics:
-        """Tell how much there is."""
         files = self._listed()
         return LogStatistics(
             segments=len(files),
@@ -377,7 +372,7 @@ class Log:
         )
 
     def close(self) -> None:
-        """Close the file. All that was appended is durable already."""
+        """Close the file. Everything that was appended is durable already."""
         self._in_doubt = True
         self._file.close()
 

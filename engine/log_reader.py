@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
 from engine.disk import Disk, FileMissing
 from engine.errors import LogDamaged, NoLongerKept
@@ -123,25 +124,20 @@ class LogReader:
     def _search(self, segment: SegmentFile, seq: int) -> Frame | None:
         """Find a frame in a plain segment; None if anything is unexpected."""
         try:
-            file = self._disk.open(segment.path)
-        except FileMissing:
-            return None
-        try:
-            read = pieces_of(file)
-            header = unpack_segment_header(read(0, SEGMENT_HEADER_BYTES))
-            if (header.log_id, header.first_seq) != (self.log_id, segment.first_seq):
-                return None
-            cursor, frame = SegmentCursor(b"", header), None
-            cursor.bisect(seq, read, min(file.size(), CONTENT_BYTES_MAX))
-            while cursor.seq < seq:
-                frame = frame_at(read, cursor.offset)
-                if frame is None or not cursor.accept(frame):
+            with closing(self._disk.open(segment.path)) as file:
+                read = pieces_of(file)
+                header = unpack_segment_header(read(0, SEGMENT_HEADER_BYTES))
+                if (header.log_id, header.first_seq) != (self.log_id, segment.first_seq):
                     return None
-            return frame
-        except FrameFault:
+                cursor, frame = SegmentCursor(b"", header), None
+                cursor.bisect(seq, read, min(file.size(), CONTENT_BYTES_MAX))
+                while cursor.seq < seq:
+                    frame = frame_at(read, cursor.offset)
+                    if frame is None or not cursor.accept(frame):
+                        return None
+                return frame
+        except (FileMissing, FrameFault):
             return None
-        finally:
-            file.close()
 
     def _segment_frames(self, cursor: SegmentCursor, index: int, until_seq: int | None) -> Iterator[Frame]:
         """Give the frames of one segment, and judge its end unless `until_seq` comes first."""

@@ -105,7 +105,6 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def last_seq(self) -> int:
-        """The seq of the last event."""
         return self.first_seq + self.count - 1
 
 
@@ -122,7 +121,6 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def last_seq(self) -> int:
-        """The seq of the last event."""
         return self.first_seq + self.count - 1
 
 
@@ -205,15 +203,8 @@ def _record_of(event: Event) -> tuple[object, ...]:
         if not (0 <= event.new_score <= SCORE_MAX and -SCORE_MAX <= event.delta <= SCORE_MAX):
             raise ValueError(f"seq {event.seq} would make a score of {event.new_score}")
         return (
-            1,
-            event.board_id,
-            event.user_id,
-            event.action_id,
-            event.delta,
-            event.reason,
-            event.caller,
-            event.new_score,
-        )
+            1, event.board_id, event.user_id, event.action_id, event.delta, event.reason, event.caller, event.new_score
+        )  # fmt: skip
     if isinstance(event, UserPut):
         return (2, event.user_id, event.display_name, event.active, event.caller)
     return (3, event.epoch, event.note)

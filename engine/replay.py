@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from engine.disk import Disk, File
+from engine.errors import LogDamaged
 from engine.log_reader import LogReader
 from engine.record import Frame, FrameFault, Tail
 from engine.recovery import Finding, Situation, finding
@@ -47,20 +48,21 @@ def replay(
     for frame in reader.frames(needed[0].first_seq):
         if frame.last_seq > seq:
             if not joined:
-                _check_join(reader, after, follows=frame.first_seq == seq + 1, checksum=frame.previous)
+                assert after is not None
+                check_join(reader, after, meets=frame.first_seq == seq + 1, checksum=frame.previous)
                 joined = True
             try:
                 apply(frame)
             except FrameFault as fault:
-                raise _newer(reader, frame, fault) from fault
+                raise newer_version(reader, frame, fault) from fault
         meter.advance(reader)
     cursor = reader.cursor
     assert cursor is not None
     if cursor.seq < seq:
         detail = f"the log ends at seq {cursor.seq}, the snapshot is at seq {seq}"
         raise reader.damaged(Situation.ENDS_EARLY, offset=cursor.offset, good=cursor.seq, until=seq, detail=detail)
-    if not joined:
-        _check_join(reader, after, follows=True, checksum=cursor.checksum)
+    if after is not None and not joined:
+        check_join(reader, after, meets=True, checksum=cursor.checksum)
     meter.end()
     return cursor
 
@@ -70,22 +72,19 @@ def _reaches(segments: Sequence[SegmentFile], index: int, seq: int) -> bool:
     return index + 1 == len(segments) or segments[index + 1].first_seq > seq + 1
 
 
-def _check_join(reader: LogReader, after: Tail | None, *, follows: bool, checksum: int) -> None:
-    """Check that log and snapshot have the same checksum at the snapshot's seq."""
-    assert after is not None
-    assert reader.cursor is not None
-    if not follows or checksum != after.checksum:
-        detail = f"the snapshot is at seq {after.seq}"
-        raise reader.damaged(
-            Situation.SNAPSHOT_DIFFERS, offset=reader.cursor.last_offset, good=after.seq - 1, detail=detail
-        )
+def check_join(reader: LogReader, after: Tail, *, meets: bool, checksum: int) -> None:
+    """Check that a frame of the log meets the snapshot's end, and that both have the same checksum there."""
+    if not meets or checksum != after.checksum:
+        assert reader.cursor is not None
+        offset, detail = reader.cursor.last_offset, f"the snapshot is at seq {after.seq}"
+        raise reader.damaged(Situation.SNAPSHOT_DIFFERS, offset=offset, good=after.seq - 1, detail=detail)
 
 
-def _newer(reader: LogReader, frame: Frame, fault: FrameFault) -> Exception:
+def newer_version(reader: LogReader, frame: Frame, fault: FrameFault) -> LogDamaged:
+    """Make the error for a whole frame that a newer version wrote."""
     assert reader.cursor is not None
-    return reader.damaged(
-        Situation.NEWER_VERSION, offset=reader.cursor.last_offset, good=frame.first_seq - 1, detail=fault.reason
-    )
+    offset, good = reader.cursor.last_offset, frame.first_seq - 1
+    return reader.damaged(Situation.NEWER_VERSION, offset=offset, good=good, detail=fault.reason)
 
 
 class _Meter:
@@ -106,14 +105,12 @@ class _Meter:
         if self._progress is None or reader.cursor is None:
             return
         # A compressed segment unpacks to more bytes than it has on disk, so the count is capped.
-        segment = reader.segment
-        done = self._before[segment.first_seq] + min(reader.cursor.offset, segment.bytes)
+        done = self._before[reader.segment.first_seq] + min(reader.cursor.offset, reader.segment.bytes)
         if done >= self._next:
             self._next = done + PROGRESS_BYTES
             self._progress(done, self._total)
 
     def end(self) -> None:
-        """Call `progress` with all bytes done."""
         if self._progress is not None:
             self._progress(self._total, self._total)
 

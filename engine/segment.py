@@ -24,10 +24,11 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 
 import msgspec
 
-from engine.disk import TMP, Disk, File, FileMissing
+from engine.disk import TMP, Disk, File, FileMissing, free_path
 from engine.errors import DiskFault
 from engine.limits import FRAME_BYTES_MAX, SEGMENT_BYTES
 from engine.record import (
@@ -76,7 +77,6 @@ class Listing(msgspec.Struct, frozen=True):
 
 
 def segment_path(directory: str, first_seq: int) -> str:
-    """Give the path of a plain segment."""
     return f"{directory}/{first_seq:020d}.log"
 
 
@@ -112,13 +112,10 @@ def _list_once(disk: Disk, directory: str) -> Listing:
 def create_segment(disk: Disk, directory: str, header: SegmentHeader, length: int) -> File:
     """Create a whole segment with `length` bytes laid out, durably, and open it for writing."""
     path = segment_path(directory, header.first_seq)
-    file = disk.create(path + TMP)
-    try:
+    with closing(disk.create(path + TMP)) as file:
         file.preallocate(length)
         file.write_at(0, pack_segment_header(header))
         file.sync()
-    finally:
-        file.close()
     disk.rename(path + TMP, path)
     disk.sync_directory(directory)
     return disk.open(path, write=True)
@@ -128,11 +125,8 @@ def read_header(disk: Disk, segment: SegmentFile) -> SegmentHeader:
     """Read the header of a segment. Raises `FrameFault` if it is damaged, `FileMissing` if the segment is gone."""
     if segment.compressed:
         return unpack_segment_header(read_content(disk, segment))
-    file = disk.open(segment.path)
-    try:
+    with closing(disk.open(segment.path)) as file:
         return unpack_segment_header(file.read_at(0, SEGMENT_HEADER_BYTES))
-    finally:
-        file.close()
 
 
 def read_content(disk: Disk, segment: SegmentFile, *, sync: bool = False) -> bytes:
@@ -140,23 +134,20 @@ def read_content(disk: Disk, segment: SegmentFile, *, sync: bool = False) -> byt
 
     Raises `FrameFault` if it can't be unpacked, `FileMissing` if the segment is gone.
     """
-    if not segment.compressed:
-        try:
-            return _read_file(disk, segment.path, sync=sync)
-        except FileMissing:
-            return _unpacked(_read_file(disk, segment.path + GZ, sync=False))
-    return _unpacked(_read_file(disk, segment.path, sync=False))
-
-
-def _read_file(disk: Disk, path: str, *, sync: bool) -> bytes:
-    file = disk.open(path)
+    if segment.compressed:
+        return _unpacked(_read_file(disk, segment.path))
     try:
+        return _read_file(disk, segment.path, sync=sync)
+    except FileMissing:
+        return _unpacked(_read_file(disk, segment.path + GZ))
+
+
+def _read_file(disk: Disk, path: str, *, sync: bool = False) -> bytes:
+    with closing(disk.open(path)) as file:
         data = file.read_at(0, min(file.size(), CONTENT_BYTES_MAX))
         if sync:
             file.sync()
         return data
-    finally:
-        file.close()
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -199,9 +190,4 @@ def _packed(content: bytes) -> Iterator[bytes]:
 
 def side_path(disk: Disk, segment_path_: str, offset: int) -> str:
     """Choose an unused name for the side file of a cut at `offset`."""
-    path = f"{segment_path_}.torn-{offset}"
-    number = 1
-    while disk.exists(path):
-        number += 1
-        path = f"{segment_path_}.torn-{offset}-{number}"
-    return path
+    return free_path(disk, f"{segment_path_}.torn-{offset}")

@@ -48,7 +48,6 @@ class Table:
 
     @property
     def cells(self) -> int:
-        """The number of cells."""
         return self._last + 1
 
     @property

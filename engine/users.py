@@ -41,7 +41,6 @@ class Users:
         return User(self._names[slot], bool(self._active[slot]))
 
     def name(self, user_id: str) -> str | None:
-        """Give the display name of a user, None if there is none."""
         slot = self._slots.get(user_id)
         return None if slot is None else self._names[slot]
 

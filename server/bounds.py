@@ -17,7 +17,7 @@ NO_FILES_TOLD_SECONDS = 60.0
 CONNECTIONS_PER_ADDRESS_MAX = 1_024
 """Connections of one client address in all lanes. A trusted proxy has no bound: it stands for many clients."""
 
-DOOR_RESERVED_FILES = 128
+LISTENER_RESERVED_FILES = 128
 """Files kept free of connections: for log, snapshots, threads, listeners, and for refusing connections."""
 
 TURNED_AWAY_MAX = 32
@@ -33,8 +33,8 @@ SEND_SECONDS_MAX = 20.0
 IDLE_SECONDS_MAX = 60.0
 """Between connecting, or the end of an answer, and the first byte of the next request."""
 
-REACTOR_EVENTS_MAX = 512
-REACTOR_SWEEP_SECONDS = 1.0
+EXPRESS_EVENTS_MAX = 512
+EXPRESS_SWEEP_SECONDS = 1.0
 """Connections that the express loop reads before other tasks run, some 10 ms of work; and the time between two of its
 checks for idle connections."""
 

@@ -1,31 +1,31 @@
-"""The role of this node: one immutable value, one table of transitions, one `become`.
+"""The role of this node: one immutable value, and the table of its transitions.
 
     state           writes   reads         live and links     how it ends
     --------------  -------  ------------  -----------------  ------------------------------------------------------
     LEADING         taken    answered      served             a higher epoch is heard of
-    DEPOSED         421      stale         stale; no links    never: the node is stopped and demoted
-    NOT_CAUGHT_UP   307/421  503           refused            everything that the leader had at the welcome is applied
+    DEPOSED         421      stale         stale; no links    never (more may be learnt of its successor)
+    NOT_CAUGHT_UP   307/421  503           refused            all that the leader had at the welcome is applied
     FOLLOWING       307/421  answered      served             the leader is silent for too long
     STALE           307/421  stale         stale; no links    the leader is heard again
     FAILED          307/421  503           refused            never: the data is not the leader's
     PROMOTING       307/421  answered      served             the next epoch is durable
 
-    LEADING ──► DEPOSED ⟲               NOT_CAUGHT_UP ──► FOLLOWING ◄──► STALE      each of these three ──► FAILED
+    LEADING ──► DEPOSED ⟲             ⟲ NOT_CAUGHT_UP ──► FOLLOWING ◄──► STALE      each of these three ──► FAILED
     FOLLOWING, STALE ──► PROMOTING ──► LEADING
 
-`307/421`: a replica sends writers to the leader's public address, or refuses them where it does not know one. A node in
-any state may drain: it goes on answering what is here, and `draining` never ends.
+`307/421`: a replica redirects writers to the leader's public address, or refuses them if it does not know one. A node
+may drain in any state: it goes on answering, and `draining` never ends.
 
-    role = CurrentRole(Role(State.LEADING))
+    role = CurrentRole(Role(State.LEADING), trio.current_time)
     if role.now.takes_writes: ...
     role.become(State.DEPOSED, successor=successor)
 
 Rules:
-- Whoever depends on the role asks `now`, each time. An answer may be kept only together with its `generation`: each
-  `become` makes the next one, so everything that was kept under an older one is void.
+- Code that depends on the role asks `now` each time. It may keep an answer only with its `generation`. Each change
+  makes the next generation, and what was kept under an older one is void.
 - A transition that is not in the table is a bug of ours.
-- FOLLOWING ends by itself when `fresh_until_s` has passed. `now` sees to that, so no reader gets a fresh answer from a
-  node that slept, whether or not any task has run since.
+- FOLLOWING ends by itself when `fresh_until_s` has passed. `now` checks that. So a node that slept gives no reader a
+  fresh answer until its follower has read something from the leader.
 """
 
 from __future__ import annotations
@@ -40,21 +40,39 @@ from snapshots.promotion import Successor
 
 
 class State(enum.Enum):
-    """See the table."""
+    """A row of the table, with its rights as plain values: every request asks for them."""
 
-    LEADING = "leading"
-    DEPOSED = "deposed"
-    NOT_CAUGHT_UP = "not caught up"
-    FOLLOWING = "following"
-    STALE = "stale"
-    FAILED = "failed"
-    PROMOTING = "promoting"
+    # fmt: off
+    #    label            takes_writes  is_replica  vouches  is_aged
+    LEADING = (
+         "leading",       True,         False,      True,    False)
+    DEPOSED = (
+         "deposed",       False,        False,      True,    True)
+    NOT_CAUGHT_UP = (
+         "not caught up", False,        True,       False,   False)
+    FOLLOWING = (
+         "following",     False,        True,       True,    False)
+    STALE = (
+         "stale",         False,        True,       True,    True)
+    FAILED = (
+         "failed",        False,        True,       False,   False)
+    PROMOTING = (
+         "promoting",     False,        True,       True,    False)
+    # fmt: on
+
+    def __init__(self, label: str, takes_writes: bool, is_replica: bool, vouches: bool, is_aged: bool) -> None:
+        """`is_replica`: reads tell their lag. `vouches`: reads are answered. `is_aged`: the answers are stale."""
+        self.label = label
+        self.takes_writes = takes_writes
+        self.is_replica = is_replica
+        self.vouches = vouches
+        self.is_aged = is_aged
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.LEADING: frozenset({State.DEPOSED}),
     State.DEPOSED: frozenset({State.DEPOSED}),
-    State.NOT_CAUGHT_UP: frozenset({State.NOT_CAUGHT_UP, State.FOLLOWING, State.STALE, State.FAILED}),
+    State.NOT_CAUGHT_UP: frozenset({State.NOT_CAUGHT_UP, State.FOLLOWING, State.FAILED}),
     State.FOLLOWING: frozenset({State.STALE, State.FAILED, State.PROMOTING}),
     State.STALE: frozenset({State.FOLLOWING, State.FAILED, State.PROMOTING}),
     State.FAILED: frozenset(),
@@ -62,17 +80,13 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 """From each state, the states that may come next. DEPOSED comes again when more is known of the successor."""
 
-_LEADERS = frozenset({State.LEADING, State.DEPOSED})
-_UNVOUCHED = frozenset({State.NOT_CAUGHT_UP, State.FAILED})
-_AGED = frozenset({State.STALE, State.DEPOSED})
-
 
 class Role(msgspec.Struct, frozen=True):
-    """What this node is, from one transition to the next.
+    """The role from one transition to the next.
 
-    `leader` is the address that a replica follows, `public_url` where that leader says that clients reach it. `reason`
-    says why a replica can't vouch for what it has. `successor` is what is known of the epoch that deposed a leader.
-    `since_s` is when the state began. Times are of a clock that never goes back, in seconds.
+    `leader` is the address that a replica follows, `public_url` the leader's address for clients. `reason` says why a
+    replica may not serve its state. `successor` is what is known of the epoch that deposed a leader. `since_s` is when
+    the state began, in seconds of a clock that never goes back.
     """
 
     state: State
@@ -86,44 +100,43 @@ class Role(msgspec.Struct, frozen=True):
 
     @property
     def takes_writes(self) -> bool:
-        """Whether writes are taken here."""
-        return self.state is State.LEADING
+        return self.state.takes_writes
 
     @property
     def is_replica(self) -> bool:
-        """Whether this node follows another one: its answers to reads tell their lag."""
-        return self.state not in _LEADERS
+        return self.state.is_replica
 
     @property
     def vouches(self) -> bool:
-        """Whether what is here may be served at all."""
-        return self.state not in _UNVOUCHED
+        return self.state.vouches
 
     @property
     def is_aged(self) -> bool:
-        """Whether what is served must be called stale."""
-        return self.state in _AGED
+        return self.state.is_aged
 
 
 class CurrentRole:
-    """Holds the role of one node. `on_change` observers are called after each transition; they must not raise."""
+    """Holds the role of one node. `on_change` observers are called after each transition; they must not raise.
+
+    `latest` is the role since the last transition, `now` looks at the time too. A hot path may ask `latest` for its
+    generation, and for a right that time does not change.
+    """
 
     def __init__(self, role: Role, clock_s: Callable[[], float]) -> None:
-        self._role = role
+        self.latest = role
         self._clock_s = clock_s
         self._fresh_until_s = math.inf
         self._observers: list[Callable[[Role, Role], None]] = []
 
     @property
     def now(self) -> Role:
-        """The role at this moment."""
         if self._fresh_until_s < math.inf and self._clock_s() >= self._fresh_until_s:
-            return self._go_stale()
-        return self._role
+            return self.become(State.STALE)
+        return self.latest
 
     def become(self, state: State, *, successor: Successor | None = None, reason: str = "") -> Role:
-        """Go over to another state and give the new role; see the table."""
-        old = self._role
+        """Change to another state, as the table allows; give the new role."""
+        old = self.latest
         assert state in TRANSITIONS[old.state], f"{old.state} never becomes {state}"
         if state is not State.FOLLOWING:
             self._fresh_until_s = math.inf
@@ -140,27 +153,23 @@ class CurrentRole:
         )
 
     def drain(self) -> Role:
-        """Begin to drain."""
-        return self._set(msgspec.structs.replace(self._role, draining=True))
+        return self._set(msgspec.structs.replace(self.latest, draining=True))
 
     def heard_leader(self, fresh_until_s: float, public_url: str | None) -> None:
-        """Note that the leader was heard: what is here is fresh until then, if nothing more is heard."""
-        if self._role.public_url != public_url:
-            self._set(msgspec.structs.replace(self._role, public_url=public_url))
-        if self._role.state is State.STALE:
+        """Note that the leader was heard: the state is fresh until `fresh_until_s` if nothing more is heard."""
+        if self.latest.public_url != public_url:
+            self._set(msgspec.structs.replace(self.latest, public_url=public_url))
+        if self.latest.state is State.STALE:
             self.become(State.FOLLOWING)
-        if self._role.state is State.FOLLOWING:
+        if self.latest.state is State.FOLLOWING:
             self._fresh_until_s = fresh_until_s
 
     def on_change(self, observer: Callable[[Role, Role], None]) -> None:
         """Call `observer` with the old and the new role after each transition."""
         self._observers.append(observer)
 
-    def _go_stale(self) -> Role:
-        return self.become(State.STALE)
-
     def _set(self, role: Role) -> Role:
-        old, self._role = self._role, msgspec.structs.replace(role, generation=self._role.generation + 1)
+        old, self.latest = self.latest, msgspec.structs.replace(role, generation=self.latest.generation + 1)
         for observer in self._observers:
-            observer(old, self._role)
-        return self._role
+            observer(old, self.latest)
+        return self.latest

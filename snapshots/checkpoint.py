@@ -155,7 +155,6 @@ class Checkpointer:
             return info
 
     def statistics(self) -> CheckpointStatistics:
-        """Describe the newest snapshot, and count how many were taken and how many failed."""
         last_seq = None if self._last is None else self._last.seq
         return CheckpointStatistics(last_seq, self._last_time_ms, self._taken, self._failed)
 

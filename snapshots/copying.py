@@ -21,6 +21,8 @@ Rules:
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import msgspec
 
 from engine.disk import Disk
@@ -210,9 +212,6 @@ class _Copy:
 
 
 def _copy_file(disk: Disk, path: str, target: str) -> None:
-    file = disk.open(path)
-    try:
+    with closing(disk.open(path)) as file:
         offsets = range(0, file.size(), PIECE_BYTES)
         disk.write_whole(target, (file.read_at(offset, PIECE_BYTES) for offset in offsets))
-    finally:
-        file.close()

@@ -32,7 +32,7 @@ from pathlib import PurePath
 
 import msgspec
 
-from engine.disk import Disk
+from engine.disk import Disk, free_path
 from engine.errors import DiskFault, NoLongerKept
 from engine.events import Incremented
 from engine.limits import SEGMENT_BYTES
@@ -61,7 +61,7 @@ class ActionBeyond(msgspec.Struct, frozen=True, rename="camel"):
     delta: int
 
 
-class DemotionReport(msgspec.Struct, frozen=True):
+class DemotionReport(msgspec.Struct, frozen=True, rename="camel"):
     """The result of a demotion. `aside` is the path of the old directory, None if nothing was beyond the common point.
 
     `events` counts the events beyond it; `actions` lists the actions among them.
@@ -102,7 +102,7 @@ def demote_directory(
             write_marker(disk, data_directory, Marker(leader, caught_up=before is None or before.caught_up))
             remove_deposed(disk, data_directory)
             return DemotionReport(common.seq, last.epoch, last.seq, None, 0, [])
-        aside = _free_name(disk, data_directory, last)
+        aside = free_path(disk, f"{data_directory}{_ASIDE}{last.epoch}-{last.seq}")
         ready = data_directory + _READY + aside.partition(_ASIDE)[2]
         building = data_directory + UNFINISHED
         disk.make_directory(building)
@@ -161,15 +161,11 @@ def _survey(disk: Disk, data_directory: str, common: Tail) -> tuple[Tail, int, l
     try:
         for frame in scan(disk, directory, from_seq=common.seq + 1):
             if frame.first_seq <= common.seq + 1:
-                _check_begins(frame, common)
+                _check_common(frame.previous if frame.first_seq == common.seq + 1 else None, common)
             actions += _actions_of(frame)
     except NoLongerKept as gone:
         raise RestoreRefused(f"the log of {data_directory} begins after the common point: {gone}") from gone
     return last, last.seq - common.seq, actions
-
-
-def _check_begins(frame: Frame, common: Tail) -> None:
-    _check_common(frame.previous if frame.first_seq == common.seq + 1 else None, common)
 
 
 def _check_common(checksum: int | None, common: Tail) -> None:
@@ -186,14 +182,6 @@ def _actions_of(frame: Frame) -> list[ActionBeyond]:
         for event in events_of(frame)
         if isinstance(event, Incremented)
     ]
-
-
-def _free_name(disk: Disk, data_directory: str, last: Tail) -> str:
-    name = f"{data_directory}{_ASIDE}{last.epoch}-{last.seq}"
-    number = 1
-    while disk.exists(name if number == 1 else f"{name}-{number}"):
-        number += 1
-    return name if number == 1 else f"{name}-{number}"
 
 
 def _build(

@@ -83,15 +83,11 @@ _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Source(Protocol):
-    """What a snapshot is read from: a file of `engine.disk`, or bytes in a test."""
+    """What a snapshot is read from: a `File` of `engine.disk`, or bytes in a test."""
 
-    def size(self) -> int:
-        """Give the length in bytes."""
-        ...
+    def size(self) -> int: ...
 
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Read `length` bytes from `offset` on; fewer only at the end."""
-        ...
+    def read_at(self, offset: int, length: int) -> bytes: ...
 
 
 class _Stat(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -162,10 +158,8 @@ def _chunk(kind: bytes, ordinal: int, payload: bytes) -> bytes:
 def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
     users, actions = image.users, image.actions
     epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
-    yield (
-        b"stat",
-        _encode(_Stat(image.epoch, image.seq, image.time_ms, epochs, len(image.boards), users.count, actions.count)),
-    )
+    counts = len(image.boards), users.count, actions.count
+    yield b"stat", _encode(_Stat(image.epoch, image.seq, image.time_ms, epochs, *counts))
     for board in image.boards:
         yield from board_payloads(board)
     yield from users_payloads(users)
@@ -182,14 +176,12 @@ def board_payloads(board: BoardImage) -> Iterator[tuple[bytes, bytes]]:
 
 
 def users_payloads(users: UsersImage) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kind and payload of the chunks of the registered users."""
     yield from _texts(b"uids", users.user_ids, users.count)
     yield from _texts(b"unam", users.names, users.count)
     yield from _raw(b"uact", users.active, BYTES)
 
 
 def actions_payloads(actions: ActionsImage) -> Iterator[tuple[bytes, bytes]]:
-    """Yield kind and payload of the chunks of the applied actions."""
     yield from _words(b"adig", actions.digests, 2 * actions.count)
     yield from _words(b"aseq", actions.seqs, actions.count)
     yield from _words(b"amrk", actions.marks, actions.count)
@@ -289,7 +281,6 @@ class _Reader:
             raise self.damaged(f"snapshot version {version}; this program reads version {VERSION}")
 
     def damaged(self, what: str) -> SnapshotDamaged:
-        """Make the error for the last chunk that was read."""
         return SnapshotDamaged(what, path=self._path, offset=self._chunk_offset)
 
     def next(self) -> tuple[bytes, bytes]:

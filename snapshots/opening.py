@@ -73,7 +73,6 @@ class Opened(msgspec.Struct, frozen=True):
 
     @property
     def snapshot_seq(self) -> int | None:
-        """The seq of the snapshot, None without one."""
         return None if self.snapshot is None else self.snapshot.seq
 
 
@@ -90,7 +89,6 @@ def no_progress(_: Progress) -> None:
 
 
 def log_directory(data_directory: str) -> str:
-    """Give the directory of the log."""
     return f"{data_directory}/{LOG_DIRECTORY}"
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from contextlib import closing
 from typing import TypeVar
 
 import msgspec
@@ -42,6 +43,7 @@ MARKER_BYTES_MAX = 64 * 2**10
 
 DEMOTE_NEEDS = "(and --token-file FILE, of scope log:read)"
 """Follows the command to demote in messages: the new leader says where its epoch began only to this scope."""
+
 
 NO_RULES = Rules(points={})
 """A replay needs no rules: the decisions are in the log."""
@@ -86,10 +88,7 @@ def mark_caught_up(disk: Disk, data_directory: str) -> None:
 
 def remove_marker(disk: Disk, data_directory: str) -> None:
     """Remove the marker of a replica's directory, durably."""
-    path = f"{data_directory}/{MARKER_FILE}"
-    if disk.exists(path):
-        disk.remove(path)
-        disk.sync_directory(data_directory)
+    _remove(disk, data_directory, MARKER_FILE)
 
 
 class Successor(msgspec.Struct, frozen=True):
@@ -126,7 +125,11 @@ def demote_command(data_directory: str, successor: Successor | None) -> str:
 
 def remove_deposed(disk: Disk, data_directory: str) -> None:
     """Remove the mark of a deposed leader, durably: the directory became a replica's."""
-    path = f"{data_directory}/{DEPOSED_FILE}"
+    _remove(disk, data_directory, DEPOSED_FILE)
+
+
+def _remove(disk: Disk, data_directory: str, name: str) -> None:
+    path = f"{data_directory}/{name}"
     if disk.exists(path):
         disk.remove(path)
         disk.sync_directory(data_directory)
@@ -135,13 +138,12 @@ def remove_deposed(disk: Disk, data_directory: str) -> None:
 def _read(disk: Disk, path: str, kind: type[Kept], remedy: str) -> Kept | None:
     if not disk.exists(path):
         return None
-    file = disk.open(path)
+    with closing(disk.open(path)) as file:
+        data = file.read_at(0, MARKER_BYTES_MAX)
     try:
-        return msgspec.json.decode(file.read_at(0, MARKER_BYTES_MAX), type=kind)
+        return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DiskFault("the marker of a directory can't be read", path=path, remedy=remedy) from error
-    finally:
-        file.close()
 
 
 def begin_epoch(
@@ -177,12 +179,10 @@ def promote_directory(
     try:
         on_step("open")
         opened = open_directory(disk, data_directory, NO_RULES, tell=tell, segment_bytes=segment_bytes)
-        try:
+        with closing(opened.log) as log:
             on_step("epoch")
-            event, _ = begin_epoch(opened.log, after=opened.scoreboard, now_ms=now_ms, above=above)
-            tail = opened.log.tail
-        finally:
-            opened.log.close()
+            event, _ = begin_epoch(log, after=opened.scoreboard, now_ms=now_ms, above=above)
+            tail = log.tail
         remove_marker(disk, data_directory)
         return Promoted(event.epoch, event.seq - 1, tail)
     finally:

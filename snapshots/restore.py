@@ -63,7 +63,6 @@ KEY_BYTES_MAX = 64 * 2**10
 """A key has some hundred bytes; only this much of a file is copied."""
 
 NO_RULES = Rules(points={})
-"""A replay needs no rules: the decisions are in the log."""
 
 
 class RestoreRefused(ScoreboardError):
@@ -283,11 +282,8 @@ def copy_key(disk: Disk, source: str, building: str) -> bool:
     """Copy the keys of tokens, readable by their owner only; tell whether there is one."""
     names = [name for name in KEY_FILES if disk.exists(f"{source}/{name}")]
     for name in names:
-        file = disk.open(f"{source}/{name}")
-        try:
+        with contextlib.closing(disk.open(f"{source}/{name}")) as file:
             key = file.read_at(0, KEY_BYTES_MAX)
-        finally:
-            file.close()
         disk.write_whole(f"{building}/{name}", [key], mode=0o600)
     return bool(names)
 

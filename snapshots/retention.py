@@ -26,7 +26,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import msgspec
 
@@ -115,10 +115,6 @@ def _aged(
     covered: Sequence[KeptSegment], last_ms: Callable[[KeptSegment], int], oldest_ms: int | None
 ) -> list[KeptSegment]:
     """List the oldest segments, up to the first whose last event is not older than `oldest_ms`."""
-    remove: list[KeptSegment] = []
-    if oldest_ms is not None:
-        for segment in covered:
-            if last_ms(segment) >= oldest_ms:
-                break
-            remove.append(segment)
-    return remove
+    if oldest_ms is None:
+        return []
+    return list(takewhile(lambda segment: last_ms(segment) < oldest_ms, covered))

@@ -26,10 +26,11 @@ from collections.abc import Iterator
 import msgspec
 
 from engine.disk import Disk, FileMissing
-from engine.errors import LogDamaged, NoLongerKept
+from engine.errors import NoLongerKept
 from engine.log_reader import LogReader
 from engine.record import Frame, FrameFault, Tail, chain_start, events_of, pack_frame, unpack_header
 from engine.recovery import Situation, refusal
+from engine.replay import check_join, newer_version
 from engine.scoreboard import Rules, Scoreboard
 from engine.segment import SegmentFile
 from snapshots.opening import (
@@ -143,7 +144,7 @@ def joined_frames(
         if after is not None and not joined and frame.last_seq >= after.seq:
             at_end = frame.last_seq == after.seq
             checksum = frame.checksum if at_end else frame.previous
-            _check_join(reader, after, at_end or frame.first_seq == after.seq + 1, checksum)
+            check_join(reader, after, meets=at_end or frame.first_seq == after.seq + 1, checksum=checksum)
             joined = True
         if not until.holds(frame.first_seq, frame.time_ms):
             return
@@ -155,15 +156,7 @@ def joined_frames(
         detail = f"the log ends at seq {cursor.seq}, the snapshot is at seq {after.seq}"
         situation = Situation.ENDS_EARLY
         raise reader.damaged(situation, offset=cursor.offset, good=cursor.seq, until=after.seq, detail=detail)
-    _check_join(reader, after, cursor.seq == after.seq, cursor.checksum)
-
-
-def _check_join(reader: LogReader, after: Tail, meets: bool, checksum: int) -> None:
-    if not meets or checksum != after.checksum:
-        assert reader.cursor is not None
-        detail = f"the snapshot is at seq {after.seq}"
-        offset = reader.cursor.last_offset
-        raise reader.damaged(Situation.SNAPSHOT_DIFFERS, offset=offset, good=after.seq - 1, detail=detail)
+    check_join(reader, after, meets=cursor.seq == after.seq, checksum=cursor.checksum)
 
 
 def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reader: LogReader) -> Tail:
@@ -185,13 +178,6 @@ def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reader: Log
     return Tail(reader.log_id, frame.epoch, within[-1].seq, checksum)
 
 
-def newer_version(reader: LogReader, frame: Frame, fault: FrameFault) -> LogDamaged:
-    """Make the error for a whole frame that a newer version wrote."""
-    assert reader.cursor is not None
-    offset, good = reader.cursor.last_offset, frame.first_seq - 1
-    return reader.damaged(Situation.NEWER_VERSION, offset=offset, good=good, detail=fault.reason)
-
-
 class Meter:
     """Shows the progress of a reading, about once for PROGRESS_BYTES."""
 
@@ -206,7 +192,6 @@ class Meter:
         self._next = 0
 
     def advance(self, reader: LogReader, events: int) -> None:
-        """Count a frame."""
         assert reader.cursor is not None
         self._events += events
         # A compressed segment unpacks to more bytes than it has on disk, so the count is capped.

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from typing import TypeVar
 
 import msgspec
@@ -55,13 +56,10 @@ class Store:
         """List the snapshots, newest first. A snapshot that is removed meanwhile is left out."""
         infos = []
         for name in self._names():
-            match = _NAME.fullmatch(name)
-            if match is not None:
+            if (match := _NAME.fullmatch(name)) is not None:
                 path = f"{self.directory}/{name}"
-                try:
+                with suppress(FileMissing):
                     infos.append(SnapshotInfo(path, int(match[1]), self._disk.size(path)))
-                except FileMissing:
-                    continue
         return sorted(infos, key=lambda info: -info.seq)
 
     def load(self, info: SnapshotInfo) -> tuple[StateImage, Tail]:
@@ -77,15 +75,12 @@ class Store:
         return tail
 
     def _read(self, info: SnapshotInfo, read: Callable[[Source, str], T]) -> T:
-        file = self._disk.open(info.path)
-        try:
-            return read(file, info.path)
-        except SnapshotDamaged as error:
-            raise SnapshotDamaged(
-                error.what, path=info.path, offset=error.offset, seq=info.seq, remedy=_REMEDY
-            ) from error
-        finally:
-            file.close()
+        with closing(self._disk.open(info.path)) as file:
+            try:
+                return read(file, info.path)
+            except SnapshotDamaged as error:
+                what, offset = error.what, error.offset
+                raise SnapshotDamaged(what, path=info.path, offset=offset, seq=info.seq, remedy=_REMEDY) from error
 
     def _check_name(self, info: SnapshotInfo, tail: Tail) -> None:
         if tail.seq != info.seq:

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from engine.events import Incremented
 from engine.limits import SCORE_MAX, SEQ_MAX
-from server.http.messages import Code, Headers, Id, Name
+from server.http.messages import Code, Id, Name
 from server.live.encoding import Entry, iso_ms
 
 Score = Annotated[int, Meta(ge=0, le=SCORE_MAX)]
@@ -26,9 +26,6 @@ Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 SeqOrNone = Annotated[int, Meta(ge=0, le=SEQ_MAX, description="0 while nothing has happened")]
 AgeMs = Annotated[int, Meta(ge=0, description="With `stale`: ms since the leader was heard")]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2025-12-15T12:34:56.000Z"])]
-
-NO_STORE: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
-"""The headers of an answer that no cache may keep."""
 
 
 class IncrementAnswer(msgspec.Struct, frozen=True, rename="camel", gc=False):

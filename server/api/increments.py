@@ -26,11 +26,11 @@ from engine.commands import Increment, Outcome, Receipt, Rejection
 from engine.limits import BATCH_COMMANDS_MAX
 from server.access.auth import Principal
 from server.access.rates import WriteLimits
-from server.api.answers import NO_STORE, BatchItemAnswer, IncrementAnswer
+from server.api.answers import BatchItemAnswer, IncrementAnswer
 from server.api.decoding import check_content, decode_batch, decode_increment
 from server.api.dependencies import Dependencies
 from server.api.refusals import not_yours, refused
-from server.http.messages import JSON, MSGPACK, Refused, Request, Response
+from server.http.messages import JSON, MSGPACK, NO_STORE, Refused, Request, Response
 
 _encode = msgspec.json.Encoder().encode
 _encode_packed = msgspec.msgpack.Encoder().encode

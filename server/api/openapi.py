@@ -181,7 +181,8 @@ _ERRORS = {
         "Unavailable",
         (
             "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the same actionId. "
-            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag."
+            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `KEYS_UNAVAILABLE`: it cannot "
+            "be known yet whether the token's key is its issuer's; send it again after `Retry-After`."
         ),
     ),
 }

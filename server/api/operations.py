@@ -7,13 +7,12 @@ import msgspec
 from server import metrics
 from server.access.auth import Principal
 from server.api import openapi
-from server.api.answers import NO_STORE, HealthAnswer, PromotedAnswer, ReadyAnswer
+from server.api.answers import HealthAnswer, PromotedAnswer, ReadyAnswer
 from server.api.dependencies import Dependencies
 from server.api.pages import document
-from server.http.messages import JSON, RETRY_SOON, Headers, Refused, Request, Response
+from server.http.handshake import UPGRADE_HEADERS
+from server.http.messages import JSON, NO_STORE, RETRY_SOON, Refused, Request, Response
 from server.metrics import State
-
-_UPGRADE: Headers = (("upgrade", "websocket"), ("connection", "upgrade"), ("sec-websocket-version", "13"))
 
 
 class Operations:
@@ -52,7 +51,7 @@ class Operations:
     async def live(self, _request: Request, _caller: Principal) -> Response:
         """Refuse: the live lane serves this, but only as the first request of a connection."""
         message = "This is a WebSocket: open it on a connection of its own, with an Upgrade header."
-        raise Refused(426, "INVALID_REQUEST", message, {"field": "Upgrade"}, _UPGRADE)
+        raise Refused(426, "INVALID_REQUEST", message, {"field": "Upgrade"}, UPGRADE_HEADERS)
 
     async def promote(self, _request: Request, _caller: Principal) -> Response:
         epoch, seq = await self._dependencies.promote()

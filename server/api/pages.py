@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from server.http.messages import Headers, Request, Response, etag_matches
+from server.http.messages import NO_CACHE, Headers, Request, Response, etag_matches
 
 HTML = "text/html; charset=utf-8"
 PAGE_NAMES = ("index", "docs")
@@ -64,7 +64,7 @@ def html_page(body: bytes) -> Page:
 def document(body: bytes, content_type: str, headers: Headers = ()) -> Page:
     """Make a document with its ETag, and with more headers."""
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    common = (("etag", etag), ("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
+    common = (("etag", etag), *NO_CACHE)
     return Page(body, content_type, etag, common + headers)
 
 

@@ -10,7 +10,7 @@
     top(head)                    the answer to a read, without waiting
     wire(head, response)         the answer as bytes
 
-`answer` takes the same steps by the same functions. So an answer is the same in every lane.
+`answer` takes these steps too: both ways call `Increments.admit` and `Increments.render`, and ask the same checks.
 
 Rules:
 - `answer`, `refuse` and `failed` never raise, except for cancellation. A refusal is an answer. A bug is answered with
@@ -222,7 +222,7 @@ class Pipeline:
 
     def holds(self, head: Head) -> bool:
         """Whether the token and the role of a head are unchanged."""
-        if head.role_generation != self._role.now.generation:
+        if head.role_generation != self._role.latest.generation:
             return False
         return head.caller is ANYBODY or self._authenticator.is_current(head.caller, head.key_generation)
 
@@ -250,7 +250,7 @@ class Pipeline:
     def wire(self, head: Head, response: Response) -> tuple[bytes, bytes]:
         """Give the head of an answer, without its last empty line, and its body."""
         start = http_head(response)
-        if head.top is not None and self._role.now.is_replica:
+        if head.top is not None and self._role.latest.state.is_replica:
             start += _lines(self._checks.lag_headers())
         if head.has_id:
             return start + head.lines, response.body
@@ -287,9 +287,10 @@ class Pipeline:
         return bool(route.scopes) and not (route.public_read and self._public_reads)
 
     def _check_role(self, route: Route, request: Request) -> None:
-        if route.writes:
+        state = self._role.latest.state
+        if route.writes and not state.takes_writes:
             self._checks.check_write(request)
-        elif route.shows_state:
+        elif route.shows_state and not state.vouches:
             self._checks.check_read()
 
     def _begin(self, request: Request) -> _Visit:
@@ -372,5 +373,5 @@ def _result(outcome: Outcome) -> str:
 
 
 def _shows_state(visit: _Visit) -> bool:
-    """Whether the answer tells the lag. A request without a route counts as a read if its method is one."""
+    """Whether the answer tells the lag. A request without a route counts as a read if its method is GET or HEAD."""
     return visit.request.method in ("GET", "HEAD") if visit.route is None else visit.route.shows_state

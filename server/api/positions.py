@@ -38,6 +38,8 @@ class Positions:
         if not self._is_here(epoch, seq):
             scoreboard = self._scoreboard
             details = {"minSeq": seq, "epoch": scoreboard.epoch, "seq": scoreboard.seq}
+            if epoch is not None:
+                details["minEpoch"] = epoch
             raise self._checks.behind("this node has not come as far yet", **details)
 
     def _is_here(self, epoch: int | None, seq: int) -> bool:

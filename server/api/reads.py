@@ -24,13 +24,11 @@ from engine.events import Incremented
 from engine.threads import run
 from server import bounds
 from server.access.auth import Principal
-from server.api.answers import NO_STORE, ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
+from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
 from server.api.dependencies import Dependencies
-from server.http.messages import JSON, Headers, Refused, Request, Response, etag_matches, invalid
+from server.http.messages import JSON, NO_CACHE, NO_STORE, Refused, Request, Response, etag_matches, invalid
 from server.http.target import board_of, limit_of, query_values
 from server.live.encoding import entries_of, iso_ms, top_body
-
-_HEADERS: Headers = (("cache-control", "no-cache"), ("x-content-type-options", "nosniff"))
 
 _encode = msgspec.json.Encoder().encode
 
@@ -91,7 +89,7 @@ class Reads:
         epoch, seq = scoreboard.epoch, board.seq
         body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms())
         etag = f'W/"{epoch}-{seq}-{limit}"'
-        headers = (("etag", etag), *_HEADERS)
+        headers = (("etag", etag), *NO_CACHE)
         full, not_modified = Response(200, body, JSON, headers), Response(304, headers=headers)
         return KeptTop(epoch, seq, etag, full, not_modified)
 
@@ -111,7 +109,7 @@ class Reads:
             seq=board.seq,
             **self._stale(),
         )
-        return Response(200, _encode(answer), JSON, _HEADERS)
+        return Response(200, _encode(answer), JSON, NO_CACHE)
 
     async def around(self, request: Request, _caller: Principal) -> Response:
         """Answer with a user's row, and up to `limit` neighbours on each side."""
@@ -129,7 +127,7 @@ class Reads:
             generated_at=iso_ms(self._clock_ms()),
             **self._stale(),
         )
-        return Response(200, _encode(answer), JSON, _HEADERS)
+        return Response(200, _encode(answer), JSON, NO_CACHE)
 
     async def action(self, request: Request, _caller: Principal) -> Response:
         """Answer whether an action was applied, with its receipt from the log."""
@@ -178,7 +176,7 @@ class Reads:
 def _stale_top(kept: KeptTop, age_ms: int, if_none_match: str | None) -> Response:
     """Answer with a top that has its age. Its ETag differs from the fresh top's."""
     etag = f'{kept.etag[:-1]}-stale"'
-    headers = (("etag", etag), *_HEADERS)
+    headers = (("etag", etag), *NO_CACHE)
     if etag_matches(if_none_match, etag):
         return Response(304, headers=headers)
     return Response(200, b'%b,"stale":true,"ageMs":%d}' % (kept.full.body[:-1], age_ms), JSON, headers)

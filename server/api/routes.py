@@ -17,6 +17,8 @@ import msgspec
 
 from server.http.messages import Refused
 from server.http.target import decode_path_param
+from server.live.handshake import LIVE_PATH
+from server.replication.messages import PROMOTE_PATH
 
 Method = Literal["GET", "POST", "PUT"]
 
@@ -59,8 +61,8 @@ ROUTES: tuple[Route, ...] = (
           writes=True),
     Route("GET", "/actions/{actionId}", "action", "Whether an action was applied, and its receipt.", READ,
           shows_state=True),
-    Route("GET", "/ws/scoreboard", "live", "The live channel (WebSocket)."),
-    Route("POST", "/replication/promote", "promote", "Make this replica the leader.", ("admin",)),
+    Route("GET", LIVE_PATH, "live", "The live channel (WebSocket)."),
+    Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ("admin",)),
     Route("GET", "/healthz", "healthz", "Whether the process is alive."),
     Route("GET", "/readyz", "readyz", "Whether requests should be sent here."),
     Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format."),

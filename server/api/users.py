@@ -7,11 +7,11 @@ import msgspec
 from engine.commands import Outcome, PutUser, Rejection, UserReceipt
 from server.access.auth import Principal
 from server.access.rates import WriteLimits
-from server.api.answers import NO_STORE, UserAnswer
+from server.api.answers import UserAnswer
 from server.api.decoding import check_content, decode_user
 from server.api.dependencies import Dependencies
 from server.api.refusals import not_yours, refused
-from server.http.messages import JSON, Request, Response
+from server.http.messages import JSON, NO_STORE, Request, Response
 
 _encode = msgspec.json.Encoder().encode
 

@@ -1,4 +1,4 @@
-"""`scoreboard config check`: say whether a configuration is good before a restart depends on it."""
+"""`scoreboard config check`: check a configuration before a restart."""
 
 from __future__ import annotations
 

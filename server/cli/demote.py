@@ -1,4 +1,4 @@
-"""`scoreboard demote`: make the directory of an old leader a replica's; what only it had is set aside, and listed."""
+"""`scoreboard demote`: make the directory of an old leader a replica's. Events that only it had are set aside."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 import httpx
-import msgspec
 import trio
 
 from engine.disk import RealDisk
@@ -27,7 +26,7 @@ from server.replication.bootstrap import Bootstrap
 from server.replication.link import LinkEnded, parse_leader
 from snapshots.demotion import DemotionReport, demote_directory, finish_exchange
 from snapshots.promotion import NO_RULES
-from snapshots.restore import LOCK_FILE, RestoreRefused
+from snapshots.restore import LOCK_FILE
 from snapshots.state import read_state
 
 
@@ -44,18 +43,15 @@ def demote(data_dir: Path, leader: str, token_file: Path | None, as_json: bool) 
     if not (data_dir / "log").is_dir():
         raise BadUsage(f"there is no scoreboard data in {directory!r} (no log directory in it)")
     token = read_token(token_file)
-    disk.lock(f"{directory}/{LOCK_FILE}").release()  # in use? Better said now than after all that follows
+    disk.lock(f"{directory}/{LOCK_FILE}").release()  # if it is in use, refuse before all that follows
     common = ask_fork(directory, leader, token)
-    try:
-        with state_bar("demoting") as show:
-            report = demote_directory(disk, directory, common, leader=leader.rstrip("/"), tell=warn, progress=show)
-    except RestoreRefused as refused:
-        raise CommandRefused(str(refused)) from refused
+    with state_bar("demoting") as show:
+        report = demote_directory(disk, directory, common, leader=leader.rstrip("/"), tell=warn, progress=show)
     _show(report, directory, leader, as_json)
 
 
 def ask_fork(directory: str, leader: str, token: str) -> Tail:
-    """Ask the new leader for the last place that it has in common with every older epoch than its own."""
+    """Ask the new leader for the last place before its history left ours."""
     disk = RealDisk()
     try:
         endpoint = parse_leader(leader)
@@ -78,14 +74,7 @@ def ask_fork(directory: str, leader: str, token: str) -> Tail:
 
 def _show(report: DemotionReport, directory: str, leader: str, as_json: bool) -> None:
     if as_json:
-        print_json({
-            "commonSeq": report.common_seq,
-            "epoch": report.epoch,
-            "lastSeq": report.last_seq,
-            "aside": report.aside,
-            "events": report.events,
-            "actions": msgspec.to_builtins(report.actions),
-        })  # fmt: skip
+        print_json(report)
         return
     click.echo(
         f"{directory} is a replica's now: common up to seq {report.common_seq}, set aside: {report.events} events"

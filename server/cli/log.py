@@ -1,8 +1,8 @@
-"""`scoreboard log dump|verify|stat`: read a log, running leader or not; never write, never lock.
+"""`scoreboard log dump|verify|stat`: read a log, also beside a running leader, without a lock and without writing.
 
-All three stream: memory does not grow with the log. On a live log they end at the last event that was durable when they
-got there. Whatever they give was proved first: each frame's checksum, the chain from frame to frame, the joins between
-segments, compressed ones too.
+Rules:
+- Memory does not grow with the log. On a live log they end at the last event that was durable when they got there.
+- All output was proved first: the checksum of each frame, the chain of frames, and the joins of segments.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -23,26 +22,16 @@ from engine.events import EpochBegun, Event, Incremented, UserPut
 from engine.log_reader import scan
 from engine.record import Frame, FrameFault, events_of
 from engine.segment import SegmentFile, list_segments
-from server.cli.support import (
-    BadUsage,
-    config_options,
-    existing_directory,
-    json_option,
-    print_json,
-    print_table,
-    progress_bar,
-    read_config,
-)
+from server.cli.support import BadUsage, directory_option, json_option, print_json, print_table, progress_bar
 from server.live.encoding import iso_ms
+from snapshots.opening import log_directory
 
 TYPES: dict[type[Event], str] = {Incremented: "incremented", UserPut: "user_put", EpochBegun: "epoch_begun"}
-"""What the events are called in the output, which is for programs: these names do not change."""
-
-Progress = Callable[[int, int], None]
+"""The names of events in the output. They never change, because programs read them."""
 
 
 class Summary(msgspec.Struct, rename="camel"):
-    """What reading a whole log tells of it. Seqs and times are None for a log without events."""
+    """What is in a whole log. Seqs and times are None without events."""
 
     segments: int
     compressed: int
@@ -57,7 +46,6 @@ class Summary(msgspec.Struct, rename="camel"):
     events: Counter[str] = msgspec.field(default_factory=Counter)
 
     def add(self, frame: Frame, events: list[Event]) -> None:
-        """Count one frame in."""
         self.frames += 1
         self.records += frame.count
         if self.first_seq is None:
@@ -74,16 +62,15 @@ def log() -> None:
 
 
 @log.command()
-@config_options
+@directory_option
 @click.option("--from-seq", type=click.IntRange(min=1), help="Begin at this seq (default: the oldest one kept).")
 @click.option("--until-seq", type=click.IntRange(min=1), help="End with this seq (default: the last one).")
-def dump(data_dir: Path | None, config_file: Path | None, from_seq: int | None, until_seq: int | None) -> None:
+def dump(data_directory: str, from_seq: int | None, until_seq: int | None) -> None:
     """Print every event as a line of JSON, oldest first. Safe while the leader writes."""
     if from_seq and until_seq and from_seq > until_seq:
         raise BadUsage(f"nothing lies between --from-seq {from_seq} and --until-seq {until_seq}")
-    directory = log_directory(config_file, data_dir)
     out = sys.stdout.buffer
-    for frame, events in read(directory, from_seq, until_seq):
+    for frame, events in read(log_directory(data_directory), from_seq, until_seq):
         for event in events:
             if (from_seq or 0) <= event.seq <= (until_seq or event.seq):
                 out.write(msgspec.json.encode(line_of(event, frame.epoch)) + b"\n")
@@ -91,13 +78,12 @@ def dump(data_dir: Path | None, config_file: Path | None, from_seq: int | None, 
 
 
 @log.command()
-@config_options
+@directory_option
 @json_option
-def verify(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
+def verify(data_directory: str, as_json: bool) -> None:
     """Prove the whole log: checksums, chain, joins, compressed segments too. Exit code 1 at the first damage."""
-    directory = log_directory(config_file, data_dir)
     try:
-        summary = summarize(directory, "verifying the log")
+        summary = summarize(log_directory(data_directory), "verifying the log")
     except DiskFault as fault:
         if as_json:
             print_json({"ok": False, **fault_of(fault)})
@@ -114,11 +100,11 @@ def verify(data_dir: Path | None, config_file: Path | None, as_json: bool) -> No
 
 
 @log.command()
-@config_options
+@directory_option
 @json_option
-def stat(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
+def stat(data_directory: str, as_json: bool) -> None:
     """Say what the log holds: segments, bytes, seqs, epochs, events by type."""
-    directory = log_directory(config_file, data_dir)
+    directory = log_directory(data_directory)
     summary = summarize(directory, "reading the log")
     if as_json:
         files = [
@@ -143,30 +129,19 @@ def stat(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None
     print_table(("of the log", "value"), rows)
 
 
-def log_directory(config_file: Path | None, data_dir: Path | None) -> str:
-    """Find the log, or refuse."""
-    return f"{existing_directory(read_config(config_file, data_dir))}/log"
-
-
 def segment_files(directory: str) -> list[SegmentFile]:
-    """List the segments, oldest first."""
     return list_segments(RealDisk(), directory).segments
 
 
 def read(
     directory: str, from_seq: int | None = None, until_seq: int | None = None
 ) -> Iterator[tuple[Frame, list[Event]]]:
-    """Give each frame with its events."""
     for frame in scan(RealDisk(), directory, from_seq=from_seq, until_seq=until_seq):
         try:
             yield frame, events_of(frame)
         except FrameFault as fault:
-            raise LogDamaged(
-                fault.reason,
-                path=directory,
-                seq=frame.first_seq,
-                remedy="Read it with the version that wrote it, or a later one.",
-            ) from fault
+            remedy = "Read it with the version that wrote it, or a later one."
+            raise LogDamaged(fault.reason, path=directory, seq=frame.first_seq, remedy=remedy) from fault
 
 
 def summarize(directory: str, label: str) -> Summary:
@@ -182,12 +157,11 @@ def summarize(directory: str, label: str) -> Summary:
 
 
 def fault_of(fault: DiskFault) -> dict[str, Any]:
-    """What is wrong, where, and what to do, for programs."""
     return {"what": fault.what, "path": fault.path, "offset": fault.offset, "seq": fault.seq, "remedy": fault.remedy}
 
 
 def line_of(event: Event, epoch: int) -> dict[str, Any]:
-    """One event as an auditor wants it: every field that the log has of it."""
+    """Give every field of an event, for auditors."""
     common = {
         "seq": event.seq,
         "epoch": epoch,

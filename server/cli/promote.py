@@ -1,4 +1,4 @@
-"""`scoreboard promote`: make a replica the leader, in a new epoch; a running one, or the directory of a stopped one."""
+"""`scoreboard promote`: make a replica the leader, in a new epoch: a running one, or a stopped one's directory."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from server.cli.support import (
     token_options,
     warn,
 )
+from server.replication.messages import PROMOTE_PATH
 from server.settings.values import check_node_url
 from snapshots.demotion import finish_exchange
 from snapshots.promotion import DEMOTE_NEEDS, demote_command, promote_directory, read_deposed
 from snapshots.restore import RestoreRefused
 
-PATH = "/replication/promote"
 ANSWER_SECONDS_MAX = 60.0
 
 
 class _Done(msgspec.Struct):
-    """What a replica answers that was promoted."""
+    """The answer of a replica that was promoted."""
 
     epoch: int
     seq: int
@@ -68,9 +68,8 @@ def promote_stopped(data_dir: str) -> tuple[int, int]:
     successor = read_deposed(disk, data_dir)
     if successor is not None:
         first = demote_command(data_dir, successor)
-        raise BadUsage(
-            f"{data_dir} is a deposed leader's; first: {first} {DEMOTE_NEEDS}; let it catch up, then promote it"
-        )
+        what = f"{data_dir} is a deposed leader's"
+        raise BadUsage(f"{what}; first: {first} {DEMOTE_NEEDS}; let it catch up, then promote it")
     try:
         done = promote_directory(disk, data_dir, now_ms=time.time_ns() // 1_000_000, tell=warn)
     except RestoreRefused as refused:
@@ -86,9 +85,9 @@ def promote_running(url: str, token: str) -> tuple[int, int]:
         raise BadUsage(f"--url: {error}") from error
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
-        trusted = ssl.create_default_context()  # whom this machine trusts, as for a replica's link
+        trusted = ssl.create_default_context()  # the certificates that this machine trusts, as for a replica's link
         with httpx.Client(timeout=ANSWER_SECONDS_MAX, verify=trusted, trust_env=False) as client:
-            answer = client.post(url.rstrip("/") + PATH, headers=headers)
+            answer = client.post(url.rstrip("/") + PROMOTE_PATH, headers=headers)
         body = msgspec.json.decode(answer.content)
     except httpx.HTTPError as error:
         raise CommandRefused(f"{url} does not answer: {error or type(error).__name__}") from error

@@ -1,7 +1,7 @@
 """`scoreboard replica`: follow a leader, or another replica, and serve reads and viewers.
 
-Standard output, signals and exit codes are those of `serve`. Without a data directory what it has is kept in a
-temporary one, which is gone when it ends; such a replica begins anew each time and can't be promoted.
+Standard output, signals and exit codes are those of `serve`. Without a data directory the replica uses a temporary one,
+which is removed at the end. Then it begins anew each time and can't be promoted.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ from server.settings.config import Config
 
 
 class ShardType(click.ParamType[Shard]):
-    """K/N."""
+    """A shard, written K/N."""
 
     name = "K/N"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
-        """Read `2/4`; refuse anything else with what is allowed."""
         try:
             return parse_shard(str(value))
         except ValueError as error:
@@ -50,7 +49,7 @@ def replica(
     token_file: Path | None,
 ) -> None:
     """Run a replica until SIGTERM or SIGINT."""
-    read_token(token_file)  # what is no token is refused now, not by the leader again and again
+    read_token(token_file)  # what is no token is refused here: the leader would refuse it again and again
     config = read_config(config_file, data_dir, bind, leader=leader, token_file=token_file)
     durable = data_dir is not None or config.data_dir != Config().data_dir
     if shard is not None and durable:
@@ -59,14 +58,14 @@ def replica(
             "from which nobody could recover or be promoted, so it keeps nothing on disk"
         )
     bar = partial(state_bar, "starting") if sys.stderr.isatty() else None
-    followership = FollowOptions(shard, durable)
+    options = FollowOptions(shard, durable)
 
     def ready(url: str) -> None:
         print_lines([f"scoreboard ready on {url}"])
 
     if durable:
-        sys.exit(trio.run(start.follow, config, followership, ready, bar))
+        sys.exit(trio.run(start.follow, config, options, ready, bar))
     with tempfile.TemporaryDirectory(prefix="scoreboard-replica-") as directory:
         config = msgspec.structs.replace(config, data_dir=f"{directory}/data")
-        code = trio.run(start.follow, config, followership, ready, bar)
+        code = trio.run(start.follow, config, options, ready, bar)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""`scoreboard restore`: a new data directory from another one, as it was after some event or at some time."""
+"""`scoreboard restore`: make a new data directory from another one, as that was after an event or at a time."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def restore(source: str, target: str, until_seq: int | None, until_ms: int | Non
 
 
 def check_target(source: Path, target: Path) -> None:
-    """Refuse a target that could only fail at the very end, or that is within the source by another name."""
+    """Refuse a target that is within the source, also by another name, or that could only fail at the end."""
     if target.resolve().is_relative_to(source.resolve()):
         raise BadUsage(f"{target} is within {source}, which a restore must not change")
     if target.is_mount():
-        # It is made beside its place and renamed at the end, which can't be done over another file system.
+        # The target is built beside its place and renamed at the end, which fails across file systems.
         raise BadUsage(f"{target} is a mount point; name a directory within it, such as {target / 'data'}")
 
 

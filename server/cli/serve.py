@@ -1,7 +1,7 @@
 """`scoreboard serve`: run a leader, say when it is ready, and on request welcome a newcomer.
 
-Standard output gets the ready line, so that a script can wait for it and learn the port. A token is printed only when
---welcome asks for it, which is for a person at a terminal: output that ends up in a log must never hold one.
+Standard output gets the ready line, so a script can wait for it and read the port. A token is printed only with
+--welcome, for a person at a terminal: output that ends up in a log must never have one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def serve(data_dir: Path | None, config_file: Path | None, bind: str | None, wel
 
 
 def welcome_text(config: Config, url: str) -> str:
-    """Say where the live page is and how to move a number on it; with a token that is good for an hour."""
+    """Say where the live page is and how to change a score, with a token that is valid for an hour."""
     page = f"  Live page   {url}/\n  API         {url}/docs\n"
     if fault := minting_fault(config):
         return f"\n{page}\n  No token is shown: {fault.message}.\n"
@@ -57,7 +57,7 @@ def welcome_text(config: Config, url: str) -> str:
 
 
 def _increment(config: Config) -> str:
-    """The body of an increment, as a word of a shell that makes a new actionId each time."""
+    """Give the body of an increment as a shell word that makes a new actionId each time."""
     board_id = DEFAULT_BOARD if DEFAULT_BOARD in config.boards else next(iter(config.boards))
     points = config.boards[board_id].points
     body = {"userId": "alice", "boardId": board_id, "reason": next(iter(points)), "actionId": "try-"}

@@ -1,12 +1,11 @@
 """`scoreboard snapshot take|list|verify`: snapshots beside a running leader, or without one.
 
-`take` reads the newest snapshot and the log after it, as a start would, and writes a new snapshot; it needs no lock,
-because a snapshot only ever appears, whole, under the name of its seq.
+`take` reads the newest snapshot and the log after it, as a start does, and writes a new snapshot. It needs no lock,
+because a snapshot appears whole, and under the name of its seq.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,13 +16,11 @@ from engine.log_reader import scan
 from engine.record import Tail
 from server.cli.support import (
     CommandRefused,
-    config_options,
-    existing_directory,
+    directory_option,
     json_option,
     print_json,
     print_table,
     progress_bar,
-    read_config,
     state_bar,
     warn,
 )
@@ -38,11 +35,10 @@ def snapshot() -> None:
 
 
 @snapshot.command()
-@config_options
+@directory_option
 @json_option
-def take(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
+def take(directory: str, as_json: bool) -> None:
     """Write a snapshot of the state at the end of the log; a leader may be running."""
-    directory = existing_directory(read_config(config_file, data_dir))
     with state_bar("taking a snapshot") as show:
         info = take_beside(RealDisk(), directory, tell=warn, progress=show)
     if as_json:
@@ -52,11 +48,11 @@ def take(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None
 
 
 @snapshot.command(name="list")
-@config_options
+@directory_option
 @json_option
-def list_snapshots(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
+def list_snapshots(directory: str, as_json: bool) -> None:
     """List the snapshots, newest first; `verify` says whether they are sound."""
-    infos = Store(RealDisk(), existing_directory(read_config(config_file, data_dir))).list()
+    infos = Store(RealDisk(), directory).list()
     if as_json:
         print_json([_fields(info) for info in infos])
     else:
@@ -64,11 +60,10 @@ def list_snapshots(data_dir: Path | None, config_file: Path | None, as_json: boo
 
 
 @snapshot.command()
-@config_options
+@directory_option
 @json_option
-def verify(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
+def verify(directory: str, as_json: bool) -> None:
     """Read every snapshot, prove it, and compare it with the log. Exit code 1 if any is not as it should be."""
-    directory = existing_directory(read_config(config_file, data_dir))
     store = Store(RealDisk(), directory)
     infos = store.list()
     results: list[dict[str, Any]] = []
@@ -89,11 +84,11 @@ def verify(data_dir: Path | None, config_file: Path | None, as_json: bool) -> No
 
 
 def judge(store: Store, info: SnapshotInfo, log: str) -> dict[str, Any] | None:
-    """Say whether a snapshot is sound and of the same history as the log; None if it went since it was listed."""
+    """Say whether a snapshot is sound and joins the log; None if it was removed since it was listed."""
     try:
         tail = store.verify(info)
     except DiskFault as fault:
-        # A leader that takes a new one lets the oldest go, which is nothing that an operator should be woken for.
+        # A leader that takes a new one removes the oldest, which is no fault.
         return {"ok": False, "result": fault.what} if info.path in {kept.path for kept in store.list()} else None
     try:
         return {"ok": True, "result": f"sound; {_joined(tail, log)}"}
@@ -104,7 +99,7 @@ def judge(store: Store, info: SnapshotInfo, log: str) -> dict[str, Any] | None:
 
 
 def _joined(tail: Tail, log: str) -> str:
-    """Compare the checksum that the snapshot has of the log with the one that the log has. Raises `LogDamaged`."""
+    """Compare the checksums of snapshot and log at the snapshot's seq. Raises `LogDamaged`."""
     if tail.seq == 0:
         return "from before the first event"
     try:

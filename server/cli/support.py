@@ -1,14 +1,15 @@
 """What the verbs of the command share: exit codes, errors as one sentence, options, output, progress.
 
 Rules:
-- Standard output carries results and nothing else; whatever is said to a person goes to standard error.
+- Standard output carries only results. Messages to a person go to standard error.
 - An expected error becomes one sentence and an exit code, in one place (`CommandGroup`). A stack trace means a bug.
-- Bars and tables are for terminals. Elsewhere a table is tab-separated lines and a bar is nothing.
-- A reader that has seen enough (`| head`) is no error.
+- On a terminal there are tables and bars. Elsewhere a table is tab-separated lines, and there is no bar.
+- A reader that closes the pipe early (`| head`) is no error.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
@@ -40,7 +41,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class CommandRefused(click.ClickException):
-    """What ends a command early, told in one sentence: something is wrong with the data, the disk or the other side."""
+    """Something is wrong with the data, the disk or the other side. The command ends with this sentence."""
 
 
 class BadUsage(CommandRefused):
@@ -56,9 +57,9 @@ class InUse(CommandRefused):
 
 
 class CommandGroup(click.Group):
-    """The top group: knows each verb's module by name, imports it when it is asked for, and translates errors.
+    """The top group: it imports the module of a verb when the verb is called, and translates errors.
 
-    Imports are late because the verbs are so different: `log dump` must not wait for a web framework to load.
+    Imports are late, because `log dump` must not wait for a web framework to load.
     """
 
     def __init__(self, *, verbs: dict[str, str], **settings: Any) -> None:
@@ -66,11 +67,9 @@ class CommandGroup(click.Group):
         self._verbs = verbs
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
-        """List the verbs in the order in which the table names them."""
         return list(self._verbs)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # as above
-        """Import the verb's module and give its command."""
         if cmd_name not in self._verbs:
             return None
         command = getattr(importlib.import_module(self._verbs[cmd_name]), cmd_name)
@@ -78,19 +77,18 @@ class CommandGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a verb; see `errors_as_sentences`."""
         with errors_as_sentences():
             return super().invoke(ctx)
 
 
 def _forget_stdout() -> None:
-    """Whoever read our output has left. Python would complain again when it flushes at exit: give it nowhere to."""
+    """Send standard output nowhere. Its reader has left, and Python would complain again when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def errors_as_sentences() -> Iterator[None]:
-    """Turn what may go wrong in the world into `CommandRefused`."""
+    """Turn expected errors into `CommandRefused`."""
     try:
         yield
     except ConfigError as error:
@@ -120,8 +118,18 @@ def config_options(function: Function) -> Function:
     )(function)
 
 
+def directory_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --data-dir and --config; the verb gets the data directory, which exists, as its first argument."""
+
+    @config_options
+    @functools.wraps(function)
+    def with_directory(data_dir: Path | None, config_file: Path | None, **arguments: Any) -> Any:
+        return function(existing_directory(read_config(config_file, data_dir)), **arguments)
+
+    return with_directory
+
+
 def json_option(function: Function) -> Function:
-    """Add --json."""
     return click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")(function)
 
 
@@ -136,14 +144,14 @@ def read_config(
 
 
 def existing_directory(config: Config) -> str:
-    """Give the data directory of the configuration, or refuse: every verb but `serve` needs one that is there."""
+    """Give the data directory of the configuration, or refuse: every verb but `serve` needs an existing one."""
     if not Path(config.data_dir, "log").is_dir():
         raise BadUsage(f"there is no scoreboard data in {config.data_dir!r} (no log directory in it)")
     return config.data_dir
 
 
 def read_token(path: Path | None) -> str:
-    """Read the token that --token-file names, "" without one. What can't be a token is refused, by its flag."""
+    """Read the token in the file that --token-file names, "" without one. Refuses what can't be a token."""
     if path is None:
         return ""
     try:
@@ -185,23 +193,22 @@ def chosen_token(token: str | None, token_file: Path | None) -> tuple[str, Path 
 
 
 def say(message: str) -> None:
-    """Say something to the person; not part of the result."""
+    """Print a message to the person. It is not part of the result."""
     click.echo(message, err=True)
 
 
 def warn(found: Finding | DiskFault) -> None:
-    """Say what was come upon that did not keep the work from being done."""
+    """Print a finding or a fault that did not stop the work."""
     text = found.message if isinstance(found, Finding) else found.what
     say(f"Warning: {text} ({found.path}). {found.remedy}".rstrip())
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document on a line of its own."""
     click.echo(msgspec.json.encode(value))
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    """Print lines now, for whoever waits for them; that nobody reads them is no reason to end."""
+    """Print lines at once: a script may wait for them. Goes on if nobody reads them."""
     try:
         for line in lines:
             click.echo(line)
@@ -226,14 +233,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function (done, of) that moves a bar on standard error, or does nothing where that is no terminal."""
+    """Give a function (done, total) that moves a bar on standard error. Without a terminal it does nothing."""
     with _bar(label) as move:
         yield lambda done, total: move(label, done, total)
 
 
 @contextmanager
 def state_bar(label: str) -> Iterator[Callable[[StateProgress], None]]:
-    """The same for work that tells what stage it is in: reading a snapshot, replaying the log, and so on."""
+    """Do the same for work with stages: reading a snapshot, replaying the log, and so on."""
     with _bar(label) as move:
         yield lambda state: move(f"{label}: {state.stage}", state.bytes_done, state.bytes_total)
 
@@ -260,7 +267,6 @@ class Duration(click.ParamType[int]):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read `1h`; refuse anything else with what is allowed."""
         if isinstance(value, int):
             return value
         try:
@@ -275,7 +281,6 @@ class Moment(click.ParamType[int]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read either form."""
         if isinstance(value, int):
             return value
         if re.fullmatch(r"[0-9]{1,15}", value):

@@ -1,6 +1,6 @@
 """`scoreboard token`: mint a bearer token with the key that the leader verifies with.
 
-Works while the leader runs and before it ever did: the signing key of a data directory is made by whoever comes first.
+It works while the leader runs, and before its first start: the first process that needs a signing key makes it.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ def token(sub: str, scope: str, user: str | None, ttl_s: int, data_dir: Path | N
     is_there = key.exists()
     click.echo(mint(config, sub=sub, scopes=scope.split(), user=user, ttl_s=ttl_s))
     if not is_there and key.exists():
-        # Right before the first start; after it, most likely a slip in --data-dir.
+        # That is right before the first start. Afterwards --data-dir is most likely wrong.
         say(f"Note: there was no signing key in {config.data_dir!r}, so a new one was made.")

@@ -1,13 +1,13 @@
-"""`scoreboard watch`: the live board in a terminal, or as lines where there is none.
+"""`scoreboard watch`: the live board in a terminal, or as lines without one.
 
-It goes on for ever: a lost connection is made again after a wait that doubles with each failure and is drawn by lot
-("full jitter"), so that a thousand watchers of a restarted leader don't come back in the same moment. Only an answer
-that time will not change (a wrong token, an unknown board) ends it.
+It goes on for ever. A lost connection is opened again after a random wait whose bound doubles with each failure ("full
+jitter"). So a thousand watchers of a restarted leader don't come back at once. Only an answer that will not change (a
+wrong token, an unknown board) ends it.
 
 A token from a file is read anew for each connection. So when it has expired, `watch` comes back with the new one, and
 waits as long as the file has none. Without a file there is no other token, and `watch` ends.
 
-What is shown is a pure function of the last message and the state of the connection: `lines_of` and `table_of`.
+Rule: what is shown is a pure function of the last message and the connection's state (`lines_of`, `table_of`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from server.cli.support import (
     say,
     token_options,
 )
+from server.live.handshake import LIVE_PATH
 
-PATH = "/ws/scoreboard"
 CONNECT_SECONDS_MAX = 10.0
 PING_SECONDS = 20.0
 PONG_SECONDS_MAX = 20.0
@@ -90,35 +90,33 @@ def watch(url: str, board: str, token: str | None, token_file: Path | None, once
 
 
 def websocket_url(url: str, board: str) -> str:
-    """Make the live channel's address of what a person types: the server's address is enough."""
+    """Make the address of the live channel. The address of the server is enough."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
     if scheme is None or not parts.hostname:
         raise click.BadParameter(f"{url!r} is not an address such as http://127.0.0.1:8080", param_hint="URL")
-    path = parts.path if parts.path not in ("", "/") else PATH
+    path = parts.path if parts.path not in ("", "/") else LIVE_PATH
     return urlunsplit((scheme, parts.netloc, path, urlencode({"boardId": board}), ""))
 
 
 def retry_seconds(failures: int, lot: float) -> float:
-    """How long to wait after so many failures in a row; `lot` is drawn from 0 to 1."""
+    """Give the wait after this many failures in a row. `lot` is random, from 0 to 1."""
     return lot * min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0 ** min(failures, 10))
 
 
 def lines_of(message: Message) -> str:
-    """A message as one line of text."""
     rows = "  ".join(f"{row['rank']}. {_name(row)} {row['score']}" for row in message["entries"])
     return f"{message['generatedAt']}  {message['boardId']}  seq {message['seq']}  {rows or '(nobody yet)'}"
 
 
 def table_of(message: Message | None, state: str) -> Table:
-    """The board and the state of the connection, for a terminal."""
     title = "scoreboard" if message is None else f"{message['boardId']}, seq {message['seq']:,}"
     table = Table(title=Text(title), caption=Text(state))
     table.add_column("rank", justify="right")
     table.add_column("user", min_width=24)
     table.add_column("score", justify="right", min_width=10)
     for row in message["entries"] if message is not None else ():
-        # `Text`, because a name in square brackets is no markup.
+        # `Text`, because square brackets in a name are no markup.
         table.add_row(str(row["rank"]), Text(_name(row)), f"{row['score']:,}")
     return table
 
@@ -142,7 +140,7 @@ def _show_plain(message: Message | None, state: str) -> None:
 
 
 async def watch_board(url: str, headers: Headers, once: bool, show: Show) -> str | None:
-    """Show until a signal or, with `once`, until the first message; return why it can't go on, if so."""
+    """Show the board until a signal or, with `once`, until the first message; give the reason if it can't go on."""
     refusal: str | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_cancel_on_signal, nursery.cancel_scope)
@@ -176,19 +174,19 @@ async def follow(url: str, headers: Headers, once: bool, show: Show) -> str | No
             if 400 <= error.status_code < 500 and not waits:
                 return trouble
         except (HandshakeError, OSError, trio.TooSlowError) as error:
-            # trio-websocket's error says nothing; what it came from does.
+            # trio-websocket's error is empty; its cause is not.
             trouble = str(error) or str(error.__cause__ or "") or "the server does not answer"
         if once:
             return None if last is not None else trouble
         wait_s = retry_seconds(failures, random.random())  # noqa: S311  # spreads load, guards nothing
         failures += 1
-        # On a terminal the last board stays on the screen; as lines, what was printed once is not printed again.
+        # On a terminal the last board stays on the screen. Lines are printed only once.
         show(last if sys.stdout.isatty() else None, f"{trouble}; next try in {wait_s:.1f} s")
         await trio.sleep(wait_s)
 
 
 def _reason(error: ConnectionRejected) -> str:
-    """The message of the error that came instead of a WebSocket, if it has the shape of ours."""
+    """Give the message of the error answer, if it is in our format."""
     try:
         return str(msgspec.json.decode(error.body or b"")["error"]["message"])
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError):
@@ -223,7 +221,7 @@ async def _one_connection(url: str, headers: list[tuple[bytes, bytes]], once: bo
 
 
 async def _ping(connection: WebSocketConnection, scope: trio.CancelScope) -> None:
-    """End a connection whose other side is gone without a word."""
+    """End a connection whose other side does not answer pings."""
     try:
         while True:
             await trio.sleep(PING_SECONDS)

@@ -52,7 +52,7 @@ class HttpBounds(msgspec.Struct, frozen=True, kw_only=True):
     listen_backlog: int = bounds.LISTEN_BACKLOG
     connections_per_address_max: int = bounds.CONNECTIONS_PER_ADDRESS_MAX
     connections_max: int | None = None
-    files_reserved: int = bounds.DOOR_RESERVED_FILES
+    files_reserved: int = bounds.LISTENER_RESERVED_FILES
     turned_away_max: int = bounds.TURNED_AWAY_MAX
     head_bytes_max: int = bounds.HEAD_BYTES_MAX
     head_seconds_max: float = bounds.HEAD_SECONDS_MAX

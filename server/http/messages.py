@@ -58,7 +58,10 @@ RETRY_SOON: Headers = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
 HEAD_TEMPLATES_MAX = 256
 """Response heads that are remembered: the few kinds of answers, and one for each ETag that is asked for now."""
 
-_ERROR_HEADERS: Headers = (("cache-control", "no-store"), ("x-content-type-options", "nosniff"))
+NO_SNIFF = ("x-content-type-options", "nosniff")
+NO_STORE: Headers = (("cache-control", "no-store"), NO_SNIFF)
+NO_CACHE: Headers = (("cache-control", "no-cache"), NO_SNIFF)
+"""What caches may do with an answer: nothing, or keep it and ask each time whether it still holds."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -152,7 +155,7 @@ class Refused(Exception):
 def error(status: int, code: Code, message: str, details: Details | None = None, headers: Headers = ()) -> Response:
     """An error in the one shape that every layer uses."""
     body = msgspec.json.encode(_error_object(code, message, details or {}))
-    return Response(status, body, JSON, _ERROR_HEADERS + headers, code)
+    return Response(status, body, JSON, NO_STORE + headers, code)
 
 
 def invalid(field: str, message: str, **details: Any) -> Refused:

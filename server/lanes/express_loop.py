@@ -7,9 +7,9 @@
 
 Theory of operation. A task for each connection would be woken twice for each request, by its socket and by its answer.
 Each wake-up costs more than the request's own work. Here one wake-up reads from all connections, the actor gets one
-message, and another wake-up writes the answers. The loop answers a correct request that comes whole in one read: nearly
-all are. Anything else wakes the connection's parked task, which has the deadlines, the limits and the faults of HTTP;
-they are not repeated here.
+message, and another wake-up writes the answers. The loop answers a correct request that comes whole in one read, as
+nearly all do. Anything else wakes the connection's parked task. It has the deadlines, the limits and the faults of
+HTTP; they are not repeated here.
 
 Rules:
 - A parked connection is in epoll, or busy with one request, or about to wake its task. Only the loop reads its socket.
@@ -19,7 +19,7 @@ Rules:
 - The rest of an answer that the socket does not take at once is left to the connection's task, which has a deadline.
 - A connection that was cut, or whose task was cancelled, is forgotten at once: its file number may be used again.
 - When the loop ends first, connections go on by themselves. One that still waits for an answer is cut: its client would
-  take the next answer for that one.
+  take a later answer for the one that it still waits for.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class ExpressLoop:
         while True:
             await trio.lowlevel.wait_readable(epoll.fileno())
             began_s = self._pipeline.now_s()
-            for file, _ in epoll.poll(0, bounds.REACTOR_EVENTS_MAX):
+            for file, _ in epoll.poll(0, bounds.EXPRESS_EVENTS_MAX):
                 parked = self._parked.get(file)
                 if parked is None or parked.scope.cancel_called:
                     continue
@@ -345,7 +345,7 @@ class ExpressLoop:
     async def _sweep(self) -> None:
         """End connections that were idle for too long."""
         while True:
-            await trio.sleep(bounds.REACTOR_SWEEP_SECONDS)
+            await trio.sleep(bounds.EXPRESS_SWEEP_SECONDS)
             now = trio.current_time()
             for parked in list(self._parked.values()):
                 if now - parked.since >= parked.connection.idle_seconds_max:

@@ -10,8 +10,8 @@
 
 Rules:
 - A connection never ends anything else. What its task raises is logged, counted, and ends this connection alone.
-- A lane is chosen for each request, not for each connection: proxies send all kinds of requests over one connection, an
-  upgrade to WebSocket among them. A lane may keep the connection, or give it back with a request that it read.
+- A lane is chosen for the first request of a connection, and again whenever its lane gives the connection back with a
+  request: proxies send all kinds of requests over one connection. The Hypercorn lane keeps all but WebSockets.
 - Accepting never ends by itself. When the kernel has no file for a connection, accepting pauses.
 - A refused client gets an answer as long as few others are being refused; otherwise its connection is closed.
 - Draining: listeners close, and connections without a request close. The others close with the answer to theirs. What
@@ -41,11 +41,11 @@ from server.http.messages import Refused, RequestHead
 from server.http.request_parser import IncomingRequest
 from server.lanes.hypercorn_lane import HypercornLane
 from server.lanes.lifespan import Lifespan, NotStarted
+from server.live.handshake import LIVE_PATH
 from server.live.live import open_files_max
 from server.logs import Bounded
 from server.metrics import Metrics
 
-LIVE_PATH = "/ws/scoreboard"
 LIVE_TARGET = ("GET", LIVE_PATH)
 
 _NO_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}

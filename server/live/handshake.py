@@ -18,6 +18,7 @@ from server.http.handshake import accept_value, check_upgrade
 from server.http.messages import Refused, RequestHead, quoted
 from server.http.target import board_of, query_values
 
+LIVE_PATH = "/ws/scoreboard"
 FULL = "scoreboard.v1"
 DELTA = "scoreboard.delta.v1"
 TOKEN_PREFIX = "scoreboard.token."  # noqa: S105  # precedes a token

@@ -1,1 +1,1 @@
-"""What a process is: its parts, its role, its start and its end."""
+"""A node: its assembly, its start, its promotion or deposition, and its end."""

@@ -1,4 +1,4 @@
-"""The one place that builds everything of a node. Nothing here waits, and nothing is assigned into an object later.
+"""The assembly: the only place that builds a node. Nothing here waits, and nothing is assigned into an object later.
 
     leader      surface ─ machine ─ actor ─ deposition ─ log service ─ pipeline
     replica     the same, and before the pipeline: replica ─ following ─ follower ─ promotion
@@ -6,9 +6,8 @@
 
     node = assemble_leader(world, opened)
 
-The surface is what readers meet: role, freshness, checks, waiting reads, live channel. On a replica the actor is built
-too, and runs from a promotion on. What depends on the role asks it (`server.role`). What must look again when the role
-changes is registered here.
+The surface is what readers use: role, freshness, checks, waiting reads, live channel. A replica has an actor too, which
+runs after a promotion. Whatever depends on the role asks it (`server.role`). Observers of the role are registered here.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ from snapshots.opening import Opened
 class FollowPlan:
     """How a replica follows. `token` gives the token for the leader, anew for each link.
 
-    `durable`: its directory is kept, so it can be promoted. `vouched`: the directory's marker says that it was caught
-    up. `on_progress` takes the bytes of a download, `on_state` each state of the follower and its reason.
+    `durable`: its directory is kept, so it can be promoted. `vouched`: the directory's marker says that the replica
+    caught up. `on_progress` gets the bytes of a download, `on_state` each state of the follower and its reason.
     """
 
     leader: Endpoint
@@ -72,7 +71,7 @@ class FollowPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Surface:
-    """What readers of a node meet."""
+    """What readers of a node use."""
 
     scoreboard: Scoreboard
     role: CurrentRole
@@ -82,13 +81,13 @@ class _Surface:
     live: LiveChannel
 
     def role_changed(self, before: Role, now: Role) -> None:
-        """Let those look again who wait for a position, or watch."""
+        """Wake the waiting reads, and tell viewers of a change that they can see."""
         self.positions.advanced()
         if now.is_aged != before.is_aged or (now.state is not before.state and now.state is State.LEADING):
             self.live.board_changed(self.scoreboard.boards)
 
     def applied(self, applied: Applied) -> None:
-        """Let those look again whom a frame may concern."""
+        """Wake the waiting reads, and tell the viewers of the boards that a frame touched."""
         boards = {event.board_id for event in applied.events if isinstance(event, Incremented)}
         if any(not isinstance(event, Incremented) for event in applied.events):
             boards = set(self.scoreboard.boards)  # a user's name or presence shows on every board
@@ -99,15 +98,10 @@ class _Surface:
 def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     """Build a leader on an opened directory."""
     surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
-    role = surface.role
-    feed = FrameFeed(opened.log.tail.seq)
-    machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
-    actor = Actor(machine, clock_ms=world.clock_ms)
-    deposition = Deposition(world, role, actor, opened.scoreboard)
-    service = _make_log_service(world, opened, machine, feed, surface, deposition, _nobody_to_tell)
-    promote = partial(refuse_promotion, role)
+    _, _, actor, service = _make_log_users(world, opened, surface, _nobody_to_tell)
+    promote = partial(refuse_promotion, surface.role)
     return Node(
-        role=role,
+        role=surface.role,
         scoreboard=opened.scoreboard,
         pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
         live=surface.live,
@@ -125,16 +119,9 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
     first = first_role(plan.leader.url(""), vouched=plan.vouched)
     surface = _make_surface(world, opened.scoreboard, first, progress)
     role = surface.role
-    feed = FrameFeed(opened.log.tail.seq)
-    machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
-    actor = Actor(machine, clock_ms=world.clock_ms)
-    deposition = Deposition(world, role, actor, opened.scoreboard)
     notifier = EpochNotifier(plan.leader, token=plan.token, timing=world.link_timing, uniform=world.uniform)
-
-    def pass_on(hello: Hello) -> None:
-        notifier.tell(hello, world.tasks)
-
-    service = _make_log_service(world, opened, machine, feed, surface, deposition, pass_on)
+    pass_on = partial(notifier.tell, tasks=world.tasks)
+    feed, machine, actor, service = _make_log_users(world, opened, surface, pass_on)
     replica = WholeReplica(world.disk, world.config.data_dir, machine, opened.log, feed, durable=plan.durable)
     following, tasks = _make_following(world, surface, progress, replica, plan)
     promote: Promote = partial(refuse_promotion, role, NOTHING_KEPT)
@@ -192,7 +179,7 @@ def _make_surface(
 
 
 def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) -> Callable[[Applied], None]:
-    """Give what is called after each frame: ship it, count it, show it."""
+    """Make the function that is called after each frame: it ships, counts and shows the frame."""
 
     def on_applied(applied: Applied) -> None:
         if feed is not None:
@@ -203,21 +190,20 @@ def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) 
     return on_applied
 
 
-def _make_log_service(
-    world: Surroundings, opened: Opened, machine: StateMachine, feed: FrameFeed, surface: _Surface,
-    deposition: Deposition, on_newer: Callable[[Hello], None],
-) -> LogService:  # fmt: skip
-    return LogService(
-        world,
-        opened,
-        machine,
-        feed,
-        surface.role,
-        surface.checks,
-        authorize=partial(authorize, world.authenticator, (SCOPE,)),
-        on_deposed=deposition.begin,
-        on_newer=on_newer,
-    )
+def _make_log_users(
+    world: Surroundings, opened: Opened, surface: _Surface, on_newer: Callable[[Hello], None]
+) -> tuple[FrameFeed, StateMachine, Actor, LogService]:
+    """Build what a node with a log has: the feed, the state machine, the actor, and the log service."""
+    feed = FrameFeed(opened.log.tail.seq)
+    machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
+    actor = Actor(machine, clock_ms=world.clock_ms)
+    deposition = Deposition(world, surface.role, actor, opened.scoreboard)
+    may_follow = partial(authorize, world.authenticator, (SCOPE,))
+    service = LogService(
+        world, opened, machine, feed, surface.role, surface.checks,
+        authorize=may_follow, on_deposed=deposition.begin, on_newer=on_newer,
+    )  # fmt: skip
+    return feed, machine, actor, service
 
 
 def _make_following(

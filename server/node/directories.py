@@ -1,12 +1,10 @@
-"""Whose a data directory is: what its markers say before a start, and what a replica's directory needs.
+"""The checks of a data directory before a start: whose it is, by its marker, and what a replica needs.
 
-    no marker          a leader's, or nobody's yet
-    `replica`          a replica's: it names the leader, and says whether the directory was caught up once
-    `deposed`          a leader's whose epoch is over: nobody starts in it
+    no marker          it is a leader's, or new
+    `replica`          it is a replica's: the marker names the leader, and says whether the replica caught up once
+    `deposed`          it is a deposed leader's: no node starts in it
 
-Rules:
-- A directory belongs to a role, and no node of another role starts in it. The refusal names the command that changes
-  that.
+Rule: no node starts in a directory of another role. The refusal names the command that changes that.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ def check_not_deposed(disk: Disk, data_dir: str) -> None:
 
 
 def leader_of(disk: Disk, data_dir: str, named: str) -> str:
-    """Give the leader that was named, or else the one that the directory's marker names. Raises `ConfigError`."""
+    """Give the configured leader, or else the one in the directory's marker. Raises `ConfigError`."""
     marker = read_marker(disk, data_dir)
     url = named or (marker.leader if marker is not None else "")
     if not url:
@@ -56,7 +54,7 @@ def leader_of(disk: Disk, data_dir: str, named: str) -> str:
 
 
 def is_vouched(disk: Disk, data_dir: str) -> bool:
-    """Tell whether a replica's directory was caught up once, so that it may be served from its start on."""
+    """Tell whether the replica of this directory caught up once. Then it may serve from its start on."""
     marker = read_marker(disk, data_dir)
     return marker is not None and marker.caught_up
 
@@ -64,7 +62,7 @@ def is_vouched(disk: Disk, data_dir: str) -> bool:
 async def prepare_replica(
     disk: Disk, data_dir: str, leader: str, bootstrap: Bootstrap, progress: Callable[[int, int], None]
 ) -> None:
-    """Make sure that a directory is a replica's and has a log; wait for the leader where it has none."""
+    """Mark a new directory as a replica's, and make sure that it has a log, which may wait for the leader."""
     if read_marker(disk, data_dir) is None:
         if disk.exists(f"{data_dir}/log"):
             remedy = f"scoreboard demote --data-dir {data_dir} --to {leader}"
@@ -74,7 +72,7 @@ async def prepare_replica(
 
 
 class TokenFile:
-    """The token for the leader, read anew for each link, so that it can be renewed under a running replica."""
+    """The token for the leader. It is read anew for each link, so it can be renewed while the replica runs."""
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -1,14 +1,14 @@
-"""What a replica's follower means for the role of its node.
+"""The effect of a replica's follower on the role of its node.
 
     follower ── told(state, reason), heard() ──► Following ──► role: NOT_CAUGHT_UP, FOLLOWING, STALE, FAILED
 
 Rules:
-- Nothing is served that nobody can vouch for: not before the replica was caught up once, and not after following has
-  failed. A directory that was caught up says so in its marker (`vouched`). It is served from its start on, though the
-  leader may be away. Any other may hold less than what was shown before it was emptied, or cut back.
-- It is stale when the leader was not heard for STALE_HEARTBEATS, link or no link: silence is what counts. Viewers are
-  told when that begins and when it ends.
-- Once a promotion has begun the follower has no say in the role any more.
+- Nothing is served before the replica caught up once, nor after following failed.
+  The marker of a directory says whether its replica caught up (`vouched`). Such a directory is served from the start
+  on, even without its leader. Any other may have been emptied or cut back, and hold less than was shown from it before.
+- The state is stale when the leader was not heard for STALE_HEARTBEATS, with a link or without. Viewers are told when
+  that begins and ends.
+- After the begin of a promotion the follower no longer changes the role.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _FOLLOWS = (State.NOT_CAUGHT_UP, State.FOLLOWING, State.STALE)
 
 
 def first_role(leader: str, *, vouched: bool) -> Role:
-    """Give the role with which a replica starts: nothing was heard of its leader yet."""
+    """Give the role of a replica at its start, before it has heard its leader."""
     if vouched:
         return Role(State.STALE, leader=leader)
     return Role(State.NOT_CAUGHT_UP, leader=leader, reason=_not_caught_up("connecting", ""))
 
 
 class Following:
-    """Keeps the role of a replica true. `durable`: its directory is kept, so its marker is worth writing.
+    """Keeps the role of a replica up to date. `durable`: its directory is kept, so its marker is written.
 
-    `marking` is held while the marker of the directory is written; a promotion, which removes it, holds it too.
+    `marking` is held while the marker is written, and by a promotion, which removes it.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class Following:
         self._silence_s = bounds.STALE_HEARTBEATS * world.config.replication.heartbeat_seconds
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
-        role.on_change(self._tell_staleness)
+        self._told_stale = False
+        self._leader = role.now.leader
 
     async def run(self, follower: Follower, *, task_status: trio.TaskStatus[None]) -> None:
-        """Follow until that fails or is stopped."""
         task_status.started()
         try:
             with self._scope:
@@ -80,26 +80,27 @@ class Following:
             self._ended.set()
 
     async def stop(self) -> None:
-        """Follow no more."""
         self._scope.cancel()
         await self._ended.wait()
 
     async def watch(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """See to it that a silent leader is noticed in time, also when nobody reads."""
+        """Notice a silent leader even when nobody reads, and log when the state becomes stale, or fresh again."""
         task_status.started()
         while True:
             await trio.sleep(self._world.config.replication.heartbeat_seconds / 4)
-            _ = self._role.now
+            role = self._role.now
+            if role.is_aged != self._told_stale:
+                self._told_stale = role.is_aged
+                log.warning("stale" if role.is_aged else "fresh", leader=self._leader)
 
     def heard(self) -> None:
-        """Take note that the leader was heard."""
         if self._role.now.state in _FOLLOWS:
             heard_at_s = self._progress.heard_at_s
             assert heard_at_s is not None
             self._role.heard_leader(heard_at_s + self._silence_s, self._progress.public_url)
 
     def told(self, state: FollowingState, reason: str) -> None:
-        """Take note of a change of the follower's state."""
+        """Log a change of the follower's state, and change the role."""
         level = log.error if state == "failed" else log.warning if reason else log.info
         level("following", state=state, reason=reason, leader=self._role.now.leader, seq=self._progress.status().seq)
         if self._role.now.state not in _FOLLOWS:
@@ -112,7 +113,7 @@ class Following:
             self._vouched = True
             self._world.start(self._mark_caught_up)
         if state in ("connecting", "following", "catching_up"):
-            self._live.board_changed(self._board_ids)  # a new bootstrap tells of no frames
+            self._live.board_changed(self._board_ids)  # a fetched snapshot may have changed them without any frame
 
     def _look_whether_caught_up(self, state: FollowingState, reason: str) -> None:
         if self._progress.caught_up_once:
@@ -121,12 +122,8 @@ class Following:
         else:
             self._role.become(State.NOT_CAUGHT_UP, reason=_not_caught_up(state, reason))
 
-    def _tell_staleness(self, before: Role, now: Role) -> None:
-        if {before.state, now.state} == {State.FOLLOWING, State.STALE}:
-            log.warning("stale" if now.is_aged else "fresh", leader=now.leader)
-
     async def _mark_caught_up(self) -> None:
-        """Let the next start serve what is here. A promotion, which removes the marker, is waited for."""
+        """Note in the marker that the next start may serve this state."""
         disk = self._world.disk
         async with self.marking:
             try:

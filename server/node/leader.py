@@ -1,15 +1,15 @@
-"""The end of a node as a leader: a higher epoch was heard of.
-
-From that moment the node refuses writes in every lane, also those that wait for the actor. It says so loudly, and
-leaves a file in its directory by which a restart refuses too. Reads go on, and are stale. Its shipper ends the links of
-its followers and takes none again (`server.replication.shipper` says why). `scoreboard demote` is the way back.
+"""The deposition of a leader: the node heard of a higher epoch.
 
     deposition.begin(successor)      the role becomes DEPOSED; the actor writes no more
 
+From then on the node refuses all writes, also those that wait for the actor, and logs a critical line. A file in its
+directory makes a restart refuse too. Reads go on, and are stale. The shipper ends its links and takes no new ones
+(`server.replication.shipper` says why). `scoreboard demote` makes the node a replica.
+
 Rules:
-- `begin` raises nothing and waits for nothing: the node that told of the epoch is answered after it.
-- More may be heard later, such as the address of the new leader. Then `begin` is called again, and the file is written
-  again, one write after the other: what was known first must not be what stays.
+- `begin` never raises or waits: the node that told of the epoch is answered after it.
+- `begin` is called again when more is known, such as the address of the new leader. The file is then written again.
+  One write waits for the other, so the newest knowledge stays.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class Deposition:
-    """One for a node that has an actor."""
+    """The deposition of one node with an actor."""
 
     def __init__(self, world: Surroundings, role: CurrentRole, actor: Actor, scoreboard: Scoreboard) -> None:
         self._world = world
@@ -41,7 +41,7 @@ class Deposition:
         self._writing = trio.Lock()
 
     def begin(self, successor: Successor) -> None:
-        """Depose this leader; again, whenever more is known of its successor."""
+        """Depose this leader, or note what more is known of its successor."""
         if self._role.now.successor == successor:
             return
         self._role.become(State.DEPOSED, successor=successor)
@@ -54,16 +54,15 @@ class Deposition:
             leader=successor.leader,
             remedy=f"stop this node, then: {command} {DEMOTE_NEEDS}",
         )
-        self._world.start(self._leave_word)
+        self._world.start(self._write_file)
 
-    async def _leave_word(self) -> None:
-        """Write what is known by then."""
+    async def _write_file(self) -> None:
+        disk = self._world.disk
         try:
             with trio.CancelScope(shield=True):
                 async with self._writing:
                     successor = self._role.now.successor
                     assert successor is not None, "a deposed leader stays deposed"
-                    disk = self._world.disk
                     work = partial(write_deposed, disk, self._world.config.data_dir, successor)
                     await run(work, blocks=disk.blocks)
         except DiskFault as fault:

@@ -1,16 +1,16 @@
-"""What a node that has a log does with it beside writing: ship it to followers, take snapshots, serve those.
+"""The log service of a node: ship the log to followers, take snapshots, and serve them to new replicas.
 
     StateMachine ──► feed (a ring of frames) ──► shipper ══► followers
          └────────── checkpointer ──► snapshots ──► snapshot server ══► new replicas
 
-A leader and a relay have the same one, and it stays the same one through a promotion: the shipper asks the role, each
-time, whether it ships as a leader or as a relay.
+A leader and a relay have the same one, and a promotion does not change it. The shipper asks the role each time whether
+it ships as a leader or as a relay.
 
 Rules:
-- A frame goes into the feed right when it is applied, with no await in between. So state, log and feed are of one
-  moment for whatever looks at them from the event loop.
-- What a replica still reads is pinned. A mark stands in the feed exactly where a snapshot was captured.
-- A relay that does not hear its leader takes no links: it would pass for fresh, and its followers must grow stale too.
+- A frame is added to the feed right after it was applied, without an await in between. So on the event loop state, log
+  and feed always agree.
+- The log that a replica still reads is pinned. A mark stands in the feed exactly where a snapshot was captured.
+- A relay that does not hear its leader takes no links: its followers must become stale too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 
 class LogService:
-    """Feed, followers, shipper and snapshots of one node. `followers` are the links that are open now."""
+    """The shipper and the snapshots of one node. `followers` are the open links."""
 
     def __init__(
         self,
@@ -59,7 +59,6 @@ class LogService:
         on_deposed: Callable[[Successor], None],
         on_newer: Callable[[Hello], None],
     ) -> None:
-        """`on_deposed` and `on_newer`: see `Shipper`."""
         config = world.config
         self._world = world
         self._log = opened.log
@@ -101,23 +100,21 @@ class LogService:
         role.on_change(self._role_changed)
 
     def _node_info(self) -> NodeInfo:
-        """What followers are told of this node: a relay passes on where clients reach its leader."""
+        """Describe this node to followers. A relay passes on the public address of its leader."""
         role, replication = self._role.now, self._world.config.replication
         public_url = role.public_url if role.is_replica else replication.public_url or None
         key = self._world.key_exchange.shared()
         return NodeInfo(replication.node_name, public_url, relays=role.is_replica, key=key)
 
     def _role_changed(self, before: Role, now: Role) -> None:
-        # Followers come again and are judged anew: by a relay that hears its leader again, or by a leader.
+        # Followers come again, and are judged anew by a leader or by a relay that hears its leader.
         if now.state is not before.state and now.state in (State.STALE, State.LEADING):
             self._shipper.end_links()
 
     def lanes(self) -> tuple[Lane, ...]:
-        """The lanes of plain requests."""
         return (Lane(TARGETS, self._snapshots.serve),)
 
     def websocket_lanes(self) -> tuple[Lane, ...]:
-        """The lanes of links."""
         return (Lane(frozenset({LOG_TARGET}), self._serve_link),)
 
     async def _serve_link(self, connection: Connection) -> bool:
@@ -127,16 +124,14 @@ class LogService:
         return await self._shipper.serve(connection)
 
     def close_links(self) -> None:
-        """End all links, and take no new ones."""
         self._shipper.close()
 
     async def run_checkpointer(self, *, task_status: trio.TaskStatus[None]) -> None:
-        """Take snapshots until cancelled."""
         task_status.started()
         await self._checkpointer.run()
 
     async def checkpoint(self) -> None:
-        """Leave a snapshot behind, so that the next start is quick. Nothing is lost without it."""
+        """Take a last snapshot, unless the end is hurried: it makes the next start quick."""
         shutdown = self._world.shutdown
         if shutdown.fault is None and not shutdown.hurried.is_set() and self._machine.tail.seq > 0:
             await unless(shutdown.hurried, self._take)
@@ -150,6 +145,5 @@ class LogService:
             log.info("checkpoint", seq=info.seq, path=info.path, bytes=info.bytes)
 
     def storage(self) -> StorageState:
-        """Tell what is on disk."""
         on_disk, last = self._log.statistics(), self._checkpointer.statistics()
         return StorageState(on_disk.bytes, on_disk.segments, last.last_seq, last.last_time_ms, last.failed)

@@ -1,9 +1,8 @@
 """A node: everything that `server.node.assembly` has built for one process, and its end.
 
 Rules:
-- A node is whole when it is built. Its role changes afterwards, its parts do not.
-- `end` is called once, after the listener has closed. It finishes what waits, and leaves a snapshot where one is of
-  use.
+- A node is complete when it is built. Only its role changes afterwards.
+- `end` is called once, after the listener has closed. It finishes what waits, and takes a snapshot if that is useful.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from server.role import CurrentRole
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """See above. `tasks` are to run as long as the node, and are started in this order.
+    """See above. `tasks` run as long as the node, and are started in this order.
 
-    `log` and `log_service` are None for a shard, which keeps no log; `actor` then refuses everything. `following` is a
-    replica's. `keeps`: the directory is there after the end, so a snapshot is worth its time.
+    `actor`, `log` and `log_service` are None for a shard, which keeps no log. `following` is None for a leader.
+    `keeps`: the directory stays after the end, so a snapshot is useful.
     """
 
     role: CurrentRole
@@ -49,11 +48,10 @@ class Node:
         return () if self.log_service is None else self.log_service.lanes()
 
     def websocket_lanes(self) -> Sequence[Lane]:
-        """Give the lanes of upgrades that only this kind of node has."""
         return () if self.log_service is None else self.log_service.websocket_lanes()
 
     def begin_end(self) -> None:
-        """Begin to drain: readiness says no, and links to replicas end."""
+        """Begin to drain: the node is no longer ready, and links to replicas end."""
         self.role.drain()
         if self.log_service is not None:
             self.log_service.close_links()
@@ -68,6 +66,6 @@ class Node:
             await self.log_service.checkpoint()
 
     def close(self) -> None:
-        """Give back what it holds. The last thing of all."""
+        """Close the log, at the very end."""
         if self.log is not None:
             self.log.close()

@@ -1,19 +1,19 @@
-"""How a replica becomes the leader, while it runs.
+"""The promotion of a running replica: it becomes the leader.
 
     stop following ─► next epoch durable ─► marker removed ─► actor runs ─► role LEADING ─► the old leader is told
                        └─ fails: the process ends, and the directory is still a replica's
 
 Rules:
-- It is one way. The role is PROMOTING from the first step on, so no second promotion begins and no write is taken.
-- The epoch is above every epoch that is known to have been used.
-- Nothing cancels it once it has begun.
-- The old leader is told of the epoch (`server.replication.epoch_notifier`), however long it is out of reach. A relay
-  passes such a word on to the node that it follows.
+- The role is PROMOTING from the first step on, so no second promotion begins and no write is taken. There is no way
+  back, and nothing cancels it.
+- The new epoch is higher than every epoch that is known to have been used.
+- The old leader is told of the epoch, however long it is out of reach (`server.replication.epoch_notifier`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -49,7 +49,7 @@ async def refuse_promotion(role: CurrentRole, why_not: str = "") -> tuple[int, i
 
 
 def check_promotable(role: CurrentRole, why_not: str = "") -> None:
-    """Check whether a node can become the leader. `why_not`: what its kind lacks for that. Raises `Refused`."""
+    """Check whether a node can become the leader. `why_not` says what its kind lacks. Raises `Refused`."""
     now = role.now
     if now.successor is not None:
         message = f"epoch {now.successor.epoch} began elsewhere; this node is no longer the leader"
@@ -68,54 +68,45 @@ def check_promotable(role: CurrentRole, why_not: str = "") -> None:
     raise Refused(409, "CONFLICT", message)
 
 
+@dataclass(frozen=True, slots=True)
 class Promotion:
     """The promotion of one whole replica with a directory of its own."""
 
-    def __init__(
-        self,
-        world: Surroundings,
-        role: CurrentRole,
-        following: Following,
-        progress: Progress,
-        replica: WholeReplica,
-        actor: Actor,
-        notifier: EpochNotifier,
-    ) -> None:
-        self._world = world
-        self._role = role
-        self._following = following
-        self._progress = progress
-        self._replica = replica
-        self._actor = actor
-        self._notifier = notifier
+    world: Surroundings
+    role: CurrentRole
+    following: Following
+    progress: Progress
+    replica: WholeReplica
+    actor: Actor
+    notifier: EpochNotifier
 
     async def promote(self) -> tuple[int, int]:
         """Become the leader; give the new epoch and the seq that began it. Raises `Refused`, `WriteFailed`."""
-        check_promotable(self._role)
-        self._role.become(State.PROMOTING)
+        check_promotable(self.role)
+        self.role.become(State.PROMOTING)
         with trio.CancelScope(shield=True):
-            await self._following.stop()
-            after_seq = self._replica.tail.seq
+            await self.following.stop()
+            after_seq = self.replica.tail.seq
             try:
                 event = await self._begin_epoch()
             except DiskFault as fault:
-                self._world.guard.disk_failed(fault)
+                self.world.guard.disk_failed(fault)
                 raise
-            await self._world.tasks.start(self._world.guard.watched, self._actor.run)
-            self._role.become(State.LEADING)
+            await self.world.tasks.start(self.world.guard.watched, self.actor.run)
+            self.role.become(State.LEADING)
         log.warning("promoted", epoch=event.epoch, seq=event.seq, after_seq=after_seq)
-        self._notifier.tell(hello_of(self._replica.tail, None, self._address()), self._world.tasks)
+        self.notifier.tell(hello_of(self.replica.tail, None, self._address()), self.world.tasks)
         return event.epoch, event.seq
 
     async def _begin_epoch(self) -> EpochBegun:
-        disk = self._world.disk
-        async with self._following.marking:
-            above = self._progress.leader_epoch or 0
-            event = await self._replica.promote(now_ms=self._world.clock_ms(), above=above)
-            await run(partial(remove_marker, disk, self._world.config.data_dir), blocks=disk.blocks)
+        disk = self.world.disk
+        async with self.following.marking:
+            above = self.progress.leader_epoch or 0
+            event = await self.replica.promote(now_ms=self.world.clock_ms(), above=above)
+            await run(partial(remove_marker, disk, self.world.config.data_dir), blocks=disk.blocks)
         return event
 
     def _address(self) -> str | None:
-        """Where the old leader may say that writes go: the public address, else the one that we listen on."""
-        url = self._world.config.replication.public_url or self._world.url
+        """Give the address where the old leader sends its writers: the public one, else the one that we listen on."""
+        url = self.world.config.replication.public_url or self.world.url
         return url if len(url) <= bounds.NODE_URL_CHARACTERS_MAX else None

@@ -6,8 +6,9 @@
     fault         give the last answers LAST_ANSWERS_SECONDS to leave, take no snapshot             1
 
 Rules:
-- The address is bound before the node is built, which may tell it to others, and accepted from when everything runs.
-- The ready line comes last: a client that has seen it can connect.
+- The address is bound before the node is built, because the node may tell it to others. Connections are accepted when
+  everything runs.
+- The ready line comes last: a client that sees it can connect.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from server.settings.config import Config, ConfigError
 PAGES = Path(__file__).parents[1] / "pages"
 
 LAST_ANSWERS_SECONDS = 2.0
-"""After the disk failed: for the answers of those in flight to leave. Nothing is between them and the network."""
+"""The time for the last answers after the disk failed. They only have to be sent."""
 
 log = structlog.get_logger()
 
@@ -61,7 +62,7 @@ Assemble = Callable[[Surroundings], Node]
 
 
 class Process:
-    """What the process of a node has beside the node: keys, metrics, the audit, the live channel's sockets."""
+    """What a process has beside its node: keys, metrics, the audit, listeners."""
 
     def __init__(
         self, config: Config, disk: Disk, issuers: Sequence[TrustedIssuer], shutdown: Shutdown, *, follows: bool = False
@@ -78,7 +79,7 @@ class Process:
         self._proxies = TrustedProxies(config.proxy_networks)
 
     async def serve(self, assemble: Assemble, ready: Callable[[str], None]) -> int:
-        """Serve until the end is wanted, then end; give the exit code. Raises ConfigError if it can't listen."""
+        """Serve until the end is wanted; give the exit code. Raises ConfigError if the address can't be bound."""
         address = self._config.address
         try:
             listeners = await open_listeners(address.host, address.port, bounds.LISTEN_BACKLOG)
@@ -117,7 +118,7 @@ class Process:
         await self._shutdown.wanted.wait()
         node.begin_end()
         seconds = LAST_ANSWERS_SECONDS if self._shutdown.fault else bounds.DRAIN_SECONDS_MAX
-        await unless(self._shutdown.hurried, partial(_close_doors, listener, live, seconds))
+        await unless(self._shutdown.hurried, partial(_close_all, listener, live, seconds))
         await node.end()
 
     def _surroundings(self, tasks: trio.Nursery, url: str) -> Surroundings:
@@ -156,13 +157,12 @@ class Process:
         self._metrics.frame_written(len(applied.events), applied.synced.bytes, applied.synced.seconds)
 
 
-async def _close_doors(listener: Listener, live: LiveChannel, seconds: float) -> None:
+async def _close_all(listener: Listener, live: LiveChannel, seconds: float) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.drain, seconds)
         nursery.start_soon(live.close_all, seconds)
 
 
 def url_of(address: Address) -> str:
-    """Write an address as a URL."""
     host, port = address
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

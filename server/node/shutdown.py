@@ -1,12 +1,12 @@
-"""How a node is told to end, and what may end it.
+"""The end of a process: what asks for it, and what is still done then.
 
     SIGTERM, SIGINT     `wanted`: accept no more, answer what is in flight, close viewers, take a snapshot; exit code 0
-    a second signal     `hurried`: leave out what is not done of that; exit code 0
-    a fault             `wanted` with a `fault`: give the last answers a moment to leave; exit code 1
+    a second signal     `hurried`: skip what is left of that; exit code 0
+    a fault             `wanted` with a `fault`: send the last answers; exit code 1
 
 Rules:
-- A part whose failure is final is watched (`Guard.watched`). It never raises into the nursery, which would cancel the
-  others before their answers are out.
+- A task whose failure is final is watched (`Guard.watched`). It never raises into the nursery, because that would
+  cancel the other tasks before their answers are sent.
 - The first fault counts.
 """
 
@@ -28,7 +28,7 @@ Task = Callable[..., Awaitable[None]]
 
 
 class Shutdown:
-    """How the end is asked for: `wanted` by the first signal or a failure, `hurried` by the second signal."""
+    """The request to end: `wanted` after the first signal or a fault, `hurried` after the second signal."""
 
     def __init__(self) -> None:
         self.wanted = trio.Event()
@@ -36,7 +36,7 @@ class Shutdown:
         self.fault: BaseException | None = None
 
     async def listen(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Heed signals until cancelled."""
+        """Wait for signals until cancelled."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             task_status.started()
             async for number in signals:
@@ -45,20 +45,19 @@ class Shutdown:
                 (self.hurried if again else self.wanted).set()
 
     def fail(self, fault: BaseException) -> None:
-        """End because of a fault; the first one counts."""
         if self.fault is None:
             self.fault = fault
         self.wanted.set()
 
 
 class Guard:
-    """Turns what a part of the node raises into the end of the process."""
+    """Turns the error of a task into the end of the process."""
 
     def __init__(self, shutdown: Shutdown) -> None:
         self._shutdown = shutdown
 
     async def watched(self, task: Task, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run a part whose failure ends the process, but not before the others have had their say."""
+        """Run a task whose failure ends the process."""
         try:
             await task(task_status=task_status)
         except DiskFault as fault:
@@ -68,13 +67,12 @@ class Guard:
             self._shutdown.fail(fault)
 
     def disk_failed(self, fault: DiskFault) -> None:
-        """End because the disk can't be written."""
         log.critical("disk_failed", message=fault.what, **place_of(fault))
         self._shutdown.fail(fault)
 
 
 async def unless(event: trio.Event, work: Callable[[], Awaitable[None]]) -> bool:
-    """Do some work; cancel it if the event comes first. Tell whether it was done. Lets its error out as it is."""
+    """Do some work, and cancel it if the event comes first; tell whether it was done. Raises its error."""
     done = False
     fault: Exception | None = None
 
@@ -96,7 +94,7 @@ async def unless(event: trio.Event, work: Callable[[], Awaitable[None]]) -> bool
 
 
 def tell(found: Finding | DiskFault) -> None:
-    """Log what recovery or a checkpoint came upon, and what an operator can do about it."""
+    """Log what recovery or a checkpoint found, and what the operator can do."""
     if isinstance(found, Finding):
         log.warning("recovery", situation=found.situation.name, message=found.message, **place_of(found))
     else:
@@ -104,5 +102,4 @@ def tell(found: Finding | DiskFault) -> None:
 
 
 def place_of(found: Finding | DiskFault) -> dict[str, object]:
-    """Where a fault is and what can be done, for the log."""
     return {"path": found.path, "offset": found.offset, "seq": found.seq, "remedy": found.remedy}

@@ -1,14 +1,14 @@
 """The start of a process: from its configuration to a node that serves.
 
-    leader       file limit → exchange that was cut short → lock → directory is a leader's → keys → recovery → node
-    replica      the same; before recovery a directory without a log gets one: the leader's newest snapshot, or nothing
+    leader       file limit → finish a cut exchange → lock → is it a leader's directory? → keys → recovery → node
+    replica      the same; before recovery, a directory without a log gets the leader's newest snapshot, or an empty log
 
     code = await serve(config, ready=print)
 
 Rules:
 - Nothing is served before recovery is done, and the ready line comes last (`server.node.serving`).
-- `serve` and `follow` raise only before they are ready (ConfigError, LogDamaged, DirectoryInUse …). Afterwards whatever
-  goes wrong is told in the log and becomes the exit code.
+- `serve` and `follow` raise only before they are ready (ConfigError, LogDamaged, DirectoryInUse …). Later faults are
+  logged, and become the exit code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import random
 import resource
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import msgspec
@@ -49,25 +49,22 @@ from snapshots.store import DIRECTORY
 Bar = Callable[[], AbstractContextManager[ShowProgress]]
 
 PROGRESS_LINE_SECONDS = 5.0
-"""Between two lines about a recovery, or a download, that nobody watches on a terminal."""
+"""Time between two log lines about a recovery or a download, without a terminal."""
 
 log = structlog.get_logger()
 
 
 class FollowOptions(msgspec.Struct, frozen=True):
-    """How a replica is to follow. `durable`: its directory is kept; otherwise it is a temporary one, the caller's."""
+    """How a replica follows. `durable`: its directory is kept; otherwise it is a temporary one of the caller."""
 
     shard: Shard | None
     durable: bool
 
 
 async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = None) -> int:
-    """Run a leader until it is told to stop, and give its exit code.
+    """Run a leader until it is told to stop; give its exit code. Raises ConfigError or DiskFault if it can't start.
 
-    `ready` is called with the address once it serves; `bar` shows the progress of recovery, None for log lines.
-
-    Raises:
-        ConfigError, DiskFault: it can't start; what was found and what can be done is in the message.
+    `ready` is called with the address once it serves. `bar` shows the progress of recovery; None: log lines do.
     """
     disk = RealDisk()
 
@@ -83,7 +80,7 @@ async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = 
 
 
 async def follow(config: Config, options: FollowOptions, ready: Callable[[str], None], bar: Bar | None = None) -> int:
-    """Run a replica until it is told to stop, and give its exit code. As `serve`."""
+    """Run a replica until it is told to stop; give its exit code. Otherwise as `serve`."""
     disk = RealDisk() if options.durable else UnsyncedDisk()
     run = partial(_follow, config, options, disk, ready, bar or _progress_lines)
     return await _run(config, disk, run)
@@ -110,7 +107,7 @@ async def _follow(
             prepare = partial(prepare_replica, disk, config.data_dir, leader_url, bootstrap, _as_bytes(show))
             if not await unless(shutdown.wanted, prepare):
                 return 0
-            opened = await _recover(config, disk, shutdown, lambda: _same(show))
+            opened = await _recover(config, disk, shutdown, lambda: nullcontext(show))
         if opened is None:
             return 0
     with _progress_lines() as lines:
@@ -132,13 +129,7 @@ async def _follow(
 
 
 def _as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
-    """Show the bytes of a download."""
     return lambda done, total: show(Progress("snapshot", 0, done, total))
-
-
-@contextmanager
-def _same(show: ShowProgress) -> Iterator[ShowProgress]:
-    yield show
 
 
 async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitable[int]]) -> int:
@@ -149,7 +140,7 @@ async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitab
     aside = finish_exchange(disk, config.data_dir)
     if aside is not None:
         log.warning("demotion_finished", aside=aside)
-    # The snapshots' directory too, though it is empty for long: a backup copies it and the log.
+    # The directory of the snapshots may stay empty for long, but a backup copies it and the log.
     disk.make_directory(f"{config.data_dir}/{DIRECTORY}")
     lock = disk.lock(f"{config.data_dir}/lock")
     shutdown = Shutdown()
@@ -175,7 +166,7 @@ async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitab
 
 
 def _set_limits() -> None:
-    """Take as many open files as the system grants without asking: each viewer is one. Look for garbage less often."""
+    """Raise the limit of open files to the hard limit, as each viewer is one. Collect garbage less often."""
     gc.set_threshold(bounds.YOUNG_OBJECTS_MAX)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -188,8 +179,8 @@ class _Interrupted(Exception):
 async def _recover(config: Config, disk: RealDisk, shutdown: Shutdown, bar: Bar) -> Opened | None:
     """Open the data directory; None if a signal came first.
 
-    In a worker thread, so that signals are heard meanwhile. It stops at its next word of progress, and is not just left
-    to itself: it might go on to write after the lock is released.
+    This runs in a worker thread, so that signals are heard. After a signal the thread stops at its next progress. It is
+    waited for, because otherwise it could write after the lock is released.
     """
     began = time.monotonic()
     findings: list[Finding | DiskFault] = []
@@ -202,8 +193,8 @@ async def _recover(config: Config, disk: RealDisk, shutdown: Shutdown, bar: Bar)
 
         return open_directory(disk, config.data_dir, config.rules, tell=findings.append, progress=show_or_stop)
 
-    # Millions of objects are made here that stay. Looking for garbage among them finds none and takes time; afterwards
-    # they are set aside, so that no later collection stops the server to walk over all of them.
+    # Recovery makes millions of objects that stay. Collecting garbage among them takes time and finds none. Afterwards
+    # they are frozen, so that no later collection stops the server to visit all of them.
     gc.disable()
     try:
         with bar() as show:
@@ -228,7 +219,7 @@ async def _recover(config: Config, disk: RealDisk, shutdown: Shutdown, bar: Bar)
 
 @contextmanager
 def _progress_lines() -> Iterator[ShowProgress]:
-    """Tell the progress of a long recovery in the log."""
+    """Log the progress of a long recovery."""
     told = time.monotonic()
 
     def show(progress: Progress) -> None:

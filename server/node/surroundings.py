@@ -1,7 +1,7 @@
-"""What a node is built from that is not its own: the configuration, the disk, clocks, chance, and a nursery.
+"""What a node gets from outside: the configuration, the disk, clocks, randomness, and a nursery.
 
-The process fills this in with real things (`server.node.serving`), the simulation with simulated ones. Everything else
-of a node is the same in both (`server.node.assembly`).
+A process gives it the real ones (`server.node.serving`), the simulation gives it simulated ones. Everything else of a
+node is the same in both (`server.node.assembly`).
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from server.settings.config import Config
 
 
 class LiveChannel(Protocol):
-    """What a node tells of the board to its viewers."""
+    """The channel from a node to its viewers."""
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
-        """Take note that events touched these boards, or that what is shown became stale or fresh."""
+        """Note that events touched these boards, or that they became stale or fresh."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Tell viewers what changes, until cancelled."""
+        """Tell viewers of changes, until cancelled."""
 
     async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
-        """Answer a request for the live channel; ends when the viewer is gone."""
+        """Answer a request for the live channel; returns when the viewer is gone."""
 
     async def close_all(self, seconds: float) -> None:
-        """Let nobody in any more, and be rid of all viewers in time."""
+        """Accept no more viewers, and close all within `seconds`."""
 
 
 MakeLive = Callable[[Scoreboard, Freshness, RoleChecks], LiveChannel]
@@ -53,16 +53,15 @@ MakeLive = Callable[[Scoreboard, Freshness, RoleChecks], LiveChannel]
 
 
 def wall_clock_ms() -> int:
-    """Wall-clock time in ms since 1970."""
     return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """See above. `url` is the address that the node listens on. `tasks` is the nursery that ends with the node.
+    """See above. `url` is the address that the node listens on. `tasks` is a nursery that ends with the node.
 
-    `clock_ms` is wall-clock time in ms since 1970; `clock_s` never goes back. `tell` takes what an operator should know
-    of the disk. `applied` is called with each frame, right after it was applied.
+    `clock_ms` is wall-clock time in ms since 1970; `clock_s` never goes back. `tell` gets what the operator should know
+    about the disk. `applied` is called right after each frame was applied.
     """
 
     config: Config
@@ -86,10 +85,9 @@ class Surroundings:
 
     @property
     def link_timing(self) -> LinkTiming:
-        """The times of the links of this node; a link is dead after ten heartbeats that did not come."""
+        """The times of this node's links. A link is dead after ten missing heartbeats."""
         seconds = self.config.replication.heartbeat_seconds
         return LinkTiming(heartbeat_seconds=seconds, silence_seconds_max=10.0 * seconds)
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something in the background, as long as the node lives."""
         self.tasks.start_soon(work)

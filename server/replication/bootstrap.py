@@ -1,14 +1,15 @@
-"""How a replica comes by a beginning: the leader's newest snapshot, downloaded, proved, put in place.
+"""The start of a replica: download the leader's newest snapshot, prove it, and put it in place.
+
+    await prepare_directory(disk, data_directory, Bootstrap(leader, disk, directory, …), tell=tell)
 
     fetched.snapshot.tmp ──(cut? resumed at its length)──► whole ──proved──► fetched.snapshot ──► snapshots/SEQ.snapshot
 
 Rules:
-- A download goes on where it was cut, as long as the leader still has that very snapshot (ETag); else it begins anew.
-- Nothing of it is used before all of it is proved. What does not verify is thrown away and fetched again, a few times.
-- A leader that can't be reached is tried again for as long as it takes, with full jitter; each reason is told.
-- A directory is prepared only where it has no log. Snapshots without a log are a preparation, or a restart of the log,
-  that was cut short: of a replica nothing is lost by going on from the newest of them, for the leader has what follows.
-  Older ones than that are removed then.
+- A cut download is resumed while the leader still has the same snapshot (ETag). Otherwise it begins anew.
+- A snapshot is used only after all of it is proved. A damaged one is removed and fetched again, a few times.
+- A leader that can't be reached is tried again without end, with full jitter. Each reason is told.
+- Only a directory without a log is prepared. If it has snapshots, a preparation or a restart of the log was cut short.
+  The replica then goes on from the newest one and removes the others. Nothing is lost: the leader has what follows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import TypeVar
 
@@ -49,14 +51,14 @@ T = TypeVar("T")
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A snapshot that was fetched and proved; its file is whoever's who takes it."""
+    """A snapshot that was fetched and proved. Its file belongs to the caller."""
 
     path: str
     tail: Tail
 
 
 class _Download(msgspec.Struct):
-    """A file that is being filled: so many bytes of `total` are there, of the content that `etag` names."""
+    """A file that is being filled: `done` bytes of `total` are there, of the content that `etag` names."""
 
     file: File | None = None
     etag: str = ""
@@ -65,7 +67,7 @@ class _Download(msgspec.Struct):
 
 
 def http_client(timeout: httpx.Timeout) -> httpx.AsyncClient:
-    """Make a client that goes the way of the link: straight to the leader, trusting whom this machine trusts."""
+    """Make a client that connects as the link does: without a proxy, with the certificates that this machine trusts."""
     return httpx.AsyncClient(timeout=timeout, verify=ssl.create_default_context(), trust_env=False)
 
 
@@ -74,7 +76,7 @@ def no_bytes(_done: int, _total: int) -> None:
 
 
 class Bootstrap:
-    """Asks a leader for what a replica begins with. `directory` is where a download is kept until it is used."""
+    """Asks a leader for its newest snapshot, and where epochs began. Downloads are kept in `directory`."""
 
     def __init__(
         self,
@@ -99,7 +101,7 @@ class Bootstrap:
     async def fetch(self, progress: ShowBytes = no_bytes) -> Fetched | None:
         """Download the leader's newest snapshot and prove it; None if the leader has none.
 
-        Raises `FollowingFailed` if what comes does not verify, again and again.
+        Raises `FollowingFailed` after DAMAGED_DOWNLOADS_MAX damaged downloads.
         """
         for _ in range(bounds.DAMAGED_DOWNLOADS_MAX):
             if not await self._download(progress):
@@ -115,7 +117,7 @@ class Bootstrap:
     async def fork(self, epoch: int) -> Tail:
         """Ask for the last place of the history before the first epoch after `epoch`.
 
-        Raises `LinkEnded`; with status 404 if the leader can't know it, for the reason that it gives.
+        Raises `LinkEnded`, with status 404 and the leader's reason if the leader can't know the place.
         """
         try:
             async with http_client(self._timeout) as client:
@@ -130,7 +132,7 @@ class Bootstrap:
             raise LinkEnded(f"the leader gave no answer: {reason_of(error)}") from error
 
     async def wait_origin(self) -> Tail:
-        """Ask for the place before the leader's first event, until it answers."""
+        """Ask for the place before the leader's first event, until the leader answers."""
         backoff = Backoff(self._uniform)
         while True:
             try:
@@ -140,7 +142,7 @@ class Bootstrap:
             await backoff.wait()
 
     async def _download(self, progress: ShowBytes) -> bool:
-        """Fill the unfinished file, through as many attempts as it takes; False if the leader has no snapshot."""
+        """Fill the unfinished file, in any number of attempts; False if the leader has no snapshot."""
         await self._in_thread(lambda: self._disk.make_directory(self._directory))
         download = _Download()
         backoff = Backoff(self._uniform)
@@ -149,23 +151,18 @@ class Bootstrap:
                 while True:
                     done = download.done
                     try:
-                        if not await self._attempt(client, download, progress):
-                            return False
-                        break
+                        return await self._attempt(client, download, progress)
                     except (httpx.HTTPError, LinkEnded) as error:
                         self._tell(f"the download was cut: {reason_of(error)}")
                     if download.done > done:
                         backoff.reset()
                     await backoff.wait()
-            assert download.file is not None
-            await self._in_thread(download.file.sync)
-            return True
         finally:
             if download.file is not None:
                 download.file.close()
 
     async def _attempt(self, client: httpx.AsyncClient, download: _Download, progress: ShowBytes) -> bool:
-        """Ask for the rest; False if there is no snapshot. Raises `LinkEnded` or httpx's errors where it is cut."""
+        """Ask for the rest, and sync it; False if there is no snapshot. Raises `LinkEnded`, or errors of httpx."""
         headers = self._headers()
         if download.done:
             headers |= {"range": f"bytes={download.done}-", "if-range": download.etag}
@@ -177,20 +174,19 @@ class Bootstrap:
             elif response.status_code == httpx.codes.OK:
                 await self._begin(response, download)
             else:
-                download.done = 0  # whatever was wrong with it, the next one asks for the whole
+                download.done = 0  # the next attempt asks for the whole
                 raise LinkEnded(f"the leader answered with status {response.status_code}", response.status_code)
             assert download.file is not None
             async for piece in response.aiter_raw():
-                write = partial(download.file.write_at, download.done, piece)
-                await self._in_thread(write)
+                await self._in_thread(partial(download.file.write_at, download.done, piece))
                 download.done += len(piece)
                 progress(download.done, download.total)
         if download.done != download.total:
             raise LinkEnded(f"{download.done} bytes came instead of {download.total}")
+        await self._in_thread(download.file.sync)
         return True
 
     async def _begin(self, response: httpx.Response, download: _Download) -> None:
-        """Begin with an empty file."""
         if download.file is not None:
             download.file.close()
         download.file = await self._in_thread(self._create)
@@ -212,16 +208,14 @@ class Bootstrap:
             raise LinkEnded("the leader went on with another part than was asked for")
 
     def _prove(self) -> Fetched:
-        """In the worker thread: prove the whole file, and name it as one that may be used."""
+        """Prove the whole file and rename it, in the worker thread."""
         unfinished, path = f"{self._directory}/{FETCHED}{TMP}", f"{self._directory}/{FETCHED}"
-        file = self._disk.open(unfinished)
-        try:
-            tail = snapshot_format.verify(file, unfinished)
-        except SnapshotDamaged:
-            self._disk.remove(unfinished)
-            raise
-        finally:
-            file.close()
+        with closing(self._disk.open(unfinished)) as file:
+            try:
+                tail = snapshot_format.verify(file, unfinished)
+            except SnapshotDamaged:
+                self._disk.remove(unfinished)
+                raise
         self._disk.rename(unfinished, path)
         self._disk.sync_directory(self._directory)
         return Fetched(path, tail)
@@ -244,9 +238,9 @@ async def prepare_directory(
     progress: ShowBytes = no_bytes,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> None:
-    """Make sure that a data directory, whose lock the caller holds, has a log to be opened and followed from.
+    """Make sure that a data directory has a log. The caller holds its lock.
 
-    Waits for the leader if it needs something of it; `tell` may be called from a worker thread. Raises
+    Waits for the leader if nothing usable is here. `tell` may be called from a worker thread. Raises
     `FollowingFailed`, `DiskFault`.
     """
     directory = log_directory(data_directory)
@@ -262,22 +256,22 @@ async def prepare_directory(
             await run(partial(place, disk, data_directory, fetched.path, tail), blocks=disk.blocks)
     await run(partial(_remove_older, disk, data_directory, tail.seq), blocks=disk.blocks)
     create = partial(Log.create, disk, directory, log_id=tail.log_id, tail=tail, segment_bytes=segment_bytes)
-    log = await run(create, blocks=disk.blocks)
-    log.close()
+    (await run(create, blocks=disk.blocks)).close()
 
 
 def _remove_older(disk: Disk, data_directory: str, seq: int) -> None:
-    """Remove the snapshots from before the place where a log is about to begin: it can't be joined to them."""
+    """Remove the snapshots before `seq`, where the log is about to begin: the log can't join them."""
     store = Store(disk, data_directory)
     older = [info for info in store.list() if info.seq < seq]
     for info in older:
         store.remove(info.path)
     if older:
-        disk.sync_directory(store.directory)  # one that came back would keep all later ones and all of the log
+        # If one came back after a power cut, retention would keep all later snapshots and the whole log.
+        disk.sync_directory(store.directory)
 
 
 def _message_of(response: httpx.Response) -> str:
-    """Give the message of an answer that is an error, as far as it has the shape of ours."""
+    """Give the message of an error answer, or its status if it is not in our format."""
     try:
         return str(msgspec.json.decode(response.content)["error"]["message"])
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
@@ -285,7 +279,7 @@ def _message_of(response: httpx.Response) -> str:
 
 
 def _newest_tail(disk: Disk, data_directory: str, tell: Callable[[DiskFault], None]) -> Tail | None:
-    """Give the place of the newest snapshot that is here, and is there after a power cut too; None without any."""
+    """Give the tail of the newest valid snapshot here, and make its name durable; None without one."""
     store = Store(disk, data_directory)
     for info in store.list():
         try:
@@ -293,7 +287,7 @@ def _newest_tail(disk: Disk, data_directory: str, tell: Callable[[DiskFault], No
         except SnapshotDamaged as damage:
             tell(damage)
         else:
-            # Whoever placed it may have been killed before that was durable, and a log is about to begin behind it.
+            # The process that renamed it may have ended before the sync. A log is about to begin after it.
             disk.sync_directory(store.directory)
             return tail
     return None

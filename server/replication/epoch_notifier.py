@@ -1,13 +1,15 @@
-"""Bringing word of a newer epoch to a node that does not know of it yet: a hello of that epoch, until it was heard.
+"""The epoch notifier tells a node that a newer epoch began. It sends a hello of that epoch until the node answers.
+
+    notifier.tell(hello, tasks)
 
     promoted replica ── hello, its own epoch ──► the leader that it followed           deposed
     promoted replica ── hello ──► a relay ── the same hello, passed on ──► the leader  deposed
 
 Rules:
-- As long as the old leader has not heard, two nodes take writes. So it is told again and again, with the waits of a
-  follower, and the word goes up through every relay: who was promoted may never have known the leader itself.
-- There is one task, and one word: that of the highest epoch.
-- Any answer to the hello will do. Who is asked has judged it by then: it was deposed, or is of that epoch already.
+- Until the old leader has heard, two nodes take writes. So the notifier tries again without end, with a follower's
+  waits. Every relay passes the hello on, because a promoted replica may not know the address of the leader itself.
+- There is one task. It sends the hello of the highest epoch.
+- Any answer ends it: the node has judged the hello before it answers.
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ from server.replication.retry import Backoff
 from server.settings.values import address_for
 
 MESSAGE_BYTES_MAX = 2**20
-"""The longest answer to a hello that is read: all of them are short, but after a welcome frames may follow."""
+"""The longest message that is read. Answers are short, but frames may follow a welcome."""
 
 log = structlog.get_logger()
 
 
 class EpochNotifier:
-    """Tells one node."""
+    """Notifies one node."""
 
     def __init__(
         self, node: Endpoint, *, token: Callable[[], str], timing: LinkTiming, uniform: Callable[[float, float], float]
@@ -43,9 +45,10 @@ class EpochNotifier:
         self._telling = False
 
     def tell(self, hello: Hello, tasks: trio.Nursery) -> None:
-        """See to it that the node hears of the hello's epoch; does not wait. Nothing is done if it was told as much.
+        """Begin to tell the node of the hello's epoch, unless it is told of that epoch already. Does not wait.
 
-        Of the hello a shard is left out, since nobody wants to follow, and an address that the node could not use.
+        The hello is sent without its shard, because this node does not follow. An address that the node could not use
+        is left out too.
         """
         if self._word is not None and self._word.epoch >= hello.epoch:
             return
@@ -58,7 +61,7 @@ class EpochNotifier:
     async def _tell(self) -> None:
         backoff, told = Backoff(self._uniform), None
         while (word := self._word) is not told and word is not None:
-            reason = await self._knock(word)
+            reason = await self._try(word)
             if reason is None:
                 told = word
                 log.info("newer_epoch_told", epoch=word.epoch, node=self._node.authority, attempts=backoff.attempts + 1)
@@ -68,8 +71,8 @@ class EpochNotifier:
             await backoff.wait()
         self._telling = False
 
-    async def _knock(self, word: Hello) -> str | None:
-        """Try once; give why it was not heard, None if it was."""
+    async def _try(self, word: Hello) -> str | None:
+        """Send the hello once; give the reason if it was not heard."""
         target, timing = f"{LOG_PATH}?{word.query}", self._timing
         try:
             async with open_link(

@@ -1,7 +1,7 @@
-"""The end of following: what a replica has, or is sent, is not the leader's history. Pure.
+"""The error that ends following for good: the replica has, or was sent, what is not the leader's history. Pure.
 
-This is never tried again by itself. A replica that went on would serve what nobody can vouch for; so it stops applying,
-says what it found and where, and what an operator can do.
+A replica that went on could serve a wrong state. So it applies nothing more and does not try again by itself. It tells
+the operator what it found, where, and what to do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ REBUILD = (
 
 
 class FollowingFailed(ScoreboardError):
-    """Following has ended for good. The position is the replica's own, up to which all is proved."""
+    """Following has ended for good. `epoch` and `seq` are the replica's own position: up to there all is proved."""
 
     def __init__(self, what: str, *, epoch: int, seq: int, remedy: str = REBUILD) -> None:
         super().__init__(f"{what} (epoch {epoch}, seq {seq}). {remedy}")

@@ -1,15 +1,18 @@
-"""The newest durable frames, for all followers that are at the end of the log, and the word that there are more.
+"""The feed: the newest durable frames, for all followers that are at the end of the log.
 
-Theory: followers at the end all want the same few frames. Those are kept here once, as bytes, in a ring that is bounded
-by RING_BYTES; a follower that falls behind the ring reads from the disk, at its own pace, until it is within it again.
-So no follower has a queue, and a slow one costs memory to nobody.
+    feed.append(synced.frame)                                  after each frame was applied
+    frames = feed.ready_after(seq, bytes_max)                  [] if they are not in the ring
+    await feed.wait_news()
+
+Theory: followers at the end all want the same few frames. The feed keeps them once, as bytes, in a ring of at most
+RING_BYTES. A follower that falls behind the ring reads from the disk, at its own pace, until the ring has what it
+needs. So a follower needs no queue, and a slow one costs no memory.
 
 Rules:
-- A frame comes in here when it is durable and applied; nothing else is ever shipped from here.
-- Frames come in without a gap. `seq` is that of the last one.
-- A mark stands between two frames: a snapshot was captured there. Its digests come later. MARKS_KEPT of them are
-  remembered, for followers that reach the place only afterwards.
-- All of it is used from the event loop alone.
+- A frame is appended when it is durable and applied. Frames have no gap; `seq` is that of the last one.
+- A mark stands between two frames, where a snapshot was captured. Its digests come later. MARKS_KEPT marks are kept,
+  for followers that reach the place afterwards.
+- Only the event loop uses the feed.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from snapshots.digests import StateDigests
 
 
 class FeedFrame(msgspec.Struct, frozen=True, gc=False):
-    """A frame, as it is on disk."""
+    """A frame; `data` is its bytes as on disk."""
 
     first_seq: int
     last_seq: int
@@ -31,10 +34,9 @@ class FeedFrame(msgspec.Struct, frozen=True, gc=False):
 
 
 class FrameFeed:
-    """Takes each durable frame, and lets any number of readers follow."""
+    """The ring, and the marks. It begins after `seq`, the last event of the log."""
 
     def __init__(self, seq: int, *, ring_bytes: int = bounds.RING_BYTES) -> None:
-        """`seq`: that of the last event of the log now."""
         self.seq = seq
         self.marks: dict[int, StateDigests | None] = {}
         self._ring_bytes = ring_bytes
@@ -43,19 +45,18 @@ class FrameFeed:
         self._waiting = trio.lowlevel.ParkingLot()
 
     def append(self, data: bytes) -> None:
-        """Take in the next frame, which is durable and applied."""
+        """Add the next frame, which is durable and applied."""
         header = unpack_header(data)
         assert header.first_seq == self.seq + 1, f"the frame of seq {header.first_seq} cannot follow {self.seq}"
         self._ring[header.first_seq] = FeedFrame(header.first_seq, header.last_seq, data)
         self._bytes += len(data)
         while self._bytes > self._ring_bytes and len(self._ring) > 1:
-            oldest = self._ring.pop(next(iter(self._ring)))
-            self._bytes -= len(oldest.data)
+            self._bytes -= len(self._ring.pop(next(iter(self._ring))).data)
         self.seq = header.last_seq
         self._wake()
 
     def restart(self, seq: int) -> None:
-        """Go on after another place: what came before is not here."""
+        """Go on after another place, with an empty ring."""
         self._ring.clear()
         self._bytes = 0
         self.marks.clear()
@@ -67,7 +68,7 @@ class FrameFeed:
         return self._ring.get(seq + 1)
 
     def ready_after(self, seq: int, bytes_max: int) -> list[FeedFrame]:
-        """Give the frames after `seq` that are in the ring, one at least if any is, and not beyond a mark."""
+        """Give the frames after `seq` that are in the ring, up to `bytes_max` (but at least one) or to a mark."""
         ready: list[FeedFrame] = []
         size = 0
         while (entry := self._ring.get(seq + 1)) is not None and (not ready or size + len(entry.data) <= bytes_max):
@@ -79,7 +80,7 @@ class FrameFeed:
         return ready
 
     def mark(self, seq: int) -> None:
-        """Note that the state was captured here, after the last frame."""
+        """Note that the state was captured after the last frame."""
         assert seq == self.seq
         self.marks[seq] = None
         while len(self.marks) > bounds.MARKS_KEPT:
@@ -87,13 +88,12 @@ class FrameFeed:
         self._wake()
 
     def digest(self, seq: int, digests: StateDigests) -> None:
-        """Note the digests of the state at a mark."""
         if seq in self.marks:
             self.marks[seq] = digests
             self._wake()
 
     async def wait_news(self) -> None:
-        """Wait until something of this changes."""
+        """Wait for the next frame, mark or digest."""
         await self._waiting.park()
 
     def _wake(self) -> None:

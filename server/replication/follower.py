@@ -1,15 +1,17 @@
-"""The follower: keeps a replica up with its leader, through cuts and stalls, and knows how far behind it is.
+"""The follower: it keeps a replica up to date with its leader, through cuts and stalls.
 
-    socket ─► receive: what the leader says of itself counts at once ─► intake, bounded ─► take, in order ─► replica
+    follower = Follower(replica, leader, bootstrap, token=token, clock_ms=clock_ms, uniform=uniform)
+    await nursery.start(follower.run)
+
+    socket ─► receive: the leader's position counts at once ─► frame queue, bounded ─► take, in order ─► replica
 
 Rules:
-- Nothing is applied that was not proved (`server.replication.replicas`). A fault of the data ends following for good.
+- Only proved frames are applied (`server.replication.replicas`). A fault in the data ends following for good.
 - Everything else is tried again, with full jitter: the leader may be away, restarting, or replaced.
-- A leader whose epoch is older than ours was deposed. It is never followed, and never taken for a fault of ours either:
-  an operator may yet bring it back as a replica.
+- A leader with an older epoch than ours was deposed. It is not followed, and the replica has not failed: the operator
+  may bring the old leader back as a replica.
 - A link on which nothing is heard for `silence_seconds_max` is dead.
-- At a mark the own state is captured between the same two frames as the leader's; when the leader's digests are there
-  they are compared. Computing them takes a thread, and nothing waits for it; a mark that comes meanwhile is left out.
+- At a mark the digests of our state are compared with the leader's (`server.replication.frame_queue`).
 """
 
 from __future__ import annotations
@@ -23,35 +25,21 @@ from engine.filtered_frame import FILTERED_HEADER_BYTES
 from engine.limits import FRAME_BYTES_MAX
 from engine.record import FrameFault, unpack_header
 from server.faults import first_of
+from server.replication import messages
 from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes
 from server.replication.failure import REBUILD, FollowingFailed
 from server.replication.frame_queue import DigestCheck, FrameQueue
 from server.replication.link import Endpoint, Link, LinkEnded, LinkTiming, open_link
-from server.replication.messages import (
-    LOG_PATH,
-    Behind,
-    Deposed,
-    Digest,
-    Diverged,
-    FromLeader,
-    Heartbeat,
-    Mark,
-    MessageFault,
-    Position,
-    SnapshotNeeded,
-    Welcome,
-    decode_from_leader,
-    encode,
-    hello_of,
-)
+from server.replication.messages import LOG_PATH, Digest, FromLeader, Mark, Welcome, encode, hello_of
 from server.replication.progress import FollowingState, Progress
 from server.replication.replicas import Replica
 from server.replication.retry import Backoff
 
 MESSAGE_BYTES_MAX = FILTERED_HEADER_BYTES + 2 * FRAME_BYTES_MAX
-"""The longest message from a leader: a frame, or a part of one with the places of its records."""
+"""The longest message from a leader: a frame, or a filtered frame with the places of its records."""
 
-_HEAD_OF_PART = 8
+_FILTERED_HEAD = 8
+"""Offset of the frame's header in a filtered frame."""
 
 
 class _OlderLeader(LinkEnded):
@@ -59,7 +47,7 @@ class _OlderLeader(LinkEnded):
 
 
 class Follower:
-    """Follows one leader. `run` it once; it returns when following has failed for good, and raises `WriteFailed`."""
+    """Follows one leader. `run` is called once. It returns when following has failed for good."""
 
     def __init__(
         self,
@@ -78,9 +66,9 @@ class Follower:
         on_heard: Callable[[], None] = lambda: None,
         on_welcome: Callable[[Welcome], None] = lambda _welcome: None,
     ) -> None:
-        """`blocks`: whether digests are worth a thread. `on_state` is told of each change of state, and why.
+        """`blocks`: digests are computed in a worker thread. `on_state` gets each new state and its reason.
 
-        `on_heard` is called whenever the leader was heard, `on_welcome` with each welcome. All must be quick, and must
+        `on_heard` is called whenever the leader was heard, `on_welcome` with each welcome. All must be quick and must
         not raise.
         """
         self.replica = replica
@@ -100,7 +88,7 @@ class Follower:
         self.wait_until = self._progress.wait_until
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Follow until following fails, or is cancelled."""
+        """Follow until following fails, or is cancelled. Raises `WriteFailed`."""
         task_status.started()
         backoff = Backoff(self._uniform)
         while True:
@@ -112,7 +100,7 @@ class Follower:
                 return
             except _OlderLeader as older:
                 self._become("refused_older_leader", older.reason)
-                backoff.to_cap()  # an operator is needed, and no second counts
+                backoff.to_cap()  # it takes an operator to change that
             except LinkEnded as ended:
                 self._become("disconnected", ended.reason)
             finally:
@@ -124,7 +112,7 @@ class Follower:
     # One link
 
     async def _once(self) -> None:
-        """Bootstrap if need be, open one link, and follow it to its end. Raises why it ended."""
+        """Fetch a snapshot if one is needed, open a link, and follow it to its end. Always raises the reason."""
         if self._needs_snapshot:
             await self._fetch()
         self._become("connecting", self._progress.reason)
@@ -133,29 +121,27 @@ class Follower:
         async with open_link(
             self._leader, target, self._token(), message_bytes_max=MESSAGE_BYTES_MAX, timing=self._timing
         ) as link:
-            first = await link.receive(self._timing.silence_seconds_max)
-            welcome = self._admitted(_decode(first))
+            welcome = self._admitted(_decode(await link.receive(self._timing.silence_seconds_max)))
             self.replica.begin_link(bytes.fromhex(welcome.log_id))
             self._progress.welcomed(welcome)
             self._on_welcome(welcome)
             self._heard(welcome.epoch, welcome.seq)
             self._become("catching_up", "")
-            self._look_whether_caught_up()
+            self._applied()
             await self._follow(link, welcome)
 
     def _admitted(self, message: FromLeader | None) -> Welcome:
-        """Give the welcome; raise what any other answer means."""
-        seq = self.replica.scoreboard.seq
-        epoch = self.replica.scoreboard.epoch
-        if isinstance(message, SnapshotNeeded):
+        """Give the welcome; raise the meaning of any other answer."""
+        seq, epoch = self.replica.scoreboard.seq, self.replica.scoreboard.epoch
+        if isinstance(message, messages.SnapshotNeeded):
             self._needs_snapshot = True
             raise LinkEnded(f"a snapshot is needed: {message.reason}")
-        if isinstance(message, Diverged):
+        if isinstance(message, messages.Diverged):
             raise FollowingFailed(f"the leader says: {message.reason}", epoch=epoch, seq=seq, remedy=REBUILD)
-        if isinstance(message, Behind):
+        if isinstance(message, messages.Behind):
             raise LinkEnded(f"the node that is followed is itself behind, at seq {message.seq}")
-        if isinstance(message, Deposed):
-            # Who is promoted now begins an epoch above this one, or there would be two of the same number.
+        if isinstance(message, messages.Deposed):
+            # A promotion here must begin an epoch above this one, or two epochs would have one number.
             self._progress.heard_of_epoch(message.epoch)
             where = "" if message.leader is None else f", whose leader is at {message.leader}"
             raise _OlderLeader(f"the leader was deposed: it is of an older epoch than {message.epoch}{where}")
@@ -166,10 +152,10 @@ class Follower:
         return message
 
     async def _fetch(self) -> None:
-        """Fetch a snapshot and go on from it. Without one, the log is followed from its beginning."""
+        """Fetch a snapshot and go on from it. If the leader has none, the log is followed from its beginning."""
         self._become("bootstrapping", self._progress.reason)
         try:
-            fetched = await self._bootstrap.fetch(self._fetched)
+            fetched = await self._bootstrap.fetch(self._on_progress)
             if fetched is not None:
                 await self.replica.restart(fetched.path)
         except SnapshotDamaged as damage:
@@ -177,18 +163,14 @@ class Follower:
         self._needs_snapshot = False
         self._progress.applied()
 
-    def _fetched(self, done: int, total: int) -> None:
-        self._on_progress(done, total)
-        self._progress.fetched(done, total)
-
     async def _follow(self, link: Link, welcome: Welcome) -> None:
         failure: Exception | None = None
         ended = LinkEnded("the link ended")
         try:
             async with trio.open_nursery() as nursery:
-                intake = FrameQueue()
-                nursery.start_soon(self._receive, link, intake)
-                nursery.start_soon(self._take, intake, nursery)
+                queue = FrameQueue()
+                nursery.start_soon(self._receive, link, queue)
+                nursery.start_soon(self._take, queue, nursery)
                 nursery.start_soon(self._report, link, min(welcome.heartbeat_seconds, self._timing.heartbeat_seconds))
         except* (FollowingFailed, DiskFault) as errors:
             failure = first_of(errors)
@@ -199,57 +181,55 @@ class Follower:
             ended = found
         raise failure or ended
 
-    async def _receive(self, link: Link, intake: FrameQueue) -> None:
-        at = 0 if self.replica.shard is None else _HEAD_OF_PART
+    async def _receive(self, link: Link, queue: FrameQueue) -> None:
+        at = 0 if self.replica.shard is None else _FILTERED_HEAD
         while True:
             message = await link.receive(self._timing.silence_seconds_max)
             if isinstance(message, bytes):
                 try:
                     head = unpack_header(message, at)
                 except FrameFault:
-                    pass  # whoever takes it finds out, and says what is wrong with it
+                    pass  # the replica will refuse it, and say what is wrong
                 else:
                     self._heard(max(head.epoch, self._progress.leader_epoch or 0), head.last_seq)
-                await intake.put(message)
+                await queue.put(message)
                 continue
             said = _decode(message)
-            if isinstance(said, Heartbeat):
+            if isinstance(said, messages.Heartbeat):
                 if said.epoch < self.replica.scoreboard.epoch:
                     raise _OlderLeader(f"the leader is of epoch {said.epoch}")
                 self._heard(said.epoch, said.seq)
-                self._look_whether_caught_up()
+                self._applied()
             elif isinstance(said, Mark | Digest):
-                await intake.put(said)
+                await queue.put(said)
             elif said is not None:
                 self._admitted(said)
 
     async def _report(self, link: Link, seconds: float) -> None:
-        """Say where we are, which is also that we live."""
+        """Tell the leader our position, which also shows that we are alive."""
         while True:
             tail = self.replica.tail
             if tail is not None:
-                await link.send(encode(Position(tail.epoch, tail.seq, self.replica.durable)))
+                await link.send(encode(messages.Position(tail.epoch, tail.seq, self.replica.durable)))
             await trio.sleep(seconds)
 
-    async def _take(self, intake: FrameQueue, nursery: trio.Nursery) -> None:
-        comparing = DigestCheck(self.replica, nursery, self._blocks)
+    async def _take(self, queue: FrameQueue, nursery: trio.Nursery) -> None:
+        check = DigestCheck(self.replica, nursery, self._blocks)
         while True:
-            frames, said = await intake.take()
+            frames, said = await queue.take()
             if frames:
                 await self.replica.take(frames)
-                self._look_whether_caught_up()
+                self._applied()
             if isinstance(said, Mark):
-                comparing.mark(said.seq)
+                check.mark(said.seq)
             elif isinstance(said, Digest):
-                comparing.theirs(said.seq, said.digests)
-
-    # What is known
+                check.theirs(said.seq, said.digests)
 
     def _heard(self, epoch: int, seq: int) -> None:
         self._progress.heard(epoch, seq)
         self._on_heard()
 
-    def _look_whether_caught_up(self) -> None:
+    def _applied(self) -> None:
         if self._progress.applied():
             self._become("following", "")
 
@@ -260,6 +240,6 @@ class Follower:
 
 def _decode(message: bytes | str) -> FromLeader | None:
     try:
-        return decode_from_leader(message) if isinstance(message, str) else None
-    except MessageFault as fault:
+        return messages.decode_from_leader(message) if isinstance(message, str) else None
+    except messages.MessageFault as fault:
         raise LinkEnded(str(fault)) from fault

@@ -1,10 +1,12 @@
-"""Who follows us, how far each has come, and what may therefore not be removed from the log.
+"""The followers of this node and their positions. The log after the lowest position must stay.
+
+    with followers.linked(info) as key: followers.heard(key, epoch, seq, durable=True)
+    with followers.pinned(seq): ...                                  while a snapshot is sent
 
 Rules:
-- A follower counts with the position that it was heard to have, never with what was sent: after a cut it comes back
-  there.
-- A pin holds as long as its link, or the download that it stands for. Who is away holds nothing: one that comes back
-  too late fetches a snapshot.
+- A follower counts with the position that it reported, not with what was sent: after a cut it resumes there.
+- A position counts while its link is open, and a pin while its download runs. A follower that is away keeps nothing.
+  If it comes back too late, it fetches a snapshot.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import msgspec
 
 
 class FollowerInfo(msgspec.Struct, frozen=True):
-    """A follower with a link. `shard` is "K/N" or None; the position is what it said last."""
+    """A follower with a link. `shard` is "K/N" or None; the position is the one that it reported last."""
 
     address: str
     shard: str | None
@@ -27,7 +29,7 @@ class FollowerInfo(msgspec.Struct, frozen=True):
 
 
 class Followers:
-    """The links to followers. `pinned_seq` is for the checkpointer."""
+    """The open links and the pins of this node."""
 
     def __init__(self) -> None:
         self._links: dict[object, FollowerInfo] = {}
@@ -38,7 +40,7 @@ class Followers:
 
     @contextmanager
     def linked(self, info: FollowerInfo) -> Iterator[object]:
-        """Count a link for as long as it is there; give the key to tell its positions with."""
+        """Count a link while it is open; give the key for its positions."""
         key = object()
         self._links[key] = info
         try:
@@ -47,12 +49,11 @@ class Followers:
             del self._links[key]
 
     def heard(self, key: object, epoch: int, seq: int, *, durable: bool) -> None:
-        """Take in the position of a follower."""
         self._links[key] = msgspec.structs.replace(self._links[key], epoch=epoch, seq=seq, durable=durable)
 
     @contextmanager
     def pinned(self, seq: int) -> Iterator[None]:
-        """Keep what follows `seq` for one who will come with that position."""
+        """Keep what follows `seq`, for a follower that will resume there."""
         key = object()
         self._pins[key] = seq
         try:
@@ -61,9 +62,8 @@ class Followers:
             del self._pins[key]
 
     def pinned_seq(self) -> int | None:
-        """Give the lowest position of all: what follows it is still wanted. None if nobody is there."""
+        """Give the lowest position of all: the log after it is still needed. None without any."""
         return min([*self._pins.values(), *[info.seq for info in self._links.values()]], default=None)
 
     def statistics(self) -> list[FollowerInfo]:
-        """List the links, in the order in which they came."""
         return list(self._links.values())

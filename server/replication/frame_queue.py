@@ -1,10 +1,11 @@
-"""Between a follower's socket and its replica: what waits to be taken, and the comparison of digests at marks.
+"""The frame queue between a follower's socket and its replica, and the check of digests at marks.
 
 Rules:
-- Frames and marks are taken in the order in which they came: a mark says something of the place between two frames.
-- What waits is bounded by bytes. Beyond it nothing is read from the socket, and TCP makes the leader wait.
-- One comparison at a time: it holds a copy of what changes in place, 24 bytes a user. A mark that comes while one is
-  being computed is left out; there will be another.
+- Frames and marks are taken in the order in which they came: a mark stands between two frames.
+- The queue is bounded by bytes. A full queue stops reading from the socket, so TCP makes the leader wait.
+- At a mark our state is captured, between the same two frames as the leader's. Its digests are computed in a thread,
+  and nothing waits for them. They are compared when the leader's are here too.
+- One check at a time, because each holds a copy of 24 bytes a user. A mark that comes meanwhile is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from snapshots.digests import StateDigests, difference, digests_of
 
 
 class FrameQueue:
-    """What was received and is not taken yet, in order; `put` waits while it is INTAKE_BYTES or more."""
+    """What was received and not taken yet, in order."""
 
     def __init__(self) -> None:
         self._waiting: deque[bytes | Mark | Digest] = deque()
@@ -32,7 +33,7 @@ class FrameQueue:
         self._changed = trio.lowlevel.ParkingLot()
 
     async def put(self, what: bytes | Mark | Digest) -> None:
-        """Add something, when there is room."""
+        """Add a frame or a message. Waits while INTAKE_BYTES or more are queued."""
         while self._bytes >= bounds.INTAKE_BYTES:
             await self._changed.park()
         self._waiting.append(what)
@@ -40,7 +41,7 @@ class FrameQueue:
         self._changed.unpark_all()
 
     async def take(self) -> tuple[list[bytes], Mark | Digest | None]:
-        """Take all frames that are here up to a message, and the message."""
+        """Take all frames up to the first message, and the message. Waits while the queue is empty."""
         while not self._waiting:
             await self._changed.park()
         frames: list[bytes] = []
@@ -57,7 +58,7 @@ class FrameQueue:
 
 
 class DigestCheck:
-    """Compares the digests of our state with the leader's, mark by mark. One state is held at a time."""
+    """Compares the digests of our state with the leader's, one mark at a time."""
 
     def __init__(self, replica: Replica, nursery: trio.Nursery, blocks: bool) -> None:
         self._replica = replica
@@ -69,7 +70,7 @@ class DigestCheck:
         self._computing = False
 
     def mark(self, seq: int) -> None:
-        """Capture our state, which must be at this very seq. Raises `FollowingFailed`."""
+        """Capture our state, which must be at this seq. Raises `FollowingFailed`."""
         scoreboard = self._replica.scoreboard
         if scoreboard.seq != seq:
             what = f"the leader marked seq {seq} where this replica is at seq {scoreboard.seq}: frames are missing"
@@ -80,14 +81,13 @@ class DigestCheck:
             self._nursery.start_soon(self._compute, scoreboard.capture())
 
     def theirs(self, seq: int, digests: StateDigests) -> None:
-        """Take in the leader's. Raises `FollowingFailed`."""
+        """Take the leader's digests. Raises `FollowingFailed` if ours differ."""
         if seq == self._seq:
             self._theirs = digests
             self._compare()
 
     async def _compute(self, image: StateImage) -> None:
-        work = partial(digests_of, image)
-        self._ours = await run(work, blocks=self._blocks, abandon_on_cancel=True)
+        self._ours = await run(partial(digests_of, image), blocks=self._blocks, abandon_on_cancel=True)
         self._computing = False
         self._compare()
 

@@ -1,21 +1,22 @@
-"""How old what this node serves is, in the words of answers, headers, live messages and readiness.
+"""The age of what this node serves, for answers, headers, live messages and readiness.
 
-    leader      as new as can be; once it is deposed, as old as its deposition
-    replica     its lag behind the leader, and the age of the leader's last word
+    leader      fresh; once it is deposed, as old as its deposition
+    replica     its lag behind the leader, and the time since it heard the leader
 
     lag = freshness.lag()              # None on a leader
-    age_ms = freshness.stale_ms()      # None where what is served is fresh
+    age_ms = freshness.stale_ms()      # None if what is served is fresh
 
 Rules:
-- The role says whether what is served is stale; the figures here say how old it is. They are computed when they are
-  asked for, and nothing keeps them.
-- No number is made up. Before the leader was heard the records are unknown, and the milliseconds are the age of the
-  last event that is here (`server.replication.lag` argues why); where there is none they are unknown too.
+- The role says whether the state is stale; the figures here say how old it is. They are computed when asked for, and
+  nothing stores them.
+- No number is made up. Before the leader was heard the lag in records is unknown. The lag in ms is then the age of the
+  last event here (`server.replication.lag` says why), or unknown without an event.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 import trio
@@ -27,10 +28,9 @@ from server.role import CurrentRole, State
 
 
 class LagFigures(msgspec.Struct, frozen=True):
-    """How far a replica is behind. `age_ms` is since the leader was heard, or since the start if it never was.
+    """How far a replica is behind. `age_ms` is the time since the leader was heard, or since the start if it never was.
 
-    `records` is None before the leader was heard; `ms` is then the age of the last event that is here, None if there
-    is none.
+    `records` is None before the leader was heard. `ms` is then the age of the last event here, None without an event.
     """
 
     records: int | None
@@ -39,29 +39,21 @@ class LagFigures(msgspec.Struct, frozen=True):
     connected: bool
 
 
+@dataclass(slots=True)
 class Freshness:
-    """Of one node. `progress` is a replica's, None on a leader. A replica older than `ready_age_s` is not ready."""
+    """The freshness of one node. `progress` is None on a leader. A replica older than `ready_age_s` is not ready."""
 
-    def __init__(
-        self,
-        role: CurrentRole,
-        scoreboard: Scoreboard,
-        clock_ms: Callable[[], int],
-        *,
-        progress: Progress | None = None,
-        ready_age_s: float = 0.0,
-    ) -> None:
-        self._role = role
-        self._scoreboard = scoreboard
-        self._clock_ms = clock_ms
-        self._progress = progress
-        self._ready_age_s = ready_age_s
+    role: CurrentRole
+    scoreboard: Scoreboard
+    clock_ms: Callable[[], int]
+    progress: Progress | None = None
+    ready_age_s: float = 0.0
 
     def lag(self) -> LagFigures | None:
-        """Give the lag of a replica, None on a node that follows nobody."""
-        if self._progress is None or not self._role.now.is_replica:
+        """Give the lag of a replica, None on a leader."""
+        if self.progress is None or not self.role.now.is_replica:
             return None
-        return self._lag_of(self._progress, self._progress.status())
+        return self._lag_of(self.progress, self.progress.status())
 
     def _lag_of(self, progress: Progress, status: FollowerStatus) -> LagFigures:
         age_s = status.heard_age_s
@@ -69,12 +61,12 @@ class Freshness:
             age_s = trio.current_time() - progress.begun_s
         ms = status.lag_ms
         if status.lag_records is None:
-            ms = state_age_ms(self._scoreboard.seq, self._scoreboard.time_ms, self._clock_ms())
+            ms = state_age_ms(self.scoreboard.seq, self.scoreboard.time_ms, self.clock_ms())
         return LagFigures(status.lag_records, ms, round(age_s * 1000), status.connected_since_ms is not None)
 
     def stale_ms(self) -> int | None:
-        """Give the age in ms of what is here where it is stale, None where it is fresh."""
-        role = self._role.now
+        """Give the age of the state in ms if it is stale, None if it is fresh."""
+        role = self.role.now
         if not role.is_aged:
             return None
         if role.state is State.DEPOSED:
@@ -82,22 +74,22 @@ class Freshness:
         lag = self.lag()
         assert lag is not None
         if lag.records is None and lag.ms is not None:
-            return max(lag.age_ms, lag.ms)  # nothing was heard, and what is here is older than the start
+            return max(lag.age_ms, lag.ms)  # the leader was never heard, and the state is older than the start
         return lag.age_ms
 
     def not_ready(self) -> str | None:
-        """Give why requests should go elsewhere, None if they are welcome."""
-        role = self._role.now
+        """Say why requests should go to another node, None if this one is ready."""
+        role = self.role.now
         if role.draining:
             return "the server is stopping"
         if role.successor is not None:
             return f"epoch {role.successor.epoch} began elsewhere; this node is no longer the leader"
-        if self._progress is None or not role.is_replica:
+        if self.progress is None or not role.is_replica:
             return None
         if not role.vouches:
             return role.reason
-        status = self._progress.status()
-        lag, limit_ms = self._lag_of(self._progress, status), 1000 * self._ready_age_s
+        status = self.progress.status()
+        lag, limit_ms = self._lag_of(self.progress, status), 1000 * self.ready_age_s
         if not status.caught_up_once:
             return f"this replica has not caught up since it was started ({status.state})"
         if lag.age_ms > limit_ms:

@@ -1,17 +1,16 @@
-"""How far a replica is behind. Pure: the time comes in.
+"""The lag of a replica: how far it is behind its leader. Pure: the time comes in.
 
-Theory of lag: whatever the leader says, a frame or a heartbeat, is evidence that its log reached a seq at the time when
-it was heard. A replica has no lag while it has applied everything of which it has evidence. Otherwise its lag is the
-age of the oldest evidence that it has not applied: so long has it known of something that it does not show yet. That
-needs no clock of the leader's, does not grow under steady load, and does not stop when the link does.
+Theory: each frame or heartbeat is evidence that the leader's log had reached a seq when it was heard. A replica that
+has applied everything in evidence has no lag. Otherwise its lag is the age of the oldest evidence that it has not
+applied: since then it has known of an event that it does not show. This lag needs no clock of the leader, does not grow
+under steady load, and goes on growing when the link is cut.
 
-Before the leader was heard for the first time there is no evidence, and no number of records may be made up. What is
-known then is when the last event that is here was logged: the state is true of that moment, so its age
-(`state_age_ms`) is as far as it can be behind, and is told as the lag in ms. It is by the leader's clock and ours, so
-only as good as they agree. A state without any event has no age either.
+Before the leader was heard there is no evidence, so the lag in records is unknown. The lag in ms is then the age of the
+last event here (`state_age_ms`): the replica can't be further behind. It depends on two clocks, the leader's and ours.
+A state without events has no age.
 
-The evidence is bounded: beyond EVIDENCE_MAX pieces the newest is merged into the one before, which makes the lag look
-longer than it is and never shorter.
+The evidence is bounded. Beyond EVIDENCE_MAX pieces the newest is merged into the one before, so the lag may look longer
+than it is, but never shorter.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from __future__ import annotations
 from collections import deque
 
 EVIDENCE_MAX = 256
-"""Pieces of evidence that are kept: a heartbeat a second for four minutes, or so many frames that are not applied."""
+"""Pieces of evidence that are kept: heartbeats of four minutes, or 256 frames that are not applied."""
 
 
 def state_age_ms(seq: int, time_ms: int, now_ms: int) -> int | None:
-    """Give the age of the last event that a state has, in ms and never below 0; None for a state that has none."""
+    """Give the age of a state's last event, in ms and never below 0; None without an event."""
     return max(0, now_ms - time_ms) if seq else None
 
 
 class Lag:
-    """What is known of the leader's position and of our own. Times are of a clock that does not go back, in seconds."""
+    """The evidence, and our own position. Times are in seconds, of a clock that never goes back."""
 
     def __init__(self, seq: int) -> None:
         self.leader_seq: int | None = None
@@ -36,7 +35,6 @@ class Lag:
         self._evidence: deque[tuple[int, float]] = deque()
 
     def heard(self, leader_seq: int, now_s: float) -> None:
-        """Take in that the leader's log reaches to `leader_seq`."""
         if self.leader_seq is not None and leader_seq <= self.leader_seq:
             return
         self.leader_seq = leader_seq
@@ -48,23 +46,22 @@ class Lag:
             self._evidence.append((leader_seq, now_s))
 
     def applied(self, seq: int) -> None:
-        """Take in that everything up to `seq` is applied."""
         self._seq = seq
         while self._evidence and self._evidence[0][0] <= seq:
             self._evidence.popleft()
 
     def forget(self) -> None:
-        """Begin anew with another leader, whose log may be shorter than what the one before claimed."""
+        """Begin anew with another leader. Its log may be shorter than the log of the one before."""
         self.leader_seq = None
         self._evidence.clear()
 
     @property
     def records(self) -> int | None:
-        """Records that are known of and not applied; None before the leader was heard."""
+        """The records that are in evidence and not applied; None before the leader was heard."""
         return None if self.leader_seq is None else max(0, self.leader_seq - self._seq)
 
     def ms(self, now_s: float) -> int | None:
-        """Age in ms of the oldest evidence that is not applied, 0 without any; None before the leader was heard."""
+        """Give the age in ms of the oldest evidence not applied, 0 without any; None before the leader was heard."""
         if self.leader_seq is None:
             return None
         return max(0, round((now_s - self._evidence[0][1]) * 1000)) if self._evidence else 0

@@ -1,20 +1,24 @@
 """The WebSocket under a replication link, for both sides.
 
-trio-websocket does the protocol. What it leaves to its user is done here: a deadline for every wait, a bound for every
-message, and one kind of end. Whatever ends a link, its user sees `LinkEnded`; only cancellation goes through as it is.
-One thing goes past it: log that is sent, many messages in one write, since a leader does that all the time.
+    async with open_link(leader, target, token, message_bytes_max=bytes_max, timing=timing) as link:
+        message = await link.receive(seconds_max)
+    async with accept_link(stream, head, timing) as link: ...
+
+trio-websocket has the protocol. This file adds a deadline for every wait, a bound for every message, and one error:
+whatever ends a link, its user gets `LinkEnded`. Only a cancellation passes unchanged. Frames of the log bypass
+trio-websocket when they are sent: many go out in one write, because a leader does that all the time.
 
 Rules:
-- The accepting side gets a stream from which the door has read the head of the request; it is written anew in front of
-  what follows, for trio-websocket to read.
-- Closing is polite for LINK_CLOSE_SECONDS_MAX and rude afterwards. No frame waits for that: what was received counts.
-- A token is in one header, and in no message of an error.
+- On the accepting side the listener has read the request's head. It is written again before the rest of the stream, for
+  trio-websocket to read.
+- A close waits for the other side LINK_CLOSE_SECONDS_MAX at most. What was received before it counts.
+- The token is in one header, and in no error.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 from urllib.parse import urlsplit
@@ -37,7 +41,7 @@ from server.http.websocket import BINARY, NORMAL_CLOSURE, server_frame
 
 
 class LinkEnded(ScoreboardError):
-    """The link is over; `status` is that of an HTTP answer, where that was what came instead of a link."""
+    """The link is over. If an HTTP answer came instead of a link, `status` is its status."""
 
     def __init__(self, reason: str, status: int | None = None) -> None:
         super().__init__(reason)
@@ -46,7 +50,7 @@ class LinkEnded(ScoreboardError):
 
 
 class LinkTiming(msgspec.Struct, frozen=True, kw_only=True):
-    """The times of a link, in seconds. The defaults are the ones that hold; tests have shorter ones."""
+    """The times of a link, in seconds."""
 
     heartbeat_seconds: float = bounds.HEARTBEAT_SECONDS
     silence_seconds_max: float = bounds.LINK_SILENCE_SECONDS_MAX
@@ -58,7 +62,8 @@ class LinkTiming(msgspec.Struct, frozen=True, kw_only=True):
 class Link:
     """One side of an open link. Sending and receiving raise `LinkEnded` when it is over.
 
-    `stream` is given on the accepting side, whose frames have no mask: binary messages are written to it directly.
+    `stream` is given on the accepting side. Its WebSocket frames have no mask, so binary messages are written to it
+    directly.
     """
 
     def __init__(self, socket: WebSocketConnection, stream: trio.abc.SendStream | None = None) -> None:
@@ -66,14 +71,14 @@ class Link:
         self._stream = stream
 
     async def send(self, message: bytes | str) -> None:
-        """Send a message. Waits for as long as the other side does not read: who may not wait that long cancels."""
+        """Send a message. Waits without a deadline while the other side does not read."""
         try:
             await self._socket.send_message(message)
         except ConnectionClosed as closed:
             raise _ended(closed) from closed
 
     async def send_all(self, messages: Sequence[bytes]) -> None:
-        """Send binary messages, in one write where that can be. Waits as `send` does."""
+        """Send binary messages, on the accepting side in one write. Waits as `send` does."""
         if self._stream is None:
             for message in messages:
                 await self.send(message)
@@ -86,7 +91,7 @@ class Link:
             raise LinkEnded("the connection was closed") from error
 
     async def receive(self, seconds_max: float) -> bytes | str:
-        """Wait for the next message, at most so long."""
+        """Wait for the next message, at most `seconds_max`."""
         with trio.move_on_after(seconds_max):
             try:
                 message: bytes | str = await self._socket.get_message()
@@ -96,13 +101,13 @@ class Link:
         raise LinkEnded(f"nothing was heard for {seconds_max:g} seconds")
 
     async def close(self, seconds_max: float, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
-        """Close politely. Does nothing if the link is closed already."""
+        """Close, and wait for the other side at most `seconds_max`."""
         with trio.move_on_after(seconds_max):
             await self._socket.aclose(code, reason or None)
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where a leader is. `prefix` is what stands before every path, without a slash at its end."""
+    """The address of a leader. `prefix` stands before every path, and has no slash at its end."""
 
     host: str
     port: int
@@ -111,12 +116,10 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def authority(self) -> str:
-        """Host and port as in the header Host."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
     def url(self, path: str) -> str:
-        """The address of a path there."""
         return f"{'https' if self.secure else 'http'}://{self.authority}{self.prefix}{path}"
 
 
@@ -138,37 +141,29 @@ async def open_link(
     """Open a link to a leader. Raises `LinkEnded`."""
     headers = [(b"authorization", f"Bearer {token}".encode("latin-1"))] if token else []
     stream = await connect(leader, timing.open_seconds_max)
-    ended: Exception | None = None
+
+    async def open_in(nursery: trio.Nursery, on_end: Callable[[], None]) -> Link:
+        socket = await wrap_client_stream(
+            nursery,
+            cast(trio.SocketStream, _Wrapped(stream, b"", on_end)),  # any stream will do
+            leader.authority,
+            leader.prefix + target,
+            extra_headers=headers,
+            message_queue_size=bounds.LINK_MESSAGES_MAX,
+            max_message_size=message_bytes_max,
+            receive_buffer_size=bounds.RECEIVE_BYTES,
+        )
+        return Link(socket)
+
     try:
-        async with trio.open_nursery() as nursery:
-            try:
-                with trio.fail_after(timing.open_seconds_max) as opening:
-                    socket = await wrap_client_stream(
-                        nursery,
-                        cast(trio.SocketStream, _Wrapped(stream, b"", opening.cancel)),  # any stream will do
-                        leader.authority,
-                        leader.prefix + target,
-                        extra_headers=headers,
-                        message_queue_size=bounds.LINK_MESSAGES_MAX,
-                        max_message_size=message_bytes_max,
-                        receive_buffer_size=bounds.RECEIVE_BYTES,
-                    )
-                link = Link(socket)
-                yield link
-                await link.close(timing.close_seconds_max)
-            except Exception as error:
-                ended = error  # raised outside, or the nursery would make a group of it
-            nursery.cancel_scope.cancel()
-    except* Exception as errors:
-        ended = first_of(errors)
+        async with _linked(open_in, timing) as link:
+            yield link
     finally:
         await trio.aclose_forcefully(stream)
-    if ended is not None:
-        raise _link_ended(ended)
 
 
 async def connect(leader: Endpoint, seconds_max: float) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
-    """Connect within so many seconds; the handshake of TLS is a part of it. Raises `LinkEnded`."""
+    """Connect within `seconds_max`, the TLS handshake included. Raises `LinkEnded`."""
     try:
         with trio.fail_after(seconds_max):
             if not leader.secure:
@@ -186,21 +181,36 @@ async def connect(leader: Endpoint, seconds_max: float) -> trio.SocketStream | t
 @asynccontextmanager
 async def accept_link(stream: trio.abc.Stream, head: RequestHead, timing: LinkTiming) -> AsyncIterator[Link]:
     """Accept a link on the stream of a request whose head was read. Raises `LinkEnded`."""
+
+    async def open_in(nursery: trio.Nursery, on_end: Callable[[], None]) -> Link:
+        wrapped = _Wrapped(stream, _head_bytes(head), on_end)
+        request = await wrap_server_stream(
+            nursery,
+            wrapped,
+            message_queue_size=bounds.LINK_MESSAGES_MAX,
+            max_message_size=bounds.FOLLOWER_MESSAGE_BYTES_MAX,
+            receive_buffer_size=bounds.RECEIVE_BYTES,
+        )
+        return Link(await request.accept(), wrapped)
+
+    async with _linked(open_in, timing) as link:
+        yield link
+
+
+@asynccontextmanager
+async def _linked(
+    open_in: Callable[[trio.Nursery, Callable[[], None]], Awaitable[Link]], timing: LinkTiming
+) -> AsyncIterator[Link]:
+    """Open a link with a nursery for its tasks, and close it at the end. Raises what `_link_ended` makes of an error.
+
+    `open_in` gets the nursery, and a function to call when the stream ends.
+    """
     ended: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
             try:
                 with trio.fail_after(timing.open_seconds_max) as opening:
-                    wrapped = _Wrapped(stream, _head_bytes(head), opening.cancel)
-                    request = await wrap_server_stream(
-                        nursery,
-                        wrapped,
-                        message_queue_size=bounds.LINK_MESSAGES_MAX,
-                        max_message_size=bounds.FOLLOWER_MESSAGE_BYTES_MAX,
-                        receive_buffer_size=bounds.RECEIVE_BYTES,
-                    )
-                    socket = await request.accept()
-                link = Link(socket, wrapped)
+                    link = await open_in(nursery, opening.cancel)
                 yield link
                 await link.close(timing.close_seconds_max)
             except Exception as error:
@@ -218,9 +228,9 @@ def _head_bytes(head: RequestHead) -> bytes:
 
 
 class _Wrapped(trio.abc.Stream):
-    """A stream that gives first what was read from it before, and tells when the other side's end was read.
+    """A stream that first gives `data`, and calls `on_end` when the other side has closed it.
 
-    trio-websocket waits for its handshake also when there is nobody left to answer; so somebody must tell it.
+    Without that call trio-websocket would wait for its handshake although nobody is left to answer.
     """
 
     def __init__(self, stream: trio.abc.Stream, data: bytes, on_end: Callable[[], None]) -> None:
@@ -230,7 +240,6 @@ class _Wrapped(trio.abc.Stream):
         self._sending = trio.StrictFIFOLock()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Give what was read before, then what comes."""
         if self._data:
             await trio.lowlevel.checkpoint()
             data = self._data[:max_bytes]
@@ -246,16 +255,14 @@ class _Wrapped(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send it: whole, whoever else sends too."""
+        """Send all of `data`, uninterrupted by other senders."""
         async with self._sending:
             await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """Wait for room."""
         await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Close it."""
         await self._stream.aclose()
 
 
@@ -266,7 +273,7 @@ def _ended(closed: ConnectionClosed) -> LinkEnded:
 
 
 def _link_ended(error: Exception) -> Exception:
-    """Turn what trio-websocket raises into the one kind of end; what our own side raised stays what it is."""
+    """Turn what trio-websocket raises into `LinkEnded`. What our own side raised stays as it is."""
     error = first_of(error)
     if isinstance(error, ConnectionRejected):
         return LinkEnded(f"the leader refused the link with status {error.status_code}", error.status_code)
@@ -280,7 +287,7 @@ def _link_ended(error: Exception) -> Exception:
 
 
 def reason_of(error: Exception) -> str:
-    """Say what went wrong: some errors are empty, and the reason, a certificate's say, is in what they came from."""
+    """Say what went wrong. Some errors are empty; then the reason, such as that of a certificate, is in their cause."""
     cause: BaseException | None = error
     while cause is not None:
         if said := getattr(cause, "strerror", None) or str(cause):

@@ -1,23 +1,23 @@
-"""What leader and follower say to each other on a replication link. Pure.
+"""The messages of leader and follower on a replication link. Pure.
 
     follower                                             leader
        │  GET /replication/log?after=SEQ&epoch=E&checksum=HEX8&logId=HEX32[&shard=K/N][&leader=URL]     (an upgrade)
        ├───────────────────────────────────────────────────►│
        │◄──────────── welcome │ snapshot_needed │ diverged │ deposed │ behind ─────────────┤  all but welcome: the end
-       │◄──────────── binary: a frame of the log (with a shard: its part), in order ───────┤
+       │◄──────────── binary: a frame of the log (with a shard: filtered), in order ───────┤
        │◄──────────── heartbeat, at least every `heartbeatSeconds`, idle or busy ──────────┤
        │◄──────────── mark, exactly between the frames where a snapshot was taken ─────────┤
-       │◄──────────── digest, when the digests of that state are there ────────────────────┤
+       │◄──────────── digest, when the digests of that state are computed ─────────────────┤
        ├── position, about as often as a heartbeat ────────►│
 
 Rules:
-- Binary messages are log; text messages are JSON objects with a `type`. A field that is not known is ignored, a type
-  that is not known too: so either side may be the newer one.
-- A number that says something of the log (epoch, seq) is checked here to be one that a log can have.
-- The hello is the position that the follower has durably, or, for one that keeps no log, has applied. `after=0` is an
-  empty follower; one that does not know the log yet leaves `logId` and `checksum` out.
-- `leader` is the address of the leader of the hello's epoch. It is told to an old leader by the one that replaced it,
-  and passed on by relays. A follower does not know it: it knows whom it follows, and that is the one that it asks.
+- Binary messages are frames; text messages are JSON objects with a `type`. Unknown fields and unknown types are
+  ignored, so either side may be the newer one.
+- An epoch or a seq is checked here to be one that a log can have.
+- The hello has the follower's durable position, or what it has applied if it keeps no log. An empty follower sends
+  `after=0`. A follower that does not know the log yet leaves out `logId` and `checksum`.
+- `leader` is the address of the leader of the hello's epoch. The new leader tells it to the old one, and relays pass it
+  on. An ordinary follower leaves it out.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ LOG_PATH = "/replication/log"
 LOG_TARGET = ("GET", LOG_PATH)
 SNAPSHOT_PATH = "/replication/snapshot"
 FORK_PATH = "/replication/fork"
+PROMOTE_PATH = "/replication/promote"
 SCOPE = "log:read"
 
 _Seq = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
@@ -56,7 +57,7 @@ class _Message(msgspec.Struct, frozen=True, rename="camel", tag_field="type"):
 
 
 class Welcome(_Message, frozen=True, tag="welcome"):
-    """The link is good: frames follow. The position is the leader's own, `log_id` in hex.
+    """The follower may follow: frames come next. `epoch` and `seq` are the leader's position, `log_id` is in hex.
 
     `token_key` and `token_key_id` are what `server.access.key_exchange` tells of the key that tokens are signed with.
     """
@@ -72,7 +73,7 @@ class Welcome(_Message, frozen=True, tag="welcome"):
 
 
 class Heartbeat(_Message, frozen=True, tag="heartbeat"):
-    """Where the leader is."""
+    """The leader's position."""
 
     epoch: _Epoch
     seq: _Seq
@@ -80,7 +81,7 @@ class Heartbeat(_Message, frozen=True, tag="heartbeat"):
 
 
 class Mark(_Message, frozen=True, tag="mark"):
-    """Here, after exactly this seq, the leader captured its state."""
+    """The leader captured its state exactly after this seq."""
 
     seq: _Seq
 
@@ -93,36 +94,33 @@ class Digest(_Message, frozen=True, tag="digest"):
 
 
 class SnapshotNeeded(_Message, frozen=True, tag="snapshot_needed"):
-    """What follows the position is no longer kept, or is damaged; the log goes on at `first_seq`."""
+    """The log after the position is no longer kept, or damaged. It goes on at `first_seq`."""
 
     reason: str
     first_seq: _Seq
 
 
 class Diverged(_Message, frozen=True, tag="diverged"):
-    """The position is not in the leader's history: one of the two has what the other never had."""
+    """The follower's position is not in the leader's history."""
 
     reason: str
 
 
 class Deposed(_Message, frozen=True, tag="deposed"):
-    """A newer epoch than ours is known of, by the follower or by others before it: it must not follow us.
-
-    `leader` is the address of that epoch's leader if it was told.
-    """
+    """A newer epoch than ours began, so the follower must not follow us. `leader` is its leader's address if known."""
 
     epoch: _Epoch
     leader: str | None = None
 
 
 class Behind(_Message, frozen=True, tag="behind"):
-    """We are a replica ourselves and have not come as far as the follower yet: try again."""
+    """We are a replica too, and not as far as the follower yet: try again."""
 
     seq: _Seq
 
 
 class Position(_Message, frozen=True, tag="position"):
-    """From the follower: where it is. `durable`: on its own disk, not only applied."""
+    """The follower's position. `durable`: on its own disk, not only applied."""
 
     epoch: _Epoch
     seq: _Seq
@@ -134,20 +132,15 @@ _encoder = msgspec.json.Encoder()
 _from_leader = msgspec.json.Decoder(FromLeader)
 _from_follower = msgspec.json.Decoder(Position)
 _type_of = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_KNOWN = {
-    "welcome", "heartbeat", "mark", "digest", "snapshot_needed", "diverged", "deposed", "behind"
-}  # fmt: skip
+_KNOWN = {"welcome", "heartbeat", "mark", "digest", "snapshot_needed", "diverged", "deposed", "behind"}
 
 
 class MessageFault(ValueError):
-    """The other side said something that makes no sense here."""
+    """The other side sent a message that is not valid here."""
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """Where a follower is, and what it wants. `log_id` and `checksum` are None for one that knows no log yet.
-
-    `leader` is who leads its epoch, where it says that.
-    """
+    """A follower's position and wishes. `log_id` and `checksum` are None for a follower that knows no log yet."""
 
     after: int
     epoch: int
@@ -158,7 +151,6 @@ class Hello(msgspec.Struct, frozen=True):
 
     @property
     def query(self) -> str:
-        """The hello as the query of its request."""
         fields = [f"after={self.after}", f"epoch={self.epoch}"]
         if self.checksum is not None and self.log_id is not None:
             fields += [f"checksum={self.checksum:08x}", f"logId={self.log_id.hex()}"]
@@ -170,7 +162,7 @@ class Hello(msgspec.Struct, frozen=True):
 
 
 def hello_of(tail: Tail | None, shard: Shard | None, leader: str | None = None) -> Hello:
-    """Make the hello of a follower at `tail`; None: it knows no log yet."""
+    """Make the hello of a follower at `tail`, None for a follower that knows no log yet."""
     if tail is None:
         return Hello(0, 1, None, None, shard, leader)
     return Hello(tail.seq, tail.epoch, tail.checksum, tail.log_id, shard, leader)
@@ -197,7 +189,7 @@ def parse_hello(query: str) -> Hello:
 
 
 def _leader(values: dict[str, str]) -> str | None:
-    """Read the address of a leader. It is shown to clients and operators, so nothing but an address may pass."""
+    """Read the address of a leader. Clients and operators see it, so only an address is accepted."""
     url = values.get("leader")
     if url is None:
         return None
@@ -232,12 +224,11 @@ def _hex(values: dict[str, str], name: str, length: int) -> bytes | None:
 
 
 def encode(message: msgspec.Struct) -> str:
-    """Write a message."""
     return _encoder.encode(message).decode()
 
 
 def decode_from_leader(text: str) -> FromLeader | None:
-    """Read what a leader said; None for a type that is not known. Raises `MessageFault`."""
+    """Read a leader's message; None for an unknown type. Raises `MessageFault`."""
     try:
         kind = msgspec.json.decode(_type_of.decode(text).get("type", msgspec.Raw(b'""')))
         return None if isinstance(kind, str) and kind not in _KNOWN else _from_leader.decode(text)
@@ -246,7 +237,7 @@ def decode_from_leader(text: str) -> FromLeader | None:
 
 
 def decode_from_follower(text: str) -> Position:
-    """Read what a follower said. Raises `MessageFault`."""
+    """Read a follower's message. Raises `MessageFault`."""
     try:
         return _from_follower.decode(text)
     except msgspec.MsgspecError as error:
@@ -254,7 +245,7 @@ def decode_from_follower(text: str) -> Position:
 
 
 class Fork(msgspec.Struct, frozen=True, rename="camel"):
-    """Where a newer epoch began: the last place of the history before it. The answer of `FORK_PATH`."""
+    """The answer of `FORK_PATH`: the last place of the history before a newer epoch began."""
 
     log_id: _LogId
     epoch: _Epoch
@@ -263,10 +254,8 @@ class Fork(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def tail(self) -> Tail:
-        """As a place in the log."""
         return Tail(bytes.fromhex(self.log_id), self.epoch, self.seq, int(self.checksum, 16))
 
 
 def fork_of(tail: Tail) -> Fork:
-    """Make the answer from a place in the log."""
     return Fork(tail.log_id.hex(), tail.epoch, tail.seq, f"{tail.checksum:08x}")

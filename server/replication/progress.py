@@ -1,21 +1,21 @@
-"""What is known of following: its state, what the leader said last, how far we are, and how old all of that is.
+"""The progress of a follower: its state, the leader's last position, our own, and their age.
 
-The follower writes here and everybody else reads: readiness, metrics, lag headers. It is built before the follower, so
-whatever reads it is whole when it is built.
+The follower writes it. Readiness, metrics and lag headers read it. It is built before the follower, so its readers are
+complete when they are built.
 
     state                   what it means                                                        what comes next
     ---------------------   ------------------------------------------------------------------   --------------------
     connecting              no link yet                                                          any of the others
-    bootstrapping           fetching a snapshot: there is none yet, or what we need is gone      connecting
-    catching_up             a link, and not yet everything that the leader had at the welcome    following
-    following               a link, and everything of that applied                               disconnected
+    bootstrapping           a snapshot is fetched: the log that we need is not kept              connecting
+    catching_up             a link; not all that the leader had at the welcome is applied        following
+    following               a link; all that the leader had at the welcome is applied            disconnected
     disconnected            no link; what is served gets older                                   connecting
     refused_older_leader    the leader was deposed, or is of an older epoch than we are          connecting
     failed                  the histories differ, or something is damaged: for good              -
 
 Rules:
-- `caught_up_once` never becomes false again: a replica that loses its link has what it had.
-- No number is made up. Before the leader was heard its seq and our lag are None.
+- `caught_up_once` stays true: a replica that loses its link keeps what it had.
+- No number is made up. Before the leader was heard, the lag is None.
 """
 
 from __future__ import annotations
@@ -36,16 +36,14 @@ FollowingState = Literal[
 
 
 class FollowerStatus(msgspec.Struct, frozen=True):
-    """Where a follower stands. Lag is None before the leader was heard; times are of the clocks that were passed in.
+    """The status of a follower. The lag is None before the leader was heard.
 
-    `leader_epoch` and `leader_seq` are what was heard last, `heard_age_s` is since then; of a leader that was deposed
-    the epoch is the one that began instead. `reason` says why there is no link, or why it failed. `caught_up_once`: it
-    has once had everything that the leader had said, since it was started.
+    `leader_epoch` is the last epoch that was heard of, `heard_age_s` the time since the leader was heard. `reason` says
+    why there is no link, or why following failed. `caught_up_once`: since the start the follower was once `following`.
     """
 
     state: FollowingState
     leader_epoch: int | None
-    leader_seq: int | None
     epoch: int
     seq: int
     lag_records: int | None
@@ -56,8 +54,6 @@ class FollowerStatus(msgspec.Struct, frozen=True):
     reason: str
     node_name: str
     public_url: str | None
-    bytes_done: int
-    bytes_total: int
 
 
 class Progress:
@@ -76,18 +72,15 @@ class Progress:
         self._lag = Lag(scoreboard.seq)
         self._welcome: Welcome | None = None
         self._connected_since_ms: int | None = None
-        self._bytes = (0, 0)
         self._changed = trio.lowlevel.ParkingLot()
 
     def status(self) -> FollowerStatus:
-        """Tell where the follower stands."""
         now_s = trio.current_time()
         scoreboard, welcome = self._scoreboard, self._welcome
-        self._lag.applied(scoreboard.seq)  # a row of frames is applied one by one, and this may be in the middle of one
+        self._lag.applied(scoreboard.seq)  # several frames are applied one by one, and this may be between two
         return FollowerStatus(
             state=self.state,
             leader_epoch=self.leader_epoch,
-            leader_seq=self._lag.leader_seq,
             epoch=scoreboard.epoch,
             seq=scoreboard.seq,
             lag_records=self._lag.records,
@@ -98,34 +91,30 @@ class Progress:
             reason=self.reason,
             node_name="" if welcome is None else welcome.node_name,
             public_url=self.public_url,
-            bytes_done=self._bytes[0],
-            bytes_total=self._bytes[1],
         )
 
     async def wait_until(self, true_of: Callable[[FollowerStatus], bool]) -> FollowerStatus:
-        """Wait until something is true of the status. It is looked at when something changed, not as time goes by."""
+        """Wait until `true_of` holds. It is asked after each change, not as time goes by."""
         while not true_of(status := self.status()):
             await self._changed.park()
         return status
 
-    # What the follower writes
+    # Called by the follower
 
     def become(self, state: FollowingState, reason: str) -> bool:
-        """Note the state; tell whether that changes anything."""
+        """Note the state and its reason; tell whether either changed."""
         changed = (state, reason) != (self.state, self.reason)
         self.state, self.reason = state, reason
         self._changed.unpark_all()
         return changed
 
     def welcomed(self, welcome: Welcome) -> None:
-        """Note that a link is open."""
         self._welcome = welcome
         self.public_url = welcome.public_url
         self._connected_since_ms = self._clock_ms()
         self._lag.forget()
 
     def disconnected(self) -> None:
-        """Note that there is no link."""
         self._connected_since_ms = None
 
     def heard(self, epoch: int, seq: int) -> None:
@@ -135,11 +124,11 @@ class Progress:
         self._lag.heard(seq, self.heard_at_s)
 
     def heard_of_epoch(self, epoch: int) -> None:
-        """Note an epoch that is used elsewhere: a promotion here must begin one above it."""
+        """Note an epoch that is used elsewhere: a promotion here must begin a higher one."""
         self.leader_epoch = max(epoch, self.leader_epoch or 0)
 
     def applied(self) -> bool:
-        """Note that the state may have moved on. Tell whether the follower has caught up by that."""
+        """Note that frames may have been applied. Tell whether the follower has now caught up."""
         self._lag.applied(self._scoreboard.seq)
         welcome = self._welcome
         caught_up = self.state == "catching_up" and welcome is not None and self._scoreboard.seq >= welcome.seq
@@ -147,8 +136,3 @@ class Progress:
             self.caught_up_once = True
         self._changed.unpark_all()
         return caught_up
-
-    def fetched(self, done: int, total: int) -> None:
-        """Note the bytes of a download."""
-        self._bytes = (done, total)
-        self._changed.unpark_all()

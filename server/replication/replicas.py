@@ -1,29 +1,34 @@
-"""What a follower has of the leader's log: the checks that each frame must pass, and what is done with it then.
+"""The replica that a follower fills: what each frame must prove, and the steps in which it is taken.
 
-    WholeReplica     its own log, then the state, its feed, who listens        every frame, as on the leader's disk
-    ShardReplica     the state of its boards and of the users, in memory       parts of frames
+    replica.begin_link(log_id); await replica.take(frames)
+    await replica.restart(path)                                     go on from a fetched snapshot
 
-A frame is taken in these steps, here and nowhere else, in this order:
+    WholeReplica     its own log on disk, and the whole state                  frames, as on the leader's disk
+    ShardReplica     the state of its boards and of the users, in memory       filtered frames
 
-    prove it and its place → prove that it can be understood → append it to the own log, fdatasync → apply → tell
+A frame is taken in these steps, only here, and in this order:
+
+    prove it and its place → decode its events → append it to our log, fdatasync → apply → tell (`on_applied`)
 
 Rules:
-- A frame is proved against the own tail: its checksum, `previous` equal to the tail's checksum, its seq the next, its
-  epoch not older. A higher epoch comes in with the event that begins it, and in no other way.
-- What is wrong ends following (`FollowingFailed`); the frames before it in the same row count, nothing after it does.
-- What a reader or a further follower sees is on the own disk, as on the leader.
-- A row of frames is made durable and applied as one, whatever cancels meanwhile: state and log never part.
+- A frame is proved against our tail: its checksum is right, `previous` is the tail's checksum, its seq is the next, and
+  its epoch is not older. A higher epoch begins only with its `EpochBegun` event.
+- A wrong frame ends following (`FollowingFailed`). The frames before it in the same call are taken, those after it not.
+- What a reader or a further follower sees is on our own disk, as on the leader.
+- The frames of one call are made durable and applied together, even if the caller is cancelled. So state and log never
+  differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import trio
 
-from engine.disk import Disk
+from engine.disk import Disk, free_path
 from engine.errors import SnapshotDamaged
 from engine.events import EpochBegun, Event
 from engine.filtered_frame import link_start, unpack_filtered
@@ -43,8 +48,6 @@ from snapshots.promotion import begin_epoch
 from snapshots.store import DIRECTORY as SNAPSHOTS
 from snapshots.store import Store
 
-T = TypeVar("T")
-
 _MISFITS = {
     Situation.FRAME_DOUBLED: "a frame came that is here already",
     Situation.FRAMES_MISSING: "frames are missing",
@@ -55,38 +58,31 @@ NEWER = "Bring this replica to the leader's version of scoreboard, then start it
 
 
 class Replica(Protocol):
-    """What a follower fills. `tail` is None as long as it knows no log."""
+    """What a follower fills. `tail` is None before it knows the log, `shard` is None if it holds every board."""
 
     @property
-    def tail(self) -> Tail | None:
-        """The end of what is here."""
-
+    def tail(self) -> Tail | None: ...
     @property
-    def shard(self) -> Shard | None:
-        """The part that is held, None for all."""
-
+    def shard(self) -> Shard | None: ...
     @property
-    def durable(self) -> bool:
-        """Whether what is here is on disk."""
-
+    def durable(self) -> bool: ...
     @property
-    def scoreboard(self) -> Scoreboard:
-        """The state."""
+    def scoreboard(self) -> Scoreboard: ...
 
     def begin_link(self, log_id: bytes) -> None:
-        """Get ready for the frames of a new link, after the position that was told. Raises `FollowingFailed`."""
+        """Prepare for the frames of a new link, which begin after `tail`. Raises `FollowingFailed`."""
 
     async def take(self, messages: Sequence[bytes]) -> None:
-        """Take in what came, in order. Raises `FollowingFailed`, `WriteFailed`."""
+        """Take frames, in order. Raises `FollowingFailed`, `WriteFailed`."""
 
     async def restart(self, path: str) -> None:
-        """Go on from a fetched snapshot, whose file is used up. Raises `FollowingFailed`, `SnapshotDamaged`."""
+        """Go on from a fetched snapshot, which is moved or removed. Raises `FollowingFailed`, `SnapshotDamaged`."""
 
 
 class WholeReplica:
-    """A replica with every board and a data directory, whose lock is the caller's. It writes to a state machine.
+    """A replica with every board and a data directory, whose lock the caller holds. It writes to a state machine.
 
-    `durable`: the directory is kept, and synced, which the leader is told.
+    `durable`: the directory is kept and synced. The leader is told so.
     """
 
     shard = None
@@ -110,24 +106,21 @@ class WholeReplica:
         return self._machine.tail
 
     def begin_link(self, log_id: bytes) -> None:
-        """See `Replica`."""
         _check_log_id(log_id, self.tail)
 
     async def promote(self, *, now_ms: int, above: int = 0) -> EpochBegun:
-        """Begin the next epoch, durably, and apply it. No follower may be running: the log is ours to write now.
+        """Begin the next epoch, durably, and apply it. Raises `WriteFailed`. No follower may run: we write the log now.
 
-        `above`: an epoch that is known to have been used elsewhere. Raises `WriteFailed`. The marker of the directory
-        is the caller's to remove, afterwards.
+        `above`: an epoch that was used elsewhere. The caller removes the directory's marker afterwards.
         """
         with trio.CancelScope(shield=True):
             work = partial(begin_epoch, self.log, after=self.scoreboard, now_ms=now_ms, above=above)
-            event, synced = await self._in_thread(work)
+            event, synced = await run(work, blocks=self._disk.blocks)
             self._apply(prove_frame(synced.frame), synced)
         return event
 
     async def take(self, messages: Sequence[bytes]) -> None:
-        """See `Replica`."""
-        row: list[ProvedFrame] = []
+        frames: list[ProvedFrame] = []
         failure: FollowingFailed | None = None
         tail = self.tail
         for data in messages:
@@ -136,57 +129,48 @@ class WholeReplica:
             except FollowingFailed as fault:
                 failure = fault
                 break
-            row.append(proved)
+            frames.append(proved)
             tail = Tail(tail.log_id, proved.frame.epoch, proved.frame.last_seq, proved.frame.checksum)
-        if row:
+        if frames:
             with trio.CancelScope(shield=True):
-                await self._append(row)
+                await self._append(frames)
         if failure is not None:
             raise failure
 
-    async def _append(self, row: Sequence[ProvedFrame]) -> None:
-        all_synced = await self._in_thread(partial(self.log.append_frames, row))
-        for proved, synced in zip(row, all_synced, strict=True):
+    async def _append(self, frames: Sequence[ProvedFrame]) -> None:
+        all_synced = await run(partial(self.log.append_frames, frames), blocks=self._disk.blocks)
+        for proved, synced in zip(frames, all_synced, strict=True):
             self._apply(proved, synced)
             await trio.lowlevel.checkpoint()
 
     def _apply(self, proved: ProvedFrame, synced: Synced) -> None:
-        """Apply one frame, which is durable. Nothing may be awaited within."""
+        """Apply one durable frame. Must not await."""
         try:
             self._machine.apply(proved, synced)
         except AssertionError as error:
             raise _inconsistent(self.tail, proved.frame.first_seq) from error
 
     async def restart(self, path: str) -> None:
-        """See `Replica`. What was here before is set aside in the data directory, as `aside-EPOCH-SEQ`."""
+        """Go on from a fetched snapshot. The old files are moved to `aside-EPOCH-SEQ` in the data directory."""
         with trio.CancelScope(shield=True):
-            image, tail = await self._in_thread(partial(_load, self._disk, path, None))
-            _check_log_id(tail.log_id, self.tail)
-            if tail.seq <= self.tail.seq or tail.epoch < self.tail.epoch:
-                # The log that we were told is gone cannot be had from a snapshot that is older than we are.
-                await self._in_thread(partial(self._disk.remove, path))
-                return
-            scoreboard = Scoreboard.from_image(self.scoreboard.rules, image)
-            await self._in_thread(scoreboard.end_replay)  # first, so that files and state part only briefly
-            await self._in_thread(partial(self._replace_files, path, tail))
-            self._machine.take_over(scoreboard, tail)
-            self.feed.restart(tail.seq)
+            newer = await _load_newer(self._disk, path, self)
+            if newer is not None:
+                scoreboard, tail = newer
+                await run(partial(self._replace_files, path, tail), blocks=self._disk.blocks)
+                self._machine.take_over(scoreboard, tail)
+                self.feed.restart(tail.seq)
 
     def _replace_files(self, path: str, tail: Tail) -> None:
-        """In the worker thread. A crash at any step leaves what `prepare_directory` can go on from.
+        """Exchange the files, in the worker thread. `prepare_directory` can go on after a crash at any step.
 
-        Waits for a checkpoint that is writing or letting go: its files must come to lie where they belong.
+        Holds `upkeep`, so that a checkpoint does not write or remove its files meanwhile.
         """
         with self.log.upkeep:
             self._exchange_files(path, tail)
 
     def _exchange_files(self, path: str, tail: Tail) -> None:
         disk, data = self._disk, self._data_directory
-        aside = f"{data}/aside-{self.tail.epoch}-{self.tail.seq}"
-        number = 1
-        while disk.exists(aside):
-            number += 1
-            aside = f"{data}/aside-{self.tail.epoch}-{self.tail.seq}-{number}"
+        aside = free_path(disk, f"{data}/aside-{self.tail.epoch}-{self.tail.seq}")
         disk.make_directory(aside)
 
         def place_snapshot() -> None:
@@ -197,19 +181,16 @@ class WholeReplica:
 
         self.log.restart(tail, f"{aside}/{log_directory('')[1:]}", place_snapshot)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await run(work, blocks=self._disk.blocks)
-
 
 class ShardReplica:
-    """A replica of the boards of one shard, in memory. `on_applied` as in `WholeReplica`; nothing is synced."""
+    """A replica of the boards of one shard, in memory. `on_applied` is called after each frame."""
 
     durable = False
 
     def __init__(
         self, disk: Disk, scoreboard: Scoreboard, shard: Shard, *, on_applied: Callable[[Applied], None]
     ) -> None:
-        """`disk`: where fetched snapshots are. The scoreboard is empty."""
+        """`disk` has the fetched snapshots. The scoreboard is empty."""
         assert scoreboard.seq == 0
         self.scoreboard = scoreboard
         self.shard: Shard = shard
@@ -219,14 +200,12 @@ class ShardReplica:
         self._link = 0
 
     def begin_link(self, log_id: bytes) -> None:
-        """See `Replica`."""
         if self.tail is None:
             self.tail = Tail(log_id, 1, 0, chain_start(log_id))
         _check_log_id(log_id, self.tail)
         self._link = link_start(self.tail.checksum)
 
     async def take(self, messages: Sequence[bytes]) -> None:
-        """See `Replica`."""
         for data in messages:
             self._take_one(data)
             await trio.lowlevel.checkpoint()
@@ -235,64 +214,68 @@ class ShardReplica:
         tail = self.tail
         assert tail is not None, "a link begins with a log id"
         try:
-            part = unpack_filtered(data, self._link)
+            filtered = unpack_filtered(data, self._link)
         except FrameFault as fault:
             raise _unreadable(fault, tail) from fault
-        head = part.header
+        head = filtered.header
         _check_place(head, tail)
-        _check_epoch(part.events, head.epoch, head.first_seq, tail)
+        _check_epoch(filtered.events, head.epoch, head.first_seq, tail)
         try:
-            for event in part.events:
+            for event in filtered.events:
                 self.scoreboard.follow(event, head.epoch)
         except AssertionError as error:
             raise _inconsistent(tail, head.first_seq) from error
         self.scoreboard.advance(head.last_seq, head.time_ms)
         self.tail = Tail(tail.log_id, head.epoch, head.last_seq, head.checksum)
-        self._link = part.link
-        self._on_applied(Applied(part.events, head.epoch, Synced(0, 0.0), 0))
+        self._link = filtered.link
+        self._on_applied(Applied(filtered.events, head.epoch, Synced(0, 0.0), 0))
 
     async def restart(self, path: str) -> None:
-        """See `Replica`."""
         with trio.CancelScope(shield=True):
-            image, tail = await self._in_thread(partial(_load, self._disk, path, self.shard.holds))
-            if self.tail is not None:
-                _check_log_id(tail.log_id, self.tail)
-            await self._in_thread(partial(self._disk.remove, path))
-            if self.tail is not None and (tail.seq <= self.tail.seq or tail.epoch < self.tail.epoch):
-                return
-            scoreboard = Scoreboard.from_image(self.scoreboard.rules, image)
-            await self._in_thread(scoreboard.end_replay)
-            self.scoreboard.take_over(scoreboard)
-            self.tail = tail
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await run(work, blocks=self._disk.blocks)
+            newer = await _load_newer(self._disk, path, self)
+            if newer is not None:
+                await run(partial(self._disk.remove, path), blocks=self._disk.blocks)
+                scoreboard, self.tail = newer
+                self.scoreboard.take_over(scoreboard)
 
 
 def place(disk: Disk, data_directory: str, path: str, tail: Tail) -> None:
-    """Give a fetched snapshot, which was proved, its name among the snapshots of a directory."""
+    """Move a fetched snapshot, which was proved, to the snapshots of a directory."""
     store = Store(disk, data_directory)
     disk.make_directory(store.directory)
     disk.rename(path, f"{store.directory}/{tail.seq:020}.snapshot")
     disk.sync_directory(store.directory)
 
 
+async def _load_newer(disk: Disk, path: str, replica: Replica) -> tuple[Scoreboard, Tail] | None:
+    """Load a fetched snapshot. Remove it and give None if it is not newer than the replica: it would gain nothing."""
+    holds = None if replica.shard is None else replica.shard.holds
+    image, tail = await run(partial(_load, disk, path, holds), blocks=disk.blocks)
+    here = replica.tail
+    if here is not None:
+        _check_log_id(tail.log_id, here)
+        if tail.seq <= here.seq or tail.epoch < here.epoch:
+            await run(partial(disk.remove, path), blocks=disk.blocks)
+            return None
+    scoreboard = Scoreboard.from_image(replica.scoreboard.rules, image)
+    await run(scoreboard.end_replay, blocks=disk.blocks)  # before files change: they differ from the state only briefly
+    return scoreboard, tail
+
+
 def _load(disk: Disk, path: str, holds: Callable[[str], bool] | None) -> tuple[StateImage, Tail]:
-    file = disk.open(path)
-    try:
-        return snapshot_format.unpack(file, path, holds)
-    except SnapshotDamaged:
-        disk.remove(path)
-        raise
-    finally:
-        file.close()
+    with closing(disk.open(path)) as file:
+        try:
+            return snapshot_format.unpack(file, path, holds)
+        except SnapshotDamaged:
+            disk.remove(path)
+            raise
 
 
 # The checks
 
 
 def _prove(data: bytes, tail: Tail) -> ProvedFrame:
-    """Prove a frame and its place, and understand it."""
+    """Prove a frame and its place, and decode its events."""
     try:
         proved = prove_frame(data)
     except FrameFault as fault:
@@ -308,14 +291,14 @@ def _check_place(head: Frame | Header, tail: Tail) -> None:
         raise FollowingFailed(what, epoch=tail.epoch, seq=tail.seq)
     situation = misfit(head, tail.seq, tail.checksum, tail.epoch)
     if situation is not None:
-        what = f"{_MISFITS[situation]}: seq {head.first_seq} instead of {tail.seq + 1}"
-        if situation is Situation.FRAME_FOREIGN:
-            what = _MISFITS[situation]
+        what = _MISFITS[situation]
+        if situation is not Situation.FRAME_FOREIGN:
+            what += f": seq {head.first_seq} instead of {tail.seq + 1}"
         raise FollowingFailed(what, epoch=tail.epoch, seq=tail.seq)
 
 
 def _check_epoch(events: list[Event], epoch: int, first_seq: int, tail: Tail) -> None:
-    """A higher epoch begins with its event, the first of a frame; no other event is of an epoch that has not begun."""
+    """Check that a higher epoch begins with its event, the first of its frame, and that no other epoch begins."""
     begun = [event for event in events if type(event) is EpochBegun]
     if epoch == tail.epoch and not begun:
         return

@@ -1,11 +1,11 @@
-"""When to try again: after a wait that is random, grows, and is bounded.
+"""The waits between attempts: random, growing, and bounded.
 
     backoff = Backoff(uniform)
     while not await attempt():
         await backoff.wait()
 
-Full jitter: the wait is anything from nothing to a bound that doubles up to a cap. So the followers of a leader that
-comes back do not all come at once ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+Full jitter: a wait is random between 0 and a bound, which doubles up to a cap. So the followers of a restarted leader
+do not all come at once ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 """
 
 from __future__ import annotations
@@ -26,21 +26,19 @@ def retry_seconds(attempt: int, uniform: Callable[[float, float], float]) -> flo
 
 
 class Backoff:
-    """The waits between the attempts of one task. `attempts` counts those that failed since the last success."""
+    """The waits of one task. `attempts` counts the failures since the last success."""
 
     def __init__(self, uniform: Callable[[float, float], float]) -> None:
         self._uniform = uniform
         self.attempts = 0
 
     def reset(self) -> None:
-        """Begin anew: the last attempt was a success."""
         self.attempts = 0
 
     def to_cap(self) -> None:
-        """Wait the longest from now on: nothing is gained by trying soon."""
+        """Use the longest bound from now on: trying again soon gains nothing."""
         self.attempts = _DOUBLINGS_MAX
 
     async def wait(self) -> None:
-        """Wait before the next attempt."""
         await trio.sleep(retry_seconds(self.attempts, self._uniform))
         self.attempts += 1

@@ -1,10 +1,10 @@
-"""Which boards a replica holds. Pure.
+"""Sharding: which boards a replica holds. Pure.
 
-The boards are dealt to N shards by a hash of the boardId that never changes, so a gateway can route by it as well:
+A hash of the boardId assigns each board to one of N shards. It never changes, so a gateway can route by it too:
 
     shard of a board = CRC32C(boardId in UTF-8) mod N, + 1                       1 … N, as in `--shard K/N`
 
-CRC32C because every language has it and all give the same; boards are few, and nobody gains by making two of them meet.
+CRC32C, because every language has it. It need not be cryptographic: an attacker gains nothing from boards in one shard.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ class Shard(msgspec.Struct, frozen=True):
         return f"{self.number}/{self.count}"
 
     def holds(self, board_id: str) -> bool:
-        """Tell whether a board is of this shard."""
         return shard_of(board_id, self.count) == self.number
 
     def wants(self, event: Event) -> bool:
-        """Tell whether an event is for this shard: users and epochs are for all."""
+        """Tell whether this shard needs an event. Every shard needs the events of users and epochs."""
         return not isinstance(event, Incremented) or self.holds(event.board_id)
 
 

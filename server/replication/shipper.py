@@ -1,4 +1,4 @@
-"""The leader's side of replication links: for each follower, the log from its position on, at its own pace.
+"""The shipper: the leader's side of replication links. It sends each follower the log, at the follower's own pace.
 
     hello ─► judged ─► welcome ─► ┌─► due? heartbeat, mark, digest
                                   │   frames in the ring? send them in one write, then pause
@@ -6,29 +6,30 @@
                                   └── else wait for news, or for the next heartbeat
 
 Rules:
-- A frame is shipped only when it is durable here: the ring gets durable frames only, and the log gives no other.
-- A link has no queue. What is in flight is one write, or one piece of the log of CATCH_UP_BYTES; the rest waits on
-  disk. A follower that does not read is heard of no more, and its link dies with that silence.
-- Each frame is a message of its own. Those that are ready go out together; a write that was not full is followed by a
-  pause of SHIP_SECONDS, in which the next ones gather: so what a follower costs hardly grows with the load.
-- What a follower says of itself is judged before anything is sent: its place must be one between two frames of our
-  history. A follower that knows of a newer epoch deposes us (`on_deposed`); it must not follow, and we must not write.
-- A leader that was deposed ends its links, and says `deposed` to whoever comes. Its heartbeats would have its followers
-  pass for fresh while the new leader's history goes on without them, and what was in the actor's hands when it was
-  deposed may be in no other history: a follower that took it could never follow the new leader.
-- Where the log is damaged the operator is told, and the follower begins anew from a snapshot, if there is one that is
-  further than it is. Otherwise its link ends, and it comes again: the next snapshot will be.
-- A link stays as long as its token is good, and is then closed with 1008 and the reason `token expired`. The follower
-  comes again with the token that it has by then.
-- A mark is sent exactly where the state was captured. A link that had passed that place already leaves it out.
-- A follower with a shard gets parts (`engine.filtered_frame`), chained from the welcome on.
-- A relay is a replica that ships its own log in the same way. It is never deposed, but passes the word of a newer
-  epoch on (`on_newer`), and says `behind` to one that is further than itself.
+- Only durable frames are shipped: the ring and the log have no others.
+- A link has no queue. One write, or CATCH_UP_BYTES of the log, is in flight; the rest waits on disk. A follower that
+  does not read sends no positions either, and its link ends after that silence.
+- Each frame is a message of its own. Frames that are ready go out in one write. After a write that was not full comes a
+  pause of SHIP_SECONDS, in which the next frames gather. So the cost of a follower hardly grows with the load.
+- A follower's position is judged before anything is sent: it must lie between two frames of our history. A follower
+  that knows a newer epoch deposes us (`on_deposed`): it must not follow, and we must not write.
+- A deposed leader ends its links, and answers `deposed` to every hello. Its heartbeats would make its followers look
+  fresh, although the new leader's history goes on without them. And the frame that was being written may be in no other
+  history: a follower that took it could never follow the new leader.
+- If the log is damaged, the operator is told. The follower begins anew from a snapshot after its position. If there is
+  none yet, the link ends, and the follower comes again.
+- A link stays as long as its token is good. Then it is closed with 1008 and the reason `token expired`, and the
+  follower comes again with the token that it has by then.
+- A mark is sent exactly where the state was captured. A link that has passed that place leaves it out.
+- A follower with a shard gets filtered frames (`engine.filtered_frame`), chained from the welcome on.
+- A relay is a replica that ships its own log in the same way. It is never deposed. It passes a newer epoch on
+  (`on_newer`), and answers `behind` to a follower that is further than itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -47,54 +48,38 @@ from server.http.connection import Connection
 from server.http.handshake import check_upgrade
 from server.http.messages import Response, overloaded
 from server.http.websocket import POLICY_VIOLATION
+from server.replication import messages
 from server.replication.feed import FrameFeed
 from server.replication.followers import FollowerInfo, Followers
 from server.replication.link import Link, LinkEnded, LinkTiming, accept_link
-from server.replication.messages import (
-    Behind,
-    Deposed,
-    Digest,
-    Diverged,
-    FromLeader,
-    Heartbeat,
-    Hello,
-    Mark,
-    MessageFault,
-    SnapshotNeeded,
-    Welcome,
-    decode_from_follower,
-    encode,
-    parse_hello,
-)
+from server.replication.messages import FromLeader, Hello, SnapshotNeeded, Welcome, encode, parse_hello
 from server.replication.sharding import Shard
 from snapshots.promotion import Successor, newest
 
 Authorize = Callable[[str | None], Awaitable[Response | Lease]]
-"""From the header Authorization to the answer that refuses, or to how long the link may stay."""
+"""From the header Authorization to the refusal, or to how long the link may stay."""
 
 
 pause = trio.sleep
-"""What a shipment does between two writes."""
+"""The pause of a shipment between two writes."""
 
 
 class ReadableLog(Protocol):
-    """What is needed of a log."""
+    """What is needed of a log. `blocks`: reading waits for a disk."""
 
     tail: Tail
 
     @property
-    def blocks(self) -> bool:
-        """Whether reading waits for a disk."""
+    def blocks(self) -> bool: ...
 
     def read_from(self, seq: int) -> Iterator[Frame]:
         """Give the durable frames from the one that holds `seq` on."""
 
-    def event_at(self, seq: int) -> tuple[Frame, Event]:
-        """Read an event, and its frame."""
+    def event_at(self, seq: int) -> tuple[Frame, Event]: ...
 
 
 class NodeInfo(msgspec.Struct, frozen=True):
-    """What we tell followers of ourselves. `relays`: we are a replica too. `key`: see `server.access.key_exchange`."""
+    """What we tell followers about this node. `relays`: it is a replica too. `key`: `server.access.key_exchange`."""
 
     name: str = ""
     public_url: str | None = None
@@ -103,7 +88,7 @@ class NodeInfo(msgspec.Struct, frozen=True):
 
 
 class Shipper:
-    """Serves the log to any number of followers up to FOLLOWERS_MAX. A lane of the door."""
+    """Serves the log to at most FOLLOWERS_MAX followers. A lane of the listener."""
 
     def __init__(
         self,
@@ -121,12 +106,10 @@ class Shipper:
         snapshot_seq: Callable[[], int | None] = lambda: None,
         timing: LinkTiming | None = None,
     ) -> None:
-        """`node` gives what followers are told of us, `successor` what is known of an epoch that deposed us.
+        """`successor` gives what is known of the epoch that deposed us. `tell` gets the faults of the log.
 
-        `on_deposed` gets what is known of a newer epoch, before the node that told it is answered; it must not raise.
-
-        `on_newer` gets the hello instead where we relay: it is our leader's to hear. `tell` gets what is wrong with the
-        log; `snapshot_seq` gives the seq of the newest snapshot that is offered, None without any.
+        `on_deposed` gets what is known of a newer epoch, before the hello is answered. It must not raise. On a relay
+        `on_newer` gets the hello instead, for our leader. `snapshot_seq` gives the seq of the newest snapshot.
         """
         self._log = log
         self._feed = feed
@@ -145,7 +128,7 @@ class Shipper:
         self._closing = False
 
     async def serve(self, connection: Connection) -> bool:
-        """Answer a request for the log; ends with the link. Raises `Refused`."""
+        """Answer a request for the log. Returns when the link has ended. Raises `Refused`."""
         inbound = connection.request
         check_upgrade(inbound.head, "The log")
         lease = await self._authorize(inbound.header("authorization") or None)
@@ -163,24 +146,22 @@ class Shipper:
         with trio.CancelScope() as scope, self._followers.linked(info) as key:
             self._links.add(scope)
             try:
-                async with accept_link(stream, head, self._timing) as link:
-                    await self._converse(link, hello, key, scope, lease)
-            except LinkEnded:
-                pass  # the follower went, was silent, or was told why it can't stay
+                with suppress(LinkEnded):  # the follower left, was silent, or was told why it can't follow
+                    async with accept_link(stream, head, self._timing) as link:
+                        await self._converse(link, hello, key, scope, lease)
             finally:
                 self._links.discard(scope)
         return False
 
     def close(self) -> None:
-        """End all links and take no new ones: their followers come again, here or elsewhere."""
+        """End all links and take no new ones."""
         self._closing = True
         self.end_links()
 
     def end_links(self, but: trio.CancelScope | None = None) -> None:
-        """End all links but one. The followers come again, and are judged anew."""
-        for scope in self._links:
-            if scope is not but:
-                scope.cancel()
+        """End all links, except `but`. The followers come again, and are judged anew."""
+        for scope in self._links - {but}:
+            scope.cancel()
 
     # Judging
 
@@ -195,9 +176,8 @@ class Shipper:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, link, key, nursery.cancel_scope)
             try:
-                await shipment.run()
-            except LinkEnded:
-                pass
+                with suppress(LinkEnded):
+                    await shipment.run()
             except LogDamaged as found:
                 damage = found
             except _Expired:
@@ -209,7 +189,7 @@ class Shipper:
             await link.send(encode(self._past(damage, shipment.seq)))
 
     def _past(self, damage: LogDamaged, seq: int) -> SnapshotNeeded:
-        """Give a follower that has come to `seq` the way past what is damaged. Raises `LinkEnded` if there is none."""
+        """Send a follower at `seq` past the damage, to a snapshot. Raises `LinkEnded` if there is none."""
         self._tell(damage)
         offered = self._snapshot_seq()
         if offered is None or offered <= seq:
@@ -217,13 +197,13 @@ class Shipper:
         return SnapshotNeeded(f"the log is damaged here after seq {seq}", offered + 1)
 
     async def _listen(self, link: Link, key: object, scope: trio.CancelScope) -> None:
-        """Hear the follower's positions, and end the link when nothing is heard."""
+        """Note the follower's positions. End the link when nothing is heard for too long."""
         try:
             while True:
                 message = await link.receive(self._timing.silence_seconds_max)
-                position = decode_from_follower(message if isinstance(message, str) else "")
+                position = messages.decode_from_follower(message if isinstance(message, str) else "")
                 self._followers.heard(key, position.epoch, position.seq, durable=position.durable)
-        except (LinkEnded, MessageFault):
+        except (LinkEnded, messages.MessageFault):
             scope.cancel()
 
     def _depose(self, hello: Hello, teller: trio.CancelScope) -> None:
@@ -235,19 +215,20 @@ class Shipper:
     async def _judge(self, hello: Hello, scope: trio.CancelScope) -> FromLeader:
         tail = self._log.tail
         if hello.log_id not in (None, tail.log_id):
-            return Diverged("this is another log, which never was one with the follower's")
+            return messages.Diverged("this is another log, which never was one with the follower's")
         node = self._node()
         if hello.epoch > tail.epoch:
             if node.relays:
                 self._on_newer(hello)
-                return Deposed(hello.epoch)
+                return messages.Deposed(hello.epoch)
             self._depose(hello, scope)
         if (successor := self._successor()) is not None:
-            return Deposed(successor.epoch, successor.leader)
+            return messages.Deposed(successor.epoch, successor.leader)
         if hello.after > tail.seq:
             if node.relays and hello.epoch == tail.epoch:
-                return Behind(tail.seq)
-            return Diverged(f"the follower has events up to seq {hello.after}, but this log ends at seq {tail.seq}")
+                return messages.Behind(tail.seq)
+            reason = f"the follower has events up to seq {hello.after}, but this log ends at seq {tail.seq}"
+            return messages.Diverged(reason)
         try:
             checksum = tail.checksum if hello.after == tail.seq else await self._checksum_before(hello.after + 1)
         except NoLongerKept as gone:
@@ -255,14 +236,13 @@ class Shipper:
         except LogDamaged as damage:
             return self._past(damage, hello.after)
         if checksum is None or hello.checksum not in (None, checksum):
-            return Diverged(f"what the follower has at seq {hello.after} is not what this log has there")
+            return messages.Diverged(f"what the follower has at seq {hello.after} is not what this log has there")
         where, beats, key = (tail.log_id.hex(), tail.epoch, tail.seq), self._timing.heartbeat_seconds, node.key
         return Welcome(*where, beats, node.name, node.public_url, key.pem, key.key_id)
 
     async def _checksum_before(self, seq: int) -> int | None:
-        """Give the checksum that the chain has before the frame that begins with `seq`; None if none does."""
-        read = partial(self._log.event_at, seq)
-        frame, _ = await run(read, blocks=self._log.blocks)
+        """Give the checksum before the frame that begins with `seq`; None if no frame begins there."""
+        frame, _ = await run(partial(self._log.event_at, seq), blocks=self._log.blocks)
         return frame.previous if frame.first_seq == seq else None
 
 
@@ -271,7 +251,7 @@ class _Expired(Exception):
 
 
 class _Shipment:
-    """What goes out on one link, in one order. `seq` is where the follower will be when all that was sent is there."""
+    """Sends everything on one link, in order. `seq` is the last event that was sent."""
 
     def __init__(
         self,
@@ -295,11 +275,11 @@ class _Shipment:
         self._clock_ms = clock_ms
         self._heartbeat_at = trio.current_time() + timing.heartbeat_seconds
         start = chain_start(log.tail.log_id) if hello.checksum is None else hello.checksum
-        self._part_link = link_start(start)
+        self._filter_link = link_start(start)
         self._marked: dict[int, bool] = {}  # marks that were sent, and whether their digests were
 
     async def run(self) -> None:
-        """Send until the link ends, or what comes next is no longer kept. Raises `_Expired`."""
+        """Send until the link ends, or the next frames are no longer kept. Raises `_Expired`."""
         try:
             while True:
                 await self._send_due()
@@ -326,31 +306,31 @@ class _Shipment:
         if trio.current_time() >= self._heartbeat_at:
             self._heartbeat_at = trio.current_time() + self._heartbeat_seconds
             tail = self._log.tail
-            await self._link.send(encode(Heartbeat(tail.epoch, tail.seq, self._clock_ms())))
+            await self._link.send(encode(messages.Heartbeat(tail.epoch, tail.seq, self._clock_ms())))
         marks = self._feed.marks
         if self.seq in marks and self.seq not in self._marked:
             self._marked[self.seq] = False
-            await self._link.send(encode(Mark(self.seq)))
+            await self._link.send(encode(messages.Mark(self.seq)))
         for seq, told in list(self._marked.items()):
             digests = marks.get(seq)
             if seq not in marks:
                 del self._marked[seq]
             elif digests is not None and not told:
                 self._marked[seq] = True
-                await self._link.send(encode(Digest(seq, digests)))
+                await self._link.send(encode(messages.Digest(seq, digests)))
 
     async def _ship(self, frames: list[bytes], last_seq: int) -> None:
         if self._shard is not None:
-            frames = [self._part(data, self._shard) for data in frames]
+            frames = [self._filtered(data, self._shard) for data in frames]
         await self._link.send_all(frames)
         self.seq = last_seq
 
-    def _part(self, data: bytes, shard: Shard) -> bytes:
-        part, self._part_link = pack_filtered(unpack_frame(data), shard.wants, self._part_link)
-        return part
+    def _filtered(self, data: bytes, shard: Shard) -> bytes:
+        filtered, self._filter_link = pack_filtered(unpack_frame(data), shard.wants, self._filter_link)
+        return filtered
 
     async def _catch_up(self) -> None:
-        """Ship from the log until the ring has what comes next. Raises `NoLongerKept`."""
+        """Ship from the log until the ring has the next frame. Raises `NoLongerKept`."""
         try:
             self._readers.acquire_nowait()
         except trio.WouldBlock:
@@ -359,8 +339,7 @@ class _Shipment:
         try:
             frames = self._log.read_from(self.seq + 1)
             while self._feed.next_after(self.seq) is None:
-                piece = partial(_take_piece, frames)
-                taken = await run(piece, blocks=self._log.blocks)
+                taken = await run(partial(_take_piece, frames), blocks=self._log.blocks)
                 if not taken:
                     return
                 for group in _groups(taken, self._feed.marks):
@@ -381,7 +360,7 @@ def _take_piece(frames: Iterator[Frame]) -> list[Frame]:
 
 
 def _groups(frames: Iterable[Frame], marks: Container[int]) -> Iterator[list[Frame]]:
-    """Part frames into what goes out in one write: about SHIP_BYTES, and never beyond a mark that is there by then."""
+    """Group frames into writes of about SHIP_BYTES. A group ends at each mark that is known by then."""
     group: list[Frame] = []
     size = 0
     for frame in frames:

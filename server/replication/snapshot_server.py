@@ -1,22 +1,23 @@
-"""What replicas fetch over plain HTTP: the newest snapshot, and the place where an epoch began.
+"""The snapshot server: what replicas fetch over plain HTTP.
 
     GET  /replication/snapshot             the newest snapshot that proves itself, streamed; resumable
     GET  /replication/fork?epoch=E         the last place of the history before the first epoch after E
 
 Rules:
-- A snapshot is proved from end to end, once, before it is offered: a follower that gets it proves it again, and would
-  otherwise come back for the same damaged file for ever. A damaged one is told, and the one before it is offered.
-- The ETag is the name of the content: seq, and the digest that the file carries. `Range: bytes=N-` with a matching
-  `If-Range` goes on where a download was cut; with any other the whole comes, as RFC 9110 (13.1.5, 14.2) has it.
-- An open file is read to its end whatever retention does to its name. What follows it in the log is pinned meanwhile.
-- It is sent in pieces, each with the send deadline of the connection; SNAPSHOT_STREAMS_MAX at once.
-- Once the head is out there is no other answer: a file that fails then cuts the connection, and the follower resumes.
+- A snapshot is proved as a whole, once, before it is offered. Otherwise a follower, which proves it too, would fetch
+  the same damaged file for ever. A damaged one is told, and the one before it is offered.
+- The ETag is the seq and the digest in the file, so it names the content. `Range: bytes=N-` with a matching `If-Range`
+  resumes a cut download. With another `If-Range` the whole file is sent, as RFC 9110 (13.1.5, 14.2) says.
+- An open file is read to its end, even if retention removes its name. The log after it is pinned meanwhile.
+- A file is sent in pieces, each with the connection's send deadline. At most SNAPSHOT_STREAMS_MAX are sent at once.
+- If the file fails after the head was sent, the connection is cut, and the follower resumes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -49,19 +50,18 @@ T = TypeVar("T")
 class Epochs(Protocol):
     """What is needed of a scoreboard."""
 
-    def epoch_after(self, epoch: int) -> tuple[int, int] | None:
-        """Give (first seq, epoch) of the first epoch after this one."""
+    def epoch_after(self, epoch: int) -> tuple[int, int] | None: ...
 
 
 class _Offer(msgspec.Struct, frozen=True):
-    """A snapshot that proved itself, and its name for followers."""
+    """A snapshot that was proved, and its ETag."""
 
     info: SnapshotInfo
     etag: str
 
 
 class SnapshotServer:
-    """Answers the plain requests of replicas. A lane of the door."""
+    """Answers the plain requests of replicas. A lane of the listener."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class SnapshotServer:
         self._streams = 0
 
     async def serve(self, connection: Connection) -> bool:
-        """Answer a request. True: the connection has another one. Raises `Refused`, BrokenResourceError."""
+        """Answer a request; tell whether another one follows. Raises `Refused`, BrokenResourceError."""
         inbound = connection.take_request()
         await connection.read_body(inbound)
         connection.release_body()
@@ -116,14 +116,13 @@ class SnapshotServer:
         later = self._epochs.epoch_after(epoch)
         if later is None:
             raise Refused(404, "NOT_FOUND", f"This node knows of no epoch after {epoch}.")
-        first_seq, _ = later
-        return json_response(fork_of(await self._place_before(first_seq)), (("cache-control", "no-store"),))
+        return json_response(fork_of(await self._place_before(later[0])), (("cache-control", "no-store"),))
 
     async def _place_before(self, seq: int) -> Tail:
         """Give the place in the log right before the frame that begins with `seq`. Raises `Refused`."""
         tail = self._log.tail
         if seq > tail.seq:
-            return tail  # an empty log: its only epoch is the first, which has no event yet
+            return tail  # an empty log: its first epoch has no event yet
         try:
             frame, _ = await self._in_thread(partial(self._log.event_at, seq))
             assert frame.first_seq == seq, "an epoch begins with a frame"
@@ -144,11 +143,8 @@ class SnapshotServer:
         self._streams += 1
         try:
             offer, file = await self._open_newest()
-            with self._followers.pinned(offer.info.seq):
-                try:
-                    await self._send_file(connection, inbound, offer, file, last)
-                finally:
-                    file.close()
+            with closing(file), self._followers.pinned(offer.info.seq):
+                await self._send_file(connection, inbound, offer, file, last)
         finally:
             self._streams -= 1
 
@@ -179,7 +175,7 @@ class SnapshotServer:
             await connection.send(piece)
 
     async def _open_newest(self) -> tuple[_Offer, File]:
-        """Open the newest snapshot that proves itself. Raises `Refused` if there is none."""
+        """Open the newest valid snapshot. Raises `Refused` if there is none."""
         async with self._proving:
             for info in await self._in_thread(self._store.list):
                 if info.path in self._damaged:
@@ -194,14 +190,13 @@ class SnapshotServer:
         raise Refused(404, "NOT_FOUND", "There is no snapshot here yet: follow the log from its beginning.")
 
     def _open(self, info: SnapshotInfo) -> tuple[_Offer, File]:
-        """In the worker thread: prove a snapshot, unless that was done, and open it."""
+        """Prove a snapshot, unless that was done, and open it. In the worker thread."""
         offer = self._offer
-        if offer is None or offer.info != info:
-            self._store.verify(info)
+        if offer is not None and offer.info == info:
+            return offer, self._disk.open(info.path)
+        self._store.verify(info)
         file = self._disk.open(info.path)
-        if offer is None or offer.info != info:
-            offer = _Offer(info, f'"{info.seq}-{footer_digest(file).hex()}"')
-            self._offer = offer
+        self._offer = offer = _Offer(info, f'"{info.seq}-{footer_digest(file).hex()}"')
         return offer, file
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -209,7 +204,7 @@ class SnapshotServer:
 
 
 def _begin_of(inbound: IncomingRequest, offer: _Offer) -> int | None:
-    """Give where a resumed download goes on; None for the whole."""
+    """Give the offset where a resumed download goes on, None for the whole file."""
     match = _RANGE.fullmatch(inbound.header("range"))
     condition = inbound.header("if-range")
     if match is None or inbound.head.method != "GET" or condition not in ("", offer.etag):

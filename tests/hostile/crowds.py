@@ -14,7 +14,7 @@ from collections import Counter
 
 import pytest
 
-from server.bounds import CONNECTIONS_PER_ADDRESS_MAX, DOOR_RESERVED_FILES, TURNED_AWAY_MAX
+from server.bounds import CONNECTIONS_PER_ADDRESS_MAX, LISTENER_RESERVED_FILES, TURNED_AWAY_MAX
 from tests.e2e.leader import ALARM_SECONDS
 from tests.hostile.attack import Attack, head
 from tests.hostile.target import ATTACKER, Target, read_to_end, replies_in, wait_until
@@ -58,7 +58,7 @@ def _has_ended(connection: socket.socket) -> bool:
 
 def burst_of_five_thousand(target: Target) -> None:
     """5,000 connects in the same moment, from ten addresses, each with a request: every one is answered."""
-    spare = DOOR_RESERVED_FILES + TURNED_AWAY_MAX + OWN_FILES
+    spare = LISTENER_RESERVED_FILES + TURNED_AWAY_MAX + OWN_FILES
     burst = _as_many_as_may_be(BURST, 500, spare)
     request = head("GET /scoreboard/top HTTP/1.1", "Connection: close")
     poll = select.epoll()

@@ -155,15 +155,15 @@ def test_any_bytes_from_a_client_are_requests_or_one_refusal(data: bytes) -> Non
     """Whole and byte by byte: the same requests, then the same refusal or none."""
 
     def read(pieces: list[bytes]) -> tuple[list[tuple[str, str, bytes]], int | None]:
-        inspector = RequestParser(body_bytes_max=1_000)
+        parser = RequestParser(body_bytes_max=1_000)
         found: list[tuple[str, str, bytes]] = []
         inbound = None
         try:
             for piece in pieces:
-                inspector.receive(piece)
+                parser.receive(piece)
                 while True:
-                    inbound = inbound or inspector.next_head()
-                    body = inspector.next_body() if inbound is not None else None
+                    inbound = inbound or parser.next_head()
+                    body = parser.next_body() if inbound is not None else None
                     if inbound is None or body is None:
                         break
                     found.append((inbound.head.method, inbound.head.target, body))

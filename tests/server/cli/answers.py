@@ -1,4 +1,4 @@
-"""Another node, as far as `promote` and `demote` see one: an HTTP server on a free port that gives set answers."""
+"""Another node, as `promote` and `demote` see it: an HTTP server on a free port that gives set answers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Node(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Give its URL."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def says(self, status: int, value: object) -> None:
-        """Answer so from now on."""
+        """Set the next answers."""
         self.status, self.body = status, value if isinstance(value, bytes) else json.dumps(value).encode()
 
 
@@ -41,7 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_GET  # noqa: N815  # the name is the base class's
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager

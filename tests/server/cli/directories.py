@@ -1,4 +1,4 @@
-"""Data directories for the tests of the command: made with the engine itself, without a server."""
+"""Data directories for the tests of the command, made with the engine and without a server."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _nothing_odd(found: object) -> None:
 
 
 def write(opened: Opened, frames: Sequence[Sequence[Command]]) -> None:
-    """Have commands decided, logged and applied; each row is one frame."""
+    """Have commands decided, logged and applied; each list is one frame."""
     for commands in frames:
         scoreboard = opened.scoreboard
         now_ms = max(BEGIN_MS, scoreboard.time_ms + 1000)
@@ -57,7 +57,7 @@ def write(opened: Opened, frames: Sequence[Sequence[Command]]) -> None:
 
 
 def make(path: Path, frames: Sequence[Sequence[Command]], segment_bytes: int = SEGMENT_BYTES) -> Path:
-    """Make a directory with these frames, and nobody who owns it."""
+    """Make a directory with these frames, which no process owns."""
     opened = open_for_writing(path, segment_bytes)
     write(opened, frames)
     opened.log.close()
@@ -65,7 +65,7 @@ def make(path: Path, frames: Sequence[Sequence[Command]], segment_bytes: int = S
 
 
 def increments(count: int, start: int = 0) -> list[list[Command]]:
-    """Frames of one increment each, for two users by turns."""
+    """Make frames of one increment each, for two users in turn."""
     return [[increment(f"user-{number % 2}", f"action-{number}")] for number in range(start, start + count)]
 
 
@@ -77,7 +77,7 @@ def save_snapshot(path: Path) -> SnapshotInfo:
 
 
 def segments(path: Path) -> list[Path]:
-    """The log's files, oldest first."""
+    """List the log's files, oldest first."""
     return sorted((path / "log").iterdir())
 
 

@@ -1,4 +1,4 @@
-"""`scoreboard demote`: an old leader's directory becomes a replica's; what only it had is listed and set aside."""
+"""`scoreboard demote`: an old leader's directory becomes a replica's. What only it had is listed and set aside."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ COMMON = 3
 
 @pytest.fixture
 def node() -> Iterator[Node]:
-    """The new leader, as far as it is asked."""
+    """The new leader, as far as the command asks it."""
     with answering() as running:
         yield running
 
 
 def end_of(path: Path) -> Tail:
-    """Where a directory's log ends."""
+    """Give the end of a directory's log."""
     opened = open_for_writing(path)
     opened.log.close()
     return opened.log.tail
@@ -35,7 +35,7 @@ def end_of(path: Path) -> Tail:
 
 @pytest.fixture
 def old(tmp_path: Path, node: Node) -> Path:
-    """An old leader's directory, of which the new leader has the first three events and not the two after them."""
+    """An old leader's directory. The new leader has its first three events, and not the last two."""
     path = make(tmp_path / "old", increments(COMMON))
     tail = end_of(path)
     node.says(200, msgspec.to_builtins(fork_of(tail)))
@@ -46,7 +46,7 @@ def old(tmp_path: Path, node: Node) -> Path:
 
 
 def test_what_only_it_had_is_listed_and_set_aside(old: Path, node: Node) -> None:
-    """Each action with all that it takes to send it again; nothing is deleted, and the directory is a replica's."""
+    """Each action is listed so that it can be sent again. Nothing is deleted, and the directory is a replica's."""
     done = run("demote", "--data-dir", old, "--to", f"{node.url}/", "--json")
     assert done.exit_code == 0, done.stderr
     report = json.loads(done.stdout)
@@ -68,7 +68,7 @@ def test_what_only_it_had_is_listed_and_set_aside(old: Path, node: Node) -> None
 
 
 def test_a_person_gets_the_same_as_a_table(old: Path, node: Node) -> None:
-    """On standard output what was done and the actions; beside it where all of it is, and what to start."""
+    """Standard output has the result and the actions. Standard error says where the events are, and what to start."""
     done = run("demote", "--data-dir", old, "--to", node.url)
     assert done.exit_code == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -83,7 +83,7 @@ def test_a_person_gets_the_same_as_a_table(old: Path, node: Node) -> None:
 
 
 def test_one_that_has_nothing_of_its_own_stays_where_it_is(tmp_path: Path, node: Node) -> None:
-    """No table, nothing aside."""
+    """There is no table, and nothing is set aside."""
     data = make(tmp_path / "data", increments(COMMON))
     node.says(200, msgspec.to_builtins(fork_of(end_of(data))))
     done = run("demote", "--data-dir", data, "--to", node.url)
@@ -98,7 +98,7 @@ def error(message: str) -> dict[str, object]:
 
 
 def test_the_new_leader_is_asked_with_the_token(tmp_path: Path, old: Path, node: Node) -> None:
-    """For the first epoch after ours."""
+    """It is asked for the first epoch after ours."""
     file = tmp_path / "token"
     file.write_text("a-token\n")
     assert run("demote", "--data-dir", old, "--to", node.url, "--token-file", file).exit_code == 0
@@ -123,9 +123,9 @@ def test_the_new_leader_is_asked_with_the_token(tmp_path: Path, old: Path, node:
 def test_who_did_not_take_its_place_is_refused(
     old: Path, node: Node, status: int, body: dict[str, object], told: str
 ) -> None:
-    """A node of our own epoch, which is what an old leader itself is; one whose log no longer goes back as far.
+    """A node of our own epoch, such as the old leader itself; a node whose log no longer goes back as far.
 
-    One that says no, one that is something else.
+    A node that refuses, and a server that is no scoreboard.
     """
     before = sorted((old / "log").iterdir())
     node.says(status, body)
@@ -138,7 +138,7 @@ def test_who_did_not_take_its_place_is_refused(
 
 
 def test_a_history_that_is_another_is_refused(tmp_path: Path, node: Node) -> None:
-    """The new leader's place is not in our log: nothing is done."""
+    """The new leader's place is not in our log, so nothing is done."""
     other = make(tmp_path / "other", increments(COMMON))
     node.says(200, msgspec.to_builtins(fork_of(end_of(other))))
     data = make(tmp_path / "data", increments(5))
@@ -169,7 +169,7 @@ def test_an_address_that_is_none_is_refused_by_its_flag(old: Path, url: str) -> 
 
 
 def test_both_flags_are_needed(tmp_path: Path) -> None:
-    """Each is named where it is missing; a directory without data is told from both."""
+    """Each missing flag is named, and so is a directory without data."""
     assert "'--to'" in run("demote", "--data-dir", tmp_path).stderr
     assert "'--data-dir'" in run("demote", "--to", "http://127.0.0.1:9").stderr
     done = run("demote", "--data-dir", tmp_path, "--to", "http://127.0.0.1:9")
@@ -177,7 +177,7 @@ def test_both_flags_are_needed(tmp_path: Path) -> None:
 
 
 def test_a_second_demotion_says_that_nothing_is_left_to_do(old: Path, node: Node) -> None:
-    """The first one may not have been seen to end: what was set aside stays as it is."""
+    """The end of the first one may have been missed. What it set aside stays as it is."""
     assert run("demote", "--data-dir", old, "--to", node.url).exit_code == 0
     kept = shutil.copytree(f"{old}.aside-1-5", old.with_name("kept"))
     done = run("demote", "--data-dir", old, "--to", node.url, "--json")

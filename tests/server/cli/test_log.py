@@ -1,4 +1,4 @@
-"""`scoreboard log`: an auditor gets everything that the log has, and damage is found and placed."""
+"""`scoreboard log`: an auditor gets everything in the log, and damage is found and located."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_dump_has_everything_that_an_auditor_wants(tmp_path: Path) -> None:
     ],
 )
 def test_dump_keeps_to_its_bounds(tmp_path: Path, bounds: list[str], expected: list[int]) -> None:
-    """Also where a bound lies in the middle of a frame."""
+    """A bound may also be in the middle of a frame."""
     rows = dump("--data-dir", make(tmp_path / "data", FRAMES), *bounds)
     assert [row["seq"] for row in rows] == expected
 
@@ -118,7 +118,7 @@ def test_a_sound_log_verifies(tmp_path: Path) -> None:
 
 
 def test_damage_is_found_and_placed(tmp_path: Path) -> None:
-    """One flipped bit: exit code 1, with file, offset of the frame, and the first seq that is not there."""
+    """For one flipped bit: exit code 1, the file, the offset of the frame, and the first missing seq."""
     data = make(tmp_path / "data", increments(5))
     [segment] = segments(data)
     offset = flip(segment, b"action-2")
@@ -148,7 +148,7 @@ def test_damage_in_a_compressed_segment_is_found(tmp_path: Path) -> None:
 
 
 def test_a_missing_segment_is_found(tmp_path: Path) -> None:
-    """A gap is damage, even where each file by itself is sound."""
+    """A gap is damage, even if each file by itself is sound."""
     data = make(tmp_path / "data", increments(40), segment_bytes=1000)
     segments(data)[1].unlink()
     done = run("log", "verify", "--data-dir", data)
@@ -157,7 +157,7 @@ def test_a_missing_segment_is_found(tmp_path: Path) -> None:
 
 
 def test_dump_gives_what_is_sound_before_it_tells_of_damage(tmp_path: Path) -> None:
-    """An auditor gets the events before the damage, and cannot mistake them for all."""
+    """An auditor gets the events before the damage, and is told that there may be more."""
     data = make(tmp_path / "data", increments(5))
     flip(segments(data)[0], b"action-2")
     done = run("log", "dump", "--data-dir", data)
@@ -167,7 +167,7 @@ def test_dump_gives_what_is_sound_before_it_tells_of_damage(tmp_path: Path) -> N
 
 
 def test_stat_counts(tmp_path: Path) -> None:
-    """Segments, bytes, seqs, epochs, events by type; the files one by one for programs."""
+    """Segments, bytes, seqs, epochs, events by type; for programs also each file."""
     data = make(tmp_path / "data", FRAMES)
     told = json.loads(run("log", "stat", "--json", "--data-dir", data).stdout)
     [segment] = segments(data)
@@ -191,7 +191,7 @@ def test_stat_counts(tmp_path: Path) -> None:
 
 
 def test_a_log_without_events_is_sound_and_empty(tmp_path: Path) -> None:
-    """A leader that was started and never used."""
+    """The leader was started and never used."""
     data = make(tmp_path / "data", [])
     assert dump("--data-dir", data) == []
     assert run("log", "verify", "--data-dir", data).exit_code == 0
@@ -199,7 +199,7 @@ def test_a_log_without_events_is_sound_and_empty(tmp_path: Path) -> None:
 
 
 def test_verify_tells_a_program_of_trouble_that_is_no_damage_too(tmp_path: Path) -> None:
-    """A directory in the place of a segment: one document with what, where and what to do, and exit code 1."""
+    """A directory has the name of a segment: one document with what, where and what to do, and exit code 1."""
     data = make(tmp_path / "data", increments(3))
     [segment] = segments(data)
     segment.unlink()
@@ -212,7 +212,7 @@ def test_verify_tells_a_program_of_trouble_that_is_no_damage_too(tmp_path: Path)
 
 
 def test_a_range_with_nothing_in_it_is_a_usage_error(tmp_path: Path) -> None:
-    """An audit of nothing is no audit."""
+    """An empty audit would look like a clean one."""
     data = make(tmp_path / "data", increments(3))
     assert run("log", "dump", "--data-dir", data, "--from-seq", "3", "--until-seq", "2").exit_code == 2
     assert run("log", "dump", "--data-dir", data, "--from-seq", "2", "--until-seq", "2").stdout.count("\n") == 1

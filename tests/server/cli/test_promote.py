@@ -1,4 +1,4 @@
-"""`scoreboard promote`: what is refused before anything is done, and what a node's answers are told as."""
+"""`scoreboard promote`: what is refused before anything is done, and how a node's answers are told."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_it_wants_one_of_directory_and_address(arguments: list[str]) -> None:
     "url", ["", "replica:8080", "ftp://replica", "http://", "http://u:p@replica", "http://r:99999"]
 )
 def test_an_address_that_is_none_is_refused_by_its_flag(url: str) -> None:
-    """Before anybody is asked."""
+    """No node is asked."""
     done = run("promote", "--url", url)
     assert done.exit_code == 2
     assert done.stderr.startswith("Error: --url: must be ")
@@ -68,7 +68,7 @@ def test_an_address_that_is_none_is_refused_by_its_flag(url: str) -> None:
 def test_a_token_file_without_a_token_is_refused_by_its_flag(
     tmp_path: Path, node: Node, verb: str, content: bytes | None, why: str
 ) -> None:
-    """By each verb that takes one, and nobody was asked anything."""
+    """Each verb with the flag refuses it, and no node is asked."""
     file = tmp_path / "token"
     if content is not None:
         file.write_bytes(content)
@@ -83,14 +83,14 @@ def test_a_token_file_without_a_token_is_refused_by_its_flag(
 
 
 def test_a_token_file_that_may_not_be_read_is_refused_by_its_flag(tmp_path: Path) -> None:
-    """A directory in its place stands for that, since root may read everything."""
+    """A directory stands for such a file, because root may read every file."""
     done = run("promote", "--url", "http://127.0.0.1:9", "--token-file", tmp_path)
     assert done.exit_code == 2
     assert "'--token-file'" in done.stderr
 
 
 def test_a_running_replica_is_asked_with_the_token(node: Node, token_file: Path) -> None:
-    """From the file, or from --token; the answer is told to people and to programs."""
+    """The token is that of the file or of --token. The answer is told to people and to programs."""
     node.says(200, {"epoch": 3, "seq": 17})
     done = run("promote", "--url", f"{node.url}/", "--token-file", token_file)
     assert (done.exit_code, done.stdout) == (0, "promoted: epoch 3 began with seq 17\n")
@@ -116,7 +116,7 @@ def test_a_running_replica_is_asked_with_the_token(node: Node, token_file: Path)
     ],
 )
 def test_a_refusal_is_told_with_its_reason(node: Node, token_file: Path, status: int, body: object, told: str) -> None:
-    """Exit code 1, one sentence, no success on standard output."""
+    """Exit code 1, one sentence, and nothing on standard output."""
     node.says(status, body)
     done = run("promote", "--url", node.url, "--token-file", token_file)
     assert (done.exit_code, done.stdout) == (1, "")
@@ -125,7 +125,7 @@ def test_a_refusal_is_told_with_its_reason(node: Node, token_file: Path, status:
 
 
 def test_a_replica_that_does_not_answer_is_told(node: Node) -> None:
-    """With its address."""
+    """The sentence names its address."""
     url = node.url
     node.server_close()
     done = run("promote", "--url", url)
@@ -134,7 +134,7 @@ def test_a_replica_that_does_not_answer_is_told(node: Node) -> None:
 
 
 def test_a_stopped_replicas_directory_is_promoted_once(tmp_path: Path) -> None:
-    """The next epoch is in its log, and it is a leader's from then on: `serve` takes it, `replica` does not."""
+    """The next epoch is in its log, and the directory is a leader's: `serve` takes it, `replica` does not."""
     data = replica_directory(tmp_path / "data")
     done = run("promote", "--data-dir", data)
     assert (done.exit_code, done.stdout) == (0, "promoted: epoch 2 began with seq 6\n")
@@ -160,7 +160,7 @@ def test_a_directory_in_use_is_not_promoted(tmp_path: Path) -> None:
 
 
 def test_a_deposed_leaders_directory_is_not_promoted(tmp_path: Path) -> None:
-    """What it lacks would be lost for good; the way back is named."""
+    """The events that it lacks would be lost for good. The message names what to do."""
     data = make(tmp_path / "data", increments(5))
     write_deposed(RealDisk(), str(data), Successor(2))
     done = run("promote", "--data-dir", data)
@@ -170,7 +170,7 @@ def test_a_deposed_leaders_directory_is_not_promoted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("there", [False, True])
 def test_a_directory_without_a_log_is_not_promoted(tmp_path: Path, there: bool) -> None:
-    """And none is made."""
+    """No log is made."""
     data = tmp_path / "data"
     if there:
         data.mkdir()

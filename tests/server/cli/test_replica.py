@@ -1,4 +1,4 @@
-"""`scoreboard replica`: what is refused before it follows anybody, and whose directory it takes."""
+"""`scoreboard replica`: what is refused before it follows, and which directories it takes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BIND = ("--bind", "127.0.0.1:0")
     ],
 )
 def test_a_shard_that_is_none_is_refused_by_its_flag(shard: str, told: str) -> None:
-    """With what is allowed."""
+    """The sentence says what is allowed."""
     done = run("replica", "--leader", NOBODY, "--shard", shard, *BIND)
     assert done.exit_code == 2
     assert "'--shard'" in done.stderr
@@ -42,7 +42,7 @@ def test_a_shard_that_is_none_is_refused_by_its_flag(shard: str, told: str) -> N
     "leader", ["leader:8080", "ftp://leader", "http://", "http://u:p@l", "http://l?x=1", "http://l:0x"]
 )
 def test_a_leader_that_is_none_is_refused_by_its_flag(tmp_path: Path, leader: str) -> None:
-    """And no directory is made."""
+    """No directory is made."""
     done = run("replica", "--leader", leader, "--data-dir", tmp_path / "data", *BIND)
     assert done.exit_code == 2
     assert "--leader" in done.stderr
@@ -50,7 +50,7 @@ def test_a_leader_that_is_none_is_refused_by_its_flag(tmp_path: Path, leader: st
 
 
 def test_a_token_file_of_the_configuration_is_named_by_its_key(tmp_path: Path) -> None:
-    """One that is not there stops the start, as the flag's does."""
+    """If it is missing, the replica does not start, as with the flag."""
     config = tmp_path / "scoreboard.toml"
     config.write_text(f'data_dir = "{tmp_path}/data"\n[replication]\nleader = "{NOBODY}"\ntoken_file = "/nowhere"\n')
     done = run("replica", "--config", config, *BIND)
@@ -59,7 +59,7 @@ def test_a_token_file_of_the_configuration_is_named_by_its_key(tmp_path: Path) -
 
 
 def test_a_shard_goes_without_a_directory_of_the_configuration_too(tmp_path: Path) -> None:
-    """Not only without the flag's; nothing is made."""
+    """A configured directory is refused like one of the flag; nothing is made."""
     config = tmp_path / "scoreboard.toml"
     config.write_text(f'data_dir = "{tmp_path}/data"\n')
     done = run("replica", "--config", config, "--leader", NOBODY, "--shard", "1/2", *BIND)
@@ -68,7 +68,7 @@ def test_a_shard_goes_without_a_directory_of_the_configuration_too(tmp_path: Pat
 
 
 def test_a_leaders_directory_is_not_followed_into(tmp_path: Path) -> None:
-    """What it has and the leader has not would be lost: it is to be demoted, and the command is there."""
+    """Events that its leader does not have would be lost. The message has the command to demote it."""
     data = make(tmp_path / "data", increments(3))
     done = run("replica", "--leader", NOBODY, "--data-dir", data, *BIND)
     assert done.exit_code == 2
@@ -77,7 +77,7 @@ def test_a_leaders_directory_is_not_followed_into(tmp_path: Path) -> None:
 
 
 def test_a_deposed_leaders_directory_is_to_be_demoted(tmp_path: Path) -> None:
-    """Likewise."""
+    """The message has the command."""
     data = make(tmp_path / "data", increments(3))
     write_deposed(RealDisk(), str(data), Successor(2))
     done = run("replica", "--leader", NOBODY, "--data-dir", data, *BIND)
@@ -95,7 +95,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_a_leader_and_a_marker_nobody_knows_whom_to_follow(tmp_path: Path) -> None:
-    """The flag is named; a directory that was prepared before names its leader itself."""
+    """The flag is named. A directory that was prepared before names its leader itself."""
     done = run("replica", "--data-dir", tmp_path / "data", *BIND)
     assert (done.exit_code, "--leader URL" in done.stderr) == (2, True)
     data = make(tmp_path / "with-marker", increments(1))

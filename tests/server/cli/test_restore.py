@@ -1,4 +1,4 @@
-"""`scoreboard restore`: up to a seq or a time, from a directory in any state, into a new one and never over another."""
+"""`scoreboard restore`: up to a seq or a time, from a directory in any state, into a new directory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def actions_in(data: Path) -> list[str]:
 def test_everything_up_to_the_bound_is_carried_over_and_a_new_epoch_begins(
     tmp_path: Path, bound: list[str], kept: int
 ) -> None:
-    """All of it, or up to an event, or up to a time in either form; and the new directory can be served from."""
+    """All of it, up to an event, or up to a time in either form. The new directory can be served from."""
     data = make(tmp_path / "data", increments(5))
     report = restored("--from", data, "--to", tmp_path / "new", *bound)
     assert (report["seq"], report["epoch"], report["actions"]) == (kept, 2, kept)
@@ -49,7 +49,7 @@ def test_everything_up_to_the_bound_is_carried_over_and_a_new_epoch_begins(
 
 
 def test_what_was_before_damage_can_be_saved(tmp_path: Path) -> None:
-    """The command that the damage message names works as it stands."""
+    """The command in the message about the damage works unchanged."""
     data = make(tmp_path / "data", increments(5))
     flip(segments(data)[0], b"action-3")
     remedy = run("log", "verify", "--data-dir", data).stderr
@@ -60,7 +60,7 @@ def test_what_was_before_damage_can_be_saved(tmp_path: Path) -> None:
 
 
 def test_a_person_is_told_what_was_left_behind(tmp_path: Path) -> None:
-    """On standard error; standard output has the one line of the result."""
+    """Standard error has that. Standard output has one line, the result."""
     data = make(tmp_path / "data", increments(5))
     done = run("restore", "--from", data, "--to", tmp_path / "new", "--until-seq", "3")
     assert done.stdout.count("\n") == 1
@@ -90,7 +90,7 @@ def test_a_bound_that_cannot_be_met_is_a_usage_error(tmp_path: Path, arguments: 
 def test_a_target_within_the_source_is_refused_by_whatever_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Relative, absolute, through a link: the source is only read."""
+    """Relative, absolute, or through a link: the source is only read."""
     data = make(tmp_path / "data", increments(2))
     (tmp_path / "link").symlink_to(data)
     monkeypatch.chdir(tmp_path)
@@ -107,7 +107,7 @@ def test_a_target_within_the_source_is_refused_by_whatever_name(
 
 
 def test_a_mount_point_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory can't be renamed over it, and the disk around it is not the one that was meant."""
+    """A directory can't be renamed over it, and the disk around it is not the intended one."""
     data = make(tmp_path / "data", increments(2))
     (tmp_path / "volume").mkdir()
     monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "volume")

@@ -1,4 +1,4 @@
-"""What `scoreboard serve --welcome` tells a newcomer: a command that fits the configuration that is served."""
+"""`scoreboard serve --welcome`: it prints a command that fits the configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET = "only-for-tests-0123456789-abcdefghijklmnop"
 
 
 def body_of(text: str) -> dict[str, Any]:
-    """The body that a shell would give to curl."""
+    """Give the body that a shell would pass to curl."""
     [line] = [line for line in text.splitlines() if line.startswith("curl ")]
     word = line.partition(" -d ")[2]
     printed = subprocess.run(["sh", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
@@ -33,7 +33,7 @@ def body_of(text: str) -> dict[str, Any]:
     ],
 )
 def test_the_command_fits_the_boards(tmp_path: Path, toml: str, expected: dict[str, str]) -> None:
-    """Board and reason are named where the defaults would be refused, whatever characters are in them."""
+    """Board and reason are named if the defaults would be refused, whatever characters they have."""
     file = tmp_path / "scoreboard.toml"
     file.write_text(toml)
     config = load(file, {"SCOREBOARD_AUTH_JWT_SECRET": SECRET}, {})
@@ -44,7 +44,7 @@ def test_the_command_fits_the_boards(tmp_path: Path, toml: str, expected: dict[s
 
 
 def test_where_we_cannot_mint_nothing_is_pretended() -> None:
-    """With public keys the token comes from its issuer; the page's address is told all the same."""
+    """With public keys the token comes from its issuer. The address of the page is told all the same."""
     keys = {"SCOREBOARD_AUTH_JWKS_URL": "https://id.example/keys", "SCOREBOARD_AUTH_ALGORITHMS": "RS256"}
     config = load(None, keys, {})
     text = welcome_text(config, "http://127.0.0.1:8080")

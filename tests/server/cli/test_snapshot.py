@@ -23,7 +23,7 @@ def verified(data: Path, exit_code: int) -> list[dict[str, Any]]:
 
 
 def test_take_writes_the_state_at_the_end_of_the_log_beside_its_owner(tmp_path: Path) -> None:
-    """The owner holds the log open and goes on writing; the snapshot holds what was durable."""
+    """The owner has the log open and goes on writing. The snapshot has what was durable."""
     opened = open_for_writing(tmp_path / "data")
     write(opened, increments(3))
     done = run("snapshot", "take", "--json", "--data-dir", tmp_path / "data")
@@ -37,7 +37,7 @@ def test_take_writes_the_state_at_the_end_of_the_log_beside_its_owner(tmp_path: 
 
 
 def test_take_twice_makes_one(tmp_path: Path) -> None:
-    """There is nothing new to hold, so the one that is there is named again."""
+    """There is no new event, so the existing snapshot is named again."""
     data = make(tmp_path / "data", increments(3))
     first = run("snapshot", "take", "--data-dir", data)
     assert run("snapshot", "take", "--data-dir", data).stdout == first.stdout
@@ -45,7 +45,7 @@ def test_take_twice_makes_one(tmp_path: Path) -> None:
 
 
 def test_list_is_newest_first(tmp_path: Path) -> None:
-    """With seq, size and path, cut at tabs."""
+    """With seq, size and path, separated by tabs."""
     data = make(tmp_path / "data", increments(3))
     save_snapshot(data)
     make(data, increments(2, start=3))
@@ -56,7 +56,7 @@ def test_list_is_newest_first(tmp_path: Path) -> None:
 
 
 def test_a_damaged_snapshot_is_found(tmp_path: Path) -> None:
-    """Exit code 1; the others are judged all the same."""
+    """Exit code 1; the others are still judged."""
     data = make(tmp_path / "data", increments(3))
     damaged = Path(save_snapshot(data).path)
     make(data, increments(2, start=3))
@@ -70,7 +70,7 @@ def test_a_damaged_snapshot_is_found(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_of_another_history_is_found(tmp_path: Path) -> None:
-    """It is sound by itself, but what it holds is not what the log says."""
+    """It is sound by itself, but its log is not this log."""
     other = make(tmp_path / "other", increments(3, start=7))
     foreign = Path(save_snapshot(other).path)
     data = make(tmp_path / "data", increments(3))
@@ -81,7 +81,7 @@ def test_a_snapshot_of_another_history_is_found(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_ahead_of_the_log_is_found(tmp_path: Path) -> None:
-    """Whoever put an older log under a newer snapshot has lost events."""
+    """The log under the snapshot is an older copy, so events are lost."""
     data = make(tmp_path / "data", increments(2))
     shutil.copytree(data / "log", tmp_path / "older")
     make(data, increments(1, start=2))
@@ -95,7 +95,7 @@ def test_a_snapshot_ahead_of_the_log_is_found(tmp_path: Path) -> None:
 def test_a_snapshot_that_its_leader_lets_go_meanwhile_is_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was listed, and then there were newer ones: those are judged, and all is well."""
+    """After the listing it was replaced by newer ones. Those are judged, and all is well."""
     data = make(tmp_path / "data", increments(3))
     older = Path(save_snapshot(data).path)
     make(data, increments(2, start=3))
@@ -111,7 +111,7 @@ def test_a_snapshot_that_its_leader_lets_go_meanwhile_is_no_damage(
 
 
 def test_a_snapshot_that_can_not_be_read_does_not_keep_the_others_from_being_judged(tmp_path: Path) -> None:
-    """Here a directory has its name; a missing right to read it is told in the same way."""
+    """Here a directory has its name. A missing permission is told in the same way."""
     data = make(tmp_path / "data", increments(3))
     odd = Path(save_snapshot(data).path)
     make(data, increments(2, start=3))
@@ -123,7 +123,7 @@ def test_a_snapshot_that_can_not_be_read_does_not_keep_the_others_from_being_jud
 
 
 def test_a_log_that_can_not_be_read_is_told_for_each_snapshot(tmp_path: Path) -> None:
-    """The snapshots are sound, and that is worth knowing just then."""
+    """The snapshots are sound, and that is told too."""
     data = make(tmp_path / "data", increments(3))
     save_snapshot(data)
     [segment] = (data / "log").iterdir()

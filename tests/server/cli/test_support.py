@@ -60,7 +60,7 @@ def test_anything_else_is_no_moment() -> None:
 def test_each_expected_error_is_a_sentence_and_an_exit_code(
     error: Exception, kind: type[CommandRefused], exit_code: int
 ) -> None:
-    """What is to blame decides the exit code; what the error says is told whole."""
+    """The kind of error decides the exit code. The message is told in full."""
     with pytest.raises(kind) as refused, errors_as_sentences():
         raise error
     assert refused.value.exit_code == exit_code
@@ -69,7 +69,7 @@ def test_each_expected_error_is_a_sentence_and_an_exit_code(
 
 
 def test_a_bug_is_not_dressed_up() -> None:
-    """An assertion that fails is ours to mend: it keeps its stack trace."""
+    """A failed assertion is a bug of ours, and keeps its stack trace."""
     with pytest.raises(AssertionError), errors_as_sentences():
         raise AssertionError
 
@@ -89,14 +89,14 @@ def test_the_version_is_told() -> None:
 
 
 def test_an_unknown_verb_is_a_usage_error() -> None:
-    """Exit code 2, and the word that was not understood."""
+    """Exit code 2, and the unknown word."""
     done = run("serv")
     assert done.exit_code == 2
     assert "serv" in done.stderr
 
 
 def test_config_check_tells_good_from_bad(tmp_path: Path) -> None:
-    """A good file passes; a bad key is named, with exit code 2, and no leader is needed for it."""
+    """A good file passes. A bad key is named, with exit code 2. No leader is needed."""
     file = tmp_path / "scoreboard.toml"
     file.write_text("[snapshots]\nevery_events = 5\n")
     assert run("config", "check", "--config", str(file)).exit_code == 0
@@ -108,7 +108,7 @@ def test_config_check_tells_good_from_bad(tmp_path: Path) -> None:
 
 
 def test_config_check_loads_the_keys_that_a_start_would(tmp_path: Path) -> None:
-    """A key file that is not there, or a signing key that others may read; nothing is made that is not there."""
+    """A missing key file or a signing key that others may read is refused. Missing keys are not made."""
     file = tmp_path / "scoreboard.toml"
     file.write_text('[auth]\njwt_public_key_file = "/nowhere.pem"\nalgorithms = ["RS256"]\n')
     done = run("config", "check", "--config", str(file))
@@ -126,27 +126,27 @@ def test_config_check_loads_the_keys_that_a_start_would(tmp_path: Path) -> None:
 
 
 def test_the_watchers_token_is_no_unknown_setting() -> None:
-    """Whoever exports SCOREBOARD_TOKEN for `watch` can still use the other verbs; other strangers are refused."""
+    """With SCOREBOARD_TOKEN exported for `watch` the other verbs still work. Other unknown variables are refused."""
     assert run("config", "check", env={"SCOREBOARD_TOKEN": "abc"}).exit_code == 0
     assert run("config", "check", env={"SCOREBOARD_TOKENS": "abc"}).exit_code == 2
 
 
 @pytest.mark.parametrize("verb", [["log", "stat"], ["log", "verify"], ["log", "dump"], ["snapshot", "list"]])
 def test_a_directory_without_a_scoreboard_is_a_usage_error(tmp_path: Path, verb: list[str]) -> None:
-    """A slip in --data-dir must not look like an empty log."""
+    """A wrong --data-dir must not look like an empty log."""
     done = run(*verb, "--data-dir", str(tmp_path / "nowhere"))
     assert done.exit_code == 2
     assert "nowhere" in done.stderr
 
 
 def test_a_table_for_a_pipe_is_tab_separated(capsys: pytest.CaptureFixture[str]) -> None:
-    """Scripts can cut it; numbers have no separators."""
+    """Scripts can split it; numbers have no separators."""
     support.print_table(("seq", "path"), [(1_000_000, "a b"), (2, "c")])
     assert capsys.readouterr().out == "seq\tpath\n1000000\ta b\n2\tc\n"
 
 
 def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a terminal the bar draws nothing at all."""
+    """Without a terminal the bar draws nothing."""
     with support.progress_bar("reading") as move:
         move(1, 2)
     assert capsys.readouterr() == ("", "")

@@ -37,7 +37,7 @@ def public_half(path: Path) -> Ed25519PublicKey:
 
 
 def test_a_token_of_a_data_directory_is_signed_with_its_key(tmp_path: Path) -> None:
-    """Only the token is printed; it says who, what and until when, and the key is the owner's alone."""
+    """Only the token is printed. It says who, what and until when; only the owner can read the key."""
     done = mint("--sub", "shop", "--user", "alice", "--ttl", "15m", "--data-dir", str(tmp_path))
     assert done.exit_code == 0
     assert done.stdout.count("\n") == 1
@@ -65,7 +65,7 @@ def test_a_signing_key_from_before_goes_on_signing(tmp_path: Path) -> None:
 
 
 def test_a_configured_secret_goes_before_the_data_directory(tmp_path: Path) -> None:
-    """With a secret in the environment no key is made, and the scopes are those asked for."""
+    """With a secret in the environment no key is made. The scopes are the requested ones."""
     env = {"SCOREBOARD_AUTH_JWT_SECRET": SECRET, "SCOREBOARD_AUTH_AUDIENCE": "scoreboard"}
     done = mint("--sub", "ops", "--scope", "users:write scores:read", "--data-dir", str(tmp_path), env=env)
     assert done.exit_code == 0
@@ -91,7 +91,7 @@ def test_a_token_that_would_be_refused_is_not_minted(tmp_path: Path, arguments: 
 
 
 def test_with_public_keys_alone_nothing_can_be_minted(tmp_path: Path) -> None:
-    """Tokens come from the issuer then; that is a matter of configuration."""
+    """Then tokens come from the issuer, as the configuration says."""
     env = {"SCOREBOARD_AUTH_JWKS_URL": "https://issuer.example/keys", "SCOREBOARD_AUTH_ALGORITHMS": "RS256"}
     done = mint("--sub", "x", "--data-dir", str(tmp_path), env=env)
     assert done.exit_code == 2
@@ -100,7 +100,7 @@ def test_with_public_keys_alone_nothing_can_be_minted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scope", ["", "  "])
 def test_a_token_that_allows_nothing_is_not_minted(tmp_path: Path, scope: str) -> None:
-    """Most likely a variable of a script that is not set."""
+    """Most likely a variable in a script is not set."""
     done = mint("--sub", "shop", "--scope", scope, "--data-dir", str(tmp_path / "data"))
     assert done.exit_code == 2
     assert "--scope" in done.stderr

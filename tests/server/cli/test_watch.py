@@ -1,4 +1,4 @@
-"""The terminal's view of the live channel, against a small WebSocket server of our own."""
+"""`scoreboard watch`, against a small WebSocket server of our own."""
 
 from __future__ import annotations
 
@@ -48,33 +48,33 @@ BOB: Message = {"userId": "bob", "score": 20, "rank": 2}
     ],
 )
 def test_the_servers_address_is_enough(url: str, expected: str) -> None:
-    """Scheme and path are filled in where they are missing."""
+    """Scheme and path are added if they are missing."""
     assert websocket_url(url, "main") == expected
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", ""])
 def test_what_is_no_address_is_refused(url: str) -> None:
-    """As a usage error."""
+    """It is a usage error."""
     with pytest.raises(click.UsageError):
         websocket_url(url, "main")
 
 
 def test_waits_double_up_to_a_bound_and_are_drawn_by_lot() -> None:
-    """The lot scales the whole wait, so a crowd spreads over all of it."""
+    """The random factor scales the whole wait, so a crowd spreads over all of it."""
     assert [retry_seconds(failures, 1.0) for failures in range(4)] == [0.5, 1.0, 2.0, 4.0]
     assert retry_seconds(1000, 1.0) == 30.0
     assert retry_seconds(3, 0.0) == 0.0
 
 
 def test_a_message_is_one_line() -> None:
-    """The display name where there is one, else the id."""
+    """With the display name if there is one, else with the id."""
     assert lines_of(message("update", 7, ALICE, BOB)) == (
         "2025-12-15T12:34:56.000Z  main  seq 7  1. Alice [bold] 1500  2. bob 20"
     )
 
 
 def test_the_table_shows_board_and_state_and_takes_names_literally() -> None:
-    """A name that looks like the terminal library's markup is shown as it is."""
+    """A name that looks like markup of the terminal library is shown as it is."""
     console = Console(width=80, file=None, record=True)
     with console.capture() as captured:
         console.print(table_of(message("update", 7, ALICE, BOB), "live"))
@@ -95,7 +95,7 @@ def shown_in(shown: list[Message]) -> watch.Show:
 async def watch_against(
     handler: Handler, *, once: bool, enough: int = 1, headers: watch.Headers | None = None
 ) -> tuple[list[Message], str | None]:
-    """Serve with `handler`, watch until the watcher ends or has shown `enough`, and give what it showed."""
+    """Serve with `handler` and watch, until the watcher ends or has shown `enough`; give what it showed."""
     shown: list[Message] = []
     refusal = None
     collect = shown_in(shown)
@@ -198,7 +198,7 @@ def test_a_token_and_a_file_of_it_are_refused_together(tmp_path: Path) -> None:
 
 
 async def test_an_answer_that_will_not_change_ends_it_with_its_reason() -> None:
-    """401 and its like are told once, not tried for ever."""
+    """401 and similar answers are told once. They are not tried again."""
 
     async def handler(request: WebSocketRequest) -> None:
         body = json.dumps({"error": {"code": "UNAUTHENTICATED", "message": "A token is needed.", "details": {}}})
@@ -210,7 +210,7 @@ async def test_an_answer_that_will_not_change_ends_it_with_its_reason() -> None:
 
 
 async def test_once_says_why_there_is_nothing() -> None:
-    """No server, one sentence; it does not wait for one to appear."""
+    """Without a server there is one sentence, and no waiting."""
     with trio.fail_after(30):
         refusal = await watch_board("ws://127.0.0.1:1/ws/scoreboard", NO_TOKEN, once=True, show=shown_in([]))
     assert refusal

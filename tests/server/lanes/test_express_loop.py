@@ -60,7 +60,7 @@ async def test_what_waits_together_is_written_together_and_each_gets_its_own_ans
         assert setting.lane_count("/scores/increment", "express") == 20
 
 
-@pytest.mark.parametrize("bound", ["bounds.REACTOR_EVENTS_MAX", "BATCH_COMMANDS_MAX"])
+@pytest.mark.parametrize("bound", ["bounds.EXPRESS_EVENTS_MAX", "BATCH_COMMANDS_MAX"])
 async def test_more_than_fit_in_one_turn_are_all_answered(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten connections where three are read, or submitted, at once."""
     monkeypatch.setattr(f"server.lanes.express_loop.{bound}", 3)

@@ -146,7 +146,7 @@ async def test_a_parked_client_may_leave(rudely: bool) -> None:
 
 async def test_an_idle_connection_ends_and_one_in_flight_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the actor takes; and its time begins anew with the answer."""
-    monkeypatch.setattr("server.bounds.REACTOR_SWEEP_SECONDS", 0.01)
+    monkeypatch.setattr("server.bounds.EXPRESS_SWEEP_SECONDS", 0.01)
     async with open_setting(HttpBounds(idle_seconds_max=0.5)) as setting:
         client, gate = await in_flight(setting)
         idle = await setting.parked()

@@ -1,7 +1,7 @@
 """A leader and its replicas on free ports of the loopback, in one process; `tests.cluster.wires` may join them.
 
-Each node has a door with the lanes of replication and nothing else. Disks are used from the event loop, so a step is
-over when it returns; waiting is for what a status or a registry says, never for a time.
+Each node has a listener with the lanes of replication only. Disks are used from the event loop, so a step is done when
+it returns. Tests wait for a status or a registry, never for a time.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ QUICK = LinkTiming(
 
 
 async def authorize(authorization: str | None) -> Response | Lease:
-    """Let in who has the token."""
+    """Let in a request with the token."""
     if authorization == f"Bearer {TOKEN}":
         return lease_of(LANDLORD)
     return error(401, "UNAUTHENTICATED", "A token is required.")
@@ -66,7 +66,7 @@ def at_once(_low: float, _high: float) -> float:
 
 
 class Served:
-    """What a node serves to replicas: its log, its snapshots, over a door."""
+    """What a node serves to replicas: its log, its snapshots, over a listener."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Served:
     async def open(self) -> AsyncIterator[None]:
         """Listen."""
         application: Any = Played()
-        door = Listener(
+        listener = Listener(
             await open_listeners("127.0.0.1", 0),
             application=application,
             live=Echo(),
@@ -118,18 +118,18 @@ class Served:
             websocket_lanes=[Lane(frozenset({LOG_TARGET}), self.shipper.serve)],
         )
         async with trio.open_nursery() as nursery:
-            ((_, self.port),) = await nursery.start(door.run)
+            ((_, self.port),) = await nursery.start(listener.run)
             yield
             self.shipper.close()
-            await door.drain(0.0)
+            await listener.drain(0.0)
 
     def newest_snapshot(self) -> int | None:
-        """The seq of the newest snapshot."""
+        """Give the seq of the newest snapshot."""
         return next((info.seq for info in self.store.list()), None)
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """Give its URL."""
         return f"http://127.0.0.1:{self.port}"
 
 
@@ -181,7 +181,7 @@ class Leader(Served):
 
     @property
     def seq(self) -> int:
-        """The last event."""
+        """The seq of the last event."""
         return self.writer.log.tail.seq
 
 
@@ -198,7 +198,7 @@ class _Captured:
 
 
 class Running:
-    """A follower that runs, and what it told."""
+    """A running follower, and what it told."""
 
     def __init__(self, follower: Follower, scope: trio.CancelScope) -> None:
         self.follower = follower
@@ -292,7 +292,7 @@ async def open_replica(
 
 
 def open_shard(directory: Path, url: str, shard: Shard, *, timing: LinkTiming = QUICK) -> Follower:
-    """Make a follower of some boards."""
+    """Make a follower of one shard."""
     replica = ShardReplica(InlineDisk(), Scoreboard(RULES), shard, on_applied=lambda _: None)
     return make_follower(replica, url, directory, timing)
 
@@ -313,7 +313,7 @@ async def start(nursery: trio.Nursery, follower: Follower) -> Running:
 
 
 async def follow_so_far(directory: Path, leader: Leader, nursery: trio.Nursery) -> Replicated:
-    """Make a replica that has all of a leader, and has stopped to follow it."""
+    """Make a replica that has everything of a leader, and follows no more."""
     replica = await open_replica(directory, leader.url)
     running = await start(nursery, replica.follower)
     await running.reaches(leader.seq)
@@ -323,7 +323,7 @@ async def follow_so_far(directory: Path, leader: Leader, nursery: trio.Nursery) 
 
 @asynccontextmanager
 async def patience() -> AsyncIterator[trio.Nursery]:
-    """A nursery for a test: what hangs has failed, and what still runs at its end is of no interest."""
+    """A nursery for a test. A test that hangs fails, and tasks that still run at its end are cancelled."""
     with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             yield nursery

@@ -1,4 +1,4 @@
-"""A replica's beginning: the newest snapshot, resumed after every cut, proved before it counts, then the log."""
+"""The start of a replica: it fetches the newest snapshot, resumes after every cut, proves it, then follows the log."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def ask(leader: Leader, path: str, method: str = "GET", **headers: str) ->
 
 
 async def test_a_snapshot_comes_whole_in_part_or_as_its_head(tmp_path: Path) -> None:
-    """The ETag names its content; a range goes on where a download was cut, but only of that content."""
+    """The ETag names its content. A range resumes a cut download, but only of that content."""
     leader = Leader(tmp_path / "leader")
     leader.play(30)
     leader.writer.snapshot()
@@ -77,7 +77,7 @@ async def test_a_snapshot_comes_whole_in_part_or_as_its_head(tmp_path: Path) -> 
 
 
 async def test_who_may_not_read_the_log_gets_no_snapshot(tmp_path: Path) -> None:
-    """It says as much as the log does."""
+    """A snapshot tells as much as the log."""
     leader = Leader(tmp_path / "leader")
     leader.play(3)
     leader.writer.snapshot()
@@ -87,7 +87,7 @@ async def test_who_may_not_read_the_log_gets_no_snapshot(tmp_path: Path) -> None
 
 
 async def test_a_damaged_snapshot_is_not_offered(tmp_path: Path) -> None:
-    """The one before it is; with none there is none."""
+    """The one before it is offered, if there is one."""
     leader = Leader(tmp_path / "leader")
     async with patience(), leader.open():
         assert (await ask(leader, SNAPSHOT_PATH)).status_code == 404
@@ -126,7 +126,7 @@ async def test_where_an_epoch_began_is_told(tmp_path: Path) -> None:
 
 
 async def test_an_empty_replica_begins_with_the_newest_snapshot(tmp_path: Path) -> None:
-    """And follows from there: what is before it is in no log of its own."""
+    """It follows from there. Its own log has nothing from before."""
     leader = Leader(tmp_path / "leader")
     leader.play(40)
     info = leader.writer.snapshot()
@@ -184,7 +184,7 @@ async def test_a_download_that_is_cut_goes_on_where_it_was(tmp_path: Path) -> No
 
 
 async def test_a_download_begins_anew_when_the_leader_has_a_newer_snapshot(tmp_path: Path) -> None:
-    """Two halves of two snapshots are none."""
+    """Halves of two snapshots would not fit."""
     leader = Leader(tmp_path / "leader")
     leader.play(300)
     leader.writer.snapshot()
@@ -207,7 +207,7 @@ async def test_a_download_begins_anew_when_the_leader_has_a_newer_snapshot(tmp_p
 
 
 class Flip:
-    """Flips a bit of what comes back, so many times."""
+    """Flips a bit of the answer, a number of times."""
 
     def __init__(self, times: int) -> None:
         self.left = times
@@ -221,7 +221,7 @@ class Flip:
 
 @pytest.mark.parametrize("times", [1, 2])
 async def test_a_damaged_download_is_thrown_away_and_fetched_again(tmp_path: Path, times: int) -> None:
-    """A bit that flips on the way is found, and costs another download."""
+    """A bit that flips on the way is found, and the download is repeated."""
     leader = Leader(tmp_path / "leader")
     leader.play(100)
     leader.writer.snapshot()
@@ -237,7 +237,7 @@ async def test_a_damaged_download_is_thrown_away_and_fetched_again(tmp_path: Pat
 
 
 async def test_downloads_that_are_always_damaged_are_given_up(tmp_path: Path) -> None:
-    """With what to look at; nothing of them is left."""
+    """The error says what to check, and no file is left."""
     leader = Leader(tmp_path / "leader")
     leader.play(100)
     leader.writer.snapshot()
@@ -251,7 +251,7 @@ async def test_downloads_that_are_always_damaged_are_given_up(tmp_path: Path) ->
 
 
 async def test_a_replica_that_fell_too_far_behind_begins_anew(tmp_path: Path) -> None:
-    """From the leader's snapshot, while it serves; what it had is set aside, and it opens again afterwards."""
+    """It takes the leader's snapshot while it serves. Its old files are set aside, and it opens again afterwards."""
     leader = Leader(tmp_path / "leader")
     leader.play(10)
     async with patience() as nursery, leader.open():
@@ -275,7 +275,7 @@ async def test_a_replica_that_fell_too_far_behind_begins_anew(tmp_path: Path) ->
 
 
 async def killed_in_beginning_anew(tmp_path: Path, dies_at: int) -> bool:
-    """Kill a replica at one step of beginning anew, start it again, see that it follows; tell whether it was killed."""
+    """Kill a replica at one step of beginning anew, start it, and see that it follows; tell whether it was killed."""
     leader = Leader(tmp_path / "leader")
     leader.play(10)
     leader.writer.snapshot()
@@ -302,7 +302,7 @@ async def killed_in_beginning_anew(tmp_path: Path, dies_at: int) -> bool:
 
 
 async def test_killed_anywhere_in_beginning_anew_it_begins_again(tmp_path: Path) -> None:
-    """Whatever is left of the directory is something that can be prepared, opened and followed from."""
+    """Whatever is left of the directory can be prepared, opened and followed from."""
     dies_at = 1
     while await killed_in_beginning_anew(tmp_path / str(dies_at), dies_at):
         dies_at += 1
@@ -325,7 +325,7 @@ class SyncingDisk(InlineDisk):
 
 
 async def test_a_snapshot_that_is_there_is_made_durable_before_a_log_begins_behind_it(tmp_path: Path) -> None:
-    """Whoever put it there may have been killed before that was on disk; then a power cut would take it away."""
+    """The process that renamed it may have ended before the sync. Then a power cut would remove it."""
     leader = Leader(tmp_path / "leader")
     leader.play(10)
     info = leader.writer.snapshot()
@@ -340,7 +340,7 @@ async def test_a_snapshot_that_is_there_is_made_durable_before_a_log_begins_behi
 
 
 async def test_snapshots_from_before_the_beginning_of_the_log_are_removed(tmp_path: Path) -> None:
-    """Damaged or whole: they belong to a preparation that was cut short, and retention would wait for their log."""
+    """Damaged or whole, they are left from a preparation that was cut short, and retention would wait for their log."""
     leader = Leader(tmp_path / "leader")
     replica = tmp_path / "replica"
     (replica / "snapshots").mkdir(parents=True)
@@ -354,7 +354,7 @@ async def test_snapshots_from_before_the_beginning_of_the_log_are_removed(tmp_pa
 
 
 async def test_a_shard_takes_its_boards_out_of_a_snapshot(tmp_path: Path) -> None:
-    """And keeps nothing on disk."""
+    """It keeps nothing on disk."""
     leader = Leader(tmp_path / "leader")
     leader.play(40)
     info = leader.writer.snapshot()

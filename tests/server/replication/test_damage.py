@@ -1,4 +1,4 @@
-"""A leader whose log is damaged where a follower goes on: the operator is told, and the follower gets past it."""
+"""The leader's log is damaged where a follower goes on: the operator is told, and a snapshot helps the follower on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.snapshots.directories import digest
 
 
 def damage_first_segment(leader: Leader, after: int) -> None:
-    """Flip a bit in the first frame after a seq, in a segment that is full already."""
+    """Flip a bit in the first frame after a seq, in a full segment."""
     path = Path(leader.writer.log.segments()[0].path)
     frame = next(iter(leader.writer.log.read_from(after + 1)))
     data = bytearray(path.read_bytes())
@@ -28,7 +28,7 @@ async def fill_until_sealed(leader: Leader) -> None:
 
 @pytest.mark.parametrize("at", ["the judgement", "the shipping"])
 async def test_a_follower_gets_past_it_with_a_snapshot(tmp_path: Path, at: str) -> None:
-    """Whether the damage is where the follower is, or further on."""
+    """The damage is where the follower is, or later."""
     leader = Leader(tmp_path / "leader", ring_bytes=1)
     leader.play(4)
     async with patience() as nursery, leader.open():
@@ -50,7 +50,7 @@ async def test_a_follower_gets_past_it_with_a_snapshot(tmp_path: Path, at: str) 
 
 
 async def test_without_a_newer_snapshot_it_waits_for_one(tmp_path: Path) -> None:
-    """Its link ends, each time with a word to the operator; nothing is downloaded in vain."""
+    """Its link ends, the operator is told each time, and nothing is downloaded in vain."""
     leader = Leader(tmp_path / "leader", ring_bytes=1)
     leader.play(4)
     async with patience() as nursery, leader.open():

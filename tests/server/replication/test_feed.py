@@ -1,4 +1,4 @@
-"""The ring of the newest frames, and the registry of those who follow."""
+"""The ring of the newest frames, and the registry of followers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_ring_holds_the_newest_frames_within_its_bound(counts: list[int], se
 
 
 def test_a_gap_is_a_fault_of_ours() -> None:
-    """Nothing is shipped that does not follow."""
+    """A frame that does not follow is not shipped."""
     feed = FrameFeed(5)
     with pytest.raises(AssertionError):
         feed.append(frame(7, 1))
@@ -63,7 +63,7 @@ def test_marks_are_bounded_and_digests_are_for_marks_that_are_known() -> None:
 
 
 async def test_who_waits_hears_of_frames_marks_and_digests(autojump_clock: trio.testing.MockClock) -> None:
-    """Each of them wakes everybody."""
+    """Each of them wakes all that wait."""
     feed = FrameFeed(0)
     heard = 0
 
@@ -89,7 +89,7 @@ async def test_who_waits_hears_of_frames_marks_and_digests(autojump_clock: trio.
 
 
 def test_the_lowest_position_of_all_is_pinned() -> None:
-    """Of links and of downloads, for as long as they are there."""
+    """Links and downloads pin it while they are open."""
     followers = Followers()
     assert followers.pinned_seq() is None
     with followers.linked(FollowerInfo("a", None, 1, 50, False, 0)) as first:

@@ -1,4 +1,4 @@
-"""Lag is the age of the oldest evidence that was not applied; retries are spread over a growing, bounded time."""
+"""The lag is the age of the oldest evidence that was not applied. Retries are spread over a growing, bounded time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def test_before_the_leader_was_heard_nothing_is_known() -> None:
 
 @pytest.mark.parametrize(("seq", "time_ms", "now_ms", "age"), [(3, 100, 350, 250), (3, 100, 90, 0), (0, 0, 350, None)])
 def test_a_state_is_as_old_as_its_last_event(seq: int, time_ms: int, now_ms: int, age: int | None) -> None:
-    """Never of the future, whatever the clocks say; and no age at all where nothing ever happened."""
+    """It is never of the future, whatever the clocks say, and without an event it has no age."""
     assert state_age_ms(seq, time_ms, now_ms) == age
 
 
 def test_lag_counts_from_the_oldest_evidence_that_is_not_applied() -> None:
-    """Applying a part makes it younger; applying all makes it nothing, however old the word of it."""
+    """Applying a part makes the lag smaller, applying all makes it zero, however old the evidence is."""
     lag = Lag(5)
     lag.heard(5, 1.0)
     assert (lag.records, lag.ms(50.0)) == (0, 0)
@@ -38,7 +38,7 @@ def test_lag_counts_from_the_oldest_evidence_that_is_not_applied() -> None:
 
 
 def test_lag_does_not_grow_under_a_steady_load() -> None:
-    """There is always one frame on its way, and yet nothing is old."""
+    """One frame is always on its way, but none is old."""
     lag = Lag(0)
     for n in range(1, 1000):
         lag.heard(n + 1, n * 0.01)
@@ -48,14 +48,14 @@ def test_lag_does_not_grow_under_a_steady_load() -> None:
 
 
 def test_lag_grows_when_the_link_is_gone() -> None:
-    """What was known and not applied gets older, with nothing more being heard."""
+    """The evidence that was not applied gets older, although nothing more is heard."""
     lag = Lag(0)
     lag.heard(4, 1.0)
     assert [lag.ms(now) for now in (2.0, 3.0, 60.0)] == [1000, 2000, 59_000]
 
 
 def test_another_leader_begins_anew() -> None:
-    """What the one before claimed may never have been in this one's log."""
+    """What the old leader claimed may never have been in the new one's log."""
     lag = Lag(3)
     lag.heard(10, 1.0)
     lag.forget()
@@ -67,7 +67,7 @@ def test_another_leader_begins_anew() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 2000)), max_size=600))
 def test_the_lag_is_never_belittled_and_the_evidence_bounded(steps: list[tuple[bool, int]]) -> None:
-    """Against a plain list of everything that was heard."""
+    """It is compared with a plain list of everything that was heard."""
     lag, applied = Lag(0), 0
     heard: list[tuple[int, int]] = []
     for now, (hears, seq) in enumerate(steps):
@@ -93,7 +93,7 @@ def test_the_lag_is_never_belittled_and_the_evidence_bounded(steps: list[tuple[b
 
 @pytest.mark.parametrize(("attempt", "bound"), [(0, 0.2), (1, 0.4), (2, 0.8), (5, 6.4), (6, 10.0), (10_000, 10.0)])
 def test_a_retry_is_anywhere_within_a_bound_that_doubles(attempt: int, bound: float) -> None:
-    """Full jitter, from nothing to the bound, up to a cap."""
+    """Full jitter: from zero to a bound that doubles up to a cap."""
     asked: list[tuple[float, float]] = []
 
     def uniform(low: float, high: float) -> float:

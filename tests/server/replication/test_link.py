@@ -18,7 +18,7 @@ SHORT = LinkTiming(
 
 
 async def test_a_replica_has_the_leaders_log_and_state(tmp_path: Path) -> None:
-    """From the beginning on, then frame by frame: byte for byte the same files, digest for digest the same state."""
+    """From the beginning, then frame by frame: the same files byte for byte, the same state by its digest."""
     leader = Leader(tmp_path / "leader")
     leader.play(20)
     async with patience() as nursery, leader.open():
@@ -40,7 +40,7 @@ async def test_a_replica_has_the_leaders_log_and_state(tmp_path: Path) -> None:
 
 
 async def test_a_replica_that_was_away_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Also when what it missed is no longer in the ring but only on the leader's disk."""
+    """What it missed may be in the ring, or only on the leader's disk."""
     leader = Leader(tmp_path / "leader", ring_bytes=1000)
     async with patience() as nursery, leader.open():
         replica = await open_replica(tmp_path / "replica", leader.url)
@@ -58,7 +58,7 @@ async def test_a_replica_that_was_away_goes_on_where_it_was(tmp_path: Path) -> N
 
 
 async def test_a_cut_link_is_opened_again_and_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
-    """Cut at any byte: the frames that follow are those that were missing."""
+    """After a cut at any byte the missing frames follow."""
     leader = Leader(tmp_path / "leader")
     async with patience() as nursery, leader.open():
         wire = Wire("leader", leader.port)
@@ -77,7 +77,7 @@ async def test_a_cut_link_is_opened_again_and_nothing_is_lost_or_doubled(tmp_pat
 
 
 async def test_a_leader_that_is_away_is_told_and_waited_for(tmp_path: Path) -> None:
-    """What was applied stays; the age of what was heard last is told."""
+    """The state stays, and the age of the last contact is told."""
     leader = Leader(tmp_path / "leader")
     leader.play(3)
     async with patience() as nursery, leader.open():
@@ -99,7 +99,7 @@ async def test_a_leader_that_is_away_is_told_and_waited_for(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("end", ["follower", "leader"])
 async def test_a_link_that_is_open_but_silent_is_dead(tmp_path: Path, end: str) -> None:
-    """On both sides: the follower comes again, the leader forgets the follower and what it pinned."""
+    """The follower opens a new one. The leader forgets the follower, and what it pinned."""
     leader = Leader(tmp_path / "leader", timing=SHORT if end == "leader" else QUICK)
     leader.play(3)
     async with patience() as nursery, leader.open():
@@ -122,7 +122,7 @@ async def test_a_link_that_is_open_but_silent_is_dead(tmp_path: Path, end: str) 
 
 
 async def test_a_leader_that_stops_ends_its_links(tmp_path: Path) -> None:
-    """At once, and takes no new ones: its followers look for another, or wait."""
+    """It ends them at once and takes no new ones."""
     leader = Leader(tmp_path / "leader")
     leader.play(2)
     async with patience() as nursery, leader.open():

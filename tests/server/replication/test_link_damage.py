@@ -20,17 +20,17 @@ from tests.snapshots.directories import digest
 
 
 class Impostor(Leader):
-    """A leader whose feed gives other bytes than it should."""
+    """A leader whose feed gives wrong bytes."""
 
     def tamper(self, data: bytes) -> None:
-        """Put something into the ring, unchecked, as the frame that comes next."""
+        """Put a message into the ring, unchecked, as the next frame."""
         seq = self.feed.seq
         self.feed._ring[seq + 1] = FeedFrame(seq + 1, seq + 1, data)
         self.feed._wake()
 
 
 def _next_frame(leader: Leader) -> bytes:
-    """Make the frame that would come next, without shipping it."""
+    """Make the next frame, without shipping it."""
     before = leader.seq
     leader.writer.play(1)
     return next(frame_bytes(frame) for frame in leader.writer.log.read_from(before + 1))
@@ -50,7 +50,7 @@ def _next_frame(leader: Leader) -> bytes:
     ],
 )
 async def test_a_wrong_frame_ends_following_for_good(tmp_path: Path, what: str, said: str) -> None:
-    """The position, the reason and what to do are told; nothing of it, and nothing after it, is applied."""
+    """The position, the reason and the remedy are told. Neither this frame nor a later one is applied."""
     leader = Impostor(tmp_path / "leader")
     leader.play(3)
     if what == "older epoch":
@@ -84,7 +84,7 @@ async def test_a_wrong_frame_ends_following_for_good(tmp_path: Path, what: str, 
 
 
 async def test_a_state_that_is_not_the_leaders_is_found_at_the_checkpoint(tmp_path: Path) -> None:
-    """Frames may all be right and the state wrong all the same, by a fault of the memory or of the program."""
+    """All frames may be right and the state still wrong, by a fault of the memory or of the program."""
     leader = Leader(tmp_path / "leader")
     leader.play(20)
     async with patience() as nursery, leader.open():
@@ -104,7 +104,7 @@ async def test_a_state_that_is_not_the_leaders_is_found_at_the_checkpoint(tmp_pa
 async def test_equal_digests_at_many_checkpoints_leave_it_following(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Captured between the same two frames while writing goes on; the comparison is made each time."""
+    """Both states are captured between the same two frames while writing goes on. They are compared each time."""
     compared: list[str] = []
     done = trio.Event()
 

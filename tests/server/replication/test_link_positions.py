@@ -27,7 +27,7 @@ from tests.server.replication.network import QUICK, TOKEN, Leader, open_replica,
 
 
 async def raw(leader: Leader, query: str, token: str = TOKEN) -> list[object]:
-    """Open a link by hand, and give what the leader says first, as long as it is not log."""
+    """Open a link by hand; give the leader's first message."""
     async with open_link(
         parse_leader(leader.url), f"{LOG_PATH}?{query}", token, message_bytes_max=2**20, timing=QUICK
     ) as link:
@@ -37,7 +37,7 @@ async def raw(leader: Leader, query: str, token: str = TOKEN) -> list[object]:
 
 
 async def test_a_position_outside_the_history_is_told(tmp_path: Path) -> None:
-    """Another log, another checksum, a place within a frame, beyond the end."""
+    """Another log, another checksum, a place within a frame, a place beyond the end."""
     leader = Leader(tmp_path / "leader")
     leader.play(5)
     tail = leader.writer.log.tail
@@ -60,7 +60,7 @@ async def test_a_position_outside_the_history_is_told(tmp_path: Path) -> None:
 
 
 async def test_a_follower_that_saw_a_newer_epoch_deposes_the_leader(tmp_path: Path) -> None:
-    """The old leader is told by the first one who knows."""
+    """The first follower that knows it tells the old leader."""
     leader = Leader(tmp_path / "leader")
     leader.play(2)
     newer = msgspec.structs.replace(leader.writer.log.tail, epoch=5)
@@ -70,7 +70,7 @@ async def test_a_follower_that_saw_a_newer_epoch_deposes_the_leader(tmp_path: Pa
 
 
 async def test_a_deposed_leader_lets_its_followers_go_and_takes_none_again(tmp_path: Path) -> None:
-    """Or they would pass for fresh. The highest epoch counts, and of its leader's addresses the first."""
+    """Otherwise they would look fresh. The highest epoch counts, and the first address of its leader."""
     leader = Leader(tmp_path / "leader")
     leader.play(5)
     tail = leader.writer.log.tail
@@ -95,7 +95,7 @@ async def test_a_deposed_leader_lets_its_followers_go_and_takes_none_again(tmp_p
 
 
 async def test_an_older_leader_is_never_followed(tmp_path: Path) -> None:
-    """The replica goes on serving what it has, says why, and comes again."""
+    """The replica goes on serving, says why, and tries again."""
     leader, old = Leader(tmp_path / "leader"), Leader(tmp_path / "old")
     leader.play(3)
     leader.begin_epoch()
@@ -113,7 +113,7 @@ async def test_an_older_leader_is_never_followed(tmp_path: Path) -> None:
 
 
 async def test_who_may_not_read_the_log_is_not_let_in(tmp_path: Path) -> None:
-    """An ordinary answer, and no link."""
+    """The answer is an ordinary one, and there is no link."""
     leader = Leader(tmp_path / "leader")
     async with patience(), leader.open():
         with pytest.raises(LinkEnded) as ended:
@@ -125,7 +125,7 @@ async def test_who_may_not_read_the_log_is_not_let_in(tmp_path: Path) -> None:
 
 
 async def test_heartbeats_come_while_nothing_happens_and_positions_are_heard(tmp_path: Path) -> None:
-    """So lag is known, and a follower's place pins the log."""
+    """So the lag is known, and a follower's position pins the log."""
     leader = Leader(tmp_path / "leader")
     leader.play(4)
     tail = leader.writer.log.tail
@@ -146,7 +146,7 @@ async def test_heartbeats_come_while_nothing_happens_and_positions_are_heard(tmp
 
 
 async def test_a_position_that_is_no_longer_kept_needs_a_snapshot(tmp_path: Path) -> None:
-    """And says where the log begins now."""
+    """The answer says where the log begins now."""
     leader = Leader(tmp_path / "leader")
     leader.play(200)
     leader.writer.log.remove_before(150)
@@ -178,7 +178,7 @@ async def test_a_position_that_is_no_longer_kept_needs_a_snapshot(tmp_path: Path
 async def test_a_request_that_is_no_upgrade_gets_an_ordinary_answer(
     tmp_path: Path, headers: dict[str, str], status: int
 ) -> None:
-    """What trio-websocket would leave without one."""
+    """trio-websocket alone would not answer it."""
     leader = Leader(tmp_path / "leader")
     async with patience(), leader.open(), httpx.AsyncClient() as client:
         token = {"authorization": f"Bearer {TOKEN}"}

@@ -1,4 +1,4 @@
-"""Following a shard, and following through a relay: equal in the end, also across a promotion."""
+"""Following a shard, and following through a relay: the states are equal in the end, also across a promotion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.snapshots.directories import all_frames, digest
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 async def test_a_shard_has_its_boards_and_all_users(tmp_path: Path, number: int) -> None:
-    """Filtered by the leader; the digests of its part are compared at checkpoints; cuts do no harm."""
+    """The leader filters. The digests of the shard's boards are compared at checkpoints. Cuts do no harm."""
     shard = Shard(number, 3)
     leader = Leader(tmp_path / "leader", ring_bytes=1000)
     leader.play(30)
@@ -57,7 +57,7 @@ async def test_a_shard_whose_state_is_wrong_is_found_at_the_checkpoint(tmp_path:
 
 
 async def test_a_relay_serves_a_replica_that_ends_equal(tmp_path: Path) -> None:
-    """Frames, checkpoints and the next epoch go through; the leader has one follower only."""
+    """Frames, checkpoints and the next epoch pass through it. The leader has one follower only."""
     leader = Leader(tmp_path / "leader")
     leader.play(10)
     async with patience() as nursery, leader.open():
@@ -80,7 +80,7 @@ async def test_a_relay_serves_a_replica_that_ends_equal(tmp_path: Path) -> None:
 
 
 async def test_a_replica_is_promoted_while_others_follow_it(tmp_path: Path) -> None:
-    """They go on in the new epoch; the old leader is refused by them, and told."""
+    """They go on in the new epoch. They refuse the old leader, and tell it."""
     leader = Leader(tmp_path / "leader")
     leader.play(10)
     async with patience() as nursery, leader.open():
@@ -107,7 +107,7 @@ async def test_a_replica_is_promoted_while_others_follow_it(tmp_path: Path) -> N
 
 
 async def test_a_replica_that_is_further_than_its_relay_waits_for_it(tmp_path: Path) -> None:
-    """It is not diverged: the relay has just not come as far."""
+    """It has not diverged: the relay is just not as far yet."""
     leader = Leader(tmp_path / "leader")
     leader.play(5)
     async with patience() as nursery, leader.open():

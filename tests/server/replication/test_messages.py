@@ -1,4 +1,4 @@
-"""What the two sides say: it comes back as it was written, and whatever makes no sense is refused."""
+"""The messages of both sides: each is read as it was written, and an invalid one is refused."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_what_a_leader_says_comes_back(message: msgspec.Struct) -> None:
 
 
 def test_what_is_not_known_is_for_a_newer_version() -> None:
-    """A type is passed over, a field is ignored."""
+    """An unknown type is skipped, an unknown field is ignored."""
     assert decode_from_leader('{"type": "greeting", "seq": -5}') is None
     assert decode_from_leader('{"type": "mark", "seq": 5, "more": true}') == Mark(5)
 
@@ -72,7 +72,7 @@ def test_what_is_not_known_is_for_a_newer_version() -> None:
      '{"type": "welcome", "logId": "000102030405060708090a0b0c0d0e0f", "epoch": 1, "seq": 1, "heartbeatSeconds": 0}'],
 )  # fmt: skip
 def test_what_makes_no_sense_from_a_leader_is_a_fault(text: str) -> None:
-    """Numbers that no log has, too."""
+    """Numbers that no log can have are faults too."""
     with pytest.raises(MessageFault):
         decode_from_leader(text)
 
@@ -83,7 +83,7 @@ def test_what_makes_no_sense_from_a_leader_is_a_fault(text: str) -> None:
      '{"type": "position", "epoch": 1, "seq": -1, "durable": true}'],
 )  # fmt: skip
 def test_what_makes_no_sense_from_a_follower_is_a_fault(text: str) -> None:
-    """It has nothing to say but where it is."""
+    """A follower sends only positions."""
     with pytest.raises(MessageFault):
         decode_from_follower(text)
     assert decode_from_follower(encode(Position(1, 5, True))) == Position(1, 5, True)
@@ -103,13 +103,13 @@ ADDRESSES = [None, "http://new.example:8080", "https://[2001:db8::1]/a%20prefix/
 
 @given(st.none() | tails, st.sampled_from([None, Shard(2, 4)]), st.sampled_from(ADDRESSES))
 def test_a_hello_comes_back(tail: Tail | None, shard: Shard | None, leader: str | None) -> None:
-    """As the query of a request."""
+    """It is the query of a request."""
     hello = hello_of(tail, shard, leader)
     assert parse_hello(hello.query) == hello
 
 
 def test_an_empty_follower_that_knows_the_log_is_at_its_start() -> None:
-    """Its checksum is that of the log id, and no other."""
+    """Its checksum is that of the log id."""
     hello = hello_of(Tail(LOG_ID, 1, 0, chain_start(LOG_ID)), None)
     assert parse_hello(hello.query) == hello
     assert parse_hello("after=0&epoch=1") == Hello(0, 1, None, None, None)
@@ -150,7 +150,7 @@ def test_an_empty_follower_that_knows_the_log_is_at_its_start() -> None:
     ],
 )
 def test_a_hello_that_makes_no_sense_is_refused(query: str, field: str) -> None:
-    """With the field that is at fault."""
+    """The refusal names the field."""
     with pytest.raises(Refused) as refused:
         parse_hello(query)
     assert refused.value.status == 400
@@ -158,7 +158,7 @@ def test_a_hello_that_makes_no_sense_is_refused(query: str, field: str) -> None:
 
 
 def test_the_place_of_a_fork_comes_back() -> None:
-    """As the answer of the route."""
+    """It is the answer of the route."""
     tail = Tail(LOG_ID, 3, 500, 255)
     assert msgspec.json.decode(msgspec.json.encode(fork_of(tail)), type=Fork).tail == tail
     assert msgspec.json.encode(fork_of(tail)) == (

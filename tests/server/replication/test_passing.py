@@ -1,4 +1,4 @@
-"""A passing replica, one that keeps nothing: its disk is never synced, and it has and serves what any other does."""
+"""A passing replica keeps nothing after its end. Its disk is never synced, and it serves like any other replica."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.snapshots.directories import all_frames, digest
 
 
 class PassingDisk(UnsyncedDisk):
-    """The disk of a passing replica, used from the event loop itself."""
+    """The disk of a passing replica, used from the event loop."""
 
     blocks = False
 
@@ -27,7 +27,7 @@ async def open_passing(directory: Path, url: str) -> Replicated:
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the process syncs, by its path."""
+    """List the paths that the process syncs."""
     paths: list[str] = []
 
     def watch(sync: Callable[[int], None]) -> Callable[[int], None]:
@@ -43,7 +43,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_nothing_of_a_passing_replica_is_ever_synced(tmp_path: Path, synced: list[str]) -> None:
-    """Neither its log, nor a snapshot that it fetched, nor a directory; byte for byte it has what its leader has."""
+    """Neither its log nor a fetched snapshot nor a directory. It has what its leader has, byte for byte."""
     leader = Leader(tmp_path / "leader")
     leader.play(20)
     await leader.checkpointer.take()
@@ -66,7 +66,7 @@ async def test_nothing_of_a_passing_replica_is_ever_synced(tmp_path: Path, synce
 async def test_a_passing_replica_that_was_cut_off_for_long_starts_anew_from_a_snapshot(
     tmp_path: Path, synced: list[str]
 ) -> None:
-    """What it lacks is gone at the leader: it sets its log aside and goes on, with nothing synced."""
+    """The leader no longer keeps what it lacks. It sets its log aside and goes on, with nothing synced."""
     leader = Leader(tmp_path / "leader", ring_bytes=1000)
     leader.play(5)
     async with patience() as nursery, leader.open():
@@ -85,7 +85,7 @@ async def test_a_passing_replica_that_was_cut_off_for_long_starts_anew_from_a_sn
 
 @pytest.mark.parametrize("durable", [True, False])
 async def test_the_leader_is_told_whether_a_replica_keeps_what_it_has(tmp_path: Path, durable: bool) -> None:
-    """An operator who looks for a replica to promote must not be told that a passing one is on disk."""
+    """An operator who wants to promote a replica must see that a passing one keeps nothing."""
     leader = Leader(tmp_path / "leader")
     leader.play(3)
     async with patience() as nursery, leader.open():
@@ -100,7 +100,7 @@ async def test_the_leader_is_told_whether_a_replica_keeps_what_it_has(tmp_path: 
 
 
 async def test_a_passing_replica_can_be_followed(tmp_path: Path) -> None:
-    """As a relay it ships what it has, though nothing of it is on disk: the leader has it there."""
+    """As a relay it ships its log, although it is not durable here: it is durable at the leader."""
     leader = Leader(tmp_path / "leader")
     leader.play(5)
     async with patience() as nursery, leader.open():

@@ -1,4 +1,4 @@
-"""A relay that begins anew, again and again, under a follower that is linked to it."""
+"""A relay begins anew again and again, while a follower is linked to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.snapshots.directories import digest
 
 
 async def test_a_relay_that_begins_anew_takes_its_followers_along_every_time(tmp_path: Path) -> None:
-    """Each of them is told that what comes next is no longer kept, which must not use up who may read the log."""
+    """Each is told that its next frame is no longer kept. That must not use up the readers of the log."""
     leader = Leader(tmp_path / "leader")
     leader.play(10)
     async with patience() as nursery, leader.open():

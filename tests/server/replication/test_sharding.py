@@ -1,4 +1,4 @@
-"""Which boards a shard holds: the same for ever, each board in one shard, and clear errors."""
+"""The shards of boards: they never change, each board is in one shard, and errors are clear."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from server.replication.sharding import Shard, parse_shard, shard_of
     ],
 )
 def test_a_board_has_the_shard_that_it_always_had(board_id: str, shards: dict[int, int]) -> None:
-    """Gateways route by it, so these never change. They were computed bit by bit, by another program."""
+    """Gateways route by it, so these never change. Another program computed them bit by bit."""
     assert {count: shard_of(board_id, count) for count in shards} == shards
 
 
 @given(st.text(min_size=1, max_size=30), st.integers(1, 1024))
 def test_each_board_is_in_exactly_one_shard(board_id: str, count: int) -> None:
-    """And that one is a shard that there is."""
+    """Its number is from 1 to N."""
     assert 1 <= shard_of(board_id, count) <= count
     if count <= 8:
         holders = [number for number in range(1, count + 1) if Shard(number, count).holds(board_id)]
@@ -33,7 +33,7 @@ def test_each_board_is_in_exactly_one_shard(board_id: str, count: int) -> None:
 
 
 def test_users_and_epochs_are_for_every_shard() -> None:
-    """A shard that holds no board of an increment has no use for it; the rest it needs."""
+    """A shard needs only the increments of its own boards, and all other events."""
     shard = Shard(3 - shard_of("main", 2), 2)
     assert not shard.wants(Incremented(1, 1, "main", "user", "action", 1, "WON", "backend", 1))
     assert shard.wants(UserPut(1, 1, "user", "Ann", True, "backend"))
@@ -41,7 +41,7 @@ def test_users_and_epochs_are_for_every_shard() -> None:
 
 
 def test_a_shard_is_read_and_written_alike() -> None:
-    """K/N."""
+    """As K/N."""
     assert parse_shard("2/4") == Shard(2, 4)
     assert str(Shard(2, 4)) == "2/4"
 
@@ -62,6 +62,6 @@ def test_a_shard_is_read_and_written_alike() -> None:
     ],
 )
 def test_what_is_no_shard_is_said_clearly(text: str, says: str) -> None:
-    """With what is wrong."""
+    """The error says what is wrong."""
     with pytest.raises(ValueError, match=says):
         parse_shard(text)

@@ -1,4 +1,4 @@
-"""Many frames in one write: what a follower reads is the same, frame by frame, mark by mark."""
+"""Many frames in one write: a follower still reads the same frames and marks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FROM_THE_START = f"{LOG_PATH}?after=0&epoch=1"
 
 
 def ring(counts: Sequence[int], marked: set[int]) -> FrameFeed:
-    """A feed with frames of so many events, and a mark after those whose number is in `marked`."""
+    """Make a feed with frames of these event counts, and a mark after each frame whose number is in `marked`."""
     feed = FrameFeed(0)
     for number, count in enumerate(counts):
         feed.append(pack_frame(increments(feed.seq + 1, count), epoch=1, previous=0))
@@ -34,7 +34,7 @@ def ring(counts: Sequence[int], marked: set[int]) -> FrameFeed:
 
 @pytest.fixture
 def writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many messages each write of log had, of all links of the test."""
+    """Count the messages in each write of log, on all links of the test."""
     counts: list[int] = []
     send_all = Link.send_all
 
@@ -48,7 +48,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @given(st.lists(st.integers(1, 5), max_size=20), st.sets(st.integers(0, 19), max_size=4), st.integers(1, 2_000))
 def test_what_is_ready_comes_in_order_and_stops_at_marks(counts: list[int], marked: set[int], bytes_max: int) -> None:
-    """All of it, in writes of at most `bytes_max` unless one frame is longer."""
+    """All of it comes, in writes of at most `bytes_max` unless one frame is longer."""
     feed = ring(counts, marked)
     seq, seen = 0, []
     while ready := feed.ready_after(seq, bytes_max):
@@ -62,7 +62,7 @@ def test_what_is_ready_comes_in_order_and_stops_at_marks(counts: list[int], mark
 
 @given(st.lists(st.integers(1, 5), max_size=20), st.sets(st.integers(1, 60)))
 def test_groups_hold_every_frame_and_end_at_marks(counts: list[int], marks: set[int]) -> None:
-    """As what is read from the log goes out."""
+    """These are the writes of frames that were read from the log."""
     frames = [unpack_frame(entry.data) for entry in ring(counts, set()).ready_after(0, 2**20)]
     groups = list(_groups(frames, marks))
     assert [frame for group in groups for frame in group] == frames
@@ -72,7 +72,7 @@ def test_groups_hold_every_frame_and_end_at_marks(counts: list[int], marks: set[
 
 @pytest.mark.parametrize("ring_bytes", [2**20, 1])
 async def test_each_frame_is_a_message_of_its_own(tmp_path: Path, writes: list[int], ring_bytes: int) -> None:
-    """In the order of the log, the mark between its two frames, out of the ring and out of the log; in fewer writes."""
+    """In the order of the log, the mark between its two frames, from the ring or from the log, in fewer writes."""
     leader = Leader(tmp_path / "leader", ring_bytes=ring_bytes)
     leader.play(10)
     leader.feed.mark(leader.seq)
@@ -99,12 +99,12 @@ async def test_each_frame_is_a_message_of_its_own(tmp_path: Path, writes: list[i
 async def test_frames_that_come_within_a_pause_go_out_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: list[int]
 ) -> None:
-    """The first at once, those after it in one write when the pause is over."""
+    """The first goes out at once, the others in one write after the pause."""
     leader = Leader(tmp_path / "leader")
     pauses: list[float] = []
 
     async def paused(seconds: float) -> None:
-        """Nine frames come while the shipment pauses for the first time, none later."""
+        """Send nine frames while the shipment pauses for the first time."""
         if not pauses:
             leader.play(9)
         pauses.append(seconds)
@@ -123,7 +123,7 @@ async def test_frames_that_come_within_a_pause_go_out_together(
 
 
 async def test_a_link_that_is_over_takes_no_more_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the other side said goodbye or is just gone; the leader counts no follower then."""
+    """The other side has closed it, or is just gone. The leader then counts no follower."""
     leader = Leader(tmp_path / "leader")
     links: list[Link] = []
     make = link_module.Link

@@ -1,7 +1,7 @@
-"""A replica begins anew from its leader's snapshot while a checkpoint of what it had is at work on the same directory.
+"""A replica begins anew from its leader's snapshot, while a checkpoint of its old state works on the same directory.
 
-A disk stops the checkpoint at a chosen step until the replica either waits for it or has moved the directories; so no
-case depends on which thread is quicker.
+A disk stops the checkpoint at a chosen step until the replica waits for it or has moved the directories. So no case
+depends on which thread is quicker.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.snapshots.directories import RULES, SEGMENT_BYTES, Leader, Told, dige
 
 
 class StoppingDisk(RealDisk):
-    """Stops the first time that a file whose name ends so is to be written or removed, until `moved_or_waiting`."""
+    """Stops the first write or removal of a file with this ending, until `moved_or_waiting`."""
 
     def __init__(self, step: str, suffix: str) -> None:
         self.stopped = threading.Event()
@@ -54,7 +54,7 @@ class StoppingDisk(RealDisk):
 
 
 class TellingLock:
-    """A lock that tells when somebody has to wait for it. `late`: what the first one to come waits for outside."""
+    """A lock that tells when a task has to wait for it. `late`: the first one to come waits for this outside."""
 
     def __init__(self, waiting: threading.Event) -> None:
         self.late: threading.Event | None = None
@@ -76,7 +76,7 @@ class TellingLock:
 
 
 class Both:
-    """A replica with old segments and a snapshot, its checkpointer, and a snapshot of the leader's, further on."""
+    """A replica with old segments and a snapshot, its checkpointer, and a later snapshot of the leader."""
 
     def __init__(self, root: Path, disk: StoppingDisk, keep_seconds: float | None = None) -> None:
         self.leader = Leader(root / "leader")
@@ -111,8 +111,8 @@ class Both:
 
 
 async def check_new_beginning(now: Both) -> None:
-    """The directory has the leader's snapshot and a log that begins after it, and nothing else; what was there before
-    is aside, whole; it takes frames, is checkpointed without a fault, and opens again.
+    """Check that the directory has only the leader's snapshot and a log that begins after it. The old files are whole.
+    The directory takes frames, has a checkpoint without a fault, and opens again.
     """
     seq = now.leader.tail.seq
     assert now.replica.tail == now.leader.tail
@@ -144,7 +144,7 @@ async def check_new_beginning(now: Both) -> None:
 async def test_a_checkpoint_leaves_nothing_of_the_old_history_in_the_new_one(
     tmp_path: Path, step: str, suffix: str, keep_seconds: float | None
 ) -> None:
-    """The replica begins anew only when the checkpoint has let go of the old files."""
+    """The replica begins anew only after the checkpoint has finished with the old files."""
     disk = StoppingDisk(step, suffix)
     now = Both(tmp_path, disk, keep_seconds)
     with trio.fail_after(PATIENCE_SECONDS):
@@ -156,7 +156,7 @@ async def test_a_checkpoint_leaves_nothing_of_the_old_history_in_the_new_one(
 
 
 async def test_a_state_that_was_set_aside_before_it_was_written_is_captured_again(tmp_path: Path) -> None:
-    """A snapshot of it would lie in the new history, and its log would not reach back to it."""
+    """Its snapshot would lie in the new history, and its log would not reach back to it."""
     now = Both(tmp_path, StoppingDisk("never", ""))
     moved = now.lock.late = threading.Event()
     with trio.fail_after(PATIENCE_SECONDS):
