@@ -4,8 +4,8 @@
 
 Rules:
 - A token that this configuration would refuse is not minted.
-- A node that has only the public half of its former leader's key (`leader.key`) mints nothing. A new pair would be one
-  that no other node knows.
+- A replica, and a node that has only the public half of its former leader's key (`leader.key`), mints nothing. A new
+  pair would be one that no other node knows.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from server.access.keys import shared_secrets
 from server.access.signing_key import SIGNING_KEY_FILE, make_signing_key, read_signing_key
 from server.settings.auth import FAMILIES, SCOPES
 from server.settings.config import Config, ConfigError
+from snapshots.promotion import MARKER_FILE
 
 
 def minting_fault(config: Config) -> ConfigError | None:
@@ -33,14 +34,15 @@ def minting_fault(config: Config) -> ConfigError | None:
     if not auth.can_mint:
         source = "issuers" if not auth.key_sources else auth.key_sources[0]
         return ConfigError(f"auth.{source}", "public keys verify but do not sign; tokens come from their issuer")
-    held = Path(config.data_dir, LEADER_KEY_FILE)
-    if auth.uses_signing_key and held.exists() and not Path(config.data_dir, SIGNING_KEY_FILE).exists():
-        return ConfigError(
-            str(held),
-            "this directory was a replica's and has only the public half of its leader's key, which verifies but does "
-            "not sign; mint with --data-dir of the leader that made the key, or copy its signing.key into "
-            f"{config.data_dir} and start this node again",
-        )
+    directory = Path(config.data_dir)
+    if not auth.uses_signing_key or (directory / SIGNING_KEY_FILE).exists():
+        return None
+    remedy = f"mint where the leader's key is, or copy its signing.key into {directory} and start this node again"
+    if (directory / LEADER_KEY_FILE).exists():
+        what = "has only the public half of its leader's key, which verifies but does not sign"
+        return ConfigError(str(directory / LEADER_KEY_FILE), f"this node follows a leader, or did; it {what}; {remedy}")
+    if (directory / MARKER_FILE).exists():
+        return ConfigError("data_dir", f"{directory} is a replica's, and the key is its leader's; {remedy}")
     return None
 
 

@@ -73,6 +73,11 @@ def test_a_promoted_node_says_why_it_mints_nothing(tmp_path: Path) -> None:
     replica.exchange.told(leader.exchange.shared())
     with pytest.raises(ConfigError, match=r"only the public half of its leader's key.*copy its signing\.key"):
         replica.token()
+    (tmp_path / "replica" / "replica").write_text('{"leader": "http://leader:8080"}')
+    (tmp_path / "replica" / "leader.key").rename(tmp_path / "aside")
+    with pytest.raises(ConfigError, match=r"is a replica's, and the key is its leader's"):
+        replica.token()
+    assert not (tmp_path / "replica" / "signing.key").exists(), "a key that nobody else knows would be of no use"
     key = tmp_path / "replica" / "signing.key"
     key.write_bytes((tmp_path / "leader" / "signing.key").read_bytes())
     key.chmod(0o600)
