@@ -246,7 +246,7 @@ async def test_a_token_that_expires_while_the_page_is_open(page: Page, tmp_path:
         Backend(leader.port) as backend,
     ):
         await backend.report("ada")
-        await page.open(f"{backend.url}/#token={token('scores:read', seconds=5)}")
+        await page.open(f"{backend.url}/#token={token('scores:read', seconds=10)}")
         await page.wait(LIVE)
         await page.wait(REFUSED)
         assert "The token has expired." in await page.evaluate(NOTICE)

@@ -24,7 +24,7 @@ async def test_a_viewer_of_a_private_board_ends_with_its_token(tmp_path: Path) -
     private = {"SCOREBOARD_AUTH_PUBLIC_READS": "false"}
     async with serving(tmp_path / "data", extra=private, constants=AT_ONCE) as leader:
         url = f"ws://127.0.0.1:{leader.port}/ws/scoreboard"
-        bearer = f"Bearer {token('scores:read', seconds=3)}"
+        bearer = f"Bearer {token('scores:read', seconds=8)}"
         with trio.fail_after(ALARM_SECONDS):
             async with open_websocket_url(url, extra_headers=[(b"authorization", bearer.encode())]) as viewer:
                 await viewer.get_message()
@@ -44,7 +44,7 @@ async def test_a_replica_comes_back_with_the_token_that_its_file_has_by_then(tmp
     """Its link ends with the first token. It follows on as soon as the file has the second one."""
     async with serving(tmp_path / "data", constants=AT_ONCE) as leader:
         tokens = tmp_path / "short.token"
-        tokens.write_text(token("log:read", seconds=3))
+        tokens.write_text(token("log:read", seconds=15))
         arguments = ("--token-file", str(tokens))
         async with (
             following(tmp_path, "replica", leader.url, *arguments, constants=AT_ONCE) as replica,
