@@ -42,6 +42,7 @@ from bench.history import record
 from bench.wanted import Wanted, show_wanted
 from engine.actor import Actor
 from engine.batch import Batch
+from engine.clock import GivenClock
 from engine.commands import Increment
 from engine.disk import RealDisk
 from engine.errors import DiskFault
@@ -160,7 +161,8 @@ async def measure_pauses(directory: str) -> dict[str, Any]:
     """Serve from a directory and take snapshots; give the clients' waits without a snapshot and during one."""
     leader = opened(directory)
     machine = StateMachine(leader.scoreboard, leader.log, lambda _: None)
-    actor = Actor(machine, clock_ms=lambda: time.time_ns() // 1_000_000)
+    clock = GivenClock(lambda: time.time_ns() // 1_000_000)
+    actor = Actor(machine, clock=clock)
     checkpointer = Checkpointer(
         machine,
         Store(RealDisk(), directory),
@@ -168,7 +170,7 @@ async def measure_pauses(directory: str) -> dict[str, Any]:
         every_events=10**12,
         keep=2,
         log_keep_seconds=None,
-        clock_ms=lambda: time.time_ns() // 1_000_000,
+        clock=clock,
         tell=tell,
     )
     captures_ms = []

@@ -5,7 +5,7 @@
 
 A write takes these steps, only here, and in this order:
 
-    take the inbox → decide → append to the log, fdatasync → apply → publish (`on_applied`) → answer
+    correct the clock → take the inbox → decide → append to the log, fdatasync → apply → publish (`on_applied`) → answer
 
 So everything in an answer or on a screen is on disk: log before reply. While the disk writes one frame, the next
 gathers in the inbox. So the higher the load, the more records one fsync makes durable.
@@ -21,6 +21,8 @@ Rules:
   because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
   may not have that frame, and a demotion would set it aside.
 - If a caller goes away, its commands are done all the same.
+- A correction of the clock that is due is logged before the next frame, and without one: at the start, and when the
+  clock has taken a step over. `on_correction` is called before it is written.
 - After a failed write the actor is dead. The callers of that frame get `OutcomeUnknown`, waiting ones `Overloaded`, and
   `run` raises, which stops the process. An fsync is never tried again.
 """
@@ -35,9 +37,11 @@ import msgspec
 import trio
 
 from engine.batch import Batch
+from engine.clock import Clock
 from engine.commands import Command, Outcome
+from engine.corrections import Corrector
 from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded
-from engine.events import Event
+from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced
 from engine.machine import StateMachine
@@ -72,9 +76,13 @@ class Submission:
 class Actor:
     """Writes to a state machine while `run` runs: on a replica only after a promotion."""
 
-    def __init__(self, machine: StateMachine, *, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, machine: StateMachine, *, clock: Clock, on_correction: Callable[[ClockCorrected], None] = lambda _: None
+    ) -> None:
         self._machine = machine
-        self._clock_ms = clock_ms
+        self._clock = clock
+        self._corrector = Corrector(clock.bounds)
+        self._on_correction = on_correction
         self._inbox: deque[Submission] = deque()
         self._waiting = 0
         self._accepting = True
@@ -82,6 +90,8 @@ class Actor:
         self._deposed = False
         self._wake = trio.Event()
         self._ended = trio.Event()
+        self._may_be_due = True  # a correction of the clock
+        clock.on_taken(self._clock_taken)
 
     async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
         """Have at most BATCH_COMMANDS_MAX commands decided and made durable; give their outcomes in order.
@@ -121,10 +131,13 @@ class Actor:
         task_status.started()
         try:
             while self._inbox or self._accepting:
+                self._wake = trio.Event()
+                if self._may_be_due and not self._deposed:
+                    await self._correct()
+                    continue
                 if self._inbox:
                     await self._write_frame(self._take())
-                else:
-                    self._wake = trio.Event()
+                elif self._accepting:
                     await self._wake.wait()
         finally:
             self._accepting = False
@@ -146,6 +159,10 @@ class Actor:
     def statistics(self) -> ActorStatistics:
         return ActorStatistics(self._waiting, self._accepting and not self._deposed)
 
+    def _clock_taken(self) -> None:
+        self._may_be_due = True
+        self._wake.set()
+
     def _fail_waiting(self, error: Callable[[], Exception]) -> None:
         """Fail all waiting submissions, each with its own error: a shared one would collect the stacks of all."""
         while self._inbox:
@@ -163,9 +180,20 @@ class Actor:
         self._waiting -= count
         return taken
 
+    async def _correct(self) -> None:
+        """Log a correction of the clock if one is due."""
+        self._may_be_due = False
+        scoreboard = self._machine.scoreboard
+        correction = self._corrector.due(self._clock.read(), scoreboard.seq, scoreboard.time_ms)
+        if correction is not None:
+            self._on_correction(correction)
+            synced = await self._append([correction])
+            scoreboard.apply(correction, scoreboard.epoch)
+            self._machine.settled([correction], synced, self._waiting)
+
     async def _write_frame(self, taken: list[Submission]) -> None:
         try:
-            batch = Batch(self._machine.scoreboard, self._clock_ms())
+            batch = Batch(self._machine.scoreboard, self._clock.now_ms())
             for submission in taken:
                 batch.decide(submission.commands)
             synced = None

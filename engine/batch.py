@@ -12,7 +12,8 @@ Rules:
   the user have changed since.
 - `settle` uses what `decide` looked up (board, digest, mark), so no increment is hashed twice. It is called once, when
   all events are on disk, and the state must not have changed since the batch began.
-- Times never go back: if the last event is later than `now_ms`, the batch takes the time of that event.
+- Times never go back: if the last event is later than `now_ms`, the batch takes the time of that event. If it is later
+  by more than a moment, the writer has logged a correction of the clock before (`engine.corrections`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import msgspec
 class Incremented(msgspec.Struct, frozen=True, gc=False):
     """A user got `delta` points for one action. `new_score` is the user's score on this board after the event.
 
-    `time_ms` is in milliseconds since 1970-01-01 UTC and never goes back from one event to the next.
+    `time_ms` is in milliseconds since 1970-01-01 UTC. It goes back from one event to the next only at `ClockCorrected`.
     """
 
     seq: int
@@ -45,4 +45,18 @@ class EpochBegun(msgspec.Struct, frozen=True, gc=False):
     note: str
 
 
-Event = Incremented | UserPut | EpochBegun
+class ClockCorrected(msgspec.Struct, frozen=True, gc=False):
+    """The clock was wrong before this event, and its time is right. `note` says why. It stands alone in its frame.
+
+    The events from `from_seq` up to this one have times that are `ahead_ms` ahead of the truth. If there are none,
+    `ahead_ms` says how far the log was ahead of the clock. `engine.corrections` says what follows.
+    """
+
+    seq: int
+    time_ms: int
+    from_seq: int
+    ahead_ms: int
+    note: str
+
+
+Event = Incremented | UserPut | EpochBegun | ClockCorrected

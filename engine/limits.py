@@ -30,3 +30,18 @@ longest ids (five of 128 characters, 4 bytes each) take 11 MB, so every frame th
 
 SEGMENT_BYTES = 16 * 2**20
 """Length at which a segment is sealed: short enough to read or compress in a fraction of a second."""
+
+CLOCK_STEP_MS = 1_000
+"""How far the wall clock may leave the monotonic clock. More is a step. Time servers correct small errors by slewing,
+which moves both clocks."""
+
+CLOCK_LASTS_S = 60.0
+"""The time that a step must last before it is believed. A time server that is started late, or an operator who sets the
+clock wrongly, repairs it sooner. A longer time would only delay a repair that stays."""
+
+CLOCK_TRUSTED_S = 3_600.0
+"""The time without a step until a clock may decide that something is old. A clock that is wrong for less removes
+nothing."""
+
+CLOCK_STEPS_KEPT = 16
+"""Steps that wait to be told. They are told every second; a clock that steps more often is told often enough."""

@@ -308,8 +308,12 @@ class Log:
         self._disk.sync_directory(self._directory)
         return self.segments()[index]
 
-    def remove_before(self, first_seq_to_keep: int) -> list[SegmentInfo]:
+    def remove_before(
+        self, first_seq_to_keep: int, tell: Callable[[SegmentInfo], None] = lambda _: None
+    ) -> list[SegmentInfo]:
         """Remove the oldest segments, which have only events before `first_seq_to_keep`; give the removed ones.
+
+        `tell` gets each of them when its removal is durable.
 
         The rest never has a gap, even after a crash: each removal is synced before the next one, also a removal of an
         earlier call that failed. The last segment always stays.
@@ -330,6 +334,7 @@ class Log:
                 raise
             self._disk.sync_directory(self._directory)
             removed.append(info)
+            tell(info)
         return removed
 
     def restart(self, tail: Tail, aside: str, meanwhile: Callable[[], None] = lambda: None) -> None:

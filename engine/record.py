@@ -24,6 +24,7 @@
       Incremented   [1, boardId, userId, actionId, delta, reason, caller, newScore]
       UserPut       [2, userId, displayName | nil, active, caller]
       EpochBegun    [3, epoch, note]
+      ClockCorrected  [4, fromSeq, aheadMs, note]          alone in its frame; times go back only here
 
 Rules:
 - Every checksum covers the one before it (`previous`), back to the log id, where the chain begins. So a frame proves
@@ -47,7 +48,7 @@ import google_crc32c
 import msgspec
 
 from engine.errors import ScoreboardError
-from engine.events import EpochBegun, Event, Incremented, UserPut
+from engine.events import ClockCorrected, EpochBegun, Event, Incremented, UserPut
 from engine.limits import FRAME_BYTES_MAX, FRAME_RECORDS_MAX, SCORE_MAX, SEQ_MAX
 
 FRAME_MAGIC = b"frm1"
@@ -169,7 +170,16 @@ class _EpochBegunRecord(msgspec.Struct, array_like=True, tag=3, forbid_unknown_f
     note: str
 
 
-_Record = _IncrementedRecord | _UserPutRecord | _EpochBegunRecord
+class _ClockCorrectedRecord(msgspec.Struct, array_like=True, tag=4, forbid_unknown_fields=True, gc=False):
+    from_seq: _Seq
+    ahead_ms: int
+    note: str
+
+
+_Record = _IncrementedRecord | _UserPutRecord | _EpochBegunRecord | _ClockCorrectedRecord
+_CORRECTION_HEAD = b"\x94\x04"
+"""How the record of a `ClockCorrected` begins: an array of four, and its type."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[_Record]).decode
 
@@ -207,7 +217,9 @@ def _record_of(event: Event) -> tuple[object, ...]:
         )  # fmt: skip
     if isinstance(event, UserPut):
         return (2, event.user_id, event.display_name, event.active, event.caller)
-    return (3, event.epoch, event.note)
+    if isinstance(event, EpochBegun):
+        return (3, event.epoch, event.note)
+    return (4, event.from_seq, event.ahead_ms, event.note)
 
 
 def unpack_header(data: bytes, offset: int = 0) -> Header:
@@ -304,8 +316,19 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
     """Make the event of a record that is no increment."""
     if isinstance(record, _UserPutRecord):
         return UserPut(seq, time_ms, record.user_id, record.display_name, record.active, record.caller)
-    assert isinstance(record, _EpochBegunRecord)
-    return EpochBegun(seq, time_ms, record.epoch, record.note)
+    if isinstance(record, _EpochBegunRecord):
+        return EpochBegun(seq, time_ms, record.epoch, record.note)
+    assert isinstance(record, _ClockCorrectedRecord)
+    return ClockCorrected(seq, time_ms, record.from_seq, record.ahead_ms, record.note)
+
+
+def correction_of(frame: Frame) -> ClockCorrected | None:
+    """Give the correction of the clock that a frame is, None if it is anything else. Decodes no other frame."""
+    if frame.count != 1 or frame.body[:2] != _CORRECTION_HEAD:
+        return None
+    event = events_of(frame)[0]
+    assert isinstance(event, ClockCorrected)
+    return event
 
 
 def find_frame(data: bytes, offset: int, end: int | None = None) -> tuple[int, Frame] | None:

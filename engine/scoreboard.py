@@ -8,7 +8,7 @@ only apply. Two scoreboards that applied the same events are equal slot by slot:
 
 Invariants:
 - Events are applied in the order of their seqs, without a gap. `seq` and `time_ms` are those of the last one, `epoch`
-  is the current one.
+  is the current one. A correction of the clock may set `time_ms` back.
 - An actionId is in `actions` exactly if an `Incremented` event with it was applied. No two events have the same one.
 - A user who is registered as inactive is hidden on every board.
 
@@ -26,7 +26,7 @@ import msgspec
 
 from engine.actions import Actions, Key, key_of, mark_of
 from engine.board import Board, Ranks
-from engine.events import Event, Incremented, UserPut
+from engine.events import EpochBegun, Event, Incremented, UserPut
 from engine.image import StateImage
 from engine.users import User, Users
 
@@ -93,10 +93,12 @@ class Scoreboard:
         if isinstance(event, UserPut):
             assert epoch == self.epoch
             self._apply_user(event)
-        else:
+        elif isinstance(event, EpochBegun):
             assert epoch == event.epoch > self.epoch
             self.epoch = event.epoch
             self._epochs.append((event.seq, event.epoch))
+        else:
+            assert epoch == self.epoch  # a correction of the clock changes only the time of the last event
         self.seq = event.seq
         self.time_ms = event.time_ms
 

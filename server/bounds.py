@@ -30,8 +30,10 @@ SEND_BYTES = 64 * 1024
 SEND_SECONDS_MAX = 20.0
 """One write to a connection, and its time. A client with less than 26 kbit/s, or one that does not read, is cut off."""
 
-IDLE_SECONDS_MAX = 60.0
-"""Between connecting, or the end of an answer, and the first byte of the next request."""
+IDLE_SECONDS_MAX = 75.0
+"""Between connecting, or the end of an answer, and the first byte of the next request. Load balancers keep an idle
+connection for 60 s, and must be the first to close it: they lose a request that they send while we close. This and the
+deadlines of a write, a head and a body are the defaults of `[http]`."""
 
 EXPRESS_EVENTS_MAX = 512
 EXPRESS_SWEEP_SECONDS = 1.0
@@ -56,6 +58,11 @@ DRAIN_SECONDS_MAX = 10.0
 
 CUT_SECONDS_MAX = 1.0
 """For the tasks of cut connections to end. They have nothing to wait for, so none should need it."""
+
+MANAGER_PROGRESS_SECONDS = 1.0
+MANAGER_EXTENSION_USEC = 60_000_000
+"""For the service manager: the time between two words of progress, and the time that each of them asks for. A minute is
+far longer than any step of a recovery."""
 
 YOUNG_OBJECTS_MAX = 50_000
 """New objects until Python's garbage collector checks them. A batch of a thousand has ten thousand in use at once: the

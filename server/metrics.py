@@ -14,8 +14,11 @@ Rules:
 
 from __future__ import annotations
 
+import platform
 from bisect import bisect_left
 from collections.abc import Iterator
+from functools import cache
+from importlib import metadata
 from itertools import accumulate
 from typing import get_args
 
@@ -150,12 +153,22 @@ class _Latencies(Collector):
         yield family
 
 
+@cache
+def _build() -> dict[str, str]:
+    """Give the versions of what runs."""
+    packages = {name: metadata.version(name) for name in ("trio", "hypercorn", "quart")}
+    python = {"python": platform.python_version(), "implementation": platform.python_implementation()}
+    return {"version": metadata.version("scoreboard"), **python, "machine": platform.machine(), **packages}
+
+
 class Metrics:
     """All metrics of one process, in their own registry, so that tests can have many."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
+        about = "Always 1; the labels tell what runs."
+        self._gauge("build_info", about, *_build()).labels(**_build()).set(1)
         self._requests()
         self._engine()
         self._live()
@@ -185,6 +198,9 @@ class Metrics:
         self._lag_seconds = self._gauge("replica_lag_seconds", "Age of the oldest record that is not applied here.")
         self._leader_age = self._gauge("replica_leader_age_seconds", "Since the leader was heard.")
         self._connected = self._gauge("replica_connected", "Whether there is a link to the leader.")
+        about = "Steps of the wall clock against the monotonic clock."
+        self._clock_steps = Counter("scoreboard_clock_steps", about, registry=self._registry)
+        self._clock_offset = self._gauge("clock_offset_seconds", "The wall clock's time less that of new events.")
 
     def _live(self) -> None:
         self._viewers = self._gauge("viewers", "Connected live viewers.")
@@ -229,6 +245,11 @@ class Metrics:
         self._batch.observe(records)
         self._log_written.inc(size_bytes)
         self._fsync.observe(seconds)
+
+    def clock(self, steps: int, offset_seconds: float) -> None:
+        """Count further steps of the clock, and take how far it is from the time of new events."""
+        self._clock_steps.inc(steps)
+        self._clock_offset.set(offset_seconds)
 
     def observe(self, state: State) -> None:
         """Take the state of now; `render` shows it."""

@@ -19,6 +19,7 @@ Rules:
 - Retention follows each snapshot. Before anything is removed, every snapshot is read back from the disk and proved. A
   fault of retention is told; the new snapshot stays.
 - Segments that a replica still reads (`pinned_seq`) stay, however old they are.
+- `on_removed` gets each segment that was removed for its age, in the event loop, also if a later removal failed.
 - Meanwhile a replica may begin anew from its leader's snapshot and set its files aside. Writing and retention hold the
   log's `upkeep`, which excludes that. A state that was captured before and not yet written is captured again.
 - `on_capture` is called at the moment of the copy, so the listener knows between which two frames it was made.
@@ -37,6 +38,7 @@ from typing import Protocol, TypeVar
 import msgspec
 import trio
 
+from engine.clock import Clock, ClockReading
 from engine.disk import Disk
 from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
 from engine.image import StateImage
@@ -46,7 +48,7 @@ from engine.scoreboard import Rules
 from engine.threads import run
 from snapshots.digests import StateDigests, digests_of
 from snapshots.opening import Opened, ShowProgress, Tell, no_progress
-from snapshots.retention import KeptSegment, KeptSnapshot, Plan, decide
+from snapshots.retention import KeptSegment, KeptSnapshot, Plan, Removed, decide
 from snapshots.state import read_state
 from snapshots.store import SnapshotInfo, Store
 
@@ -98,8 +100,9 @@ class Checkpointer:
         every_events: int,
         keep: int,
         log_keep_seconds: float | None,
-        clock_ms: Callable[[], int],
+        clock: Clock,
         tell: Tell,
+        on_removed: Callable[[Removed], None] = lambda _: None,
         pinned_seq: Callable[[], int | None] = lambda: None,
         on_capture: Callable[[int], None] | None = None,
         on_saved: Callable[[SnapshotInfo, StateDigests], None] | None = None,
@@ -110,7 +113,8 @@ class Checkpointer:
         self._every_events = every_events
         self._keep = keep
         self._log_keep_seconds = log_keep_seconds
-        self._clock_ms = clock_ms
+        self._clock = clock
+        self._on_removed = on_removed
         self._tell = tell
         self._pinned_seq = pinned_seq
         self._on_capture = on_capture
@@ -147,10 +151,13 @@ class Checkpointer:
             except DiskFault:
                 self._failed += 1
                 raise
-            self._last, self._last_time_ms = info, self._clock_ms()
+            self._last, self._last_time_ms = info, self._clock.read().now_ms
             self._taken += 1
-            pinned_seq = self._pinned_seq()
-            for fault in await self._in_thread(lambda: self._retain(pinned_seq)):
+            pinned_seq, removed = self._pinned_seq(), list[Removed]()
+            faults = await self._in_thread(partial(self._retain, pinned_seq, self._clock.read(), removed))
+            for segment in removed:
+                self._on_removed(segment)
+            for fault in faults:
                 self._tell(fault)
             return info
 
@@ -181,24 +188,32 @@ class Checkpointer:
                 return None
             return self._store.save(image, tail, paced=True)
 
-    def _retain(self, pinned_seq: int | None) -> list[DiskFault]:
-        """Decide what goes and remove it, except segments with events after `pinned_seq`; give the faults found."""
+    def _retain(self, pinned_seq: int | None, now: ClockReading, removed: list[Removed]) -> list[DiskFault]:
+        """Decide what goes and remove it, except segments with events after `pinned_seq`; give the faults found.
+
+        `removed` gets the removed segments.
+        """
         faults: list[DiskFault] = []
         try:
             with self._log.upkeep:
-                plan = self._plan(faults)
+                plan = self._plan(faults, now)
                 for path in plan.remove_snapshots:
                     self._store.remove(path)
                 for info in self._log.segments():
                     if info.path in plan.compress:
                         self._compress(info, faults)
                 first_seq = plan.first_seq
-                self._log.remove_before(first_seq if pinned_seq is None else min(first_seq, pinned_seq + 1))
+                self._log.remove_before(
+                    first_seq if pinned_seq is None else min(first_seq, pinned_seq + 1),
+                    lambda info: removed.append(
+                        Removed(info.path, info.first_seq, info.last_seq, plan.ages_ms[info.path])
+                    ),
+                )
         except DiskFault as fault:
             faults.append(fault)
         return faults
 
-    def _plan(self, faults: list[DiskFault]) -> Plan:
+    def _plan(self, faults: list[DiskFault], now: ClockReading) -> Plan:
         snapshots = [
             KeptSnapshot(info.path, info.seq, valid=self._is_valid(info, faults)) for info in self._store.list()
         ]
@@ -214,7 +229,8 @@ class Checkpointer:
             segments,
             keep=self._keep,
             last_ms=lambda segment: self._log.last_time_ms(by_path[segment.path]),
-            oldest_ms=None if age is None else self._clock_ms() - int(age * 1000),
+            keep_ms=None if age is None else int(age * 1000),
+            now=now,
         )
         if plan.objection is not None:
             remedy = "Nothing was removed. `scoreboard log verify` says more."

@@ -17,6 +17,7 @@ Rules:
 - The last step makes the target's name durable. If only that fails, the target is whole, and the error says so. It is
   not removed: it was proved, and the disk that failed to sync would have to sync the removal too.
 - The snapshot that was used is copied, so the target has two snapshots from the beginning.
+- A bound of time goes by the corrected times (`engine.corrections`), also where the correction lies after the bound.
 - Two restores of one source make two histories with the same epoch: serve from one of them only.
 """
 
@@ -51,7 +52,7 @@ from snapshots.opening import (
     log_directory,
     no_progress,
 )
-from snapshots.state import Until, find_base, read_state
+from snapshots.state import Until, corrected, find_base, read_state
 from snapshots.store import DIRECTORY as SNAPSHOTS
 from snapshots.store import Store
 
@@ -120,10 +121,13 @@ def restore(
     there is no target, unless its message says that the target is whole.
     """
     _check_target(disk, source, target)
-    until = Until(until_seq, until_ms)
+    asked = Until(until_seq, until_ms)
     facts = _survey(disk, source)
+    until = corrected(disk, source, asked)
+    if until_ms is not None and until.seq == 0:
+        raise _nothing_before(facts, until_ms)
     base = find_base(Store(disk, source), until, tell, progress)
-    _check_bound(facts, base, until)
+    _check_bound(facts, base, asked)
     building = target.rstrip("/") + UNFINISHED
     disk.make_directory(building)
     lock = disk.lock(f"{building}/{LOCK_FILE}")
@@ -244,10 +248,14 @@ def _carry_over(
     return scoreboard, copied
 
 
+def _nothing_before(facts: _Source, time_ms: int | None) -> RestoreRefused:
+    when = "" if time_ms is None else f" at or before {time_ms} ms"
+    return RestoreRefused(f"{facts.path} has no event{when}, so there is nothing to restore")
+
+
 def _check_reached(facts: _Source, scoreboard: Scoreboard, until: Until) -> None:
     if scoreboard.seq == 0:
-        when = "" if until.time_ms is None else f" at or before {until.time_ms} ms"
-        raise RestoreRefused(f"{facts.path} has no event{when}, so there is nothing to restore")
+        raise _nothing_before(facts, until.time_ms)
     if until.seq is not None and scoreboard.seq < until.seq:
         raise RestoreRefused(f"{facts.path} has no event with seq {until.seq}: its last one has seq {scoreboard.seq}")
 

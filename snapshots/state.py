@@ -11,8 +11,10 @@ this file. It can stop at any event, it expects that a leader is writing to the 
 
 Rules:
 - At the snapshot's seq, the log must have the checksum that the snapshot has.
-- Nothing after the bound is read. So a damaged log can be read up to its damage, and if the bound is the snapshot's own
-  seq, no log is needed.
+- A bound of time goes by the corrected times. So the whole log is searched for corrections of the clock first, as far
+  as it can be read. If there are any, the bound becomes the seq of the last event that happened before it.
+- Nothing else after the bound is read. So a damaged log can be read up to its damage, and if the bound is the
+  snapshot's own seq, no log is needed.
 - Everything that is read is durable: `engine.log_reader` syncs the end of a growing log before it gives out frames. So
   a snapshot of the state never has an event that a power cut could take back.
 - A leader may remove a snapshot or a segment between listing and reading. It has made newer ones then, and the reading
@@ -22,13 +24,16 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 
+from engine.corrections import TrueTimes
 from engine.disk import Disk, FileMissing
-from engine.errors import NoLongerKept
+from engine.errors import LogDamaged, NoLongerKept
+from engine.events import ClockCorrected
 from engine.log_reader import LogReader
-from engine.record import Frame, FrameFault, Tail, chain_start, events_of, pack_frame, unpack_header
+from engine.record import Frame, FrameFault, Tail, chain_start, correction_of, events_of, pack_frame, unpack_header
 from engine.recovery import Situation, refusal
 from engine.replay import check_join, newer_version
 from engine.scoreboard import Rules, Scoreboard
@@ -64,6 +69,44 @@ class Until(msgspec.Struct, frozen=True):
         return (self.seq is None or seq <= self.seq) and (self.time_ms is None or time_ms <= self.time_ms)
 
 
+def corrected(disk: Disk, data_directory: str, until: Until) -> Until:
+    """Give the bounds by the corrected times: with a seq if the clock was ever corrected, else as they are.
+
+    The seq is 0 if nothing in the log happened before the bound. Events that can't be read have no times. If the bound
+    is among them, the seq is that of the last of them, and reading up to it finds the damage.
+    """
+    if until.time_ms is None:
+        return until
+    directory = log_directory(data_directory)
+    segments = list_log(disk, directory)
+    corrections = list(_corrections(_readable_frames(disk, directory, segments)))
+    if not corrections:
+        return until
+    times, first_seq = TrueTimes(corrections), segments[0].first_seq
+    for frame in _readable_frames(disk, directory, segments):
+        if times.of(frame.first_seq, frame.time_ms) > until.time_ms:
+            seq = frame.first_seq - 1
+            # An older snapshot has only its own time.
+            time_ms = until.time_ms if seq < first_seq else None
+            return Until(seq if until.seq is None else min(seq, until.seq), time_ms)
+    return Until(until.seq)
+
+
+def _corrections(frames: Iterator[Frame]) -> Iterator[ClockCorrected]:
+    for frame in frames:
+        with suppress(FrameFault):  # of a newer version; the reading itself refuses it
+            correction = correction_of(frame)
+            if correction is not None:
+                yield correction
+
+
+def _readable_frames(disk: Disk, directory: str, segments: list[SegmentFile]) -> Iterator[Frame]:
+    """Give the frames of a log, segment by segment, each up to its end or its damage."""
+    for segment in segments:
+        with suppress(LogDamaged):
+            yield from LogReader(disk, directory, [segment], growing=True).frames(segment.first_seq)
+
+
 def read_state(
     disk: Disk,
     data_directory: str,
@@ -91,6 +134,7 @@ def read_state(
 def _read_once(
     disk: Disk, data_directory: str, rules: Rules, until: Until, tell: Tell, progress: ShowProgress
 ) -> tuple[Scoreboard, Tail]:
+    until = corrected(disk, data_directory, until)
     base = find_base(Store(disk, data_directory), until, tell, progress)
     scoreboard = begin_from(base, rules)
     after = None if base is None else base.tail

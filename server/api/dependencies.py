@@ -8,7 +8,7 @@ of one shard has neither an actor nor a log (`server.node.shard`), and tests nee
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -83,7 +83,7 @@ class StorageState(msgspec.Struct, frozen=True):
 class Dependencies:
     """`clock_ms` is wall-clock time in ms since 1970, `clock_s` a clock that never goes back.
 
-    `request_ids` gives ids for requests that bring none. Pages of `origins` (lower case; None: all) may read
+    `request_ids` gives ids for requests that bring none. Pages of `origins` (None: all) may read
     public answers. `warnings` are what `/readyz` tells of a node that is ready. `promote` makes a replica the leader,
     gives the new epoch and its first seq, or raises `Refused`.
     """
@@ -102,7 +102,7 @@ class Dependencies:
     pages: dict[str, Page] = field(default_factory=dict)
     storage: Callable[[], StorageState]
     public_reads: bool
-    origins: frozenset[str] | None
+    origins: Container[str] | None
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
     request_ids: Iterator[str]

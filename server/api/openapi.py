@@ -16,7 +16,7 @@ import msgspec
 
 from engine.limits import BATCH_COMMANDS_MAX, SEQ_MAX
 from server import bounds
-from server.api import answers, decoding
+from server.api import answers, decoding, examples
 from server.api.routes import ROUTES, Route
 from server.http.messages import JSON, MSGPACK, Id
 from server.http.target import DEFAULT_BOARD
@@ -152,7 +152,12 @@ OPERATIONS: dict[str, Operation] = {
         (401, 403, 409, 500, 503),
     ),
     "healthz": Operation("Operations", "Answers while the process is alive.", answers.HealthAnswer),
-    "readyz": Operation("Operations", "503, with the reason, while stopping or behind.", answers.ReadyAnswer, (503,)),
+    "readyz": Operation(
+        "Operations",
+        "503, with the reason, while stopping or behind. A leader that was replaced says `NOT_LEADER`.",
+        answers.ReadyAnswer,
+        (503,),
+    ),
     "metrics": Operation("Operations", "For Prometheus.", _TEXT, (500,)),
     "openapi": Operation("Pages", "OpenAPI 3.1.", JSON, etag=True),
     "docs": Operation("Pages", "Loads nothing but the description.", _HTML, etag=True),
@@ -181,8 +186,9 @@ _ERRORS = {
         "Unavailable",
         (
             "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the same actionId. "
-            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `KEYS_UNAVAILABLE`: it cannot "
-            "be known yet whether the token's key is its issuer's; send it again after `Retry-After`."
+            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `NOT_LEADER`: readiness of a "
+            "leader that was replaced; `details` name the newer epoch and its leader, if known. "
+            "`KEYS_UNAVAILABLE`: it cannot be known yet whether the token's key is its issuer's; send it again later."
         ),
     ),
 }
@@ -234,8 +240,12 @@ def _operation(route: Route, public_reads: bool) -> Schema:
         described["parameters"].append({"$ref": f"{_COMPONENTS}/parameters/ifNoneMatch"})
     if operation.body is not None:
         schema = {"schema": _body_schema(operation.body)}
-        kinds = (JSON, MSGPACK) if operation.body is _BATCH else (JSON,)
-        described["requestBody"] = {"required": True, "content": dict.fromkeys(kinds, schema)}
+        content = {JSON: {**schema, "example": examples.REQUESTS[route.handler]}}
+        if operation.body is _BATCH:
+            content[MSGPACK] = schema
+        described["requestBody"] = {"required": True, "content": content}
+    if route.handler in examples.ANSWERS:
+        described["responses"]["200"]["content"][JSON]["example"] = examples.ANSWERS[route.handler]
     return described
 
 
@@ -269,7 +279,7 @@ def _content(answer: Any) -> Schema:
         return {answer: {"schema": {"type": "object"} if answer == JSON else {"type": "string"}}}
     if isinstance(answer, tuple):
         schema = {"type": "array", "items": {"oneOf": [_schema_of(kind) for kind in answer]}}
-        return {kind: {"schema": schema} for kind in (JSON, MSGPACK)}
+        return {kind: {"schema": schema} for kind in (JSON, MSGPACK)}  # a dict for each: JSON gets an example
     return {JSON: {"schema": _schema_of(answer)}}
 
 
@@ -292,8 +302,8 @@ def _schemas() -> Schema:
     _, schemas = msgspec.json.schema_components(structs, ref_template=_SCHEMAS)
     schemas["UserBody"]["minProperties"] = 1
     del schemas["UserBody"]["required"]  # empty, which says nothing
-    schemas["UserBody"]["examples"] = [{"displayName": "Alice", "active": True}]
-    schemas["IncrementBody"]["examples"] = [{"userId": "alice", "actionId": "action-1", "reason": "ACTION_COMPLETED"}]
+    schemas["UserBody"]["examples"] = [examples.REQUESTS["put_user"]]
+    schemas["IncrementBody"]["examples"] = [examples.REQUESTS["increment"]]
     return schemas
 
 
@@ -301,7 +311,9 @@ def _error_response(status: int, about: str) -> Schema:
     headers = {"X-Request-Id": _header("X-Request-Id")}
     if status in _ERROR_HEADERS:
         headers[_ERROR_HEADERS[status]] = _header(_ERROR_HEADERS[status])
-    return {"description": about, "headers": headers, "content": _content(answers.ErrorAnswer)}
+    content = _content(answers.ErrorAnswer)
+    content[JSON]["example"] = examples.ERRORS[status]
+    return {"description": about, "headers": headers, "content": content}
 
 
 def _header(name: str) -> Schema:
@@ -332,9 +344,11 @@ def _headers() -> Schema:
 
 def _parameters() -> Schema:
     return {
-        "userId": _parameter("userId", "path", {**_schema_of(Id), "examples": ["alice"]}, "A slash is sent as %2F."),
+        "userId": _parameter(
+            "userId", "path", {**_schema_of(Id), "examples": [examples.USER_ID]}, "A slash is sent as %2F."
+        ),
         "actionId": _parameter(
-            "actionId", "path", {**_schema_of(Id), "examples": ["action-1"]}, "A slash is sent as %2F."
+            "actionId", "path", {**_schema_of(Id), "examples": [examples.ACTION_ID]}, "A slash is sent as %2F."
         ),
         "boardId": _parameter("boardId", "query", {**_schema_of(Id), "default": DEFAULT_BOARD}, "Which board."),
         "topLimit": _parameter("limit", "query", _limit(bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX), "Rows."),

@@ -11,7 +11,7 @@ from server.api.answers import HealthAnswer, PromotedAnswer, ReadyAnswer
 from server.api.dependencies import Dependencies
 from server.api.pages import document
 from server.http.handshake import UPGRADE_HEADERS
-from server.http.messages import JSON, NO_STORE, RETRY_SOON, Refused, Request, Response
+from server.http.messages import JSON, NO_STORE, RETRY_SOON, Details, Refused, Request, Response
 from server.metrics import State
 
 
@@ -29,7 +29,12 @@ class Operations:
         """Ready: what is read here is fresh enough, and the actor takes commands."""
         reason = self._not_ready()
         if reason is not None:
-            raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", {"reason": reason}, RETRY_SOON)
+            details: Details = {"reason": reason}
+            role = self._dependencies.role.now
+            if role.successor is None or role.draining:
+                raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", details, RETRY_SOON)
+            details |= self._dependencies.checks.not_leader().details
+            raise Refused(503, "NOT_LEADER", f"Not ready: {reason}.", details, RETRY_SOON)
         scoreboard = self._dependencies.scoreboard
         warnings = self._dependencies.warnings() or msgspec.UNSET
         answer = ReadyAnswer(scoreboard.epoch, scoreboard.seq, warnings=warnings)

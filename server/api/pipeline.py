@@ -355,7 +355,7 @@ class Pipeline:
         if self._origins is None:
             return (("access-control-allow-origin", "*"),)
         origin = request.headers.get("origin", "")
-        if origin.lower() in self._origins:
+        if origin in self._origins:
             return (("access-control-allow-origin", origin), ("vary", "Origin"))
         return (("vary", "Origin"),)
 

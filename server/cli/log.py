@@ -18,7 +18,7 @@ import msgspec
 
 from engine.disk import RealDisk
 from engine.errors import DiskFault, LogDamaged
-from engine.events import EpochBegun, Event, Incremented, UserPut
+from engine.events import ClockCorrected, EpochBegun, Event, Incremented, UserPut
 from engine.log_reader import scan
 from engine.record import Frame, FrameFault, events_of
 from engine.segment import SegmentFile, list_segments
@@ -26,7 +26,12 @@ from server.cli.support import BadUsage, directory_option, json_option, print_js
 from server.live.encoding import iso_ms
 from snapshots.opening import log_directory
 
-TYPES: dict[type[Event], str] = {Incremented: "incremented", UserPut: "user_put", EpochBegun: "epoch_begun"}
+TYPES: dict[type[Event], str] = {
+    Incremented: "incremented",
+    UserPut: "user_put",
+    EpochBegun: "epoch_begun",
+    ClockCorrected: "clock_corrected",
+}
 """The names of events in the output. They never change, because programs read them."""
 
 
@@ -97,6 +102,9 @@ def verify(data_directory: str, as_json: bool) -> None:
             f"the log is sound: seq {summary.first_seq} to {summary.last_seq}, "
             f"{summary.frames} frames, segments: {summary.segments}"
         )
+        corrections = summary.events[TYPES[ClockCorrected]]
+        if corrections:
+            click.echo(f"corrections of the clock: {corrections}; `scoreboard log dump` shows them")
 
 
 @log.command()
@@ -186,4 +194,6 @@ def line_of(event: Event, epoch: int) -> dict[str, Any]:
             "active": event.active,
             "caller": event.caller,
         }
+    if isinstance(event, ClockCorrected):
+        return common | {"fromSeq": event.from_seq, "aheadMs": event.ahead_ms, "note": event.note}
     return common | {"note": event.note}

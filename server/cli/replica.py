@@ -15,7 +15,7 @@ import click
 import msgspec
 import trio
 
-from server.cli.support import BadUsage, config_options, print_lines, read_config, read_token, state_bar
+from server.cli.support import BadUsage, bind_option, config_options, print_lines, read_config, read_token, state_bar
 from server.node import start
 from server.node.start import FollowOptions
 from server.replication.sharding import Shard, parse_shard
@@ -37,19 +37,19 @@ class ShardType(click.ParamType[Shard]):
 @click.command()
 @config_options
 @click.option("--leader", metavar="URL", help="The node to follow, such as http://leader.example:8080.")
-@click.option("--bind", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+@bind_option
 @click.option("--shard", type=ShardType(), help="Hold only the boards of this shard, in memory.")
 @click.option("--token-file", type=click.Path(path_type=Path, dir_okay=False), help="A token of scope log:read.")
 def replica(
     data_dir: Path | None,
     config_file: Path | None,
     leader: str | None,
-    bind: str | None,
+    bind: tuple[str, ...],
     shard: Shard | None,
     token_file: Path | None,
 ) -> None:
     """Run a replica until SIGTERM or SIGINT."""
-    read_token(token_file)  # what is no token is refused here: the leader would refuse it again and again
+    read_token(token_file, tell=False)  # what is no token is refused here: the leader would refuse it again and again
     config = read_config(config_file, data_dir, bind, leader=leader, token_file=token_file)
     durable = data_dir is not None or config.data_dir != Config().data_dir
     if shard is not None and durable:
@@ -60,8 +60,8 @@ def replica(
     bar = partial(state_bar, "starting") if sys.stderr.isatty() else None
     options = FollowOptions(shard, durable)
 
-    def ready(url: str) -> None:
-        print_lines([f"scoreboard ready on {url}"])
+    def ready(*urls: str) -> None:
+        print_lines([f"scoreboard ready on {' '.join(urls)}"])
 
     if durable:
         sys.exit(trio.run(start.follow, config, options, ready, bar))

@@ -17,7 +17,7 @@ import trio
 
 from server.access.minting import mint, minting_fault
 from server.api.decoding import DEFAULT_REASON
-from server.cli.support import config_options, print_lines, read_config, state_bar
+from server.cli.support import bind_option, config_options, print_lines, read_config, state_bar
 from server.http.target import DEFAULT_BOARD
 from server.node import start
 from server.settings.config import Config
@@ -27,16 +27,16 @@ WELCOME_TOKEN_SECONDS = 3600
 
 @click.command()
 @config_options
-@click.option("--bind", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+@bind_option
 @click.option("--welcome", is_flag=True, help="Print the live page's address and a curl with a fresh token.")
-def serve(data_dir: Path | None, config_file: Path | None, bind: str | None, welcome: bool) -> None:
+def serve(data_dir: Path | None, config_file: Path | None, bind: tuple[str, ...], welcome: bool) -> None:
     """Run the leader until SIGTERM or SIGINT."""
     config = read_config(config_file, data_dir, bind)
 
-    def ready(url: str) -> None:
-        lines = [f"scoreboard ready on {url}"]
+    def ready(*urls: str) -> None:
+        lines = [f"scoreboard ready on {' '.join(urls)}"]
         if welcome:
-            lines.append(welcome_text(config, url))
+            lines.append(welcome_text(config, urls[0]))
         print_lines(lines)
 
     bar = partial(state_bar, "recovering") if sys.stderr.isatty() else None

@@ -21,6 +21,7 @@ from server.cli.support import (
     print_json,
     print_table,
     progress_bar,
+    say,
     state_bar,
     warn,
 )
@@ -53,6 +54,8 @@ def take(directory: str, as_json: bool) -> None:
 def list_snapshots(directory: str, as_json: bool) -> None:
     """List the snapshots, newest first; `verify` says whether they are sound."""
     infos = Store(RealDisk(), directory).list()
+    if not infos:
+        say(f"There is no snapshot in {directory}.")
     if as_json:
         print_json([_fields(info) for info in infos])
     else:
@@ -63,9 +66,15 @@ def list_snapshots(directory: str, as_json: bool) -> None:
 @directory_option
 @json_option
 def verify(directory: str, as_json: bool) -> None:
-    """Read every snapshot, prove it, and compare it with the log. Exit code 1 if any is not as it should be."""
+    """Read every snapshot, prove it, and compare it with the log. Exit code 1 if any is not as it should be.
+
+    Without a snapshot that is told; exit code 1 if the log alone does not have every event.
+    """
     store = Store(RealDisk(), directory)
     infos = store.list()
+    if not infos:
+        _verify_none(store.directory, log_directory(directory), as_json=as_json)
+        return
     results: list[dict[str, Any]] = []
     with progress_bar("verifying snapshots") as move:
         for number, info in enumerate(infos):
@@ -81,6 +90,23 @@ def verify(directory: str, as_json: bool) -> None:
     bad = [result for result in results if not result["ok"]]
     if bad:
         raise CommandRefused(f"{len(bad)} of {len(results)} snapshots are not as they should be")
+
+
+def _verify_none(directory: str, log: str, *, as_json: bool) -> None:
+    """Say that there is no snapshot. Raises `CommandRefused` if a restore would need one."""
+    if as_json:
+        print_json([])
+    try:
+        first = next(scan(RealDisk(), log, from_seq=1), None)
+    except NoLongerKept as error:
+        why = f"there is no snapshot in {directory}, and without one nothing can be restored"
+        raise CommandRefused(f"{why}: {error}") from error
+    has = "has no event yet" if first is None else "begins with the first event"
+    text = f"there is no snapshot in {directory}: nothing was verified; the log {has}"
+    if as_json:
+        say(text)
+    else:
+        click.echo(text)
 
 
 def judge(store: Store, info: SnapshotInfo, log: str) -> dict[str, Any] | None:

@@ -29,7 +29,10 @@ from rich.table import Table
 
 from engine.errors import DirectoryInUse, DiskFault, ScoreboardError
 from engine.recovery import Finding
-from server.settings.config import Config, ConfigError, load
+from server.settings.config import Config, ConfigError, build, gather
+from server.settings.environment import Key
+from server.settings.given import Given
+from server.settings.secrecy import open_to_others
 from server.settings.values import parse_duration
 from snapshots.opening import Progress as StateProgress
 
@@ -129,18 +132,43 @@ def directory_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_directory
 
 
+def bind_option(function: Function) -> Function:
+    """Add --bind, which may come several times."""
+    return click.option(
+        "--bind",
+        metavar="HOST:PORT",
+        multiple=True,
+        help="Where to listen; port 0 takes a free one. May be given several times.",
+    )(function)
+
+
 def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")(function)
 
 
 def read_config(
-    config_file: Path | None, data_dir: Path | None, bind: str | None = None, **more: str | Path | None
+    config_file: Path | None, data_dir: Path | None, bind: Sequence[str] = (), **more: str | Path | None
 ) -> Config:
     """Load the configuration: flags over environment over file over default. `more` are flags for `[replication]`."""
-    given = {"data_dir": data_dir, "bind": bind, **{f"replication.{name}": value for name, value in more.items()}}
-    flags = {key: str(value) for key, value in given.items() if value is not None}
-    environ = {key: text for key, text in os.environ.items() if key not in (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)}
-    return load(config_file, environ, flags)
+    return build(gather_settings(config_file, data_dir, bind, **more))
+
+
+def gather_settings(
+    config_file: Path | None, data_dir: Path | None, bind: Sequence[str] = (), **more: str | Path | None
+) -> dict[Key, Given]:
+    """Collect what is set, for `read_config`; each with its source."""
+    named = {
+        "data_dir": data_dir,
+        "bind": ",".join(bind) or None,
+        **{f"replication.{name}": value for name, value in more.items()},
+    }
+    flags = {key: str(value) for key, value in named.items() if value is not None}
+    return gather(config_file, environment(), flags)
+
+
+def environment() -> dict[str, str]:
+    """Give the environment without the variables that `watch` reads its token from."""
+    return {key: text for key, text in os.environ.items() if key not in (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)}
 
 
 def existing_directory(config: Config) -> str:
@@ -150,8 +178,11 @@ def existing_directory(config: Config) -> str:
     return config.data_dir
 
 
-def read_token(path: Path | None) -> str:
-    """Read the token in the file that --token-file names, "" without one. Refuses what can't be a token."""
+def read_token(path: Path | None, *, tell: bool = True) -> str:
+    """Read the token in the file that --token-file names, "" without one. Refuses what can't be a token.
+
+    A file that others may read is used, and told unless the caller tells it elsewhere.
+    """
     if path is None:
         return ""
     try:
@@ -163,6 +194,8 @@ def read_token(path: Path | None) -> str:
         raise BadUsage(f"--token-file: {path} is empty")
     if not token.isprintable() or " " in token:
         raise BadUsage(f"--token-file: {path} has more in it than a token")
+    if tell and (fault := open_to_others(str(path))):
+        say(f"Warning: --token-file: {path}: {fault}")
     return token
 
 

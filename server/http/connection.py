@@ -35,6 +35,7 @@ from server.http.admission import BodyMemory
 from server.http.date import head_end
 from server.http.messages import Refused, RequestHead, Response, http_bytes
 from server.http.request_parser import IncomingRequest, RequestParser
+from server.settings.http import HttpConfig
 
 Address = tuple[str, int]
 """Host and port."""
@@ -66,6 +67,16 @@ class HttpBounds(msgspec.Struct, frozen=True, kw_only=True):
     linger_bytes_max: int = bounds.LINGER_BYTES_MAX
     accept_pause_seconds: float = bounds.ACCEPT_PAUSE_SECONDS
     startup_seconds_max: float = bounds.STARTUP_SECONDS_MAX
+
+    @classmethod
+    def of(cls, http: HttpConfig) -> HttpBounds:
+        """Take the deadlines of a configuration."""
+        return cls(
+            idle_seconds_max=float(http.idle_seconds),
+            head_seconds_max=float(http.head_seconds),
+            body_seconds_max=float(http.body_seconds),
+            send_seconds_max=float(http.send_seconds),
+        )
 
 
 class Stalled(trio.BrokenResourceError):

@@ -40,7 +40,7 @@ from engine.limits import BATCH_COMMANDS_MAX
 from server import bounds
 from server.api.pipeline import Head, Pipeline
 from server.api.routes import EXPRESS
-from server.http.client_address import TrustedProxies
+from server.http.client_address import TrustedProxies, client_of
 from server.http.connection import Connection
 from server.http.date import head_end
 from server.http.messages import Request, joined_headers
@@ -58,7 +58,7 @@ def request_of(connection: Connection, inbound: IncomingRequest, body: bytes, pr
     """Make the pipeline's request of what the parser read."""
     head = inbound.head
     headers = joined_headers(head.headers)
-    address = proxies.client(connection.peer[0], headers.get("x-forwarded-for", ""))
+    address = client_of(proxies, connection.peer[0], headers)
     return Request(head.method, head.path, head.query, headers, body, address)
 
 
@@ -287,8 +287,7 @@ class ExpressLoop:
 
     def _fail(self, parked: Parked, head: Head, error: Exception) -> None:
         connection = parked.connection
-        forwarded_for = head.request.headers.get("x-forwarded-for", "")
-        address = self._proxies.client(connection.peer[0], forwarded_for)
+        address = client_of(self._proxies, connection.peer[0], head.request.headers)
         try:
             answer = self._pipeline.failed(head, error, address)
         except Exception as fault:

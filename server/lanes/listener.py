@@ -35,9 +35,9 @@ from hypercorn.typing import ASGIFramework
 from server import bounds
 from server.faults import describe
 from server.http.admission import BodyMemory, ConnectionLimits
-from server.http.client_address import TrustedProxies, address_group
+from server.http.client_address import TrustedProxies, address_group, client_of
 from server.http.connection import Address, Connection, HttpBounds
-from server.http.messages import Refused, RequestHead
+from server.http.messages import Refused, RequestHead, joined_headers
 from server.http.request_parser import IncomingRequest
 from server.lanes.hypercorn_lane import HypercornLane
 from server.lanes.lifespan import Lifespan, NotStarted
@@ -320,8 +320,7 @@ class Listener:
         return self._plain_lanes.get(target, self._other_lane)
 
     async def _serve_live(self, connection: Connection) -> bool:
-        forwarded_for = connection.request.header("x-forwarded-for")
-        address = self._proxies.client(connection.peer[0], forwarded_for)
+        address = client_of(self._proxies, connection.peer[0], joined_headers(connection.request.head.headers))
         # The live channel has its own limit for the viewers of an address.
         self._limits.count_out(connection.group)
         try:
@@ -358,8 +357,9 @@ def _is_plain(inbound: IncomingRequest) -> bool:
 
 
 def _address(name: tuple[Any, ...]) -> Address:
-    """Host and port of a socket's name, which has more parts in IPv6."""
-    return name[0], name[1]
+    """Host and port of a socket's name, which has more parts in IPv6. A socket of both families maps IPv4 into IPv6."""
+    host, port, *_ = name
+    return (host.removeprefix("::ffff:") if "." in host else host), port
 
 
 def _connections_max(http_bounds: HttpBounds) -> int:

@@ -26,7 +26,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTim
 
 from server import bounds
 from server.api.pipeline import Pipeline
-from server.http.client_address import TrustedProxies
+from server.http.client_address import TrustedProxies, client_of
 from server.http.messages import Refused, Request, Response, joined_headers, wire_headers
 
 LANE = "http"
@@ -68,7 +68,7 @@ def _to_request(scope: HTTPScope, body: bytes, proxies: TrustedProxies) -> Reque
         query=scope["query_string"].decode("latin-1"),
         headers=headers,
         body=body,
-        address=proxies.client(client[0] if client else "", headers.get("x-forwarded-for", "")),
+        address=client_of(proxies, client[0] if client else "", headers),
     )
 
 

@@ -12,6 +12,8 @@ No extension is ever accepted: a few compressed bytes could fill the server's me
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import msgspec
 
 from server.http.handshake import accept_value, check_upgrade
@@ -22,8 +24,6 @@ LIVE_PATH = "/ws/scoreboard"
 FULL = "scoreboard.v1"
 DELTA = "scoreboard.delta.v1"
 TOKEN_PREFIX = "scoreboard.token."  # noqa: S105  # precedes a token
-
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 class Upgrade(msgspec.Struct, frozen=True):
@@ -67,19 +67,12 @@ def read_upgrade(head: RequestHead) -> Upgrade:
     )
 
 
-def check_origin(origin: str | None, allowed: frozenset[str] | None) -> None:
-    """Refuse a page that is not on the allow-list. None allows every page; `allowed` is in the form of `_comparable`.
+def check_origin(origin: str | None, allowed: Container[str] | None) -> None:
+    """Refuse a page that is not on the allow-list (`server.settings.origins`). None allows every page.
 
     A client without Origin is allowed: it is no browser, so no other site's page can make it act for its user.
     """
-    if origin is None or allowed is None or _comparable(origin) in allowed:
+    if origin is None or allowed is None or origin in allowed:
         return
     message = "Pages of this origin may not open the live channel."
     raise Refused(403, "UNAUTHORIZED", message, {"origin": quoted(origin)})
-
-
-def _comparable(origin: str) -> str:
-    """Write an origin in lower case without the scheme's default port, as browsers do (RFC 6454, 6.2)."""
-    origin = origin.lower()
-    scheme, _, host = origin.partition("://")
-    return origin.removesuffix(f":{_DEFAULT_PORTS[scheme]}") if host and scheme in _DEFAULT_PORTS else origin

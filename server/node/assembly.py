@@ -19,7 +19,7 @@ from functools import partial
 import trio
 
 from engine.actor import Actor
-from engine.events import Incremented
+from engine.events import ClockCorrected, Incremented
 from engine.machine import Applied, StateMachine
 from engine.scoreboard import Scoreboard
 from server import bounds
@@ -30,6 +30,7 @@ from server.api.dependencies import Dependencies, ReceiptLog, StorageState, Writ
 from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
+from server.node.clock import tell_correction
 from server.node.following import Following, first_role
 from server.node.leader import Deposition
 from server.node.log_service import LogService
@@ -89,7 +90,7 @@ class _Surface:
     def applied(self, applied: Applied) -> None:
         """Wake the waiting reads, and tell the viewers of the boards that a frame touched."""
         boards = {event.board_id for event in applied.events if isinstance(event, Incremented)}
-        if any(not isinstance(event, Incremented) for event in applied.events):
+        if any(not isinstance(event, Incremented | ClockCorrected) for event in applied.events):
             boards = set(self.scoreboard.boards)  # a user's name or presence shows on every board
         self.live.board_changed(boards)
         self.positions.advanced()
@@ -115,7 +116,7 @@ def assemble_leader(world: Surroundings, opened: Opened) -> Node:
 
 def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> Node:
     """Build a replica with every board on an opened directory."""
-    progress = Progress(opened.scoreboard, world.clock_ms)
+    progress = Progress(opened.scoreboard, world.clock.now_ms)
     first = first_role(plan.leader.url(""), vouched=plan.vouched)
     surface = _make_surface(world, opened.scoreboard, first, progress)
     role = surface.role
@@ -144,7 +145,7 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
 
 def assemble_shard(world: Surroundings, scoreboard: Scoreboard, shard: Shard, plan: FollowPlan) -> Node:
     """Build a replica of the boards of one shard, in memory. The scoreboard is empty."""
-    progress = Progress(scoreboard, world.clock_ms)
+    progress = Progress(scoreboard, world.clock.now_ms)
     first = first_role(plan.leader.url(""), vouched=False)
     surface = _make_surface(world, scoreboard, first, progress, shard)
     replica = ShardReplica(world.disk, scoreboard, shard, on_applied=_on_applied(world, surface, None))
@@ -169,7 +170,7 @@ def _make_surface(
     replication = world.config.replication
     role = CurrentRole(first, trio.current_time)
     ready_age_s = float(replication.ready_age_seconds)
-    freshness = Freshness(role, scoreboard, world.clock_ms, progress=progress, ready_age_s=ready_age_s)
+    freshness = Freshness(role, scoreboard, world.clock.now_ms, progress=progress, ready_age_s=ready_age_s)
     checks = RoleChecks(role, freshness, shard)
     positions = Positions(scoreboard, checks, float(replication.behind_wait_seconds))
     live = world.make_live(scoreboard, freshness, checks)
@@ -196,7 +197,7 @@ def _make_log_users(
     """Build what a node with a log has: the feed, the state machine, the actor, and the log service."""
     feed = FrameFeed(opened.log.tail.seq)
     machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
-    actor = Actor(machine, clock_ms=world.clock_ms)
+    actor = Actor(machine, clock=world.clock, on_correction=tell_correction)
     deposition = Deposition(world, surface.role, actor, opened.scoreboard)
     may_follow = partial(authorize, world.authenticator, (SCOPE,))
     service = LogService(
@@ -221,7 +222,7 @@ def _make_following(
         plan.leader,
         plan.bootstrap,
         token=plan.token,
-        clock_ms=world.clock_ms,
+        clock_ms=world.clock.now_ms,
         uniform=world.uniform,
         blocks=world.disk.blocks,
         timing=world.link_timing,
@@ -261,7 +262,7 @@ def _make_pipeline(
             storage=storage,
             public_reads=config.auth.public_reads,
             origins=config.live.origins,
-            clock_ms=world.clock_ms,
+            clock_ms=world.clock.now_ms,
             clock_s=world.clock_s,
             request_ids=world.request_ids,
             followers=(lambda: 0) if service is None else service.followers.__len__,

@@ -18,6 +18,7 @@ from engine.disk import Disk
 from server.node.shutdown import tell
 from server.replication.bootstrap import Bootstrap, prepare_directory
 from server.settings.config import ConfigError
+from server.settings.secrecy import open_to_others
 from snapshots.promotion import DEMOTE_NEEDS, Marker, demote_command, read_deposed, read_marker, write_marker
 
 log = structlog.get_logger()
@@ -77,6 +78,8 @@ class TokenFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._last = self._read() if path else ""
+        if path and (fault := open_to_others(path)):
+            log.warning("token_file_open", path=path, fault=fault)
 
     def __call__(self) -> str:
         if self._path:

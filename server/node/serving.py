@@ -38,18 +38,20 @@ from server.api.pages import load_pages
 from server.api.role_checks import RoleChecks
 from server.api.routes import EXPRESS, READ
 from server.http.client_address import TrustedProxies
-from server.http.connection import Address
+from server.http.connection import HttpBounds
 from server.lanes.express import ExpressLane
 from server.lanes.express_loop import ExpressLoop
-from server.lanes.listener import Lane, Listener, open_listeners
+from server.lanes.listener import Lane, Listener
 from server.lanes.quart_app import create_app
 from server.live.live import Live, open_files_max
 from server.metrics import Metrics
+from server.node.clock import NodeClock
+from server.node.listening import listen, urls_of
 from server.node.node import Node
 from server.node.shutdown import Guard, Shutdown, unless
-from server.node.surroundings import LiveChannel, Surroundings, wall_clock_ms
+from server.node.surroundings import LiveChannel, Surroundings
 from server.replication.freshness import Freshness
-from server.settings.config import Config, ConfigError
+from server.settings.config import Config
 
 PAGES = Path(__file__).parents[1] / "pages"
 
@@ -59,6 +61,9 @@ LAST_ANSWERS_SECONDS = 2.0
 log = structlog.get_logger()
 
 Assemble = Callable[[Surroundings], Node]
+
+Ready = Callable[..., None]
+"""Takes the URLs that the node listens on, the first of `bind` first."""
 
 
 class Process:
@@ -73,31 +78,26 @@ class Process:
         self._shutdown = shutdown
         self._guard = Guard(shutdown)
         self._metrics = Metrics()
+        self._clock = NodeClock(self._metrics)
         self._audit = Audit(log, time.monotonic)
         self._authenticator = Authenticator(issuers)
         self._key_exchange = KeyExchange(issuers, follows=follows)
         self._proxies = TrustedProxies(config.proxy_networks)
 
-    async def serve(self, assemble: Assemble, ready: Callable[[str], None]) -> int:
-        """Serve until the end is wanted; give the exit code. Raises ConfigError if the address can't be bound."""
-        address = self._config.address
-        try:
-            listeners = await open_listeners(address.host, address.port, bounds.LISTEN_BACKLOG)
-        except OSError as error:
-            raise ConfigError("bind", f"can't listen on {self._config.bind}: {error.strerror or error}") from error
-        host, port, *_ = listeners[0].socket.getsockname()
+    async def serve(self, assemble: Assemble, ready: Ready) -> int:
+        """Serve until the end is wanted; give the exit code. Raises ConfigError if an address can't be bound."""
+        listeners = await listen(self._config.addresses)
         with ExitStack() as at_last:
             async with trio.open_nursery() as tasks:
-                world = self._surroundings(tasks, url_of((host, port)))
+                world = self._surroundings(tasks, urls_of(listeners)[0])
                 node = assemble(world)
                 at_last.callback(node.close)
                 await self._serve(node, world, listeners, ready)
                 tasks.cancel_scope.cancel()
         return 1 if self._shutdown.fault else 0
 
-    async def _serve(
-        self, node: Node, world: Surroundings, listeners: list[trio.SocketListener], ready: Callable[[str], None]
-    ) -> None:
+    async def _serve(self, node: Node, world: Surroundings, listeners: list[trio.SocketListener], ready: Ready) -> None:
+        urls = urls_of(listeners)
         live = node.live
         loop = ExpressLoop(node.pipeline, self._proxies)
         express = ExpressLane(node.pipeline.answer, self._proxies, loop)
@@ -109,12 +109,13 @@ class Process:
             lanes=[Lane(frozenset(EXPRESS), express.serve), *node.lanes()],
             websocket_lanes=node.websocket_lanes(),
             proxies=self._proxies,
+            http_bounds=HttpBounds.of(self._config.http),
         )
-        for task in (*node.tasks, live.run, self._authenticator.run, loop.run):
+        for task in (self._clock.run, *node.tasks, live.run, self._authenticator.run, loop.run):
             await world.tasks.start(self._guard.watched, task)
         await world.tasks.start(listener.run)
-        log.info("started", url=world.url, version=version("scoreboard"), seq=node.scoreboard.seq)
-        ready(world.url)
+        log.info("started", url=world.url, urls=urls, version=version("scoreboard"), seq=node.scoreboard.seq)
+        ready(*urls)
         await self._shutdown.wanted.wait()
         node.begin_end()
         seconds = LAST_ANSWERS_SECONDS if self._shutdown.fault else bounds.DRAIN_SECONDS_MAX
@@ -135,6 +136,7 @@ class Process:
             request_ids=map(f"{secrets.token_hex(5)}-{{:06x}}".format, count(1)),
             make_live=self._make_live,
             applied=self._applied,
+            clock=self._clock,
             pages=load_pages(PAGES),
             key_exchange=self._key_exchange,
         )
@@ -146,7 +148,7 @@ class Process:
             config.live,
             self._metrics,
             self._audit,
-            now_ms=wall_clock_ms,
+            now_ms=self._clock.now_ms,
             files_max=open_files_max(),
             authorize=None if config.auth.public_reads else partial(authorize, self._authenticator, READ),
             stale_ms=freshness.stale_ms,
@@ -161,8 +163,3 @@ async def _close_all(listener: Listener, live: LiveChannel, seconds: float) -> N
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.drain, seconds)
         nursery.start_soon(live.close_all, seconds)
-
-
-def url_of(address: Address) -> str:
-    host, port = address
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

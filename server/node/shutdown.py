@@ -20,6 +20,7 @@ import trio
 
 from engine.errors import DiskFault
 from engine.recovery import Finding
+from snapshots.retention import Removed
 
 log = structlog.get_logger()
 
@@ -99,6 +100,17 @@ def tell(found: Finding | DiskFault) -> None:
         log.warning("recovery", situation=found.situation.name, message=found.message, **place_of(found))
     else:
         log.error("disk_fault", message=found.what, **place_of(found))
+
+
+def tell_removed(segment: Removed) -> None:
+    """Log that a segment of the log was removed for its age."""
+    log.info(
+        "segment_removed",
+        path=segment.path,
+        first_seq=segment.first_seq,
+        last_seq=segment.last_seq,
+        age_seconds=segment.age_ms // 1000,
+    )
 
 
 def place_of(found: Finding | DiskFault) -> dict[str, object]:

@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import gc
+import os
 import random
 import resource
 import time
@@ -34,14 +35,17 @@ from server.access.issuers import trusted_issuers
 from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, assemble_shard
 from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, prepare_replica
 from server.node.node import Node
-from server.node.serving import Process
+from server.node.service_manager import ServiceManager
+from server.node.serving import Assemble, Process, Ready
 from server.node.shutdown import Shutdown, tell, unless
 from server.node.surroundings import Surroundings
 from server.replication.bootstrap import Bootstrap
 from server.replication.link import parse_leader
 from server.replication.sharding import Shard
+from server.role import Role
 from server.settings.auth import secret_notes
 from server.settings.config import Config
+from server.settings.environment import service_links
 from snapshots.demotion import finish_exchange
 from snapshots.opening import Opened, Progress, ShowProgress, open_directory
 from snapshots.store import DIRECTORY
@@ -61,25 +65,26 @@ class FollowOptions(msgspec.Struct, frozen=True):
     durable: bool
 
 
-async def serve(config: Config, ready: Callable[[str], None], bar: Bar | None = None) -> int:
+async def serve(config: Config, ready: Ready, bar: Bar | None = None) -> int:
     """Run a leader until it is told to stop; give its exit code. Raises ConfigError or DiskFault if it can't start.
 
-    `ready` is called with the address once it serves. `bar` shows the progress of recovery; None: log lines do.
+    `ready` is called with the addresses once it serves. `bar` shows the progress of recovery; None: log lines do.
     """
     disk = RealDisk()
 
-    async def run(shutdown: Shutdown) -> int:
+    async def run(shutdown: Shutdown, manager: ServiceManager) -> int:
         check_leads(disk, config.data_dir)
         issuers = trusted_issuers(config)
-        opened = await _recover(config, disk, shutdown, bar or _progress_lines)
+        opened = await _recover(config, disk, shutdown, _and_told(bar or _progress_lines, manager))
         if opened is None:
             return 0
-        return await Process(config, disk, issuers, shutdown).serve(lambda world: assemble_leader(world, opened), ready)
+        process = Process(config, disk, issuers, shutdown)
+        return await _serve(process, manager, lambda world: assemble_leader(world, opened), ready)
 
     return await _run(config, disk, run)
 
 
-async def follow(config: Config, options: FollowOptions, ready: Callable[[str], None], bar: Bar | None = None) -> int:
+async def follow(config: Config, options: FollowOptions, ready: Ready, bar: Bar | None = None) -> int:
     """Run a replica until it is told to stop; give its exit code. Otherwise as `serve`."""
     disk = RealDisk() if options.durable else UnsyncedDisk()
     run = partial(_follow, config, options, disk, ready, bar or _progress_lines)
@@ -87,9 +92,10 @@ async def follow(config: Config, options: FollowOptions, ready: Callable[[str], 
 
 
 async def _follow(
-    config: Config, options: FollowOptions, disk: RealDisk, ready: Callable[[str], None], bar: Bar,
-    shutdown: Shutdown,
+    config: Config, options: FollowOptions, disk: RealDisk, ready: Ready, bar: Bar, shutdown: Shutdown,
+    manager: ServiceManager,
 ) -> int:  # fmt: skip
+    bar = _and_told(bar, manager)
     check_not_deposed(disk, config.data_dir)
     leader_url = leader_of(disk, config.data_dir, config.replication.leader)
     leader = parse_leader(leader_url)
@@ -125,17 +131,57 @@ async def _follow(
         else:
             assert shard is not None
             assemble = partial(assemble_shard, scoreboard=Scoreboard(config.rules), shard=shard, plan=plan)
-        return await process.serve(assemble, ready)
+        return await _serve(process, manager, assemble, ready)
+
+
+async def _serve(process: Process, manager: ServiceManager, assemble: Assemble, ready: Ready) -> int:
+    """Serve a node, and tell the service manager of its role and its readiness."""
+
+    def assemble_and_tell(world: Surroundings) -> Node:
+        node = assemble(world)
+
+        def tell_role(_before: Role, now: Role) -> None:
+            if not now.draining:
+                manager.status(f"{now.state.label}, {world.url}")
+
+        node.role.on_change(tell_role)
+        tell_role(node.role.latest, node.role.latest)
+        return node
+
+    def ready_and_tell(*urls: str) -> None:
+        ready(*urls)
+        manager.ready()
+
+    return await process.serve(assemble_and_tell, ready_and_tell)
+
+
+def _and_told(bar: Bar, manager: ServiceManager) -> Bar:
+    """Show the progress to the service manager too."""
+
+    @contextmanager
+    def both() -> Iterator[ShowProgress]:
+        manager.status("recovering")
+        with bar() as shown:
+
+            def show(progress: Progress) -> None:
+                manager.progress(progress.stage, progress.bytes_done, progress.bytes_total)
+                shown(progress)
+
+            yield show
+
+    return both
 
 
 def _as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
     return lambda done, total: show(Progress("snapshot", 0, done, total))
 
 
-async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitable[int]]) -> int:
+async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown, ServiceManager], Awaitable[int]]) -> int:
     logs.configure(config.logging.format, config.logging.level)
     for key, note in secret_notes(config.auth):
         log.warning("configuration", key=key, note=note)
+    if passed_over := service_links(os.environ):
+        log.debug("service_links_passed_over", variables=passed_over)
     _set_limits()
     aside = finish_exchange(disk, config.data_dir)
     if aside is not None:
@@ -144,13 +190,16 @@ async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitab
     disk.make_directory(f"{config.data_dir}/{DIRECTORY}")
     lock = disk.lock(f"{config.data_dir}/lock")
     shutdown = Shutdown()
+    manager = ServiceManager.of(os.environ, os.getpid())
     code = 0
     refusal: ScoreboardError | None = None
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(shutdown.listen)
+            nursery.start_soon(manager.beat)
+            nursery.start_soon(_tell_end, shutdown, manager)
             try:
-                code = await run(shutdown)
+                code = await run(shutdown, manager)
             except ScoreboardError as error:
                 refusal = error  # raised outside, or the nursery would make a group of it
             except Exception as bug:
@@ -163,6 +212,11 @@ async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown], Awaitab
         raise refusal
     log.info("stopped", exit_code=code)
     return code
+
+
+async def _tell_end(shutdown: Shutdown, manager: ServiceManager) -> None:
+    await shutdown.wanted.wait()
+    manager.stopping()
 
 
 def _set_limits() -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import trio
 
+from engine.clock import Clock
 from engine.disk import Disk
 from engine.errors import DiskFault
 from engine.machine import Applied
@@ -26,10 +27,11 @@ from server.api.pages import Page
 from server.api.role_checks import RoleChecks
 from server.http.messages import RequestHead
 from server.metrics import Metrics
-from server.node.shutdown import Guard, Shutdown, tell
+from server.node.shutdown import Guard, Shutdown, tell, tell_removed
 from server.replication.freshness import Freshness
 from server.replication.link import LinkTiming
 from server.settings.config import Config
+from snapshots.retention import Removed
 
 
 class LiveChannel(Protocol):
@@ -52,16 +54,13 @@ MakeLive = Callable[[Scoreboard, Freshness, RoleChecks], LiveChannel]
 """Makes the live channel of a node."""
 
 
-def wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """See above. `url` is the address that the node listens on. `tasks` is a nursery that ends with the node.
 
-    `clock_ms` is wall-clock time in ms since 1970; `clock_s` never goes back. `tell` gets what the operator should know
-    about the disk. `applied` is called right after each frame was applied.
+    `clock` gives event times, and `clock_ms` the same in ms since 1970; `clock_s` never goes back. `tell` gets what the
+    operator should know about the disk, `removed` each segment that was removed for its age. `applied` is called right
+    after each frame was applied.
     """
 
     config: Config
@@ -76,12 +75,17 @@ class Surroundings:
     request_ids: Iterator[str]
     make_live: MakeLive
     applied: Callable[[Applied], None]
+    clock: Clock
     key_exchange: KeyExchange = field(default_factory=KeyExchange)
     pages: dict[str, Page] = field(default_factory=dict)
-    clock_ms: Callable[[], int] = wall_clock_ms
     clock_s: Callable[[], float] = time.monotonic
     uniform: Callable[[float, float], float] = random.uniform
     tell: Callable[[Finding | DiskFault], None] = tell
+    removed: Callable[[Removed], None] = tell_removed
+
+    def clock_ms(self) -> int:
+        """Give the believed time, in ms since 1970."""
+        return self.clock.now_ms()
 
     @property
     def link_timing(self) -> LinkTiming:

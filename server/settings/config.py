@@ -28,7 +28,9 @@ from engine.scoreboard import Rules
 from server.settings import values
 from server.settings.auth import AuthConfig, build_auth
 from server.settings.environment import Key, dotted, from_text, nearest, secrets_from_text, settings
-from server.settings.given import Filled, Given, Secrets, Switch, Text, Texts, allowed, converted, refusal
+from server.settings.given import Filled, Given, Secrets, Source, Switch, Text, Texts, allowed, converted, refusal
+from server.settings.http import HttpConfig
+from server.settings.origins import ANY_ORIGIN, OriginList, parse_origins
 from server.settings.values import Address, ConfigError, Network
 
 __all__ = ["Address", "AuthConfig", "Config", "ConfigError", "load"]
@@ -42,6 +44,7 @@ Snapshots = Annotated[int, Meta(ge=2, le=1_000, description="an integer from 2 t
 HeartbeatSeconds = Annotated[int, Meta(ge=1, le=60, description="an integer from 1 to 60")]
 AgeSeconds = Annotated[int, Meta(ge=1, le=86_400, description="an integer from 1 to 86400")]
 WaitSeconds = Annotated[int, Meta(ge=0, le=60, description="an integer from 0 to 60")]
+Binds = Annotated[str | tuple[str, ...], Meta(description="a string HOST:PORT or a list of them")]
 Points = Annotated[dict[str, int], Meta(description="a table of reasons and integers, as { ACTION_COMPLETED = 10 }")]
 Format = Annotated[Literal["auto", "json", "console"], Meta(description="auto, json or console")]
 Level = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
@@ -62,14 +65,14 @@ class LimitsConfig(msgspec.Struct, frozen=True):
 
 class LiveConfig(msgspec.Struct, frozen=True):
     interval_ms: Milliseconds = 250
-    allowed_origins: Texts = (values.ANY_ORIGIN,)
+    allowed_origins: Texts = (ANY_ORIGIN,)
     max_viewers: Viewers = 19_000
     max_viewers_per_address: Viewers = 500
 
     @property
-    def origins(self) -> frozenset[str] | None:
-        """The allowed `Origin` headers, as browsers write them; None: all."""
-        return values.parse_origins(self.allowed_origins)
+    def origins(self) -> OriginList | None:
+        """The allowed `Origin` headers; None: all."""
+        return parse_origins(self.allowed_origins)
 
 
 class SnapshotsConfig(msgspec.Struct, frozen=True):
@@ -116,13 +119,14 @@ class LoggingConfig(msgspec.Struct, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True):
-    bind: Text = "127.0.0.1:8080"
+    bind: Binds = "127.0.0.1:8080"
     data_dir: Filled = "data"
     trusted_proxies: Texts = ()
     auth: AuthConfig = AuthConfig()
     boards: dict[str, BoardConfig] = msgspec.field(
         default_factory=lambda: {name: BoardConfig(points=dict(points)) for name, points in DEFAULT_POINTS.items()}
     )
+    http: HttpConfig = HttpConfig()
     limits: LimitsConfig = LimitsConfig()
     live: LiveConfig = LiveConfig()
     snapshots: SnapshotsConfig = SnapshotsConfig()
@@ -132,13 +136,13 @@ class Config(msgspec.Struct, frozen=True):
     logging: LoggingConfig = LoggingConfig()
 
     @property
-    def address(self) -> Address:
+    def addresses(self) -> tuple[Address, ...]:
         """Where to listen."""
-        return values.parse_bind(self.bind)
+        return values.parse_binds(self.bind)
 
     @property
     def proxy_networks(self) -> tuple[Network, ...]:
-        """The peers whose X-Forwarded-For is believed."""
+        """The peers whose X-Forwarded-For and Forwarded are believed."""
         return values.parse_networks(self.trusted_proxies)
 
     @property
@@ -149,9 +153,9 @@ class Config(msgspec.Struct, frozen=True):
 
 
 CHECKS: dict[Key, Callable[[Any], object]] = {
-    ("bind",): values.parse_bind,
+    ("bind",): values.parse_binds,
     ("trusted_proxies",): values.parse_networks,
-    ("live", "allowed_origins"): values.parse_origins,
+    ("live", "allowed_origins"): parse_origins,
     ("log", "keep"): values.parse_keep,
     ("replication", "leader"): values.check_node_url,
     ("replication", "public_url"): values.check_node_url,
@@ -176,19 +180,26 @@ SECTIONS = {key[0] for key in TYPES if len(key) > 1} | {"boards"}
 
 def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]) -> Config:
     """Read the configuration. `flags` are texts by full key (`data_dir`). Raises `ConfigError`."""
+    return build(gather(file, environ, flags))
+
+
+def gather(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]) -> dict[Key, Given]:
+    """Collect what is set, for `build` and `server.settings.effective`. Raises `ConfigError`."""
     given: dict[Key, Given] = {}
     if file is not None:
         given.update(_from_file(file))
     boards = {key[1] for key in given if key[0] == "boards"} or set(DEFAULT_POINTS)
     # Later ones win: file, environment, flags.
-    texts = [(key, environ[variable], variable) for key, variable in settings(environ, TYPES, boards)]
-    texts += [(tuple(name.split(".")), text, _flag_of(name)) for name, text in flags.items()]
-    for key, text, origin in texts:
+    texts: list[tuple[Key, str, str, Source]] = [
+        (key, environ[variable], variable, "environment") for key, variable in settings(environ, TYPES, boards)
+    ]
+    texts += [(tuple(name.split(".")), text, _flag_of(name), "flag") for name, text in flags.items()]
+    for key, text, origin, source in texts:
         try:
-            given[key] = Given(_from_text(text, _type_of(key)), origin)
+            given[key] = Given(_from_text(text, _type_of(key)), origin, source)
         except ValueError as error:
             raise refusal(key, Given(text, origin), str(error)) from None
-    return _build(given)
+    return given
 
 
 def _from_text(text: str, annotation: Any) -> object:
@@ -212,7 +223,7 @@ def _from_file(path: Path) -> Iterator[tuple[Key, Given]]:
         # The parser tells line and column, and not the text, which may hold a secret.
         raise ConfigError(str(path), f"is not TOML: {error}") from error
     for key, value in _leaves(document, (), str(path)):
-        yield key, Given(value, str(path))
+        yield key, Given(value, str(path), "file")
 
 
 def _leaves(table: dict[str, Any], above: Key, origin: str) -> Iterator[tuple[Key, object]]:
@@ -234,7 +245,8 @@ def _leaves(table: dict[str, Any], above: Key, origin: str) -> Iterator[tuple[Ke
             raise ConfigError(dotted(key), f"no such key (in {origin}); {nearest(name, known)}")
 
 
-def _build(given: Mapping[Key, Given]) -> Config:
+def build(given: Mapping[Key, Given]) -> Config:
+    """Check what was collected, each value and as a whole. Raises `ConfigError`."""
     values: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
     boards: dict[str, BoardConfig] = {}

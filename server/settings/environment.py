@@ -12,7 +12,10 @@ Rules:
 - A board's variable is `SCOREBOARD_BOARDS_NAME_POINTS`. NAME means the board in the file (or `main`) whose name is NAME
   in upper case with `_` for every other character. Where there is none, it means a new board: NAME in lower case.
 - A variable that begins with `SCOREBOARD_` and is no key is an error: a misspelt limit must not silently be no limit.
-  Only the variables that Kubernetes and Docker set for a service named "scoreboard" are ignored.
+- Service links are passed over. Kubernetes sets them in each pod beside a service whose name begins with "scoreboard",
+  such as `scoreboard-replica`. A key goes before a link, so a link can never hide a key.
+- `…_PORT` is a link only with a URL as its value, which orchestrators always write. `SCOREBOARD_PORT=8080` was written
+  by a person who wants another port, and must not be without effect.
 """
 
 from __future__ import annotations
@@ -35,9 +38,12 @@ PREFIX = "SCOREBOARD_"
 
 _BOARD_VARIABLE = re.compile(PREFIX + "BOARDS_([A-Z0-9_]+)_POINTS", re.ASCII)
 _SERVICE_LINK = re.compile(
-    PREFIX + r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)", re.ASCII
+    PREFIX + r"([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)",
+    re.ASCII,
 )
 _PLACE = re.compile(r"\[[0-9]+\]", re.ASCII)
+_PORT_LINK = re.compile(PREFIX + r"([A-Z0-9_]+_)?PORT", re.ASCII)
+_PORT_URL = re.compile(r"(tcp|udp|sctp)://", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?[0-9]+(_[0-9]+)*", re.ASCII)
 
 
@@ -66,15 +72,29 @@ def settings(environ: Mapping[str, str], types: Mapping[Key, Any], boards: Itera
     known = {variable_of(key): key for key in types}
     boards = list(boards)
     for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or _SERVICE_LINK.fullmatch(variable):
+        if not variable.startswith(PREFIX):
             continue
         if variable in known:
             yield known[variable], variable
+        elif is_service_link(variable, environ[variable]):
+            continue
         elif board := _BOARD_VARIABLE.fullmatch(variable):
             yield ("boards", _board_name(variable, board[1], boards), "points"), variable
         else:
             meant = nearest(variable, [*known, f"{PREFIX}BOARDS_MAIN_POINTS"])
             raise ConfigError(variable, f"no such setting; {meant}")
+
+
+def is_service_link(variable: str, value: str) -> bool:
+    """Whether an orchestrator set this variable to tell of a service whose name begins with "scoreboard"."""
+    if _SERVICE_LINK.fullmatch(variable):
+        return True
+    return _PORT_LINK.fullmatch(variable) is not None and _PORT_URL.match(value) is not None
+
+
+def service_links(environ: Mapping[str, str]) -> list[str]:
+    """Give the names of the variables that are passed over, for the log."""
+    return sorted(variable for variable, value in environ.items() if is_service_link(variable, value))
 
 
 def _board_name(variable: str, written: str, boards: list[str]) -> str:
@@ -101,6 +121,8 @@ def from_text(text: str, annotation: Any) -> object:
     kind = plain_type(annotation)
     if kind is str or get_origin(kind) is Literal:
         return text
+    if kind == str | tuple[str, ...]:
+        return _one_or_more(text.strip())
     if kind is int:
         return _integer(text.strip())
     if kind is bool:
@@ -132,7 +154,18 @@ def _truth(text: str) -> bool:
 def _items(text: str) -> object:
     if text.startswith("["):
         return _json_or_toml(text, 'must be values with commas between them, or an array such as ["a", "b"]')
+    return _split(text)
+
+
+def _split(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _one_or_more(text: str) -> object:
+    """Read one value, or a list. An address such as `[::1]:80` begins as an array does, but not with a quote."""
+    if re.match(r"""\[\s*["']""", text) is None and "," not in text:
+        return text
+    return _items(text) if re.match(r"""\[\s*["']""", text) else _split(text)
 
 
 def _table(text: str, kind: type) -> object:

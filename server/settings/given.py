@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -32,11 +32,15 @@ SECRET_KEYS = {("auth", "jwt_secret"), ("auth", "issuers")}
 """The keys whose values are never shown. Each of the issuers may hold a secret."""
 
 
+Source = Literal["default", "file", "environment", "flag"]
+
+
 class Given(msgspec.Struct, frozen=True):
-    """A value, and where it was set."""
+    """A value, and where it was set: the path of the file, the variable or the flag."""
 
     value: object
     origin: str
+    source: Source = "default"
 
 
 def refusal(key: Key, given: Given, sentence: str) -> ConfigError:

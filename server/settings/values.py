@@ -1,4 +1,4 @@
-"""How values of the configuration are written: addresses, networks, ages, origins, URLs, points. Pure.
+"""How values of the configuration are written: addresses, networks, ages, URLs, points. Pure.
 
     parse_duration("12h")      43_200
 
@@ -21,16 +21,16 @@ from engine.limits import SCORE_MAX
 Network = IPv4Network | IPv6Network
 
 FOREVER = "forever"
-ANY_ORIGIN = "*"
 
 _AGE = re.compile(r"([1-9][0-9]{0,8})([smhd])", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
-_ORIGIN_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*", re.ASCII)
 _WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104  # as addresses they are refused here, not bound
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-BIND_ALLOWED = 'HOST:PORT such as "127.0.0.1:8080", "[::1]:8080" or "0.0.0.0:0" (port 0 takes a free one)'
+BIND_ALLOWED = (
+    'HOST:PORT such as "127.0.0.1:8080", "[::1]:8080" or "0.0.0.0:0" (port 0 takes a free one), or a list of them'
+)
 AGE_ALLOWED = 'a whole number and s, m, h or d, such as "30m", "12h" or "90d"'
 
 
@@ -57,16 +57,27 @@ def parse_bind(text: str) -> Address:
     """Parse HOST:PORT, with IPv6 in brackets."""
     if text.startswith("["):
         host, _, port = text[1:].partition("]:")
-        host_is_good = _is_address(host, IPv6Address)
+        host_is_good = is_address(host, IPv6Address)
     else:
         host, _, port = text.rpartition(":")
-        host_is_good = _is_address(host, IPv4Address) or _is_host_name(host)
+        host_is_good = is_address(host, IPv4Address) or is_host_name(host)
     if not host_is_good or not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or int(port) > 65_535:
         raise ValueError(f"must be {BIND_ALLOWED}")
     return Address(host, int(port))
 
 
-def _is_address(text: str, kind: type[IPv4Address] | type[IPv6Address]) -> bool:
+def parse_binds(texts: str | tuple[str, ...]) -> tuple[Address, ...]:
+    """Parse the value of `bind`: one HOST:PORT, or several different ones."""
+    addresses = tuple(parse_bind(text) for text in ((texts,) if isinstance(texts, str) else texts))
+    if not addresses:
+        raise ValueError(f"must be {BIND_ALLOWED}")
+    fixed = [address for address in addresses if address.port]
+    if len(set(fixed)) < len(fixed):
+        raise ValueError("must name each address once")
+    return addresses
+
+
+def is_address(text: str, kind: type[IPv4Address] | type[IPv6Address]) -> bool:
     try:
         kind(text)
     except ValueError:
@@ -75,10 +86,10 @@ def _is_address(text: str, kind: type[IPv4Address] | type[IPv6Address]) -> bool:
 
 
 def _is_host(text: str) -> bool:
-    return _is_address(text, IPv4Address) or _is_address(text, IPv6Address) or _is_host_name(text)
+    return is_address(text, IPv4Address) or is_address(text, IPv6Address) or is_host_name(text)
 
 
-def _is_host_name(text: str) -> bool:
+def is_host_name(text: str) -> bool:
     labels = text.split(".")
     # Four numbers that are no address are a typing mistake, not a name.
     return len(text) <= 253 and all(map(_HOST_LABEL.fullmatch, labels)) and not labels[-1].isdigit()
@@ -114,29 +125,6 @@ def parse_keep(text: str) -> int | None:
         return parse_duration(text)
     except ValueError:
         raise ValueError(f'must be "{FOREVER}" or {AGE_ALLOWED}') from None
-
-
-def parse_origins(texts: tuple[str, ...]) -> frozenset[str] | None:
-    """Parse a list of allowed origins into the form that browsers send; None: all are allowed."""
-    if texts == (ANY_ORIGIN,):
-        return None
-    if ANY_ORIGIN in texts:
-        raise ValueError(f'"{ANY_ORIGIN}" allows every origin and stands alone')
-    return frozenset(_parse_origin(text) for text in texts)
-
-
-def _parse_origin(text: str) -> str:
-    """Give an origin as RFC 6454 section 6.2 serialises it: lower case, without the scheme's default port."""
-    url = _split(text)
-    name = url.hostname if url else None
-    if url is None or name is None or not _ORIGIN_SCHEME.fullmatch(url.scheme) or not _is_host(name):
-        raise ValueError('each must be SCHEME://HOST or SCHEME://HOST:PORT (no wildcards), as "https://game.example"')
-    if url.path or url.query or url.fragment or "@" in url.netloc or text.endswith(("?", "#")):
-        raise ValueError("each is a scheme, a host and perhaps a port, without a path (no / at the end)")
-    host = f"[{name}]" if ":" in name else name
-    if url.port is None or url.port == _DEFAULT_PORTS.get(url.scheme):
-        return f"{url.scheme}://{host}"
-    return f"{url.scheme}://{host}:{url.port}"
 
 
 def check_jwks_url(text: str) -> None:

@@ -65,6 +65,17 @@ async def test_every_route_is_shown(page: Page, leader: Leader) -> None:
             assert {**parameter, **shared}["name"] in text
 
 
+async def test_a_route_shows_a_request_its_answer_and_an_error(page: Page, leader: Leader) -> None:
+    """Those of the description's story, so that a reader sees real values."""
+    await open_docs(page, leader)
+    text = await page.evaluate("document.querySelector('article[data-path=\"/scores/increment\"]').innerText")
+    for part in ("quest-7-alice", '"newScore": 10', "Error 409", '"code": "CONFLICT"'):
+        assert part in text
+    assert "/actions/quest-7-alice" in await page.evaluate(
+        "document.querySelector('article[data-path=\"/actions/{actionId}\"]').innerText"
+    )
+
+
 async def test_typing_finds_routes(page: Page, leader: Leader) -> None:
     """The routes that hold every typed word stay; nothing typed shows all again."""
     await open_docs(page, leader)

@@ -58,6 +58,7 @@ class Cluster:
         self._config.write_text(CONFIG.format(every_events=400))
         self.token_file = root / "token"
         self.token_file.write_text(leader.token("admin", sub="cluster", seconds=24 * 3600))
+        self.token_file.chmod(0o600)
         self._all: list[leader.Leader] = []
         self._changed = trio.Event()
 

@@ -149,12 +149,18 @@ async def start(
 
     It binds to a free port of 127.0.0.1 and knows SECRET; `extra` may set SCOREBOARD_AUTH_JWT_SECRET to something else.
     """
-    command = ["serve", "--bind", "127.0.0.1:0", "--data-dir", str(directory)]
+    command = ["serve", *_free_port(arguments), "--data-dir", str(directory)]
     if config is not None:
         command += ["--config", str(config)]
     stderr_path = directory.with_name(f"{directory.name}.stderr")
-    command += arguments
-    return await launch(command, stderr_path, extra=extra, segment_bytes=segment_bytes, constants=constants)
+    return await launch(
+        [*command, *arguments], stderr_path, extra=extra, segment_bytes=segment_bytes, constants=constants
+    )
+
+
+def _free_port(arguments: Sequence[str]) -> list[str]:
+    """Bind to a free port, unless the arguments name an address: each --bind adds one."""
+    return [] if "--bind" in arguments else ["--bind", "127.0.0.1:0"]
 
 
 async def launch(
@@ -225,7 +231,8 @@ async def following(
     """
     tokens = directory / "log-read.token"
     tokens.write_text(token("log:read") + "\n")
-    command = ["replica", "--bind", "127.0.0.1:0", "--token-file", str(tokens), *(["--leader", url] if url else [])]
+    tokens.chmod(0o600)
+    command = ["replica", *_free_port(arguments), "--token-file", str(tokens), *(["--leader", url] if url else [])]
     replica = await launch([*command, *arguments], directory / f"{name}.stderr", extra=extra, constants=constants)
     try:
         await replica.wait_ready()

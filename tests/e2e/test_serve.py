@@ -11,14 +11,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import h2.config
-import h2.connection
 import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
 
 from tests.e2e import leader
 from tests.e2e.client import Answer, Client, ConnectionLost
+from tests.server.lanes.support import OTHER_PROTOCOLS
 
 WRITER = ("scores:write", "scores:read", "users:write")
 
@@ -195,37 +194,14 @@ async def test_a_second_leader_on_the_same_directory_is_refused(tmp_path: Path) 
         assert (await increment(client, "alice", "a-1")).status == 200
 
 
-def connect_without_a_path() -> bytes:
-    """The HTTP/2 request that killed the process of a server this project builds on."""
-    settings = h2.config.H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
-    connection = h2.connection.H2Connection(settings)
-    connection.initiate_connection()
-    connection.send_headers(1, [(":method", "CONNECT"), (":authority", "x")])
-    return connection.data_to_send()
-
-
-UPGRADE = (
-    "GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
-H2C = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAAA\r\n\r\n"
-
-
-async def test_requests_that_killed_other_servers_leave_it_serving(tmp_path: Path) -> None:
-    """WebSocket upgrades with bytes after the head, HTTP/2 unasked, h2c: each ends its connection alone."""
-    attacks = [
-        UPGRADE.format(path="/ws/scoreboard").encode() + b"x",
-        UPGRADE.format(path="/").encode() + b"x",
-        UPGRADE.format(path="/scores/increment").encode() + b"\x81\x85",
-        connect_without_a_path(),
-        H2C.encode() + connect_without_a_path(),
-    ]
+async def test_other_protocols_are_refused_and_the_leader_goes_on_serving(tmp_path: Path) -> None:
+    """Upgrades to WebSocket where there is none, and HTTP/2 in the clear: each ends its own connection alone."""
     async with leader.serving(tmp_path / "data") as node:
-        for attack in attacks:
+        for request, status in OTHER_PROTOCOLS.values():
             stream = await trio.open_tcp_stream(node.host, node.port)
-            await stream.send_all(attack)
+            await stream.send_all(request)
             await stream.send_eof()
-            await read_to_end(stream)
+            assert (await read_to_end(stream)).startswith(b"HTTP/1.1 %d " % status)
             await stream.aclose()
             async with client_of(node) as client:
                 assert (await client.get("/healthz")).status == 200

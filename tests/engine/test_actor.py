@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
 import trio.testing
 
 from engine.actor import Actor, ActorStatistics, Submission
+from engine.clock import ClockReading, GivenClock
 from engine.commands import Command, Outcome
 from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded, WriteFailed
-from engine.events import Event
+from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced, Tail
 from engine.machine import Applied, StateMachine
@@ -52,7 +53,7 @@ class Bench:
         self.log = MemoryLog(self.scoreboard)
         self.told: list[Applied] = []
         self.machine = StateMachine(self.scoreboard, self.log, self.told.append)
-        self.actor = Actor(self.machine, clock_ms=lambda: 1_000)
+        self.actor = Actor(self.machine, clock=GivenClock(lambda: 1_000))
 
 
 async def submit_into(actor: Actor, commands: Sequence[Command], answers: list[object]) -> None:
@@ -279,7 +280,7 @@ class SlowBench(Bench):
         super().__init__()
         self.log: SlowLog = SlowLog(self.scoreboard)
         self.machine = StateMachine(self.scoreboard, self.log, self.told.append)
-        self.actor = Actor(self.machine, clock_ms=lambda: 1_000)
+        self.actor = Actor(self.machine, clock=GivenClock(lambda: 1_000))
 
     async def wait_writing(self) -> None:
         """Wait until the disk has a frame."""
@@ -356,3 +357,72 @@ async def test_a_deposed_actor_whose_write_fails_ends_like_any_other() -> None:
     assert failure is not None
     assert [type(done.error) for done in called] == [OutcomeUnknown]
     assert bench.scoreboard.seq == 0
+
+
+class SetClock(GivenClock):
+    """A steady clock's readings, set by the test. `take` is a step that is taken over."""
+
+    def __init__(self, now_ms: int) -> None:
+        super().__init__(lambda: self.at_ms)
+        self.at_ms = now_ms
+        self.taken_ms = 0
+        self._observers: list[Callable[[], None]] = []
+
+    def read(self) -> ClockReading:
+        return ClockReading(self.at_ms, self.taken_ms, 0.0, trusted=True)
+
+    def on_taken(self, observer: Callable[[], None]) -> None:
+        self._observers.append(observer)
+
+    def take(self, step_ms: int) -> None:
+        self.at_ms += step_ms
+        self.taken_ms += step_ms
+        for observer in self._observers:
+            observer()
+
+
+async def test_a_log_that_is_ahead_of_the_clock_is_corrected_before_the_first_event() -> None:
+    """In a frame of its own, told before it is written, also when nobody submits anything."""
+    bench, clock, told_of = Bench(), SetClock(5_000), list[ClockCorrected]()
+    bench.scoreboard.time_ms = 900_000
+    actor = Actor(bench.machine, clock=clock, on_correction=told_of.append)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(actor.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.log.frames == [told_of]
+        assert (told_of[0].time_ms, told_of[0].ahead_ms, bench.scoreboard.time_ms) == (5_000, 895_000, 5_000)
+        [receipt] = await actor.submit([increment("ann", "a")])
+        assert told(receipt) == ("applied", 2, 10)
+        await actor.drain()
+    assert [event.time_ms for frame in bench.log.frames for event in frame] == [5_000, 5_000]
+    assert [applied.events for applied in bench.told] == bench.log.frames
+
+
+async def test_a_step_back_that_is_taken_over_is_corrected_at_once() -> None:
+    """An idle leader is woken for it; a step forward needs no correction."""
+    bench, clock = Bench(), SetClock(900_000)
+    actor = Actor(bench.machine, clock=clock)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(actor.run)
+        await actor.submit([increment("ann", "a")])
+        clock.take(50_000)
+        await actor.submit([increment("ann", "b")])
+        assert len(bench.log.frames) == 2
+        clock.take(-50_000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.log.frames[2:] == [[ClockCorrected(3, 900_000, 2, 50_000, "stepped back")]]
+        await actor.drain()
+
+
+async def test_a_deposed_actor_corrects_no_clock() -> None:
+    """It writes no more."""
+    bench, clock = Bench(), SetClock(900_000)
+    actor = Actor(bench.machine, clock=clock)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(actor.run)
+        await actor.submit([increment("ann", "a")])
+        actor.depose()
+        clock.take(-50_000)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(bench.log.frames) == 1
+        await actor.drain()

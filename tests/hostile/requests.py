@@ -11,7 +11,7 @@ from server.bounds import BODY_BYTES_MAX, HEAD_BYTES_MAX
 from tests.e2e.leader import token
 from tests.hostile.attack import Attack, Statuses, each_refused, head, post, put
 from tests.hostile.target import Target
-from tests.server.lanes.support import KILLERS
+from tests.server.lanes.support import OTHER_PROTOCOLS
 
 ONE = "/scores/increment"
 BATCH = "/scores/increment/batch"
@@ -20,6 +20,7 @@ PACKED = "application/msgpack"
 GOOD = b'{"userId":"mallory","actionId":"m-1"}'
 NOISE_SEED = 20_260
 NOISES = 300
+MANY = 2**20
 
 Requests = dict[str, tuple[bytes, Statuses]]
 
@@ -104,10 +105,10 @@ def bad_text(target: Target) -> None:
 
 
 def nested_json(target: Target) -> None:
-    """Brackets in brackets, a hundred, a million and six million deep, closed and left open, wherever JSON is read."""
+    """Brackets in brackets, deeper than our decoder goes, closed and left open, wherever JSON is read."""
     bearer = token("admin")
     requests: Requests = {}
-    for depth in (100, 10**5, 10**6, 3 * 10**6):
+    for depth in (100, 12_000):
         bodies = {
             "arrays": b"[" * depth + b"]" * depth,
             "arrays left open": b"[" * depth,
@@ -144,29 +145,28 @@ def numbers_and_fields(target: Target) -> None:
 
 
 def lying_lengths(target: Target) -> None:
-    """MessagePack that says it has more than it has: four billion items, texts of 4 GiB, maps in maps."""
+    """MessagePack that says it has more than it has, or than it may have: a million items, texts of 16 MiB."""
     bearer = token("admin")
     item = b"\x82\xa6userId\xa7mallory\xa8actionId"
     bodies = {
         "nothing": b"",
-        "an array of 2^32 - 1": b"\xdd" + struct.pack(">I", 2**32 - 1),
+        "an array of a million": b"\xdd" + struct.pack(">I", MANY),
         "an array of 65,535": b"\xdc\xff\xff",
         "an array of 1,000 that has one": b"\xdc" + struct.pack(">H", 1000) + item + b"\xa1m",
         "an array of 15 that has none": b"\x9f",
-        "a map of 2^32 - 1": b"\xdf" + struct.pack(">I", 2**32 - 1),
-        "an item that is a map of 2^32 - 1": b"\x91\xdf" + struct.pack(">I", 2**32 - 1),
+        "a map of a million": b"\xdf" + struct.pack(">I", MANY),
+        "an item that is a map of a million": b"\x91\xdf" + struct.pack(">I", MANY),
         "an item of 15 fields that has two": b"\x91" + b"\x8f" + item[1:] + b"\xa1m",
-        "a text of 4 GiB": b"\x91" + item + b"\xdb" + struct.pack(">I", 2**32 - 1) + b"m",
+        "a text of 16 MiB": b"\x91" + item + b"\xdb" + struct.pack(">I", 2**24) + b"m",
         "a text of 64 KiB": b"\x91" + item + b"\xda\xff\xffm",
-        "a field name of 4 GiB": b"\x91\x81\xdb" + struct.pack(">I", 2**32 - 1) + b"userId",
-        "binary of 4 GiB": b"\x91" + item + b"\xc6" + struct.pack(">I", 2**32 - 1),
-        "an extension of 4 GiB": b"\x91" + item + b"\xc9" + struct.pack(">I", 2**32 - 1) + b"\x01",
+        "a field name of 16 MiB": b"\x91\x81\xdb" + struct.pack(">I", 2**24) + b"userId",
+        "binary of 16 MiB": b"\x91" + item + b"\xc6" + struct.pack(">I", 2**24),
+        "an extension of 16 MiB": b"\x91" + item + b"\xc9" + struct.pack(">I", 2**24) + b"\x01",
         "the byte that means nothing": b"\xc1" * 1000,
         "cut in a number": b"\x91\xcf\x00\x00",
         "arrays, 100 deep": b"\x91" * 100,
-        "arrays, six million deep": b"\x91" * 6_000_000,
-        "arrays of 2^32 - 1, 100,000 deep": (b"\xdd" + struct.pack(">I", 2**32 - 1)) * 100_000,
-        "maps, a million deep": b"\x91" + b"\x81\xa1a" * 1_000_000,
+        "arrays, 12,000 deep": b"\x91" * 12_000,
+        "maps, 12,000 deep": b"\x91" + b"\x81\xa1a" * 12_000,
         "something after the end": b"\x91" + item + b"\xa1m" + b"\x00" * 1000,
         "six million items": b"\xdd" + struct.pack(">I", 6_000_000) + b"\x00" * 6_000_000,
         "JSON": b"[" + GOOD + b"]",
@@ -243,7 +243,6 @@ def header_tricks(target: Target) -> None:
         "a bare carriage return": (["X: a\rContent-Length: 5"], inner),
         "a bare line feed": (["X: a\nContent-Length: 5"], inner),
         "a second Host": (["Host: evil"], inner),
-        "an upgrade to HTTP/2": (["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAA"], inner),
         "a compressed body": ([f"Authorization: Bearer {token('admin')}", "Content-Encoding: gzip",
                                f"Content-Length: {len(GOOD)}", "Connection: close"], GOOD + inner),
     }  # fmt: skip
@@ -258,7 +257,7 @@ def header_tricks(target: Target) -> None:
         "CONNECT": (head("CONNECT evil:443 HTTP/1.1") + inner, 400),
         "a request after a bad Host": (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n" + inner, 400),
     }
-    requests |= {name: (killer, (400, 404)) for name, killer in KILLERS.items()}
+    requests |= OTHER_PROTOCOLS
     each_refused(target, requests)
 
 

@@ -25,21 +25,21 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 def slow_head(target: Target) -> None:
     """Each client sends its head byte by byte, for ever."""
-    replies = _drip(target, b"GET /scoreboard/top HTTP/1.1\r\nHost: x\r\nX: ", "HEAD_SECONDS_MAX")
+    replies = _drip(target, b"GET /scoreboard/top HTTP/1.1\r\nHost: x\r\nX: ", "head_seconds")
     assert {reply.status for reply in replies} == {408}
 
 
 def slow_body(target: Target) -> None:
     """Each client sends a good head, and its body byte by byte."""
     begin = head("POST /scores/increment HTTP/1.1", f"Authorization: Bearer {token('admin')}", "Content-Length: 9999")
-    replies = _drip(target, begin, "BODY_SECONDS_MAX")
+    replies = _drip(target, begin, "body_seconds")
     assert {reply.status for reply in replies} == {408}
 
 
 def slow_chunks(target: Target) -> None:
     """Each client sends a chunk of one byte, and the head of the next chunk byte by byte."""
     begin = head("POST /scores/increment/batch HTTP/1.1", "Transfer-Encoding: chunked") + b"1\r\nx\r\n1;"
-    replies = _drip(target, begin, "BODY_SECONDS_MAX")
+    replies = _drip(target, begin, "body_seconds")
     assert {reply.status for reply in replies} == {408}
 
 
@@ -83,7 +83,7 @@ def silence(target: Target) -> None:
         connection.sendall(said[number % len(said)])
         if number % 8 >= 4:
             connection.shutdown(socket.SHUT_WR)
-    longest = max(target.seconds(name) for name in ("IDLE_SECONDS_MAX", "HEAD_SECONDS_MAX", "BODY_SECONDS_MAX"))
+    longest = max(target.seconds(name) for name in ("idle_seconds", "head_seconds", "body_seconds"))
     _let_go(target, connections, before, longest)
 
 
@@ -110,7 +110,7 @@ def _stall(target: Target, asks: bytes) -> None:
                 connection.send(asks)
         except BlockingIOError:
             pass  # the server has stopped reading, as it should
-    _let_go(target, connections, before, target.seconds("SEND_SECONDS_MAX"))
+    _let_go(target, connections, before, target.seconds("send_seconds"))
 
 
 def _let_go(target: Target, connections: list[socket.socket], files: int, seconds: float) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server import bounds
+from server.settings.http import HttpConfig
 from tests.e2e.leader import ALARM_SECONDS, COMMAND, READY, SECRET, environment
 from tests.hostile.issuer import Issuer
 from tests.measuring import open_files, peak_rss_bytes, rss_bytes
@@ -32,17 +33,20 @@ HONEST = "127.0.0.2"
 ORIGIN = "https://board.example"
 
 SHORT_SECONDS: Mapping[str, float] = {
-    "HEAD_SECONDS_MAX": 1.5,
-    "BODY_SECONDS_MAX": 2.0,
-    "SEND_SECONDS_MAX": 2.0,
-    "IDLE_SECONDS_MAX": 2.5,
     "VIEWER_PING_SECONDS": 1.0,
     "VIEWER_SILENCE_SECONDS_MAX": 3.0,
     "VIEWER_DRAIN_SECONDS_MAX": 3.0,
 }
 """The deadlines of the slice, instead of those in `server.bounds`."""
 
+SHORT_HTTP: Mapping[str, int] = (
+    {} if LONG else {"head_seconds": 2, "body_seconds": 3, "send_seconds": 2, "idle_seconds": 3}
+)
+"""The deadlines of `[http]` in the slice; the long form has the default ones."""
+
 CONFIG = f"""
+[http]
+{"".join(f"{name} = {seconds}{chr(10)}" for name, seconds in SHORT_HTTP.items())}
 [limits]
 caller_per_minute = 1000000000
 user_per_minute = 1000000000
@@ -71,9 +75,11 @@ class Target:
         self._stderr_path = stderr_path
 
     def seconds(self, name: str) -> float:
-        """A deadline of this server, by its name in `server.bounds`."""
-        value = getattr(bounds, name)
-        return value if LONG else SHORT_SECONDS.get(name, value)
+        """A deadline of this server, by its key in `[http]` or its name in `server.bounds`."""
+        if name in SHORT_HTTP:
+            return float(SHORT_HTTP[name])
+        value = getattr(HttpConfig(), name) if name in HttpConfig.__struct_fields__ else getattr(bounds, name)
+        return float(value if LONG else SHORT_SECONDS.get(name, value))
 
     def is_running(self) -> bool:
         """Whether the process is alive."""

@@ -26,10 +26,18 @@ UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 
 HANDSHAKE = head(WATCH, *UPGRADE)
 
 
-def opened(target: Target, early: bytes = b"", receive_buffer: int | None = None) -> socket.socket:
-    """A viewer's connection: its request is sent, with `early` right behind it."""
+def opened(target: Target, receive_buffer: int | None = None) -> socket.socket:
+    """A viewer's connection: its request is sent. Whoever sends frames waits for the answer first."""
     connection = target.connect(receive_buffer=receive_buffer)
-    assert send(connection, HANDSHAKE + early)
+    assert send(connection, HANDSHAKE)
+    return connection
+
+
+def accepted(target: Target, receive_buffer: int | None = None) -> socket.socket:
+    """A viewer's connection whose answer is here, and still to be read."""
+    connection = opened(target, receive_buffer)
+    first = connection.recv(13, socket.MSG_PEEK | socket.MSG_WAITALL)
+    assert first == b"HTTP/1.1 101 ", first
     return connection
 
 
@@ -94,30 +102,23 @@ def bad_frames(target: Target) -> None:
         "pongs without an end": (client_frame(PONG) * VIEWER_SAYS_BYTES_MAX, 1008),
     }
     for name, (data, code) in frames.items():
-        for early in (False, True):  # right behind the handshake, and after its answer
-            connection = opened(target, data if early else b"")
-            with connection:
-                if not early:
-                    first = connection.recv(65536)
-                    assert first.startswith(b"HTTP/1.1 101 "), first
-                    send(connection, data)
-                rest = read_to_end(connection)
-            codes = [
-                int.from_bytes(payload[:2], "big")
-                for opcode, payload in frames_of((b"" if early else first) + rest)
-                if opcode == CLOSE
-            ]
-            assert codes == [code], f"{name}, {'early' if early else 'late'}: closed with {codes}"
+        with accepted(target) as connection:
+            send(connection, data)
+            frames_read = frames_of(read_to_end(connection))
+        codes = [int.from_bytes(payload[:2], "big") for opcode, payload in frames_read if opcode == CLOSE]
+        assert codes == [code], f"{name}: closed with {codes}"
 
 
-def early_data(target: Target) -> None:
-    """Frames right behind the request, whole or torn at every byte: the server reads each once."""
-    data = client_frame(PING, b"early") + client_frame(TEXT, b"hello") + client_frame(CLOSE, b"\x03\xe8")
+def torn_frames(target: Target) -> None:
+    """Frames in two pieces, torn at every byte: the server reads each once."""
+    data = client_frame(PING, b"torn") + client_frame(TEXT, b"hello") + client_frame(CLOSE, b"\x03\xe8")
     for cut in range(len(data) + 1):
-        with opened(target, data[:cut]) as connection:
+        with accepted(target) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            send(connection, data[:cut])
             send(connection, data[cut:])
             frames = frames_of(read_to_end(connection))
-        assert [payload for opcode, payload in frames if opcode == PONG] in ([b"early"], []), frames
+        assert [payload for opcode, payload in frames if opcode == PONG] in ([b"torn"], []), frames
         assert frames[-1] == (CLOSE, b"\x03\xe8"), frames
 
 
@@ -155,8 +156,10 @@ def bad_handshakes(target: Target) -> None:
     deflate = head(WATCH, *UPGRADE, "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
     good = deflate.replace(b"Host: x\r\n", b"Host: x\r\nOrigin: " + ORIGIN.encode() + b"\r\n")
     with target.connect() as connection:
-        send(connection, good + client_frame(TEXT, b"\x00" * 100, reserved=0x40))
-        data = read_to_end(connection)
+        send(connection, good)
+        data = connection.recv(65536)
+        send(connection, client_frame(TEXT, b"\x00" * 100, reserved=0x40))
+        data += read_to_end(connection)
     assert b"sec-websocket-extensions" not in data.lower()
     assert frames_of(data)[-1][1][:2] == (1002).to_bytes(2, "big")
 
@@ -196,7 +199,7 @@ def deaf_and_dumb_viewers(target: Target) -> None:
 def pings_that_nobody_reads_the_answers_of(target: Target) -> None:
     """Viewers that ping as fast as they can, and read no pong: the server closes them after 16 KiB."""
     pings = client_frame(PING, b"x" * 125) * 10_000
-    connections = [opened(target, receive_buffer=2048) for _ in range(100)]
+    connections = [accepted(target, receive_buffer=2048) for _ in range(100)]
     try:
         for connection in connections:
             send(connection, pings)
@@ -207,13 +210,17 @@ def pings_that_nobody_reads_the_answers_of(target: Target) -> None:
 
 
 def kept_connections_that_change_their_mind(target: Target) -> None:
-    """Requests, then an upgrade on the same connection, with frames behind it: each part gets its own answer."""
+    """Requests, then an upgrade on the same connection, then frames: each part gets its own answer."""
     asks = [head("GET /scoreboard/top HTTP/1.1"), head("GET /healthz HTTP/1.1"), head("GET /nowhere HTTP/1.1")]
     for count in range(60):
         with target.connect() as connection:
             before = [asks[(count + number) % 2] for number in range(count % 3)]
-            send(connection, b"".join(before) + HANDSHAKE + client_frame(CLOSE, b"\x03\xe8"))
-            data = read_to_end(connection)
+            send(connection, b"".join(before) + HANDSHAKE)
+            data = b""
+            while b"HTTP/1.1 101 " not in data:
+                data += connection.recv(65536)
+            send(connection, client_frame(CLOSE, b"\x03\xe8"))
+            data += read_to_end(connection)
         plain, separator, rest = data.partition(b"HTTP/1.1 101 ")
         replies: list[Reply] = replies_in(plain)
         assert [reply.status for reply in replies] == [200] * len(before)
@@ -222,7 +229,7 @@ def kept_connections_that_change_their_mind(target: Target) -> None:
 
 _RUNS: list[tuple[str, Callable[[Target], None]]] = [
     ("bad frames", bad_frames),
-    ("early data", early_data),
+    ("torn frames", torn_frames),
     ("bad handshakes", bad_handshakes),
     ("too many viewers", too_many_viewers),
     ("deaf and dumb viewers", deaf_and_dumb_viewers),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from importlib.metadata import version
 from typing import get_args
 
 from server import bounds
@@ -126,3 +128,15 @@ def test_two_processes_worth_of_metrics_do_not_meet() -> None:
     one, other = Metrics(), Metrics()
     one.viewers(5)
     assert (one.value("scoreboard_viewers"), other.value("scoreboard_viewers")) == (5, 0)
+
+
+def test_the_build_is_told() -> None:
+    """One series with the value 1; its labels say what runs."""
+    lines = [line for line in Metrics().render().decode().splitlines() if line.startswith("scoreboard_build_info{")]
+    (line,) = lines
+    labels, value = line.removeprefix("scoreboard_build_info{").split("} ")
+    told = dict(pair.split("=") for pair in labels.split(","))
+    assert float(value) == 1.0
+    assert told["version"] == f'"{version("scoreboard")}"'
+    assert told["python"] == f'"{platform.python_version()}"'
+    assert {"implementation", "machine", "trio", "hypercorn", "quart"} <= set(told)

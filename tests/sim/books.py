@@ -20,6 +20,7 @@ from engine.errors import LogDamaged
 from engine.events import EpochBegun, Event, Incremented, UserPut
 from engine.machine import Applied
 from snapshots.opening import Opened
+from tests.sim.clocks import Times
 from tests.sim.plain import RULES, Plain, read_events
 from tests.sim.trace import Trace
 
@@ -47,6 +48,7 @@ class Books:
         self.counts: Counter[str] = Counter()
         self._followed: dict[str, int] = {}
         self._tops: dict[tuple[str, int], list[Shown]] = {(board_id, 0): [] for board_id in RULES.points}
+        self.times = Times(self.counts)
         self._trace = trace
 
     # Backends

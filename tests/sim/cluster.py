@@ -10,6 +10,7 @@ import trio
 
 from engine.disk import Disk
 from tests.sim.books import Books
+from tests.sim.clocks import WallClock
 from tests.sim.disk import SimulatedDisk
 from tests.sim.hardware import Hardware
 from tests.sim.node import Node
@@ -33,8 +34,12 @@ class Cluster:
         wrap: Callable[[SimulatedDisk], Disk],
         books: Books,
         trace: Trace,
+        clock: Callable[[str], WallClock],
     ) -> None:
-        """`leader` and its `hardware` are those that the run begins with; `leader` is then whoever leads."""
+        """`leader` and its `hardware` are those that the run begins with; `leader` is then whoever leads.
+
+        `clock` makes the wall clock of a node.
+        """
         self.leader = leader
         self.machines = {leader.name: hardware}
         self.replicas: list[Replica] = []
@@ -49,7 +54,8 @@ class Cluster:
             trace.note("following", following)
         for number, machine in enumerate(following.machines, 1):
             follows = self.replicas[-1].node.name if self.replicas and following.chained else leader.name
-            replica = Replica(f"replica-{number}", follows, machine, dice, wrap, books, trace)
+            name = f"replica-{number}"
+            replica = Replica(name, follows, machine, dice, wrap, books, trace, clock(name))
             self.replicas.append(replica)
             self.machines[replica.node.name] = replica.hardware
 

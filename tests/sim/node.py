@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from engine.clock import ClockBounds
 from engine.disk import Disk
 from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
 from engine.machine import Applied
@@ -26,7 +27,9 @@ from snapshots.demotion import finish_exchange
 from snapshots.opening import Opened, open_directory
 from snapshots.promotion import MARKER_FILE, promote_directory, read_marker
 from snapshots.restore import RestoreRefused
+from snapshots.retention import Removed
 from tests.sim.books import Books, Broken
+from tests.sim.clocks import WallClock
 from tests.sim.disk import Crash, SimulatedDisk
 from tests.sim.followership import Followership
 from tests.sim.hardware import Hardware
@@ -55,6 +58,7 @@ class Node:
         trace: Trace,
         dice: random.Random,
         *,
+        clock: WallClock,
         follows: str | None = None,
         wrap: Callable[[SimulatedDisk], Disk] = lambda disk: disk,
         opened: Callable[[Opened], None] = lambda _opened: None,
@@ -78,6 +82,8 @@ class Node:
         self._disk: SimulatedDisk | None = None
         self._ends: list[End] = []
         self._clock_off_ms = 0
+        self._clock = clock
+        self._began_s = 0.0
         self._held: trio.Event | None = None
         self._closing = trio.Event()
         self._closed = trio.Event()
@@ -113,6 +119,9 @@ class Node:
                 await self._held.wait()
             self.starts += 1
             self._clock_off_ms = self._dice.randint(-self._profile.clock_jump_ms, self._profile.clock_jump_ms)
+            if self._clock.steps:
+                self._clock_off_ms = 0
+                await trio.sleep(self._clock.wait_s(trio.current_time()))
             try:
                 await self._live_once()
             except* Crash:
@@ -134,8 +143,14 @@ class Node:
                 await self._closed.wait()
 
     def clock_ms(self) -> int:
-        """The time of the wall, which may be set back while the node is down."""
-        return START_MS + int(trio.current_time() * 1000) + self._clock_off_ms
+        """The time of the wall, which may be set back while the node is down, and may be wrong for some time."""
+        now_s = trio.current_time()
+        return START_MS + int(now_s * 1000) + self._clock_off_ms + self._clock.off_ms(now_s)
+
+    @property
+    def clock_bounds(self) -> ClockBounds:
+        """See `Witness`."""
+        return self._clock.bounds
 
     async def _live_once(self) -> None:
         disk = self._disk = self._hardware.machine.boot()
@@ -145,8 +160,12 @@ class Node:
             return
         following = self._followership
         plan = None if following is None else following.plan(disk)
+        if self._clock.wait_s(trio.current_time()):
+            self._hardware.machine.kill()  # recovery took so long that the clock is wrong meanwhile
+            return
         # No `finally` around this: whatever raises through it ends the process without a word, as a crash does.
         async with trio.open_nursery() as nursery:
+            self._began_s = trio.current_time()
             process = Process(disk, opened, self._profile, self.name, self, plan, self._dice.uniform, nursery)
             self.process = process
             try:
@@ -184,6 +203,7 @@ class Node:
             )
             if self._followership is None or self.succeeds:
                 self._books.recovered(opened, may_be_damaged=self._hardware.flipped)
+                self._books.times.began(opened.scoreboard.seq)
             else:
                 self._books.recovered_replica(self.name, opened, may_be_damaged=self._hardware.flipped)
             self._opened(opened)
@@ -265,8 +285,17 @@ class Node:
         self.note("applied", applied.events[-1].seq, len(applied.events))
         if self._followership is None or self.succeeds:
             self._books.applied(applied)
+            if self._clock.steps:
+                self._books.times.applied(self.name, self._clock, self._began_s, applied.events)
         else:
             self._books.followed(self.name, applied)
+
+    def removed(self, segment: Removed) -> None:
+        """See `Witness`."""
+        keep_s = self._profile.log_keep_s
+        assert keep_s is not None
+        if self._clock.steps:
+            self._books.times.removed(self.name, self._clock, self._began_s, keep_s, segment)
 
     async def disk_failed(self, fault: DiskFault) -> None:
         """See `Witness`."""

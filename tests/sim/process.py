@@ -16,6 +16,7 @@ import msgspec
 import structlog
 import trio
 
+from engine.clock import ClockBounds
 from engine.errors import DiskFault
 from engine.machine import Applied
 from engine.recovery import Finding
@@ -28,11 +29,14 @@ from server.http.connection import Connection, HttpBounds
 from server.http.messages import Refused, Request, Response
 from server.metrics import Metrics
 from server.node.assembly import FollowPlan, assemble_leader, assemble_replica
+from server.node.clock import NodeClock
 from server.node.shutdown import Guard, Shutdown, Task
 from server.node.surroundings import Surroundings
 from server.replication.freshness import Freshness
 from server.settings.config import Config, LimitsConfig, LogConfig, ReplicationConfig, SnapshotsConfig
 from snapshots.opening import Opened
+from snapshots.retention import Removed
+from tests.sim.clocks import UNMOVED
 from tests.sim.disk import SimulatedDisk
 from tests.sim.lines import End
 from tests.sim.profile import Profile
@@ -73,6 +77,13 @@ class Witness(Protocol):
 
     def clock_ms(self) -> int:
         """Give the time of the wall."""
+
+    @property
+    def clock_bounds(self) -> ClockBounds:
+        """Give the bounds of the clock that the node makes of it."""
+
+    def removed(self, segment: Removed) -> None:
+        """Take the removal of a segment of the log for its age."""
 
     def tell(self, what: Finding | DiskFault) -> None:
         """Take what recovery or a checkpoint came upon."""
@@ -118,6 +129,13 @@ class SimulatedGuard(Guard):
         self._ends.fail(fault)
 
 
+class _NoMetrics:
+    """Counts nothing of a clock."""
+
+    def clock(self, steps: int, offset_seconds: float) -> None:
+        """See `ClockMetrics`."""
+
+
 @cache
 def _metrics() -> Metrics:
     """The counters of all runs: nobody reads them."""
@@ -147,6 +165,9 @@ class Process:
         self._tasks = tasks
         self._shutdown = Shutdown()
         self._guard = SimulatedGuard(witness, self._shutdown, tasks)
+        self._clock = NodeClock(
+            _NoMetrics(), wall_ms=witness.clock_ms, monotonic_s=trio.current_time, bounds=witness.clock_bounds
+        )
         world = self._surroundings(disk, profile, uniform)
         self.node = assemble_leader(world, opened) if plan is None else assemble_replica(world, opened, plan)
 
@@ -172,10 +193,11 @@ class Process:
             request_ids=map("request-{}".format, count(1)),
             make_live=self._make_live,
             applied=self._witness.applied,
-            clock_ms=self._witness.clock_ms,
+            clock=self._clock,
             clock_s=trio.current_time,
             uniform=uniform,
             tell=self._witness.tell,
+            removed=self._witness.removed,
         )
 
     def _make_live(self, scoreboard: Scoreboard, freshness: Freshness, checks: RoleChecks) -> Channels:
@@ -197,6 +219,8 @@ class Process:
         for task in reversed(self.node.tasks):
             self._tasks.start_soon(self._guard.watched, task)
         self._tasks.start_soon(self.channels.run)
+        if self._witness.clock_bounds is not UNMOVED:
+            self._tasks.start_soon(self._clock.run)
 
     async def stop(self) -> None:
         """End in good order: what waits is answered, and a snapshot is left."""

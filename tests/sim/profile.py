@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 
 START_MS = 1_765_000_000_000
 
+CLOCKS_CHAOS_S = 24.0
+"""In runs with clocks that step: long enough for some steps that last."""
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -75,6 +78,14 @@ def draw_following(dice: random.Random, profile: Profile) -> Following:
         line_stalled=dice.choice([0.0, 0.003, 0.01]),
         changes_leaders_s=dice.choice([None, dice.uniform(0.1, 0.9) * profile.chaos_s]),
     )
+
+
+def with_age(profile: Profile) -> Profile:
+    """Give the profile for a run in which clocks step.
+
+    An age of segments is set, no clock jumps between lives, and the chaos is long enough for steps that last.
+    """
+    return replace(profile, log_keep_s=profile.log_keep_s or 3.0, clock_jump_ms=0, chaos_s=CLOCKS_CHAOS_S)
 
 
 def draw(dice: random.Random) -> Profile:

@@ -13,6 +13,7 @@ from snapshots.format import state_digest
 from snapshots.opening import open_directory
 from tests.sim.books import Books, Broken
 from tests.sim.clients import ReplicaReader
+from tests.sim.clocks import WallClock
 from tests.sim.disk import SimulatedDisk
 from tests.sim.hardware import Hardware
 from tests.sim.network import Network
@@ -43,9 +44,10 @@ class Replica:
         wrap: Callable[[SimulatedDisk], Disk],
         books: Books,
         trace: Trace,
+        clock: WallClock,
     ) -> None:
         self.hardware = Hardware(machine, dice(f"{name} hardware"), books, trace)
-        self.node = Node(name, self.hardware, books, trace, dice(name), follows=follows, wrap=wrap)
+        self.node = Node(name, self.hardware, books, trace, dice(name), clock=clock, follows=follows, wrap=wrap)
         self.viewer = Viewer(f"viewer of {name}", "main", deltas=True, books=books, trace=trace)
         self._machine = machine
         self._dice = dice

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from engine.batch import Batch
+from engine.clock import GivenClock
 from engine.commands import Command, Increment
 from engine.errors import DiskFault
 from engine.events import Event
@@ -49,7 +50,7 @@ class Station:
             every_events=1,
             keep=2,
             log_keep_seconds=LOG_KEEP_SECONDS,
-            clock_ms=self.clock_ms,
+            clock=GivenClock(self.clock_ms),
             tell=self.told.append,
         )
 

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 from unittest import mock
 
+import msgspec
 import trio
 
 from engine import log, recovery, segment_cursor
 from engine.actions import Actions
+from engine.clock import ClockReading, SteadyClock
+from engine.corrections import Corrector
 from engine.disk import Disk, File
 from engine.errors import DiskFault, SnapshotDamaged
 from engine.log import Synced
@@ -163,6 +166,14 @@ def _tail_of_what_is_there(disk: Disk, directory: str, _tell: Callable[[DiskFaul
     return None
 
 
+def _believe_the_wall(self: SteadyClock, wall_ms: int, monotonic_s: float) -> ClockReading:
+    return ClockReading(wall_ms, 0, monotonic_s, trusted=monotonic_s - self._steady_s >= self._bounds.trusted_s)
+
+
+def _trust_at_once(self: SteadyClock, wall_ms: int, monotonic_s: float) -> ClockReading:
+    return msgspec.structs.replace(_read_steadily(self, wall_ms, monotonic_s), trusted=True)
+
+
 def _patching(target: object, name: str, new: object) -> Callable[[], AbstractContextManager[None]]:
     @contextmanager
     def patched() -> Iterator[None]:
@@ -171,6 +182,8 @@ def _patching(target: object, name: str, new: object) -> Callable[[], AbstractCo
 
     return patched
 
+
+_read_steadily = SteadyClock.read
 
 MADE_DURABLE = "a directory that is there is held to be durable"
 NAMES_SYNCED = "a segment that is there is held to be durable"
@@ -197,4 +210,7 @@ BROKEN: Sequence[Variant] = (
     Variant(PLACED_DURABLY, patched=_patching(bootstrap, "_newest_tail", _tail_of_what_is_there)),
     Variant(OLDER_KEPT, patched=_patching(bootstrap, "_remove_older", lambda *_: None)),
     Variant(SERVED_EARLY, patched=_patching(Marker, "caught_up", True)),
+    Variant("the wall clock is believed at once", patched=_patching(SteadyClock, "read", _believe_the_wall)),
+    Variant("a clock that has just stepped is trusted", patched=_patching(SteadyClock, "read", _trust_at_once)),
+    Variant("a log that is ahead is not corrected", patched=_patching(Corrector, "due", lambda *_: None)),
 )

@@ -16,18 +16,20 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import trio
 
+from engine.disk import Disk
 from engine.errors import LogDamaged
 from snapshots.format import state_digest
-from snapshots.opening import open_directory
+from snapshots.opening import Opened, open_directory
 from snapshots.restore import restore
 from snapshots.state import read_state
 from tests.sim.books import Books, Broken
 from tests.sim.clients import Backend, Reader
+from tests.sim.clocks import CLOCKS, STEADY, STEPPING, WallClock, WrongTime, draw_clocks
 from tests.sim.cluster import Cluster
 from tests.sim.disk import Machine
 from tests.sim.hardware import Hardware
@@ -35,7 +37,7 @@ from tests.sim.network import DELAY_S_MAX, Network
 from tests.sim.node import Node
 from tests.sim.plain import RULES
 from tests.sim.process import DATA
-from tests.sim.profile import Profile, draw, draw_following
+from tests.sim.profile import CLOCKS_CHAOS_S, Profile, draw, draw_following, with_age
 from tests.sim.runs import run_seeded
 from tests.sim.screens import Viewer
 from tests.sim.storage import Nothing
@@ -98,7 +100,7 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
 
 
 def _told(error: Exception) -> str:
-    if isinstance(error, Broken):
+    if isinstance(error, Broken | WrongTime):
         return str(error)
     return "".join(traceback.format_exception(error)).strip()
 
@@ -108,15 +110,27 @@ def dice_for(seed: int, what: str) -> random.Random:
     return random.Random(f"{seed} {what}")
 
 
+def _clock(seed: int, name: str) -> WallClock:
+    """Make the wall clock of a node: one that steps, in some of the runs."""
+    if dice_for(seed, CLOCKS).random() >= STEPPING:
+        return WallClock()
+    return WallClock(draw_clocks(dice_for(seed, f"{CLOCKS} {name}"), CLOCKS_CHAOS_S), STEADY)
+
+
 async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
     following = draw_following(dice_for(seed, FOLLOWING), draw(dice_for(seed, "profile")))
+    clock = partial(_clock, seed)
+    if clock("leader").steps:
+        machines = tuple(with_age(machine) for machine in following.machines)
+        following = replace(following, leader=with_age(following.leader), machines=machines)
     profile = following.leader
     trace.note("profile", profile)
     hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace)
     leader = Node(
-        "leader", hardware, books, trace, dice_for(seed, "leader"), wrap=variant.wrap_disk, opened=variant.after_opening
-    )
-    cluster = Cluster(leader, hardware, following, partial(dice_for, seed), variant.wrap_replica, books, trace)
+        "leader", hardware, books, trace, dice_for(seed, "leader"), clock=clock("leader"), wrap=variant.wrap_disk,
+        opened=variant.after_opening,
+    )  # fmt: skip
+    cluster = Cluster(leader, hardware, following, partial(dice_for, seed), variant.wrap_replica, books, trace, clock)
     with cluster.reaching():
         async with trio.open_nursery() as world:
             network = Network(profile, dice_for(seed, "network"), world, lambda: cluster.leader.process, books, trace)
@@ -138,7 +152,7 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
                 viewer.check_last()
             await cluster.close()
             world.cancel_scope.cancel()
-    _look_at_the_disk(cluster.machines[cluster.leader.name], books, dice_for(seed, "end"))
+    _look_at_the_disk(cluster.machines[cluster.leader.name], books, dice_for(seed, "end"), steps=clock("leader").steps)
     cluster.look_at_the_disks()
     return sum(node.starts for node in cluster.nodes)
 
@@ -158,7 +172,7 @@ async def _let_work(seed: int, profile: Profile, network: Network, books: Books,
         raise Broken("nothing was wrong any more, and yet a backend got no answer")
 
 
-def _look_at_the_disk(hardware: Hardware, books: Books, dice: random.Random) -> None:
+def _look_at_the_disk(hardware: Hardware, books: Books, dice: random.Random, *, steps: bool) -> None:
     """Open the directory at the end, let the tools read it, restore it elsewhere, and compare."""
     hardware.machine.kill()
     if hardware.flipped:
@@ -167,12 +181,26 @@ def _look_at_the_disk(hardware: Hardware, books: Books, dice: random.Random) -> 
     if dice.random() < 0.5:
         machine.cut_power()
     try:
-        _compare(machine, books, dice, hardware.profile.segment_bytes)
+        _compare(machine, books, dice, hardware.profile.segment_bytes, steps=steps)
     except LogDamaged as damage:
         raise Broken(f"nothing was wrong any more, and yet: {damage}") from damage
 
 
-def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes: int) -> None:
+def _compare_times(disk: Disk, books: Books, opened: Opened, dice: random.Random) -> None:
+    """Judge all times, and read the state at a time: it has what happened until then, by the corrected times."""
+    times = books.times.judge(books.plain.events)
+    first = max(opened.snapshot_seq or 0, 1)
+    if len(times) < first:
+        return
+    until_ms = times[dice.randint(first, len(times)) - 1]
+    seq = next((seq for seq, time_ms in enumerate(times) if time_ms > until_ms), len(times))
+    state, _ = read_state(disk, DATA, RULES, until_ms=until_ms, tell=lambda what: None)
+    if state.seq != seq:
+        raise Broken(f"the state until {until_ms} has {state.seq} events, {seq} happened until then: {times}")
+    books.counts["states read at a time"] += 1
+
+
+def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes: int, *, steps: bool) -> None:
     disk = machine.boot()
     opened = open_directory(disk, DATA, RULES, tell=lambda what: None, segment_bytes=segment_bytes)
     books.recovered(opened, may_be_damaged=False)
@@ -180,6 +208,8 @@ def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes:
     state, tail = read_state(disk, DATA, RULES, tell=lambda what: None)
     if tail != opened.log.tail or state_digest(state.capture()) != digest:
         raise Broken("the tools read another state than the leader")
+    if steps:
+        _compare_times(disk, books, opened, dice)
     if books.plain.seq and dice.random() < 0.2:
         until = dice.randint(opened.snapshot_seq or 1, books.plain.seq)
         report = restore(

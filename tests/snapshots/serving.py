@@ -9,12 +9,14 @@ from pathlib import Path
 import trio
 
 from engine.actor import Actor
+from engine.clock import Clock, GivenClock
 from engine.commands import Command, Increment
 from engine.disk import RealDisk
 from engine.machine import StateMachine
 from snapshots.checkpoint import Checkpointer
 from snapshots.digests import StateDigests
 from snapshots.opening import open_directory
+from snapshots.retention import Removed
 from snapshots.store import SnapshotInfo, Store
 from tests.snapshots.directories import BEGUN_MS, RULES, SEGMENT_BYTES, InlineDisk, Told, digest
 
@@ -36,6 +38,8 @@ class Served:
         pinned_seq: Callable[[], int | None] = lambda: None,
         on_capture: Callable[[int], None] | None = None,
         on_saved: Callable[[SnapshotInfo, StateDigests], None] | None = None,
+        clock: Clock | None = None,
+        on_removed: Callable[[Removed], None] = lambda _: None,
     ) -> None:
         disk = disk or InlineDisk()
         self.directory = directory
@@ -44,7 +48,8 @@ class Served:
         self.opened = open_directory(disk, str(directory), RULES, tell=self.told, segment_bytes=SEGMENT_BYTES)
         self.store = store or Store(disk, str(directory))
         self.machine = StateMachine(self.opened.scoreboard, self.opened.log, lambda _: None)
-        self.actor = Actor(self.machine, clock_ms=lambda: self.now_ms)
+        clock = clock or GivenClock(lambda: self.now_ms)
+        self.actor = Actor(self.machine, clock=clock)
         self.checkpointer = Checkpointer(
             self.machine,
             self.store,
@@ -52,11 +57,12 @@ class Served:
             every_events=every_events,
             keep=keep,
             log_keep_seconds=log_keep_seconds,
-            clock_ms=lambda: self.now_ms,
+            clock=clock,
             tell=self.told,
             pinned_seq=pinned_seq,
             on_capture=on_capture,
             on_saved=on_saved,
+            on_removed=on_removed,
         )
 
     @property

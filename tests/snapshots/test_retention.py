@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.clock import ClockReading
 from snapshots.retention import KEEP_MIN, KeptSegment, KeptSnapshot, Plan, decide
 
 PER_SEGMENT = 100
+NOW = ClockReading(10**9, 0, 0.0, trusted=True)
 
 
 def last_ms(segment: KeptSegment) -> int:
@@ -39,7 +41,8 @@ def snapshots(*seqs: int, damaged: Sequence[int] = ()) -> list[KeptSnapshot]:
 
 def plan(kept: list[KeptSnapshot], log: list[KeptSegment], *, keep: int = 2, oldest_ms: int | None = None) -> Plan:
     """Decide, with the times of these tests."""
-    return decide(kept, log, keep=keep, last_ms=last_ms, oldest_ms=oldest_ms)
+    keep_ms = None if oldest_ms is None else NOW.now_ms - oldest_ms
+    return decide(kept, log, keep=keep, last_ms=last_ms, keep_ms=keep_ms, now=NOW)
 
 
 def test_the_newest_two_snapshots_stay_and_older_ones_go() -> None:
@@ -135,7 +138,7 @@ def test_only_the_segments_that_may_go_are_asked_for_their_time() -> None:
         asked.append(segment.path)
         return segment.last_seq
 
-    decide(snapshots(900, 800), segments(10), keep=2, last_ms=ask, oldest_ms=150)
+    decide(snapshots(900, 800), segments(10), keep=2, last_ms=ask, keep_ms=NOW.now_ms - 150, now=NOW)
     assert asked == ["segment-0", "segment-1"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -17,6 +17,7 @@ from quart_trio import QuartTrio
 from structlog.typing import EventDict, WrappedLogger
 
 from engine.actor import Actor
+from engine.clock import GivenClock
 from engine.errors import NoLongerKept, WriteFailed
 from engine.events import Event, Incremented
 from engine.log import Log, Synced
@@ -215,7 +216,7 @@ class Bench:
         through_quart: bool = False,
         rules: Rules = RULES,
         public_reads: bool = True,
-        origins: frozenset[str] | None = None,
+        origins: Container[str] | None = None,
         per_minute: tuple[int, int] = (60_000, 600),
         real_log: Log | None = None,
         authenticator: Authenticator | None = None,
@@ -227,7 +228,7 @@ class Bench:
         self.scoreboard = Scoreboard(rules)
         log = real_log or self.log
         self.machine = StateMachine(self.scoreboard, log, self.applied.append)
-        self.actor = Actor(self.machine, clock_ms=self.clock_ms)
+        self.actor = Actor(self.machine, clock=GivenClock(self.clock_ms))
         self.role = CurrentRole(Role(State.LEADING), trio.current_time)
         self.freshness = SetFreshness(self.role, self.scoreboard, self.clock_ms)
         self.checks = RoleChecks(self.role, self.freshness)

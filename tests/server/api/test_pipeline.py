@@ -9,6 +9,7 @@ import pytest
 from server.api.dependencies import StorageState
 from server.api.routes import find
 from server.http.messages import Request, Response
+from server.settings.origins import parse_origins
 from tests.server.api.support import (
     ADMIN,
     DOCS,
@@ -211,6 +212,25 @@ async def test_pages_of_any_site_may_read_but_not_write(through_quart: bool) -> 
             assert "etag" in reply.headers["access-control-expose-headers"]
         for method, path in (("POST", "/scores/increment"), ("GET", "/actions/a1"), ("GET", "/metrics")):
             assert "access-control-allow-origin" not in (await bench.ask(method, path, headers=origin)).headers
+
+
+@both_ways
+async def test_patterns_of_origins_let_their_pages_read(through_quart: bool) -> None:
+    """A page below a domain, a page of any local port, a page without an origin: each is named as it came."""
+    origins = parse_origins(("https://*.example.com", "http://localhost:*", "null"))
+    async with open_bench(through_quart=through_quart, origins=origins) as bench:
+        for origin, allowed in (
+            ("https://eu.play.example.com", True),
+            ("http://localhost:5173", True),
+            ("null", True),
+            ("https://example.com", False),
+            ("https://localhost:5173", False),
+        ):
+            for asks in ({}, {"access-control-request-method": "GET"}):
+                method = "OPTIONS" if asks else "GET"
+                reply = await bench.ask(method, "/scoreboard/top", headers={"origin": origin, **asks})
+                assert reply.headers.get("access-control-allow-origin") == (origin if allowed else None)
+                assert "Origin" in reply.headers["vary"]
 
 
 @both_ways

@@ -107,12 +107,12 @@ async def test_a_target_in_absolute_form_is_its_path(target: str, path: str) -> 
 
 
 async def test_the_address_is_the_clients_not_the_proxys() -> None:
-    """X-Forwarded-For counts from a trusted proxy only."""
-    forwarded = [(b"x-forwarded-for", b"6.6.6.6, 198.51.100.7")]
-    for networks, address in (((), "192.0.2.7"), (("192.0.2.0/24",), "198.51.100.7")):
-        app, listener = listening(*networks)
-        await asgi(app, "GET", "/", headers=forwarded)
-        assert listener.asked[0].address == address
+    """X-Forwarded-For and Forwarded count from a trusted proxy only."""
+    for header in ((b"x-forwarded-for", b"6.6.6.6, 198.51.100.7"), (b"forwarded", b"for=6.6.6.6, for=198.51.100.7")):
+        for networks, address in (((), "192.0.2.7"), (("192.0.2.0/24",), "198.51.100.7")):
+            app, listener = listening(*networks)
+            await asgi(app, "GET", "/", headers=[header])
+            assert listener.asked[0].address == address
 
 
 async def test_a_body_that_is_too_long_is_refused() -> None:

@@ -261,6 +261,15 @@ async def test_readiness_says_that_a_leader_was_deposed() -> None:
     """Not that it stops, though its actor takes nothing either way."""
     async with open_bench() as bench:
         bench.actor.depose()
-        assert (await bench.ask("GET", "/readyz")).details["reason"] == "the server is stopping"
-        bench.role.become(State.DEPOSED, successor=Successor(2))
-        assert (await bench.ask("GET", "/readyz")).details["reason"].startswith("epoch 2 began elsewhere")
+        stopping = await bench.ask("GET", "/readyz")
+        assert (stopping.status, stopping.code, stopping.details["reason"]) == (
+            503, "OVERLOADED", "the server is stopping"
+        )  # fmt: skip
+        bench.role.become(State.DEPOSED, successor=Successor(2, "http://new:1"))
+        deposed = await bench.ask("GET", "/readyz")
+        assert (deposed.status, deposed.code) == (503, "NOT_LEADER")
+        assert deposed.details["reason"].startswith("epoch 2 began elsewhere")
+        assert (deposed.details["leader"], deposed.details["epoch"]) == ("http://new:1", 2)
+        assert int(deposed.headers["retry-after"]) >= 1
+        bench.role.drain()
+        assert (await bench.ask("GET", "/readyz")).code == "OVERLOADED"

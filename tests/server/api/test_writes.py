@@ -107,7 +107,7 @@ async def test_a_field_that_is_missing_is_named(missing: str, through_quart: boo
 
 @both_ways
 @pytest.mark.parametrize(
-    "raw", [b"", b"{", b"NaN", b'{"userId":NaN}', b"[]", b'"ann"', b"\xff\xfe", b"[" * 100_000, b"{} {}"]
+    "raw", [b"", b"{", b"NaN", b'{"userId":NaN}', b"[]", b'"ann"', b"\xff\xfe", b"[" * 12_000, b"{} {}"]
 )
 async def test_a_body_that_is_no_object_of_json_is_refused(raw: bytes, through_quart: bool) -> None:
     """Broken, nested without end, of another kind: 400, and the body is what is named."""
@@ -251,7 +251,7 @@ async def test_a_packed_batch_is_answered_packed(through_quart: bool) -> None:
 
 
 @both_ways
-@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"5", b"[1,", b"[" * 100_000, b"null"])
+@pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b"5", b"[1,", b"[" * 12_000, b"null"])
 async def test_a_batch_that_is_none_is_refused_as_a_whole(raw: bytes, through_quart: bool) -> None:
     """Not an array, not JSON, or empty: one ordinary error."""
     async with open_bench(through_quart=through_quart) as bench:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from engine.commands import Command
+from engine.events import ClockCorrected
+from server.live.encoding import iso_ms
 from tests.server.cli.directories import (
     BEGIN_MS,
     flip,
@@ -115,6 +117,27 @@ def test_a_sound_log_verifies(tmp_path: Path) -> None:
     done = run("log", "verify", "--json", "--data-dir", tmp_path / "data")
     told = json.loads(done.stdout)
     assert (told["ok"], told["records"], told["lastSeq"], told["epochs"]) == (True, 40, 40, [1])
+
+
+def test_corrections_of_the_clock_are_shown(tmp_path: Path) -> None:
+    """Each with all its fields in the dump; counted by `stat` and `verify`."""
+    opened = open_for_writing(tmp_path / "data")
+    write(opened, increments(2))
+    opened.log.append([ClockCorrected(3, BEGIN_MS, 2, 5_000, "stepped back")], 1)
+    opened.log.close()
+    assert dump("--data-dir", tmp_path / "data")[2] == {
+        "seq": 3,
+        "epoch": 1,
+        "time": iso_ms(BEGIN_MS),
+        "timeMs": BEGIN_MS,
+        "type": "clock_corrected",
+        "fromSeq": 2,
+        "aheadMs": 5_000,
+        "note": "stepped back",
+    }
+    assert "corrections of the clock: 1" in run("log", "verify", "--data-dir", tmp_path / "data").stdout
+    told = json.loads(run("log", "stat", "--json", "--data-dir", tmp_path / "data").stdout)
+    assert told["events"] == {"incremented": 2, "clock_corrected": 1}
 
 
 def test_damage_is_found_and_placed(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def token_file(tmp_path: Path) -> Path:
     """A file with a token in it."""
     path = tmp_path / "admin.token"
     path.write_text("a-token\n")
+    path.chmod(0o600)
     return path
 
 

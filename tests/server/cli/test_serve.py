@@ -1,4 +1,4 @@
-"""`scoreboard serve --welcome`: it prints a command that fits the configuration."""
+"""`scoreboard serve`: its ready line, and the command of `--welcome`, which fits the configuration."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from server.cli.main import main
 from server.cli.serve import welcome_text
-from server.settings.config import load
+from server.node import start
+from server.settings.config import Config, load
+from server.settings.values import Address
 
 SECRET = "only-for-tests-0123456789-abcdefghijklmnop"
 
@@ -51,3 +55,27 @@ def test_where_we_cannot_mint_nothing_is_pretended() -> None:
     assert "http://127.0.0.1:8080/" in text
     assert "curl" not in text
     assert "issuer" in text
+
+
+@pytest.mark.parametrize("verb", [["serve"], ["replica", "--leader", "http://127.0.0.1:1"]])
+def test_bind_may_come_several_times_and_the_ready_line_names_each(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of the flags, which go before the environment."""
+    urls = ["http://127.0.0.1:8080", "http://[::1]:8081"]
+    given: list[Config] = []
+
+    async def run(config: Config, *arguments: Any) -> int:
+        given.append(config)
+        ready = next(each for each in arguments if callable(each))
+        ready(*urls)
+        return 0
+
+    for name in ("serve", "follow"):
+        monkeypatch.setattr(start, name, run)
+    done = CliRunner(env={"SCOREBOARD_BIND": "127.0.0.9:1"}).invoke(
+        main, [*verb, "--data-dir", str(tmp_path), "--bind", "127.0.0.1:8080", "--bind", "[::1]:8081"]
+    )
+    assert done.exit_code == 0, done.output
+    assert done.stdout == f"scoreboard ready on {' '.join(urls)}\n"
+    assert given[0].addresses == (Address("127.0.0.1", 8080), Address("::1", 8081))

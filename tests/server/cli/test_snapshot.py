@@ -131,3 +131,28 @@ def test_a_log_that_can_not_be_read_is_told_for_each_snapshot(tmp_path: Path) ->
     segment.mkdir()
     [result] = verified(data, exit_code=1)
     assert "sound, but the log can't be read" in result["result"]
+
+
+def test_verify_says_that_there_is_no_snapshot(tmp_path: Path) -> None:
+    """Nothing was verified, and that must not look like a proof. The log has everything, so it is no fault."""
+    data = make(tmp_path / "data", increments(3))
+    done = run("snapshot", "verify", "--data-dir", data)
+    assert done.exit_code == 0
+    assert f"there is no snapshot in {data}/snapshots: nothing was verified" in done.stdout
+    as_json = run("snapshot", "verify", "--data-dir", data, "--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)) == (0, [])
+    assert "there is no snapshot" in as_json.stderr
+    listed = run("snapshot", "list", "--data-dir", data)
+    assert (listed.exit_code, listed.stdout) == (0, "seq\tbytes\tpath\n")
+    assert "no snapshot" in listed.stderr
+
+
+def test_without_a_snapshot_a_log_that_was_cut_off_is_a_fault(tmp_path: Path) -> None:
+    """Its first events are gone, so the state can't be restored."""
+    data = make(tmp_path / "data", increments(3))
+    [segment] = (data / "log").iterdir()
+    segment.rename(segment.with_name(f"{2:020}.log"))
+    for arguments in ([], ["--json"]):
+        done = run("snapshot", "verify", "--data-dir", data, *arguments)
+        assert done.exit_code == 1
+        assert "no snapshot" in done.stderr

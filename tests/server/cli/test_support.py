@@ -13,6 +13,7 @@ from server.cli import support
 from server.cli.main import VERBS, main
 from server.cli.support import BadUsage, CommandRefused, Duration, InUse, Moment, errors_as_sentences
 from server.settings.config import ConfigError
+from server.settings.secrecy import open_to_others
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
@@ -150,3 +151,19 @@ def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str
     with support.progress_bar("reading") as move:
         move(1, 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_token_file_that_others_can_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error, without the token; it is used all the same. A pipe has no other readers."""
+    path = tmp_path / "token"
+    path.write_text("a.b.c\n")
+    for mode, told in ((0o600, False), (0o604, True)):
+        path.chmod(mode)
+        assert support.read_token(path) == "a.b.c"
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert (f"Warning: --token-file: {path}: others can read or write it" in said.err) is told
+        assert "a.b.c" not in said.err
+    path.unlink()
+    path.symlink_to("/dev/stdin")
+    assert open_to_others(str(path)) is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +107,15 @@ def test_a_token_that_allows_nothing_is_not_minted(tmp_path: Path, scope: str) -
     assert done.exit_code == 2
     assert "--scope" in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_a_token_as_json_comes_with_its_claims(tmp_path: Path) -> None:
+    """The token is the same kind; its claims and its end are there for a script."""
+    done = mint("--sub", "shop", "--user", "alice", "--ttl", "15m", "--data-dir", str(tmp_path), "--json")
+    assert done.exit_code == 0
+    assert done.stdout.count("\n") == 1
+    result = json.loads(done.stdout)
+    assert set(result) == {"token", "expiresAt", "claims"}
+    claims = claims_of(result["token"], public_half(tmp_path / "signing.key"))
+    assert result["claims"] == claims
+    assert datetime.fromisoformat(result["expiresAt"]).timestamp() == claims["exp"]

@@ -266,7 +266,7 @@ async def test_one_head_from_two_addresses_is_told_of_each() -> None:
 
 
 async def test_behind_a_proxy_the_client_is_told_of() -> None:
-    """By X-Forwarded-For, which is part of the head."""
+    """By X-Forwarded-For or Forwarded, which are parts of the head."""
     async with open_setting(proxies=TrustedProxies([ip_network("127.0.0.1/32")])) as setting:
         client = await setting.parked()
         for address in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
@@ -274,6 +274,8 @@ async def test_behind_a_proxy_the_client_is_told_of() -> None:
             assert (await client.ask(post(one("", "a"), extra=extra))).status == 400
         told = [line["address"] for line in setting.bench.told("refused")]
         assert told == ["192.0.2.1", "192.0.2.2", "192.0.2.1"]
+        assert (await client.ask(post(one("", "a"), extra=b"Forwarded: for=192.0.2.3\r\n"))).status == 400
+        assert setting.bench.told("refused")[-1]["address"] == "192.0.2.3"
 
 
 # ---- faults ----------------------------------------------------------------------------------------------------------

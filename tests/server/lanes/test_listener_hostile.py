@@ -7,30 +7,58 @@ import trio
 from structlog.typing import EventDict
 
 from server.bounds import BODY_BYTES_MAX, HEAD_BYTES_MAX
+from server.http.connection import Connection
+from server.lanes.hypercorn_lane import HypercornLane
 from server.lanes.listener import ListenerStatistics
 from tests.server.lanes.requests import POST, SHORT, WATCH, get
-from tests.server.lanes.support import GET, KILLERS, LAST_GET, Client, Played, open_listener
+from tests.server.lanes.support import GET, LAST_GET, OTHER_PROTOCOLS, Client, Played, open_listener
 
 TOO_LONG = BODY_BYTES_MAX + 1
 
 
-@pytest.mark.parametrize("killer", [*KILLERS.values(), WATCH + b"x"])
-async def test_what_kills_hypercorn_leaves_the_server_serving(killer: bytes, logged: list[EventDict]) -> None:
-    """An honest client is served before, during and after, on the same connection and on new ones."""
-    async with open_listener() as served:
+@pytest.fixture
+def handed(monkeypatch: pytest.MonkeyPatch) -> list[Connection]:
+    """The connections that were handed to Hypercorn, once for each time."""
+    real, connections = HypercornLane.serve, []
+
+    async def serve(lane: HypercornLane, connection: Connection) -> bool:
+        connections.append(connection)
+        return await real(lane, connection)
+
+    monkeypatch.setattr(HypercornLane, "serve", serve)
+    return connections
+
+
+@pytest.mark.parametrize(("request_bytes", "status"), OTHER_PROTOCOLS.values(), ids=OTHER_PROTOCOLS)
+@pytest.mark.parametrize("before", [b"", GET])
+async def test_hypercorn_is_handed_no_websocket_and_no_http_2(
+    request_bytes: bytes, status: int, before: bytes, handed: list[Connection], logged: list[EventDict]
+) -> None:
+    """As the first request of a connection, and as a later one. Another client is served before and after."""
+    played = Played()
+    async with open_listener(played) as served:
         honest = await served.connect()
         assert (await honest.ask()).body == b"hello"
-        attackers = [await served.connect() for _ in range(5)]
-        for attacker in attackers:
-            await attacker.send(killer)
-            assert (await honest.ask()).body == b"hello"
-        for attacker in attackers:
-            assert (await attacker.answer()).status in (101, 400, 404)
-            await attacker.stream.aclose()
+        client = await served.connect()
+        if before:
+            assert (await client.ask(before)).status == 200
+        answer = await client.ask(request_bytes)
+        assert (answer.status, answer.code()) == (status, "NOT_FOUND" if status == 404 else "INVALID_REQUEST")
+        assert await client.ended()
         assert (await honest.ask()).body == b"hello"
         assert (await served.ask_once()).body == b"hello"
+        assert len(handed) == (3 if before else 2), "the honest connections, and this one before it changed its mind"
+        assert {scope["type"] for scope in played.scopes} == {"http"}
+        assert {scope["http_version"] for scope in played.scopes} == {"1.1"}
         assert not served.counts.faults
     assert not [line for line in logged if line["log_level"] == "error"]
+
+
+async def test_a_viewer_is_not_handed_to_hypercorn(handed: list[Connection]) -> None:
+    """The live channel's own route is an upgrade that is accepted, by our own code."""
+    async with open_listener() as served:
+        assert (await (await served.connect()).ask(WATCH)).status == 101
+        assert not handed
 
 
 GARBAGE = {

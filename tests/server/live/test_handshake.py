@@ -14,6 +14,7 @@ from server.http.date import head_end
 from server.http.messages import Refused, RequestHead
 from server.live import handshake
 from server.live.handshake import Upgrade, read_upgrade
+from server.settings.origins import parse_origins
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 HEADERS = {
@@ -243,7 +244,7 @@ def test_a_refusal_has_the_shape_of_every_error() -> None:
 
 # Origins
 
-ALLOWED = frozenset({"https://game.example", "http://localhost:8080", "http://[::1]"})
+ALLOWED = parse_origins(("https://game.example", "http://localhost:8080", "http://[::1]", "https://*.play.example"))
 
 
 @pytest.mark.parametrize(
@@ -255,6 +256,7 @@ ALLOWED = frozenset({"https://game.example", "http://localhost:8080", "http://[:
         "https://game.example:443",
         "http://localhost:8080",
         "http://[::1]:80",
+        "https://eu.play.example",
     ],
 )
 def test_pages_on_the_list_may_open_the_channel(origin: str | None) -> None:
@@ -271,6 +273,7 @@ def test_pages_on_the_list_may_open_the_channel(origin: str | None) -> None:
         "https://game.example.evil.example",
         "https://sub.game.example",
         "https://game.example/",
+        "https://play.example",
         "http://localhost",
         "null",
         "",

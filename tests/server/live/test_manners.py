@@ -110,9 +110,10 @@ async def test_a_ping_is_answered() -> None:
 
 
 async def test_what_comes_with_the_handshake_is_heard() -> None:
-    """A client may send its first frame right behind the request, without waiting for the answer."""
+    """What the listener read after the head is the beginning of the client's first frame."""
     async with open_site() as site:
-        viewer = await BareViewer.open(site, early=client_frame(PING, b"early"))
+        site.read_too_much = client_frame(PING, b"early")
+        viewer = await BareViewer.open(site)
         await viewer.message()
         assert await viewer.frame() == (PONG, b"early")
 
@@ -214,7 +215,8 @@ async def test_a_viewer_that_never_stops_talking_is_sent_away(mock_clock: MockCl
 async def test_a_flood_that_comes_with_the_handshake_is_not_read_either(mock_clock: MockClock) -> None:
     """It counts like everything else."""
     async with open_site() as site:
-        viewer = await BareViewer.open(site, early=client_frame(PING) * (bounds.VIEWER_SAYS_BYTES_MAX // 6 + 1))
+        site.read_too_much = client_frame(PING) * (bounds.VIEWER_SAYS_BYTES_MAX // 6 + 1)
+        viewer = await BareViewer.open(site)
         assert await viewer.closed() == 1008
 
 

@@ -102,7 +102,8 @@ class Site:
     """A scoreboard, its live channel, and the port where it is served.
 
     `clients` are kept until the end, so that no connection closes just because a test forgot it. `scopes` are those in
-    which the connections are served, `lines` what was logged.
+    which the connections are served, `lines` what was logged. `read_too_much` is what the listener read after a head:
+    it is given to the live channel with each head, so no test sends it behind an upgrade.
     """
 
     def __init__(self, live: Live, scoreboard: Scoreboard, told: Told, port: int) -> None:
@@ -114,6 +115,7 @@ class Site:
         self.clients: list[trio.SocketStream] = []
         self.scopes: list[trio.CancelScope] = []
         self.lines: list[MutableMapping[str, Any]] = []
+        self.read_too_much = b""
 
     @property
     def board(self) -> Board:
@@ -179,6 +181,7 @@ async def open_site(
             site.scopes.append(scope)
             try:
                 head = await _read_head(stream)
+                head = msgspec.structs.replace(head, rest=head.rest + site.read_too_much)
                 await live.serve_viewer(stream, head, stream.socket.getpeername()[0])
             finally:
                 await trio.aclose_forcefully(stream)
@@ -303,12 +306,10 @@ class BareViewer:
         return cls(stream)
 
     @classmethod
-    async def open(
-        cls, site: Site, *more: tuple[str, str], early: bytes = b"", receive_buffer: int | None = None
-    ) -> Self:
-        """Connect and shake hands; `early` is sent in the same piece as the request."""
+    async def open(cls, site: Site, *more: tuple[str, str], receive_buffer: int | None = None) -> Self:
+        """Connect and shake hands."""
         viewer = await cls.connect(site, receive_buffer=receive_buffer)
-        await viewer.stream.send_all(handshake_bytes(*more) + early)
+        await viewer.stream.send_all(handshake_bytes(*more))
         status, _, _ = await viewer.answer()
         assert status == 101
         return viewer

@@ -24,6 +24,7 @@ import trio
 from trio_websocket import WebSocketRequest, serve_websocket
 
 from engine.actor import Submission
+from engine.clock import GivenClock
 from engine.disk import RealDisk
 from engine.scoreboard import Scoreboard
 from server.access.issuers import trusted_issuers
@@ -146,7 +147,7 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
 
     def assemble(world: Surroundings) -> Node:
         served.world = dataclasses.replace(
-            world, clock_ms=lambda: START_MS, clock_s=lambda: 100.0, request_ids=repeat(MADE_ID)
+            world, clock=GivenClock(lambda: START_MS), clock_s=lambda: 100.0, request_ids=repeat(MADE_ID)
         )
         served.node = build(served.world)
         return served.node

@@ -110,7 +110,8 @@ async def test_a_leader_that_is_deposed_refuses_what_waits_and_vouches_for_nothi
             top = (await first.get("/scoreboard/top")).json()
             assert (top["seq"], top["entries"][0]["score"], top["stale"]) == (2, 20, True)
             ready = await first.get("/readyz")
-            assert (ready.status, ready.json()["error"]["details"]["reason"][:7]) == (503, "epoch 2")
+            error = ready.json()["error"]
+            assert (ready.status, error["code"], error["details"]["reason"][:7]) == (503, "NOT_LEADER", "epoch 2")
         signal.raise_signal(signal.SIGTERM)
 
     assert await serve_and_use(config_of(tmp_path / "data"), use) == 0

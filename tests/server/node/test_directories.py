@@ -151,3 +151,18 @@ def test_a_token_that_can_not_be_read_at_the_start_is_refused(tmp_path: Path) ->
     key, message = refusal_of(lambda: TokenFile(str(tmp_path / "nowhere")))
     assert (key, "cannot be read" in message) == ("replication.token_file", True)
     assert TokenFile("")() == ""
+
+
+def test_a_token_file_that_others_can_read_is_told(tmp_path: Path, logged: list[EventDict]) -> None:
+    """Once, at the start, with the remedy; it is used all the same."""
+    path = tmp_path / "token"
+    path.write_text("a.b.c\n")
+    path.chmod(0o600)
+    assert TokenFile(str(path))() == "a.b.c"
+    assert logged == []
+    path.chmod(0o644)
+    token = TokenFile(str(path))
+    assert (token(), token()) == ("a.b.c", "a.b.c")
+    (line,) = logged
+    assert (line["event"], line["log_level"], line["path"]) == ("token_file_open", "warning", str(path))
+    assert line["fault"] == f"others can read or write it (mode 644); run: chmod 600 {path}"

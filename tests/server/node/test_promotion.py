@@ -53,7 +53,7 @@ class Bench:
         machine = StateMachine(self.scoreboard, self.log, lambda _: self.note("epoch"))
         feed = FrameFeed(self.log.tail.seq)
         replica = WholeReplica(InlineDisk(), str(directory), machine, self.log, feed)
-        self.actor = Actor(machine, clock_ms=world.clock_ms)
+        self.actor = Actor(machine, clock=world.clock)
         stand_in = cast(Any, self)  # for the following, the actor and the notifier
         self.promote = Promotion(world, self.role, stand_in, self.progress, replica, stand_in, stand_in).promote
 

@@ -287,3 +287,48 @@ async def test_where_reads_are_not_public_a_viewer_needs_a_token(tmp_path: Path)
         await stop(url)
 
     assert await serve_and_use(config_of(tmp_path / "data", SCOREBOARD_AUTH_PUBLIC_READS="false"), use) == 0
+
+
+async def test_service_links_are_told_at_level_debug(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their names, so that an operator can see what was passed over; at the usual level they are not worth a line."""
+    monkeypatch.setenv("SCOREBOARD_REPLICA_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("SCOREBOARD_LEADER_PORT_8080_TCP_ADDR", "10.0.0.2")
+    for level, told in (("debug", 1), ("info", 0)):
+        config = config_of(tmp_path / "data", SCOREBOARD_LOGGING_FORMAT="json", SCOREBOARD_LOGGING_LEVEL=level)
+        assert await serve_and_use(config, stop) == 0
+        lines = [line for line in lines_of(capsys) if line["event"] == "service_links_passed_over"]
+        assert [line["variables"] for line in lines] == [
+            ["SCOREBOARD_LEADER_PORT_8080_TCP_ADDR", "SCOREBOARD_REPLICA_SERVICE_HOST"]
+        ] * told
+
+
+async def test_the_deadlines_of_a_connection_are_configured(tmp_path: Path) -> None:
+    """`[http]` reaches connections in every lane: an idle one ends after its time, a slow request is told so."""
+    deadlines = {f"SCOREBOARD_HTTP_{name}_SECONDS": "1" for name in ("IDLE", "HEAD", "BODY")}
+    top, health = (f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in ("/scoreboard/top", "/healthz"))
+    half_head, half_body = b"GET / HTTP/1.1\r\n", b"PUT /users/u HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+
+    async def ended(url: str, sent: bytes, begins: bytes) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        async with await trio.open_tcp_stream(host, int(port)) as stream:
+            began = trio.current_time()
+            await stream.send_all(sent)
+            answer = b"".join([part async for part in stream])
+        assert answer.startswith(begins)
+        assert 0.9 < trio.current_time() - began < 10.0
+
+    async def use(url: str) -> None:
+        async with trio.open_nursery() as nursery:
+            for sent, begins in (
+                (b"", b""),
+                (top, b"HTTP/1.1 200 "),
+                (health, b"HTTP/1.1 200 "),
+                (half_head, b"HTTP/1.1 408 "),
+                (half_body, b"HTTP/1.1 408 "),
+            ):
+                nursery.start_soon(ended, url, sent, begins)
+        await stop(url)
+
+    assert await serve_and_use(config_of(tmp_path / "data", **deadlines), use) == 0

@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from engine.clock import GivenClock
 from engine.disk import RealDisk
 from engine.errors import WriteFailed
 from server.access.auth import Authenticator
@@ -88,7 +89,7 @@ async def open_world(directory: Path, disk: RealDisk | None = None, **environ: s
             request_ids=repeat("made-here"),
             make_live=lambda *_: QuietLive(),
             applied=lambda _: None,
-            clock_ms=lambda: NOW_MS,
+            clock=GivenClock(lambda: NOW_MS),
             clock_s=trio.current_time,
         )
         tasks.cancel_scope.cancel()

@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from engine.clock import GivenClock
 from engine.commands import Command
 from engine.disk import RealDisk
 from engine.errors import DiskFault
@@ -148,7 +149,7 @@ class Leader(Served):
             every_events=10**9,
             keep=2,
             log_keep_seconds=None,
-            clock_ms=lambda: 0,
+            clock=GivenClock(lambda: 0),
             tell=lambda _: None,
             pinned_seq=self.followers.pinned_seq,
             on_capture=feed.mark,

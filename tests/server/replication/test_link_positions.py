@@ -185,3 +185,23 @@ async def test_a_request_that_is_no_upgrade_gets_an_ordinary_answer(
         answer = await client.get(f"{leader.url}{LOG_PATH}?after=0&epoch=1", headers={**token, **headers})
         assert answer.status_code == status
         assert answer.json()["error"]["code"] == "INVALID_REQUEST"
+
+
+async def test_a_link_accepts_no_compression(tmp_path: Path) -> None:
+    """A follower that offers permessage-deflate gets its link without it, so nothing of it is ever inflated."""
+    leader = Leader(tmp_path / "leader")
+    async with patience(), leader.open():
+        endpoint = parse_leader(leader.url)
+        async with await trio.open_tcp_stream(endpoint.host, endpoint.port) as stream:
+            await stream.send_all(
+                f"GET {LOG_PATH}?{hello_of(leader.writer.log.tail, None).query} HTTP/1.1\r\nHost: x\r\n"
+                f"Authorization: Bearer {TOKEN}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bKdPyn3u98cTfZJSh4TNeQ==\r\n"
+                "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n".encode()
+            )
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += await stream.receive_some()
+        head = answer.partition(b"\r\n\r\n")[0].lower()
+        assert head.startswith(b"http/1.1 101 ")
+        assert b"sec-websocket-extensions" not in head

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from engine.clock import GivenClock
 from engine.disk import RealDisk
 from engine.machine import StateMachine
 from engine.record import frame_bytes
@@ -104,7 +105,7 @@ class Both:
             every_events=1,
             keep=2,
             log_keep_seconds=keep_seconds,
-            clock_ms=lambda: 2**50,
+            clock=GivenClock(lambda: 2**50),
             tell=self.told,
             on_capture=feed.mark,
         )

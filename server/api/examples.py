@@ -1,0 +1,102 @@
+"""The examples of the API's description: one small story, played against a fresh leader. Pure.
+
+    REQUESTS["increment"]      the body of the request to this handler
+    ANSWERS["increment"]       its answer
+    ERRORS[409]                an error answer
+
+    alice is registered; she gets points; a batch has points for bob, a repetition and a conflict; all is read.
+
+A test plays the story and compares each answer with its example. So no example is out of date.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+USER_ID = "alice"
+ACTION_ID = "quest-7-alice"
+
+REQUESTS: dict[str, Any] = {
+    "put_user": {"displayName": "Alice", "active": True},
+    "increment": {"userId": "alice", "actionId": "quest-7-alice", "reason": "ACTION_COMPLETED"},
+    "increment_batch": [
+        {"userId": "bob", "actionId": "quest-8-bob"},
+        {"userId": "alice", "actionId": "quest-7-alice"},
+        {"userId": "bob", "actionId": "quest-7-alice"},
+    ],
+}
+
+_TIME = "2025-12-15T12:34:56.000Z"
+_ROWS = [{"userId": "alice", "displayName": "Alice", "score": 10, "rank": 1}, {"userId": "bob", "score": 10, "rank": 2}]
+_CONFLICT = {
+    "code": "CONFLICT",
+    "message": "action 'quest-7-alice' was already applied to another user, board or reason; nothing was changed",
+    "details": {"field": "actionId", "actionId": "quest-7-alice", "seq": 2},
+}
+_INCREMENTED = {
+    "userId": "alice", "newScore": 10, "delta": 10, "applied": True, "actionId": "quest-7-alice", "boardId": "main",
+    "epoch": 1, "seq": 2, "rank": 1, "previousRank": None,
+}  # fmt: skip
+
+ANSWERS: dict[str, Any] = {
+    "put_user": {"userId": "alice", "displayName": "Alice", "active": True, "applied": True, "epoch": 1, "seq": 1},
+    "increment": _INCREMENTED,
+    "increment_batch": [
+        {"status": 200, **_INCREMENTED, "userId": "bob", "actionId": "quest-8-bob", "seq": 3, "rank": 2},
+        {"status": 200, **_INCREMENTED, "delta": 0, "applied": False, "previousRank": 1},
+        {"status": 409, "error": _CONFLICT},
+    ],
+    "top": {"entries": _ROWS, "generatedAt": _TIME, "boardId": "main", "epoch": 1, "seq": 3},
+    "score": {**_ROWS[0], "boardId": "main", "updatedAt": _TIME, "epoch": 1, "seq": 3},
+    "around": {"boardId": "main", "userId": "alice", "entries": _ROWS, "epoch": 1, "seq": 3, "generatedAt": _TIME},
+    "action": {
+        "actionId": "quest-7-alice",
+        "applied": True,
+        "epoch": 1,
+        "seq": 2,
+        "receipt": {
+            "userId": "alice", "boardId": "main", "delta": 10, "newScore": 10, "reason": "ACTION_COMPLETED",
+            "caller": "backend", "epoch": 1, "seq": 2, "time": _TIME,
+        },
+        "receiptStatus": "KEPT",
+    },
+    "healthz": {"status": "ok"},
+    "readyz": {"epoch": 1, "seq": 3, "status": "ready"},
+    "promote": {"epoch": 2, "seq": 4},
+}  # fmt: skip
+
+
+def _error(code: str, message: str, **details: Any) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "details": details}}
+
+
+ERRORS: dict[int, Any] = {
+    307: _error("NOT_LEADER", "This node is a replica: send it to the leader.", leader="https://scores.example"),
+    400: _error("INVALID_REQUEST", "actionId is missing.", field="actionId"),
+    401: _error("UNAUTHENTICATED", "A bearer token is required."),
+    403: _error("UNAUTHORIZED", "The token lacks the scope scores:write.", anyOf=["scores:write"]),
+    404: _error("NOT_FOUND", "This user has no score on this board.", userId="nobody", boardId="main"),
+    409: {"error": _CONFLICT},
+    413: _error("PAYLOAD_TOO_LARGE", "The body of a request has at most 6815744 bytes.", maximum=6_815_744),
+    421: _error(
+        "NOT_LEADER",
+        "This node was the leader until epoch 2 began elsewhere: nothing was done.",
+        leader="https://scores.example",
+        epoch=2,
+    ),
+    426: _error(
+        "INVALID_REQUEST",
+        "This is a WebSocket: open it on a connection of its own, with an Upgrade header.",
+        field="Upgrade",
+    ),
+    429: _error(
+        "RATE_LIMITED",
+        "Too many requests for this user: at most 600 a minute.",
+        limit="user",
+        limitPerMinute=600,
+        retryAfterSeconds=1,
+        userId="alice",
+    ),
+    500: _error("INTERNAL_ERROR", "Something went wrong on our side.", requestId="0f3c9a7b21-000001"),
+    503: _error("OVERLOADED", "Nothing was done, because the server is stopping. Try again later."),
+}

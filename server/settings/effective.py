@@ -1,0 +1,51 @@
+"""The effective configuration: each key with its value and where that came from. Pure.
+
+    for setting in effective(config, given):
+        print(setting.key, setting.value, setting.source, setting.origin)
+
+Rules:
+- Every key is there, with the value that a start would use: a default is a value too.
+- A secret is never shown, only whether it is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from server.settings.config import TYPES, Config
+from server.settings.environment import Key, dotted
+from server.settings.given import SECRET_KEYS, Given, Source
+
+MASK = "***"
+
+
+class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One key. `source` is default, file, environment or flag; `origin` the file's path, the variable, or the flag."""
+
+    key: str
+    value: Any
+    source: Source
+    origin: str = ""
+
+
+def effective(config: Config, given: Mapping[Key, Given]) -> Iterator[Setting]:
+    """Give every key, in the order of the configuration; the points of each board come last."""
+    values: dict[Key, Any] = {key: _value_of(config, key) for key in TYPES}
+    values |= {("boards", name, "points"): board.points for name, board in config.boards.items()}
+    for key, value in values.items():
+        shown = MASK if key in SECRET_KEYS and value else value
+        each = given.get(key)
+        if each is None:
+            yield Setting(dotted(key), shown, "default")
+        else:
+            yield Setting(dotted(key), shown, each.source, each.origin)
+
+
+def _value_of(config: Config, key: Key) -> Any:
+    value: Any = config
+    for part in key:
+        value = getattr(value, part)
+    return value

@@ -1,0 +1,92 @@
+"""The examples of the API's description: real answers, and in the shape that is described beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from server.api import examples
+from server.api.routes import ROUTES
+from server.bounds import BODY_BYTES_MAX
+from server.role import State
+from snapshots.promotion import Successor
+from tests.server.api.support import READER, REGISTRAR, WRITER, Bench, Reply, open_bench
+from tests.server.api.test_openapi import DOCUMENT, faults, resolve
+
+INCREMENT = "/scores/increment"
+
+
+async def play(bench: Bench) -> dict[str, Reply]:
+    """Play the story; give the answers by handler."""
+    requests = examples.REQUESTS
+    asked: list[tuple[str, str, str, Any, str | None]] = [
+        ("put_user", "PUT", "/users/alice", requests["put_user"], REGISTRAR),
+        ("increment", "POST", INCREMENT, requests["increment"], WRITER),
+        ("increment_batch", "POST", f"{INCREMENT}/batch", requests["increment_batch"], WRITER),
+        ("top", "GET", "/scoreboard/top", None, None),
+        ("score", "GET", f"/scores/{examples.USER_ID}", None, None),
+        ("around", "GET", f"/scores/{examples.USER_ID}/around", None, None),
+        ("action", "GET", f"/actions/{examples.ACTION_ID}", None, READER),
+        ("healthz", "GET", "/healthz", None, None),
+        ("readyz", "GET", "/readyz", None, None),
+    ]
+    return {handler: await bench.ask(method, path, body, token=token) for handler, method, path, body, token in asked}
+
+
+async def test_the_examples_are_what_a_leader_answers() -> None:
+    """Every answer of the story, field by field, in order."""
+    async with open_bench() as bench:
+        replies = await play(bench)
+    assert {handler: reply.status for handler, reply in replies.items()} == dict.fromkeys(replies, 200)
+    for handler, reply in replies.items():
+        assert reply.json == examples.ANSWERS[handler], handler
+    assert set(replies) | {"promote"} == set(examples.ANSWERS), "a test of promotion has two nodes"
+
+
+async def test_the_errors_are_what_a_leader_answers() -> None:
+    """Those of a bad request, a bad token, an unknown user, a conflict, a limit, a leader that was replaced."""
+    increment = examples.REQUESTS["increment"]
+    async with open_bench(per_minute=(10_000, 600)) as bench:
+        await play(bench)
+        for status, method, path, body, token in (
+            (400, "POST", INCREMENT, {"userId": "alice"}, WRITER),
+            (401, "POST", INCREMENT, increment, None),
+            (403, "POST", INCREMENT, increment, READER),
+            (404, "GET", "/scores/nobody", None, None),
+            (409, "POST", INCREMENT, {**increment, "userId": "bob"}, WRITER),
+            (426, "GET", "/ws/scoreboard", None, None),
+        ):
+            reply = await bench.ask(method, path, body, token=token)
+            assert (reply.status, reply.json) == (status, examples.ERRORS[status])
+        items = [{"userId": "alice", "actionId": f"limit-{number}"} for number in range(600)]
+        await bench.ask("POST", f"{INCREMENT}/batch", items, token=WRITER)
+        reply = await bench.ask("POST", INCREMENT, {"userId": "alice", "actionId": "one-more"}, token=WRITER)
+        assert (reply.status, reply.json) == (429, examples.ERRORS[429])
+        await bench.actor.drain()
+        reply = await bench.ask("POST", INCREMENT, {"userId": "bob", "actionId": "too-late"}, token=WRITER)
+        assert (reply.status, reply.json) == (503, examples.ERRORS[503])
+        bench.role.become(State.DEPOSED, successor=Successor(2, "https://scores.example"))
+        reply = await bench.ask("POST", INCREMENT, increment, token=WRITER)
+        assert (reply.status, reply.json) == (421, examples.ERRORS[421])
+    assert examples.ERRORS[413]["error"]["details"] == {"maximum": BODY_BYTES_MAX}
+
+
+def test_every_body_and_every_json_answer_has_an_example() -> None:
+    """And each is in the shape that is described beside it."""
+    for route in ROUTES:
+        operation = DOCUMENT["paths"][route.path][route.method.lower()]
+        holders = [("the body", operation.get("requestBody", {}))]
+        holders += [(status, resolve(response)) for status, response in operation["responses"].items()]
+        for name, holder in holders:
+            media = holder.get("content", {}).get("application/json")
+            if media is None or name == "default" or (name == "200" and route.handler == "openapi"):
+                continue
+            assert list(faults(media["example"], media["schema"])) == [], (route.path, name)
+
+
+@pytest.mark.parametrize("name", ["userId", "actionId"])
+def test_parameters_of_paths_have_the_names_of_the_story(name: str) -> None:
+    """A curl that is made of them can be pasted after the story's writes."""
+    [example] = DOCUMENT["components"]["parameters"][name]["schema"]["examples"]
+    assert example in (examples.USER_ID, examples.ACTION_ID)
