@@ -21,8 +21,9 @@ Rules:
   because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
   may not have that frame, and a demotion would set it aside.
 - If a caller goes away, its commands are done all the same.
-- A correction of the clock that is due is logged before the next frame, and without one: at the start, and when the
-  clock has taken a step over. `on_correction` is called before it is written.
+from engine.corrections import Corrector
+from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
+from engine.events import ClockCorrected, Event
 - After a failed write the actor is dead. The callers of that frame get `OutcomeUnknown`, waiting ones `Overloaded`, and
   `run` raises, which stops the process. An fsync is never tried again.
 """
@@ -40,21 +41,25 @@ from engine.batch import Batch
 from engine.clock import Clock
 from engine.commands import Command, Outcome
 from engine.corrections import Corrector
-from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded
+from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
 from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced
 from engine.machine import StateMachine
 from engine.threads import run
 
+FULL_RETRY_SECONDS = 1.0
+"""From an attempt that found the disk full to the next one. An attempt takes some ms, and holds up all other writes."""
+
 _DEPOSED = "a newer epoch began elsewhere, so nothing is written here any more"
 
 
 class ActorStatistics(msgspec.Struct, frozen=True):
-    """The number of waiting commands, and whether new ones are accepted."""
+    """The number of waiting commands, and whether new ones are accepted. `full`: the disk was, at the last attempt."""
 
     waiting: int
     accepting: bool
+    full: DiskFull | None = None
 
 
 class Submission:
@@ -88,6 +93,8 @@ class Actor:
         self._accepting = True
         self._begun = False
         self._deposed = False
+        self._full: DiskFull | None = None
+        self._full_until_s = 0.0
         self._wake = trio.Event()
         self._ended = trio.Event()
         self._may_be_due = True  # a correction of the clock
@@ -96,8 +103,8 @@ class Actor:
     async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
         """Have at most BATCH_COMMANDS_MAX commands decided and made durable; give their outcomes in order.
 
-        Raises `Overloaded` if the inbox is full or the actor ends, `LeaderDeposed` if it was deposed: nothing was
-        written. Raises `OutcomeUnknown` if the disk failed or the actor was deposed while they were written.
+        Raises `Overloaded` if the inbox is full or the actor ends, `LeaderDeposed` if it was deposed, `DiskFull`: then
+        nothing was written. Raises `OutcomeUnknown` if the disk failed, or the actor was deposed meanwhile.
         """
         done = trio.Event()
         submission = self.submit_nowait(commands, lambda _: done.set())
@@ -157,7 +164,7 @@ class Actor:
         self._fail_waiting(lambda: LeaderDeposed(_DEPOSED))
 
     def statistics(self) -> ActorStatistics:
-        return ActorStatistics(self._waiting, self._accepting and not self._deposed)
+        return ActorStatistics(self._waiting, self._accepting and not self._deposed, self._full)
 
     def _clock_taken(self) -> None:
         self._may_be_due = True
@@ -181,13 +188,16 @@ class Actor:
         return taken
 
     async def _correct(self) -> None:
-        """Log a correction of the clock if one is due."""
+        """Log a correction of the clock if one is due. On a full disk it waits for the first frame that finds room."""
         self._may_be_due = False
         scoreboard = self._machine.scoreboard
         correction = self._corrector.due(self._clock.read(), scoreboard.seq, scoreboard.time_ms)
         if correction is not None:
+            try:
+                synced = await self._append([correction])
+            except DiskFull:
+                return
             self._on_correction(correction)
-            synced = await self._append([correction])
             scoreboard.apply(correction, scoreboard.epoch)
             self._machine.settled([correction], synced, self._waiting)
 
@@ -208,6 +218,9 @@ class Actor:
                 start = end
             if synced is not None:
                 self._machine.settled(batch.events, synced, self._waiting)
+        except DiskFull as full:
+            self._answer_without_events(taken, full)
+            return
         except BaseException:
             for submission in taken:
                 submission.fail(OutcomeUnknown("the write failed or was cut short; retry with the same actionId"))
@@ -219,6 +232,35 @@ class Actor:
                 submission.when_done(submission)
 
     async def _append(self, events: list[Event]) -> Synced:
+        """Append events. Raises `DiskFull` without an attempt if the last one was a moment ago."""
+        if self._full is not None and trio.current_time() < self._full_until_s:
+            raise _again(self._full)
         machine = self._machine
         append = partial(machine.log.append, events, machine.scoreboard.epoch)
-        return await run(append, blocks=machine.log.blocks)
+        try:
+            synced = await run(append, blocks=machine.log.blocks)
+        except DiskFull as full:
+            self._full, self._full_until_s = full, trio.current_time() + FULL_RETRY_SECONDS
+            raise
+        if self._full is not None:
+            self._full = None
+            self._may_be_due = True
+        return synced
+
+    def _answer_without_events(self, taken: list[Submission], full: DiskFull) -> None:
+        """Answer the submissions that need no event; the disk has no room for those of the others."""
+        for submission in taken:
+            batch = Batch(self._machine.scoreboard, self._clock.now_ms())
+            batch.decide(submission.commands)
+            if self._deposed:
+                submission.fail(LeaderDeposed(_DEPOSED))
+            elif batch.events:
+                submission.fail(_again(full))
+            else:
+                submission.outcomes = batch.settle()
+                submission.when_done(submission)
+
+
+def _again(full: DiskFull) -> DiskFull:
+    """Make a new error of the same content: a shared one would collect the stacks of all."""
+    return DiskFull(full.what, path=full.path, seq=full.seq, remedy=full.remedy)

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from engine.actions import Key, key_of, mark_of
 from engine.board import Board
@@ -75,7 +76,7 @@ class Batch:
         """Decide commands, after those of earlier calls. O(1) for each."""
         decided, events = self._decided, self.events
         begun, now_ms = self._begun, self._now_ms
-        keys = [key_of(command.action_id) for command in commands if type(command) is Increment]
+        keys = [command.key or key_of(command.action_id) for command in commands if type(command) is Increment]
         known = zip(keys, self._actions.find_all(keys), strict=True)
         last_board_id = last_reason = ""  # no command has these
         board, delta, scores = _NOWHERE
@@ -172,8 +173,8 @@ class Batch:
         known = self._user(command.user_id)
         before = known or UNKNOWN_USER
         after = User(
-            before.display_name if command.display_name is None else command.display_name,
-            before.active if command.active is None else command.active,
+            before.display_name if command.display_name is UNSET else command.display_name,
+            before.active if command.active is UNSET else command.active,
         )
         if known is not None and before == after:
             return _Unchanged(command.user_id, after)

@@ -1,11 +1,12 @@
 """What a caller asks (commands), and what the caller is told (receipts, rejections). Values, without behaviour.
 
 Rule: the ids and names in a command are valid. Constructors do not check that. Code that builds a command from outside
-input calls `id_fault` and `name_fault` first.
+input calls `id_fault` and `name_fault` first. Names in an old log may break a rule that is newer: they are kept.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Literal
 
 import msgspec
@@ -16,21 +17,25 @@ RejectionCode = Literal["INVALID_REQUEST", "CONFLICT"]
 
 
 class Increment(msgspec.Struct, frozen=True, gc=False):
-    """Count one action for one user. The board's catalogue decides the points, never the caller."""
+    """Count one action for one user. The board's catalogue decides the points, never the caller.
+
+    `key` is the digest of the actionId (`engine.actions.key_of`) where the sender has made it already, else empty.
+    """
 
     user_id: str
     action_id: str
     reason: str
     board_id: str
     caller: str
+    key: bytes = b""
 
 
 class PutUser(msgspec.Struct, frozen=True, gc=False):
-    """Register a user, or change its name or its state. None leaves a field as it is."""
+    """Register a user, or change its name or its state. UNSET leaves a field as it is; the name None takes it away."""
 
     user_id: str
-    display_name: str | None
-    active: bool | None
+    display_name: str | msgspec.UnsetType | None
+    active: bool | msgspec.UnsetType
     caller: str
 
 
@@ -89,7 +94,33 @@ def id_fault(value: str) -> str | None:
 
 
 def name_fault(value: str) -> str | None:
-    return _text_fault(value, limits.NAME_CHARACTERS_MAX)
+    fault = _text_fault(value, limits.NAME_CHARACTERS_MAX)
+    if fault is None and not any(map(_is_visible, value)):
+        return "shows nothing: it needs at least one character that can be seen"
+    return fault
+
+
+_UNSEEN_CATEGORIES = frozenset({"Zs", "Zl", "Zp", "Mn", "Mc", "Me", "Cc", "Cf", "Cs"})
+"""White space, marks that only combine with a character before them, controls, formats (zero width, tags), surrogates.
+
+Letters, numbers, punctuation and symbols are seen. So are private and unassigned characters: a font may draw them, and
+newer versions of Unicode assign more."""
+
+_UNSEEN_OTHERS = (
+    (0x115F, 0x1160), (0x3164, 0x3164), (0xFFA0, 0xFFA0),  # Hangul fillers: letters
+    (0x2800, 0x2800), (0x1D159, 0x1D159), (0x13441, 0x13442),  # blanks: of Braille, of music, of Egyptian
+    (0x2065, 0x2065), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF),  # unassigned, reserved for formats
+    (0xFDD0, 0xFDEF),  # no characters at all, as the last two of each plane
+)  # fmt: skip
+"""Unseen characters of other categories: the rest of Default_Ignorable_Code_Point (Unicode Standard Annex 44), the
+blanks, and the noncharacters."""
+
+
+def _is_visible(character: str) -> bool:
+    if unicodedata.category(character) in _UNSEEN_CATEGORIES:
+        return False
+    code = ord(character)
+    return code & 0xFFFE != 0xFFFE and not any(first <= code <= last for first, last in _UNSEEN_OTHERS)
 
 
 def _text_fault(value: str, characters_max: int) -> str | None:

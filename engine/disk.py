@@ -16,6 +16,10 @@ Rules:
   needs no new blocks, and fdatasync waits for the data alone.
 - A failed write or sync is final and raises `WriteFailed`: the kernel may have dropped the pages, and a second sync
   would succeed falsely. Nothing here tries again. Other faults raise `DiskFault` or `FileMissing`, never OSError.
+- Only ENOENT means that something is not there. Any other error means that it is not known, and raises `DiskFault`:
+  who takes an I/O error for a missing marker starts a second leader.
+- A path may come to lead elsewhere: files are removed, directories are renamed. `check_place` compares what is open
+  with what the path leads to now, by device and inode.
 - Only the owner may read files and directories (0600, 0700): the log names users, and a signing key lies beside it.
 """
 
@@ -25,10 +29,15 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterable
 from typing import Protocol
 
-from engine.errors import DirectoryInUse, DiskFault, WriteFailed
+from engine.disk_faults import FileMissing, blamed
+from engine.errors import DirectoryInUse, DiskFault, PlaceLost, WriteFailed
+
+__all__ = ["PACE_BYTES", "TMP", "ZEROS_BYTES", "Disk", "File", "FileMissing", "Lock", "RealDisk", "RealFile",
+           "RealLock", "UnsyncedDisk", "UnsyncedFile", "free_path"]  # fmt: skip
 
 PACE_BYTES = 4 * 2**20
 """A paced write syncs each time it has written this much, so a sync of the log never waits behind more."""
@@ -37,10 +46,6 @@ ZEROS_BYTES = 2**20
 """The length of one write of zeros, on a file system that can't lay out space."""
 
 TMP = ".tmp"
-
-
-class FileMissing(DiskFault):
-    """There is no such file or directory."""
 
 
 class File(Protocol):
@@ -64,12 +69,18 @@ class File(Protocol):
     def sync(self) -> None:
         """Wait until everything written is on disk (fdatasync). Raises `WriteFailed`."""
 
+    def check_place(self) -> None:
+        """Check that the path still leads to this file. Raises `PlaceLost`; `DiskFault` if that can't be known."""
+
     def close(self) -> None:
         """Close the file. Closing it twice does no harm."""
 
 
 class Lock(Protocol):
     """A lock that is held. The system releases it when the process ends, however it ends."""
+
+    def check_place(self) -> None:
+        """Check that the paths of the lock and of its directory still lead to them. Raises as `File.check_place`."""
 
     def release(self) -> None:
         """Release the lock. Releasing it twice does no harm."""
@@ -85,12 +96,16 @@ class Disk(Protocol):
     def make_directory(self, path: str) -> None:
         """Make a directory and its parents, durably. A directory that exists stays as it is."""
 
-    def exists(self, path: str) -> bool: ...
+    def exists(self, path: str) -> bool:
+        """Tell whether there is something of that name. Raises `DiskFault` if that can't be known."""
 
     def list_directory(self, path: str) -> list[str]:
         """List the names in a directory, sorted."""
 
     def size(self, path: str) -> int: ...
+
+    def free_bytes(self, path: str) -> int:
+        """Give the space that is left on the file system of a directory."""
 
     def create(self, path: str, mode: int = 0o600) -> File:
         """Make a new, empty file and open it for writing. It must not exist yet."""
@@ -115,36 +130,30 @@ class Disk(Protocol):
         """
 
 
-_REMEDIES = {
-    errno.ENOSPC: "Make room on the disk, then start again.",
-    errno.EDQUOT: "Raise the quota or make room, then start again.",
-    errno.EACCES: "Give the user that scoreboard runs as the right to do this.",
-    errno.EPERM: "Give the user that scoreboard runs as the right to do this.",
-    errno.EROFS: "The file system is mounted read-only; its own log says why.",
-    errno.EFBIG: "Raise the limit on the length of files (ulimit -f), then start again.",
-    errno.EMFILE: "Raise the limit on open files (ulimit -n), then start again.",
-    errno.EISDIR: "A directory has the name of a file: move it away, and put the file back from a backup if lost.",
-    errno.ENOTDIR: "A file has the name of a directory: move it away, and put the directory back from a backup.",
-    errno.ENOENT: "Put it back from a backup; if it is a symbolic link, bring back what it leads to.",
-    errno.ELOOP: "Symbolic links lead in a circle: put the file itself here.",
-    errno.EBUSY: "It is in use by the system, perhaps as a mount point: choose a directory within it.",
-    errno.EIO: "The disk or its connection is failing; the kernel's log says more.",
-}
+_LOST_REMEDY = (
+    "Another process may write here now, so this one writes no more. Find out what was moved or removed, and by whom. "
+    "What this process wrote is in the old place, if that still exists."
+)
 
 _NO_FALLOCATE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 """Errors of a file system that can't lay out space. glibc then writes to each block itself; musl does not."""
 
 
-@contextlib.contextmanager
-def _blamed(what: str, path: str, *, offset: int | None = None, write: bool = False) -> Iterator[None]:
-    """Turn an OSError into one of our own errors."""
+def _stat(path: str) -> os.stat_result | None:
+    """Look at what a path leads to, through symbolic links; None if it leads nowhere. Any other error is raised."""
     try:
-        yield
-    except OSError as error:
-        kind = FileMissing if error.errno == errno.ENOENT else WriteFailed if write else DiskFault
-        reason = error.strerror or str(error)
-        remedy = _REMEDIES.get(error.errno or 0, "")
-        raise kind(f"can't {what}: {reason}", path=path, offset=offset, remedy=remedy) from error
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _check_leads(path: str, held: os.stat_result, what: str) -> None:
+    """Raise `PlaceLost` unless a path leads to what is held."""
+    with blamed(f"tell whether this is still {what}", path):
+        found = _stat(path)
+    if found is None or not os.path.samestat(found, held):
+        how = "was moved or removed" if found is None else "was replaced"
+        raise PlaceLost(f"{what} {how} while this process used it", path=path, remedy=_LOST_REMEDY)
 
 
 class RealFile:
@@ -155,11 +164,11 @@ class RealFile:
         self._descriptor = descriptor
 
     def size(self) -> int:
-        with _blamed("tell the length of the file", self.path):
+        with blamed("tell the length of the file", self.path):
             return os.fstat(self._descriptor).st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        with _blamed("read", self.path, offset=offset):
+        with blamed("read", self.path, offset=offset):
             data = os.pread(self._descriptor, length, offset)
             while data and len(data) < length:
                 more = os.pread(self._descriptor, length - len(data), offset + len(data))
@@ -169,7 +178,7 @@ class RealFile:
             return data
 
     def write_at(self, offset: int, data: bytes) -> None:
-        with _blamed("write", self.path, offset=offset, write=True):
+        with blamed("write", self.path, offset=offset, write=True):
             written = os.pwrite(self._descriptor, data, offset)
             while written < len(data):
                 # The system wrote only a part: a signal came, or the disk is nearly full. The next call shows which.
@@ -179,7 +188,7 @@ class RealFile:
                 written += more
 
     def preallocate(self, length: int) -> None:
-        with _blamed(f"lay out {length} bytes", self.path, write=True):
+        with blamed(f"lay out {length} bytes", self.path, write=True):
             try:
                 os.posix_fallocate(self._descriptor, 0, length)
             except OSError as error:
@@ -190,27 +199,40 @@ class RealFile:
                     self.write_at(offset, bytes(min(ZEROS_BYTES, length - offset)))
 
     def sync(self) -> None:
-        with _blamed("sync", self.path, write=True):
+        with blamed("sync", self.path, write=True):
             os.fdatasync(self._descriptor)
+
+    def check_place(self) -> None:
+        with blamed("tell which file this is", self.path):
+            held = os.fstat(self._descriptor)
+        _check_leads(self.path, held, "the file")
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            with _blamed("close", self.path):
+            with blamed("close", self.path):
                 os.close(descriptor)
 
 
 class RealLock:
     """An flock on a file that holds the pid of its owner. The file stays: removing it would let two processes in."""
 
-    def __init__(self, path: str, descriptor: int) -> None:
+    def __init__(self, path: str, descriptor: int, directory: os.stat_result) -> None:
         self._path = path
         self._descriptor = descriptor
+        self._directory = directory
+
+    def check_place(self) -> None:
+        # The directory first, because with it the lock is gone too. A copy made of hard links has the same lock.
+        _check_leads(_above(self._path), self._directory, "the data directory")
+        with blamed("tell which lock this is", self._path):
+            held = os.fstat(self._descriptor)
+        _check_leads(self._path, held, "the lock of the data directory")
 
     def release(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            with _blamed("unlock", self._path):
+            with blamed("unlock", self._path):
                 os.close(descriptor)
 
 
@@ -221,50 +243,65 @@ class RealDisk:
     file_type = RealFile
 
     def make_directory(self, path: str) -> None:
-        with _blamed("make the directory", path, write=True):
+        with blamed("make the directory", path, write=True):
             parent = os.path.dirname(os.path.abspath(path))
-            if os.path.isdir(path):
+            if _is_directory(path):
                 # The process that made it may have ended before it synced the name. Then a power cut would take the
                 # directory away, with all that is in it. A parent that we may not read is not ours to sync.
-                if os.access(parent, os.R_OK):
+                try:
                     self.sync_directory(parent)
+                except WriteFailed as fault:
+                    if not isinstance(fault.__cause__, PermissionError):
+                        raise
                 return
             self.make_directory(parent)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, 0o700)
-            if not os.path.isdir(path):
+            if not _is_directory(path):
                 raise NotADirectoryError(errno.ENOTDIR, "there is a file of that name")
             self.sync_directory(parent)
 
     def exists(self, path: str) -> bool:
-        return os.path.lexists(path)
+        with blamed("tell whether it exists", path):
+            try:
+                os.lstat(path)
+            except FileNotFoundError:
+                return False
+            return True
 
     def list_directory(self, path: str) -> list[str]:
-        with _blamed("list the directory", path):
+        with blamed("list the directory", path):
             return sorted(os.listdir(path))
 
     def size(self, path: str) -> int:
-        with _blamed("tell the length of the file", path):
+        with blamed("tell the length of the file", path):
             return os.stat(path).st_size
 
+    def free_bytes(self, path: str) -> int:
+        with blamed("tell the free space", path):
+            found = os.statvfs(path)
+            if found.f_files and not found.f_favail:
+                return 0  # no file can be made, however many blocks are left
+            return found.f_bavail * found.f_frsize
+
     def create(self, path: str, mode: int = 0o600) -> RealFile:
-        with _blamed("create the file", path, write=True):
+        with blamed("create the file", path, write=True):
             return self.file_type(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode))
 
     def open(self, path: str, *, write: bool = False) -> RealFile:
-        with _blamed("open the file", path):
+        with blamed("open the file", path):
             return self.file_type(path, os.open(path, os.O_RDWR if write else os.O_RDONLY))
 
     def rename(self, old: str, new: str) -> None:
-        with _blamed(f"rename the file to {new}", old, write=True):
+        with blamed(f"rename the file to {new}", old, write=True):
             os.rename(old, new)
 
     def remove(self, path: str) -> None:
-        with _blamed("remove the file", path, write=True):
+        with blamed("remove the file", path, write=True):
             os.unlink(path)
 
     def sync_directory(self, path: str) -> None:
-        with _blamed("sync the directory", path, write=True):
+        with blamed("sync the directory", path, write=True):
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(descriptor)
@@ -276,12 +313,15 @@ class RealDisk:
                 os.close(descriptor)
 
     def lock(self, path: str) -> RealLock:
-        with _blamed("lock", path):
+        with blamed("lock", path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+                # In place, which a full disk takes too: a start there must be able to serve reads.
+                pid = f"{os.getpid()}\n".encode()
+                with contextlib.suppress(OSError):  # nothing but a message depends on it
+                    os.ftruncate(descriptor, os.pwrite(descriptor, pid, 0))
+                directory = os.stat(_above(path))
             except BlockingIOError as error:
                 holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
                 os.close(descriptor)
@@ -293,7 +333,7 @@ class RealDisk:
             except OSError:
                 os.close(descriptor)
                 raise
-            return RealLock(path, descriptor)
+            return RealLock(path, descriptor, directory)
 
     def write_whole(self, path: str, chunks: Iterable[bytes], mode: int = 0o600, paced: bool = False) -> int:
         unfinished = path + TMP
@@ -309,7 +349,7 @@ class RealDisk:
             with contextlib.suppress(DiskFault):
                 self.remove(unfinished)
             raise
-        self.sync_directory(os.path.dirname(path) or ".")
+        self.sync_directory(_above(path))
         return length
 
     @staticmethod
@@ -323,6 +363,15 @@ class RealDisk:
                 synced = length
         file.sync()
         return length
+
+
+def _above(path: str) -> str:
+    return os.path.dirname(path) or "."
+
+
+def _is_directory(path: str) -> bool:
+    found = _stat(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def free_path(disk: Disk, path: str) -> str:

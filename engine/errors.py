@@ -60,6 +60,24 @@ class WriteFailed(DiskFault):
     """A write or an fsync failed. It is never tried again, because the kernel may have dropped the pages."""
 
 
+class NoSpace(WriteFailed):
+    """The disk or a quota is full. What was to be written may be there in part."""
+
+
+class DiskFull(DiskFault):
+    """The log needs a new segment, and the disk has no room for it. Nothing was written, and nothing is in doubt.
+
+    The log goes on as soon as there is room, so the caller may retry.
+    """
+
+
+class PlaceLost(DiskFault):
+    """A path no longer leads to the file or directory that this process holds: it was moved, removed or replaced.
+
+    Another process may use what is there now, so this one writes nothing more.
+    """
+
+
 class LogDamaged(DiskFault):
     """The log has damage that recovery may not repair by itself. `engine.recovery` has the table."""
 

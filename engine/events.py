@@ -37,12 +37,16 @@ class UserPut(msgspec.Struct, frozen=True, gc=False):
 
 
 class EpochBegun(msgspec.Struct, frozen=True, gc=False):
-    """A new epoch began: a new leader's first event. `note` says why."""
+    """A new epoch began: a new leader's first event. `note` says why.
+
+    `history` is its identity (`engine.history`), empty if an older version wrote the event.
+    """
 
     seq: int
     time_ms: int
     epoch: int
     note: str
+    history: bytes = b""
 
 
 class ClockCorrected(msgspec.Struct, frozen=True, gc=False):

@@ -53,7 +53,10 @@ class ActionsImage(msgspec.Struct, frozen=True):
 
 
 class StateImage(msgspec.Struct, frozen=True):
-    """The whole state after the event `seq`. `epochs` lists (first seq, epoch); `boards` are sorted by id."""
+    """The whole state after the event `seq`. `epochs` lists (first seq, epoch); `boards` are sorted by id.
+
+    `histories` lists (epoch, identity) of the epochs whose event has an identity (`engine.history`).
+    """
 
     epoch: int
     seq: int
@@ -62,6 +65,7 @@ class StateImage(msgspec.Struct, frozen=True):
     boards: list[BoardImage]
     users: UsersImage
     actions: ActionsImage
+    histories: list[tuple[int, bytes]] = []
 
 
 def column_bytes(column: array[int]) -> bytes:

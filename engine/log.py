@@ -10,6 +10,8 @@ Invariants:
 - The last segment has zeros after its last frame. All segments before it are sealed: nothing is written to them.
 - An append is one write and one fdatasync, into space that was laid out before. If a frame does not fit, the segment is
   sealed, and a new one appears whole before the frame is written.
+- A segment that does not fit on the disk (`DiskFull`) is no failed append: nothing of the frame was written, all is as
+  before, and a later append tries again.
 - A failed append is final. What is on disk is unknown then, and a second fdatasync may succeed although the kernel has
   dropped the pages. So every later append raises too, and the process must end. Only `Log.open` finds out.
 
@@ -22,6 +24,8 @@ Rules:
 - Compressing, removing, `restart` and writing a snapshot hold `upkeep`, from the first look at the files to the last
   change. Otherwise a file of the old history could get into the new one.
 - Segments are removed from the oldest on, and the last one never. So retention leaves no gap.
+- Before a segment is begun, compressed or removed, the path of the last one must still lead to the open file. Otherwise
+  these files are not ours. Appends don't look: a watch calls `check_place`, and `give_up` if that fails.
 
 The log does not know Trio, commands or boards. `engine.record` has its bytes, `engine.segment` its files.
 """
@@ -32,12 +36,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 
-import msgspec
-
 from engine.disk import Disk, File
-from engine.errors import DiskFault, NoLongerKept, WriteFailed
+from engine.errors import DiskFault, DiskFull, NoLongerKept, WriteFailed
 from engine.events import Event
 from engine.limits import SEGMENT_BYTES
+from engine.log_facts import LogStatistics, SegmentInfo, Synced
 from engine.log_reader import LogReader
 from engine.record import (
     SEGMENT_HEADER_BYTES,
@@ -53,43 +56,9 @@ from engine.record import (
 )
 from engine.recovery import Finding, Situation, misfit, refusal
 from engine.replay import replay, settle_end, tidy
-from engine.segment import GZ, SegmentFile, compress_segment, create_segment, list_segments
+from engine.segment import ROOM, SegmentFile, compress_segment, create_segment, list_segments, remove_segment
 
 __all__ = ["Finding", "Log", "LogStatistics", "SegmentInfo", "Synced", "Tail"]
-
-
-Bytes = bytes
-"""`Synced` has a field of that name."""
-
-
-class Synced(msgspec.Struct, frozen=True, gc=False):
-    """The result of an append: the frame, its length in bytes, and the seconds until it was durable."""
-
-    bytes: int
-    seconds: float
-    frame: Bytes = b""
-
-
-class SegmentInfo(msgspec.Struct, frozen=True):
-    """A segment of an open log. `bytes` is its length on disk. Nothing is written to a `sealed` one."""
-
-    path: str
-    first_seq: int
-    last_seq: int
-    sealed: bool
-    compressed: bool
-    bytes: int
-
-
-class LogStatistics(msgspec.Struct, frozen=True):
-    """`appends` and `records` are counted since the opening. `bytes` is the length of all segments on disk."""
-
-    segments: int
-    bytes: int
-    appends: int
-    records: int
-    first_seq: int
-    last_seq: int
 
 
 class Log:
@@ -116,6 +85,7 @@ class Log:
         self._segment_bytes = segment_bytes
         self._in_doubt = False
         self._failure: WriteFailed | None = None
+        self._restarting = False
         self._appends = 0
         self._records = 0
 
@@ -182,8 +152,8 @@ class Log:
     def append(self, events: Sequence[Event], epoch: int) -> Synced:
         """Make events durable as one frame, all or none. They follow `tail` and have one time.
 
-        Raises `WriteFailed` if the disk failed, and from then on always; whether they are on disk is unknown. Raises
-        ValueError, with nothing written, if they are too many or too long for a frame.
+        Raises `WriteFailed` if the disk failed, and from then on always; whether they are on disk is unknown. With
+        nothing written, raises `DiskFull`, and ValueError if they are too many or too long for a frame.
         """
         self._check_certain(events[0].seq)
         assert events[0].seq == self.tail.seq + 1
@@ -198,7 +168,8 @@ class Log:
         later frame whole and an earlier one not. To recovery that is damage, and it would refuse the log.
 
         Raises ValueError for the first frame that does not follow. The ones before it are durable then, and nothing of
-        it is written. Raises `WriteFailed`, as `append`.
+        it is written. Raises `WriteFailed` and `DiskFull`, as `append`. If the disk is full after some of the frames,
+        gives what it has for those; the caller applies them and tries the others later.
         """
         synced = []
         for proved in frames:
@@ -206,11 +177,16 @@ class Log:
             self._check_certain(frame.first_seq)
             if misfit(frame, self.tail.seq, self.tail.checksum, self.tail.epoch) is not None:
                 raise ValueError(f"the frame of seq {frame.first_seq} does not follow seq {self.tail.seq}")
-            synced.append(self._write(proved.data, frame))
+            try:
+                synced.append(self._write(proved.data, frame))
+            except DiskFull:
+                if not synced:
+                    raise
+                break
         return synced
 
     def _check_certain(self, seq: int) -> None:
-        if self._in_doubt:
+        if self._in_doubt or self._failure is not None:
             raise self._failure or self._final("an append was cut short, and what it wrote is not known", seq)
 
     def _write(self, data: bytes, header: Header | Frame) -> Synced:
@@ -223,11 +199,16 @@ class Log:
             self._file.write_at(self._end, data)
             self._file.sync()
             seconds = perf_counter() - begun
+        except DiskFull:
+            self._in_doubt = False
+            raise
         except DiskFault as fault:
             offset = self._end if fault.offset is None and fault.path == self._file.path else fault.offset
             seq = header.first_seq
             self._failure = self._final(fault.what, seq, path=fault.path, offset=offset, remedy=fault.remedy)
             raise self._failure from fault
+        if self._failure is not None:
+            raise self._failure  # given up while it was written
         self._end += len(data)
         self.tail = Tail(self.tail.log_id, header.epoch, header.last_seq, header.checksum)
         self._appends += 1
@@ -243,7 +224,8 @@ class Log:
         return WriteFailed(what, path=path or self._file.path, offset=offset, seq=seq, remedy=remedy)
 
     def _begin_segment(self) -> None:
-        """Seal the last segment, whose frames are all synced, and begin the next one."""
+        """Seal the last segment, whose frames are all synced, and begin the next one. Raises `DiskFull`."""
+        self._file.check_place()
         tail, before = self.tail, self._segments[-1].first_seq
         header = SegmentHeader(tail.log_id, tail.seq + 1, tail.epoch, tail.checksum, before)
         file = create_segment(self._disk, self._directory, header, self._segment_bytes)
@@ -251,6 +233,45 @@ class Log:
         with self._segments_lock:
             self._segments.append(SegmentFile(file.path, header.first_seq, False, self._segment_bytes))
         old.close()
+
+    def make_room(self, length: int) -> None:
+        """Begin the next segment now if a frame of `length` bytes needs it. Raises `DiskFull`, `WriteFailed`.
+
+        For a replica that waits for room, and asks its leader for more only then.
+        """
+        if self._end + length > self._segment_bytes and self._end > SEGMENT_HEADER_BYTES:
+            self._check_certain(self.tail.seq + 1)
+            self._begin_segment()
+
+    def check_room(self, length: int) -> None:
+        """Check that there is room for a frame of this length, or for the segment that it needs. Raises `DiskFull`."""
+        if self._end + length > self._segment_bytes:
+            free = self._disk.free_bytes(self._directory)
+            if free < self._segment_bytes:
+                what = (
+                    f"the next segment of {self._segment_bytes} bytes does not fit on the disk, which has {free} left"
+                )
+                raise DiskFull(what, path=self._directory, seq=self.tail.seq + 1, remedy=ROOM)
+
+    def check_place(self) -> None:
+        """Check that the path of the last segment leads to the open file. May be called from any thread.
+
+        Raises `PlaceLost`; `DiskFault` if that can't be known.
+        """
+        while not self._restarting:
+            file = self._file
+            try:
+                file.check_place()
+            except DiskFault:
+                # Another thread may have sealed and compressed this segment, or begun the log anew.
+                if file is self._file and not self._restarting:
+                    raise
+            else:
+                return
+
+    def give_up(self, fault: DiskFault) -> None:
+        """Append nothing more: this log is no longer ours to write. May be called while another thread appends."""
+        self._failure = self._final(fault.what, self.tail.seq + 1, path=fault.path, remedy=fault.remedy)
 
     def read_from(self, seq: int) -> Iterator[Frame]:
         """Give the durable frames from the one that holds `seq` on; none if `seq` is not yet written.
@@ -296,6 +317,7 @@ class Log:
             raise ValueError(f"{info.path} is not a sealed segment of this log")
         if files[index].compressed:
             return self.segments()[index]
+        self.check_place()
         reading = LogReader(self._disk, self._directory, files, log_id=self.tail.log_id)
         for _ in reading.frames(info.first_seq, info.last_seq):
             pass
@@ -322,12 +344,13 @@ class Log:
         for info in self.segments()[:-1]:
             if info.last_seq >= first_seq_to_keep:
                 break
+            self.check_place()
             if not removed:
                 self._disk.sync_directory(self._directory)
             with self._segments_lock:
                 file = self._segments.pop(0)
             try:
-                self._remove_forms(file)
+                remove_segment(self._disk, file)
             except DiskFault:
                 with self._segments_lock:
                     self._segments.insert(0, file)
@@ -345,7 +368,8 @@ class Log:
         """
         assert tail.log_id == self.tail.log_id
         assert tail.seq > self.tail.seq
-        self._in_doubt = True
+        self.check_place()
+        self._in_doubt = self._restarting = True
         self._file.close()
         self._disk.rename(self._directory, aside)
         self._disk.sync_directory(aside.rpartition("/")[0] or ".")
@@ -356,25 +380,12 @@ class Log:
         with self._segments_lock:
             self._segments = [SegmentFile(file.path, header.first_seq, False, self._segment_bytes)]
         self._file, self._end, self.tail = file, SEGMENT_HEADER_BYTES, tail
-        self._in_doubt = False
-
-    def _remove_forms(self, file: SegmentFile) -> None:
-        """Remove a segment in both forms: the plain one may still be here if its removal failed after compression."""
-        other = file.path.removesuffix(GZ) if file.compressed else file.path + GZ
-        if self._disk.exists(other):
-            self._disk.remove(other)
-        self._disk.remove(file.path)
+        self._in_doubt = self._restarting = False
 
     def statistics(self) -> LogStatistics:
         files = self._listed()
-        return LogStatistics(
-            segments=len(files),
-            bytes=sum(file.bytes for file in files),
-            appends=self._appends,
-            records=self._records,
-            first_seq=files[0].first_seq,
-            last_seq=self.tail.seq,
-        )
+        taken = sum(file.bytes for file in files)
+        return LogStatistics(len(files), taken, self._appends, self._records, files[0].first_seq, self.tail.seq)
 
     def close(self) -> None:
         """Close the file. Everything that was appended is durable already."""

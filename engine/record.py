@@ -21,10 +21,11 @@
 
     body: `count` msgpack arrays, one after the other; their seqs run on from the first one
 
-      Incremented   [1, boardId, userId, actionId, delta, reason, caller, newScore]
-      UserPut       [2, userId, displayName | nil, active, caller]
-      EpochBegun    [3, epoch, note]
-      ClockCorrected  [4, fromSeq, aheadMs, note]          alone in its frame; times go back only here
+      Incremented      [1, boardId, userId, actionId, delta, reason, caller, newScore]
+      UserPut          [2, userId, displayName | nil, active, caller]
+      EpochBegun       [5, epoch, note, history]            history: HISTORY_BYTES bytes
+                       [3, epoch, note]                     by older versions, which drew no identity
+      ClockCorrected   [4, fromSeq, aheadMs, note]          alone in its frame; times go back only here
 
 Rules:
 - Every checksum covers the one before it (`previous`), back to the log id, where the chain begins. So a frame proves
@@ -49,6 +50,7 @@ import msgspec
 
 from engine.errors import ScoreboardError
 from engine.events import ClockCorrected, EpochBegun, Event, Incremented, UserPut
+from engine.history import HISTORY_BYTES
 from engine.limits import FRAME_BYTES_MAX, FRAME_RECORDS_MAX, SCORE_MAX, SEQ_MAX
 
 FRAME_MAGIC = b"frm1"
@@ -176,7 +178,13 @@ class _ClockCorrectedRecord(msgspec.Struct, array_like=True, tag=4, forbid_unkno
     note: str
 
 
-_Record = _IncrementedRecord | _UserPutRecord | _EpochBegunRecord | _ClockCorrectedRecord
+class _HistoryBegunRecord(msgspec.Struct, array_like=True, tag=5, forbid_unknown_fields=True, gc=False):
+    epoch: _Seq
+    note: str
+    history: Annotated[bytes, msgspec.Meta(min_length=HISTORY_BYTES, max_length=HISTORY_BYTES)]
+
+
+_Record = _IncrementedRecord | _UserPutRecord | _EpochBegunRecord | _ClockCorrectedRecord | _HistoryBegunRecord
 _CORRECTION_HEAD = b"\x94\x04"
 """How the record of a `ClockCorrected` begins: an array of four, and its type."""
 
@@ -217,9 +225,12 @@ def _record_of(event: Event) -> tuple[object, ...]:
         )  # fmt: skip
     if isinstance(event, UserPut):
         return (2, event.user_id, event.display_name, event.active, event.caller)
-    if isinstance(event, EpochBegun):
-        return (3, event.epoch, event.note)
-    return (4, event.from_seq, event.ahead_ms, event.note)
+    if isinstance(event, ClockCorrected):
+        return (4, event.from_seq, event.ahead_ms, event.note)
+    if event.history:
+        assert len(event.history) == HISTORY_BYTES
+        return (5, event.epoch, event.note, event.history)
+    return (3, event.epoch, event.note)
 
 
 def unpack_header(data: bytes, offset: int = 0) -> Header:
@@ -316,10 +327,12 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
     """Make the event of a record that is no increment."""
     if isinstance(record, _UserPutRecord):
         return UserPut(seq, time_ms, record.user_id, record.display_name, record.active, record.caller)
-    if isinstance(record, _EpochBegunRecord):
-        return EpochBegun(seq, time_ms, record.epoch, record.note)
-    assert isinstance(record, _ClockCorrectedRecord)
-    return ClockCorrected(seq, time_ms, record.from_seq, record.ahead_ms, record.note)
+    if isinstance(record, _ClockCorrectedRecord):
+        return ClockCorrected(seq, time_ms, record.from_seq, record.ahead_ms, record.note)
+    if isinstance(record, _HistoryBegunRecord):
+        return EpochBegun(seq, time_ms, record.epoch, record.note, record.history)
+    assert isinstance(record, _EpochBegunRecord)
+    return EpochBegun(seq, time_ms, record.epoch, record.note)
 
 
 def correction_of(frame: Frame) -> ClockCorrected | None:

@@ -26,7 +26,9 @@ import msgspec
 
 from engine.actions import Actions, Key, key_of, mark_of
 from engine.board import Board, Ranks
+from engine.commands import Increment
 from engine.events import EpochBegun, Event, Incremented, UserPut
+from engine.history import EpochMark, history_of
 from engine.image import StateImage
 from engine.users import User, Users
 
@@ -60,6 +62,8 @@ class Scoreboard:
         self.actions = Actions()
         self.boards = {board_id: Board(board_id) for board_id in rules.points}
         self._epochs = [(1, FIRST_EPOCH)]
+        self._histories: dict[int, bytes] = {}
+        self._log_id = b""
         self._replaying = False
 
     # Reading
@@ -73,9 +77,34 @@ class Scoreboard:
         position = self.actions.find(key_of(action_id))
         return None if position < 0 else self.actions.seq_at(position)
 
+    def repeats(self, position: int, command: Increment) -> bool:
+        """Whether the action at this position of the index was applied to what a command names."""
+        return self.actions.mark_at(position) == mark_of(command.user_id, command.board_id, command.reason)
+
     def epoch_of(self, seq: int) -> int:
         """Give the epoch in which an event was written."""
         return self._epochs[bisect_right(self._epochs, (seq, 2**63)) - 1][1]
+
+    @property
+    def mark(self) -> EpochMark:
+        """The mark of the current epoch."""
+        return self._mark(*self._epochs[-1])
+
+    def mark_of(self, epoch: int) -> EpochMark | None:
+        """Give the mark of an epoch of this history, None if it has no such epoch."""
+        return next((self._mark(seq, known) for seq, known in self._epochs if known == epoch), None)
+
+    def marks(self) -> list[EpochMark]:
+        """Give the marks of all epochs, the first one first."""
+        return [self._mark(first_seq, epoch) for first_seq, epoch in self._epochs]
+
+    def _mark(self, first_seq: int, epoch: int) -> EpochMark:
+        history = history_of(self._log_id, epoch, first_seq, self._histories.get(epoch, b""))
+        return EpochMark(epoch, first_seq, history)
+
+    def belongs_to(self, log_id: bytes) -> None:
+        """Take the id of the log: the identities of old epochs are derived from it. It is no part of the state."""
+        self._log_id = log_id
 
     # Applying
 
@@ -95,8 +124,7 @@ class Scoreboard:
             self._apply_user(event)
         elif isinstance(event, EpochBegun):
             assert epoch == event.epoch > self.epoch
-            self.epoch = event.epoch
-            self._epochs.append((event.seq, event.epoch))
+            self._begin_epoch(event)
         else:
             assert epoch == self.epoch  # a correction of the clock changes only the time of the last event
         self.seq = event.seq
@@ -145,11 +173,18 @@ class Scoreboard:
         """Take the state of `other`, which is not used afterwards. Readers of this scoreboard then see that state."""
         self.epoch, self.seq, self.time_ms = other.epoch, other.seq, other.time_ms
         self.users, self.actions, self.boards = other.users, other.actions, other.boards
-        self._epochs, self._replaying = other._epochs, other._replaying
+        self._epochs, self._histories, self._log_id = other._epochs, other._histories, other._log_id
+        self._replaying = other._replaying
 
     def epoch_after(self, epoch: int) -> tuple[int, int] | None:
         """Give (first seq, epoch) of the first epoch after `epoch`, None if there is none."""
         return next(((seq, later) for seq, later in self._epochs if later > epoch), None)
+
+    def _begin_epoch(self, event: EpochBegun) -> None:
+        self.epoch = event.epoch
+        self._epochs.append((event.seq, event.epoch))
+        if event.history:
+            self._histories[event.epoch] = event.history
 
     def _new_board(self, board_id: str) -> Board:
         board = Board(board_id)
@@ -194,6 +229,7 @@ class Scoreboard:
             boards=[self.boards[board_id].capture() for board_id in sorted(self.boards) if self.boards[board_id].seq],
             users=self.users.capture(),
             actions=self.actions.capture(),
+            histories=list(self._histories.items()),
         )
 
     @classmethod
@@ -204,6 +240,7 @@ class Scoreboard:
         scoreboard.seq = image.seq
         scoreboard.time_ms = image.time_ms
         scoreboard._epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
+        scoreboard._histories = dict(image.histories)
         scoreboard.users = Users.from_image(image.users)
         scoreboard.actions = Actions.from_image(image.actions)
         inactive = scoreboard.users.inactive()
@@ -224,3 +261,4 @@ class Scoreboard:
         assert set(self.rules.points) <= set(self.boards)
         assert self._epochs[-1][1] == self.epoch
         assert self._epochs == sorted(self._epochs)
+        assert set(self._histories) <= {epoch for _, epoch in self._epochs}

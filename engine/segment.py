@@ -12,6 +12,8 @@
 Rules:
 - A segment appears whole: it is laid out and gets its header under another name, is synced and renamed, and then the
   directory is synced. So a file that is shorter than its header is damaged, not new.
+- If there is no room for a segment, its unfinished file is removed again, so its space is free for others. Nothing else
+  has changed then, and the segment may be created later.
 - If a segment is there plain and compressed, its compression was interrupted. The plain one counts: it is removed only
   after the compressed one is durable.
 - If another thread or process compresses a segment, its plain file may go between listing and opening. Readers then
@@ -29,7 +31,7 @@ from contextlib import closing
 import msgspec
 
 from engine.disk import TMP, Disk, File, FileMissing, free_path
-from engine.errors import DiskFault
+from engine.errors import DiskFault, DiskFull, NoSpace
 from engine.limits import FRAME_BYTES_MAX, SEGMENT_BYTES
 from engine.record import (
     HEADER_BYTES,
@@ -51,6 +53,8 @@ COMPRESSION_LEVEL = 6
 
 LISTINGS_MAX = 10
 """Attempts to list a directory. One fails if a segment is compressed or removed in these microseconds."""
+
+ROOM = "Make room on the disk, or raise its quota."
 
 GZ = ".gz"
 _GZIP_WINDOW = 31
@@ -110,13 +114,25 @@ def _list_once(disk: Disk, directory: str) -> Listing:
 
 
 def create_segment(disk: Disk, directory: str, header: SegmentHeader, length: int) -> File:
-    """Create a whole segment with `length` bytes laid out, durably, and open it for writing."""
+    """Create a whole segment with `length` bytes laid out, durably, and open it for writing.
+
+    Raises `DiskFull`, with nothing changed, if there is no room for it.
+    """
     path = segment_path(directory, header.first_seq)
-    with closing(disk.create(path + TMP)) as file:
-        file.preallocate(length)
-        file.write_at(0, pack_segment_header(header))
-        file.sync()
-    disk.rename(path + TMP, path)
+    unfinished = path + TMP
+    if disk.exists(unfinished):
+        disk.remove(unfinished)
+    try:
+        with closing(disk.create(unfinished)) as file:
+            file.preallocate(length)
+            file.write_at(0, pack_segment_header(header))
+            file.sync()
+        disk.rename(unfinished, path)
+    except NoSpace as fault:
+        if disk.exists(unfinished):
+            disk.remove(unfinished)
+        what = f"the next segment does not fit on the disk: {fault.what}"
+        raise DiskFull(what, path=path, seq=header.first_seq, remedy=ROOM) from fault
     disk.sync_directory(directory)
     return disk.open(path, write=True)
 
@@ -186,6 +202,14 @@ def _packed(content: bytes) -> Iterator[bytes]:
     for start in range(0, len(content), PIECE_BYTES):
         yield packer.compress(content[start : start + PIECE_BYTES])
     yield packer.flush()
+
+
+def remove_segment(disk: Disk, file: SegmentFile) -> None:
+    """Remove a segment in both forms: the plain one may still be here if its removal failed after compression."""
+    other = file.path.removesuffix(GZ) if file.compressed else file.path + GZ
+    if disk.exists(other):
+        disk.remove(other)
+    disk.remove(file.path)
 
 
 def side_path(disk: Disk, segment_path_: str, offset: int) -> str:

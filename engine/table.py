@@ -29,6 +29,9 @@ STEP_SHIFT = 40
 """The lowest bits of a digest give the first cell of its entry. The bits from here on give the step to the next cells.
 Equal steps would cluster the entries, and a lookup compares the digest of each entry that it meets."""
 
+FEW = 24
+"""Keys of which each is looked up to its end. So few cost less one by one than the calls of numpy for all of them."""
+
 Words = NDArray[np.uint64]
 Entries = NDArray[np.uint32]
 
@@ -84,21 +87,36 @@ class Table:
 
     def find_all(self, words: Words, digests: Words) -> Entries:
         """Give the entry of each digest; 0 for a digest without one."""
-        found = np.zeros(len(words) // 2, np.uint32)
         highs, lows = words[0::2], words[1::2]
-        places = np.arange(len(found))
         cells, steps = self._begin(highs)
-        while len(places):
-            entries = self._cells[cells]
-            met = np.flatnonzero(entries)
-            places, cells, steps, entries = places[met], cells[met], steps[met], entries[met]
-            at = 2 * (entries.astype(np.int64) - 1)
-            same = (digests[at] == highs[places]) & (digests[at + 1] == lows[places])
-            found[places[same]] = entries[same]
-            others = np.flatnonzero(~same)
-            places, steps = places[others], steps[others]
-            cells = (cells[others] + steps) & self._last
+        found = self._cells[cells]
+        places = np.flatnonzero(found)  # of the keys that met an entry, which may be another key's
+        while len(places) > FEW:
+            at = 2 * (found[places].astype(np.int64) - 1)
+            others = digests[at] != highs[places]
+            if not others.all():
+                others |= digests[at + 1] != lows[places]
+                places = places[others]
+            cells[places] = next_cells = (cells[places] + steps[places]) & self._last
+            found[places] = met = self._cells[next_cells]
+            places = places[met != 0]
+        for place in places.tolist():
+            found[place] = self._find_on(
+                int(cells[place]), int(steps[place]), int(highs[place]), int(lows[place]), digests
+            )
         return found
+
+    def _find_on(self, cell: int, step: int, high: int, low: int, digests: Words) -> int:
+        """Give the entry of a digest, 0 if there is none: the lookup goes on from a cell."""
+        cells, last = self._view, self._last
+        entry: int = cells[cell]
+        while entry:
+            at = 2 * (entry - 1)
+            if digests[at] == high and digests[at + 1] == low:
+                break
+            cell = (cell + step) & last
+            entry = cells[cell]
+        return entry
 
     def add_all(self, highs: Words, first_entry: int) -> None:
         """Add entries that are not in the table, from `first_entry` on, by the first words of their digests."""

@@ -5,6 +5,8 @@ These keep the process safe. What an operator may want to change is in the confi
 
 from __future__ import annotations
 
+from engine.limits import SEGMENT_BYTES
+
 # ---- connections -----------------------------------------------------------------------------------------------------
 
 LISTEN_BACKLOG = 4_096
@@ -71,6 +73,20 @@ usual 700 would check them a dozen times in vain."""
 RETRY_AFTER_SECONDS = 1
 """The Retry-After of an overloaded server."""
 
+# ---- the disk --------------------------------------------------------------------------------------------------------
+
+STORAGE_LOOK_SECONDS = 1.0
+"""Between two looks whether the data directory is still ours. Until a look, two leaders could write: keep it short."""
+
+LOCK_MISSING_SECONDS = 3 * STORAGE_LOOK_SECONDS
+"""The wait of a start that finds a log without a lock: a process that lost the lock must have noticed by its end."""
+
+DISK_LOW_BYTES = 4 * SEGMENT_BYTES
+"""Less than this is told: the log and the next snapshot need it soon."""
+
+DISK_FULL_RETRY_SECONDS = 5
+"""The Retry-After while the disk is full, and the time between two attempts of what waits for room."""
+
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 HEAD_BYTES_MAX = 16 * 1024
@@ -100,6 +116,9 @@ beyond them chunks of some 50 bytes. An empty line costs a call too, and counts 
 
 QUERY_FIELDS_MAX = 100
 """Parameters of a query. Ours are four, and proxies add a few."""
+
+PREFLIGHT_HEADERS_CHARACTERS_MAX = 1_024
+"""The list of headers in a preflight that is sent back: tracing and a few more need some 200."""
 
 PREFLIGHT_SECONDS = 600
 """How long a browser may remember a preflight; Chromium has at most 7,200."""
@@ -209,6 +228,16 @@ FOLLOWERS_MAX = 64
 
 HEARTBEAT_SECONDS = 1.0
 """Between two heartbeats, and between two positions of a follower. Lag in seconds is exact enough."""
+
+NOTIFY_AGAIN_HEARTBEATS = 5
+"""Heartbeats between two times that a promoted leader asks the node that it followed for an epoch that outranks its
+own. Two promotions at once are rare, and a question is one short link."""
+
+PATH_NODES_MAX = 16
+"""Nodes in the path from a follower to its leader. A tree of relays is rarely deeper than three."""
+
+NODE_ID_CHARACTERS_MAX = 64
+"""The id of a node's process on links. Ours have 16."""
 
 LINK_SILENCE_SECONDS_MAX = 10.0
 """A link that was silent for ten heartbeats is dead, even if it is open."""

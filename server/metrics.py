@@ -51,7 +51,7 @@ RESULTS = ("applied", "duplicate", "unchanged", "refused", "unknown")
 caller was told to send it again."""
 
 CODES = get_args(Code)
-LIMITS = ("caller", "user")
+LIMITS = ("caller", "user", "repeats")
 MESSAGES = (SNAPSHOT, UPDATE, DELTA)
 DROPS = ("slow", "silent", "protocol", "expired", "shutdown")
 
@@ -72,6 +72,7 @@ STATE_GAUGES = {
     "snapshots_failed": "Snapshots that this process could not write.",
     "log_bytes": "The log on disk.",
     "log_segments": "Files of the log.",
+    "disk_free_bytes": "Left on the disk of the data directory; NaN: unknown.",
     "ready": "Whether /readyz says yes.",
     "followers": "Replicas with a link to this node.",
 }
@@ -98,6 +99,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_seq: int | None = None
     snapshot_age_seconds: float | None = None
     snapshots_failed: int = 0
+    disk_free_bytes: int | None = None
     ready: bool = True
     followers: int = 0
     lag: LagFigures | None = None
@@ -220,7 +222,7 @@ class Metrics:
         self._failures(code).inc(count)
 
     def rate_limited(self, limit: str, count: int = 1) -> None:
-        """Count increments that the limit `caller` or `user` refused."""
+        """Count increments that the limit `caller`, `user` or `repeats` refused."""
         self._limited(limit).inc(count)
 
     def request(self, route: str, lane: str, seconds: float, count: int = 1) -> None:

@@ -156,10 +156,13 @@ class CurrentRole:
         return self._set(msgspec.structs.replace(self.latest, draining=True))
 
     def heard_leader(self, fresh_until_s: float, public_url: str | None) -> None:
-        """Note that the leader was heard: the state is fresh until `fresh_until_s` if nothing more is heard."""
+        """Note that the leader was heard: the state is fresh until `fresh_until_s` if nothing more is heard.
+
+        That time may be over already: a relay passes on what it heard some time ago.
+        """
         if self.latest.public_url != public_url:
             self._set(msgspec.structs.replace(self.latest, public_url=public_url))
-        if self.latest.state is State.STALE:
+        if self.latest.state is State.STALE and self._clock_s() < fresh_until_s:
             self.become(State.FOLLOWING)
         if self.latest.state is State.FOLLOWING:
             self._fresh_until_s = fresh_until_s

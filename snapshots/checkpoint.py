@@ -18,6 +18,7 @@ Rules:
   serving. The next attempt, after RETRY_SECONDS, writes a new file. A caller of `take` gets the error.
 - Retention follows each snapshot. Before anything is removed, every snapshot is read back from the disk and proved. A
   fault of retention is told; the new snapshot stays.
+- Nothing is written or removed once the log is no longer where it was (`Log.check_place`).
 - Segments that a replica still reads (`pinned_seq`) stay, however old they are.
 - `on_removed` gets each segment that was removed for its age, in the event loop, also if a later removal failed.
 - Meanwhile a replica may begin anew from its leader's snapshot and set its files aside. Writing and retention hold the
@@ -186,6 +187,7 @@ class Checkpointer:
         with self._log.upkeep:
             if self._log.statistics().first_seq > tail.seq + 1:
                 return None
+            self._log.check_place()
             return self._store.save(image, tail, paced=True)
 
     def _retain(self, pinned_seq: int | None, now: ClockReading, removed: list[Removed]) -> list[DiskFault]:
@@ -196,6 +198,7 @@ class Checkpointer:
         faults: list[DiskFault] = []
         try:
             with self._log.upkeep:
+                self._log.check_place()
                 plan = self._plan(faults, now)
                 for path in plan.remove_snapshots:
                     self._store.remove(path)

@@ -8,9 +8,10 @@
     directory      ────────────────────┤common│                          built beside the old one, then takes its place
     DIR.aside-E-S  ────────────────────┤common├── x ── y ── z            the whole old one: nothing is ever deleted
 
-The common point is the place where the new leader's history left ours: just before its first epoch that is higher than
-ours (`/replication/fork`). Our log must have a frame that ends exactly there, with that checksum. Otherwise the two
-logs do not share this history, and nothing is changed.
+The common point is the place where the two histories part: just before the first epoch that only one of them has, by
+its identity (`engine.history`, `/replication/fork`). Our own epoch may have the new leader's number. Our
+log must have a frame that ends exactly there, with that checksum. Otherwise the two logs do not share this history, and
+nothing is changed.
 
 The exchange of the directories must survive a crash at any step, and two names can't change at once. The steps:
 
@@ -20,6 +21,8 @@ The exchange of the directories must survive a crash at any step, and two names 
 
 Rules:
 - Before a process opens a data directory it calls `finish_exchange`: between the two renames there is no DIR.
+- If the directory no longer has the state at the common point, because its checkpoints are later and the log before
+  them is gone, nothing is carried over. The replica then begins with a snapshot of the new leader.
 - Every action that was set aside is listed, so that an operator or its caller can send it again.
 - E and S are the epoch and the seq of the last event in the old directory.
 """
@@ -198,6 +201,11 @@ def _build(
     clear_unfinished(disk, building)
     until = Until(seq=common.seq)
     base = find_base(Store(disk, data_directory), until, tell, progress)
+    segments = list_log(disk, log_directory(data_directory))
+    if base is None and segments[0].first_seq > 1:
+        copy_key(disk, data_directory, building)
+        write_marker(disk, building, Marker(leader))
+        return
     if base is not None:
         Store(disk, building).save(base.image, base.tail)
     scoreboard = begin_from(base, NO_RULES)
@@ -207,7 +215,7 @@ def _build(
             disk,
             log_directory(data_directory),
             log_directory(building),
-            segments=list_log(disk, log_directory(data_directory)),
+            segments=segments,
             scoreboard=scoreboard,
             after=None if base is None else base.tail,
             until=until,

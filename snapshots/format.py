@@ -8,13 +8,14 @@
 
     header, 16 bytes                             chunk, 16 bytes and its payload
        0   8s  magic "scoresnp"                     0   4s  kind
-       8  u32  version = 1                          4  u32  ordinal: 1, 2, 3 … through the file
+       8  u32  version = 1 or 2                     4  u32  ordinal: 1, 2, 3 … through the file
       12  u32  CRC32C over bytes 0..11              8  u32  length of the payload, never 0
                                                    12  u32  CRC32C over bytes 0..11 and the payload
 
     the chunks, in this order (* = as many as the count needs, none for a count of 0)
 
-      stat   msgpack [epoch, seq, time ms, [[first seq, epoch] …], boards, registered users, actions]
+      stat   msgpack [epoch, seq, time ms, [[first seq, epoch] …], boards, registered users, actions,
+               only in version 2: [[epoch, identity] …]]      16 bytes each, of the epochs that have one
       bord   msgpack [board id, seq, users]          and then of this board, boards sorted by id:
         bids*   msgpack [user id …]                     TEXTS in each, the last one has the rest
         bsco* brea* bupd*                               scores, reached, updated: u64, WORDS in each
@@ -30,6 +31,8 @@
         68  u32  zero
 
 Rules:
+- Version 2 is for a state with identities of epochs (`engine.history`). Any other state is written as version 1, byte
+  for byte as ever. So nodes of two versions go on comparing digests until an epoch with an identity begins.
 - Canonical: chunks are cut at fixed counts, and msgpack has its shortest form. So a state has one file, byte for byte,
   apart from the tail. The digest of the file is therefore the digest of the state, and two nodes can compare it.
 - Streamed: packing holds one chunk at a time, reading one chunk beside the result. No call holds the interpreter for
@@ -51,11 +54,14 @@ import google_crc32c
 import msgspec
 
 from engine.errors import SnapshotDamaged
+from engine.history import HISTORY_BYTES
 from engine.image import ActionsImage, BoardImage, StateImage, UsersImage, column_bytes, column_of
 from engine.record import Tail
 
 MAGIC = b"scoresnp"
 VERSION = 1
+VERSION_WITH_HISTORIES = 2
+VERSIONS = (VERSION, VERSION_WITH_HISTORIES)
 
 TEXTS = 2_000
 """Texts in a chunk: with the longest ids (128 characters of 4 bytes) it stays below CHUNK_BYTES_MAX."""
@@ -80,6 +86,7 @@ CHUNK_HEADER_BYTES = _CHUNK.size + _CRC.size
 _encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 T = TypeVar("T")
 _Count = Annotated[int, msgspec.Meta(ge=0)]
+_History = Annotated[bytes, msgspec.Meta(min_length=HISTORY_BYTES, max_length=HISTORY_BYTES)]
 
 
 class Source(Protocol):
@@ -100,6 +107,10 @@ class _Stat(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     actions: _Count
 
 
+class _StatWithHistories(_Stat, array_like=True, forbid_unknown_fields=True):
+    histories: Annotated[list[tuple[int, _History]], msgspec.Meta(min_length=1)]
+
+
 class _BoardHead(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     board_id: str
     seq: int
@@ -107,6 +118,7 @@ class _BoardHead(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 _STAT = msgspec.msgpack.Decoder(_Stat)
+_STAT_WITH_HISTORIES = msgspec.msgpack.Decoder(_StatWithHistories)
 _BOARD = msgspec.msgpack.Decoder(_BoardHead)
 _IDS = msgspec.msgpack.Decoder(list[str])
 _NAMES = msgspec.msgpack.Decoder(list[str | None])
@@ -143,7 +155,7 @@ def state_digest(image: StateImage) -> str:
 
 def _blocks(image: StateImage) -> Iterator[bytes]:
     """Yield the header (block 0) and every chunk before the footer."""
-    header = _HEADER.pack(MAGIC, VERSION)
+    header = _HEADER.pack(MAGIC, VERSION_WITH_HISTORIES if image.histories else VERSION)
     yield header + _CRC.pack(google_crc32c.value(header))
     for ordinal, (kind, payload) in enumerate(_payloads(image), 1):
         yield _chunk(kind, ordinal, payload)
@@ -158,8 +170,8 @@ def _chunk(kind: bytes, ordinal: int, payload: bytes) -> bytes:
 def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
     users, actions = image.users, image.actions
     epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
-    counts = len(image.boards), users.count, actions.count
-    yield b"stat", _encode(_Stat(image.epoch, image.seq, image.time_ms, epochs, *counts))
+    head = (image.epoch, image.seq, image.time_ms, epochs, len(image.boards), users.count, actions.count)
+    yield b"stat", _encode(_StatWithHistories(*head, image.histories) if image.histories else _Stat(*head))
     for board in image.boards:
         yield from board_payloads(board)
     yield from users_payloads(users)
@@ -211,7 +223,13 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
     `holds`: everything is proved, but only the boards that it accepts are kept, and no actions.
     """
     reader = _Reader(source, path)
-    stat = reader.decode(b"stat", _STAT)
+    stat: _Stat
+    histories: list[tuple[int, bytes]] = []
+    if reader.version == VERSION_WITH_HISTORIES:
+        stat = with_histories = reader.decode(b"stat", _STAT_WITH_HISTORIES)
+        histories = with_histories.histories
+    else:
+        stat = reader.decode(b"stat", _STAT)
     boards = []
     for _ in range(stat.boards):
         board = _read_board(reader)
@@ -233,7 +251,7 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
     tail = reader.tail(reader.chunk(b"foot"))
     if (tail.epoch, tail.seq) != (stat.epoch, stat.seq):
         raise reader.damaged("the footer is that of another state")
-    image = StateImage(stat.epoch, stat.seq, stat.time_ms, stat.epochs, boards, users, actions)
+    image = StateImage(stat.epoch, stat.seq, stat.time_ms, stat.epochs, boards, users, actions, histories)
     return image, tail
 
 
@@ -277,8 +295,9 @@ class _Reader:
             raise self.damaged("not a snapshot: the magic is missing")
         if _CRC.unpack_from(header, _HEADER.size)[0] != google_crc32c.value(header[: _HEADER.size]):
             raise self.damaged("the header's checksum is wrong")
-        if version != VERSION:
-            raise self.damaged(f"snapshot version {version}; this program reads version {VERSION}")
+        if version not in VERSIONS:
+            raise self.damaged(f"snapshot version {version}; this program reads versions {VERSIONS}")
+        self.version = version
 
     def damaged(self, what: str) -> SnapshotDamaged:
         return SnapshotDamaged(what, path=self._path, offset=self._chunk_offset)

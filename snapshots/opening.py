@@ -111,7 +111,9 @@ def open_directory(
     snapshots = store.list()
     if not snapshots and not list_log(disk, directory):
         log = Log.create(disk, directory, log_id=random_bytes(LOG_ID_BYTES), segment_bytes=segment_bytes)
-        return Opened(Scoreboard(rules), log, None, None)
+        empty = Scoreboard(rules)
+        empty.belongs_to(log.tail.log_id)
+        return Opened(empty, log, None, None)
     base = newest_valid(store, snapshots, tell=tell, progress=progress)
     _check_log(disk, directory, base, len(snapshots))
     scoreboard = begin_from(base, rules)
@@ -132,6 +134,7 @@ def open_directory(
     log = Log.open(disk, directory, after=tail, apply=apply, tell=tell, progress=show, segment_bytes=segment_bytes)
     progress(Progress("order", events, 0, 0))
     scoreboard.end_replay()
+    scoreboard.belongs_to(log.tail.log_id)
     assert (scoreboard.epoch, scoreboard.seq) == (log.tail.epoch, log.tail.seq)
     store.tidy()
     progress(Progress("ready", events, 0, 0))

@@ -10,6 +10,8 @@ Rules:
 - The event that begins the new epoch is durable before the replica's marker is removed. A crash in between leaves a
   replica in an epoch without a leader. Promoting it again begins yet another epoch, which does no harm.
 - Followers see the new epoch in the log itself. A follower that has it refuses the old leader, and tells it.
+- Each epoch has an identity, drawn at random (`engine.history`). Two promotions may begin the same epoch; they differ
+  in it. All nodes choose the same one of them.
 - While the file `replica` is in the directory, it belongs to a replica, and no leader may write there.
 - While the file `deposed` is there, no process serves from the directory. It tells the operator which epoch began
   elsewhere, and the address of its leader if that is known.
@@ -17,6 +19,7 @@ Rules:
 
 from __future__ import annotations
 
+import secrets
 import shlex
 from collections.abc import Callable
 from contextlib import closing
@@ -27,6 +30,7 @@ import msgspec
 from engine.disk import Disk
 from engine.errors import DiskFault
 from engine.events import EpochBegun
+from engine.history import HISTORY_BYTES, EpochMark
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log, Synced
 from engine.log_reader import holds_log
@@ -92,17 +96,48 @@ def remove_marker(disk: Disk, data_directory: str) -> None:
 
 
 class Successor(msgspec.Struct, frozen=True):
-    """The leader after a deposed one: its epoch, and its address if that is known."""
+    """The leader after a deposed one: its epoch, and its address if that is known.
+
+    `first_seq` and `history` are those of the epoch's mark (`engine.history`), 0 and "" if they are not known.
+    """
 
     epoch: int
     leader: str | None = None
+    first_seq: int = 0
+    history: str = ""
+
+    @property
+    def mark(self) -> EpochMark:
+        return EpochMark(self.epoch, self.first_seq, self.history)
+
+
+def successor_of(mark: EpochMark, leader: str | None) -> Successor:
+    return Successor(mark.epoch, leader, mark.first_seq, mark.history)
 
 
 def newest(known: Successor | None, heard: Successor) -> Successor:
-    """Choose between a known successor and another: the higher epoch, and in one epoch the first known address."""
-    if known is None or heard.epoch > known.epoch or (heard.epoch == known.epoch and known.leader is None):
+    """Choose between a known successor and another: the greater mark, and for one mark the first known address.
+
+    An older version names no identity. What it says of the same epoch adds an address, and takes nothing away.
+    """
+    if known is None or heard.epoch > known.epoch:
         return heard
-    return known
+    if heard.epoch < known.epoch:
+        return known
+    if known.mark == heard.mark or not (known.history and heard.history):
+        greater = max(known.mark, heard.mark)
+        return successor_of(greater, known.leader if known.leader is not None else heard.leader)
+    return max(known, heard, key=_mark_of)
+
+
+def _mark_of(successor: Successor) -> EpochMark:
+    return successor.mark
+
+
+def began_elsewhere(successor: Successor) -> str:
+    """Say why a deposed leader is one. Its own epoch may have the same number, so the identity is named too."""
+    which = f" (history {successor.history})" if successor.history else ""
+    return f"epoch {successor.epoch}{which} began elsewhere"
 
 
 def write_deposed(disk: Disk, data_directory: str, successor: Successor) -> None:
@@ -147,15 +182,16 @@ def _read(disk: Disk, path: str, kind: type[Kept], remedy: str) -> Kept | None:
 
 
 def begin_epoch(
-    log: Log, *, after: Scoreboard, now_ms: int, above: int = 0, note: str = "promoted"
+    log: Log, *, after: Scoreboard, now_ms: int, history: bytes, above: int = 0, note: str = "promoted"
 ) -> tuple[EpochBegun, Synced]:
     """Log the event that begins the next epoch, also higher than `above`; the caller applies it.
 
-    `after` is the state at the end of the log. After a `WriteFailed` the epoch may or may not have begun.
+    `history` is the identity of the new epoch, HISTORY_BYTES drawn at random. `after` is the state at the end of the
+    log. After a `WriteFailed` the epoch may or may not have begun.
     """
     assert log.tail.seq == after.seq
     epoch = max(after.epoch, above) + 1
-    event = EpochBegun(after.seq + 1, max(now_ms, after.time_ms), epoch, note)
+    event = EpochBegun(after.seq + 1, max(now_ms, after.time_ms), epoch, note, history)
     return event, log.append([event], epoch)
 
 
@@ -167,6 +203,7 @@ def promote_directory(
     tell: Tell,
     above: int = 0,
     segment_bytes: int = SEGMENT_BYTES,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     on_step: Callable[[str], None] = lambda _step: None,
 ) -> Promoted:
     """Make the directory of a stopped replica a leader's. `above`: the highest epoch that is known elsewhere.
@@ -181,7 +218,8 @@ def promote_directory(
         opened = open_directory(disk, data_directory, NO_RULES, tell=tell, segment_bytes=segment_bytes)
         with closing(opened.log) as log:
             on_step("epoch")
-            event, _ = begin_epoch(log, after=opened.scoreboard, now_ms=now_ms, above=above)
+            history = random_bytes(HISTORY_BYTES)
+            event, _ = begin_epoch(log, after=opened.scoreboard, now_ms=now_ms, history=history, above=above)
             tail = log.tail
         remove_marker(disk, data_directory)
         return Promoted(event.epoch, event.seq - 1, tail)

@@ -18,12 +18,14 @@ Rules:
   not removed: it was proved, and the disk that failed to sync would have to sync the removal too.
 - The snapshot that was used is copied, so the target has two snapshots from the beginning.
 - A bound of time goes by the corrected times (`engine.corrections`), also where the correction lies after the bound.
-- Two restores of one source make two histories with the same epoch: serve from one of them only.
+- Two restores of one source make two histories with the same epoch. Serve from one of them only; their epochs have
+  different identities (`engine.history`), so nodes and caches of one are told apart from those of the other.
 """
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import Callable
 from pathlib import PurePath
 
@@ -32,6 +34,7 @@ import msgspec
 from engine.disk import Disk
 from engine.errors import DiskFault, LogDamaged, ScoreboardError, WriteFailed
 from engine.events import EpochBegun
+from engine.history import HISTORY_BYTES
 from engine.image import StateImage
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
@@ -114,6 +117,7 @@ def restore(
     tell: Tell,
     progress: ShowProgress = no_progress,
     segment_bytes: int = SEGMENT_BYTES,
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> RestoreReport:
     """Make the directory `target` from the events of `source` within the bounds. `target` must be missing or empty.
 
@@ -135,7 +139,8 @@ def restore(
         clear_unfinished(disk, building)
         scoreboard, copied = _carry_over(disk, facts, building, base, until, tell, progress)
         begun_ms = max(clock_ms(), scoreboard.time_ms)
-        tail = _begin_epoch(disk, building, facts, scoreboard, copied, begun_ms, segment_bytes)
+        history = random_bytes(HISTORY_BYTES)
+        tail = _begin_epoch(disk, building, facts, scoreboard, copied, begun_ms, history, segment_bytes)
         image = scoreboard.capture()
         Store(disk, building).save(image, tail)
         has_key = copy_key(disk, source, building)
@@ -261,8 +266,9 @@ def _check_reached(facts: _Source, scoreboard: Scoreboard, until: Until) -> None
 
 
 def _begin_epoch(
-    disk: Disk, building: str, facts: _Source, scoreboard: Scoreboard, copied: Copied, time_ms: int, segment_bytes: int
-) -> Tail:
+    disk: Disk, building: str, facts: _Source, scoreboard: Scoreboard, copied: Copied, time_ms: int, history: bytes,
+    segment_bytes: int,
+) -> Tail:  # fmt: skip
     """Log and apply the event that begins the new epoch; give the tail after it."""
     directory, cut = log_directory(building), copied.tail
     assert cut is not None
@@ -274,7 +280,7 @@ def _begin_epoch(
     try:
         epoch = max(facts.epoch, scoreboard.epoch) + 1
         note = f"restored up to seq {cut.seq} of epoch {cut.epoch}"
-        event = EpochBegun(seq=cut.seq + 1, time_ms=time_ms, epoch=epoch, note=note)
+        event = EpochBegun(seq=cut.seq + 1, time_ms=time_ms, epoch=epoch, note=note, history=history)
         log.append([event], epoch)
         scoreboard.apply(event, epoch)
         return log.tail

@@ -125,10 +125,18 @@ def read_state(
     until = Until(until_seq, until_ms)
     for _ in range(ATTEMPTS - 1):
         try:
-            return _read_once(disk, data_directory, rules, until, tell, progress)
+            return _read_marked(disk, data_directory, rules, until, tell, progress)
         except (FileMissing, NoLongerKept):
             continue
-    return _read_once(disk, data_directory, rules, until, tell, progress)
+    return _read_marked(disk, data_directory, rules, until, tell, progress)
+
+
+def _read_marked(
+    disk: Disk, data_directory: str, rules: Rules, until: Until, tell: Tell, progress: ShowProgress
+) -> tuple[Scoreboard, Tail]:
+    scoreboard, tail = _read_once(disk, data_directory, rules, until, tell, progress)
+    scoreboard.belongs_to(tail.log_id)
+    return scoreboard, tail
 
 
 def _read_once(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import TypeVar
 
 import msgspec
@@ -58,8 +58,11 @@ class Store:
         for name in self._names():
             if (match := _NAME.fullmatch(name)) is not None:
                 path = f"{self.directory}/{name}"
-                with suppress(FileMissing):
+                try:
                     infos.append(SnapshotInfo(path, int(match[1]), self._disk.size(path)))
+                except FileMissing:
+                    if self._disk.exists(path):
+                        raise  # a symbolic link that leads nowhere: it is not gone, it can't be read
         return sorted(infos, key=lambda info: -info.seq)
 
     def load(self, info: SnapshotInfo) -> tuple[StateImage, Tail]:

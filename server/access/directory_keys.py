@@ -24,6 +24,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from engine.disk import RealDisk
 from server import bounds
 from server.access.keys import Candidates, KeysUnavailable, VerificationKey, by_header_name
 from server.access.signing_key import (
@@ -44,7 +45,12 @@ log = structlog.get_logger()
 
 def has_keys(data_dir: str) -> bool:
     """Tell whether a directory has any key."""
-    return any(Path(data_dir, name).exists() for name in (SIGNING_KEY_FILE, LEADER_KEY_FILE))
+    return any(_exists(Path(data_dir, name)) for name in (SIGNING_KEY_FILE, LEADER_KEY_FILE))
+
+
+def _exists(path: Path) -> bool:
+    """Tell whether a file is there. An error is no "not there": a new key would take the place of one that is."""
+    return RealDisk().exists(str(path))
 
 
 class DirectoryKeys:
@@ -57,9 +63,9 @@ class DirectoryKeys:
         if make and not has_keys(config.data_dir):
             make_signing_key(config.data_dir, self._configured)
         self._signing: SigningKey | None = None
-        if Path(config.data_dir, SIGNING_KEY_FILE).exists():
+        if _exists(Path(config.data_dir, SIGNING_KEY_FILE)):
             self._signing = read_signing_key(config.data_dir, self._configured)
-        self._leader = _read_public(self._path) if self._path.exists() else None
+        self._leader = _read_public(self._path) if _exists(self._path) else None
         # Once, because a lease compares keys by identity.
         self._own_key = None if self._signing is None else self._signing.verifies
         self._by_name: Mapping[str, tuple[VerificationKey, ...]] = {}

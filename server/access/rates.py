@@ -40,8 +40,8 @@ EVICTION_CANDIDATES = 8
 class Rates:
     """One limit over many keys.
 
-    `wait_s` and `room` only ask, `charge` charges, `take` does both. So several limits can be asked before one is
-    charged, without an await in between. `now_s` is of a clock that never goes back.
+    `wait_s` and `room` only ask, `charge` charges, `take` does both, `give_back` undoes one charge. So several limits
+    can be asked, and all or none charged, without an await in between. `now_s` is of a clock that never goes back.
     """
 
     def __init__(self, per_minute: int, keys_max: int) -> None:
@@ -101,6 +101,14 @@ class Rates:
         self._tats[key] = max(tat, now) + count * INTERVAL_UNITS
         self._tats.move_to_end(key)
 
+    def give_back(self, key: str) -> None:
+        """Undo the last charge of this key, one that was just made."""
+        tat = self._tats[key] - INTERVAL_UNITS
+        if tat >= INTERVAL_UNITS:
+            self._tats[key] = tat
+        else:
+            del self._tats[key]
+
     def _begin(self, key: str, now: int, count: int) -> None:
         if len(self._tats) >= self._keys_max:
             self._forget_one(now)
@@ -124,24 +132,27 @@ class Rates:
 
 
 class WriteLimits:
-    """The two limits of a write: one over callers, one over users. `on_limited` takes the name of one that refused.
+    """The limits of a write: over callers, over users, and over the repeats of a caller.
 
-    A change of a user is charged to the caller only. The rules of increments are in `server.api.increments`.
+    A change of a user is charged to the caller only. A repeated action is charged to the caller's repeats only. So a
+    caller that sends everything again uses up nothing of what new actions have. The rules of increments are in
+    `server.api.increments`. `on_limited` takes the name of a limit that refused.
     """
 
-    def __init__(self, callers: Rates, users: Rates, on_limited: Callable[[str], None]) -> None:
+    def __init__(self, callers: Rates, users: Rates, repeats: Rates, on_limited: Callable[[str], None]) -> None:
         self.callers = callers
         self.users = users
+        self.repeats = repeats
         self._on_limited = on_limited
 
     def pass_both(self, caller: str, user_id: str, now_s: float) -> None:
         """Charge both limits, or refuse and charge none. Raises `Refused`."""
-        if self.callers.wait_s(caller, now_s) > 0:
-            raise self.over(caller, 0, user_id, self.users.wait_s(user_id, now_s), now_s)
-        user_wait_s = self.users.take(user_id, now_s)
-        if user_wait_s > 0:
-            raise self.over(caller, 0, user_id, user_wait_s, now_s)
-        self.callers.charge(caller, now_s)
+        # The caller first: a caller over its limit must not fill the table of users.
+        if self.callers.take(caller, now_s) == 0:
+            if self.users.take(user_id, now_s) == 0:
+                return
+            self.callers.give_back(caller)
+        raise self.over(caller, 0, user_id, self.users.wait_s(user_id, now_s), now_s)
 
     def pass_caller(self, caller: str, now_s: float) -> None:
         """Charge the caller's limit, or refuse. Raises `Refused`."""
@@ -149,6 +160,15 @@ class WriteLimits:
         if wait_s > 0:
             raise self._limited("caller", self.callers, wait_s)
         self.callers.charge(caller, now_s)
+
+    def pass_repeat(self, caller: str, now_s: float) -> None:
+        """Charge the caller's limit of repeats, or refuse. Raises `Refused`."""
+        if self.repeats.take(caller, now_s) > 0:
+            raise self.over_repeats(caller, 0, now_s)
+
+    def over_repeats(self, caller: str, pending: int, now_s: float) -> Refused:
+        """Refuse a repeat. `pending` of the caller's repeats are not charged yet."""
+        return self._limited("repeats", self.repeats, self.repeats.wait_s(caller, now_s, pending))
 
     def over(self, caller: str, pending: int, user_id: str, user_wait_s: float, now_s: float) -> Refused:
         """Refuse by the limit with the longer wait. `pending` of the caller's increments are not charged yet."""
@@ -160,10 +180,11 @@ class WriteLimits:
     def _limited(self, limit: str, rates: Rates, wait_s: float, **details: str) -> Refused:
         self._on_limited(limit)
         retry_after = max(1, math.ceil(wait_s))
+        what = "repeated actions of this caller" if limit == "repeats" else f"requests for this {limit}"
         return Refused(
             429,
             "RATE_LIMITED",
-            f"Too many requests for this {limit}: at most {rates.per_minute} a minute.",
+            f"Too many {what}: at most {rates.per_minute} a minute.",
             {"limit": limit, "limitPerMinute": rates.per_minute, "retryAfterSeconds": retry_after, **details},
             (("retry-after", str(retry_after)),),
         )

@@ -21,6 +21,7 @@ All of this blocks for as long as a small file takes, and runs before the server
 
 from __future__ import annotations
 
+import errno
 import hmac
 import os
 import secrets
@@ -39,12 +40,16 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from engine.disk import RealDisk
 from server import bounds
 from server.settings.auth import FAMILIES
 from server.settings.config import ConfigError
 
 SIGNING_KEY_FILE = "signing.key"
 SECRET_BYTES = 32
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""The errors of a file system that has no hard links. After any other, a rename could replace a key that is there."""
 
 _ID_BYTES = 8
 _ID_PURPOSE = b"scoreboard signing key id"
@@ -91,7 +96,7 @@ def make_signing_key(data_dir: str, algorithms: tuple[str, ...] = ()) -> bool:
     """Make the signing key and the directory, unless they exist. True: it was made now."""
     directory = Path(data_dir)
     path = directory / SIGNING_KEY_FILE
-    if path.exists():
+    if RealDisk().exists(str(path)):
         return False
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = f"{secrets.token_hex(SECRET_BYTES)}\n".encode()
@@ -135,7 +140,9 @@ def _link(aside: Path, path: Path) -> bool:
         os.link(aside, path)
     except FileExistsError:
         return False
-    except OSError:
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
         # A file system without hard links. A rename is whole too, but of two at once the last one wins.
         aside.rename(path)
     return True

@@ -24,6 +24,7 @@ Rank = Annotated[int, Meta(ge=1)]
 Epoch = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 SeqOrNone = Annotated[int, Meta(ge=0, le=SEQ_MAX, description="0 while nothing has happened")]
+History = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="The identity of the epoch")]
 AgeMs = Annotated[int, Meta(ge=0, description="With `stale`: ms since the leader was heard")]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2025-12-15T12:34:56.000Z"])]
 
@@ -56,12 +57,13 @@ class TopAnswer(msgspec.Struct, frozen=True, rename="camel"):
     board_id: Id
     epoch: Epoch
     seq: SeqOrNone
+    history: History
     stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
 
 class ScoreAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """GET /scores/{userId}. `rank` is null for an inactive user, who is not shown."""
+    """GET /scores/{userId}. `rank` is null for an inactive user, who is on no board."""
 
     user_id: Id
     display_name: Name | msgspec.UnsetType = msgspec.UNSET
@@ -76,7 +78,7 @@ class ScoreAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class AroundAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """GET /scores/{userId}/around. `entries` is empty for an inactive user, who is not shown."""
+    """GET /scores/{userId}/around. `entries` is empty for an inactive user, who is on no board."""
 
     board_id: Id
     user_id: Id
@@ -133,7 +135,7 @@ class HealthAnswer(msgspec.Struct, frozen=True):
 
 
 class ReadyAnswer(msgspec.Struct, frozen=True):
-    """GET /readyz, on a node that is ready. `warnings` are for the operator: it serves, but something is amiss."""
+    """GET /readyz, on a node that is ready. `warnings` are there if an operator should do something."""
 
     epoch: Epoch
     seq: SeqOrNone

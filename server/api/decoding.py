@@ -6,11 +6,14 @@
 Rules:
 - A body is JSON with only the named fields. An unknown field is refused by name: a caller that sends `delta` believes
   that it counts. Where an object has a field twice, the last one counts, as RFC 8259 allows.
-- `Content-Type` may be missing, or is `application/json` in UTF-8. curl labels bodies
-  `application/x-www-form-urlencoded` by default, so that counts as missing. Compressed bodies are refused.
+- `Content-Type` may be missing, or is `application/json`. Its parameters are ignored, but for a charset that is not
+  UTF-8. curl labels bodies `application/x-www-form-urlencoded` by default, so that counts as missing. Compressed bodies
+  are refused.
 - A batch is decoded in one pass, because nearly every batch is well formed. Where that fails each item is decoded by
   itself, so that a bad item is refused alone.
 - A batch may also be MessagePack (`application/msgpack`): an array of maps with the same fields, under the same rules.
+- `null` for an optional field is as if the field was left out, because many serializers write it. The exception is
+  `displayName`: null takes the name away. A byte order mark before JSON is skipped.
 - JSON in plain ASCII, without escapes and DEL, has no control characters in its strings (JSON forbids them) and no
   broken Unicode. There only lengths can be wrong, and the decoder checks them. Other ids are checked one by one.
 """
@@ -18,6 +21,7 @@ Rules:
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
@@ -42,41 +46,51 @@ class IncrementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
 
 
 class _Loose(IncrementBody, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
-    """The same with strings of any length: read after the strict form failed, to say better what is wrong."""
+    """The same with nulls, and with strings of any length: read after the strict form failed, which most bodies fit.
+
+    It takes nulls, and lets us say better what is wrong.
+    """
 
     user_id: str
     action_id: str
-    reason: str = DEFAULT_REASON
-    board_id: str = DEFAULT_BOARD
+    reason: str | None = None  # type: ignore[assignment]  # `_filled` makes the strict form of it
+    board_id: str | None = None  # type: ignore[assignment]
+
+
+_UserName = Annotated[Name, msgspec.Meta(examples=["Alice"])]
 
 
 class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
     """Body of PUT /users/{userId}. A field that is missing stays as it is."""
 
-    display_name: Annotated[Name, msgspec.Meta(examples=["Alice"])] | msgspec.UnsetType = msgspec.UNSET
-    active: bool | msgspec.UnsetType = msgspec.UNSET
+    display_name: _UserName | msgspec.UnsetType | None = msgspec.UNSET
+    active: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
 Body = TypeVar("Body")
 
 
 class _Form(msgspec.Struct, frozen=True):
-    """The decoders of one media type: of a whole batch, of its raw items, of one increment, of a `_Loose` one."""
+    """The decoders of one media type: of a whole batch, of one with nulls, of its raw items, of one increment, of a
+    `_Loose` one. A body without `null` in its bytes has no nulls.
+    """
 
     name: str
+    null: bytes
     batch: Any
+    loose_batch: Any
     apart: Any
     one: Any
     loose: Any
 
     @classmethod
-    def of(cls, name: str, decoder: Any) -> _Form:
-        kinds = (list[IncrementBody], list[msgspec.Raw], IncrementBody, _Loose)
-        return cls(name, *map(decoder, kinds))
+    def of(cls, name: str, null: bytes, decoder: Any) -> _Form:
+        kinds = (list[IncrementBody], list[_Loose], list[msgspec.Raw], IncrementBody, _Loose)
+        return cls(name, null, *map(decoder, kinds))
 
 
-_JSON_FORM = _Form.of("JSON", msgspec.json.Decoder)
-_MSGPACK_FORM = _Form.of("MessagePack", msgspec.msgpack.Decoder)
+_JSON_FORM = _Form.of("JSON", b"null", msgspec.json.Decoder)
+_MSGPACK_FORM = _Form.of("MessagePack", b"\xc0", msgspec.msgpack.Decoder)
 _user_decoder = msgspec.json.Decoder(UserBody)
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
@@ -84,8 +98,12 @@ _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _WRONG_TYPE = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.(\w+)`)?")
 _ITEM_COMMAS_MAX = 4 * (limits.ID_CHARACTERS_MAX + 1)
 _UNSAID = "application/x-www-form-urlencoded"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
+_UTF_8 = ("utf-8", "utf8")
 _TYPE_NAMES = {"str": "a string", "int": "a number", "float": "a number", "bool": "true or false", "null": "null",
                "array": "an array", "object": "an object",
+               "str | null": "a string", "bool | null": "true or false",
                "None": "null", "bytes": "bytes", "ext": "an extension"}  # fmt: skip
 
 
@@ -96,11 +114,10 @@ def check_content(request: Request, *, may_be_packed: bool = False) -> str:
     if content_type is not None and content_type != JSON:
         kind, _, parameters = content_type.partition(";")
         kind = kind.strip().lower()
-        charset = parameters.strip().lower().replace('"', "")
         if kind == _UNSAID:
             kind = JSON
         packed = may_be_packed and kind == MSGPACK
-        if not packed and (kind != JSON or charset not in ("", "charset=utf-8", "charset=utf8")):
+        if not packed and (kind != JSON or not _is_utf_8(parameters)):
             allowed = f"{JSON}, in UTF-8" + (f", or {MSGPACK}" if may_be_packed else "")
             raise invalid("Content-Type", f"Content-Type must be {allowed}.")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
@@ -108,14 +125,23 @@ def check_content(request: Request, *, may_be_packed: bool = False) -> str:
     return kind
 
 
+def _is_utf_8(parameters: str) -> bool:
+    """Whether no parameter of a Content-Type names another charset."""
+    named = (value for name, value in _PARAMETER.findall(f";{parameters}") if name.lower() == "charset")
+    return all(value.strip().strip('"').lower() in _UTF_8 for value in named)
+
+
 def decode_increment(body: bytes) -> IncrementBody:
     """Decode the body of an increment. Raises `Refused`."""
+    body = body.removeprefix(_BYTE_ORDER_MARK)
     return _one(_JSON_FORM, body, plain=_is_plain(body))
 
 
 def decode_batch(body: bytes, items_max: int, kind: str = JSON) -> list[IncrementBody | Refused]:
     """Decode a batch. A wrong item is returned as its own refusal. Raises `Refused` for the batch as a whole."""
     form = _MSGPACK_FORM if kind == MSGPACK else _JSON_FORM
+    if kind == JSON:
+        body = body.removeprefix(_BYTE_ORDER_MARK)
     plain = kind == JSON and _is_plain(body)
     try:
         shaped: list[Any] | None = form.batch.decode(body)
@@ -126,6 +152,11 @@ def decode_batch(body: bytes, items_max: int, kind: str = JSON) -> list[Incremen
         return shaped if plain else [_checked_or_refused(item) for item in shaped]
     if _may_have_more(body, items_max, kind):  # counting millions of tiny items would cost too much
         raise invalid("body", f"A batch has 1 to {items_max} items.", minimum=1, maximum=items_max)
+    if form.null in body:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            loose: list[_Loose] = form.loose_batch.decode(body)
+            _check_batch_length(len(loose), items_max)
+            return [_checked_or_refused(_filled(item)) for item in loose]
     raw: list[msgspec.Raw] = _decode(form.apart, body, form.name)
     _check_batch_length(len(raw), items_max)
     items: list[IncrementBody | Refused] = []
@@ -141,11 +172,18 @@ def _one(form: _Form, body: bytes, *, plain: bool) -> IncrementBody:
     try:
         increment: IncrementBody = form.one.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        increment = _decode(form.loose, body, form.name)
+        increment = _filled(_decode(form.loose, body, form.name))
         plain = False
     if not plain:
         _check_ids(increment)
     return increment
+
+
+def _filled(loose: _Loose) -> IncrementBody:
+    """Put the defaults where nothing or null was given."""
+    reason = DEFAULT_REASON if loose.reason is None else loose.reason
+    board_id = DEFAULT_BOARD if loose.board_id is None else loose.board_id
+    return IncrementBody(loose.user_id, loose.action_id, reason, board_id)
 
 
 def _is_plain(body: bytes) -> bool:
@@ -164,10 +202,12 @@ def _may_have_more(body: bytes, items_max: int, kind: str) -> bool:
 
 def decode_user(body: bytes) -> UserBody:
     """Decode the body of PUT /users/{userId}. Raises `Refused`."""
-    user = _decode(_user_decoder, body)
+    user = _decode(_user_decoder, body.removeprefix(_BYTE_ORDER_MARK))
+    if user.active is None:
+        user = UserBody(user.display_name)
     if user.display_name is msgspec.UNSET and user.active is msgspec.UNSET:
         raise invalid("body", "Name at least one of displayName and active.")
-    if user.display_name is not msgspec.UNSET and (fault := name_fault(user.display_name)):
+    if isinstance(user.display_name, str) and (fault := name_fault(user.display_name)):
         raise invalid("displayName", f"displayName {fault}.")
     return user
 

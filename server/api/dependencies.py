@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from engine.actor import ActorStatistics, Submission
-from engine.commands import Command, Outcome
+from engine.commands import Command
 from engine.events import Event
 from engine.record import Frame
 from engine.scoreboard import Scoreboard
@@ -33,9 +33,6 @@ from server.role import CurrentRole
 
 class Writer(Protocol):
     """The actor: decides commands and makes them durable."""
-
-    async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
-        """Return when all are durable. Raises `Overloaded`, `LeaderDeposed`, `OutcomeUnknown`."""
 
     def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> object:
         """Return at once. `when_done` gets the outcomes or the error. Raises `Overloaded`, `LeaderDeposed`."""
@@ -70,13 +67,18 @@ class ReceiptLog(Protocol):
 
 
 class StorageState(msgspec.Struct, frozen=True):
-    """What log and snapshots hold on disk. `snapshot_seq` and `snapshot_ms` are None before the first snapshot."""
+    """What log and snapshots hold on disk. `snapshot_seq` and `snapshot_ms` are None before the first snapshot.
+
+    `free_bytes` is what is left on the disk, None if unknown. `warning` says what is wrong or soon will be.
+    """
 
     log_bytes: int
     log_segments: int
     snapshot_seq: int | None
     snapshot_ms: int | None
     snapshots_failed: int = 0
+    free_bytes: int | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import msgspec
 
 from engine.limits import BATCH_COMMANDS_MAX, SEQ_MAX
 from server import bounds
-from server.api import answers, decoding, examples
+from server.api import about, answers, decoding, examples
 from server.api.routes import ROUTES, Route
 from server.http.messages import JSON, MSGPACK, Id
 from server.http.target import DEFAULT_BOARD
@@ -28,39 +28,17 @@ VERSION = "1.0.0"
 
 _TEXT = "text/plain"
 _HTML = "text/html"
+_NEEDED = "May have slashes."
 _COMPONENTS = "#/components"
 _SCHEMAS = _COMPONENTS + "/schemas/{name}"
-
-ABOUT = f"""A live scoreboard. Trusted backends report actions, each counted exactly once and on disk before the answer;
-anybody reads the board, or watches it over a WebSocket.
-
-Tokens are JSON Web Tokens in the header `Authorization: Bearer …`. The scope `admin` contains every other.
-
-HEAD is allowed wherever GET is, OPTIONS everywhere. Every answer has an `X-Request-Id`, which the request may bring,
-unless the connection refused the request before it was read. A replica's answers to reads, refusals included, have
-`X-Scoreboard-Lag-Records` and `X-Scoreboard-Lag-Ms`: how far it is behind its leader. Bodies are at most
-{bounds.BODY_BYTES_MAX:,} bytes of JSON with only the fields named here.
-
-`epoch` and `seq` together are a position, compared in that order. A later answer never has a lower one."""
-
-LIVE = """Opens a WebSocket. The server sends the first ten rows at once, and again when they change, at most once per
-interval. The client need not send anything.
-
-The subprotocol chooses the messages:
-
-- `scoreboard.v1`, or none: `scoreboard_snapshot` first, then `scoreboard_update`. Both have the fields of
-  GET /scoreboard/top and `type`.
-- `scoreboard.delta.v1`: `scoreboard_snapshot` first and after a missed message, else `scoreboard_delta` with `baseSeq`
-  (the seq that it applies to), `changed` (rows that are new or differ) and `left` (userIds that are no longer there).
-- `scoreboard.token.<JWT>`, offered beside one of these, brings the token of a client that can't set headers. The server
-  never selects it."""
 
 
 class Operation(msgspec.Struct, frozen=True):
     """What the table of routes does not say of a route.
 
     `answer` is a struct; a tuple of structs for an array of items of these kinds; the media type of any other answer;
-    or None for no body. `links` names rows of LINKS.
+    or None for no body. `links` names rows of LINKS, `headers` those
+    of the answer that only this route has.
     """
 
     tag: str
@@ -71,6 +49,7 @@ class Operation(msgspec.Struct, frozen=True):
     body: Any = None
     etag: bool = False
     links: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
 
 
 _BATCH = list[decoding.IncrementBody]
@@ -89,7 +68,8 @@ OPERATIONS: dict[str, Operation] = {
         "Scores",
         "The reason's points come from the board's catalogue. An actionId counts once, for ever. Sent again with the "
         "same user, board and reason, the answer has `applied: false`, `delta: 0`, the original's position and the "
-        "current score. With others it is a conflict. A token that names a user may only increment that user.",
+        "current score, and costs nothing of the user's limit: repeats have a limit for each caller (`repeats`). With "
+        "others it is a conflict. A token that names a user may only increment that user.",
         answers.IncrementAnswer,
         (307, 400, 401, 403, 409, 413, 421, 429, 500, 503),
         body=decoding.IncrementBody,
@@ -98,11 +78,13 @@ OPERATIONS: dict[str, Operation] = {
     "increment_batch": Operation(
         "Scores",
         "One answer per item, in order, as if each had been sent alone. An item that is refused leaves the others "
-        "alone. All of the batch is on disk before the answer. The limits count every item. A batch in MessagePack is "
-        "answered in MessagePack.",
+        "alone. All of the batch is on disk before the answer. The limits count every item. Headers count the refused "
+        "items; where a limit refused any, `Retry-After` has the longest wait. A batch in MessagePack is answered in "
+        "MessagePack.",
         _BATCH_ANSWER,
         (307, 400, 401, 403, 413, 421, 500, 503),
         body=_BATCH,
+        headers=("X-Scoreboard-Refused", "X-Scoreboard-Rate-Limited", "RetryAfter"),
     ),
     "top": Operation(
         "Boards",
@@ -114,7 +96,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "score": Operation(
         "Boards",
-        "An inactive user has a score, but no rank.",
+        "An inactive user has a score, but no rank. Without a token that may read, the answer about one is 404.",
         answers.ScoreAnswer,
         (400, 401, 403, 404, 421, 500, 503),
         ("userId", "boardId", "minSeq", "minEpoch"),
@@ -122,15 +104,17 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "around": Operation(
         "Boards",
-        "`limit` counts the neighbours on each side. An inactive user has none.",
+        "`limit` counts the neighbours on each side. An inactive user has none. Without a token that may read, the "
+        "answer about one is 404.",
         answers.AroundAnswer,
         (400, 401, 403, 404, 421, 500, 503),
         ("userId", "aroundLimit", "boardId", "minSeq", "minEpoch"),
     ),
     "put_user": Operation(
         "Users",
-        "Name at least one field; the other stays as it is. An inactive user can't be incremented and is on no board, "
-        "but keeps the score.",
+        "Name at least one field; the other stays as it is. `displayName: null` takes the name away. A name has at "
+        "least one character that can be seen. An inactive user can't be incremented and is on no board, but keeps the "
+        "score.",
         answers.UserAnswer,
         (307, 400, 401, 403, 413, 421, 429, 500, 503),
         ("userId",),
@@ -143,7 +127,7 @@ OPERATIONS: dict[str, Operation] = {
         (400, 401, 403, 404, 421, 500, 503),
         ("actionId", "minSeq", "minEpoch"),
     ),
-    "live": Operation("Boards", LIVE, None, (400, 401, 403, 426, 503), ("boardId",)),
+    "live": Operation("Boards", about.LIVE, None, (400, 401, 403, 426, 503), ("boardId",)),
     "promote": Operation(
         "Operations",
         "Begins the next epoch here, durably, and tells the old leader if it can be reached. Only a replica that holds "
@@ -176,7 +160,8 @@ _ERRORS = {
         "Misdirected",
         (
             "`NOT_LEADER`: only the leader does that; `details.leader` is its address, if known. A leader that was "
-            "replaced names the newer `details.epoch` too. `WRONG_SHARD`: `details.shard` has the board."
+            "replaced names the newer `details.epoch` and its `details.history` too. `WRONG_SHARD`: `details.shard` "
+            "has the board."
         ),
     ),
     426: ("UpgradeRequired", "`INVALID_REQUEST`: this is a WebSocket."),
@@ -185,9 +170,9 @@ _ERRORS = {
     503: (
         "Unavailable",
         (
-            "`OVERLOADED`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the same actionId. "
-            "`REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `NOT_LEADER`: readiness of a "
-            "leader that was replaced; `details` name the newer epoch and its leader, if known. "
+            "`OVERLOADED`, `DISK_FULL`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the "
+            "same actionId. `REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `NOT_LEADER`: "
+            "readiness of a leader that was replaced; `details` name the newer epoch and its leader, if known. "
             "`KEYS_UNAVAILABLE`: it cannot be known yet whether the token's key is its issuer's; send it again later."
         ),
     ),
@@ -209,7 +194,12 @@ def document(*, public_reads: bool) -> Schema:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, public_reads)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Live scoreboard", "version": VERSION, "description": ABOUT, "license": {"name": "MIT"}},
+        "info": {
+            "title": "Live scoreboard",
+            "version": VERSION,
+            "description": about.ABOUT,
+            "license": {"name": "MIT"},
+        },
         "servers": [{"url": "."}],
         "tags": [{"name": name} for name in ("Scores", "Boards", "Users", "Operations", "Pages")],
         "paths": paths,
@@ -224,28 +214,30 @@ def document(*, public_reads: bool) -> Schema:
 
 
 def _operation(route: Route, public_reads: bool) -> Schema:
-    operation = OPERATIONS[route.handler]
+    handler = route.handler.removesuffix("_by_query")
+    operation = OPERATIONS[handler]
+    names = (f"{name}Query" if name in route.ids else name for name in operation.parameters)
     described: Schema = {
         "operationId": route.handler,
         "tags": [operation.tag],
         "summary": route.summary,
         "description": operation.about,
-        "parameters": [{"$ref": f"{_COMPONENTS}/parameters/{name}"} for name in operation.parameters],
+        "parameters": [{"$ref": f"{_COMPONENTS}/parameters/{name}"} for name in names],
         "responses": _responses(operation),
         "security": [{"token": [scope]} for scope in route.scopes],
     }
-    if route.public_read and public_reads:
+    if route.public_read and route.scopes and public_reads:
         described["security"].insert(0, {})
     if operation.etag:
         described["parameters"].append({"$ref": f"{_COMPONENTS}/parameters/ifNoneMatch"})
     if operation.body is not None:
         schema = {"schema": _body_schema(operation.body)}
-        content = {JSON: {**schema, "example": examples.REQUESTS[route.handler]}}
+        content = {JSON: {**schema, "example": examples.REQUESTS[handler]}}
         if operation.body is _BATCH:
             content[MSGPACK] = schema
         described["requestBody"] = {"required": True, "content": content}
-    if route.handler in examples.ANSWERS:
-        described["responses"]["200"]["content"][JSON]["example"] = examples.ANSWERS[route.handler]
+    if handler in examples.ANSWERS:
+        described["responses"]["200"]["content"][JSON]["example"] = examples.ANSWERS[handler]
     return described
 
 
@@ -259,6 +251,8 @@ def _responses(operation: Operation) -> Schema:
         responses: Schema = {"101": {"description": "The connection is a WebSocket from here on."}}
     else:
         responses = {"200": {"description": "Done.", "headers": headers, "content": _content(operation.answer)}}
+    for name in operation.headers:
+        headers[name.replace("RetryAfter", "Retry-After")] = _header(name)
     if operation.links:
         responses["200"]["links"] = {name: _link(*LINKS[name]) for name in operation.links}
     if operation.etag:
@@ -303,6 +297,10 @@ def _schemas() -> Schema:
     schemas["UserBody"]["minProperties"] = 1
     del schemas["UserBody"]["required"]  # empty, which says nothing
     schemas["UserBody"]["examples"] = [examples.REQUESTS["put_user"]]
+    for field in ("reason", "boardId"):
+        properties = schemas["IncrementBody"]["properties"]
+        default = properties[field].pop("default")
+        properties[field] = {"anyOf": [properties[field], {"type": "null"}], "default": default}
     schemas["IncrementBody"]["examples"] = [examples.REQUESTS["increment"]]
     return schemas
 
@@ -336,6 +334,15 @@ def _headers() -> Schema:
             "schema": lag,
         },
         "Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}, "required": True},
+        "RetryAfter": {
+            "description": "Seconds until the items that a limit refused may be sent again.",
+            "schema": {"type": "integer", "minimum": 1},
+        },
+        "X-Scoreboard-Refused": {"description": "How many items were refused, if any were.", "schema": _whole(1)},
+        "X-Scoreboard-Rate-Limited": {
+            "description": "How many of the refused items a limit refused.",
+            "schema": _whole(0),
+        },
         "WWW-Authenticate": {"description": "Always with 401; with 403 if a scope is missing.", "schema": text},
         "Location": {"description": "The same path at the leader.", "schema": text, "required": True},
         "Upgrade": {"description": "What the connection must become.", "schema": text, "required": True},
@@ -350,6 +357,8 @@ def _parameters() -> Schema:
         "actionId": _parameter(
             "actionId", "path", {**_schema_of(Id), "examples": [examples.ACTION_ID]}, "A slash is sent as %2F."
         ),
+        "userIdQuery": _parameter("userId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),
+        "actionIdQuery": _parameter("actionId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),
         "boardId": _parameter("boardId", "query", {**_schema_of(Id), "default": DEFAULT_BOARD}, "Which board."),
         "topLimit": _parameter("limit", "query", _limit(bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX), "Rows."),
         "aroundLimit": _parameter(
@@ -362,7 +371,13 @@ def _parameters() -> Schema:
 
 
 def _parameter(name: str, place: str, schema: Schema, about: str) -> Schema:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema, "description": about}
+    return {
+        "name": name,
+        "in": place,
+        "required": place == "path" or about == _NEEDED,
+        "schema": schema,
+        "description": about,
+    }
 
 
 def _whole(minimum: int) -> Schema:

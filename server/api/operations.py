@@ -26,7 +26,10 @@ class Operations:
         return Response(200, msgspec.json.encode(HealthAnswer()), JSON, NO_STORE)
 
     async def readyz(self, _request: Request, _caller: Principal) -> Response:
-        """Ready: what is read here is fresh enough, and the actor takes commands."""
+        """Ready: what is read here is fresh enough, and the actor takes commands.
+
+        A disk that is full, or soon will be, is a warning: reads go on, and nobody else would answer them.
+        """
         reason = self._not_ready()
         if reason is not None:
             details: Details = {"reason": reason}
@@ -35,8 +38,8 @@ class Operations:
                 raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", details, RETRY_SOON)
             details |= self._dependencies.checks.not_leader().details
             raise Refused(503, "NOT_LEADER", f"Not ready: {reason}.", details, RETRY_SOON)
-        scoreboard = self._dependencies.scoreboard
-        warnings = self._dependencies.warnings() or msgspec.UNSET
+        scoreboard, disk = self._dependencies.scoreboard, self._dependencies.storage().warning
+        warnings = [*([] if disk is None else [disk]), *self._dependencies.warnings()] or msgspec.UNSET
         answer = ReadyAnswer(scoreboard.epoch, scoreboard.seq, warnings=warnings)
         return Response(200, msgspec.json.encode(answer), JSON, NO_STORE)
 
@@ -85,6 +88,7 @@ class Operations:
             snapshot_seq=storage.snapshot_seq,
             snapshot_age_seconds=None if age_ms is None else age_ms / 1000,
             snapshots_failed=storage.snapshots_failed,
+            disk_free_bytes=storage.free_bytes,
             ready=self._not_ready() is None,
             followers=self._dependencies.followers(),
             lag=self._dependencies.freshness.lag(),

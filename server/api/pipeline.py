@@ -20,8 +20,6 @@ Rules:
 - `recognise` gives None where something is wrong, or must be waited for. `answer` then says what is wrong.
 - Scopes, route and role decide what a client may do. They are checked here. For which user it may act, the handlers
   check.
-- Pages of other sites (CORS) may read public answers if their origin is on the live channel's list. They can never
-  write: tokens for writing do not belong in a browser, so no preflight allows a POST or a PUT.
 """
 
 from __future__ import annotations
@@ -31,12 +29,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
+import trio
 
 from engine.actor import Submission
 from engine.commands import Command, Increment, Outcome, Receipt, Rejection
-from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded
-from server import bounds
+from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
 from server.access.auth import ANYBODY, Principal, require
+from server.api.cross_origin import CrossOrigin
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
 from server.api.increments import Increments
@@ -44,7 +43,19 @@ from server.api.operations import Operations
 from server.api.reads import Reads
 from server.api.routes import EXPRESS, FIXED, Route, allowed, find
 from server.api.users import Users
-from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, error, http_head, overloaded
+from server.http.messages import (
+    RETRY_SOON,
+    Details,
+    Headers,
+    Refused,
+    Request,
+    Response,
+    disk_full,
+    error,
+    http_head,
+    overloaded,
+)
+from server.http.target import check_query, ids_of
 
 Handler = Callable[[Request, Principal], Awaitable[Response]]
 
@@ -85,7 +96,7 @@ class Pipeline:
     def __init__(self, dependencies: Dependencies) -> None:
         self._authenticator = dependencies.authenticator
         self._public_reads = dependencies.public_reads
-        self._origins = dependencies.origins
+        self._cross_origin = CrossOrigin(dependencies.origins)
         self._role = dependencies.role
         self._checks = dependencies.checks
         self._positions = dependencies.positions
@@ -103,10 +114,14 @@ class Pipeline:
             "increment": self._increment,
             "increment_batch": self._increment_batch,
             "put_user": self._put_user,
+            "put_user_by_query": self._put_user,
             "top": reads.top,
             "score": reads.score,
+            "score_by_query": reads.score,
             "around": reads.around,
+            "around_by_query": reads.around,
             "action": reads.action,
+            "action_by_query": reads.action,
             "live": operations.live,
             "promote": operations.promote,
             "healthz": operations.healthz,
@@ -140,16 +155,14 @@ class Pipeline:
     async def _pass(self, visit: _Visit) -> Response:
         request = visit.request
         fixed = FIXED.get(request.path)
-        methods, path_params = (fixed, {}) if fixed is not None else find(request.path)
+        methods, path_params = (fixed, {}) if fixed is not None else find(request.path, request.query)
         if request.method == "OPTIONS":
-            return self._options(request, methods)
+            return self._cross_origin.options(request, methods)
         route = methods.get("GET" if request.method == "HEAD" else request.method)
         if route is None:
             headers = (("allow", allowed(methods)),)
             raise Refused(405, "METHOD_NOT_ALLOWED", f"Allowed here: {allowed(methods)}.", headers=headers)
         visit.route = route
-        if path_params:
-            request = visit.request = msgspec.structs.replace(request, path_params=path_params)
         if self._needs_token(route):
             caller = await self._authenticator.authenticate(request.headers.get("authorization"))
             if isinstance(caller, Response):
@@ -158,6 +171,11 @@ class Pipeline:
             lacking = require(caller, route.scopes)
             if lacking is not None:
                 return lacking.response()
+        _check_query(route, request)
+        if route.ids:
+            path_params = ids_of(request.query, route.ids)
+        if path_params:
+            request = visit.request = msgspec.structs.replace(request, path_params=path_params)
         self._check_role(route, request)
         if route.shows_state:
             await self._positions.wait(request.query)
@@ -180,13 +198,22 @@ class Pipeline:
         return self._users.render(outcome)
 
     async def _submit(self, commands: Sequence[Command]) -> list[Outcome]:
-        try:
-            outcomes = await self._writer.submit(commands)
-        except OutcomeUnknown:
-            self.count_unknown(len(commands))
-            raise
-        self.count(outcomes)
-        return outcomes
+        done = trio.Event()
+        submissions: list[Submission] = []
+
+        def when_done(submission: Submission) -> None:
+            submissions.append(submission)
+            done.set()
+
+        self.submit(commands, when_done)
+        await done.wait()
+        [submission] = submissions
+        if submission.error is not None:
+            if isinstance(submission.error, OutcomeUnknown):
+                self.count_unknown(len(commands))
+            raise submission.error
+        self.count(submission.outcomes)
+        return submission.outcomes
 
     # The steps, for a lane that serves many connections in one task. All are synchronous.
 
@@ -203,6 +230,7 @@ class Pipeline:
             caller = recalled
         top = None
         try:
+            _check_query(route, request)
             self._check_role(route, request)
             if route.handler == "top" and "minSeq" not in request.query and "minEpoch" not in request.query:
                 top = self._reads.top_of(request)
@@ -218,7 +246,9 @@ class Pipeline:
         sent_id = self._request_id(request)
         has_id = request.headers.get(_ID) == sent_id
         lines: Headers = ((_ID, sent_id),) if has_id else ()
-        return Head(route, kept, caller, keys, role, top, _lines(lines + self._cross_origin(route, request)), has_id)
+        if route.public_read:
+            lines += self._cross_origin.headers(request)
+        return Head(route, kept, caller, keys, role, top, _lines(lines), has_id)
 
     def holds(self, head: Head) -> bool:
         """Whether the token and the role of a head are unchanged."""
@@ -235,8 +265,17 @@ class Pipeline:
         return self._increments.admit(body, head.caller, now_s)
 
     def submit(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
-        """Hand commands to the actor. Raises `Overloaded`, `LeaderDeposed`."""
-        self._writer.submit_nowait(commands, when_done)
+        """Hand admitted commands to the actor. Raises `Overloaded`, `LeaderDeposed`."""
+
+        def ended(submission: Submission) -> None:
+            self._increments.end(commands)
+            when_done(submission)
+
+        try:
+            self._writer.submit_nowait(commands, ended)
+        except BaseException:
+            self._increments.end(commands)
+            raise
 
     def render(self, head: Head, outcome: Outcome) -> Response:
         """Answer an increment. Raises `Refused`."""
@@ -307,7 +346,8 @@ class Pipeline:
             if response.code not in _TOLD_WHERE_CAUGHT:
                 self._audit.refused(visit.request, response, visit.details, visit.caller.sub or None)
         lag = self._checks.lag_headers() if _shows_state(visit) else ()
-        cross_origin = () if visit.route is None else self._cross_origin(visit.route, visit.request)
+        route = visit.route
+        cross_origin = self._cross_origin.headers(visit.request) if route is not None and route.public_read else ()
         headers = (*response.headers, *lag, (_ID, visit.request.request_id), *cross_origin)
         return msgspec.structs.replace(response, headers=headers, omit_body=visit.request.method == "HEAD")
 
@@ -316,6 +356,8 @@ class Pipeline:
             fault = self._checks.not_leader()
         if isinstance(fault, Overloaded):
             fault = overloaded(f"Nothing was done, because {fault}. Try again later.")
+        if isinstance(fault, DiskFull):
+            fault = disk_full()
         if isinstance(fault, Refused):
             visit.details = fault.details
             return fault.response()
@@ -327,37 +369,10 @@ class Pipeline:
         details = {"requestId": visit.request.request_id}
         return error(500, "INTERNAL_ERROR", "Something went wrong on our side.", details)
 
-    def _options(self, request: Request, methods: dict[str, Route]) -> Response:
-        """Tell the allowed methods, and tell a browser what a page of another site may send."""
-        headers: Headers = (("allow", allowed(methods)),)
-        get = methods.get("GET")
-        wanted = request.headers.get("access-control-request-method")
-        if wanted in ("GET", "HEAD") and get is not None and get.public_read:
-            headers += (
-                ("access-control-allow-methods", "GET, HEAD"),
-                ("access-control-allow-headers", "authorization, if-none-match, x-request-id"),
-                ("access-control-max-age", str(bounds.PREFLIGHT_SECONDS)),
-                *self._origin_headers(request),
-            )
-        return Response(204, headers=headers)
 
-    def _cross_origin(self, route: Route, request: Request) -> Headers:
-        """Let pages of allowed origins read the answer to a public read."""
-        if not route.public_read:
-            return ()
-        exposed = (
-            "access-control-expose-headers",
-            "etag, retry-after, x-request-id, x-scoreboard-lag-ms, x-scoreboard-lag-records",
-        )
-        return (*self._origin_headers(request), exposed)
-
-    def _origin_headers(self, request: Request) -> Headers:
-        if self._origins is None:
-            return (("access-control-allow-origin", "*"),)
-        origin = request.headers.get("origin", "")
-        if origin in self._origins:
-            return (("access-control-allow-origin", origin), ("vary", "Origin"))
-        return (("vary", "Origin"),)
+def _check_query(route: Route, request: Request) -> None:
+    if request.query and route.query is not None:
+        check_query(request.query, route.query)
 
 
 def _lines(headers: Headers) -> bytes:

@@ -7,6 +7,10 @@ Rules:
   users and rows. There are at most boards × TOP_LIMIT_MAX of them.
 - An answer has the current epoch, and the seq of the last event on its board. The epoch is not that event's: after a
   restore, a client that keeps the highest position must take the new answers for newer.
+- An inactive user is not public: without a token that may read, the answer is that of a user who does not exist. Where
+  reads are public no token was looked at before, so it is done here.
+- An ETag has the identity of the epoch (`engine.history`). Two leaders of one epoch may show different rows at one
+  position, and neither answers 304 to an ETag of the other.
 - ETags are weak: two servers at one position give the same rows, but each with its own `generatedAt`.
 """
 
@@ -23,12 +27,16 @@ from engine.errors import NoLongerKept, Overloaded
 from engine.events import Incremented
 from engine.threads import run
 from server import bounds
-from server.access.auth import Principal
+from server.access.auth import ANYBODY, Principal
 from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
 from server.api.dependencies import Dependencies
+from server.api.routes import READ
 from server.http.messages import JSON, NO_CACHE, NO_STORE, Refused, Request, Response, etag_matches, invalid
 from server.http.target import board_of, limit_of, query_values
 from server.live.encoding import entries_of, iso_ms, top_body
+
+ETAG_HISTORY = 16
+"""Digits of an epoch's identity in an ETag: 64 bits, so two identities never look alike by chance."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,13 +52,14 @@ class KeptTop(msgspec.Struct, frozen=True):
 
 
 class Reads:
-    """Answers to GET /scoreboard/top, /scores/{userId}, /scores/{userId}/around and /actions/{actionId}."""
+    """Answers to GET /scoreboard/top, /scores, /scores/{userId}, the neighbours, and /actions."""
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._scoreboard = dependencies.scoreboard
         self._checks = dependencies.checks
         self._freshness = dependencies.freshness
         self._log = dependencies.log
+        self._authenticator = dependencies.authenticator
         self._clock_ms = dependencies.clock_ms
         self._kept: dict[tuple[str, int], KeptTop] = {}
         self._readers = trio.CapacityLimiter(bounds.RECEIPT_READERS_MAX)
@@ -87,16 +96,21 @@ class Reads:
     def _make_top(self, board: Board, limit: int) -> KeptTop:
         scoreboard = self._scoreboard
         epoch, seq = scoreboard.epoch, board.seq
-        body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms())
-        etag = f'W/"{epoch}-{seq}-{limit}"'
+        history = scoreboard.mark.history
+        body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms(), history)
+        etag = f'W/"{epoch}-{history[:ETAG_HISTORY]}-{seq}-{limit}"'
         headers = (("etag", etag), *NO_CACHE)
         full, not_modified = Response(200, body, JSON, headers), Response(304, headers=headers)
         return KeptTop(epoch, seq, etag, full, not_modified)
 
-    async def score(self, request: Request, _caller: Principal) -> Response:
+    async def score(self, request: Request, caller: Principal) -> Response:
         """Answer with one user's score and rank."""
-        board = self._board(query_values(request.query, ("boardId",)))
+        board_id = self._board(query_values(request.query, ("boardId",))).board_id
         user_id = request.path_params["userId"]
+        hidden = not self._is_active(user_id)
+        if hidden and (refusal := await self._refusal(request, caller, board_id)) is not None:
+            return refusal
+        board = self._scoreboard.boards[board_id]
         score, updated_ms = self._score(board, user_id)
         answer = ScoreAnswer(
             user_id=user_id,
@@ -109,14 +123,18 @@ class Reads:
             seq=board.seq,
             **self._stale(),
         )
-        return Response(200, _encode(answer), JSON, NO_CACHE)
+        return Response(200, _encode(answer), JSON, NO_STORE if hidden else NO_CACHE)
 
-    async def around(self, request: Request, _caller: Principal) -> Response:
+    async def around(self, request: Request, caller: Principal) -> Response:
         """Answer with a user's row, and up to `limit` neighbours on each side."""
         values = query_values(request.query, ("boardId", "limit"))
-        board = self._board(values)
+        board_id = self._board(values).board_id
         limit = limit_of(values, bounds.AROUND_LIMIT_DEFAULT, bounds.AROUND_LIMIT_MAX)
         user_id = request.path_params["userId"]
+        hidden = not self._is_active(user_id)
+        if hidden and (refusal := await self._refusal(request, caller, board_id)) is not None:
+            return refusal
+        board = self._scoreboard.boards[board_id]
         self._score(board, user_id)
         answer = AroundAnswer(
             board_id=board.board_id,
@@ -127,7 +145,22 @@ class Reads:
             generated_at=iso_ms(self._clock_ms()),
             **self._stale(),
         )
-        return Response(200, _encode(answer), JSON, NO_CACHE)
+        return Response(200, _encode(answer), JSON, NO_STORE if hidden else NO_CACHE)
+
+    def _is_active(self, user_id: str) -> bool:
+        user = self._scoreboard.users.get(user_id)
+        return user is None or user.active
+
+    async def _refusal(self, request: Request, caller: Principal, board_id: str) -> Response | None:
+        """Give the answer about an inactive user to a caller who may not read it. Raises `Refused`."""
+        if caller is not ANYBODY:
+            return None
+        found = await self._authenticator.authenticate(request.headers.get("authorization"))
+        if isinstance(found, Principal) and found.may(READ):
+            return None
+        if isinstance(found, Response) and found.status >= 500:
+            return found  # it is not known whether this caller may
+        raise _no_score(board_id, request.path_params["userId"])
 
     async def action(self, request: Request, _caller: Principal) -> Response:
         """Answer whether an action was applied, with its receipt from the log."""
@@ -168,9 +201,13 @@ class Reads:
         """A user's score and when it was reached, or 404."""
         score, updated_ms = board.score(user_id), board.updated_ms(user_id)
         if score is None or updated_ms is None:
-            details = {"userId": user_id, "boardId": board.board_id}
-            raise Refused(404, "NOT_FOUND", "This user has no score on this board.", details)
+            raise _no_score(board.board_id, user_id)
         return score, updated_ms
+
+
+def _no_score(board_id: str, user_id: str) -> Refused:
+    details = {"userId": user_id, "boardId": board_id}
+    return Refused(404, "NOT_FOUND", "This user has no score on this board.", details)
 
 
 def _stale_top(kept: KeptTop, age_ms: int, if_none_match: str | None) -> Response:

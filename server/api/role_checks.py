@@ -22,6 +22,7 @@ from server.http.target import query_values
 from server.replication.freshness import Freshness
 from server.replication.sharding import Shard, shard_of
 from server.role import CurrentRole, Role
+from snapshots.promotion import began_elsewhere
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 UNKNOWN = "unknown"
@@ -55,8 +56,11 @@ class RoleChecks:
         successor = self._role.now.successor
         if successor is None:
             return Refused(421, "NOT_LEADER", "This node is not the leader: nothing was done.", {"leader": None})
-        message = f"This node was the leader until epoch {successor.epoch} began elsewhere: nothing was done."
-        return Refused(421, "NOT_LEADER", message, {"leader": successor.leader, "epoch": successor.epoch})
+        message = f"This node was the leader until {began_elsewhere(successor)}: nothing was done."
+        details: Details = {"leader": successor.leader, "epoch": successor.epoch}
+        if successor.history:
+            details |= {"history": successor.history}
+        return Refused(421, "NOT_LEADER", message, details)
 
     def check_read(self) -> None:
         """Refuse a read while the role does not vouch for the state here. Raises `Refused`."""

@@ -6,6 +6,8 @@ Rules:
 - Paths are matched as they were sent, and decoded afterwards by segment. So an id may hold a slash (%2F).
 - A path without a variable wins, as in OpenAPI: /scores/increment is the route, and the user of that name is at
   /scores/%69ncrement.
+- Where an id may hold a slash, its route has a second path, with the id in the query: proxies decode %2F on the way.
+  /scores/around is such a path only with `userId`. Without it, it is the score of the user `around`.
 - HEAD is allowed wherever GET is, OPTIONS everywhere. Neither is in the table.
 """
 
@@ -16,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from server.http.messages import Refused
-from server.http.target import decode_path_param
+from server.http.target import decode_path_param, query_values
 from server.live.handshake import LIVE_PATH
 from server.replication.messages import PROMOTE_PATH
 
@@ -28,7 +30,8 @@ class Route(msgspec.Struct, frozen=True):
 
     `public_read`: it needs no token either while reads are public, and pages of other sites may read the answer.
     `writes`: only a leader does it. `shows_state`: the answer depends on the node's position. `express`: the express
-    lane takes it.
+    lane takes it. `query` names the parameters that it takes; None: any, because callers of pages and probes add their
+    own. `ids` names the parameters that it needs.
     """
 
     method: Method
@@ -40,8 +43,11 @@ class Route(msgspec.Struct, frozen=True):
     writes: bool = False
     shows_state: bool = False
     express: bool = False
+    query: tuple[str, ...] | None = ()
+    ids: tuple[str, ...] = ()
 
 
+POSITION = ("minSeq", "minEpoch")
 WRITE = ("scores:write",)
 READ = ("scores:read", "scores:write")
 USERS = ("users:write",)
@@ -52,23 +58,31 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/scores/increment/batch", "increment_batch", "Count up to 1,000 actions.", WRITE,
           writes=True, express=True),
     Route("GET", "/scoreboard/top", "top", "The first rows of a board.", READ,
-          public_read=True, shows_state=True, express=True),
+          public_read=True, shows_state=True, express=True, query=("boardId", "limit", *POSITION)),
     Route("GET", "/scores/{userId}", "score", "One user's score and rank.", READ,
-          public_read=True, shows_state=True),
+          public_read=True, shows_state=True, query=("boardId", *POSITION)),
+    Route("GET", "/scores", "score_by_query", "The same, with the id in the query.", READ,
+          public_read=True, shows_state=True, query=("userId", "boardId", *POSITION), ids=("userId",)),
     Route("GET", "/scores/{userId}/around", "around", "A user and the neighbours.", READ,
-          public_read=True, shows_state=True),
+          public_read=True, shows_state=True, query=("boardId", "limit", *POSITION)),
+    Route("GET", "/scores/around", "around_by_query", "The same, with the id in the query.", READ,
+          public_read=True, shows_state=True, query=("userId", "boardId", "limit", *POSITION), ids=("userId",)),
     Route("PUT", "/users/{userId}", "put_user", "Register a user, or change a name or whether active.", USERS,
           writes=True),
+    Route("PUT", "/users", "put_user_by_query", "The same, with the id in the query.", USERS,
+          writes=True, query=("userId",), ids=("userId",)),
     Route("GET", "/actions/{actionId}", "action", "Whether an action was applied, and its receipt.", READ,
-          shows_state=True),
-    Route("GET", LIVE_PATH, "live", "The live channel (WebSocket)."),
+          shows_state=True, query=POSITION),
+    Route("GET", "/actions", "action_by_query", "The same, with the id in the query.", READ,
+          shows_state=True, query=("actionId", *POSITION), ids=("actionId",)),
+    Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId",)),
     Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ("admin",)),
-    Route("GET", "/healthz", "healthz", "Whether the process is alive."),
-    Route("GET", "/readyz", "readyz", "Whether requests should be sent here."),
-    Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format."),
-    Route("GET", "/openapi.json", "openapi", "This description."),
-    Route("GET", "/docs", "docs", "A page that shows the description."),
-    Route("GET", "/", "index", "The live page."),
+    Route("GET", "/healthz", "healthz", "Whether the process is alive.", query=None),
+    Route("GET", "/readyz", "readyz", "Whether requests should be sent here.", query=None),
+    Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format.", query=None),
+    Route("GET", "/openapi.json", "openapi", "This description.", public_read=True, query=None),
+    Route("GET", "/docs", "docs", "A page that shows the description.", query=None),
+    Route("GET", "/", "index", "The live page.", query=None),
 )  # fmt: skip
 
 EXPRESS: dict[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES if route.express}
@@ -76,15 +90,18 @@ EXPRESS: dict[tuple[str, str], Route] = {(route.method, route.path): route for r
 _BY_PATH: dict[str, dict[str, Route]] = {}
 for _route in ROUTES:
     _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
-FIXED = {path: methods for path, methods in _BY_PATH.items() if "{" not in path}
+_AROUND = "/scores/around"
+FIXED = {path: methods for path, methods in _BY_PATH.items() if "{" not in path and path != _AROUND}
 _TEMPLATES = [(path.split("/"), methods) for path, methods in _BY_PATH.items() if "{" in path]
 
 
-def find(path: str) -> tuple[dict[str, Route], dict[str, str]]:
+def find(path: str, query: str = "") -> tuple[dict[str, Route], dict[str, str]]:
     """Give the routes of a path by method, and its decoded variables. Raises `Refused` with 404 or 400."""
     fixed = FIXED.get(path)
     if fixed is not None:
         return fixed, {}
+    if path == _AROUND and query_values(query, ("userId",)):
+        return _BY_PATH[path], {}
     segments = path.split("/")
     for template, methods in _TEMPLATES:
         if len(template) == len(segments) and all(

@@ -29,9 +29,8 @@ class Users:
         if not caller.may_act_for(user_id):
             raise not_yours()
         self._limits.pass_caller(caller.sub, self._clock_s())
-        name = None if body.display_name is msgspec.UNSET else body.display_name
-        active = None if body.active is msgspec.UNSET else body.active
-        return PutUser(user_id, name, active, caller.sub)
+        active = msgspec.UNSET if body.active is None else body.active
+        return PutUser(user_id, body.display_name, active, caller.sub)
 
     def render(self, outcome: Outcome) -> Response:
         """Answer with the outcome. Raises `Refused`."""

@@ -25,6 +25,7 @@ from server.cli.support import (
 from server.replication.bootstrap import Bootstrap
 from server.replication.link import LinkEnded, parse_leader
 from snapshots.demotion import DemotionReport, demote_directory, finish_exchange
+from snapshots.opening import log_directory
 from snapshots.promotion import NO_RULES
 from snapshots.restore import LOCK_FILE
 from snapshots.state import read_state
@@ -40,7 +41,7 @@ def demote(data_dir: Path, leader: str, token_file: Path | None, as_json: bool) 
     directory = str(data_dir)
     disk = RealDisk()
     finish_exchange(disk, directory)
-    if not (data_dir / "log").is_dir():
+    if not disk.exists(log_directory(directory)):
         raise BadUsage(f"there is no scoreboard data in {directory!r} (no log directory in it)")
     token = read_token(token_file)
     disk.lock(f"{directory}/{LOCK_FILE}").release()  # if it is in use, refuse before all that follows
@@ -57,12 +58,12 @@ def ask_fork(directory: str, leader: str, token: str) -> Tail:
         endpoint = parse_leader(leader)
     except ValueError as error:
         raise BadUsage(f"--to: {error}") from error
-    _, tail = read_state(disk, directory, NO_RULES, tell=warn)
+    scoreboard, tail = read_state(disk, directory, NO_RULES, tell=warn)
     asking = Bootstrap(endpoint, disk, directory, token=lambda: token, uniform=random.uniform, tell=say)
     try:
-        return trio.run(asking.fork, tail.epoch)
+        return trio.run(asking.common, scoreboard.marks())
     except LinkEnded as ended:
-        if ended.status == httpx.codes.NOT_FOUND:
+        if ended.status in (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT):
             raise CommandRefused(
                 f"{leader} can't say where its history and that of epoch {tail.epoch} part: "
                 f"{ended.reason.rstrip('.')}. Is it the node that took this one's place? If it is, move {directory} "

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from engine.disk import RealDisk
 from engine.errors import DirectoryInUse, DiskFault, ScoreboardError
 from engine.recovery import Finding
 from server.settings.config import Config, ConfigError, build, gather
@@ -35,6 +36,7 @@ from server.settings.given import Given
 from server.settings.secrecy import open_to_others
 from server.settings.values import parse_duration
 from snapshots.opening import Progress as StateProgress
+from snapshots.opening import log_directory
 
 TOKEN_VARIABLE = "SCOREBOARD_TOKEN"  # noqa: S105  # the name of a variable, not a token
 TOKEN_FILE_VARIABLE = "SCOREBOARD_TOKEN_FILE"  # noqa: S105  # as above
@@ -173,7 +175,7 @@ def environment() -> dict[str, str]:
 
 def existing_directory(config: Config) -> str:
     """Give the data directory of the configuration, or refuse: every verb but `serve` needs an existing one."""
-    if not Path(config.data_dir, "log").is_dir():
+    if not RealDisk().exists(log_directory(config.data_dir)):
         raise BadUsage(f"there is no scoreboard data in {config.data_dir!r} (no log directory in it)")
     return config.data_dir
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import jwt
 
+from engine.disk import RealDisk
 from server.access.minting import mint
 from server.access.signing_key import SIGNING_KEY_FILE
 from server.cli.support import Duration, config_options, json_option, print_json, read_config, say
@@ -30,8 +31,8 @@ def token(
     if not scope.split():
         raise click.BadParameter("name at least one; without any a token is good for nothing", param_hint="--scope")
     config = read_config(config_file, data_dir)
-    key = Path(config.data_dir, SIGNING_KEY_FILE)
-    is_there = key.exists()
+    disk, key = RealDisk(), f"{config.data_dir}/{SIGNING_KEY_FILE}"
+    is_there = disk.exists(key)
     minted = mint(config, sub=sub, scopes=scope.split(), user=user, ttl_s=ttl_s)
     if as_json:
         claims = jwt.decode(minted, options={"verify_signature": False})
@@ -39,6 +40,6 @@ def token(
         print_json({"token": minted, "expiresAt": expires_at, "claims": claims})
     else:
         click.echo(minted)
-    if not is_there and key.exists():
+    if not is_there and disk.exists(key):
         # That is right before the first start. Afterwards --data-dir is most likely wrong.
         say(f"Note: there was no signing key in {config.data_dir!r}, so a new one was made.")

@@ -27,8 +27,8 @@ from server import bounds
 
 Code = Literal[
     "INVALID_REQUEST", "UNAUTHENTICATED", "UNAUTHORIZED", "NOT_FOUND", "METHOD_NOT_ALLOWED", "CONFLICT",
-    "PAYLOAD_TOO_LARGE", "RATE_LIMITED", "INTERNAL_ERROR", "OVERLOADED", "OUTCOME_UNKNOWN", "NOT_LEADER",
-    "WRONG_SHARD", "REPLICA_BEHIND", "KEYS_UNAVAILABLE",
+    "PAYLOAD_TOO_LARGE", "RATE_LIMITED", "INTERNAL_ERROR", "OVERLOADED", "OUTCOME_UNKNOWN", "DISK_FULL",
+    "NOT_LEADER", "WRONG_SHARD", "REPLICA_BEHIND", "KEYS_UNAVAILABLE",
 ]  # fmt: skip
 """Every code that an error can have. A caller may rely on this list; the text of a message may change."""
 
@@ -55,6 +55,9 @@ _STATUS_LINES = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}" for stat
 RETRY_SOON: Headers = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
 """The header of every answer that asks the client to retry soon."""
 
+RETRY_WITH_ROOM: Headers = (("retry-after", str(bounds.DISK_FULL_RETRY_SECONDS)),)
+"""The header of an answer that could not be given for want of room on the disk."""
+
 HEAD_TEMPLATES_MAX = 256
 """Response heads that are remembered: the few kinds of answers, and one for each ETag that is asked for now."""
 
@@ -65,7 +68,7 @@ NO_CACHE: Headers = (("cache-control", "no-cache"), NO_SNIFF)
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request. `path` is as it was sent (percent-encoded), `query` is what follows the `?`.
+    """One request. `path` is that of `path_of`, still percent-encoded; `query` is what follows the `?`.
 
     `address` is the client's, after trusted proxies. The pipeline fills in `path_params` (decoded) and `request_id`.
     """
@@ -95,7 +98,7 @@ class RequestHead(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        return self.target.partition("?")[0]
+        return path_of(self.target)
 
     @property
     def query(self) -> str:
@@ -216,8 +219,20 @@ def overloaded(message: str) -> Refused:
     return Refused(503, "OVERLOADED", message, headers=RETRY_SOON)
 
 
+def disk_full() -> Refused:
+    """503 `DISK_FULL`, with Retry-After."""
+    message = "Nothing was done, because the disk of the server is full. Send it again later."
+    return Refused(503, "DISK_FULL", message, headers=RETRY_WITH_ROOM)
+
+
 def _error_object(code: Code, message: str, details: Details) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, "details": details}}
+
+
+def path_of(target: str) -> str:
+    """Give the path of a request's target, percent-encoded. One slash at its end makes no difference, so it is gone."""
+    path = target.partition("?")[0]
+    return path[:-1] if path.endswith("/") and len(path) > 1 and path[-2] != "/" else path
 
 
 def quoted(text: str) -> str:

@@ -1,10 +1,12 @@
 """Reads the target of a request: the variables of its path, and its query. Pure.
 
+    check_query(request.query, ("boardId", "limit"))
     values = query_values(request.query, ("boardId", "limit"))
     board_id, limit = board_of(values), limit_of(values, default=10, maximum=100)
 
 Rules:
-- A known parameter is given at most once. Others are ignored: caches and proxies add their own.
+- A known parameter is given at most once. An unknown one is refused: a client that sends `offset` believes that it gets
+  another page. The exception is `_`, which clients add to get past caches.
 - A refusal names the field at fault.
 """
 
@@ -15,9 +17,12 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 from engine.commands import id_fault
 from server import bounds
-from server.http.messages import invalid
+from server.http.messages import invalid, quoted
 
 DEFAULT_BOARD = "main"
+
+ANY_VALUE = "_"
+"""A parameter that any route takes and none reads: jQuery and others make each address a new one by it."""
 
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
@@ -37,18 +42,40 @@ def decode_path_param(name: str, raw: str) -> str:
 
 
 def query_values(query: str, names: tuple[str, ...]) -> dict[str, str]:
-    """The parameters `names` of a query."""
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=bounds.QUERY_FIELDS_MAX)
-    except ValueError:  # also UnicodeDecodeError
-        raise invalid("query", "The query is not valid.") from None
+    """The parameters `names` of a query. Others are passed over: `check_query` refuses them."""
     values: dict[str, str] = {}
-    for name, value in pairs:
+    for name, value in _pairs(query):
         if name not in names:
             continue
         if name in values:
             raise invalid(name, f"{name} is given more than once.")
         values[name] = value
+    return values
+
+
+def check_query(query: str, names: tuple[str, ...]) -> None:
+    """Refuse a query with a parameter that is none of `names`. Raises `Refused`."""
+    for name, _ in _pairs(query):
+        if name not in names and name != ANY_VALUE:
+            known = f"known: {', '.join(names)}" if names else "there are none here"
+            raise invalid(quoted(name), f"Unknown parameter {quoted(name)}; {known}.", allowed=list(names))
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=bounds.QUERY_FIELDS_MAX)
+    except ValueError:  # also UnicodeDecodeError
+        raise invalid("query", "The query is not valid.") from None
+
+
+def ids_of(query: str, names: tuple[str, ...]) -> dict[str, str]:
+    """Read ids that must be in a query. A slash needs no encoding there. Raises `Refused`."""
+    values = query_values(query, names)
+    for name in names:
+        if name not in values:
+            raise invalid(name, f"{name} is missing.")
+        if fault := id_fault(values[name]):
+            raise invalid(name, f"{name} {fault}.")
     return values
 
 

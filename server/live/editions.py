@@ -45,8 +45,8 @@ class Edition:
     """One edition. Each of its messages is encoded when it is first needed."""
 
     __slots__ = (
-        "_age_ms", "_base", "_board_id", "_generated_ms", "_messages", "epoch", "number", "rows", "seq", "stale",
-        "top10_seq",
+        "_age_ms", "_base", "_board_id", "_generated_ms", "_history", "_messages", "epoch", "number", "rows", "seq",
+        "stale", "top10_seq",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,7 @@ class Edition:
         generated_ms: int,
         base: Edition | None,
         age_ms: int | None = None,
+        history: str = "",
     ) -> None:
         self.number = number
         self.epoch = epoch
@@ -66,6 +67,7 @@ class Edition:
         self.rows = rows
         self.stale = age_ms is not None
         self._age_ms = age_ms
+        self._history = history
         self._board_id = board.board_id
         self._generated_ms = generated_ms
         self._base = (base.number, base.seq, base.rows) if base is not None and base.epoch == epoch else None
@@ -93,8 +95,9 @@ class Edition:
             assert self._base is not None
             _, base_seq, base_rows = self._base
             return encoding.delta_message(base_rows, self.rows, board_id, epoch, base_seq, seq, generated_ms)
-        encode = encoding.snapshot_message if kind == SNAPSHOT else encoding.update_message
-        return encode(self.rows, board_id, epoch, seq, generated_ms)
+        if kind == SNAPSHOT:
+            return encoding.snapshot_message(self.rows, board_id, epoch, seq, generated_ms, self._history)
+        return encoding.update_message(self.rows, board_id, epoch, seq, generated_ms)
 
 
 class Channel:
@@ -150,4 +153,5 @@ class Channel:
             generated_ms=self._now_ms(),
             base=base,
             age_ms=self._stale_ms(),
+            history=self._scoreboard.mark.history,
         )

@@ -1,17 +1,20 @@
 """The JSON of a board's top rows: the body of GET /scoreboard/top and the messages of the live channel. Pure.
 
-    body = top_body(board.top(10), scoreboard.users, "main", epoch, seq, now_ms)
+    body = top_body(board.top(10), scoreboard.users, "main", epoch, seq, now_ms, history)
 
 All of them have the same entries, made by `entries_of`:
 
-    top       {entries, generatedAt, boardId, epoch, seq}
-    snapshot  {type: scoreboard_snapshot, entries, generatedAt, boardId, epoch, seq}   the first message
+    top       {entries, generatedAt, boardId, epoch, seq, history}
+    snapshot  {type: scoreboard_snapshot, entries, generatedAt, boardId, epoch, seq, history}   the first message
     update    {type: scoreboard_update,   entries, generatedAt, boardId, epoch, seq}   every later one
     delta     {type: scoreboard_delta, boardId, epoch, baseSeq, seq, changed, left, generatedAt}
     entry     {userId, displayName?, score, rank}
 
 Rules:
 - `(epoch, seq)` is the position that the entries show: a higher one is newer, equal ones show the same entries.
+  That holds within one history. Of two leaders of one epoch each has rows of its own at a position. So a top and the
+  first message on a connection name the epoch's identity (`engine.history`). Later messages on a connection leave it
+  out: they are of the same node.
 - A viewer that takes deltas gets a new snapshot after it missed something.
 - A delta applies only to the rows of `baseSeq` in the same epoch. A client drops the users in `left`, replaces or adds
   the rows in `changed`, and sorts by rank.
@@ -40,12 +43,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
 Rows = tuple[Entry, ...]
 
 
-class _Top(msgspec.Struct, frozen=True, rename="camel"):
+class _Top(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     entries: Rows
     generated_at: str
     board_id: str
     epoch: int
     seq: int
+    history: str = ""
 
 
 class _Snapshot(_Top, frozen=True, rename="camel", tag="scoreboard_snapshot", tag_field="type"):
@@ -108,13 +112,15 @@ def delta(before: Rows, after: Rows) -> tuple[Rows, tuple[str, ...]]:
     return changed, tuple(old)
 
 
-def top_body(rows: Iterable[Row], users: Users, board_id: str, epoch: int, seq: int, generated_ms: int) -> bytes:
-    return _encode(_Top(entries_of(rows, users), iso_ms(generated_ms), board_id, epoch, seq))
+def top_body(
+    rows: Iterable[Row], users: Users, board_id: str, epoch: int, seq: int, generated_ms: int, history: str = ""
+) -> bytes:
+    return _encode(_Top(entries_of(rows, users), iso_ms(generated_ms), board_id, epoch, seq, history))
 
 
-def snapshot_message(rows: Rows, board_id: str, epoch: int, seq: int, generated_ms: int) -> bytes:
+def snapshot_message(rows: Rows, board_id: str, epoch: int, seq: int, generated_ms: int, history: str = "") -> bytes:
     """Encode the first message to a viewer."""
-    return _encode(_Snapshot(rows, iso_ms(generated_ms), board_id, epoch, seq))
+    return _encode(_Snapshot(rows, iso_ms(generated_ms), board_id, epoch, seq, history))
 
 
 def update_message(rows: Rows, board_id: str, epoch: int, seq: int, generated_ms: int) -> bytes:

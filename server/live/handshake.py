@@ -18,12 +18,15 @@ import msgspec
 
 from server.http.handshake import accept_value, check_upgrade
 from server.http.messages import Refused, RequestHead, quoted
-from server.http.target import board_of, query_values
+from server.http.target import board_of, check_query, query_values
 
 LIVE_PATH = "/ws/scoreboard"
 FULL = "scoreboard.v1"
 DELTA = "scoreboard.delta.v1"
 TOKEN_PREFIX = "scoreboard.token."  # noqa: S105  # precedes a token
+
+PARAMETERS = ("boardId",)
+"""What the query of a handshake may have."""
 
 
 class Upgrade(msgspec.Struct, frozen=True):
@@ -53,6 +56,7 @@ class Upgrade(msgspec.Struct, frozen=True):
 def read_upgrade(head: RequestHead) -> Upgrade:
     """Check a handshake. Raises `Refused`."""
     key = check_upgrade(head, "The live channel")
+    check_query(head.query, PARAMETERS)
     offered = head.words("sec-websocket-protocol")
     token = next((offer.removeprefix(TOKEN_PREFIX) for offer in offered if offer.startswith(TOKEN_PREFIX)), None)
     authorization = head.joined("authorization")
@@ -63,7 +67,7 @@ def read_upgrade(head: RequestHead) -> Upgrade:
         subprotocol=next((offer for offer in offered if offer in (FULL, DELTA)), None),
         authorization=authorization,
         origin=head.joined("origin"),
-        board_id=board_of(query_values(head.query, ("boardId",))),
+        board_id=board_of(query_values(head.query, PARAMETERS)),
     )
 
 

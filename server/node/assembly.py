@@ -1,6 +1,6 @@
 """The assembly: the only place that builds a node. Nothing here waits, and nothing is assigned into an object later.
 
-    leader      surface ─ machine ─ actor ─ deposition ─ log service ─ pipeline
+    leader      surface ─ machine ─ actor ─ deposition ─ storage watch ─ log service ─ pipeline
     replica     the same, and before the pipeline: replica ─ following ─ follower ─ promotion
     shard       surface ─ replica ─ following ─ follower ─ pipeline
 
@@ -38,6 +38,7 @@ from server.node.node import Node
 from server.node.promotion import NOTHING_KEPT, ONLY_A_SHARD, Promote, Promotion, refuse_promotion
 from server.node.shard import NoLog, NoWriter, no_storage
 from server.node.shutdown import Task
+from server.node.storage_watch import StorageWatch
 from server.node.surroundings import LiveChannel, Surroundings
 from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes
 from server.replication.epoch_notifier import EpochNotifier
@@ -99,18 +100,19 @@ class _Surface:
 def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     """Build a leader on an opened directory."""
     surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
-    _, _, actor, service = _make_log_users(world, opened, surface, _nobody_to_tell)
+    _, _, actor, watch, service = _make_log_users(world, opened, surface, None, _nobody_to_tell)
     promote = partial(refuse_promotion, surface.role)
     return Node(
         role=surface.role,
         scoreboard=opened.scoreboard,
         pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
         live=surface.live,
-        tasks=(service.run_checkpointer, actor.run),
+        tasks=(service.run_checkpointer, actor.run, watch.run),
         promote=promote,
         actor=actor,
         log=opened.log,
         log_service=service,
+        watch=watch,
     )
 
 
@@ -121,23 +123,28 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
     surface = _make_surface(world, opened.scoreboard, first, progress)
     role = surface.role
     notifier = EpochNotifier(plan.leader, token=plan.token, timing=world.link_timing, uniform=world.uniform)
-    pass_on = partial(notifier.tell, tasks=world.tasks)
-    feed, machine, actor, service = _make_log_users(world, opened, surface, pass_on)
+
+    def pass_on(hello: Hello) -> None:
+        progress.heard_of(hello.successor)  # a promotion here must begin a higher epoch
+        notifier.tell(hello, world.tasks, on_outranked=progress.heard_of)
+
+    feed, machine, actor, watch, service = _make_log_users(world, opened, surface, progress, pass_on)
     replica = WholeReplica(world.disk, world.config.data_dir, machine, opened.log, feed, durable=plan.durable)
-    following, tasks = _make_following(world, surface, progress, replica, plan)
+    following, tasks = _make_following(world, surface, progress, replica, plan, service.leader_heard)
     promote: Promote = partial(refuse_promotion, role, NOTHING_KEPT)
     if plan.durable:
-        promote = Promotion(world, role, following, progress, replica, actor, notifier).promote
+        promote = Promotion(world, role, following, progress, replica, actor, notifier, service.depose).promote
     return Node(
         role=role,
         scoreboard=opened.scoreboard,
         pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
         live=surface.live,
-        tasks=(service.run_checkpointer, *tasks),
+        tasks=(service.run_checkpointer, *tasks, watch.run),
         promote=promote,
         actor=actor,
         log=opened.log,
         log_service=service,
+        watch=watch,
         following=following,
         keeps=plan.durable,
     )
@@ -149,7 +156,7 @@ def assemble_shard(world: Surroundings, scoreboard: Scoreboard, shard: Shard, pl
     first = first_role(plan.leader.url(""), vouched=False)
     surface = _make_surface(world, scoreboard, first, progress, shard)
     replica = ShardReplica(world.disk, scoreboard, shard, on_applied=_on_applied(world, surface, None))
-    following, tasks = _make_following(world, surface, progress, replica, plan)
+    following, tasks = _make_following(world, surface, progress, replica, plan, _nobody_to_wake)
     promote = partial(refuse_promotion, surface.role, ONLY_A_SHARD)
     return Node(
         role=surface.role,
@@ -192,30 +199,36 @@ def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) 
 
 
 def _make_log_users(
-    world: Surroundings, opened: Opened, surface: _Surface, on_newer: Callable[[Hello], None]
-) -> tuple[FrameFeed, StateMachine, Actor, LogService]:
-    """Build what a node with a log has: the feed, the state machine, the actor, and the log service."""
+    world: Surroundings, opened: Opened, surface: _Surface, progress: Progress | None, on_newer: Callable[[Hello], None]
+) -> tuple[FrameFeed, StateMachine, Actor, StorageWatch, LogService]:
+    """Build what a node with a log has: the feed, the state machine, the actor, the watch, and the log service."""
     feed = FrameFeed(opened.log.tail.seq)
     machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
     actor = Actor(machine, clock=world.clock, on_correction=tell_correction)
     deposition = Deposition(world, surface.role, actor, opened.scoreboard)
+    watch = StorageWatch(world, opened.log, actor)
     may_follow = partial(authorize, world.authenticator, (SCOPE,))
     service = LogService(
-        world, opened, machine, feed, surface.role, surface.checks,
+        world, opened, machine, feed, surface.role, surface.checks, watch, progress,
         authorize=may_follow, on_deposed=deposition.begin, on_newer=on_newer,
     )  # fmt: skip
-    return feed, machine, actor, service
+    return feed, machine, actor, watch, service
 
 
 def _make_following(
-    world: Surroundings, surface: _Surface, progress: Progress, replica: Replica, plan: FollowPlan
-) -> tuple[Following, Sequence[Task]]:
+    world: Surroundings, surface: _Surface, progress: Progress, replica: Replica, plan: FollowPlan,
+    on_heard: Callable[[], None],
+) -> tuple[Following, Sequence[Task]]:  # fmt: skip
     board_ids = list(surface.scoreboard.boards)
     following = Following(world, surface.role, progress, surface.live, board_ids, durable=plan.durable)
 
     def told(state: FollowingState, reason: str) -> None:
         plan.on_state(state, reason)
         following.told(state, reason)
+
+    def heard() -> None:
+        following.heard()
+        on_heard()
 
     follower = Follower(
         replica,
@@ -227,9 +240,10 @@ def _make_following(
         blocks=world.disk.blocks,
         timing=world.link_timing,
         progress=progress,
+        node_id=world.node_id,
         on_progress=plan.on_progress,
         on_state=told,
-        on_heard=following.heard,
+        on_heard=heard,
         on_welcome=lambda welcome: world.key_exchange.told(SharedKey(welcome.token_key, welcome.token_key_id)),
     )
     return following, (partial(following.run, follower), following.watch)
@@ -254,6 +268,7 @@ def _make_pipeline(
             limits=WriteLimits(
                 Rates(config.limits.caller_per_minute, bounds.RATE_KEYS_MAX),
                 Rates(config.limits.user_per_minute, bounds.RATE_KEYS_MAX),
+                Rates(config.limits.caller_per_minute, bounds.RATE_KEYS_MAX),
                 world.metrics.rate_limited,
             ),
             metrics=world.metrics,
@@ -276,6 +291,10 @@ def _warnings(world: Surroundings, role: CurrentRole) -> list[str]:
     """Give what an operator should know of a node that is ready all the same."""
     fault = world.key_exchange.fault() if role.now.is_replica else None
     return [] if fault is None else [f"tokens of the leader cannot be verified here: {fault}"]
+
+
+def _nobody_to_wake() -> None:
+    """Do nothing: a shard has no followers."""
 
 
 def _nobody_to_tell(hello: Hello) -> None:

@@ -19,7 +19,15 @@ from server.node.shutdown import tell
 from server.replication.bootstrap import Bootstrap, prepare_directory
 from server.settings.config import ConfigError
 from server.settings.secrecy import open_to_others
-from snapshots.promotion import DEMOTE_NEEDS, Marker, demote_command, read_deposed, read_marker, write_marker
+from snapshots.promotion import (
+    DEMOTE_NEEDS,
+    Marker,
+    began_elsewhere,
+    demote_command,
+    read_deposed,
+    read_marker,
+    write_marker,
+)
 
 log = structlog.get_logger()
 
@@ -39,7 +47,7 @@ def check_not_deposed(disk: Disk, data_dir: str) -> None:
     """Refuse the directory of a leader whose epoch is over. Raises `ConfigError`."""
     successor = read_deposed(disk, data_dir)
     if successor is not None:
-        began = f"epoch {successor.epoch} began elsewhere, so this leader must not write"
+        began = f"{began_elsewhere(successor)}, so this leader must not write"
         command = demote_command(data_dir, successor)
         remedy = f"make it a replica of the new one: {command} {DEMOTE_NEEDS}"
         raise ConfigError("data_dir", f"{data_dir}: {began}; {remedy}")

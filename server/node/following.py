@@ -6,8 +6,8 @@ Rules:
 - Nothing is served before the replica caught up once, nor after following failed.
   The marker of a directory says whether its replica caught up (`vouched`). Such a directory is served from the start
   on, even without its leader. Any other may have been emptied or cut back, and hold less than was shown from it before.
-- The state is stale when the leader was not heard for STALE_HEARTBEATS, with a link or without. Viewers are told when
-  that begins and ends.
+- The state is stale when the leader was not heard for STALE_HEARTBEATS, with a link or without. That is counted from
+  the time when the leader sent its last word, through any number of relays. Viewers are told when it begins and ends.
 - After the begin of a promotion the follower no longer changes the role.
 """
 
@@ -18,7 +18,7 @@ from functools import partial
 import structlog
 import trio
 
-from engine.errors import DiskFault
+from engine.errors import DiskFault, NoSpace
 from engine.threads import run
 from server import bounds
 from server.node.surroundings import LiveChannel, Surroundings
@@ -123,13 +123,24 @@ class Following:
             self._role.become(State.NOT_CAUGHT_UP, reason=_not_caught_up(state, reason))
 
     async def _mark_caught_up(self) -> None:
-        """Note in the marker that the next start may serve this state."""
+        """Note in the marker that the next start may serve this state. On a full disk, as soon as there is room."""
+        marked = await self._mark_once()
+        while not marked:
+            await trio.sleep(bounds.DISK_FULL_RETRY_SECONDS)
+            marked = await self._mark_once()
+
+    async def _mark_once(self) -> bool:
+        """Write the marker; False if the disk is full."""
         disk = self._world.disk
         async with self.marking:
             try:
                 await run(partial(mark_caught_up, disk, self._world.config.data_dir), blocks=disk.blocks)
+            except NoSpace as fault:
+                self._world.tell(fault)
+                return False
             except DiskFault as fault:
                 self._world.guard.disk_failed(fault)
+            return True
 
 
 def _not_caught_up(state: FollowingState, reason: str) -> str:

@@ -1,4 +1,4 @@
-"""The deposition of a leader: the node heard of a higher epoch.
+"""The deposition of a leader: the node heard of an epoch that outranks its own (`engine.history`).
 
     deposition.begin(successor)      the role becomes DEPOSED; the actor writes no more
 
@@ -8,6 +8,7 @@ directory makes a restart refuse too. Reads go on, and are stale. The shipper en
 
 Rules:
 - `begin` never raises or waits: the node that told of the epoch is answered after it.
+- On a full disk the file is written as soon as there is room. Meanwhile the node refuses writes as before.
 - `begin` is called again when more is known, such as the address of the new leader. The file is then written again.
   One write waits for the other, so the newest knowledge stays.
 """
@@ -20,9 +21,10 @@ import structlog
 import trio
 
 from engine.actor import Actor
-from engine.errors import DiskFault
+from engine.errors import DiskFault, NoSpace
 from engine.scoreboard import Scoreboard
 from engine.threads import run
+from server import bounds
 from server.node.surroundings import Surroundings
 from server.role import CurrentRole, State
 from snapshots.promotion import DEMOTE_NEEDS, Successor, demote_command, write_deposed
@@ -50,13 +52,22 @@ class Deposition:
         log.critical(
             "deposed",
             epoch=successor.epoch,
+            history=successor.history,
             own_epoch=self._scoreboard.epoch,
+            own_history=self._scoreboard.mark.history,
             leader=successor.leader,
             remedy=f"stop this node, then: {command} {DEMOTE_NEEDS}",
         )
         self._world.start(self._write_file)
 
     async def _write_file(self) -> None:
+        written = await self._write_once()
+        while not written:
+            await trio.sleep(bounds.DISK_FULL_RETRY_SECONDS)
+            written = await self._write_once()
+
+    async def _write_once(self) -> bool:
+        """Write the file; False if the disk is full."""
         disk = self._world.disk
         try:
             with trio.CancelScope(shield=True):
@@ -65,5 +76,9 @@ class Deposition:
                     assert successor is not None, "a deposed leader stays deposed"
                     work = partial(write_deposed, disk, self._world.config.data_dir, successor)
                     await run(work, blocks=disk.blocks)
+        except NoSpace as fault:
+            self._world.tell(fault)
+            return False
         except DiskFault as fault:
             self._world.guard.disk_failed(fault)
+        return True

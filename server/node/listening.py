@@ -23,7 +23,7 @@ import trio
 from server import bounds
 from server.lanes.listener import open_listeners
 from server.settings.config import ConfigError
-from server.settings.values import Address
+from server.settings.values import Address, address_for
 
 ANY_V6 = "::"
 ANY_V4 = "0.0.0.0"  # noqa: S104  # the operator asked for every address
@@ -48,6 +48,11 @@ async def listen(addresses: Sequence[Address]) -> list[trio.SocketListener]:
 def urls_of(listeners: Sequence[trio.SocketListener]) -> list[str]:
     """Give the address of each socket, as a URL."""
     return [url_of(listener.socket.getsockname()[:2]) for listener in listeners]
+
+
+def own_url(urls: Sequence[str]) -> str:
+    """Choose the address that is told to other nodes: the first that they can use, or else the first."""
+    return next((url for url in urls if address_for(url, "another-machine") is not None), urls[0])
 
 
 def url_of(address: tuple[str, int]) -> str:

@@ -10,29 +10,35 @@ Rules:
 - A frame is added to the feed right after it was applied, without an await in between. So on the event loop state, log
   and feed always agree.
 - The log that a replica still reads is pinned. A mark stands in the feed exactly where a snapshot was captured.
-- A relay that does not hear its leader takes no links: its followers must become stale too.
+- A relay that does not hear its leader can't be followed: its followers must become stale too. It answers them with the
+  path that it knows.
+- Followers hear a newer word of the leader at once, not with the next heartbeat of a relay.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import structlog
 import trio
 
-from engine.errors import DiskFault
+from engine.errors import DiskFault, NoSpace
 from engine.machine import StateMachine
+from server import bounds
 from server.api.dependencies import StorageState
 from server.api.role_checks import RoleChecks
 from server.http.connection import Connection
-from server.http.messages import overloaded
 from server.lanes.listener import Lane
 from server.node.shutdown import unless
+from server.node.storage_watch import StorageWatch
 from server.node.surroundings import Surroundings
 from server.replication.feed import FrameFeed
 from server.replication.followers import Followers
 from server.replication.messages import LOG_TARGET, Hello
-from server.replication.shipper import Authorize, NodeInfo, Shipper
+from server.replication.progress import Progress
+from server.replication.shipment import NodeInfo
+from server.replication.shipper import Authorize, Shipper
 from server.replication.snapshot_server import TARGETS, SnapshotServer
 from server.role import CurrentRole, Role, State
 from snapshots.checkpoint import Checkpointer
@@ -54,17 +60,24 @@ class LogService:
         feed: FrameFeed,
         role: CurrentRole,
         checks: RoleChecks,
+        watch: StorageWatch,
+        progress: Progress | None,
         *,
         authorize: Authorize,
         on_deposed: Callable[[Successor], None],
         on_newer: Callable[[Hello], None],
     ) -> None:
+        """`progress` is that of a replica, None on a leader."""
         config = world.config
         self._world = world
         self._log = opened.log
         self._machine = machine
+        self._feed = feed
         self._role = role
         self._checks = checks
+        self._watch = watch
+        self._progress = progress
+        self._woken_s = -math.inf
         self.followers = Followers()
         store = Store(world.disk, config.data_dir)
         self._checkpointer = Checkpointer(
@@ -85,10 +98,11 @@ class LogService:
             opened.log,
             feed,
             self.followers,
+            marks=machine.scoreboard,
             authorize=authorize,
             clock_ms=world.clock.now_ms,
             node=self._node_info,
-            successor=lambda: role.now.successor,
+            successor=self._successor,
             on_deposed=on_deposed,
             on_newer=on_newer,
             tell=world.tell,
@@ -101,11 +115,45 @@ class LogService:
         role.on_change(self._role_changed)
 
     def _node_info(self) -> NodeInfo:
-        """Describe this node to followers. A relay passes on the public address of its leader."""
-        role, replication = self._role.now, self._world.config.replication
-        public_url = role.public_url if role.is_replica else replication.public_url or None
-        key = self._world.key_exchange.shared()
-        return NodeInfo(replication.node_name, public_url, relays=role.is_replica, key=key)
+        """Describe this node to followers. A relay passes on what it knows of its leader."""
+        role, replication, progress = self._role.now, self._world.config.replication, self._progress
+        us, key = self._world.node, self._world.key_exchange.shared()
+        if not role.is_replica or progress is None:
+            url = replication.public_url or self._world.url
+            return NodeInfo(replication.node_name, replication.public_url or None, path=(us,), leader_url=url, key=key)
+        unfit = ""
+        if not role.vouches:
+            unfit = role.reason
+        elif role.state is State.STALE:
+            unfit = progress.loop or "it does not hear its leader"
+        return NodeInfo(
+            replication.node_name,
+            role.public_url,
+            relays=True,
+            path=(us, *progress.path)[: bounds.PATH_NODES_MAX],
+            word_s=progress.heard_at_s,
+            leader_seq=progress.leader_seq,
+            unfit=unfit,
+            leader_url=role.public_url or role.leader,
+            key=key,
+        )
+
+    def _successor(self) -> Successor | None:
+        """Give what is known of an epoch that outranks ours: the one that deposed us, or that a relay heard of."""
+        role = self._role.now
+        return self._progress.successor if role.is_replica and self._progress is not None else role.successor
+
+    def depose(self, successor: Successor) -> None:
+        """Depose this leader: its epoch is outranked."""
+        if self._role.now.state in (State.LEADING, State.DEPOSED):
+            self._shipper.depose(successor)
+
+    def leader_heard(self) -> None:
+        """Have the links pass on a newer word of the leader, about once a heartbeat."""
+        word_s = self._progress.heard_at_s if self._progress is not None else None
+        if word_s is not None and word_s - self._woken_s >= self._world.config.replication.heartbeat_seconds / 2:
+            self._woken_s = word_s
+            self._feed.wake()
 
     def _role_changed(self, before: Role, now: Role) -> None:
         # Followers come again, and are judged anew by a leader or by a relay that hears its leader.
@@ -119,9 +167,8 @@ class LogService:
         return (Lane(frozenset({LOG_TARGET}), self._serve_link),)
 
     async def _serve_link(self, connection: Connection) -> bool:
-        self._checks.check_read()
-        if self._role.now.state is State.STALE:
-            raise overloaded("This replica does not hear its leader, so it can't be followed.")
+        if self._role.now.state is State.FAILED:
+            self._checks.check_read()
         return await self._shipper.serve(connection)
 
     def close_links(self) -> None:
@@ -140,6 +187,8 @@ class LogService:
     async def _take(self) -> None:
         try:
             info = await self._checkpointer.take()
+        except NoSpace as fault:
+            self._world.tell(fault)  # the next start takes longer, and that is all
         except DiskFault as fault:
             self._world.guard.disk_failed(fault)
         else:
@@ -147,4 +196,12 @@ class LogService:
 
     def storage(self) -> StorageState:
         on_disk, last = self._log.statistics(), self._checkpointer.statistics()
-        return StorageState(on_disk.bytes, on_disk.segments, last.last_seq, last.last_time_ms, last.failed)
+        return StorageState(
+            on_disk.bytes,
+            on_disk.segments,
+            last.last_seq,
+            last.last_time_ms,
+            last.failed,
+            free_bytes=self._watch.free_bytes,
+            warning=self._watch.warning(),
+        )

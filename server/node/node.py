@@ -19,6 +19,7 @@ from server.node.following import Following
 from server.node.log_service import LogService
 from server.node.promotion import Promote
 from server.node.shutdown import Task
+from server.node.storage_watch import StorageWatch
 from server.node.surroundings import LiveChannel
 from server.role import CurrentRole
 
@@ -27,8 +28,8 @@ from server.role import CurrentRole
 class Node:
     """See above. `tasks` run as long as the node, and are started in this order.
 
-    `actor`, `log` and `log_service` are None for a shard, which keeps no log. `following` is None for a leader.
-    `keeps`: the directory stays after the end, so a snapshot is useful.
+    `actor`, `log`, `log_service` and `watch` are None for a shard, which keeps no log. `following` is None for a
+    leader. `keeps`: the directory stays after the end, so a snapshot is useful.
     """
 
     role: CurrentRole
@@ -40,6 +41,7 @@ class Node:
     actor: Actor | None = None
     log: Log | None = None
     log_service: LogService | None = None
+    watch: StorageWatch | None = None
     following: Following | None = None
     keeps: bool = True
 

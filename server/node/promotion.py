@@ -7,7 +7,8 @@ Rules:
 - The role is PROMOTING from the first step on, so no second promotion begins and no write is taken. There is no way
   back, and nothing cancels it.
 - The new epoch is higher than every epoch that is known to have been used.
-- The old leader is told of the epoch, however long it is out of reach (`server.replication.epoch_notifier`).
+- The old leader is told of the epoch, however long it is out of reach (`server.replication.epoch_notifier`). It is
+  asked again as long as this node leads: it may hear of an epoch that outranks ours. Then this node is deposed.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ import structlog
 import trio
 
 from engine.actor import Actor
-from engine.errors import DiskFault
+from engine.errors import DiskFault, DiskFull
 from engine.events import EpochBegun
+from engine.history import HISTORY_BYTES
 from engine.threads import run
 from server import bounds
-from server.http.messages import Refused
+from server.http.messages import Refused, disk_full
 from server.node.following import Following
 from server.node.surroundings import Surroundings
 from server.replication.epoch_notifier import EpochNotifier
@@ -32,11 +34,14 @@ from server.replication.messages import hello_of
 from server.replication.progress import Progress
 from server.replication.replicas import WholeReplica
 from server.role import CurrentRole, State
-from snapshots.promotion import remove_marker
+from snapshots.promotion import Successor, began_elsewhere, remove_marker
 
 log = structlog.get_logger()
 
 Promote = Callable[[], Awaitable[tuple[int, int]]]
+
+EPOCH_FRAME_BYTES = 4 * 2**10
+"""More than a frame takes that holds only the event of a new epoch."""
 
 NOTHING_KEPT = "This replica keeps nothing on disk: promote one that was started with --data-dir."
 ONLY_A_SHARD = "A replica with a shard holds only some boards: promote a whole one."
@@ -52,7 +57,7 @@ def check_promotable(role: CurrentRole, why_not: str = "") -> None:
     """Check whether a node can become the leader. `why_not` says what its kind lacks. Raises `Refused`."""
     now = role.now
     if now.successor is not None:
-        message = f"epoch {now.successor.epoch} began elsewhere; this node is no longer the leader"
+        message = f"{began_elsewhere(now.successor)}; this node is no longer the leader"
     elif not now.is_replica:
         message = "This node is the leader already."
     elif why_not:
@@ -79,10 +84,13 @@ class Promotion:
     replica: WholeReplica
     actor: Actor
     notifier: EpochNotifier
+    depose: Callable[[Successor], None]
 
     async def promote(self) -> tuple[int, int]:
         """Become the leader; give the new epoch and the seq that began it. Raises `Refused`, `WriteFailed`."""
         check_promotable(self.role)
+        await self._check_room()
+        check_promotable(self.role)  # another promotion may have begun meanwhile
         self.role.become(State.PROMOTING)
         with trio.CancelScope(shield=True):
             await self.following.stop()
@@ -95,14 +103,27 @@ class Promotion:
             await self.world.tasks.start(self.world.guard.watched, self.actor.run)
             self.role.become(State.LEADING)
         log.warning("promoted", epoch=event.epoch, seq=event.seq, after_seq=after_seq)
-        self.notifier.tell(hello_of(self.replica.tail, None, self._address()), self.world.tasks)
+        hello = hello_of(self.replica.tail, None, self._address(), self.replica.scoreboard.mark)
+        self.notifier.tell(hello, self.world.tasks, leads=self._leads, on_outranked=self.depose)
         return event.epoch, event.seq
+
+    def _leads(self) -> bool:
+        return self.role.now.state is State.LEADING
+
+    async def _check_room(self) -> None:
+        """Check that the event of the new epoch fits on the disk: once the role is PROMOTING, there is no way back."""
+        disk = self.world.disk
+        try:
+            await run(partial(self.replica.log.check_room, EPOCH_FRAME_BYTES), blocks=disk.blocks)
+        except DiskFull as full:
+            raise disk_full() from full
 
     async def _begin_epoch(self) -> EpochBegun:
         disk = self.world.disk
         async with self.following.marking:
             above = self.progress.leader_epoch or 0
-            event = await self.replica.promote(now_ms=self.world.clock_ms(), above=above)
+            history = self.world.random_bytes(HISTORY_BYTES)
+            event = await self.replica.promote(now_ms=self.world.clock_ms(), history=history, above=above)
             await run(partial(remove_marker, disk, self.world.config.data_dir), blocks=disk.blocks)
         return event
 

@@ -46,7 +46,7 @@ from server.lanes.quart_app import create_app
 from server.live.live import Live, open_files_max
 from server.metrics import Metrics
 from server.node.clock import NodeClock
-from server.node.listening import listen, urls_of
+from server.node.listening import listen, own_url, urls_of
 from server.node.node import Node
 from server.node.shutdown import Guard, Shutdown, unless
 from server.node.surroundings import LiveChannel, Surroundings
@@ -70,12 +70,14 @@ class Process:
     """What a process has beside its node: keys, metrics, the audit, listeners."""
 
     def __init__(
-        self, config: Config, disk: Disk, issuers: Sequence[TrustedIssuer], shutdown: Shutdown, *, follows: bool = False
-    ) -> None:
+        self, config: Config, disk: Disk, issuers: Sequence[TrustedIssuer], shutdown: Shutdown,
+        check_held: Callable[[], None], *, follows: bool = False,
+    ) -> None:  # fmt: skip
         """`follows`: the node starts as a replica."""
         self._config = config
         self._disk = disk
         self._shutdown = shutdown
+        self._check_held = check_held
         self._guard = Guard(shutdown)
         self._metrics = Metrics()
         self._clock = NodeClock(self._metrics)
@@ -89,7 +91,7 @@ class Process:
         listeners = await listen(self._config.addresses)
         with ExitStack() as at_last:
             async with trio.open_nursery() as tasks:
-                world = self._surroundings(tasks, urls_of(listeners)[0])
+                world = self._surroundings(tasks, own_url(urls_of(listeners)))
                 node = assemble(world)
                 at_last.callback(node.close)
                 await self._serve(node, world, listeners, ready)
@@ -137,6 +139,7 @@ class Process:
             make_live=self._make_live,
             applied=self._applied,
             clock=self._clock,
+            check_held=self._check_held,
             pages=load_pages(PAGES),
             key_exchange=self._key_exchange,
         )

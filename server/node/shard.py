@@ -9,15 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from engine.actor import ActorStatistics, Submission
-from engine.commands import Command, Outcome
+from engine.commands import Command
 from server.api.dependencies import StorageState
 
 
 class NoWriter:
     """Stands for the actor."""
-
-    async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
-        raise AssertionError(f"a shard takes no writes, and was given {len(commands)}")
 
     def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> NoReturn:
         raise AssertionError(f"a shard takes no writes, and was given {len(commands)} for {when_done}")

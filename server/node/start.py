@@ -6,6 +6,8 @@
     code = await serve(config, ready=print)
 
 Rules:
+- The lock is held from before the first look at the directory to the end, and every change of a name checks that it
+  still is (`HeldDisk`). A log without a lock may have lost it under a process that runs: the start then waits a little.
 - Nothing is served before recovery is done, and the ready line comes last (`server.node.serving`).
 - `serve` and `follow` raise only before they are ready (ConfigError, LogDamaged, DirectoryInUse …). Later faults are
   logged, and become the exit code.
@@ -28,6 +30,7 @@ import trio
 
 from engine.disk import RealDisk, UnsyncedDisk
 from engine.errors import DiskFault, ScoreboardError
+from engine.held_disk import HeldDisk
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
 from server import bounds, logs
@@ -47,7 +50,8 @@ from server.settings.auth import secret_notes
 from server.settings.config import Config
 from server.settings.environment import service_links
 from snapshots.demotion import finish_exchange
-from snapshots.opening import Opened, Progress, ShowProgress, open_directory
+from snapshots.opening import Opened, Progress, ShowProgress, log_directory, open_directory
+from snapshots.restore import LOCK_FILE
 from snapshots.store import DIRECTORY
 
 Bar = Callable[[], AbstractContextManager[ShowProgress]]
@@ -70,29 +74,28 @@ async def serve(config: Config, ready: Ready, bar: Bar | None = None) -> int:
 
     `ready` is called with the addresses once it serves. `bar` shows the progress of recovery; None: log lines do.
     """
-    disk = RealDisk()
 
-    async def run(shutdown: Shutdown, manager: ServiceManager) -> int:
+    async def run(disk: HeldDisk, shutdown: Shutdown, manager: ServiceManager) -> int:
         check_leads(disk, config.data_dir)
         issuers = trusted_issuers(config)
         opened = await _recover(config, disk, shutdown, _and_told(bar or _progress_lines, manager))
         if opened is None:
             return 0
-        process = Process(config, disk, issuers, shutdown)
+        process = Process(config, disk, issuers, shutdown, disk.check)
         return await _serve(process, manager, lambda world: assemble_leader(world, opened), ready)
 
-    return await _run(config, disk, run)
+    return await _run(config, RealDisk(), run)
 
 
 async def follow(config: Config, options: FollowOptions, ready: Ready, bar: Bar | None = None) -> int:
     """Run a replica until it is told to stop; give its exit code. Otherwise as `serve`."""
     disk = RealDisk() if options.durable else UnsyncedDisk()
-    run = partial(_follow, config, options, disk, ready, bar or _progress_lines)
+    run = partial(_follow, config, options, ready, bar or _progress_lines)
     return await _run(config, disk, run)
 
 
 async def _follow(
-    config: Config, options: FollowOptions, disk: RealDisk, ready: Ready, bar: Bar, shutdown: Shutdown,
+    config: Config, options: FollowOptions, ready: Ready, bar: Bar, disk: HeldDisk, shutdown: Shutdown,
     manager: ServiceManager,
 ) -> int:  # fmt: skip
     bar = _and_told(bar, manager)
@@ -105,7 +108,7 @@ async def _follow(
         leader, disk, config.data_dir, token=token, uniform=random.uniform,
         tell=lambda why: log.warning("bootstrap", reason=why, leader=leader_url),
     )  # fmt: skip
-    process = Process(config, disk, issuers, shutdown, follows=True)
+    process = Process(config, disk, issuers, shutdown, disk.check, follows=True)
     shard = options.shard
     opened = None
     if shard is None:
@@ -176,7 +179,9 @@ def _as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
     return lambda done, total: show(Progress("snapshot", 0, done, total))
 
 
-async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown, ServiceManager], Awaitable[int]]) -> int:
+async def _run(
+    config: Config, disk: RealDisk, run: Callable[[HeldDisk, Shutdown, ServiceManager], Awaitable[int]]
+) -> int:
     logs.configure(config.logging.format, config.logging.level)
     for key, note in secret_notes(config.auth):
         log.warning("configuration", key=key, note=note)
@@ -188,7 +193,10 @@ async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown, ServiceM
         log.warning("demotion_finished", aside=aside)
     # The directory of the snapshots may stay empty for long, but a backup copies it and the log.
     disk.make_directory(f"{config.data_dir}/{DIRECTORY}")
-    lock = disk.lock(f"{config.data_dir}/lock")
+    lock_path = f"{config.data_dir}/{LOCK_FILE}"
+    lost = not disk.exists(lock_path) and disk.exists(log_directory(config.data_dir))
+    lock = disk.lock(lock_path)
+    held = HeldDisk(disk, lock)
     shutdown = Shutdown()
     manager = ServiceManager.of(os.environ, os.getpid())
     code = 0
@@ -199,7 +207,8 @@ async def _run(config: Config, disk: RealDisk, run: Callable[[Shutdown, ServiceM
             nursery.start_soon(manager.beat)
             nursery.start_soon(_tell_end, shutdown, manager)
             try:
-                code = await run(shutdown, manager)
+                if not lost or await _outlive_another(lock_path, shutdown):
+                    code = await run(held, shutdown, manager)
             except ScoreboardError as error:
                 refusal = error  # raised outside, or the nursery would make a group of it
             except Exception as bug:
@@ -219,6 +228,12 @@ async def _tell_end(shutdown: Shutdown, manager: ServiceManager) -> None:
     manager.stopping()
 
 
+async def _outlive_another(lock_path: str, shutdown: Shutdown) -> bool:
+    """Wait until a process that had the lock before it was removed has ended; False if a signal came first."""
+    log.warning("lock_was_missing", path=lock_path, seconds=bounds.LOCK_MISSING_SECONDS)
+    return await unless(shutdown.wanted, partial(trio.sleep, bounds.LOCK_MISSING_SECONDS))
+
+
 def _set_limits() -> None:
     """Raise the limit of open files to the hard limit, as each viewer is one. Collect garbage less often."""
     gc.set_threshold(bounds.YOUNG_OBJECTS_MAX)
@@ -230,7 +245,7 @@ class _Interrupted(Exception):
     """A signal came during recovery."""
 
 
-async def _recover(config: Config, disk: RealDisk, shutdown: Shutdown, bar: Bar) -> Opened | None:
+async def _recover(config: Config, disk: HeldDisk, shutdown: Shutdown, bar: Bar) -> Opened | None:
     """Open the data directory; None if a signal came first.
 
     This runs in a worker thread, so that signals are heard. After a signal the thread stops at its next progress. It is

@@ -7,6 +7,7 @@ node is the same in both (`server.node.assembly`).
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from engine.errors import DiskFault
 from engine.machine import Applied
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
+from server import bounds
 from server.access.key_exchange import KeyExchange
 from server.api.audit import Audit
 from server.api.dependencies import Authenticator
@@ -30,6 +32,7 @@ from server.metrics import Metrics
 from server.node.shutdown import Guard, Shutdown, tell, tell_removed
 from server.replication.freshness import Freshness
 from server.replication.link import LinkTiming
+from server.replication.messages import NodeRef
 from server.settings.config import Config
 from snapshots.retention import Removed
 
@@ -60,7 +63,8 @@ class Surroundings:
 
     `clock` gives event times, and `clock_ms` the same in ms since 1970; `clock_s` never goes back. `tell` gets what the
     operator should know about the disk, `removed` each segment that was removed for its age. `applied` is called right
-    after each frame was applied.
+    after each frame was applied. `check_held` checks that the data directory is still ours (`engine.held_disk`).
+    `random_bytes` draws identities. `node_id` is that of this process in the paths of nodes.
     """
 
     config: Config
@@ -76,16 +80,26 @@ class Surroundings:
     make_live: MakeLive
     applied: Callable[[Applied], None]
     clock: Clock
+    check_held: Callable[[], None]
     key_exchange: KeyExchange = field(default_factory=KeyExchange)
     pages: dict[str, Page] = field(default_factory=dict)
     clock_s: Callable[[], float] = time.monotonic
     uniform: Callable[[float, float], float] = random.uniform
+    random_bytes: Callable[[int], bytes] = secrets.token_bytes
+    node_id: str = field(default_factory=lambda: secrets.token_hex(8))
     tell: Callable[[Finding | DiskFault], None] = tell
     removed: Callable[[Removed], None] = tell_removed
 
     def clock_ms(self) -> int:
         """Give the believed time, in ms since 1970."""
         return self.clock.now_ms()
+
+    @property
+    def node(self) -> NodeRef:
+        """How this node is named in paths. An operator knows the name."""
+        replication = self.config.replication
+        name = replication.node_name or replication.public_url or self.url
+        return NodeRef(self.node_id, name[: bounds.NODE_URL_CHARACTERS_MAX])
 
     @property
     def link_timing(self) -> LinkTiming:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from typing import TypeVar
@@ -25,7 +25,8 @@ import httpx
 import msgspec
 
 from engine.disk import TMP, Disk, File
-from engine.errors import DiskFault, SnapshotDamaged
+from engine.errors import DiskFault, NoSpace, SnapshotDamaged
+from engine.history import EpochMark
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
 from engine.log_reader import holds_log
@@ -34,7 +35,7 @@ from engine.threads import run
 from server import bounds
 from server.replication.failure import FollowingFailed
 from server.replication.link import Endpoint, LinkEnded, reason_of
-from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, Fork
+from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, Fork, ForkQuestion
 from server.replication.replicas import place
 from server.replication.retry import Backoff
 from snapshots import format as snapshot_format
@@ -114,16 +115,32 @@ class Bootstrap:
         remedy = "Check the network and the leader's disk (`scoreboard log verify`), then start this replica again."
         raise FollowingFailed(what, epoch=1, seq=0, remedy=remedy)
 
-    async def fork(self, epoch: int) -> Tail:
-        """Ask for the last place of the history before the first epoch after `epoch`.
+    async def common(self, marks: Sequence[EpochMark]) -> Tail:
+        """Ask for the last place that the leader's history shares with ours. `marks` are those of all our epochs.
 
-        Raises `LinkEnded`, with status 404 and the leader's reason if the leader can't know the place.
+        Raises `LinkEnded`, with status 404 or 409 and the leader's reason if the leader can't know the place.
+        """
+        before: int | None = None
+        for mark in reversed(marks):
+            try:
+                return await self.fork(ForkQuestion(mark.epoch, mark.history, before))
+            except LinkEnded as ended:
+                if ended.status != httpx.codes.CONFLICT or mark is marks[0]:
+                    raise
+            before = mark.first_seq  # the leader does not have this epoch: we left the one before it here
+        raise AssertionError("a log has an epoch")
+
+    async def fork(self, question: ForkQuestion) -> Tail:
+        """Ask where the leader's history leaves ours.
+
+        Raises `LinkEnded`, with status 404 and the leader's reason if the leader can't know the place, and with 409 if
+        its history does not have the epoch.
         """
         try:
             async with http_client(self._timeout) as client:
-                url = self._leader.url(f"{FORK_PATH}?epoch={epoch}")
+                url = self._leader.url(f"{FORK_PATH}?{question.query}")
                 response = await client.get(url, headers=self._headers())
-            if response.status_code == httpx.codes.NOT_FOUND:
+            if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT):
                 raise LinkEnded(_message_of(response), response.status_code)
             if response.status_code != httpx.codes.OK:
                 raise LinkEnded(f"the leader answered with status {response.status_code}", response.status_code)
@@ -136,7 +153,7 @@ class Bootstrap:
         backoff = Backoff(self._uniform)
         while True:
             try:
-                return await self.fork(0)
+                return await self.fork(ForkQuestion(0))
             except LinkEnded as ended:
                 self._tell(ended.reason)
             await backoff.wait()
@@ -154,6 +171,10 @@ class Bootstrap:
                         return await self._attempt(client, download, progress)
                     except (httpx.HTTPError, LinkEnded) as error:
                         self._tell(f"the download was cut: {reason_of(error)}")
+                    except NoSpace as fault:
+                        self._tell(f"the download does not fit on the disk: {fault.what}")
+                        await self._in_thread(partial(self._drop, download))
+                        backoff.to_cap()
                     if download.done > done:
                         backoff.reset()
                     await backoff.wait()
@@ -192,6 +213,15 @@ class Bootstrap:
         download.file = await self._in_thread(self._create)
         download.done, download.total = 0, int(response.headers.get("content-length", "0"))
         download.etag = response.headers.get("etag", "")
+
+    def _drop(self, download: _Download) -> None:
+        """Remove what came so far: it takes the room that others need, and the next attempt begins anew."""
+        if download.file is not None:
+            download.file.close()
+        download.file, download.done, download.etag = None, 0, ""
+        path = f"{self._directory}/{FETCHED}{TMP}"
+        if self._disk.exists(path):
+            self._disk.remove(path)
 
     def _create(self) -> File:
         path = f"{self._directory}/{FETCHED}{TMP}"

@@ -96,6 +96,10 @@ class FrameFeed:
         """Wait for the next frame, mark or digest."""
         await self._waiting.park()
 
+    def wake(self) -> None:
+        """Have the followers' links look what else is due, such as a heartbeat."""
+        self._wake()
+
     def _wake(self) -> None:
         self._waiting.unpark_all()
 

@@ -10,6 +10,10 @@ Rules:
 - Everything else is tried again, with full jitter: the leader may be away, restarting, or replaced.
 - A leader with an older epoch than ours was deposed. It is not followed, and the replica has not failed: the operator
   may bring the old leader back as a replica.
+- A replica whose disk is full takes no link until there is room: it could take nothing, and its state must grow stale.
+- A path from our leader that leads through this node is a loop. It is refused, and the reason names its nodes.
+- Frames of a relay do not make the leader heard: they may be old. Only a relay's heartbeats do, which have the age of
+  the leader's word.
 - A link on which nothing is heard for `silence_seconds_max` is dead.
 - At a mark the digests of our state are compared with the leader's (`server.replication.frame_queue`).
 """
@@ -17,20 +21,32 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
-from engine.errors import DiskFault, SnapshotDamaged
+from engine.errors import DiskFault, DiskFull, SnapshotDamaged
 from engine.filtered_frame import FILTERED_HEADER_BYTES
 from engine.limits import FRAME_BYTES_MAX
 from engine.record import FrameFault, unpack_header
+from server import bounds
 from server.faults import first_of
 from server.replication import messages
 from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes
 from server.replication.failure import REBUILD, FollowingFailed
 from server.replication.frame_queue import DigestCheck, FrameQueue
 from server.replication.link import Endpoint, Link, LinkEnded, LinkTiming, open_link
-from server.replication.messages import LOG_PATH, Digest, FromLeader, Mark, Welcome, encode, hello_of
+from server.replication.messages import (
+    LOG_PATH,
+    Digest,
+    FromLeader,
+    Heartbeat,
+    Mark,
+    NodeRef,
+    Welcome,
+    encode,
+    hello_of,
+)
 from server.replication.progress import FollowingState, Progress
 from server.replication.replicas import Replica
 from server.replication.retry import Backoff
@@ -44,6 +60,10 @@ _FILTERED_HEAD = 8
 
 class _OlderLeader(LinkEnded):
     """The leader's epoch is over."""
+
+
+class _Loop(LinkEnded):
+    """What we follow follows us."""
 
 
 class Follower:
@@ -61,15 +81,16 @@ class Follower:
         blocks: bool = True,
         timing: LinkTiming | None = None,
         progress: Progress | None = None,
+        node_id: str = "",
         on_progress: ShowBytes = no_bytes,
         on_state: Callable[[FollowingState, str], None] = lambda _state, _reason: None,
         on_heard: Callable[[], None] = lambda: None,
         on_welcome: Callable[[Welcome], None] = lambda _welcome: None,
     ) -> None:
-        """`blocks`: digests are computed in a worker thread. `on_state` gets each new state and its reason.
+        """`node_id` is ours in the paths of nodes. `blocks`: digests are computed in a worker thread.
 
-        `on_heard` is called whenever the leader was heard, `on_welcome` with each welcome. All must be quick and must
-        not raise.
+        `on_state` gets each new state and its reason, `on_welcome` each welcome. `on_heard` is called whenever the
+        leader was heard. All must be quick and must not raise.
         """
         self.replica = replica
         self._leader = leader
@@ -83,6 +104,7 @@ class Follower:
         self._on_heard = on_heard
         self._on_welcome = on_welcome
         self._progress = progress or Progress(replica.scoreboard, clock_ms)
+        self._node_id = node_id
         self._needs_snapshot = replica.tail is None
         self.status = self._progress.status
         self.wait_until = self._progress.wait_until
@@ -92,7 +114,7 @@ class Follower:
         task_status.started()
         backoff = Backoff(self._uniform)
         while True:
-            began_s = trio.current_time()
+            began_s, waits_for_room = trio.current_time(), False
             try:
                 await self._once()
             except FollowingFailed as failure:
@@ -101,13 +123,30 @@ class Follower:
             except _OlderLeader as older:
                 self._become("refused_older_leader", older.reason)
                 backoff.to_cap()  # it takes an operator to change that
+            except _Loop as loop:
+                self._progress.loop = loop.reason
+                self._become("refused_loop", loop.reason)
+                backoff.to_cap()
             except LinkEnded as ended:
                 self._become("disconnected", ended.reason)
+            except DiskFull as full:
+                self._become("disconnected", str(full))
+                waits_for_room = True
             finally:
                 self._progress.disconnected()
             if trio.current_time() - began_s >= self._timing.lived_seconds:
                 backoff.reset()
-            await backoff.wait()
+            if waits_for_room:
+                await self._wait_for_room()
+            else:
+                await backoff.wait()
+
+    async def _wait_for_room(self) -> None:
+        """Wait until the replica has room for what it must write next."""
+        while True:
+            await trio.sleep(bounds.DISK_FULL_RETRY_SECONDS)
+            with suppress(DiskFull):
+                return await self.replica.make_room()
 
     # One link
 
@@ -116,16 +155,17 @@ class Follower:
         if self._needs_snapshot:
             await self._fetch()
         self._become("connecting", self._progress.reason)
-        hello = hello_of(self.replica.tail, self.replica.shard)
+        hello = hello_of(self.replica.tail, self.replica.shard, mark=self.replica.scoreboard.mark)
         target = f"{LOG_PATH}?{hello.query}"
         async with open_link(
             self._leader, target, self._token(), message_bytes_max=MESSAGE_BYTES_MAX, timing=self._timing
         ) as link:
             welcome = self._admitted(_decode(await link.receive(self._timing.silence_seconds_max)))
+            self._trace(welcome.path)
             self.replica.begin_link(bytes.fromhex(welcome.log_id))
             self._progress.welcomed(welcome)
             self._on_welcome(welcome)
-            self._heard(welcome.epoch, welcome.seq)
+            self._heard(welcome.epoch, welcome.seq, welcome.age_ms)
             self._become("catching_up", "")
             self._applied()
             await self._follow(link, welcome)
@@ -140,16 +180,38 @@ class Follower:
             raise FollowingFailed(f"the leader says: {message.reason}", epoch=epoch, seq=seq, remedy=REBUILD)
         if isinstance(message, messages.Behind):
             raise LinkEnded(f"the node that is followed is itself behind, at seq {message.seq}")
+        if isinstance(message, messages.NoLeader):
+            self._trace(message.path)
+            raise LinkEnded(f"the node that is followed can't be followed now: {message.reason}")
         if isinstance(message, messages.Deposed):
             # A promotion here must begin an epoch above this one, or two epochs would have one number.
-            self._progress.heard_of_epoch(message.epoch)
+            self._progress.heard_of(message.successor)
             where = "" if message.leader is None else f", whose leader is at {message.leader}"
             raise _OlderLeader(f"the leader was deposed: it is of an older epoch than {message.epoch}{where}")
         if not isinstance(message, Welcome):
             raise LinkEnded("the leader did not begin with a welcome")
         if message.epoch < epoch:
             raise _OlderLeader(f"the leader is of epoch {message.epoch}, this replica has seen {epoch}")
+        self._check_mark(message)
         return message
+
+    def _check_mark(self, message: Welcome | Heartbeat) -> None:
+        """Check that the leader's epoch is ours if it has the number of ours. Raises `_OlderLeader`."""
+        mark = self.replica.scoreboard.mark
+        if self.replica.tail is None or not message.history or message.epoch != mark.epoch or message.mark == mark:
+            return
+        what = f"the leader is of another history of epoch {mark.epoch}"
+        raise _OlderLeader(f"{what}: {message.history}, and this replica of {mark.history}")
+
+    def _trace(self, path: tuple[NodeRef, ...]) -> None:
+        """Note the path to the leader. Raises `_Loop` if it leads through this node."""
+        ids = [node.id for node in path]
+        looped = bool(self._node_id) and self._node_id in ids
+        self._progress.path = path[: ids.index(self._node_id)] if looped else path
+        if looped:
+            names = [node.name or node.id for node in self._progress.path]
+            follows = ", which follows ".join([*names, "this node"])
+            raise _Loop(f"replicas follow each other in a loop, without a leader: this node follows {follows}")
 
     async def _fetch(self) -> None:
         """Fetch a snapshot and go on from it. If the leader has none, the log is followed from its beginning."""
@@ -175,7 +237,7 @@ class Follower:
         except* (FollowingFailed, DiskFault) as errors:
             failure = first_of(errors)
         except* LinkEnded as errors:
-            older, _ = errors.split(_OlderLeader)
+            older, _ = errors.split((_OlderLeader, _Loop))
             found = first_of(older or errors)
             assert isinstance(found, LinkEnded)
             ended = found
@@ -191,14 +253,19 @@ class Follower:
                 except FrameFault:
                     pass  # the replica will refuse it, and say what is wrong
                 else:
-                    self._heard(max(head.epoch, self._progress.leader_epoch or 0), head.last_seq)
+                    if len(self._progress.path) > 1:
+                        self._progress.arrived(head.last_seq)
+                    else:
+                        self._heard(max(head.epoch, self._progress.leader_epoch or 0), head.last_seq)
                 await queue.put(message)
                 continue
             said = _decode(message)
-            if isinstance(said, messages.Heartbeat):
+            if isinstance(said, Heartbeat):
                 if said.epoch < self.replica.scoreboard.epoch:
                     raise _OlderLeader(f"the leader is of epoch {said.epoch}")
-                self._heard(said.epoch, said.seq)
+                self._check_mark(said)
+                self._trace(said.path)
+                self._heard(said.epoch, max(said.seq, said.leader_seq), said.age_ms)
                 self._applied()
             elif isinstance(said, Mark | Digest):
                 await queue.put(said)
@@ -225,8 +292,8 @@ class Follower:
             elif isinstance(said, Digest):
                 check.theirs(said.seq, said.digests)
 
-    def _heard(self, epoch: int, seq: int) -> None:
-        self._progress.heard(epoch, seq)
+    def _heard(self, epoch: int, seq: int, age_ms: int = 0) -> None:
+        self._progress.heard(epoch, seq, age_ms / 1000)
         self._on_heard()
 
     def _applied(self) -> None:

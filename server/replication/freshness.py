@@ -9,6 +9,10 @@
 Rules:
 - The role says whether the state is stale; the figures here say how old it is. They are computed when asked for, and
   nothing stores them.
+- The age is counted from the time when the leader sent its last word. A relay passes on that age, so it makes no word
+  younger.
+- A stale state is behind by its age at least, so the lag in ms is then never shorter than the age.
+- Replicas that follow each other in a loop are not ready.
 - No number is made up. Before the leader was heard the lag in records is unknown. The lag in ms is then the age of the
   last event here (`server.replication.lag` says why), or unknown without an event.
 """
@@ -25,6 +29,7 @@ from engine.scoreboard import Scoreboard
 from server.replication.lag import state_age_ms
 from server.replication.progress import FollowerStatus, Progress
 from server.role import CurrentRole, State
+from snapshots.promotion import began_elsewhere
 
 
 class LagFigures(msgspec.Struct, frozen=True):
@@ -62,7 +67,10 @@ class Freshness:
         ms = status.lag_ms
         if status.lag_records is None:
             ms = state_age_ms(self.scoreboard.seq, self.scoreboard.time_ms, self.clock_ms())
-        return LagFigures(status.lag_records, ms, round(age_s * 1000), status.connected_since_ms is not None)
+        age_ms = round(age_s * 1000)
+        if ms is not None and self.role.now.is_aged:
+            ms = max(1, ms, age_ms)
+        return LagFigures(status.lag_records, ms, age_ms, status.connected_since_ms is not None)
 
     def stale_ms(self) -> int | None:
         """Give the age of the state in ms if it is stale, None if it is fresh."""
@@ -83,12 +91,14 @@ class Freshness:
         if role.draining:
             return "the server is stopping"
         if role.successor is not None:
-            return f"epoch {role.successor.epoch} began elsewhere; this node is no longer the leader"
+            return f"{began_elsewhere(role.successor)}; this node is no longer the leader"
         if self.progress is None or not role.is_replica:
             return None
         if not role.vouches:
             return role.reason
         status = self.progress.status()
+        if status.loop:
+            return status.loop
         lag, limit_ms = self._lag_of(self.progress, status), 1000 * self.ready_age_s
         if not status.caught_up_once:
             return f"this replica has not caught up since it was started ({status.state})"

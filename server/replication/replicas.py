@@ -16,7 +16,7 @@ Rules:
 - A wrong frame ends following (`FollowingFailed`). The frames before it in the same call are taken, those after it not.
 - What a reader or a further follower sees is on our own disk, as on the leader.
 - The frames of one call are made durable and applied together, even if the caller is cancelled. So state and log never
-  differ.
+  differ. If the disk is full after some of them, these are applied.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ from typing import Protocol
 import trio
 
 from engine.disk import Disk, free_path
-from engine.errors import SnapshotDamaged
+from engine.errors import DiskFull, SnapshotDamaged
 from engine.events import EpochBegun, Event
 from engine.filtered_frame import link_start, unpack_filtered
+from engine.history import EpochMark
 from engine.image import StateImage
+from engine.limits import SEGMENT_BYTES
 from engine.log import Log, Synced
 from engine.machine import Applied, StateMachine
 from engine.record import Frame, FrameFault, Header, ProvedFrame, Tail, chain_start, prove_frame
@@ -73,10 +75,16 @@ class Replica(Protocol):
         """Prepare for the frames of a new link, which begin after `tail`. Raises `FollowingFailed`."""
 
     async def take(self, messages: Sequence[bytes]) -> None:
-        """Take frames, in order. Raises `FollowingFailed`, `WriteFailed`."""
+        """Take frames, in order. Raises `FollowingFailed`, `WriteFailed`; `DiskFull` if not all of them fit."""
 
     async def restart(self, path: str) -> None:
-        """Go on from a fetched snapshot, which is moved or removed. Raises `FollowingFailed`, `SnapshotDamaged`."""
+        """Go on from a fetched snapshot, which is moved or removed.
+
+        Raises `FollowingFailed`, `SnapshotDamaged`; `DiskFull` with nothing changed.
+        """
+
+    async def make_room(self) -> None:
+        """Lay out what the last `DiskFull` was raised for. Raises it again if there is still no room."""
 
 
 class WholeReplica:
@@ -97,6 +105,7 @@ class WholeReplica:
         self.log = log
         self.feed = feed
         self._machine = machine
+        self._wanted: Callable[[], None] = lambda: None
         self._disk = disk
         self._data_directory = data_directory
 
@@ -108,13 +117,14 @@ class WholeReplica:
     def begin_link(self, log_id: bytes) -> None:
         _check_log_id(log_id, self.tail)
 
-    async def promote(self, *, now_ms: int, above: int = 0) -> EpochBegun:
+    async def promote(self, *, now_ms: int, history: bytes, above: int = 0) -> EpochBegun:
         """Begin the next epoch, durably, and apply it. Raises `WriteFailed`. No follower may run: we write the log now.
 
-        `above`: an epoch that was used elsewhere. The caller removes the directory's marker afterwards.
+        `history`: the identity of the epoch. `above`: an epoch that was used elsewhere. The caller removes the
+        directory's marker afterwards.
         """
         with trio.CancelScope(shield=True):
-            work = partial(begin_epoch, self.log, after=self.scoreboard, now_ms=now_ms, above=above)
+            work = partial(begin_epoch, self.log, after=self.scoreboard, now_ms=now_ms, history=history, above=above)
             event, synced = await run(work, blocks=self._disk.blocks)
             self._apply(prove_frame(synced.frame), synced)
         return event
@@ -138,10 +148,19 @@ class WholeReplica:
             raise failure
 
     async def _append(self, frames: Sequence[ProvedFrame]) -> None:
-        all_synced = await run(partial(self.log.append_frames, frames), blocks=self._disk.blocks)
-        for proved, synced in zip(frames, all_synced, strict=True):
-            self._apply(proved, synced)
-            await trio.lowlevel.checkpoint()
+        while frames:
+            try:
+                all_synced = await run(partial(self.log.append_frames, frames), blocks=self._disk.blocks)
+            except DiskFull:
+                self._wanted = partial(self.log.make_room, len(frames[0].data))
+                raise
+            for proved, synced in zip(frames, all_synced, strict=False):
+                self._apply(proved, synced)
+                await trio.lowlevel.checkpoint()
+            frames = frames[len(all_synced) :]
+
+    async def make_room(self) -> None:
+        await run(self._wanted, blocks=self._disk.blocks)
 
     def _apply(self, proved: ProvedFrame, synced: Synced) -> None:
         """Apply one durable frame. Must not await."""
@@ -170,6 +189,8 @@ class WholeReplica:
 
     def _exchange_files(self, path: str, tail: Tail) -> None:
         disk, data = self._disk, self._data_directory
+        self._wanted = partial(self.log.check_room, SEGMENT_BYTES)
+        self._wanted()  # there is no way back from the first rename on
         aside = free_path(disk, f"{data}/aside-{self.tail.epoch}-{self.tail.seq}")
         disk.make_directory(aside)
 
@@ -202,6 +223,7 @@ class ShardReplica:
     def begin_link(self, log_id: bytes) -> None:
         if self.tail is None:
             self.tail = Tail(log_id, 1, 0, chain_start(log_id))
+            self.scoreboard.belongs_to(log_id)
         _check_log_id(log_id, self.tail)
         self._link = link_start(self.tail.checksum)
 
@@ -230,6 +252,9 @@ class ShardReplica:
         self._link = filtered.link
         self._on_applied(Applied(filtered.events, head.epoch, Synced(0, 0.0), 0))
 
+    async def make_room(self) -> None:
+        """Do nothing: a shard keeps nothing on disk but the snapshot that it fetches."""
+
     async def restart(self, path: str) -> None:
         with trio.CancelScope(shield=True):
             newer = await _load_newer(self._disk, path, self)
@@ -252,12 +277,15 @@ async def _load_newer(disk: Disk, path: str, replica: Replica) -> tuple[Scoreboa
     holds = None if replica.shard is None else replica.shard.holds
     image, tail = await run(partial(_load, disk, path, holds), blocks=disk.blocks)
     here = replica.tail
+    scoreboard = Scoreboard.from_image(replica.scoreboard.rules, image)
+    scoreboard.belongs_to(tail.log_id)
     if here is not None:
         _check_log_id(tail.log_id, here)
+        if tail.epoch >= here.epoch:
+            _check_history(scoreboard, replica.scoreboard.mark, here)
         if tail.seq <= here.seq or tail.epoch < here.epoch:
             await run(partial(disk.remove, path), blocks=disk.blocks)
             return None
-    scoreboard = Scoreboard.from_image(replica.scoreboard.rules, image)
     await run(scoreboard.end_replay, blocks=disk.blocks)  # before files change: they differ from the state only briefly
     return scoreboard, tail
 
@@ -311,6 +339,13 @@ def _check_epoch(events: list[Event], epoch: int, first_seq: int, tail: Tail) ->
 def _check_log_id(log_id: bytes, tail: Tail) -> None:
     if log_id != tail.log_id:
         what = f"the leader has another log, {log_id.hex()}; this replica follows {tail.log_id.hex()}"
+        raise FollowingFailed(what, epoch=tail.epoch, seq=tail.seq)
+
+
+def _check_history(fetched: Scoreboard, mark: EpochMark, tail: Tail) -> None:
+    """Check that a fetched state went through our epoch, and not through another one of its number."""
+    if fetched.mark_of(mark.epoch) != mark:
+        what = f"the leader's snapshot is of another history: it does not have epoch {mark.epoch} of {mark.history}"
         raise FollowingFailed(what, epoch=tail.epoch, seq=tail.seq)
 
 

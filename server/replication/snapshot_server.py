@@ -1,9 +1,13 @@
 """The snapshot server: what replicas fetch over plain HTTP.
 
     GET  /replication/snapshot             the newest snapshot that proves itself, streamed; resumable
-    GET  /replication/fork?epoch=E         the last place of the history before the first epoch after E
+    GET  /replication/fork?epoch=E&history=H[&before=S]
+                                           the last place that this history shares with one that has epoch E of the
+                                           identity H, and leaves that epoch before seq S
 
 Rules:
+- The asker goes back through its own epochs until this history has one of them, with its identity (`engine.history`).
+  An epoch that this history does not have is 409. Without `history` epochs are compared by their numbers.
 - A snapshot is proved as a whole, once, before it is offered. Otherwise a follower, which proves it too, would fetch
   the same damaged file for ever. A damaged one is told, and the one before it is offered.
 - The ETag is the seq and the digest in the file, so it names the content. `Range: bytes=N-` with a matching `If-Range`
@@ -26,6 +30,7 @@ import trio
 
 from engine.disk import Disk, File, FileMissing
 from engine.errors import DiskFault, NoLongerKept, SnapshotDamaged
+from engine.history import EpochMark
 from engine.record import Tail
 from engine.threads import run
 from server import bounds
@@ -34,8 +39,9 @@ from server.http.date import head_end
 from server.http.messages import Refused, Response, json_response, overloaded
 from server.http.request_parser import IncomingRequest
 from server.replication.followers import Followers
-from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, fork_of, parse_epoch
-from server.replication.shipper import Authorize, ReadableLog
+from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, fork_of, parse_fork
+from server.replication.shipment import ReadableLog
+from server.replication.shipper import Authorize
 from snapshots.format import footer_digest
 from snapshots.store import SnapshotInfo, Store
 
@@ -51,6 +57,8 @@ class Epochs(Protocol):
     """What is needed of a scoreboard."""
 
     def epoch_after(self, epoch: int) -> tuple[int, int] | None: ...
+
+    def mark_of(self, epoch: int) -> EpochMark | None: ...
 
 
 class _Offer(msgspec.Struct, frozen=True):
@@ -112,11 +120,15 @@ class SnapshotServer:
     # The fork
 
     async def _fork(self, inbound: IncomingRequest) -> Response:
-        epoch = parse_epoch(inbound.head.query)
+        question = parse_fork(inbound.head.query)
+        epoch, ours = question.epoch, self._epochs.mark_of(question.epoch)
+        if question.history and (ours is None or ours.history != question.history):
+            raise Refused(409, "CONFLICT", f"This node's history has no epoch {epoch} of {question.history}.")
         later = self._epochs.epoch_after(epoch)
-        if later is None:
+        ends = [seq for seq in (later and later[0], question.before) if seq is not None]
+        if not ends:
             raise Refused(404, "NOT_FOUND", f"This node knows of no epoch after {epoch}.")
-        return json_response(fork_of(await self._place_before(later[0])), (("cache-control", "no-store"),))
+        return json_response(fork_of(await self._place_before(min(ends))), (("cache-control", "no-store"),))
 
     async def _place_before(self, seq: int) -> Tail:
         """Give the place in the log right before the frame that begins with `seq`. Raises `Refused`."""
@@ -125,7 +137,8 @@ class SnapshotServer:
             return tail  # an empty log: its first epoch has no event yet
         try:
             frame, _ = await self._in_thread(partial(self._log.event_at, seq))
-            assert frame.first_seq == seq, "an epoch begins with a frame"
+            if frame.first_seq != seq:
+                raise Refused(404, "NOT_FOUND", f"No frame of this node's log begins with seq {seq}.")
             epoch = 1
             if seq > 1:
                 before, _ = await self._in_thread(partial(self._log.event_at, seq - 1))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import trio
 
+from server.replication.link import LinkTiming, open_link, parse_leader
+from server.replication.messages import LOG_PATH, NoLeader, decode_from_leader
 from tests.cluster.wires import Wire
 from tests.e2e.client import Answer, Client
 from tests.e2e.leader import ALARM_SECONDS, QUICK_RETRIES, Leader, following, serving, token
@@ -76,12 +78,14 @@ async def test_silence_goes_down_the_chain_and_so_does_news(tmp_path: Path) -> N
         # The link is what the relay refuses; as a server it is well.
         async with Client(relay.host, relay.port, token("log:read")) as client:
             assert (await client.get("/healthz")).status == 200
-            headers = {"upgrade": "websocket", "connection": "upgrade", "sec-websocket-version": "13"}
-            link = await client.get(
-                "/replication/log?version=1&epoch=1&seq=0", headers | {"sec-websocket-key": "MDEyMzQ1Njc4OWFiY2RlZg=="}
-            )
-        assert (link.status, link.json()["error"]["code"]) == (503, "OVERLOADED")
-        assert "does not hear its leader" in link.json()["error"]["message"]
+        target = f"{LOG_PATH}?after=0&epoch=1"
+        async with open_link(
+            parse_leader(relay.url), target, token("log:read"), message_bytes_max=2**20, timing=LinkTiming()
+        ) as link:
+            said = decode_from_leader(str(await link.receive(ALARM_SECONDS)))
+        assert isinstance(said, NoLeader)
+        assert "does not hear its leader" in said.reason
+        assert len(said.path) == 2, "the relay, and the leader that it heard"
 
         wire.mend()
         for node in (relay, follower):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from engine.disk import PACE_BYTES, TMP, Disk, FileMissing
-from engine.errors import DirectoryInUse, DiskFault
+from engine.errors import DirectoryInUse, DiskFault, PlaceLost
 
 
 class DiskConformance:
@@ -275,3 +275,61 @@ class DiskConformance:
         disk.write_whole(f"{root}/a", [b"new"])
         assert disk.list_directory(root) == ["a"]
         assert self.get(disk, f"{root}/a") == b"new"
+
+    def test_a_file_knows_whether_its_path_still_leads_to_it(self, disk: Disk, root: str) -> None:
+        """Not after it was removed, replaced, or renamed, and not in a directory that was exchanged."""
+        disk.make_directory(f"{root}/data")
+        path = f"{root}/data/a"
+        for change in (
+            lambda: disk.remove(path),
+            lambda: disk.write_whole(path, [b"another"]),
+            lambda: disk.rename(path, f"{path}.old"),
+        ):
+            file = disk.create(path)
+            file.check_place()
+            change()
+            with pytest.raises(PlaceLost) as lost:
+                file.check_place()
+            assert lost.value.path == path
+            file.close()
+            if disk.exists(path):
+                disk.remove(path)
+        file = disk.create(path)
+        disk.rename(f"{root}/data", f"{root}/old")
+        with pytest.raises(PlaceLost):
+            file.check_place()
+        disk.make_directory(f"{root}/data")
+        self.put(disk, path, b"")
+        with pytest.raises(PlaceLost):
+            file.check_place()
+        disk.remove(path)
+        disk.rename(f"{root}/old", f"{root}/data")
+        file.check_place()
+        file.close()
+
+    def test_a_lock_knows_whether_its_directory_is_still_the_same(self, disk: Disk, root: str) -> None:
+        """It names what was lost: the lock, or the directory. A second process can lock what is there then."""
+        disk.make_directory(f"{root}/data")
+        lock = disk.lock(f"{root}/data/lock")
+        lock.check_place()
+        disk.remove(f"{root}/data/lock")
+        with pytest.raises(PlaceLost, match="the lock") as lost:
+            lock.check_place()
+        assert lost.value.path == f"{root}/data/lock"
+        another = disk.lock(f"{root}/data/lock")
+        with pytest.raises(PlaceLost):
+            lock.check_place()
+        another.check_place()
+        disk.rename(f"{root}/data", f"{root}/old")
+        disk.make_directory(f"{root}/data")
+        with pytest.raises(PlaceLost, match="the data directory") as lost:
+            another.check_place()
+        assert lost.value.path == f"{root}/data"
+        lock.release()
+        another.release()
+
+    def test_the_free_space_is_told(self, disk: Disk, root: str) -> None:
+        """Of the file system that a directory is on."""
+        assert disk.free_bytes(root) > 0
+        with pytest.raises(FileMissing):
+            disk.free_bytes(f"{root}/nowhere")

@@ -68,6 +68,10 @@ class FaultyDisk:
         """See `Disk`."""
         return self._disk.size(path)
 
+    def free_bytes(self, path: str) -> int:
+        """See `Disk`."""
+        return self._disk.free_bytes(path)
+
     def create(self, path: str, mode: int = 0o600) -> File:
         """See `Disk`."""
         self.step("create", path)
@@ -143,6 +147,10 @@ class FaultyFile:
         """See `File`."""
         self._disk.step("sync", self.path)
         self._file.sync()
+
+    def check_place(self) -> None:
+        """See `File`."""
+        self._file.check_place()
 
     def close(self) -> None:
         """See `File`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import UNSET, UnsetType
+
 from engine.batch import Batch
 from engine.board import Board
 from engine.commands import Command, Increment, Outcome, PutUser, Receipt, Rejection, UserReceipt
@@ -57,8 +59,8 @@ class Model:
         before = self.users.get(command.user_id)
         name, active = before or (None, True)
         after = (
-            name if command.display_name is None else command.display_name,
-            active if command.active is None else command.active,
+            name if command.display_name is UNSET else command.display_name,
+            active if command.active is UNSET else command.active,
         )
         if before == after:
             return "unchanged", None, None
@@ -89,7 +91,7 @@ def increment(user: str, action: str, reason: str = "ACTION_COMPLETED", board: s
     return Increment(user_id=user, action_id=action, reason=reason, board_id=board, caller="tests")
 
 
-def put(user: str, name: str | None = None, active: bool | None = None) -> PutUser:
+def put(user: str, name: str | UnsetType | None = UNSET, active: bool | UnsetType = UNSET) -> PutUser:
     """Make a change of a user by the caller `tests`."""
     return PutUser(user_id=user, display_name=name, active=active, caller="tests")
 

@@ -12,7 +12,7 @@ import trio.testing
 from engine.actor import Actor, ActorStatistics, Submission
 from engine.clock import ClockReading, GivenClock
 from engine.commands import Command, Outcome
-from engine.errors import LeaderDeposed, OutcomeUnknown, Overloaded, WriteFailed
+from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded, WriteFailed
 from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced, Tail
@@ -59,7 +59,7 @@ class Bench:
 async def submit_into(actor: Actor, commands: Sequence[Command], answers: list[object]) -> None:
     try:
         answers.append(await actor.submit(commands))
-    except (Overloaded, OutcomeUnknown, LeaderDeposed) as error:
+    except (Overloaded, OutcomeUnknown, LeaderDeposed, DiskFull) as error:
         answers.append(error)
 
 

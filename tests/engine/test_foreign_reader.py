@@ -70,7 +70,7 @@ def drawn(event: Event) -> Found:
     elif isinstance(event, UserPut):
         fields = [2, event.user_id, event.display_name, event.active, event.caller]
     elif isinstance(event, EpochBegun):
-        fields = [3, event.epoch, event.note]
+        fields = [5, event.epoch, event.note, event.history] if event.history else [3, event.epoch, event.note]
     else:
         fields = [4, event.from_seq, event.ahead_ms, event.note]
     return event.seq, event.time_ms, fields

@@ -165,7 +165,7 @@ def test_values_that_no_frame_has_are_refused_under_a_right_checksum(place: int,
 @pytest.mark.parametrize(
     "record",
     [
-        [4, "a type that is not known yet"],
+        [6, "a type that is not known yet"],
         [0],
         [],
         {"type": 1},

@@ -7,12 +7,14 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec import UNSET
 
 from engine.batch import Batch
 from engine.commands import Command, Increment, Receipt, Rejection, UserReceipt
 from engine.events import EpochBegun, Event
 from engine.limits import SCORE_MAX
 from engine.scoreboard import Rules, Scoreboard
+from engine.users import User
 from tests.engine.model import Model, increment, perform, put, rows, told
 
 POINTS = {"main": {"ACTION_COMPLETED": 10, "BONUS": 25}, "weekly": {"ACTION_COMPLETED": 1}}
@@ -154,6 +156,17 @@ def test_a_display_name_moves_the_boards_on_which_it_is_seen() -> None:
     assert scoreboard.users.name("ann") == "Ann"
 
 
+def test_a_name_can_be_taken_away() -> None:
+    """It is an event as any other change of a name is, and the boards move where the name was seen."""
+    scoreboard = scoreboard_of()
+    perform(scoreboard, [increment("ann", "a"), put("ann", name="Ann")])
+    assert one(scoreboard, put("ann", name=None)) == UserReceipt("ann", None, True, True, 1, 3)
+    assert (scoreboard.users.name("ann"), scoreboard.boards["main"].top10_seq) == (None, 3)
+    assert one(scoreboard, put("ann", name=None)) == UserReceipt("ann", None, True, False, 1, 3)
+    copy = Scoreboard.from_image(scoreboard.rules, scoreboard.capture())
+    assert copy.users.get("ann") == User(None, active=True)
+
+
 def test_a_board_that_left_the_rules_is_kept_but_not_served() -> None:
     """Its events still apply; it is not offered to readers, and comes back when the rules name it again."""
     scoreboard = scoreboard_of()
@@ -211,8 +224,8 @@ class ScoreboardMachine(RuleBasedStateMachine):
             st.builds(
                 put,
                 st.sampled_from(["ann", "ben", "cleo", "dora"]),
-                st.sampled_from([None, "Name", "Other"]),
-                st.sampled_from([None, True, False]),
+                st.sampled_from([UNSET, None, "Name", "Other"]),
+                st.sampled_from([UNSET, True, False]),
             ),
         ),
         min_size=1,

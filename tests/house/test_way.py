@@ -28,6 +28,9 @@ EXPRESS = {
     "server/access/auth",
     "server/api/increments",
     "server/api/decoding",
+    "server/api/repeats",
+    "engine/actions",
+    "engine/table",
     "server/access/rates",
     "engine/actor",
     "server/metrics",
@@ -140,10 +143,13 @@ async def ways_of(directory: Path) -> dict[str, list[str]]:
 
 
 async def test_an_increment_enters_these_rooms_and_no_others(tmp_path: Path) -> None:
-    """Ten on the ordinary way. Six more for the first request of a connection, seven for Hypercorn."""
+    """Ten on the ordinary way, and three to see whether the action is a repeat.
+
+    Six more for the first request of a connection, seven for Hypercorn.
+    """
     ways = await ways_of(tmp_path / "data")
     assert set(ways["express"]) == EXPRESS
-    assert len(EXPRESS) == 10
+    assert len(EXPRESS) == 13
     assert set(ways["first"]) - EXPRESS <= FIRST
     assert set(ways["other"]) - EXPRESS <= OTHER | {"server/http/admission"}
 

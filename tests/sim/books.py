@@ -19,6 +19,7 @@ from typing import Any
 from engine.errors import LogDamaged
 from engine.events import EpochBegun, Event, Incremented, UserPut
 from engine.machine import Applied
+from snapshots.demotion import ActionBeyond
 from snapshots.opening import Opened
 from tests.sim.clocks import Times
 from tests.sim.plain import RULES, Plain, read_events
@@ -38,7 +39,10 @@ class Broken(AssertionError):
 
 
 class Books:
-    """The judge; see above. `counts` says how often each thing happened."""
+    """The judge; see above. `counts` says how often each thing happened.
+
+    `audience_gone`: what clients see is judged no more. `demoted` has the actions that each demotion listed last.
+    """
 
     def __init__(self, trace: Trace) -> None:
         self.plain = Plain()
@@ -46,6 +50,8 @@ class Books:
         self.submitted_users: set[tuple[str, str | None, bool | None]] = set()
         self.acknowledged: dict[str, tuple[int, int]] = {}
         self.counts: Counter[str] = Counter()
+        self.audience_gone = False
+        self.demoted: dict[str, list[ActionBeyond]] = {}
         self._followed: dict[str, int] = {}
         self._tops: dict[tuple[str, int], list[Shown]] = {(board_id, 0): [] for board_id in RULES.points}
         self.times = Times(self.counts)
@@ -149,6 +155,13 @@ class Books:
         """Note that a replica's directory was emptied."""
         self._followed.pop(name, None)
 
+    def settle(self, event: Event, content: Content) -> None:
+        """Take an event of the one of two leaders that remained."""
+        if isinstance(event, Incremented):
+            found = (event.user_id, event.board_id, event.reason)
+            self._check(found == content, f"{event} is not what was asked for")
+        self._take(event)
+
     def _take(self, event: Event) -> None:
         self._holds(lambda: self.plain.take(event))
         if isinstance(event, Incremented):
@@ -175,6 +188,8 @@ class Books:
 
     def shown(self, board_id: str, seq: int, entries: list[dict[str, Any]]) -> None:
         """Take the rows that a client saw for a position."""
+        if self.audience_gone:
+            return
         rows = [(row["rank"], row["userId"], row["score"], row.get("displayName")) for row in entries]
         expected = self._tops.get((board_id, seq))
         self._check(expected is not None, f"{board_id} was shown at seq {seq}, where it did not change, or not yet")
@@ -183,6 +198,8 @@ class Books:
 
     def forward(self, who: str, before: tuple[int, int], position: tuple[int, int]) -> tuple[int, int]:
         """Check that a position did not go back; give it."""
+        if self.audience_gone:
+            return position
         self._check(position >= before, f"{who} saw {before}, and then {position}")
         self._check(position[1] <= self.plain.seq, f"{who} saw seq {position[1]} before it was on disk")
         return position

@@ -53,6 +53,10 @@ class Client:
             self._trace.note(self.name, method, path, "no answer")
             return None
         self._trace.note(self.name, method, path, answer.status)
+        if self._books.audience_gone:
+            return None
+        if method == "GET" and answer.code == "DISK_FULL":
+            raise Broken(f"{self.name} was told at {path} that the disk is full, but wanted only to read")
         if answer.code is not None:
             self._books.counts[answer.code] += answer.status in {500, 503}
         return answer

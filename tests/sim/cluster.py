@@ -9,11 +9,14 @@ from contextlib import contextmanager
 import trio
 
 from engine.disk import Disk
+from tests.sim.aftermath import Aftermath
 from tests.sim.books import Books
 from tests.sim.clocks import WallClock
 from tests.sim.disk import SimulatedDisk
 from tests.sim.hardware import Hardware
+from tests.sim.mishaps import lose
 from tests.sim.node import Node
+from tests.sim.process import DATA
 from tests.sim.profile import Following
 from tests.sim.replica import Replica, caught_up, look_at_the_disk
 from tests.sim.roads import Roads
@@ -80,6 +83,11 @@ class Cluster:
         """Let all replicas live."""
         for replica in self.replicas:
             replica.begin(world)
+        if self._following.changes_leaders_s is None:  # an operator who changes leaders holds nodes down as well
+            for node in self.nodes:
+                hardware = self.machines[node.name]
+                if hardware.mishaps.lost_s is not None:
+                    world.start_soon(lose, node, hardware, self._books, DATA)
         if self._following.changes_leaders_s is not None:
             world.start_soon(self._change_leaders, self._following.changes_leaders_s)
         else:
@@ -108,6 +116,14 @@ class Cluster:
         for node in self.nodes:
             if node is not self.leader:
                 await caught_up(node, self.leader, self._books)
+
+    async def aftermath(self) -> None:
+        """Let operators do something wrong, and all nodes be equal again."""
+        following = [node for node in self.nodes if node is not self.leader]
+        dice = self._dice("aftermath")
+        after = Aftermath(self.leader, following, dice, self._books, self._trace, self._lead, self.caught_up)
+        await after.happen()
+        await self.caught_up()
 
     async def close(self) -> None:
         """Stop all nodes in good order."""

@@ -24,6 +24,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import UNSET
+
 from engine.commands import PutUser
 from engine.errors import DiskFault, WriteFailed
 from engine.events import EpochBegun, Event
@@ -96,11 +98,11 @@ class Workload:
         """Live it."""
         self._start()
         self._write(lambda station: station.play(5))
-        users = PutUser("user-1", "One", None, "tests"), PutUser("user-2", None, False, "tests")
+        users = PutUser("user-1", "One", UNSET, "tests"), PutUser("user-2", UNSET, False, "tests")
         self._write(lambda station: station.write(*users))
         await self._checkpoint()
         self._write(lambda station: station.play(4))
-        self._write(lambda station: station.write(PutUser("user-2", None, True, "tests")))
+        self._write(lambda station: station.write(PutUser("user-2", UNSET, True, "tests")))
         await self._checkpoint()
         self._write(lambda station: station.play(7))
         await self._checkpoint()

@@ -23,11 +23,12 @@ import enum
 from collections.abc import Callable, Iterable
 
 from engine.disk import PACE_BYTES, TMP, FileMissing
-from engine.errors import DirectoryInUse, DiskFault, WriteFailed
+from engine.errors import DirectoryInUse, DiskFault, NoSpace, PlaceLost, WriteFailed
 from tests.sim.storage import SECTOR_BYTES, DirectoryNode, Fate, FileNode, Node
 
 IO_ERROR = "Input/output error"
 NO_SPACE = "No space left on device"
+PLENTY_BYTES = 2**40
 
 
 class Crash(BaseException):
@@ -49,11 +50,14 @@ class Trouble(enum.Enum):
     """Nothing is done; a sync marks its sectors as clean all the same."""
     FULL = "full"
     """There is no space: a write does a part; a step that needs no space is done."""
+    NO_ROOM = "no room"
+    """There is no space for more: as FULL, but what was laid out before can be written."""
 
 
 OnStep = Callable[[Moment, str, str], None]
 AskTrouble = Callable[[str, str], Trouble | None]
 
+_FULL = {Trouble.FULL, Trouble.NO_ROOM}
 _TAKES_SPACE = {"make_directory", "create", "write", "preallocate"}
 
 
@@ -80,6 +84,7 @@ class Machine:
         self.fate = fate
         self.on_step = on_step
         self.trouble = trouble
+        self.free_bytes: Callable[[], int] = lambda: PLENTY_BYTES
         self.steps = 0
         self.process = 0
         self.locks: dict[FileNode, int] = {}
@@ -156,8 +161,8 @@ class SimulatedDisk:
         trouble = self.machine.trouble(name, path)
         if trouble is Trouble.ERROR and name != "sync":
             raise WriteFailed(f"can't {name}: {IO_ERROR}", path=path)
-        if trouble is Trouble.FULL and name in _TAKES_SPACE and name != "write":
-            raise WriteFailed(f"can't {name}: {NO_SPACE}", path=path)
+        if trouble in _FULL and name in _TAKES_SPACE and name != "write":
+            raise NoSpace(f"can't {name}: {NO_SPACE}", path=path)
         return trouble
 
     def within(self, name: str, path: str) -> None:
@@ -200,6 +205,16 @@ class SimulatedDisk:
         """See `Disk`."""
         self.check_alive()
         return len(self._file(path).cached)
+
+    def free_bytes(self, path: str) -> int:
+        """See `Disk`."""
+        self._directory(path)
+        return self.machine.free_bytes()
+
+    def check_leads(self, path: str, held: Node | None, what: str) -> None:
+        """Raise `PlaceLost` unless a path leads to what is held."""
+        if self.machine.node(path) is not held:
+            raise PlaceLost(f"{what} was moved, removed or replaced while this process used it", path=path)
 
     def create(self, path: str, mode: int = 0o600) -> SimulatedFile:
         """See `Disk`. There is one user here, so the mode does not matter."""
@@ -264,7 +279,7 @@ class SimulatedDisk:
                 remedy="Stop that process, or choose another data directory.",
             )
         self.machine.locks[node] = self._process
-        return SimulatedLock(self, node)
+        return SimulatedLock(self, path, node)
 
     def write_whole(self, path: str, chunks: Iterable[bytes], mode: int = 0o600, paced: bool = False) -> int:
         """See `Disk`. The steps are those of the real one; a process that ends leaves the unfinished file."""
@@ -338,12 +353,14 @@ class SimulatedFile:
         if not self._write:
             raise WriteFailed("can't write: Bad file descriptor", path=self.path, offset=offset)
         trouble = self._disk.step("write", self.path)
+        if trouble is Trouble.NO_ROOM and offset + len(data) <= len(self._node.cached):
+            trouble = None
         part = max((offset + len(data) // 2) // SECTOR_BYTES * SECTOR_BYTES - offset, 0)
         if part:
             self._node.write(offset, data[:part])
             self._disk.within("write", self.path)
         if trouble is not None:
-            raise WriteFailed(f"can't write: {NO_SPACE}", path=self.path, offset=offset)
+            raise NoSpace(f"can't write: {NO_SPACE}", path=self.path, offset=offset)
         self._node.write(offset + part, data[part:])
         self._disk.done("write", self.path)
 
@@ -363,6 +380,11 @@ class SimulatedFile:
         self._node.sync()
         self._disk.done("sync", self.path)
 
+    def check_place(self) -> None:
+        """See `File`."""
+        self._check()
+        self._disk.check_leads(self.path, self._node, "the file")
+
     def close(self) -> None:
         """See `File`."""
         self._open = False
@@ -376,9 +398,17 @@ class SimulatedFile:
 class SimulatedLock:
     """See `engine.disk.Lock`."""
 
-    def __init__(self, disk: SimulatedDisk, node: FileNode) -> None:
+    def __init__(self, disk: SimulatedDisk, path: str, node: FileNode) -> None:
         self._disk = disk
+        self._path = path
         self._node = node
+        self._directory = disk.machine.node(_split(path)[0])
+
+    def check_place(self) -> None:
+        """See `Lock`."""
+        self._disk.check_alive()
+        self._disk.check_leads(_split(self._path)[0], self._directory, "the data directory")
+        self._disk.check_leads(self._path, self._node, "the lock of the data directory")
 
     def release(self) -> None:
         """See `Lock`. When a process ends, the system releases its locks."""

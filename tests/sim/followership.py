@@ -77,15 +77,15 @@ class Followership:
         """Make an old leader's directory a replica's, if it is one. Raises `RestoreRefused` if it can't be done."""
         if read_marker(disk, DATA) is not None or not holds_log(disk, log_directory(DATA)):
             return
-        _, last = read_state(disk, DATA, NO_RULES, tell=lambda _: None)
+        scoreboard, last = read_state(disk, DATA, NO_RULES, tell=lambda _: None)
         common = None
         for attempt in range(100):
             try:
-                common = await self._bootstrap(disk).fork(last.epoch)
+                common = await self._bootstrap(disk).common(scoreboard.marks())
                 break
             except LinkEnded as ended:
                 self._node.note("can't ask for the fork", ended.reason)
-                if ended.status == 404:
+                if ended.status in (404, 409):
                     raise RestoreRefused(ended.reason) from ended
             await trio.sleep(retry_seconds(attempt, self._dice.uniform))
         if common is None:
@@ -99,6 +99,11 @@ class Followership:
             segment_bytes=self._profile.segment_bytes,
         )
         self._node.note("demoted", report.common_seq, report.last_seq)
+        self._books.demoted[self._node.name] = report.actions
+        if not holds_log(disk, log_directory(DATA)):
+            self._node.note("nothing carried over")
+            self._books.counts["demotions with nothing carried over"] += 1
+            self._books.emptied(self._node.name)
         for action in report.actions:
             if self._books.acknowledged.get(action.action_id) == (last.epoch, action.seq):
                 raise Broken(f"{action} was acknowledged, and set aside by the demotion of {self._node.name}")

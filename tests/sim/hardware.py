@@ -2,7 +2,8 @@
 
 The profile gives the chances at each step of the disk during the chaos; after it all is `calm`. The machine remembers
 what went wrong, so the judge can tell whether a fault was due to it: `ailing` since the disk last failed, `flipped`
-while a bit is wrong, `was_cut` if the power cut ended the process.
+while a bit is wrong, `was_cut` if the power cut ended the process, `lacks_room` since the disk was last full. A disk
+without room is no failure: what leads must go on.
 """
 
 from __future__ import annotations
@@ -14,13 +15,20 @@ from trio.testing import MockClock
 
 from engine.record import FRAME_MAGIC
 from tests.sim.books import Books
-from tests.sim.disk import Machine, Moment, Trouble
+from tests.sim.disk import PLENTY_BYTES, Machine, Moment, Trouble
+from tests.sim.mishaps import NONE, NOTICED_S, Mishaps
 from tests.sim.profile import Profile
 from tests.sim.storage import Chance, DirectoryNode, FileNode
 from tests.sim.trace import Trace
 
 FULL_S = 2.0
 """How long a full disk stays full."""
+
+ANSWER_S = 2.0
+"""Longer than a client waits for an answer."""
+
+ASIDE = "aside"
+"""The name of what an operator took away, in the root."""
 
 REMOVES_FAIL = 15
 """How much likelier a removal fails than another step: there are few removals."""
@@ -29,15 +37,21 @@ REMOVES_FAIL = 15
 class Hardware:
     """See above."""
 
-    def __init__(self, profile: Profile, dice: random.Random, books: Books, trace: Trace) -> None:
+    def __init__(
+        self, profile: Profile, dice: random.Random, books: Books, trace: Trace, mishaps: Mishaps = NONE
+    ) -> None:
         self.profile = profile
+        self.mishaps = mishaps
         self.machine = Machine(Chance(dice), on_step=self._on_step, trouble=self._trouble)
+        self.machine.free_bytes = lambda: 0 if self._is_full() else PLENTY_BYTES
         self.ailing = False
+        self.lacks_room = False
         self.was_cut = False
         self._dice = dice
         self._books = books
         self._trace = trace
         self._full_until_s = 0.0
+        self._spoiled_until_s = 0.0
         self._flips: list[tuple[str, FileNode, int, int]] = []
 
     @property
@@ -53,7 +67,7 @@ class Hardware:
     @property
     def spoils_receipts(self) -> bool:
         """Whether a receipt may not be readable just now."""
-        return self.flipped or self.ailing
+        return self.flipped or self.ailing or trio.current_time() < self._spoiled_until_s
 
     def cut_power(self) -> None:
         """End the process and lose what was not durable; perhaps a bit flips, too."""
@@ -104,7 +118,7 @@ class Hardware:
     def process_ended(self) -> None:
         """Note that the process has ended, for any reason."""
         self.machine.kill()
-        self.ailing = self.was_cut = False
+        self.ailing = self.was_cut = self.lacks_room = False
 
     def replace_disk(self) -> None:
         """Begin with an empty disk."""
@@ -141,8 +155,63 @@ class Hardware:
             trouble = Trouble.FULL
         if dice.random() < profile.step_error * (REMOVES_FAIL if name == "remove" else 1):
             trouble = Trouble.ERROR
+        if trouble is None and self._is_full() and not (name == "write" and path.endswith(".log")):
+            # A frame is written into space that was laid out. Only a tiny segment could be too short for one.
+            self.lacks_room = True
+            self._trace.note("no room", name, path)
+            self._books.counts[f"no room to {name}"] += name in {"create", "preallocate", "make_directory"}
+            return Trouble.NO_ROOM
         if trouble is not None:
             self.ailing = True
             self._trace.note("trouble", trouble.value, name, path)
             self._books.counts[f"{trouble.value} of {name}"] += 1
         return trouble
+
+    def _is_full(self) -> bool:
+        return not self.calm and self.mishaps.is_full(trio.current_time())
+
+    def names(self) -> dict[str, list[str]]:
+        """List the names in the data directory."""
+        found = {}
+        for path in ("/data", "/data/log", "/data/snapshots"):
+            node = self.machine.node(path)
+            if isinstance(node, DirectoryNode):
+                found[path] = sorted(node.names)
+        return found
+
+    def live_segment(self) -> str | None:
+        """Give the path of the last segment; None without one."""
+        segments = [path for path in self.machine.files("/data/log") if path.endswith(".log")]
+        return segments[-1] if segments else None
+
+    # What an operator takes away by mistake, and puts back
+
+    def take_away(self, path: str, *, empty: bool = False) -> None:
+        """Move what is at a path aside, durably. `empty`: leave an empty directory in its place."""
+        self.ailing = True
+        self._spoiled_until_s = trio.current_time() + NOTICED_S + ANSWER_S
+        for known in self.names():
+            below = self.machine.node(known)
+            assert isinstance(below, DirectoryNode)
+            below.sync()  # no power cut brings a name back that was removed before
+        directory, name = self._place_of(path)
+        node = directory.names.pop(name)
+        self.machine.root.names[ASIDE] = node
+        if empty:
+            directory.names[name] = DirectoryNode()
+        directory.sync()
+        self.machine.root.sync()
+
+    def put_back(self, path: str) -> None:
+        """Put back what was taken away. An answer from before may still be on its way to a reader."""
+        self._spoiled_until_s = trio.current_time() + ANSWER_S
+        directory, name = self._place_of(path)
+        directory.names[name] = self.machine.root.names.pop(ASIDE)
+        directory.sync()
+        self.machine.root.sync()
+
+    def _place_of(self, path: str) -> tuple[DirectoryNode, str]:
+        above, _, name = path.rpartition("/")
+        directory = self.machine.node(above or "/")
+        assert isinstance(directory, DirectoryNode)
+        return directory, name

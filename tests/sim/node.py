@@ -19,8 +19,10 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from engine.clock import ClockBounds
-from engine.disk import Disk
+from engine.disk import Disk, Lock
 from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
+from engine.events import Event
+from engine.held_disk import HeldDisk
 from engine.machine import Applied
 from engine.recovery import Finding
 from snapshots.demotion import finish_exchange
@@ -48,7 +50,11 @@ AWAY_S = 6.0
 
 
 class Node:
-    """Lives again and again until `close`. `wrap` and `opened` are for variants that are broken on purpose."""
+    """Lives again and again until `close`. `wrap` and `opened` are for variants that are broken on purpose.
+
+    `apart` collects what it writes as one of two leaders (`tests.sim.aftermath`), None while the books take it.
+    `lots` draws the identities of epochs and processes: a generator of its own, so the `dice` fall as they always did.
+    """
 
     def __init__(
         self,
@@ -57,6 +63,7 @@ class Node:
         books: Books,
         trace: Trace,
         dice: random.Random,
+        lots: random.Random,
         *,
         clock: WallClock,
         follows: str | None = None,
@@ -66,6 +73,7 @@ class Node:
         self.name = name
         self.succeeds = False
         self.promotes_stopped = False
+        self.apart: list[Event] | None = None
         self.process: Process | None = None
         self.starts = 0
         self._hardware = hardware
@@ -73,6 +81,7 @@ class Node:
         self._books = books
         self._trace = trace
         self._dice = dice
+        self._lots = lots
         self._wrap = wrap
         self._opened = opened
         self._prefix = "" if follows is None else f"{name} "
@@ -80,6 +89,7 @@ class Node:
         if follows is not None:
             self.follow(follows)
         self._disk: SimulatedDisk | None = None
+        self._lock: Lock | None = None
         self._ends: list[End] = []
         self._clock_off_ms = 0
         self._clock = clock
@@ -166,10 +176,13 @@ class Node:
         # No `finally` around this: whatever raises through it ends the process without a word, as a crash does.
         async with trio.open_nursery() as nursery:
             self._began_s = trio.current_time()
-            process = Process(disk, opened, self._profile, self.name, self, plan, self._dice.uniform, nursery)
+            assert self._lock is not None
+            process = Process(
+                disk, self._lock, opened, self._profile, self.name, self, plan, self._dice.uniform, self._lots, nursery
+            )
             self.process = process
             try:
-                process.begin()
+                process.begin(watched=self._hardware.mishaps.any)
                 nursery.start_soon(self._end_some_time, process)
                 await process.ending.wait()
                 if process.alive:
@@ -182,7 +195,7 @@ class Node:
 
     async def recover(self, disk: SimulatedDisk) -> Opened | None:
         """Open the directory; None if it could not be, which must have its reason in what was done to the disk."""
-        given = self._wrap(disk)
+        given: Disk = self._wrap(disk)
         try:
             finish_exchange(given, DATA)
             if self.succeeds:
@@ -190,7 +203,8 @@ class Node:
             elif self._followership is not None and not await self._in_time(self._followership.demote, given):
                 return None
             given.make_directory(f"{DATA}/snapshots")
-            given.lock(f"{DATA}/lock")
+            self._lock = given.lock(f"{DATA}/lock")
+            given = HeldDisk(given, self._lock)
             if self._followership is not None and not await self._in_time(self._followership.prepare, given):
                 return None
             opened = open_directory(
@@ -216,7 +230,7 @@ class Node:
             if isinstance(fault, LogDamaged) or (fault.path == f"{DATA}/{MARKER_FILE}" and not self._hardware.ailing):
                 self._refused(fault)
                 return None
-            if not self._hardware.ailing:
+            if not self._hardware.ailing and not self._hardware.lacks_room:
                 raise Broken(f"a start of {self.name} failed, and nothing was wrong with the disk: {fault}") from fault
             self.note("start failed", fault)
             self._books.counts["starts that failed"] += 1
@@ -228,7 +242,12 @@ class Node:
         """Start as a successor: it may have been promoted without having lived to say so, or be promoted now."""
         if self.promotes_stopped and read_marker(disk, DATA) is not None:
             promote_directory(
-                disk, DATA, now_ms=self.clock_ms(), tell=self.tell, segment_bytes=self._profile.segment_bytes
+                disk,
+                DATA,
+                now_ms=self.clock_ms(),
+                tell=self.tell,
+                segment_bytes=self._profile.segment_bytes,
+                random_bytes=self._lots.randbytes,
             )
         if read_marker(disk, DATA) is None:
             self.lead()
@@ -277,13 +296,15 @@ class Node:
             if not self._hardware.flipped:
                 raise Broken(f"{self.name} told of damage, and no bit had flipped: {what}")
             self._books.counts["damage told"] += 1
-        elif not self._hardware.ailing:
+        elif not self._hardware.ailing and not self._hardware.lacks_room:
             raise Broken(f"{self.name} told of a fault, and nothing was wrong with the disk: {what}")
 
     def applied(self, applied: Applied) -> None:
         """See `Witness`."""
         self.note("applied", applied.events[-1].seq, len(applied.events))
-        if self._followership is None or self.succeeds:
+        if self.apart is not None:
+            self.apart += applied.events
+        elif self._followership is None or self.succeeds:
             self._books.applied(applied)
             if self._clock.steps:
                 self._books.times.applied(self.name, self._clock, self._began_s, applied.events)
@@ -299,7 +320,8 @@ class Node:
 
     async def disk_failed(self, fault: DiskFault) -> None:
         """See `Witness`."""
-        if not self._hardware.ailing:
+        following = self._followership is not None  # it may find no room while it exchanges its files
+        if not self._hardware.ailing and not (following and self._hardware.lacks_room):
             raise Broken(f"{self.name} could not write, and nothing was wrong with the disk: {fault}") from fault
         process = self.process
         assert process is not None
@@ -328,6 +350,11 @@ class Node:
     def is_alive(self) -> bool:
         """See `Called`."""
         return self._disk is not None and self._disk.alive
+
+    def is_serving(self) -> bool:
+        """Whether its process serves, and was not told to end."""
+        process = self.process
+        return process is not None and process.alive and not process.ending.is_set()
 
     def take_call(self, end: End, caller: str) -> bool:
         """See `Called`."""

@@ -7,6 +7,7 @@ live channel. Requests are given to the pipeline directly; links to other nodes 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from functools import cache
 from itertools import count
@@ -17,7 +18,9 @@ import structlog
 import trio
 
 from engine.clock import ClockBounds
+from engine.disk import Lock
 from engine.errors import DiskFault
+from engine.held_disk import HeldDisk
 from engine.machine import Applied
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
@@ -148,15 +151,19 @@ class Process:
     def __init__(
         self,
         disk: SimulatedDisk,
+        lock: Lock,
         opened: Opened,
         profile: Profile,
         name: str,
         witness: Witness,
         plan: FollowPlan | None,
         uniform: Callable[[float, float], float],
+        lots: random.Random,
         tasks: trio.Nursery,
     ) -> None:
+        """`lots` draws identities: those of epochs, and that of this process."""
         self.disk = disk
+        self._held = HeldDisk(disk, lock)
         self.ending = trio.Event()
         self.scoreboard = opened.scoreboard
         self.log = opened.log
@@ -168,11 +175,11 @@ class Process:
         self._clock = NodeClock(
             _NoMetrics(), wall_ms=witness.clock_ms, monotonic_s=trio.current_time, bounds=witness.clock_bounds
         )
-        world = self._surroundings(disk, profile, uniform)
+        world = self._surroundings(profile, uniform, lots)
         self.node = assemble_leader(world, opened) if plan is None else assemble_replica(world, opened, plan)
 
     def _surroundings(
-        self, disk: SimulatedDisk, profile: Profile, uniform: Callable[[float, float], float]
+        self, profile: Profile, uniform: Callable[[float, float], float], lots: random.Random
     ) -> Surroundings:
         return Surroundings(
             config=Config(
@@ -182,7 +189,8 @@ class Process:
                 limits=LimitsConfig(caller_per_minute=PER_MINUTE, user_per_minute=PER_MINUTE),
                 replication=ReplicationConfig(node_name=self._name, behind_wait_seconds=BEHIND_WAIT_S),
             ),
-            disk=disk,
+            disk=self._held,
+            check_held=self._held.check,
             tasks=self._tasks,
             shutdown=self._shutdown,
             guard=self._guard,
@@ -196,6 +204,8 @@ class Process:
             clock=self._clock,
             clock_s=trio.current_time,
             uniform=uniform,
+            random_bytes=lots.randbytes,
+            node_id=lots.randbytes(8).hex(),
             tell=self._witness.tell,
             removed=self._witness.removed,
         )
@@ -214,9 +224,12 @@ class Process:
         """Whether it can still say anything."""
         return self.tasks is not None and self.disk.alive
 
-    def begin(self) -> None:
-        """Begin to serve."""
+    def begin(self, *, watched: bool) -> None:
+        """Begin to serve. `watched`: with the watch over its directory, in a run in which that may find something."""
+        assert self.node.watch is not None
         for task in reversed(self.node.tasks):
+            if task == self.node.watch.run and not watched:
+                continue  # a task more would change the order of all others, and so each run that once failed
             self._tasks.start_soon(self._guard.watched, task)
         self._tasks.start_soon(self.channels.run)
         if self._witness.clock_bounds is not UNMOVED:

@@ -16,6 +16,7 @@ from tests.sim.clients import ReplicaReader
 from tests.sim.clocks import WallClock
 from tests.sim.disk import SimulatedDisk
 from tests.sim.hardware import Hardware
+from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import Network
 from tests.sim.node import Node
 from tests.sim.plain import RULES
@@ -46,8 +47,12 @@ class Replica:
         trace: Trace,
         clock: WallClock,
     ) -> None:
-        self.hardware = Hardware(machine, dice(f"{name} hardware"), books, trace)
-        self.node = Node(name, self.hardware, books, trace, dice(name), clock=clock, follows=follows, wrap=wrap)
+        mishaps = draw_mishaps(dice(f"{MISHAPS} {name}"), machine.chaos_s)
+        self.hardware = Hardware(machine, dice(f"{name} hardware"), books, trace, mishaps)
+        self.node = Node(
+            name, self.hardware, books, trace, dice(name), dice(f"{name} lots"),
+            clock=clock, follows=follows, wrap=wrap,
+        )  # fmt: skip
         self.viewer = Viewer(f"viewer of {name}", "main", deltas=True, books=books, trace=trace)
         self._machine = machine
         self._dice = dice

@@ -30,8 +30,10 @@ EVERYTHING_SEEN = {
     "writes that failed", "starts that failed", "lines opened", "lines cut", "snapshots fetched",
     "replicas started", "events followed", "replica disconnected", "replica ended by cut", "replica ended by kill",
     "replica ended by stop", "reads of a replica", "reads that came too early", "stale reads", "viewers refused",
-    "replicas equal in the end", "promotions", "demotions", "clock corrections", "events under a wrong clock",
+    "replicas equal in the end", "promotions", "demotions", "lock lost", "segment lost", "directory lost", "DISK_FULL",
+    "no room to preallocate", "no room to create", "clock corrections", "events under a wrong clock",
     "times judged", "times put right", "states read at a time", "segments removed by a trusted clock",
+    "loops named", "rivals settled",
 }  # fmt: skip
 
 

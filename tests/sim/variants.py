@@ -15,12 +15,13 @@ from unittest import mock
 import msgspec
 import trio
 
-from engine import log, recovery, segment_cursor
+from engine import actor, log, recovery, segment_cursor
 from engine.actions import Actions
+from engine.actor import Actor, Submission
 from engine.clock import ClockReading, SteadyClock
 from engine.corrections import Corrector
 from engine.disk import Disk, File
-from engine.errors import DiskFault, SnapshotDamaged
+from engine.errors import DiskFault, DiskFull, SnapshotDamaged, WriteFailed
 from engine.log import Synced
 from engine.record import ProvedFrame, Tail, find_frame
 from engine.recovery import Finding, Situation
@@ -28,7 +29,10 @@ from engine.replay import settle_end
 from engine.segment import Listing
 from engine.segment_cursor import SegmentCursor
 from server.live.editions import Channel
-from server.replication import bootstrap
+from server.node.storage_watch import StorageWatch
+from server.replication import bootstrap, epoch_notifier
+from server.replication.follower import Follower
+from server.replication.progress import Progress
 from server.replication.replicas import WholeReplica
 from snapshots.opening import Opened
 from snapshots.promotion import Marker
@@ -174,6 +178,18 @@ def _trust_at_once(self: SteadyClock, wall_ms: int, monotonic_s: float) -> Clock
     return msgspec.structs.replace(_read_steadily(self, wall_ms, monotonic_s), trusted=True)
 
 
+@contextmanager
+def _believing_relays() -> Iterator[None]:
+    """Take each word of a relay for one of the leader, and look at no path."""
+    heard = Progress.heard
+
+    def heard_now(self: Progress, epoch: int, seq: int, _age_s: float = 0.0) -> None:
+        heard(self, epoch, seq)
+
+    with mock.patch.object(Progress, "heard", heard_now), mock.patch.object(Follower, "_trace", return_value=None):
+        yield
+
+
 def _patching(target: object, name: str, new: object) -> Callable[[], AbstractContextManager[None]]:
     @contextmanager
     def patched() -> Iterator[None]:
@@ -184,6 +200,15 @@ def _patching(target: object, name: str, new: object) -> Callable[[], AbstractCo
 
 
 _read_steadily = SteadyClock.read
+
+
+def _look_away(self: StorageWatch) -> int:
+    return self._world.disk.free_bytes(self._world.config.data_dir)
+
+
+def _end_when_full(self: Actor, _taken: list[Submission], full: DiskFull) -> None:
+    raise WriteFailed(full.what, path=full.path)
+
 
 MADE_DURABLE = "a directory that is there is held to be durable"
 NAMES_SYNCED = "a segment that is there is held to be durable"
@@ -209,6 +234,11 @@ BROKEN: Sequence[Variant] = (
     Variant("a replica applies before it logs", patched=_patching(WholeReplica, "_append", _apply_before_logging)),
     Variant(PLACED_DURABLY, patched=_patching(bootstrap, "_newest_tail", _tail_of_what_is_there)),
     Variant(OLDER_KEPT, patched=_patching(bootstrap, "_remove_older", lambda *_: None)),
+    Variant("nobody looks whether the directory is still there", patched=_patching(StorageWatch, "_look", _look_away)),
+    Variant("a full disk ends the process", patched=_patching(Actor, "_answer_without_events", _end_when_full)),
+    Variant("a full disk stays full", patched=_patching(actor, "FULL_RETRY_SECONDS", 1e9)),
+    Variant("of two leaders of one epoch both go on", patched=_patching(epoch_notifier, "_named_in", lambda _: None)),
+    Variant("a relay's word is the leader's", patched=_believing_relays),
     Variant(SERVED_EARLY, patched=_patching(Marker, "caught_up", True)),
     Variant("the wall clock is believed at once", patched=_patching(SteadyClock, "read", _believe_the_wall)),
     Variant("a clock that has just stepped is trusted", patched=_patching(SteadyClock, "read", _trust_at_once)),

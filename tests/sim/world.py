@@ -33,6 +33,7 @@ from tests.sim.clocks import CLOCKS, STEADY, STEPPING, WallClock, WrongTime, dra
 from tests.sim.cluster import Cluster
 from tests.sim.disk import Machine
 from tests.sim.hardware import Hardware
+from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import DELAY_S_MAX, Network
 from tests.sim.node import Node
 from tests.sim.plain import RULES
@@ -125,10 +126,11 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
         following = replace(following, leader=with_age(following.leader), machines=machines)
     profile = following.leader
     trace.note("profile", profile)
-    hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace)
+    mishaps = draw_mishaps(dice_for(seed, f"{MISHAPS} leader"), profile.chaos_s)
+    hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace, mishaps)
     leader = Node(
-        "leader", hardware, books, trace, dice_for(seed, "leader"), clock=clock("leader"), wrap=variant.wrap_disk,
-        opened=variant.after_opening,
+        "leader", hardware, books, trace, dice_for(seed, "leader"), dice_for(seed, "leader lots"),
+        clock=clock("leader"), wrap=variant.wrap_disk, opened=variant.after_opening,
     )  # fmt: skip
     cluster = Cluster(leader, hardware, following, partial(dice_for, seed), variant.wrap_replica, books, trace, clock)
     with cluster.reaching():
@@ -150,6 +152,7 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             await trio.sleep(LAST_SHOWN_S + 4 * DELAY_S_MAX)
             for viewer in [*viewers, *cluster.viewers]:
                 viewer.check_last()
+            await cluster.aftermath()
             await cluster.close()
             world.cancel_scope.cancel()
     _look_at_the_disk(cluster.machines[cluster.leader.name], books, dice_for(seed, "end"), steps=clock("leader").steps)
@@ -220,6 +223,7 @@ def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes:
             clock_ms=lambda: 0,
             tell=lambda what: None,
             segment_bytes=segment_bytes,
+            random_bytes=bytes,
         )
         restored = open_directory(disk, "/restored", RULES, tell=lambda what: None, segment_bytes=segment_bytes)
         found = (restored.scoreboard.seq, restored.scoreboard.epoch, report.seq)

@@ -56,10 +56,11 @@ def check(source: Path, target: Path, report: RestoreReport) -> None:
     """Check that the target is the source up to the report's seq, then the new epoch, and can be served from."""
     expected = state_at(source, report.seq)
     begun = EpochBegun(report.seq + 1, report.time_ms, report.epoch, f"restored up to seq {report.seq} of epoch 1")
+    leader = Leader(target)
+    begun = msgspec.structs.replace(begun, history=bytes.fromhex(leader.scoreboard.mark.history))
     if expected.epoch > 1:
         begun = msgspec.structs.replace(begun, note=begun.note[:-1] + str(expected.epoch))
     expected.apply(begun, report.epoch)
-    leader = Leader(target)
     leader.scoreboard._check()
     assert leader.digest() == digest(expected)
     assert leader.told.all == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ from tests.snapshots.directories import (
     contents,
     copy,
     digest,
+    segments,
 )
 
 LEADER = "http://new.example:8080"
@@ -95,6 +97,24 @@ def test_the_directory_ends_at_the_common_point_and_follows_from_there(
     assert again.log.tail == new.log.tail
     again.close()
     new.close()
+
+
+def test_a_leader_without_the_state_at_the_common_point_keeps_nothing_and_lists_all_the_same(tmp_path: Path) -> None:
+    """Its checkpoints are later, and retention removed the log before them. It begins anew from the new leader."""
+    split = Split(tmp_path, frames=40, beyond=40)
+    beyond = [
+        event.action_id for frame in split.beyond() for event in events_of(frame) if isinstance(event, Incremented)
+    ]
+    for path, following in pairwise(segments(split.old)):
+        if int(following.name[:20]) <= split.common.seq + 1:
+            path.unlink()
+    report = split.demote()
+    assert [action.action_id for action in report.actions] == beyond
+    assert not (split.old / "log").exists()
+    assert read_marker(InlineDisk(), str(split.old)) == Marker(LEADER)
+    assert report.aside is not None
+    assert segments(Path(report.aside))
+    assert (split.old / "signing.key").read_bytes() == b"secret"
 
 
 @pytest.mark.parametrize("shorter", [0, 3])

@@ -20,7 +20,7 @@ from snapshots.format import unpack
 from tests.snapshots.images import Bytes
 
 GOLDEN = Path(__file__).with_name("golden")
-FILES = ("version-1.snapshot", "version-1-empty.snapshot")
+FILES = ("version-1.snapshot", "version-1-empty.snapshot", "version-2.snapshot")
 HEADER = struct.Struct("<8s I I")
 CHUNK = struct.Struct("<4s I I I")
 FOOTER = struct.Struct("<32s 16s Q Q I I")
@@ -31,7 +31,8 @@ class Chunks:
 
     def __init__(self, data: bytes) -> None:
         magic, version, checksum = HEADER.unpack_from(data)
-        assert (magic, version) == (b"scoresnp", 1)
+        assert magic == b"scoresnp"
+        assert version in {1, 2}
         assert checksum == google_crc32c.value(data[:12])
         self._data = data
         self._ordinal = 0
@@ -68,8 +69,9 @@ class Chunks:
 def read(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a file as its drawing says: the state, and what the footer says."""
     chunks = Chunks(data)
-    epoch, seq, time_ms, epochs, boards, users, actions = chunks.value("stat")
+    epoch, seq, time_ms, epochs, boards, users, actions, *more = chunks.value("stat")
     state: dict[str, Any] = {"epoch": epoch, "seq": seq, "time_ms": time_ms, "epochs": epochs, "boards": []}
+    state["histories"] = more[0] if more else []
     for _ in range(boards):
         board_id, board_seq, count = chunks.value("bord")
         ids = chunks.texts("bids", count)
@@ -113,6 +115,7 @@ def drawn(image: StateImage) -> dict[str, Any]:
         "seq": image.seq,
         "time_ms": image.time_ms,
         "epochs": [list(pair) for pair in image.epochs],
+        "histories": [list(pair) for pair in image.histories],
         "boards": [drawn_board(board) for board in image.boards],
         "users": drawn_users(image.users),
         "actions": drawn_actions(image.actions),

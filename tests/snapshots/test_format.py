@@ -7,6 +7,7 @@ from array import array
 from pathlib import Path
 
 import google_crc32c
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -257,9 +258,9 @@ def test_counts_that_claim_more_than_there_is_cost_no_memory() -> None:
 
 def test_another_version_is_refused_by_its_number() -> None:
     """A file of a version that does not exist yet says so, rather than that it is damaged."""
-    header = struct.pack("<8sI", b"scoresnp", 2)
+    header = struct.pack("<8sI", b"scoresnp", 3)
     data = header + struct.pack("<I", google_crc32c.value(header)) + bytes(100)
-    with pytest.raises(SnapshotDamaged, match="version 2; this program reads version 1"):
+    with pytest.raises(SnapshotDamaged, match=r"version 3; this program reads versions \(1, 2\)"):
         unpack(Bytes(data), "x")
 
 
@@ -287,6 +288,16 @@ def test_the_file_of_an_empty_state_is_as_it_always_was() -> None:
     golden = (GOLDEN / "version-1-empty.snapshot").read_bytes()
     assert unpack(Bytes(golden), "x") == (image, tail)
     assert packed(image, tail) == golden
+
+
+def test_the_file_of_version_2_is_as_it_always_was() -> None:
+    """It has the identities of epochs. A state without any is written as version 1."""
+    image = msgspec.structs.replace(images.sample(), histories=[(3, bytes(range(100, 116)))])
+    golden = (GOLDEN / "version-2.snapshot").read_bytes()
+    assert unpack(Bytes(golden), "x") == (image, images.sample_tail())
+    assert packed(image, images.sample_tail()) == golden
+    assert golden[8] == 2
+    assert verify(Bytes(golden), "x") == images.sample_tail()
 
 
 def test_columns_are_little_endian_words() -> None:

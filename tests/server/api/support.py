@@ -33,7 +33,7 @@ from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
 from server.http.client_address import TrustedProxies
-from server.http.messages import Request, Response, wire_headers
+from server.http.messages import Request, Response, path_of, wire_headers
 from server.lanes.quart_app import create_app
 from server.metrics import Metrics
 from server.node.promotion import refuse_promotion
@@ -226,6 +226,7 @@ class Bench:
         self.lines: list[dict[str, Any]] = []
         self.log = MemoryLog()
         self.scoreboard = Scoreboard(rules)
+        self.scoreboard.belongs_to(self.log.tail.log_id)
         log = real_log or self.log
         self.machine = StateMachine(self.scoreboard, log, self.applied.append)
         self.actor = Actor(self.machine, clock=GivenClock(self.clock_ms))
@@ -244,7 +245,12 @@ class Bench:
             checks=self.checks,
             positions=self.positions,
             authenticator=authenticator or Tokens(),
-            limits=WriteLimits(Rates(per_minute[0], 1_000), Rates(per_minute[1], 1_000), self.metrics.rate_limited),
+            limits=WriteLimits(
+                Rates(per_minute[0], 1_000),
+                Rates(per_minute[1], 1_000),
+                Rates(per_minute[0], 1_000),
+                self.metrics.rate_limited,
+            ),
             metrics=self.metrics,
             audit=Audit(self._logger(), lambda: self.now_s),
             pages={"index": INDEX, "docs": DOCS},
@@ -286,8 +292,7 @@ class Bench:
         sent = {**({"authorization": token} if token else {}), **(headers or {})}
         if self._quart is not None:
             return await self._ask_quart(method, target, data, sent)
-        path, _, query = target.partition("?")
-        request = Request(method, path, query, sent, data, "192.0.2.7")
+        request = Request(method, path_of(target), target.partition("?")[2], sent, data, "192.0.2.7")
         response = await self.pipeline.answer(request, "direct")
         found = dict(wire_headers(response))
         assert len(found) == len(wire_headers(response))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.limits import BATCH_COMMANDS_MAX, ID_CHARACTERS_MAX
 from server.api import decoding
-from server.api.decoding import IncrementBody, check_content, decode_batch, decode_increment, decode_user
+from server.api.decoding import IncrementBody, UserBody, check_content, decode_batch, decode_increment, decode_user
 from server.bounds import BODY_BYTES_MAX
 from server.http.messages import JSON, MSGPACK, Refused, Request
 
@@ -68,7 +68,8 @@ def test_the_field_at_fault_is_named_in_words(body: bytes, field: str, message: 
         b"",
         b"{",
         b'{"userId":"a","actionId":"b"} x',
-        b"\xef\xbb\xbf{}",
+        b"\xff\xfe{\x00}\x00",
+        b"\xef\xbb\xbf\xef\xbb\xbf{}",
         b'{"userId":"a","actionId":"b",}',
         b"{'userId':'a'}",
         b'{"userId":"a\x01","actionId":"b"}',
@@ -78,7 +79,7 @@ def test_the_field_at_fault_is_named_in_words(body: bytes, field: str, message: 
     ],
 )
 def test_what_is_no_json_is_refused(body: bytes) -> None:
-    """Empty, cut off, something after it, a byte order mark, raw control characters, lone surrogates, bad UTF-8."""
+    """Empty, cut off, something after it, UTF-16, two marks, raw control characters, lone surrogates, bad UTF-8."""
     field, _ = fault_of(body)
     assert field == "body"
 
@@ -147,6 +148,95 @@ def test_a_user_is_changed_by_what_is_named() -> None:
     assert caught.value.details == {"field": "body"}
 
 
+def test_null_for_an_optional_field_is_as_if_it_was_left_out() -> None:
+    """Serializers of many languages write it. A field that is needed must not be null."""
+    expected = IncrementBody("ann", "a1", "ACTION_COMPLETED", "main")
+    for nulls in ({"reason": None}, {"boardId": None}, {"reason": None, "boardId": None}):
+        item = {"userId": "ann", "actionId": "a1", **nulls}
+        assert decode_increment(msgspec.json.encode(item)) == expected
+        for rest in ([], [{"userId": "bob", "actionId": "b1"}], [{"userId": None, "actionId": "b1"}], [5]):
+            for encode, kind in ((msgspec.json.encode, JSON), (msgspec.msgpack.encode, MSGPACK)):
+                assert decode_batch(encode([item, *rest]), 10, kind)[0] == expected
+    assert fault_of(b'{"userId":null,"actionId":"b","reason":null}')[0] == "userId"
+    assert fault_of(b'{"userId":"a","actionId":"b","reason":5,"boardId":null}') == (
+        "reason", "reason must be a string, not a number.",
+    )  # fmt: skip
+    assert fault_of(b'{"userId":"\\n","actionId":"b","reason":null}')[0] == "userId"
+
+
+def test_null_takes_a_name_away_and_leaves_the_rest() -> None:
+    """For the name null has a meaning. For `active` it is as if it was left out."""
+    assert decode_user(b'{"displayName":null,"active":null}') == UserBody(None)
+    assert decode_user(b'{"displayName":null,"active":false}') == UserBody(None, False)
+    with pytest.raises(Refused) as caught:
+        decode_user(b'{"active":null}')
+    assert caught.value.details == {"field": "body"}
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    """Some serializers begin with it, and RFC 8259 lets a reader ignore it."""
+    mark = b"\xef\xbb\xbf"
+    item = b'{"userId":"ann","actionId":"a1"}'
+    assert decode_increment(mark + item) == decode_increment(item)
+    assert decode_batch(mark + b"[" + item + b"]", 10) == [decode_increment(item)]
+    assert decode_user(mark + b'{"active":true}').active is True
+
+
+UNSEEN = {
+    "white space": " \u00a0\u2003\u3000",
+    "zero width": "\u200b\u200c\u200d\u2060\ufeff",
+    "Hangul fillers": "\u3164\uffa0\u115f\u1160",
+    "combining only": "\u0301\u20dd\u0903",
+    "a blank of Braille": "\u2800",
+    "variation selectors": "\ufe0f\U000e0100",
+    "tags": "\U000e0067\U000e007f",
+    "directions": "\u202e\u2066\u2069",
+    "a soft hyphen": "\u00ad",
+    "vowels that are not written": "\u17b4\u180b\u180e",
+    "a blank of music": "\U0001d159",
+    "reserved": "\u2065\U000e0fff\ufff0",
+    "noncharacters": "\ufdd0\uffff\U0010ffff",
+}
+
+
+@pytest.mark.parametrize("name", [*UNSEEN.values(), "".join(UNSEEN.values())], ids=[*UNSEEN, "all of them"])
+def test_a_name_that_shows_nothing_is_refused(name: str) -> None:
+    """Alone, and many times. With one character that can be seen it is a name."""
+    for unseen in (name, name[:1] * 128):
+        with pytest.raises(Refused) as caught:
+            decode_user(msgspec.json.encode({"displayName": unseen}))
+        assert caught.value.details == {"field": "displayName"}
+        assert "shows nothing" in caught.value.message
+    assert decode_user(msgspec.json.encode({"displayName": f"{name}x"})).display_name == f"{name}x"
+
+
+@pytest.mark.parametrize(
+    "name", ["-", "\u00e9", "e\u0301", "\U0001f600", "\u2764\ufe0f", "\ud55c", "\u1112", "\ue000", "\u2801"]
+)
+def test_a_name_that_shows_something_is_a_name(name: str) -> None:
+    """Marks, symbols, emoji with their selectors, Hangul, private characters: a font may draw them."""
+    assert decode_user(msgspec.json.encode({"displayName": name})).display_name == name
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "; profile=x",
+        ";",
+        "; charset=utf-8; odata.metadata=none",
+        ';v="a;charset=latin1"',
+        "; foo",
+        ";version=1;charset=UTF8",
+    ],
+)
+def test_other_parameters_of_a_content_type_are_ignored(parameters: str) -> None:
+    """They say nothing that changes how JSON is read."""
+    check_content(Request("POST", "/", headers={"content-type": f"application/json{parameters}"}))
+    check_content(
+        Request("POST", "/", headers={"content-type": f"application/msgpack{parameters}"}), may_be_packed=True
+    )
+
+
 @pytest.mark.parametrize("charset", ["", "; charset=utf-8", ';charset="UTF-8"', "; charset=utf8"])
 def test_json_may_say_its_charset(charset: str) -> None:
     """It is UTF-8 anyway."""
@@ -159,7 +249,18 @@ def test_what_curl_says_unasked_counts_as_nothing_said() -> None:
     check_content(Request("POST", "/", headers={"content-type": "application/x-www-form-urlencoded"}))
 
 
-@pytest.mark.parametrize("kind", ["", "text/json", "application/jsonp", "application/json; charset=utf-16", "*/*"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "",
+        "text/json",
+        "application/jsonp",
+        "application/json; charset=utf-16",
+        'application/json;a=b;Charset="latin1"',
+        "application/json; charset=",
+        "*/*",
+    ],
+)
 def test_other_content_is_refused(kind: str) -> None:
     """400 naming the header."""
     with pytest.raises(Refused) as caught:

@@ -1,4 +1,4 @@
-"""Limits per caller and per user: who is refused, what is told, what is charged."""
+"""Limits per caller and per user: what is refused, what is told, what is charged."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def object_faults(value: dict[str, Any], schema: dict[str, Any], at: str) -> Ite
 
 def check(method: str, path: str, reply: Reply) -> None:
     """Hold an answer against the description of its route."""
-    methods, _ = find(path)
+    methods, _ = find(*path.partition("?")[::2])
     described = DOCUMENT["paths"][methods[method].path][method.lower()]
     assert str(reply.status) in described["responses"], (
         f"{method} {path} answers {reply.status}, which is not described"
@@ -130,6 +130,9 @@ def test_the_description_has_exactly_the_routes_that_there_are() -> None:
         in_path = {parameter["name"] for parameter in parameters if parameter["in"] == "path"}
         assert in_path == set(re.findall(r"\{(\w+)\}", route.path))
         assert all(parameter["required"] for parameter in parameters if parameter["in"] == "path")
+        in_query = {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
+        assert in_query == set(route.query or ())
+        assert {parameter["name"] for parameter in parameters if parameter["required"]} == in_path | set(route.ids)
 
 
 def test_every_reference_leads_somewhere_and_every_component_is_used() -> None:
@@ -223,11 +226,19 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("GET", "/scoreboard/top?boardId=weekly&limit=50", None, None, 200),
     ("GET", "/scoreboard/top?limit=x", None, None, 400),
     ("GET", "/scores/ann", None, None, 200),
-    ("GET", "/scores/off", None, None, 200),
+    ("GET", "/scores/off", None, READER, 200),
     ("GET", "/scores/nobody", None, None, 404),
     ("GET", "/scores/%00", None, None, 400),
     ("GET", "/scores/ann/around", None, None, 200),
-    ("GET", "/scores/off/around", None, None, 200),
+    ("GET", "/scores/off/around", None, READER, 200),
+    ("GET", "/scores/off/around", None, None, 404),
+    ("GET", "/scores/around?userId=ann", None, None, 200),
+    ("GET", "/scores/around", None, None, 404),
+    ("GET", "/scores?userId=ann", None, None, 200),
+    ("GET", "/scores", None, None, 400),
+    ("PUT", "/users?userId=new", {"active": True}, REGISTRAR, 200),
+    ("PUT", "/users/new", {"displayName": None}, REGISTRAR, 200),
+    ("GET", "/actions?actionId=a1", None, READER, 200),
     ("GET", "/scores/nobody/around", None, None, 404),
     ("GET", "/scores/ann/around?limit=0", None, None, 400),
     ("PUT", "/users/new", {"active": True}, REGISTRAR, 200),
@@ -260,9 +271,9 @@ async def test_real_answers_are_as_described(through_quart: bool) -> None:
         for method, target, body, token, status in ANSWERS:
             reply = await bench.ask(method, target, body, token=token)
             assert reply.status == status, (method, target, reply)
-            check(method, target.partition("?")[0].replace("%00", "any"), reply)
-    good = [(method, target.partition("?")[0]) for method, target, *_ in ANSWERS if "%00" not in target]
-    asked = {find(path)[0][method].handler for method, path in good}
+            check(method, target.replace("%00", "any"), reply)
+    good = [(method, target) for method, target, *_ in ANSWERS if "%00" not in target]
+    asked = {find(*target.partition("?")[::2])[0][method].handler for method, target in good}
     assert asked == {route.handler for route in ROUTES}
 
 
@@ -279,10 +290,13 @@ async def test_answers_that_take_some_doing_are_as_described() -> None:
         broken = await bench.ask("GET", "/actions/a1", token=READER)
         assert broken.status == 500
         check("GET", "/actions/a1", broken)
-        for _ in range(3):
-            limited = await bench.increment("ann", "a2")
+        for number in range(3):
+            limited = await bench.increment("ann", f"b{number}")
         assert limited.status == 429
         check("POST", "/scores/increment", limited)
+        batch = await bench.ask("POST", "/scores/increment/batch", [INCREMENT], token=WRITER)
+        assert batch.headers["retry-after"] == "20"
+        check("POST", "/scores/increment/batch", batch)
         bench.now_s += 60
         await bench.actor.drain()
         for method, path, body in (
@@ -307,6 +321,7 @@ def test_the_checker_finds_what_does_not_match() -> None:
     top = {"$ref": "#/components/schemas/TopAnswer"}
     entry = {"userId": "ann", "score": 10, "rank": 1}
     good = {"entries": [entry], "generatedAt": "2025-12-15T12:34:56.000Z", "boardId": "main", "epoch": 1, "seq": 1}
+    good["history"] = 32 * "0"
     assert list(faults(good, top)) == []
     bad: list[dict[str, object]] = [
         {**good, "extra": 1},

@@ -50,6 +50,7 @@ async def test_the_top_has_the_shape_of_the_specification(through_quart: bool) -
             "boardId": "main",
             "epoch": 1,
             "seq": 4,
+            "history": 32 * "0",
         }
 
 
@@ -97,11 +98,38 @@ async def test_a_board_that_is_none_is_refused(query: str, through_quart: bool) 
             assert (reply.status, reply.code, reply.details["field"]) == (400, "INVALID_REQUEST", "boardId")
 
 
+UNKNOWN_PARAMETERS = [
+    ("GET", "/scoreboard/top?offset=5"),
+    ("GET", "/scoreboard/top?limit=3&offset=5"),
+    ("GET", "/scores/ann?offset=5"),
+    ("GET", "/scores/ann/around?offset=5"),
+    ("GET", "/scores?userId=ann&offset=5"),
+    ("GET", "/actions/a1?offset"),
+    ("GET", "/ws/scoreboard?offset=5"),
+    ("POST", "/scores/increment?offset=5"),
+    ("POST", "/scores/increment/batch?offset=5"),
+    ("PUT", "/users/ann?offset=5"),
+    ("POST", "/replication/promote?offset=5"),
+]
+
+
 @both_ways
-async def test_other_parameters_are_ignored_and_broken_queries_refused(through_quart: bool) -> None:
-    """What a cache or a proxy adds does no harm; bytes that are no text, or no end of fields, are refused."""
+async def test_unknown_parameters_are_refused_by_name(through_quart: bool) -> None:
+    """A client that sends `offset` would take page one for another. `_` is passed over; pages take any parameter."""
     async with open_bench(through_quart=through_quart) as bench:
-        assert (await bench.ask("GET", "/scoreboard/top?_=123&utm=x&limit=5")).status == 200
+        assert (await bench.ask("GET", "/scoreboard/top?_=123&limit=5&_=4")).status == 200
+        for method, path in UNKNOWN_PARAMETERS:
+            reply = await bench.ask(method, path, {}, token="Bearer root admin")
+            assert (reply.status, reply.code, reply.details["field"]) == (400, "INVALID_REQUEST", "offset"), path
+            assert "offset" in reply.json["error"]["message"]
+        for path in ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"):
+            assert (await bench.ask("GET", f"{path}?offset=5")).status == 200
+
+
+@both_ways
+async def test_broken_queries_are_refused(through_quart: bool) -> None:
+    """Bytes that are no text, or no end of fields."""
+    async with open_bench(through_quart=through_quart) as bench:
         for query in ("x=%ff", "&".join(["a=b"] * 101)):
             reply = await bench.ask("GET", f"/scoreboard/top?{query}")
             assert (reply.status, reply.details) == (400, {"field": "query"})
@@ -153,12 +181,18 @@ async def test_who_has_the_newest_rows_is_not_sent_them_again(through_quart: boo
     async with open_bench(through_quart=through_quart) as bench:
         await bench.increment("ann", "a1")
         etag = (await bench.ask("GET", "/scoreboard/top")).headers["etag"]
-        assert etag == 'W/"1-1-10"'
-        for matching in (etag, '"1-1-10"', f'"x", {etag} ,"y"', "*", " * "):
+        assert etag == 'W/"1-0000000000000000-1-10"'
+        for matching in (etag, '"1-0000000000000000-1-10"', f'"x", {etag} ,"y"', "*", " * "):
             reply = await bench.ask("GET", "/scoreboard/top", headers={"if-none-match": matching})
             assert (reply.status, reply.body, reply.headers["etag"]) == (304, b"", etag)
             assert "content-length" not in reply.headers
-        for other in ('"1-1-5"', "1-1-10", 'W/"1-0-10"', ""):
+        for other in (
+            '"1-0000000000000000-1-5"',
+            "1-0000000000000000-1-10",
+            'W/"1-0000000000000000-0-10"',
+            'W/"1-1-10"',
+            "",
+        ):
             assert (await bench.ask("GET", "/scoreboard/top", headers={"if-none-match": other})).status == 200
         assert (await bench.ask("GET", "/scoreboard/top?limit=5", headers={"if-none-match": etag})).status == 200
         await bench.increment("ann", "a2")
@@ -172,7 +206,8 @@ async def test_a_new_epoch_makes_every_answer_new() -> None:
         etag = (await bench.ask("GET", "/scoreboard/top")).headers["etag"]
         bench.scoreboard.apply(EpochBegun(seq=2, time_ms=bench.clock_ms(), epoch=2, note="restored"), 2)
         reply = await bench.ask("GET", "/scoreboard/top", headers={"if-none-match": etag})
-        assert (reply.status, reply.json["epoch"], reply.headers["etag"]) == (200, 2, 'W/"2-1-10"')
+        assert (reply.status, reply.json["epoch"]) == (200, 2)
+        assert reply.headers["etag"] == f'W/"2-{bench.scoreboard.mark.history[:16]}-1-10"'
         assert (await bench.ask("GET", "/scores/ann")).json["epoch"] == 2
         bench.log.first_seq = 3
         assert (await bench.ask("GET", "/actions/a1", token=READER)).json["epoch"] == 1, "it was written in the first"
@@ -255,13 +290,63 @@ async def test_the_neighbours_are_those_above_and_below(through_quart: bool) -> 
 
 @both_ways
 async def test_an_inactive_user_has_a_score_but_no_neighbours(through_quart: bool) -> None:
-    """Off the board, but not forgotten."""
+    """Off the board, but not forgotten, for who may read."""
     async with open_bench(through_quart=through_quart) as bench:
         await bench.increment("ann", "a1")
         await bench.ask("PUT", "/users/ann", {"active": False}, token=REGISTRAR)
-        assert (await bench.ask("GET", "/scores/ann")).json["score"] == 10
-        reply = await bench.ask("GET", "/scores/ann/around")
-        assert (reply.status, reply.json["entries"]) == (200, [])
+        reply = await bench.ask("GET", "/scores/ann", token=READER)
+        assert (reply.json["score"], reply.headers["cache-control"]) == (10, "no-store")
+        reply = await bench.ask("GET", "/scores/ann/around", token=READER)
+        assert (reply.status, reply.json["entries"], reply.headers["cache-control"]) == (200, [], "no-store")
+
+
+@both_ways
+@pytest.mark.parametrize("target", ["/scores/{}", "/scores/{}/around", "/scores?userId={}", "/scores/around?userId={}"])
+async def test_an_inactive_user_is_not_public(target: str, through_quart: bool) -> None:
+    """Without a token that may read, the answer is that of a user who does not exist; active again, it is public."""
+    async with open_bench(through_quart=through_quart) as bench:
+        await bench.increment("ann", "a1")
+        await bench.ask("PUT", "/users/ann", {"displayName": "Ann", "active": False}, token=REGISTRAR)
+        for token in (None, REGISTRAR):
+            hidden = await bench.ask("GET", target.format("ann"), token=token)
+            unknown = await bench.ask("GET", target.format("abc"), token=token)
+            assert hidden.status == unknown.status == 404
+            assert hidden.body.replace(b"ann", b"abc") == unknown.body
+            assert {**hidden.headers, "x-request-id": ""} == {**unknown.headers, "x-request-id": ""}
+        for token in (READER, WRITER, "Bearer root admin"):
+            assert (await bench.ask("GET", target.format("ann"), token=token)).status == 200
+        await bench.ask("PUT", "/users/ann", {"active": True}, token=REGISTRAR)
+        assert (await bench.ask("GET", target.format("ann"))).status == 200
+
+
+@both_ways
+async def test_an_id_may_stand_in_the_query(through_quart: bool) -> None:
+    """Proxies decode %2F in a path. In a query a slash needs no encoding, and the answer is the same."""
+    async with open_bench(through_quart=through_quart) as bench:
+        await bench.increment("a/b", "order/1")
+        put = await bench.ask("PUT", "/users?userId=a/b", {"displayName": "Ab"}, token=REGISTRAR)
+        assert (put.status, put.json["userId"], put.json["displayName"]) == (200, "a/b", "Ab")
+        for path, query in (
+            ("/scores/a%2Fb", "/scores?userId=a/b"),
+            ("/scores/a%2Fb?boardId=main", "/scores?boardId=main&userId=a%2Fb"),
+            ("/scores/a%2Fb/around?limit=2", "/scores/around?userId=a/b&limit=2"),
+            ("/actions/order%2F1", "/actions?actionId=order/1"),
+        ):
+            one, other = [await bench.ask("GET", target, token=READER) for target in (path, query)]
+            assert (one.status, one.body) == (200, other.body)
+            assert (await bench.ask("HEAD", query, token=READER)).status == 200
+
+
+@both_ways
+async def test_an_id_in_the_query_is_checked(through_quart: bool) -> None:
+    """It is needed, once, and an id. The user `around` stays where that user was."""
+    async with open_bench(through_quart=through_quart) as bench:
+        await bench.increment("around", "a1")
+        assert (await bench.ask("GET", "/scores/around")).json["userId"] == "around"
+        for query in ("", "?boardId=main", "?userId=", "?userId=a&userId=b", "?userId=%00", "?userId=" + "x" * 129):
+            for method, path in (("GET", "/scores"), ("PUT", "/users")):
+                reply = await bench.ask(method, path + query.replace("boardId=main", "_=1"), {}, token=REGISTRAR)
+                assert (reply.status, reply.details["field"]) == (400, "userId")
 
 
 # Actions

@@ -11,7 +11,7 @@ from server.http.messages import Refused
 def test_every_route_is_found_by_its_own_path() -> None:
     """With something for its variables."""
     for route in ROUTES:
-        methods, params = find(route.path.replace("{userId}", "ann").replace("{actionId}", "a1"))
+        methods, params = find(route.path.replace("{userId}", "ann").replace("{actionId}", "a1"), "userId=ann")
         assert methods[route.method] is route
         assert set(params) == {name for name in ("userId", "actionId") if f"{{{name}}}" in route.path}
 
@@ -36,12 +36,19 @@ def test_a_path_without_a_variable_goes_first() -> None:
     assert (methods["GET"].handler, params) == ("score", {"userId": "increment"})
 
 
-@pytest.mark.parametrize("path", ["", "*", "//", "/scores", "/scores/a/b", "/docs/", "/Docs", "/docs%2F", "/users/a/b"])
+@pytest.mark.parametrize("path", ["", "*", "//", "/nothing", "/scores/a/b", "/docs/", "/Docs", "/docs%2F"])
 def test_what_is_not_there_is_not_found(path: str) -> None:
     """No guessing: not by case, not by a slash more."""
     with pytest.raises(Refused) as caught:
         find(path)
     assert caught.value.status == 404
+
+
+def test_the_path_of_the_neighbours_is_a_user_too() -> None:
+    """Without `userId` in the query it is the score of the user `around`, as it always was."""
+    assert find("/scores/around", "userId=ann")[0]["GET"].handler == "around_by_query"
+    methods, params = find("/scores/around", "boardId=main")
+    assert (methods["GET"].handler, params) == ("score", {"userId": "around"})
 
 
 def test_allow_names_what_comes_of_itself() -> None:

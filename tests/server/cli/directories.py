@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from click.testing import CliRunner, Result
+from msgspec import UNSET
 
 from engine.batch import Batch
 from engine.commands import Command, Increment, PutUser
@@ -33,7 +34,7 @@ def increment(user_id: str, action_id: str) -> Increment:
 
 def put_user(user_id: str, name: str) -> PutUser:
     """Give a user a name."""
-    return PutUser(user_id, name, None, "ops")
+    return PutUser(user_id, name, UNSET, "ops")
 
 
 def open_for_writing(path: Path, segment_bytes: int = SEGMENT_BYTES) -> Opened:

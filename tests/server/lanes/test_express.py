@@ -9,7 +9,6 @@ import pytest
 import trio
 import trio.testing
 
-from engine.commands import Command
 from engine.limits import INBOX_COMMANDS_MAX
 from server.http.client_address import TrustedProxies
 from server.http.connection import HttpBounds
@@ -17,7 +16,7 @@ from server.http.messages import Request, Response
 from server.lanes.express import ExpressLane
 from server.lanes.express_loop import ExpressLoop
 from tests.server.api.support import READER, Bench
-from tests.server.lanes.setting import OTHER, batch, chunked, get, one, open_setting, post
+from tests.server.lanes.setting import OTHER, Gate, batch, chunked, get, one, open_setting, post
 from tests.server.lanes.support import Answer, connected
 
 WAYS = ("express", "loop", "http")
@@ -47,8 +46,14 @@ CONVERSATION = [
     post(one("ann", "n1"), token="Bearer shop scores:write ben"),
     post(one("ann", "n1"), extra=b"Content-Type: text/csv\r\n"),
     post(one("ann", "n1"), extra=b"Content-Encoding: gzip\r\n"),
+    post(one("ann", "n2"), extra=b"Content-Type: application/json; profile=x; charset=UTF-8\r\n"),
+    post(one("ann", "n3", reason=None, boardId=None)),
+    post(b"\xef\xbb\xbf" + one("ann", "n4")),
+    post(one("ann", "n5"), "/scores/increment?_=1"),
+    post(one("ann", "n6"), "/scores/increment?dry=1"),
     chunked(one("ann", "c1")),
     batch([{"userId": "ann", "actionId": "x1"}, {"userId": ""}, 5, {"userId": "ann", "actionId": "x1"}]),
+    batch([{"userId": "ann", "actionId": "x3", "reason": None}, {"userId": "ann", "actionId": "x4", "boardId": None}]),
     batch([]),
     batch({}),
     batch([{"userId": "u", "actionId": f"m{n}"} for n in range(1_001)]),
@@ -60,6 +65,10 @@ CONVERSATION = [
     get("?limit=x&boardId=main"),
     get("?boardId=weekly"),
     get("?boardId=nowhere"),
+    get("?offset=5"),
+    get("?_=5"),
+    get("/"),
+    get("/?limit=2"),
     get("", b"If-None-Match: *\r\n"),
     get("", b"Origin: https://example.org\r\n"),
 ]
@@ -207,22 +216,14 @@ async def test_an_idle_connection_holds_nothing_of_its_last_request() -> None:
 async def test_draining_answers_what_is_in_flight_and_closes() -> None:
     """A request that the actor still works on is answered, with `Connection: close`."""
     async with open_setting() as setting:
-        held = [trio.Event(), trio.Event()]
-        submit = setting.bench.actor.submit
-
-        async def slow(commands: list[Command]) -> object:
-            held[0].set()
-            await held[1].wait()
-            return await submit(commands)
-
-        setting.bench.actor.submit = slow  # type: ignore[assignment, method-assign]  # to hold a request in flight
+        gate = Gate(setting.bench)
         client = await setting.connect()
         await client.send(post(one("ann", "a1")))
-        await held[0].wait()
+        await gate.wait_reached()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(setting.listener.drain, 10.0)
             await trio.testing.wait_all_tasks_blocked(0.01)
-            held[1].set()
+            gate.open()
             answer = await client.answer()
         assert (answer.status, answer.headers["connection"]) == (200, "close")
         assert await client.ended()

@@ -40,7 +40,16 @@ async def test_a_kept_connection_may_become_a_viewer() -> None:
         assert ("upgrade", "websocket") in served.live.heads[0][0].headers
 
 
-@pytest.mark.parametrize("path", [b"/", b"/ws", b"/ws/scoreboard/", b"/WS/scoreboard", b"/ws%2Fscoreboard", b"//ws"])
+async def test_a_slash_at_the_end_opens_the_channel_too() -> None:
+    """A router or a proxy that adds it must not close the live channel."""
+    async with open_listener(Played()) as served:
+        client = await served.connect()
+        await client.send(b"GET /ws/scoreboard/?boardId=main HTTP/1.1\r\n" + UPGRADE)
+        assert (await client.answer()).status == 101
+        assert (served.live.heads[0][0].path, served.live.heads[0][0].query) == ("/ws/scoreboard", "boardId=main")
+
+
+@pytest.mark.parametrize("path", [b"/", b"/ws", b"/ws/scoreboard//", b"/WS/scoreboard", b"/ws%2Fscoreboard", b"//ws"])
 @pytest.mark.parametrize("before", [b"", GET])
 async def test_there_is_no_other_websocket(path: bytes, before: bytes) -> None:
     """An upgrade elsewhere is not found, as the first request and as a later one, and never reaches the application."""

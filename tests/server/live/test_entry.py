@@ -35,13 +35,15 @@ async def refused(site: Site, *more: tuple[str, str], target: str = "/ws/scorebo
 
 
 async def test_an_unknown_board_is_refused_by_name() -> None:
-    """400, naming the parameter; unknown parameters alone do no harm."""
+    """400, naming the parameter; so is an unknown parameter, but for `_`."""
     async with open_site() as site:
         assert await refused(site, target="/ws/scoreboard?boardId=nowhere") == (400, "INVALID_REQUEST")
         (_, response, details) = site.told.refusals[0]
         assert details["field"] == "boardId"
         assert b"nowhere" in response.body
-        async with watch(site, board="weekly&utm=x") as watcher:
+        assert await refused(site, target="/ws/scoreboard?boardId=main&limit=3") == (400, "INVALID_REQUEST")
+        assert site.told.refusals[1][2]["field"] == "limit"
+        async with watch(site, board="weekly&_=1") as watcher:
             assert (await watcher.next())["boardId"] == "weekly"
 
 

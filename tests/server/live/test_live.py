@@ -8,6 +8,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 from trio.testing import MockClock
 
 from engine.commands import Command
@@ -232,8 +233,8 @@ def commands_of(step: list[tuple[str, str]], number: int) -> list[Command]:
         if what == "score":
             commands.append(increment(user, f"{number}-{place}"))
         else:
-            name = f"name {number}" if what == "name" else None
-            commands.append(put(user, name, {"name": None, "off": False, "on": True}[what]))
+            name = f"name {number}" if what == "name" else UNSET
+            commands.append(put(user, name, UNSET if what == "name" else what == "on"))
     return commands
 
 

@@ -4,8 +4,8 @@
         served.node, served.world, served.url
 
 Rules:
-- The assembly, the lanes, the log, the tokens and the sockets are the real ones. Only clocks and request ids are fixed,
-  so that two nodes with one history give the same answers to the byte.
+- The assembly, the lanes, the log, the tokens and the sockets are the real ones. Only clocks, request ids and
+  the identities of epochs are fixed, so that two nodes with one history give the same answers to the byte.
 - A replica follows a real leader over the loopback. Its heartbeats are a minute apart, so only a test makes it stale.
 """
 
@@ -49,8 +49,15 @@ from tests.server.node.test_start import client_of, config_of
 
 START_MS = 1_765_802_096_000  # 2025-12-15T12:34:56.000Z
 PUBLIC_URL = "https://scores.example"
+IDENTITIES: Callable[[int], bytes] = bytes
+"""Draws the identities of logs and epochs. They are all the same, but for tests of nodes that must differ."""
+
 MADE_ID = "made-here"
 """The id of a request that came without one."""
+
+
+def identity(count: int) -> bytes:
+    return IDENTITIES(count)
 
 
 class CountingLoop(ExpressLoop):
@@ -92,7 +99,7 @@ class Served:
 async def leader_of_directory(served: Served) -> Assemble:
     """Open a leader's directory and give what builds the leader."""
     config = served.config
-    opened = open_directory(served.disk, config.data_dir, config.rules, tell=tell)
+    opened = open_directory(served.disk, config.data_dir, config.rules, tell=tell, random_bytes=identity)
     return lambda world: assemble_leader(world, opened)
 
 
@@ -147,7 +154,11 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
 
     def assemble(world: Surroundings) -> Node:
         served.world = dataclasses.replace(
-            world, clock=GivenClock(lambda: START_MS), clock_s=lambda: 100.0, request_ids=repeat(MADE_ID)
+            world,
+            clock=GivenClock(lambda: START_MS),
+            clock_s=lambda: 100.0,
+            request_ids=repeat(MADE_ID),
+            random_bytes=identity,
         )
         served.node = build(served.world)
         return served.node
@@ -157,7 +168,7 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
         ready.set()
 
     async def serve() -> None:
-        process = Process(config, disk, trusted_issuers(config), shutdown)
+        process = Process(config, disk, trusted_issuers(config), shutdown, lambda: None)
         code = await process.serve(assemble, note)
         assert code == (0 if shutdown.fault is None else 1)
 

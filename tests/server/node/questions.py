@@ -12,7 +12,7 @@ from functools import cache
 
 import msgspec
 
-from server.http.messages import joined_headers
+from server.http.messages import joined_headers, path_of
 from tests.e2e import leader as outside
 from tests.server.lanes.support import Answer, Client
 
@@ -31,8 +31,11 @@ class Question(msgspec.Struct, frozen=True):
     @property
     def is_express(self) -> bool:
         """Whether the express lane takes it."""
-        path = self.target.partition("?")[0]
-        return (self.method, path) in (("POST", INCREMENT_PATH), ("POST", BATCH_PATH), ("GET", "/scoreboard/top"))
+        return (self.method, path_of(self.target)) in (
+            ("POST", INCREMENT_PATH),
+            ("POST", BATCH_PATH),
+            ("GET", "/scoreboard/top"),
+        )
 
 
 class Asker(Client):
@@ -70,7 +73,7 @@ def question(
     return Question(name, method, target, "\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
 
-def increment(user: str = "ann", action: str = "a1", **more: object) -> bytes:
+def increment(user: str = "ann", action: str | None = "a1", **more: object) -> bytes:
     """The body of an increment."""
     return msgspec.json.encode({"userId": user, "actionId": action, **more})
 
@@ -103,6 +106,9 @@ def increments() -> list[Question]:
         ("no body", b""),
         ("not UTF-8", b"\xff"),
         ("deep", b"[" * 5_000),
+        ("null", increment("ann", "a4", reason=None, boardId=None)),
+        ("null for an id", increment("ann", None)),
+        ("byte order mark", b"\xef\xbb\xbf" + increment("ann", "a5")),
     ]
     questions = [question(name, "POST", INCREMENT_PATH, body, token=write) for name, body in bodies]
     body = increment("ann", "a3")
@@ -119,6 +125,10 @@ def increments() -> list[Question]:
         question("content type", "POST", INCREMENT_PATH, body, token=write, Content_Type="text/csv"),
         question("content encoding", "POST", INCREMENT_PATH, body, token=write, Content_Encoding="gzip"),
         question("query", "POST", f"{INCREMENT_PATH}?x=1", increment("ann", "q1"), token=write),
+        question("any value", "POST", f"{INCREMENT_PATH}?_=1", increment("ann", "q2"), token=write),
+        question("slash", "POST", f"{INCREMENT_PATH}/", increment("ann", "q3"), token=write),
+        question("two slashes", "POST", f"{INCREMENT_PATH}//", increment("ann", "q4"), token=write),
+        question("parameters", "POST", INCREMENT_PATH, body, token=write, Content_Type="application/json; a=b"),
         question("chunked", "POST", INCREMENT_PATH, chunked(increment("ann", "c1")), token=write,
                  Transfer_Encoding="chunked"),
         question("too long", "POST", INCREMENT_PATH, token=write, Content_Length="99999999"),
@@ -150,6 +160,8 @@ def batches() -> list[Question]:
         ("no list", {}),
         ("too long", long),
         ("greedy", greedy),
+        ("greedy again", greedy),
+        ("nulls", [{**each, "reason": None} for each in good]),
     ]
     questions = [
         question(f"batch: {name}", "POST", BATCH_PATH, msgspec.json.encode(body), token=write)
@@ -181,7 +193,9 @@ def reads() -> list[Question]:
         f"{top}?minEpoch=1", f"{top}?minEpoch=9", f"{top}?limit=3&limit=4", "/scores/ann",
         "/scores/ann?boardId=nowhere", "/scores/ann?minSeq=99999", "/scores/nobody", "/scores/%6", "/scores/ann/around",
         "/scores/ann/around?limit=26", "/scores/ann/around?limit=1", "/scores/nobody/around", "/nowhere",
-        "/actions/first%20of%20ann",
+        "/actions/first%20of%20ann", f"{top}?offset=5", f"{top}?_=5", "/scores?userId=ann", "/scores",
+        "/scores?userId=x/y", "/scores/around?userId=ann", "/scores/around", "/actions?actionId=first%20of%20ann",
+        "/scores/ann/", "/healthz/",
     ]  # fmt: skip
     questions = [question(target, "GET", target) for target in targets]
     questions += [
@@ -196,6 +210,15 @@ def reads() -> list[Question]:
         question("OPTIONS of top", "OPTIONS", top, Access_Control_Request_Method="GET", Origin="https://example.org"),
         question("PUT of top", "PUT", top, b"{}"),
         question("a receipt", "GET", "/actions/first%20of%20ann", token=read),
+        question("a receipt by query", "GET", "/actions?actionId=first%20of%20ann", token=read),
+        question(
+            "OPTIONS with headers",
+            "OPTIONS",
+            top,
+            Access_Control_Request_Method="GET",
+            Access_Control_Request_Headers="traceparent,baggage",
+            Origin="https://example.org",
+        ),
         question("no receipt", "GET", "/actions/never", token=read),
         question("a receipt for no scope", "GET", "/actions/never", token=bearer("users:write")),
     ]
@@ -249,6 +272,10 @@ def others(*, promotable: bool) -> list[Question]:
     questions = [
         question("put", "PUT", "/users/ann", name, token=users),
         question("put nothing", "PUT", "/users/ann", b"{}", token=users),
+        question("put by query", "PUT", "/users?userId=ann", name, token=users),
+        question("put no name", "PUT", "/users/ben", b'{"displayName":null}', token=users),
+        question("put a blank name", "PUT", "/users/ann", '{"displayName":"\u3164"}'.encode(), token=users),
+        question("put out", "PUT", "/users/out", b'{"active":false}', token=users),
         question("put half of JSON", "PUT", "/users/ann", b"{", token=users),
         question("put without a token", "PUT", "/users/ann", name),
         question("put without the scope", "PUT", "/users/ann", name, token=bearer("scores:write")),

@@ -11,7 +11,7 @@ import trio
 from structlog.testing import capture_logs
 
 from server.node import listening, start
-from server.node.listening import listen, urls_of
+from server.node.listening import listen, own_url, urls_of
 from server.settings.config import ConfigError
 from server.settings.values import Address
 from tests.e2e import leader as outside
@@ -47,6 +47,20 @@ async def test_each_address_of_a_list_is_bound() -> None:
     assert await reaches("127.0.0.1", first[1])
     assert await reaches("127.0.0.2", second[1])
     await close(listeners)
+
+
+@pytest.mark.parametrize(
+    ("urls", "own"),
+    [
+        (["http://127.0.0.1:80"], "http://127.0.0.1:80"),
+        (["http://127.0.0.1:80", "http://192.0.2.7:80"], "http://192.0.2.7:80"),
+        (["http://[::]:80", "http://[::1]:80", "http://[2001:db8::1]:80"], "http://[2001:db8::1]:80"),
+        (["http://[::]:80", "http://127.0.0.1:80"], "http://[::]:80"),
+    ],
+)
+def test_other_nodes_are_told_an_address_that_they_can_use(urls: list[str], own: str) -> None:
+    """Neither a wildcard nor one of this machine alone, if there is another."""
+    assert own_url(urls) == own
 
 
 async def test_all_are_bound_or_none() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -44,6 +44,7 @@ class Bench:
         self.directory = directory
         self.steps: list[tuple[str, State]] = []
         self.told: list[Hello] = []
+        self.deposed: list[Successor] = []
         self.role = CurrentRole(Role(state, leader="http://old:1"), trio.current_time)
         self.role.on_change(lambda before, now: self.note("role") if now.state is not before.state else None)
         self.progress = Progress(self.scoreboard, world.clock_ms)
@@ -55,7 +56,9 @@ class Bench:
         replica = WholeReplica(InlineDisk(), str(directory), machine, self.log, feed)
         self.actor = Actor(machine, clock=world.clock)
         stand_in = cast(Any, self)  # for the following, the actor and the notifier
-        self.promote = Promotion(world, self.role, stand_in, self.progress, replica, stand_in, stand_in).promote
+        self.promote = Promotion(
+            world, self.role, stand_in, self.progress, replica, stand_in, stand_in, self.deposed.append
+        ).promote
 
     def note(self, step: str) -> None:
         """Note a step."""
@@ -71,8 +74,12 @@ class Bench:
         self.note("actor without the marker" if self.marker() is None else "actor with the marker")
         await self.actor.run(task_status=task_status)
 
-    def tell(self, hello: Hello, tasks: trio.Nursery) -> None:
+    def tell(
+        self, hello: Hello, tasks: trio.Nursery, *, leads: Callable[[], bool], on_outranked: Callable[[Successor], None]
+    ) -> None:
         """See `EpochNotifier`."""
+        assert leads()
+        assert on_outranked == self.deposed.append
         assert tasks is self.world.tasks
         self.note("old leader is told")
         self.told.append(hello)
@@ -127,7 +134,7 @@ async def test_its_steps_have_one_order(tmp_path: Path, state: State, logged: li
 async def test_the_epoch_is_above_every_epoch_that_is_known(tmp_path: Path) -> None:
     """Another one was promoted meanwhile, and this node heard only of its epoch."""
     async with open_bench(tmp_path) as bench:
-        bench.progress.heard_of_epoch(7)
+        bench.progress.heard_of(Successor(7))
         epoch, _ = await bench.promote()
         assert epoch == 8
 

@@ -90,6 +90,7 @@ async def open_world(directory: Path, disk: RealDisk | None = None, **environ: s
             make_live=lambda *_: QuietLive(),
             applied=lambda _: None,
             clock=GivenClock(lambda: NOW_MS),
+            check_held=lambda: None,
             clock_s=trio.current_time,
         )
         tasks.cancel_scope.cancel()

@@ -32,7 +32,8 @@ from server.replication.link import LinkTiming, parse_leader
 from server.replication.messages import LOG_TARGET, Hello
 from server.replication.replicas import ShardReplica, WholeReplica
 from server.replication.sharding import Shard
-from server.replication.shipper import NodeInfo, Shipper
+from server.replication.shipment import NodeInfo
+from server.replication.shipper import Shipper
 from server.replication.snapshot_server import TARGETS, SnapshotServer
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
@@ -91,6 +92,7 @@ class Served:
             log,
             feed,
             self.followers,
+            marks=scoreboard,
             authorize=authorize,
             clock_ms=lambda: 0,
             node=lambda: NodeInfo("test", "http://public.example", relays),

@@ -14,7 +14,7 @@ from engine.record import chain_start
 from server.replication.bootstrap import Bootstrap, prepare_directory
 from server.replication.failure import FollowingFailed
 from server.replication.link import LinkEnded, parse_leader
-from server.replication.messages import FORK_PATH, SNAPSHOT_PATH
+from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, ForkQuestion
 from server.replication.sharding import Shard, shard_of
 from snapshots.opening import open_directory
 from tests.cluster.wires import Wire
@@ -108,20 +108,20 @@ async def test_where_an_epoch_began_is_told(tmp_path: Path) -> None:
     leader = Leader(tmp_path / "leader")
     async with patience(), leader.open():
         bootstrap = make_bootstrap(leader.url, tmp_path)
-        start_of_log = await bootstrap.fork(0)
+        start_of_log = await bootstrap.fork(ForkQuestion(0))
         assert (start_of_log.seq, start_of_log.checksum) == (0, chain_start(LOG_ID))
         leader.play(3)
-        assert await bootstrap.fork(0) == start_of_log
+        assert await bootstrap.fork(ForkQuestion(0)) == start_of_log
         first = leader.writer.log.tail
         with pytest.raises(LinkEnded) as ended:
-            await bootstrap.fork(1)
+            await bootstrap.fork(ForkQuestion(1))
         assert ended.value.status == 404
         leader.begin_epoch()
         leader.play(2)
         second = leader.writer.log.tail
         leader.begin_epoch()
-        assert await bootstrap.fork(1) == first
-        assert await bootstrap.fork(2) == second
+        assert await bootstrap.fork(ForkQuestion(1)) == first
+        assert await bootstrap.fork(ForkQuestion(2)) == second
         assert (await ask(leader, f"{FORK_PATH}?epoch=x")).status_code == 400
 
 

@@ -111,5 +111,6 @@ async def test_an_address_that_is_of_no_use_there_is_left_out() -> None:
             notifier = notifier_to(f"http://{host}:9")
             tail = Tail(bytes(16), 2, 5, 0)
             notifier.tell(hello_of(tail, Shard(1, 2), "http://127.0.0.1:8080"), nursery)
-            assert notifier._word == hello_of(tail, None, leader)
+            assert notifier._word is not None
+            assert notifier._word.hello == hello_of(tail, None, leader)
         nursery.cancel_scope.cancel()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.replication.link import parse_leader
+from server.replication.messages import ForkQuestion
 from server.replication.sharding import Shard, shard_of
 from snapshots.promotion import Successor
 from tests.cluster.wires import Wire
@@ -92,18 +93,18 @@ async def test_a_replica_is_promoted_while_others_follow_it(tmp_path: Path) -> N
             second = await start(nursery, leaf.follower)
             await second.reaches(leader.seq)
             await first.stop()
-            event = await relay.replica.promote(now_ms=1)
+            event = await relay.replica.promote(now_ms=1, history=bytes(16))
             assert (event.epoch, event.seq) == (2, leader.seq + 1)
             await second.reaches(event.seq)
             assert leaf.follower.status().epoch == 2
             assert digest(second.scoreboard) == digest(relay.opened.scoreboard)
             assert relay.applied[-1].events == [event]
-            assert await make_bootstrap(served.url, tmp_path).fork(1) == leader.writer.log.tail
+            assert await make_bootstrap(served.url, tmp_path).fork(ForkQuestion(1)) == leader.writer.log.tail
             await second.stop()
             leaf.follower._leader = parse_leader(leader.url)
             second = await start(nursery, leaf.follower)
             await second.is_in("refused_older_leader")
-            assert leader.deposed[0] == Successor(2)
+            assert leader.deposed[0] == Successor(2, None, event.seq, bytes(16).hex())
 
 
 async def test_a_replica_that_is_further_than_its_relay_waits_for_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from server.replication.messages import (
     Digest,
     Diverged,
     Fork,
+    ForkQuestion,
     Heartbeat,
     Hello,
     Mark,
@@ -27,7 +28,7 @@ from server.replication.messages import (
     encode,
     fork_of,
     hello_of,
-    parse_epoch,
+    parse_fork,
     parse_hello,
 )
 from server.replication.sharding import Shard
@@ -164,6 +165,8 @@ def test_the_place_of_a_fork_comes_back() -> None:
     assert msgspec.json.encode(fork_of(tail)) == (
         b'{"logId":"000102030405060708090a0b0c0d0e0f","epoch":3,"seq":500,"checksum":"000000ff"}'
     )
-    assert parse_epoch("epoch=0") == 0
-    with pytest.raises(Refused):
-        parse_epoch("epoch=-1")
+    for question in (ForkQuestion(0), ForkQuestion(2, "ab" * 16), ForkQuestion(2, "ab" * 16, 7)):
+        assert parse_fork(question.query) == question
+    for query in ("epoch=-1", "epoch=2&history=ab", "epoch=2&before=0"):
+        with pytest.raises(Refused):
+            parse_fork(query)

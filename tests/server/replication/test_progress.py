@@ -10,6 +10,7 @@ from engine.events import UserPut
 from engine.scoreboard import Scoreboard
 from server.replication.messages import Welcome
 from server.replication.progress import FollowerStatus, FollowingState, Progress
+from snapshots.promotion import Successor
 from tests.snapshots.directories import RULES
 
 NOW_MS = 1_765_000_000_000
@@ -132,7 +133,7 @@ async def test_an_epoch_that_began_elsewhere_is_remembered_if_it_is_higher() -> 
     """A promotion here begins one above it; hearing of it is not hearing the leader."""
     progress = progress_of(scoreboard_at(0))
     for epoch, known in ((3, 3), (2, 3), (5, 5)):
-        progress.heard_of_epoch(epoch)
+        progress.heard_of(Successor(epoch))
         assert progress.leader_epoch == known
     assert progress.status().heard_age_s is None
 

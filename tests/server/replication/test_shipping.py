@@ -15,7 +15,7 @@ from server.replication import link as link_module
 from server.replication.feed import FrameFeed
 from server.replication.link import Link, LinkEnded, open_link, parse_leader
 from server.replication.messages import LOG_PATH, Heartbeat, Mark, Welcome, decode_from_leader
-from server.replication.shipper import _groups
+from server.replication.shipment import _groups
 from tests.engine.logs import increments
 from tests.server.replication.network import QUICK, TOKEN, Leader, patience
 
@@ -110,7 +110,7 @@ async def test_frames_that_come_within_a_pause_go_out_together(
         pauses.append(seconds)
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr("server.replication.shipper.pause", paused)
+    monkeypatch.setattr("server.replication.shipment.pause", paused)
     leader.play(1)
     async with patience(), leader.open():
         where = parse_leader(leader.url)
