@@ -21,13 +21,12 @@ from engine.clock import GivenClock
 from engine.disk import RealDisk
 from engine.errors import NoSpace, WriteFailed
 from server.access.auth import Authenticator
-from server.access.keys import FixedKey
+from server.access.issuers import trusted_issuers
 from server.api.audit import Audit
 from server.http.messages import RequestHead
 from server.metrics import Metrics
 from server.node.shutdown import Guard, Shutdown
 from server.node.surroundings import Surroundings
-from tests.e2e import leader as outside
 from tests.server.node.test_start import config_of
 from tests.snapshots.directories import InlineDisk
 
@@ -96,7 +95,7 @@ async def open_world(directory: Path, disk: RealDisk | None = None, **environ: s
             shutdown=shutdown,
             guard=Guard(shutdown),
             url=URL,
-            authenticator=Authenticator(config.auth, FixedKey(outside.SECRET.encode())),
+            authenticator=Authenticator(trusted_issuers(config)),
             metrics=Metrics(),
             audit=Audit(structlog.get_logger(), time.monotonic),
             request_ids=repeat("made-here"),
