@@ -1,4 +1,4 @@
-"""The steps of server/replication/README.md, as pasted: a leader that made its own key dies, and a replica takes over.
+"""The steps of server/replication/PROMOTION.md, as pasted: a leader that made its own key dies, and a replica takes over.
 
 The commands are read from that file. Changed are only the addresses, and that a node takes a free port.
 """
@@ -23,19 +23,19 @@ import trio
 from tests.e2e.leader import ALARM_SECONDS, Leader, environment
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "server" / "replication" / "README.md"
+STEPS = ROOT / "server" / "replication" / "PROMOTION.md"
 SCOREBOARD = [sys.executable, "-m", "server.cli.main"]
 
 
 def pasted(words: str) -> str:
-    """Give the lines of the code block of the README that has these words."""
-    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", README.read_text(), re.DOTALL | re.MULTILINE)
+    """Give the lines of the code block of the steps that has these words."""
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", STEPS.read_text(), re.DOTALL | re.MULTILINE)
     [block] = [block for block in blocks if words in block]
     return "\n".join(line.strip() for line in block.splitlines())
 
 
 class Machine:
-    """A directory in which commands are pasted. `hosts` are the addresses that stand for those in the README."""
+    """A directory in which commands are pasted. `hosts` are the addresses that stand for those in the steps."""
 
     def __init__(self, directory: Path, hosts: dict[str, str]) -> None:
         directory.mkdir()

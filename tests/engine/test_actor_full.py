@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import trio
 import trio.testing
-from msgspec import UNSET
 
 from engine.actor import FULL_RETRY_SECONDS
 from engine.commands import Receipt, Rejection
