@@ -1,4 +1,4 @@
-"""The steps of server/replication/PROMOTION.md, as pasted: a leader that made its own key dies, and a replica takes over.
+"""The steps of server/replication/PROMOTION.md, as pasted: a leader with its own key dies, and a replica takes over.
 
 The commands are read from that file. Changed are only the addresses, and that a node takes a free port.
 """
