@@ -144,14 +144,24 @@ TOKEN_CHARACTERS_MAX = 8 * 1024
 TOKEN_LEEWAY_SECONDS = 30
 """Clocks differ by seconds; a minute would be the most."""
 
+LEASE_GRACE_SECONDS = 25
+"""From `exp` of a token to the end of a connection that it has opened: within the leeway, with a sweep and a close."""
+
+LEASE_CHECK_SECONDS = 1.0
+"""Between two looks whether the token of a link is still good."""
+
 TOKEN_TTL_SECONDS_MAX = 3_650 * 86_400
-"""A token that we mint, ten years: a typing mistake must not make a token for ever."""
+"""A token, ten years: a typing mistake must not make a token for ever, and no issuer means a longer time. A number that
+is further ahead is in milliseconds."""
 
 VERIFIED_TOKENS_MAX = 4_096
 """Verified tokens that are remembered."""
 
 KEY_FILE_BYTES_MAX = 64 * 1024
 """A file with a key. The longest useful PEM has some 3 KB."""
+
+TOKEN_KEY_CHARACTERS_MAX = 1_024
+"""A public key that a leader tells. In PEM form an Ed25519 key has 113."""
 
 JWKS_BYTES_MAX = 256 * 1024
 JWKS_SECONDS_MAX = 5.0
@@ -161,7 +171,13 @@ JWKS_REFRESH_SECONDS = 3_600.0
 """Between two regular fetches. A withdrawn key is accepted for up to this time."""
 
 JWKS_REFRESH_SECONDS_MIN = 30.0
-"""Between two fetches for unknown key ids: a flood of invented key ids must not become a flood of fetches."""
+"""Between two fetches for unknown keys: a flood of invented key ids must not become a flood of fetches."""
+
+JWKS_REDIRECTS_MAX = 3
+"""Redirects within the issuer's host: one for a slash at the end, one for a new path, one to spare."""
+
+JWKS_TRIES_MAX = 8
+"""Keys that are tried for a token without a key id, each some 0.1 ms. Issuers have two or three of an algorithm."""
 
 JWKS_FIRST_RETRY_SECONDS = 1.0
 """After a failed fetch; doubled each time, up to JWKS_REFRESH_SECONDS_MIN."""

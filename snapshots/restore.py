@@ -60,10 +60,11 @@ from snapshots.store import DIRECTORY as SNAPSHOTS
 from snapshots.store import Store
 
 UNFINISHED = ".unfinished"
-SIGNING_KEY_FILE = "signing.key"
+KEY_FILES = ("signing.key", "leader.key")
+"""The own key, which signs and verifies tokens, and the public half of the key of a leader that was followed."""
 LOCK_FILE = "lock"
 KEY_BYTES_MAX = 64 * 2**10
-"""A signing key has some dozens of bytes; only this much of the file is copied."""
+"""A key has some hundred bytes; only this much of a file is copied."""
 
 NO_RULES = Rules(points={})
 
@@ -292,14 +293,13 @@ def _unexpected(what: object) -> None:
 
 
 def copy_key(disk: Disk, source: str, building: str) -> bool:
-    """Copy the signing key, readable by its owner only; tell whether there is one."""
-    path = f"{source}/{SIGNING_KEY_FILE}"
-    if not disk.exists(path):
-        return False
-    with contextlib.closing(disk.open(path)) as file:
-        key = file.read_at(0, KEY_BYTES_MAX)
-    disk.write_whole(f"{building}/{SIGNING_KEY_FILE}", [key], mode=0o600)
-    return True
+    """Copy the keys of tokens, readable by their owner only; tell whether there is one."""
+    names = [name for name in KEY_FILES if disk.exists(f"{source}/{name}")]
+    for name in names:
+        with contextlib.closing(disk.open(f"{source}/{name}")) as file:
+            key = file.read_at(0, KEY_BYTES_MAX)
+        disk.write_whole(f"{building}/{name}", [key], mode=0o600)
+    return bool(names)
 
 
 def verify_built(disk: Disk, building: str, image: StateImage, tail: Tail) -> None:

@@ -1,18 +1,25 @@
 """Who a request comes from: bearer tokens (RFC 6750) that are JWTs (RFC 7519), verified by the rules of RFC 8725.
 
-    authenticator = Authenticator(config.auth, key_source(config)); await nursery.start(authenticator.run)
+    authenticator = Authenticator(trusted_issuers(config)); await nursery.start(authenticator.run)
     caller = await authenticator.authenticate(request.headers.get("authorization"))      a `Response`: the refusal
 
 What a token must be:
 - `Authorization: Bearer TOKEN`, where TOKEN is three base64url parts with at most TOKEN_CHARACTERS_MAX together.
-- Signed with a configured algorithm, by a key of the configured source. Its header can only choose between those keys.
-  Headers that bring or point to another key (`jku`, `x5u` …) are ignored. Headers that change how a token is read are
-  refused (`crit`, `b64`, `zip`, `cty`, `enc`), and so is a `typ` other than JWT and at+jwt.
+- From a configured issuer. Its `iss` chooses the issuer, and so the keys and the rules. A token of no name that is
+  configured is for the issuer that `[auth]` itself is.
+- Signed with an algorithm of that issuer, by one of its keys. Its header can only choose between those keys. Headers
+  that bring or point to another key (`jku`, `x5u` …) are ignored. Headers that change how a token is read are refused
+  (`crit`, `b64`, `zip`, `cty`, `enc`), and so is a `typ` other than JWT and at+jwt.
 - It has `exp`, `sub` and `aud` (ours among them), and `iss` if one is configured. `nbf` and `iat` are optional. All
-  times have a leeway of TOKEN_LEEWAY_SECONDS, because clocks differ.
+  times have a leeway of TOKEN_LEEWAY_SECONDS, because clocks differ. A time that is more than TOKEN_TTL_SECONDS_MAX
+  ahead is refused: it is in milliseconds.
+- Where client ids are configured it names one: in `client_id` (RFC 9068), `azp` (OpenID Connect) or `cid` (Okta). Each
+  of these that it has must be one of ours. An empty audience of the configuration is possible only then: `aud` is not
+  looked at.
 - `sub` and the user claim are good ids, because they go into the log. A malformed user claim refuses the token: without
   the claim it would be good for every user.
-- `scope` is a string with spaces between the scopes, or a list of strings. Unknown scopes mean nothing.
+- Each of the scope claims is a string with spaces between the scopes, or a list of strings. All of them count together.
+  `server.access.scopes` reads them. Unknown scopes mean nothing.
 
 Rules:
 - Nothing that a token or a header contained is repeated in an answer, a log or an exception.
@@ -20,6 +27,7 @@ Rules:
   recently used goes first. None is remembered beyond `exp`: within the leeway each use is verified. A withdrawn key
   (`KeySource.generation`) makes all forgotten.
 - Refusals are not remembered: they would push out verified tokens.
+- A key that cannot be known yet is answered 503 `KEYS_UNAVAILABLE` with Retry-After, never 401.
 
 PyJWT checks form, signature, audience and issuer. Times are checked here, against the clock that was passed in.
 """
@@ -29,22 +37,23 @@ from __future__ import annotations
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
-from math import inf, isfinite
-from typing import Any, Literal, Protocol
+from math import ceil, inf, isfinite
+from typing import Any, Literal
 
 import jwt
 import msgspec
 import trio
+from jwt.algorithms import OKPAlgorithm
 from jwt.exceptions import InvalidSubjectError
 
 from engine.commands import id_fault
 from server import bounds
-from server.access.jwks import JwksKeys
-from server.access.keys import SCOPES, KeySource, KeysUnavailable, fixed_key
-from server.http.messages import RETRY_SOON, Response, error
-from server.settings.config import AuthConfig, Config
+from server.access.issuers import AllKeys, TrustedIssuer, issuer_of
+from server.access.keys import KeyChanges, KeysUnavailable, VerificationKey
+from server.access.scopes import client_fault, scopes_of
+from server.http.messages import Response, error
 
 REALM = "scoreboard"
 
@@ -52,24 +61,48 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _HEADERS_REFUSED = ("crit", "b64", "zip", "cty", "enc")
 _TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 
-_DECODER = jwt.PyJWT(
-    options={
-        "require": ["exp", "aud", "sub"],
-        "verify_exp": False,
-        "verify_nbf": False,
-        "verify_iat": False,
-        "enforce_minimum_key_length": True,
-    }
-)
+
+class _Decoder(jwt.PyJWT):
+    """PyJWT with the name `Ed25519` (RFC 9864), which it does not know yet."""
+
+    def __init__(self, *, audience: bool) -> None:
+        super().__init__(
+            options={
+                "require": ["exp", "aud", "sub"] if audience else ["exp", "sub"],
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+                "verify_aud": audience,
+                "enforce_minimum_key_length": True,
+            }
+        )
+        if "Ed25519" not in self._jws.get_algorithms():
+            self._jws.register_algorithm("Ed25519", OKPAlgorithm())
+
+
+_DECODER = _Decoder(audience=True)
+_ANY_AUDIENCE = _Decoder(audience=False)
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """The caller that a verified token names. `user` is the only user that it may act for; None: any."""
+    """The caller that a verified token names. `user` is the only user that it may act for; None: any.
+
+    `key` is the one that verified the token; None without a token.
+    """
 
     sub: str
     scopes: frozenset[str]
     user: str | None
     expires_s: float
+    key: VerificationKey | None = None
+
+    def __repr__(self) -> str:
+        """Show all but the key, which may be a secret."""
+        return f"Principal({self.sub!r}, {sorted(self.scopes)}, user={self.user!r}, expires_s={self.expires_s})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Show the same in a stack."""
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name != "key"]
 
     def may(self, scopes: Iterable[str]) -> bool:
         """Whether the token carries any of these scopes."""
@@ -89,6 +122,7 @@ class AuthFault(msgspec.Struct, frozen=True):
     kind: Literal["missing", "invalid", "scope", "unavailable"]
     description: str
     scopes: tuple[str, ...] = ()
+    retry_after_s: float = 0.0
 
     @property
     def challenge(self) -> str:
@@ -102,10 +136,11 @@ class AuthFault(msgspec.Struct, frozen=True):
         return value
 
     def response(self) -> Response:
-        """The answer: 401, 403 for a scope, 503 while there are no keys to verify with."""
+        """The answer: 401, 403 for a scope, 503 while the key of the token cannot be known."""
         sentence = f"{self.description[:1].upper()}{self.description[1:]}."
         if self.kind == "unavailable":
-            return error(503, "OVERLOADED", sentence, headers=RETRY_SOON)
+            retry = (("retry-after", str(max(1, ceil(self.retry_after_s)))),)
+            return error(503, "KEYS_UNAVAILABLE", sentence, headers=retry)
         challenge = (("www-authenticate", self.challenge),)
         if self.kind == "scope":
             return error(403, "UNAUTHORIZED", sentence, {"anyOf": list(self.scopes)}, headers=challenge)
@@ -113,7 +148,11 @@ class AuthFault(msgspec.Struct, frozen=True):
 
 
 MISSING = AuthFault("missing", "a bearer token is required")
-UNAVAILABLE = AuthFault("unavailable", "tokens cannot be verified yet, because the keys of their issuer are not here")
+
+
+def _unavailable(retry_after_s: float) -> AuthFault:
+    description = "the token cannot be verified yet, because it is not known whether its key is one of the issuer"
+    return AuthFault("unavailable", description, retry_after_s=retry_after_s)
 
 
 def _invalid(description: str) -> AuthFault:
@@ -122,14 +161,17 @@ def _invalid(description: str) -> AuthFault:
 
 _MALFORMED = _invalid("the token is malformed")
 _UNSIGNED = _invalid("the signature of the token does not verify")
-_EXPIRED = _invalid("the token has expired")
+EXPIRED = _invalid("the token has expired")
 _NOT_YET = _invalid("the token is not valid yet")
+_MILLISECONDS = _invalid("exp, nbf and iat must be in seconds, and one is more than ten years ahead")
+_UNKNOWN_KEY = _invalid("the token is signed with a key that is not known")
+_UNKNOWN_ISSUER = _invalid("the token is from another issuer")
 
 _FAULTS: tuple[tuple[type[jwt.PyJWTError], AuthFault], ...] = (
     (jwt.InvalidSignatureError, _UNSIGNED),
     (jwt.InvalidAlgorithmError, _invalid("the token is signed with an algorithm that is not accepted")),
     (jwt.InvalidAudienceError, _invalid("the token is for another audience")),
-    (jwt.InvalidIssuerError, _invalid("the token is from another issuer")),
+    (jwt.InvalidIssuerError, _UNKNOWN_ISSUER),
     (InvalidSubjectError, _invalid("the claim sub must be a string")),
     (jwt.MissingRequiredClaimError, _invalid("the token lacks one of the claims exp, aud, sub and iss")),
     (jwt.PyJWTError, _MALFORMED),
@@ -144,44 +186,27 @@ def require(principal: Principal, any_of: tuple[str, ...]) -> AuthFault | None:
     return AuthFault("scope", f"the token lacks the scope {' or '.join(any_of)}", any_of)
 
 
-def key_source(config: Config) -> KeySource:
-    """Give the configured source of keys. Its `run` must be running while it is used."""
-    if config.auth.jwks_url:
-        return JwksKeys(config.auth.jwks_url, config.auth.algorithms)
-    return fixed_key(config)
-
-
-class Authenticates(Protocol):
-    """Verifies callers."""
-
-    async def authenticate(self, authorization: str | None) -> Principal | Response:
-        """Give the caller that an Authorization header names; a `Response` is the refusal."""
-
-
-async def authorize(
-    authenticator: Authenticates, scopes: tuple[str, ...], authorization: str | None
-) -> Response | None:
-    """Give the refusal of a caller that has none of these scopes, else None."""
-    found = await authenticator.authenticate(authorization)
-    if isinstance(found, Response):
-        return found
-    fault = require(found, scopes)
-    return None if fault is None else fault.response()
-
-
 class Authenticator:
     """Verifies tokens. `clock_s` is wall-clock time in seconds since 1970."""
 
-    def __init__(self, auth: AuthConfig, keys: KeySource, *, clock_s: Callable[[], float] = time.time) -> None:
-        self._auth = auth
-        self._keys = keys
+    def __init__(self, issuers: Sequence[TrustedIssuer], *, clock_s: Callable[[], float] = time.time) -> None:
+        self._issuers = {each.rules.issuer: each for each in issuers}
+        # The hot path reads one number of this, so the one source that there mostly is has nothing in front of it.
+        sources = [each.keys for each in issuers]
+        self._keys: KeyChanges = sources[0] if len(sources) == 1 else AllKeys(sources)
         self._clock_s = clock_s
         self._verified: OrderedDict[bytes, Principal] = OrderedDict()
-        self._generation = keys.generation
+        self._generation = self._keys.generation
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Refresh the keys."""
         await self._keys.run(task_status=task_status)
+
+    def lets_stay(self, principal: Principal, *, looked: bool) -> bool:
+        """See `Authenticates`."""
+        if self._clock_s() >= principal.expires_s + bounds.LEASE_GRACE_SECONDS:
+            return False
+        return looked or principal.key is None or self._keys.has(principal.key)
 
     async def authenticate(self, authorization: str | None) -> Principal | Response:
         """See `Authenticates`."""
@@ -225,8 +250,8 @@ class Authenticator:
             return principal
         try:
             found = await self._examine_token(token)
-        except KeysUnavailable:
-            return UNAVAILABLE
+        except KeysUnavailable as unavailable:
+            return _unavailable(unavailable.retry_after_s)
         if isinstance(found, Principal):
             self._remember(digest, found)
         return found
@@ -253,61 +278,89 @@ class Authenticator:
             self._verified.popitem(last=False)
 
     async def _examine_token(self, token: str) -> Principal | AuthFault:
+        """Verify a token that is not remembered. Raises `KeysUnavailable`."""
+        issuer = issuer_of(token, self._issuers)
+        if issuer is None:
+            return _UNKNOWN_ISSUER
         try:
             # The header alone: PyJWT would also decode the other parts, and again below.
             header = jwt.get_unverified_header(token.partition(".")[0] + ".e30.e30")
-            if fault := self._header_fault(header):
-                return fault
-            key = await self._keys.find(header.get("kid"), header["alg"])
-            if key is None:
-                return _invalid("the token is signed with a key that is not known")
-            claims = _DECODER.decode(
+        except jwt.PyJWTError as raised:
+            return _fault_of(raised)
+        if fault := _header_fault(header, issuer):
+            return fault
+        key_id, algorithm = header.get("kid"), header["alg"]
+        candidates = issuer.keys.candidates(key_id, algorithm)
+        found = self._try(token, issuer, candidates.keys, algorithm)
+        if not candidates.named and (found is _UNSIGNED or found is _UNKNOWN_KEY):
+            await issuer.keys.renew()
+            found = self._try(token, issuer, issuer.keys.candidates(key_id, algorithm).keys, algorithm)
+        return found
+
+    def _try(
+        self, token: str, issuer: TrustedIssuer, keys: Iterable[VerificationKey], algorithm: str
+    ) -> Principal | AuthFault:
+        """Verify with one key after the other. Only a wrong signature makes the next one worth a try."""
+        found: Principal | AuthFault = _UNKNOWN_KEY
+        for key in keys:
+            found = self._verify_with(token, issuer, key, algorithm)
+            if found is not _UNSIGNED:
+                return found
+        return found
+
+    def _verify_with(
+        self, token: str, issuer: TrustedIssuer, key: VerificationKey, algorithm: str
+    ) -> Principal | AuthFault:
+        rules = issuer.rules
+        decoder = _DECODER if rules.audience else _ANY_AUDIENCE
+        try:
+            claims = decoder.decode(
                 token,
                 key,
-                algorithms=[header["alg"]],  # a configured one: see _header_fault
-                audience=self._auth.audience,
-                issuer=self._auth.issuer or None,
+                algorithms=[algorithm],  # one of the issuer's: see _header_fault
+                audience=rules.audience or None,
+                issuer=rules.issuer or None,
             )
         except jwt.PyJWTError as raised:
-            return next(fault for kind, fault in _FAULTS if isinstance(raised, kind))
-        return self._principal_of(claims)
+            return _fault_of(raised)
+        return self._principal_of(claims, issuer, key)
 
-    def _header_fault(self, header: dict[str, Any]) -> AuthFault | None:
-        algorithm = header.get("alg")
-        if not isinstance(algorithm, str) or algorithm not in self._auth.algorithms:
-            return _invalid("the token is signed with an algorithm that is not accepted")
-        for name in _HEADERS_REFUSED:
-            if name in header:
-                return _invalid(f"the token has the header {name}, which is not accepted")
-        kind = header.get("typ", "JWT")
-        if not isinstance(kind, str) or kind.lower() not in _TYPES:
-            return _invalid("the token is of another type (typ must be JWT or at+jwt)")
-        return None
-
-    def _principal_of(self, claims: dict[str, Any]) -> Principal | AuthFault:
-        """Check what PyJWT does not: times, the ids that go into the log, scopes."""
-        now_s = self._clock_s()
+    def _principal_of(
+        self, claims: dict[str, Any], issuer: TrustedIssuer, key: VerificationKey
+    ) -> Principal | AuthFault:
+        """Check what PyJWT does not: times, the application, the ids that go into the log, scopes."""
+        rules = issuer.rules
         expires_s = _time_of(claims["exp"])
-        begins_s = _time_of(claims.get("nbf", 0))
-        issued_s = _time_of(claims.get("iat", 0))
+        if fault := self._time_fault(expires_s, _time_of(claims.get("nbf", 0)), _time_of(claims.get("iat", 0))):
+            return fault
+        assert expires_s is not None
+        if said := client_fault(claims, rules.client_ids):
+            return _invalid(said)
+        if wrong := id_fault(claims["sub"]):
+            return _invalid(f"the claim sub {wrong}")
+        user = claims.get(rules.user_claim)
+        if rules.user_claim in claims:
+            if not isinstance(user, str):
+                return _invalid("the claim that names the user must be a string")
+            if wrong := id_fault(user):
+                return _invalid(f"the claim that names the user {wrong}")
+        scopes = scopes_of(claims, rules)
+        if scopes is None:
+            return _invalid("a claim that names scopes must be a string or a list of strings")
+        return Principal(sub=claims["sub"], scopes=scopes, user=user, expires_s=expires_s, key=key)
+
+    def _time_fault(self, expires_s: float | None, begins_s: float | None, issued_s: float | None) -> AuthFault | None:
+        now_s = self._clock_s()
         if expires_s is None or begins_s is None or issued_s is None:
             return _invalid("the claims exp, nbf and iat must be numbers")
         if now_s >= expires_s + bounds.TOKEN_LEEWAY_SECONDS:
-            return _EXPIRED
+            return EXPIRED
+        ahead_s = max(expires_s, begins_s, issued_s) - now_s
+        if ahead_s > bounds.TOKEN_TTL_SECONDS_MAX + bounds.TOKEN_LEEWAY_SECONDS:
+            return _MILLISECONDS
         if max(begins_s, issued_s) > now_s + bounds.TOKEN_LEEWAY_SECONDS:
             return _NOT_YET
-        if fault := id_fault(claims["sub"]):
-            return _invalid(f"the claim sub {fault}")
-        user = claims.get(self._auth.user_claim)
-        if self._auth.user_claim in claims:
-            if not isinstance(user, str):
-                return _invalid("the claim that names the user must be a string")
-            if fault := id_fault(user):
-                return _invalid(f"the claim that names the user {fault}")
-        scopes = _scopes_of(claims.get("scope", ""))
-        if scopes is None:
-            return _invalid("the claim scope must be a string or a list of strings")
-        return Principal(sub=claims["sub"], scopes=scopes, user=user, expires_s=expires_s)
+        return None
 
     def _check(self) -> None:
         assert len(self._verified) <= bounds.VERIFIED_TOKENS_MAX
@@ -325,9 +378,18 @@ def _time_of(value: object) -> float | None:
     return seconds if isfinite(seconds) else None
 
 
-def _scopes_of(claim: object) -> frozenset[str] | None:
-    if isinstance(claim, str):
-        return SCOPES.intersection(claim.split(" "))
-    if isinstance(claim, list) and all(isinstance(each, str) for each in claim):
-        return SCOPES.intersection(claim)
+def _fault_of(raised: jwt.PyJWTError) -> AuthFault:
+    return next(fault for kind, fault in _FAULTS if isinstance(raised, kind))
+
+
+def _header_fault(header: dict[str, Any], issuer: TrustedIssuer) -> AuthFault | None:
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in issuer.keys.algorithms:
+        return _invalid("the token is signed with an algorithm that is not accepted")
+    for name in _HEADERS_REFUSED:
+        if name in header:
+            return _invalid(f"the token has the header {name}, which is not accepted")
+    kind = header.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.lower() not in _TYPES:
+        return _invalid("the token is of another type (typ must be JWT or at+jwt)")
     return None

@@ -1,28 +1,23 @@
-"""The keys on this machine that tokens are signed and verified with, and the minting of tokens.
+"""The keys that verify tokens: where they come from, and which of them a token may mean.
 
-    keys = fixed_key(config)
-    token = mint(config, sub="backend", scopes=["scores:write"], user=None, ttl_s=3_600)
+    keys = named_keys("auth", config.auth)
+    found, named = keys.candidates(key_id, "ES256")      # to be tried one after the other
+
+Theory of operation. A source gives the few keys that a token may have been signed with. `named`: the token means one of
+these. Otherwise, when none verifies, the key may be one that is not here yet, and `renew` looks for newer ones.
 
 Rules:
-- The first process that needs it makes the signing key of a data directory: a start, or `scoreboard token`. It appears
-  whole or not at all: written aside, fsynced, then hard-linked into place. A link never replaces a file as a rename
-  does. So of two processes at once both use the same key, and each token is valid.
-- A signing key that others than its owner may read or write is refused, as in ssh: with it one can sign any token.
 - A key is used only with algorithms of its kind and length. That is checked when the key is loaded.
-
-All of this blocks for as long as a small file takes, and runs before the server accepts connections.
+- `EdDSA` and `Ed25519` are two names of one algorithm for keys of that curve (RFC 9864). Where one is configured, a
+  token may name either. Where only `Ed25519` is configured, no other curve counts.
+- A key that is withdrawn makes `generation` grow, and `has` says whether a key is still there.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import secrets
-import stat
-import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jwt
 import trio
@@ -33,95 +28,142 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from engine.commands import id_fault
-from engine.disk import RealDisk
 from engine.errors import ScoreboardError
 from server import bounds
-from server.settings.config import Config, ConfigError
+from server.settings.auth import FAMILIES, IssuerConfig
+from server.settings.config import ConfigError
 
 VerificationKey = bytes | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
-SCOPES = frozenset({"scores:write", "scores:read", "users:write", "log:read", "admin"})
-"""Everything that a token can allow. `log:read` is for replicas, which get all data of all users. `admin` contains the
-others."""
-
-SIGNING_KEY_FILE = "signing.key"
-SIGNING_KEY_BYTES = 32
-
-
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-"""The errors of a file system that has no hard links. After any other, a rename could replace a key that is there."""
-
 
 class KeysUnavailable(ScoreboardError):
-    """No key was fetched yet, so no token can be verified."""
+    """The key of a token cannot be known yet. It is worth asking again after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: float = float(bounds.RETRY_AFTER_SECONDS)) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
-class KeySource(Protocol):
-    """Where the keys come from that verify tokens."""
+class Candidates(NamedTuple):
+    """The keys to try, in order. `named`: the token means one of these, and no other."""
+
+    keys: tuple[VerificationKey, ...]
+    named: bool
+
+
+class KeyChanges(Protocol):
+    """Keys that may be withdrawn."""
 
     @property
     def generation(self) -> int:
         """Grows with each withdrawn key: earlier verifications are void."""
 
-    async def find(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
-        """Give the key that a token names, if it is for this algorithm. Raises `KeysUnavailable`."""
+    def has(self, key: VerificationKey) -> bool:
+        """Whether a key that was given is still there."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Refresh the keys until cancelled; return at once where they never change."""
 
 
-class FixedKey:
-    """The one key of this configuration. It never changes, and a token's `kid` does not matter."""
+class KeySource(KeyChanges, Protocol):
+    """Where the keys of one issuer come from."""
+
+    @property
+    def algorithms(self) -> Collection[str]:
+        """The names that the header of a token may have as its `alg`."""
+
+    def candidates(self, key_id: str | None, algorithm: str) -> Candidates:
+        """Give the keys that a token of this header may be signed with. Raises `KeysUnavailable`."""
+
+    async def renew(self) -> None:
+        """Look for newer keys; return when they are here. Raises `KeysUnavailable`."""
+
+
+class FixedKeys:
+    """The keys of a configuration. They never change, and a token's `kid` does not matter."""
 
     generation = 0
 
-    def __init__(self, key: VerificationKey) -> None:
-        self._key = key
+    def __init__(self, keys: Iterable[VerificationKey], algorithms: tuple[str, ...] = ("HS256",)) -> None:
+        self.keys = tuple(keys)
+        self._by_name = by_header_name(self.keys, algorithms)
 
-    async def find(self, key_id: str | None, algorithm: str) -> VerificationKey | None:  # noqa: ARG002  # see the class
-        """Give the key. It fits every configured algorithm: `fixed_key` has checked that."""
-        return self._key
+    @property
+    def algorithms(self) -> Collection[str]:
+        """See `KeySource`."""
+        return self._by_name
+
+    def candidates(self, key_id: str | None, algorithm: str) -> Candidates:  # noqa: ARG002  # see the class
+        """Give all keys that fit."""
+        return Candidates(self._by_name.get(algorithm, ()), named=True)
+
+    def has(self, key: VerificationKey) -> bool:
+        """See `KeySource`."""
+        return any(key is each for each in self.keys)
+
+    async def renew(self) -> None:
+        """See `KeySource`; never needed."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
 
 
-def fixed_key(config: Config) -> FixedKey:
-    """Load the key that the configuration names, or the data directory's own. Raises `ConfigError`."""
-    if config.auth.jwt_public_key_file:
-        return FixedKey(_public_key(Path(config.auth.jwt_public_key_file), config.auth.algorithms))
-    return FixedKey(_shared_secret(config))
+def by_header_name(
+    keys: Iterable[VerificationKey], algorithms: tuple[str, ...]
+) -> Mapping[str, tuple[VerificationKey, ...]]:
+    """Give the keys that fit each name that a header may have."""
+    keys = tuple(keys)
+    return {
+        name: tuple(key for key in keys if key_fault(key, algorithm) is None)
+        for name, algorithm in header_names(algorithms).items()
+    }
+
+
+def header_names(algorithms: Iterable[str]) -> dict[str, str]:
+    """Give each name that a header may have, and the algorithm that its keys must fit."""
+    names = {algorithm: algorithm for algorithm in algorithms}
+    if "EdDSA" in names or "Ed25519" in names:
+        names.setdefault("EdDSA", "Ed25519")
+        names["Ed25519"] = "Ed25519"
+    return names
+
+
+def named_keys(above: str, issuer: IssuerConfig) -> FixedKeys:
+    """Load the secrets, or the public key, that an issuer names. `above` is its table. Raises `ConfigError`."""
+    if issuer.jwt_public_key_file:
+        name = f"{above}.jwt_public_key_file"
+        key = _public_key(name, above, Path(issuer.jwt_public_key_file), issuer.algorithms)
+        return FixedKeys([key], issuer.algorithms)
+    return FixedKeys(shared_secrets(above, issuer), issuer.algorithms or ("HS256",))
 
 
 def key_fault(key: VerificationKey, algorithm: str) -> str | None:
     """Say why a key must not be used with an algorithm (its kind, its curve, its length); None: it may be."""
-    implementation = jwt.get_algorithm_by_name(algorithm)
+    implementation = jwt.get_algorithm_by_name("EdDSA" if FAMILIES[algorithm] == "EdDSA" else algorithm)
+    kind = "a shared secret" if isinstance(key, bytes) else "this kind of key"
     try:
         prepared = implementation.prepare_key(key)
     except (jwt.InvalidKeyError, TypeError, ValueError):
-        kind = "a shared secret" if isinstance(key, bytes) else "this kind of key"
+        return f"{kind} cannot be used with {algorithm}"
+    if algorithm == "Ed25519" and not isinstance(key, Ed25519PublicKey):
         return f"{kind} cannot be used with {algorithm}"
     if implementation.check_key_length(prepared):
         return f"too short for {algorithm}"
     return None
 
 
-def _shared_secret(config: Config) -> bytes:
-    if not config.auth.jwt_secret:
-        make_signing_key(config.data_dir)
-        return read_signing_key(config.data_dir)
-    secret = config.auth.jwt_secret.encode("utf-8", "surrogatepass")
-    for algorithm in config.auth.algorithms:
-        if key_fault(secret, algorithm):
-            raise ConfigError(
-                "auth.jwt_secret", "looks like a public key, not like a secret; use auth.jwt_public_key_file for one"
-            )
-    return secret
+def shared_secrets(above: str, issuer: IssuerConfig) -> list[bytes]:
+    """Give the secrets of an issuer. The first one signs. Raises `ConfigError`."""
+    secrets = [secret.encode("utf-8", "surrogatepass") for secret in issuer.jwt_secret]
+    name = f"{above}.jwt_secret_file" if issuer.jwt_secret_file else f"{above}.jwt_secret"
+    for algorithm in issuer.algorithms or ("HS256",):
+        if any(key_fault(secret, algorithm) for secret in secrets):
+            sentence = f"looks like a public key, not like a secret; use {above}.jwt_public_key_file for one"
+            raise ConfigError(name, sentence)
+    return secrets
 
 
-def _public_key(path: Path, algorithms: Collection[str]) -> VerificationKey:
-    name = "auth.jwt_public_key_file"
+def _public_key(name: str, above: str, path: Path, algorithms: Collection[str]) -> VerificationKey:
     try:
         with path.open("rb") as file:
             text = file.read(bounds.KEY_FILE_BYTES_MAX)
@@ -137,116 +179,5 @@ def _public_key(path: Path, algorithms: Collection[str]) -> VerificationKey:
         raise ConfigError(name, f"{path} holds a kind of key that signs no tokens")
     for algorithm in algorithms:
         if fault := key_fault(key, algorithm):
-            raise ConfigError(name, f"{path}: {fault}; auth.algorithms must name what the issuer signs with")
+            raise ConfigError(name, f"{path}: {fault}; {above}.algorithms must name what the issuer signs with")
     return key
-
-
-def make_signing_key(data_dir: str) -> bool:
-    """Make the signing key and the directory, unless they exist. True: it was made now."""
-    directory = Path(data_dir)
-    path = directory / SIGNING_KEY_FILE
-    if RealDisk().exists(str(path)):
-        return False
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    aside = directory / f".{SIGNING_KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}"
-    try:
-        _write_synced(aside, f"{secrets.token_hex(SIGNING_KEY_BYTES)}\n".encode())
-        made = _link(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    _sync_directory(directory)
-    return made
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _link(aside: Path, path: Path) -> bool:
-    try:
-        os.link(aside, path)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        # A file system without hard links. A rename is whole too, but of two at once the last one wins.
-        aside.rename(path)
-    return True
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def read_signing_key(data_dir: str) -> bytes:
-    """Read the signing key: the bytes of the text, without the newline. Raises `ConfigError`."""
-    path = Path(data_dir, SIGNING_KEY_FILE)
-    try:
-        with path.open("rb") as file:
-            # The mode of the file that is read: the path may name another file a moment later.
-            status = os.fstat(file.fileno())
-            text = file.read(bounds.KEY_FILE_BYTES_MAX)
-    except OSError as error:
-        raise ConfigError(str(path), f"the signing key cannot be read: {error.strerror}") from error
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        raise ConfigError(
-            str(path), f"others can read or write it (mode {stat.S_IMODE(status.st_mode):03o}); run: chmod 600 {path}"
-        )
-    key = text.removesuffix(b"\n")
-    if len(key) != 2 * SIGNING_KEY_BYTES or not all(byte in b"0123456789abcdef" for byte in key):
-        raise ConfigError(
-            str(path),
-            "this is no signing key; restore it from a backup, or remove it so that a new one is made "
-            "(every token that was signed with the old one is then worth nothing)",
-        )
-    return key
-
-
-def mint(
-    config: Config, *, sub: str, scopes: Collection[str], user: str | None, ttl_s: int, now_s: float | None = None
-) -> str:
-    """Sign a token that this configuration accepts for `ttl_s` seconds from now.
-
-    Raises:
-        ConfigError: the configuration has no key that signs, or would refuse the token.
-    """
-    auth = config.auth
-    if not auth.can_mint:
-        source = "auth.jwks_url" if auth.jwks_url else "auth.jwt_public_key_file"
-        raise ConfigError(source, "public keys verify but do not sign; tokens come from their issuer")
-    _check_claims(sub, scopes, user, ttl_s)
-    if user is not None and auth.user_claim == "sub" and user != sub:
-        raise ConfigError("user", "must be the same as sub, because auth.user_claim is sub")
-    now = int(time.time() if now_s is None else now_s)
-    claims: dict[str, str | int] = {
-        "sub": sub,
-        "aud": auth.audience,
-        "iat": now,
-        "exp": now + ttl_s,
-        "jti": secrets.token_hex(8),
-        "scope": " ".join(sorted(set(scopes))),
-    }
-    if auth.issuer:
-        claims["iss"] = auth.issuer
-    if user is not None:
-        claims[auth.user_claim] = user
-    return jwt.encode(claims, _shared_secret(config), algorithm=auth.algorithms[0])
-
-
-def _check_claims(sub: str, scopes: Collection[str], user: str | None, ttl_s: int) -> None:
-    for name, value in (("sub", sub), ("user", user)):
-        if value is not None and (fault := id_fault(value)):
-            raise ConfigError(name, fault)
-    if unknown := sorted(set(scopes) - SCOPES):
-        raise ConfigError("scope", f"there is no {', '.join(unknown)}; known are {', '.join(sorted(SCOPES))}")
-    if not 1 <= ttl_s <= bounds.TOKEN_TTL_SECONDS_MAX:
-        raise ConfigError("ttl", f"must be from 1 second to {bounds.TOKEN_TTL_SECONDS_MAX // 86_400} days")

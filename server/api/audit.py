@@ -29,7 +29,9 @@ from server.faults import describe
 from server.http.messages import Details, Refused, Request, Response, quoted
 from server.logs import Bounded
 
-_NOTABLE = {"UNAUTHENTICATED", "UNAUTHORIZED", "RATE_LIMITED", "CONFLICT", "OVERLOADED", "DISK_FULL"}
+_NOTABLE = {
+    "UNAUTHENTICATED", "UNAUTHORIZED", "RATE_LIMITED", "CONFLICT", "OVERLOADED", "DISK_FULL", "KEYS_UNAVAILABLE",
+}  # fmt: skip
 
 
 class Audit:

@@ -19,7 +19,8 @@ from engine.commands import Command
 from engine.events import Event
 from engine.record import Frame
 from engine.scoreboard import Scoreboard
-from server.access.auth import Authenticates, Principal
+from server.access.auth import Principal
+from server.access.lease import Authenticates
 from server.access.rates import WriteLimits
 from server.api.audit import Audit
 from server.api.pages import Page
@@ -84,8 +85,9 @@ class StorageState(msgspec.Struct, frozen=True):
 class Dependencies:
     """`clock_ms` is wall-clock time in ms since 1970, `clock_s` a clock that never goes back.
 
-    `request_ids` gives ids for requests that bring none. Pages of `origins` (None: all) may read public
-    answers. `promote` makes a replica the leader, gives the new epoch and its first seq, or raises `Refused`.
+    `request_ids` gives ids for requests that bring none. Pages of `origins` (None: all) may read
+    public answers. `warnings` are what `/readyz` tells of a node that is ready. `promote` makes a replica the leader,
+    gives the new epoch and its first seq, or raises `Refused`.
     """
 
     scoreboard: Scoreboard
@@ -108,3 +110,4 @@ class Dependencies:
     request_ids: Iterator[str]
     followers: Callable[[], int]
     promote: Callable[[], Awaitable[tuple[int, int]]]
+    warnings: Callable[[], list[str]] = list

@@ -46,7 +46,7 @@ ANSWERS: dict[str, Any] = {
         {"status": 200, **_INCREMENTED, "delta": 0, "applied": False, "previousRank": 1},
         {"status": 409, "error": _CONFLICT},
     ],
-    "top": {"entries": _ROWS, "generatedAt": _TIME, "boardId": "main", "epoch": 1, "seq": 3},
+    "top": {"entries": _ROWS, "generatedAt": _TIME, "boardId": "main", "epoch": 1, "history": "0" * 32, "seq": 3},
     "score": {**_ROWS[0], "boardId": "main", "updatedAt": _TIME, "epoch": 1, "seq": 3},
     "around": {"boardId": "main", "userId": "alice", "entries": _ROWS, "epoch": 1, "seq": 3, "generatedAt": _TIME},
     "action": {

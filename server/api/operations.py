@@ -38,8 +38,9 @@ class Operations:
                 raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", details, RETRY_SOON)
             details |= self._dependencies.checks.not_leader().details
             raise Refused(503, "NOT_LEADER", f"Not ready: {reason}.", details, RETRY_SOON)
-        scoreboard, warning = self._dependencies.scoreboard, self._dependencies.storage().warning
-        answer = ReadyAnswer(scoreboard.epoch, scoreboard.seq, warnings=msgspec.UNSET if warning is None else [warning])
+        scoreboard, disk = self._dependencies.scoreboard, self._dependencies.storage().warning
+        warnings = [*([] if disk is None else [disk]), *self._dependencies.warnings()] or msgspec.UNSET
+        answer = ReadyAnswer(scoreboard.epoch, scoreboard.seq, warnings=warnings)
         return Response(200, msgspec.json.encode(answer), JSON, NO_STORE)
 
     async def metrics(self, _request: Request, _caller: Principal) -> Response:

@@ -7,12 +7,14 @@ from pathlib import Path
 import click
 import msgspec
 
-from engine.disk import RealDisk
-from server.access.keys import SIGNING_KEY_FILE, fixed_key
+from server.access.directory_keys import has_keys
+from server.access.issuers import trusted_issuers
 from server.cli.support import config_options, environment, gather_settings, json_option, print_json, print_table, say
-from server.settings.config import SECRET_KEYS, Config, build
+from server.settings.auth import secret_notes
+from server.settings.config import Config, build
 from server.settings.effective import Setting, effective
 from server.settings.environment import dotted, service_links
+from server.settings.given import SECRET_KEYS
 from server.settings.secrecy import open_to_others
 
 
@@ -55,19 +57,21 @@ def check(data_dir: Path | None, config_file: Path | None, as_json: bool) -> Non
 
 def check_keys(config: Config) -> None:
     """Load the key that a start would load, or refuse. One that a start would make or fetch is left to it."""
-    auth = config.auth
-    if auth.jwt_public_key_file or auth.jwt_secret or RealDisk().exists(f"{config.data_dir}/{SIGNING_KEY_FILE}"):
-        fixed_key(config)
+    if not config.auth.uses_signing_key or has_keys(config.data_dir):
+        trusted_issuers(config)
 
 
 def warnings_of(config: Config, settings: list[Setting]) -> list[str]:
-    """Say which files with secrets others may read."""
+    """Say which files with secrets others may read, and what is odd about the secrets."""
     secrets = {dotted(key) for key in SECRET_KEYS}
     files = {setting.origin: setting.key for setting in settings if setting.key in secrets and setting.source == "file"}
+    if config.auth.jwt_secret_file:
+        files[config.auth.jwt_secret_file] = "auth.jwt_secret_file"
     if config.replication.token_file:
         files[config.replication.token_file] = "replication.token_file"
     faults = {path: open_to_others(path) for path in files}
-    return [f"{files[path]}: {path}: {fault}" for path, fault in faults.items() if fault is not None]
+    told = [f"{files[path]}: {path}: {fault}" for path, fault in faults.items() if fault is not None]
+    return told + [f"{key}: {note}" for key, note in secret_notes(config.auth)]
 
 
 def _fields(setting: Setting) -> dict[str, object]:

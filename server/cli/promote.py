@@ -11,7 +11,17 @@ import httpx
 import msgspec
 
 from engine.disk import RealDisk
-from server.cli.support import TOKEN_VARIABLE, BadUsage, CommandRefused, json_option, print_json, read_token, say, warn
+from server.cli.support import (
+    BadUsage,
+    CommandRefused,
+    chosen_token,
+    json_option,
+    print_json,
+    read_token,
+    say,
+    token_options,
+    warn,
+)
 from server.replication.messages import PROMOTE_PATH
 from server.settings.values import check_node_url
 from snapshots.demotion import finish_exchange
@@ -31,17 +41,15 @@ class _Done(msgspec.Struct):
 @click.command()
 @click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="A stopped replica's directory.")
 @click.option("--url", metavar="URL", help="A running replica's address.")
-@click.option(
-    "--token-file", type=click.Path(path_type=Path, dir_okay=False), help="With --url: a token of scope admin."
-)
-@click.option("--token", envvar=TOKEN_VARIABLE, show_envvar=True, help="With --url: the token itself.")
+@token_options
 @json_option
 def promote(data_dir: Path | None, url: str | None, token_file: Path | None, token: str | None, as_json: bool) -> None:
-    """Begin the next epoch on a replica, which is the leader from then on."""
+    """Begin the next epoch on a replica, which is the leader from then on. With --url: a token of scope admin."""
     if (data_dir is None) == (url is None):
         raise BadUsage("name either --data-dir DIR or --url URL")
     if url is not None:
-        epoch, seq = promote_running(url, read_token(token_file) or token or "")
+        text, file = chosen_token(token, token_file)
+        epoch, seq = promote_running(url, read_token(file) or text)
     else:
         assert data_dir is not None
         epoch, seq = promote_stopped(str(data_dir))

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import trio
 
-from server.access.keys import mint
+from server.access.minting import mint, minting_fault
 from server.api.decoding import DEFAULT_REASON
 from server.cli.support import bind_option, config_options, print_lines, read_config, state_bar
 from server.http.target import DEFAULT_BOARD
@@ -46,8 +46,8 @@ def serve(data_dir: Path | None, config_file: Path | None, bind: tuple[str, ...]
 def welcome_text(config: Config, url: str) -> str:
     """Say where the live page is and how to change a score, with a token that is valid for an hour."""
     page = f"  Live page   {url}/\n  API         {url}/docs\n"
-    if not config.auth.can_mint:
-        return f"\n{page}\n  Tokens come from the issuer that the configuration names.\n"
+    if fault := minting_fault(config):
+        return f"\n{page}\n  No token is shown: {fault.message}.\n"
     bearer = mint(config, sub="welcome", scopes=["scores:write"], user=None, ttl_s=WELCOME_TOKEN_SECONDS)
     return (
         f"\n{page}\n  Give Alice her points, again and again; the token is good for an hour:\n\n"

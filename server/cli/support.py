@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -29,15 +30,17 @@ from rich.table import Table
 from engine.disk import RealDisk
 from engine.errors import DirectoryInUse, DiskFault, ScoreboardError
 from engine.recovery import Finding
-from server.settings.config import Config, ConfigError, Given, build, gather
+from server.settings.config import Config, ConfigError, build, gather
 from server.settings.environment import Key
+from server.settings.given import Given
 from server.settings.secrecy import open_to_others
 from server.settings.values import parse_duration
 from snapshots.opening import Progress as StateProgress
 from snapshots.opening import log_directory
 
 TOKEN_VARIABLE = "SCOREBOARD_TOKEN"  # noqa: S105  # the name of a variable, not a token
-"""A variable of the command alone, although it looks like a key of the configuration."""
+TOKEN_FILE_VARIABLE = "SCOREBOARD_TOKEN_FILE"  # noqa: S105  # as above
+"""Where `watch` and `promote` find their token; no keys of the configuration, although they look like some."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -166,8 +169,8 @@ def gather_settings(
 
 
 def environment() -> dict[str, str]:
-    """Give the environment without the variable that `watch` reads its token from."""
-    return {key: value for key, value in os.environ.items() if key != TOKEN_VARIABLE}
+    """Give the environment without the variables that `watch` reads its token from."""
+    return {key: text for key, text in os.environ.items() if key not in (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE)}
 
 
 def existing_directory(config: Config) -> str:
@@ -196,6 +199,32 @@ def read_token(path: Path | None, *, tell: bool = True) -> str:
     if tell and (fault := open_to_others(str(path))):
         say(f"Warning: --token-file: {path}: {fault}")
     return token
+
+
+def token_options(function: Function) -> Function:
+    """Add --token and --token-file, each with its variable; the verb gives both to `chosen_token`."""
+    function = click.option(
+        "--token", envvar=TOKEN_VARIABLE, show_envvar=True, help="The token itself; others on this machine can see it."
+    )(function)
+    return click.option(
+        "--token-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar=TOKEN_FILE_VARIABLE,
+        show_envvar=True,
+        help="A file with the token.",
+    )(function)
+
+
+def chosen_token(token: str | None, token_file: Path | None) -> tuple[str, Path | None]:
+    """Give the token or the file that counts: flags before variables. Refuses both of one kind."""
+    if token and token_file is not None:
+        source = click.get_current_context().get_parameter_source
+        if source("token") is source("token_file"):
+            both = f"--token ({TOKEN_VARIABLE}) and --token-file ({TOKEN_FILE_VARIABLE})"
+            raise BadUsage(f"only one of {both} may be given")
+        if source("token") is ParameterSource.COMMANDLINE:
+            return token, None
+    return ("", token_file) if token_file is not None else (token or "", None)
 
 
 def say(message: str) -> None:

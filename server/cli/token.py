@@ -12,7 +12,8 @@ import click
 import jwt
 
 from engine.disk import RealDisk
-from server.access.keys import SIGNING_KEY_FILE, mint
+from server.access.minting import mint
+from server.access.signing_key import SIGNING_KEY_FILE
 from server.cli.support import Duration, config_options, json_option, print_json, read_config, say
 
 

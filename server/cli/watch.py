@@ -4,6 +4,9 @@ It goes on for ever. A lost connection is opened again after a random wait whose
 jitter"). So a thousand watchers of a restarted leader don't come back at once. Only an answer that will not change (a
 wrong token, an unknown board) ends it.
 
+A token from a file is read anew for each connection. So when it has expired, `watch` comes back with the new one, and
+waits as long as the file has none. Without a file there is no other token, and `watch` ends.
+
 Rule: what is shown is a pure function of the last message and the connection's state (`lines_of`, `table_of`).
 """
 
@@ -13,6 +16,8 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -24,7 +29,16 @@ from rich.table import Table
 from rich.text import Text
 from trio_websocket import ConnectionClosed, ConnectionRejected, HandshakeError, WebSocketConnection, open_websocket_url
 
-from server.cli.support import TOKEN_VARIABLE, CommandRefused, json_option, print_json, say
+from server.cli.support import (
+    BadUsage,
+    CommandRefused,
+    chosen_token,
+    json_option,
+    print_json,
+    read_token,
+    say,
+    token_options,
+)
 from server.live.handshake import LIVE_PATH
 
 CONNECT_SECONDS_MAX = 10.0
@@ -38,16 +52,30 @@ Message = dict[str, Any]
 Show = Callable[[Message | None, str], None]
 
 
+class Headers:
+    """The headers of each connection. The token of a file is read anew each time, the last good one counts."""
+
+    def __init__(self, token: str, file: Path | None) -> None:
+        self.may_change = file is not None
+        self._file = file
+        self._token = read_token(file) or token
+
+    def __call__(self) -> list[tuple[bytes, bytes]]:
+        with suppress(BadUsage):
+            self._token = read_token(self._file) or self._token
+        return [(b"Authorization", f"Bearer {self._token}".encode())] if self._token else []
+
+
 @click.command()
 @click.argument("url", default="http://127.0.0.1:8080")
 @click.option("--board", default="main", show_default=True, metavar="BOARDID", help="Which board.")
-@click.option("--token", envvar=TOKEN_VARIABLE, show_envvar=True, help="Bearer token, where reads are not public.")
+@token_options
 @click.option("--once", is_flag=True, help="Show the board as it is now and end.")
 @json_option
-def watch(url: str, board: str, token: str | None, once: bool, as_json: bool) -> None:
-    """Watch the top 10 of a board at URL (default http://127.0.0.1:8080) until Ctrl-C."""
+def watch(url: str, board: str, token: str | None, token_file: Path | None, once: bool, as_json: bool) -> None:
+    """Watch the top 10 of a board at URL (default http://127.0.0.1:8080) until Ctrl-C. Private ones need a token."""
     target = websocket_url(url, board)
-    headers = [(b"Authorization", f"Bearer {token}".encode())] if token else []
+    headers = Headers(*chosen_token(token, token_file))
     if as_json or once or not sys.stdout.isatty():
         refusal = trio.run(watch_board, target, headers, once, _show_json if as_json else _show_plain)
     else:
@@ -111,7 +139,7 @@ def _show_plain(message: Message | None, state: str) -> None:
         sys.stdout.flush()
 
 
-async def watch_board(url: str, headers: list[tuple[bytes, bytes]], once: bool, show: Show) -> str | None:
+async def watch_board(url: str, headers: Headers, once: bool, show: Show) -> str | None:
     """Show the board until a signal or, with `once`, until the first message; give the reason if it can't go on."""
     refusal: str | None = None
     async with trio.open_nursery() as nursery:
@@ -127,7 +155,8 @@ async def _cancel_on_signal(scope: trio.CancelScope) -> None:
             scope.cancel()
 
 
-async def follow(url: str, headers: list[tuple[bytes, bytes]], once: bool, show: Show) -> str | None:
+async def follow(url: str, headers: Headers, once: bool, show: Show) -> str | None:
+    """Connect again and again; return why it can't go on."""
     failures = 0
     last: Message | None = None
 
@@ -138,12 +167,12 @@ async def follow(url: str, headers: list[tuple[bytes, bytes]], once: bool, show:
 
     while True:
         try:
-            await _one_connection(url, headers, once, remember)
-            trouble = "the connection was closed"
+            trouble = await _one_connection(url, headers(), once, remember)
         except ConnectionRejected as error:
-            trouble = f"the server answered {error.status_code}"
-            if 400 <= error.status_code < 500 and error.status_code != 429:
-                return f"{trouble}: {_reason(error)}"
+            trouble = f"the server answered {error.status_code}: {_reason(error)}"
+            waits = error.status_code == 429 or (error.status_code == 401 and headers.may_change and last is not None)
+            if 400 <= error.status_code < 500 and not waits:
+                return trouble
         except (HandshakeError, OSError, trio.TooSlowError) as error:
             # trio-websocket's error is empty; its cause is not.
             trouble = str(error) or str(error.__cause__ or "") or "the server does not answer"
@@ -164,8 +193,9 @@ def _reason(error: ConnectionRejected) -> str:
         return "no reason given"
 
 
-async def _one_connection(url: str, headers: list[tuple[bytes, bytes]], once: bool, show: Show) -> None:
-    """Show the messages of one connection, until it is closed or silent."""
+async def _one_connection(url: str, headers: list[tuple[bytes, bytes]], once: bool, show: Show) -> str:
+    """Show what one connection brings, until it is closed or falls silent. Give why it ended."""
+    trouble = "the connection was closed"
     async with (
         open_websocket_url(
             url,
@@ -183,9 +213,11 @@ async def _one_connection(url: str, headers: list[tuple[bytes, bytes]], once: bo
                 show(msgspec.json.decode(await connection.get_message()), "live")
                 if once:
                     break
-        except ConnectionClosed:
-            pass
+        except ConnectionClosed as closed:
+            if closed.reason is not None and closed.reason.reason:
+                trouble += f": {closed.reason.reason}"
         nursery.cancel_scope.cancel()
+    return trouble
 
 
 async def _ping(connection: WebSocketConnection, scope: trio.CancelScope) -> None:

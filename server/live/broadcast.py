@@ -2,7 +2,7 @@
 
     board_changed ──► (wakes) tick ──► the same bytes to every viewer's socket
                                         └─ socket full ──► drain: a task for that viewer, until it is up to date
-    sweep, all the time: pings viewers, drops those that were silent for too long
+    sweep, all the time: pings viewers, drops silent ones, closes those whose token has expired
 
 A frame to a viewer is not masked, so it is encoded once. All that a viewer costs in a tick is one `send` on the bare
 socket. A queue and a sending task for each viewer would cost some ten times as much, and the queues would grow under
@@ -28,6 +28,8 @@ import trio
 
 from engine.scoreboard import Scoreboard
 from server import bounds
+from server.access.lease import TOKEN_EXPIRED
+from server.http.websocket import POLICY_VIOLATION
 from server.live.editions import SNAPSHOT, UPDATE, Channel
 from server.live.viewers import Viewer, Viewers, show_all
 
@@ -38,7 +40,7 @@ log = structlog.get_logger()
 
 
 class LiveMetrics(Protocol):
-    """What the live channel needs of `server.metrics`. A viewer is dropped as slow, silent, protocol or shutdown."""
+    """What the live channel needs of `server.metrics`, which lists the reasons for dropping a viewer."""
 
     def viewers(self, count: int) -> None: ...
     def live_messages(self, count: int, kind: str) -> None: ...
@@ -132,6 +134,8 @@ class Broadcast:
             for count, viewer in enumerate(self._viewers.everyone(), 1):
                 if now - viewer.heard >= bounds.VIEWER_SILENCE_SECONDS_MAX:
                     self.drop(viewer, "silent")
+                elif viewer.lease is not None and viewer.lease.ended():
+                    self._expire(viewer, now)
                 elif now - viewer.pinged >= bounds.VIEWER_PING_SECONDS:
                     viewer.ping(now)
                     self.push(viewer)
@@ -139,6 +143,17 @@ class Broadcast:
                     await trio.lowlevel.checkpoint()
 
     # One viewer
+
+    def _expire(self, viewer: Viewer, now: float) -> None:
+        """Close a viewer whose token is no longer good; cut it off if it does not close in time."""
+        if viewer.closing:
+            if now - viewer.pinged >= bounds.VIEWER_CLOSE_SECONDS_MAX:
+                viewer.hang_up(abort=True)
+            return
+        viewer.pinged = now  # the last control frame that it gets
+        self._metrics.viewers_dropped("expired")
+        viewer.close(POLICY_VIOLATION, TOKEN_EXPIRED)
+        self.push(viewer)
 
     def push(self, viewer: Viewer) -> None:
         """Write what a viewer is owed. A task writes what its socket does not take at once."""

@@ -14,6 +14,8 @@ Rules:
 - A viewer is refused only before the upgrade, and costs no more than its head until then. Its place is reserved before
   its token is checked: the check may wait for keys, and other viewers come meanwhile.
 - A task that waits keeps nothing of what it read: neither the head nor a buffer.
+- A viewer of a private board stays as long as its token is good: the sweep of `server.live.broadcast` closes it with
+  1008 and the reason `token expired`.
 - After our close frame the sending side is shut, and the other end has some time to close. To close the socket with
   unread data would reset the connection, and the close frame might be lost.
 """
@@ -30,6 +32,7 @@ import trio
 
 from engine.scoreboard import Scoreboard
 from server import bounds
+from server.access.lease import Lease
 from server.http.date import head_end
 from server.http.messages import Details, Refused, Request, RequestHead, Response, http_bytes, invalid, overloaded
 from server.http.websocket import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Ping
@@ -43,8 +46,8 @@ from server.settings.config import LiveConfig
 GOODBYE_SHARE = 0.75
 """The close frames are spread over this share of the time for closing; the last viewers may answer in the rest."""
 
-Authorize = Callable[[str | None], Awaitable[Response | None]]
-"""Takes the Authorization, None without one. Gives the answer that refuses the viewer, None to admit it."""
+Authorize = Callable[[str | None], Awaitable[Response | Lease]]
+"""Takes the Authorization, None without one. Gives the answer that refuses the viewer, or for how long it may stay."""
 
 log = structlog.get_logger()
 
@@ -188,15 +191,17 @@ class Live:
         self._viewers.reserve(address)
         with ExitStack() as place:
             place.callback(self._viewers.release, address)
+            lease: Lease | None = None
             if self._authorize is not None:
-                refusal = await self._authorize(upgrade.authorization)
-                if refusal is not None:
-                    return refusal
+                found = await self._authorize(upgrade.authorization)
+                if isinstance(found, Response):
+                    return found
+                lease = found
                 self._check_open()
             channel = self._broadcast.channel(upgrade.board_id)
             assert channel is not None
             deltas = upgrade.subprotocol == handshake.DELTA
-            viewer = Viewer(take_over(stream), channel, address, trio.current_time(), deltas=deltas)
+            viewer = Viewer(take_over(stream), channel, address, trio.current_time(), deltas=deltas, lease=lease)
             viewer.begin(upgrade.response(), channel.newest())
             self._metrics.live_messages(1, SNAPSHOT)
             place.pop_all()  # the viewer keeps it

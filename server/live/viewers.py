@@ -31,6 +31,7 @@ from collections.abc import Iterable
 
 import trio
 
+from server.access.lease import Lease
 from server.http.admission import add_to
 from server.http.client_address import address_group
 from server.http.websocket import PING, PONG, FrameParser, close_frame, server_frame
@@ -44,11 +45,29 @@ class Viewer:
     """One connected viewer. Times are trio's, in seconds."""
 
     __slots__ = (
-        "address", "busy", "channel", "closing", "control", "deltas", "edition", "gone", "heard", "parser", "pinged",
-        "rest", "said", "socket",
+        "address",
+        "busy",
+        "channel",
+        "closing",
+        "control",
+        "deltas",
+        "edition",
+        "gone",
+        "heard",
+        "lease",
+        "parser",
+        "pinged",
+        "rest",
+        "said",
+        "socket",
     )  # fmt: skip
 
-    def __init__(self, taken: socket.socket, channel: Channel, address: str, now: float, *, deltas: bool) -> None:
+    def __init__(
+        self, taken: socket.socket, channel: Channel, address: str, now: float, *, deltas: bool,
+        lease: Lease | None = None,
+    ) -> None:  # fmt: skip
+        """`lease` says how long the viewer may stay; None: the board is public."""
+        self.lease = lease
         self.socket = taken
         self.channel = channel
         self.address = address

@@ -23,7 +23,8 @@ from engine.events import ClockCorrected, Incremented
 from engine.machine import Applied, StateMachine
 from engine.scoreboard import Scoreboard
 from server import bounds
-from server.access.auth import authorize
+from server.access.key_exchange import SharedKey
+from server.access.lease import authorize
 from server.access.rates import Rates, WriteLimits
 from server.api.dependencies import Dependencies, ReceiptLog, StorageState, Writer
 from server.api.pipeline import Pipeline
@@ -243,6 +244,7 @@ def _make_following(
         on_progress=plan.on_progress,
         on_state=told,
         on_heard=heard,
+        on_welcome=lambda welcome: world.key_exchange.told(SharedKey(welcome.token_key, welcome.token_key_id)),
     )
     return following, (partial(following.run, follower), following.watch)
 
@@ -280,8 +282,15 @@ def _make_pipeline(
             request_ids=world.request_ids,
             followers=(lambda: 0) if service is None else service.followers.__len__,
             promote=promote,
+            warnings=partial(_warnings, world, surface.role),
         )
     )
+
+
+def _warnings(world: Surroundings, role: CurrentRole) -> list[str]:
+    """Give what an operator should know of a node that is ready all the same."""
+    fault = world.key_exchange.fault() if role.now.is_replica else None
+    return [] if fault is None else [f"tokens of the leader cannot be verified here: {fault}"]
 
 
 def _nobody_to_wake() -> None:

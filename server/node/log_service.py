@@ -117,10 +117,10 @@ class LogService:
     def _node_info(self) -> NodeInfo:
         """Describe this node to followers. A relay passes on what it knows of its leader."""
         role, replication, progress = self._role.now, self._world.config.replication, self._progress
-        us = self._world.node
+        us, key = self._world.node, self._world.key_exchange.shared()
         if not role.is_replica or progress is None:
             url = replication.public_url or self._world.url
-            return NodeInfo(replication.node_name, replication.public_url or None, path=(us,), leader_url=url)
+            return NodeInfo(replication.node_name, replication.public_url or None, path=(us,), leader_url=url, key=key)
         unfit = ""
         if not role.vouches:
             unfit = role.reason
@@ -135,6 +135,7 @@ class LogService:
             leader_seq=progress.leader_seq,
             unfit=unfit,
             leader_url=role.public_url or role.leader,
+            key=key,
         )
 
     def _successor(self) -> Successor | None:

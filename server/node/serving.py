@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
@@ -29,8 +29,10 @@ from engine.disk import Disk
 from engine.machine import Applied
 from engine.scoreboard import Scoreboard
 from server import bounds
-from server.access.auth import Authenticator, authorize
-from server.access.keys import KeySource
+from server.access.auth import Authenticator
+from server.access.issuers import TrustedIssuer
+from server.access.key_exchange import KeyExchange
+from server.access.lease import authorize
 from server.api.audit import Audit
 from server.api.pages import load_pages
 from server.api.role_checks import RoleChecks
@@ -68,8 +70,10 @@ class Process:
     """What a process has beside its node: keys, metrics, the audit, listeners."""
 
     def __init__(
-        self, config: Config, disk: Disk, keys: KeySource, shutdown: Shutdown, check_held: Callable[[], None]
-    ) -> None:
+        self, config: Config, disk: Disk, issuers: Sequence[TrustedIssuer], shutdown: Shutdown,
+        check_held: Callable[[], None], *, follows: bool = False,
+    ) -> None:  # fmt: skip
+        """`follows`: the node starts as a replica."""
         self._config = config
         self._disk = disk
         self._shutdown = shutdown
@@ -78,7 +82,8 @@ class Process:
         self._metrics = Metrics()
         self._clock = NodeClock(self._metrics)
         self._audit = Audit(log, time.monotonic)
-        self._authenticator = Authenticator(config.auth, keys)
+        self._authenticator = Authenticator(issuers)
+        self._key_exchange = KeyExchange(issuers, follows=follows)
         self._proxies = TrustedProxies(config.proxy_networks)
 
     async def serve(self, assemble: Assemble, ready: Ready) -> int:
@@ -136,6 +141,7 @@ class Process:
             clock=self._clock,
             check_held=self._check_held,
             pages=load_pages(PAGES),
+            key_exchange=self._key_exchange,
         )
 
     def _make_live(self, scoreboard: Scoreboard, freshness: Freshness, checks: RoleChecks) -> Live:

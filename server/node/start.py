@@ -34,7 +34,7 @@ from engine.held_disk import HeldDisk
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
 from server import bounds, logs
-from server.access.auth import key_source
+from server.access.issuers import trusted_issuers
 from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, assemble_shard
 from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, prepare_replica
 from server.node.node import Node
@@ -46,6 +46,7 @@ from server.replication.bootstrap import Bootstrap
 from server.replication.link import parse_leader
 from server.replication.sharding import Shard
 from server.role import Role
+from server.settings.auth import secret_notes
 from server.settings.config import Config
 from server.settings.environment import service_links
 from snapshots.demotion import finish_exchange
@@ -76,11 +77,11 @@ async def serve(config: Config, ready: Ready, bar: Bar | None = None) -> int:
 
     async def run(disk: HeldDisk, shutdown: Shutdown, manager: ServiceManager) -> int:
         check_leads(disk, config.data_dir)
-        keys = key_source(config)
+        issuers = trusted_issuers(config)
         opened = await _recover(config, disk, shutdown, _and_told(bar or _progress_lines, manager))
         if opened is None:
             return 0
-        process = Process(config, disk, keys, shutdown, disk.check)
+        process = Process(config, disk, issuers, shutdown, disk.check)
         return await _serve(process, manager, lambda world: assemble_leader(world, opened), ready)
 
     return await _run(config, RealDisk(), run)
@@ -102,12 +103,12 @@ async def _follow(
     leader_url = leader_of(disk, config.data_dir, config.replication.leader)
     leader = parse_leader(leader_url)
     token = TokenFile(config.replication.token_file)
-    keys = key_source(config)
+    issuers = trusted_issuers(config, leads=False)
     bootstrap = Bootstrap(
         leader, disk, config.data_dir, token=token, uniform=random.uniform,
         tell=lambda why: log.warning("bootstrap", reason=why, leader=leader_url),
     )  # fmt: skip
-    process = Process(config, disk, keys, shutdown, disk.check)
+    process = Process(config, disk, issuers, shutdown, disk.check, follows=True)
     shard = options.shard
     opened = None
     if shard is None:
@@ -182,6 +183,8 @@ async def _run(
     config: Config, disk: RealDisk, run: Callable[[HeldDisk, Shutdown, ServiceManager], Awaitable[int]]
 ) -> int:
     logs.configure(config.logging.format, config.logging.level)
+    for key, note in secret_notes(config.auth):
+        log.warning("configuration", key=key, note=note)
     if passed_over := service_links(os.environ):
         log.debug("service_links_passed_over", variables=passed_over)
     _set_limits()

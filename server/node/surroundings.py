@@ -22,6 +22,7 @@ from engine.machine import Applied
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
 from server import bounds
+from server.access.key_exchange import KeyExchange
 from server.api.audit import Audit
 from server.api.dependencies import Authenticator
 from server.api.pages import Page
@@ -80,6 +81,7 @@ class Surroundings:
     applied: Callable[[Applied], None]
     clock: Clock
     check_held: Callable[[], None]
+    key_exchange: KeyExchange = field(default_factory=KeyExchange)
     pages: dict[str, Page] = field(default_factory=dict)
     clock_s: Callable[[], float] = time.monotonic
     uniform: Callable[[float, float], float] = random.uniform

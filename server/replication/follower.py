@@ -85,11 +85,12 @@ class Follower:
         on_progress: ShowBytes = no_bytes,
         on_state: Callable[[FollowingState, str], None] = lambda _state, _reason: None,
         on_heard: Callable[[], None] = lambda: None,
+        on_welcome: Callable[[Welcome], None] = lambda _welcome: None,
     ) -> None:
         """`node_id` is ours in the paths of nodes. `blocks`: digests are computed in a worker thread.
 
-        `on_state` gets each new state and its reason, `on_heard` is called whenever the leader was heard. Both must be
-        quick and must not raise.
+        `on_state` gets each new state and its reason, `on_welcome` each welcome. `on_heard` is called whenever the
+        leader was heard. All must be quick and must not raise.
         """
         self.replica = replica
         self._leader = leader
@@ -101,6 +102,7 @@ class Follower:
         self._on_progress = on_progress
         self._on_state = on_state
         self._on_heard = on_heard
+        self._on_welcome = on_welcome
         self._progress = progress or Progress(replica.scoreboard, clock_ms)
         self._node_id = node_id
         self._needs_snapshot = replica.tail is None
@@ -162,6 +164,7 @@ class Follower:
             self._trace(welcome.path)
             self.replica.begin_link(bytes.fromhex(welcome.log_id))
             self._progress.welcomed(welcome)
+            self._on_welcome(welcome)
             self._heard(welcome.epoch, welcome.seq, welcome.age_ms)
             self._become("catching_up", "")
             self._applied()

@@ -37,7 +37,7 @@ from engine.errors import ScoreboardError
 from server import bounds
 from server.faults import first_of
 from server.http.messages import RequestHead
-from server.http.websocket import BINARY, server_frame
+from server.http.websocket import BINARY, NORMAL_CLOSURE, server_frame
 
 
 class LinkEnded(ScoreboardError):
@@ -100,10 +100,10 @@ class Link:
             return message
         raise LinkEnded(f"nothing was heard for {seconds_max:g} seconds")
 
-    async def close(self, seconds_max: float) -> None:
+    async def close(self, seconds_max: float, code: int = NORMAL_CLOSURE, reason: str = "") -> None:
         """Close, and wait for the other side at most `seconds_max`."""
         with trio.move_on_after(seconds_max):
-            await self._socket.aclose()
+            await self._socket.aclose(code, reason or None)
 
 
 class Endpoint(msgspec.Struct, frozen=True):

@@ -78,7 +78,10 @@ _AgeMs = Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
 
 
 class Welcome(_Message, frozen=True, tag="welcome"):
-    """The follower may follow: frames come next. `epoch` and `seq` are the leader's position, `log_id` is in hex."""
+    """The follower may follow: frames come next. `epoch` and `seq` are the leader's position, `log_id` is in hex.
+
+    `token_key` and `token_key_id` are what `server.access.key_exchange` tells of the key that tokens are signed with.
+    """
 
     log_id: _LogId
     epoch: _Epoch
@@ -90,6 +93,8 @@ class Welcome(_Message, frozen=True, tag="welcome"):
     history: _History = ""
     path: Path = ()
     age_ms: _AgeMs = 0
+    token_key: Annotated[str, msgspec.Meta(max_length=bounds.TOKEN_KEY_CHARACTERS_MAX)] | None = None
+    token_key_id: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{16})?$")] | None = None
 
     @property
     def mark(self) -> EpochMark:

@@ -1,6 +1,6 @@
 """A shipment: everything that one link to a follower is sent, in order.
 
-    shipment = Shipment(log, feed, marks, node, readers, link, hello, timing, clock_ms)
+    shipment = Shipment(log, feed, marks, node, readers, link, hello, lease, timing, clock_ms)
     await shipment.run()
 
     ┌─► due? heartbeat, mark, digest
@@ -33,6 +33,8 @@ from engine.history import EpochMark
 from engine.record import Frame, Tail, chain_start, frame_bytes, unpack_frame
 from engine.threads import run
 from server import bounds
+from server.access.key_exchange import SharedKey
+from server.access.lease import Lease
 from server.replication import messages
 from server.replication.feed import FrameFeed
 from server.replication.link import Link, LinkTiming
@@ -72,6 +74,7 @@ class NodeInfo(msgspec.Struct, frozen=True):
     `relays`: it is a replica too. `path` goes from this node to the leader, as far as that is known. `word_s` is when
     the leader's last word was sent, on Trio's clock, None on a leader. `leader_seq` is how far its log reached then.
     `unfit` says why this node can't be followed, "" if it can. `leader_url` is our leader's address, ours on a leader.
+    `key` is what is told of the key of tokens (`server.access.key_exchange`).
     """
 
     name: str = ""
@@ -82,10 +85,15 @@ class NodeInfo(msgspec.Struct, frozen=True):
     leader_seq: int = 0
     unfit: str = ""
     leader_url: str | None = None
+    key: SharedKey = SharedKey()
 
     @property
     def age_ms(self) -> int:
         return 0 if self.word_s is None else max(0, round(1000 * (trio.current_time() - self.word_s)))
+
+
+class Expired(Exception):
+    """The token of a link is no longer good."""
 
 
 class Shipment:
@@ -100,10 +108,12 @@ class Shipment:
         readers: trio.Semaphore,
         link: Link,
         hello: Hello,
+        lease: Lease,
         timing: LinkTiming,
         clock_ms: Callable[[], int],
     ) -> None:
         self.seq = hello.after
+        self._lease = lease
         self._log = log
         self._feed = feed
         self._marks = marks
@@ -120,7 +130,7 @@ class Shipment:
         self._marked: dict[int, bool] = {}  # marks that were sent, and whether their digests were
 
     async def run(self) -> None:
-        """Send until the link ends, or the next frames are no longer kept."""
+        """Send until the link ends, or the next frames are no longer kept. Raises `Expired`."""
         try:
             while True:
                 await self._send_due()
@@ -137,7 +147,7 @@ class Shipment:
             await self._link.send(encode(SnapshotNeeded(f"seq {self.seq + 1} is no longer kept here", gone.first_seq)))
 
     async def _wait(self) -> None:
-        with trio.move_on_at(self._heartbeat_at):
+        with trio.move_on_at(min(self._heartbeat_at, trio.current_time() + bounds.LEASE_CHECK_SECONDS)):
             await self._feed.wait_news()
 
     async def _send_heartbeat(self) -> None:
@@ -157,6 +167,8 @@ class Shipment:
 
     async def _send_due(self) -> None:
         """Send what is due between two frames."""
+        if self._lease.ended():
+            raise Expired
         await self._send_heartbeat()
         marks = self._feed.marks
         if self.seq in marks and self.seq not in self._marked:

@@ -16,6 +16,8 @@ Rules:
   history: a follower that took it could never follow the new leader.
 - If the log is damaged, the operator is told. The follower begins anew from a snapshot after its position. If there is
   none yet, the link ends, and the follower comes again.
+- A link stays as long as its token is good. Then it is closed with 1008 and the reason `token expired`, and the
+  follower comes again with the token that it has by then.
 - A relay is a replica that ships its own log in the same way. It is never deposed. It passes a newer epoch on
   (`on_newer`), and answers `behind` to a follower that is further than itself.
 - A relay that does not hear its leader can't be followed. It answers `no_leader` with the path that it knows, in which
@@ -34,19 +36,21 @@ import trio
 from engine.errors import DiskFault, LogDamaged, NoLongerKept
 from engine.threads import run
 from server import bounds
+from server.access.lease import TOKEN_EXPIRED, Lease
 from server.http.connection import Connection
 from server.http.handshake import check_upgrade
 from server.http.messages import Response, overloaded
+from server.http.websocket import POLICY_VIOLATION
 from server.replication import messages
 from server.replication.feed import FrameFeed
 from server.replication.followers import FollowerInfo, Followers
 from server.replication.link import Link, LinkEnded, LinkTiming, accept_link
 from server.replication.messages import FromLeader, Hello, SnapshotNeeded, Welcome, encode, parse_hello
-from server.replication.shipment import Marks, NodeInfo, ReadableLog, Shipment
+from server.replication.shipment import Expired, Marks, NodeInfo, ReadableLog, Shipment
 from snapshots.promotion import Successor, newest
 
-Authorize = Callable[[str | None], Awaitable[Response | None]]
-"""From the header Authorization to the refusal, None if the follower is let in."""
+Authorize = Callable[[str | None], Awaitable[Response | Lease]]
+"""From the header Authorization to the refusal, or to how long the link may stay."""
 
 
 class Shipper:
@@ -95,10 +99,10 @@ class Shipper:
         """Answer a request for the log. Returns when the link has ended. Raises `Refused`."""
         inbound = connection.request
         check_upgrade(inbound.head, "The log")
-        refusal = await self._authorize(inbound.header("authorization") or None)
-        if refusal is not None:
+        lease = await self._authorize(inbound.header("authorization") or None)
+        if isinstance(lease, Response):
             connection.take_request()
-            await connection.respond(refusal, last=True)
+            await connection.respond(lease, last=True)
             await connection.linger()
             return False
         hello = parse_hello(inbound.head.query)
@@ -112,7 +116,7 @@ class Shipper:
             try:
                 with suppress(LinkEnded):  # the follower left, was silent, or was told why it can't follow
                     async with accept_link(stream, head, self._timing) as link:
-                        await self._converse(link, hello, key, scope)
+                        await self._converse(link, hello, key, scope, lease)
             finally:
                 self._links.discard(scope)
         return False
@@ -129,15 +133,25 @@ class Shipper:
 
     # Judging
 
-    async def _converse(self, link: Link, hello: Hello, key: object, scope: trio.CancelScope) -> None:
+    async def _converse(self, link: Link, hello: Hello, key: object, scope: trio.CancelScope, lease: Lease) -> None:
         verdict = await self._judge(hello, scope)
         await link.send(encode(verdict))
         if not isinstance(verdict, Welcome):
             return
         shipment = Shipment(
-            self._log, self._feed, self._marks, self._node, self._readers, link, hello, self._timing, self._clock_ms
+            self._log,
+            self._feed,
+            self._marks,
+            self._node,
+            self._readers,
+            link,
+            hello,
+            lease,
+            self._timing,
+            self._clock_ms,
         )
         damage: LogDamaged | None = None
+        expired = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, link, key, nursery.cancel_scope)
             try:
@@ -145,7 +159,11 @@ class Shipper:
                     await shipment.run()
             except LogDamaged as found:
                 damage = found
+            except Expired:
+                expired = True
             nursery.cancel_scope.cancel()
+        if expired:
+            await link.close(self._timing.close_seconds_max, POLICY_VIOLATION, TOKEN_EXPIRED)
         if damage is not None:
             await link.send(encode(self._past(damage, shipment.seq)))
 
@@ -215,6 +233,8 @@ class Shipper:
             own.history,
             node.path,
             node.age_ms,
+            node.key.pem,
+            node.key.key_id,
         )
 
     async def _checksum_before(self, seq: int) -> int | None:

@@ -100,9 +100,9 @@ class SnapshotServer:
         await connection.read_body(inbound)
         connection.release_body()
         last = not inbound.keep_alive or connection.closing
-        refusal = await self._authorize(inbound.header("authorization") or None)
-        if refusal is not None:
-            await self._respond(connection, inbound, refusal, last)
+        found = await self._authorize(inbound.header("authorization") or None)
+        if isinstance(found, Response):
+            await self._respond(connection, inbound, found, last)
         elif inbound.path == FORK_PATH:
             await self._respond(connection, inbound, await self._fork(inbound), last)
         else:

@@ -8,8 +8,7 @@ Rules:
 - An unknown key, a wrong type or a value that is not allowed raises ConfigError: with the full key, the source of the
   value and what is allowed. The value is shown unless it is secret. Nothing is guessed, rounded or ignored.
 - The default board `main` exists only while no board is named: a board that the operator did not list would surprise.
-- Tokens are verified by one source of keys, with algorithms of one family that fits it (RFC 8725, sections 3.1 and
-  3.2). So no token can make a public key count as a shared secret. The default source is the data directory's own key.
+- `[auth]` has more rules: see `server.settings.auth`.
 - `load` checks the structs below as a whole, and they are frozen. Properties parse at each use, so keep what you need
   often.
 - Relative paths are relative to the working directory, in the file too.
@@ -17,10 +16,9 @@ Rules:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -28,30 +26,16 @@ from msgspec import Meta
 from engine.commands import id_fault
 from engine.scoreboard import Rules
 from server.settings import values
-from server.settings.environment import Key, dotted, from_text, nearest, settings
+from server.settings.auth import AuthConfig, build_auth
+from server.settings.environment import Key, dotted, from_text, nearest, secrets_from_text, settings
+from server.settings.given import Filled, Given, Secrets, Source, Switch, Text, Texts, allowed, converted, refusal
 from server.settings.http import HttpConfig
 from server.settings.origins import ANY_ORIGIN, OriginList, parse_origins
 from server.settings.values import Address, ConfigError, Network
 
-__all__ = ["Address", "Config", "ConfigError", "load"]
+__all__ = ["Address", "AuthConfig", "Config", "ConfigError", "load"]
 
 DEFAULT_POINTS = {"main": {"ACTION_COMPLETED": 10}}
-DEFAULT = "by default"
-
-SECRET_BYTES_MIN = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""A shared secret is at least as long as its hash (RFC 7518, section 3.2)."""
-
-FAMILIES = {
-    **dict.fromkeys(SECRET_BYTES_MIN, "HS"),
-    **dict.fromkeys(("RS256", "RS384", "RS512"), "RS"),
-    **dict.fromkeys(("PS256", "PS384", "PS512"), "PS"),
-    **dict.fromkeys(("ES256", "ES384", "ES512"), "ES"),
-    "EdDSA": "EdDSA",
-}
-"""Every algorithm that may be configured, with its family. Never `none`."""
-
-CLAIMS_WITH_A_MEANING = frozenset({"aud", "exp", "iat", "iss", "jti", "nbf", "scope"})
-
 PerMinute = Annotated[int, Meta(ge=1, le=10**9, description="an integer from 1 to 1000000000")]
 Viewers = Annotated[int, Meta(ge=0, le=10**6, description="an integer from 0 to 1000000; 0 turns the live channel off")]
 Milliseconds = Annotated[int, Meta(ge=10, le=60_000, description="an integer from 10 to 60000")]
@@ -60,40 +44,10 @@ Snapshots = Annotated[int, Meta(ge=2, le=1_000, description="an integer from 2 t
 HeartbeatSeconds = Annotated[int, Meta(ge=1, le=60, description="an integer from 1 to 60")]
 AgeSeconds = Annotated[int, Meta(ge=1, le=86_400, description="an integer from 1 to 86400")]
 WaitSeconds = Annotated[int, Meta(ge=0, le=60, description="an integer from 0 to 60")]
-Text = Annotated[str, Meta(description="a string")]
-Filled = Annotated[str, Meta(min_length=1, description="a string that is not empty")]
-Texts = Annotated[tuple[str, ...], Meta(description="a list of strings")]
 Binds = Annotated[str | tuple[str, ...], Meta(description="a string HOST:PORT or a list of them")]
-Switch = Annotated[bool, Meta(description="true or false")]
 Points = Annotated[dict[str, int], Meta(description="a table of reasons and integers, as { ACTION_COMPLETED = 10 }")]
 Format = Annotated[Literal["auto", "json", "console"], Meta(description="auto, json or console")]
 Level = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
-
-
-class AuthConfig(msgspec.Struct, frozen=True):
-    """Who may do what: where the keys are, and what a token must say."""
-
-    jwt_secret: Text = ""
-    jwt_public_key_file: Text = ""
-    jwks_url: Text = ""
-    algorithms: Texts = ("HS256",)
-    audience: Filled = "scoreboard"
-    issuer: Text = ""
-    user_claim: Filled = "uid"
-    public_reads: Switch = True
-
-    @property
-    def can_mint(self) -> bool:
-        """Whether this node has a key that signs. Public keys only verify."""
-        return not (self.jwt_public_key_file or self.jwks_url)
-
-    def __repr__(self) -> str:
-        """Show all but the secret, because a configuration gets into logs and error reports."""
-        fields = (
-            f"{name}={'***' if name == 'jwt_secret' and self.jwt_secret else repr(getattr(self, name))}"
-            for name in self.__struct_fields__
-        )
-        return f"AuthConfig({', '.join(fields)})"
 
 
 class BoardConfig(msgspec.Struct, frozen=True):
@@ -198,29 +152,15 @@ class Config(msgspec.Struct, frozen=True):
         return Rules(points=points, require_registered=self.users.require_registered)
 
 
-Source = Literal["default", "file", "environment", "flag"]
-
-
-class Given(msgspec.Struct, frozen=True):
-    """A value, and where it was set: the path of the file, the variable or the flag."""
-
-    value: object
-    origin: str
-    source: Source = "default"
-
-
 CHECKS: dict[Key, Callable[[Any], object]] = {
     ("bind",): values.parse_binds,
     ("trusted_proxies",): values.parse_networks,
-    ("auth", "jwks_url"): values.check_jwks_url,
     ("live", "allowed_origins"): parse_origins,
     ("log", "keep"): values.parse_keep,
     ("replication", "leader"): values.check_node_url,
     ("replication", "public_url"): values.check_node_url,
 }
 """What the type does not check. A check raises ValueError with what is allowed."""
-
-SECRET_KEYS = {("auth", "jwt_secret")}
 
 
 def _fields() -> Iterator[tuple[Key, Any]]:
@@ -256,10 +196,14 @@ def gather(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, st
     texts += [(tuple(name.split(".")), text, _flag_of(name), "flag") for name, text in flags.items()]
     for key, text, origin, source in texts:
         try:
-            given[key] = Given(from_text(text, _type_of(key)), origin, source)
+            given[key] = Given(_from_text(text, _type_of(key)), origin, source)
         except ValueError as error:
-            _refuse(key, Given(text, origin), str(error))
+            raise refusal(key, Given(text, origin), str(error)) from None
     return given
+
+
+def _from_text(text: str, annotation: Any) -> object:
+    return secrets_from_text(text) if annotation is Secrets else from_text(text, annotation)
 
 
 def _flag_of(name: str) -> str:
@@ -291,7 +235,7 @@ def _leaves(table: dict[str, Any], above: Key, origin: str) -> Iterator[tuple[Ke
             if not isinstance(value, dict):
                 raise ConfigError(dotted(key), f"must be a table (in {origin})")
             if is_board and "points" not in value:
-                raise ConfigError(dotted((*key, "points")), f"is missing (in {origin}); must be {_allowed(Points)}")
+                raise ConfigError(dotted((*key, "points")), f"is missing (in {origin}); must be {allowed(Points)}")
             yield from _leaves(value, key, origin)
         elif key in TYPES or (above[:1] == ("boards",) and name == "points"):
             yield key, value
@@ -307,6 +251,8 @@ def build(given: Mapping[Key, Given]) -> Config:
     sections: dict[str, dict[str, Any]] = {}
     boards: dict[str, BoardConfig] = {}
     for key, each in given.items():
+        if key[0] == "auth":
+            continue
         value = _checked(key, each)
         if key[0] == "boards":
             boards[key[1]] = BoardConfig(points=value)
@@ -318,24 +264,18 @@ def build(given: Mapping[Key, Given]) -> Config:
         values[name] = type(getattr(Config(), name))(**fields)
     if boards:
         values["boards"] = boards
-    config = Config(**values)
-    _check_auth(config.auth, given)
-    return config
+    return Config(**values, auth=build_auth({key[1]: each for key, each in given.items() if key[0] == "auth"}))
 
 
 def _checked(key: Key, given: Given) -> Any:
     """Check one value: type, range, form."""
-    annotation = _type_of(key)
-    try:
-        value = msgspec.convert(given.value, annotation)
-    except msgspec.ValidationError:
-        _refuse(key, given, f"must be {_allowed(annotation)}")
+    value = converted(key, given, _type_of(key))
     if key[0] == "boards":
         _check_board(key, given, value)
     try:
         CHECKS.get(key, str)(value)
     except ValueError as error:
-        _refuse(key, given, str(error))
+        raise refusal(key, given, str(error)) from None
     return value
 
 
@@ -345,50 +285,5 @@ def _check_board(key: Key, given: Given, points: dict[str, int]) -> None:
     if found := values.points_fault(points):
         reason, fault = found
         if reason is None:
-            _refuse(key, given, fault)
-        _refuse((*key, reason), Given(points[reason], given.origin), fault)
-
-
-def _check_auth(auth: AuthConfig, given: Mapping[Key, Given]) -> None:
-    """Check that keys, algorithms and claims fit together."""
-
-    def of(name: str) -> Given:
-        return given.get(("auth", name), Given(getattr(auth, name), DEFAULT))
-
-    sources = [name for name in ("jwt_secret", "jwt_public_key_file", "jwks_url") if getattr(auth, name)]
-    if len(sources) > 1:
-        both = ", ".join(f"auth.{name} ({of(name).origin})" for name in sources)
-        raise ConfigError(f"auth.{sources[1]}", f"only one source of keys may be set, not {both}")
-    fault = _algorithms_fault(auth.algorithms, sources[0] if sources else None)
-    if fault:
-        _refuse(("auth", "algorithms"), of("algorithms"), fault)
-    bytes_min = max(SECRET_BYTES_MIN.get(algorithm, 0) for algorithm in auth.algorithms)
-    if auth.jwt_secret and len(auth.jwt_secret.encode("utf-8", "surrogatepass")) < bytes_min:
-        _refuse(("auth", "jwt_secret"), of("jwt_secret"), f"must have at least {bytes_min} bytes for its algorithms")
-    if auth.user_claim in CLAIMS_WITH_A_MEANING:
-        _refuse(("auth", "user_claim"), of("user_claim"), "must not be a claim that has a meaning of its own")
-
-
-def _algorithms_fault(algorithms: tuple[str, ...], source: str | None) -> str | None:
-    allowed = list(SECRET_BYTES_MIN) if source in (None, "jwt_secret") else list(FAMILIES)[len(SECRET_BYTES_MIN) :]
-    keys = f"auth.{source}" if source else "the signing key in the data directory"
-    if not algorithms or len(set(algorithms)) < len(algorithms) or not set(algorithms) <= set(allowed):
-        return f"must be one or more of {', '.join(allowed)}, each once: these fit {keys}"
-    if len({FAMILIES[algorithm] for algorithm in algorithms}) > 1:
-        return "must all be of one family (HS, RS, PS, ES or EdDSA)"
-    return None
-
-
-def _allowed(annotation: Any) -> str:
-    meta: Meta = annotation.__metadata__[0]
-    assert meta.description is not None
-    return meta.description
-
-
-def _refuse(key: Key, given: Given, sentence: str) -> NoReturn:
-    shown = "(the value is not shown)"
-    if key not in SECRET_KEYS:
-        shown = json.dumps(given.value, default=str, ensure_ascii=True)
-        shown = f"{shown if len(shown) <= 80 else shown[:77] + '...'} is not allowed"
-    source = given.origin if given.origin == DEFAULT else f"from {given.origin}"
-    raise ConfigError(dotted(key), f"{sentence}; {shown} ({source})")
+            raise refusal(key, given, fault)
+        raise refusal((*key, reason), Given(points[reason], given.origin), fault)

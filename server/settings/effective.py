@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 
-from server.settings.config import SECRET_KEYS, TYPES, Config, Given, Source
+from server.settings.config import TYPES, Config
 from server.settings.environment import Key, dotted
+from server.settings.given import SECRET_KEYS, Given, Source
 
 MASK = "***"
 
@@ -35,7 +36,7 @@ def effective(config: Config, given: Mapping[Key, Given]) -> Iterator[Setting]:
     values: dict[Key, Any] = {key: _value_of(config, key) for key in TYPES}
     values |= {("boards", name, "points"): board.points for name, board in config.boards.items()}
     for key, value in values.items():
-        shown = MASK if key in SECRET_KEYS and value else value
+        shown = (MASK if value else "") if key in SECRET_KEYS else value
         each = given.get(key)
         if each is None:
             yield Setting(dotted(key), shown, "default")

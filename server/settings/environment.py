@@ -6,8 +6,9 @@
 Rules:
 - A key's variable is `SCOREBOARD_` and its path in upper case, joined by `_`: `auth.jwt_secret` is
   `SCOREBOARD_AUTH_JWT_SECRET`. An empty variable sets the key to "".
-- A list is a TOML array, or values with commas between them. Points are a TOML inline table, a JSON object, or
+- A list is a TOML or JSON array, or values with commas between them. A table is a TOML inline table, a JSON object, or
   `REASON=10,OTHER=5`.
+- A text without a comma is one secret as it stands: white space around it is not removed.
 - A board's variable is `SCOREBOARD_BOARDS_NAME_POINTS`. NAME means the board in the file (or `main`) whose name is NAME
   in upper case with `_` for every other character. Where there is none, it means a new board: NAME in lower case.
 - A variable that begins with `SCOREBOARD_` and is no key is an error: a misspelt limit must not silently be no limit.
@@ -40,14 +41,22 @@ _SERVICE_LINK = re.compile(
     PREFIX + r"([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)",
     re.ASCII,
 )
+_PLACE = re.compile(r"\[[0-9]+\]", re.ASCII)
 _PORT_LINK = re.compile(PREFIX + r"([A-Z0-9_]+_)?PORT", re.ASCII)
 _PORT_URL = re.compile(r"(tcp|udp|sctp)://", re.ASCII | re.IGNORECASE)
 _INTEGER = re.compile(r"-?[0-9]+(_[0-9]+)*", re.ASCII)
 
 
 def dotted(key: Key) -> str:
-    """Give the key's full name as the file has it: quoted and escaped where TOML wants that."""
-    return ".".join(part if re.fullmatch("[A-Za-z0-9_-]+", part, re.ASCII) else json.dumps(part) for part in key)
+    """Give the key's full name as the file has it: quoted and escaped where TOML wants that.
+
+    The place in a list is a part such as `[0]`.
+    """
+    return "".join(part if _PLACE.fullmatch(part) else f".{_quoted(part)}" for part in key).removeprefix(".")
+
+
+def _quoted(part: str) -> str:
+    return part if re.fullmatch("[A-Za-z0-9_-]+", part, re.ASCII) else json.dumps(part)
 
 
 def variable_of(key: Key) -> str:
@@ -119,7 +128,15 @@ def from_text(text: str, annotation: Any) -> object:
     if kind is bool:
         return _truth(text.strip().lower())
     assert isinstance(kind, GenericAlias)
-    return _items(text.strip()) if kind.__origin__ is tuple else _table(text.strip())
+    if kind.__origin__ is dict:
+        return _table(text.strip(), kind.__args__[1])
+    return _items(text.strip())
+
+
+def secrets_from_text(text: str) -> object:
+    """Turn text into secrets. Raises ValueError with the allowed form."""
+    is_array = text.startswith("[") and text.rstrip().endswith("]")
+    return _items(text.strip()) if "," in text or is_array else text
 
 
 def _integer(text: str) -> int:
@@ -136,7 +153,7 @@ def _truth(text: str) -> bool:
 
 def _items(text: str) -> object:
     if text.startswith("["):
-        return _toml(text, 'must be values with commas between them, or an array such as ["a", "b"]')
+        return _json_or_toml(text, 'must be values with commas between them, or an array such as ["a", "b"]')
     return _split(text)
 
 
@@ -151,20 +168,28 @@ def _one_or_more(text: str) -> object:
     return _items(text) if re.match(r"""\[\s*["']""", text) else _split(text)
 
 
-def _table(text: str) -> object:
-    allowed = "must be REASON=10,OTHER=5 or a table such as { REASON = 10, OTHER = 5 }"
+def _table(text: str, kind: type) -> object:
+    example = "REASON=10,OTHER=5 or a table such as { REASON = 10, OTHER = 5 }"
+    if kind is str:
+        example = 'THEIRS=ours,OTHER=ours or a table such as { "THEIRS" = "ours" }'
     if text.startswith("{"):
-        try:
-            return msgspec.json.decode(text)
-        except msgspec.DecodeError:
-            return _toml(text, allowed)
+        return _json_or_toml(text, f"must be {example}")
     table: dict[str, object] = {}
     for item in filter(None, (item.strip() for item in text.split(","))):
-        name, equals, value = (part.strip() for part in item.partition("="))
-        if not equals or name in table or not _INTEGER.fullmatch(value):
-            raise ValueError(allowed)
-        table[name] = _integer(value)
+        # From the right for texts: a name may be a URL with an equals sign in it, a value never has one.
+        split = item.partition if kind is int else item.rpartition
+        name, equals, value = (part.strip() for part in split("="))
+        if not equals or name in table or (kind is int and not _INTEGER.fullmatch(value)):
+            raise ValueError(f"must be {example}")
+        table[name] = _integer(value) if kind is int else value
     return table
+
+
+def _json_or_toml(text: str, allowed: str) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return _toml(text, allowed)
 
 
 def _toml(text: str, allowed: str) -> object:

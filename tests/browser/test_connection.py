@@ -236,6 +236,26 @@ async def test_reads_that_are_not_public(page: Page, tmp_path: Path, config: Pat
         await page.wait(f"{NOTICE}.includes('is not a token')")
 
 
+async def test_a_token_that_expires_while_the_page_is_open(page: Page, tmp_path: Path, config: Path) -> None:
+    """The page says so and does not knock again and again; with a new #token= it goes on without a reload."""
+    await page.before_scripts(scripts.WATCHED_LINKS)
+    private = {"SCOREBOARD_AUTH_PUBLIC_READS": "false"}
+    at_once = {"server.bounds.LEASE_GRACE_SECONDS": 0, "server.bounds.TOKEN_LEEWAY_SECONDS": 0}
+    async with (
+        serving(tmp_path / "data", config=config, extra=private, constants=at_once) as leader,
+        Backend(leader.port) as backend,
+    ):
+        await backend.report("ada")
+        await page.open(f"{backend.url}/#token={token('scores:read', seconds=10)}")
+        await page.wait(LIVE)
+        await page.wait(REFUSED)
+        assert "The token has expired." in await page.evaluate(NOTICE)
+        count = await page.evaluate("links.length")
+        await page.evaluate(f"location.hash = 'token={token('scores:read')}'")
+        await page.wait(LIVE)
+        assert await page.evaluate("links.length") == count + 1
+
+
 async def test_the_age_of_what_is_shown(page: Page, tmp_path: Path, config: Path) -> None:
     """While nothing answers, the page says how old its rows are."""
     await page.before_scripts(scripts.FAST_CLOCK)

@@ -9,11 +9,11 @@ import trio.testing
 from msgspec import UNSET
 
 from engine.actor import FULL_RETRY_SECONDS
-from engine.commands import PutUser, Receipt, Rejection
+from engine.commands import Receipt, Rejection
 from engine.errors import DiskFull, LeaderDeposed
 from engine.events import Event
 from engine.log import Synced
-from tests.engine.model import increment, told
+from tests.engine.model import increment, put, told
 from tests.engine.test_actor import Bench, MemoryLog, submit_into
 
 
@@ -52,7 +52,7 @@ async def test_a_full_disk_refuses_what_needs_an_event_and_nothing_else(autojump
             [increment("ann", "a")],
             [increment("ann", "c", reason="UNKNOWN")],
             [increment("ann", "a"), increment("ann", "d")],
-            [PutUser("ann", "Ann", UNSET, "tests")],
+            [put("ann", "Ann")],
         ):
             nursery.start_soon(submit_into, bench.actor, commands, answers)
         await trio.testing.wait_all_tasks_blocked()

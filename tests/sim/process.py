@@ -70,6 +70,10 @@ class Anybody:
         """See `Authenticator`."""
         return True
 
+    def lets_stay(self, _principal: Principal, *, looked: bool) -> bool:
+        """See `Authenticates`."""
+        return looked
+
 
 class Witness(Protocol):
     """Whoever lives this life: is told what a core is told, and judges it."""

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server import bounds
-from server.access.auth import Authenticator, AuthFault, Principal, key_source, require
+from server.access.auth import AuthFault, Principal, require
+from server.access.issuers import trusted_issuers
 from server.access.jwks import JwksKeys
-from server.access.keys import FixedKey, KeysUnavailable, VerificationKey
+from server.access.keys import Candidates, FixedKeys, KeysUnavailable
 from server.http.messages import Response
-from server.settings.config import AuthConfig, load
+from server.settings.config import load
 from tests.server.access.tokens import (
     NOW_S,
     SECRET,
@@ -36,7 +37,8 @@ from tests.server.access.tokens import (
 async def test_a_good_token_says_who_and_what() -> None:
     """The caller's name, the scopes, the one user if there is one, and until when."""
     found = await authenticator().examine(f"Bearer {token_of(uid='ann', scope='scores:write admin')}")
-    assert found == Principal("game", frozenset({"scores:write", "admin"}), "ann", NOW_S + 600)
+    assert found == Principal("game", frozenset({"scores:write", "admin"}), "ann", NOW_S + 600, SECRET)
+    assert SECRET.decode() not in repr(found)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
@@ -68,7 +70,7 @@ async def test_what_is_no_bearer_token_is_refused(header: str) -> None:
 async def test_a_token_that_is_too_long_is_refused_before_it_is_looked_at() -> None:
     """A correctly signed one of a MiB costs nothing but the comparison of its length."""
     keys = CountingKey()
-    found = await Authenticator(AuthConfig(), keys, clock_s=Clock()).verify(token_of(filler="x" * 2**20))
+    found = await authenticator(keys=keys).verify(token_of(filler="x" * 2**20))
     assert isinstance(found, AuthFault)
     assert "longer than 8192 characters" in found.description
     assert keys.asked == 0
@@ -95,7 +97,7 @@ async def test_a_missing_scope_is_403_and_says_which() -> None:
 async def test_a_verified_token_is_verified_once() -> None:
     """Asking again costs a look into a table."""
     keys = CountingKey()
-    checker = Authenticator(AuthConfig(), keys, clock_s=Clock())
+    checker = authenticator(keys=keys)
     token = token_of()
     first = await checker.verify(token)
     assert [await checker.verify(token) for _ in range(5)] == [first] * 5
@@ -105,7 +107,7 @@ async def test_a_verified_token_is_verified_once() -> None:
 async def test_a_remembered_token_ends_when_it_expires() -> None:
     """Remembering lengthens nothing: from `exp` on it is verified anew, and after the leeway it is refused."""
     keys, clock = CountingKey(), Clock()
-    checker = Authenticator(AuthConfig(), keys, clock_s=clock)
+    checker = authenticator(clock=clock, keys=keys)
     token = token_of(exp=int(NOW_S) + 10)
     await checker.verify(token)
     clock.now_s += 9.999
@@ -123,7 +125,7 @@ async def test_a_remembered_token_ends_when_it_expires() -> None:
 async def test_refusals_are_not_remembered_and_push_nobody_out() -> None:
     """A token that was too early is good later, and a flood of bad ones leaves the good ones remembered."""
     keys, clock = CountingKey(), Clock()
-    checker = Authenticator(AuthConfig(), keys, clock_s=clock)
+    checker = authenticator(clock=clock, keys=keys)
     good, early = token_of(), token_of(nbf=int(NOW_S) + 60)
     await checker.verify(good)
     assert isinstance(await checker.verify(early), AuthFault)
@@ -140,7 +142,7 @@ async def test_only_so_many_are_remembered_and_the_least_used_go_first(monkeypat
     """The table has a bound."""
     monkeypatch.setattr(bounds, "VERIFIED_TOKENS_MAX", 3)
     keys = CountingKey()
-    checker = Authenticator(AuthConfig(), keys, clock_s=Clock())
+    checker = authenticator(keys=keys)
     tokens = [token_of(jti=str(number)) for number in range(4)]
     for token in tokens[:3]:
         await checker.verify(token)
@@ -157,10 +159,10 @@ async def test_only_so_many_are_remembered_and_the_least_used_go_first(monkeypat
 async def test_when_a_key_is_withdrawn_everything_is_verified_anew() -> None:
     """A token of a withdrawn key is not good until it expires, only because somebody used it before."""
     keys = CountingKey()
-    checker = Authenticator(AuthConfig(), keys, clock_s=Clock())
+    checker = authenticator(keys=keys)
     token = token_of()
     assert isinstance(await checker.verify(token), Principal)
-    keys._key, keys.generation = b"y" * 32, 1
+    keys.keys, keys.generation = (b"y" * 32,), 1
     assert isinstance(await checker.verify(token), AuthFault)
     assert isinstance(await checker.verify(token_of(key=b"y" * 32)), Principal)
 
@@ -176,25 +178,25 @@ async def test_tokens_themselves_are_not_kept() -> None:
 async def test_without_keys_the_answer_is_503_and_not_401() -> None:
     """Nothing is wrong with the caller's token as far as we know."""
 
-    class NoKeys(FixedKey):
-        async def find(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
-            raise KeysUnavailable("not yet")
+    class NoKeys(FixedKeys):
+        def candidates(self, key_id: str | None, algorithm: str) -> Candidates:
+            raise KeysUnavailable("not yet", 6.2)
 
-    answer = await Authenticator(AuthConfig(), NoKeys(SECRET), clock_s=Clock()).authenticate(f"Bearer {token_of()}")
+    answer = await authenticator(keys=NoKeys([SECRET])).authenticate(f"Bearer {token_of()}")
     assert isinstance(answer, Response)
     assert answer.status == 503
-    assert dict(answer.headers)["retry-after"] == "1"
-    assert msgspec.json.decode(answer.body)["error"]["code"] == "OVERLOADED"
+    assert dict(answer.headers)["retry-after"] == "7"
+    assert msgspec.json.decode(answer.body)["error"]["code"] == "KEYS_UNAVAILABLE"
 
 
 async def test_an_unknown_key_is_told_as_such() -> None:
     """401: the token may be from another issuer, or from before a rotation."""
 
-    class Unknown(FixedKey):
-        async def find(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
-            return None
+    class Unknown(FixedKeys):
+        def candidates(self, key_id: str | None, algorithm: str) -> Candidates:
+            return Candidates((), named=False)
 
-    found = await Authenticator(AuthConfig(), Unknown(SECRET), clock_s=Clock()).verify(token_of())
+    found = await authenticator(keys=Unknown([SECRET])).verify(token_of())
     assert isinstance(found, AuthFault)
     assert found.description == "the token is signed with a key that is not known"
 
@@ -203,8 +205,10 @@ def test_the_source_of_keys_is_the_configured_one(tmp_path: Any) -> None:
     """A JWKS endpoint, or a fixed key."""
     file = tmp_path / "scoreboard.toml"
     file.write_text("[auth]\njwks_url = 'https://issuer.example/'\nalgorithms = ['RS256']")
-    assert isinstance(key_source(load(file, {}, {})), JwksKeys)
-    assert isinstance(key_source(load(None, {"SCOREBOARD_AUTH_JWT_SECRET": SECRET.decode()}, {})), FixedKey)
+    [issuer] = trusted_issuers(load(file, {}, {}))
+    assert isinstance(issuer.keys, JwksKeys)
+    [issuer] = trusted_issuers(load(None, {"SCOREBOARD_AUTH_JWT_SECRET": SECRET.decode()}, {}))
+    assert isinstance(issuer.keys, FixedKeys)
 
 
 async def test_running_with_a_fixed_key_ends_at_once() -> None:

@@ -6,13 +6,17 @@ import os
 from pathlib import Path
 
 import jwt
+import msgspec
 import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from server.access.auth import Authenticator, Principal
-from server.access.keys import fixed_key, key_fault, make_signing_key, mint, read_signing_key
+from server.access.issuers import trusted_issuers
+from server.access.keys import key_fault
+from server.access.minting import mint
+from server.access.signing_key import make_signing_key, read_signing_key
 from server.settings.config import Config, ConfigError, load
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | dsa.DSAPrivateKey
@@ -40,17 +44,18 @@ def with_key_file(data: bytes, algorithm: str, tmp_path: Path) -> Config:
 
 
 def test_the_signing_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
-    """The first to need it makes it, with the directory; 64 hexadecimal digits that nobody else can read."""
+    """The first to need it makes it, with the directory: an Ed25519 pair that nobody else can read."""
     data_dir = str(tmp_path / "deep" / "data")
     assert make_signing_key(data_dir)
     path = Path(data_dir, "signing.key")
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     key = read_signing_key(data_dir)
-    assert path.read_bytes() == key + b"\n"
-    assert len(bytes.fromhex(key.decode())) == 32
+    assert path.read_text().startswith("-----BEGIN PRIVATE KEY-----\n")
+    assert key.public_pem.startswith("-----BEGIN PUBLIC KEY-----\n")
+    assert key.algorithms == ("EdDSA",)
     assert not make_signing_key(data_dir)
-    assert read_signing_key(data_dir) == key
+    assert read_signing_key(data_dir).public_pem == key.public_pem
     assert os.listdir(data_dir) == ["signing.key"], "nothing is left lying about"
 
 
@@ -58,18 +63,18 @@ def test_two_keys_are_never_the_same(tmp_path: Path) -> None:
     """Another directory, another key."""
     for name in ("a", "b"):
         make_signing_key(str(tmp_path / name))
-    assert read_signing_key(str(tmp_path / "a")) != read_signing_key(str(tmp_path / "b"))
+    assert read_signing_key(str(tmp_path / "a")).key_id != read_signing_key(str(tmp_path / "b")).key_id
 
 
 async def test_of_many_that_come_at_once_all_go_on_with_one_key(tmp_path: Path) -> None:
     """A start and `scoreboard token` at the same moment: one makes the key, both use it."""
     data_dir = str(tmp_path / "data")
     made: list[bool] = []
-    keys: set[bytes] = set()
+    keys: set[str] = set()
 
     async def come() -> None:
         made.append(await trio.to_thread.run_sync(make_signing_key, data_dir))
-        keys.add(read_signing_key(data_dir))
+        keys.add(read_signing_key(data_dir).public_pem)
 
     async with trio.open_nursery() as nursery:
         for _ in range(8):
@@ -94,7 +99,7 @@ def test_who_comes_second_while_the_key_is_written_does_not_replace_it(
     monkeypatch.setattr(os, "link", link_after_another)
     assert not make_signing_key(data_dir)
     assert os.listdir(data_dir) == ["signing.key"]
-    assert len(read_signing_key(data_dir)) == 64
+    assert read_signing_key(data_dir).public_pem
 
 
 def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +110,7 @@ def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(os, "link", no_links)
     assert make_signing_key(str(tmp_path))
-    assert len(read_signing_key(str(tmp_path))) == 64
+    assert read_signing_key(str(tmp_path)).public_pem
     assert os.listdir(tmp_path) == ["signing.key"]
 
 
@@ -120,7 +125,16 @@ def test_a_signing_key_that_others_can_reach_is_refused(tmp_path: Path, mode: in
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n", b"ab" * 31 + b"\n", b"zz" * 32 + b"\n", b"ab" * 33, b"ab" * 32 + b"\n\n"]
+    "content",
+    [
+        b"",
+        b"\n",
+        b"ab" * 31 + b"\n",
+        b"zz" * 32 + b"\n",
+        b"ab" * 33,
+        b"ab" * 32 + b"\n\n",
+        b"-----BEGIN PRIVATE KEY-----\nx",
+    ],
 )
 def test_a_damaged_signing_key_is_refused_and_not_shown(tmp_path: Path, content: bytes) -> None:
     """An empty key would verify what anybody signs; what the file holds is in no message."""
@@ -155,7 +169,7 @@ async def test_public_keys_are_loaded_from_pem(
     config = with_key_file(public_pem(key), algorithm, tmp_path)
     claims = {"sub": "game", "aud": "scoreboard", "exp": 2_000, "scope": "scores:write"}
     token = jwt.encode(claims, key, algorithm, headers={"kid": "any"})
-    found = await Authenticator(config.auth, fixed_key(config), clock_s=lambda: 1_000.0).verify(token)
+    found = await Authenticator(trusted_issuers(config), clock_s=lambda: 1_000.0).verify(token)
     assert isinstance(found, Principal)
     assert found.scopes == {"scores:write"}
 
@@ -175,17 +189,17 @@ def test_a_key_file_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     ]
     for data, algorithm, words in cases:
         with pytest.raises(ConfigError, match=words) as caught:
-            fixed_key(with_key_file(data, algorithm, tmp_path))
+            trusted_issuers(with_key_file(data, algorithm, tmp_path))
         assert caught.value.key == "auth.jwt_public_key_file"
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        fixed_key(config_of("jwt_public_key_file = 'absent.pem'\nalgorithms = ['ES256']", tmp_path))
+        trusted_issuers(config_of("jwt_public_key_file = 'absent.pem'\nalgorithms = ['ES256']", tmp_path))
 
 
 def test_a_public_key_is_never_taken_for_a_shared_secret(tmp_path: Path) -> None:
     """A PEM in `jwt_secret` would let whoever has the public key sign."""
     pem = public_pem(ec.generate_private_key(ec.SECP256R1())).decode()
     with pytest.raises(ConfigError, match="looks like a public key") as caught:
-        fixed_key(config_of(f"jwt_secret = '''{pem}'''", tmp_path))
+        trusted_issuers(config_of(f"jwt_secret = '''{pem}'''", tmp_path))
     assert caught.value.key == "auth.jwt_secret"
     assert pem not in str(caught.value)
 
@@ -210,9 +224,10 @@ async def test_a_minted_token_is_accepted_until_it_expires(tmp_path: Path, auth:
     scopes = ["scores:write", "users:write"]
     token = mint(config, sub="game", scopes=scopes, user="ann", ttl_s=60, now_s=now_s)
     later_s = [now_s]
-    authenticator = Authenticator(config.auth, fixed_key(config), clock_s=lambda: later_s[0])
+    authenticator = Authenticator(trusted_issuers(config), clock_s=lambda: later_s[0])
     found = await authenticator.verify(token)
-    assert found == Principal("game", frozenset(scopes), "ann", now_s + 60)
+    assert isinstance(found, Principal)
+    assert msgspec.structs.replace(found, key=None) == Principal("game", frozenset(scopes), "ann", now_s + 60)
     later_s[0] += 60 + 30
     assert not isinstance(await authenticator.verify(token), Principal)
     assert token != mint(config, sub="game", scopes=scopes, user="ann", ttl_s=60, now_s=now_s), "each has its own jti"

@@ -8,7 +8,8 @@ import json
 from typing import Any
 
 from server.access.auth import Authenticator, AuthFault, Principal
-from server.access.keys import FixedKey, VerificationKey
+from server.access.issuers import TrustedIssuer
+from server.access.keys import Candidates, FixedKeys, KeySource, VerificationKey
 from server.settings.config import AuthConfig
 
 SECRET = b"a-secret-that-is-long-enough-for-hs256"
@@ -25,16 +26,16 @@ class Clock:
         return self.now_s
 
 
-class CountingKey(FixedKey):
-    """A key source that counts how often a token had to be verified, and whose keys can change."""
+class CountingKey(FixedKeys):
+    """A key source that counts how often a token had to be verified, and whose key can change."""
 
     def __init__(self, key: VerificationKey = SECRET) -> None:
-        super().__init__(key)
+        super().__init__([key])
         self.asked = 0
 
-    async def find(self, key_id: str | None, algorithm: str) -> VerificationKey | None:
+    def candidates(self, key_id: str | None, algorithm: str) -> Candidates:
         self.asked += 1
-        return await super().find(key_id, algorithm)
+        return Candidates(self.keys, named=True)
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -56,9 +57,12 @@ def token_of(header: dict[str, Any] | None = None, key: bytes = SECRET, **change
     return sign(json.dumps(claims(**changes)).encode(), json.dumps(head).encode(), key)
 
 
-def authenticator(auth: AuthConfig | None = None, clock: Clock | None = None) -> Authenticator:
-    """An authenticator of the default configuration with SECRET."""
-    return Authenticator(auth or AuthConfig(), FixedKey(SECRET), clock_s=clock or Clock())
+def authenticator(
+    auth: AuthConfig | None = None, clock: Clock | None = None, keys: KeySource | None = None
+) -> Authenticator:
+    """An authenticator of one issuer: by default that of the default configuration with SECRET."""
+    trusted = TrustedIssuer(auth or AuthConfig(), keys or FixedKeys([SECRET]))
+    return Authenticator([trusted], clock_s=clock or Clock())
 
 
 async def fault_of(token: str, auth: AuthConfig | None = None) -> AuthFault:

@@ -97,6 +97,9 @@ class Tokens:
     def is_current(self, principal: Principal, generation: int) -> bool:
         return generation == self.generation
 
+    def lets_stay(self, principal: Principal, *, looked: bool) -> bool:
+        return looked
+
 
 class Reply(msgspec.Struct):
     """What came back. Of headers that came more than once, all values."""

@@ -76,6 +76,21 @@ def test_a_secret_is_never_printed(tmp_path: Path, arguments: list[str]) -> None
     assert checked()["settings"]["auth.jwt_secret"]["value"] == ""
 
 
+def test_the_secrets_of_issuers_and_of_files_are_never_printed(tmp_path: Path) -> None:
+    """The list of issuers may hold some, so it is only said that there are any. White space around a secret is told."""
+    secret = tmp_path / "secret"
+    secret.write_text(f" {SECRET}\n")
+    secret.chmod(0o644)
+    issuers = f'[{{ "issuer": "a", "jwt_secret": "{SECRET[::-1]}" }}]'
+    env = {"SCOREBOARD_AUTH_ISSUERS": issuers, "SCOREBOARD_AUTH_JWT_SECRET_FILE": str(secret)}
+    done = check("--json", env=env)
+    assert done.exit_code == 0
+    assert SECRET not in done.output
+    assert SECRET[::-1] not in done.output
+    assert "auth.jwt_secret_file: white space around a secret" in done.stderr
+    assert f"auth.jwt_secret_file: {secret}: others can read" in done.stderr
+
+
 def test_a_configuration_that_is_refused_prints_no_table(tmp_path: Path) -> None:
     """Exit code 2, the reason on standard error."""
     for arguments in ([], ["--json"]):

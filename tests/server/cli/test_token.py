@@ -11,6 +11,8 @@ from typing import Any
 import jwt
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from server.cli.main import main
 
@@ -22,10 +24,18 @@ def mint(*arguments: str, env: dict[str, str] | None = None) -> Result:
     return CliRunner(env=env).invoke(main, ["token", *arguments])
 
 
-def claims_of(token: str, key: str) -> dict[str, Any]:
+def claims_of(token: str, key: str | Ed25519PublicKey) -> dict[str, Any]:
     """Verify a token and give its claims."""
-    claims: dict[str, Any] = jwt.decode(token, key, algorithms=["HS256"], audience="scoreboard")
+    algorithm = "HS256" if isinstance(key, str) else "EdDSA"
+    claims: dict[str, Any] = jwt.decode(token, key, algorithms=[algorithm], audience="scoreboard")
     return claims
+
+
+def public_half(path: Path) -> Ed25519PublicKey:
+    """What a signing key verifies with."""
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return key.public_key()
 
 
 def test_a_token_of_a_data_directory_is_signed_with_its_key(tmp_path: Path) -> None:
@@ -35,10 +45,25 @@ def test_a_token_of_a_data_directory_is_signed_with_its_key(tmp_path: Path) -> N
     assert done.stdout.count("\n") == 1
     assert "new one was made" in done.stderr
     assert mint("--sub", "shop", "--data-dir", str(tmp_path)).stderr == "", "the second time there is one"
-    claims = claims_of(done.stdout.strip(), (tmp_path / "signing.key").read_text().strip())
+    claims = claims_of(done.stdout.strip(), public_half(tmp_path / "signing.key"))
     assert (claims["sub"], claims["scope"], claims["uid"]) == ("shop", "scores:write", "alice")
     assert claims["exp"] - claims["iat"] == 15 * 60
     assert abs(claims["iat"] - time.time()) < 60
+
+
+def test_a_signing_key_from_before_goes_on_signing(tmp_path: Path) -> None:
+    """64 hexadecimal digits, a secret for HS256: what earlier versions made. And what the configuration asks for."""
+    path = tmp_path / "signing.key"
+    path.write_text("0123456789abcdef" * 4 + "\n")
+    path.chmod(0o600)
+    done = mint("--sub", "shop", "--data-dir", str(tmp_path))
+    assert claims_of(done.stdout.strip(), "0123456789abcdef" * 4)["sub"] == "shop"
+    env = {"SCOREBOARD_AUTH_ALGORITHMS": "HS256"}
+    done = mint("--sub", "shop", "--data-dir", str(tmp_path / "new"), env=env)
+    assert claims_of(done.stdout.strip(), (tmp_path / "new" / "signing.key").read_text().strip())["sub"] == "shop"
+    done = mint("--sub", "shop", "--data-dir", str(tmp_path), env={"SCOREBOARD_AUTH_ALGORITHMS": "EdDSA"})
+    assert done.exit_code == 2
+    assert "a shared secret (HS256) and cannot be used with EdDSA" in done.stderr
 
 
 def test_a_configured_secret_goes_before_the_data_directory(tmp_path: Path) -> None:
@@ -91,6 +116,6 @@ def test_a_token_as_json_comes_with_its_claims(tmp_path: Path) -> None:
     assert done.stdout.count("\n") == 1
     result = json.loads(done.stdout)
     assert set(result) == {"token", "expiresAt", "claims"}
-    claims = claims_of(result["token"], (tmp_path / "signing.key").read_text().strip())
+    claims = claims_of(result["token"], public_half(tmp_path / "signing.key"))
     assert result["claims"] == claims
     assert datetime.fromisoformat(result["expiresAt"]).timestamp() == claims["exp"]

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import click
 import pytest
 import trio
+from click.testing import CliRunner, Result
 from rich.console import Console
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 from server.cli import watch
+from server.cli.support import chosen_token, token_options
 from server.cli.watch import Message, lines_of, retry_seconds, table_of, watch_board, websocket_url
+
+NO_TOKEN = watch.Headers("", None)
 
 Handler = Callable[[WebSocketRequest], Awaitable[None]]
 
@@ -87,7 +92,9 @@ def shown_in(shown: list[Message]) -> watch.Show:
     return show
 
 
-async def watch_against(handler: Handler, *, once: bool, enough: int = 1) -> tuple[list[Message], str | None]:
+async def watch_against(
+    handler: Handler, *, once: bool, enough: int = 1, headers: watch.Headers | None = None
+) -> tuple[list[Message], str | None]:
     """Serve with `handler` and watch, until the watcher ends or has shown `enough`; give what it showed."""
     shown: list[Message] = []
     refusal = None
@@ -101,7 +108,9 @@ async def watch_against(handler: Handler, *, once: bool, enough: int = 1) -> tup
                 if not once and len(shown) >= enough:
                     nursery.cancel_scope.cancel()
 
-            refusal = await watch_board(f"ws://127.0.0.1:{server.port}/ws/scoreboard", [], once, show)
+            refusal = await watch_board(
+                f"ws://127.0.0.1:{server.port}/ws/scoreboard", headers or watch.Headers("", None), once, show
+            )
             nursery.cancel_scope.cancel()
     return shown, refusal
 
@@ -137,6 +146,57 @@ async def test_a_lost_connection_is_made_again(monkeypatch: pytest.MonkeyPatch) 
     assert [one["seq"] for one in shown] == [1, 2, 3]
 
 
+async def test_with_a_token_file_it_comes_back_with_the_new_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token expires (1008), the old one is refused, and the file gets a new one: the board is shown again."""
+    monkeypatch.setattr(watch, "RETRY_SECONDS_MIN", 0.0)
+    file = tmp_path / "token"
+    file.write_text("old\n")
+    came: list[str] = []
+
+    async def handler(request: WebSocketRequest) -> None:
+        token = dict(request.headers)[b"authorization"].decode().removeprefix("Bearer ")
+        came.append(token)
+        if token == "old" and came.count("old") == 2:
+            file.write_text("new\n")
+            body = json.dumps({"error": {"code": "UNAUTHENTICATED", "message": "Expired.", "details": {}}})
+            await request.reject(401, body=body.encode())
+            return
+        connection = await request.accept()
+        await connection.send_message(json.dumps(message("snapshot", len(came))))
+        await connection.aclose(1008, "token expired")
+
+    shown, refusal = await watch_against(handler, once=False, enough=2, headers=watch.Headers("", file))
+    assert refusal is None
+    assert came == ["old", "old", "new"]
+    assert [one["seq"] for one in shown] == [1, 3]
+
+
+def test_a_token_and_a_file_of_it_are_refused_together(tmp_path: Path) -> None:
+    """Both variables, or both flags. A flag goes before the variable of the other, as everywhere."""
+    file = tmp_path / "token"
+    file.write_text("from-file")
+
+    def chosen(*arguments: str, **env: str) -> Result:
+        @click.command()
+        @token_options
+        def verb(token: str | None, token_file: Path | None) -> None:
+            click.echo(chosen_token(token, token_file))
+
+        return CliRunner(env=env).invoke(verb, arguments)
+
+    for refused in (
+        chosen("--token", "a", "--token-file", str(file)),
+        chosen(SCOREBOARD_TOKEN="a", SCOREBOARD_TOKEN_FILE=str(file)),
+    ):
+        assert refused.exit_code == 2
+        assert "--token (SCOREBOARD_TOKEN) and --token-file (SCOREBOARD_TOKEN_FILE)" in refused.output
+    assert "('a', None)" in chosen("--token", "a", SCOREBOARD_TOKEN_FILE=str(file)).output
+    assert "('', PosixPath" in chosen("--token-file", str(file), SCOREBOARD_TOKEN="a").output
+    assert "('', PosixPath" in chosen(SCOREBOARD_TOKEN_FILE=str(file)).output
+
+
 async def test_an_answer_that_will_not_change_ends_it_with_its_reason() -> None:
     """401 and similar answers are told once. They are not tried again."""
 
@@ -152,5 +212,5 @@ async def test_an_answer_that_will_not_change_ends_it_with_its_reason() -> None:
 async def test_once_says_why_there_is_nothing() -> None:
     """Without a server there is one sentence, and no waiting."""
     with trio.fail_after(30):
-        refusal = await watch_board("ws://127.0.0.1:1/ws/scoreboard", [], once=True, show=shown_in([]))
+        refusal = await watch_board("ws://127.0.0.1:1/ws/scoreboard", NO_TOKEN, once=True, show=shown_in([]))
     assert refusal

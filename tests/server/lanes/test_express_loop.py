@@ -15,7 +15,8 @@ from engine.errors import OutcomeUnknown
 from engine.limits import INBOX_COMMANDS_MAX
 from server import bounds
 from server.access.auth import Authenticator
-from server.access.keys import FixedKey
+from server.access.issuers import TrustedIssuer
+from server.access.keys import FixedKeys
 from server.api.pipeline import Head
 from server.http.client_address import TrustedProxies
 from server.http.messages import Request
@@ -183,7 +184,7 @@ async def test_an_expired_token_is_refused_though_its_head_is_remembered() -> No
     exp = 1_000_060
     claims = {"sub": "game", "aud": "scoreboard", "exp": exp, "scope": "scores:write"}
     token = f"Bearer {jwt.encode(claims, SECRET, algorithm='HS256')}"
-    authenticator = Authenticator(AuthConfig(), FixedKey(SECRET), clock_s=lambda: now[0])
+    authenticator = Authenticator([TrustedIssuer(AuthConfig(), FixedKeys([SECRET]))], clock_s=lambda: now[0])
     async with open_setting(authenticator=authenticator) as setting:
         client = await setting.parked()
         for n in range(3):

@@ -9,9 +9,11 @@ import trio_websocket
 from trio.testing import MockClock
 
 from server import bounds
+from server.access.lease import Lease
 from server.http.messages import Response, error
 from server.live import live
 from server.settings.config import LiveConfig
+from tests.server.access.leases import lease_of
 from tests.server.live.watching import BareViewer, Site, handshake_bytes, open_site, stall, watch
 
 
@@ -100,10 +102,10 @@ async def test_a_viewer_shows_its_token() -> None:
     """Where reads are not public, what Authorization says (or the token among the subprotocols) decides."""
     seen: list[str | None] = []
 
-    async def authorize(authorization: str | None) -> Response | None:
+    async def authorize(authorization: str | None) -> Response | Lease:
         seen.append(authorization)
         if authorization == "Bearer good.good.good":
-            return None
+            return lease_of()
         return error(401, "UNAUTHENTICATED", "No.", headers=(("www-authenticate", "Bearer"),))
 
     async with open_site(authorize=authorize) as site:
@@ -125,9 +127,10 @@ async def test_a_place_is_taken_while_the_token_is_checked() -> None:
     checked = trio.Event()
     asked = trio.Event()
 
-    async def authorize(authorization: str | None) -> None:
+    async def authorize(authorization: str | None) -> Lease:
         asked.set()
         await checked.wait()
+        return lease_of()
 
     async with open_site(LiveConfig(max_viewers=1), authorize=authorize) as site, trio.open_nursery() as nursery:
         nursery.start_soon(BareViewer.open, site)
@@ -141,9 +144,10 @@ async def test_a_fault_of_ours_is_an_error_answer_and_costs_no_place() -> None:
     """Whatever goes wrong in a handshake: 500 in the usual shape without the reason, and the place is free."""
     faults = [RuntimeError("secret")]
 
-    async def authorize(authorization: str | None) -> None:
+    async def authorize(authorization: str | None) -> Lease:
         if faults:
             raise faults.pop()
+        return lease_of()
 
     async with open_site(LiveConfig(max_viewers=1), authorize=authorize) as site:
         assert await refused(site) == (500, "INTERNAL_ERROR")
@@ -215,9 +219,10 @@ async def test_nobody_is_let_in_who_was_being_checked_when_the_end_began() -> No
     """A token that proves good too late opens no channel any more."""
     checked, asked = trio.Event(), trio.Event()
 
-    async def authorize(authorization: str | None) -> None:
+    async def authorize(authorization: str | None) -> Lease:
         asked.set()
         await checked.wait()
+        return lease_of()
 
     async with open_site(authorize=authorize) as site:
         viewer = await BareViewer.connect(site)

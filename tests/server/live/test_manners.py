@@ -10,9 +10,11 @@ import trio
 from trio.testing import MockClock
 
 from server import bounds
+from server.access.lease import Lease
 from server.http.websocket import BINARY, CLOSE, PING, PONG, TEXT, text_frame
 from server.live.editions import Edition
 from server.live.viewers import Viewer
+from tests.server.access.leases import Landlord, lease_of
 from tests.server.live.client_frames import client_frame
 from tests.server.live.watching import BareViewer, crowd, open_site, stall
 
@@ -262,3 +264,48 @@ async def test_who_does_not_close_after_the_close_frame_is_closed(mock_clock: Mo
         assert site.told.count == 1
         mock_clock.jump(bounds.VIEWER_CLOSE_SECONDS_MAX)
         await site.told.wait(lambda told: told.count == 0)
+
+
+# Viewers whose token is no longer good
+
+
+async def test_a_viewer_of_a_private_board_is_closed_when_its_token_has_expired(mock_clock: MockClock) -> None:
+    """1008 with the reason `token expired`, at the next sweep; a viewer whose token is good stays."""
+    landlords = {"Bearer old": Landlord(), "Bearer new": Landlord()}
+
+    async def authorize(authorization: str | None) -> Lease:
+        assert authorization is not None
+        return lease_of(landlords[authorization])
+
+    async with open_site(authorize=authorize) as site:
+        old = await BareViewer.open(site, ("Authorization", "Bearer old"))
+        new = await BareViewer.open(site, ("Authorization", "Bearer new"))
+        await old.message()
+        await new.message()
+        landlords["Bearer old"].ended = True
+        mock_clock.jump(bounds.SWEEP_SECONDS)
+        assert await old.frame() == (CLOSE, b"\x03\xf0token expired")
+        await old.send(CLOSE, b"\x03\xf0")
+        await site.told.wait(lambda told: told.count == 1)
+        assert site.told.dropped == {"expired": 1}
+        site.score("ann")
+        await new.message()
+
+
+async def test_a_viewer_that_does_not_close_with_its_token_is_cut_off(mock_clock: MockClock) -> None:
+    """It may send pings as it likes: its place is free after a few seconds."""
+    landlord = Landlord()
+
+    async def authorize(authorization: str | None) -> Lease:
+        return lease_of(landlord)
+
+    async with open_site(authorize=authorize) as site:
+        viewer = await BareViewer.open(site, ("Authorization", "Bearer x"))
+        await viewer.message()
+        landlord.ended = True
+        mock_clock.jump(bounds.SWEEP_SECONDS)
+        assert (await viewer.frame())[0] == CLOSE
+        await viewer.send(PING)
+        mock_clock.jump(bounds.VIEWER_CLOSE_SECONDS_MAX)
+        await site.told.wait(lambda told: told.count == 0)
+        assert await viewer.cut_off()

@@ -27,7 +27,7 @@ from engine.actor import Submission
 from engine.clock import GivenClock
 from engine.disk import RealDisk
 from engine.scoreboard import Scoreboard
-from server.access.auth import key_source
+from server.access.issuers import trusted_issuers
 from server.api.pipeline import Head, Pipeline
 from server.http.client_address import TrustedProxies
 from server.lanes.express_loop import ExpressLoop, Parked
@@ -168,7 +168,7 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
         ready.set()
 
     async def serve() -> None:
-        process = Process(config, disk, key_source(config), shutdown, lambda: None)
+        process = Process(config, disk, trusted_issuers(config), shutdown, lambda: None)
         code = await process.serve(assemble, note)
         assert code == (0 if shutdown.fault is None else 1)
 

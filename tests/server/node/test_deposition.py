@@ -13,13 +13,14 @@ from structlog.typing import EventDict
 
 from engine.commands import Increment
 from engine.errors import LeaderDeposed
+from server import bounds
 from server.node.leader import Deposition
 from server.node.surroundings import Surroundings
 from server.role import State
 from snapshots.promotion import Successor, read_deposed
 from tests.server.api.support import Bench
 from tests.server.api.support import open_bench as open_node
-from tests.server.node.worlds import FullDisk, open_world
+from tests.server.node.worlds import FullDisk, RoomlessDisk, open_world
 from tests.snapshots.directories import InlineDisk
 
 NEW = "http://new:1"
@@ -109,3 +110,19 @@ async def test_a_disk_that_does_not_take_the_file_ends_the_process(tmp_path: Pat
         assert "No space left" in str(world.shutdown.fault)
         assert node.role.now.state is State.DEPOSED
     assert "disk_failed" in [line["event"] for line in logged]
+
+
+async def test_a_full_disk_gets_the_file_as_soon_as_there_is_room(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A full disk ends the service: the process goes on and refuses writes, and the next start will be refused."""
+    disk = RoomlessDisk()
+    async with open_bench(tmp_path, disk) as (deposition, node, world):
+        deposition.begin(Successor(2))
+        await trio.sleep(10 * bounds.DISK_FULL_RETRY_SECONDS)
+        assert left_in(tmp_path) is None
+        assert node.role.now.state is State.DEPOSED
+        disk.full = False
+        await trio.sleep(2 * bounds.DISK_FULL_RETRY_SECONDS)
+        assert left_in(tmp_path) == Successor(2)
+        assert not world.shutdown.wanted.is_set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -9,12 +11,15 @@ from typing import Any, cast
 import pytest
 from structlog.typing import EventDict
 
+from engine.errors import DiskFault
 from engine.record import Tail
+from server.node import start
 from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, prepare_replica
 from server.replication.bootstrap import Bootstrap
 from server.settings.config import ConfigError
 from snapshots.opening import open_directory
 from snapshots.promotion import Marker, Successor, read_marker, write_deposed, write_marker
+from tests.server.node.test_start import config_of
 from tests.snapshots.directories import LOG_ID, RULES, InlineDisk, Told, history
 
 LEADER = "http://leader.example:8080"
@@ -151,6 +156,26 @@ def test_a_token_that_can_not_be_read_at_the_start_is_refused(tmp_path: Path) ->
     key, message = refusal_of(lambda: TokenFile(str(tmp_path / "nowhere")))
     assert (key, "cannot be read" in message) == ("replication.token_file", True)
     assert TokenFile("")() == ""
+
+
+@pytest.mark.parametrize("name", ["deposed", "replica"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ELOOP, errno.ENOTDIR])
+async def test_no_leader_starts_while_a_marker_can_not_be_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    """Fencing fails open: not known is refused, with the path, before anything is made there."""
+    look, marker = os.lstat, str(tmp_path / "data" / name)
+
+    def fail(path: str) -> os.stat_result:
+        if str(path) == marker:
+            raise OSError(number, os.strerror(number), path)
+        return look(path)
+
+    monkeypatch.setattr(os, "lstat", fail)
+    with pytest.raises(DiskFault) as refused:
+        await start.serve(config_of(tmp_path / "data"), pytest.fail)
+    assert refused.value.path == marker
+    assert not (tmp_path / "data" / "log").exists()
 
 
 def test_a_token_file_that_others_can_read_is_told(tmp_path: Path, logged: list[EventDict]) -> None:

@@ -21,7 +21,7 @@ from server.replication.follower import Follower
 from server.replication.progress import Progress
 from server.role import CurrentRole, State
 from snapshots.promotion import Marker, read_marker, write_marker
-from tests.server.node.worlds import FullDisk, QuietLive, open_world
+from tests.server.node.worlds import FullDisk, QuietLive, RoomlessDisk, open_world
 from tests.snapshots.directories import RULES, InlineDisk
 
 LEADER = "http://leader:1"
@@ -238,3 +238,19 @@ async def test_a_disk_that_does_not_take_the_marker_ends_the_process(tmp_path: P
         assert bench.world.shutdown.wanted.is_set()
         assert "No space left" in str(bench.world.shutdown.fault)
         assert bench.role.now.state is State.FOLLOWING
+
+
+async def test_a_full_disk_gets_the_marker_as_soon_as_there_is_room(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A full disk ends the service: the replica serves meanwhile."""
+    disk = RoomlessDisk()
+    async with open_bench(tmp_path, disk=disk) as bench:
+        bench.catch_up()
+        await trio.sleep(10 * bounds.DISK_FULL_RETRY_SECONDS)
+        assert not bench.world.shutdown.wanted.is_set()
+        disk.full = False
+        await trio.sleep(2 * bounds.DISK_FULL_RETRY_SECONDS)
+        marker = bench.marker()
+        assert marker is not None
+        assert marker.caught_up

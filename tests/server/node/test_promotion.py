@@ -13,7 +13,7 @@ import trio.testing
 from structlog.typing import EventDict
 
 from engine.actor import Actor
-from engine.errors import WriteFailed
+from engine.errors import DiskFull, WriteFailed
 from engine.log import Log, Synced
 from engine.machine import StateMachine
 from server import bounds
@@ -227,3 +227,25 @@ async def test_the_old_leader_is_told_the_public_address(tmp_path: Path, path: s
     async with open_bench(tmp_path, public_url=public_url) as bench:
         await bench.promote()
         assert bench.told[0].leader == (public_url if is_told else None)
+
+
+async def test_it_is_refused_while_its_event_does_not_fit_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk ends the service: there is no way back from PROMOTING, so the replica just follows on."""
+    async with open_bench(tmp_path) as bench:
+        monkeypatch.setattr(Log, "check_room", _no_room)
+        with pytest.raises(Refused) as refused:
+            await bench.promote()
+        assert (refused.value.status, refused.value.code) == (503, "DISK_FULL")
+        assert dict(refused.value.headers)["retry-after"]
+        assert bench.steps == []
+        assert bench.role.now.is_replica
+        monkeypatch.undo()
+        await bench.promote()
+        assert bench.role.now.takes_writes
+        await bench.actor.drain()
+
+
+def _no_room(_self: Log, _length: int) -> None:
+    raise DiskFull("the next segment does not fit", path="log")

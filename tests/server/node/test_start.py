@@ -22,6 +22,7 @@ from trio_websocket import open_websocket_url
 
 from engine.disk import RealDisk, RealFile
 from engine.errors import DirectoryInUse, LogDamaged, WriteFailed
+from server import bounds
 from server.node import start
 from server.settings.config import Config, ConfigError, load
 from snapshots.checkpoint import Checkpointer
@@ -287,6 +288,35 @@ async def test_where_reads_are_not_public_a_viewer_needs_a_token(tmp_path: Path)
         await stop(url)
 
     assert await serve_and_use(config_of(tmp_path / "data", SCOREBOARD_AUTH_PUBLIC_READS="false"), use) == 0
+
+
+async def test_a_log_without_a_lock_may_still_be_written_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lock's file is removed: the start waits until a process that lost it has ended; a signal ends the wait."""
+    data = tmp_path / "data"
+    lock = data / "lock"
+    for _ in range(2):
+        assert await serve_and_use(config_of(data), stop) == 0
+    assert not [line for line in lines_of(capsys) if line["event"] == "lock_was_missing"]
+    monkeypatch.setattr(bounds, "LOCK_MISSING_SECONDS", 0.05)
+    await trio.Path(lock).unlink()
+    assert await serve_and_use(config_of(data), stop) == 0
+    line = line_of(capsys, "lock_was_missing")
+    assert (line["path"], line["seconds"]) == (str(lock), 0.05)
+    monkeypatch.setattr(bounds, "LOCK_MISSING_SECONDS", 1e6)
+    await trio.Path(lock).unlink()
+
+    async def interrupt() -> None:
+        while not await trio.Path(lock).exists():
+            await trio.lowlevel.checkpoint()
+        await trio.sleep(0.1)
+        signal.raise_signal(signal.SIGTERM)
+
+    with trio.fail_after(outside.ALARM_SECONDS):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(interrupt)
+            assert await start.serve(config_of(data), pytest.fail) == 0
 
 
 async def test_service_links_are_told_at_level_debug(

@@ -19,15 +19,14 @@ import trio
 
 from engine.clock import GivenClock
 from engine.disk import RealDisk
-from engine.errors import WriteFailed
+from engine.errors import NoSpace, WriteFailed
 from server.access.auth import Authenticator
-from server.access.keys import FixedKey
+from server.access.issuers import trusted_issuers
 from server.api.audit import Audit
 from server.http.messages import RequestHead
 from server.metrics import Metrics
 from server.node.shutdown import Guard, Shutdown
 from server.node.surroundings import Surroundings
-from tests.e2e import leader as outside
 from tests.server.node.test_start import config_of
 from tests.snapshots.directories import InlineDisk
 
@@ -71,6 +70,18 @@ class FullDisk(InlineDisk):
         return super().write_whole(path, chunks, mode, paced)
 
 
+class RoomlessDisk(InlineDisk):
+    """A disk that is full for a while. Other than with `FullDisk`, it is known that nothing is wrong with it."""
+
+    full = True
+
+    def write_whole(self, path: str, chunks: Iterable[bytes], mode: int = 0o600, paced: bool = False) -> int:
+        """Find no room, or write."""
+        if self.full:
+            raise NoSpace("can't write: No space left on device", path=path)
+        return super().write_whole(path, chunks, mode, paced)
+
+
 @asynccontextmanager
 async def open_world(directory: Path, disk: RealDisk | None = None, **environ: str) -> AsyncIterator[Surroundings]:
     """Surroundings whose tasks are cancelled at the end of the block."""
@@ -84,7 +95,7 @@ async def open_world(directory: Path, disk: RealDisk | None = None, **environ: s
             shutdown=shutdown,
             guard=Guard(shutdown),
             url=URL,
-            authenticator=Authenticator(config.auth, FixedKey(outside.SECRET.encode())),
+            authenticator=Authenticator(trusted_issuers(config)),
             metrics=Metrics(),
             audit=Audit(structlog.get_logger(), time.monotonic),
             request_ids=repeat("made-here"),

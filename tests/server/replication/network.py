@@ -21,6 +21,7 @@ from engine.log import Log
 from engine.machine import Applied, StateMachine
 from engine.record import Tail, frame_bytes
 from engine.scoreboard import Scoreboard
+from server.access.lease import Lease
 from server.http.messages import Response, error
 from server.lanes.listener import Lane, Listener, open_listeners
 from server.replication.bootstrap import Bootstrap, prepare_directory
@@ -38,6 +39,7 @@ from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
 from snapshots.promotion import Successor
 from snapshots.store import Store
+from tests.server.access.leases import Landlord, lease_of
 from tests.server.lanes.support import PATIENCE_SECONDS, Counts, Echo, Played
 from tests.snapshots.directories import RULES, SEGMENT_BYTES, InlineDisk, Told
 from tests.snapshots.directories import Leader as Writer
@@ -49,11 +51,15 @@ QUICK = LinkTiming(
 """Heartbeats at once, and no end for silence but where a test wants one."""
 
 
-async def authorize(authorization: str | None) -> Response | None:
+async def authorize(authorization: str | None) -> Response | Lease:
     """Let in a request with the token."""
     if authorization == f"Bearer {TOKEN}":
-        return None
+        return lease_of(LANDLORD)
     return error(401, "UNAUTHENTICATED", "A token is required.")
+
+
+LANDLORD = Landlord()
+"""Says when the leases of links end."""
 
 
 def at_once(_low: float, _high: float) -> float:

@@ -1,0 +1,147 @@
+"""The watch over a directory: what is lost ends the process, what gets scarce is told in time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from structlog.testing import capture_logs
+
+from engine.actor import Actor
+from engine.errors import DiskFault, DiskFull, PlaceLost, WriteFailed
+from engine.held_disk import HeldDisk
+from engine.machine import StateMachine
+from server import bounds
+from server.node.storage_watch import StorageWatch
+from server.node.surroundings import Surroundings
+from snapshots.opening import open_directory
+from tests.engine.logs import increments
+from tests.server.node.worlds import open_world
+from tests.snapshots.directories import RULES, InlineDisk, Told
+
+
+class Scales(InlineDisk):
+    """A disk with as much room as a test says; None: it can't tell."""
+
+    free: int | None = 2**40
+
+    def free_bytes(self, path: str) -> int:
+        """Tell it."""
+        if self.free is None:
+            raise DiskFault("can't tell the free space", path=path)
+        return self.free
+
+
+class Bench:
+    """A watch that runs, over a directory that is held."""
+
+    def __init__(self, world: Surroundings, data: Path, disk: Scales) -> None:
+        self.world = world
+        self.disk = disk
+        opened = open_directory(HeldDisk(disk, disk.lock(f"{data}/lock")), str(data), RULES, tell=Told())
+        self.log = opened.log
+        self.actor = Actor(StateMachine(opened.scoreboard, opened.log, lambda _: None), clock=world.clock)
+        self.watch = StorageWatch(world, opened.log, self.actor)
+
+    async def look(self) -> None:
+        """Let it look once more."""
+        await trio.sleep(bounds.STORAGE_LOOK_SECONDS)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+@asynccontextmanager
+async def open_bench(data: Path, check_held: Callable[[], None] = lambda: None) -> AsyncIterator[Bench]:
+    """A world with a watch."""
+    disk = Scales()
+    disk.make_directory(str(data))
+    async with open_world(data, disk) as world:
+        object.__setattr__(world, "check_held", check_held)
+        bench = Bench(world, data, disk)
+        await world.tasks.start(world.guard.watched, bench.watch.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield bench
+    bench.log.close()
+
+
+async def test_a_lock_that_is_lost_ends_the_process_and_stops_the_log(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Within a second, with the path; what is submitted after it is not written."""
+    lost = False
+
+    def check() -> None:
+        if lost:
+            raise PlaceLost("the lock of the data directory was removed", path="DATA/lock")
+
+    with capture_logs() as lines:
+        async with open_bench(tmp_path / "data", check) as bench:
+            await bench.look()
+            assert not bench.world.shutdown.wanted.is_set()
+            bench.log.append(increments(1, 1), 1)
+            lost = True
+            await bench.look()
+            assert isinstance(bench.world.shutdown.fault, PlaceLost)
+            with pytest.raises(WriteFailed, match="the lock of the data directory was removed"):
+                bench.log.append(increments(2, 1), 1)
+    [line] = [line for line in lines if line["event"] == "disk_failed"]
+    assert (line["log_level"], line["path"]) == ("critical", "DATA/lock")
+
+
+async def test_a_live_segment_that_is_deleted_ends_the_process(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The same for a directory that was exchanged: its segments are not there either."""
+    async with open_bench(tmp_path / "data") as bench:
+        await bench.look()
+        segment = bench.log.segments()[-1].path
+        bench.disk.remove(segment)
+        await bench.look()
+        fault = bench.world.shutdown.fault
+        assert isinstance(fault, PlaceLost)
+        assert fault.path == segment
+
+
+async def test_too_little_room_is_told_before_it_is_none(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Once, until it is clearly enough again; a disk that can't tell is no reason to end."""
+    with capture_logs() as lines:
+        async with open_bench(tmp_path / "data") as bench:
+            assert (bench.watch.free_bytes, bench.watch.warning()) == (2**40, None)
+            for free in (bounds.DISK_LOW_BYTES - 1, bounds.DISK_LOW_BYTES + 1, bounds.DISK_LOW_BYTES - 5, None):
+                bench.disk.free = free
+                await bench.look()
+                assert bench.watch.free_bytes == free
+                assert "writes will be refused" in (bench.watch.warning() or "")
+            bench.disk.free = 2 * bounds.DISK_LOW_BYTES
+            await bench.look()
+            assert bench.watch.warning() is None
+            assert not bench.world.shutdown.wanted.is_set()
+    told = [(line["event"], line["log_level"], line["free_bytes"]) for line in lines if "low" in line["event"]]
+    assert told == [
+        ("disk_low", "warning", bounds.DISK_LOW_BYTES - 1),
+        ("disk_no_longer_low", "info", 2 * bounds.DISK_LOW_BYTES),
+    ]
+
+
+async def test_a_full_disk_is_told_once_and_so_is_its_end(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """As an error with path, seq and remedy: callers are refused meanwhile."""
+    with capture_logs() as lines:
+        async with open_bench(tmp_path / "data") as bench:
+            full = DiskFull("the next segment does not fit", path="DATA/log/7.log", seq=7, remedy="Make room.")
+            bench.actor._full = full
+            for _ in range(3):
+                await bench.look()
+            assert "writes are refused" in (bench.watch.warning() or "")
+            bench.actor._full = None
+            await bench.look()
+            assert bench.watch.warning() is None
+    told = [line for line in lines if line["event"] in ("disk_full", "disk_has_room")]
+    assert [(line["event"], line["log_level"]) for line in told] == [("disk_full", "error"), ("disk_has_room", "info")]
+    assert (told[0]["path"], told[0]["seq"], told[0]["remedy"]) == ("DATA/log/7.log", 7, "Make room.")
