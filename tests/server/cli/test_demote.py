@@ -13,6 +13,8 @@ import pytest
 from engine.disk import RealDisk
 from engine.record import Tail
 from server.replication.messages import fork_of
+from snapshots.promotion import NO_RULES
+from snapshots.state import read_state
 from tests.server.cli.answers import Node, answering
 from tests.server.cli.directories import increments, make, open_for_writing, run, write
 
@@ -98,11 +100,13 @@ def error(message: str) -> dict[str, object]:
 
 
 def test_the_new_leader_is_asked_with_the_token(tmp_path: Path, old: Path, node: Node) -> None:
-    """It is asked for the first epoch after ours."""
+    """It is asked where its history leaves our epoch, which the identity names."""
     file = tmp_path / "token"
     file.write_text("a-token\n")
+    scoreboard, _ = read_state(RealDisk(), str(old), NO_RULES, tell=lambda _: None)
     assert run("demote", "--data-dir", old, "--to", node.url, "--token-file", file).exit_code == 0
-    assert node.asked == [("GET", "/replication/fork?epoch=1", "Bearer a-token")]
+    query = f"epoch=1&history={scoreboard.mark.history}"
+    assert node.asked == [("GET", f"/replication/fork?{query}", "Bearer a-token")]
 
 
 @pytest.mark.parametrize(
