@@ -294,7 +294,9 @@ def _schemas() -> Schema:
         kinds.append(operation.body)
     structs = [kind for kind in kinds if kind is not None and not isinstance(kind, str)]
     _, schemas = msgspec.json.schema_components(structs, ref_template=_SCHEMAS)
-    schemas["UserBody"]["minProperties"] = 1
+    # At least one of the two; a null of `active` is as if it was left out.
+    active = {"required": ["active"], "properties": {"active": {"type": "boolean"}}}
+    schemas["UserBody"]["anyOf"] = [{"required": ["displayName"]}, active]
     del schemas["UserBody"]["required"]  # empty, which says nothing
     schemas["UserBody"]["examples"] = [examples.REQUESTS["put_user"]]
     for field in ("reason", "boardId"):
