@@ -23,13 +23,14 @@ import trio
 from tests.e2e.leader import ALARM_SECONDS, Leader, environment
 
 ROOT = Path(__file__).parents[2]
-STEPS = ROOT / "server" / "replication" / "PROMOTION.md"
+PAGES = [ROOT / "server" / "replication" / name for name in ("README.md", "PROMOTION.md")]
 SCOREBOARD = [sys.executable, "-m", "server.cli.main"]
 
 
 def pasted(words: str) -> str:
     """Give the lines of the code block of the steps that has these words."""
-    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", STEPS.read_text(), re.DOTALL | re.MULTILINE)
+    text = "\n".join(page.read_text() for page in PAGES)
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
     [block] = [block for block in blocks if words in block]
     return "\n".join(line.strip() for line in block.splitlines())
 

@@ -174,7 +174,13 @@ class Aftermath:
         self._books.demoted.pop(loser.name, None)
         loser.follow(winner.name)
         loser.release()
-        await self._until(lambda: loser.name in self._books.demoted, f"{loser.name} is demoted")
+        refused = self._books.counts["demotions refused"]
+        await self._until(
+            lambda: loser.name in self._books.demoted or self._books.counts["demotions refused"] > refused,
+            f"{loser.name} is demoted",
+        )
+        if loser.name not in self._books.demoted:
+            return  # the winner's log no longer goes back to the fork; the operator was told, and began with nothing
         listed = {action.action_id for action in self._books.demoted[loser.name]}
         missing = set(self._acknowledged[loser.name]) - listed
         if missing:

@@ -101,8 +101,12 @@ class WallClock:
         return [began_s, *(edge for edge in changes if began_s < edge < at_s)]
 
     def steady_s(self, began_s: float, at_s: float) -> float:
-        """How long the clock had not been stepped, at most, at some moment of the last SLACK_S."""
-        edges = self._edges(began_s, at_s)
+        """How long the clock may have looked steady, at some moment of the last SLACK_S.
+
+        A change that did not last for SLACK_S may have gone unseen.
+        """
+        lasting = [one for one in self.periods if one.until_s - one.from_s >= SLACK_S]
+        edges = WallClock(lasting)._edges(began_s, at_s)
         spans = [end - edge for edge, end in zip(edges, [*edges[1:], at_s], strict=True) if end > at_s - SLACK_S]
         return max(spans)
 
