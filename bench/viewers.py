@@ -146,7 +146,9 @@ class _Crowd:
             opcode, payload, data = data[0], data[start : start + length], data[start + length :]
             if opcode == TEXT:
                 self.sample = payload
-                self._have(number, 0 if self.ordinal else int(payload[payload.rfind(b'"seq":') + 6 : -1]))
+                # The first message has more fields after the seq.
+                seq = payload[payload.rfind(b'"seq":') + 6 : -1].partition(b",")[0]
+                self._have(number, 0 if self.ordinal else int(seq))
             elif opcode == PING:
                 self.sockets[number].send(bytes((PONG, MASKED | length)) + NO_MASK + payload)
             elif opcode == CLOSE:
