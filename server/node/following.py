@@ -18,7 +18,6 @@ from functools import partial
 import structlog
 import trio
 
-from engine.errors import DiskFault, NoSpace
 from engine.threads import run
 from server import bounds
 from server.node.surroundings import LiveChannel, Surroundings
@@ -124,23 +123,12 @@ class Following:
 
     async def _mark_caught_up(self) -> None:
         """Note in the marker that the next start may serve this state. On a full disk, as soon as there is room."""
-        marked = await self._mark_once()
-        while not marked:
-            await trio.sleep(bounds.DISK_FULL_RETRY_SECONDS)
-            marked = await self._mark_once()
+        await self._world.write_with_room(self._mark_once)
 
-    async def _mark_once(self) -> bool:
-        """Write the marker; False if the disk is full."""
+    async def _mark_once(self) -> None:
         disk = self._world.disk
         async with self.marking:
-            try:
-                await run(partial(mark_caught_up, disk, self._world.config.data_dir), blocks=disk.blocks)
-            except NoSpace as fault:
-                self._world.tell(fault)
-                return False
-            except DiskFault as fault:
-                self._world.guard.disk_failed(fault)
-            return True
+            await run(partial(mark_caught_up, disk, self._world.config.data_dir), blocks=disk.blocks)
 
 
 def _not_caught_up(state: FollowingState, reason: str) -> str:

@@ -21,10 +21,8 @@ import structlog
 import trio
 
 from engine.actor import Actor
-from engine.errors import DiskFault, NoSpace
 from engine.scoreboard import Scoreboard
 from engine.threads import run
-from server import bounds
 from server.node.surroundings import Surroundings
 from server.role import CurrentRole, State
 from snapshots.promotion import DEMOTE_NEEDS, Successor, demote_command, write_deposed
@@ -61,24 +59,13 @@ class Deposition:
         self._world.start(self._write_file)
 
     async def _write_file(self) -> None:
-        written = await self._write_once()
-        while not written:
-            await trio.sleep(bounds.DISK_FULL_RETRY_SECONDS)
-            written = await self._write_once()
+        await self._world.write_with_room(self._write_once)
 
-    async def _write_once(self) -> bool:
-        """Write the file; False if the disk is full."""
+    async def _write_once(self) -> None:
         disk = self._world.disk
-        try:
-            with trio.CancelScope(shield=True):
-                async with self._writing:
-                    successor = self._role.now.successor
-                    assert successor is not None, "a deposed leader stays deposed"
-                    work = partial(write_deposed, disk, self._world.config.data_dir, successor)
-                    await run(work, blocks=disk.blocks)
-        except NoSpace as fault:
-            self._world.tell(fault)
-            return False
-        except DiskFault as fault:
-            self._world.guard.disk_failed(fault)
-        return True
+        with trio.CancelScope(shield=True):
+            async with self._writing:
+                successor = self._role.now.successor
+                assert successor is not None, "a deposed leader stays deposed"
+                work = partial(write_deposed, disk, self._world.config.data_dir, successor)
+                await run(work, blocks=disk.blocks)

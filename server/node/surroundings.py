@@ -17,7 +17,7 @@ import trio
 
 from engine.clock import Clock
 from engine.disk import Disk
-from engine.errors import DiskFault
+from engine.errors import DiskFault, NoSpace
 from engine.machine import Applied
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
@@ -109,3 +109,14 @@ class Surroundings:
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         self.tasks.start_soon(work)
+
+    async def write_with_room(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Write what must be on the disk: if it is full, as soon as there is room. Any other fault ends the process."""
+        while True:
+            try:
+                return await write()
+            except NoSpace as fault:
+                self.tell(fault)
+            except DiskFault as fault:
+                return self.guard.disk_failed(fault)
+            await trio.sleep(bounds.DISK_FULL_RETRY_SECONDS)
