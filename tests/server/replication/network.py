@@ -253,6 +253,10 @@ class Replicated:
         self.feed.append(applied.synced.frame)
         self.applied.append(applied)
 
+    def relaying(self) -> Served:
+        """Give what it serves to its own followers."""
+        return Served(self.directory, self.opened.scoreboard, self.log, self.feed, relays=True)
+
 
 def make_bootstrap(url: str, directory: Path, told: list[str] | None = None, disk: RealDisk | None = None) -> Bootstrap:
     """Make what fetches snapshots."""

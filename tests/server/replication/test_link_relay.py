@@ -11,7 +11,7 @@ from server.replication.messages import ForkQuestion
 from server.replication.sharding import Shard, shard_of
 from snapshots.promotion import Successor
 from tests.cluster.wires import Wire
-from tests.server.replication.network import Leader, Served, make_bootstrap, open_replica, open_shard, patience, start
+from tests.server.replication.network import Leader, make_bootstrap, open_replica, open_shard, patience, start
 from tests.snapshots.directories import all_frames, digest
 
 
@@ -64,7 +64,7 @@ async def test_a_relay_serves_a_replica_that_ends_equal(tmp_path: Path) -> None:
     async with patience() as nursery, leader.open():
         relay = await open_replica(tmp_path / "relay", leader.url)
         first = await start(nursery, relay.follower)
-        served = Served(relay.directory, relay.opened.scoreboard, relay.log, relay.feed, relays=True)
+        served = relay.relaying()
         async with served.open():
             leaf = await open_replica(tmp_path / "leaf", served.url)
             second = await start(nursery, leaf.follower)
@@ -87,7 +87,7 @@ async def test_a_replica_is_promoted_while_others_follow_it(tmp_path: Path) -> N
     async with patience() as nursery, leader.open():
         relay = await open_replica(tmp_path / "relay", leader.url)
         first = await start(nursery, relay.follower)
-        served = Served(relay.directory, relay.opened.scoreboard, relay.log, relay.feed, relays=True)
+        served = relay.relaying()
         async with served.open():
             leaf = await open_replica(tmp_path / "leaf", served.url)
             second = await start(nursery, leaf.follower)
@@ -121,7 +121,7 @@ async def test_a_replica_that_is_further_than_its_relay_waits_for_it(tmp_path: P
         leader.play(5)
         await second.reaches(leader.seq)
         await second.stop()
-        served = Served(relay.directory, relay.opened.scoreboard, relay.log, relay.feed, relays=True)
+        served = relay.relaying()
         async with served.open():
             leaf.follower._leader = parse_leader(served.url)
             second = await start(nursery, leaf.follower)

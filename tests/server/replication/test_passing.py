@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from engine.disk import UnsyncedDisk
-from tests.server.replication.network import Leader, Replicated, Served, open_replica, patience, start
+from tests.server.replication.network import Leader, Replicated, open_replica, patience, start
 from tests.snapshots.directories import all_frames, digest
 
 
@@ -106,7 +106,7 @@ async def test_a_passing_replica_can_be_followed(tmp_path: Path) -> None:
     async with patience() as nursery, leader.open():
         relay = await open_passing(tmp_path / "relay", leader.url)
         first = await start(nursery, relay.follower)
-        served = Served(relay.directory, relay.opened.scoreboard, relay.log, relay.feed, relays=True)
+        served = relay.relaying()
         async with served.open():
             leaf = await open_passing(tmp_path / "leaf", served.url)
             second = await start(nursery, leaf.follower)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from server import bounds
-from tests.server.replication.network import Leader, Served, open_replica, patience, start
+from tests.server.replication.network import Leader, open_replica, patience, start
 from tests.snapshots.directories import digest
 
 
@@ -17,7 +17,7 @@ async def test_a_relay_that_begins_anew_takes_its_followers_along_every_time(tmp
         relay = await open_replica(tmp_path / "relay", leader.url)
         following = await start(nursery, relay.follower)
         await following.reaches(leader.seq)
-        served = Served(tmp_path / "relay", relay.opened.scoreboard, relay.log, relay.feed, relays=True)
+        served = relay.relaying()
         async with served.open():
             below = await open_replica(tmp_path / "below", served.url)
             last = await start(nursery, below.follower)
