@@ -21,9 +21,6 @@ Rules:
   because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
   may not have that frame, and a demotion would set it aside.
 - If a caller goes away, its commands are done all the same.
-from engine.corrections import Corrector
-from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
-from engine.events import ClockCorrected, Event
 - After a failed write the actor is dead. The callers of that frame get `OutcomeUnknown`, waiting ones `Overloaded`, and
   `run` raises, which stops the process. An fsync is never tried again.
 """

@@ -40,8 +40,8 @@ EVICTION_CANDIDATES = 8
 class Rates:
     """One limit over many keys.
 
-    `wait_s` and `room` only ask, `charge` charges, `take` does both, `give_back` undoes one charge. So several limits
-    can be asked, and all or none charged, without an await in between. `now_s` is of a clock that never goes back.
+    `wait_s` and `room` only ask, `charge` charges, `take` does both. So several limits can be asked, and all or none
+    charged, without an await in between. `now_s` is of a clock that never goes back.
     """
 
     def __init__(self, per_minute: int, keys_max: int) -> None:
@@ -88,7 +88,9 @@ class Rates:
         tat = self._tats.get(key)
         if tat is None:
             return self.per_minute
-        ahead = max(0, tat - self._units(now_s))
+        ahead = tat - self._units(now_s)
+        if ahead <= 0:
+            return self.per_minute
         return max(0, self.per_minute + -ahead // INTERVAL_UNITS)
 
     def charge(self, key: str, now_s: float, count: int = 1) -> None:
@@ -100,14 +102,6 @@ class Rates:
             return
         self._tats[key] = max(tat, now) + count * INTERVAL_UNITS
         self._tats.move_to_end(key)
-
-    def give_back(self, key: str) -> None:
-        """Undo the last charge of this key, one that was just made."""
-        tat = self._tats[key] - INTERVAL_UNITS
-        if tat >= INTERVAL_UNITS:
-            self._tats[key] = tat
-        else:
-            del self._tats[key]
 
     def _begin(self, key: str, now: int, count: int) -> None:
         if len(self._tats) >= self._keys_max:
@@ -145,15 +139,6 @@ class WriteLimits:
         self.repeats = repeats
         self._on_limited = on_limited
 
-    def pass_both(self, caller: str, user_id: str, now_s: float) -> None:
-        """Charge both limits, or refuse and charge none. Raises `Refused`."""
-        # The caller first: a caller over its limit must not fill the table of users.
-        if self.callers.take(caller, now_s) == 0:
-            if self.users.take(user_id, now_s) == 0:
-                return
-            self.callers.give_back(caller)
-        raise self.over(caller, 0, user_id, self.users.wait_s(user_id, now_s), now_s)
-
     def pass_caller(self, caller: str, now_s: float) -> None:
         """Charge the caller's limit, or refuse. Raises `Refused`."""
         wait_s = self.callers.wait_s(caller, now_s)
@@ -161,10 +146,12 @@ class WriteLimits:
             raise self._limited("caller", self.callers, wait_s)
         self.callers.charge(caller, now_s)
 
-    def pass_repeat(self, caller: str, now_s: float) -> None:
-        """Charge the caller's limit of repeats, or refuse. Raises `Refused`."""
-        if self.repeats.take(caller, now_s) > 0:
-            raise self.over_repeats(caller, 0, now_s)
+    def charge_caller(self, caller: str, new: int, repeats: int, now_s: float) -> None:
+        """Charge the two limits of a caller, after their `room` was asked."""
+        if new:
+            self.callers.charge(caller, now_s, new)
+        if repeats:
+            self.repeats.charge(caller, now_s, repeats)
 
     def over_repeats(self, caller: str, pending: int, now_s: float) -> Refused:
         """Refuse a repeat. `pending` of the caller's repeats are not charged yet."""

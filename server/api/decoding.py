@@ -133,8 +133,8 @@ def _is_utf_8(parameters: str) -> bool:
 
 def decode_increment(body: bytes) -> IncrementBody:
     """Decode the body of an increment. Raises `Refused`."""
-    body = body.removeprefix(_BYTE_ORDER_MARK)
-    return _one(_JSON_FORM, body, plain=_is_plain(body))
+    plain = _is_plain(body)
+    return _one(_JSON_FORM, body if plain else body.removeprefix(_BYTE_ORDER_MARK), plain=plain)
 
 
 def decode_batch(body: bytes, items_max: int, kind: str = JSON) -> list[IncrementBody | Refused]:

@@ -1,19 +1,29 @@
 """Increments, one by one and in batches: from a body to commands, and from their outcomes to an answer.
 
-    command = increments.admit(body, caller, now_s)       body → form → whose points → limits → command
-    response = increments.render(outcome, caller)         receipt or rejection → answer, once the command is durable
+    [command] = increments.admit([(caller, body)], now_s)    body → form → whose points → limits → command
+    response = increments.render(outcome, caller)            receipt or rejection → answer, once the command is durable
+    increments.end([command])                                its outcome is known, or it was not submitted
 
 Rules:
 - Cheap checks come first. `server.api.pipeline` has verified the caller's token before.
 - A request or a batch item that a limit refuses is not charged. One that goes to the actor is charged, whatever its
   outcome: a flood of conflicts costs as much as a flood of increments.
-- A repeated action costs its user nothing, and its caller nothing of what new actions have. It has a limit of its own
-  (`server.api.repeats`). So a client may send everything again after an outage, and is told what was counted.
+- A repeated action costs its user nothing, and its caller nothing of what new actions have. It has a limit of its own.
+  So a client may send everything again after an outage, and is told what was counted.
+- A repeat names the same user, board and reason. Any other use of a known actionId is a conflict. It is charged as a
+  new action: so nobody learns of an action for nothing.
+- An action that is in flight counts as known, too: a client that gives up early sends it again before it is applied.
+  What is a repeat decides only what is charged. Whether an action counts is decided by the actor alone
+  (`engine.batch`).
 - Both limits are checked before either is charged: a refusal by one uses up nothing of the other. The refusal names the
   limit with the longer wait.
-- A batch is one submission: all of it is durable before its answer. Its items are checked in order, as if each had been
-  sent alone. An item that is refused leaves the others alone. Headers of the answer count the refused items. Where a
-  limit refused any, `Retry-After` has the longest of their waits.
+- Many are admitted in order, as if each had been admitted alone. They are looked up together, which costs less.
+- A batch is one submission: all of it is durable before its answer. An item that is refused leaves the others alone.
+  Headers of the answer count the refused items. Where a limit refused any, `Retry-After` has the longest of their
+  waits.
+
+Invariant: `_in_flight` has the commands that were admitted and did not end. The inbox of the actor bounds it: a command
+is submitted without a pause after it was admitted, or ends.
 """
 
 from __future__ import annotations
@@ -25,16 +35,15 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
-from engine.actions import key_of
+from engine.actions import Key, key_of
 from engine.commands import Command, Increment, Outcome, Receipt, Rejection
 from engine.limits import BATCH_COMMANDS_MAX
 from server.access.auth import Principal
 from server.access.rates import WriteLimits
 from server.api.answers import BatchItemAnswer, IncrementAnswer
-from server.api.decoding import check_content, decode_batch, decode_increment
+from server.api.decoding import IncrementBody, check_content, decode_batch, decode_increment
 from server.api.dependencies import Dependencies
 from server.api.refusals import not_yours, refused
-from server.api.repeats import Repeats
 from server.http.messages import JSON, MSGPACK, NO_STORE, Headers, Refused, Request, Response
 
 _encode = msgspec.json.Encoder().encode
@@ -58,31 +67,29 @@ class Increments:
 
     def __init__(self, dependencies: Dependencies, limits: WriteLimits) -> None:
         self._limits = limits
-        self._repeats = Repeats(dependencies.scoreboard)
+        self._scoreboard = dependencies.scoreboard
+        self._in_flight: dict[Key, Increment] = {}
         self._clock_s = dependencies.clock_s
         self._metrics = dependencies.metrics
         self._audit = dependencies.audit
 
-    def admit(self, body: bytes, caller: Principal, now_s: float) -> Increment:
-        """Make the command of one increment, and charge it. Raises `Refused`. After its outcome comes `end`."""
-        increment = decode_increment(body)
-        if not caller.may_act_for(increment.user_id):
-            raise not_yours()
-        user_id, action_id, sub = increment.user_id, increment.action_id, caller.sub
-        command = Increment(user_id, action_id, increment.reason, increment.board_id, sub, key_of(action_id))
-        try:
-            if self._repeats.is_again(command):
-                self._limits.pass_repeat(sub, now_s)
-            else:
-                self._limits.pass_both(sub, user_id, now_s)
-        except Refused:
-            self._repeats.end((command,))
-            raise
-        return command
+    def admit(self, asked: Sequence[tuple[Principal, bytes]], now_s: float) -> list[Increment | Exception]:
+        """Make the commands of increments, by caller and body, and charge them. A refusal takes the place of a command.
+
+        Each command must `end`.
+        """
+        admitted = [_admitted(caller, body) for caller, body in asked]
+        commands = [command for command in admitted if type(command) is Increment]
+        if refusals := self._charge(commands, now_s):
+            return [refusals.get(id(command), command) for command in admitted]
+        return admitted
 
     def end(self, commands: Sequence[Command]) -> None:
         """Note that the outcome of admitted commands is known, or that they were not submitted."""
-        self._repeats.end(commands)
+        in_flight = self._in_flight
+        for command in commands:
+            if type(command) is Increment and in_flight.get(command.key) is command:
+                del in_flight[command.key]
 
     def render(self, outcome: Outcome, caller: Principal) -> Response:
         """Answer one increment. Raises `Refused`."""
@@ -97,52 +104,58 @@ class Increments:
         """Make the commands of a batch, and charge them. Raises `Refused` for the batch as a whole."""
         kind = check_content(request, may_be_packed=True)
         items = decode_batch(request.body, BATCH_COMMANDS_MAX, kind)
-        sub = caller.sub
-        asked: list[Increment] = []
-        places: list[int] = []
+        asked = [item if isinstance(item, Refused) else _command(caller, item) for item in items]
+        over = self._charge([command for command in asked if type(command) is Increment], self._clock_s())
+        commands: list[Increment] = []
         refusals: dict[int, Refused] = {}
-        for index, item in enumerate(items):
+        for index, item in enumerate(asked):
             if isinstance(item, Refused):
                 refusals[index] = item
-            elif not caller.may_act_for(item.user_id):
-                refusals[index] = not_yours()
+            elif id(item) in over:
+                refusals[index] = over[id(item)]
             else:
-                action_id = item.action_id
-                asked.append(Increment(item.user_id, action_id, item.reason, item.board_id, sub, key_of(action_id)))
-                places.append(index)
-        return AdmittedBatch(self._charge(asked, places, refusals), refusals, len(items), kind)
+                commands.append(item)
+        return AdmittedBatch(commands, refusals, len(items), kind)
 
-    def _charge(self, asked: list[Increment], places: list[int], refusals: dict[int, Refused]) -> list[Increment]:
-        """Charge commands of one caller, and give those that the limits let in. The others go to `refusals`.
+    def _charge(self, commands: Sequence[Increment], now_s: float) -> dict[int, Refused]:
+        """Charge commands. Those that the limits let in are in flight from now on. Refusals are by the `id` of theirs.
 
-        `places` are the places of the commands in their batch.
+        The limits of a caller are asked and charged once for all that it sent in a row.
         """
-        if not asked:
-            return []
-        now_s, sub, limits, repeats = self._clock_s(), asked[0].caller, self._limits, self._repeats
-        take = limits.users.take
-        room, room_again = limits.callers.room(sub, now_s), limits.repeats.room(sub, now_s)
-        commands: list[Increment] = []
-        new = again = 0
-        for command, is_again, place in zip(asked, repeats.are_again(asked), places, strict=True):
-            if is_again and again < room_again:
-                again += 1
-                commands.append(command)
-            elif not is_again and new < room and take(command.user_id, now_s) == 0:
+        limits, users, note = self._limits, self._limits.users, self._in_flight.setdefault
+        positions = self._scoreboard.actions.find_all([command.key for command in commands])
+        refusals: dict[int, Refused] = {}
+        sub: str | None = None
+        new = again = room = room_again = 0
+        for command, position in zip(commands, positions, strict=True):
+            if command.caller != sub:
+                if sub is not None:
+                    limits.charge_caller(sub, new, again, now_s)
+                sub, new, again = command.caller, 0, 0
+                room, room_again = limits.callers.room(sub, now_s), limits.repeats.room(sub, now_s)
+            first = note(command.key, command)
+            if (position >= 0 or first is not command) and self._is_repeat(command, position, first):
+                if again < room_again:
+                    again += 1
+                    continue
+                refusal = limits.over_repeats(sub, again, now_s)
+            # The caller comes first: a caller over its limit must not fill the table of users.
+            elif new < room and users.take(command.user_id, now_s) == 0:
                 new += 1
-                commands.append(command)
+                continue
             else:
-                repeats.end((command,))
-                if is_again:
-                    refusals[place] = limits.over_repeats(sub, again, now_s)
-                else:
-                    wait_s = limits.users.wait_s(command.user_id, now_s)
-                    refusals[place] = limits.over(sub, new, command.user_id, wait_s, now_s)
-        if new:
-            limits.callers.charge(sub, now_s, new)
-        if again:
-            limits.repeats.charge(sub, now_s, again)
-        return commands
+                refusal = limits.over(sub, new, command.user_id, users.wait_s(command.user_id, now_s), now_s)
+            self.end((command,))
+            refusals[id(command)] = refusal
+        if sub is not None:
+            limits.charge_caller(sub, new, again, now_s)
+        return refusals
+
+    def _is_repeat(self, command: Increment, position: int, first: Increment) -> bool:
+        """Whether an action is the one at this position of the index or, if that is -1, the one in flight."""
+        if position >= 0:
+            return self._scoreboard.repeats(position, command)
+        return _is_same(command, first)
 
     def render_batch(
         self, admitted: AdmittedBatch, outcomes: Sequence[Outcome], request: Request, caller: Principal
@@ -163,6 +176,25 @@ class Increments:
                 self._audit.applied(outcome, caller.sub)
         encode = _encode_packed if admitted.kind == MSGPACK else _encode
         return Response(200, encode(answers), admitted.kind, headers)
+
+
+def _admitted(caller: Principal, body: bytes) -> Increment | Exception:
+    """Make a command, or give what is wrong. The error keeps this frame alive, so this is all that the frame holds."""
+    try:
+        return _command(caller, decode_increment(body))
+    except Exception as error:
+        return error
+
+
+def _command(caller: Principal, body: IncrementBody) -> Increment | Refused:
+    if not caller.may_act_for(body.user_id):
+        return not_yours()
+    action_id = body.action_id
+    return Increment(body.user_id, action_id, body.reason, body.board_id, caller.sub, key_of(action_id))
+
+
+def _is_same(one: Increment, other: Increment) -> bool:
+    return one.user_id == other.user_id and one.board_id == other.board_id and one.reason == other.reason
 
 
 def _refusal_headers(refusals: list[Refused]) -> Headers:

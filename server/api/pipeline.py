@@ -4,11 +4,11 @@
 
     recognise(request) → Head    what depends on the head alone: route, role, token, query. A lane may remember it
     holds(head)                  whether a remembered head is still true
-    admit(head, body) → command  form, whose points, limits
+    admit(heads and bodies)      form, whose points, limits: a command for each, or what is wrong
     submit(commands, when_done)  commands of many requests as one message to the actor
     render(head, outcome)        the answer to an increment
     top(head)                    the answer to a read, without waiting
-    wire(head, response)         the answer as bytes
+    wire(head, response, end)    the answer as bytes
 
 `answer` takes these steps too: both ways call `Increments.admit` and `Increments.render`, and ask the same checks.
 
@@ -43,18 +43,8 @@ from server.api.operations import Operations
 from server.api.reads import Reads
 from server.api.routes import EXPRESS, FIXED, Route, allowed, find
 from server.api.users import Users
-from server.http.messages import (
-    RETRY_SOON,
-    Details,
-    Headers,
-    Refused,
-    Request,
-    Response,
-    disk_full,
-    error,
-    http_head,
-    overloaded,
-)
+from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, disk_full, error, overloaded
+from server.http.response_head import http_bytes
 from server.http.target import check_query, ids_of
 
 Handler = Callable[[Request, Principal], Awaitable[Response]]
@@ -183,7 +173,9 @@ class Pipeline:
 
     async def _increment(self, request: Request, caller: Principal) -> Response:
         check_content(request)
-        command = self._increments.admit(request.body, caller, self._clock_s())
+        [command] = self._increments.admit([(caller, request.body)], self._clock_s())
+        if isinstance(command, Exception):
+            raise command
         [outcome] = await self._submit([command])
         return self._increments.render(outcome, caller)
 
@@ -260,9 +252,9 @@ class Pipeline:
         """The time for `admit` and `took`. It never goes back."""
         return self._clock_s()
 
-    def admit(self, head: Head, body: bytes, now_s: float) -> Increment:
-        """Make the command of an increment, and charge the limits. Raises `Refused`."""
-        return self._increments.admit(body, head.caller, now_s)
+    def admit(self, asked: Sequence[tuple[Head, bytes]], now_s: float) -> list[Increment | Exception]:
+        """Make the commands of increments, and charge the limits. An error stands in the place of a command."""
+        return self._increments.admit([(head.caller, body) for head, body in asked], now_s)
 
     def submit(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
         """Hand admitted commands to the actor. Raises `Overloaded`, `LeaderDeposed`."""
@@ -286,21 +278,20 @@ class Pipeline:
         assert head.top is not None
         return self._reads.render_top(head.top, head.request.headers.get("if-none-match"))
 
-    def wire(self, head: Head, response: Response) -> tuple[bytes, bytes]:
-        """Give the head of an answer, without its last empty line, and its body."""
-        start = http_head(response)
+    def wire(self, head: Head, response: Response, end: bytes) -> bytes:
+        """Give an answer as bytes. `end` is the end of its head (`server.http.response_head`)."""
+        lag = b""
         if head.top is not None and self._role.latest.state.is_replica:
-            start += _lines(self._checks.lag_headers())
+            lag = _lines(self._checks.lag_headers())
         if head.has_id:
-            return start + head.lines, response.body
-        return b"%bx-request-id: %b\r\n%b" % (start, next(self._request_ids).encode(), head.lines), response.body
+            return http_bytes(response, end, lag, head.lines)
+        return http_bytes(response, end, lag, b"x-request-id: ", next(self._request_ids).encode(), b"\r\n", head.lines)
 
-    def failed(self, head: Head, error: Exception, address: str) -> tuple[bytes, bytes]:
+    def failed(self, head: Head, error: Exception, address: str, end: bytes) -> bytes:
         """Answer a request that met an error. The result is as from `wire`."""
         visit = self._begin(msgspec.structs.replace(head.request, address=address))
         visit.route, visit.caller = head.route, head.caller
-        response = self._finish(visit, self._answer_to(visit, error))
-        return http_head(response), response.body
+        return http_bytes(self._finish(visit, self._answer_to(visit, error)), end)
 
     def count(self, outcomes: Sequence[Outcome]) -> None:
         """Count commands by outcome."""

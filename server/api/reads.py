@@ -79,7 +79,9 @@ class Reads:
         age_ms = self._freshness.stale_ms()
         if age_ms is not None:
             return _stale_top(kept, age_ms, if_none_match)
-        return kept.not_modified if etag_matches(if_none_match, kept.etag) else kept.full
+        if if_none_match is not None and etag_matches(if_none_match, kept.etag):
+            return kept.not_modified
+        return kept.full
 
     def _stale(self) -> dict[str, Any]:
         """The two more fields of a stale replica's answer."""

@@ -32,9 +32,9 @@ import trio
 
 from server import bounds
 from server.http.admission import BodyMemory
-from server.http.date import head_end
-from server.http.messages import Refused, RequestHead, Response, http_bytes
+from server.http.messages import Refused, RequestHead, Response
 from server.http.request_parser import IncomingRequest, RequestParser
+from server.http.response_head import head_end, http_bytes
 from server.settings.http import HttpConfig
 
 Address = tuple[str, int]

@@ -1,10 +1,11 @@
 """HTTP requests and answers as values, and the one shape of every error. Pure.
 
     raise invalid("limit", "limit must be a whole number.")     # a Refused; any other: Refused(404, "NOT_FOUND", ...)
-    data = http_bytes(json_response({"status": "ok"}), head_end(last=False))
+    response = json_response({"status": "ok"})
 
 Every lane turns what it received into a `Request`, hands it to the pipeline and turns the `Response` into bytes. So a
-request gets the same answer in every lane. Bodies are read by `server.api.decoding`.
+request gets the same answer in every lane. Bodies are read by `server.api.decoding`, the bytes of an answer are made by
+`server.http.response_head`.
 
 Rules:
 - An error answer is made by `error`, or raised as `Refused`. There is no other way, so every error has the same shape.
@@ -16,8 +17,6 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
-from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -51,15 +50,11 @@ Name = Annotated[
 Headers = tuple[tuple[str, str], ...]
 Details = dict[str, Any]
 
-_STATUS_LINES = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}" for status in HTTPStatus}
 RETRY_SOON: Headers = (("retry-after", str(bounds.RETRY_AFTER_SECONDS)),)
 """The header of every answer that asks the client to retry soon."""
 
 RETRY_WITH_ROOM: Headers = (("retry-after", str(bounds.DISK_FULL_RETRY_SECONDS)),)
 """The header of an answer that could not be given for want of room on the disk."""
-
-HEAD_TEMPLATES_MAX = 256
-"""Response heads that are remembered: the few kinds of answers, and one for each ETag that is asked for now."""
 
 NO_SNIFF = ("x-content-type-options", "nosniff")
 NO_STORE: Headers = (("cache-control", "no-store"), NO_SNIFF)
@@ -189,29 +184,6 @@ def joined_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     for name, value in pairs:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value  # RFC 9110, section 5.3
     return headers
-
-
-def http_head(response: Response) -> bytes:
-    """Give the head of an answer without its end: headers may still be added."""
-    before, after = _head_template(response.status, response.content_type, response.headers)
-    return before if after is None else b"%b%d%b" % (before, len(response.body), after)
-
-
-@lru_cache(maxsize=HEAD_TEMPLATES_MAX)
-def _head_template(status: int, content_type: str, headers: Headers) -> tuple[bytes, bytes | None]:
-    """Give a head in two parts, before and after the length of the body; the second is None without a length."""
-    response = Response(status, b"", content_type, headers)
-    lines = [_STATUS_LINES[status], *(f"{name}: {value}" for name, value in wire_headers(response)), ""]
-    head = "\r\n".join(lines).encode("latin-1")
-    name = b"content-length: "
-    before, found, after = head.partition(name + b"0")
-    return (before + name, after) if found else (head, None)
-
-
-def http_bytes(response: Response, end: bytes) -> bytes:
-    """Give a full HTTP/1.1 answer. `end` is the end of its head (`server.http.date`)."""
-    body = b"" if response.omit_body else response.body
-    return http_head(response) + end + body
 
 
 def overloaded(message: str) -> Refused:

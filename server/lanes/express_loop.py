@@ -29,7 +29,7 @@ import select
 from collections import deque
 from contextlib import suppress
 from functools import partial
-from hashlib import blake2b
+from hashlib import sha256
 
 import trio
 
@@ -42,11 +42,13 @@ from server.api.pipeline import Head, Pipeline
 from server.api.routes import EXPRESS
 from server.http.client_address import TrustedProxies, client_of
 from server.http.connection import Connection
-from server.http.date import head_end
 from server.http.messages import Request, joined_headers
 from server.http.request_parser import HEAD_END, IncomingRequest
+from server.http.response_head import head_ends
 
 LANE = "express"
+
+assert bounds.EXPRESS_EVENTS_MAX <= BATCH_COMMANDS_MAX  # what is read at once is one submission
 
 
 def takes(inbound: IncomingRequest) -> bool:
@@ -97,10 +99,11 @@ class ExpressLoop:
         self._parked: dict[int, Parked] = {}
         self._heads: dict[bytes, tuple[Head, int]] = {}
         self._tops: list[Head] = []
-        self._begun: list[_Begun] = []
-        self._commands: list[Increment] = []
+        self._asking: list[Parked] = []
+        self._asked: list[tuple[Head, bytes]] = []
         self._done: deque[tuple[list[_Begun], float, Submission]] = deque()
         self._wake = trio.Event()
+        self._ends = head_ends()  # of the heads that are written now
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
@@ -154,6 +157,7 @@ class ExpressLoop:
         while True:
             await trio.lowlevel.wait_readable(epoll.fileno())
             began_s = self._pipeline.now_s()
+            self._ends = head_ends()
             for file, _ in epoll.poll(0, bounds.EXPRESS_EVENTS_MAX):
                 parked = self._parked.get(file)
                 if parked is None or parked.scope.cancel_called:
@@ -169,7 +173,7 @@ class ExpressLoop:
             if self._tops:
                 self._pipeline.took(self._tops[0].route, LANE, began_s, len(self._tops))
                 self._tops.clear()
-            if self._begun:
+            if self._asked:
                 self._submit(began_s)
 
     def _read(self, parked: Parked, began_s: float) -> None:
@@ -185,7 +189,7 @@ class ExpressLoop:
                 parked.connection.read_nowait(data)
             self._hand_over(parked)
             return
-        digest = blake2b(data[:end], digest_size=32).digest()
+        digest = sha256(data[:end]).digest()
         known = self._heads.get(digest)
         if known is not None and len(data) == end + known[1]:
             if self._pipeline.holds(known[0]):
@@ -222,31 +226,44 @@ class ExpressLoop:
     def _begin(self, parked: Parked, head: Head, body: bytes, began_s: float) -> None:
         parked.busy = True
         parked.connection.idle = None
+        if head.top is None:
+            self._asking.append(parked)
+            self._asked.append((head, body))
+            return
         try:
-            if head.top is None:
-                self._commands.append(self._pipeline.admit(head, body, began_s))
-                self._begun.append((parked, head))
-                return
-            answer = self._pipeline.wire(head, self._pipeline.top(head))
+            answer = self._pipeline.wire(head, self._pipeline.top(head), self._ends[parked.connection.closing])
         except Exception as error:
             self._pipeline.took(head.route, LANE, began_s, 1)
             self._fail(parked, head, error)
-            return
-        self._tops.append(head)
-        self._write(parked, answer)
+        else:
+            self._tops.append(head)
+            self._write(parked, answer)
 
     def _submit(self, began_s: float) -> None:
-        """Submit all commands that were read, in the sizes that the actor takes."""
-        begun, commands = self._begun, self._commands
-        self._begun, self._commands = [], []
-        for start in range(0, len(begun), BATCH_COMMANDS_MAX):
-            some = begun[start : start + BATCH_COMMANDS_MAX]
-            when_done = partial(self._note_done, some, began_s)
+        """Admit all increments that were read, and submit those that were not refused."""
+        asking, asked = self._asking, self._asked
+        self._asking, self._asked = [], []
+        try:
+            admitted = self._pipeline.admit(asked, began_s)
+        except Exception as error:
+            admitted = [error] * len(asked)
+        begun: list[_Begun] = []
+        commands: list[Increment] = []
+        for parked, (head, _), command in zip(asking, asked, admitted, strict=True):
+            if isinstance(command, Exception):
+                self._fail(parked, head, command)
+            else:
+                begun.append((parked, head))
+                commands.append(command)
+        failed = len(asked) - len(begun)
+        if begun:
             try:
-                self._pipeline.submit(commands[start : start + BATCH_COMMANDS_MAX], when_done)
+                self._pipeline.submit(commands, partial(self._note_done, begun, began_s))
             except Exception as error:
-                self._fail_all(some, error)
-                self._pipeline.took(some[0][1].route, LANE, began_s, len(some))
+                self._fail_all(begun, error)
+                failed = len(asked)
+        if failed:
+            self._pipeline.took(asked[0][0].route, LANE, began_s, failed)
 
     def _note_done(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
         self._done.append((begun, began_s, submission))
@@ -262,6 +279,7 @@ class ExpressLoop:
             await trio.lowlevel.checkpoint()
 
     def _answer(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
+        self._ends = head_ends()
         if submission.error is None:
             self._end_all(begun, submission.outcomes)
         else:
@@ -275,7 +293,7 @@ class ExpressLoop:
         render, wire = self._pipeline.render, self._pipeline.wire
         for (parked, head), outcome in zip(begun, outcomes, strict=True):
             try:
-                answer = wire(head, render(head, outcome))
+                answer = wire(head, render(head, outcome), self._ends[parked.connection.closing])
             except Exception as error:
                 self._fail(parked, head, error)
             else:
@@ -289,7 +307,7 @@ class ExpressLoop:
         connection = parked.connection
         address = client_of(self._proxies, connection.peer[0], head.request.headers)
         try:
-            answer = self._pipeline.failed(head, error, address)
+            answer = self._pipeline.failed(head, error, address, self._ends[parked.connection.closing])
         except Exception as fault:
             self._blame(parked, fault)
         else:
@@ -300,16 +318,14 @@ class ExpressLoop:
         parked.error = error
         self._hand_over(parked)
 
-    def _write(self, parked: Parked, answer: tuple[bytes, bytes]) -> None:
-        """Write an answer (`Pipeline.wire`). Then the connection is idle, or its task goes on with what is left."""
+    def _write(self, parked: Parked, data: bytes) -> None:
+        """Write an answer. Then the connection is idle, or its task goes on with what is left."""
         connection = parked.connection
         if connection.gone:
             self._hand_over(parked)  # it was cut, and nothing else would wake its task
         if self._parked.get(parked.file) is not parked:
             return
         parked.last = connection.closing
-        start, body = answer
-        data = start + head_end(last=parked.last) + body
         try:
             sent = os.write(parked.file, data)
         except BlockingIOError:

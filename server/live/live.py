@@ -33,8 +33,8 @@ import trio
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.lease import Lease
-from server.http.date import head_end
-from server.http.messages import Details, Refused, Request, RequestHead, Response, http_bytes, invalid, overloaded
+from server.http.messages import Details, Refused, Request, RequestHead, Response, invalid, overloaded
+from server.http.response_head import head_end, http_bytes
 from server.http.websocket import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Ping
 from server.live import handshake
 from server.live.broadcast import Broadcast, LiveMetrics

@@ -135,7 +135,7 @@ class Process:
             authenticator=self._authenticator,
             metrics=self._metrics,
             audit=self._audit,
-            request_ids=map(f"{secrets.token_hex(5)}-{{:06x}}".format, count(1)),
+            request_ids=map(f"{secrets.token_hex(5)}-%06x".__mod__, count(1)),
             make_live=self._make_live,
             applied=self._applied,
             clock=self._clock,

@@ -35,9 +35,9 @@ from engine.record import Tail
 from engine.threads import run
 from server import bounds
 from server.http.connection import Connection
-from server.http.date import head_end
 from server.http.messages import Refused, Response, json_response, overloaded
 from server.http.request_parser import IncomingRequest
+from server.http.response_head import head_end
 from server.replication.followers import Followers
 from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, fork_of, parse_fork
 from server.replication.shipment import ReadableLog

@@ -28,14 +28,12 @@ EXPRESS = {
     "server/access/auth",
     "server/api/increments",
     "server/api/decoding",
-    "server/api/repeats",
     "engine/actions",
     "engine/table",
     "server/access/rates",
     "engine/actor",
     "server/metrics",
-    "server/http/messages",
-    "server/http/date",
+    "server/http/response_head",
 }
 """The ordinary way: a kept connection, with a head that is remembered."""
 
@@ -46,6 +44,7 @@ FIRST = {
     "server/http/request_parser",
     "server/http/client_address",
     "server/http/admission",
+    "server/http/messages",
 }
 """What the first request of a connection enters beside, before its connection is given to the loop."""
 
@@ -57,6 +56,7 @@ OTHER = {
     "server/http/connection",
     "server/http/request_parser",
     "server/http/client_address",
+    "server/http/messages",
 }
 """What a request through Hypercorn enters beside the pipeline's rooms."""
 
@@ -143,13 +143,13 @@ async def ways_of(directory: Path) -> dict[str, list[str]]:
 
 
 async def test_an_increment_enters_these_rooms_and_no_others(tmp_path: Path) -> None:
-    """Ten on the ordinary way, and three to see whether the action is a repeat.
+    """Nine on the ordinary way, and two to see whether the action is a repeat.
 
-    Six more for the first request of a connection, seven for Hypercorn.
+    Seven more for the first request of a connection, eight for Hypercorn.
     """
     ways = await ways_of(tmp_path / "data")
     assert set(ways["express"]) == EXPRESS
-    assert len(EXPRESS) == 13
+    assert len(EXPRESS) == 11
     assert set(ways["first"]) - EXPRESS <= FIRST
     assert set(ways["other"]) - EXPRESS <= OTHER | {"server/http/admission"}
 

@@ -104,20 +104,6 @@ def test_a_key_exactly_at_its_limit_is_never_refused() -> None:
         assert allow(rates, "ann", -(-number * 60 * 10**9 // 7) / 10**9), number
 
 
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 90)), max_size=30))
-def test_what_is_given_back_was_never_charged(steps: list[tuple[str, int]]) -> None:
-    """A charge that is undone at once leaves each key with the room that it had."""
-    ours, plain = Rates(3, keys_max=10), Rates(3, keys_max=10)
-    now_s = 100.0
-    for key, later_s in steps:
-        now_s += later_s
-        if ours.take(key, now_s) == 0:
-            ours.give_back(key)
-        ours._check()
-        assert ours.room(key, now_s) == plain.room(key, now_s)
-        assert ours.take(key, now_s) == plain.take(key, now_s)
-
-
 def test_charging_what_was_not_allowed_makes_the_next_wait_longer() -> None:
     """The limit keeps account of what it did not itself refuse."""
     rates = Rates(60, keys_max=10)

@@ -188,7 +188,7 @@ async def test_a_remembered_head_is_void_once_the_role_has_changed() -> None:
         assert read is not None
         assert pipeline.holds(written)
         assert pipeline.holds(read)
-        assert b"x-scoreboard-lag-records:" not in pipeline.wire(read, pipeline.top(read))[0]
+        assert b"x-scoreboard-lag-records:" not in pipeline.wire(read, pipeline.top(read), b"\r\n")
         assert pipeline.recognise(Request("GET", "/scoreboard/top", "minSeq=1")) is None
         become_replica(bench, FRESH)
         assert not pipeline.holds(written)
@@ -196,7 +196,7 @@ async def test_a_remembered_head_is_void_once_the_role_has_changed() -> None:
         assert pipeline.recognise(post) is None
         read = pipeline.recognise(top)
         assert read is not None
-        assert b"x-scoreboard-lag-records: 3\r\n" in pipeline.wire(read, pipeline.top(read))[0]
+        assert b"x-scoreboard-lag-records: 3\r\n" in pipeline.wire(read, pipeline.top(read), b"\r\n")
         become_replica(bench, msgspec.structs.replace(FRESH, age_ms=100), State.STALE)
         assert not pipeline.holds(read)
         read = pipeline.recognise(top)
@@ -233,7 +233,7 @@ async def test_writes_that_wait_when_the_leader_is_deposed_are_refused(through_q
     assert "location" not in again.headers, "whoever may read the log could send clients anywhere"
     assert bench.logged() == []
     assert not bench.pipeline.holds(head)
-    assert bench.pipeline.failed(head, LeaderDeposed("deposed"), "192.0.2.7")[0].startswith(b"HTTP/1.1 421 ")
+    assert bench.pipeline.failed(head, LeaderDeposed("deposed"), "192.0.2.7", b"\r\n").startswith(b"HTTP/1.1 421 ")
     assert (await bench.ask("GET", "/scoreboard/top")).status == 200
 
 

@@ -11,10 +11,12 @@ import trio
 from engine.actor import Submission
 from server.access.auth import ANYBODY
 from server.api.pipeline import Head
-from server.http.messages import Code, Request, http_head
+from server.http.messages import Code, Request
+from server.http.response_head import http_bytes
 from tests.server.api.support import READER, REGISTRAR, WRITER, Bench, open_bench
 
 ORIGINS = frozenset({"https://good.example"})
+END = b"\r\n"
 INCREMENT, TOP = "/scores/increment", "/scoreboard/top"
 
 
@@ -27,7 +29,7 @@ def request(method: str, target: str, *, token: str | None = None, body: bytes =
     return Request(method, path, query, sent, body, "192.0.2.7")
 
 
-async def by_steps(bench: Bench, asked: Request) -> tuple[bytes, bytes] | None:
+async def by_steps(bench: Bench, asked: Request) -> bytes | None:
     """Answer as the express loop does; None if it is not for it."""
     pipeline = bench.pipeline
     head = pipeline.recognise(asked)
@@ -35,7 +37,7 @@ async def by_steps(bench: Bench, asked: Request) -> tuple[bytes, bytes] | None:
         return None
     try:
         if head.top is not None:
-            return pipeline.wire(head, pipeline.top(head))
+            return pipeline.wire(head, pipeline.top(head), END)
         done: list[Submission] = []
         finished = trio.Event()
 
@@ -43,12 +45,15 @@ async def by_steps(bench: Bench, asked: Request) -> tuple[bytes, bytes] | None:
             done.append(submission)
             finished.set()
 
-        pipeline.submit([pipeline.admit(head, asked.body, pipeline.now_s())], when_done)
+        [command] = pipeline.admit([(head, asked.body)], pipeline.now_s())
+        if isinstance(command, Exception):
+            raise command
+        pipeline.submit([command], when_done)
         await finished.wait()
         pipeline.count(done[0].outcomes)
-        return pipeline.wire(head, pipeline.render(head, done[0].outcomes[0]))
+        return pipeline.wire(head, pipeline.render(head, done[0].outcomes[0]), END)
     except Exception as error:
-        return pipeline.failed(head, error, asked.address)
+        return pipeline.failed(head, error, asked.address, END)
 
 
 def one(user: str, action: str, **more: object) -> bytes:
@@ -113,7 +118,7 @@ def test_an_id_that_is_none_is_not_given_back(sent_id: str) -> None:
     head = head_of(bench, request("GET", TOP, x_request_id=sent_id))
     assert not head.has_id
     pipeline = bench.pipeline
-    first, second = (pipeline.wire(head, pipeline.top(head))[0] for _ in range(2))
+    first, second = (pipeline.wire(head, pipeline.top(head), END) for _ in range(2))
     assert first != second
     assert first.count(b"x-request-id: request-") == second.count(b"x-request-id: request-") == 1
 
@@ -174,7 +179,7 @@ async def test_the_steps_give_the_answer_of_the_whole_way(asked: Request, origin
                 answer = await by_steps(bench, asked)
             else:
                 response = await bench.pipeline.answer(asked, "direct")
-                answer = http_head(response), response.body
+                answer = http_bytes(response, END)
             assert answer is not None
             value = bench.metrics.value
             counts = {
@@ -193,6 +198,6 @@ async def test_both_limits_are_charged_as_ever() -> None:
         answers = [
             await by_steps(bench, request("POST", INCREMENT, token=WRITER, body=one("ann", f"a{n}"))) for n in range(3)
         ]
-        assert [answer[0][9:12] for answer in answers if answer] == [b"200", b"200", b"429"]
-        assert b"\r\nretry-after: " in (answers[2] or (b"",))[0]
+        assert [answer[9:12] for answer in answers if answer] == [b"200", b"200", b"429"]
+        assert b"\r\nretry-after: " in (answers[2] or b"")
         assert bench.metrics.value("scoreboard_rate_limit_hits_total", limit="user") == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from server.http.messages import Refused, Response, error, etag_matches, http_bytes, invalid, json_response, quoted
+from server.http.messages import Refused, error, etag_matches, invalid, json_response, quoted
 from server.http.target import decode_path_param, limit_of, query_values
 
 
@@ -25,35 +25,6 @@ def test_a_refusal_is_an_answer_or_an_item_of_one() -> None:
     alone = msgspec.json.decode(refused.response().body)
     assert alone["error"]["details"] == {"field": "userId", "allowed": ["a"]}
     assert refused.item() == {"status": 400, **alone}
-
-
-CLOSE = b"connection: close\r\n\r\n"
-
-
-def test_the_bytes_of_an_answer_that_ends_its_connection() -> None:
-    """Status line with its reason, type, length, headers, the end that it is given, body."""
-    response = Response(431, b"{}", headers=(("x-one", "1"),))
-    assert http_bytes(response, CLOSE) == (
-        b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-        b"content-type: application/json\r\ncontent-length: 2\r\nx-one: 1\r\nconnection: close\r\n\r\n{}"
-    )
-
-
-def test_an_answer_without_content_describes_none() -> None:
-    """204 and 304 have neither type nor length; an answer to HEAD tells the length of what it leaves out."""
-    assert http_bytes(Response(304, headers=(("etag", '"x"'),)), CLOSE) == (
-        b'HTTP/1.1 304 Not Modified\r\netag: "x"\r\nconnection: close\r\n\r\n'
-    )
-    head = http_bytes(Response(200, b"12345", omit_body=True), CLOSE)
-    assert b"content-length: 5\r\n" in head
-    assert head.endswith(b"\r\n\r\n")
-
-
-@pytest.mark.parametrize("value", ["a\r\nset-cookie: x", "a\nb", "a\rb"])
-def test_a_header_can_not_smuggle_another_in(value: str) -> None:
-    """A line break in a header's value is a bug of ours, and stops there."""
-    with pytest.raises(AssertionError):
-        http_bytes(Response(200, headers=(("x-one", value),)), CLOSE)
 
 
 def test_json_is_utf_8_as_it_is() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from ipaddress import ip_network
+from unittest.mock import Mock
 
 import jwt
 import msgspec
@@ -17,6 +18,8 @@ from server import bounds
 from server.access.auth import Authenticator
 from server.access.issuers import TrustedIssuer
 from server.access.keys import FixedKeys
+from server.api import increments
+from server.api.decoding import IncrementBody, decode_increment
 from server.api.pipeline import Head
 from server.http.client_address import TrustedProxies
 from server.http.messages import Request
@@ -285,8 +288,17 @@ class Bug(Exception):
     """A mistake of ours."""
 
 
+def decode_or_fail(body: bytes) -> IncrementBody:
+    if b'"a1"' in body:
+        raise Bug
+    return decode_increment(body)
+
+
 def fail_for(setting: Setting, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a step fail for requests whose head says `Bug: yes`."""
+    """Let a step fail for requests whose head says `Bug: yes`; `decode` for bodies with the action `a1`."""
+    if step == "decode":
+        monkeypatch.setattr(increments, "decode_increment", decode_or_fail)
+        return
     real = getattr(setting.bench.pipeline, step)
 
     def failing(of: Head | Request, *arguments: object) -> object:
@@ -297,7 +309,7 @@ def fail_for(setting: Setting, step: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(setting.bench.pipeline, step, failing)
 
 
-@pytest.mark.parametrize("step", ["admit", "render", "top"])
+@pytest.mark.parametrize("step", ["decode", "render", "top"])
 async def test_a_bug_in_a_step_is_an_answer_to_one_request(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """500 to whom it met, told and counted once, in the latencies too; its neighbours in the same turn never know."""
     async with open_setting() as setting:
@@ -316,6 +328,19 @@ async def test_a_bug_in_a_step_is_an_answer_to_one_request(step: str, monkeypatc
         assert setting.bench.metrics.value("scoreboard_failures_total", code="INTERNAL_ERROR") == 1
         assert sum(setting.lane_count(route, "express") for route in ROUTES) - asked == 3
         assert (await clients[1].ask(get())).status == 200, "the connection goes on"
+
+
+async def test_a_bug_for_all_that_was_read_at_once_answers_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 for each of them, and nothing was counted; the connections go on."""
+    async with open_setting() as setting:
+        clients = await parked_clients(setting, 3)
+        with monkeypatch.context() as patched:
+            patched.setattr(setting.bench.pipeline, "admit", Mock(side_effect=Bug))
+            for number, client in enumerate(clients):
+                send_now(client, post(one("ann", f"a{number}")))
+            assert [(await client.answer()).status for client in clients] == [500, 500, 500]
+        assert setting.bench.logged() == []
+        assert [(await client.ask(post(one("ann", "a1")))).status for client in clients] == [200, 200, 200]
 
 
 @pytest.mark.parametrize("step", ["recognise", "failed"])

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.http import messages
-from server.http.date import head_end
 from server.http.messages import Refused, RequestHead
+from server.http.response_head import head_end, http_bytes
 from server.live import handshake
 from server.live.handshake import Upgrade, read_upgrade
 from server.settings.origins import parse_origins
@@ -174,7 +173,7 @@ def test_a_plain_request_is_told_to_upgrade(changed: dict[str, str | None], fiel
     """426 with the version that would do, naming the header that is missing or wrong."""
     refusal = refused(head(changed=changed))
     assert (refusal.status, refusal.code, refusal.details) == (426, "INVALID_REQUEST", {"field": field})
-    answer = messages.http_bytes(refusal.response(), b"\r\n").lower()
+    answer = http_bytes(refusal.response(), b"\r\n").lower()
     assert answer.startswith(b"http/1.1 426 upgrade required\r\n")
     assert b"\r\nsec-websocket-version: 13\r\n" in answer
     assert b"\r\nupgrade: websocket\r\n" in answer
@@ -233,7 +232,7 @@ def test_a_board_id_is_an_id(query: str) -> None:
 
 def test_a_refusal_has_the_shape_of_every_error() -> None:
     """A full HTTP answer with the error as JSON, after which the connection ends."""
-    answer = messages.http_bytes(refused(head(changed={"sec-websocket-key": "x"})).response(), head_end(last=True))
+    answer = http_bytes(refused(head(changed={"sec-websocket-key": "x"})).response(), head_end(last=True))
     start, _, body = answer.partition(b"\r\n\r\n")
     assert start.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"\r\nconnection: close" in start
@@ -311,5 +310,5 @@ def test_any_head_is_agreed_to_or_refused(more: list[tuple[str, str]], query: st
     try:
         answer = read_upgrade(head(*more, target=f"/ws/scoreboard?{query}", method=method)).response()
     except Refused as refusal:
-        answer = messages.http_bytes(refusal.response(), b"\r\n")
+        answer = http_bytes(refusal.response(), b"\r\n")
     assert answer.startswith(b"HTTP/1.1 ")

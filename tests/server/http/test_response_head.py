@@ -1,4 +1,4 @@
-"""The end of a response head: a date of this second, and `connection: close` on the last answer."""
+"""The bytes of an answer: its head, a date of this second, `connection: close` on the last one, its body."""
 
 from __future__ import annotations
 
@@ -7,8 +7,37 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from server.http import date
-from server.http.date import head_end
+from server.http import response_head
+from server.http.messages import Response
+from server.http.response_head import head_end, http_bytes
+
+CLOSE = b"connection: close\r\n\r\n"
+
+
+def test_the_bytes_of_an_answer_that_ends_its_connection() -> None:
+    """Status line with its reason, type, length, headers, the end that it is given, body."""
+    response = Response(431, b"{}", headers=(("x-one", "1"),))
+    assert http_bytes(response, CLOSE) == (
+        b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+        b"content-type: application/json\r\ncontent-length: 2\r\nx-one: 1\r\nconnection: close\r\n\r\n{}"
+    )
+
+
+def test_an_answer_without_content_describes_none() -> None:
+    """204 and 304 have neither type nor length; an answer to HEAD tells the length of what it leaves out."""
+    assert http_bytes(Response(304, headers=(("etag", '"x"'),)), CLOSE) == (
+        b'HTTP/1.1 304 Not Modified\r\netag: "x"\r\nconnection: close\r\n\r\n'
+    )
+    head = http_bytes(Response(200, b"12345", omit_body=True), CLOSE)
+    assert b"content-length: 5\r\n" in head
+    assert head.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("value", ["a\r\nset-cookie: x", "a\nb", "a\rb"])
+def test_a_header_can_not_smuggle_another_in(value: str) -> None:
+    """A line break in a header's value is a bug of ours, and stops there."""
+    with pytest.raises(AssertionError):
+        http_bytes(Response(200, headers=(("x-one", value),)), CLOSE)
 
 
 class Clock:
@@ -16,8 +45,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 784_111_777.0
-        monkeypatch.setattr(date, "time", self)
-        date._head_ends.cache_clear()
+        monkeypatch.setattr(response_head, "time", self)
+        response_head._head_ends.cache_clear()
 
     def time(self) -> float:
         """Seconds since 1970."""

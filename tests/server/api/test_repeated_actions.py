@@ -36,7 +36,7 @@ async def test_a_retry_costs_the_user_nothing(through_quart: bool) -> None:
             assert (again.status, again.json["applied"], again.json["newScore"]) == (200, False, 20)
         assert (await bench.increment("ann", "a3")).details["limit"] == "user"
         assert len(bench.logged()) == 2
-        assert len(increments_of(bench)._repeats) == 0
+        assert len(increments_of(bench)._in_flight) == 0
 
 
 @both_ways
@@ -118,7 +118,7 @@ async def test_an_action_in_flight_is_known_already() -> None:
         gate.open()
         answers = [await client.answer() for client in clients[:2]]
         assert [msgspec.json.decode(answer.body)["applied"] for answer in answers] == [True, False]
-        assert len(increments_of(setting.bench)._repeats) == 0
+        assert len(increments_of(setting.bench)._in_flight) == 0
 
 
 async def test_what_was_not_applied_is_forgotten() -> None:
@@ -130,7 +130,7 @@ async def test_what_was_not_applied_is_forgotten() -> None:
         assert (await batch(bench, ("ann", "a1"))).status == 503
         bench.actor._waiting = 0
         assert (await bench.increment("ann", "a1")).status == 429
-        assert len(increments_of(bench)._repeats) == 0
+        assert len(increments_of(bench)._in_flight) == 0
 
 
 def test_many_keys_are_found_as_each_is_alone() -> None:
