@@ -75,7 +75,10 @@ class Reads:
 
     def render_top(self, top: tuple[str, int], if_none_match: str | None) -> Response:
         """Answer with the first rows of a board, or 304."""
-        kept = self._kept_top(*top)
+        board = self._scoreboard.boards[top[0]]
+        kept = self._kept.get(top)
+        if kept is None or kept.seq != board.seq or kept.epoch != self._scoreboard.epoch:
+            kept = self._kept[top] = self._make_top(board, top[1])
         age_ms = self._freshness.stale_ms()
         if age_ms is not None:
             return _stale_top(kept, age_ms, if_none_match)
@@ -87,13 +90,6 @@ class Reads:
         """The two more fields of a stale replica's answer."""
         age_ms = self._freshness.stale_ms()
         return {} if age_ms is None else {"stale": True, "age_ms": age_ms}
-
-    def _kept_top(self, board_id: str, limit: int) -> KeptTop:
-        board = self._scoreboard.boards[board_id]
-        kept = self._kept.get((board_id, limit))
-        if kept is None or kept.seq != board.seq or kept.epoch != self._scoreboard.epoch:
-            kept = self._kept[board_id, limit] = self._make_top(board, limit)
-        return kept
 
     def _make_top(self, board: Board, limit: int) -> KeptTop:
         scoreboard = self._scoreboard
