@@ -91,16 +91,12 @@ class Actions:
 
     def find(self, key: Key) -> int:
         """Give the position of an action; -1 if it was never applied."""
-        high, low = _two_words(key)
-        entry = self._table.find(high, low, self._digests)
-        if not entry and self._older is not None:
-            entry = self._older.find(high, low, self._digests)
-        return entry - 1
+        return self.find_all((key,))[0]
 
     def find_all(self, keys: Sequence[Key]) -> list[int]:
         """Give the position of each of these actions; -1 for an action that was never applied."""
         if len(keys) < MANY:
-            return [self.find(key) for key in keys]
+            return self._find_each(keys)
         words = _words(b"".join(keys))
         digests = np.frombuffer(self._digests, np.uint64)
         entries = self._table.find_all(words, digests)
@@ -109,6 +105,17 @@ class Actions:
             pairs = words.reshape(-1, 2)[missing].reshape(-1)
             entries[missing] = self._older.find_all(pairs, digests)
         positions: list[int] = (entries.astype(np.int64) - 1).tolist()
+        return positions
+
+    def _find_each(self, keys: Sequence[Key]) -> list[int]:
+        table, older, digests = self._table, self._older, self._digests
+        positions: list[int] = []
+        for key in keys:
+            high, low = _two_words(key)
+            entry = table.find(high, low, digests)
+            if not entry and older is not None:
+                entry = older.find(high, low, digests)
+            positions.append(entry - 1)
         return positions
 
     def seq_at(self, position: int) -> int:

@@ -135,13 +135,12 @@ class Actor:
         task_status.started()
         try:
             while self._inbox or self._accepting:
-                self._wake = trio.Event()
                 if self._may_be_due and not self._deposed:
                     await self._correct()
-                    continue
-                if self._inbox:
+                elif self._inbox:
                     await self._write_frame(self._take())
-                elif self._accepting:
+                else:
+                    self._wake = trio.Event()
                     await self._wake.wait()
         finally:
             self._accepting = False

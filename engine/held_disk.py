@@ -27,16 +27,13 @@ class HeldDisk:
     """A disk, and the lock of the data directory. `engine.disk.Disk` says what the methods do."""
 
     def __init__(self, disk: Disk, lock: Lock) -> None:
+        self.blocks = disk.blocks
         self._disk = disk
         self._lock = lock
 
     def check(self) -> None:
         """Check that the data directory is still ours. Raises `PlaceLost`; `DiskFault` if that can't be known."""
         self._lock.check_place()
-
-    @property
-    def blocks(self) -> bool:
-        return self._disk.blocks
 
     # What only reads
 

@@ -76,6 +76,7 @@ class Log:
     ) -> None:
         self.tail = tail
         self.upkeep = threading.Lock()
+        self.blocks = disk.blocks
         self._disk = disk
         self._directory = directory
         self._segments = segments
@@ -144,10 +145,6 @@ class Log:
             return cls(disk, directory, tail, segments, file, SEGMENT_HEADER_BYTES, segment_bytes)
         file = settle_end(disk, segments[-1].path, cursor, segment_bytes, tell)
         return cls(disk, directory, tail, segments, file, cursor.offset, segment_bytes)
-
-    @property
-    def blocks(self) -> bool:
-        return self._disk.blocks
 
     def append(self, events: Sequence[Event], epoch: int) -> Synced:
         """Make events durable as one frame, all or none. They follow `tail` and have one time.

@@ -39,12 +39,13 @@ Entries = NDArray[np.uint32]
 class Table:
     """The table. The caller never puts more than `holds` entries into it."""
 
-    __slots__ = ("_cells", "_last", "_view", "count")
+    __slots__ = ("_cells", "_last", "_view", "count", "holds")
 
     def __init__(self, cells: int) -> None:
         assert cells & (cells - 1) == 0
         self.count = 0
         self._last = cells - 1
+        self.holds = cells // 4 * 3  # the most entries that the table may have
         # The system zeroes each page when it is first used, so making a large table is no pause.
         self._cells: Entries = np.zeros(cells, np.uint32)
         self._view = memoryview(self._cells)  # type: ignore[arg-type]  # indexed by Python it is twice as fast
@@ -52,11 +53,6 @@ class Table:
     @property
     def cells(self) -> int:
         return self._last + 1
-
-    @property
-    def holds(self) -> int:
-        """The most entries that the table may have."""
-        return self.cells // 4 * 3
 
     def find(self, high: int, low: int, digests: array[int]) -> int:
         """Give the entry of a digest; 0 if there is none."""

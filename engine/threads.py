@@ -7,7 +7,7 @@ Real disks block. Simulated disks do not: with them everything runs on the loop,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import trio
@@ -15,14 +15,18 @@ import trio
 T = TypeVar("T")
 
 
-async def run(
+def run(
     work: Callable[[], T], *, blocks: bool, limiter: trio.CapacityLimiter | None = None, abandon_on_cancel: bool = False
-) -> T:
-    """Do some work and give its result; raise what it raises.
+) -> Awaitable[T]:
+    """Do some work and give its result; raise what it raises. To be awaited at once.
 
     `limiter` bounds how many threads do such work at once. With `abandon_on_cancel` a cancelled caller leaves the
     thread to itself; otherwise the caller waits for its end.
     """
-    if not blocks:
-        return work()
-    return await trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=abandon_on_cancel)
+    if blocks:
+        return trio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=abandon_on_cancel)
+    return _run_here(work)
+
+
+async def _run_here(work: Callable[[], T]) -> T:
+    return work()

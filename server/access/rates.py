@@ -146,13 +146,6 @@ class WriteLimits:
             raise self._limited("caller", self.callers, wait_s)
         self.callers.charge(caller, now_s)
 
-    def charge_caller(self, caller: str, new: int, repeats: int, now_s: float) -> None:
-        """Charge the two limits of a caller, after their `room` was asked."""
-        if new:
-            self.callers.charge(caller, now_s, new)
-        if repeats:
-            self.repeats.charge(caller, now_s, repeats)
-
     def over_repeats(self, caller: str, pending: int, now_s: float) -> Refused:
         """Refuse a repeat. `pending` of the caller's repeats are not charged yet."""
         return self._limited("repeats", self.repeats, self.repeats.wait_s(caller, now_s, pending))

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -46,6 +47,7 @@ from server.api.dependencies import Dependencies
 from server.api.refusals import not_yours, refused
 from server.http.messages import JSON, MSGPACK, NO_STORE, Headers, Refused, Request, Response
 
+_key_of = attrgetter("key")
 _encode = msgspec.json.Encoder().encode
 _encode_packed = msgspec.msgpack.Encoder().encode
 
@@ -123,18 +125,20 @@ class Increments:
         The limits of a caller are asked and charged once for all that it sent in a row.
         """
         limits, users, note = self._limits, self._limits.users, self._in_flight.setdefault
-        positions = self._scoreboard.actions.find_all([command.key for command in commands])
+        positions = self._scoreboard.actions.find_all(list(map(_key_of, commands)))
         refusals: dict[int, Refused] = {}
-        sub: str | None = None
-        new = again = room = room_again = 0
+        sub = ""
+        new = again = room = 0
+        room_again: int | None = None
         for command, position in zip(commands, positions, strict=True):
             if command.caller != sub:
-                if sub is not None:
-                    limits.charge_caller(sub, new, again, now_s)
-                sub, new, again = command.caller, 0, 0
-                room, room_again = limits.callers.room(sub, now_s), limits.repeats.room(sub, now_s)
+                self._charge_caller(sub, new, again, now_s)
+                sub, new, again, room_again = command.caller, 0, 0, None
+                room = limits.callers.room(sub, now_s)
             first = note(command.key, command)
             if (position >= 0 or first is not command) and self._is_repeat(command, position, first):
+                if room_again is None:
+                    room_again = limits.repeats.room(sub, now_s)
                 if again < room_again:
                     again += 1
                     continue
@@ -147,9 +151,14 @@ class Increments:
                 refusal = limits.over(sub, new, command.user_id, users.wait_s(command.user_id, now_s), now_s)
             self.end((command,))
             refusals[id(command)] = refusal
-        if sub is not None:
-            limits.charge_caller(sub, new, again, now_s)
+        self._charge_caller(sub, new, again, now_s)
         return refusals
+
+    def _charge_caller(self, sub: str, new: int, again: int, now_s: float) -> None:
+        if new:
+            self._limits.callers.charge(sub, now_s, new)
+        if again:
+            self._limits.repeats.charge(sub, now_s, again)
 
     def _is_repeat(self, command: Increment, position: int, first: Increment) -> bool:
         """Whether an action is the one at this position of the index or, if that is -1, the one in flight."""

@@ -4,7 +4,7 @@
 
     recognise(request) → Head    what depends on the head alone: route, role, token, query. A lane may remember it
     holds(head)                  whether a remembered head is still true
-    admit(heads and bodies)      form, whose points, limits: a command for each, or what is wrong
+    admit(callers and bodies)    form, whose points, limits: a command for each, or what is wrong
     submit(commands, when_done)  commands of many requests as one message to the actor
     render(head, outcome)        the answer to an increment
     top(head)                    the answer to a read, without waiting
@@ -252,9 +252,12 @@ class Pipeline:
         """The time for `admit` and `took`. It never goes back."""
         return self._clock_s()
 
-    def admit(self, asked: Sequence[tuple[Head, bytes]], now_s: float) -> list[Increment | Exception]:
-        """Make the commands of increments, and charge the limits. An error stands in the place of a command."""
-        return self._increments.admit([(head.caller, body) for head, body in asked], now_s)
+    def admit(self, asked: Sequence[tuple[Principal, bytes]], now_s: float) -> list[Increment | Exception]:
+        """Make the commands of increments, by caller and body, and charge the limits.
+
+        An error stands in the place of a command.
+        """
+        return self._increments.admit(asked, now_s)
 
     def submit(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
         """Hand admitted commands to the actor. Raises `Overloaded`, `LeaderDeposed`."""

@@ -38,6 +38,7 @@ from engine.commands import Increment, Outcome
 from engine.errors import OutcomeUnknown
 from engine.limits import BATCH_COMMANDS_MAX
 from server import bounds
+from server.access.auth import Principal
 from server.api.pipeline import Head, Pipeline
 from server.api.routes import EXPRESS
 from server.http.client_address import TrustedProxies, client_of
@@ -99,8 +100,8 @@ class ExpressLoop:
         self._parked: dict[int, Parked] = {}
         self._heads: dict[bytes, tuple[Head, int]] = {}
         self._tops: list[Head] = []
-        self._asking: list[Parked] = []
-        self._asked: list[tuple[Head, bytes]] = []
+        self._asking: list[_Begun] = []
+        self._asked: list[tuple[Principal, bytes]] = []
         self._done: deque[tuple[list[_Begun], float, Submission]] = deque()
         self._wake = trio.Event()
         self._ends = head_ends()  # of the heads that are written now
@@ -227,8 +228,8 @@ class ExpressLoop:
         parked.busy = True
         parked.connection.idle = None
         if head.top is None:
-            self._asking.append(parked)
-            self._asked.append((head, body))
+            self._asking.append((parked, head))
+            self._asked.append((head.caller, body))
             return
         try:
             answer = self._pipeline.wire(head, self._pipeline.top(head), self._ends[parked.connection.closing])
@@ -249,7 +250,7 @@ class ExpressLoop:
             admitted = [error] * len(asked)
         begun: list[_Begun] = []
         commands: list[Increment] = []
-        for parked, (head, _), command in zip(asking, asked, admitted, strict=True):
+        for (parked, head), command in zip(asking, admitted, strict=True):
             if isinstance(command, Exception):
                 self._fail(parked, head, command)
             else:
@@ -263,7 +264,7 @@ class ExpressLoop:
                 self._fail_all(begun, error)
                 failed = len(asked)
         if failed:
-            self._pipeline.took(asked[0][0].route, LANE, began_s, failed)
+            self._pipeline.took(asking[0][1].route, LANE, began_s, failed)
 
     def _note_done(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
         self._done.append((begun, began_s, submission))

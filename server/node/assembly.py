@@ -90,9 +90,12 @@ class _Surface:
 
     def applied(self, applied: Applied) -> None:
         """Wake the waiting reads, and tell the viewers of the boards that a frame touched."""
-        boards = {event.board_id for event in applied.events if isinstance(event, Incremented)}
-        if any(not isinstance(event, Incremented | ClockCorrected) for event in applied.events):
-            boards = set(self.scoreboard.boards)  # a user's name or presence shows on every board
+        boards: set[str] = set()
+        for event in applied.events:
+            if type(event) is Incremented:
+                boards.add(event.board_id)
+            elif type(event) is not ClockCorrected:
+                boards.update(self.scoreboard.boards)  # a user's name or presence shows on every board
         self.live.board_changed(boards)
         self.positions.advanced()
 

@@ -45,7 +45,7 @@ async def by_steps(bench: Bench, asked: Request) -> bytes | None:
             done.append(submission)
             finished.set()
 
-        [command] = pipeline.admit([(head, asked.body)], pipeline.now_s())
+        [command] = pipeline.admit([(head.caller, asked.body)], pipeline.now_s())
         if isinstance(command, Exception):
             raise command
         pipeline.submit([command], when_done)
