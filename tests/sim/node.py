@@ -125,13 +125,15 @@ class Node:
     async def live(self) -> None:
         """Start, serve, end, and start again."""
         while not self._closing.is_set():
-            if self._held is not None:
+            if self._clock.steps:
+                await trio.sleep(self._clock.wait_s(trio.current_time()))
+            if self._held is not None:  # looked at last: it may have come during the wait before
                 await self._held.wait()
+                continue
             self.starts += 1
             self._clock_off_ms = self._dice.randint(-self._profile.clock_jump_ms, self._profile.clock_jump_ms)
             if self._clock.steps:
                 self._clock_off_ms = 0
-                await trio.sleep(self._clock.wait_s(trio.current_time()))
             try:
                 await self._live_once()
             except* Crash:
