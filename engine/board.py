@@ -36,6 +36,7 @@ from engine.events import Incremented
 from engine.image import BoardImage, column_bytes, column_of
 from engine.limits import SCORE_MAX, SEQ_MAX
 from engine.order import Order
+from engine.pinned import PinnedOrder
 
 SLOT_BITS = 32
 SEQ_BITS = 53
@@ -67,6 +68,13 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     score: int
 
 
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """A user's place: `ahead` are the points by which the next better user leads, None for the first."""
+
+    rank: int
+    ahead: int | None
+
+
 class Board:
     """One ranking. Reading the top is O(rows), a rank and a change are O(log users)."""
 
@@ -81,6 +89,7 @@ class Board:
         self._updated = array("Q")
         self._hidden: set[int] = set()
         self._order: Order | None = Order()
+        self._pinned: list[PinnedOrder] = []
         self._marked_reason: str | None = None
         self._marks = array("Q")
 
@@ -127,16 +136,68 @@ class Board:
             return None
         return self._ranked().bisect_left(self._key(slot)) + 1
 
+    def standing(self, user_id: str) -> Standing | None:
+        """Give a user's rank, and the lead of the user before; None for a user who is not ranked."""
+        rank = self.rank(user_id)
+        if rank is None:
+            return None
+        if rank == 1:
+            return Standing(1, None)
+        next_better = self._ranked()[rank - 2] & SLOT_MASK
+        return Standing(rank, self._scores[next_better] - self._scores[self._slots[user_id]])
+
+    @property
+    def ranked(self) -> int:
+        """The number of users who are ranked."""
+        return len(self._ranked())
+
     def top(self, count: int) -> list[Row]:
         """List the first `count` rows."""
         return self._rows(0, count)
 
     def around(self, user_id: str, count: int) -> list[Row]:
-        """List a user's row with up to `count` neighbours on each side; empty for a user who is not ranked."""
+        """List a user's row with `count` neighbours on each side; empty for a user who is not ranked.
+
+        At the edges of the board the other side has more neighbours, so that the number of rows is the same.
+        """
         rank = self.rank(user_id)
         if rank is None:
             return []
-        return self._rows(max(0, rank - 1 - count), rank + count)
+        rows = 2 * count + 1
+        start = max(0, min(rank - 1 - count, len(self._ranked()) - rows))
+        return self._rows(start, start + rows)
+
+    def pin(self) -> PinnedOrder:
+        """Keep the order of now, until `unpin`. The caller bounds how many are kept."""
+        pinned = PinnedOrder(self._ranked(), self.seq, slots=len(self._ids), slot_mask=SLOT_MASK)
+        self._pinned.append(pinned)
+        return pinned
+
+    def unpin(self, pinned: PinnedOrder) -> None:
+        """Stop keeping it. To do so twice does no harm."""
+        pinned.end()
+        if pinned in self._pinned:
+            self._pinned.remove(pinned)
+
+    def rows_of(self, keys: Iterable[int], first_rank: int) -> list[Row]:
+        """Make rows of keys that a pinned order gave, which have ranks from this one on."""
+        ids = self._ids
+        return [
+            Row(rank, ids[key & SLOT_MASK], SCORE_MAX - (key >> SCORE_SHIFT))
+            for rank, key in enumerate(keys, first_rank)
+        ]
+
+    def rows_for(self, user_ids: Iterable[str]) -> tuple[list[Row], list[str]]:
+        """List the rows of these users in the order of the board, and the users who are not ranked."""
+        slots = {user_id: self._slots.get(user_id) for user_id in user_ids}
+        keys = sorted(self._key(slot) for slot in slots.values() if slot is not None and slot not in self._hidden)
+        find = self._ranked().bisect_left
+        rows = [Row(find(key) + 1, self._ids[key & SLOT_MASK], self._scores[key & SLOT_MASK]) for key in keys]
+        return rows, [user_id for user_id, slot in slots.items() if slot is None or slot in self._hidden]
+
+    def _note(self, slot: int, key: int | None) -> None:
+        for pinned in self._pinned:
+            pinned.note(slot, key)
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         ids, scores = self._ids, self._scores
@@ -154,7 +215,7 @@ class Board:
 
     def record_all(self, steps: Iterable[Step | Incremented], time_ms: int) -> list[Ranks]:
         """Set scores one after the other, at one time; give the ranks before and after each."""
-        find, hidden, order = self._slots.get, self._hidden, self._order
+        find, hidden, order, pinned = self._slots.get, self._hidden, self._order, self._pinned
         scores, reached, updated = self._scores, self._reached, self._updated
         all_ranks: list[Ranks] = []
         for step in steps:
@@ -172,6 +233,8 @@ class Board:
             else:
                 old = (SCORE_MAX - score) << SCORE_SHIFT | reached[slot] << SLOT_BITS | slot
                 new = (SCORE_MAX - new_score) << SCORE_SHIFT | seq << SLOT_BITS | slot
+                if pinned:
+                    self._note(slot, old)
                 had, has = order.move(old, new)
                 if has < TOP_WATCHED:
                     self.top10_seq = seq
@@ -209,6 +272,7 @@ class Board:
         if self._order is not None:
             if self._is_watched(slot):
                 self.top10_seq = seq
+            self._note(slot, self._key(slot))
             self._order.remove(self._key(slot))
         self._hidden.add(slot)
 
@@ -220,6 +284,7 @@ class Board:
         self.seq = seq
         self._hidden.remove(slot)
         if self._order is not None:
+            self._note(slot, None)
             self._order.add(self._key(slot))
             if self._is_watched(slot):
                 self.top10_seq = seq
@@ -297,3 +362,5 @@ class Board:
         if self._order is not None:
             self._order._check()
             assert list(self._order) == sorted(self._key(slot) for slot in range(count) if slot not in self._hidden)
+        for pinned in self._pinned:
+            pinned._check()

@@ -131,6 +131,19 @@ AROUND_LIMIT_DEFAULT = 5
 AROUND_LIMIT_MAX = 25
 """Neighbours on each side in GET /scores/{userId}/around."""
 
+LIST_LIMIT_DEFAULT = 100
+LIST_LIMIT_MAX = 1_000
+"""Rows of a page of GET /scoreboard: some ms of work."""
+
+QUERY_USERS_MAX = 1_000
+"""Users of POST /scores/query."""
+
+WALKS_MAX = 8
+WALK_SHARED_SECONDS = 1.0
+WALK_IDLE_SECONDS = 60.0
+"""Orders of boards that are pinned for walks (`engine.pinned`), at most 80 MB; how long new walks share one, and how
+long one waits for the next page."""
+
 RECEIPT_READERS_MAX = 4
 RECEIPT_WAITERS_MAX = 64
 """Receipts that are read from the log at once, and requests that wait for that; others get 503. Each read may inflate a

@@ -2,6 +2,9 @@
 
 ABOUT      of the whole interface
 LIVE       of GET /ws/scoreboard
+SCORE      of GET /scores/{userId}
+WALK       of GET /scoreboard
+ERRORS     by status: the name of the response, and its codes
 """
 
 from __future__ import annotations
@@ -35,3 +38,43 @@ The subprotocol chooses the messages:
   (the seq that it applies to), `changed` (rows that are new or differ) and `left` (userIds that are no longer there).
 - `scoreboard.token.<JWT>`, offered beside one of these, brings the token of a client that can't set headers. The server
   never selects it."""
+
+SCORE = """`percentile`: of the other ranked users, the percentage behind this one. `gapToNext`: the points by which the
+next better user leads, 0 if that one was only earlier, null for the first. An inactive user has a score, but no rank.
+Without a token that may read, the answer about one is 404."""
+
+WALK = """Send `nextCursor` of each page as `cursor` of the next, until it is null. All pages show the moment of the
+first: each user who was ranked then is listed once, with the score and rank of that moment, however scores move
+meanwhile. Names are of now. 410 `CURSOR_EXPIRED`: the walk was idle for a minute, too many users moved, or it was
+another node's; begin again. Walks that begin within a second share a moment, unless they name `minSeq`."""
+
+ERRORS = {
+    400: ("InvalidRequest", "`INVALID_REQUEST`: the request is not well formed; `details.field` names the fault."),
+    401: ("Unauthenticated", "`UNAUTHENTICATED`: no token, or one that does not verify."),
+    403: ("Unauthorized", "`UNAUTHORIZED`: the token lacks a scope (`details.anyOf`) or is for another user."),
+    404: ("NotFound", "`NOT_FOUND`: it does not exist."),
+    409: ("Conflict", "`CONFLICT`: the actionId was applied to another user, board or reason; nothing was changed."),
+    410: ("Gone", "`CURSOR_EXPIRED`: begin again without a cursor."),
+    413: ("PayloadTooLarge", "`PAYLOAD_TOO_LARGE`: the body is too long."),
+    307: ("ToLeader", "`NOT_LEADER`: this is a replica; `Location` has the address at the leader."),
+    421: (
+        "Misdirected",
+        (
+            "`NOT_LEADER`: only the leader does that; `details.leader` is its address, if known. A leader that was "
+            "replaced names the newer `details.epoch` and its `details.history` too. `WRONG_SHARD`: `details.shard` "
+            "has the board."
+        ),
+    ),
+    426: ("UpgradeRequired", "`INVALID_REQUEST`: this is a WebSocket."),
+    429: ("RateLimited", "`RATE_LIMITED`: `details` name the limit, its number per minute, and when to retry."),
+    500: ("InternalError", "`INTERNAL_ERROR`: a bug; `details.requestId` is in the server's logs."),
+    503: (
+        "Unavailable",
+        (
+            "`OVERLOADED`, `DISK_FULL`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the "
+            "same actionId. `REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `NOT_LEADER`: "
+            "readiness of a leader that was replaced; `details` name the newer epoch and its leader, if known. "
+            "`KEYS_UNAVAILABLE`: it cannot be known yet whether the token's key is its issuer's; send it again later."
+        ),
+    ),
+}

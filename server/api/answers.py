@@ -21,6 +21,9 @@ from server.live.encoding import Entry, iso_ms
 
 Score = Annotated[int, Meta(ge=0, le=SCORE_MAX)]
 Rank = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0, description="Ranked users of the board")]
+Percentile = Annotated[float, Meta(ge=0, le=100, description="Of the other ranked users, the percentage behind")]
+GapToNext = Annotated[int, Meta(ge=0, le=SCORE_MAX, description="Points to the next better user; null for the first")]
 Epoch = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 SeqOrNone = Annotated[int, Meta(ge=0, le=SEQ_MAX, description="0 while nothing has happened")]
@@ -62,14 +65,52 @@ class TopAnswer(msgspec.Struct, frozen=True, rename="camel"):
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
 
+class WalkAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """GET /scoreboard. `count` is the number of ranked users. `next_cursor` is null after the last row."""
+
+    entries: tuple[Entry, ...]
+    count: Count
+    next_cursor: str | None
+    generated_at: Time
+    board_id: Id
+    epoch: Epoch
+    seq: SeqOrNone
+    history: History
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
+
+
+class QueryEntry(Entry, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False):
+    """One of the users that were asked for, with the rank among them."""
+
+    rank_among: Rank
+
+
+class QueryAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """POST /scores/query. `unranked` are those of no rank on the board: without a score, or inactive."""
+
+    entries: tuple[QueryEntry, ...]
+    unranked: tuple[Id, ...]
+    count: Count
+    generated_at: Time
+    board_id: Id
+    epoch: Epoch
+    seq: SeqOrNone
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
+
+
 class ScoreAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """GET /scores/{userId}. `rank` is null for an inactive user, who is on no board."""
+    """GET /scores/{userId}. An inactive user is on no board: `rank`, `percentile` and `gap_to_next` are null."""
 
     user_id: Id
     display_name: Name | msgspec.UnsetType = msgspec.UNSET
     board_id: Id
     score: Score
     rank: Rank | None
+    count: Count
+    percentile: Percentile | None
+    gap_to_next: GapToNext | None
     updated_at: Time
     epoch: Epoch
     seq: Seq

@@ -7,7 +7,7 @@
 Rules:
 - Pages may read if their origin is on the live channel's list. A page may send any header with a read: tracing adds
   some, and none of them does any harm here.
-- Pages can never write: tokens for writing do not belong in a browser, so no preflight allows a POST or a PUT.
+- Pages can never write: tokens for writing do not belong in a browser, so no preflight allows a route that writes.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class CrossOrigin:
     def options(self, request: Request, methods: dict[str, Route]) -> Response:
         """Tell the allowed methods, and tell a browser what a page of another site may send."""
         headers: Headers = (("allow", allowed(methods)),)
-        get = methods.get("GET")
-        wanted = request.headers.get("access-control-request-method")
-        if wanted in ("GET", "HEAD") and get is not None and get.public_read:
+        wanted = request.headers.get("access-control-request-method", "")
+        route = methods.get("GET" if wanted == "HEAD" else wanted)
+        if route is not None and route.public_read:
             headers += (
-                ("access-control-allow-methods", "GET, HEAD"),
+                ("access-control-allow-methods", "GET, HEAD" if route.method == "GET" else route.method),
                 ("access-control-allow-headers", _headers_allowed(request)),
                 ("access-control-max-age", str(bounds.PREFLIGHT_SECONDS)),
                 *self._origin_headers(request),

@@ -1,7 +1,7 @@
 """The strict reading of request bodies. Pure: bytes in, values out, or `Refused` that names the field at fault.
 
     check_content(request)                      before the body is read
-    body = decode_increment(request.body)       or decode_batch, or decode_user
+    body = decode_increment(request.body)       or decode_batch, decode_user, decode_query
 
 Rules:
 - A body is JSON with only the named fields. An unknown field is refused by name: a caller that sends `delta` believes
@@ -67,6 +67,13 @@ class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     active: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
+class QueryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Body of POST /scores/query. A user who is named twice counts once."""
+
+    user_ids: Annotated[list[Id], msgspec.Meta(examples=[["alice", "bob"]])]
+    board_id: Annotated[Id, msgspec.Meta(examples=[DEFAULT_BOARD])] | None = DEFAULT_BOARD
+
+
 Body = TypeVar("Body")
 
 
@@ -92,10 +99,11 @@ class _Form(msgspec.Struct, frozen=True):
 _JSON_FORM = _Form.of("JSON", b"null", msgspec.json.Decoder)
 _MSGPACK_FORM = _Form.of("MessagePack", b"\xc0", msgspec.msgpack.Decoder)
 _user_decoder = msgspec.json.Decoder(UserBody)
+_query_decoder = msgspec.json.Decoder(QueryBody)
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
-_WRONG_TYPE = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.(\w+)`)?")
+_WRONG_TYPE = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.(\w+)(?:\[[0-9.]+\])?`)?")
 _ITEM_COMMAS_MAX = 4 * (limits.ID_CHARACTERS_MAX + 1)
 _UNSAID = "application/x-www-form-urlencoded"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -210,6 +218,21 @@ def decode_user(body: bytes) -> UserBody:
     if isinstance(user.display_name, str) and (fault := name_fault(user.display_name)):
         raise invalid("displayName", f"displayName {fault}.")
     return user
+
+
+def decode_query(body: bytes, users_max: int) -> tuple[list[str], str]:
+    """Decode the body of POST /scores/query: the users, each once, and the board. Raises `Refused`."""
+    query = _decode(_query_decoder, body.removeprefix(_BYTE_ORDER_MARK))
+    if not 1 <= len(query.user_ids) <= users_max:
+        message = f"userIds has 1 to {users_max} ids, not {len(query.user_ids)}."
+        raise invalid("userIds", message, minimum=1, maximum=users_max)
+    for index, user_id in enumerate(query.user_ids):
+        if fault := id_fault(user_id):
+            raise invalid("userIds", f"userIds[{index}] {fault}.")
+    board_id = DEFAULT_BOARD if query.board_id is None else query.board_id
+    if fault := id_fault(board_id):
+        raise invalid("boardId", f"boardId {fault}.")
+    return list(dict.fromkeys(query.user_ids)), board_id
 
 
 def _check_ids(increment: IncrementBody) -> None:

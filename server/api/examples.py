@@ -18,6 +18,7 @@ ACTION_ID = "quest-7-alice"
 
 REQUESTS: dict[str, Any] = {
     "put_user": {"displayName": "Alice", "active": True},
+    "query": {"userIds": ["bob", "carol"], "boardId": "main"},
     "increment": {"userId": "alice", "actionId": "quest-7-alice", "reason": "ACTION_COMPLETED"},
     "increment_batch": [
         {"userId": "bob", "actionId": "quest-8-bob"},
@@ -47,7 +48,18 @@ ANSWERS: dict[str, Any] = {
         {"status": 409, "error": _CONFLICT},
     ],
     "top": {"entries": _ROWS, "generatedAt": _TIME, "boardId": "main", "epoch": 1, "history": "0" * 32, "seq": 3},
-    "score": {**_ROWS[0], "boardId": "main", "updatedAt": _TIME, "epoch": 1, "seq": 3},
+    "walk": {
+        "entries": _ROWS, "count": 2, "nextCursor": None, "generatedAt": _TIME, "boardId": "main", "epoch": 1,
+        "history": "0" * 32, "seq": 3,
+    },
+    "query": {
+        "entries": [{**_ROWS[1], "rankAmong": 1}], "unranked": ["carol"], "count": 2, "generatedAt": _TIME,
+        "boardId": "main", "epoch": 1, "seq": 3,
+    },
+    "score": {
+        **_ROWS[0], "count": 2, "percentile": 100.0, "gapToNext": None, "boardId": "main", "updatedAt": _TIME,
+        "epoch": 1, "seq": 3,
+    },
     "around": {"boardId": "main", "userId": "alice", "entries": _ROWS, "epoch": 1, "seq": 3, "generatedAt": _TIME},
     "action": {
         "actionId": "quest-7-alice",
@@ -77,6 +89,9 @@ ERRORS: dict[int, Any] = {
     403: _error("UNAUTHORIZED", "The token lacks the scope scores:write.", anyOf=["scores:write"]),
     404: _error("NOT_FOUND", "This user has no score on this board.", userId="nobody", boardId="main"),
     409: {"error": _CONFLICT},
+    410: _error(
+        "CURSOR_EXPIRED", "This cursor has expired, or is another node's. Begin again without a cursor.", field="cursor"
+    ),
     413: _error("PAYLOAD_TOO_LARGE", "The body of a request has at most 6815744 bytes.", maximum=6_815_744),
     421: _error(
         "NOT_LEADER",

@@ -94,9 +94,25 @@ OPERATIONS: dict[str, Operation] = {
         ("topLimit", "boardId", "minSeq", "minEpoch"),
         etag=True,
     ),
+    "walk": Operation(
+        "Boards",
+        about.WALK,
+        answers.WalkAnswer,
+        (400, 401, 403, 410, 421, 500, 503),
+        ("listLimit", "boardId", "cursor", "minSeq", "minEpoch"),
+    ),
+    "query": Operation(
+        "Boards",
+        "In the order of the board. `rank` is among all, `rankAmong` among the users that were asked for. `unranked` "
+        "are those without a score, and the inactive ones.",
+        answers.QueryAnswer,
+        (400, 401, 403, 413, 421, 500, 503),
+        ("minSeq", "minEpoch"),
+        body=decoding.QueryBody,
+    ),
     "score": Operation(
         "Boards",
-        "An inactive user has a score, but no rank. Without a token that may read, the answer about one is 404.",
+        about.SCORE,
         answers.ScoreAnswer,
         (400, 401, 403, 404, 421, 500, 503),
         ("userId", "boardId", "minSeq", "minEpoch"),
@@ -104,8 +120,8 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "around": Operation(
         "Boards",
-        "`limit` counts the neighbours on each side. An inactive user has none. Without a token that may read, the "
-        "answer about one is 404.",
+        "`limit` counts the neighbours on each side; at the edges of the board the other side has more. An inactive "
+        "user has none. Without a token that may read, the answer about one is 404.",
         answers.AroundAnswer,
         (400, 401, 403, 404, 421, 500, 503),
         ("userId", "aroundLimit", "boardId", "minSeq", "minEpoch"),
@@ -148,35 +164,6 @@ OPERATIONS: dict[str, Operation] = {
     "index": Operation("Pages", "Shows `?boardId=`; falls back to polling.", _HTML, etag=True),
 }
 
-_ERRORS = {
-    400: ("InvalidRequest", "`INVALID_REQUEST`: the request is not well formed; `details.field` names the fault."),
-    401: ("Unauthenticated", "`UNAUTHENTICATED`: no token, or one that does not verify."),
-    403: ("Unauthorized", "`UNAUTHORIZED`: the token lacks a scope (`details.anyOf`) or is for another user."),
-    404: ("NotFound", "`NOT_FOUND`: it does not exist."),
-    409: ("Conflict", "`CONFLICT`: the actionId was applied to another user, board or reason; nothing was changed."),
-    413: ("PayloadTooLarge", "`PAYLOAD_TOO_LARGE`: the body is too long."),
-    307: ("ToLeader", "`NOT_LEADER`: this is a replica; `Location` has the address at the leader."),
-    421: (
-        "Misdirected",
-        (
-            "`NOT_LEADER`: only the leader does that; `details.leader` is its address, if known. A leader that was "
-            "replaced names the newer `details.epoch` and its `details.history` too. `WRONG_SHARD`: `details.shard` "
-            "has the board."
-        ),
-    ),
-    426: ("UpgradeRequired", "`INVALID_REQUEST`: this is a WebSocket."),
-    429: ("RateLimited", "`RATE_LIMITED`: `details` name the limit, its number per minute, and when to retry."),
-    500: ("InternalError", "`INTERNAL_ERROR`: a bug; `details.requestId` is in the server's logs."),
-    503: (
-        "Unavailable",
-        (
-            "`OVERLOADED`, `DISK_FULL`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the "
-            "same actionId. `REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `NOT_LEADER`: "
-            "readiness of a leader that was replaced; `details` name the newer epoch and its leader, if known. "
-            "`KEYS_UNAVAILABLE`: it cannot be known yet whether the token's key is its issuer's; send it again later."
-        ),
-    ),
-}
 _ERROR_HEADERS = {
     307: "Location",
     401: "WWW-Authenticate",
@@ -207,7 +194,7 @@ def document(*, public_reads: bool) -> Schema:
             "schemas": _schemas(),
             "parameters": _parameters(),
             "headers": _headers(),
-            "responses": {name: _error_response(status, about) for status, (name, about) in _ERRORS.items()},
+            "responses": {name: _error_response(status, text) for status, (name, text) in about.ERRORS.items()},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
@@ -258,7 +245,7 @@ def _responses(operation: Operation) -> Schema:
     if operation.etag:
         responses["304"] = {"description": "The client has the newest already.", "headers": headers}
     for status in operation.errors:
-        responses[str(status)] = {"$ref": f"{_COMPONENTS}/responses/{_ERRORS[status][0]}"}
+        responses[str(status)] = {"$ref": f"{_COMPONENTS}/responses/{about.ERRORS[status][0]}"}
     # The connection may refuse a request before its route is known: with 400, 408 or 431.
     responses["default"] = {"description": "Any other refusal.", "content": _content(answers.ErrorAnswer)}
     return responses
@@ -363,6 +350,8 @@ def _parameters() -> Schema:
         "actionIdQuery": _parameter("actionId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),
         "boardId": _parameter("boardId", "query", {**_schema_of(Id), "default": DEFAULT_BOARD}, "Which board."),
         "topLimit": _parameter("limit", "query", _limit(bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX), "Rows."),
+        "listLimit": _parameter("limit", "query", _limit(bounds.LIST_LIMIT_DEFAULT, bounds.LIST_LIMIT_MAX), "Rows."),
+        "cursor": _parameter("cursor", "query", {"type": "string", "minLength": 1}, "The `nextCursor` of a page."),
         "aroundLimit": _parameter(
             "limit", "query", _limit(bounds.AROUND_LIMIT_DEFAULT, bounds.AROUND_LIMIT_MAX), "Neighbours on each side."
         ),

@@ -39,6 +39,7 @@ from server.api.cross_origin import CrossOrigin
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
 from server.api.increments import Increments
+from server.api.lists import Lists
 from server.api.operations import Operations
 from server.api.reads import Reads
 from server.api.routes import EXPRESS, FIXED, Route, allowed, find
@@ -99,6 +100,7 @@ class Pipeline:
         self._increments = Increments(dependencies, limits)
         self._users = Users(dependencies, limits)
         self._reads = reads = Reads(dependencies)
+        lists = Lists(dependencies)
         operations = Operations(dependencies)
         self._handlers: dict[str, Handler] = {
             "increment": self._increment,
@@ -106,6 +108,8 @@ class Pipeline:
             "put_user": self._put_user,
             "put_user_by_query": self._put_user,
             "top": reads.top,
+            "walk": lists.walk,
+            "query": lists.query,
             "score": reads.score,
             "score_by_query": reads.score,
             "around": reads.around,

@@ -25,11 +25,13 @@ import trio
 from engine.board import Board
 from engine.errors import NoLongerKept, Overloaded
 from engine.events import Incremented
+from engine.scoreboard import Scoreboard
 from engine.threads import run
 from server import bounds
 from server.access.auth import ANYBODY, Principal
 from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
 from server.api.dependencies import Dependencies
+from server.api.role_checks import RoleChecks
 from server.api.routes import READ
 from server.http.messages import JSON, NO_CACHE, NO_STORE, Refused, Request, Response, etag_matches, invalid
 from server.http.target import board_of, limit_of, query_values
@@ -110,12 +112,16 @@ class Reads:
             return refusal
         board = self._scoreboard.boards[board_id]
         score, updated_ms = self._score(board, user_id)
+        standing = board.standing(user_id)
         answer = ScoreAnswer(
             user_id=user_id,
             display_name=self._scoreboard.users.name(user_id) or msgspec.UNSET,
             board_id=board.board_id,
             score=score,
-            rank=board.rank(user_id),
+            rank=None if standing is None else standing.rank,
+            count=board.ranked,
+            percentile=None if standing is None else _percentile(standing.rank, board.ranked),
+            gap_to_next=None if standing is None else standing.ahead,
             updated_at=iso_ms(updated_ms),
             epoch=self._scoreboard.epoch,
             seq=board.seq,
@@ -188,12 +194,7 @@ class Reads:
         return frame.epoch, event
 
     def _board(self, values: dict[str, str]) -> Board:
-        board_id = board_of(values)
-        board = self._scoreboard.board(board_id)
-        if board is None:
-            raise invalid("boardId", "There is no such board.", allowed=sorted(self._scoreboard.rules.points))
-        self._checks.check_board(board_id)
-        return board
+        return served_board(self._scoreboard, self._checks, board_of(values))
 
     def _score(self, board: Board, user_id: str) -> tuple[int, int]:
         """A user's score and when it was reached, or 404."""
@@ -201,6 +202,20 @@ class Reads:
         if score is None or updated_ms is None:
             raise _no_score(board.board_id, user_id)
         return score, updated_ms
+
+
+def served_board(scoreboard: Scoreboard, checks: RoleChecks, board_id: str) -> Board:
+    """Give a board that this node serves. Raises `Refused`."""
+    board = scoreboard.board(board_id)
+    if board is None:
+        raise invalid("boardId", "There is no such board.", allowed=sorted(scoreboard.rules.points))
+    checks.check_board(board_id)
+    return board
+
+
+def _percentile(rank: int, count: int) -> float:
+    """Give the percentage of the other ranked users who are behind this rank, to two digits; 100 for the only one."""
+    return 100.0 if count == 1 else round(100 * (count - rank) / (count - 1), 2)
 
 
 def _no_score(board_id: str, user_id: str) -> Refused:

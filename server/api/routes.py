@@ -4,8 +4,8 @@
 
 Rules:
 - Paths are matched as they were sent, and decoded afterwards by segment. So an id may hold a slash (%2F).
-- A path without a variable wins, as in OpenAPI: /scores/increment is the route, and the user of that name is at
-  /scores/%69ncrement.
+- A path without a variable wins, as in OpenAPI: /scores/increment and /scores/query are routes, and the users of those
+  names are at /scores/%69ncrement and /scores/%71uery.
 - Where an id may hold a slash, its route has a second path, with the id in the query: proxies decode %2F on the way.
   /scores/around is such a path only with `userId`. Without it, it is the score of the user `around`.
 - HEAD is allowed wherever GET is, OPTIONS everywhere. Neither is in the table.
@@ -59,6 +59,10 @@ ROUTES: tuple[Route, ...] = (
           writes=True, express=True),
     Route("GET", "/scoreboard/top", "top", "The first rows of a board.", READ,
           public_read=True, shows_state=True, express=True, query=("boardId", "limit", *POSITION)),
+    Route("GET", "/scoreboard", "walk", "A whole board, page by page.", READ,
+          public_read=True, shows_state=True, query=("boardId", "limit", "cursor", *POSITION)),
+    Route("POST", "/scores/query", "query", "The ranks of up to 1,000 users.", READ,
+          public_read=True, shows_state=True, query=POSITION),
     Route("GET", "/scores/{userId}", "score", "One user's score and rank.", READ,
           public_read=True, shows_state=True, query=("boardId", *POSITION)),
     Route("GET", "/scores", "score_by_query", "The same, with the id in the query.", READ,

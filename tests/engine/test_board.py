@@ -50,10 +50,11 @@ def test_an_unknown_user_has_no_score_rank_or_neighbours() -> None:
 
 
 def test_neighbours_stop_at_both_ends() -> None:
-    """The rows around the first and the last user are fewer on one side."""
+    """The rows around the first and the last user are more on the other side, if there are so many."""
     board = board_of(*((f"u{n}", 100 - n) for n in range(10)))
-    assert [row.user_id for row in board.around("u0", 2)] == ["u0", "u1", "u2"]
-    assert [row.user_id for row in board.around("u9", 2)] == ["u7", "u8", "u9"]
+    assert [row.user_id for row in board.around("u0", 2)] == ["u0", "u1", "u2", "u3", "u4"]
+    assert [row.user_id for row in board.around("u9", 2)] == ["u5", "u6", "u7", "u8", "u9"]
+    assert len(board.around("u5", 20)) == 10
     assert [(row.rank, row.user_id) for row in board.around("u5", 1)] == [(5, "u4"), (6, "u5"), (7, "u6")]
     assert [row.user_id for row in board.around("u5", 0)] == ["u5"]
 

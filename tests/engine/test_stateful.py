@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.actions import Actions, key_of, mark_of
-from engine.board import TOP_WATCHED, Board
+from engine.board import TOP_WATCHED, Board, Standing
 from engine.errors import NoLongerKept
 from engine.events import Event
 from engine.limits import SCORE_MAX
 from engine.log import Log
+from engine.pinned import PinnedOrder
 from engine.record import Tail, events_of
 from tests.engine.logs import LOG_ID, SEGMENT_BYTES, increments
 from tests.engine.model import rows
@@ -39,6 +40,7 @@ class BoardMachine(RuleBasedStateMachine):
         self.names: dict[str, int] = {}
         self.seq = 0
         self.top_before: list[tuple[int, str, int, int]] = []
+        self.pinned: list[tuple[PinnedOrder, list[tuple[int, str, int]]]] = []
 
     def _next(self) -> int:
         self.seq += 1
@@ -72,8 +74,16 @@ class BoardMachine(RuleBasedStateMachine):
         self.names[user] = self.seq
 
     @rule()
+    def pin(self) -> None:
+        """Keep the order of now, beside at most one other."""
+        for pinned, _ in self.pinned[:-1]:
+            self.board.unpin(pinned)
+        self.pinned = [*self.pinned[-1:], (self.board.pin(), rows(self.board))]
+
+    @rule()
     def replay(self) -> None:
         """Go through an image, as a restart does."""
+        self.pinned = []
         image = self.board.capture()
         self.board = Board.from_image(image, sorted(self.hidden))
         self.board.end_replay()
@@ -88,7 +98,13 @@ class BoardMachine(RuleBasedStateMachine):
         for rank, user in enumerate(shown, 1):
             assert self.board.rank(user) == rank
             around = [(row.rank, row.user_id) for row in self.board.around(user, 2)]
-            assert around == [(at, who) for at, who, _ in expected if abs(at - rank) <= 2]
+            first = max(0, min(rank - 3, len(expected) - 5))
+            assert around == [(at, who) for at, who, _ in expected[first : first + 5]]
+            lead = None if rank == 1 else expected[rank - 2][2] - self.scores[user][0]
+            assert self.board.standing(user) == Standing(rank, lead)
+        for pinned, before in self.pinned:
+            walked = self.board.rows_of(pinned.keys_after(None, 100), 1)
+            assert [(row.rank, row.user_id, row.score) for row in walked] == before
         for user in self.hidden:
             assert (self.board.rank(user), self.board.score(user)) == (None, self.scores[user][0])
         top = [(rank, user, score, self.names.get(user, 0)) for rank, user, score in expected[:TOP_WATCHED]]

@@ -31,7 +31,7 @@ FOLDERS = (
 
 FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "errors limits events history image order table log_facts"),
-    (PURE, "engine", "commands actions users record clock"),
+    (PURE, "engine", "pinned commands actions users record clock"),
     (PURE, "engine", "board"),
     (PURE, "engine", "scoreboard recovery filtered_frame corrections"),
     (PURE, "engine", "batch"),
@@ -97,7 +97,9 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "api/pages api/audit api/role_checks"),
     (SHELL, "server", "api/positions"),
     (SHELL, "server", "api/dependencies"),
+    (SHELL, "server", "api/cursors"),
     (SHELL, "server", "api/increments api/reads api/operations"),
+    (SHELL, "server", "api/lists"),
     (SHELL, "server", "api/users"),
     (SHELL, "server", "api/pipeline"),
     (SHELL, "server", "lanes/lifespan lanes/hypercorn_pipe"),

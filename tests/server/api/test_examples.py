@@ -25,6 +25,8 @@ async def play(bench: Bench) -> dict[str, Reply]:
         ("increment", "POST", INCREMENT, requests["increment"], WRITER),
         ("increment_batch", "POST", f"{INCREMENT}/batch", requests["increment_batch"], WRITER),
         ("top", "GET", "/scoreboard/top", None, None),
+        ("walk", "GET", "/scoreboard", None, None),
+        ("query", "POST", "/scores/query", requests["query"], None),
         ("score", "GET", f"/scores/{examples.USER_ID}", None, None),
         ("around", "GET", f"/scores/{examples.USER_ID}/around", None, None),
         ("action", "GET", f"/actions/{examples.ACTION_ID}", None, READER),

@@ -229,6 +229,9 @@ async def test_a_score_is_told_with_rank_and_time(through_quart: bool) -> None:
             "boardId": "main",
             "score": 10,
             "rank": 2,
+            "count": 2,
+            "percentile": 0.0,
+            "gapToNext": 90,
             "updatedAt": "2025-12-15T12:34:57.500Z",
             "epoch": 1,
             "seq": 2,
@@ -270,14 +273,15 @@ async def test_ids_with_slashes_are_found(through_quart: bool) -> None:
 
 @both_ways
 async def test_the_neighbours_are_those_above_and_below(through_quart: bool) -> None:
-    """`limit` on each side, fewer at the ends; the user in the middle."""
+    """`limit` on each side, more on one side at the ends; the user in the middle."""
     async with open_bench(through_quart=through_quart) as bench:
         await fill(bench, 12)
         for path, first, last in (
             ("/scores/u6/around?limit=2", 4, 8),
             ("/scores/u6/around", 1, 11),
-            ("/scores/u0/around?limit=1", 0, 1),
-            ("/scores/u11/around?limit=3", 8, 11),
+            ("/scores/u0/around?limit=1", 0, 2),
+            ("/scores/u1/around?limit=2", 0, 4),
+            ("/scores/u11/around?limit=3", 5, 11),
             (f"/scores/u6/around?limit={AROUND_LIMIT_MAX}", 0, 11),
         ):
             reply = await bench.ask("GET", path)

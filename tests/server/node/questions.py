@@ -195,7 +195,8 @@ def reads() -> list[Question]:
         "/scores/ann/around?limit=26", "/scores/ann/around?limit=1", "/scores/nobody/around", "/nowhere",
         "/actions/first%20of%20ann", f"{top}?offset=5", f"{top}?_=5", "/scores?userId=ann", "/scores",
         "/scores?userId=x/y", "/scores/around?userId=ann", "/scores/around", "/actions?actionId=first%20of%20ann",
-        "/scores/ann/", "/healthz/",
+        "/scores/ann/", "/healthz/", "/scoreboard", "/scoreboard?limit=1", "/scoreboard?cursor=x",
+        "/scoreboard?cursor=", "/scoreboard?boardId=nowhere", "/scores/query",
     ]  # fmt: skip
     questions = [question(target, "GET", target) for target in targets]
     questions += [
@@ -210,6 +211,9 @@ def reads() -> list[Question]:
         question("OPTIONS of top", "OPTIONS", top, Access_Control_Request_Method="GET", Origin="https://example.org"),
         question("PUT of top", "PUT", top, b"{}"),
         question("a receipt", "GET", "/actions/first%20of%20ann", token=read),
+        question("a query", "POST", "/scores/query", b'{"userIds":["ann","nobody"]}'),
+        question("a query of nobody", "POST", "/scores/query", b'{"userIds":[]}'),
+        question("OPTIONS of a query", "OPTIONS", "/scores/query", Access_Control_Request_Method="POST"),
         question("a receipt by query", "GET", "/actions?actionId=first%20of%20ann", token=read),
         question(
             "OPTIONS with headers",
@@ -300,6 +304,7 @@ def all_questions(*, promotable: bool = False) -> list[Question]:
 
 
 _FIGURES = (
+    (re.compile(rb'"nextCursor":"[^"]+"'), b'"nextCursor":""'),
     (re.compile(rb'"leader":"http://127.0.0.1:\d+"'), b'"leader":"http://127.0.0.1:0"'),
     (re.compile(rb'"(ageMs|lagMs)":\d+'), rb'"\1":0'),
     (re.compile(rb"not heard for \d+ seconds"), b"not heard for 0 seconds"),
