@@ -246,6 +246,12 @@ NOTIFY_AGAIN_HEARTBEATS = 5
 """Heartbeats between two times that a promoted leader asks the node that it followed for an epoch that outranks its
 own. Two promotions at once are rare, and a question is one short link."""
 
+WAITING_AFTER_SECONDS = 2.0
+"""A new replica listens after this time, or the first failed attempt, if it still has no log: probes do not wait."""
+
+REFUSAL_BYTES_MAX = 64 * 1024
+"""The body of a refusal that a new replica reads: some hundred bytes, and a path."""
+
 PATH_NODES_MAX = 16
 """Nodes in the path from a follower to its leader. A tree of relays is rarely deeper than three."""
 

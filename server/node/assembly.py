@@ -35,11 +35,12 @@ from server.node.following import Following, first_role
 from server.node.leader import Deposition
 from server.node.log_service import LogService
 from server.node.node import Node
-from server.node.promotion import NOTHING_KEPT, ONLY_A_SHARD, Promote, Promotion, refuse_promotion
+from server.node.promotion import NOTHING_KEPT, NOTHING_YET, ONLY_A_SHARD, Promote, Promotion, refuse_promotion
 from server.node.shard import NoLog, NoWriter, no_storage
 from server.node.shutdown import Task
 from server.node.storage_watch import StorageWatch
 from server.node.surroundings import LiveChannel, Surroundings
+from server.node.waiting import Waiting, WaitingNode
 from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes
 from server.replication.epoch_notifier import EpochNotifier
 from server.replication.feed import FrameFeed
@@ -150,6 +151,26 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
         watch=watch,
         following=following,
         keeps=plan.durable,
+    )
+
+
+def assemble_waiting(world: Surroundings, waiting: Waiting, bootstrap: Bootstrap) -> Node:
+    """Build what stands in for a replica before it has a log. The bootstrap tells `waiting`."""
+    scoreboard = Scoreboard(world.config.rules)
+    progress = Progress(scoreboard, world.clock.now_ms)
+    surface = _make_surface(world, scoreboard, first_role(waiting.leader_url, vouched=False), progress)
+    node = WaitingNode(world, surface.role, progress, bootstrap, partial(authorize, world.authenticator, (SCOPE,)))
+    waiting.on_reason(node.show)
+    promote = partial(refuse_promotion, surface.role, NOTHING_YET)
+    return Node(
+        role=surface.role,
+        scoreboard=scoreboard,
+        pipeline=_make_pipeline(world, surface, NoWriter(), NoLog(), None, promote),
+        live=surface.live,
+        tasks=(),
+        promote=promote,
+        keeps=False,
+        more_lanes=(node.lane(),),
     )
 
 

@@ -9,14 +9,11 @@ Rule: no node starts in a directory of another role. The refusal names the comma
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
 from engine.disk import Disk
-from server.node.shutdown import tell
-from server.replication.bootstrap import Bootstrap, prepare_directory
 from server.settings.config import ConfigError
 from server.settings.secrecy import open_to_others
 from snapshots.promotion import (
@@ -68,16 +65,13 @@ def is_vouched(disk: Disk, data_dir: str) -> bool:
     return marker is not None and marker.caught_up
 
 
-async def prepare_replica(
-    disk: Disk, data_dir: str, leader: str, bootstrap: Bootstrap, progress: Callable[[int, int], None]
-) -> None:
-    """Mark a new directory as a replica's, and make sure that it has a log, which may wait for the leader."""
+def mark_replica(disk: Disk, data_dir: str, leader: str) -> None:
+    """Mark a new directory as a replica's. Raises `ConfigError` if it is a leader's."""
     if read_marker(disk, data_dir) is None:
         if disk.exists(f"{data_dir}/log"):
             remedy = f"scoreboard demote --data-dir {data_dir} --to {leader}"
             raise ConfigError("data_dir", f"{data_dir} is a leader's; to make it a replica's: {remedy}")
         write_marker(disk, data_dir, Marker(leader))
-    await prepare_directory(disk, data_dir, bootstrap, tell=tell, progress=progress)
 
 
 class TokenFile:

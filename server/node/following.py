@@ -35,7 +35,7 @@ def first_role(leader: str, *, vouched: bool) -> Role:
     """Give the role of a replica at its start, before it has heard its leader."""
     if vouched:
         return Role(State.STALE, leader=leader)
-    return Role(State.NOT_CAUGHT_UP, leader=leader, reason=_not_caught_up("connecting", ""))
+    return Role(State.NOT_CAUGHT_UP, leader=leader, reason=not_caught_up("connecting", ""))
 
 
 class Following:
@@ -119,7 +119,7 @@ class Following:
             self._role.become(State.FOLLOWING)
             self.heard()
         else:
-            self._role.become(State.NOT_CAUGHT_UP, reason=_not_caught_up(state, reason))
+            self._role.become(State.NOT_CAUGHT_UP, reason=not_caught_up(state, reason))
 
     async def _mark_caught_up(self) -> None:
         """Note in the marker that the next start may serve this state. On a full disk, as soon as there is room."""
@@ -131,5 +131,6 @@ class Following:
             await run(partial(mark_caught_up, disk, self._world.config.data_dir), blocks=disk.blocks)
 
 
-def _not_caught_up(state: FollowingState, reason: str) -> str:
+def not_caught_up(state: FollowingState, reason: str) -> str:
+    """Say why a replica serves nothing yet."""
     return f"this replica has not caught up yet ({state}{': ' if reason else ''}{reason})"

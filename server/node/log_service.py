@@ -25,7 +25,6 @@ import trio
 
 from engine.errors import DiskFault, NoSpace
 from engine.machine import StateMachine
-from server import bounds
 from server.api.dependencies import StorageState
 from server.api.role_checks import RoleChecks
 from server.http.connection import Connection
@@ -36,6 +35,7 @@ from server.node.surroundings import Surroundings
 from server.replication.feed import FrameFeed
 from server.replication.followers import Followers
 from server.replication.messages import LOG_TARGET, Hello
+from server.replication.paths import lengthened
 from server.replication.progress import Progress
 from server.replication.shipment import NodeInfo
 from server.replication.shipper import Authorize, Shipper
@@ -130,7 +130,7 @@ class LogService:
             replication.node_name,
             role.public_url,
             relays=True,
-            path=(us, *progress.path)[: bounds.PATH_NODES_MAX],
+            path=lengthened(us, progress.path),
             word_s=progress.heard_at_s,
             leader_seq=progress.leader_seq,
             unfit=unfit,

@@ -44,10 +44,11 @@ class Node:
     watch: StorageWatch | None = None
     following: Following | None = None
     keeps: bool = True
+    more_lanes: Sequence[Lane] = ()
 
     def lanes(self) -> Sequence[Lane]:
         """Give the lanes of plain requests that only this kind of node has."""
-        return () if self.log_service is None else self.log_service.lanes()
+        return self.more_lanes if self.log_service is None else self.log_service.lanes()
 
     def websocket_lanes(self) -> Sequence[Lane]:
         return () if self.log_service is None else self.log_service.websocket_lanes()

@@ -44,6 +44,7 @@ EPOCH_FRAME_BYTES = 4 * 2**10
 """More than a frame takes that holds only the event of a new epoch."""
 
 NOTHING_KEPT = "This replica keeps nothing on disk: promote one that was started with --data-dir."
+NOTHING_YET = "This replica has nothing yet: it waits for its leader."
 ONLY_A_SHARD = "A replica with a shard holds only some boards: promote a whole one."
 
 

@@ -2,6 +2,9 @@
 
     bind ─► assemble ─► start the tasks ─► accept ─► ready ─► … wanted ─► drain ─► the node's end ─► exit code
 
+    A new replica has a node before that one, which waits for the leader (`server.node.waiting`). The addresses stay
+    bound from the one to the other, so a connection that comes between them waits a moment.
+
     signal        answer what is in flight, close viewers, finish what waits, take a snapshot       0
     fault         give the last answers LAST_ANSWERS_SECONDS to leave, take no snapshot             1
 
@@ -15,7 +18,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
@@ -61,7 +64,6 @@ LAST_ANSWERS_SECONDS = 2.0
 log = structlog.get_logger()
 
 Assemble = Callable[[Surroundings], Node]
-
 Ready = Callable[..., None]
 """Takes the URLs that the node listens on, the first of `bind` first."""
 
@@ -85,10 +87,29 @@ class Process:
         self._authenticator = Authenticator(issuers)
         self._key_exchange = KeyExchange(issuers, follows=follows)
         self._proxies = TrustedProxies(config.proxy_networks)
+        self._node_id = secrets.token_hex(8)
+        self._bound: list[trio.SocketListener] | None = None
+
+    @property
+    def node_id(self) -> str:
+        """What names this process in the paths of nodes."""
+        return self._node_id
+
+    async def serve_first(self, assemble: Assemble, ready: Ready, until: trio.Event) -> None:
+        """Serve a node that stands in for the real one, until an event or the end. The addresses stay bound.
+
+        Raises ConfigError if one can't be bound.
+        """
+        self._bound = await listen(self._config.addresses)
+        async with trio.open_nursery() as tasks:
+            world = self._surroundings(tasks, own_url(urls_of(self._bound)))
+            node = assemble(world)
+            await self._serve(node, world, [_shared(each) for each in self._bound], ready, until.wait)
+            tasks.cancel_scope.cancel()
 
     async def serve(self, assemble: Assemble, ready: Ready) -> int:
         """Serve until the end is wanted; give the exit code. Raises ConfigError if an address can't be bound."""
-        listeners = await listen(self._config.addresses)
+        listeners = self._bound or await listen(self._config.addresses)
         with ExitStack() as at_last:
             async with trio.open_nursery() as tasks:
                 world = self._surroundings(tasks, own_url(urls_of(listeners)))
@@ -98,7 +119,11 @@ class Process:
                 tasks.cancel_scope.cancel()
         return 1 if self._shutdown.fault else 0
 
-    async def _serve(self, node: Node, world: Surroundings, listeners: list[trio.SocketListener], ready: Ready) -> None:
+    async def _serve(
+        self, node: Node, world: Surroundings, listeners: list[trio.SocketListener], ready: Ready,
+        work: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    ) -> None:  # fmt: skip
+        """Serve until the work is done or the end is wanted."""
         urls = urls_of(listeners)
         live = node.live
         loop = ExpressLoop(node.pipeline, self._proxies)
@@ -118,7 +143,7 @@ class Process:
         await world.tasks.start(listener.run)
         log.info("started", url=world.url, urls=urls, version=version("scoreboard"), seq=node.scoreboard.seq)
         ready(*urls)
-        await self._shutdown.wanted.wait()
+        await unless(self._shutdown.wanted, work)
         node.begin_end()
         seconds = LAST_ANSWERS_SECONDS if self._shutdown.fault else bounds.DRAIN_SECONDS_MAX
         await unless(self._shutdown.hurried, partial(_close_all, listener, live, seconds))
@@ -142,6 +167,7 @@ class Process:
             check_held=self._check_held,
             pages=load_pages(PAGES),
             key_exchange=self._key_exchange,
+            node_id=self._node_id,
         )
 
     def _make_live(self, scoreboard: Scoreboard, freshness: Freshness, checks: RoleChecks) -> Live:
@@ -160,6 +186,11 @@ class Process:
 
     def _applied(self, applied: Applied) -> None:
         self._metrics.frame_written(len(applied.events), applied.synced.bytes, applied.synced.seconds)
+
+
+def _shared(listener: trio.SocketListener) -> trio.SocketListener:
+    """Give another listener of the same socket. Closing it leaves the address bound."""
+    return trio.SocketListener(listener.socket.dup())
 
 
 async def _close_all(listener: Listener, live: LiveChannel, seconds: float) -> None:

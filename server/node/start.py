@@ -1,14 +1,15 @@
 """The start of a process: from its configuration to a node that serves.
 
     leader       file limit → finish a cut exchange → lock → is it a leader's directory? → keys → recovery → node
-    replica      the same; before recovery, a directory without a log gets the leader's newest snapshot, or an empty log
+    replica      the same; a directory without a log first gets the leader's newest snapshot, or an empty log. Meanwhile
+                 a node that has nothing answers (`server.node.waiting`)
 
     code = await serve(config, ready=print)
 
 Rules:
 - The lock is held from before the first look at the directory to the end, and every change of a name checks that it
   still is (`HeldDisk`). A log without a lock may have lost it under a process that runs: the start then waits a little.
-- Nothing is served before recovery is done, and the ready line comes last (`server.node.serving`).
+- No state is served before recovery is done, and the ready line comes last (`server.node.serving`).
 - `serve` and `follow` raise only before they are ready (ConfigError, LogDamaged, DirectoryInUse …). Later faults are
   logged, and become the exit code.
 """
@@ -31,18 +32,20 @@ import trio
 from engine.disk import RealDisk, UnsyncedDisk
 from engine.errors import DiskFault, ScoreboardError
 from engine.held_disk import HeldDisk
+from engine.log_reader import holds_log
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
 from server import bounds, logs
 from server.access.issuers import trusted_issuers
-from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, assemble_shard
-from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, prepare_replica
+from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, assemble_shard, assemble_waiting
+from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, mark_replica
 from server.node.node import Node
 from server.node.service_manager import ServiceManager
-from server.node.serving import Assemble, Process, Ready
+from server.node.serving import Process, Ready
 from server.node.shutdown import Shutdown, tell, unless
 from server.node.surroundings import Surroundings
-from server.replication.bootstrap import Bootstrap
+from server.node.waiting import Waiting
+from server.replication.bootstrap import Bootstrap, prepare_directory
 from server.replication.link import parse_leader
 from server.replication.sharding import Shard
 from server.role import Role
@@ -82,7 +85,8 @@ async def serve(config: Config, ready: Ready, bar: Bar | None = None) -> int:
         if opened is None:
             return 0
         process = Process(config, disk, issuers, shutdown, disk.check)
-        return await _serve(process, manager, lambda world: assemble_leader(world, opened), ready)
+        telling = _Telling(manager, ready)
+        return await process.serve(lambda world: telling.follow(assemble_leader(world, opened), world), telling.ready)
 
     return await _run(config, RealDisk(), run)
 
@@ -104,18 +108,29 @@ async def _follow(
     leader = parse_leader(leader_url)
     token = TokenFile(config.replication.token_file)
     issuers = trusted_issuers(config, leads=False)
-    bootstrap = Bootstrap(
-        leader, disk, config.data_dir, token=token, uniform=random.uniform,
-        tell=lambda why: log.warning("bootstrap", reason=why, leader=leader_url),
-    )  # fmt: skip
+
     process = Process(config, disk, issuers, shutdown, disk.check, follows=True)
+    telling = _Telling(manager, ready)
+    waiting = Waiting(leader_url)
+    bootstrap = Bootstrap(
+        leader, disk, config.data_dir, token=token, uniform=random.uniform, tell=waiting.told, node_id=process.node_id
+    )
     shard = options.shard
     opened = None
     if shard is None:
+        mark_replica(disk, config.data_dir, leader_url)
         with bar() as show:
-            prepare = partial(prepare_replica, disk, config.data_dir, leader_url, bootstrap, _as_bytes(show))
-            if not await unless(shutdown.wanted, prepare):
-                return 0
+            if not holds_log(disk, log_directory(config.data_dir)):
+
+                def assemble_first(world: Surroundings) -> Node:
+                    return telling.follow(assemble_waiting(world, waiting, bootstrap), world)
+
+                fetch = partial(
+                    prepare_directory, disk, config.data_dir, bootstrap, tell=tell, progress=_as_bytes(show)
+                )
+                wait = partial(process.serve_first, assemble_first, telling.ready)
+                if not await _fetch(fetch, waiting, wait, shutdown):
+                    return 1 if shutdown.fault else 0
             opened = await _recover(config, disk, shutdown, lambda: nullcontext(show))
         if opened is None:
             return 0
@@ -134,28 +149,70 @@ async def _follow(
         else:
             assert shard is not None
             assemble = partial(assemble_shard, scoreboard=Scoreboard(config.rules), shard=shard, plan=plan)
-        return await _serve(process, manager, assemble, ready)
+        return await process.serve(lambda world: telling.follow(assemble(world), world), telling.ready)
 
 
-async def _serve(process: Process, manager: ServiceManager, assemble: Assemble, ready: Ready) -> int:
-    """Serve a node, and tell the service manager of its role and its readiness."""
+async def _fetch(
+    fetch: Callable[[], Awaitable[None]],
+    waiting: Waiting,
+    wait: Callable[[trio.Event], Awaitable[None]],
+    shutdown: Shutdown,
+) -> bool:
+    """Fetch what a log begins with, and `wait` if that fails or takes long; False if the end was wanted first.
 
-    def assemble_and_tell(world: Surroundings) -> Node:
-        node = assemble(world)
+    Raises what `fetch` and `wait` raise.
+    """
+    done = trio.Event()
+    fault: ScoreboardError | None = None
+
+    async def fetch_it() -> None:
+        nonlocal fault
+        try:
+            await fetch()
+        except ScoreboardError as error:
+            fault = error  # raised outside, or the nursery would make a group of it
+        done.set()
+        waiting.changed.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fetch_it)
+        with trio.move_on_after(bounds.WAITING_AFTER_SECONDS):
+            await unless(shutdown.wanted, waiting.changed.wait)
+        try:
+            if not done.is_set():
+                await wait(done)
+        except ScoreboardError as error:
+            fault = error
+        nursery.cancel_scope.cancel()
+    if fault is not None:
+        raise fault
+    return done.is_set()
+
+
+class _Telling:
+    """Tells the service manager of the roles of nodes, and once, with the ready line, that the process serves."""
+
+    def __init__(self, manager: ServiceManager, ready: Ready) -> None:
+        self._manager = manager
+        self._ready = ready
+        self._is_ready = False
+
+    def follow(self, node: Node, world: Surroundings) -> Node:
+        """Tell each role of a node from now on."""
 
         def tell_role(_before: Role, now: Role) -> None:
             if not now.draining:
-                manager.status(f"{now.state.label}, {world.url}")
+                self._manager.status(f"{now.state.label}, {world.url}")
 
         node.role.on_change(tell_role)
         tell_role(node.role.latest, node.role.latest)
         return node
 
-    def ready_and_tell(*urls: str) -> None:
-        ready(*urls)
-        manager.ready()
-
-    return await process.serve(assemble_and_tell, ready_and_tell)
+    def ready(self, *urls: str) -> None:
+        if not self._is_ready:
+            self._is_ready = True
+            self._ready(*urls)
+            self._manager.ready()
 
 
 def _and_told(bar: Bar, manager: ServiceManager) -> Bar:

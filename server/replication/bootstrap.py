@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -35,7 +35,8 @@ from engine.threads import run
 from server import bounds
 from server.replication.failure import FollowingFailed
 from server.replication.link import Endpoint, LinkEnded, reason_of
-from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, Fork, ForkQuestion
+from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, Fork, ForkQuestion, Path
+from server.replication.paths import Nodes, cut
 from server.replication.replicas import place
 from server.replication.retry import Backoff
 from snapshots import format as snapshot_format
@@ -56,6 +57,20 @@ class Fetched(msgspec.Struct, frozen=True):
 
     path: str
     tail: Tail
+
+
+class _Details(msgspec.Struct):
+    path: Path = ()
+
+
+class _Error(msgspec.Struct):
+    details: _Details
+
+
+class _Refusal(msgspec.Struct):
+    """The error answer of a node that has no snapshot yet (`server.node.waiting`)."""
+
+    error: _Error
 
 
 class _Download(msgspec.Struct):
@@ -88,15 +103,18 @@ class Bootstrap:
         token: Callable[[], str],
         uniform: Callable[[float, float], float],
         tell: Callable[[str], None],
+        node_id: str = "",
         read_seconds_max: float = bounds.SNAPSHOT_READ_SECONDS_MAX,
     ) -> None:
-        """`tell` takes the reason of each attempt that failed."""
+        """`tell` takes the reason of each attempt that failed. `node_id` is ours in the paths of nodes."""
+        self.path: Nodes = ()
         self._leader = leader
         self._disk = disk
         self._directory = directory
         self._token = token
         self._uniform = uniform
         self._tell = tell
+        self._node_id = node_id
         self._timeout = httpx.Timeout(read_seconds_max)
 
     async def fetch(self, progress: ShowBytes = no_bytes) -> Fetched | None:
@@ -170,7 +188,8 @@ class Bootstrap:
                     try:
                         return await self._attempt(client, download, progress)
                     except (httpx.HTTPError, LinkEnded) as error:
-                        self._tell(f"the download was cut: {reason_of(error)}")
+                        what = "the download was cut" if download.done else "no snapshot came"
+                        self._tell(f"{what}: {reason_of(error)}")
                     except NoSpace as fault:
                         self._tell(f"the download does not fit on the disk: {fault.what}")
                         await self._in_thread(partial(self._drop, download))
@@ -196,7 +215,7 @@ class Bootstrap:
                 await self._begin(response, download)
             else:
                 download.done = 0  # the next attempt asks for the whole
-                raise LinkEnded(f"the leader answered with status {response.status_code}", response.status_code)
+                raise await self._refusal(response)
             assert download.file is not None
             async for piece in response.aiter_raw():
                 await self._in_thread(partial(download.file.write_at, download.done, piece))
@@ -206,6 +225,19 @@ class Bootstrap:
             raise LinkEnded(f"{download.done} bytes came instead of {download.total}")
         await self._in_thread(download.file.sync)
         return True
+
+    async def _refusal(self, response: httpx.Response) -> LinkEnded:
+        """Say why there is no snapshot. A node that has none itself tells its path, which may lead to us."""
+        status = response.status_code
+        if not 0 < int(response.headers.get("content-length", "0")) <= bounds.REFUSAL_BYTES_MAX:
+            return LinkEnded(f"the leader answered with status {status}", status)
+        await response.aread()
+        reason = _message_of(response)
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            told = msgspec.json.decode(response.content, type=_Refusal).error.details.path
+            self.path, loop = cut(told, self._node_id)
+            reason = loop or reason
+        return LinkEnded(f"the leader answered with status {status}: {reason}", status)
 
     async def _begin(self, response: httpx.Response, download: _Download) -> None:
         if download.file is not None:

@@ -31,7 +31,7 @@ from engine.limits import FRAME_BYTES_MAX
 from engine.record import FrameFault, unpack_header
 from server import bounds
 from server.faults import first_of
-from server.replication import messages
+from server.replication import messages, paths
 from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes
 from server.replication.failure import REBUILD, FollowingFailed
 from server.replication.frame_queue import DigestCheck, FrameQueue
@@ -205,13 +205,9 @@ class Follower:
 
     def _trace(self, path: tuple[NodeRef, ...]) -> None:
         """Note the path to the leader. Raises `_Loop` if it leads through this node."""
-        ids = [node.id for node in path]
-        looped = bool(self._node_id) and self._node_id in ids
-        self._progress.path = path[: ids.index(self._node_id)] if looped else path
-        if looped:
-            names = [node.name or node.id for node in self._progress.path]
-            follows = ", which follows ".join([*names, "this node"])
-            raise _Loop(f"replicas follow each other in a loop, without a leader: this node follows {follows}")
+        self._progress.path, loop = paths.cut(path, self._node_id)
+        if loop:
+            raise _Loop(loop)
 
     async def _fetch(self) -> None:
         """Fetch a snapshot and go on from it. If the leader has none, the log is followed from its beginning."""

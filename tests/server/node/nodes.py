@@ -33,12 +33,12 @@ from server.http.client_address import TrustedProxies
 from server.lanes.express_loop import ExpressLoop, Parked
 from server.node import serving as production
 from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, assemble_shard
-from server.node.directories import is_vouched, prepare_replica
+from server.node.directories import is_vouched, mark_replica
 from server.node.node import Node
 from server.node.serving import Assemble, Process
 from server.node.shutdown import Shutdown, tell
 from server.node.surroundings import Surroundings
-from server.replication.bootstrap import Bootstrap
+from server.replication.bootstrap import Bootstrap, prepare_directory
 from server.replication.link import parse_leader
 from server.replication.sharding import Shard
 from server.role import State
@@ -109,7 +109,8 @@ def replica_of(leader: str, follows: str | None = None) -> Callable[[Served], Aw
     async def prepare(served: Served) -> Assemble:
         config, disk = served.config, served.disk
         bootstrap = _bootstrap(served, leader)
-        await prepare_replica(disk, config.data_dir, leader, bootstrap, lambda _done, _total: None)
+        mark_replica(disk, config.data_dir, leader)
+        await prepare_directory(disk, config.data_dir, bootstrap, tell=tell)
         opened = open_directory(disk, config.data_dir, config.rules, tell=tell)
         plan = FollowPlan(
             leader=parse_leader(follows or leader),

@@ -14,8 +14,8 @@ from structlog.typing import EventDict
 from engine.errors import DiskFault
 from engine.record import Tail
 from server.node import start
-from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, prepare_replica
-from server.replication.bootstrap import Bootstrap
+from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, mark_replica
+from server.replication.bootstrap import Bootstrap, prepare_directory
 from server.settings.config import ConfigError
 from snapshots.opening import open_directory
 from snapshots.promotion import Marker, Successor, read_marker, write_deposed, write_marker
@@ -96,7 +96,8 @@ class EmptyLeader:
 
 async def prepare(directory: Path, bootstrap: EmptyLeader) -> None:
     """Prepare a directory for a replica of LEADER."""
-    await prepare_replica(DISK, str(directory), LEADER, cast(Bootstrap, cast(Any, bootstrap)), lambda *_: None)
+    mark_replica(DISK, str(directory), LEADER)
+    await prepare_directory(DISK, str(directory), cast(Bootstrap, cast(Any, bootstrap)), tell=Told())
 
 
 async def test_an_empty_directory_becomes_a_replicas(tmp_path: Path) -> None:
