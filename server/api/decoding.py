@@ -28,6 +28,7 @@ import msgspec
 
 from engine import limits
 from engine.commands import id_fault, name_fault
+from server import bounds
 from server.http.messages import JSON, MSGPACK, Id, Name, Refused, Request, invalid, quoted
 from server.http.target import DEFAULT_BOARD
 
@@ -67,10 +68,14 @@ class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     active: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
+# As for `Id`, the type only describes: the check has a better message.
+_Listed = msgspec.Meta(extra_json_schema={"minItems": 1, "maxItems": bounds.QUERY_USERS_MAX})
+
+
 class QueryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """Body of POST /scores/query. A user who is named twice counts once."""
 
-    user_ids: Annotated[list[Id], msgspec.Meta(examples=[["alice", "bob"]])]
+    user_ids: Annotated[list[Id], msgspec.Meta(examples=[["alice", "bob"]]), _Listed]
     board_id: Annotated[Id, msgspec.Meta(examples=[DEFAULT_BOARD])] | None = DEFAULT_BOARD
 
 

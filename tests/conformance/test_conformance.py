@@ -30,7 +30,7 @@ CONFIG = """
 caller_per_minute = 1000000000
 user_per_minute = 1000000000
 """
-OPERATIONS = 19
+OPERATIONS = 21
 TESTED = re.compile(r"(\d+) generated, (\d+) passed")
 
 
