@@ -30,7 +30,7 @@ from engine.machine import Applied
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.auth import Authenticator
-from server.access.issuers import TrustedIssuer
+from server.access.issuers import TrustedIssuer, key_warnings
 from server.access.key_exchange import KeyExchange
 from server.access.lease import authorize
 from server.api.audit import Audit
@@ -84,6 +84,7 @@ class Process:
         self._audit = Audit(log, time.monotonic)
         self._authenticator = Authenticator(issuers)
         self._key_exchange = KeyExchange(issuers, follows=follows)
+        self._key_warnings = partial(key_warnings, issuers)
         self._proxies = TrustedProxies(config.proxy_networks)
 
     async def serve(self, assemble: Assemble, ready: Ready) -> int:
@@ -142,6 +143,7 @@ class Process:
             check_held=self._check_held,
             pages=load_pages(PAGES),
             key_exchange=self._key_exchange,
+            key_warnings=self._key_warnings,
         )
 
     def _make_live(self, scoreboard: Scoreboard, freshness: Freshness, checks: RoleChecks) -> Live:
