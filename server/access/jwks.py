@@ -16,7 +16,8 @@ because the issuer has probably rotated then. `renew` waits for that fetch.
 
 Rules:
 - Unknown keys cause at most one fetch in JWKS_REFRESH_SECONDS_MIN: anybody can invent key ids. Scheduled fetches do not
-  count. So the first token after a rotation is verified at once.
+  count. So the first token after a rotation is verified at once, unless an unknown key was asked for shortly before:
+  then it may be answered 503 until the next fetch is allowed.
 - An unknown key is refused (401) only after a good fetch that its token has waited for. Until that, it cannot be known
   whether the key is the issuer's: KeysUnavailable, which is answered 503 with the time until the next fetch.
 - A fetch that fails, or brings no usable key, leaves the old keys in use. It is logged, and tried again after 1, 2, 4 …
