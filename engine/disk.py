@@ -1,4 +1,4 @@
-"""The only file that touches the operating system's files. Everything here blocks; nothing here knows of Trio.
+"""What touches the operating system's files. Everything here blocks; nothing here knows of Trio.
 
     disk = RealDisk()
     disk.write_whole(path, chunks)                          a whole new file, durable, or no file
@@ -18,6 +18,7 @@ Rules:
   would succeed falsely. Nothing here tries again. Other faults raise `DiskFault` or `FileMissing`, never OSError.
 - Only ENOENT means that something is not there. Any other error means that it is not known, and raises `DiskFault`:
   who takes an I/O error for a missing marker starts a second leader.
+- An open never waits: a FIFO or a device in the place of a file is refused (`engine.regular_file`).
 - A path may come to lead elsewhere: files are removed, directories are renamed. `check_place` compares what is open
   with what the path leads to now, by device and inode.
 - Only the owner may read files and directories (0600, 0700): the log names users, and a signing key lies beside it.
@@ -33,8 +34,9 @@ import stat
 from collections.abc import Iterable
 from typing import Protocol
 
-from engine.disk_faults import FileMissing, blamed
+from engine.disk_faults import LOST_REMEDY, FileMissing, blamed
 from engine.errors import DirectoryInUse, DiskFault, PlaceLost, WriteFailed
+from engine.regular_file import open_regular
 
 __all__ = ["PACE_BYTES", "TMP", "ZEROS_BYTES", "Disk", "File", "FileMissing", "Lock", "RealDisk", "RealFile",
            "RealLock", "UnsyncedDisk", "UnsyncedFile", "free_path"]  # fmt: skip
@@ -130,11 +132,6 @@ class Disk(Protocol):
         """
 
 
-_LOST_REMEDY = (
-    "Another process may write here now, so this one writes no more. Find out what was moved or removed, and by whom. "
-    "What this process wrote is in the old place, if that still exists."
-)
-
 _NO_FALLOCATE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 """Errors of a file system that can't lay out space. glibc then writes to each block itself; musl does not."""
 
@@ -153,7 +150,7 @@ def _check_leads(path: str, held: os.stat_result, what: str) -> None:
         found = _stat(path)
     if found is None or not os.path.samestat(found, held):
         how = "was moved or removed" if found is None else "was replaced"
-        raise PlaceLost(f"{what} {how} while this process used it", path=path, remedy=_LOST_REMEDY)
+        raise PlaceLost(f"{what} {how} while this process used it", path=path, remedy=LOST_REMEDY)
 
 
 class RealFile:
@@ -290,7 +287,7 @@ class RealDisk:
 
     def open(self, path: str, *, write: bool = False) -> RealFile:
         with blamed("open the file", path):
-            return self.file_type(path, os.open(path, os.O_RDWR if write else os.O_RDONLY))
+            return self.file_type(path, open_regular(path, os.O_RDWR if write else os.O_RDONLY))
 
     def rename(self, old: str, new: str) -> None:
         with blamed(f"rename the file to {new}", old, write=True):
@@ -314,7 +311,7 @@ class RealDisk:
 
     def lock(self, path: str) -> RealLock:
         with blamed("lock", path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # In place, which a full disk takes too: a start there must be able to serve reads.

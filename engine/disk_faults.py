@@ -19,6 +19,11 @@ class FileMissing(DiskFault):
     """There is no such file or directory."""
 
 
+LOST_REMEDY = (
+    "Another process may write here now, so this one writes no more. Find out what was moved or removed, and by whom. "
+    "What this process wrote is in the old place, if that still exists."
+)
+
 _REMEDIES = {
     errno.ENOSPC: "Make room on the disk. If the process has ended, start it again.",
     errno.EDQUOT: "Raise the quota or make room. If the process has ended, start it again.",

@@ -340,5 +340,8 @@ PATH_CHARACTERS_TOLD_MAX = 200
 QUOTED_CHARACTERS_MAX = 128
 """What a log or an answer repeats of a client's text: enough to recognise it. An id fits."""
 
+REASON_CHARACTERS_TOLD_MAX = 300
+"""Why a replica has no link, in the answer of /readyz. Parts of it are the leader's words."""
+
 INTEGER_CHARACTERS_MAX = 40
 """An integer in the environment: Python's time to read one grows with the square of its length."""

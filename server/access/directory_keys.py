@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from engine.disk import RealDisk
+from engine.errors import DiskFault
+from engine.regular_file import open_regular
 from server import bounds
 from server.access.keys import Candidates, KeysUnavailable, VerificationKey, by_header_name
 from server.access.signing_key import (
@@ -151,10 +153,12 @@ def _public(text: bytes) -> Ed25519PublicKey | None:
 
 def _read_public(path: Path) -> Ed25519PublicKey:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             text = file.read(bounds.KEY_FILE_BYTES_MAX)
     except OSError as error:
         raise ConfigError(str(path), f"the leader's key cannot be read: {error.strerror}") from error
+    except DiskFault as fault:
+        raise ConfigError(str(path), fault.what) from fault
     key = _public(text)
     if key is None:
         raise ConfigError(str(path), "this is no Ed25519 public key; remove it, and the leader tells it again")

@@ -49,6 +49,15 @@ def trusted_issuers(config: Config, *, leads: bool = True) -> list[TrustedIssuer
     return issuers
 
 
+def key_warnings(issuers: Sequence[TrustedIssuer]) -> list[str]:
+    """Give what an operator should know of the issuers' keys: whose tokens are all refused for want of keys."""
+    return [
+        f"tokens of {each.rules.issuer or 'the issuer'} cannot be verified: {fault} (the log says why: jwks_failed)"
+        for each in issuers
+        if isinstance(each.keys, JwksKeys) and (fault := each.keys.fault()) is not None
+    ]
+
+
 def _keys_of(above: str, rules: IssuerConfig) -> KeySource:
     return JwksKeys(rules.jwks_url, rules.algorithms) if rules.jwks_url else named_keys(above, rules)
 

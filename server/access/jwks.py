@@ -16,13 +16,14 @@ because the issuer has probably rotated then. `renew` waits for that fetch.
 
 Rules:
 - Unknown keys cause at most one fetch in JWKS_REFRESH_SECONDS_MIN: anybody can invent key ids. Scheduled fetches do not
-  count. So the first token after a rotation is verified at once.
+  count. So the first token after a rotation is verified at once, unless an unknown key was asked for shortly before:
+  then it may be answered 503 until the next fetch is allowed.
 - An unknown key is refused (401) only after a good fetch that its token has waited for. Until that, it cannot be known
   whether the key is the issuer's: KeysUnavailable, which is answered 503 with the time until the next fetch.
 - A fetch that fails, or brings no usable key, leaves the old keys in use. It is logged, and tried again after 1, 2, 4 …
   seconds, at most JWKS_REFRESH_SECONDS_MIN apart.
 - There are no keys before the first good fetch. The server starts anyway: reads may be public, and the issuer may start
-  later.
+  later. `fault` says so until then, for the answer of `/readyz`.
 - A key is used with the configured algorithms that fit its type, its curve and its `alg`. Symmetric keys (`oct`),
   private keys and keys for encryption are refused: a secret in a public document is none.
 - The answer is bounded in time and size. It must not be compressed, because it could expand to any size. A redirect is
@@ -34,6 +35,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import jwt
@@ -115,6 +117,13 @@ class JwksKeys:
     def has(self, key: VerificationKey) -> bool:
         """See `KeySource`."""
         return any(key is each for keys in self._set.jwks.values() for each in keys.values())
+
+    def fault(self) -> str | None:
+        """Say that no token can be verified, None if there are keys. `jwks_failed` in the log has the reason."""
+        if self._set.keys or not self._failures:
+            return None
+        # The host alone: a URL may have a secret in its query.
+        return f"no keys could be fetched from {urlsplit(self._url).hostname} yet, at {self._failures} attempts"
 
     async def renew(self) -> None:
         """Return after a good fetch. Raises `KeysUnavailable`."""

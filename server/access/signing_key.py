@@ -41,6 +41,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from engine.disk import RealDisk
+from engine.errors import DiskFault
+from engine.regular_file import open_regular
 from server import bounds
 from server.settings.auth import FAMILIES
 from server.settings.config import ConfigError
@@ -173,12 +175,14 @@ def read_signing_key(data_dir: str, algorithms: tuple[str, ...] = ()) -> Signing
 
 def _read_private(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             # The mode of the file that is read: the path may name another file a moment later.
             status = os.fstat(file.fileno())
             text = file.read(bounds.KEY_FILE_BYTES_MAX)
     except OSError as error:
         raise ConfigError(str(path), f"the signing key cannot be read: {error.strerror}") from error
+    except DiskFault as fault:
+        raise ConfigError(str(path), fault.what) from fault
     if stat.S_IMODE(status.st_mode) & 0o077:
         raise ConfigError(
             str(path), f"others can read or write it (mode {stat.S_IMODE(status.st_mode):03o}); run: chmod 600 {path}"

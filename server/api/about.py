@@ -37,7 +37,7 @@ The subprotocol chooses the messages:
 - `scoreboard.delta.v1`: `scoreboard_snapshot` first and after a missed message, else `scoreboard_delta` with `baseSeq`
   (the seq that it applies to), `changed` (rows that are new or differ) and `left` (userIds that are no longer there).
 - `scoreboard.token.<JWT>`, offered beside one of these, brings the token of a client that can't set headers. The server
-  never selects it."""
+  never selects it. So a browser that offers it alone closes the connection (1006)."""
 
 SCORE = """`percentile`: of the other ranked users, the percentage behind this one. `gapToNext`: the points by which the
 next better user leads, 0 if that one was only earlier, null for the first. An inactive user has a score, but no rank.

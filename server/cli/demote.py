@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from shlex import quote
 
 import click
 import httpx
@@ -45,14 +46,20 @@ def demote(data_dir: Path, leader: str, token_file: Path | None, as_json: bool) 
         raise BadUsage(f"there is no scoreboard data in {directory!r} (no log directory in it)")
     token = read_token(token_file)
     disk.lock(f"{directory}/{LOCK_FILE}").release()  # if it is in use, refuse before all that follows
-    common = ask_fork(directory, leader, token)
+    common = ask_fork(directory, leader, token, token_file)
     with state_bar("demoting") as show:
         report = demote_directory(disk, directory, common, leader=leader.rstrip("/"), tell=warn, progress=show)
-    _show(report, directory, leader, as_json)
+    _show(report, directory, start_command(directory, leader, token_file), as_json)
 
 
-def ask_fork(directory: str, leader: str, token: str) -> Tail:
-    """Ask the new leader for the last place before its history left ours."""
+def start_command(directory: str, leader: str, token_file: Path | None) -> str:
+    """Give the command that starts the replica, with the token that the leader was asked with."""
+    command = f"scoreboard replica --data-dir {quote(directory)} --leader {quote(leader)}"
+    return command if token_file is None else f"{command} --token-file {quote(str(token_file))}"
+
+
+def ask_fork(directory: str, leader: str, token: str, token_file: Path | None = None) -> Tail:
+    """Ask the new leader for the last place before its history left ours. `token_file` is where the token is from."""
     disk = RealDisk()
     try:
         endpoint = parse_leader(leader)
@@ -67,13 +74,13 @@ def ask_fork(directory: str, leader: str, token: str) -> Tail:
             raise CommandRefused(
                 f"{leader} can't say where its history and that of epoch {tail.epoch} part: "
                 f"{ended.reason.rstrip('.')}. Is it the node that took this one's place? If it is, move {directory} "
-                f"aside and begin anew: scoreboard replica --data-dir NEWDIR --leader {leader}. What only this node "
+                f"aside and begin anew: {start_command('NEWDIR', leader, token_file)}. What only this node "
                 "had is then in the directory that was moved."
             ) from ended
         raise CommandRefused(f"{leader} can't be asked: {ended.reason}") from ended
 
 
-def _show(report: DemotionReport, directory: str, leader: str, as_json: bool) -> None:
+def _show(report: DemotionReport, directory: str, command: str, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
@@ -85,4 +92,4 @@ def _show(report: DemotionReport, directory: str, leader: str, as_json: bool) ->
         rows = [(one.action_id, one.user_id, one.board_id, one.seq, one.delta) for one in report.actions]
         print_table(columns, rows)
         say(f"These actions are not in the new leader's history. All of it is in {report.aside}.")
-    say(f"Start it with: scoreboard replica --data-dir {directory} --leader {leader}")
+    say(f"Start it with: {command}")

@@ -314,7 +314,8 @@ def _make_pipeline(
 def _warnings(world: Surroundings, role: CurrentRole) -> list[str]:
     """Give what an operator should know of a node that is ready all the same."""
     fault = world.key_exchange.fault() if role.now.is_replica else None
-    return [] if fault is None else [f"tokens of the leader cannot be verified here: {fault}"]
+    leaders = [] if fault is None else [f"tokens of the leader cannot be verified here: {fault}"]
+    return leaders + world.key_warnings()
 
 
 def _nobody_to_wake() -> None:

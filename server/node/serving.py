@@ -33,7 +33,7 @@ from engine.machine import Applied
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.auth import Authenticator
-from server.access.issuers import TrustedIssuer
+from server.access.issuers import TrustedIssuer, key_warnings
 from server.access.key_exchange import KeyExchange
 from server.access.lease import authorize
 from server.api.audit import Audit
@@ -86,6 +86,7 @@ class Process:
         self._audit = Audit(log, time.monotonic)
         self._authenticator = Authenticator(issuers)
         self._key_exchange = KeyExchange(issuers, follows=follows)
+        self._key_warnings = partial(key_warnings, issuers)
         self._proxies = TrustedProxies(config.proxy_networks)
         self._node_id = secrets.token_hex(8)
         self._bound: list[trio.SocketListener] | None = None
@@ -168,6 +169,7 @@ class Process:
             pages=load_pages(PAGES),
             key_exchange=self._key_exchange,
             node_id=self._node_id,
+            key_warnings=self._key_warnings,
         )
 
     def _make_live(self, scoreboard: Scoreboard, freshness: Freshness, checks: RoleChecks) -> Live:

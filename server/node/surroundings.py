@@ -64,7 +64,8 @@ class Surroundings:
     `clock` gives event times, and `clock_ms` the same in ms since 1970; `clock_s` never goes back. `tell` gets what the
     operator should know about the disk, `removed` each segment that was removed for its age. `applied` is called right
     after each frame was applied. `check_held` checks that the data directory is still ours (`engine.held_disk`).
-    `random_bytes` draws identities. `node_id` is that of this process in the paths of nodes.
+    `key_warnings` gives what an operator should know of the issuers' keys. `random_bytes` draws identities. `node_id`
+    is that of this process in the paths of nodes.
     """
 
     config: Config
@@ -82,6 +83,7 @@ class Surroundings:
     clock: Clock
     check_held: Callable[[], None]
     key_exchange: KeyExchange = field(default_factory=KeyExchange)
+    key_warnings: Callable[[], list[str]] = list
     pages: dict[str, Page] = field(default_factory=dict)
     clock_s: Callable[[], float] = time.monotonic
     uniform: Callable[[float, float], float] = random.uniform

@@ -13,6 +13,7 @@ Rules:
   younger.
 - A stale state is behind by its age at least, so the lag in ms is then never shorter than the age.
 - Replicas that follow each other in a loop are not ready.
+- Why there is no link is told with it: a token that expired is nothing that waiting mends.
 - No number is made up. Before the leader was heard the lag in records is unknown. The lag in ms is then the age of the
   last event here (`server.replication.lag` says why), or unknown without an event.
 """
@@ -26,6 +27,7 @@ import msgspec
 import trio
 
 from engine.scoreboard import Scoreboard
+from server import bounds
 from server.replication.lag import state_age_ms
 from server.replication.progress import FollowerStatus, Progress
 from server.role import CurrentRole, State
@@ -101,9 +103,14 @@ class Freshness:
             return status.loop
         lag, limit_ms = self._lag_of(self.progress, status), 1000 * self.ready_age_s
         if not status.caught_up_once:
-            return f"this replica has not caught up since it was started ({status.state})"
+            return f"this replica has not caught up since it was started ({status.state}{_because(status)})"
         if lag.age_ms > limit_ms:
-            return f"the leader was not heard for {lag.age_ms // 1000} seconds"
+            return f"the leader was not heard for {lag.age_ms // 1000} seconds{_because(status)}"
         if (lag.ms or 0) > limit_ms:
             return f"this replica is {lag.ms} ms behind"
         return None
+
+
+def _because(status: FollowerStatus) -> str:
+    """Say why there is no link, as far as the follower knows. A link that is there has no reason."""
+    return f": {status.reason[: bounds.REASON_CHARACTERS_TOLD_MAX]}" if status.reason else ""

@@ -39,6 +39,9 @@ from server.faults import first_of
 from server.http.messages import RequestHead
 from server.http.websocket import BINARY, NORMAL_CLOSURE, server_frame
 
+_REFUSALS = {401: "refused the token, or wants one", 403: "refused the token, which needs the scope log:read"}
+"""What a leader did, by the status of its answer."""
+
 
 class LinkEnded(ScoreboardError):
     """The link is over. If an HTTP answer came instead of a link, `status` is its status."""
@@ -276,7 +279,8 @@ def _link_ended(error: Exception) -> Exception:
     """Turn what trio-websocket raises into `LinkEnded`. What our own side raised stays as it is."""
     error = first_of(error)
     if isinstance(error, ConnectionRejected):
-        return LinkEnded(f"the leader refused the link with status {error.status_code}", error.status_code)
+        refused = _REFUSALS.get(error.status_code, "refused the link")
+        return LinkEnded(f"the leader {refused} (status {error.status_code})", error.status_code)
     if isinstance(error, trio.TooSlowError):
         return LinkEnded("the link did not open: there was no answer in time, or the connection was closed")
     if isinstance(error, ConnectionClosed):

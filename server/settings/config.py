@@ -16,6 +16,7 @@ Rules:
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -216,7 +217,7 @@ def _type_of(key: Key) -> Any:
 
 def _from_file(path: Path) -> Iterator[tuple[Key, Given]]:
     try:
-        document = msgspec.toml.decode(path.read_bytes())
+        document = msgspec.toml.decode(path.read_bytes().removeprefix(BOM_UTF8))  # some editors write the mark
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:

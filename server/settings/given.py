@@ -54,8 +54,14 @@ def refusal(key: Key, given: Given, sentence: str) -> ConfigError:
 
 
 def converted(key: Key, given: Given, annotation: Any) -> Any:
-    """Give a value as its type. One secret may be written without a list. Raises `ConfigError`."""
+    """Give a value as its type. One secret may be written without a list. Raises `ConfigError`.
+
+    An empty string is no secret. An empty list is refused: whoever writes a list means that there are secrets, and
+    without any another key would count.
+    """
     value = given.value
+    if annotation is Secrets and value == []:
+        raise refusal(key, given, 'must name one or more secrets; "" means that there is none')
     if annotation is Secrets and isinstance(value, str):
         value = [value] if value else []
     try:

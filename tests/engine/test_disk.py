@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from engine.disk import PACE_BYTES, ZEROS_BYTES, Disk, FileMissing, RealDisk, UnsyncedDisk
+from engine.disk import PACE_BYTES, ZEROS_BYTES, Disk, FileMissing, RealDisk, RealFile, UnsyncedDisk
 from engine.errors import DirectoryInUse, DiskFault, WriteFailed
+from tests.deadlines import deadline
 from tests.engine.disk_conformance import DiskConformance
 
 
@@ -75,9 +79,29 @@ def test_what_is_no_file_is_named_and_can_be_moved_away(tmp_path: Path) -> None:
         assert remedy in caught.value.remedy
 
 
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, make_socket, lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.parametrize("how", ["read", "write", "lock"])
+def test_what_is_no_regular_file_is_refused_at_once(make: Callable[[Path], None], how: str, tmp_path: Path) -> None:
+    """The open of a FIFO waited for a writer: a start hung for ever, beyond SIGTERM. Nothing stays open."""
+    path = tmp_path / "x"
+    make(path)
+    disk, opened = RealDisk(), len(os.listdir("/proc/self/fd"))
+    work: Callable[[str], object] = disk.lock if how == "lock" else partial(disk.open, write=how == "write")
+    with deadline(5), pytest.raises(DiskFault, match="not a regular file") as caught:
+        work(str(path))
+    assert caught.value.path == str(path)
+    assert "move it away" in caught.value.remedy
+    assert len(os.listdir("/proc/self/fd")) == opened
+
+
 def test_a_full_disk_is_a_failed_write_with_a_remedy() -> None:
     """With the path, the offset, and the system's own words. /dev/full is a disk that is always full."""
-    file = RealDisk().open("/dev/full", write=True)
+    file = RealFile("/dev/full", os.open("/dev/full", os.O_RDWR))
     with pytest.raises(WriteFailed, match="No space left on device") as caught:
         file.write_at(4711, b"x")
     file.close()
@@ -211,7 +235,7 @@ def test_a_read_that_the_system_does_in_parts_is_finished(tmp_path: Path, monkey
 
 def test_a_read_error_is_a_fault_with_its_place(tmp_path: Path) -> None:
     """Reading a directory is the read error that every system has."""
-    file = RealDisk().open(str(tmp_path))
+    file = RealFile(str(tmp_path), os.open(tmp_path, os.O_RDONLY))
     with pytest.raises(DiskFault) as caught:
         file.read_at(512, 10)
     assert not isinstance(caught.value, WriteFailed | FileMissing)

@@ -36,6 +36,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "scoreboard recovery filtered_frame corrections"),
     (PURE, "engine", "batch"),
     (PURE, "engine", "disk_faults"),
+    (SHELL, "engine", "regular_file"),
     (SHELL, "engine", "disk"),
     (SHELL, "engine", "held_disk"),
     (SHELL, "engine", "segment"),

@@ -245,7 +245,9 @@ async def test_keys_that_were_not_there_at_the_start_come_by_themselves(autojump
     ):
         with pytest.raises(KeysUnavailable):
             await find(keys, "a")
+        assert keys.fault() == "no keys could be fetched from issuer.example yet, at 2 attempts"
         await trio.sleep(up_s + bounds.JWKS_REFRESH_SECONDS_MIN)
+        assert keys.fault() is None
         assert asked_s == pytest.approx([0, 0, 2, 6, 14, 30, 60, 90, 120])
         assert await find(keys, "a") is not None
 
@@ -275,6 +277,7 @@ async def test_after_a_failed_refresh_it_is_tried_again_soon(autojump_clock: tri
         await trio.sleep(bounds.JWKS_REFRESH_SECONDS + 60)
         due_s = bounds.JWKS_REFRESH_SECONDS
         assert asked_s == pytest.approx([0, due_s, due_s + 1, due_s + 3])
+        assert keys.fault() is None
         assert await find(keys, "a") is not None
 
 

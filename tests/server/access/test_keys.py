@@ -18,6 +18,7 @@ from server.access.keys import key_fault
 from server.access.minting import mint
 from server.access.signing_key import make_signing_key, read_signing_key
 from server.settings.config import Config, ConfigError, load
+from tests.deadlines import deadline
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | dsa.DSAPrivateKey
 
@@ -144,6 +145,15 @@ def test_a_damaged_signing_key_is_refused_and_not_shown(tmp_path: Path, content:
     with pytest.raises(ConfigError, match="restore it from a backup, or remove it") as caught:
         read_signing_key(str(tmp_path))
     assert not content.strip() or content.decode().strip() not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["signing.key", "leader.key"])
+def test_a_pipe_in_the_place_of_a_key_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """Its open waited for a writer, and the start hung."""
+    os.mkfifo(tmp_path / name, 0o600)
+    with deadline(5), pytest.raises(ConfigError, match="not a regular file") as refused:
+        trusted_issuers(Config(data_dir=str(tmp_path)))
+    assert refused.value.key == str(tmp_path / name)
 
 
 def test_a_signing_key_that_is_not_there_is_named(tmp_path: Path) -> None:

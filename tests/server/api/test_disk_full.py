@@ -28,9 +28,11 @@ async def test_writes_are_refused_and_nothing_is_counted(through_quart: bool, mo
     async with open_bench(through_quart=through_quart) as bench:
         assert (await bench.increment("ann", "a1")).status == 200
         increment = {"userId": "ann", "actionId": "a2", "reason": "ACTION_COMPLETED"}
+        repeat = {**increment, "actionId": "a1"}
         for method, path, body in (
             ("POST", "/scores/increment", increment),
             ("POST", "/scores/increment/batch", [increment]),
+            ("POST", "/scores/increment/batch", [repeat, increment]),
             ("PUT", "/users/ann", {"displayName": "Ann"}),
         ):
             reply = await bench.ask(method, path, body, token=ADMIN)
@@ -40,10 +42,12 @@ async def test_writes_are_refused_and_nothing_is_counted(through_quart: bool, mo
             assert "Nothing was done" in reply.json["error"]["message"]
         again = await bench.increment("ann", "a1")
         assert (again.status, again.json["applied"]) == (200, False)
+        batch = await bench.ask("POST", "/scores/increment/batch", [repeat, repeat], token=ADMIN)
+        assert (batch.status, [row["applied"] for row in batch.json]) == (200, [False, False])
         assert (await bench.ask("GET", "/scoreboard/top")).status == 200
         assert (await bench.ask("GET", "/readyz")).status == 200
         assert bench.scoreboard.seq == 1
-        assert bench.metrics.value("scoreboard_failures_total", code="DISK_FULL") == 3
+        assert bench.metrics.value("scoreboard_failures_total", code="DISK_FULL") == 4
         assert bench.metrics.value("scoreboard_updates_total", result="applied") == 1
         assert bench.metrics.value("scoreboard_updates_total", result="unknown") == 0
         assert {line["code"] for line in bench.told("refused")} == {"DISK_FULL"}

@@ -104,7 +104,10 @@ def test_the_new_leader_is_asked_with_the_token(tmp_path: Path, old: Path, node:
     file = tmp_path / "token"
     file.write_text("a-token\n")
     scoreboard, _ = read_state(RealDisk(), str(old), NO_RULES, tell=lambda _: None)
-    assert run("demote", "--data-dir", old, "--to", node.url, "--token-file", file).exit_code == 0
+    done = run("demote", "--data-dir", old, "--to", node.url, "--token-file", file)
+    assert done.exit_code == 0
+    # Without the token the replica could not follow.
+    assert f"scoreboard replica --data-dir {old} --leader {node.url} --token-file {file}\n" in done.stderr
     query = f"epoch=1&history={scoreboard.mark.history}"
     assert node.asked == [("GET", f"/replication/fork?{query}", "Bearer a-token")]
 

@@ -19,6 +19,7 @@ from server.replication.bootstrap import Bootstrap, prepare_directory
 from server.settings.config import ConfigError
 from snapshots.opening import open_directory
 from snapshots.promotion import Marker, Successor, read_marker, write_deposed, write_marker
+from tests.deadlines import deadline
 from tests.server.node.test_start import config_of
 from tests.snapshots.directories import LOG_ID, RULES, InlineDisk, Told, history
 
@@ -58,6 +59,15 @@ def test_nobody_starts_in_the_directory_of_a_deposed_leader(tmp_path: Path, chec
     assert key == "data_dir"
     assert "epoch 4 began elsewhere" in message
     assert f"scoreboard demote --data-dir {tmp_path} --to {LEADER} " in message
+
+
+@pytest.mark.parametrize("name", ["deposed", "replica"])
+def test_a_pipe_in_the_place_of_a_marker_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """Its open waited for a writer, and the start hung beyond SIGTERM."""
+    os.mkfifo(tmp_path / name)
+    with deadline(5), pytest.raises(DiskFault, match="not a regular file") as fault:
+        check_leads(DISK, str(tmp_path))
+    assert fault.value.path == str(tmp_path / name)
 
 
 def test_a_replica_follows_who_is_named_or_else_whom_it_followed(tmp_path: Path) -> None:

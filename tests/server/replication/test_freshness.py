@@ -148,6 +148,20 @@ async def test_a_replica_whose_leader_is_silent_for_too_long_is_not_ready(
     assert node.freshness.not_ready() == "the leader was not heard for 31 seconds"
 
 
+async def test_a_replica_without_a_link_says_why_it_has_none(autojump_clock: trio.testing.MockClock) -> None:
+    """Before it caught up and after. A reason of the other side's is cut; with a link there is no reason."""
+    node = Node(Role(State.STALE))
+    node.progress.become("disconnected", "the leader refused the token with status 401")
+    said = "this replica has not caught up since it was started"
+    assert node.freshness.not_ready() == f"{said} (disconnected: the leader refused the token with status 401)"
+    node.catch_up()
+    node.progress.become("connecting", "x" * 10_000)
+    await trio.sleep(READY_AGE_S + 1.0)
+    assert node.freshness.not_ready() == f"the leader was not heard for 31 seconds: {'x' * 300}"
+    node.progress.become("following", "")
+    assert node.freshness.not_ready() == "the leader was not heard for 31 seconds"
+
+
 async def test_a_replica_that_is_too_far_behind_is_not_ready(autojump_clock: trio.testing.MockClock) -> None:
     """Though it hears its leader well."""
     node = Node(Role(State.FOLLOWING))

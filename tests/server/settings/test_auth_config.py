@@ -156,3 +156,17 @@ def test_secrets_in_the_environment_have_commas_between_them() -> None:
         (f'["{SECRET},", "{OTHER}"]', (f"{SECRET},", OTHER)),
     ]:
         assert load(None, {"SCOREBOARD_AUTH_JWT_SECRET": text}, {}).auth.jwt_secret == secrets
+
+
+@pytest.mark.parametrize("text", ["[]", "[ ]", ","])
+def test_an_empty_list_of_secrets_is_refused(tmp_path: Path, text: str) -> None:
+    """It made the directory's own key count, silently. An empty string says that there is none."""
+    if text != ",":
+        assert refusal(tmp_path, f"[auth]\njwt_secret = {text}").key == "auth.jwt_secret"
+        one = issuer(f"issuer = 'a'\njwt_secret = {text}\n{KEYS}")
+        assert refusal(tmp_path, one).key == "auth.issuers[0].jwt_secret"
+    refused = refusal(tmp_path, "", {"SCOREBOARD_AUTH_JWT_SECRET": text})
+    assert refused.key == "auth.jwt_secret"
+    assert "must name one or more secrets" in refused.message
+    assert "SCOREBOARD_AUTH_JWT_SECRET" in refused.message
+    assert load(None, {"SCOREBOARD_AUTH_JWT_SECRET": ""}, {}).auth.jwt_secret == ()

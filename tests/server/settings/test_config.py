@@ -432,6 +432,13 @@ def test_durations_are_read() -> None:
     assert [parse_duration(text) for text in ("90s", "30m", "1h", "7d")] == [90, 1800, 3600, 604_800]
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    """Some editors write one. It was a fault "at line 1, column 1", where nothing can be seen."""
+    path = tmp_path / "scoreboard.toml"
+    path.write_bytes(b"\xef\xbb\xbfdata_dir = 'elsewhere'\r\n")
+    assert load(path, {}, {}).data_dir == "elsewhere"
+
+
 @pytest.mark.parametrize("text", ["", "1", "h", "0s", "01h", "1.5h", "1 h", "-1h", "1w", "1h30m", "1H", "١h", "1h\n"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     """No guessing of units, no zero."""
