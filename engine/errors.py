@@ -72,7 +72,7 @@ class DiskFull(DiskFault):
 
 
 class PlaceLost(DiskFault):
-    """A path no longer leads to the file or directory that this process holds: it was moved, removed or replaced.
+    """What this process holds is no longer at its path: it was moved, removed or replaced, or the file was cut short.
 
     Another process may use what is there now, so this one writes nothing more.
     """

@@ -24,8 +24,8 @@ Rules:
 - Compressing, removing, `restart` and writing a snapshot hold `upkeep`, from the first look at the files to the last
   change. Otherwise a file of the old history could get into the new one.
 - Segments are removed from the oldest on, and the last one never. So retention leaves no gap.
-- Before a segment is begun, compressed or removed, the path of the last one must still lead to the open file. Otherwise
-  these files are not ours. Appends don't look: a watch calls `check_place`, and `give_up` if that fails.
+- Before a segment is begun, compressed or removed, the path of the last one must still lead to the open file, uncut.
+  Otherwise these files are not ours. Appends don't look: a watch calls `check_place`, and `give_up` if that fails.
 
 The log does not know Trio, commands or boards. `engine.record` has its bytes, `engine.segment` its files.
 """
@@ -56,7 +56,15 @@ from engine.record import (
 )
 from engine.recovery import Finding, Situation, misfit, refusal
 from engine.replay import replay, settle_end, tidy
-from engine.segment import ROOM, SegmentFile, compress_segment, create_segment, list_segments, remove_segment
+from engine.segment import (
+    SegmentFile,
+    check_segment,
+    check_space,
+    compress_segment,
+    create_segment,
+    list_segments,
+    remove_segment,
+)
 
 __all__ = ["Finding", "Log", "LogStatistics", "SegmentInfo", "Synced", "Tail"]
 
@@ -222,7 +230,7 @@ class Log:
 
     def _begin_segment(self) -> None:
         """Seal the last segment, whose frames are all synced, and begin the next one. Raises `DiskFull`."""
-        self._file.check_place()
+        check_segment(self._file, self._segment_bytes)
         tail, before = self.tail, self._segments[-1].first_seq
         header = SegmentHeader(tail.log_id, tail.seq + 1, tail.epoch, tail.checksum, before)
         file = create_segment(self._disk, self._directory, header, self._segment_bytes)
@@ -243,22 +251,17 @@ class Log:
     def check_room(self, length: int) -> None:
         """Check that there is room for a frame of this length, or for the segment that it needs. Raises `DiskFull`."""
         if self._end + length > self._segment_bytes:
-            free = self._disk.free_bytes(self._directory)
-            if free < self._segment_bytes:
-                what = (
-                    f"the next segment of {self._segment_bytes} bytes does not fit on the disk, which has {free} left"
-                )
-                raise DiskFull(what, path=self._directory, seq=self.tail.seq + 1, remedy=ROOM)
+            check_space(self._disk, self._directory, self._segment_bytes, seq=self.tail.seq + 1)
 
     def check_place(self) -> None:
-        """Check that the path of the last segment leads to the open file. May be called from any thread.
+        """Check that the path of the last segment leads to the open file, and that nobody cut it (`check_segment`).
 
-        Raises `PlaceLost`; `DiskFault` if that can't be known.
+        May be called from any thread. Raises `PlaceLost`; `DiskFault` if that can't be known.
         """
         while not self._restarting:
             file = self._file
             try:
-                file.check_place()
+                check_segment(file, self._segment_bytes)
             except DiskFault:
                 # Another thread may have sealed and compressed this segment, or begun the log anew.
                 if file is self._file and not self._restarting:

@@ -31,7 +31,7 @@ from contextlib import closing
 import msgspec
 
 from engine.disk import TMP, Disk, File, FileMissing, free_path
-from engine.errors import DiskFault, DiskFull, NoSpace
+from engine.errors import DiskFault, DiskFull, NoSpace, PlaceLost
 from engine.limits import FRAME_BYTES_MAX, SEGMENT_BYTES
 from engine.record import (
     HEADER_BYTES,
@@ -54,7 +54,9 @@ COMPRESSION_LEVEL = 6
 LISTINGS_MAX = 10
 """Attempts to list a directory. One fails if a segment is compressed or removed in these microseconds."""
 
-ROOM = "Make room on the disk, or raise its quota."
+_ROOM = "Make room on the disk, or raise its quota."
+
+_CUT = "Find out what cut it. If the next start refuses the log, its message says what can be brought back."
 
 GZ = ".gz"
 _GZIP_WINDOW = 31
@@ -132,9 +134,30 @@ def create_segment(disk: Disk, directory: str, header: SegmentHeader, length: in
         if disk.exists(unfinished):
             disk.remove(unfinished)
         what = f"the next segment does not fit on the disk: {fault.what}"
-        raise DiskFull(what, path=path, seq=header.first_seq, remedy=ROOM) from fault
+        raise DiskFull(what, path=path, seq=header.first_seq, remedy=_ROOM) from fault
     disk.sync_directory(directory)
     return disk.open(path, write=True)
+
+
+def check_space(disk: Disk, directory: str, length: int, *, seq: int) -> None:
+    """Check that there is room for a segment of `length` bytes, whose first event has `seq`. Raises `DiskFull`."""
+    free = disk.free_bytes(directory)
+    if free < length:
+        what = f"the next segment of {length} bytes does not fit on the disk, which has {free} left"
+        raise DiskFull(what, path=directory, seq=seq, remedy=_ROOM)
+
+
+def check_segment(file: File, length: int) -> None:
+    """Check that the path of an open segment still leads to it, and that it has all the space that was laid out.
+
+    `length` is that of the space, not of the frames. A write after a cut would make the file as long as its frames
+    again, with a hole in them. Raises `PlaceLost`; `DiskFault` if that can't be known.
+    """
+    file.check_place()
+    found = file.size()
+    if found < length:
+        what = f"the file was cut short while this process used it: it has {found} bytes instead of {length}"
+        raise PlaceLost(what, path=file.path, remedy=_CUT)
 
 
 def read_header(disk: Disk, segment: SegmentFile) -> SegmentHeader:

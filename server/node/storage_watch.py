@@ -8,6 +8,7 @@
     -------------------------------------------  ----------------------------------------------------------------------
     directory, lock or last segment are not      nothing more is written, the process ends with the reason (exit code 1)
     where they were, or that can't be known
+    the last segment was cut short               the same, with the length that is there and the one that was laid out
     less than DISK_LOW_BYTES are left            a warning in the log and in /readyz, which stays 200
     the disk is full                             the same; writes get 503 `DISK_FULL`, reads and viewers go on
     there is room again                          a line in the log; the next write goes through

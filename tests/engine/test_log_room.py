@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +136,22 @@ def test_a_live_segment_that_is_gone_is_noticed_before_anything_changes(tmp_path
     with pytest.raises(WriteFailed, match="was moved or removed"):
         log.append(increments(log.tail.seq + 1, 30), 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_a_live_segment_that_was_cut_is_not_sealed(tmp_path: Path) -> None:
+    """It would be a damaged one before the end of the log. A write after the cut does not hide it."""
+    _, log = full_log(tmp_path)
+    live = Path(log.segments()[-1].path)
+    os.truncate(live, SEGMENT_BYTES // 2)
+    log.append(increments(log.tail.seq + 1, 1), 1)
+    found = live.stat().st_size
+    for change in (log.check_place, lambda: log.make_room(SEGMENT_BYTES)):
+        with pytest.raises(PlaceLost, match=f"it has {found} bytes instead of {SEGMENT_BYTES}") as lost:
+            change()
+        assert lost.value.path == str(live)
+    with pytest.raises(WriteFailed, match="cut short"):
+        log.append(increments(log.tail.seq + 1, 30), 1)
+    assert [path.name for path in tmp_path.iterdir()] == [live.name]
 
 
 def test_a_log_that_is_given_up_takes_nothing_more(tmp_path: Path) -> None:

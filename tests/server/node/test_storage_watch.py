@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from engine.actor import Actor
 from engine.errors import DiskFault, DiskFull, PlaceLost, WriteFailed
 from engine.held_disk import HeldDisk
+from engine.limits import SEGMENT_BYTES
 from engine.machine import StateMachine
 from server import bounds
 from server.node.storage_watch import StorageWatch
@@ -103,6 +105,25 @@ async def test_a_live_segment_that_is_deleted_ends_the_process(
         fault = bench.world.shutdown.fault
         assert isinstance(fault, PlaceLost)
         assert fault.path == segment
+
+
+async def test_a_live_segment_that_is_cut_ends_the_process(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """What was acknowledged is gone then; writes after the cut would make the file longer again."""
+    async with open_bench(tmp_path / "data") as bench:
+        bench.log.append(increments(1, 40), 1)
+        segment = bench.log.segments()[-1].path
+        os.truncate(segment, 1_000)
+        bench.log.append(increments(41, 40), 1)
+        found = os.stat(segment).st_size
+        await bench.look()
+        fault = bench.world.shutdown.fault
+        assert isinstance(fault, PlaceLost)
+        assert fault.path == segment
+        assert f"it has {found} bytes instead of {SEGMENT_BYTES}" in str(fault)
+        with pytest.raises(WriteFailed, match="cut short"):
+            bench.log.append(increments(81, 1), 1)
 
 
 async def test_too_little_room_is_told_before_it_is_none(
