@@ -21,6 +21,9 @@ Rules:
   because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
   may not have that frame, and a demotion would set it aside.
 - If a caller goes away, its commands are done all the same.
+- On a full disk (`engine.room`) the actor tries to make room once in FULL_RETRY_SECONDS, also while nobody writes. What
+  fits into the live segment is written meanwhile. A frame that does not fit is taken apart: its submissions are tried
+  one by one, because some need no event and some may fit.
 - After a failed write the actor is dead. The callers of that frame get `OutcomeUnknown`, waiting ones `Overloaded`, and
   `run` raises, which stops the process. An fsync is never tried again.
 """
@@ -30,6 +33,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 
 import msgspec
 import trio
@@ -52,11 +56,10 @@ _DEPOSED = "a newer epoch began elsewhere, so nothing is written here any more"
 
 
 class ActorStatistics(msgspec.Struct, frozen=True):
-    """The number of waiting commands, and whether new ones are accepted. `full`: the disk was, at the last attempt."""
+    """The number of waiting commands, and whether new ones are accepted."""
 
     waiting: int
     accepting: bool
-    full: DiskFull | None = None
 
 
 class Submission:
@@ -90,8 +93,8 @@ class Actor:
         self._accepting = True
         self._begun = False
         self._deposed = False
-        self._full: DiskFull | None = None
-        self._full_until_s = 0.0
+        self._room_due_s = inf  # the next attempt to make room; never if there is room
+        self._apart = 0  # submissions at the head of the inbox, each of which gets a frame of its own
         self._wake = trio.Event()
         self._ended = trio.Event()
         self._may_be_due = True  # a correction of the clock
@@ -132,16 +135,21 @@ class Actor:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write until `drain`. Raises `WriteFailed` if the log can't be written; the process must end then."""
         self._begun = True
+        if self._machine.log.full is not None:
+            self._room_due_s = trio.current_time()  # it filled up while this was a replica
         task_status.started()
         try:
             while self._inbox or self._accepting:
-                if self._may_be_due and not self._deposed:
+                if self._room_due_s <= trio.current_time() and not self._deposed:
+                    await self._make_room()
+                elif self._may_be_due and not self._deposed:
                     await self._correct()
                 elif self._inbox:
                     await self._write_frame(self._take())
                 else:
                     self._wake = trio.Event()
-                    await self._wake.wait()
+                    with trio.move_on_at(inf if self._deposed else self._room_due_s):
+                        await self._wake.wait()
         finally:
             self._accepting = False
             self._fail_waiting(lambda: Overloaded("the server is stopping"))
@@ -160,7 +168,7 @@ class Actor:
         self._fail_waiting(lambda: LeaderDeposed(_DEPOSED))
 
     def statistics(self) -> ActorStatistics:
-        return ActorStatistics(self._waiting, self._accepting and not self._deposed, self._full)
+        return ActorStatistics(self._waiting, self._accepting and not self._deposed)
 
     def _clock_taken(self) -> None:
         self._may_be_due = True
@@ -170,13 +178,14 @@ class Actor:
         """Fail all waiting submissions, each with its own error: a shared one would collect the stacks of all."""
         while self._inbox:
             self._inbox.popleft().fail(error())
-        self._waiting = 0
+        self._waiting = self._apart = 0
 
     def _take(self) -> list[Submission]:
         """Take as many submissions as fit in one frame, at least one."""
         taken = [self._inbox.popleft()]
         count = len(taken[0].commands)
-        while self._inbox and count + len(self._inbox[0].commands) <= FRAME_RECORDS_MAX:
+        alone, self._apart = self._apart > 0, max(0, self._apart - 1)
+        while not alone and self._inbox and count + len(self._inbox[0].commands) <= FRAME_RECORDS_MAX:
             submission = self._inbox.popleft()
             taken.append(submission)
             count += len(submission.commands)
@@ -184,7 +193,7 @@ class Actor:
         return taken
 
     async def _correct(self) -> None:
-        """Log a correction of the clock if one is due. On a full disk it waits for the first frame that finds room."""
+        """Log a correction of the clock if one is due. If it does not fit, it waits until there is room."""
         self._may_be_due = False
         scoreboard = self._machine.scoreboard
         correction = self._corrector.due(self._clock.read(), scoreboard.seq, scoreboard.time_ms)
@@ -215,7 +224,7 @@ class Actor:
             if synced is not None:
                 self._machine.settled(batch.events, synced, self._waiting)
         except DiskFull as full:
-            self._answer_without_events(taken, full)
+            self._refuse_or_part(taken, full)
             return
         except BaseException:
             for submission in taken:
@@ -228,35 +237,31 @@ class Actor:
                 submission.when_done(submission)
 
     async def _append(self, events: list[Event]) -> Synced:
-        """Append events. Raises `DiskFull` without an attempt if the last one was a moment ago."""
-        if self._full is not None and trio.current_time() < self._full_until_s:
-            raise _again(self._full)
         machine = self._machine
-        append = partial(machine.log.append, events, machine.scoreboard.epoch)
         try:
-            synced = await run(append, blocks=machine.log.blocks)
-        except DiskFull as full:
-            self._full, self._full_until_s = full, trio.current_time() + FULL_RETRY_SECONDS
+            return await run(partial(machine.log.append, events, machine.scoreboard.epoch), blocks=machine.log.blocks)
+        except DiskFull:
+            self._room_due_s = min(self._room_due_s, trio.current_time() + FULL_RETRY_SECONDS)
             raise
-        if self._full is not None:
-            self._full = None
+
+    async def _make_room(self) -> None:
+        log = self._machine.log
+        try:
+            await run(log.make_room, blocks=log.blocks)
+        except DiskFull:
+            self._room_due_s = trio.current_time() + FULL_RETRY_SECONDS
+        else:
+            self._room_due_s = inf
             self._may_be_due = True
-        return synced
 
-    def _answer_without_events(self, taken: list[Submission], full: DiskFull) -> None:
-        """Answer the submissions that need no event; the disk has no room for those of the others."""
-        for submission in taken:
-            batch = Batch(self._machine.scoreboard, self._clock.now_ms())
-            batch.decide(submission.commands)
-            if self._deposed:
+    def _refuse_or_part(self, taken: list[Submission], full: DiskFull) -> None:
+        """Refuse a submission that does not fit; put several that share a frame back, to be tried one by one."""
+        if self._deposed:
+            for submission in taken:
                 submission.fail(LeaderDeposed(_DEPOSED))
-            elif batch.events:
-                submission.fail(_again(full))
-            else:
-                submission.outcomes = batch.settle()
-                submission.when_done(submission)
-
-
-def _again(full: DiskFull) -> DiskFull:
-    """Make a new error of the same content: a shared one would collect the stacks of all."""
-    return DiskFull(full.what, path=full.path, seq=full.seq, remedy=full.remedy)
+        elif len(taken) == 1:
+            taken[0].fail(full)
+        else:
+            self._inbox.extendleft(reversed(taken))
+            self._waiting += sum(len(submission.commands) for submission in taken)
+            self._apart = len(taken)

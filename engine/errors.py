@@ -70,6 +70,10 @@ class DiskFull(DiskFault):
     The log goes on as soon as there is room, so the caller may retry.
     """
 
+    def again(self) -> DiskFull:
+        """Make a new error of the same content: a shared one would collect the stacks of all callers."""
+        return DiskFull(self.what, path=self.path, seq=self.seq, remedy=self.remedy)
+
 
 class PlaceLost(DiskFault):
     """What this process holds is no longer at its path: it was moved, removed or replaced, or the file was cut short.

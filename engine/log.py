@@ -11,7 +11,8 @@ Invariants:
 - An append is one write and one fdatasync, into space that was laid out before. If a frame does not fit, the segment is
   sealed, and a new one appears whole before the frame is written.
 - A segment that does not fit on the disk (`DiskFull`) is no failed append: nothing of the frame was written, all is as
-  before, and a later append tries again.
+  before. The log is `full` then: what fits into the live segment is taken, the rest is refused without an attempt.
+  The writer calls `make_room` now and then, which lays out the segment and so ends it (`engine.room`).
 - A failed append is final. What is on disk is unknown then, and a second fdatasync may succeed although the kernel has
   dropped the pages. So every later append raises too, and the process must end. Only `Log.open` finds out.
 
@@ -56,15 +57,8 @@ from engine.record import (
 )
 from engine.recovery import Finding, Situation, misfit, refusal
 from engine.replay import replay, settle_end, tidy
-from engine.segment import (
-    SegmentFile,
-    check_segment,
-    check_space,
-    compress_segment,
-    create_segment,
-    list_segments,
-    remove_segment,
-)
+from engine.room import Room
+from engine.segment import SegmentFile, check_segment, compress_segment, create_segment, list_segments, remove_segment
 
 __all__ = ["Finding", "Log", "LogStatistics", "SegmentInfo", "Synced", "Tail"]
 
@@ -92,6 +86,7 @@ class Log:
         self._file = file
         self._end = end
         self._segment_bytes = segment_bytes
+        self._room = Room(disk, directory, segment_bytes)
         self._in_doubt = False
         self._failure: WriteFailed | None = None
         self._restarting = False
@@ -199,6 +194,8 @@ class Log:
         self._in_doubt = True
         try:
             if self._end + len(data) > self._segment_bytes and self._end > SEGMENT_HEADER_BYTES:
+                if self.full is not None:
+                    raise self.full.again()
                 self._begin_segment()
             begun = perf_counter()
             self._file.write_at(self._end, data)
@@ -233,25 +230,32 @@ class Log:
         check_segment(self._file, self._segment_bytes)
         tail, before = self.tail, self._segments[-1].first_seq
         header = SegmentHeader(tail.log_id, tail.seq + 1, tail.epoch, tail.checksum, before)
-        file = create_segment(self._disk, self._directory, header, self._segment_bytes)
+        file = self._room.lay_out(header)
         old, self._file, self._end = self._file, file, SEGMENT_HEADER_BYTES
         with self._segments_lock:
             self._segments.append(SegmentFile(file.path, header.first_seq, False, self._segment_bytes))
         old.close()
 
-    def make_room(self, length: int) -> None:
-        """Begin the next segment now if a frame of `length` bytes needs it. Raises `DiskFull`, `WriteFailed`.
+    @property
+    def full(self) -> DiskFull | None:
+        """Why the log is full; None if it is not."""
+        return self._room.full
 
-        For a replica that waits for room, and asks its leader for more only then.
-        """
-        if self._end + length > self._segment_bytes and self._end > SEGMENT_HEADER_BYTES:
-            self._check_certain(self.tail.seq + 1)
-            self._begin_segment()
+    def make_room(self) -> None:
+        """Begin the next segment if the log is full. Raises `DiskFull` if it still is, `WriteFailed`."""
+        self._check_certain(self.tail.seq + 1)
+        if self.full is not None:
+            # If the live segment is empty, only a new log wanted another.
+            self._begin_segment() if self._end > SEGMENT_HEADER_BYTES else self.check_restart()
 
     def check_room(self, length: int) -> None:
         """Check that there is room for a frame of this length, or for the segment that it needs. Raises `DiskFull`."""
         if self._end + length > self._segment_bytes:
-            check_space(self._disk, self._directory, self._segment_bytes, seq=self.tail.seq + 1)
+            self._room.check(self.tail.seq + 1)
+
+    def check_restart(self) -> None:
+        """Check that there is room for a new log. Raises `DiskFull`; then the log is full until there is."""
+        self._room.check_anew(self.tail.seq + 1)
 
     def check_place(self) -> None:
         """Check that the path of the last segment leads to the open file, and that nobody cut it (`check_segment`).
@@ -335,10 +339,8 @@ class Log:
     ) -> list[SegmentInfo]:
         """Remove the oldest segments, which have only events before `first_seq_to_keep`; give the removed ones.
 
-        `tell` gets each of them when its removal is durable.
-
-        The rest never has a gap, even after a crash: each removal is synced before the next one, also a removal of an
-        earlier call that failed. The last segment always stays.
+        `tell` gets each of them when its removal is durable. The rest never has a gap, even after a crash: each removal
+        is synced before the next one, also a removal of an earlier call that failed. The last segment always stays.
         """
         removed: list[SegmentInfo] = []
         for info in self.segments()[:-1]:
@@ -376,7 +378,7 @@ class Log:
         self._disk.make_directory(self._directory)
         meanwhile()
         header = SegmentHeader(tail.log_id, tail.seq + 1, tail.epoch, tail.checksum, before=0)
-        file = create_segment(self._disk, self._directory, header, self._segment_bytes)
+        file = self._room.lay_out(header)
         with self._segments_lock:
             self._segments = [SegmentFile(file.path, header.first_seq, False, self._segment_bytes)]
         self._file, self._end, self.tail = file, SEGMENT_HEADER_BYTES, tail

@@ -21,6 +21,7 @@ from typing import Protocol
 
 import msgspec
 
+from engine.errors import DiskFull
 from engine.events import Event
 from engine.image import StateImage
 from engine.log import Synced
@@ -35,6 +36,11 @@ class WriteLog(Protocol):
     def blocks(self) -> bool: ...
     @property
     def tail(self) -> Tail: ...
+
+    @property
+    def full(self) -> DiskFull | None: ...
+
+    def make_room(self) -> None: ...
 
     def append(self, events: Sequence[Event], epoch: int) -> Synced: ...
 

@@ -54,7 +54,7 @@ COMPRESSION_LEVEL = 6
 LISTINGS_MAX = 10
 """Attempts to list a directory. One fails if a segment is compressed or removed in these microseconds."""
 
-_ROOM = "Make room on the disk, or raise its quota."
+ROOM = "Make room on the disk, or raise its quota."
 
 _CUT = "Find out what cut it. If the next start refuses the log, its message says what can be brought back."
 
@@ -134,17 +134,9 @@ def create_segment(disk: Disk, directory: str, header: SegmentHeader, length: in
         if disk.exists(unfinished):
             disk.remove(unfinished)
         what = f"the next segment does not fit on the disk: {fault.what}"
-        raise DiskFull(what, path=path, seq=header.first_seq, remedy=_ROOM) from fault
+        raise DiskFull(what, path=path, seq=header.first_seq, remedy=ROOM) from fault
     disk.sync_directory(directory)
     return disk.open(path, write=True)
-
-
-def check_space(disk: Disk, directory: str, length: int, *, seq: int) -> None:
-    """Check that there is room for a segment of `length` bytes, whose first event has `seq`. Raises `DiskFull`."""
-    free = disk.free_bytes(directory)
-    if free < length:
-        what = f"the next segment of {length} bytes does not fit on the disk, which has {free} left"
-        raise DiskFull(what, path=directory, seq=seq, remedy=_ROOM)
 
 
 def check_segment(file: File, length: int) -> None:

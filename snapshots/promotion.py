@@ -22,13 +22,13 @@ from __future__ import annotations
 import secrets
 import shlex
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TypeVar
 
 import msgspec
 
 from engine.disk import Disk
-from engine.errors import DiskFault
+from engine.errors import DiskFault, DiskFull
 from engine.events import EpochBegun
 from engine.history import HISTORY_BYTES, EpochMark
 from engine.limits import SEGMENT_BYTES
@@ -192,6 +192,8 @@ def begin_epoch(
     assert log.tail.seq == after.seq
     epoch = max(after.epoch, above) + 1
     event = EpochBegun(after.seq + 1, max(now_ms, after.time_ms), epoch, note, history)
+    with suppress(DiskFull):
+        log.make_room()  # if it is full, the event may still fit
     return event, log.append([event], epoch)
 
 

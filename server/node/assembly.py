@@ -230,7 +230,7 @@ def _make_log_users(
     machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
     actor = Actor(machine, clock=world.clock, on_correction=tell_correction)
     deposition = Deposition(world, surface.role, actor, opened.scoreboard)
-    watch = StorageWatch(world, opened.log, actor)
+    watch = StorageWatch(world, opened.log, surface.role)
     may_follow = partial(authorize, world.authenticator, (SCOPE,))
     service = LogService(
         world, opened, machine, feed, surface.role, surface.checks, watch, progress,

@@ -1,6 +1,6 @@
 """The watch over the directory of a node with a log: is it still ours, and is there room on its disk?
 
-    watch = StorageWatch(world, log, actor)
+    watch = StorageWatch(world, log, role)
     await nursery.start(watch.run)
     watch.free_bytes, watch.warning()
 
@@ -10,8 +10,9 @@
     where they were, or that can't be known
     the last segment was cut short               the same, with the length that is there and the one that was laid out
     less than DISK_LOW_BYTES are left            a warning in the log and in /readyz, which stays 200
-    the disk is full                             the same; writes get 503 `DISK_FULL`, reads and viewers go on
-    there is room again                          a line in the log; the next write goes through
+    the log is full (`engine.room`)              the same; writes that do not fit get 503 `DISK_FULL`, a replica takes
+                                                 no link; reads and viewers go on
+    the next segment is laid out                 a line in the log; all writes go through, the replica follows
 
 Rules:
 - A look takes a few system calls in a worker thread, and none of them waits for the node. So a loss is noticed within
@@ -25,12 +26,12 @@ from __future__ import annotations
 import structlog
 import trio
 
-from engine.actor import Actor
 from engine.errors import DiskFault
 from engine.log import Log
 from engine.threads import run
 from server import bounds
 from server.node.surroundings import Surroundings
+from server.role import CurrentRole
 
 log = structlog.get_logger()
 
@@ -38,11 +39,11 @@ log = structlog.get_logger()
 class StorageWatch:
     """The watch of one node. `free_bytes` is what was left on the disk at the last look."""
 
-    def __init__(self, world: Surroundings, log_: Log, actor: Actor) -> None:
+    def __init__(self, world: Surroundings, log_: Log, role: CurrentRole) -> None:
         self.free_bytes: int | None = None
         self._world = world
         self._log = log_
-        self._actor = actor
+        self._role = role
         self._low = False
         self._full = False
 
@@ -61,10 +62,13 @@ class StorageWatch:
 
     def warning(self) -> str | None:
         """Say what an operator should do something about; None if all is well."""
-        if self._actor.statistics().full is not None:
-            return "the disk is full, so writes are refused; make room on it"
+        follows = self._role.now.is_replica
+        if self._log.full is not None:
+            effect = "nothing is followed" if follows else "writes are refused"
+            return f"the disk is full, so {effect}; make room on it"
         if self._low:
-            return f"{self.free_bytes} bytes are left on the disk; when it is full, writes will be refused"
+            effect = "nothing will be followed" if follows else "writes will be refused"
+            return f"{self.free_bytes} bytes are left on the disk; when it is full, {effect}"
         return None
 
     def _look(self) -> int | None:
@@ -89,7 +93,7 @@ class StorageWatch:
         self._low = low
 
     def _tell_full(self) -> None:
-        full = self._actor.statistics().full
+        full = self._log.full
         if full is not None and not self._full:
             log.error("disk_full", message=full.what, path=full.path, seq=full.seq, remedy=full.remedy)
         elif self._full and full is None:

@@ -34,7 +34,6 @@ from engine.events import EpochBegun, Event
 from engine.filtered_frame import link_start, unpack_filtered
 from engine.history import EpochMark
 from engine.image import StateImage
-from engine.limits import SEGMENT_BYTES
 from engine.log import Log, Synced
 from engine.machine import Applied, StateMachine
 from engine.record import Frame, FrameFault, Header, ProvedFrame, Tail, chain_start, prove_frame
@@ -152,7 +151,7 @@ class WholeReplica:
             try:
                 all_synced = await run(partial(self.log.append_frames, frames), blocks=self._disk.blocks)
             except DiskFull:
-                self._wanted = partial(self.log.make_room, len(frames[0].data))
+                self._wanted = self.log.make_room
                 raise
             for proved, synced in zip(frames, all_synced, strict=False):
                 self._apply(proved, synced)
@@ -189,7 +188,7 @@ class WholeReplica:
 
     def _exchange_files(self, path: str, tail: Tail) -> None:
         disk, data = self._disk, self._data_directory
-        self._wanted = partial(self.log.check_room, SEGMENT_BYTES)
+        self._wanted = self.log.check_restart
         self._wanted()  # there is no way back from the first rename on
         aside = free_path(disk, f"{data}/aside-{self.tail.epoch}-{self.tail.seq}")
         disk.make_directory(aside)

@@ -30,11 +30,15 @@ class MemoryLog:
 
     def __init__(self, scoreboard: Scoreboard) -> None:
         self.blocks = False
+        self.full: DiskFull | None = None
         self.frames: list[list[Event]] = []
         self.tail = Tail(log_id=bytes(16), epoch=1, seq=0, checksum=0)
         self.broken = False
         self.seen_while_writing: list[int] = []
         self._scoreboard = scoreboard
+
+    def make_room(self) -> None:
+        """It is never full."""
 
     def append(self, events: Sequence[Event], epoch: int) -> Synced:
         self.seen_while_writing.append(self._scoreboard.seq)

@@ -17,17 +17,32 @@ from tests.engine.test_actor import Bench, MemoryLog, submit_into
 
 
 class FullLog(MemoryLog):
-    """A log that has no room while `full`. `asked` counts the attempts."""
+    """A log that lays out no segment while `roomless`. `fit` events in a frame need none. `asked` counts attempts."""
 
-    full = False
+    roomless = False
+    fit = 0
     asked = 0
 
     def append(self, events: Sequence[Event], epoch: int) -> Synced:
         """Append, or find the disk full."""
-        self.asked += 1
-        if self.full:
-            raise DiskFull("the next segment does not fit", path="log/2.log", seq=events[0].seq)
+        if len(events) > self.fit:
+            if self.full is not None:
+                raise self.full.again()
+            self.lay_out(events[0].seq)
         return super().append(events, epoch)
+
+    def lay_out(self, seq: int) -> None:
+        """Lay out a segment if there is room."""
+        self.asked += 1
+        if self.roomless:
+            self.full = DiskFull("the next segment does not fit", path="log/2.log", seq=seq)
+            raise self.full
+        self.full = None
+
+    def make_room(self) -> None:
+        """Try again."""
+        if self.full is not None:
+            self.lay_out(self.tail.seq + 1)
 
 
 class FullBench(Bench):
@@ -44,7 +59,7 @@ async def test_a_full_disk_refuses_what_needs_an_event_and_nothing_else(autojump
     async with trio.open_nursery() as nursery:
         await nursery.start(bench.actor.run)
         await bench.actor.submit([increment("ann", "a")])
-        bench.full_log.full = True
+        bench.full_log.roomless = True
         answers: list[object] = []
         for commands in (
             [increment("ann", "b")],
@@ -61,7 +76,7 @@ async def test_a_full_disk_refuses_what_needs_an_event_and_nothing_else(autojump
         assert (receipt.applied, receipt.seq) == (False, 1)
         assert any(isinstance(answer, list) and isinstance(answer[0], Rejection) for answer in answers)
         assert bench.scoreboard.seq == 1
-        assert bench.actor.statistics().full is not None
+        assert bench.full_log.full is not None
         assert bench.actor.statistics().accepting
         await bench.actor.drain()
 
@@ -69,7 +84,7 @@ async def test_a_full_disk_refuses_what_needs_an_event_and_nothing_else(autojump
 async def test_writing_resumes_by_itself_without_asking_all_the_time(autojump_clock: trio.testing.MockClock) -> None:
     """However many callers come: one attempt a second, and the first one after there is room succeeds."""
     bench = FullBench()
-    bench.full_log.full = True
+    bench.full_log.roomless = True
     async with trio.open_nursery() as nursery:
         await nursery.start(bench.actor.run)
         answers: list[object] = []
@@ -81,18 +96,54 @@ async def test_writing_resumes_by_itself_without_asking_all_the_time(autojump_cl
         await trio.sleep(FULL_RETRY_SECONDS)
         await submit_into(bench.actor, [increment("ann", "b")], answers)
         assert bench.full_log.asked == 2
-        bench.full_log.full = False
+        bench.full_log.roomless = False
         await trio.sleep(FULL_RETRY_SECONDS)
         [outcome] = await bench.actor.submit([increment("ann", "a7")])
         assert told(outcome) == ("applied", 1, 10)
-        assert bench.actor.statistics().full is None
+        assert bench.full_log.full is None
+        await bench.actor.drain()
+
+
+async def test_room_is_found_while_nobody_writes(autojump_clock: trio.testing.MockClock) -> None:
+    """The log has room again within a second, so that an operator sees it. Then it is not asked any more."""
+    bench = FullBench()
+    bench.full_log.roomless = True
+    async with trio.open_nursery() as nursery:
+        await nursery.start(bench.actor.run)
+        await submit_into(bench.actor, [increment("ann", "a")], [])
+        await trio.sleep(3.5 * FULL_RETRY_SECONDS)
+        assert bench.full_log.asked == 4
+        bench.full_log.roomless = False
+        await trio.sleep(FULL_RETRY_SECONDS)
+        assert bench.full_log.full is None
+        await trio.sleep(10 * FULL_RETRY_SECONDS)
+        assert bench.full_log.asked == 5
+        await bench.actor.drain()
+
+
+async def test_what_fits_is_written_beside_what_does_not(autojump_clock: trio.testing.MockClock) -> None:
+    """A batch that needs a new segment takes nobody with it who came at the same time. The disk stays full."""
+    bench = FullBench()
+    bench.full_log.roomless, bench.full_log.fit = True, 1
+    answers: list[object] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(bench.actor.run)
+        for turn in range(3):
+            batch = [increment("ann", f"b{turn}-{number}") for number in range(3)]
+            for commands in ([increment("bob", f"{turn}-1")], batch, [increment("bob", f"{turn}-2")]):
+                nursery.start_soon(submit_into, bench.actor, commands, answers)
+            await trio.testing.wait_all_tasks_blocked()
+            assert bench.full_log.full is not None
+        assert sum(isinstance(answer, DiskFull) for answer in answers) == 3
+        assert sum(isinstance(answer, list) and isinstance(answer[0], Receipt) for answer in answers) == 6
+        assert (bench.full_log.asked, bench.actor.statistics().waiting) == (1, 0)
         await bench.actor.drain()
 
 
 async def test_a_deposed_actor_says_so_on_a_full_disk_too() -> None:
     """Its callers must go to the new leader, not come again here."""
     bench = FullBench()
-    bench.full_log.full = True
+    bench.full_log.roomless = True
     answers: list[object] = []
     async with trio.open_nursery() as nursery:
         await nursery.start(bench.actor.run)

@@ -42,18 +42,62 @@ def test_a_segment_that_does_not_fit_leaves_the_log_as_it_was(tmp_path: Path, st
     disk, log = full_log(tmp_path)
     tail, names = log.tail, sorted(path.name for path in tmp_path.iterdir())
     disk.before = no_space(step, ".log" if step == "rename" else ".tmp")
-    for _ in range(3):
+    for attempt in (lambda: log.append(increments(tail.seq + 1, 4), 1), log.make_room, log.make_room):
         with pytest.raises(DiskFull, match="the next segment does not fit on the disk") as full:
-            log.append(increments(tail.seq + 1, 4), 1)
+            attempt()
         assert not isinstance(full.value, WriteFailed)
         assert full.value.seq == tail.seq + 1
         assert log.tail == tail
         assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert [frame.last_seq for frame in log.read_from(1)][-1] == tail.seq
     disk.before = None
+    log.make_room()
     append(log, 2)
     log.close()
     assert Opened(tmp_path).seqs == list(range(1, tail.seq + 9))
+
+
+def test_a_full_log_takes_what_fits_and_is_full_until_the_next_segment_is_there(tmp_path: Path) -> None:
+    """A frame that fits into the live segment proves no room. One that does not asks the disk for nothing."""
+    disk = FaultyDisk()
+    log = Log.create(disk, str(tmp_path), log_id=LOG_ID, segment_bytes=SEGMENT_BYTES)
+    log.append(increments(1, 4), 1)
+    disk.before = no_space("create", ".tmp")
+    assert log.full is None
+    for _ in range(2):
+        disk.steps.clear()
+        with pytest.raises(DiskFull, match="the next segment does not fit"):
+            log.append(increments(log.tail.seq + 1, 40), 1)
+        log.append(increments(log.tail.seq + 1, 1), 1)
+        assert log.full is not None
+    assert [step for step, *_ in disk.steps] == ["write", "sync"], "the second one was refused without an attempt"
+    disk.before = None
+    segments = len(log.segments())
+    log.make_room()
+    assert log.full is None
+    log.make_room()
+    log.append(increments(log.tail.seq + 1, 30), 1)
+    assert len(log.segments()) == segments + 1
+    seq = log.tail.seq
+    log.close()
+    assert Opened(tmp_path).seqs == list(range(1, seq + 1))
+
+
+def test_a_log_that_wants_room_for_a_new_one_keeps_its_empty_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment of the same name in its place would take the open file away."""
+    log = Log.create(RealDisk(), str(tmp_path), log_id=LOG_ID, segment_bytes=SEGMENT_BYTES)
+    with monkeypatch.context() as small:
+        small.setattr(RealDisk, "free_bytes", lambda _self, _path: SEGMENT_BYTES - 1)
+        for attempt in (log.check_restart, log.make_room):
+            with pytest.raises(DiskFull):
+                attempt()
+        assert log.full is not None
+    log.make_room()
+    assert log.full is None
+    log.check_place()
+    append(log, 1)
 
 
 def test_a_name_that_may_not_be_durable_is_final_on_a_full_disk_too(tmp_path: Path) -> None:
@@ -94,9 +138,9 @@ def test_of_several_frames_those_that_fit_are_given(tmp_path: Path) -> None:
     with pytest.raises(DiskFull):
         log.append_frames(frames[fit:])
     with pytest.raises(DiskFull):
-        log.make_room(len(frames[fit].data))
+        log.make_room()
     disk.before = None
-    log.make_room(len(frames[fit].data))
+    log.make_room()
     assert len(log.append_frames(frames[fit:])) == len(frames) - fit
     log.close()
     assert Opened(tmp_path / "log").seqs == list(range(1, 49))
@@ -127,9 +171,9 @@ def test_a_live_segment_that_is_gone_is_noticed_before_anything_changes(tmp_path
         log.check_place,
         lambda: log.compress(segments[0]),
         lambda: log.remove_before(log.tail.seq),
-        lambda: log.make_room(SEGMENT_BYTES),
+        lambda: log.append(increments(log.tail.seq + 1, 30), 1),
     ):
-        with pytest.raises(PlaceLost) as lost:
+        with pytest.raises((PlaceLost, WriteFailed)) as lost:
             change()
         assert lost.value.path == str(live)
     assert disk.steps == []
@@ -145,10 +189,9 @@ def test_a_live_segment_that_was_cut_is_not_sealed(tmp_path: Path) -> None:
     os.truncate(live, SEGMENT_BYTES // 2)
     log.append(increments(log.tail.seq + 1, 1), 1)
     found = live.stat().st_size
-    for change in (log.check_place, lambda: log.make_room(SEGMENT_BYTES)):
-        with pytest.raises(PlaceLost, match=f"it has {found} bytes instead of {SEGMENT_BYTES}") as lost:
-            change()
-        assert lost.value.path == str(live)
+    with pytest.raises(PlaceLost, match=f"it has {found} bytes instead of {SEGMENT_BYTES}") as lost:
+        log.check_place()
+    assert lost.value.path == str(live)
     with pytest.raises(WriteFailed, match="cut short"):
         log.append(increments(log.tail.seq + 1, 30), 1)
     assert [path.name for path in tmp_path.iterdir()] == [live.name]

@@ -40,6 +40,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "engine", "disk"),
     (SHELL, "engine", "held_disk"),
     (SHELL, "engine", "segment"),
+    (SHELL, "engine", "room"),
     (SHELL, "engine", "segment_cursor"),
     (SHELL, "engine", "log_reader"),
     (SHELL, "engine", "replay"),

@@ -18,7 +18,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from engine.actor import Actor
 from engine.clock import GivenClock
-from engine.errors import NoLongerKept, WriteFailed
+from engine.errors import DiskFull, NoLongerKept, WriteFailed
 from engine.events import Event, Incremented
 from engine.log import Log, Synced
 from engine.machine import Applied, StateMachine
@@ -59,10 +59,14 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.blocks = False
+        self.full: DiskFull | None = None
         self.events: list[Event] = []
         self.tail = Tail(log_id=bytes(16), epoch=1, seq=0, checksum=0)
         self.broken = False
         self.first_seq = 1
+
+    def make_room(self) -> None:
+        """It has room, or a test makes it."""
 
     def append(self, events: Sequence[Event], epoch: int) -> Synced:
         if self.broken:

@@ -64,8 +64,10 @@ async def test_a_replica_with_a_full_disk_waits_and_goes_on(tmp_path: Path) -> N
         await disk.wait_refused(5)
         assert running.follower.status().state == "disconnected"
         assert len(leader.followers) == 0
+        assert replica.log.full is not None
         disk.full = False
         await running.reaches(leader.seq)
+        assert replica.log.full is None
         assert digest(running.scoreboard) == digest(leader.writer.scoreboard)
         await running.stop()
 
@@ -90,8 +92,10 @@ async def test_a_replica_that_must_begin_anew_changes_nothing_before_there_is_ro
         assert not list((tmp_path / "replica").glob("aside-*"))
         with pytest.raises(Exception, match="does not fit on the disk"):
             await replica.replica.make_room()
+        assert replica.log.full is not None
         disk.full = False
         await replica.replica.make_room()
+        assert replica.log.full is None
         running = await start(nursery, replica.follower)
         await running.reaches(leader.seq)
         await running.stop()
