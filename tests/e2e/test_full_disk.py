@@ -18,6 +18,7 @@ from tests.seeds import first_seed
 BACKENDS = 4
 SEGMENT_BYTES = 64 * 1024
 READ_SECONDS = 0.01
+READY_AGE = "SCOREBOARD_REPLICATION_READY_AGE_SECONDS"
 LONGEST_READ_SECONDS = 2.0
 """Much longer than a read takes, even beside other tests: only one that waits for the disk takes so long."""
 
@@ -88,6 +89,48 @@ async def test_writes_wait_for_room_and_reads_go_on(kind: str, tmp_path: Path) -
         check_log(rows, books)
     assert books.duplicates
     assert books.retried
+
+
+async def test_a_replica_tells_of_its_full_disk_and_goes_on(tmp_path: Path) -> None:
+    """As a leader does, in its log and in /readyz; then it has everything that came meanwhile."""
+    seed = first_seed("FULL_DISK_SEED")
+    config, books = tmp_path / "scoreboard.toml", Books()
+    config.write_text(CONFIG.format(every_events=4000))
+    bearer = leader.token("scores:write", "scores:read", "users:write")
+    backends = [Backend(f"backend-{number}", seed, books, bearer) for number in range(BACKENDS)]
+    constants, patient = {"engine.limits.SEGMENT_BYTES": SEGMENT_BYTES}, {READY_AGE: "60"}
+    with small_disk("tmpfs", tmp_path / "small") as mount, trio.fail_after(2 * leader.ALARM_SECONDS):
+        async with (
+            leader.serving(tmp_path / "leader", config=config) as node,
+            leader.following(
+                tmp_path, "replica", node.url, "--config", str(config), "--data-dir", str(mount / "data"),
+                constants=constants, extra=patient,
+            ) as replica,
+            trio.open_nursery() as nursery,
+        ):  # fmt: skip
+            nursery.start_soon(work_until_gone, backends, node.host, node.port)
+            await books.wait_acknowledged(100)
+            assert "disk_full" not in replica.stderr()
+            fill(mount)
+            await _said(replica, '"event": "disk_full"')
+            async with Client(replica.host, replica.port, bearer) as client:
+                answer = await client.get("/readyz")
+                assert "so nothing is followed" in str(answer.json()["warnings"]), answer.body
+                free(mount)
+                await _said(replica, '"event": "disk_has_room"')
+                answer = await client.get("/readyz")
+                assert "so nothing is followed" not in str(answer.json()), answer.body
+                seq = (await client.get("/readyz")).json()["seq"]
+                while (await client.get("/readyz")).json()["seq"] < seq + 100:  # noqa: ASYNC110  # another process
+                    await trio.sleep(0.1)
+            assert replica.stderr().count('"event": "disk_full"') == 1
+            nursery.cancel_scope.cancel()
+
+
+async def _said(node: leader.Leader, words: str) -> None:
+    """Wait until a node's log has these words."""
+    while words not in node.stderr():  # noqa: ASYNC110  # another process: there is only its log to wait for
+        await trio.sleep(0.1)
 
 
 async def _fill_and_look(node: leader.Leader, mount: Path, bearer: str, readings: Readings) -> None:
