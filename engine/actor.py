@@ -140,16 +140,20 @@ class Actor:
         task_status.started()
         try:
             while self._inbox or self._accepting:
-                if self._room_due_s <= trio.current_time() and not self._deposed:
+                is_full = self._room_due_s < inf and not self._deposed
+                if is_full and self._room_due_s <= trio.current_time():
                     await self._make_room()
                 elif self._may_be_due and not self._deposed:
                     await self._correct()
                 elif self._inbox:
                     await self._write_frame(self._take())
-                else:
+                elif is_full:
                     self._wake = trio.Event()
-                    with trio.move_on_at(inf if self._deposed else self._room_due_s):
+                    with trio.move_on_at(self._room_due_s):
                         await self._wake.wait()
+                else:
+                    self._wake = trio.Event()  # without a timeout, which would cost as much as the decision
+                    await self._wake.wait()
         finally:
             self._accepting = False
             self._fail_waiting(lambda: Overloaded("the server is stopping"))
