@@ -277,7 +277,8 @@ class ExpressLoop:
                 await self._wake.wait()
             # No variable here may keep these requests while the loop waits.
             self._answer(*self._done.popleft())
-            await trio.lowlevel.checkpoint()
+            if self._done:  # else the next wait lets others run
+                await trio.lowlevel.checkpoint()
 
     def _answer(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
         self._ends = head_ends()
