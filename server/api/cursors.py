@@ -59,10 +59,6 @@ class Walks:
         self._walks: dict[int, _Walk] = {}
         self._begun = 0
 
-    def __len__(self) -> int:
-        """The number of pinned orders."""
-        return len(self._walks)
-
     def begin(self, board: Board, mark: EpochMark, limit: int, now_s: float, *, newest: bool = False) -> Page:
         """Give the first page; `newest`: of no earlier moment than now. Raises `Refused`.
 

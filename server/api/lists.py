@@ -8,8 +8,6 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from server import bounds
@@ -18,7 +16,7 @@ from server.api.answers import QueryAnswer, QueryEntry, WalkAnswer
 from server.api.cursors import Walks
 from server.api.decoding import check_content, decode_query
 from server.api.dependencies import Dependencies
-from server.api.reads import served_board
+from server.api.reads import served_board, stale_fields
 from server.http.messages import JSON, NO_STORE, Request, Response, invalid
 from server.http.target import board_of, limit_of, query_values
 from server.live.encoding import entries_of, iso_ms
@@ -59,7 +57,7 @@ class Lists:
             epoch=page.mark.epoch,
             seq=page.seq,
             history=page.mark.history,
-            **self._stale(),
+            **stale_fields(self._freshness),
         )
         return Response(200, _encode(answer), JSON, NO_STORE)
 
@@ -80,10 +78,6 @@ class Lists:
             board_id=board.board_id,
             epoch=self._scoreboard.epoch,
             seq=board.seq,
-            **self._stale(),
+            **stale_fields(self._freshness),
         )
         return Response(200, _encode(answer), JSON, NO_STORE)
-
-    def _stale(self) -> dict[str, Any]:
-        age_ms = self._freshness.stale_ms()
-        return {} if age_ms is None else {"stale": True, "age_ms": age_ms}

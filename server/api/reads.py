@@ -36,6 +36,7 @@ from server.api.routes import READ
 from server.http.messages import JSON, NO_CACHE, NO_STORE, Refused, Request, Response, etag_matches, invalid
 from server.http.target import board_of, limit_of, query_values
 from server.live.encoding import entries_of, iso_ms, top_body
+from server.replication.freshness import Freshness
 
 ETAG_HISTORY = 16
 """Digits of an epoch's identity in an ETag: 64 bits, so two identities never look alike by chance."""
@@ -88,11 +89,6 @@ class Reads:
             return kept.not_modified
         return kept.full
 
-    def _stale(self) -> dict[str, Any]:
-        """The two more fields of a stale replica's answer."""
-        age_ms = self._freshness.stale_ms()
-        return {} if age_ms is None else {"stale": True, "age_ms": age_ms}
-
     def _make_top(self, board: Board, limit: int) -> KeptTop:
         scoreboard = self._scoreboard
         epoch, seq = scoreboard.epoch, board.seq
@@ -125,7 +121,7 @@ class Reads:
             updated_at=iso_ms(updated_ms),
             epoch=self._scoreboard.epoch,
             seq=board.seq,
-            **self._stale(),
+            **stale_fields(self._freshness),
         )
         return Response(200, _encode(answer), JSON, NO_STORE if hidden else NO_CACHE)
 
@@ -147,7 +143,7 @@ class Reads:
             epoch=self._scoreboard.epoch,
             seq=board.seq,
             generated_at=iso_ms(self._clock_ms()),
-            **self._stale(),
+            **stale_fields(self._freshness),
         )
         return Response(200, _encode(answer), JSON, NO_STORE if hidden else NO_CACHE)
 
@@ -177,12 +173,12 @@ class Reads:
             epoch, event = await self._event(seq)
         except NoLongerKept:
             epoch = self._scoreboard.epoch_of(seq)
-            answer = ActionAnswer(action_id, True, epoch, seq, None, "NO_LONGER_KEPT", **self._stale())
+            answer = ActionAnswer(action_id, True, epoch, seq, None, "NO_LONGER_KEPT", **stale_fields(self._freshness))
         else:
             assert isinstance(event, Incremented), event
             assert event.action_id == action_id, event
             receipt = logged_receipt(event, epoch)
-            answer = ActionAnswer(action_id, True, epoch, seq, receipt, "KEPT", **self._stale())
+            answer = ActionAnswer(action_id, True, epoch, seq, receipt, "KEPT", **stale_fields(self._freshness))
         return Response(200, _encode(answer), JSON, NO_STORE)
 
     async def _event(self, seq: int) -> tuple[int, object]:
@@ -211,6 +207,12 @@ def served_board(scoreboard: Scoreboard, checks: RoleChecks, board_id: str) -> B
         raise invalid("boardId", "There is no such board.", allowed=sorted(scoreboard.rules.points))
     checks.check_board(board_id)
     return board
+
+
+def stale_fields(freshness: Freshness) -> dict[str, Any]:
+    """Give the two more fields of a stale replica's answer."""
+    age_ms = freshness.stale_ms()
+    return {} if age_ms is None else {"stale": True, "age_ms": age_ms}
 
 
 def _percentile(rank: int, count: int) -> float:

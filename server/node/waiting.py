@@ -30,7 +30,7 @@ from server.replication.bootstrap import Bootstrap
 from server.replication.paths import lengthened
 from server.replication.progress import Progress
 from server.replication.shipper import Authorize
-from server.replication.snapshot_server import TARGETS
+from server.replication.snapshot_server import TARGETS, go_on, respond_to, take_whole
 from server.role import CurrentRole, State
 
 log = structlog.get_logger()
@@ -80,17 +80,10 @@ class WaitingNode:
         return Lane(TARGETS, self._serve)
 
     async def _serve(self, connection: Connection) -> bool:
-        inbound = connection.take_request()
-        await connection.read_body(inbound)
-        connection.release_body()
-        last = not inbound.keep_alive or connection.closing
+        inbound, last = await take_whole(connection)
         response = await self._answer(inbound.header("authorization") or None)
-        response = msgspec.structs.replace(response, omit_body=inbound.head.method == "HEAD")
-        await connection.respond(response, last=last)
-        if last:
-            await connection.linger()
-            return False
-        return await connection.read_head()
+        await respond_to(connection, inbound, response, last)
+        return await go_on(connection, last)
 
     async def _answer(self, authorization: str | None) -> Response:
         found = await self._authorize(authorization)

@@ -61,6 +61,28 @@ class Epochs(Protocol):
     def mark_of(self, epoch: int) -> EpochMark | None: ...
 
 
+async def take_whole(connection: Connection) -> tuple[IncomingRequest, bool]:
+    """Take a request and drop its body; tell whether its answer is the last one."""
+    inbound = connection.take_request()
+    await connection.read_body(inbound)
+    connection.release_body()
+    return inbound, not inbound.keep_alive or connection.closing
+
+
+async def respond_to(connection: Connection, inbound: IncomingRequest, response: Response, last: bool) -> None:
+    """Answer a request, without a body if it is HEAD."""
+    response = msgspec.structs.replace(response, omit_body=inbound.head.method == "HEAD")
+    await connection.respond(response, last=last)
+
+
+async def go_on(connection: Connection, last: bool) -> bool:
+    """Go on after an answer; tell whether another request follows."""
+    if last:
+        await connection.linger()
+        return False
+    return await connection.read_head()
+
+
 class _Offer(msgspec.Struct, frozen=True):
     """A snapshot that was proved, and its ETag."""
 
@@ -96,26 +118,15 @@ class SnapshotServer:
 
     async def serve(self, connection: Connection) -> bool:
         """Answer a request; tell whether another one follows. Raises `Refused`, BrokenResourceError."""
-        inbound = connection.take_request()
-        await connection.read_body(inbound)
-        connection.release_body()
-        last = not inbound.keep_alive or connection.closing
+        inbound, last = await take_whole(connection)
         found = await self._authorize(inbound.header("authorization") or None)
         if isinstance(found, Response):
-            await self._respond(connection, inbound, found, last)
+            await respond_to(connection, inbound, found, last)
         elif inbound.path == FORK_PATH:
-            await self._respond(connection, inbound, await self._fork(inbound), last)
+            await respond_to(connection, inbound, await self._fork(inbound), last)
         else:
             await self._snapshot(connection, inbound, last)
-        if last:
-            await connection.linger()
-            return False
-        return await connection.read_head()
-
-    @staticmethod
-    async def _respond(connection: Connection, inbound: IncomingRequest, response: Response, last: bool) -> None:
-        response = msgspec.structs.replace(response, omit_body=inbound.head.method == "HEAD")
-        await connection.respond(response, last=last)
+        return await go_on(connection, last)
 
     # The fork
 
