@@ -33,9 +33,10 @@ class Honest:
     def __init__(self, target: Target, bearer: str) -> None:
         self._target = target
         self._bearer = bearer
-        self._stopping = threading.Event()
+        self._endings = threading.Event(), threading.Event()
+        self._watched, self._stopping = self._endings
         self._faults: list[str] = []
-        self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in (self._post, self._watch)]
+        self._threads = [threading.Thread(target=self._guarded, args=(work,)) for work in (self._watch, self._post)]
         self.answered = 0
         self.slowest_seconds = 0.0
         self._last_seq = 0
@@ -49,9 +50,9 @@ class Honest:
         self.wait_served(10)
 
     def stop(self) -> None:
-        """End; call `check` next."""
-        self._stopping.set()
-        for thread in self._threads:
+        """End; call `check` next. The viewer ends first: it wakes by messages, and the posts cause them."""
+        for thread, ending in zip(self._threads, self._endings, strict=True):
+            ending.set()
             thread.join(ANSWER_SECONDS_MAX * 2)
             assert not thread.is_alive(), "the honest client hangs"
 
@@ -116,7 +117,7 @@ class Honest:
             head, _, rest = bytes(data).partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 101 "), head
             data = bytearray(rest)
-            while not self._stopping.is_set():
+            while not self._watched.is_set():
                 frame = take_server_frame(data)
                 if frame is None:
                     data += self._read(connection)
