@@ -21,18 +21,19 @@ from itertools import pairwise
 import msgspec
 
 from engine.batch import Batch
+from engine.board_rules import rules_of_points
 from engine.commands import Command, Increment, Outcome, Receipt
 from engine.events import Incremented
 from engine.limits import BATCH_COMMANDS_MAX
 from engine.record import chain_start, pack_frame
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 from server.api.decoding import IncrementBody, decode_batch
 from server.api.increments import batch_item_answer, increment_answer
 from server.bounds import YOUNG_OBJECTS_MAX
 from server.live.encoding import top_body
 
 BOARD = "main"
-RULES = Rules(points={BOARD: {"ACTION_COMPLETED": 10}})
+RULES = rules_of_points({BOARD: {"ACTION_COMPLETED": 10}})
 NOW_MS = 1_765_000_000_000
 SCORE_STEPS = 10_000
 """Users begin with 10 to 100,000 points at random, so an increment may move a user anywhere on the board."""

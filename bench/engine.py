@@ -35,8 +35,8 @@ from bench import tables
 from bench.core import STEPS, Core, StepTimes, clock_ns
 from bench.history import record
 from bench.wanted import Wanted, show_wanted
-from engine.board import SCORE_SHIFT, SLOT_BITS
 from engine.order import Order
+from engine.ranking import SCORE_SHIFT, SLOT_BITS
 
 ROOT = Path(__file__).parents[1]
 SIZES = (10_000, 100_000, 1_000_000, 3_000_000)

@@ -42,18 +42,18 @@ from bench.history import record
 from bench.wanted import Wanted, show_wanted
 from engine.actor import Actor
 from engine.batch import Batch
+from engine.board_rules import rules_of_points
 from engine.clock import GivenClock
 from engine.commands import Increment
 from engine.disk import RealDisk
 from engine.errors import DiskFault
 from engine.machine import StateMachine
 from engine.recovery import Finding
-from engine.scoreboard import Rules
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, Progress, ShowProgress, no_progress, open_directory
 from snapshots.store import Store
 
-RULES = Rules(points={"main": {"ACTION_COMPLETED": 10}})
+RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10}})
 FRAME = 1_000
 SEED = 20_251_215
 CLIENTS = 8

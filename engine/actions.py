@@ -7,8 +7,8 @@
 The index only grows, so it must be small, and a snapshot must be able to copy it without stopping the writer:
 
 - An actionId is kept as its 128-bit BLAKE2b digest. Two ids with one digest are not expected before 2^64 actions.
-- Beside the digest stand the event's seq and a 64-bit mark of user, board and reason. The mark shows whether a repeated
-  actionId means the same thing as before.
+- Beside the digest stand the event's seq and a 64-bit mark of user, board, reason and chosen value. The mark shows
+  whether a repeated actionId means the same thing as before.
 - The entries lie in append-only arrays, in the order of their seqs: 32 bytes an action. A snapshot is a prefix of them.
 - A table of 32-bit positions (`engine.table`) leads to an entry. It is at most 3/4 full: 5.3 to 10.7 bytes an action.
   A dict of digests would take about 190 bytes an action. A set of the ids as strings would take 130, without the seq.
@@ -62,10 +62,11 @@ def key_of(action_id: str) -> Key:
     return hashed.digest()
 
 
-def mark_of(user_id: str, board_id: str, reason: str) -> int:
+def mark_of(user_id: str, board_id: str, reason: str, value: int | None = None) -> int:
     """Give the 64-bit mark of what an action was applied to. Ids have no control characters, so NUL separates them."""
     hashed = _fresh_mark()
-    hashed.update(f"{user_id}\0{board_id}\0{reason}".encode())
+    what = f"{user_id}\0{board_id}\0{reason}" if value is None else f"{user_id}\0{board_id}\0{reason}\0{value}"
+    hashed.update(what.encode())
     word: int = _one_word(hashed.digest())[0]
     return word
 

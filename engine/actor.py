@@ -20,6 +20,7 @@ Rules:
   with `LeaderDeposed`: nothing of them was done. The frame that is being written becomes durable and is applied,
   because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
   may not have that frame, and a demotion would set it aside.
+- A submission that changes boards has a frame of its own: what comes after it is decided by the new rules.
 - If a caller goes away, its commands are done all the same.
 - On a full disk (`engine.room`) the actor tries to make room once in FULL_RETRY_SECONDS, also while nobody writes. What
   fits into the live segment is written meanwhile. A frame that does not fit is taken apart: its submissions are tried
@@ -40,7 +41,7 @@ import trio
 
 from engine.batch import Batch
 from engine.clock import Clock
-from engine.commands import Command, Outcome
+from engine.commands import BoardCommand, Command, Outcome
 from engine.corrections import Corrector
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
 from engine.events import ClockCorrected, Event
@@ -65,10 +66,11 @@ class ActorStatistics(msgspec.Struct, frozen=True):
 class Submission:
     """Commands of one caller. When they are done, there is an `error`, or `outcomes` has an answer for each."""
 
-    __slots__ = ("commands", "error", "outcomes", "when_done")
+    __slots__ = ("changes_boards", "commands", "error", "outcomes", "when_done")
 
     def __init__(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
         self.commands = commands
+        self.changes_boards = isinstance(commands[0], BoardCommand)
         self.outcomes: list[Outcome] = []
         self.error: Exception | None = None
         self.when_done = when_done
@@ -188,8 +190,10 @@ class Actor:
         """Take as many submissions as fit in one frame, at least one."""
         taken = [self._inbox.popleft()]
         count = len(taken[0].commands)
-        alone, self._apart = self._apart > 0, max(0, self._apart - 1)
+        alone, self._apart = self._apart > 0 or taken[0].changes_boards, max(0, self._apart - 1)
         while not alone and self._inbox and count + len(self._inbox[0].commands) <= FRAME_RECORDS_MAX:
+            if self._inbox[0].changes_boards:
+                break
             submission = self._inbox.popleft()
             taken.append(submission)
             count += len(submission.commands)

@@ -10,6 +10,7 @@ the state, where nobody else sees them. The state itself changes only in `settle
 Rules:
 - A repeated action is recognised before anything else is checked. Its answer must be given again even if the rules or
   the user have changed since.
+- Commands about boards come in batches of their own: other commands would be decided by the old rules.
 - `settle` uses what `decide` looked up (board, digest, mark), so no increment is hashed twice. It is called once, when
   all events are on disk, and the state must not have changed since the batch began.
 - Times never go back: if the last event is later than `now_ms`, the batch takes the time of that event. If it is later
@@ -18,15 +19,28 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import UNSET
 
 from engine.actions import Key, key_of, mark_of
 from engine.board import Board
-from engine.commands import Command, Increment, Outcome, PutUser, Receipt, Rejection, UserReceipt
-from engine.events import Event, Incremented, UserPut
+from engine.board_decisions import closed, decide_board
+from engine.board_rules import next_score
+from engine.commands import (
+    BoardCommand,
+    BoardReceipt,
+    Command,
+    Increment,
+    Outcome,
+    PutUser,
+    Receipt,
+    Rejection,
+    UserReceipt,
+)
+from engine.counting import feed, invalid, too_high, worth_of
+from engine.events import BoardClosed, BoardEvent, BoardPut, Event, Incremented, UserPut
 from engine.limits import SCORE_MAX
 from engine.scoreboard import UNKNOWN_USER, FoundIncrement, Scoreboard
 from engine.users import User
@@ -46,12 +60,19 @@ class _Unchanged(msgspec.Struct, frozen=True, gc=False):
     user: User
 
 
+class _BoardUnchanged(msgspec.Struct, frozen=True, gc=False):
+    """The decision that a board is already as the command wants."""
+
+    board_id: str
+
+
 _Place = tuple[Board, int, dict[str, int]]
-"""A board, the points of a reason there, and the scores of its users after this batch."""
+"""A board, the points of a reason there, and the scores of its users after this batch. 0 points: the rules are more
+than fixed points (`engine.counting`)."""
 
 _NOWHERE: _Place = (Board(""), 0, {})
 
-_Decision = FoundIncrement | UserPut | _Duplicate | _Unchanged | Rejection
+_Decision = FoundIncrement | UserPut | BoardEvent | _Duplicate | _Unchanged | _BoardUnchanged | Rejection
 
 
 class Batch:
@@ -71,6 +92,7 @@ class Batch:
         self._scores: dict[str, dict[str, int]] = {}
         self._begun: dict[Key, FoundIncrement] = {}
         self._users: dict[str, User] = {}
+        self._put_boards: set[str] = set()
 
     def decide(self, commands: Sequence[Command]) -> None:
         """Decide commands, after those of earlier calls. O(1) for each."""
@@ -81,9 +103,8 @@ class Batch:
         last_board_id = last_reason = ""  # no command has these
         board, delta, scores = _NOWHERE
         for command in commands:
-            if type(command) is not Increment:
-                assert isinstance(command, PutUser)
-                decided.append(self._put_user(command))
+            if not isinstance(command, Increment):
+                decided.append(self._decide_other(command))
                 continue
             user_id, board_id, reason = command.user_id, command.board_id, command.reason
             key, position = next(known)
@@ -100,11 +121,13 @@ class Batch:
             if self._users_matter and (fault := self._user_fault(user_id)) is not None:
                 decided.append(fault)
                 continue
+            if not delta or command.value is not None:
+                decided.append(self._count(command, key, board, scores))
+                continue
             score, mark = board.score_and_mark(user_id, reason)
             new_score = scores.get(user_id, score) + delta
             if new_score > SCORE_MAX:
-                fault = _invalid("userId", f"the score of {user_id!r} would pass the largest score, {SCORE_MAX}")
-                decided.append(fault)
+                decided.append(too_high(user_id, board_id))
                 continue
             scores[user_id] = new_score
             seq = self._seq = self._seq + 1
@@ -140,22 +163,71 @@ class Batch:
         else:
             event, _, _, applied = self._begun[key]
             seq = event.seq
-        if mark_of(command.user_id, command.board_id, command.reason) == applied:
+        if mark_of(command.user_id, command.board_id, command.reason, command.value) == applied:
             return _Duplicate(command, seq)
         return _conflict(command, seq)
 
     def _place(self, board_id: str, reason: str) -> _Place | Rejection:
         """Find a board, the points of a reason there, and its scores after this batch. Called once for each pair."""
-        points = self._scoreboard.rules.points
-        catalogue = points.get(board_id)
-        if catalogue is None:
-            return _unknown("boardId", board_id, "board", points)
-        delta = catalogue.get(reason)
-        if delta is None:
-            return _unknown("reason", reason, f"reason on board {board_id!r}", catalogue)
-        scores = self._scores.setdefault(board_id, {})
-        place = self._places[board_id, reason] = (self._scoreboard.boards[board_id], delta, scores)
+        board = self._scoreboard.board(board_id)
+        if board is None or board.definition is None:
+            return _unknown("boardId", board_id, "board", self._scoreboard.served())
+        if board.definition.closed:
+            return closed(board_id)
+        rules = board.definition.rules
+        worth = rules.points.get(reason)
+        if worth is None:
+            return _unknown("reason", reason, f"reason on board {board_id!r}", rules.points)
+        points = worth if isinstance(worth, int) and worth > 0 and rules.score == "sum" and not rules.feeds else 0
+        place = self._places[board_id, reason] = (board, points, self._scores_of(board_id))
         return place
+
+    def _scores_of(self, board_id: str) -> dict[str, int]:
+        return self._scores.setdefault(board_id, {})
+
+    def _score(self, board: Board, user_id: str) -> int | None:
+        score = self._scores_of(board.board_id).get(user_id)
+        return board.score(user_id) if score is None else score
+
+    def _count(self, command: Increment, key: Key, board: Board, scores: dict[str, int]) -> FoundIncrement | Rejection:
+        """Decide an increment by rules that are more than fixed points."""
+        assert board.definition is not None
+        rules, user_id = board.definition.rules, command.user_id
+        worth = worth_of(rules, board.board_id, command.reason, command.value)
+        if isinstance(worth, Rejection):
+            return worth
+        old = self._score(board, user_id)
+        new_score = next_score(rules, old, worth)
+        if new_score > SCORE_MAX:
+            return too_high(user_id, board.board_id)
+        fed = feed(rules, self._scoreboard.boards, command, worth, self._score) if rules.feeds else []
+        if isinstance(fed, Rejection):
+            return fed
+        scores[user_id] = new_score
+        for each in fed:
+            self._scores_of(each.board_id)[user_id] = each.new_score
+        self._seq += 1
+        chosen, delta = command.value is not None, new_score - (old or 0)
+        event = Incremented(
+            self._seq, self._now_ms, board.board_id, user_id, command.action_id, delta, command.reason, command.caller,
+            new_score, worth if chosen or worth != delta else None, chosen, tuple(fed),
+        )  # fmt: skip
+        self.events.append(event)
+        mark = mark_of(user_id, board.board_id, command.reason, command.value)
+        self._begun[key] = found = (event, board, key, mark)
+        return found
+
+    def _decide_other(self, command: PutUser | BoardCommand) -> _Decision:
+        if isinstance(command, PutUser):
+            return self._put_user(command)
+        decided = decide_board(self._scoreboard, command, self._put_boards, self._seq + 1, self._now_ms)
+        if decided is None:
+            return _BoardUnchanged(command.board_id)
+        if not isinstance(decided, Rejection):
+            self._seq += 1
+            self._put_boards.add(command.board_id)
+            self.events.append(decided)
+        return decided
 
     def _user(self, user_id: str) -> User | None:
         return self._users.get(user_id) or self._scoreboard.users.get(user_id)
@@ -164,9 +236,9 @@ class Batch:
         user = self._user(user_id)
         if user is None:
             if self._scoreboard.rules.require_registered:
-                return _invalid("userId", f"user {user_id!r} is not registered")
+                return invalid("userId", f"user {user_id!r} is not registered")
         elif not user.active:
-            return _invalid("userId", f"user {user_id!r} is inactive and cannot be incremented")
+            return invalid("userId", f"user {user_id!r} is inactive and cannot be incremented")
         return None
 
     def _put_user(self, command: PutUser) -> _Decision:
@@ -214,6 +286,12 @@ class Batch:
             return decision
         if isinstance(decision, _Duplicate):
             return self._receipt_again(decision.command, decision.seq)
+        if isinstance(decision, BoardPut | BoardClosed):
+            scoreboard.apply(decision, scoreboard.epoch)
+            return BoardReceipt(decision.board_id, True, scoreboard.epoch, decision.seq)
+        if isinstance(decision, _BoardUnchanged):
+            seq = scoreboard.boards[decision.board_id].seq
+            return BoardReceipt(decision.board_id, False, scoreboard.epoch_of(seq), seq)
         if isinstance(decision, UserPut):
             scoreboard.apply(decision, scoreboard.epoch)
             user, applied = User(decision.display_name, decision.active), True
@@ -242,11 +320,7 @@ class Batch:
         )
 
 
-def _invalid(field: str, message: str) -> Rejection:
-    return Rejection("INVALID_REQUEST", message, {"field": field})
-
-
-def _unknown(field: str, value: str, what: str, known: dict[str, int] | dict[str, dict[str, int]]) -> Rejection:
+def _unknown(field: str, value: str, what: str, known: Iterable[str]) -> Rejection:
     allowed = sorted(known)
     message = f"unknown {what}: {value!r}; known: {', '.join(allowed)}"
     return Rejection("INVALID_REQUEST", message, {"field": field, "allowed": allowed})

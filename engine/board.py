@@ -1,25 +1,10 @@
-"""One board: the scores of its users, and their ranks.
+"""One board: a ranking that events change.
 
     ranks = board.record_all(events, time_ms)                  the ranks before and after each event
-    rows, rank = board.top(10), board.rank(user_id)
+    rows, rank = board.top(10), board.rank(user_id)            and the rest of `engine.ranking`
 
-The order is total: the higher score first, and of equal scores the one that was reached first (the lower seq). So no
-two users share a rank, and nodes that applied the same events have the same order.
-
-A user gets a slot with the first points, and keeps it. Columns (arrays) hold the values of each slot. The order is one
-`Order`, a `SortedList` with one integer for each ranked slot. These keys sort as the users rank:
-
-    key = (SCORE_MAX - score) << 85  |  reached_seq << 32  |  slot          53 + 53 + 32 bits
-
-The slot leads from the key to the user. It never decides the order, because no event reaches two scores on one board.
-An integer is smaller than a tuple, and quicker to compare. A rank is a bisection of the list, so no second structure
-has to agree with it.
-
-Invariants:
-- `_slots[_ids[slot]] == slot`; `_ids` and the three columns have the same length. `_ids` only grows: images share it.
-- `_order` has exactly the keys of the slots that are not in `_hidden`. During a replay it is None, and is built once at
-  the end: sorting once is far cheaper than a million moves.
-- `top10_seq <= seq`: the last event that changed what the first ten rows show, and the last that changed the board.
+Invariants, beside those of a ranking:
+- A user's score and the seq at which it was reached change together. An action that leaves the score leaves the place.
 - `_marks[slot]` is 0, or the mark of user, board and `_marked_reason`. It is a cache: in no image, and shorter than the
   columns until marks are asked for.
 """
@@ -32,19 +17,13 @@ from collections.abc import Iterable
 import msgspec
 
 from engine.actions import mark_of
+from engine.board_rules import BoardDefinition
 from engine.events import Incremented
 from engine.image import BoardImage, column_bytes, column_of
 from engine.limits import SCORE_MAX, SEQ_MAX
 from engine.order import Order
-from engine.pinned import PinnedOrder
-
-SLOT_BITS = 32
-SEQ_BITS = 53
-SCORE_SHIFT = SLOT_BITS + SEQ_BITS
-SLOT_MASK = (1 << SLOT_BITS) - 1
-
-TOP_WATCHED = 10
-"""The number of rows that viewers watch. The live channel tells of changes among them."""
+from engine.ranking import SCORE_SHIFT, SLOT_BITS, TOP_WATCHED, Ranking, ranking_of
+from engine.tiers import Tiers
 
 Ranks = tuple[int | None, int | None]
 """Before and after an event. None for a user who is not ranked, and during a replay."""
@@ -60,49 +39,15 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
-class Row(msgspec.Struct, frozen=True, gc=False):
-    """A row of a ranking. Ranks count from 1."""
+class Board(Ranking):
+    """A ranking that events change. A change is O(log users)."""
 
-    rank: int
-    user_id: str
-    score: int
-
-
-class Standing(msgspec.Struct, frozen=True, gc=False):
-    """A user's place: `ahead` are the points by which the next better user leads, None for the first."""
-
-    rank: int
-    ahead: int | None
-
-
-class Board:
-    """One ranking. Reading the top is O(rows), a rank and a change are O(log users)."""
-
-    def __init__(self, board_id: str) -> None:
-        self.board_id = board_id
-        self.seq = 0
-        self.top10_seq = 0
-        self._slots: dict[str, int] = {}
-        self._ids: list[str] = []
-        self._scores = array("Q")
-        self._reached = array("Q")
-        self._updated = array("Q")
-        self._hidden: set[int] = set()
-        self._order: Order | None = Order()
-        self._pinned: list[PinnedOrder] = []
+    def __init__(self, board_id: str, definition: BoardDefinition | None = None, *, is_logged: bool = False) -> None:
+        """Without a definition only events named the board, and it is not served. `is_logged`: events defined it."""
+        super().__init__(board_id, definition)
+        self.is_logged = is_logged
         self._marked_reason: str | None = None
         self._marks = array("Q")
-
-    def __len__(self) -> int:
-        """Count the users who have a score, active or not."""
-        return len(self._ids)
-
-    # Reading
-
-    def score(self, user_id: str) -> int | None:
-        """Give a user's score, None before the first points."""
-        slot = self._slots.get(user_id)
-        return None if slot is None else self._scores[slot]
 
     def score_and_mark(self, user_id: str, reason: str) -> tuple[int, int]:
         """Give a user's score, 0 before the first points, and the mark of an action of this user and reason.
@@ -124,90 +69,14 @@ class Board:
             mark = marks[slot] = mark_of(user_id, self.board_id, reason)
         return self._scores[slot], mark
 
-    def updated_ms(self, user_id: str) -> int | None:
-        """Give the time of a user's last points in ms since 1970 UTC, None before the first."""
-        slot = self._slots.get(user_id)
-        return None if slot is None else self._updated[slot]
-
-    def rank(self, user_id: str) -> int | None:
-        """Give a user's rank, None for a user who has no score or is not shown."""
-        slot = self._slots.get(user_id)
-        if slot is None or slot in self._hidden:
-            return None
-        return self._ranked().bisect_left(self._key(slot)) + 1
-
-    def standing(self, user_id: str) -> Standing | None:
-        """Give a user's rank, and the lead of the user before; None for a user who is not ranked."""
-        rank = self.rank(user_id)
-        if rank is None:
-            return None
-        if rank == 1:
-            return Standing(1, None)
-        next_better = self._ranked()[rank - 2] & SLOT_MASK
-        return Standing(rank, self._scores[next_better] - self._scores[self._slots[user_id]])
-
-    @property
-    def ranked(self) -> int:
-        """The number of users who are ranked."""
-        return len(self._ranked())
-
-    def top(self, count: int) -> list[Row]:
-        """List the first `count` rows."""
-        return self._rows(0, count)
-
-    def around(self, user_id: str, count: int) -> list[Row]:
-        """List a user's row with `count` neighbours on each side; empty for a user who is not ranked.
-
-        At the edges of the board the other side has more neighbours, so that the number of rows is the same.
-        """
-        rank = self.rank(user_id)
-        if rank is None:
-            return []
-        rows = 2 * count + 1
-        start = max(0, min(rank - 1 - count, len(self._ranked()) - rows))
-        return self._rows(start, start + rows)
-
-    def pin(self) -> PinnedOrder:
-        """Keep the order of now, until `unpin`. The caller bounds how many are kept."""
-        pinned = PinnedOrder(self._ranked(), self.seq, slots=len(self._ids), slot_mask=SLOT_MASK)
-        self._pinned.append(pinned)
-        return pinned
-
-    def unpin(self, pinned: PinnedOrder) -> None:
-        """Stop keeping it. To do so twice does no harm."""
-        pinned.end()
-        if pinned in self._pinned:
-            self._pinned.remove(pinned)
-
-    def rows_of(self, keys: Iterable[int], first_rank: int) -> list[Row]:
-        """Make rows of keys that a pinned order gave, which have ranks from this one on."""
-        ids = self._ids
-        return [
-            Row(rank, ids[key & SLOT_MASK], SCORE_MAX - (key >> SCORE_SHIFT))
-            for rank, key in enumerate(keys, first_rank)
-        ]
-
-    def rows_for(self, user_ids: Iterable[str]) -> tuple[list[Row], list[str]]:
-        """List the rows of these users in the order of the board, and the users who are not ranked."""
-        slots = {user_id: self._slots.get(user_id) for user_id in user_ids}
-        keys = sorted(self._key(slot) for slot in slots.values() if slot is not None and slot not in self._hidden)
-        find = self._ranked().bisect_left
-        rows = [Row(find(key) + 1, self._ids[key & SLOT_MASK], self._scores[key & SLOT_MASK]) for key in keys]
-        return rows, [user_id for user_id, slot in slots.items() if slot is None or slot in self._hidden]
-
-    def _note(self, slot: int, key: int | None) -> None:
-        for pinned in self._pinned:
-            pinned.note(slot, key)
-
-    def _rows(self, start: int, stop: int) -> list[Row]:
-        ids, scores = self._ids, self._scores
-        rows = []
-        for rank, key in enumerate(self._ranked()[start:stop], start + 1):
-            slot = key & SLOT_MASK
-            rows.append(Row(rank, ids[slot], scores[slot]))
-        return rows
-
     # Changing
+
+    def take_from_file(self, definition: BoardDefinition | None) -> None:
+        """Take what the operator's file says, while no event defines the board and the order is not built."""
+        assert self._order is None
+        assert not self.is_logged
+        self.definition = definition
+        self._flip, self._ranks = ranking_of(definition)
 
     def record(self, user_id: str, new_score: int, seq: int, time_ms: int) -> Ranks:
         """Set a user's score with the event `seq`; give the ranks before and after."""
@@ -216,7 +85,8 @@ class Board:
     def record_all(self, steps: Iterable[Step | Incremented], time_ms: int) -> list[Ranks]:
         """Set scores one after the other, at one time; give the ranks before and after each."""
         find, hidden, order, pinned = self._slots.get, self._hidden, self._order, self._pinned
-        scores, reached, updated = self._scores, self._reached, self._updated
+        scores, reached, updated, flip = self._scores, self._reached, self._updated, self._flip
+        unique = self._ranks == "unique"
         all_ranks: list[Ranks] = []
         for step in steps:
             user_id, new_score, seq = step.user_id, step.new_score, step.seq
@@ -226,19 +96,30 @@ class Board:
                 all_ranks.append(self._begin(user_id, new_score, seq, time_ms))
                 continue
             score = scores[slot]
-            assert score <= new_score <= SCORE_MAX
             self.seq = seq
+            if new_score == score:
+                rank = None if order is None or slot in hidden else self._rank(self._key(slot))
+                all_ranks.append((rank, rank))
+                continue
+            assert 0 <= new_score <= SCORE_MAX
             if order is None or slot in hidden:
                 all_ranks.append(UNRANKED)
             else:
-                old = (SCORE_MAX - score) << SCORE_SHIFT | reached[slot] << SLOT_BITS | slot
-                new = (SCORE_MAX - new_score) << SCORE_SHIFT | seq << SLOT_BITS | slot
+                old = (flip ^ score) << SCORE_SHIFT | reached[slot] << SLOT_BITS | slot
+                new = (flip ^ new_score) << SCORE_SHIFT | seq << SLOT_BITS | slot
                 if pinned:
                     self._note(slot, old)
+                previous = None if unique else self._rank(old)
                 had, has = order.move(old, new)
-                if has < TOP_WATCHED:
+                if has < TOP_WATCHED or had < TOP_WATCHED:
                     self.top10_seq = seq
-                all_ranks.append((had + 1, has + 1))
+                if unique:
+                    all_ranks.append((had + 1, has + 1))
+                else:
+                    if self._tiers is not None:
+                        self._tiers.remove(old >> SCORE_SHIFT)
+                        self._tiers.add(new >> SCORE_SHIFT)
+                    all_ranks.append((previous, self._rank(new)))
             scores[slot] = new_score
             reached[slot] = seq
             updated[slot] = time_ms
@@ -256,12 +137,32 @@ class Board:
         self.seq = seq
         if self._order is None:
             return UNRANKED
-        key = self._key(slot)
-        self._order.add(key)
-        has = self._order.bisect_left(key)
-        if has < TOP_WATCHED:
+        return None, self._enter(slot, seq)
+
+    def _enter(self, slot: int, seq: int) -> int:
+        """Put a slot into the order; give its rank."""
+        order, key = self._ranked(), self._key(slot)
+        order.add(key)
+        if self._tiers is not None:
+            self._tiers.add(key >> SCORE_SHIFT)
+        position = order.bisect_left(key)
+        if position < TOP_WATCHED:
             self.top10_seq = seq
-        return None, has + 1
+        return position + 1 if self._ranks == "unique" else self._rank(key)
+
+    def define(self, definition: BoardDefinition, seq: int) -> None:
+        """Take the definition of the event `seq`. O(users) if the order is turned round, or if ranks become dense."""
+        was = self._flip
+        self.definition, self.is_logged = definition, True
+        self._flip, self._ranks = ranking_of(definition)
+        self.seq = self.top10_seq = seq
+        if self._order is None:
+            return
+        if self._flip != was and self._ids:
+            self.begin_replay()
+            self.end_replay()
+        else:
+            self._build_tiers(self._order)
 
     def hide(self, user_id: str, seq: int) -> None:
         """Take a user off the board with the event `seq`; the score is kept."""
@@ -270,10 +171,13 @@ class Board:
             return
         self.seq = seq
         if self._order is not None:
+            key = self._key(slot)
             if self._is_watched(slot):
                 self.top10_seq = seq
-            self._note(slot, self._key(slot))
-            self._order.remove(self._key(slot))
+            self._note(slot, key)
+            self._order.remove(key)
+            if self._tiers is not None:
+                self._tiers.remove(key >> SCORE_SHIFT)
         self._hidden.add(slot)
 
     def show(self, user_id: str, seq: int) -> None:
@@ -285,9 +189,7 @@ class Board:
         self._hidden.remove(slot)
         if self._order is not None:
             self._note(slot, None)
-            self._order.add(self._key(slot))
-            if self._is_watched(slot):
-                self.top10_seq = seq
+            self._enter(slot, seq)
 
     def touch(self, user_id: str, seq: int) -> None:
         """Note that the display name of a user, if shown here, changed with the event `seq`."""
@@ -302,13 +204,24 @@ class Board:
 
     def begin_replay(self) -> None:
         """Stop keeping the order, until `end_replay`."""
-        self._order = None
+        self._order = self._tiers = None
 
     def end_replay(self) -> None:
         """Build the order, O(users log users). The first ten rows count as changed."""
+        for pinned in self._pinned:
+            pinned.end()
+        self._pinned.clear()
         keys: Iterable[int] = (self._key(slot) for slot in range(len(self._ids)) if slot not in self._hidden)
         self._order = Order(keys)
+        self._build_tiers(self._order)
         self.top10_seq = self.seq
+
+    def _build_tiers(self, order: Order) -> None:
+        """Count the distinct scores if ranks are dense, O(users); else forget them."""
+        if self._ranks != "dense":
+            self._tiers = None
+        elif self._tiers is None:
+            self._tiers = Tiers(key >> SCORE_SHIFT for key in order)
 
     def capture(self) -> BoardImage:
         """Copy what changes in place, 24 bytes a user, and share what only grows."""
@@ -320,12 +233,13 @@ class Board:
             scores=column_bytes(self._scores),
             reached=column_bytes(self._reached),
             updated=column_bytes(self._updated),
+            definition=self.definition if self.is_logged else None,
         )
 
     @classmethod
     def from_image(cls, image: BoardImage, inactive: Iterable[str]) -> Board:
         """Make the board of an image, as during a replay; `inactive` users are hidden."""
-        board = cls(image.board_id)
+        board = cls(image.board_id, image.definition, is_logged=image.definition is not None)
         board.seq = image.seq
         board._ids = image.user_ids[: image.count]
         board._slots = {user_id: slot for slot, user_id in enumerate(board._ids)}
@@ -333,34 +247,12 @@ class Board:
         board._reached = column_of(image.reached)
         board._updated = column_of(image.updated)
         board._hidden = {slot for user_id in inactive if (slot := board._slots.get(user_id)) is not None}
-        board._order = None
+        board.begin_replay()
         return board
 
-    # Inside
-
-    def _key(self, slot: int) -> int:
-        return (SCORE_MAX - self._scores[slot]) << SCORE_SHIFT | self._reached[slot] << SLOT_BITS | slot
-
-    def _ranked(self) -> Order:
-        assert self._order is not None, "the order is not built during a replay"
-        return self._order
-
-    def _is_watched(self, slot: int) -> bool:
-        return self._ranked().bisect_left(self._key(slot)) < TOP_WATCHED
-
     def _check(self) -> None:
-        count = len(self._ids)
-        assert count == len(self._slots) == len(self._scores) == len(self._reached) == len(self._updated)
-        assert all(self._slots[user_id] == slot for slot, user_id in enumerate(self._ids))
-        assert self._hidden <= set(range(count))
-        assert self.top10_seq <= self.seq
-        assert all(0 < reached <= self.seq for reached in self._reached)
-        assert len(set(self._reached)) == count
-        assert len(self._marks) <= count
+        super()._check()
+        assert len(self._marks) <= len(self._ids)
         for user_id, mark in zip(self._ids, self._marks, strict=False):
             assert not mark or mark == mark_of(user_id, self.board_id, self._marked_reason or "")
-        if self._order is not None:
-            self._order._check()
-            assert list(self._order) == sorted(self._key(slot) for slot in range(count) if slot not in self._hidden)
-        for pinned in self._pinned:
-            pinned._check()
+        assert not self.is_logged or self.definition is not None

@@ -7,11 +7,24 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.board_rules import BoardRules
+
+
+class Fed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """What an action did on a board that its own board feeds. `value` is what it was worth there."""
+
+    board_id: str
+    delta: int
+    new_score: int
+    value: int
+
 
 class Incremented(msgspec.Struct, frozen=True, gc=False):
-    """A user got `delta` points for one action. `new_score` is the user's score on this board after the event.
+    """An action was counted for a user. `new_score` is the user's score on this board after it, `delta` the change.
 
     `time_ms` is in milliseconds since 1970-01-01 UTC. It goes back from one event to the next only at `ClockCorrected`.
+    `value` is what the action was worth, None where `delta` says it: most boards just add points. `chosen`: the request
+    chose it within a range. `fed` are the other boards on which it counted.
     """
 
     seq: int
@@ -23,6 +36,33 @@ class Incremented(msgspec.Struct, frozen=True, gc=False):
     reason: str
     caller: str
     new_score: int
+    value: int | None = None
+    chosen: bool = False
+    fed: tuple[Fed, ...] = ()
+
+    @property
+    def chosen_value(self) -> int | None:
+        """The value that the request carried, None if it carried none."""
+        return self.value if self.chosen else None
+
+
+class BoardPut(msgspec.Struct, frozen=True, gc=False):
+    """A board was made, or its rules were replaced."""
+
+    seq: int
+    time_ms: int
+    board_id: str
+    rules: BoardRules
+    caller: str
+
+
+class BoardClosed(msgspec.Struct, frozen=True, gc=False):
+    """A board was closed: it stays readable, and nothing is written to it any more."""
+
+    seq: int
+    time_ms: int
+    board_id: str
+    caller: str
 
 
 class UserPut(msgspec.Struct, frozen=True, gc=False):
@@ -63,4 +103,7 @@ class ClockCorrected(msgspec.Struct, frozen=True, gc=False):
     note: str
 
 
-Event = Incremented | UserPut | EpochBegun | ClockCorrected
+BoardEvent = BoardPut | BoardClosed
+"""An event about a board itself."""
+
+Event = Incremented | UserPut | EpochBegun | ClockCorrected | BoardEvent

@@ -21,9 +21,14 @@ from array import array
 
 import msgspec
 
+from engine.board_rules import BoardDefinition
+
 
 class BoardImage(msgspec.Struct, frozen=True):
-    """One board. `reached` is the seq of the event that made a user's score; `updated` is its time in ms."""
+    """One board. `reached` is the seq of the event that made a user's score; `updated` is its time in ms.
+
+    `definition` is None if no event of the log made the board: an older version wrote it.
+    """
 
     board_id: str
     seq: int
@@ -32,6 +37,7 @@ class BoardImage(msgspec.Struct, frozen=True):
     scores: bytes
     reached: bytes
     updated: bytes
+    definition: BoardDefinition | None = None
 
 
 class UsersImage(msgspec.Struct, frozen=True):

@@ -14,6 +14,19 @@ ID_CHARACTERS_MAX = 128
 NAME_CHARACTERS_MAX = 128
 """Length of a displayName."""
 
+REASONS_MAX = 1_000
+"""Reasons on one board: the longest catalogue still fits in one chunk of a snapshot (1 MiB)."""
+
+FEEDS_MAX = 8
+"""Boards that a board feeds. Each of them costs an action about as much as the board itself."""
+
+FEED_BYTES_MAX = 1_000
+"""Bytes of the ids of these boards together: every record of a frame has them, and the frame must not grow too long."""
+
+KEEP_PERIODS_DEFAULT = 52
+KEEP_PERIODS_MAX = 1_000
+"""Past periods of a board that are kept. The state lists them, with some 60 bytes each."""
+
 BATCH_COMMANDS_MAX = 1_000
 """Commands in one submission, which is one batch request."""
 
@@ -26,7 +39,8 @@ record, and the event loop is free again within some tens of milliseconds."""
 
 FRAME_BYTES_MAX = 16 * 2**20
 """Length of a frame's body. Readers refuse a longer one before they allocate. FRAME_RECORDS_MAX records with the
-longest ids (five of 128 characters, 4 bytes each) take 11 MB, so every frame that we write fits."""
+longest ids (five of 128 characters, 4 bytes each) and FEED_BYTES_MAX take 15.5 MB, so every frame that we write
+fits."""
 
 SEGMENT_BYTES = 16 * 2**20
 """Length at which a segment is sealed: short enough to read or compress in a fraction of a second."""

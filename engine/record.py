@@ -19,13 +19,7 @@
       56  u64  seq of the first event of the segment
                before this one, 0 if this is the first
 
-    body: `count` msgpack arrays, one after the other; their seqs run on from the first one
-
-      Incremented      [1, boardId, userId, actionId, delta, reason, caller, newScore]
-      UserPut          [2, userId, displayName | nil, active, caller]
-      EpochBegun       [5, epoch, note, history]            history: HISTORY_BYTES bytes
-                       [3, epoch, note]                     by older versions, which drew no identity
-      ClockCorrected   [4, fromSeq, aheadMs, note]          alone in its frame; times go back only here
+    body: `count` records (`engine.event_records`), one after the other; their seqs run on from the first one
 
 Rules:
 - Every checksum covers the one before it (`previous`), back to the log id, where the chain begins. So a frame proves
@@ -34,8 +28,8 @@ Rules:
   pass for a frame.
 - A length is compared with its limit before anything of that length is read or allocated.
 - Reading any bytes gives a value or raises `FrameFault`, nothing else.
-- An unknown record type, or a record with other fields, was written by a newer version if the checksum is right. It is
-  never skipped: a state that leaves out an event is wrong.
+- A record that can't be decoded was written by a newer version if the checksum is right. It is never skipped: a state
+  that leaves out an event is wrong.
 - The first 16 bytes of a segment header are the same in all versions, so a newer version can be recognised.
 """
 
@@ -43,15 +37,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Annotated
 
 import google_crc32c
 import msgspec
 
 from engine.errors import ScoreboardError
-from engine.events import ClockCorrected, EpochBegun, Event, Incremented, UserPut
-from engine.history import HISTORY_BYTES
-from engine.limits import FRAME_BYTES_MAX, FRAME_RECORDS_MAX, SCORE_MAX, SEQ_MAX
+from engine.event_records import CORRECTION_HEAD, decode_events, encode_events
+from engine.events import ClockCorrected, Event
+from engine.limits import FRAME_BYTES_MAX, FRAME_RECORDS_MAX, SEQ_MAX
 
 FRAME_MAGIC = b"frm1"
 SEGMENT_MAGIC = b"scorelog"
@@ -145,53 +138,6 @@ class SegmentHeader(msgspec.Struct, frozen=True):
     before: int
 
 
-_Seq = Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
-_Score = Annotated[int, msgspec.Meta(ge=0, le=SCORE_MAX)]
-_Delta = Annotated[int, msgspec.Meta(ge=-SCORE_MAX, le=SCORE_MAX)]
-
-
-class _IncrementedRecord(msgspec.Struct, array_like=True, tag=1, forbid_unknown_fields=True, gc=False):
-    board_id: str
-    user_id: str
-    action_id: str
-    delta: _Delta
-    reason: str
-    caller: str
-    new_score: _Score
-
-
-class _UserPutRecord(msgspec.Struct, array_like=True, tag=2, forbid_unknown_fields=True, gc=False):
-    user_id: str
-    display_name: str | None
-    active: bool
-    caller: str
-
-
-class _EpochBegunRecord(msgspec.Struct, array_like=True, tag=3, forbid_unknown_fields=True, gc=False):
-    epoch: _Seq
-    note: str
-
-
-class _ClockCorrectedRecord(msgspec.Struct, array_like=True, tag=4, forbid_unknown_fields=True, gc=False):
-    from_seq: _Seq
-    ahead_ms: int
-    note: str
-
-
-class _HistoryBegunRecord(msgspec.Struct, array_like=True, tag=5, forbid_unknown_fields=True, gc=False):
-    epoch: _Seq
-    note: str
-    history: Annotated[bytes, msgspec.Meta(min_length=HISTORY_BYTES, max_length=HISTORY_BYTES)]
-
-
-_Record = _IncrementedRecord | _UserPutRecord | _EpochBegunRecord | _ClockCorrectedRecord | _HistoryBegunRecord
-_CORRECTION_HEAD = b"\x94\x04"
-"""How the record of a `ClockCorrected` begins: an array of four, and its type."""
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[_Record]).decode
-
-
 def chain_start(log_id: bytes) -> int:
     """Give the checksum where the chain of a new log begins."""
     assert len(log_id) == LOG_ID_BYTES
@@ -208,29 +154,11 @@ def pack_frame(events: Sequence[Event], *, epoch: int, previous: int) -> bytes:
     assert events[-1].time_ms == first.time_ms, "a frame has one time"
     if not 1 <= first.seq <= SEQ_MAX - len(events) or not 1 <= epoch <= SEQ_MAX:
         raise ValueError(f"no frame can begin at seq {first.seq} in epoch {epoch}")
-    body = b"".join([_encode(_record_of(event)) for event in events])
+    body = encode_events(events)
     if len(events) > FRAME_RECORDS_MAX or len(body) > FRAME_BYTES_MAX:
         raise ValueError(f"{len(events)} events of {len(body)} bytes are too much for one frame")
     covered = _FRAME_COVERED.pack(len(body), previous, epoch, first.seq, first.time_ms, len(events), 0) + body
     return FRAME_MAGIC + _WORD.pack(_crc(covered)) + covered
-
-
-def _record_of(event: Event) -> tuple[object, ...]:
-    """Give the fields of a record in the order of the format, its type first."""
-    if isinstance(event, Incremented):
-        if not (0 <= event.new_score <= SCORE_MAX and -SCORE_MAX <= event.delta <= SCORE_MAX):
-            raise ValueError(f"seq {event.seq} would make a score of {event.new_score}")
-        return (
-            1, event.board_id, event.user_id, event.action_id, event.delta, event.reason, event.caller, event.new_score
-        )  # fmt: skip
-    if isinstance(event, UserPut):
-        return (2, event.user_id, event.display_name, event.active, event.caller)
-    if isinstance(event, ClockCorrected):
-        return (4, event.from_seq, event.ahead_ms, event.note)
-    if event.history:
-        assert len(event.history) == HISTORY_BYTES
-        return (5, event.epoch, event.note, event.history)
-    return (3, event.epoch, event.note)
 
 
 def unpack_header(data: bytes, offset: int = 0) -> Header:
@@ -300,44 +228,16 @@ def events_of(frame: Frame, seqs: Iterable[int] | None = None) -> list[Event]:
     `seqs` are the seqs of the records, for a filtered frame, where they have gaps.
     """
     try:
-        # With the header of a msgpack array before it, the body is one list: one call decodes and validates it.
-        records = _decode(b"\xdd" + frame.count.to_bytes(4, "big") + frame.body)
+        return decode_events(
+            frame.body, frame.count, frame.time_ms, seqs or range(frame.first_seq, frame.first_seq + frame.count)
+        )
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameFault(f"a record was written by a newer version of scoreboard: {error}", newer=True) from error
-    time_ms = frame.time_ms
-    return [
-        Incremented(
-            seq,
-            time_ms,
-            record.board_id,
-            record.user_id,
-            record.action_id,
-            record.delta,
-            record.reason,
-            record.caller,
-            record.new_score,
-        )
-        if type(record) is _IncrementedRecord
-        else _rare_event(seq, time_ms, record)
-        for seq, record in zip(seqs or range(frame.first_seq, frame.first_seq + frame.count), records, strict=True)
-    ]
-
-
-def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
-    """Make the event of a record that is no increment."""
-    if isinstance(record, _UserPutRecord):
-        return UserPut(seq, time_ms, record.user_id, record.display_name, record.active, record.caller)
-    if isinstance(record, _ClockCorrectedRecord):
-        return ClockCorrected(seq, time_ms, record.from_seq, record.ahead_ms, record.note)
-    if isinstance(record, _HistoryBegunRecord):
-        return EpochBegun(seq, time_ms, record.epoch, record.note, record.history)
-    assert isinstance(record, _EpochBegunRecord)
-    return EpochBegun(seq, time_ms, record.epoch, record.note)
 
 
 def correction_of(frame: Frame) -> ClockCorrected | None:
     """Give the correction of the clock that a frame is, None if it is anything else. Decodes no other frame."""
-    if frame.count != 1 or frame.body[:2] != _CORRECTION_HEAD:
+    if frame.count != 1 or frame.body[:2] != CORRECTION_HEAD:
         return None
     event = events_of(frame)[0]
     assert isinstance(event, ClockCorrected)

@@ -11,6 +11,8 @@ Invariants:
   is the current one. A correction of the clock may set `time_ms` back.
 - An actionId is in `actions` exactly if an `Incremented` event with it was applied. No two events have the same one.
 - A user who is registered as inactive is hidden on every board.
+- The log says which boards there are, and their rules. A board of the operator's file counts only until the log
+  defines one: in a log of an older version, and before the first start has written them down.
 
 A replica of one shard applies only some events (`follow`, `advance`). Its seqs have gaps, and it indexes no actions.
 """
@@ -18,18 +20,19 @@ A replica of one shard applies only some events (`follow`, `advance`). Its seqs 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-import msgspec
+from msgspec.structs import replace
 
 from engine.actions import Actions, Key, key_of, mark_of
-from engine.board import Board, Ranks
+from engine.board import Board, Ranks, Step
+from engine.board_rules import BoardDefinition, Rules
 from engine.commands import Increment
-from engine.events import EpochBegun, Event, Incremented, UserPut
+from engine.events import BoardClosed, BoardEvent, BoardPut, EpochBegun, Event, Incremented, UserPut
 from engine.history import EpochMark, history_of
-from engine.image import StateImage
+from engine.image import BoardImage, StateImage
 from engine.users import User, Users
 
 FIRST_EPOCH = 1
@@ -43,13 +46,6 @@ FoundIncrement = tuple[Incremented, Board, Key, int]
 _board_of = itemgetter(1)
 
 
-class Rules(msgspec.Struct, frozen=True):
-    """The operator's configuration: `points[board_id][reason]`, each 1 … SCORE_MAX."""
-
-    points: dict[str, dict[str, int]]
-    require_registered: bool = False
-
-
 class Scoreboard:
     """The state. Everything is synchronous, and O(log users) or better except for replays and images."""
 
@@ -60,17 +56,23 @@ class Scoreboard:
         self.time_ms = 0
         self.users = Users()
         self.actions = Actions()
-        self.boards = {board_id: Board(board_id) for board_id in rules.points}
+        self.boards = {board_id: Board(board_id, BoardDefinition(each)) for board_id, each in rules.boards.items()}
         self._epochs = [(1, FIRST_EPOCH)]
         self._histories: dict[int, bytes] = {}
         self._log_id = b""
         self._replaying = False
+        self._only_file = True
 
     # Reading
 
     def board(self, board_id: str) -> Board | None:
-        """Give a board that the rules name, else None. A board that only the log names is kept, but not served."""
-        return self.boards[board_id] if board_id in self.rules.points else None
+        """Give a board that has rules, else None. A board that only increments name is kept, but not served."""
+        board = self.boards.get(board_id)
+        return board if board is not None and board.definition is not None else None
+
+    def served(self) -> list[str]:
+        """List the boards that have rules, sorted by id."""
+        return sorted(board_id for board_id, board in self.boards.items() if board.definition is not None)
 
     def action_seq(self, action_id: str) -> int | None:
         """Give the seq of the event that applied an action, None if no event did."""
@@ -79,7 +81,8 @@ class Scoreboard:
 
     def repeats(self, position: int, command: Increment) -> bool:
         """Whether the action at this position of the index was applied to what a command names."""
-        return self.actions.mark_at(position) == mark_of(command.user_id, command.board_id, command.reason)
+        mark = mark_of(command.user_id, command.board_id, command.reason, command.value)
+        return self.actions.mark_at(position) == mark
 
     def epoch_of(self, seq: int) -> int:
         """Give the epoch in which an event was written."""
@@ -111,11 +114,11 @@ class Scoreboard:
     def apply(self, event: Event, epoch: int) -> None:
         """Apply an event that is on disk. Never fails for an event that a leader decided."""
         if isinstance(event, Incremented):
-            board = self.boards.get(event.board_id)
-            if board is None:
-                board = self._new_board(event.board_id)
+            board = self._board(event.board_id)
             assert (board.score(event.user_id) or 0) + event.delta == event.new_score
-            mark = mark_of(event.user_id, event.board_id, event.reason)
+            for fed in event.fed:
+                assert (self._board(fed.board_id).score(event.user_id) or 0) + fed.delta == fed.new_score
+            mark = mark_of(event.user_id, event.board_id, event.reason, event.chosen_value)
             self.apply_increments([(event, board, key_of(event.action_id), mark)], epoch)
             return
         assert event.seq == self.seq + 1, f"event {event.seq} cannot follow {self.seq}"
@@ -125,6 +128,9 @@ class Scoreboard:
         elif isinstance(event, EpochBegun):
             assert epoch == event.epoch > self.epoch
             self._begin_epoch(event)
+        elif isinstance(event, BoardPut | BoardClosed):
+            assert epoch == self.epoch
+            self._apply_board(event)
         else:
             assert epoch == self.epoch  # a correction of the clock changes only the time of the last event
         self.seq = event.seq
@@ -138,15 +144,33 @@ class Scoreboard:
         assert last.time_ms == first.time_ms
         assert epoch == self.epoch
         self.actions.add([key for _, _, key, _ in found], first.seq, [mark for _, _, _, mark in found])
-        ranks: list[Ranks] = []
-        for board, some in groupby(found, key=_board_of):
-            ranks += board.record_all([event for event, _, _, _ in some], last.time_ms)
+        ranks = self._record(found, last.time_ms)
         self.seq = last.seq
         self.time_ms = last.time_ms
         return ranks
 
-    def follow(self, event: Event, epoch: int) -> None:
-        """Apply an event of a filtered frame, on a replica of one shard. Seqs before it may be left out.
+    def _record(self, found: Sequence[FoundIncrement], time_ms: int) -> list[Ranks]:
+        """Set the scores of increments; give the ranks on their own boards."""
+        ranks: list[Ranks] = []
+        if not any(event.fed for event, _, _, _ in found):
+            for board, some in groupby(found, key=_board_of):
+                ranks += board.record_all([event for event, _, _, _ in some], time_ms)
+            return ranks
+        # A board may be fed and scored on directly, in any order. Boards do not depend on each other, so each gets its
+        # own steps in the order of the seqs.
+        steps: dict[str, list[Step | Incremented]] = {}
+        for event, _, _, _ in found:
+            steps.setdefault(event.board_id, []).append(event)
+            for fed in event.fed:
+                steps.setdefault(fed.board_id, []).append(Step(event.user_id, fed.new_score, event.seq))
+        own: dict[str, Iterator[Ranks]] = {}
+        for board_id, some_steps in steps.items():
+            theirs = self._board(board_id).record_all(some_steps, time_ms)
+            own[board_id] = (each for step, each in zip(some_steps, theirs, strict=True) if type(step) is Incremented)
+        return [next(own[event.board_id]) for event, _, _, _ in found]
+
+    def follow(self, event: Event, epoch: int, holds: Callable[[str], bool]) -> None:
+        """Apply an event of a filtered frame, on a replica that holds only some boards. Seqs before it may be left out.
 
         Actions are not indexed: this replica never decides, and it knows only some of the actions.
         """
@@ -156,11 +180,13 @@ class Scoreboard:
             self.apply(event, epoch)
             return
         assert epoch == self.epoch
-        board = self.boards.get(event.board_id)
-        if board is None:
-            board = self._new_board(event.board_id)
-        assert (board.score(event.user_id) or 0) + event.delta == event.new_score
-        board.record(event.user_id, event.new_score, event.seq, event.time_ms)
+        parts = [(event.board_id, event.delta, event.new_score)]
+        parts += [(fed.board_id, fed.delta, fed.new_score) for fed in event.fed]
+        for board_id, delta, new_score in parts:
+            if holds(board_id):
+                board = self._board(board_id)
+                assert (board.score(event.user_id) or 0) + delta == new_score
+                board.record(event.user_id, new_score, event.seq, event.time_ms)
         self.advance(event.seq, event.time_ms)
 
     def advance(self, seq: int, time_ms: int) -> None:
@@ -174,7 +200,7 @@ class Scoreboard:
         self.epoch, self.seq, self.time_ms = other.epoch, other.seq, other.time_ms
         self.users, self.actions, self.boards = other.users, other.actions, other.boards
         self._epochs, self._histories, self._log_id = other._epochs, other._histories, other._log_id
-        self._replaying = other._replaying
+        self._replaying, self._only_file = other._replaying, other._only_file
 
     def epoch_after(self, epoch: int) -> tuple[int, int] | None:
         """Give (first seq, epoch) of the first epoch after `epoch`, None if there is none."""
@@ -186,12 +212,37 @@ class Scoreboard:
         if event.history:
             self._histories[event.epoch] = event.history
 
-    def _new_board(self, board_id: str) -> Board:
-        board = Board(board_id)
-        if self._replaying:
-            board.begin_replay()
-        self.boards[board_id] = board
+    def _board(self, board_id: str) -> Board:
+        """Give a board, whether or not it has rules; make it if it is new."""
+        board = self.boards.get(board_id)
+        if board is None:
+            board = self.boards[board_id] = Board(board_id)
+            if self._replaying:
+                board.begin_replay()
         return board
+
+    def _apply_board(self, event: BoardEvent) -> None:
+        if isinstance(event, BoardPut):
+            board = self._board(event.board_id)
+            old = board.definition if board.is_logged else None
+            definition = BoardDefinition(event.rules) if old is None else replace(old, rules=event.rules)
+        else:
+            board = self.boards[event.board_id]
+            assert board.is_logged
+            assert board.definition is not None
+            definition = replace(board.definition, closed=True)
+        board.define(definition, event.seq)
+        self._forget_file()
+
+    def _forget_file(self) -> None:
+        """Drop what only the operator's file says of boards, once the log defines boards."""
+        if self._only_file:
+            self._only_file = False
+            for board in [board for board in self.boards.values() if not board.is_logged]:
+                if board.seq:
+                    board.definition = None
+                else:
+                    del self.boards[board.board_id]
 
     def _apply_user(self, event: UserPut) -> None:
         before = self.users.get(event.user_id) or UNKNOWN_USER
@@ -245,9 +296,17 @@ class Scoreboard:
         scoreboard.actions = Actions.from_image(image.actions)
         inactive = scoreboard.users.inactive()
         for board_image in image.boards:
-            scoreboard.boards[board_image.board_id] = Board.from_image(board_image, inactive)
+            scoreboard._restore(board_image, inactive)
         scoreboard.begin_replay()
         return scoreboard
+
+    def _restore(self, image: BoardImage, inactive: list[str]) -> None:
+        known = self.boards.get(image.board_id)
+        board = self.boards[image.board_id] = Board.from_image(image, inactive)
+        if board.is_logged:
+            self._forget_file()
+        elif known is not None and self._only_file:
+            board.take_from_file(known.definition)
 
     def _check(self) -> None:
         self.users._check()
@@ -258,7 +317,7 @@ class Scoreboard:
             assert board.board_id == board_id
             assert board.seq <= self.seq
             assert {board._ids[slot] for slot in board._hidden} == inactive & set(board._slots)
-        assert set(self.rules.points) <= set(self.boards)
+        assert self._only_file == (not any(board.is_logged for board in self.boards.values()))
         assert self._epochs[-1][1] == self.epoch
         assert self._epochs == sorted(self._epochs)
         assert set(self._histories) <= {epoch for _, epoch in self._epochs}

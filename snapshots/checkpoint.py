@@ -39,13 +39,13 @@ from typing import Protocol, TypeVar
 import msgspec
 import trio
 
+from engine.board_rules import Rules
 from engine.clock import Clock, ClockReading
 from engine.disk import Disk
 from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
 from engine.image import StateImage
 from engine.log import SegmentInfo
 from engine.record import Tail
-from engine.scoreboard import Rules
 from engine.threads import run
 from snapshots.digests import StateDigests, digests_of
 from snapshots.opening import Opened, ShowProgress, Tell, no_progress
@@ -268,7 +268,7 @@ def take_beside(
 
     If there is a valid snapshot of the end of the log, gives that one.
     """
-    scoreboard, tail = read_state(disk, data_directory, Rules(points={}), tell=tell, progress=progress)
+    scoreboard, tail = read_state(disk, data_directory, Rules({}), tell=tell, progress=progress)
     store = Store(disk, data_directory)
     for info in store.list():
         if info.seq == tail.seq:

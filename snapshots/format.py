@@ -8,15 +8,16 @@
 
     header, 16 bytes                             chunk, 16 bytes and its payload
        0   8s  magic "scoresnp"                     0   4s  kind
-       8  u32  version = 1 or 2                     4  u32  ordinal: 1, 2, 3 … through the file
+       8  u32  version = 1, 2 or 3                  4  u32  ordinal: 1, 2, 3 … through the file
       12  u32  CRC32C over bytes 0..11              8  u32  length of the payload, never 0
                                                    12  u32  CRC32C over bytes 0..11 and the payload
 
     the chunks, in this order (* = as many as the count needs, none for a count of 0)
 
       stat   msgpack [epoch, seq, time ms, [[first seq, epoch] …], boards, registered users, actions,
-               only in version 2: [[epoch, identity] …]]      16 bytes each, of the epochs that have one
+               from version 2 on: [[epoch, identity] …]]      16 bytes each, of the epochs that have one
       bord   msgpack [board id, seq, users]          and then of this board, boards sorted by id:
+               only in version 3: [board id, seq, users, definition]    a map, of the boards that events defined
         bids*   msgpack [user id …]                     TEXTS in each, the last one has the rest
         bsco* brea* bupd*                               scores, reached, updated: u64, WORDS in each
       uids* unam*   msgpack [user id …], [display name or nil …]
@@ -31,8 +32,9 @@
         68  u32  zero
 
 Rules:
-- Version 2 is for a state with identities of epochs (`engine.history`). Any other state is written as version 1, byte
-  for byte as ever. So nodes of two versions go on comparing digests until an epoch with an identity begins.
+- A state is written as the oldest version that can hold it, byte for byte as ever: version 2 has identities of epochs
+  (`engine.history`), version 3 the definitions of boards. So nodes of two versions of this program go on comparing
+  digests until the log has something new.
 - Canonical: chunks are cut at fixed counts, and msgpack has its shortest form. So a state has one file, byte for byte,
   apart from the tail. The digest of the file is therefore the digest of the state, and two nodes can compare it.
 - Streamed: packing holds one chunk at a time, reading one chunk beside the result. No call holds the interpreter for
@@ -53,6 +55,7 @@ from typing import Annotated, Any, Protocol, TypeVar
 import google_crc32c
 import msgspec
 
+from engine.board_rules import BoardDefinition
 from engine.errors import SnapshotDamaged
 from engine.history import HISTORY_BYTES
 from engine.image import ActionsImage, BoardImage, StateImage, UsersImage, column_bytes, column_of
@@ -61,7 +64,8 @@ from engine.record import Tail
 MAGIC = b"scoresnp"
 VERSION = 1
 VERSION_WITH_HISTORIES = 2
-VERSIONS = (VERSION, VERSION_WITH_HISTORIES)
+VERSION_WITH_DEFINITIONS = 3
+VERSIONS = (VERSION, VERSION_WITH_HISTORIES, VERSION_WITH_DEFINITIONS)
 
 TEXTS = 2_000
 """Texts in a chunk: with the longest ids (128 characters of 4 bytes) it stays below CHUNK_BYTES_MAX."""
@@ -111,14 +115,24 @@ class _StatWithHistories(_Stat, array_like=True, forbid_unknown_fields=True):
     histories: Annotated[list[tuple[int, _History]], msgspec.Meta(min_length=1)]
 
 
+class _StatWithDefinitions(_Stat, array_like=True, forbid_unknown_fields=True):
+    histories: list[tuple[int, _History]]
+
+
 class _BoardHead(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     board_id: str
     seq: int
     count: _Count
 
 
+class _BoardHeadWithDefinition(_BoardHead, array_like=True, forbid_unknown_fields=True):
+    definition: BoardDefinition | None = None
+
+
 _STAT = msgspec.msgpack.Decoder(_Stat)
 _STAT_WITH_HISTORIES = msgspec.msgpack.Decoder(_StatWithHistories)
+_STAT_WITH_DEFINITIONS = msgspec.msgpack.Decoder(_StatWithDefinitions)
+_BOARD_WITH_DEFINITION = msgspec.msgpack.Decoder(_BoardHeadWithDefinition)
 _BOARD = msgspec.msgpack.Decoder(_BoardHead)
 _IDS = msgspec.msgpack.Decoder(list[str])
 _NAMES = msgspec.msgpack.Decoder(list[str | None])
@@ -155,7 +169,7 @@ def state_digest(image: StateImage) -> str:
 
 def _blocks(image: StateImage) -> Iterator[bytes]:
     """Yield the header (block 0) and every chunk before the footer."""
-    header = _HEADER.pack(MAGIC, VERSION_WITH_HISTORIES if image.histories else VERSION)
+    header = _HEADER.pack(MAGIC, _version_of(image))
     yield header + _CRC.pack(google_crc32c.value(header))
     for ordinal, (kind, payload) in enumerate(_payloads(image), 1):
         yield _chunk(kind, ordinal, payload)
@@ -171,16 +185,29 @@ def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
     users, actions = image.users, image.actions
     epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
     head = (image.epoch, image.seq, image.time_ms, epochs, len(image.boards), users.count, actions.count)
-    yield b"stat", _encode(_StatWithHistories(*head, image.histories) if image.histories else _Stat(*head))
+    if _version_of(image) == VERSION_WITH_DEFINITIONS:
+        yield b"stat", _encode(_StatWithDefinitions(*head, image.histories))
+    else:
+        yield b"stat", _encode(_StatWithHistories(*head, image.histories) if image.histories else _Stat(*head))
     for board in image.boards:
         yield from board_payloads(board)
     yield from users_payloads(users)
     yield from actions_payloads(actions)
 
 
+def _version_of(image: StateImage) -> int:
+    """Give the oldest version that can hold a state."""
+    if any(board.definition is not None for board in image.boards):
+        return VERSION_WITH_DEFINITIONS
+    return VERSION_WITH_HISTORIES if image.histories else VERSION
+
+
 def board_payloads(board: BoardImage) -> Iterator[tuple[bytes, bytes]]:
     """Yield kind and payload of the chunks of one board."""
-    yield b"bord", _encode(_BoardHead(board.board_id, board.seq, board.count))
+    head = _BoardHead(board.board_id, board.seq, board.count)
+    if board.definition is not None:
+        head = _BoardHeadWithDefinition(board.board_id, board.seq, board.count, board.definition)
+    yield b"bord", _encode(head)
     yield from _texts(b"bids", board.user_ids, board.count)
     for kind, column in ((b"bsco", board.scores), (b"brea", board.reached), (b"bupd", board.updated)):
         assert len(column) == 8 * board.count
@@ -225,7 +252,10 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
     reader = _Reader(source, path)
     stat: _Stat
     histories: list[tuple[int, bytes]] = []
-    if reader.version == VERSION_WITH_HISTORIES:
+    if reader.version == VERSION_WITH_DEFINITIONS:
+        stat = with_definitions = reader.decode(b"stat", _STAT_WITH_DEFINITIONS)
+        histories = with_definitions.histories
+    elif reader.version == VERSION_WITH_HISTORIES:
         stat = with_histories = reader.decode(b"stat", _STAT_WITH_HISTORIES)
         histories = with_histories.histories
     else:
@@ -256,7 +286,13 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
 
 
 def _read_board(reader: _Reader) -> BoardImage:
-    head = reader.decode(b"bord", _BOARD)
+    definition = None
+    head: _BoardHead
+    if reader.version == VERSION_WITH_DEFINITIONS:
+        head = defined = reader.decode(b"bord", _BOARD_WITH_DEFINITION)
+        definition = defined.definition
+    else:
+        head = reader.decode(b"bord", _BOARD)
     return BoardImage(
         board_id=head.board_id,
         seq=head.seq,
@@ -265,6 +301,7 @@ def _read_board(reader: _Reader) -> BoardImage:
         scores=reader.raw(b"bsco", 8 * head.count, 8 * WORDS),
         reached=reader.raw(b"brea", 8 * head.count, 8 * WORDS),
         updated=reader.raw(b"bupd", 8 * head.count, 8 * WORDS),
+        definition=definition,
     )
 
 

@@ -31,6 +31,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.board_rules import Rules
 from engine.disk import Disk
 from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
 from engine.image import StateImage
@@ -38,7 +39,7 @@ from engine.limits import SEGMENT_BYTES
 from engine.log import Log
 from engine.record import LOG_ID_BYTES, Frame, Tail, events_of
 from engine.recovery import Finding, Situation, refusal
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 from engine.segment import SegmentFile, list_segments
 from snapshots.store import SnapshotInfo, Store
 

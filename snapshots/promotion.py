@@ -27,6 +27,7 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.board_rules import Rules
 from engine.disk import Disk
 from engine.errors import DiskFault, DiskFull
 from engine.events import EpochBegun
@@ -35,7 +36,7 @@ from engine.limits import SEGMENT_BYTES
 from engine.log import Log, Synced
 from engine.log_reader import holds_log
 from engine.record import Tail
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 from snapshots.opening import Tell, log_directory, open_directory
 from snapshots.restore import LOCK_FILE, RestoreRefused
 
@@ -49,7 +50,7 @@ DEMOTE_NEEDS = "(and --token-file FILE, of scope log:read)"
 """Follows the command to demote in messages: the new leader says where its epoch began only to this scope."""
 
 
-NO_RULES = Rules(points={})
+NO_RULES = Rules({})
 """A replay needs no rules: the decisions are in the log."""
 
 

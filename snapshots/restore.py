@@ -31,6 +31,7 @@ from pathlib import PurePath
 
 import msgspec
 
+from engine.board_rules import Rules
 from engine.disk import Disk
 from engine.errors import DiskFault, LogDamaged, ScoreboardError, WriteFailed
 from engine.events import EpochBegun
@@ -40,7 +41,7 @@ from engine.limits import SEGMENT_BYTES
 from engine.log import Log
 from engine.log_reader import LogReader
 from engine.record import Tail
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 from engine.segment import SegmentFile
 from snapshots.copying import Copied, copy_log
 from snapshots.format import state_digest
@@ -66,7 +67,7 @@ LOCK_FILE = "lock"
 KEY_BYTES_MAX = 64 * 2**10
 """A key has some hundred bytes; only this much of a file is copied."""
 
-NO_RULES = Rules(points={})
+NO_RULES = Rules({})
 
 
 class RestoreRefused(ScoreboardError):

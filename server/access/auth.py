@@ -48,7 +48,7 @@ import trio
 from jwt.algorithms import OKPAlgorithm
 from jwt.exceptions import InvalidSubjectError
 
-from engine.commands import id_fault
+from engine.texts import id_fault
 from server import bounds
 from server.access.issuers import AllKeys, TrustedIssuer, issuer_of
 from server.access.keys import KeyChanges, KeysUnavailable, VerificationKey

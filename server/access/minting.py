@@ -18,7 +18,7 @@ from pathlib import Path
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from engine.commands import id_fault
+from engine.texts import id_fault
 from server import bounds
 from server.access.directory_keys import LEADER_KEY_FILE
 from server.access.keys import shared_secrets

@@ -21,9 +21,10 @@ import secrets
 import msgspec
 from itsdangerous import BadData, URLSafeSerializer
 
-from engine.board import Board, Row
+from engine.board import Board
 from engine.history import EpochMark
 from engine.pinned import PinnedOrder
+from engine.ranking import Row
 from server import bounds
 from server.http.messages import Refused, invalid, overloaded
 
@@ -72,13 +73,13 @@ class Walks:
             self._make_room(now_s)
             self._begun += 1
             walk = self._walks[self._begun] = _Walk(self._begun, board, mark, now_s)
-        return self._page(walk, None, 1, limit, now_s)
+        return self._page(walk, 0, None, limit, now_s)
 
     def resume(self, cursor: str, board: Board, limit: int, now_s: float) -> Page:
         """Give the page that a cursor leads to. Raises `Refused`."""
         self._sweep(now_s)
         try:
-            board_id, number, key, rank = self._signer.loads(cursor)
+            board_id, number, position, rank, key = self._signer.loads(cursor)
         except BadData:
             raise _expired() from None
         if board_id != board.board_id:
@@ -86,17 +87,19 @@ class Walks:
         walk = self._walks.get(number)
         if walk is None or walk.board is not board:
             raise _expired()
-        return self._page(walk, key, rank, limit, now_s)
+        return self._page(walk, position, (rank, key), limit, now_s)
 
-    def _page(self, walk: _Walk, key: int | None, rank: int, limit: int, now_s: float) -> Page:
+    def _page(self, walk: _Walk, position: int, before: tuple[int, int] | None, limit: int, now_s: float) -> Page:
+        """Give the rows from this position on. `before` is the rank and the key of the row before."""
         walk.used_s = now_s
-        keys = walk.pinned.keys_after(key, limit)
-        following = rank + len(keys)
+        keys = walk.pinned.keys_after(None if before is None else before[1], limit)
+        rows = walk.board.rows_of(keys, position, before)
+        position += len(keys)
         cursor = None
-        if following <= walk.pinned.count:
-            cursor = self._signer.dumps((walk.board.board_id, walk.number, keys[-1], following))
+        if position < walk.pinned.count:
+            cursor = self._signer.dumps((walk.board.board_id, walk.number, position, rows[-1].rank, keys[-1]))
         assert isinstance(cursor, str | None)
-        return Page(walk.board.rows_of(keys, rank), walk.pinned.count, walk.mark, walk.pinned.seq, cursor)
+        return Page(rows, walk.pinned.count, walk.mark, walk.pinned.seq, cursor)
 
     def _shared(self, board: Board, mark: EpochMark, now_s: float, *, newest: bool) -> _Walk | None:
         """Give a walk that a new one may share."""

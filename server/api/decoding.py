@@ -27,7 +27,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import msgspec
 
 from engine import limits
-from engine.commands import id_fault, name_fault
+from engine.texts import id_fault, name_fault
 from server import bounds
 from server.http.messages import JSON, MSGPACK, Id, Name, Refused, Request, invalid, quoted
 from server.http.target import DEFAULT_BOARD

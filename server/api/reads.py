@@ -204,7 +204,7 @@ def served_board(scoreboard: Scoreboard, checks: RoleChecks, board_id: str) -> B
     """Give a board that this node serves. Raises `Refused`."""
     board = scoreboard.board(board_id)
     if board is None:
-        raise invalid("boardId", "There is no such board.", allowed=sorted(scoreboard.rules.points))
+        raise invalid("boardId", "There is no such board.", allowed=scoreboard.served())
     checks.check_board(board_id)
     return board
 

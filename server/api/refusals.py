@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from engine.commands import Rejection
+from engine.commands import Rejection, RejectionCode
 from server.http.messages import Refused
+
+_STATUS: dict[RejectionCode, int] = {"INVALID_REQUEST": 400, "CONFLICT": 409, "NOT_FOUND": 404, "BOARD_CLOSED": 410}
 
 
 def not_yours() -> Refused:
@@ -12,5 +14,4 @@ def not_yours() -> Refused:
 
 def refused(rejection: Rejection) -> Refused:
     """Make the answer to a command that the actor rejected."""
-    status = 409 if rejection.code == "CONFLICT" else 400
-    return Refused(status, rejection.code, rejection.message, rejection.details)
+    return Refused(_STATUS[rejection.code], rejection.code, rejection.message, rejection.details)

@@ -18,7 +18,7 @@ import msgspec
 
 from engine.disk import RealDisk
 from engine.errors import DiskFault, LogDamaged
-from engine.events import ClockCorrected, EpochBegun, Event, Incremented, UserPut
+from engine.events import BoardClosed, BoardEvent, BoardPut, ClockCorrected, EpochBegun, Event, Incremented, UserPut
 from engine.log_reader import scan
 from engine.record import Frame, FrameFault, events_of
 from engine.segment import SegmentFile, list_segments
@@ -31,6 +31,8 @@ TYPES: dict[type[Event], str] = {
     UserPut: "user_put",
     EpochBegun: "epoch_begun",
     ClockCorrected: "clock_corrected",
+    BoardPut: "board_put",
+    BoardClosed: "board_closed",
 }
 """The names of events in the output. They never change, because programs read them."""
 
@@ -178,15 +180,19 @@ def line_of(event: Event, epoch: int) -> dict[str, Any]:
         "type": TYPES[type(event)],
     }
     if isinstance(event, Incremented):
-        return common | {
-            "boardId": event.board_id,
-            "userId": event.user_id,
-            "actionId": event.action_id,
-            "delta": event.delta,
-            "newScore": event.new_score,
-            "reason": event.reason,
-            "caller": event.caller,
-        }
+        return (
+            common
+            | {
+                "boardId": event.board_id,
+                "userId": event.user_id,
+                "actionId": event.action_id,
+                "delta": event.delta,
+                "newScore": event.new_score,
+                "reason": event.reason,
+                "caller": event.caller,
+            }
+            | _more_fields(event)
+        )
     if isinstance(event, UserPut):
         return common | {
             "userId": event.user_id,
@@ -196,4 +202,21 @@ def line_of(event: Event, epoch: int) -> dict[str, Any]:
         }
     if isinstance(event, ClockCorrected):
         return common | {"fromSeq": event.from_seq, "aheadMs": event.ahead_ms, "note": event.note}
-    return common | {"note": event.note}
+    if isinstance(event, EpochBegun):
+        return common | {"note": event.note}
+    return common | {"boardId": event.board_id, "caller": event.caller} | _board_fields(event)
+
+
+def _more_fields(event: Incremented) -> dict[str, Any]:
+    """Give what only increments by special rules have."""
+    more: dict[str, Any] = {} if event.value is None else {"value": event.value, "chosen": event.chosen}
+    if event.fed:
+        more["fed"] = [
+            {"boardId": fed.board_id, "delta": fed.delta, "newScore": fed.new_score, "value": fed.value}
+            for fed in event.fed
+        ]
+    return more
+
+
+def _board_fields(event: BoardEvent) -> dict[str, Any]:
+    return {"rules": msgspec.to_builtins(event.rules)} if isinstance(event, BoardPut) else {}

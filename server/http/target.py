@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from engine.commands import id_fault
+from engine.texts import id_fault
 from server import bounds
 from server.http.messages import invalid, quoted
 

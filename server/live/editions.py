@@ -21,7 +21,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.board import TOP_WATCHED, Board
+from engine.board import Board
+from engine.ranking import TOP_WATCHED
 from engine.scoreboard import Scoreboard
 from server.http.websocket import text_frame
 from server.live import encoding

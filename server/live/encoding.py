@@ -27,7 +27,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from engine.board import Row
+from engine.ranking import Row
 from engine.users import Users
 
 

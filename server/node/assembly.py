@@ -31,6 +31,7 @@ from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
 from server.node.clock import tell_correction
+from server.node.file_boards import FileBoards
 from server.node.following import Following, first_role
 from server.node.leader import Deposition
 from server.node.log_service import LogService
@@ -111,7 +112,7 @@ def assemble_leader(world: Surroundings, opened: Opened) -> Node:
         scoreboard=opened.scoreboard,
         pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
         live=surface.live,
-        tasks=(service.run_checkpointer, actor.run, watch.run),
+        tasks=(service.run_checkpointer, actor.run, FileBoards(world, actor, opened.scoreboard).run, watch.run),
         promote=promote,
         actor=actor,
         log=opened.log,
@@ -137,7 +138,10 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
     following, tasks = _make_following(world, surface, progress, replica, plan, service.leader_heard)
     promote: Promote = partial(refuse_promotion, role, NOTHING_KEPT)
     if plan.durable:
-        promote = Promotion(world, role, following, progress, replica, actor, notifier, service.depose).promote
+        promote = Promotion(
+            world, role, following, progress, replica, actor, notifier, service.depose,
+            FileBoards(world, actor, opened.scoreboard).run,
+        ).promote  # fmt: skip
     return Node(
         role=role,
         scoreboard=opened.scoreboard,

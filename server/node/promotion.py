@@ -28,6 +28,7 @@ from engine.threads import run
 from server import bounds
 from server.http.messages import Refused, disk_full
 from server.node.following import Following
+from server.node.shutdown import Task
 from server.node.surroundings import Surroundings
 from server.replication.epoch_notifier import EpochNotifier
 from server.replication.messages import hello_of
@@ -86,6 +87,7 @@ class Promotion:
     actor: Actor
     notifier: EpochNotifier
     depose: Callable[[Successor], None]
+    put_file_boards: Task
 
     async def promote(self) -> tuple[int, int]:
         """Become the leader; give the new epoch and the seq that began it. Raises `Refused`, `WriteFailed`."""
@@ -102,6 +104,7 @@ class Promotion:
                 self.world.guard.disk_failed(fault)
                 raise
             await self.world.tasks.start(self.world.guard.watched, self.actor.run)
+            await self.world.tasks.start(self.world.guard.watched, self.put_file_boards)
             self.role.become(State.LEADING)
         log.warning("promoted", epoch=event.epoch, seq=event.seq, after_seq=after_seq)
         hello = hello_of(self.replica.tail, None, self._address(), self.replica.scoreboard.mark)

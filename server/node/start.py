@@ -39,6 +39,7 @@ from server import bounds, logs
 from server.access.issuers import trusted_issuers
 from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, assemble_shard, assemble_waiting
 from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, mark_replica
+from server.node.file_boards import check_file_boards
 from server.node.node import Node
 from server.node.service_manager import ServiceManager
 from server.node.serving import Process, Ready
@@ -84,6 +85,7 @@ async def serve(config: Config, ready: Ready, bar: Bar | None = None) -> int:
         opened = await _recover(config, disk, shutdown, _and_told(bar or _progress_lines, manager))
         if opened is None:
             return 0
+        check_file_boards(config, opened.scoreboard)
         process = Process(config, disk, issuers, shutdown, disk.check)
         telling = _Telling(manager, ready)
         return await process.serve(lambda world: telling.follow(assemble_leader(world, opened), world), telling.ready)

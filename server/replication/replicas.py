@@ -243,7 +243,7 @@ class ShardReplica:
         _check_epoch(filtered.events, head.epoch, head.first_seq, tail)
         try:
             for event in filtered.events:
-                self.scoreboard.follow(event, head.epoch)
+                self.scoreboard.follow(event, head.epoch, self.shard.holds)
         except AssertionError as error:
             raise _inconsistent(tail, head.first_seq) from error
         self.scoreboard.advance(head.last_seq, head.time_ms)

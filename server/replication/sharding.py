@@ -14,7 +14,7 @@ import re
 import google_crc32c
 import msgspec
 
-from engine.events import Event, Incremented
+from engine.events import BoardEvent, Event, Incremented
 from server import bounds
 
 _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
@@ -34,7 +34,9 @@ class Shard(msgspec.Struct, frozen=True):
 
     def wants(self, event: Event) -> bool:
         """Tell whether this shard needs an event. Every shard needs the events of users and epochs."""
-        return not isinstance(event, Incremented) or self.holds(event.board_id)
+        if isinstance(event, Incremented):
+            return self.holds(event.board_id) or any(self.holds(fed.board_id) for fed in event.fed)
+        return not isinstance(event, BoardEvent) or self.holds(event.board_id)
 
 
 def shard_of(board_id: str, count: int) -> int:

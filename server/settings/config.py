@@ -24,8 +24,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from engine.commands import id_fault
-from engine.scoreboard import Rules
+from engine.board_rules import BoardRules, OrderMode, RankMode, Rules, ScoreMode, Worth, rules_fault, rules_of_points
+from engine.limits import KEEP_PERIODS_MAX
 from server.settings import values
 from server.settings.auth import AuthConfig, build_auth
 from server.settings.environment import Key, dotted, from_text, nearest, secrets_from_text, settings
@@ -46,15 +46,24 @@ HeartbeatSeconds = Annotated[int, Meta(ge=1, le=60, description="an integer from
 AgeSeconds = Annotated[int, Meta(ge=1, le=86_400, description="an integer from 1 to 86400")]
 WaitSeconds = Annotated[int, Meta(ge=0, le=60, description="an integer from 0 to 60")]
 Binds = Annotated[str | tuple[str, ...], Meta(description="a string HOST:PORT or a list of them")]
-Points = Annotated[dict[str, int], Meta(description="a table of reasons and integers, as { ACTION_COMPLETED = 10 }")]
+Points = Annotated[
+    dict[str, Worth],
+    Meta(description="a table of reasons and what they are worth, as { WON = 10, LAP = { min = 1, max = 90 } }"),
+]
 Format = Annotated[Literal["auto", "json", "console"], Meta(description="auto, json or console")]
 Level = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
 
 
-class BoardConfig(msgspec.Struct, frozen=True):
-    """One board's catalogue: the points of each reason."""
-
-    points: Points
+BOARD_TYPES: dict[str, Any] = {
+    "points": Points,
+    "title": Text,
+    "score": Annotated[ScoreMode, Meta(description="sum, best, last or count")],
+    "order": Annotated[OrderMode, Meta(description="descending or ascending")],
+    "ranks": Annotated[RankMode, Meta(description="unique, shared or dense")],
+    "keep_periods": Annotated[int, Meta(ge=1, le=KEEP_PERIODS_MAX, description=f"1 to {KEEP_PERIODS_MAX}")],
+    "feeds": Texts,
+}
+"""The keys of a board, which are the fields of `BoardRules`."""
 
 
 class LimitsConfig(msgspec.Struct, frozen=True):
@@ -124,9 +133,7 @@ class Config(msgspec.Struct, frozen=True):
     data_dir: Filled = "data"
     trusted_proxies: Texts = ()
     auth: AuthConfig = AuthConfig()
-    boards: dict[str, BoardConfig] = msgspec.field(
-        default_factory=lambda: {name: BoardConfig(points=dict(points)) for name, points in DEFAULT_POINTS.items()}
-    )
+    boards: dict[str, BoardRules] = msgspec.field(default_factory=lambda: dict(rules_of_points(DEFAULT_POINTS).boards))
     http: HttpConfig = HttpConfig()
     limits: LimitsConfig = LimitsConfig()
     live: LiveConfig = LiveConfig()
@@ -149,8 +156,7 @@ class Config(msgspec.Struct, frozen=True):
     @property
     def rules(self) -> Rules:
         """What the engine needs."""
-        points = {name: dict(board.points) for name, board in self.boards.items()}
-        return Rules(points=points, require_registered=self.users.require_registered)
+        return Rules(self.boards, self.users.require_registered)
 
 
 CHECKS: dict[Key, Callable[[Any], object]] = {
@@ -174,7 +180,7 @@ def _fields() -> Iterator[tuple[Key, Any]]:
 
 
 TYPES: dict[Key, Any] = dict(_fields())
-"""Every key but `boards.NAME.points`, with its annotated type."""
+"""Every key but those of boards (`BOARD_TYPES`), with its annotated type."""
 
 SECTIONS = {key[0] for key in TYPES if len(key) > 1} | {"boards"}
 
@@ -212,7 +218,7 @@ def _flag_of(name: str) -> str:
 
 
 def _type_of(key: Key) -> Any:
-    return Points if key[0] == "boards" else TYPES[key]
+    return BOARD_TYPES[key[2]] if key[0] == "boards" else TYPES[key]
 
 
 def _from_file(path: Path) -> Iterator[tuple[Key, Given]]:
@@ -238,10 +244,10 @@ def _leaves(table: dict[str, Any], above: Key, origin: str) -> Iterator[tuple[Ke
             if is_board and "points" not in value:
                 raise ConfigError(dotted((*key, "points")), f"is missing (in {origin}); must be {allowed(Points)}")
             yield from _leaves(value, key, origin)
-        elif key in TYPES or (above[:1] == ("boards",) and name == "points"):
+        elif key in TYPES or (above[:1] == ("boards",) and name in BOARD_TYPES):
             yield key, value
         else:
-            known = [each[-1] for each in TYPES if each[:-1] == above] or ["points"]
+            known = [each[-1] for each in TYPES if each[:-1] == above] or list(BOARD_TYPES)
             known += SECTIONS if not above else []
             raise ConfigError(dotted(key), f"no such key (in {origin}); {nearest(name, known)}")
 
@@ -250,13 +256,13 @@ def build(given: Mapping[Key, Given]) -> Config:
     """Check what was collected, each value and as a whole. Raises `ConfigError`."""
     values: dict[str, Any] = {}
     sections: dict[str, dict[str, Any]] = {}
-    boards: dict[str, BoardConfig] = {}
+    boards: dict[str, dict[str, Any]] = {}
     for key, each in given.items():
         if key[0] == "auth":
             continue
         value = _checked(key, each)
         if key[0] == "boards":
-            boards[key[1]] = BoardConfig(points=value)
+            boards.setdefault(key[1], {})[key[2]] = value
         elif len(key) == 2:
             sections.setdefault(key[0], {})[key[1]] = value
         else:
@@ -264,15 +270,13 @@ def build(given: Mapping[Key, Given]) -> Config:
     for name, fields in sections.items():
         values[name] = type(getattr(Config(), name))(**fields)
     if boards:
-        values["boards"] = boards
+        values["boards"] = {name: _board(name, fields, given) for name, fields in boards.items()}
     return Config(**values, auth=build_auth({key[1]: each for key, each in given.items() if key[0] == "auth"}))
 
 
 def _checked(key: Key, given: Given) -> Any:
     """Check one value: type, range, form."""
     value = converted(key, given, _type_of(key))
-    if key[0] == "boards":
-        _check_board(key, given, value)
     try:
         CHECKS.get(key, str)(value)
     except ValueError as error:
@@ -280,11 +284,17 @@ def _checked(key: Key, given: Given) -> Any:
     return value
 
 
-def _check_board(key: Key, given: Given, points: dict[str, int]) -> None:
-    if fault := id_fault(key[1]):
-        raise ConfigError(dotted(key), f"the board's name {fault} ({given.origin})")
-    if found := values.points_fault(points):
-        reason, fault = found
-        if reason is None:
-            raise refusal(key, given, fault)
-        raise refusal((*key, reason), Given(points[reason], given.origin), fault)
+def _board(name: str, fields: dict[str, Any], given: Mapping[Key, Given]) -> BoardRules:
+    """Make the rules of a board. `points` is there: the default board has it, and a table in a file must."""
+    rules = BoardRules(**fields)
+    if found := rules_fault(name, rules):
+        field, fault = found
+        if field == "boardId":
+            origin = given["boards", name, "points"].origin
+            raise ConfigError(dotted(("boards", name, "points")), f"the board's name {fault} ({origin})")
+        key, is_part, part = field.partition(".")
+        each = given["boards", name, key]
+        if is_part:
+            raise refusal(("boards", name, key, part), Given(fields[key][part], each.origin), fault)
+        raise refusal(("boards", name, key), each, fault)
+    return rules

@@ -177,11 +177,11 @@ def _table(text: str, kind: type) -> object:
     table: dict[str, object] = {}
     for item in filter(None, (item.strip() for item in text.split(","))):
         # From the right for texts: a name may be a URL with an equals sign in it, a value never has one.
-        split = item.partition if kind is int else item.rpartition
+        split = item.rpartition if kind is str else item.partition
         name, equals, value = (part.strip() for part in split("="))
-        if not equals or name in table or (kind is int and not _INTEGER.fullmatch(value)):
+        if not equals or name in table or (kind is not str and not _INTEGER.fullmatch(value)):
             raise ValueError(f"must be {example}")
-        table[name] = _integer(value) if kind is int else value
+        table[name] = value if kind is str else _integer(value)
     return table
 
 

@@ -14,9 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from engine.commands import id_fault
 from engine.errors import ScoreboardError
-from engine.limits import SCORE_MAX
 
 Network = IPv4Network | IPv6Network
 
@@ -176,16 +174,3 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def points_fault(points: dict[str, int]) -> tuple[str | None, str] | None:
-    """Say which reason of a catalogue is wrong (None: the catalogue itself), and why; None: nothing is wrong."""
-    if not points:
-        return None, "must name at least one reason, such as { ACTION_COMPLETED = 10 }"
-    for reason, count in points.items():
-        fault = id_fault(reason)
-        if fault is not None:
-            return reason, f"the reason's name {fault}"
-        if not 1 <= count <= SCORE_MAX:
-            return reason, f"must be an integer from 1 to {SCORE_MAX}"
-    return None

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from engine.batch import Batch
 from engine.board import Board
-from engine.commands import Command, Increment, Outcome, PutUser, Receipt, Rejection, UserReceipt
+from engine.commands import BoardReceipt, Command, Increment, Outcome, PutUser, Receipt, Rejection, UserReceipt
 from engine.scoreboard import Scoreboard
 
 
@@ -38,6 +38,7 @@ class Model:
         """Perform a command: what became of it, the seq and the score."""
         if isinstance(command, PutUser):
             return self._put(command)
+        assert isinstance(command, Increment)
         applied = self.actions.get(command.action_id)
         what = (command.user_id, command.board_id, command.reason)
         if applied is not None:
@@ -73,6 +74,7 @@ def told(outcome: Outcome) -> tuple[str, int | None, int | None]:
     """Bring a real outcome into the model's terms."""
     if isinstance(outcome, Rejection):
         return outcome.code, None, None
+    assert not isinstance(outcome, BoardReceipt)
     if isinstance(outcome, UserReceipt):
         return ("put", outcome.seq, None) if outcome.applied else ("unchanged", None, None)
     assert isinstance(outcome, Receipt)

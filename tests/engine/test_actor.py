@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from engine.actor import Actor, ActorStatistics, Submission
+from engine.board_rules import rules_of_points
 from engine.clock import ClockReading, GivenClock
 from engine.commands import Command, Outcome
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded, WriteFailed
@@ -17,12 +18,12 @@ from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced, Tail
 from engine.machine import Applied, StateMachine
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 from tests.engine.model import increment, told
 
 PATIENCE_SECONDS = 20.0
 
-RULES = Rules({"main": {"ACTION_COMPLETED": 10}})
+RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10}})
 
 
 class MemoryLog:

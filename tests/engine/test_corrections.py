@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.board_rules import rules_of_points
 from engine.clock import ClockBounds, SteadyClock
 from engine.corrections import Corrector, TrueTimes
 from engine.events import ClockCorrected, Event, Incremented
@@ -21,7 +22,7 @@ from engine.record import (
     unpack_frame,
     unpack_header,
 )
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 from server.replication.sharding import Shard
 
 BEGUN_MS = 1_765_800_000_000
@@ -204,13 +205,16 @@ def test_everything_before_a_correction_happened_before_its_time() -> None:
 def test_a_correction_changes_nothing_but_the_time_of_the_state() -> None:
     """Also on a shard, which is sent it as it is sent the events of users."""
     for follow in (False, True):
-        scoreboard = Scoreboard(Rules({"main": {"WON": 10}}))
+        scoreboard = Scoreboard(rules_of_points({"main": {"WON": 10}}))
         scoreboard.apply(Incremented(1, 5_000, "main", "anna", "a", 10, "WON", "c", 10), 1)
         before = scoreboard.capture()
         event = ClockCorrected(2, 1_000, 1, 4_000, "stepped back")
         assert Shard(1, 2).wants(event)
         assert Shard(2, 2).wants(event)
-        (scoreboard.follow if follow else scoreboard.apply)(event, 1)
+        if follow:
+            scoreboard.follow(event, 1, "main".__eq__)
+        else:
+            scoreboard.apply(event, 1)
         after = scoreboard.capture()
         assert (after.seq, after.time_ms, after.epochs) == (2, 1_000, before.epochs)
         assert (after.boards, after.users.count, after.actions.count) == (before.boards, 0, 1)

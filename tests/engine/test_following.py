@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.batch import Batch
+from engine.board_rules import rules_of_points
 from engine.commands import Command, Increment, PutUser
 from engine.events import EpochBegun, Event, Incremented
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 
-RULES = Rules(points={"a": {"WON": 10}, "b": {"WON": 1}})
+RULES = rules_of_points({"a": {"WON": 10}, "b": {"WON": 1}})
 
 commands = st.lists(
     st.one_of(
@@ -52,7 +53,7 @@ def test_the_boards_that_are_held_are_those_of_the_whole(row: list[Command]) -> 
         if isinstance(event, Incremented) and event.board_id == "b":
             part.advance(event.seq, event.time_ms)
         else:
-            part.follow(event, 1)
+            part.follow(event, 1, "a".__eq__)
         part._check()
     assert (part.seq, part.time_ms, part.epoch) == (whole.seq, whole.time_ms, whole.epoch)
     assert part.boards["a"].capture() == whole.boards["a"].capture()
@@ -63,7 +64,7 @@ def test_the_boards_that_are_held_are_those_of_the_whole(row: list[Command]) -> 
 def test_an_epoch_that_begins_is_followed_over_a_gap() -> None:
     """The events before it were for other boards."""
     part = Scoreboard(RULES)
-    part.follow(EpochBegun(5, 1000, 2, "promoted"), 2)
+    part.follow(EpochBegun(5, 1000, 2, "promoted"), 2, "a".__eq__)
     assert (part.epoch, part.seq, part.epoch_of(4), part.epoch_of(5)) == (2, 5, 1, 2)
     assert part.epoch_after(1) == (5, 2)
     assert part.epoch_after(0) == (1, 1)
@@ -75,7 +76,7 @@ def test_what_was_passed_does_not_come_again() -> None:
     part = Scoreboard(RULES)
     part.advance(5, 1000)
     with pytest.raises(AssertionError):
-        part.follow(EpochBegun(5, 1000, 2, "late"), 2)
+        part.follow(EpochBegun(5, 1000, 2, "late"), 2, "a".__eq__)
     with pytest.raises(AssertionError):
         part.advance(4, 1000)
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import google_crc32c
 import msgpack
+import msgspec
 import pytest
 
 from engine import record
-from engine.events import EpochBegun, Event, Incremented, UserPut
+from engine.events import BoardClosed, BoardPut, EpochBegun, Event, Incremented, UserPut
 
 GOLDEN = Path(__file__).parent / "golden"
 SEGMENTS = (
@@ -67,10 +68,17 @@ def drawn(event: Event) -> Found:
     if isinstance(event, Incremented):
         names = [event.board_id, event.user_id, event.action_id]
         fields = [1, *names, event.delta, event.reason, event.caller, event.new_score]
+        if event.value is not None or event.fed:
+            fed = [[each.board_id, each.delta, each.new_score, each.value] for each in event.fed]
+            fields = [6, *fields[1:], event.value, event.chosen, fed]
     elif isinstance(event, UserPut):
         fields = [2, event.user_id, event.display_name, event.active, event.caller]
     elif isinstance(event, EpochBegun):
         fields = [5, event.epoch, event.note, event.history] if event.history else [3, event.epoch, event.note]
+    elif isinstance(event, BoardPut):
+        fields = [7, event.board_id, msgspec.to_builtins(event.rules), event.caller]
+    elif isinstance(event, BoardClosed):
+        fields = [8, event.board_id, event.caller]
     else:
         fields = [4, event.from_seq, event.ahead_ms, event.note]
     return event.seq, event.time_ms, fields

@@ -8,6 +8,7 @@ import msgpack
 import msgspec
 import pytest
 
+from engine.board_rules import rules_of_points
 from engine.errors import ScoreboardError
 from engine.events import EpochBegun, Event, Incremented
 from engine.history import EpochMark, history_of
@@ -23,7 +24,7 @@ from engine.record import (
     unpack_frame,
     unpack_header,
 )
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 
 LOG_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
 DRAWN = bytes(range(100, 116))
@@ -34,7 +35,7 @@ FRAMES: list[tuple[int, list[Event]]] = [
     (5, [EpochBegun(3, 1_765_800_896_002, 5, "promoted", DRAWN)]),
     (5, [Incremented(4, 1_765_800_896_003, "main", "123", "action-2", 10, "ACTION_COMPLETED", "backend", 20)]),
 ]
-RULES = Rules(points={"main": {"ACTION_COMPLETED": 10}})
+RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10}})
 
 
 def golden_bytes() -> bytes:

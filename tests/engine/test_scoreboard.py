@@ -10,10 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec import UNSET
 
 from engine.batch import Batch
+from engine.board_rules import rules_of_points
 from engine.commands import Command, Increment, Receipt, Rejection, UserReceipt
 from engine.events import EpochBegun, Event
 from engine.limits import SCORE_MAX
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 from engine.users import User
 from tests.engine.model import Model, increment, perform, put, rows, told
 
@@ -21,7 +22,7 @@ POINTS = {"main": {"ACTION_COMPLETED": 10, "BONUS": 25}, "weekly": {"ACTION_COMP
 
 
 def scoreboard_of(*, require_registered: bool = False, points: dict[str, dict[str, int]] | None = None) -> Scoreboard:
-    return Scoreboard(Rules(points or POINTS, require_registered))
+    return Scoreboard(rules_of_points(points or POINTS, require_registered=require_registered))
 
 
 def one(scoreboard: Scoreboard, command: Command) -> Any:
@@ -172,7 +173,7 @@ def test_a_board_that_left_the_rules_is_kept_but_not_served() -> None:
     scoreboard = scoreboard_of()
     one(scoreboard, increment("ann", "a", board="weekly"))
     image = scoreboard.capture()
-    smaller = Scoreboard.from_image(Rules({"main": POINTS["main"]}), image)
+    smaller = Scoreboard.from_image(rules_of_points({"main": POINTS["main"]}), image)
     smaller.end_replay()
     smaller._check()
     assert smaller.board("weekly") is None

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.actions import Actions, key_of, mark_of
-from engine.board import TOP_WATCHED, Board, Standing
+from engine.board import Board
 from engine.errors import NoLongerKept
 from engine.events import Event
 from engine.limits import SCORE_MAX
 from engine.log import Log
 from engine.pinned import PinnedOrder
+from engine.ranking import TOP_WATCHED, Standing
 from engine.record import Tail, events_of
 from tests.engine.logs import LOG_ID, SEGMENT_BYTES, increments
 from tests.engine.model import rows
@@ -103,7 +104,7 @@ class BoardMachine(RuleBasedStateMachine):
             lead = None if rank == 1 else expected[rank - 2][2] - self.scores[user][0]
             assert self.board.standing(user) == Standing(rank, lead)
         for pinned, before in self.pinned:
-            walked = self.board.rows_of(pinned.keys_after(None, 100), 1)
+            walked = self.board.rows_of(pinned.keys_after(None, 100))
             assert [(row.rank, row.user_id, row.score) for row in walked] == before
         for user in self.hidden:
             assert (self.board.rank(user), self.board.score(user)) == (None, self.scores[user][0])

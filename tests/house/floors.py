@@ -30,10 +30,16 @@ FOLDERS = (
 )
 
 FLOORS: list[tuple[str, str, str]] = [
-    (PURE, "engine", "errors limits events history image order table log_facts"),
-    (PURE, "engine", "pinned commands actions users record clock"),
+    (PURE, "engine", "errors limits history order table log_facts"),
+    (PURE, "engine", "texts tiers"),
+    (PURE, "engine", "board_rules"),
+    (PURE, "engine", "events image commands"),
+    (PURE, "engine", "event_records"),
+    (PURE, "engine", "pinned actions users record clock"),
+    (PURE, "engine", "ranking"),
     (PURE, "engine", "board"),
-    (PURE, "engine", "scoreboard recovery filtered_frame corrections"),
+    (PURE, "engine", "scoreboard recovery filtered_frame corrections counting"),
+    (PURE, "engine", "board_decisions"),
     (PURE, "engine", "batch"),
     (PURE, "engine", "disk_faults"),
     (SHELL, "engine", "regular_file"),
@@ -111,7 +117,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "node/shutdown node/shard node/service_manager node/listening node/clock"),
     (SHELL, "server", "node/surroundings"),
     (SHELL, "server", "node/storage_watch"),
-    (SHELL, "server", "node/leader node/following node/log_service node/directories"),
+    (SHELL, "server", "node/leader node/file_boards node/following node/log_service node/directories"),
     (SHELL, "server", "node/promotion node/waiting"),
     (SHELL, "server", "node/node"),
     (SHELL, "server", "node/assembly node/serving"),

@@ -17,7 +17,7 @@ from collections import Counter
 from typing import Any
 
 from engine.errors import LogDamaged
-from engine.events import EpochBegun, Event, Incremented, UserPut
+from engine.events import BoardPut, EpochBegun, Event, Incremented, UserPut
 from engine.machine import Applied
 from snapshots.demotion import ActionBeyond
 from snapshots.opening import Opened
@@ -53,7 +53,7 @@ class Books:
         self.audience_gone = False
         self.demoted: dict[str, list[ActionBeyond]] = {}
         self._followed: dict[str, int] = {}
-        self._tops: dict[tuple[str, int], list[Shown]] = {(board_id, 0): [] for board_id in RULES.points}
+        self._tops: dict[tuple[str, int], list[Shown]] = {(board_id, 0): [] for board_id in RULES.boards}
         self.times = Times(self.counts)
         self._trace = trace
 
@@ -168,8 +168,10 @@ class Books:
             content = (event.user_id, event.board_id, event.reason)
             self._check(content in self.submitted.get(event.action_id, ()), f"{event} was never submitted")
             boards = [event.board_id]
+        elif isinstance(event, BoardPut):
+            boards = [event.board_id]
         else:
-            boards = list(RULES.points)
+            boards = list(RULES.boards)
         if isinstance(event, UserPut):
             known = any(
                 user == event.user_id and name in {None, event.display_name} and active in {None, event.active}

@@ -21,7 +21,7 @@ from tests.sim.profile import Profile
 from tests.sim.trace import Trace
 
 TIMEOUT_S = 1.0
-PLACES = [(board, reason) for board, reasons in RULES.points.items() for reason in reasons]
+PLACES = [(board, reason) for board, rules in RULES.boards.items() for reason in rules.points]
 
 
 class Client:
@@ -139,7 +139,7 @@ class Reader(Client):
 
     async def read(self, may_be_damaged: Any) -> None:
         """Read until cancelled. `may_be_damaged` tells whether a receipt may not be readable just now."""
-        positions = dict.fromkeys(RULES.points, (0, 0))
+        positions = dict.fromkeys(RULES.boards, (0, 0))
         while True:
             await trio.sleep(self._dice.expovariate(1.0))
             board_id = self._dice.choice(list(positions))
@@ -195,7 +195,7 @@ class ReplicaReader(Reader):
 
     async def read(self, may_be_damaged: Any) -> None:
         """See `Reader`."""
-        positions = dict.fromkeys(RULES.points, (0, 0))
+        positions = dict.fromkeys(RULES.boards, (0, 0))
         while True:
             await trio.sleep(self._dice.expovariate(1.0))
             board_id = self._dice.choice(list(positions))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.events import ClockCorrected, EpochBegun, Event, Incremented, UserPut
+from engine.board_rules import rules_of_points
+from engine.events import BoardPut, ClockCorrected, EpochBegun, Event, Incremented, UserPut
 from engine.log import Log
 from engine.record import events_of
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 
-RULES = Rules(points={"main": {"ACTION_COMPLETED": 10, "BONUS": 128}, "weekly": {"ACTION_COMPLETED": 1}})
+RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10, "BONUS": 128}, "weekly": {"ACTION_COMPLETED": 1}})
 
 Row = tuple[int, str, int]
 """Rank, user, score."""
@@ -41,7 +42,7 @@ class Plain:
         assert not back or isinstance(event, ClockCorrected), f"the time goes back at seq {event.seq}"
         if isinstance(event, Incremented):
             assert event.action_id not in self.actions, f"{event.action_id} is counted twice, at seq {event.seq}"
-            assert event.delta == RULES.points[event.board_id][event.reason], f"wrong points at seq {event.seq}"
+            assert event.delta == RULES.boards[event.board_id].points[event.reason], f"wrong points at seq {event.seq}"
             assert self.users.get(event.user_id, (None, True))[1], f"an inactive user scored at seq {event.seq}"
             board = self.scores.setdefault(event.board_id, {})
             score = board.get(event.user_id, (0, 0))[0] + event.delta
@@ -50,6 +51,8 @@ class Plain:
             self.actions[event.action_id] = event
         elif isinstance(event, UserPut):
             self.users[event.user_id] = (event.display_name, event.active)
+        elif isinstance(event, BoardPut):
+            assert event.rules == RULES.boards[event.board_id], f"wrong rules at seq {event.seq}"
         elif isinstance(event, EpochBegun):
             assert event.epoch > self.epoch, f"the epoch does not grow at seq {event.seq}"
             self.epoch = event.epoch
@@ -65,7 +68,7 @@ class Plain:
     def check_scoreboard(self, scoreboard: Scoreboard) -> None:
         """Compare all that a scoreboard shows: order, ranks, scores, names, actions."""
         assert (scoreboard.epoch, scoreboard.seq) == (self.epoch, self.seq)
-        for board_id in RULES.points:
+        for board_id in RULES.boards:
             board, ranking = scoreboard.boards[board_id], self.ranking(board_id)
             rows = [(row.rank, row.user_id, row.score) for row in board.top(len(ranking) + 1)]
             assert rows == ranking, f"{board_id} shows {rows}, a sort gives {ranking}"

@@ -42,6 +42,7 @@ from snapshots.retention import Removed
 from tests.sim.clocks import UNMOVED
 from tests.sim.disk import SimulatedDisk
 from tests.sim.lines import End
+from tests.sim.plain import RULES
 from tests.sim.profile import Profile
 from tests.sim.screens import Channels
 
@@ -183,6 +184,7 @@ class Process:
     ) -> Surroundings:
         return Surroundings(
             config=Config(
+                boards=RULES.boards,
                 data_dir=DATA,
                 snapshots=SnapshotsConfig(every_events=profile.every_events, keep=profile.keep),
                 log=cast(LogConfig, _Kept(profile.log_keep_s)),

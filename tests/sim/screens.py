@@ -56,7 +56,7 @@ class Channels:
         self, scoreboard: Scoreboard, clock_ms: Callable[[], int], freshness: Freshness, checks: RoleChecks
     ) -> None:
         self._channels = {}
-        for board_id in RULES.points:
+        for board_id in RULES.boards:
             board = scoreboard.board(board_id)
             assert board is not None
             self._channels[board_id] = Channel(board, scoreboard, clock_ms, freshness.stale_ms)

@@ -12,18 +12,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from engine.batch import Batch
+from engine.board_rules import rules_of_points
 from engine.commands import Command, Increment, PutUser
 from engine.disk import RealDisk, RealFile
 from engine.errors import DiskFault
 from engine.events import EpochBegun
 from engine.record import HEADER_BYTES, SEGMENT_HEADER_BYTES, Frame, FrameFault, Tail, unpack_frame
 from engine.recovery import Finding
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 from snapshots.format import state_digest
 from snapshots.opening import Opened, Progress, open_directory
 from snapshots.store import SnapshotInfo, Store
 
-RULES = Rules(points={"main": {"ACTION_COMPLETED": 10, "BONUS": 25}, "weekly": {"ACTION_COMPLETED": 1}})
+RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10, "BONUS": 25}, "weekly": {"ACTION_COMPLETED": 1}})
 LOG_ID = bytes(range(1, 17))
 SEGMENT_BYTES = 4096
 BEGUN_MS = 1_765_000_000_000

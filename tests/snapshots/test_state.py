@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.board_rules import rules_of_points
 from engine.disk import File
 from engine.errors import LogDamaged, SnapshotDamaged
 from engine.events import Event
 from engine.record import events_of, pack_frame, unpack_header
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 from engine.segment import list_segments
 from snapshots.opening import Progress
 from snapshots.state import read_state
@@ -115,7 +116,7 @@ def test_the_tail_within_a_frame_is_that_of_the_frame_cut_short(tmp_path: Path) 
 def test_the_rules_do_not_matter_to_the_state(tmp_path: Path) -> None:
     """Read with no rules at all, by a tool without the configuration: the same state."""
     digests = history(tmp_path, 20, snapshots=[10])
-    scoreboard, _ = read_state(InlineDisk(), str(tmp_path), Rules(points={}), tell=Told())
+    scoreboard, _ = read_state(InlineDisk(), str(tmp_path), rules_of_points({}), tell=Told())
     assert digest(scoreboard) == digests[max(digests)]
 
 

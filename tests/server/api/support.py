@@ -17,13 +17,14 @@ from quart_trio import QuartTrio
 from structlog.typing import EventDict, WrappedLogger
 
 from engine.actor import Actor
+from engine.board_rules import Rules, rules_of_points
 from engine.clock import GivenClock
 from engine.errors import DiskFull, NoLongerKept, WriteFailed
 from engine.events import Event, Incremented
 from engine.log import Log, Synced
 from engine.machine import Applied, StateMachine
 from engine.record import Frame, Tail
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 from server.access.auth import MISSING, Principal
 from server.access.rates import Rates, WriteLimits
 from server.api.audit import Audit
@@ -40,7 +41,7 @@ from server.node.promotion import refuse_promotion
 from server.replication.freshness import Freshness, LagFigures
 from server.role import CurrentRole, Role, State
 
-RULES = Rules({"main": {"ACTION_COMPLETED": 10, "WON": 100}, "weekly": {"ACTION_COMPLETED": 1}})
+RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10, "WON": 100}, "weekly": {"ACTION_COMPLETED": 1}})
 START_MS = 1_765_802_096_000  # 2025-12-15T12:34:56.000Z
 INDEX = html_page(b"<html><style>p{}</style><script>1</script></html>")
 DOCS = html_page(b"<html>docs</html>")

@@ -10,10 +10,11 @@ import pytest
 import trio
 import trio.testing
 
-from engine.board import Board, Row
+from engine.board import Board
 from engine.disk import RealDisk
 from engine.events import EpochBegun, Event
 from engine.log import Log
+from engine.ranking import Row
 from engine.record import Frame
 from server import bounds
 from server.bounds import AROUND_LIMIT_MAX, TOP_LIMIT_MAX

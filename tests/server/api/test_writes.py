@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from engine.board_rules import rules_of_points
 from engine.limits import SCORE_MAX
-from engine.scoreboard import Rules
 from tests.server.api.support import READER, REGISTRAR, WRITER, both_ways, open_bench
 
 BATCH = "/scores/increment/batch"
@@ -171,7 +171,7 @@ async def test_the_caller_is_in_the_log(through_quart: bool) -> None:
 
 async def test_a_score_does_not_pass_the_largest_exact_integer() -> None:
     """Beyond 2^53 - 1 JavaScript could not tell two scores apart: refused."""
-    async with open_bench(rules=Rules({"main": {"ACTION_COMPLETED": SCORE_MAX}})) as bench:
+    async with open_bench(rules=rules_of_points({"main": {"ACTION_COMPLETED": SCORE_MAX}})) as bench:
         assert (await bench.increment("ann", "a1")).json["newScore"] == SCORE_MAX
         reply = await bench.increment("ann", "a2")
         assert (reply.status, reply.details["field"]) == (400, "userId")
@@ -353,7 +353,7 @@ async def test_an_inactive_user_is_off_the_board_and_comes_back_with_the_score(t
 @both_ways
 async def test_unknown_users_are_refused_where_they_must_be_registered(through_quart: bool) -> None:
     """With `require_registered` a user is put first."""
-    rules = Rules({"main": {"ACTION_COMPLETED": 10}}, require_registered=True)
+    rules = rules_of_points({"main": {"ACTION_COMPLETED": 10}}, require_registered=True)
     async with open_bench(through_quart=through_quart, rules=rules) as bench:
         reply = await bench.increment("ann", "a1")
         assert (reply.status, reply.details["field"]) == (400, "userId")

@@ -9,15 +9,15 @@ from click.testing import CliRunner, Result
 from msgspec import UNSET
 
 from engine.batch import Batch
+from engine.board_rules import rules_of_points
 from engine.commands import Command, Increment, PutUser
 from engine.disk import RealDisk
 from engine.limits import SEGMENT_BYTES
-from engine.scoreboard import Rules
 from server.cli.main import main
 from snapshots.opening import Opened, open_directory
 from snapshots.store import SnapshotInfo, Store
 
-RULES = Rules(points={"main": {"ACTION_COMPLETED": 10}})
+RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10}})
 BEGIN_MS = 1_765_802_096_000
 """2025-12-15T12:34:56Z, the time of the first frame; each later one is a second after the one before."""
 

@@ -12,7 +12,8 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from engine.scoreboard import Rules, Scoreboard
+from engine.board_rules import rules_of_points
+from engine.scoreboard import Scoreboard
 from server import bounds
 from server.live.broadcast import Broadcast
 from server.live.viewers import Viewer, Viewers
@@ -25,7 +26,7 @@ class Hall:
     """Viewers on socket pairs, without any handshake, and the broadcast to them."""
 
     def __init__(self, interval_s: float, now_ms: Callable[[], int]) -> None:
-        self.scoreboard = Scoreboard(Rules({"main": {"ACTION_COMPLETED": 10}}))
+        self.scoreboard = Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
         self.told = Told()
         self.viewers = Viewers(1000, 1000)
         self.broadcast = Broadcast(self.scoreboard, self.viewers, self.told, interval_s=interval_s, now_ms=now_ms)

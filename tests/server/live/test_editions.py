@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from engine.scoreboard import Rules, Scoreboard
+from engine.board_rules import rules_of_points
+from engine.scoreboard import Scoreboard
 from server.live import encoding
 from server.live.editions import DELTA, NO_EDITION, SNAPSHOT, UPDATE, Channel, Edition, Shown
 from tests.engine.model import increment, perform, put
@@ -16,7 +17,7 @@ class Table:
     """A scoreboard and the channel of its board."""
 
     def __init__(self) -> None:
-        self.scoreboard = Scoreboard(Rules({"main": {"ACTION_COMPLETED": 10}}))
+        self.scoreboard = Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
         self.now_ms = 0
         self.channel = Channel(self.scoreboard.boards["main"], self.scoreboard, lambda: self.now_ms)
 
@@ -152,7 +153,7 @@ def test_old_editions_do_not_hang_on_to_each_other() -> None:
 
 def test_a_channel_tells_when_it_becomes_stale_and_when_it_is_fresh_again() -> None:
     """Each is an edition at the same position, also as a delta; only the stale one has `stale` and its age."""
-    scoreboard = Scoreboard(Rules(points={"main": {"A": 1}}))
+    scoreboard = Scoreboard(rules_of_points({"main": {"A": 1}}))
     age_ms: list[int | None] = [None]
     channel = Channel(scoreboard.boards["main"], scoreboard, lambda: 0, lambda: age_ms[0])
     assert not channel.is_behind

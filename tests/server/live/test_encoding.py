@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.board import Row
+from engine.ranking import Row
 from engine.users import User, Users
 from server.live import encoding
 from server.live.encoding import Entry, Rows, delta, entries_of, iso_ms

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.scoreboard import Rules, Scoreboard
+from engine.board_rules import rules_of_points
+from engine.scoreboard import Scoreboard
 from server.http.websocket import TEXT
 from server.live.editions import NO_EDITION, Channel, Edition
 from server.live.viewers import Viewer, show_all
@@ -28,7 +29,7 @@ class Row:
     """Viewers on socket pairs, all of one board that had NEWEST editions."""
 
     def __init__(self) -> None:
-        scoreboard = Scoreboard(Rules({"main": {"ACTION_COMPLETED": 10}}))
+        scoreboard = Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
         self.channel = Channel(scoreboard.boards["main"], scoreboard, lambda: 0)
         for number in range(NEWEST - 1):
             perform(scoreboard, [increment("ann", str(number))])

@@ -10,7 +10,8 @@ import trio
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.scoreboard import Rules, Scoreboard
+from engine.board_rules import rules_of_points
+from engine.scoreboard import Scoreboard
 from server.http.websocket import CLOSE, PING, PONG, TEXT, server_frame, text_frame
 from server.live.editions import NO_EDITION, Channel
 from server.live.viewers import Viewer, Viewers, places_for, take_over
@@ -22,7 +23,7 @@ BIG = text_frame(b"x" * 1_000_000)
 
 def make_channel() -> Channel:
     """Make the channel of a board on which nothing happened yet."""
-    scoreboard = Scoreboard(Rules({"main": {"ACTION_COMPLETED": 10}}))
+    scoreboard = Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
     return Channel(scoreboard.boards["main"], scoreboard, lambda: 0)
 
 
@@ -133,7 +134,7 @@ def test_a_frame_that_was_begun_is_finished_before_anything_else(pair: Pair) -> 
 
 def test_after_a_full_socket_only_the_given_edition_is_owed(pair: Pair) -> None:
     """Whatever was published meanwhile, the viewer gets one message: that of the edition that it is brought to."""
-    viewer, scoreboard = pair.viewer, Scoreboard(Rules({"main": {"ACTION_COMPLETED": 10}}))
+    viewer, scoreboard = pair.viewer, Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
     channel = Channel(scoreboard.boards["main"], scoreboard, lambda: 0)
     viewer.show(channel.published.number, b"")
     for number in range(5):

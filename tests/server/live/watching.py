@@ -24,8 +24,9 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from engine.board import Board
+from engine.board_rules import rules_of_points
 from engine.commands import Command
-from engine.scoreboard import Rules, Scoreboard
+from engine.scoreboard import Scoreboard
 from server.http.messages import Details, Request, RequestHead, Response
 from server.http.websocket import CLOSE, PING, PONG, TEXT
 from server.live.live import Authorize, Live
@@ -37,7 +38,7 @@ from tests.server.live.client_frames import client_frame, take_server_frame
 ALARM_SECONDS = 60.0
 
 KEY = base64.b64encode(bytes(16)).decode()
-RULES = Rules({"main": {"ACTION_COMPLETED": 10, "BIG": 1000}, "weekly": {"ACTION_COMPLETED": 1}})
+RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10, "BIG": 1000}, "weekly": {"ACTION_COMPLETED": 1}})
 NOW_MS = 1_765_802_096_000
 
 

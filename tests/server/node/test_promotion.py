@@ -18,6 +18,7 @@ from engine.log import Log, Synced
 from engine.machine import StateMachine
 from server import bounds
 from server.http.messages import Refused
+from server.node.file_boards import FileBoards
 from server.node.promotion import NOTHING_KEPT, ONLY_A_SHARD, Promotion, check_promotable, refuse_promotion
 from server.node.surroundings import Surroundings
 from server.replication.feed import FrameFeed
@@ -57,8 +58,9 @@ class Bench:
         self.actor = Actor(machine, clock=world.clock)
         stand_in = cast(Any, self)  # for the following, the actor and the notifier
         self.promote = Promotion(
-            world, self.role, stand_in, self.progress, replica, stand_in, stand_in, self.deposed.append
-        ).promote
+            world, self.role, stand_in, self.progress, replica, stand_in, stand_in, self.deposed.append,
+            FileBoards(world, self.actor, self.scoreboard).run,
+        ).promote  # fmt: skip
 
     def note(self, step: str) -> None:
         """Note a step."""

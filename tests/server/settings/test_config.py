@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.board_rules import rules_of_points
 from engine.limits import SCORE_MAX
 from server.settings.config import TYPES, Config, ConfigError, load
 from server.settings.environment import variable_of
@@ -82,7 +83,7 @@ def test_without_anything_the_defaults_hold() -> None:
     assert (config.auth.audience, config.auth.issuer, config.auth.user_claim) == ("scoreboard", "", "uid")
     assert config.auth.public_reads
     assert config.auth.can_mint
-    assert config.rules.points == {"main": {"ACTION_COMPLETED": 10}}
+    assert config.rules.boards == rules_of_points({"main": {"ACTION_COMPLETED": 10}}).boards
     assert not config.rules.require_registered
     http = config.http
     assert (http.idle_seconds, http.head_seconds, http.body_seconds, http.send_seconds) == (75, 10, 30, 20)
@@ -103,7 +104,8 @@ def test_every_key_can_be_set_in_the_file(tmp_path: Path) -> None:
     assert not config.auth.can_mint
     assert config.auth.user_claim == "https://game.example/uid"
     assert not config.auth.public_reads
-    assert config.rules.points == {"main": {"ACTION_COMPLETED": 10}, "week 1": {"WON": 3, "LOST": 1}}
+    points = {"main": {"ACTION_COMPLETED": 10}, "week 1": {"WON": 3, "LOST": 1}}
+    assert config.rules.boards == rules_of_points(points).boards
     assert config.rules.require_registered
     http = config.http
     assert (http.idle_seconds, http.head_seconds, http.body_seconds, http.send_seconds) == (90, 1, 3600, 7)
@@ -162,7 +164,7 @@ def test_every_key_can_be_set_in_the_environment(tmp_path: Path) -> None:
     assert config.addresses == (Address("0.0.0.0", 0),)
     assert config.proxy_networks == (ip_network("10.0.0.1"), ip_network("10.1.0.0/16"))
     assert config.auth.jwt_secret == (SECRET,)
-    assert config.rules.points == {"main": {"ACTION_COMPLETED": 11, "OTHER": 5}}
+    assert config.rules.boards == rules_of_points({"main": {"ACTION_COMPLETED": 11, "OTHER": 5}}).boards
     assert config.live.origins is not None
     assert config.live.origins.exact == {"https://a.example", "https://b.example"}
     assert config.log.keep_seconds == 12 * 3600
@@ -203,7 +205,7 @@ def test_flags_over_environment_over_file_over_default(tmp_path: Path) -> None:
         ("[limits]\nuser_per_minut = 5", "limits.user_per_minut", "did you mean user_per_minute?"),
         ("[limit]\nuser_per_minute = 5", "limit", "did you mean limits?"),
         ("port = 8080", "port", "known are auth, bind, boards"),
-        ("[boards.main]\npoints = {A = 1}\ncolour = 1", "boards.main.colour", "known are points"),
+        ("[boards.main]\npoints = {A = 1}\ncolour = 1", "boards.main.colour", "known are feeds"),
         ("[boards.main]\npoint = {A = 1}", "boards.main.points", "is missing"),
         ("limits = 5", "limits", "must be a table"),
         ("[boards]\nmain = 5", "boards.main", "must be a table"),
@@ -233,9 +235,9 @@ def test_flags_over_environment_over_file_over_default(tmp_path: Path) -> None:
         ("[log]\nkeep = '0d'", "log.keep", '"0d" is not allowed'),
         ("[logging]\nformat = 'xml'", "logging.format", "must be auto, json or console"),
         ("[boards.main]\npoints = {}", "boards.main.points", "at least one reason"),
-        ("[boards.main.points]\nWON = 0", "boards.main.points.WON", f"from 1 to {SCORE_MAX}; 0 is not allowed"),
+        ("[boards.main.points]\nWON = 0", "boards.main.points.WON", "or a range; 0 is not allowed"),
         (f"[boards.main.points]\nWON = {SCORE_MAX + 1}", "boards.main.points.WON", f"from 1 to {SCORE_MAX}"),
-        ("[boards.main.points]\nWON = '5'", "boards.main.points", "a table of reasons and integers"),
+        ("[boards.main.points]\nWON = '5'", "boards.main.points", "a table of reasons and what they are worth"),
         ('[boards.main.points]\n"" = 5', 'boards.main.points.""', "must not be empty"),
         ('[boards."a\\u0007"]\npoints = {A = 1}', 'boards."a\\u0007".points', "must not have control characters"),
         ("[auth]\naudience = ''", "auth.audience", "a string that is not empty"),
@@ -315,7 +317,7 @@ def test_a_bad_flag_is_refused_by_its_name() -> None:
 def test_points_can_be_written_in_three_ways(text: str) -> None:
     """Plain, as TOML, as JSON."""
     config = load(None, {"SCOREBOARD_BOARDS_MAIN_POINTS": text}, {})
-    assert config.rules.points == {"main": {"ACTION_COMPLETED": 10, "OTHER": 5}}
+    assert config.rules.boards == rules_of_points({"main": {"ACTION_COMPLETED": 10, "OTHER": 5}}).boards
 
 
 def test_a_board_variable_means_the_board_of_the_file_that_looks_like_it(tmp_path: Path) -> None:
@@ -323,7 +325,7 @@ def test_a_board_variable_means_the_board_of_the_file_that_looks_like_it(tmp_pat
     file = "[boards.Week-1.points]\nA = 1\n[boards.other.points]\nA = 1"
     environ = {"SCOREBOARD_BOARDS_WEEK_1_POINTS": "A=2", "SCOREBOARD_BOARDS_NEW_ONE_POINTS": "A=3"}
     config = read(tmp_path, file, environ)
-    assert config.rules.points == {"Week-1": {"A": 2}, "other": {"A": 1}, "new_one": {"A": 3}}
+    assert config.rules.boards == rules_of_points({"Week-1": {"A": 2}, "other": {"A": 1}, "new_one": {"A": 3}}).boards
 
 
 def test_a_board_variable_that_could_mean_two_boards_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine.board_rules import rules_of_points
 from server.settings.config import TYPES, Config, ConfigError, load
 from server.settings.environment import is_service_link, service_links, variable_of
 
@@ -52,7 +53,7 @@ def test_keys_count_beside_service_links() -> None:
     environ |= {"SCOREBOARD_LIMITS_USER_PER_MINUTE": "7", "SCOREBOARD_BOARDS_MAIN_POINTS": "WON=3"}
     config = load(None, environ, {})
     assert config.limits.user_per_minute == 7
-    assert config.rules.points == {"main": {"WON": 3}}
+    assert config.rules.boards == rules_of_points({"main": {"WON": 3}}).boards
 
 
 def test_no_key_looks_like_a_service_link() -> None:

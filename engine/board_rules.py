@@ -1,0 +1,128 @@
+"""The rules of a board: what an action is worth, how scores grow, and how they rank. Pure values.
+
+    rules = BoardRules(points={"WIN": 10, "LATE": -5, "LAP": Range(1, 3_600_000)}, score="best", order="ascending")
+    fault = rules_fault("laps", rules)                 None, or a field and the rest of a sentence
+    score = next_score(rules, 61_200, 59_800)          59800
+
+The log has the rules of each board (`BoardPut`). So a replay, a replica and a restore count by the same rules.
+
+Rules:
+- A score is 0 to SCORE_MAX, whatever is counted. What was really added is the `delta` of an event.
+- `best` keeps the first of equal scores, and so do ties: who reached a score first is ahead.
+- A board feeds others directly. What it feeds does not feed further, so no action runs in a circle.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from engine.limits import FEED_BYTES_MAX, FEEDS_MAX, KEEP_PERIODS_DEFAULT, KEEP_PERIODS_MAX, REASONS_MAX, SCORE_MAX
+from engine.texts import id_fault, name_fault
+
+ScoreMode = Literal["sum", "best", "last", "count"]
+OrderMode = Literal["descending", "ascending"]
+RankMode = Literal["unique", "shared", "dense"]
+
+
+class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The values that a request may choose from, both ends included."""
+
+    min: int
+    max: int
+
+
+Worth = int | Range
+"""What a reason is worth: points, or a value that the request carries."""
+
+
+class BoardRules(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The rules of one board, as they are logged. `rules_fault` says what they must hold."""
+
+    points: dict[str, Worth]
+    title: str = ""
+    score: ScoreMode = "sum"
+    order: OrderMode = "descending"
+    ranks: RankMode = "unique"
+    keep_periods: int = KEEP_PERIODS_DEFAULT
+    feeds: tuple[str, ...] = ()
+
+
+class BoardDefinition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """All that events have said of a board itself. Snapshots hold it. `closed`: nothing is written to it any more."""
+
+    rules: BoardRules
+    closed: bool = False
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What the operator's file says: the boards to begin with, and whether a user must be registered to score."""
+
+    boards: dict[str, BoardRules]
+    require_registered: bool = False
+
+
+def rules_of_points(points: dict[str, dict[str, int]], *, require_registered: bool = False) -> Rules:
+    """Make rules with nothing but points, by board and reason."""
+    return Rules({board_id: BoardRules(dict(worths)) for board_id, worths in points.items()}, require_registered)
+
+
+def next_score(rules: BoardRules, score: int | None, value: int) -> int:
+    """Give a user's score after an action of this value. The score is None before the first; the new one is 0 or more.
+
+    It may pass SCORE_MAX: the caller refuses that.
+    """
+    if rules.score == "sum":
+        return max(0, (score or 0) + value)
+    if rules.score == "count":
+        return (score or 0) + 1
+    value = max(0, value)
+    if score is None or rules.score == "last":
+        return value
+    return max(score, value) if rules.order == "descending" else min(score, value)
+
+
+def rules_fault(board_id: str, rules: BoardRules) -> tuple[str, str] | None:
+    """Give the field at fault and the rest of a sentence about it; None if the rules are good."""
+    if fault := id_fault(board_id):
+        return "boardId", fault
+    if rules.title and (fault := name_fault(rules.title)):
+        return "title", fault
+    if not rules.points:
+        return "points", "must name at least one reason, such as ACTION_COMPLETED with 10 points"
+    if len(rules.points) > REASONS_MAX:
+        return "points", f"must name at most {REASONS_MAX} reasons, not {len(rules.points)}"
+    for reason, worth in rules.points.items():
+        if fault := id_fault(reason):
+            return f"points.{reason}", f"has a name that {fault}"
+        if fault := _worth_fault(worth):
+            return f"points.{reason}", fault
+    if not 1 <= rules.keep_periods <= KEEP_PERIODS_MAX:
+        return "keep_periods", f"must be an integer from 1 to {KEEP_PERIODS_MAX}"
+    fault = _feeds_fault(board_id, rules.feeds)
+    return None if fault is None else ("feeds", fault)
+
+
+def _worth_fault(worth: Worth) -> str | None:
+    if isinstance(worth, Range):
+        if not 0 <= worth.min <= worth.max <= SCORE_MAX:
+            return f"must have 0 <= min <= max <= {SCORE_MAX}"
+    elif not 0 < abs(worth) <= SCORE_MAX:
+        return f"must be an integer from 1 to {SCORE_MAX}, or from -{SCORE_MAX} to -1, or a range"
+    return None
+
+
+def _feeds_fault(board_id: str, feeds: tuple[str, ...]) -> str | None:
+    if len(feeds) > FEEDS_MAX:
+        return f"must name at most {FEEDS_MAX} boards, not {len(feeds)}"
+    for fed in feeds:
+        if fault := id_fault(fed):
+            return f"names a board whose id {fault}"
+        if fed == board_id:
+            return "must not name the board itself"
+    if len(set(feeds)) < len(feeds):
+        return "must not name a board twice"
+    if sum(len(fed.encode()) for fed in feeds) > FEED_BYTES_MAX:
+        return f"must have ids of at most {FEED_BYTES_MAX} bytes together"
+    return None

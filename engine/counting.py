@@ -1,0 +1,82 @@
+"""What an action does by the rules of its board, where these are more than fixed points. Pure.
+
+    worth = worth_of(rules, board_id, reason, value)          a number, or a `Rejection` that names the field
+    fed = feed(...)                                            what it does on the boards that its board feeds
+
+Rules:
+- A reason with a range needs a value within it. A reason with fixed points takes none: callers choose no numbers.
+- A fed board counts by its own catalogue. It leaves out an action whose reason it does not list, and so does a closed
+  board. Where it has a range, the value is what the action was worth on its own board, and must be within the range.
+- A score above SCORE_MAX on any of the boards refuses the action on all of them: it counts on all or on none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.board import Board
+from engine.board_rules import BoardRules, Range, next_score
+from engine.commands import Increment, Rejection
+from engine.events import Fed
+from engine.limits import SCORE_MAX
+
+Score = Callable[[Board, str], int | None]
+"""Gives a user's score after what was decided before, None before the first points."""
+
+
+def worth_of(rules: BoardRules, board_id: str, reason: str, value: int | None) -> int | Rejection:
+    """Give what an action is worth. The reason must be in the catalogue."""
+    worth = rules.points[reason]
+    if isinstance(worth, Range):
+        if value is None:
+            return invalid("value", f"value is missing: {reason!r} on board {board_id!r} takes one, {_ends(worth)}")
+        if not worth.min <= value <= worth.max:
+            return invalid(
+                "value", f"value {value} is not allowed: {reason!r} on board {board_id!r} takes {_ends(worth)}"
+            )
+        return value
+    if value is not None:
+        return invalid("value", f"{reason!r} on board {board_id!r} has fixed points and takes no value")
+    return worth
+
+
+def feed(
+    rules: BoardRules, boards: dict[str, Board], command: Increment, worth: int, score: Score
+) -> list[Fed] | Rejection:
+    """Decide what an action does on the boards that its board feeds."""
+    fed: list[Fed] = []
+    for board_id in rules.feeds:
+        board = boards.get(board_id)
+        if board is None or board.definition is None or board.definition.closed:
+            continue
+        theirs = board.definition.rules
+        its_worth = theirs.points.get(command.reason)
+        if its_worth is None:
+            continue
+        if isinstance(its_worth, Range):
+            if not its_worth.min <= worth <= its_worth.max:
+                what = f"{worth} is not allowed on board {board_id!r}, which is fed: it takes {_ends(its_worth)}"
+                return invalid("value", f"a value of {what}")
+            its_worth = worth
+        old = score(board, command.user_id)
+        new_score = next_score(theirs, old, its_worth)
+        if new_score > SCORE_MAX:
+            return too_high(command.user_id, board_id)
+        fed.append(Fed(board_id, new_score - (old or 0), new_score, its_worth))
+    return fed
+
+
+def invalid(field: str, message: str) -> Rejection:
+    """Refuse a command for one of its fields."""
+    return Rejection("INVALID_REQUEST", message, {"field": field})
+
+
+def too_high(user_id: str, board_id: str) -> Rejection:
+    """Refuse an action that would pass the largest score."""
+    return invalid(
+        "userId", f"the score of {user_id!r} on board {board_id!r} would pass the largest score, {SCORE_MAX}"
+    )
+
+
+def _ends(worth: Range) -> str:
+    return f"{worth.min} to {worth.max}"

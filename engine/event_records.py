@@ -1,0 +1,189 @@
+"""Events ⇄ records: the body of a frame. Pure.
+
+    body = encode_events(events)
+    events = decode_events(body, count, time_ms, seqs)
+
+A record is a msgpack array, and its first element is its type. Seq and time are not in it: the frame has them.
+
+      Incremented      [1, boardId, userId, actionId, delta, reason, caller, newScore]
+                       [6, …the same…, value | nil, chosen, [[boardId, delta, newScore, value], …]]    if it says more
+      UserPut          [2, userId, displayName | nil, active, caller]
+      EpochBegun       [5, epoch, note, history]            history: HISTORY_BYTES bytes
+                       [3, epoch, note]                     by older versions, which drew no identity
+      ClockCorrected   [4, fromSeq, aheadMs, note]          alone in its frame; times go back only here
+      BoardPut         [7, boardId, rules, caller]          rules: a map with the fields of `BoardRules` that have not
+                                                            their default
+      BoardClosed      [8, boardId, caller]
+
+Rules:
+- An event has one record. An increment has the short form, 1, if the long one would say no more.
+- An unknown type, another number of fields, or an unknown key in a map raises `msgspec.DecodeError`: a newer version
+  wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import msgspec
+
+from engine.board_rules import BoardRules
+from engine.events import BoardClosed, BoardPut, ClockCorrected, EpochBegun, Event, Fed, Incremented, UserPut
+from engine.history import HISTORY_BYTES
+from engine.limits import SCORE_MAX, SEQ_MAX
+
+_Seq = Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
+_Score = Annotated[int, msgspec.Meta(ge=0, le=SCORE_MAX)]
+_Delta = Annotated[int, msgspec.Meta(ge=-SCORE_MAX, le=SCORE_MAX)]
+
+
+class _IncrementedRecord(msgspec.Struct, array_like=True, tag=1, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    user_id: str
+    action_id: str
+    delta: _Delta
+    reason: str
+    caller: str
+    new_score: _Score
+
+
+class _UserPutRecord(msgspec.Struct, array_like=True, tag=2, forbid_unknown_fields=True, gc=False):
+    user_id: str
+    display_name: str | None
+    active: bool
+    caller: str
+
+
+class _EpochBegunRecord(msgspec.Struct, array_like=True, tag=3, forbid_unknown_fields=True, gc=False):
+    epoch: _Seq
+    note: str
+
+
+class _ClockCorrectedRecord(msgspec.Struct, array_like=True, tag=4, forbid_unknown_fields=True, gc=False):
+    from_seq: _Seq
+    ahead_ms: int
+    note: str
+
+
+class _HistoryBegunRecord(msgspec.Struct, array_like=True, tag=5, forbid_unknown_fields=True, gc=False):
+    epoch: _Seq
+    note: str
+    history: Annotated[bytes, msgspec.Meta(min_length=HISTORY_BYTES, max_length=HISTORY_BYTES)]
+
+
+class _CountedRecord(msgspec.Struct, array_like=True, tag=6, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    user_id: str
+    action_id: str
+    delta: _Delta
+    reason: str
+    caller: str
+    new_score: _Score
+    value: _Delta | None
+    chosen: bool
+    fed: tuple[Fed, ...]
+
+
+class _BoardPutRecord(msgspec.Struct, array_like=True, tag=7, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    rules: BoardRules
+    caller: str
+
+
+class _BoardClosedRecord(msgspec.Struct, array_like=True, tag=8, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    caller: str
+
+
+_Record = (
+    _IncrementedRecord
+    | _UserPutRecord
+    | _EpochBegunRecord
+    | _ClockCorrectedRecord
+    | _HistoryBegunRecord
+    | _CountedRecord
+    | _BoardPutRecord
+    | _BoardClosedRecord
+)
+CORRECTION_HEAD = b"\x94\x04"
+"""How the record of a `ClockCorrected` begins: an array of four, and its type."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[_Record]).decode
+
+
+def encode_events(events: Sequence[Event]) -> bytes:
+    """Encode the records of events, one after the other. Raises ValueError for a score that no board can have."""
+    return b"".join([_encode(_record_of(event)) for event in events])
+
+
+def decode_events(body: bytes, count: int, time_ms: int, seqs: Iterable[int]) -> list[Event]:
+    """Decode the `count` records of a body. Raises `msgspec.DecodeError` or UnicodeDecodeError."""
+    # With the header of a msgpack array before it, the body is one list: one call decodes and validates it.
+    records = _decode(b"\xdd" + count.to_bytes(4, "big") + body)
+    return [
+        Incremented(
+            seq,
+            time_ms,
+            record.board_id,
+            record.user_id,
+            record.action_id,
+            record.delta,
+            record.reason,
+            record.caller,
+            record.new_score,
+        )
+        if type(record) is _IncrementedRecord
+        else _rare_event(seq, time_ms, record)
+        for seq, record in zip(seqs, records, strict=True)
+    ]
+
+
+def _record_of(event: Event) -> tuple[object, ...]:
+    """Give the fields of a record in the order of the format, its type first."""
+    if isinstance(event, Incremented):
+        if not (0 <= event.new_score <= SCORE_MAX and -SCORE_MAX <= event.delta <= SCORE_MAX):
+            raise ValueError(f"seq {event.seq} would make a score of {event.new_score}")
+        if event.value is None and not event.fed:
+            return (
+                1, event.board_id, event.user_id, event.action_id, event.delta, event.reason, event.caller,
+                event.new_score,
+            )  # fmt: skip
+        for fed in event.fed:
+            if not (0 <= fed.new_score <= SCORE_MAX and -SCORE_MAX <= fed.delta <= SCORE_MAX):
+                raise ValueError(f"seq {event.seq} would make a score of {fed.new_score} on board {fed.board_id!r}")
+        return (
+            6, event.board_id, event.user_id, event.action_id, event.delta, event.reason, event.caller, event.new_score,
+            event.value, event.chosen, event.fed,
+        )  # fmt: skip
+    if isinstance(event, UserPut):
+        return (2, event.user_id, event.display_name, event.active, event.caller)
+    if isinstance(event, ClockCorrected):
+        return (4, event.from_seq, event.ahead_ms, event.note)
+    if isinstance(event, BoardPut):
+        return (7, event.board_id, event.rules, event.caller)
+    if isinstance(event, BoardClosed):
+        return (8, event.board_id, event.caller)
+    if event.history:
+        assert len(event.history) == HISTORY_BYTES
+        return (5, event.epoch, event.note, event.history)
+    return (3, event.epoch, event.note)
+
+
+def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
+    """Make the event of a record that is no plain increment."""
+    if isinstance(record, _CountedRecord):
+        return Incremented(seq, time_ms, *msgspec.structs.astuple(record))
+    if isinstance(record, _UserPutRecord):
+        return UserPut(seq, time_ms, record.user_id, record.display_name, record.active, record.caller)
+    if isinstance(record, _ClockCorrectedRecord):
+        return ClockCorrected(seq, time_ms, record.from_seq, record.ahead_ms, record.note)
+    if isinstance(record, _HistoryBegunRecord):
+        return EpochBegun(seq, time_ms, record.epoch, record.note, record.history)
+    if isinstance(record, _BoardPutRecord):
+        return BoardPut(seq, time_ms, record.board_id, record.rules, record.caller)
+    if isinstance(record, _BoardClosedRecord):
+        return BoardClosed(seq, time_ms, record.board_id, record.caller)
+    assert isinstance(record, _EpochBegunRecord)
+    return EpochBegun(seq, time_ms, record.epoch, record.note)

@@ -1,0 +1,237 @@
+"""What a board shows: its users in order, with their scores and ranks.
+
+    rows, rank = ranking.top(10), ranking.rank(user_id)
+
+The order is total: the better score first, and of equal scores the one that was reached first (the lower seq). So nodes
+that applied the same events have the same order. The rules of the board say which score is better, and whether users
+with equal scores share a rank.
+
+A user gets a slot with the first points, and keeps it. Columns (arrays) hold the values of each slot. The order is one
+`Order`, a `SortedList` with one integer for each ranked slot. These keys sort as the users rank:
+
+    key = (flip ^ score) << 85  |  reached_seq << 32  |  slot              53 + 53 + 32 bits
+
+`flip` is 0 if the least score is the best, else SCORE_MAX, which has all 53 bits. The slot leads from the key to the
+user. It never decides the order, because no event reaches two scores on one board. An integer is smaller than a tuple,
+and quicker to compare. A rank is a bisection of the list, so no second structure has to agree with it. The exception
+are dense ranks, which count distinct scores (`engine.tiers`).
+
+Invariants:
+- `_slots[_ids[slot]] == slot`; `_ids` and the three columns have the same length. `_ids` only grows: images share it.
+- `_order` has exactly the keys of the slots that are not in `_hidden`. During a replay it is None, and is built once at
+  the end: sorting once is far cheaper than a million moves.
+- `_tiers` has the first word of each key in `_order` if ranks are dense; otherwise it is None.
+- `top10_seq <= seq`: the last event that changed what the first ten rows show, and the last that changed the board.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+from engine.board_rules import BoardDefinition, RankMode
+from engine.limits import SCORE_MAX
+from engine.order import Order
+from engine.pinned import PinnedOrder
+from engine.tiers import Tiers
+
+SLOT_BITS = 32
+SEQ_BITS = 53
+SCORE_SHIFT = SLOT_BITS + SEQ_BITS
+SLOT_MASK = (1 << SLOT_BITS) - 1
+
+TOP_WATCHED = 10
+"""The number of rows that viewers watch. The live channel tells of changes among them."""
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A row of a ranking. Ranks count from 1."""
+
+    rank: int
+    user_id: str
+    score: int
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """A user's place: `ahead` are the points by which the next better user leads, None for the first.
+
+    With unique ranks the next better user may have the same score. With other ranks it has another.
+    """
+
+    rank: int
+    ahead: int | None
+
+
+class Ranking:
+    """One ranking. Reading the top is O(rows), a rank is O(log users)."""
+
+    def __init__(self, board_id: str, definition: BoardDefinition | None = None) -> None:
+        """Without a definition: only events named the board, and it is not served."""
+        self.board_id = board_id
+        self.definition = definition
+        self.seq = 0
+        self.top10_seq = 0
+        self._slots: dict[str, int] = {}
+        self._ids: list[str] = []
+        self._scores = array("Q")
+        self._reached = array("Q")
+        self._updated = array("Q")
+        self._hidden: set[int] = set()
+        self._order: Order | None = Order()
+        self._flip, self._ranks = ranking_of(definition)
+        self._tiers: Tiers | None = Tiers(()) if self._ranks == "dense" else None
+        self._pinned: list[PinnedOrder] = []
+
+    def __len__(self) -> int:
+        """Count the users who have a score, active or not."""
+        return len(self._ids)
+
+    # Reading
+
+    def score(self, user_id: str) -> int | None:
+        """Give a user's score, None before the first points."""
+        slot = self._slots.get(user_id)
+        return None if slot is None else self._scores[slot]
+
+    def updated_ms(self, user_id: str) -> int | None:
+        """Give the time of a user's last points in ms since 1970 UTC, None before the first."""
+        slot = self._slots.get(user_id)
+        return None if slot is None else self._updated[slot]
+
+    def rank(self, user_id: str) -> int | None:
+        """Give a user's rank, None for a user who has no score or is not shown."""
+        slot = self._slots.get(user_id)
+        if slot is None or slot in self._hidden:
+            return None
+        return self._rank(self._key(slot))
+
+    def standing(self, user_id: str) -> Standing | None:
+        """Give a user's rank, and the lead of the next better user; None for a user who is not ranked."""
+        slot = self._slots.get(user_id)
+        if slot is None or slot in self._hidden:
+            return None
+        key = self._key(slot)
+        better = self._ranked().bisect_left(key if self._ranks == "unique" else key >> SCORE_SHIFT << SCORE_SHIFT)
+        if not better:
+            return Standing(1, None)
+        next_better = self._ranked()[better - 1] & SLOT_MASK
+        return Standing(self._rank(key), abs(self._scores[next_better] - self._scores[slot]))
+
+    @property
+    def ranked(self) -> int:
+        """The number of users who are ranked."""
+        return len(self._ranked())
+
+    def top(self, count: int) -> list[Row]:
+        """List the first `count` rows."""
+        return self._rows(0, count)
+
+    def around(self, user_id: str, count: int) -> list[Row]:
+        """List a user's row with `count` neighbours on each side; empty for a user who is not ranked.
+
+        At the edges of the board the other side has more neighbours, so that the number of rows is the same.
+        """
+        slot = self._slots.get(user_id)
+        if slot is None or slot in self._hidden:
+            return []
+        rows = 2 * count + 1
+        position = self._ranked().bisect_left(self._key(slot))
+        start = max(0, min(position - count, len(self._ranked()) - rows))
+        return self._rows(start, start + rows)
+
+    def pin(self) -> PinnedOrder:
+        """Keep the order of now, until `unpin`. The caller bounds how many are kept."""
+        pinned = PinnedOrder(self._ranked(), self.seq, slots=len(self._ids), slot_mask=SLOT_MASK)
+        self._pinned.append(pinned)
+        return pinned
+
+    def unpin(self, pinned: PinnedOrder) -> None:
+        """Stop keeping it. To do so twice does no harm."""
+        pinned.end()
+        if pinned in self._pinned:
+            self._pinned.remove(pinned)
+
+    def rows_of(self, keys: Iterable[int], position: int = 0, before: tuple[int, int] | None = None) -> list[Row]:
+        """Make rows of keys that a pinned order gave: they have positions from this one on, 0 for the first.
+
+        `before` is the rank and the key of the row before them: users of one score may share its rank.
+        """
+        ids, flip, mode = self._ids, self._flip, self._ranks
+        rank, score = (0, None) if before is None else (before[0], flip ^ (before[1] >> SCORE_SHIFT))
+        rows = []
+        for place, key in enumerate(keys, position + 1):
+            new_score = flip ^ (key >> SCORE_SHIFT)
+            if mode == "unique" or (mode == "shared" and new_score != score):
+                rank = place
+            elif new_score != score:
+                rank += 1
+            score = new_score
+            rows.append(Row(rank, ids[key & SLOT_MASK], score))
+        return rows
+
+    def rows_for(self, user_ids: Iterable[str]) -> tuple[list[Row], list[str]]:
+        """List the rows of these users in the order of the board, and the users who are not ranked."""
+        slots = {user_id: self._slots.get(user_id) for user_id in user_ids}
+        keys = sorted(self._key(slot) for slot in slots.values() if slot is not None and slot not in self._hidden)
+        rows = [Row(self._rank(key), self._ids[key & SLOT_MASK], self._scores[key & SLOT_MASK]) for key in keys]
+        return rows, [user_id for user_id, slot in slots.items() if slot is None or slot in self._hidden]
+
+    def _note(self, slot: int, key: int | None) -> None:
+        for pinned in self._pinned:
+            pinned.note(slot, key)
+
+    def _rows(self, start: int, stop: int) -> list[Row]:
+        keys = self._ranked()[start:stop]
+        if not keys or start == 0 or self._ranks == "unique":
+            return self.rows_of(keys, start)
+        last = self._ranked()[start - 1]
+        return self.rows_of(keys, start, (self._rank(last), last))
+
+    def _rank(self, key: int) -> int:
+        """Give the rank of a key, whether or not it is in the order."""
+        if self._ranks == "unique":
+            return self._ranked().bisect_left(key) + 1
+        if self._tiers is not None:
+            return self._tiers.before(key >> SCORE_SHIFT) + 1
+        return self._ranked().bisect_left(key >> SCORE_SHIFT << SCORE_SHIFT) + 1
+
+    # Inside
+
+    def _key(self, slot: int) -> int:
+        return (self._flip ^ self._scores[slot]) << SCORE_SHIFT | self._reached[slot] << SLOT_BITS | slot
+
+    def _ranked(self) -> Order:
+        assert self._order is not None, "the order is not built during a replay"
+        return self._order
+
+    def _is_watched(self, slot: int) -> bool:
+        return self._ranked().bisect_left(self._key(slot)) < TOP_WATCHED
+
+    def _check(self) -> None:
+        count = len(self._ids)
+        assert count == len(self._slots) == len(self._scores) == len(self._reached) == len(self._updated)
+        assert all(self._slots[user_id] == slot for slot, user_id in enumerate(self._ids))
+        assert self._hidden <= set(range(count))
+        assert self.top10_seq <= self.seq
+        assert all(0 < reached <= self.seq for reached in self._reached)
+        assert len(set(self._reached)) == count
+        if self._order is not None:
+            self._order._check()
+            keys = sorted(self._key(slot) for slot in range(count) if slot not in self._hidden)
+            assert list(self._order) == keys
+            assert (self._tiers is not None) == (self._ranks == "dense")
+            if self._tiers is not None:
+                self._tiers._check()
+                assert self._tiers._counts == Counter(key >> SCORE_SHIFT for key in keys)
+        for pinned in self._pinned:
+            pinned._check()
+
+
+def ranking_of(definition: BoardDefinition | None) -> tuple[int, RankMode]:
+    """Give the flip of the keys and the mode of the ranks."""
+    if definition is None:
+        return SCORE_MAX, "unique"
+    return 0 if definition.rules.order == "ascending" else SCORE_MAX, definition.rules.ranks
