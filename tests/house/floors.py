@@ -30,7 +30,8 @@ FOLDERS = (
 )
 
 FLOORS: list[tuple[str, str, str]] = [
-    (PURE, "engine", "errors limits events history image order table log_facts"),
+    (PURE, "engine", "errors limits events history image order table log_facts schedule"),
+    (SHELL, "engine", "calendar"),
     (PURE, "engine", "pinned commands actions users record clock"),
     (PURE, "engine", "board"),
     (PURE, "engine", "scoreboard recovery filtered_frame corrections"),
