@@ -1,7 +1,7 @@
 """The periods of a schedule: which one an instant lies in. It reads the tz database, and nothing else.
 
     schedule_fault(schedule)                 None, or the field that is wrong and a sentence about it
-    period_at(schedule, time_ms)             Period("2026-W48", 1_795_993_200_000, 1_796_598_000_000)
+    period_at(schedule, time_ms)             Period("2026-W48", 1_795_388_400_000, 1_795_993_200_000)
     tz_version()                             "2026f": the tz database that gave the answer
 
 A mark is a local time at which the schedule says that a period begins. These rules make instants of marks:
