@@ -30,7 +30,8 @@ FOLDERS = (
 )
 
 FLOORS: list[tuple[str, str, str]] = [
-    (PURE, "engine", "errors limits history order table log_facts"),
+    (PURE, "engine", "errors limits history order table log_facts schedule"),
+    (SHELL, "engine", "calendar"),
     (PURE, "engine", "texts tiers"),
     (PURE, "engine", "board_rules"),
     (PURE, "engine", "events image commands"),
