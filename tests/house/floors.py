@@ -49,7 +49,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "machine"),
     (SHELL, "engine", "actor"),
     (PURE, "snapshots", "chunks retention"),
-    (PURE, "snapshots", "format"),
+    (PURE, "snapshots", "format period_file"),
     (PURE, "snapshots", "digests"),
     (SHELL, "snapshots", "store"),
     (SHELL, "snapshots", "opening"),
