@@ -51,7 +51,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "snapshots", "chunks retention"),
     (PURE, "snapshots", "format period_file"),
     (PURE, "snapshots", "digests"),
-    (SHELL, "snapshots", "store"),
+    (SHELL, "snapshots", "store period_store"),
     (SHELL, "snapshots", "opening"),
     (SHELL, "snapshots", "state"),
     (SHELL, "snapshots", "checkpoint copying"),
