@@ -4,13 +4,7 @@
     image, tail = unpack(file, path)
     tail = verify(file, path)                    proves every byte without building the state
 
-    file    = header  chunk*  footer
-
-    header, 16 bytes                             chunk, 16 bytes and its payload
-       0   8s  magic "scoresnp"                     0   4s  kind
-       8  u32  version = 1, 2 or 3                  4  u32  ordinal: 1, 2, 3 … through the file
-      12  u32  CRC32C over bytes 0..11              8  u32  length of the payload, never 0
-                                                   12  u32  CRC32C over bytes 0..11 and the payload
+    file = header chunk*                         `snapshots.chunks` draws both; magic "scoresnp", version 1 to 3
 
     the chunks, in this order (* = as many as the count needs, none for a count of 0)
 
@@ -39,8 +33,7 @@ Rules:
   apart from the tail. The digest of the file is therefore the digest of the state, and two nodes can compare it.
 - Streamed: packing holds one chunk at a time, reading one chunk beside the result. No call holds the interpreter for
   more than about a millisecond, so a server goes on serving.
-- A chunk proves its bytes (CRC32C) and its place (ordinal), and its length is bounded before it is read. So damage is
-  located, and a chunk that was lost, doubled or moved is found. The digest proves that all chunks are of one file.
+- Damage is located: a chunk that was changed, lost, doubled or moved is found (`snapshots.chunks`).
 - This file does not interpret columns; `engine.image` says what they mean.
 """
 
@@ -50,16 +43,32 @@ import struct
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, TypeVar
 
-import google_crc32c
 import msgspec
 
 from engine.board_rules import BoardDefinition
-from engine.errors import SnapshotDamaged
 from engine.history import HISTORY_BYTES
 from engine.image import ActionsImage, BoardImage, StateImage, UsersImage, column_bytes, column_of
 from engine.record import Tail
+from snapshots.chunks import (
+    CHUNK_BYTES_MAX,
+    CHUNK_HEADER_BYTES,
+    DIGEST_BYTES,
+    FOOT,
+    HEADER_BYTES,
+    WORDS,
+    ChunkFile,
+    ChunkSequence,
+    Source,
+    encode,
+    pack_chunk,
+    pack_header,
+)
+
+__all__ = ["BYTES", "CHUNK_BYTES_MAX", "CHUNK_HEADER_BYTES", "HEADER_BYTES", "TEXTS", "WORDS", "Source",
+           "actions_payloads", "board_payloads", "footer_digest", "pack", "state_digest", "unpack", "users_payloads",
+           "verify"]  # fmt: skip
 
 MAGIC = b"scoresnp"
 VERSION = 1
@@ -70,35 +79,14 @@ VERSIONS = (VERSION, VERSION_WITH_HISTORIES, VERSION_WITH_DEFINITIONS)
 TEXTS = 2_000
 """Texts in a chunk: with the longest ids (128 characters of 4 bytes) it stays below CHUNK_BYTES_MAX."""
 
-WORDS = 65_536
-"""64-bit words in a chunk: 512 KiB."""
-
 BYTES = 524_288
 """Single bytes in a chunk."""
 
-CHUNK_BYTES_MAX = 2**20
-"""The longest payload. A reader refuses a longer one unread."""
-
-_HEADER = struct.Struct("<8sI")
-_CHUNK = struct.Struct("<4sII")
-_CRC = struct.Struct("<I")
 _FOOTER = struct.Struct("<32s16sQQII")
 
-HEADER_BYTES = _HEADER.size + _CRC.size
-CHUNK_HEADER_BYTES = _CHUNK.size + _CRC.size
-
-_encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 T = TypeVar("T")
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _History = Annotated[bytes, msgspec.Meta(min_length=HISTORY_BYTES, max_length=HISTORY_BYTES)]
-
-
-class Source(Protocol):
-    """What a snapshot is read from: a `File` of `engine.disk`, or bytes in a test."""
-
-    def size(self) -> int: ...
-
-    def read_at(self, offset: int, length: int) -> bytes: ...
 
 
 class _Stat(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -144,24 +132,24 @@ _NAMES = msgspec.msgpack.Decoder(list[str | None])
 def pack(image: StateImage, tail: Tail) -> Iterator[bytes]:
     """Yield the file of a state and its tail, in blocks of a header and at most CHUNK_BYTES_MAX."""
     assert (image.epoch, image.seq) == (tail.epoch, tail.seq), "the tail is that of another state"
-    digest = blake2b(digest_size=32)
+    digest = blake2b(digest_size=DIGEST_BYTES)
     blocks = 0
     for block in _blocks(image):
         digest.update(block)
         blocks += 1
         yield block
     footer = _FOOTER.pack(digest.digest(), tail.log_id, tail.epoch, tail.seq, tail.checksum, 0)
-    yield _chunk(b"foot", blocks, footer)
+    yield pack_chunk(FOOT, blocks, footer)
 
 
 def footer_digest(source: Source) -> bytes:
     """Give the digest in the footer of a file, unproved: it identifies the content of the file."""
-    return source.read_at(source.size() - _FOOTER.size, 32)
+    return source.read_at(source.size() - _FOOTER.size, DIGEST_BYTES)
 
 
 def state_digest(image: StateImage) -> str:
     """Give the BLAKE2b-256 of a state, in hex. Two nodes have the same one exactly if they hold the same. O(state)."""
-    digest = blake2b(digest_size=32)
+    digest = blake2b(digest_size=DIGEST_BYTES)
     for block in _blocks(image):
         digest.update(block)
     return digest.hexdigest()
@@ -169,16 +157,9 @@ def state_digest(image: StateImage) -> str:
 
 def _blocks(image: StateImage) -> Iterator[bytes]:
     """Yield the header (block 0) and every chunk before the footer."""
-    header = _HEADER.pack(MAGIC, _version_of(image))
-    yield header + _CRC.pack(google_crc32c.value(header))
+    yield pack_header(MAGIC, _version_of(image))
     for ordinal, (kind, payload) in enumerate(_payloads(image), 1):
-        yield _chunk(kind, ordinal, payload)
-
-
-def _chunk(kind: bytes, ordinal: int, payload: bytes) -> bytes:
-    assert 0 < len(payload) <= CHUNK_BYTES_MAX
-    header = _CHUNK.pack(kind, ordinal, len(payload))
-    return header + _CRC.pack(google_crc32c.extend(google_crc32c.value(header), payload)) + payload
+        yield pack_chunk(kind, ordinal, payload)
 
 
 def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
@@ -186,9 +167,9 @@ def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
     epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
     head = (image.epoch, image.seq, image.time_ms, epochs, len(image.boards), users.count, actions.count)
     if _version_of(image) == VERSION_WITH_DEFINITIONS:
-        yield b"stat", _encode(_StatWithDefinitions(*head, image.histories))
+        yield b"stat", encode(_StatWithDefinitions(*head, image.histories))
     else:
-        yield b"stat", _encode(_StatWithHistories(*head, image.histories) if image.histories else _Stat(*head))
+        yield b"stat", encode(_StatWithHistories(*head, image.histories) if image.histories else _Stat(*head))
     for board in image.boards:
         yield from board_payloads(board)
     yield from users_payloads(users)
@@ -207,7 +188,7 @@ def board_payloads(board: BoardImage) -> Iterator[tuple[bytes, bytes]]:
     head = _BoardHead(board.board_id, board.seq, board.count)
     if board.definition is not None:
         head = _BoardHeadWithDefinition(board.board_id, board.seq, board.count, board.definition)
-    yield b"bord", _encode(head)
+    yield b"bord", encode(head)
     yield from _texts(b"bids", board.user_ids, board.count)
     for kind, column in ((b"bsco", board.scores), (b"brea", board.reached), (b"bupd", board.updated)):
         assert len(column) == 8 * board.count
@@ -228,7 +209,7 @@ def actions_payloads(actions: ActionsImage) -> Iterator[tuple[bytes, bytes]]:
 
 def _texts(kind: bytes, texts: Sequence[str | None], count: int) -> Iterator[tuple[bytes, bytes]]:
     for start in range(0, count, TEXTS):
-        yield kind, _encode(texts[start : min(start + TEXTS, count)])
+        yield kind, encode(texts[start : min(start + TEXTS, count)])
 
 
 def _raw(kind: bytes, data: bytes, step: int) -> Iterator[tuple[bytes, bytes]]:
@@ -252,10 +233,10 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
     reader = _Reader(source, path)
     stat: _Stat
     histories: list[tuple[int, bytes]] = []
-    if reader.version == VERSION_WITH_DEFINITIONS:
+    if reader.file.version == VERSION_WITH_DEFINITIONS:
         stat = with_definitions = reader.decode(b"stat", _STAT_WITH_DEFINITIONS)
         histories = with_definitions.histories
-    elif reader.version == VERSION_WITH_HISTORIES:
+    elif reader.file.version == VERSION_WITH_HISTORIES:
         stat = with_histories = reader.decode(b"stat", _STAT_WITH_HISTORIES)
         histories = with_histories.histories
     else:
@@ -278,7 +259,7 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
         seqs=reader.words(b"aseq", stat.actions, kept),
         marks=reader.words(b"amrk", stat.actions, kept),
     )
-    tail = reader.tail(reader.chunk(b"foot"))
+    tail = reader.tail(reader.chunk(FOOT))
     if (tail.epoch, tail.seq) != (stat.epoch, stat.seq):
         raise reader.damaged("the footer is that of another state")
     image = StateImage(stat.epoch, stat.seq, stat.time_ms, stat.epochs, boards, users, actions, histories)
@@ -288,7 +269,7 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
 def _read_board(reader: _Reader) -> BoardImage:
     definition = None
     head: _BoardHead
-    if reader.version == VERSION_WITH_DEFINITIONS:
+    if reader.file.version == VERSION_WITH_DEFINITIONS:
         head = defined = reader.decode(b"bord", _BOARD_WITH_DEFINITION)
         definition = defined.definition
     else:
@@ -309,78 +290,16 @@ def verify(source: Source, path: str) -> Tail:
     """Prove every byte of a snapshot without building the state; give its tail."""
     reader = _Reader(source, path)
     while True:
-        kind, payload = reader.next()
-        if kind == b"foot":
-            return reader.tail(payload)
+        chunk = reader.next()
+        if chunk.kind == FOOT:
+            return reader.tail(chunk.payload)
 
 
-class _Reader:
-    """Reads the chunks of one snapshot in order, and proves each. The next one begins at `offset`."""
+class _Reader(ChunkSequence):
+    """Reads the chunks of one snapshot in order, and what they hold."""
 
     def __init__(self, source: Source, path: str) -> None:
-        self._source = source
-        self._path = path
-        self._size = source.size()
-        self._digest = blake2b(digest_size=32)
-        self._ordinal = 0
-        self._chunk_offset = 0
-        self.offset = 0
-        header = self._read(HEADER_BYTES, "the header")
-        self._digest.update(header)
-        magic, version = _HEADER.unpack_from(header)
-        if magic != MAGIC:
-            raise self.damaged("not a snapshot: the magic is missing")
-        if _CRC.unpack_from(header, _HEADER.size)[0] != google_crc32c.value(header[: _HEADER.size]):
-            raise self.damaged("the header's checksum is wrong")
-        if version not in VERSIONS:
-            raise self.damaged(f"snapshot version {version}; this program reads versions {VERSIONS}")
-        self.version = version
-
-    def damaged(self, what: str) -> SnapshotDamaged:
-        return SnapshotDamaged(what, path=self._path, offset=self._chunk_offset)
-
-    def next(self) -> tuple[bytes, bytes]:
-        """Read the next chunk, of any kind; give its kind and payload."""
-        self._chunk_offset = self.offset
-        header = self._read(CHUNK_HEADER_BYTES, "a chunk's header")
-        kind, ordinal, length = _CHUNK.unpack_from(header)
-        if not 0 < length <= CHUNK_BYTES_MAX:
-            raise self.damaged(f"a chunk of {length} bytes; 1 to {CHUNK_BYTES_MAX} are possible")
-        payload = self._read(length, "a chunk's payload")
-        checksum = google_crc32c.extend(google_crc32c.value(header[: _CHUNK.size]), payload)
-        if _CRC.unpack_from(header, _CHUNK.size)[0] != checksum:
-            raise self.damaged("a chunk's checksum is wrong")
-        if ordinal != self._ordinal + 1:
-            raise self.damaged(f"chunk {ordinal} where chunk {self._ordinal + 1} belongs")
-        self._ordinal = ordinal
-        if kind != b"foot":
-            self._digest.update(header)
-            self._digest.update(payload)
-        return kind, payload
-
-    def _read(self, length: int, what: str) -> bytes:
-        data = self._source.read_at(self.offset, length) if self.offset + length <= self._size else b""
-        if len(data) != length:
-            raise self.damaged(f"the file ends within {what}")
-        self.offset += length
-        return data
-
-    def chunk(self, kind: bytes, length: int | None = None) -> bytes:
-        """Read the next chunk, which must have this kind, and this length if given; give its payload."""
-        found, payload = self.next()
-        if found != kind:
-            raise self.damaged(f"a chunk {found!r} where {kind!r} belongs")
-        if length is not None and len(payload) != length:
-            raise self.damaged(f"a chunk {kind!r} of {len(payload)} bytes instead of {length}")
-        return payload
-
-    def decode(self, kind: bytes, decoder: msgspec.msgpack.Decoder[T]) -> T:
-        """Read a chunk of this kind and decode its msgpack."""
-        payload = self.chunk(kind)
-        try:
-            return decoder.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise self.damaged(f"a chunk {kind!r} that says nothing: {error}") from error
+        super().__init__(ChunkFile(source, path, MAGIC, VERSIONS, "snapshot"))
 
     def texts(self, kind: bytes, decoder: msgspec.msgpack.Decoder[list[T]], count: int) -> list[T]:
         """Read a list of `count` texts."""
@@ -410,10 +329,7 @@ class _Reader:
         if len(footer) != _FOOTER.size:
             raise self.damaged(f"a footer of {len(footer)} bytes instead of {_FOOTER.size}")
         digest, log_id, epoch, seq, checksum, zero = _FOOTER.unpack(footer)
-        if digest != self._digest.digest():
-            raise self.damaged("the digest of the whole file is wrong")
         if zero:
             raise self.damaged("the footer's reserved bytes are not zero")
-        if self.offset != self._size:
-            raise self.damaged(f"{self._size - self.offset} bytes after the end")
+        self.prove_whole(digest)
         return Tail(log_id=log_id, epoch=epoch, seq=seq, checksum=checksum)
