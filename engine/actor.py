@@ -5,7 +5,8 @@
 
 A write takes these steps, only here, and in this order:
 
-    correct the clock → take the inbox → decide → append to the log, fdatasync → apply → publish (`on_applied`) → answer
+    correct the clock → change periods → take the inbox → decide → append to the log, fdatasync → apply
+    → publish (`on_applied`) → answer
 
 So everything in an answer or on a screen is on disk: log before reply. While the disk writes one frame, the next
 gathers in the inbox. So the higher the load, the more records one fsync makes durable.
@@ -22,6 +23,7 @@ Rules:
   may not have that frame, and a demotion would set it aside.
 - A submission that changes boards has a frame of its own: what comes after it is decided by the new rules.
 - If a caller goes away, its commands are done all the same.
+- A period that is over is changed before anything later is decided, so an increment belongs to the period of its time.
 - On a full disk (`engine.room`) the actor tries to make room once in FULL_RETRY_SECONDS, also while nobody writes. What
   fits into the live segment is written meanwhile. A frame that does not fit is taken apart: its submissions are tried
   one by one, because some need no event and some may fit.
@@ -48,10 +50,17 @@ from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced
 from engine.machine import StateMachine
+from engine.periods import PeriodAt, due_change, no_calendar
 from engine.threads import run
 
 FULL_RETRY_SECONDS = 1.0
 """From an attempt that found the disk full to the next one. An attempt takes some ms, and holds up all other writes."""
+
+ALARM_SECONDS = 1.0
+"""The longest time between two looks for a period that ends: the clock may be set meanwhile."""
+
+ALARM_PAUSE_SECONDS = 0.01
+"""The shortest time between two looks. A board with many short periods must not keep the loop busy."""
 
 _DEPOSED = "a newer epoch began elsewhere, so nothing is written here any more"
 
@@ -84,8 +93,14 @@ class Actor:
     """Writes to a state machine while `run` runs: on a replica only after a promotion."""
 
     def __init__(
-        self, machine: StateMachine, *, clock: Clock, on_correction: Callable[[ClockCorrected], None] = lambda _: None
+        self,
+        machine: StateMachine,
+        *,
+        clock: Clock,
+        on_correction: Callable[[ClockCorrected], None] = lambda _: None,
+        period_at: PeriodAt = no_calendar,
     ) -> None:
+        self._period_at = period_at
         self._machine = machine
         self._clock = clock
         self._corrector = Corrector(clock.bounds)
@@ -96,6 +111,7 @@ class Actor:
         self._begun = False
         self._deposed = False
         self._room_due_s = inf  # the next attempt to make room; never if there is room
+        self._change_full: DiskFull | None = None  # the last attempt to log a change of a period found no room
         self._apart = 0  # submissions at the head of the inbox, each of which gets a frame of its own
         self._wake = trio.Event()
         self._ended = trio.Event()
@@ -126,6 +142,8 @@ class Actor:
             raise LeaderDeposed(_DEPOSED)
         if not self._accepting:
             raise Overloaded("the server is stopping")
+        if self._change_full is not None:
+            raise self._change_full.again()
         if self._waiting + len(commands) > INBOX_COMMANDS_MAX:
             raise Overloaded(f"{self._waiting} commands are waiting already")
         submission = Submission(commands, when_done)
@@ -142,13 +160,16 @@ class Actor:
         task_status.started()
         try:
             while self._inbox or self._accepting:
+                now_ms = max(self._clock.now_ms(), self._machine.scoreboard.time_ms)
                 is_full = self._room_due_s < inf and not self._deposed
                 if is_full and self._room_due_s <= trio.current_time():
                     await self._make_room()
                 elif self._may_be_due and not self._deposed:
                     await self._correct()
-                elif self._inbox:
-                    await self._write_frame(self._take())
+                elif self._is_due(now_ms) and self._change_full is None:
+                    await self._change_period(now_ms)
+                elif self._inbox and self._change_full is None:
+                    await self._write_frame(self._take(), now_ms)
                 elif is_full:
                     self._wake = trio.Event()
                     with trio.move_on_at(self._room_due_s):
@@ -160,6 +181,16 @@ class Actor:
             self._accepting = False
             self._fail_waiting(lambda: Overloaded("the server is stopping"))
             self._ended.set()
+
+    async def run_alarm(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Wake the actor when a period ends, so that it ends also if nobody plays. Until cancelled."""
+        task_status.started()
+        while True:
+            due_ms = self._machine.scoreboard.due_ms
+            left_s = ALARM_SECONDS if due_ms is None else (due_ms - self._clock.now_ms()) / 1000
+            if left_s <= 0:
+                self._wake.set()
+            await trio.sleep(min(max(left_s, ALARM_PAUSE_SECONDS), ALARM_SECONDS))
 
     async def drain(self) -> None:
         """Accept no new commands, finish the waiting ones, and end `run`."""
@@ -214,9 +245,27 @@ class Actor:
             scoreboard.apply(correction, scoreboard.epoch)
             self._machine.settled([correction], synced, self._waiting)
 
-    async def _write_frame(self, taken: list[Submission]) -> None:
+    def _is_due(self, now_ms: int) -> bool:
+        due_ms = self._machine.scoreboard.due_ms
+        return due_ms is not None and due_ms <= now_ms and not self._deposed
+
+    async def _change_period(self, now_ms: int) -> None:
+        """Log the change of one board's period. If it does not fit, nothing else is written before it."""
+        scoreboard = self._machine.scoreboard
+        event = due_change(scoreboard, now_ms, scoreboard.seq + 1, self._period_at)
+        assert event is not None
         try:
-            batch = Batch(self._machine.scoreboard, self._clock.now_ms())
+            synced = await self._append([event])
+        except DiskFull as full:
+            self._change_full = full.again()
+            self._fail_waiting(full.again)
+            return
+        scoreboard.apply(event, scoreboard.epoch)
+        self._machine.settled([event], synced, self._waiting)
+
+    async def _write_frame(self, taken: list[Submission], now_ms: int) -> None:
+        try:
+            batch = Batch(self._machine.scoreboard, now_ms, self._period_at)
             for submission in taken:
                 batch.decide(submission.commands)
             synced = None
@@ -254,6 +303,7 @@ class Actor:
 
     async def _make_room(self) -> None:
         log = self._machine.log
+        self._change_full = None
         try:
             await run(log.make_room, blocks=log.blocks)
         except DiskFull:

@@ -26,7 +26,8 @@ from msgspec import UNSET
 
 from engine.actions import Key, key_of, mark_of
 from engine.board import Board
-from engine.board_decisions import closed, decide_board
+from engine.board_decisions import decide_board
+from engine.board_faults import write_fault
 from engine.board_rules import next_score
 from engine.commands import (
     BoardCommand,
@@ -40,8 +41,9 @@ from engine.commands import (
     UserReceipt,
 )
 from engine.counting import feed, invalid, too_high, worth_of
-from engine.events import BoardClosed, BoardEvent, BoardPut, Event, Incremented, UserPut
+from engine.events import BoardEvent, Event, Incremented, UserPut
 from engine.limits import SCORE_MAX
+from engine.periods import PeriodAt, no_calendar
 from engine.scoreboard import UNKNOWN_USER, FoundIncrement, Scoreboard
 from engine.users import User
 
@@ -60,10 +62,11 @@ class _Unchanged(msgspec.Struct, frozen=True, gc=False):
     user: User
 
 
-class _BoardUnchanged(msgspec.Struct, frozen=True, gc=False):
-    """The decision that a board is already as the command wants."""
+class _BoardDecision(msgspec.Struct, frozen=True, gc=False):
+    """The events of a command about a board; none if it is already as the command wants."""
 
     board_id: str
+    events: Sequence[BoardEvent]
 
 
 _Place = tuple[Board, int, dict[str, int]]
@@ -72,13 +75,15 @@ than fixed points (`engine.counting`)."""
 
 _NOWHERE: _Place = (Board(""), 0, {})
 
-_Decision = FoundIncrement | UserPut | BoardEvent | _Duplicate | _Unchanged | _BoardUnchanged | Rejection
+_Decision = FoundIncrement | UserPut | _BoardDecision | _Duplicate | _Unchanged | Rejection
 
 
 class Batch:
     """Commands that are logged together, as `events`."""
 
-    def __init__(self, scoreboard: Scoreboard, now_ms: int) -> None:
+    def __init__(self, scoreboard: Scoreboard, now_ms: int, period_at: PeriodAt = no_calendar) -> None:
+        """`period_at` is needed for commands about boards with periods only."""
+        self._period_at = period_at
         self.events: list[Event] = []
         self._scoreboard = scoreboard
         self._actions = scoreboard.actions
@@ -172,8 +177,8 @@ class Batch:
         board = self._scoreboard.board(board_id)
         if board is None or board.definition is None:
             return _unknown("boardId", board_id, "board", self._scoreboard.served())
-        if board.definition.closed:
-            return closed(board_id)
+        if (fault := write_fault(board_id, board.definition, self._now_ms)) is not None:
+            return fault
         rules = board.definition.rules
         worth = rules.points.get(reason)
         if worth is None:
@@ -200,7 +205,7 @@ class Batch:
         new_score = next_score(rules, old, worth)
         if new_score > SCORE_MAX:
             return too_high(user_id, board.board_id)
-        fed = feed(rules, self._scoreboard.boards, command, worth, self._score) if rules.feeds else []
+        fed = feed(rules, self._scoreboard.boards, command, worth, self._score, self._now_ms) if rules.feeds else []
         if isinstance(fed, Rejection):
             return fed
         scores[user_id] = new_score
@@ -220,14 +225,16 @@ class Batch:
     def _decide_other(self, command: PutUser | BoardCommand) -> _Decision:
         if isinstance(command, PutUser):
             return self._put_user(command)
-        decided = decide_board(self._scoreboard, command, self._put_boards, self._seq + 1, self._now_ms)
-        if decided is None:
-            return _BoardUnchanged(command.board_id)
-        if not isinstance(decided, Rejection):
-            self._seq += 1
-            self._put_boards.add(command.board_id)
-            self.events.append(decided)
-        return decided
+        decided = decide_board(
+            self._scoreboard, command, made=self._put_boards, seq=self._seq + 1, now_ms=self._now_ms,
+            period_at=self._period_at,
+        )  # fmt: skip
+        if isinstance(decided, Rejection):
+            return decided
+        self._seq += len(decided)
+        self._put_boards.add(command.board_id)
+        self.events += decided
+        return _BoardDecision(command.board_id, decided)
 
     def _user(self, user_id: str) -> User | None:
         return self._users.get(user_id) or self._scoreboard.users.get(user_id)
@@ -286,12 +293,11 @@ class Batch:
             return decision
         if isinstance(decision, _Duplicate):
             return self._receipt_again(decision.command, decision.seq)
-        if isinstance(decision, BoardPut | BoardClosed):
-            scoreboard.apply(decision, scoreboard.epoch)
-            return BoardReceipt(decision.board_id, True, scoreboard.epoch, decision.seq)
-        if isinstance(decision, _BoardUnchanged):
+        if isinstance(decision, _BoardDecision):
+            for event in decision.events:
+                scoreboard.apply(event, scoreboard.epoch)
             seq = scoreboard.boards[decision.board_id].seq
-            return BoardReceipt(decision.board_id, False, scoreboard.epoch_of(seq), seq)
+            return BoardReceipt(decision.board_id, bool(decision.events), scoreboard.epoch_of(seq), seq)
         if isinstance(decision, UserPut):
             scoreboard.apply(decision, scoreboard.epoch)
             user, applied = User(decision.display_name, decision.active), True

@@ -21,9 +21,7 @@ from engine.board_rules import BoardDefinition
 from engine.events import Incremented
 from engine.image import BoardImage, column_bytes, column_of
 from engine.limits import SCORE_MAX, SEQ_MAX
-from engine.order import Order
 from engine.ranking import SCORE_SHIFT, SLOT_BITS, TOP_WATCHED, Ranking, ranking_of
-from engine.tiers import Tiers
 
 Ranks = tuple[int | None, int | None]
 """Before and after an event. None for a user who is not ranked, and during a replay."""
@@ -164,6 +162,21 @@ class Board(Ranking):
         else:
             self._build_tiers(self._order)
 
+    def end_period(self) -> Ranking:
+        """Empty the board; give the ranking that it was, which the board does not touch any more. O(1)."""
+        for pinned in self._pinned:
+            pinned.end()
+        self._pinned.clear()
+        ended = Ranking(self.board_id, self.definition)
+        ended.take(self)
+        fresh = Ranking(self.board_id, self.definition)
+        fresh.seq = self.seq
+        if self._order is None:
+            fresh.begin_replay()
+        self.take(fresh)
+        self._marked_reason, self._marks = None, array("Q")
+        return ended
+
     def hide(self, user_id: str, seq: int) -> None:
         """Take a user off the board with the event `seq`; the score is kept."""
         slot = self._slots.get(user_id)
@@ -200,28 +213,7 @@ class Board(Ranking):
         if self._order is not None and self._is_watched(slot):
             self.top10_seq = seq
 
-    # Replay and images
-
-    def begin_replay(self) -> None:
-        """Stop keeping the order, until `end_replay`."""
-        self._order = self._tiers = None
-
-    def end_replay(self) -> None:
-        """Build the order, O(users log users). The first ten rows count as changed."""
-        for pinned in self._pinned:
-            pinned.end()
-        self._pinned.clear()
-        keys: Iterable[int] = (self._key(slot) for slot in range(len(self._ids)) if slot not in self._hidden)
-        self._order = Order(keys)
-        self._build_tiers(self._order)
-        self.top10_seq = self.seq
-
-    def _build_tiers(self, order: Order) -> None:
-        """Count the distinct scores if ranks are dense, O(users); else forget them."""
-        if self._ranks != "dense":
-            self._tiers = None
-        elif self._tiers is None:
-            self._tiers = Tiers(key >> SCORE_SHIFT for key in order)
+    # Images
 
     def capture(self) -> BoardImage:
         """Copy what changes in place, 24 bytes a user, and share what only grows."""

@@ -1,69 +1,112 @@
-"""Deciding about boards themselves: from a command to the event that must be logged. Pure.
+"""Deciding about boards themselves: from a command to the events that must be logged. Pure.
 
-    decided = decide_board(scoreboard, PutBoard("cup", rules, "ops"), seq=8, now_ms=now_ms)
+    events = decide_board(scoreboard, PutBoard("cup", rules, "ops"), made=set(), seq=8, now_ms=ms, period_at=period_at)
 
 Rules:
 - A command that would change nothing is answered as unchanged: it may be sent again.
 - How scores grow and which one is better never changes while the board has scores. The old scores would mean nothing.
 - A closed board stays closed.
+- New rules for periods hold at once: the running period keeps its scores, and gets the id and the end that the new
+  rules have for now. Without rules it goes on for ever. After a season is over, new rules begin an empty period.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
-from engine.board_rules import BoardRules
-from engine.commands import BoardCommand, CloseBoard, PutBoard, Rejection
-from engine.events import BoardClosed, BoardEvent, BoardPut
+from engine.board_faults import closed, not_open, over
+from engine.board_rules import BoardDefinition, BoardRules
+from engine.commands import BoardCommand, CloseBoard, PutBoard, Rejection, ResetBoard
+from engine.events import BoardClosed, BoardEvent, BoardPut, PeriodChanged
+from engine.periods import PeriodAt, first_period, reset
+from engine.schedule import Period
 from engine.scoreboard import Scoreboard
+
+Decided = Sequence[BoardEvent] | Rejection
+"""The events; none: nothing has to change."""
 
 
 def decide_board(
-    scoreboard: Scoreboard, command: BoardCommand, made: Set[str], seq: int, now_ms: int
-) -> BoardEvent | Rejection | None:
-    """Decide a command; None: nothing has to change. `made` are the boards that commands before it put."""
+    scoreboard: Scoreboard, command: BoardCommand, *, made: Set[str], seq: int, now_ms: int, period_at: PeriodAt
+) -> Decided:
+    """Decide a command; its first event has this seq. `made` are the boards that commands before it put."""
     if isinstance(command, PutBoard):
-        return _put(scoreboard, command, made, seq, now_ms)
-    return _close(scoreboard, command, seq, now_ms)
+        return _put(scoreboard, command, made, seq, now_ms, period_at)
+    board = scoreboard.board(command.board_id)
+    definition = None if board is None or not board.is_logged else board.definition
+    if definition is None:
+        return Rejection("NOT_FOUND", f"there is no board {command.board_id!r}", {"boardId": command.board_id})
+    if isinstance(command, CloseBoard):
+        return () if definition.closed else (BoardClosed(seq, now_ms, command.board_id, command.caller),)
+    return _reset(definition, command, seq, now_ms, period_at)
 
 
 def _put(
-    scoreboard: Scoreboard, command: PutBoard, made: Set[str], seq: int, now_ms: int
-) -> BoardEvent | Rejection | None:
+    scoreboard: Scoreboard, command: PutBoard, made: Set[str], seq: int, now_ms: int, period_at: PeriodAt
+) -> Decided:
     board_id, rules = command.board_id, command.rules
     known = set(scoreboard.served()) | made
     for fed in rules.feeds:
         if fed not in known:
-            return _invalid("feeds", f"feeds names an unknown board: {fed!r}", allowed=sorted(known))
+            message = f"feeds names an unknown board: {fed!r}"
+            return Rejection("INVALID_REQUEST", message, {"field": "feeds", "allowed": sorted(known)})
     board = scoreboard.boards.get(board_id)
     definition = None if board is None or not board.is_logged else board.definition
     if definition is not None and definition.closed:
         return closed(board_id)
     if definition is not None and definition.rules == rules:
-        return None
-    if board is not None and len(board):
+        return ()
+    if board is not None and len(board) and not (definition is not None and definition.over):
         old = BoardRules({}) if definition is None else definition.rules
         for field, now, then in (("score", rules.score, old.score), ("order", rules.order, old.order)):
             if now != then:
                 message = f"{field} can't become {now!r} while the board has scores, which were counted by {then!r}"
                 return Rejection("CONFLICT", message, {"field": field, "boardId": board_id})
-    return BoardPut(seq, now_ms, board_id, rules, command.caller)
+    ends_ms = None if rules.season is None else rules.season.ends_ms
+    is_new = definition is None or definition.rules.season != rules.season
+    if is_new and ends_ms is not None and ends_ms <= now_ms:
+        return Rejection("INVALID_REQUEST", "period.ends must be in the future", {"field": "period.ends"})
+    try:
+        return _put_events(definition, command, seq, now_ms, period_at)
+    except ValueError as fault:
+        return Rejection("INVALID_REQUEST", f"period can't be used: {fault}", {"field": "period"})
 
 
-def _close(scoreboard: Scoreboard, command: CloseBoard, seq: int, now_ms: int) -> BoardEvent | Rejection | None:
-    board = scoreboard.board(command.board_id)
-    if board is None or board.definition is None or not board.is_logged:
-        return Rejection("NOT_FOUND", f"there is no board {command.board_id!r}", {"boardId": command.board_id})
-    if board.definition.closed:
-        return None
-    return BoardClosed(seq, now_ms, command.board_id, command.caller)
+def _put_events(
+    definition: BoardDefinition | None, command: PutBoard, seq: int, now_ms: int, period_at: PeriodAt
+) -> Decided:
+    """Give the events of new rules. Raises ValueError if the calendar has no period for now."""
+    board_id, rules, caller = command.board_id, command.rules, command.caller
+    if definition is None:
+        return (BoardPut(seq, now_ms, board_id, rules, caller, first_period(rules, (), now_ms, period_at)),)
+    old = definition.rules
+    same = (old.schedule, old.season) == (rules.schedule, rules.season)
+    if same:
+        return (BoardPut(seq, now_ms, board_id, rules, caller, definition.period),)
+    past = [each.period.id for each in definition.past]
+    if definition.over:
+        assert definition.period is not None
+        following = first_period(rules, [*past, definition.period.id], now_ms, period_at)
+        ended = PeriodChanged(seq, now_ms, board_id, definition.period, following, False, (), caller)
+        return (ended, BoardPut(seq + 1, now_ms, board_id, rules, caller, following))
+    running, period = definition.period, first_period(rules, past, now_ms, period_at)
+    if running is not None and period is None:
+        period = Period(running.id, running.begins_ms, None)
+    return (BoardPut(seq, now_ms, board_id, rules, caller, period),)
 
 
-def closed(board_id: str) -> Rejection:
-    """Refuse a write to a closed board."""
-    message = f"board {board_id!r} is closed: it can be read, but nothing is written to it any more"
-    return Rejection("BOARD_CLOSED", message, {"field": "boardId", "boardId": board_id})
-
-
-def _invalid(field: str, message: str, allowed: list[str]) -> Rejection:
-    return Rejection("INVALID_REQUEST", message, {"field": field, "allowed": allowed})
+def _reset(definition: BoardDefinition, command: ResetBoard, seq: int, now_ms: int, period_at: PeriodAt) -> Decided:
+    board_id = command.board_id
+    if definition.closed or definition.over:
+        return closed(board_id) if definition.closed else over(board_id, definition)
+    running = definition.period
+    if command.period is not None and (running is None or running.id != command.period):
+        now = "none with an id does" if running is None else f"{running.id!r} does"
+        message = f"the period {command.period!r} does not run on board {board_id!r}: {now}"
+        return Rejection("CONFLICT", message, {"field": "period", "boardId": board_id})
+    if running is not None and running.begins_ms > now_ms:
+        return not_open(board_id, definition)
+    try:
+        return (reset(board_id, definition, command.caller, seq, now_ms, period_at),)
+    except ValueError as fault:
+        return Rejection("INVALID_REQUEST", f"the next period can't be known: {fault}", {"field": "boardId"})

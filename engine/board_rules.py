@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 
 from engine.limits import FEED_BYTES_MAX, FEEDS_MAX, KEEP_PERIODS_DEFAULT, KEEP_PERIODS_MAX, REASONS_MAX, SCORE_MAX
+from engine.schedule import Period, Schedule, Season, form_fault
 from engine.texts import id_fault, name_fault
 
 ScoreMode = Literal["sum", "best", "last", "count"]
@@ -45,15 +46,39 @@ class BoardRules(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     score: ScoreMode = "sum"
     order: OrderMode = "descending"
     ranks: RankMode = "unique"
+    schedule: Schedule | None = None
+    season: Season | None = None
     keep_periods: int = KEEP_PERIODS_DEFAULT
     feeds: tuple[str, ...] = ()
 
 
 class BoardDefinition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """All that events have said of a board itself. Snapshots hold it. `closed`: nothing is written to it any more."""
+    """All that events have said of a board itself. Snapshots hold it.
+
+    `begun_ms` is when the board was made, or its running period began. `period` is the running one, None for a board
+    without a schedule or a season. `past` are those that are kept, the oldest first. `over`: the season has ended, and
+    its last ranking stays. `closed`: nothing is written to the board any more.
+    """
 
     rules: BoardRules
+    begun_ms: int = 0
+    period: Period | None = None
+    past: tuple[PastPeriod, ...] = ()
+    over: bool = False
     closed: bool = False
+
+    @property
+    def due_ms(self) -> int | None:
+        """The instant at which the running period ends, None if nothing will end by itself."""
+        return None if self.period is None or self.over or self.closed else self.period.ends_ms
+
+
+class PastPeriod(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A period that ended with the event `seq`, with `count` ranked users. 0 users: it has no file."""
+
+    period: Period
+    seq: int
+    count: int
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -100,8 +125,9 @@ def rules_fault(board_id: str, rules: BoardRules) -> tuple[str, str] | None:
             return f"points.{reason}", fault
     if not 1 <= rules.keep_periods <= KEEP_PERIODS_MAX:
         return "keep_periods", f"must be an integer from 1 to {KEEP_PERIODS_MAX}"
-    fault = _feeds_fault(board_id, rules.feeds)
-    return None if fault is None else ("feeds", fault)
+    if fault := _feeds_fault(board_id, rules.feeds):
+        return "feeds", fault
+    return _period_fault(rules)
 
 
 def _worth_fault(worth: Worth) -> str | None:
@@ -125,4 +151,19 @@ def _feeds_fault(board_id: str, feeds: tuple[str, ...]) -> str | None:
         return "must not name a board twice"
     if sum(len(fed.encode()) for fed in feeds) > FEED_BYTES_MAX:
         return f"must have ids of at most {FEED_BYTES_MAX} bytes together"
+    return None
+
+
+def _period_fault(rules: BoardRules) -> tuple[str, str] | None:
+    """Check the form of a period. Whether its zone exists, and its cron expression, is for `engine.calendar`."""
+    if rules.schedule is not None:
+        assert rules.season is None
+        found = form_fault(rules.schedule)
+        return None if found is None else (f"period.{found[0]}", found[1])
+    season = rules.season
+    if season is not None:
+        if season.begins_ms is None and season.ends_ms is None:
+            return "period", "must have starts, ends, or both, if it has no every"
+        if season.begins_ms is not None and season.ends_ms is not None and season.begins_ms >= season.ends_ms:
+            return "period.ends", "must be later than starts"
     return None

@@ -12,7 +12,7 @@ import msgspec
 
 from engine.board_rules import BoardRules
 
-RejectionCode = Literal["INVALID_REQUEST", "CONFLICT", "NOT_FOUND", "BOARD_CLOSED"]
+RejectionCode = Literal["INVALID_REQUEST", "CONFLICT", "NOT_FOUND", "BOARD_CLOSED", "BOARD_NOT_OPEN"]
 
 
 class Increment(msgspec.Struct, frozen=True, gc=False):
@@ -55,7 +55,15 @@ class CloseBoard(msgspec.Struct, frozen=True, gc=False):
     caller: str
 
 
-BoardCommand = PutBoard | CloseBoard
+class ResetBoard(msgspec.Struct, frozen=True, gc=False):
+    """End the running period of a board now. `period` is its id if the sender knows it: then it must be this one."""
+
+    board_id: str
+    caller: str
+    period: str | None = None
+
+
+BoardCommand = PutBoard | CloseBoard | ResetBoard
 """A command about a board itself. A submission has only such commands, or none."""
 
 Command = Increment | PutUser | BoardCommand

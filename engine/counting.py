@@ -5,8 +5,8 @@
 
 Rules:
 - A reason with a range needs a value within it. A reason with fixed points takes none: callers choose no numbers.
-- A fed board counts by its own catalogue. It leaves out an action whose reason it does not list, and so does a closed
-  board. Where it has a range, the value is what the action was worth on its own board, and must be within the range.
+- A fed board counts by its own catalogue. It leaves out an action whose reason it does not list, and so does a board
+  that is not open. Where it has a range, its value is what the action was worth on its own board, and must be within.
 - A score above SCORE_MAX on any of the boards refuses the action on all of them: it counts on all or on none.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.board import Board
+from engine.board_faults import write_fault
 from engine.board_rules import BoardRules, Range, next_score
 from engine.commands import Increment, Rejection
 from engine.events import Fed
@@ -41,13 +42,13 @@ def worth_of(rules: BoardRules, board_id: str, reason: str, value: int | None) -
 
 
 def feed(
-    rules: BoardRules, boards: dict[str, Board], command: Increment, worth: int, score: Score
+    rules: BoardRules, boards: dict[str, Board], command: Increment, worth: int, score: Score, now_ms: int
 ) -> list[Fed] | Rejection:
     """Decide what an action does on the boards that its board feeds."""
     fed: list[Fed] = []
     for board_id in rules.feeds:
         board = boards.get(board_id)
-        if board is None or board.definition is None or board.definition.closed:
+        if board is None or board.definition is None or write_fault(board_id, board.definition, now_ms) is not None:
             continue
         theirs = board.definition.rules
         its_worth = theirs.points.get(command.reason)

@@ -11,9 +11,12 @@ A record is a msgpack array, and its first element is its type. Seq and time are
       EpochBegun       [5, epoch, note, history]            history: HISTORY_BYTES bytes
                        [3, epoch, note]                     by older versions, which drew no identity
       ClockCorrected   [4, fromSeq, aheadMs, note]          alone in its frame; times go back only here
-      BoardPut         [7, boardId, rules, caller]          rules: a map with the fields of `BoardRules` that have not
-                                                            their default
+      BoardPut         [7, boardId, rules, caller, period | nil]      rules: a map with the fields of `BoardRules` that
+                                                                      have not their default
       BoardClosed      [8, boardId, caller]
+      PeriodChanged    [9, boardId, ended, following | nil, over, [passed period …], caller]
+
+A period is [id, beginning, end | nil], in ms since 1970 UTC.
 
 Rules:
 - An event has one record. An increment has the short form, 1, if the long one would say no more.
@@ -29,9 +32,20 @@ from typing import Annotated
 import msgspec
 
 from engine.board_rules import BoardRules
-from engine.events import BoardClosed, BoardPut, ClockCorrected, EpochBegun, Event, Fed, Incremented, UserPut
+from engine.events import (
+    BoardClosed,
+    BoardPut,
+    ClockCorrected,
+    EpochBegun,
+    Event,
+    Fed,
+    Incremented,
+    PeriodChanged,
+    UserPut,
+)
 from engine.history import HISTORY_BYTES
 from engine.limits import SCORE_MAX, SEQ_MAX
+from engine.schedule import Period
 
 _Seq = Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
 _Score = Annotated[int, msgspec.Meta(ge=0, le=SCORE_MAX)]
@@ -89,10 +103,20 @@ class _BoardPutRecord(msgspec.Struct, array_like=True, tag=7, forbid_unknown_fie
     board_id: str
     rules: BoardRules
     caller: str
+    period: Period | None
 
 
 class _BoardClosedRecord(msgspec.Struct, array_like=True, tag=8, forbid_unknown_fields=True, gc=False):
     board_id: str
+    caller: str
+
+
+class _PeriodChangedRecord(msgspec.Struct, array_like=True, tag=9, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    ended: Period
+    following: Period | None
+    over: bool
+    passed: tuple[Period, ...]
     caller: str
 
 
@@ -105,6 +129,7 @@ _Record = (
     | _CountedRecord
     | _BoardPutRecord
     | _BoardClosedRecord
+    | _PeriodChangedRecord
 )
 CORRECTION_HEAD = b"\x94\x04"
 """How the record of a `ClockCorrected` begins: an array of four, and its type."""
@@ -162,9 +187,11 @@ def _record_of(event: Event) -> tuple[object, ...]:
     if isinstance(event, ClockCorrected):
         return (4, event.from_seq, event.ahead_ms, event.note)
     if isinstance(event, BoardPut):
-        return (7, event.board_id, event.rules, event.caller)
+        return (7, event.board_id, event.rules, event.caller, event.period)
     if isinstance(event, BoardClosed):
         return (8, event.board_id, event.caller)
+    if isinstance(event, PeriodChanged):
+        return (9, event.board_id, event.ended, event.following, event.over, event.passed, event.caller)
     if event.history:
         assert len(event.history) == HISTORY_BYTES
         return (5, event.epoch, event.note, event.history)
@@ -182,8 +209,10 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
     if isinstance(record, _HistoryBegunRecord):
         return EpochBegun(seq, time_ms, record.epoch, record.note, record.history)
     if isinstance(record, _BoardPutRecord):
-        return BoardPut(seq, time_ms, record.board_id, record.rules, record.caller)
+        return BoardPut(seq, time_ms, record.board_id, record.rules, record.caller, record.period)
     if isinstance(record, _BoardClosedRecord):
         return BoardClosed(seq, time_ms, record.board_id, record.caller)
+    if isinstance(record, _PeriodChangedRecord):
+        return PeriodChanged(seq, time_ms, *msgspec.structs.astuple(record))
     assert isinstance(record, _EpochBegunRecord)
     return EpochBegun(seq, time_ms, record.epoch, record.note)

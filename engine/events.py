@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.board_rules import BoardRules
+from engine.schedule import Period
 
 
 class Fed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -47,13 +48,14 @@ class Incremented(msgspec.Struct, frozen=True, gc=False):
 
 
 class BoardPut(msgspec.Struct, frozen=True, gc=False):
-    """A board was made, or its rules were replaced."""
+    """A board was made, or its rules were replaced. `period` is the one that runs from now on."""
 
     seq: int
     time_ms: int
     board_id: str
     rules: BoardRules
     caller: str
+    period: Period | None = None
 
 
 class BoardClosed(msgspec.Struct, frozen=True, gc=False):
@@ -103,7 +105,24 @@ class ClockCorrected(msgspec.Struct, frozen=True, gc=False):
     note: str
 
 
-BoardEvent = BoardPut | BoardClosed
+class PeriodChanged(msgspec.Struct, frozen=True, gc=False):
+    """The period `ended` of a board ended, and `following` runs now; None: none does.
+
+    `over`: a season ended, and its last ranking stays. Otherwise the board is empty now. `passed` are periods between
+    the two that passed while no leader ran: nobody scored in them. `caller` is empty if the clock ended the period.
+    """
+
+    seq: int
+    time_ms: int
+    board_id: str
+    ended: Period
+    following: Period | None
+    over: bool
+    passed: tuple[Period, ...]
+    caller: str
+
+
+BoardEvent = BoardPut | BoardClosed | PeriodChanged
 """An event about a board itself."""
 
 Event = Incremented | UserPut | EpochBegun | ClockCorrected | BoardEvent

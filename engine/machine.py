@@ -11,6 +11,7 @@ Invariants:
 - `tail` is the end of what is applied. Everything up to it is durable, and `tail.seq == scoreboard.seq` at every await.
   During an append the log's own tail may be ahead.
 - One task writes at a time: the actor of a leader, or the follower of a replica.
+- `on_ended` gets each period that ended, right after the event that ended it was applied.
 - `on_applied` is called once for each frame, right after the frame was applied, without an await in between.
 """
 
@@ -26,7 +27,7 @@ from engine.events import Event
 from engine.image import StateImage
 from engine.log import Synced
 from engine.record import ProvedFrame, Tail
-from engine.scoreboard import Scoreboard
+from engine.scoreboard import EndedPeriod, Scoreboard
 
 
 class WriteLog(Protocol):
@@ -57,19 +58,27 @@ class Applied(msgspec.Struct, frozen=True):
 class StateMachine:
     """Owns a scoreboard. `on_applied` must be quick and must not raise."""
 
-    __slots__ = ("log", "on_applied", "scoreboard", "tail")
+    __slots__ = ("log", "on_applied", "on_ended", "scoreboard", "tail")
 
-    def __init__(self, scoreboard: Scoreboard, log: WriteLog, on_applied: Callable[[Applied], None]) -> None:
+    def __init__(
+        self,
+        scoreboard: Scoreboard,
+        log: WriteLog,
+        on_applied: Callable[[Applied], None],
+        on_ended: Callable[[EndedPeriod], None] = lambda _: None,
+    ) -> None:
         assert log.tail.seq == scoreboard.seq
         self.scoreboard = scoreboard
         self.log = log
         self.on_applied = on_applied
+        self.on_ended = on_ended
         self.tail: Tail = log.tail
 
     def settled(self, events: list[Event], synced: Synced, waiting: int) -> None:
         """Note a frame of our own, which is durable and applied."""
         self.tail = self.log.tail
         assert self.tail.seq == self.scoreboard.seq
+        self._tell_ended()
         self.on_applied(Applied(events, self.tail.epoch, synced, waiting))
 
     def apply(self, proved: ProvedFrame, synced: Synced) -> None:
@@ -78,7 +87,12 @@ class StateMachine:
         for event in proved.events:
             self.scoreboard.apply(event, frame.epoch)
         self.tail = Tail(self.tail.log_id, frame.epoch, frame.last_seq, frame.checksum)
+        self._tell_ended()
         self.on_applied(Applied(proved.events, frame.epoch, synced, 0))
+
+    def _tell_ended(self) -> None:
+        for ended in self.scoreboard.take_ended():
+            self.on_ended(ended)
 
     def take_over(self, scoreboard: Scoreboard, tail: Tail) -> None:
         """Go on from a later state of the same log: that of a fetched snapshot."""

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -43,6 +43,9 @@ SEQ_BITS = 53
 SCORE_SHIFT = SLOT_BITS + SEQ_BITS
 SLOT_MASK = (1 << SLOT_BITS) - 1
 
+ROWS_AT_ONCE = 1_000
+"""Rows that are made at once where all are needed."""
+
 TOP_WATCHED = 10
 """The number of rows that viewers watch. The live channel tells of changes among them."""
 
@@ -53,6 +56,16 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     rank: int
     user_id: str
     score: int
+
+
+class FinalRow(msgspec.Struct, frozen=True, gc=False):
+    """A row of a past period: when the score was reached (ms since 1970 UTC), and by which event."""
+
+    rank: int
+    user_id: str
+    score: int
+    updated_ms: int
+    reached_seq: int
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
@@ -197,6 +210,55 @@ class Ranking:
         if self._tiers is not None:
             return self._tiers.before(key >> SCORE_SHIFT) + 1
         return self._ranked().bisect_left(key >> SCORE_SHIFT << SCORE_SHIFT) + 1
+
+    # Replay, and the end of a period
+
+    def begin_replay(self) -> None:
+        """Stop keeping the order, until `end_replay`."""
+        self._order = self._tiers = None
+
+    def end_replay(self) -> None:
+        """Build the order, O(users log users). The first ten rows count as changed."""
+        for pinned in self._pinned:
+            pinned.end()
+        self._pinned.clear()
+        keys: Iterable[int] = (self._key(slot) for slot in range(len(self._ids)) if slot not in self._hidden)
+        self._order = Order(keys)
+        self._build_tiers(self._order)
+        self.top10_seq = self.seq
+
+    def _build_tiers(self, order: Order) -> None:
+        """Count the distinct scores if ranks are dense, O(users); else forget them."""
+        if self._ranks != "dense":
+            self._tiers = None
+        elif self._tiers is None:
+            self._tiers = Tiers(key >> SCORE_SHIFT for key in order)
+
+    def take(self, other: Ranking) -> None:
+        """Take what another ranking shows. The other one must not be changed afterwards."""
+        self.seq, self.top10_seq = other.seq, other.top10_seq
+        self._slots, self._ids, self._hidden = other._slots, other._ids, other._hidden
+        self._scores, self._reached, self._updated = other._scores, other._reached, other._updated
+        self._order, self._tiers, self._pinned = other._order, other._tiers, other._pinned
+
+    @property
+    def users_shown(self) -> int:
+        """The number of users with a score who are not hidden, also during a replay."""
+        return len(self._ids) - len(self._hidden)
+
+    def all_rows(self) -> Iterator[FinalRow]:
+        """Yield every row with its times, best first. Nobody must change the ranking meanwhile."""
+        for key, row in zip(self._ranked(), self._each_row(), strict=True):
+            slot = key & SLOT_MASK
+            yield FinalRow(row.rank, row.user_id, row.score, self._updated[slot], self._reached[slot])
+
+    def _each_row(self) -> Iterator[Row]:
+        before: tuple[int, int] | None = None
+        for start in range(0, len(self._ranked()), ROWS_AT_ONCE):
+            keys = self._ranked()[start : start + ROWS_AT_ONCE]
+            rows = self.rows_of(keys, start, before)
+            yield from rows
+            before = (rows[-1].rank, keys[-1])
 
     # Inside
 

@@ -60,7 +60,7 @@ _MACHINES_OWN = re.compile("(localtime|posixrules|(right|posix)/.*)")
 """Files in a system's directory that are no zones: they differ from machine to machine, or count leap seconds."""
 
 
-class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
+class Schedule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How often a board begins anew, and when, on whose clocks."""
 
     every: Every
@@ -71,7 +71,14 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     """Minute, hour, day of the month, month, day of the week; only if `every` is "cron"."""
 
 
-class Period(msgspec.Struct, frozen=True):
+class Season(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A board that is open once, between two instants. None: from the beginning on, or without an end."""
+
+    begins_ms: int | None = None
+    ends_ms: int | None = None
+
+
+class Period(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """One period: the instants from its beginning to before its end. None: it has no end."""
 
     id: str

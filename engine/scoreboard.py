@@ -11,6 +11,8 @@ Invariants:
   is the current one. A correction of the clock may set `time_ms` back.
 - An actionId is in `actions` exactly if an `Incremented` event with it was applied. No two events have the same one.
 - A user who is registered as inactive is hidden on every board.
+- `due_ms` is the next instant at which a period of a board ends, None if there is none. A leader logs that change
+  before it decides anything later (`engine.periods`).
 - The log says which boards there are, and their rules. A board of the operator's file counts only until the log
   defines one: in a log of an older version, and before the first start has written them down.
 
@@ -24,15 +26,17 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
+import msgspec
 from msgspec.structs import replace
 
 from engine.actions import Actions, Key, key_of, mark_of
 from engine.board import Board, Ranks, Step
-from engine.board_rules import BoardDefinition, Rules
+from engine.board_rules import BoardDefinition, PastPeriod, Rules
 from engine.commands import Increment
-from engine.events import BoardClosed, BoardEvent, BoardPut, EpochBegun, Event, Incremented, UserPut
+from engine.events import BoardClosed, BoardEvent, BoardPut, EpochBegun, Event, Incremented, PeriodChanged, UserPut
 from engine.history import EpochMark, history_of
 from engine.image import BoardImage, StateImage
+from engine.ranking import Ranking
 from engine.users import User, Users
 
 FIRST_EPOCH = 1
@@ -46,11 +50,20 @@ FoundIncrement = tuple[Incremented, Board, Key, int]
 _board_of = itemgetter(1)
 
 
+class EndedPeriod(msgspec.Struct, frozen=True):
+    """The final ranking of a period. Nothing changes it any more. After a replay its order is not built."""
+
+    past: PastPeriod
+    ranking: Ranking
+
+
 class Scoreboard:
     """The state. Everything is synchronous, and O(log users) or better except for replays and images."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
+        self._ended: list[EndedPeriod] = []
+        self.due_ms: int | None = None
         self.epoch = FIRST_EPOCH
         self.seq = 0
         self.time_ms = 0
@@ -128,7 +141,7 @@ class Scoreboard:
         elif isinstance(event, EpochBegun):
             assert epoch == event.epoch > self.epoch
             self._begin_epoch(event)
-        elif isinstance(event, BoardPut | BoardClosed):
+        elif isinstance(event, BoardEvent):
             assert epoch == self.epoch
             self._apply_board(event)
         else:
@@ -195,12 +208,18 @@ class Scoreboard:
         self.seq = seq
         self.time_ms = time_ms
 
+    def take_ended(self) -> list[EndedPeriod]:
+        """Give the periods that ended since the last call. Whoever applies events takes them, to keep or to drop."""
+        ended, self._ended = self._ended, []
+        return ended
+
     def take_over(self, other: Scoreboard) -> None:
         """Take the state of `other`, which is not used afterwards. Readers of this scoreboard then see that state."""
         self.epoch, self.seq, self.time_ms = other.epoch, other.seq, other.time_ms
         self.users, self.actions, self.boards = other.users, other.actions, other.boards
         self._epochs, self._histories, self._log_id = other._epochs, other._histories, other._log_id
         self._replaying, self._only_file = other._replaying, other._only_file
+        self._find_due()
 
     def epoch_after(self, epoch: int) -> tuple[int, int] | None:
         """Give (first seq, epoch) of the first epoch after `epoch`, None if there is none."""
@@ -222,17 +241,39 @@ class Scoreboard:
         return board
 
     def _apply_board(self, event: BoardEvent) -> None:
+        board = self._board(event.board_id)
+        old = board.definition if board.is_logged else None
         if isinstance(event, BoardPut):
-            board = self._board(event.board_id)
-            old = board.definition if board.is_logged else None
-            definition = BoardDefinition(event.rules) if old is None else replace(old, rules=event.rules)
+            if old is None:
+                definition = BoardDefinition(event.rules, event.time_ms, event.period)
+            else:
+                over = old.over and event.period == old.period
+                definition = replace(old, rules=event.rules, period=event.period, over=over)
         else:
-            board = self.boards[event.board_id]
-            assert board.is_logged
-            assert board.definition is not None
-            definition = replace(board.definition, closed=True)
+            assert old is not None
+            if isinstance(event, BoardClosed):
+                definition = replace(old, closed=True)
+            else:
+                definition = self._change_period(board, old, event)
         board.define(definition, event.seq)
         self._forget_file()
+        self._find_due()
+
+    def _change_period(self, board: Board, old: BoardDefinition, event: PeriodChanged) -> BoardDefinition:
+        if event.over:
+            return replace(old, over=True)
+        past = PastPeriod(event.ended, event.seq, board.users_shown)
+        passed = (PastPeriod(period, event.seq, 0) for period in event.passed)
+        kept = (*old.past, past, *passed)[-old.rules.keep_periods :]
+        ended = board.end_period()
+        if past.count:
+            self._ended.append(EndedPeriod(past, ended))
+        begun_ms = event.time_ms if event.following is None else event.following.begins_ms
+        return replace(old, begun_ms=begun_ms, period=event.following, past=kept, over=False)
+
+    def _find_due(self) -> None:
+        dues = [board.definition.due_ms for board in self.boards.values() if board.definition is not None]
+        self.due_ms = min((due_ms for due_ms in dues if due_ms is not None), default=None)
 
     def _forget_file(self) -> None:
         """Drop what only the operator's file says of boards, once the log defines boards."""
@@ -297,6 +338,7 @@ class Scoreboard:
         inactive = scoreboard.users.inactive()
         for board_image in image.boards:
             scoreboard._restore(board_image, inactive)
+        scoreboard._find_due()
         scoreboard.begin_replay()
         return scoreboard
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from engine.commands import Rejection, RejectionCode
 from server.http.messages import Refused
 
-_STATUS: dict[RejectionCode, int] = {"INVALID_REQUEST": 400, "CONFLICT": 409, "NOT_FOUND": 404, "BOARD_CLOSED": 410}
+_STATUS: dict[RejectionCode, int] = {
+    "INVALID_REQUEST": 400,
+    "NOT_FOUND": 404,
+    "CONFLICT": 409,
+    "BOARD_NOT_OPEN": 409,
+    "BOARD_CLOSED": 410,
+}
 
 
 def not_yours() -> Refused:

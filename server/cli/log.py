@@ -18,9 +18,20 @@ import msgspec
 
 from engine.disk import RealDisk
 from engine.errors import DiskFault, LogDamaged
-from engine.events import BoardClosed, BoardEvent, BoardPut, ClockCorrected, EpochBegun, Event, Incremented, UserPut
+from engine.events import (
+    BoardClosed,
+    BoardEvent,
+    BoardPut,
+    ClockCorrected,
+    EpochBegun,
+    Event,
+    Incremented,
+    PeriodChanged,
+    UserPut,
+)
 from engine.log_reader import scan
 from engine.record import Frame, FrameFault, events_of
+from engine.schedule import Period
 from engine.segment import SegmentFile, list_segments
 from server.cli.support import BadUsage, directory_option, json_option, print_json, print_table, progress_bar
 from server.live.encoding import iso_ms
@@ -33,6 +44,7 @@ TYPES: dict[type[Event], str] = {
     ClockCorrected: "clock_corrected",
     BoardPut: "board_put",
     BoardClosed: "board_closed",
+    PeriodChanged: "period_changed",
 }
 """The names of events in the output. They never change, because programs read them."""
 
@@ -219,4 +231,15 @@ def _more_fields(event: Incremented) -> dict[str, Any]:
 
 
 def _board_fields(event: BoardEvent) -> dict[str, Any]:
-    return {"rules": msgspec.to_builtins(event.rules)} if isinstance(event, BoardPut) else {}
+    if isinstance(event, BoardPut):
+        return {"rules": msgspec.to_builtins(event.rules), "period": _period(event.period)}
+    if isinstance(event, PeriodChanged):
+        passed = [_period(period) for period in event.passed]
+        return {
+            "ended": _period(event.ended), "following": _period(event.following), "over": event.over, "passed": passed
+        }  # fmt: skip
+    return {}
+
+
+def _period(period: Period | None) -> dict[str, Any] | None:
+    return None if period is None else {"id": period.id, "beginsMs": period.begins_ms, "endsMs": period.ends_ms}

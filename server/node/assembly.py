@@ -19,6 +19,7 @@ from functools import partial
 import trio
 
 from engine.actor import Actor
+from engine.calendar import period_at
 from engine.events import ClockCorrected, Incremented
 from engine.machine import Applied, StateMachine
 from engine.scoreboard import Scoreboard
@@ -112,7 +113,13 @@ def assemble_leader(world: Surroundings, opened: Opened) -> Node:
         scoreboard=opened.scoreboard,
         pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
         live=surface.live,
-        tasks=(service.run_checkpointer, actor.run, FileBoards(world, actor, opened.scoreboard).run, watch.run),
+        tasks=(
+            service.run_checkpointer,
+            actor.run,
+            actor.run_alarm,
+            FileBoards(world, actor, opened.scoreboard).run,
+            watch.run,
+        ),
         promote=promote,
         actor=actor,
         log=opened.log,
@@ -232,7 +239,7 @@ def _make_log_users(
     """Build what a node with a log has: the feed, the state machine, the actor, the watch, and the log service."""
     feed = FrameFeed(opened.log.tail.seq)
     machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
-    actor = Actor(machine, clock=world.clock, on_correction=tell_correction)
+    actor = Actor(machine, clock=world.clock, on_correction=tell_correction, period_at=period_at)
     deposition = Deposition(world, surface.role, actor, opened.scoreboard)
     watch = StorageWatch(world, opened.log, surface.role)
     may_follow = partial(authorize, world.authenticator, (SCOPE,))

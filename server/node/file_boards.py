@@ -1,6 +1,6 @@
 """The boards of the operator's file: the beginning, applied once. Afterwards the log says what boards there are.
 
-    check_file_boards(config, scoreboard)                     before the node is built: raises `ConfigError`
+    check_file_boards(config, scoreboard, now_ms)                     before the node is built: raises `ConfigError`
     await FileBoards(world, actor, scoreboard).run()          once the actor runs
 
 A board that the log does not have is written into it. A board that it has stays as the log says, and a difference is
@@ -20,6 +20,7 @@ import trio
 from engine.actor import Actor
 from engine.board_decisions import decide_board
 from engine.board_rules import BoardRules
+from engine.calendar import period_at
 from engine.commands import PutBoard, Rejection
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
 from engine.scoreboard import Scoreboard
@@ -37,12 +38,14 @@ BOARDS_IN_FRAME = 16
 log = structlog.get_logger()
 
 
-def check_file_boards(config: Config, scoreboard: Scoreboard) -> None:
+def check_file_boards(config: Config, scoreboard: Scoreboard, now_ms: int) -> None:
     """Check that the log can take the boards of the file that it does not have. Raises `ConfigError`."""
     commands = _missing(config, scoreboard)
     names = {command.board_id for command in commands}
     for command in commands:
-        decided = decide_board(scoreboard, command, names, scoreboard.seq + 1, scoreboard.time_ms)
+        decided = decide_board(
+            scoreboard, command, made=names, seq=scoreboard.seq + 1, now_ms=now_ms, period_at=period_at
+        )
         if isinstance(decided, Rejection):
             key = f"boards.{command.board_id}.{decided.details['field']}"
             raise ConfigError(key, f"{decided.message} (the log has this board already)")

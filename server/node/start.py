@@ -85,7 +85,7 @@ async def serve(config: Config, ready: Ready, bar: Bar | None = None) -> int:
         opened = await _recover(config, disk, shutdown, _and_told(bar or _progress_lines, manager))
         if opened is None:
             return 0
-        check_file_boards(config, opened.scoreboard)
+        check_file_boards(config, opened.scoreboard, time.time_ns() // 1_000_000)
         process = Process(config, disk, issuers, shutdown, disk.check)
         telling = _Telling(manager, ready)
         return await process.serve(lambda world: telling.follow(assemble_leader(world, opened), world), telling.ready)

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from engine import record
-from engine.events import BoardClosed, BoardPut, EpochBegun, Event, Incremented, UserPut
+from engine.events import BoardClosed, BoardPut, EpochBegun, Event, Incremented, PeriodChanged, UserPut
 
 GOLDEN = Path(__file__).parent / "golden"
 SEGMENTS = (
@@ -76,9 +76,11 @@ def drawn(event: Event) -> Found:
     elif isinstance(event, EpochBegun):
         fields = [5, event.epoch, event.note, event.history] if event.history else [3, event.epoch, event.note]
     elif isinstance(event, BoardPut):
-        fields = [7, event.board_id, msgspec.to_builtins(event.rules), event.caller]
+        fields = [7, event.board_id, msgspec.to_builtins(event.rules), event.caller, msgspec.to_builtins(event.period)]
     elif isinstance(event, BoardClosed):
         fields = [8, event.board_id, event.caller]
+    elif isinstance(event, PeriodChanged):
+        fields = [9, *msgspec.to_builtins(msgspec.structs.astuple(event)[2:])]
     else:
         fields = [4, event.from_seq, event.ahead_ms, event.note]
     return event.seq, event.time_ms, fields

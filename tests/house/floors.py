@@ -30,16 +30,17 @@ FOLDERS = (
 )
 
 FLOORS: list[tuple[str, str, str]] = [
-    (PURE, "engine", "errors limits history order table log_facts schedule"),
+    (PURE, "engine", "errors limits history order table log_facts"),
+    (PURE, "engine", "texts tiers schedule"),
     (SHELL, "engine", "calendar"),
-    (PURE, "engine", "texts tiers"),
     (PURE, "engine", "board_rules"),
     (PURE, "engine", "events image commands"),
-    (PURE, "engine", "event_records"),
+    (PURE, "engine", "event_records board_faults"),
     (PURE, "engine", "pinned actions users record clock"),
     (PURE, "engine", "ranking"),
     (PURE, "engine", "board"),
     (PURE, "engine", "scoreboard recovery filtered_frame corrections counting"),
+    (PURE, "engine", "periods"),
     (PURE, "engine", "board_decisions"),
     (PURE, "engine", "batch"),
     (PURE, "engine", "disk_faults"),

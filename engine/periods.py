@@ -1,0 +1,131 @@
+"""When periods of boards change: which change is due, and what follows. Pure: the calendar is given.
+
+    event = due_change(scoreboard, now_ms, seq, period_at)          None: no change is due
+    period = first_period(rules, (), now_ms, period_at)             the period of a board that is made now
+
+Rules:
+- Only a leader asks. What it logs is the truth: a replay and a replica never compute a period.
+- A period that has begun keeps its end, whatever becomes of the tz database. The rules of a board may change it.
+- The period after one that ended at T is the one that the calendar has for T. If that has passed too, the board goes on
+  with the one of now, and those in between are noted as passed, the last `keep_periods` of them.
+- No two periods of a board that are kept have one id. A second one gets ".2" at its end, as after a reset.
+- A season has one period. When it ends, the board is over: its last ranking stays, and nothing counts any more. So is a
+  board whose next period the calendar does not know.
+- The clock may go back over a beginning (`ClockCorrected`). What ended stays ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+from engine.board_rules import BoardDefinition, BoardRules
+from engine.events import PeriodChanged
+from engine.schedule import Period, Schedule
+from engine.scoreboard import Scoreboard
+
+PeriodAt = Callable[[Schedule, int], Period]
+"""Gives the period of a schedule in which an instant lies (`engine.calendar`)."""
+
+
+def no_calendar(schedule: Schedule, _time_ms: int) -> Period:
+    """Stand in where no board has a schedule. Raises ValueError."""
+    raise ValueError(f"there is no calendar for {schedule.every!r}")
+
+
+def first_period(rules: BoardRules, taken: Iterable[str], now_ms: int, period_at: PeriodAt) -> Period | None:
+    """Give the period of a board from now on, None if its rules have none. `taken` are the ids of its other periods."""
+    if rules.schedule is not None:
+        period = period_at(rules.schedule, now_ms)
+        return Period(unique_id(period.id, taken), period.begins_ms, period.ends_ms)
+    if rules.season is not None:
+        begins_ms = now_ms if rules.season.begins_ms is None else rules.season.begins_ms
+        return Period(unique_id(date_id(begins_ms), taken), begins_ms, rules.season.ends_ms)
+    return None
+
+
+def due_change(scoreboard: Scoreboard, now_ms: int, seq: int, period_at: PeriodAt) -> PeriodChanged | None:
+    """Give the change that is due now. If several boards have one, that of the lowest id; call again after it."""
+    for board_id in scoreboard.served():
+        definition = scoreboard.boards[board_id].definition
+        assert definition is not None
+        due_ms = definition.due_ms
+        if due_ms is not None and due_ms <= now_ms:
+            return _change(board_id, definition, now_ms, seq, period_at)
+    return None
+
+
+def reset(
+    board_id: str, definition: BoardDefinition, caller: str, seq: int, now_ms: int, period_at: PeriodAt
+) -> PeriodChanged:
+    """End the running period by hand; the next one begins now."""
+    running, rules = definition.period, definition.rules
+    taken = _ids(definition)
+    if running is None:
+        begins_ms = min(definition.begun_ms, now_ms)
+        ended = Period(unique_id(date_id(now_ms), taken), begins_ms, now_ms)
+        return PeriodChanged(seq, now_ms, board_id, ended, None, False, (), caller)
+    begins_ms = max(now_ms, running.begins_ms)
+    ended = Period(running.id, running.begins_ms, begins_ms)
+    following = first_period(rules, taken, begins_ms, period_at)
+    assert following is not None
+    following = Period(following.id, begins_ms, following.ends_ms)
+    return PeriodChanged(seq, now_ms, board_id, ended, following, False, (), caller)
+
+
+def unique_id(nominal: str, taken: Iterable[str]) -> str:
+    """Give an id that is not taken: the nominal one, or with a number at its end."""
+    used = set(taken)
+    number, found = 2, nominal
+    while found in used:
+        found, number = f"{nominal}.{number}", number + 1
+    return found
+
+
+def date_id(time_ms: int) -> str:
+    """Give the UTC date of an instant, as the id of a period that no schedule names."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)).strftime("%Y-%m-%d")
+
+
+def _change(board_id: str, definition: BoardDefinition, now_ms: int, seq: int, period_at: PeriodAt) -> PeriodChanged:
+    ended, schedule = definition.period, definition.rules.schedule
+    assert ended is not None
+    if schedule is None:
+        return PeriodChanged(seq, now_ms, board_id, ended, None, True, (), "")
+    try:
+        following, passed = _following(definition, schedule, ended, now_ms, period_at)
+    except ValueError:
+        # The zone is gone from the database, or the expression never matches again. Nothing is guessed.
+        return PeriodChanged(seq, now_ms, board_id, ended, None, True, (), "")
+    taken = _ids(definition)
+    named = []
+    for period in (*passed, following):
+        named.append(Period(unique_id(period.id, taken), period.begins_ms, period.ends_ms))
+        taken.add(named[-1].id)
+    return PeriodChanged(seq, now_ms, board_id, ended, named[-1], False, tuple(named[:-1]), "")
+
+
+def _following(
+    definition: BoardDefinition, schedule: Schedule, ended: Period, now_ms: int, period_at: PeriodAt
+) -> tuple[Period, list[Period]]:
+    """Give the period of now, and those that passed before it. Raises ValueError."""
+    due_ms = ended.ends_ms
+    assert due_ms is not None
+    following = period_at(schedule, now_ms)
+    if following.begins_ms < due_ms and following.id in (ended.id, ended.id.rpartition(".")[0]):
+        # The zone's rules changed: by the new ones the ended period is not over. It is, and the next one is longer.
+        following = period_at(schedule, following.ends_ms or now_ms)
+    passed: list[Period] = []
+    before_ms = following.begins_ms
+    # Backwards, so that a board which slept for years costs no more than what it keeps.
+    while before_ms > due_ms and len(passed) < definition.rules.keep_periods:
+        period = period_at(schedule, before_ms - 1)
+        before_ms = max(period.begins_ms, due_ms)
+        passed.append(Period(period.id, before_ms, period.ends_ms))
+    passed.reverse()
+    return Period(following.id, max(min(following.begins_ms, now_ms), due_ms), following.ends_ms), passed
+
+
+def _ids(definition: BoardDefinition) -> set[str]:
+    ids = {past.period.id for past in definition.past}
+    return ids if definition.period is None else ids | {definition.period.id}
