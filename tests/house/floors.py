@@ -31,7 +31,7 @@ FOLDERS = (
 
 FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "errors limits history order table log_facts"),
-    (PURE, "engine", "texts tiers schedule"),
+    (PURE, "engine", "texts tiers schedule dates"),
     (SHELL, "engine", "calendar"),
     (PURE, "engine", "board_rules"),
     (PURE, "engine", "events image commands"),
