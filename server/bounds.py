@@ -87,6 +87,9 @@ DISK_LOW_BYTES = 4 * SEGMENT_BYTES
 DISK_FULL_RETRY_SECONDS = 5
 """The Retry-After while the disk is full, and the time between two attempts of what waits for room."""
 
+PERIOD_FETCH_SECONDS = 60.0
+"""The time between two attempts to get the files of past periods that a node lacks."""
+
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 HEAD_BYTES_MAX = 16 * 1024
