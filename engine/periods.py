@@ -1,4 +1,4 @@
-"""When periods of boards change: which change is due, and what follows. Pure: the calendar is given.
+"""What happens to boards by itself: periods change, boards are frozen. Pure: the calendar is given.
 
     events = due_changes(scoreboard, now_ms, period_at)             those that are due now, for one frame
     period = first_period(rules, (), now_ms, period_at)             the period of a board that is made now
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 
 from engine.board_rules import BoardDefinition, BoardRules
 from engine.dates import date_of
-from engine.events import PeriodChanged
+from engine.events import BoardEvent, BoardFrozen, PeriodChanged
 from engine.schedule import Period, Schedule
 from engine.scoreboard import Scoreboard
 
@@ -49,16 +49,19 @@ def first_period(rules: BoardRules, taken: Iterable[str], now_ms: int, period_at
     return None
 
 
-def due_changes(scoreboard: Scoreboard, now_ms: int, period_at: PeriodAt) -> list[PeriodChanged]:
-    """List the changes that are due now, at most CHANGES_IN_FRAME; ask again after them."""
-    changes: list[PeriodChanged] = []
+def due_changes(scoreboard: Scoreboard, now_ms: int, period_at: PeriodAt) -> list[BoardEvent]:
+    """List the changes that are due now, one for each board, at most CHANGES_IN_FRAME; ask again after them."""
+    changes: list[BoardEvent] = []
     for board_id in scoreboard.served():
         definition = scoreboard.boards[board_id].definition
         assert definition is not None
         due_ms = definition.due_ms
         if due_ms is not None and due_ms <= now_ms and len(changes) < CHANGES_IN_FRAME:
             seq = scoreboard.seq + 1 + len(changes)
-            changes.append(_change(board_id, definition, now_ms, seq, period_at))
+            if due_ms == definition.freeze_at_ms:
+                changes.append(BoardFrozen(seq, now_ms, board_id, None, ""))
+            else:
+                changes.append(_change(board_id, definition, now_ms, seq, period_at))
     return changes
 
 

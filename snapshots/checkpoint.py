@@ -41,6 +41,7 @@ from typing import Protocol, TypeVar
 import msgspec
 import trio
 
+from engine.board_events import EndedPeriod
 from engine.board_rules import Rules
 from engine.clock import Clock, ClockReading
 from engine.disk import Disk
@@ -48,7 +49,6 @@ from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
 from engine.image import StateImage
 from engine.log import SegmentInfo
 from engine.record import Tail
-from engine.scoreboard import EndedPeriod
 from engine.threads import run
 from snapshots.digests import StateDigests, digests_of
 from snapshots.opening import Opened, ShowProgress, Tell, no_progress

@@ -26,11 +26,12 @@ from contextlib import closing
 
 import msgspec
 
+from engine.board_events import EndedPeriod
 from engine.disk import Disk
 from engine.errors import DiskFault, HistoriesDiffer, LogDamaged
 from engine.log_reader import LogReader
 from engine.record import Frame, SegmentHeader, Tail, events_of, pack_frame, pack_segment_header
-from engine.scoreboard import EndedPeriod, Scoreboard
+from engine.scoreboard import Scoreboard
 from engine.segment import GZ, SegmentFile, read_content, segment_path
 from engine.segment_cursor import SegmentCursor
 from snapshots.opening import ShowProgress, Tell

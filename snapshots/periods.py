@@ -20,11 +20,12 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import Protocol
 
+from engine.board_events import EndedPeriod
 from engine.disk import Disk
 from engine.errors import SnapshotDamaged
 from engine.ranking import FinalRow
 from engine.record import SEGMENT_HEADER_BYTES, unpack_segment_header
-from engine.scoreboard import EndedPeriod, Scoreboard
+from engine.scoreboard import Scoreboard
 from engine.segment import list_segments, read_content
 from snapshots.period_file import PeriodHead, verify
 from snapshots.period_store import PeriodStore

@@ -28,6 +28,7 @@ from contextlib import suppress
 
 import msgspec
 
+from engine.board_events import EndedPeriod
 from engine.board_rules import Rules
 from engine.corrections import TrueTimes
 from engine.disk import Disk, FileMissing
@@ -37,7 +38,7 @@ from engine.log_reader import LogReader
 from engine.record import Frame, FrameFault, Tail, chain_start, correction_of, events_of, pack_frame, unpack_header
 from engine.recovery import Situation, refusal
 from engine.replay import check_join, newer_version
-from engine.scoreboard import EndedPeriod, Scoreboard
+from engine.scoreboard import Scoreboard
 from engine.segment import SegmentFile
 from snapshots.opening import (
     Base,

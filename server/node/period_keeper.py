@@ -24,7 +24,8 @@ from typing import TypeVar
 import structlog
 import trio
 
-from engine.scoreboard import EndedPeriod, Scoreboard
+from engine.board_events import EndedPeriod
+from engine.scoreboard import Scoreboard
 from engine.threads import run
 from server import bounds
 from server.node.surroundings import Surroundings

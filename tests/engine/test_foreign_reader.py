@@ -18,7 +18,19 @@ import msgspec
 import pytest
 
 from engine import record
-from engine.events import BoardClosed, BoardPut, EpochBegun, Event, Incremented, PeriodChanged, UserPut
+from engine.events import (
+    BoardClosed,
+    BoardEvent,
+    BoardFrozen,
+    BoardPut,
+    BoardUnfrozen,
+    EpochBegun,
+    Event,
+    Incremented,
+    PeriodChanged,
+    RowsRevealed,
+    UserPut,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 SEGMENTS = (
@@ -75,12 +87,9 @@ def drawn(event: Event) -> Found:
         fields = [2, event.user_id, event.display_name, event.active, event.caller]
     elif isinstance(event, EpochBegun):
         fields = [5, event.epoch, event.note, event.history] if event.history else [3, event.epoch, event.note]
-    elif isinstance(event, BoardPut):
-        fields = [7, event.board_id, msgspec.to_builtins(event.rules), event.caller, msgspec.to_builtins(event.period)]
-    elif isinstance(event, BoardClosed):
-        fields = [8, event.board_id, event.caller]
-    elif isinstance(event, PeriodChanged):
-        fields = [9, *msgspec.to_builtins(msgspec.structs.astuple(event)[2:])]
+    elif isinstance(event, BoardEvent):
+        types = {BoardPut: 7, BoardClosed: 8, PeriodChanged: 9, BoardFrozen: 10, BoardUnfrozen: 11, RowsRevealed: 12}
+        fields = [types[type(event)], *msgspec.to_builtins(msgspec.structs.astuple(event)[2:])]
     else:
         fields = [4, event.from_seq, event.ahead_ms, event.note]
     return event.seq, event.time_ms, fields

@@ -39,6 +39,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "pinned actions users record clock"),
     (PURE, "engine", "ranking"),
     (PURE, "engine", "board"),
+    (PURE, "engine", "board_events"),
     (PURE, "engine", "scoreboard recovery filtered_frame corrections counting"),
     (PURE, "engine", "periods"),
     (PURE, "engine", "board_decisions"),
