@@ -171,9 +171,7 @@ class Board(Ranking):
 
     def end_period(self) -> Ranking:
         """Empty the board; give the ranking that it was, which the board does not touch any more. O(1)."""
-        for pinned in self._pinned:
-            pinned.end()
-        self._pinned.clear()
+        self._end_watching()
         ended = Ranking(self.board_id, self.definition)
         ended.take(self)
         fresh = Ranking(self.board_id, self.definition)
