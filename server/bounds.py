@@ -87,6 +87,10 @@ DISK_LOW_BYTES = 4 * SEGMENT_BYTES
 DISK_FULL_RETRY_SECONDS = 5
 """The Retry-After while the disk is full, and the time between two attempts of what waits for room."""
 
+PERIOD_READERS_MAX = 4
+PERIOD_WAITERS_MAX = 200
+"""Readings of past periods at once, and those that wait for a thread. One takes less than a millisecond."""
+
 PERIOD_FETCH_SECONDS = 60.0
 """The time between two attempts to get the files of past periods that a node lacks."""
 

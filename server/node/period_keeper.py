@@ -2,7 +2,7 @@
 
     keeper.take(ended)                          from the state machine, right after the event that ended a period
     await keeper.written()                      no period waits for its file any more
-    past = await keeper.open(seq)               read one: in its file, or in memory until it has one
+    rows = await keeper.read(seq, lambda past: past.top(10))      in its file, or in memory until it has one
 
     state machine ──► take ──► waiting (in memory) ──► a thread writes the file ──► freed
                                     └──► readers                  └──► readers
@@ -25,6 +25,7 @@ import structlog
 import trio
 
 from engine.board_events import EndedPeriod
+from engine.errors import Overloaded
 from engine.scoreboard import Scoreboard
 from engine.threads import run
 from server import bounds
@@ -59,6 +60,7 @@ class PeriodKeeper:
         self._waiting: dict[int, EndedPeriod] = {}
         self._changed = trio.Event()
         self._told: set[int] = set()
+        self._readers = trio.CapacityLimiter(bounds.PERIOD_READERS_MAX)
 
     def take(self, ended: EndedPeriod) -> None:
         """Take a period that ended."""
@@ -71,12 +73,14 @@ class PeriodKeeper:
             changed = self._changed
             await changed.wait()
 
-    async def open(self, seq: int) -> PastRanking:
-        """Give a period that the state calls for. Raises `FileMissing`, `SnapshotDamaged`; so do its methods."""
+    async def read(self, seq: int, work: Callable[[PastRanking], T]) -> T:
+        """Read a period that the state calls for. Raises `FileMissing`, `SnapshotDamaged`, `Overloaded`."""
         ended = self._waiting.get(seq)
         if ended is not None:
-            return RankedPeriod(ended)
-        return await self._in_thread(partial(self.store.open, seq))
+            return work(RankedPeriod(ended))
+        if self._readers.statistics().tasks_waiting >= bounds.PERIOD_WAITERS_MAX:
+            raise Overloaded("too many past periods are being read")
+        return await self._in_thread(lambda: work(self.store.open(seq)), self._readers)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write, fetch and remove files until cancelled."""
@@ -112,5 +116,5 @@ class PeriodKeeper:
                 remedy = "put it back from a backup; a replica goes on asking its leader"
                 log.warning("period_missing", path=self.store.path(seq), seq=seq, remedy=remedy)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await run(work, blocks=self._world.disk.blocks)
+    async def _in_thread(self, work: Callable[[], T], limiter: trio.CapacityLimiter | None = None) -> T:
+        return await run(work, blocks=self._world.disk.blocks, limiter=limiter)

@@ -111,7 +111,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "api/pages api/audit api/role_checks"),
     (SHELL, "server", "api/positions"),
     (SHELL, "server", "api/dependencies"),
-    (SHELL, "server", "api/cursors"),
+    (SHELL, "server", "api/cursors api/periods"),
     (SHELL, "server", "api/increments api/reads api/operations"),
     (SHELL, "server", "api/lists"),
     (SHELL, "server", "api/users"),
