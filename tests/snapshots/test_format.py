@@ -258,9 +258,9 @@ def test_counts_that_claim_more_than_there_is_cost_no_memory() -> None:
 
 def test_another_version_is_refused_by_its_number() -> None:
     """A file of a version that does not exist yet says so, rather than that it is damaged."""
-    header = struct.pack("<8sI", b"scoresnp", 3)
+    header = struct.pack("<8sI", b"scoresnp", 4)
     data = header + struct.pack("<I", google_crc32c.value(header)) + bytes(100)
-    with pytest.raises(SnapshotDamaged, match=r"version 3; this program reads versions \(1, 2\)"):
+    with pytest.raises(SnapshotDamaged, match=r"version 4; this program reads versions \(1, 2, 3\)"):
         unpack(Bytes(data), "x")
 
 
