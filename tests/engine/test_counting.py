@@ -278,7 +278,8 @@ def test_events_are_the_same_after_the_log() -> None:
     events: list[Event] = []
     scoreboard = Scoreboard(Rules({}))
     puts: list[Command] = [PutBoard(name, rules, "tests") for name, rules in CATALOGUE.items()]
-    for commands in [puts, *STORY, [CloseBoard("laps", "tests")], [act("ad", "LAP", "cup", 20)]]:
+    story: list[list[Command]] = [puts, *STORY, [CloseBoard("laps", "tests")], [act("ad", "LAP", "cup", 20)]]
+    for commands in story:
         batch = Batch(scoreboard, MS)
         batch.decide(commands)
         events += batch.events
