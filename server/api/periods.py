@@ -35,15 +35,18 @@ log = structlog.get_logger()
 class PeriodReader(Protocol):
     """What reads past periods (`server.node.period_keeper`)."""
 
-    async def read(self, seq: int, work: Callable[[PastRanking], T]) -> T:
-        """Do `work` with the period that the event `seq` ended. Raises `FileMissing`, `SnapshotDamaged`, `Overloaded`."""
+    async def read(self, seq: int, work: Callable[[PastRanking], T], /) -> T:
+        """Do `work` with the period that the event `seq` ended.
+
+        Raises `FileMissing`, `SnapshotDamaged`, `Overloaded`.
+        """
 
 
 class NoPeriods:
     """Stands in on a node that keeps no files: a replica of one shard."""
 
-    async def read(self, seq: int, work: Callable[[PastRanking], T]) -> T:
-        raise FileMissing("this node keeps no past periods", path=f"{seq}")
+    async def read(self, seq: int, _work: Callable[[PastRanking], T], /) -> T:
+        raise FileMissing("this node keeps no past periods", path="periods", seq=seq)
 
 
 def named_period(board_id: str, ranking: Ranking, name: str) -> PastPeriod:

@@ -37,6 +37,8 @@ SEGMENTS = (
     "version-1/00000000000000000001.log.gz",
     "version-1/00000000000000000005.log",
     "version-1-corrected/00000000000000000001.log",
+    "histories/00000000000000000001.log",
+    "boards/00000000000000000001.log",
 )
 SEGMENT_HEADER = struct.Struct("<8s I I 16s Q Q I I Q")
 FRAME_HEADER = struct.Struct("<4s I I I Q Q Q I I")
@@ -117,7 +119,7 @@ def test_a_foreign_reader_finds_the_same_events(name: str) -> None:
 
 def test_the_golden_log_has_every_type_of_record() -> None:
     """Otherwise the comparison above would prove less than it says."""
-    assert {fields[0] for name in SEGMENTS for _, _, fields in records(golden(name))} == {1, 2, 3, 4}
+    assert {fields[0] for name in SEGMENTS for _, _, fields in records(golden(name))} == {1, 2, 3, 4, 5, 6, 7, 8}
 
 
 @pytest.mark.parametrize("name", SEGMENTS)

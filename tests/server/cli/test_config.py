@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from server.cli.main import main
-from server.settings.config import TYPES
+from server.settings.config import BOARD_TYPES, TYPES
 from server.settings.environment import dotted
 
 SECRET = "only-for-tests-0123456789-abcdefghijklmnop"
@@ -38,9 +38,10 @@ def test_each_value_is_told_with_its_source(tmp_path: Path) -> None:
     env = {"SCOREBOARD_LOG_KEEP": "30d", "SCOREBOARD_HTTP_IDLE_SECONDS": "90", "SCOREBOARD_REPLICA_SERVICE_HOST": "x"}
     result = checked("--config", str(file), "--data-dir", str(tmp_path), env=env)
     settings = result["settings"]
-    assert set(settings) == {dotted(key) for key in TYPES} | {"boards.weekly.points"}
+    assert set(settings) == {dotted(key) for key in TYPES} | {f"boards.weekly.{name}" for name in BOARD_TYPES}
     assert settings["bind"] == {"value": ["127.0.0.1:1", "127.0.0.1:2"], "source": "file", "origin": str(file)}
     assert settings["boards.weekly.points"] == {"value": {"WON": 3}, "source": "file", "origin": str(file)}
+    assert settings["boards.weekly.order"] == {"value": "descending", "source": "default"}
     assert settings["log.keep"] == {"value": "30d", "source": "environment", "origin": "SCOREBOARD_LOG_KEEP"}
     assert settings["http.idle_seconds"]["value"] == 90
     assert settings["data_dir"] == {"value": str(tmp_path), "source": "flag", "origin": "--data-dir"}
