@@ -20,6 +20,7 @@ Invariants:
 - `_order` has exactly the keys of the slots that are not in `_hidden`. During a replay it is None, and is built once at
   the end: sorting once is far cheaper than a million moves.
 - `top10_seq <= seq`: the last event that changed what the first ten rows show, and the last that changed the board.
+- `_pinned` are pinned orders and other watchers: each is told of a change of a key before it happens.
 - `_marks[slot]` is 0, or the mark of user, board and `_marked_reason`. It is a cache: in no image, and shorter than the
   columns until marks are asked for.
 """
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from typing import Protocol
 
 import msgspec
 
@@ -75,6 +77,15 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     ahead: int | None
 
 
+class Watcher(Protocol):
+    """What wants to know which users move."""
+
+    def note(self, slot: int, key: int | None) -> None:
+        """Note that a slot's key is about to change. None: it is not in the order. First points are not told."""
+
+    def _check(self) -> None: ...
+
+
 class Board:
     """One ranking. Reading the top is O(rows), a rank and a change are O(log users)."""
 
@@ -89,7 +100,7 @@ class Board:
         self._updated = array("Q")
         self._hidden: set[int] = set()
         self._order: Order | None = Order()
-        self._pinned: list[PinnedOrder] = []
+        self._pinned: list[Watcher] = []
         self._marked_reason: str | None = None
         self._marks = array("Q")
 
@@ -170,14 +181,34 @@ class Board:
     def pin(self) -> PinnedOrder:
         """Keep the order of now, until `unpin`. The caller bounds how many are kept."""
         pinned = PinnedOrder(self._ranked(), self.seq, slots=len(self._ids), slot_mask=SLOT_MASK)
-        self._pinned.append(pinned)
+        self.watch(pinned)
         return pinned
 
     def unpin(self, pinned: PinnedOrder) -> None:
         """Stop keeping it. To do so twice does no harm."""
         pinned.end()
-        if pinned in self._pinned:
-            self._pinned.remove(pinned)
+        self.unwatch(pinned)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell a watcher of each change of a key, until `unwatch`. The caller bounds how many there are."""
+        self._pinned.append(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Tell it nothing more. To do so twice does no harm."""
+        if watcher in self._pinned:
+            self._pinned.remove(watcher)
+
+    def slot(self, user_id: str) -> int | None:
+        """Give the slot of a user, None before the first points."""
+        return self._slots.get(user_id)
+
+    def user(self, slot: int) -> str:
+        """Give the user of a slot."""
+        return self._ids[slot]
+
+    def key(self, slot: int) -> int | None:
+        """Give the key of a slot, None if its user is not shown."""
+        return None if slot in self._hidden else self._key(slot)
 
     def rows_of(self, keys: Iterable[int], first_rank: int) -> list[Row]:
         """Make rows of keys that a pinned order gave, which have ranks from this one on."""
@@ -196,8 +227,8 @@ class Board:
         return rows, [user_id for user_id, slot in slots.items() if slot is None or slot in self._hidden]
 
     def _note(self, slot: int, key: int | None) -> None:
-        for pinned in self._pinned:
-            pinned.note(slot, key)
+        for watcher in self._pinned:
+            watcher.note(slot, key)
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         ids, scores = self._ids, self._scores
@@ -362,5 +393,5 @@ class Board:
         if self._order is not None:
             self._order._check()
             assert list(self._order) == sorted(self._key(slot) for slot in range(count) if slot not in self._hidden)
-        for pinned in self._pinned:
-            pinned._check()
+        for watcher in self._pinned:
+            watcher._check()
