@@ -205,11 +205,30 @@ RESERVED_FILES = 512
 
 VIEWER_READ_BYTES = 4 * 1024
 VIEWER_MESSAGE_BYTES_MAX = 4 * 1024
-"""One read from a viewer, and one message. Viewers only need to send pings, pongs and close."""
+"""One read from a viewer, and one message. Viewers send pings, pongs, close, and subscriptions: two ids of 128
+characters that are escaped as emoji are 3 KB."""
 
 VIEWER_SAYS_BYTES_MAX = 16 * 1024
 """What a viewer may send between two of our pings: four times as much as a ping of the largest size each second.
 Without it, ten viewers that ping as fast as they can make all others wait 60 times as long."""
+
+SUBSCRIPTIONS_PER_VIEWER_MAX = 8
+SUBSCRIPTIONS_MAX = 20_000
+"""Users whose places one viewer is told: its own on several boards. And all of them: as many as there are viewers. Each
+costs some 20 to 30 µs in a tick in which its user's place changes, and a few µs in any other tick of its board."""
+
+SLICE_SUBSCRIPTIONS = 64
+"""Subscriptions between two checkpoints: 1 to 2 ms of looking and writing, as SLICE_VIEWERS."""
+
+OVERTAKEN_MAX = 10
+"""Users who are named as having overtaken another. If there are more, the message says so."""
+
+MOVES_MAX = 32_768
+"""Changed keys of one board that are remembered from one tick to the next, some 9 MB: as many users as batches can
+change in 250 ms. Viewers whose sockets are full need older ones too, and get up to half of the room."""
+
+REPLIES_MAX = 16
+"""Refusals of messages that a viewer is still to be sent. Further ones are dropped until it reads."""
 
 VIEWER_PING_SECONDS = 25.0
 """Between pings. Proxies drop silent connections after 30 to 60 seconds."""

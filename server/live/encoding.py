@@ -8,6 +8,8 @@ All of them have the same entries, made by `entries_of`:
     snapshot  {type: scoreboard_snapshot, entries, generatedAt, boardId, epoch, seq, history}   the first message
     update    {type: scoreboard_update,   entries, generatedAt, boardId, epoch, seq}   every later one
     delta     {type: scoreboard_delta, boardId, epoch, baseSeq, seq, changed, left, generatedAt}
+    user      {type: scoreboard_user, boardId, userId, displayName?, rank, score, count, gapToNext, overtaken,
+               overtakenMore?, epoch, seq, generatedAt}
     entry     {userId, displayName?, score, rank}
 
 Rules:
@@ -19,6 +21,8 @@ Rules:
 - A delta applies only to the rows of `baseSeq` in the same epoch. A client drops the users in `left`, replaces or adds
   the rows in `changed`, and sorts by rank.
 - A user without a name has no `displayName`; it is not null.
+- A user message is about one user, for one viewer (`server.live.lines`). `rank`, `score` and `gapToNext` may be null.
+  `overtakenMore` is there if it is true. On a stale replica all messages have `stale` and `ageMs`.
 """
 
 from __future__ import annotations
@@ -68,6 +72,28 @@ class _Delta(msgspec.Struct, frozen=True, rename="camel", tag="scoreboard_delta"
     changed: Rows
     left: tuple[str, ...]
     generated_at: str
+
+
+class UserLine(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", tag="scoreboard_user",
+    tag_field="type",
+):  # fmt: skip
+    """The message about one user. `overtaken` are those who passed this user, the nearest first."""
+
+    board_id: str
+    user_id: str
+    display_name: str | None = None
+    rank: int | None
+    score: int | None
+    count: int
+    gap_to_next: int | None
+    overtaken: Rows
+    overtaken_more: bool = False
+    epoch: int
+    seq: int
+    generated_at: str
+    stale: bool = False
+    age_ms: int | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -134,3 +160,8 @@ def delta_message(
     """Encode a message with what changed since `base_seq`."""
     changed, left = delta(before, after)
     return _encode(_Delta(board_id, epoch, base_seq, seq, changed, left, iso_ms(generated_ms)))
+
+
+def user_message(line: UserLine) -> bytes:
+    """Encode the message about one user."""
+    return _encode(line)
