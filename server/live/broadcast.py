@@ -1,7 +1,8 @@
 """Writes to viewers: to all of them at a tick, to slow ones as their sockets drain, and pings to find the dead ones.
 
     board_changed ──► (wakes) tick ──► the same bytes to every viewer's socket
-                                        └─ socket full ──► drain: a task for that viewer, until it is up to date
+                                │       └─ socket full ──► drain: a task for that viewer, until it is up to date
+                                └─► then lines: messages about single users, to the viewers that subscribed
     sweep, all the time: pings viewers, drops silent ones, closes those whose token has expired
 
 A frame to a viewer is not masked, so it is encoded once. All that a viewer costs in a tick is one `send` on the bare
@@ -13,6 +14,7 @@ Rules:
   changed in between is one change. When ticks take long the interval grows, so that other tasks get their turn.
 - A tick and a sweep have a checkpoint after each slice of viewers: a write to the board must not wait for ten thousand
   viewers. Viewers come, go and catch up meanwhile, so a viewer's edition is checked just before it is written to.
+- A tick looks only at the lines of boards that changed (`server.live.lines`). A viewer without lines is not visited.
 - A fault of one viewer's socket ends that viewer alone.
 - To wait for a closed socket is a bug of ours. So `gone` is checked before every wait.
 """
@@ -30,7 +32,8 @@ from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.lease import TOKEN_EXPIRED
 from server.http.websocket import POLICY_VIOLATION
-from server.live.editions import SNAPSHOT, UPDATE, Channel
+from server.live.editions import SNAPSHOT, UPDATE, USER, Channel
+from server.live.lines import Lines
 from server.live.viewers import Viewer, Viewers, show_all
 
 REST_SHARE = 0.25
@@ -62,6 +65,7 @@ class Broadcast:
         now_ms: Callable[[], int],
         stale_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
+        self.lines = Lines(scoreboard, now_ms, stale_ms)
         self._stale_ms = stale_ms
         self._scoreboard = scoreboard
         self._viewers = viewers
@@ -87,6 +91,8 @@ class Broadcast:
             if channel is not None and channel.is_behind:
                 self._changed.add(channel)
                 self._wake.set()
+            if self.lines.board_changed(board_id):
+                self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tick, sweep and drain until cancelled."""
@@ -103,13 +109,14 @@ class Broadcast:
 
     async def _tick(self) -> None:
         while True:
-            while not self._changed:
+            while not self._changed and not self.lines.is_due:
                 self._wake = trio.Event()
                 await self._wake.wait()
             changed, self._changed = self._changed, set()
             started = trio.current_time()
             for channel in changed:
                 await self._publish(channel)
+            await self._show_lines()
             took = trio.current_time() - started
             interval = max(self._interval_s, took * (1 + REST_SHARE))
             self._metrics.live_tick(took, interval)
@@ -126,6 +133,16 @@ class Broadcast:
                 self._start_drain(viewer)
         for kind, times in shown.items():
             self._metrics.live_messages(times, kind)
+
+    async def _show_lines(self) -> None:
+        for part in self.lines.take_due():
+            lines = part.begin()
+            for start in range(0, len(lines), bounds.SLICE_SUBSCRIPTIONS):
+                if start:
+                    await trio.lowlevel.checkpoint()
+                for owner in part.look(lines[start : start + bounds.SLICE_SUBSCRIPTIONS]):
+                    owner.push()
+            part.finish()
 
     async def _sweep(self) -> None:
         while True:
@@ -164,6 +181,16 @@ class Broadcast:
                 self._start_drain(viewer)
         except OSError:
             viewer.hang_up()
+        self._count_lines(viewer)
+
+    def push_lines(self, viewer: Viewer) -> None:
+        """Write what a viewer is owed, unless a close frame was its last."""
+        if not viewer.closing:
+            self.push(viewer)
+
+    def _count_lines(self, viewer: Viewer) -> None:
+        if viewer.lines is not None and (written := viewer.lines.take_written()):
+            self._metrics.live_messages(written, USER)
 
     def drop(self, viewer: Viewer, reason: str) -> None:
         """End a viewer from our side, without a close frame."""
@@ -195,6 +222,7 @@ class Broadcast:
                 done = viewer.push(viewer.channel.published)
                 if viewer.edition != had:
                     self._metrics.live_messages(1, SNAPSHOT if viewer.deltas else UPDATE)
+                self._count_lines(viewer)
                 if done:
                     viewer.busy = False
                     return

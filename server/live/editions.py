@@ -32,6 +32,7 @@ NO_EDITION = 0
 SNAPSHOT = "snapshot"
 UPDATE = "update"
 DELTA = "delta"
+USER = "user"
 
 
 class Shown(msgspec.Struct, frozen=True, gc=False):

@@ -35,7 +35,7 @@ from server import bounds
 from server.access.auth import Authenticator
 from server.access.issuers import TrustedIssuer, key_warnings
 from server.access.key_exchange import KeyExchange
-from server.access.lease import authorize
+from server.access.lease import authorize, user_of
 from server.api.audit import Audit
 from server.api.pages import load_pages
 from server.api.role_checks import RoleChecks
@@ -182,6 +182,7 @@ class Process:
             now_ms=self._clock.now_ms,
             files_max=open_files_max(),
             authorize=None if config.auth.public_reads else partial(authorize, self._authenticator, READ),
+            identify=partial(user_of, self._authenticator),
             stale_ms=freshness.stale_ms,
             check=checks.check_viewer,
         )
