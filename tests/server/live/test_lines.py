@@ -354,6 +354,27 @@ def test_a_slow_viewer_is_owed_one_message_and_knows_who_passed_since_its_last()
     assert [row["userId"] for row in message["overtaken"]] == ["ben"]
 
 
+def test_what_happens_between_two_slices_of_a_tick_is_not_lost() -> None:
+    """Somebody passes a user right after the look, while the viewer has not read even its first message."""
+    world = World()
+    world.score("ann", "ann", "ben")
+    full = ViewerLines()
+    world.lines.subscribe(full, "main", "ann")
+    cyd, _ = world.subscribe("cyd")
+    world.score("zoe")
+    for part in world.lines.take_due():
+        first, second = part.begin()
+        part.look([first])
+        world.score("ben", "ben")
+        part.look([second])
+        part.finish()
+    assert (written(full)[0]["rank"], written(cyd)) == (1, [])
+    world.tick()
+    (message,) = written(full)
+    assert [row["userId"] for row in message["overtaken"]] == ["ben"]
+    assert "overtakenMore" not in message
+
+
 def test_a_board_that_is_replaced_makes_no_false_passers() -> None:
     """A replica fetched a snapshot: what happened in between is not known, and the message says so."""
     world, later = World(), World()

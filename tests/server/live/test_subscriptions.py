@@ -194,7 +194,7 @@ async def test_a_token_that_names_a_user_is_for_this_user_only(public: bool) -> 
     """Where reads are public too. The user may be left out then, and only then."""
     tokens = Tokens()
     with_token = {"identify": tokens.identify} if public else {"authorize": tokens.authorize}
-    async with open_site(**with_token) as site:  # type: ignore[arg-type]  # one of the two
+    async with open_site(**with_token) as site:
         own, other = [await BareViewer.open(site, ("Authorization", f"Bearer {name}")) for name in ("ann", "any")]
         await own.message()
         await other.message()
