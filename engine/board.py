@@ -206,9 +206,11 @@ class Board:
         """Give the user of a slot."""
         return self._ids[slot]
 
-    def key(self, slot: int) -> int | None:
-        """Give the key of a slot, None if its user is not shown."""
-        return None if slot in self._hidden else self._key(slot)
+    def keys_of(self, slots: Iterable[int]) -> list[int]:
+        """List the keys of those slots whose users are shown. A key leads to its slot by SLOT_MASK."""
+        hidden, scores, reached = self._hidden, self._scores, self._reached
+        shown = [slot for slot in slots if slot not in hidden]
+        return [(SCORE_MAX - scores[slot]) << SCORE_SHIFT | reached[slot] << SLOT_BITS | slot for slot in shown]
 
     def rows_of(self, keys: Iterable[int], first_rank: int) -> list[Row]:
         """Make rows of keys that a pinned order gave, which have ranks from this one on."""

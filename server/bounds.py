@@ -215,17 +215,18 @@ Without it, ten viewers that ping as fast as they can make all others wait 60 ti
 SUBSCRIPTIONS_PER_VIEWER_MAX = 8
 SUBSCRIPTIONS_MAX = 20_000
 """Users whose places one viewer is told: its own on several boards. And all of them: as many as there are viewers. Each
-costs some 20 to 30 µs in a tick in which its user's place changes, and a few µs in any other tick of its board."""
+takes 1 KB, and some 30 to 80 µs of a tick in which its user's place changes, 10 µs of any other tick of its board."""
 
-SLICE_SUBSCRIPTIONS = 64
-"""Subscriptions between two checkpoints: 1 to 2 ms of looking and writing, as SLICE_VIEWERS."""
+SLICE_SUBSCRIPTIONS = 32
+"""Subscriptions between two checkpoints: 2 to 3 ms of looking and writing, as SLICE_VIEWERS."""
 
 OVERTAKEN_MAX = 10
 """Users who are named as having overtaken another. If there are more, the message says so."""
 
-MOVES_MAX = 32_768
-"""Changed keys of one board that are remembered from one tick to the next, some 9 MB: as many users as batches can
-change in 250 ms. Viewers whose sockets are full need older ones too, and get up to half of the room."""
+MOVES_MAX = 16_384
+"""Changed keys of one board that are remembered from one tick to the next: 5 MB, and some 25 ms of sorting. That is
+twice what single increments change in 250 ms. Viewers whose sockets are full need older ones too, and get up to half of
+the room."""
 
 REPLIES_MAX = 16
 """Refusals of messages that a viewer is still to be sent. Further ones are dropped until it reads."""

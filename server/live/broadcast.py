@@ -136,11 +136,10 @@ class Broadcast:
 
     async def _show_lines(self) -> None:
         for part in self.lines.take_due():
-            lines = part.begin()
-            for start in range(0, len(lines), bounds.SLICE_SUBSCRIPTIONS):
-                if start:
+            for number, lines in enumerate(part.begin()):
+                if number:
                     await trio.lowlevel.checkpoint()
-                for owner in part.look(lines[start : start + bounds.SLICE_SUBSCRIPTIONS]):
+                for owner in part.look(lines):
                     owner.push()
             part.finish()
 

@@ -20,7 +20,7 @@ Rules:
   old places mean nothing: the next message has `overtakenMore`.
 - An inactive user looks like one without a score: no name, rank or score. Where reads are public anybody may ask.
 - Each look is one moment of the board: there is no await in it. A tick looks in slices, and the board may change
-  between two. So the passers are sorted anew when it did.
+  between two.
 
 Invariants:
 - A line is in the table of its viewer and in that of its board, or it has ended.
@@ -143,9 +143,10 @@ class BoardLines:
         self._moves = self._watch(self._board)
         self._passers: Passers | None = None
 
-    def begin(self) -> list[Line]:
-        """List the lines to look at."""
-        return list(self.lines)
+    def begin(self) -> list[list[Line]]:
+        """Give the lines to look at, in slices. Other tasks may run between two slices."""
+        lines, size = list(self.lines), bounds.SLICE_SUBSCRIPTIONS
+        return [lines[start : start + size] for start in range(0, len(lines), size)]
 
     def look(self, lines: Iterable[Line]) -> list[ViewerLines]:
         """Find out what these lines are owed at this moment. Gives the viewers that are owed something."""
@@ -229,13 +230,13 @@ class BoardLines:
         slot = self._board.slot(user_id)
         if facts.rank is None or slot is None:
             return None
-        key = self._board.key(slot)
-        assert key is not None
+        (key,) = self._board.keys_of((slot,))
         return Place(moment, len(self._board), key)
 
     def _passers_of_now(self) -> Passers:
-        if self._passers is None or self._passers.seq != self._board.seq:
+        if self._passers is None:
             self._passers = Passers(self._board, self._moves)
+        self._passers.renew()
         return self._passers
 
     def _rows(self, slots: list[int]) -> list[Row]:

@@ -2,7 +2,8 @@
 
     moves = Moves(len(board)); board.watch(moves)
     place = Place(moves.moment(), len(board), key)              # where a user stands now
-    slots, more = Passers(board, moves).of(place, key_now, 10)  # later: who passed this user since, the nearest first
+    passers = Passers(board, moves)                             # later; after each change of the board: passers.renew()
+    slots, more = passers.of(place, key_now, 10)                # who passed this user since, the nearest first
 
 Theory. Somebody passed a user if he was behind at the place's moment and is ahead now. The board keeps no old keys. So
 it tells `Moves` each key just before it changes, and `Moves` keeps the first key of each slot after each moment. To
@@ -15,6 +16,9 @@ without passing anybody. So `Passers` sorts only those who moved, by their keys 
 A search goes from the user's key towards the first rank. It skips a block whose worst key before was ahead of the
 user's place: nobody in it passed. It ends where that holds for all further blocks together.
 
+A tick looks at its lines in slices, and the board changes between two. To sort some 10,000 anew for each slice would
+cost more than the looks. So those who moved after the sorting are in a second, short table, and count only there.
+
 Worked example: a user has 50 points. Others went from 40 to 60, from 70 to 80 and from 10 to 90. The nearest of these
 now has 60, and had 40, which is behind 50: passed. The next had 70: did not pass. The last had 10: passed.
 
@@ -26,21 +30,28 @@ Rules:
 
 Invariants:
 - `_kept[slot]` has (moment, key) with rising moments: the slot's key from that moment to its first change after it.
-- `_count` is the number of these keys. All changes since `_certain_from` are kept, unless `_full`.
+- `_count` is the number of these keys. All changes since `_certain_from` are kept, unless `full`.
+- `recent` are the slots that changed since `follow`; None: nobody follows, or there are too many.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from heapq import merge
 from itertools import accumulate
 
 import msgspec
 
-from engine.board import Board
+from engine.board import SLOT_MASK, Board
 from server import bounds
 
 BLOCK_SLOTS = 64
 """A search looks at some 30,000 users in 500 steps of blocks, and at those of a few blocks one by one."""
+
+RECENT_MAX = 256
+RECENT_SHARE = 8
+"""Recent moves, or the share of all, beyond which all are sorted anew: some 0.5 ms for the second table."""
 
 BEHIND_ALL = 1 << 256
 """Stands for the key of a user without points: behind every real one."""
@@ -57,7 +68,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 class Moves:
     """The keys that users had before they moved. `slots` have points at the oldest moment that is of interest."""
 
-    __slots__ = ("_certain_from", "_changed", "_changes_max", "_count", "_full", "_kept", "_moment", "slots")
+    __slots__ = ("_certain_from", "_changed", "_changes_max", "_count", "_kept", "_moment", "full", "recent", "slots")
 
     def __init__(self, slots: int, changes_max: int = bounds.MOVES_MAX) -> None:
         self.slots = slots
@@ -66,8 +77,9 @@ class Moves:
         self._count = 0
         self._moment = 0
         self._changed = False
-        self._full = False
         self._certain_from = 0
+        self.full = False
+        self.recent: set[int] | None = None
 
     def note(self, slot: int, key: int | None) -> None:
         """Take a key that is about to change. See `Watcher`."""
@@ -75,8 +87,12 @@ class Moves:
         kept = self._kept.get(slot)
         if kept is not None and kept[-1][0] == self._moment:
             return
+        if self.recent is not None:
+            self.recent.add(slot)
+            if len(self.recent) > self._changes_max:
+                self.recent = None
         if self._count >= self._changes_max:
-            self._full = True
+            self.full = True
             return
         self._count += 1
         if kept is None:
@@ -93,16 +109,28 @@ class Moves:
 
     def is_certain(self, moment: int) -> bool:
         """Whether all changes since a moment are kept."""
-        return not self._full and moment >= self._certain_from
+        return not self.full and moment >= self._certain_from
 
     def key_at(self, slot: int, moment: int) -> int | None:
         """Give the key at a moment of a slot that changed since. None: it did not change, or was not in the order."""
         return next((key for since, key in self._kept.get(slot, ()) if since >= moment), None)
 
-    def moved(self) -> list[tuple[int, int]]:
-        """List the slots that moved since the oldest moment, each with the worst key that it had."""
-        worst = ((slot, next((key for _, key in kept if key is not None), None)) for slot, kept in self._kept.items())
-        return [(slot, key) for slot, key in worst if key is not None]
+    def follow(self) -> None:
+        """Begin to collect recent changes anew."""
+        self.moment()  # a slot that changed in this moment already would not be noted again
+        self.recent = set()
+
+    def moved(self, slots: Iterable[int] | None = None) -> dict[int, int]:
+        """Give the slots that moved since the oldest moment, each with the worst key that it had. None: all slots."""
+        chosen = self._kept.items() if slots is None else self._kept_of(slots)
+        worst = {slot: kept[0][1] for slot, kept in chosen}
+        hidden = [slot for slot, key in worst.items() if key is None]
+        for slot in hidden:  # rare: the user came back, and may have moved since
+            worst[slot] = next((key for _, key in self._kept[slot] if key is not None), None)
+        return {slot: key for slot, key in worst.items() if key is not None}
+
+    def _kept_of(self, slots: Iterable[int]) -> Iterator[tuple[int, list[tuple[int, int | None]]]]:
+        return ((slot, kept) for slot in slots if (kept := self._kept.get(slot)) is not None)
 
     def forget(self, moment: int, slots: int) -> None:
         """Drop what nobody asks for who knows the places since `moment`, when `slots` had points.
@@ -110,21 +138,22 @@ class Moves:
         Half of the room must be free then, or all is dropped. So places that are old take no room from the new ones.
         """
         self.slots = slots
+        self.recent = None
         if moment == self._moment and not self._changed:
             self._drop_all()
             return
-        if not self._full:
+        if not self.full:
             kept = {slot: [one for one in some if one[0] >= moment] for slot, some in self._kept.items()}
             self._kept = {slot: some for slot, some in kept.items() if some}
             self._count = sum(map(len, self._kept.values()))
-        if self._full or self._count > self._changes_max // 2:
+        if self.full or self._count > self._changes_max // 2:
             self._certain_from = self.moment()
             self._drop_all()
 
     def _drop_all(self) -> None:
         self._kept = {}
         self._count = 0
-        self._full = False
+        self.full = False
 
     def _check(self) -> None:
         assert self._count == sum(map(len, self._kept.values())) <= self._changes_max
@@ -134,32 +163,23 @@ class Moves:
             assert moments[-1] <= self._moment
 
 
-class Passers:
-    """Those who moved on a board, sorted for searches. It holds as long as the board does not change."""
+class _Sorted:
+    """Those who moved, sorted by their keys of now. `before` has the slots, each with the worst key that it had."""
 
-    __slots__ = ("_before", "_first_new", "_moves", "_now", "_slots", "_worst", "_worst_ahead", "seq")
+    __slots__ = ("_before", "_now", "_worst", "_worst_ahead")
 
-    def __init__(self, board: Board, moves: Moves) -> None:
-        self.seq = board.seq
-        self._moves = moves
-        # A first import may bring a million new users between two looks.
-        self._first_new = max(moves.slots, len(board) - bounds.MOVES_MAX)
-        moved = [(slot, key) for slot, key in moves.moved() if slot < self._first_new]
-        moved += [(slot, BEHIND_ALL) for slot in range(self._first_new, len(board))]
-        rows = sorted((key, before, slot) for slot, before in moved if (key := board.key(slot)) is not None)
-        self._now = [key for key, _, _ in rows]
-        self._before = [before for _, before, _ in rows]
-        self._slots = [slot for _, _, slot in rows]
-        starts = range(0, len(rows), BLOCK_SLOTS)
+    def __init__(self, board: Board, before: dict[int, int]) -> None:
+        self._now = sorted(board.keys_of(before))
+        self._before = [before[key & SLOT_MASK] for key in self._now]
+        starts = range(0, len(self._now), BLOCK_SLOTS)
         self._worst = [max(self._before[start : start + BLOCK_SLOTS]) for start in starts]
         self._worst_ahead = list(accumulate(self._worst, max))
 
-    def of(self, place: Place, key: int, count: int) -> tuple[list[int], bool]:
-        """Give the slots of up to `count` who passed a user, the nearest first, and whether there may be more.
+    def __len__(self) -> int:
+        return len(self._now)
 
-        `key` is the user's of now.
-        """
-        found: list[int] = []
+    def search(self, place: Place, key: int) -> Iterator[int]:
+        """Give the keys of now of those who may have passed a user, the nearest first."""
         stop = bisect_left(self._now, key)
         for block in range((stop - 1) // BLOCK_SLOTS, -1, -1):
             if self._worst_ahead[block] <= place.key:
@@ -168,11 +188,68 @@ class Passers:
                 continue
             start = block * BLOCK_SLOTS
             for index in range(min(stop, start + BLOCK_SLOTS) - 1, start - 1, -1):
-                if self._before[index] > place.key and self._was_behind(self._slots[index], place):
-                    if len(found) == count:
-                        return found, True
-                    found.append(self._slots[index])
+                if self._before[index] > place.key:
+                    yield self._now[index]
+
+
+class Passers:
+    """Those who moved on a board, for searches."""
+
+    __slots__ = ("_board", "_first_new", "_main", "_main_users", "_moves", "_recent", "_seq")
+
+    def __init__(self, board: Board, moves: Moves) -> None:
+        self._board = board
+        self._moves = moves
+        self._sort()
+
+    def _sort(self) -> None:
+        board, moves = self._board, self._moves
+        # A first import may bring a million new users between two looks.
+        self._first_new = max(moves.slots, len(board) - bounds.MOVES_MAX)
+        new = dict.fromkeys(range(self._first_new, len(board)), BEHIND_ALL)
+        self._main = _Sorted(board, moves.moved() | new)
+        self._main_users = len(board)
+        self._recent: _Sorted | None = None
+        self._seq = board.seq
+        moves.follow()
+
+    def renew(self) -> None:
+        """Take in what changed on the board."""
+        board, recent = self._board, self._moves.recent
+        if board.seq == self._seq:
+            return
+        most = max(RECENT_MAX, len(self._main) // RECENT_SHARE)
+        if recent is None or len(recent) + len(board) - self._main_users > most:
+            self._sort()
+            return
+        before = self._moves.moved(recent)
+        before |= dict.fromkeys((slot for slot in recent if slot >= self._first_new), BEHIND_ALL)
+        before |= dict.fromkeys(range(self._main_users, len(board)), BEHIND_ALL)
+        self._recent = _Sorted(board, before)
+        self._seq = board.seq
+
+    def of(self, place: Place, key: int, count: int) -> tuple[list[int], bool]:
+        """Give the slots of up to `count` who passed a user, the nearest first, and whether there may be more.
+
+        `key` is the user's of now.
+        """
+        assert self._seq == self._board.seq
+        found: list[int] = []
+        for other in self._search(place, key):
+            slot = other & SLOT_MASK
+            if self._was_behind(slot, place):
+                if len(found) == count:
+                    return found, True
+                found.append(slot)
         return found, not self._moves.is_certain(place.moment) or place.slots < self._first_new
+
+    def _search(self, place: Place, key: int) -> Iterator[int]:
+        main = self._main.search(place, key)
+        recent = self._moves.recent
+        if self._recent is None or recent is None:
+            return main
+        unmoved = (other for other in main if other & SLOT_MASK not in recent)
+        return merge(unmoved, self._recent.search(place, key), reverse=True)
 
     def _was_behind(self, slot: int, place: Place) -> bool:
         if slot >= place.slots:

@@ -61,7 +61,8 @@ class World:
     def tick(self) -> None:
         """Look at all lines of the boards that changed. Nothing is written."""
         for part in self.lines.take_due():
-            part.look(part.begin())
+            for lines in part.begin():
+                part.look(lines)
             part.finish()
         self.lines._check()
 
@@ -194,7 +195,7 @@ class Match:
         whose = {expected.viewer: (place, expected) for place, expected in self.viewers.items()}
         events = iter(between)
         for part in self.world.lines.take_due():
-            for line in part.begin():
+            for line in [line for lines in part.begin() for line in lines]:
                 place, expected = whose[line.owner]
                 owners = part.look([line])
                 expected.look()
@@ -217,7 +218,7 @@ def test_every_message_is_what_a_sorted_list_says(
     for event in first:
         match.change(*event)
     match.subscribe(user, 0)
-    with patch.object(moves, "BLOCK_SLOTS", 2):
+    with patch.multiple(moves, BLOCK_SLOTS=2, RECENT_MAX=1, RECENT_SHARE=100):
         for what, who, more in chosen:
             if what.startswith("come"):
                 match.subscribe(who, more, reads=what == "come")
@@ -363,7 +364,7 @@ def test_what_happens_between_two_slices_of_a_tick_is_not_lost() -> None:
     cyd, _ = world.subscribe("cyd")
     world.score("zoe")
     for part in world.lines.take_due():
-        first, second = part.begin()
+        ((first, second),) = part.begin()
         part.look([first])
         world.score("ben", "ben")
         part.look([second])

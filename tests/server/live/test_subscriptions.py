@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from server import bounds
 from server.access.auth import ANYBODY, Principal
 from server.access.lease import Lease
+from server.http.messages import Refused
 from server.http.websocket import CLOSE, PING, PONG, TEXT
 from tests.server.access.leases import Landlord
 from tests.server.live.client_frames import client_frame
@@ -222,6 +223,21 @@ async def test_an_unknown_board_is_refused_and_the_connection_stays() -> None:
         assert (refusal["code"], refusal["details"]["field"]) == ("INVALID_REQUEST", "boardId")
         site.score("ann")
         assert (await user_message(viewer))["rank"] == 1
+
+
+async def test_a_board_that_is_not_served_here_is_refused_as_to_readers() -> None:
+    """A board of another shard: the code and the details are those of the API."""
+
+    def check(board_id: str) -> None:
+        if board_id == "weekly":
+            raise Refused(421, "WRONG_SHARD", "It is elsewhere.", {"boardId": board_id, "shard": "1/2"})
+
+    async with open_site(check=check) as site:
+        viewer = await BareViewer.open(site)
+        await viewer.message()
+        refusal = await ask(viewer, userId="ann", boardId="weekly")
+        assert (refusal["code"], refusal["details"]) == ("WRONG_SHARD", {"boardId": "weekly", "shard": "1/2"})
+        assert (await ask(viewer, userId="ann"))["type"] == "scoreboard_user"
 
 
 async def test_a_connection_has_a_bounded_number_of_subscriptions() -> None:

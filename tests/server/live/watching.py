@@ -175,6 +175,7 @@ async def open_site(
     *,
     authorize: Authorize | None = None,
     identify: Identify = nobody,
+    check: Callable[[str], None] = lambda _board_id: None,
     files_max: int | None = None,
     scoreboard: Scoreboard | None = None,
 ) -> AsyncIterator[Site]:
@@ -190,6 +191,7 @@ async def open_site(
         files_max=files_max,
         authorize=authorize,
         identify=identify,
+        check=check,
     )
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
 
