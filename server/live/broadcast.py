@@ -1,8 +1,8 @@
 """Writes to viewers: to all of them at a tick, to slow ones as their sockets drain, and pings to find the dead ones.
 
-    board_changed ──► (wakes) tick ──► the same bytes to every viewer's socket
-                                │       └─ socket full ──► drain: a task for that viewer, until it is up to date
-                                └─► then lines: messages about single users, to the viewers that subscribed
+    board_changed ─┬► (wakes) tick ──► the same bytes to every viewer's socket
+                   │           │            └─ socket full ──► drain: a task for that viewer, until it is up to date
+                   └► (wakes) line tick ──► messages about single users, to the viewers that subscribed
     sweep, all the time: pings viewers, drops silent ones, closes those whose token has expired
 
 A frame to a viewer is not masked, so it is encoded once. All that a viewer costs in a tick is one `send` on the bare
@@ -14,7 +14,9 @@ Rules:
   changed in between is one change. When ticks take long the interval grows, so that other tasks get their turn.
 - A tick and a sweep have a checkpoint after each slice of viewers: a write to the board must not wait for ten thousand
   viewers. Viewers come, go and catch up meanwhile, so a viewer's edition is checked just before it is written to.
-- A tick looks only at the lines of boards that changed (`server.live.lines`). A viewer without lines is not visited.
+- Lines (`server.live.lines`) have ticks of their own. A line costs three times as much as the top for a viewer. So a
+  tick of many lines takes long, and must not keep the top from anybody. A line tick waits for a tick that is due: a
+  viewer sees the top first. It visits only the lines of boards that changed.
 - A fault of one viewer's socket ends that viewer alone.
 - To wait for a closed socket is a bug of ours. So `gone` is checked before every wait.
 """
@@ -75,6 +77,9 @@ class Broadcast:
         self._channels: dict[str, Channel] = {}
         self._changed: set[Channel] = set()
         self._wake = trio.Event()
+        self._wake_lines = trio.Event()
+        self._publishing = False
+        self._lines_turn = False
         self._tasks: trio.Nursery | None = None
 
     def channel(self, board_id: str) -> Channel | None:
@@ -92,14 +97,15 @@ class Broadcast:
                 self._changed.add(channel)
                 self._wake.set()
             if self.lines.board_changed(board_id):
-                self._wake.set()
+                self._wake_lines.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Tick, sweep and drain until cancelled."""
+        """Send what changed, sweep and drain until cancelled."""
         try:
             async with trio.open_nursery() as tasks:
                 self._tasks = tasks
                 tasks.start_soon(self._tick)
+                tasks.start_soon(self._tick_lines)
                 tasks.start_soon(self._sweep)
                 task_status.started()
         finally:
@@ -109,16 +115,19 @@ class Broadcast:
 
     async def _tick(self) -> None:
         while True:
-            while not self._changed and not self.lines.is_due:
+            while not self._changed:
                 self._wake = trio.Event()
                 await self._wake.wait()
             changed, self._changed = self._changed, set()
+            self._publishing = True
             started = trio.current_time()
             for channel in changed:
                 await self._publish(channel)
-            await self._show_lines()
             took = trio.current_time() - started
             interval = max(self._interval_s, took * (1 + REST_SHARE))
+            self._publishing = False
+            self._lines_turn = self.lines.is_due  # if the top changed again meanwhile, it is their turn all the same
+            self._wake_lines.set()
             self._metrics.live_tick(took, interval)
             await trio.sleep_until(started + interval)
 
@@ -133,6 +142,17 @@ class Broadcast:
                 self._start_drain(viewer)
         for kind, times in shown.items():
             self._metrics.live_messages(times, kind)
+
+    async def _tick_lines(self) -> None:
+        while True:
+            while not self.lines.is_due or (not self._lines_turn and (self._changed or self._publishing)):
+                self._wake_lines = trio.Event()
+                await self._wake_lines.wait()
+            self._lines_turn = False
+            started = trio.current_time()
+            await self._show_lines()
+            took = trio.current_time() - started
+            await trio.sleep_until(started + max(self._interval_s, took * (1 + REST_SHARE)))
 
     async def _show_lines(self) -> None:
         for part in self.lines.take_due():

@@ -77,4 +77,5 @@ class Subscriptions:
         """End the subscriptions of a viewer that is gone."""
         if viewer.lines is not None:
             self._lines.leave(viewer.lines)
+            viewer.lines = None  # it refers to the viewer, and a circle would stay in memory for long
             self._metrics.subscriptions(len(self._lines))

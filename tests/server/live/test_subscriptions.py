@@ -94,6 +94,36 @@ async def test_changes_within_an_interval_are_one_message(mock_clock: MockClock)
         assert site.told.messages == {"snapshot": 2, "user": 3}
 
 
+async def test_places_below_the_top_do_not_hold_up_the_top(mock_clock: MockClock) -> None:
+    """Lines have an interval of their own. So a change of the top goes out at once right after a line."""
+    async with open_site() as site:
+        for number in range(10):
+            site.score(f"top-{number}", reason="BIG")
+        site.score("ann")
+        viewer = await BareViewer.open(site)
+        await viewer.message()
+        await ask(viewer, userId="ann")
+        site.score("ann")
+        assert (await viewer.message())["type"] == "scoreboard_user"
+        site.score("top-9")
+        assert (await viewer.message())["type"] == "scoreboard_update"
+
+
+async def test_lines_are_told_while_the_top_never_rests(mock_clock: MockClock) -> None:
+    """One of each in every interval, the top first."""
+    async with open_site() as site:
+        site.score("ann", "ben")
+        viewer = await BareViewer.open(site)
+        await viewer.message()
+        await ask(viewer, userId="ann")
+        for _ in range(5):
+            site.score("ann")
+            first, second = await viewer.message(), await viewer.message()
+            assert (first["type"], second["type"]) == ("scoreboard_update", "scoreboard_user")
+            assert first["seq"] == second["seq"]
+            mock_clock.jump(0.25)
+
+
 async def test_one_connection_may_have_lines_of_several_boards() -> None:
     """A board that is left out is that of the connection. After `unsubscribe` there are no more messages."""
     async with open_site() as site:
