@@ -5,7 +5,7 @@
     passers = Passers(board, moves)                             # later; after each change of the board: passers.renew()
     slots, more = passers.of(place, key_now, 10)                # who passed this user since, the nearest first
 
-Theory. Somebody passed a user if he was behind at the place's moment and is ahead now. The board keeps no old keys. So
+Theory. Who was behind a user at the place's moment and is ahead now has passed. The board keeps no old keys. So
 it tells `Moves` each key just before it changes, and `Moves` keeps the first key of each slot after each moment. To
 look at the rows ahead of a user would not do: a user may jump past a thousand rows, and thousands ahead may have moved
 without passing anybody. So `Passers` sorts only those who moved, by their keys of now:
@@ -47,7 +47,7 @@ from engine.board import SLOT_MASK, Board
 from server import bounds
 
 BLOCK_SLOTS = 64
-"""A search looks at some 30,000 users in 500 steps of blocks, and at those of a few blocks one by one."""
+"""A search of MOVES_MAX users takes at most 256 steps of blocks, and looks at those of a few blocks one by one."""
 
 RECENT_MAX = 256
 RECENT_SHARE = 8
