@@ -12,17 +12,17 @@ Invariants, beside those of a ranking:
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from engine.actions import mark_of
-from engine.board_rules import BoardDefinition
+from engine.board_rules import BoardDefinition, PastPeriod
 from engine.events import Incremented
 from engine.image import BoardImage, column_bytes, column_of
 from engine.limits import SCORE_MAX, SEQ_MAX
-from engine.ranking import SCORE_SHIFT, SLOT_BITS, SLOT_MASK, TOP_WATCHED, Ranking, ranking_of
+from engine.ranking import SCORE_SHIFT, SLOT_BITS, SLOT_MASK, TOP_WATCHED, Ranking, Row, ranking_of
 
 Ranks = tuple[int | None, int | None]
 """Before and after an event. None for a user who is not ranked, and during a replay."""
@@ -38,6 +38,13 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
+class Final(msgspec.Struct, frozen=True):
+    """The last period that ended, and its first rows, for those who watch. In no image."""
+
+    past: PastPeriod
+    rows: Sequence[Row]
+
+
 class Board(Ranking):
     """A ranking that events change. A change is O(log users)."""
 
@@ -46,6 +53,7 @@ class Board(Ranking):
         super().__init__(board_id, definition)
         self.is_logged = is_logged
         self.frozen: FrozenBoard | None = None
+        self.final: Final | None = None
         self._marked_reason: str | None = None
         self._marks = array("Q")
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from engine.board import Board, FrozenBoard
+from engine.board import Board, Final, FrozenBoard
 from engine.board_rules import BoardDefinition, Frozen, PastPeriod
 from engine.events import BoardClosed, BoardEvent, BoardFrozen, BoardPut, BoardUnfrozen, PeriodChanged, RowsRevealed
-from engine.ranking import Ranking
+from engine.ranking import TOP_WATCHED, Ranking
 
 
 class EndedPeriod(msgspec.Struct, frozen=True):
@@ -64,9 +64,11 @@ def _redefined(old: BoardDefinition, event: BoardClosed | BoardFrozen | BoardUnf
 def _change_period(
     board: Board, old: BoardDefinition, event: PeriodChanged
 ) -> tuple[BoardDefinition, EndedPeriod | None]:
+    past = PastPeriod(event.ended, event.seq, board.users_shown)
+    if board.is_ordered and not old.over:
+        board.final = Final(past, board.top(TOP_WATCHED))
     if event.over:
         return replace(old, over=True), None
-    past = PastPeriod(event.ended, event.seq, board.users_shown)
     passed = (PastPeriod(period, event.seq, 0) for period in event.passed)
     kept = (*old.past, past, *passed)[-old.rules.keep_periods :]
     begun_ms = event.time_ms if event.following is None else event.following.begins_ms

@@ -246,10 +246,7 @@ class Scoreboard:
         if self._only_file:
             self._only_file = False
             for board in [board for board in self.boards.values() if not board.is_logged]:
-                if board.seq:
-                    board.definition = None
-                else:
-                    del self.boards[board.board_id]
+                board.definition = None
 
     def _apply_user(self, event: UserPut) -> None:
         before = self.users.get(event.user_id) or UNKNOWN_USER

@@ -50,6 +50,8 @@ class Route(msgspec.Struct, frozen=True):
 POSITION = ("minSeq", "minEpoch")
 WRITE = ("scores:write",)
 READ = ("scores:read", "scores:write")
+LIVE_VIEW = ("scores:read",)
+"""Those who may see the present of a frozen board."""
 USERS = ("users:write",)
 
 ROUTES: tuple[Route, ...] = (
