@@ -165,7 +165,7 @@ class Board(Ranking):
 
     def define(self, definition: BoardDefinition, seq: int) -> None:
         """Take the definition of the event `seq`. O(users) if the order is turned round, or if ranks become dense."""
-        was = self._flip
+        was, old_ranks = self._flip, self._ranks
         self.definition, self.is_logged = definition, True
         self._flip, self._ranks = ranking_of(definition)
         self.seq = self.top10_seq = seq
@@ -175,6 +175,8 @@ class Board(Ranking):
             self.begin_replay()
             self.end_replay()
         else:
+            if self._ranks != old_ranks:
+                self._end_watching()
             self._build_tiers(self._order)
 
     def end_period(self) -> Ranking:

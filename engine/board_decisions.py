@@ -40,7 +40,7 @@ Decided = Sequence[BoardEvent] | Rejection
 def decide_board(
     scoreboard: Scoreboard, command: BoardCommand, *, made: Set[str], seq: int, now_ms: int, period_at: PeriodAt
 ) -> Decided:
-    """Decide a command; its first event has this seq. `made` are the boards that commands before it put."""
+    """Decide a command; its first event has this seq. `made` are the boards that commands beside it put."""
     if isinstance(command, PutBoard):
         return _put(scoreboard, command, made, seq, now_ms, period_at)
     board = scoreboard.board(command.board_id)
@@ -69,6 +69,10 @@ def _put(
         if fed not in known:
             message = f"feeds names an unknown board: {fed!r}"
             return Rejection("INVALID_REQUEST", message, {"field": "feeds", "allowed": sorted(known)})
+    if waiting := scoreboard.unwritten() - made - {board_id}:
+        names = ", ".join(sorted(waiting))
+        message = f"boards of the configuration are not in the log yet ({names}): is the disk full? Try again"
+        return Rejection("CONFLICT", message, {"field": "boardId", "boardId": board_id})
     board = scoreboard.boards.get(board_id)
     definition = None if board is None or not board.is_logged else board.definition
     if definition is not None and definition.closed:

@@ -77,6 +77,10 @@ class Scoreboard:
         """List the boards that have rules, sorted by id."""
         return sorted(board_id for board_id, board in self.boards.items() if board.definition is not None)
 
+    def unwritten(self) -> set[str]:
+        """Give the boards that only the operator's file defines, while the log defines none. An event ends them all."""
+        return set(self.rules.boards) if self._only_file else set()
+
     def action_seq(self, action_id: str) -> int | None:
         """Give the seq of the event that applied an action, None if no event did."""
         position = self.actions.find(key_of(action_id))

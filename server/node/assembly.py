@@ -268,8 +268,9 @@ def _make_following(
     world: Surroundings, surface: _Surface, progress: Progress, replica: Replica, plan: FollowPlan,
     on_heard: Callable[[], None],
 ) -> tuple[Following, Sequence[Task]]:  # fmt: skip
-    board_ids = list(surface.scoreboard.boards)
-    following = Following(world, surface.role, progress, surface.live, board_ids, durable=plan.durable)
+    following = Following(
+        world, surface.role, progress, surface.live, lambda: list(surface.scoreboard.boards), durable=plan.durable
+    )
 
     def told(state: FollowingState, reason: str) -> None:
         plan.on_state(state, reason)

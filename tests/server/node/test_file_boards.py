@@ -16,17 +16,18 @@ from structlog.typing import EventDict
 
 from engine import errors
 from engine.actor import Actor
-from engine.board_rules import BoardDefinition, BoardRules, Range
+from engine.board_rules import BoardDefinition, BoardRules, Range, Rules
 from engine.commands import CloseBoard, Outcome, Receipt, Rejection
 from engine.disk import RealFile
 from engine.events import BoardPut, Event, Incremented
+from engine.limits import BATCH_COMMANDS_MAX
 from engine.log_reader import scan
 from engine.machine import Applied, StateMachine
 from engine.record import events_of
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.node import start
-from server.node.file_boards import BOARDS_IN_FRAME, CALLER, FileBoards, check_file_boards
+from server.node.file_boards import CALLER, FileBoards, check_file_boards
 from server.node.surroundings import Surroundings
 from server.settings.config import Config, ConfigError
 from snapshots.opening import open_directory
@@ -180,12 +181,19 @@ async def test_a_board_that_was_closed_stays_closed(tmp_path: Path, logged: list
     assert logged == []
 
 
-async def test_more_boards_than_a_frame_takes_are_written_in_several(tmp_path: Path) -> None:
-    """All of them, before the node serves."""
-    names = [f"b{number:02}" for number in range(2 * BOARDS_IN_FRAME + 1)]
-    async with life(tmp_path, dict.fromkeys(names, MAIN)) as bench:
-        assert [len(frame) for frame in bench.frames] == [BOARDS_IN_FRAME, BOARDS_IN_FRAME, 1]
-        assert bench.put == bench.scoreboard.served() == names
+async def test_boards_may_feed_each_other_in_any_order(tmp_path: Path) -> None:
+    """They are written together, before the node serves."""
+    boards = {"a": BoardRules({"WIN": 1}, feeds=("b",)), "b": BoardRules({"WIN": 1}, feeds=("a", "c")), "c": MAIN}
+    async with life(tmp_path, boards) as bench:
+        assert [len(frame) for frame in bench.frames] == [3]
+        assert bench.scoreboard.served() == ["a", "b", "c"]
+
+
+async def test_a_file_names_only_as_many_boards_as_fit_in_a_frame(tmp_path: Path) -> None:
+    """The others are for the API."""
+    boards = {f"b{number}": MAIN for number in range(BATCH_COMMANDS_MAX + 1)}
+    with pytest.raises(ConfigError, match="put the others by the API"):
+        check_file_boards(Config(data_dir=str(tmp_path), boards=boards), Scoreboard(Rules(boards)), 0)
 
 
 def old_log(data: Path, golden: str) -> None:
