@@ -243,7 +243,10 @@ class Actor:
             self._machine.settled([correction], synced, self._waiting)
 
     async def _change_periods(self) -> int:
-        """Log the changes of periods that are due; give the time, at which none is. Raises `DiskFull`."""
+        """Log the changes of periods that are due; give the time, at which none is.
+
+        Raises `DiskFull`, and `LeaderDeposed` after a change during which the actor was deposed.
+        """
         scoreboard = self._machine.scoreboard
         while True:
             now_ms = max(self._clock.now_ms(), scoreboard.time_ms)
@@ -254,19 +257,17 @@ class Actor:
             for event in events:
                 scoreboard.apply(event, scoreboard.epoch)
             self._machine.settled(events, synced, self._waiting)
+            if self._deposed:
+                raise LeaderDeposed(_DEPOSED)
 
     async def _change_periods_alone(self) -> None:
         self._alarmed = False
-        with suppress(DiskFull):  # the alarm rings again
+        with suppress(DiskFull, LeaderDeposed):  # after a full disk the alarm rings again
             await self._change_periods()
 
     async def _write_frame(self, taken: list[Submission]) -> None:
         try:
             now_ms = await self._change_periods()
-            if self._deposed:
-                for submission in taken:
-                    submission.fail(LeaderDeposed(_DEPOSED))
-                return
             batch = Batch(self._machine.scoreboard, now_ms, self._period_at)
             for submission in taken:
                 batch.decide(submission.commands)
@@ -284,6 +285,10 @@ class Actor:
                 self._machine.settled(batch.events, synced, self._waiting)
         except DiskFull as full:
             self._refuse_or_part(taken, full)
+            return
+        except LeaderDeposed:
+            for submission in taken:
+                submission.fail(LeaderDeposed(_DEPOSED))
             return
         except BaseException:
             for submission in taken:
