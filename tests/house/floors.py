@@ -71,7 +71,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "server", "settings/values settings/http"),
     (PURE, "server", "settings/environment settings/origins"),
     (PURE, "server", "settings/given"),
-    (SHELL, "server", "settings/secrecy settings/auth"),
+    (SHELL, "server", "settings/secrecy settings/auth settings/board_form"),
     (SHELL, "server", "settings/config"),
     (PURE, "server", "settings/effective"),
     (PURE, "server", "role"),
