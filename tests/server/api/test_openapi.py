@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.api import openapi
+from server.api import descriptions, openapi
 from server.api.routes import ROUTES, find
 from server.bounds import TOP_LIMIT_MAX
 from tests.server.api.support import READER, REGISTRAR, WRITER, Reply, both_ways, open_bench
@@ -168,7 +168,7 @@ def test_links_lead_from_fields_of_an_answer_to_parameters_of_an_operation() -> 
             assert set(link["parameters"]) <= parameters
             assert set(link["parameters"].values()) <= {f"$response.body#/{field}" for field in fields}
             followed.add(name)
-    assert followed == set(openapi.LINKS)
+    assert followed == set(descriptions.LINKS)
 
 
 def test_limits_are_described() -> None:
