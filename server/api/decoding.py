@@ -122,7 +122,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _WRONG_TYPE = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.(\w+)(?:\[[0-9.]+\])?`)?")
 _OUT_OF_RANGE = re.compile(r"(?:Number|Integer value) out of range(?: - at `\$\.(\w+)(?:\[[0-9.]+\])?`)")
-_ITEM_COMMAS_MAX = 4 * (limits.ID_CHARACTERS_MAX + 1)
+_ITEM_COMMAS_MAX = 4 * limits.ID_CHARACTERS_MAX + 5
 _UNSAID = "application/x-www-form-urlencoded"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')

@@ -145,7 +145,8 @@ async def test_a_board_that_was_replaced_ends_its_walks() -> None:
     async with open_bench() as bench:
         await fill(bench, 8)
         cursor = (await page(bench)).json["nextCursor"]
-        bench.scoreboard.boards["main"] = type(bench.scoreboard.boards["main"])("main")
+        old = bench.scoreboard.boards["main"]
+        bench.scoreboard.boards["main"] = type(old)("main", old.definition)
         assert (await page(bench, cursor)).code == "CURSOR_EXPIRED"
 
 
