@@ -55,6 +55,9 @@ LINKS: dict[str, tuple[str, tuple[str, ...]]] = {
     "score": ("score", ("userId", "boardId")),
     "around": ("around", ("userId", "boardId")),
     "rename": ("put_user", ("userId",)),
+    "board": ("board", ("boardId",)),
+    "reset": ("reset_board", ("boardId",)),
+    "close": ("close_board", ("boardId",)),
 }
 """An operation that an answer leads to, and the fields of the answer that are its parameters."""
 
@@ -154,6 +157,7 @@ OPERATIONS: dict[str, Operation] = {
         (307, 400, 401, 403, 409, 410, 413, 421, 429, 500, 503),
         ("boardId",),
         body=BoardForm,
+        links=("board", "reset", "close"),
         made=True,
     ),
     "close_board": Operation(

@@ -108,10 +108,10 @@ def _responses(operation: Operation) -> Schema:
         responses = {"200": {"description": "Done.", "headers": headers, "content": _content(operation.answer)}}
     for name in operation.headers:
         headers[name.replace("RetryAfter", "Retry-After")] = _header(name)
-    if operation.made:
-        responses["201"] = {**responses["200"], "description": "Made."}
     if operation.links:
         responses["200"]["links"] = {name: _link(*LINKS[name]) for name in operation.links}
+    if operation.made:
+        responses["201"] = {**responses["200"], "description": "Made."}
     if operation.etag:
         responses["304"] = {"description": "The client has the newest already.", "headers": headers}
     for status in operation.errors:

@@ -121,7 +121,8 @@ _BY_PATH: dict[str, dict[str, Route]] = {}
 for _route in ROUTES:
     _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
 _ONLY_WITH = {"/scores/around": "userId", "/boards/reset": "boardId"}
-"""Paths that are such only with this parameter. Without it the end of the path is an id."""
+"""Paths that are such only with this parameter. Without it the end of the path is an id for the methods that take one,
+and the parameter is missing for the others."""
 FIXED = {path: methods for path, methods in _BY_PATH.items() if "{" not in path and path not in _ONLY_WITH}
 _TEMPLATES = [(path.split("/"), methods) for path, methods in _BY_PATH.items() if "{" in path]
 
@@ -143,7 +144,7 @@ def find(path: str, query: str = "") -> tuple[dict[str, Route], dict[str, str]]:
                 for part, segment in zip(template, segments, strict=True)
                 if part.startswith("{")
             }
-            return methods, params
+            return ({**_BY_PATH[path], **methods} if path in _ONLY_WITH else methods), params
     raise Refused(404, "NOT_FOUND", "There is nothing at this address.")
 
 

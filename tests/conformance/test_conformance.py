@@ -29,8 +29,13 @@ CONFIG = """
 [limits]
 caller_per_minute = 1000000000
 user_per_minute = 1000000000
+
+[boards]
+main.points = { ACTION_COMPLETED = 10 }
+cup.points = { WIN = 10 }
+closed-cup.points = { WIN = 10 }
 """
-OPERATIONS = 21
+OPERATIONS = 29
 TESTED = re.compile(r"(\d+) generated, (\d+) passed")
 
 
@@ -87,9 +92,9 @@ def case_of(method: str, mode: str = "negative", operation_id: str = "increment_
         ("POST", 400, True),
         ("POST", 404, False),
         ("POST", 500, False),
-        ("DELETE", 405, True),
-        ("DELETE", 200, False),
-        ("DELETE", 501, False),
+        ("PATCH", 405, True),
+        ("PATCH", 200, False),
+        ("PATCH", 501, False),
         ("OPTIONS", 204, True),
         ("OPTIONS", 200, False),
     ],

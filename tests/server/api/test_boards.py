@@ -81,7 +81,9 @@ async def test_an_id_with_a_slash_has_two_ways(through_quart: bool) -> None:
         ):  # fmt: skip
             reply = await bench.ask(method, target, body, token=KEEPER)
             assert (reply.status, reply.json["boardId"]) == (200, "a/b"), method
-        for method, target in (("PUT", "/boards"), ("DELETE", "/boards"), ("GET", "/boards?boardId=")):
+        for method, target in (
+            ("PUT", "/boards"), ("DELETE", "/boards"), ("GET", "/boards?boardId="), ("POST", "/boards/reset"),
+        ):  # fmt: skip
             reply = await bench.ask(method, target, WEEKLY, token=KEEPER)
             assert (reply.status, reply.details["field"]) == (400, "boardId")
 
@@ -265,6 +267,20 @@ async def test_a_reset_ends_the_running_period_once(through_quart: bool) -> None
             reply = await bench.ask("POST", "/boards/cup/reset", bad, token=KEEPER)
             assert (reply.status, reply.details["field"]) == (400, field)
         assert len([event for event in bench.log.events if isinstance(event, PeriodChanged)]) == 4
+
+
+async def test_a_period_that_lost_its_rules_can_be_reset() -> None:
+    """Without rules it goes on for ever. A reset ends it, and the board goes on without periods."""
+    async with open_bench() as bench:
+        await put(bench, "cup", WEEKLY)
+        endless = await put(bench, "cup", {"points": {"WIN": 10}})
+        assert (endless.json["period"], endless.json["endsAt"]) == ("2025-W51", None)
+        await win(bench, "ann", "a1", boardId="cup")
+        for _ in range(2):
+            reset = await bench.ask("POST", "/boards/cup/reset", token=KEEPER)
+            assert (reset.status, reset.json["count"]) == (200, 0)
+            assert "period" not in reset.json
+        assert (await win(bench, "ann", "a2", boardId="cup")).json["newScore"] == 10
 
 
 async def test_a_season_opens_and_is_over() -> None:

@@ -60,6 +60,7 @@ def test_a_board_may_have_the_name_of_a_path() -> None:
     assert find("/boards/reset", "boardId=cup")[0]["POST"].handler == "reset_board_by_query"
     methods, params = find("/boards/reset")
     assert (methods["PUT"].handler, params) == ("put_board", {"boardId": "reset"})
+    assert methods["POST"].handler == "reset_board_by_query", "which says that boardId is missing"
     assert find("/boards/a%2Fb/reset")[1] == {"boardId": "a/b"}
 
 
