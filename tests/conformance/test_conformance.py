@@ -52,6 +52,8 @@ async def test_the_server_does_what_its_description_says(tmp_path: Path) -> None
         ]
         command += ["run", f"http://{node.host}:{node.port}/openapi.json", "--checks", "all"]
         command += ["--max-examples", EXAMPLES, "--seed", str(seed)]
+        # The one DELETE that there is closes a board, which can still be read.
+        command += ["--exclude-checks", "use_after_free"]
         with trio.fail_after(RUN_SECONDS_MAX):
             done = await trio.run_process(
                 command,
