@@ -142,6 +142,10 @@ LIST_LIMIT_DEFAULT = 100
 LIST_LIMIT_MAX = 1_000
 """Rows of a page of GET /scoreboard: some ms of work."""
 
+BOARDS_MAX = 10_000
+"""Boards that there can be, closed ones too: GET /boards lists them in one answer, and each user that is put visits
+all of them."""
+
 QUERY_USERS_MAX = 1_000
 """Users of POST /scores/query."""
 

@@ -47,8 +47,8 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
 
 RESULTS = ("applied", "duplicate", "unchanged", "refused", "unknown")
-"""The outcomes of an increment or a user change. `unknown`: the disk failed, or the leader was deposed meanwhile; the
-caller was told to send it again."""
+"""The outcomes of an increment, or of a change of a user or a board. `unknown`: the disk failed, or the leader was
+deposed meanwhile; the caller was told to send it again."""
 
 CODES = get_args(Code)
 LIMITS = ("caller", "user", "repeats")
@@ -176,7 +176,8 @@ class Metrics:
         self._live()
 
     def _requests(self) -> None:
-        self._updates = self._counter("updates", "Increments and user changes, by outcome.", "result", RESULTS)
+        about = "Increments, and changes of users and boards, by outcome."
+        self._updates = self._counter("updates", about, "result", RESULTS)
         self._failures = self._counter("failures", "Error answers and failed batch items, by code.", "code", CODES)
         self._limited = self._counter("rate_limit_hits", "Increments refused by a rate limit.", "limit", LIMITS)
         about = "From a complete request to its answer."

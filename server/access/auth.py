@@ -135,9 +135,13 @@ class AuthFault(msgspec.Struct, frozen=True):
             value += f', scope="{" ".join(self.scopes)}"'
         return value
 
+    @property
+    def sentence(self) -> str:
+        return f"{self.description[:1].upper()}{self.description[1:]}."
+
     def response(self) -> Response:
         """The answer: 401, 403 for a scope, 503 while the key of the token cannot be known."""
-        sentence = f"{self.description[:1].upper()}{self.description[1:]}."
+        sentence = self.sentence
         if self.kind == "unavailable":
             retry = (("retry-after", str(max(1, ceil(self.retry_after_s)))),)
             return error(503, "KEYS_UNAVAILABLE", sentence, headers=retry)

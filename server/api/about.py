@@ -2,6 +2,7 @@
 
 ABOUT      of the whole interface
 LIVE       of GET /ws/scoreboard
+PUT_BOARD  of PUT /boards/{boardId}
 SCORE      of GET /scores/{userId}
 WALK       of GET /scoreboard
 ERRORS     by status: the name of the response, and its codes
@@ -46,6 +47,15 @@ be others). Without `boardId` the board is that of the connection. Without `user
 names. A token that names a user is good for this user only. A refused message gets `error` with `code`, `message` and
 `details`, and the connection stays."""
 
+PUT_BOARD = """Makes a board (201), or replaces its rules (200). What is left out has its default. `applied` is false if
+the board has these rules already.
+
+`points`: a number, also below 0, or a range. A score never goes below 0. A reason with a range takes the `value` of the
+request. `score` and `order` stay as they are while the board has scores. `feeds` names boards on which each action
+counts too, by their own rules. `period` is a schedule or a season. A schedule has `every`, an IANA `zone`, and the
+beginning `at`; with `every` cron it has a `cron` expression instead. A season has `starts`, `ends`, or both. New rules
+hold at once, for the running period too. `keep_periods` past periods are kept."""
+
 SCORE = """`percentile`: of the other ranked users, the percentage behind this one. `gapToNext`: the points by which the
 next better user leads, 0 if that one was only earlier, null for the first. An inactive user has a score, but no rank.
 Without a token that may read, the answer about one is 404."""
@@ -60,8 +70,21 @@ ERRORS = {
     401: ("Unauthenticated", "`UNAUTHENTICATED`: no token, or one that does not verify."),
     403: ("Unauthorized", "`UNAUTHORIZED`: the token lacks a scope (`details.anyOf`) or is for another user."),
     404: ("NotFound", "`NOT_FOUND`: it does not exist."),
-    409: ("Conflict", "`CONFLICT`: the actionId was applied to another user, board or reason; nothing was changed."),
-    410: ("Gone", "`CURSOR_EXPIRED`: begin again without a cursor."),
+    409: (
+        "Conflict",
+        (
+            "`CONFLICT`: it contradicts what is there; nothing was changed. An actionId was applied to another user, "
+            "board, reason or value; a board has scores, or another period runs. `BOARD_NOT_OPEN`: the season begins "
+            "at `details.startsAt`."
+        ),
+    ),
+    410: (
+        "Gone",
+        (
+            "`CURSOR_EXPIRED`: begin again without a cursor. `BOARD_CLOSED`: the board was closed, or its season is "
+            "over; it can only be read."
+        ),
+    ),
     413: ("PayloadTooLarge", "`PAYLOAD_TOO_LARGE`: the body is too long."),
     307: ("ToLeader", "`NOT_LEADER`: this is a replica; `Location` has the address at the leader."),
     421: (

@@ -14,12 +14,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from engine.board_rules import OrderMode, RankMode, ScoreMode
 from engine.events import Incremented
 from engine.limits import SCORE_MAX, SEQ_MAX
 from server.http.messages import Code, Id, Name
 from server.live.encoding import Entry, iso_ms
+from server.settings.board_form import BoardForm
 
 Score = Annotated[int, Meta(ge=0, le=SCORE_MAX)]
+Delta = Annotated[int, Meta(ge=-SCORE_MAX, le=SCORE_MAX, description="What the action added; below 0 it took away")]
+Worth = Annotated[int, Meta(ge=-SCORE_MAX, le=SCORE_MAX, description="What the action was worth, if not its delta")]
 Rank = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0, description="Ranked users of the board")]
 Percentile = Annotated[float, Meta(ge=0, le=100, description="Of the other ranked users, the percentage behind")]
@@ -37,7 +41,7 @@ class IncrementAnswer(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
     user_id: Id
     new_score: Score
-    delta: Score
+    delta: Delta
     applied: bool
     action_id: Id
     board_id: Id
@@ -142,18 +146,79 @@ class UserAnswer(msgspec.Struct, frozen=True, rename="camel"):
     seq: SeqOrNone
 
 
+class BoardObject(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A board, with what runs on it now.
+
+    `period` is the id of the running one, and of the last one of a season that is `over`. `starts_at` is null while
+    nothing says it, `ends_at` if nothing ends by itself. `rules` and `tzdata`, the version of the tz database that
+    gives the ends of periods, are for tokens with `boards:write` or `scores:read`.
+    """
+
+    board_id: Id
+    title: str
+    score: ScoreMode
+    order: OrderMode
+    ranks: RankMode
+    period: str | msgspec.UnsetType = msgspec.UNSET
+    starts_at: Time | None
+    ends_at: Time | None
+    over: bool
+    closed: bool
+    count: Count
+    epoch: Epoch
+    seq: SeqOrNone
+    rules: BoardForm | msgspec.UnsetType = msgspec.UNSET
+    tzdata: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class BoardAnswer(BoardObject, frozen=True, rename="camel", kw_only=True):
+    """GET /boards/{boardId}."""
+
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
+
+
+class BoardsAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """GET /boards: the boards that this node serves, by boardId."""
+
+    boards: list[BoardObject]
+    epoch: Epoch
+    seq: SeqOrNone
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
+
+
+class BoardChangedAnswer(BoardObject, frozen=True, rename="camel", kw_only=True):
+    """PUT and DELETE /boards/{boardId}, and a reset. `applied` is false where the request changed nothing.
+
+    `epoch` and `seq` are those of the change.
+    """
+
+    applied: bool
+
+
+class FedReceipt(msgspec.Struct, frozen=True, rename="camel"):
+    """What an action did on a board that its own board feeds."""
+
+    board_id: Id
+    delta: Delta
+    new_score: Score
+
+
 class LoggedReceipt(msgspec.Struct, frozen=True, rename="camel"):
     """What the log says of an applied action. `new_score` is the score right after it."""
 
     user_id: Id
     board_id: Id
-    delta: Score
+    delta: Delta
     new_score: Score
     reason: Id
     caller: Id
     epoch: Epoch
     seq: Seq
     time: Time
+    value: Worth | msgspec.UnsetType = msgspec.UNSET
+    fed: tuple[FedReceipt, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ActionAnswer(msgspec.Struct, frozen=True, rename="camel"):
@@ -224,4 +289,6 @@ def logged_receipt(event: Incremented, epoch: int) -> LoggedReceipt:
         epoch,
         event.seq,
         iso_ms(event.time_ms),
+        msgspec.UNSET if event.value is None else event.value,
+        tuple(FedReceipt(fed.board_id, fed.delta, fed.new_score) for fed in event.fed) or msgspec.UNSET,
     )

@@ -22,7 +22,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from engine.commands import Outcome, Receipt
+from engine.commands import BoardReceipt, Outcome, Receipt
 from engine.errors import ScoreboardError
 from server import bounds
 from server.faults import describe
@@ -31,6 +31,7 @@ from server.logs import Bounded
 
 _NOTABLE = {
     "UNAUTHENTICATED", "UNAUTHORIZED", "RATE_LIMITED", "CONFLICT", "OVERLOADED", "DISK_FULL", "KEYS_UNAVAILABLE",
+    "BOARD_CLOSED", "BOARD_NOT_OPEN",
 }  # fmt: skip
 
 
@@ -75,6 +76,10 @@ class Audit:
             seq=outcome.seq,
             caller=caller,
         )
+
+    def board_changed(self, what: str, receipt: BoardReceipt, caller: str) -> None:
+        """Log that a board was made, changed, closed or reset. Operators ask for that, and it is rare."""
+        self._bounded.info("board_changed", what=what, board_id=receipt.board_id, seq=receipt.seq, caller=caller)
 
     def outcome_unknown(self, request: Request, caller: str | None) -> None:
         """Log that the disk failed, or the leader was deposed, during a request."""

@@ -1,7 +1,7 @@
 """The strict reading of request bodies. Pure: bytes in, values out, or `Refused` that names the field at fault.
 
     check_content(request)                      before the body is read
-    body = decode_increment(request.body)       or decode_batch, decode_user, decode_query
+    body = decode_increment(request.body)       or decode_batch, decode_user, decode_query, decode_board, decode_reset
 
 Rules:
 - A body is JSON with only the named fields. An unknown field is refused by name: a caller that sends `delta` believes
@@ -27,10 +27,12 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import msgspec
 
 from engine import limits
+from engine.board_rules import BoardRules
 from engine.texts import id_fault, name_fault
 from server import bounds
 from server.http.messages import JSON, MSGPACK, Id, Name, Refused, Request, invalid, quoted
 from server.http.target import DEFAULT_BOARD
+from server.settings.board_form import FormFault, rules_of
 
 DEFAULT_REASON = "ACTION_COMPLETED"
 
@@ -44,6 +46,7 @@ class IncrementBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
     action_id: Annotated[Id, _Bounded, msgspec.Meta(examples=["order-4711"])]
     reason: Annotated[Id, _Bounded, msgspec.Meta(examples=[DEFAULT_REASON])] = DEFAULT_REASON
     board_id: Annotated[Id, _Bounded, msgspec.Meta(examples=[DEFAULT_BOARD])] = DEFAULT_BOARD
+    value: Annotated[int, msgspec.Meta(ge=0, le=limits.SCORE_MAX)] | None = None
 
 
 class _Loose(IncrementBody, frozen=True, forbid_unknown_fields=True, rename="camel", gc=False):
@@ -56,6 +59,7 @@ class _Loose(IncrementBody, frozen=True, forbid_unknown_fields=True, rename="cam
     action_id: str
     reason: str | None = None  # type: ignore[assignment]  # `_filled` makes the strict form of it
     board_id: str | None = None  # type: ignore[assignment]
+    value: int | None = None
 
 
 _UserName = Annotated[Name, msgspec.Meta(examples=["Alice"])]
@@ -77,6 +81,12 @@ class QueryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
     user_ids: Annotated[list[Id], msgspec.Meta(examples=[["alice", "bob"]]), _Listed]
     board_id: Annotated[Id, msgspec.Meta(examples=[DEFAULT_BOARD])] | None = DEFAULT_BOARD
+
+
+class ResetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /boards/{boardId}/reset; it may be empty. A reset that names a period ends no other."""
+
+    period: Annotated[str, msgspec.Meta(examples=["2026-W48"])] | None = None
 
 
 Body = TypeVar("Body")
@@ -105,18 +115,21 @@ _JSON_FORM = _Form.of("JSON", b"null", msgspec.json.Decoder)
 _MSGPACK_FORM = _Form.of("MessagePack", b"\xc0", msgspec.msgpack.Decoder)
 _user_decoder = msgspec.json.Decoder(UserBody)
 _query_decoder = msgspec.json.Decoder(QueryBody)
+_reset_decoder = msgspec.json.Decoder(ResetBody)
+_any_decoder = msgspec.json.Decoder()
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _WRONG_TYPE = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.(\w+)(?:\[[0-9.]+\])?`)?")
-_ITEM_COMMAS_MAX = 4 * (limits.ID_CHARACTERS_MAX + 1)
+_OUT_OF_RANGE = re.compile(r"(?:Number|Integer value) out of range(?: - at `\$\.(\w+)(?:\[[0-9.]+\])?`)")
+_ITEM_COMMAS_MAX = 4 * limits.ID_CHARACTERS_MAX + 5
 _UNSAID = "application/x-www-form-urlencoded"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
 _UTF_8 = ("utf-8", "utf8")
 _TYPE_NAMES = {"str": "a string", "int": "a number", "float": "a number", "bool": "true or false", "null": "null",
                "array": "an array", "object": "an object",
-               "str | null": "a string", "bool | null": "true or false",
+               "str | null": "a string", "bool | null": "true or false", "int | null": "a whole number",
                "None": "null", "bytes": "bytes", "ext": "an extension"}  # fmt: skip
 
 
@@ -188,7 +201,7 @@ def _one(form: _Form, body: bytes, *, plain: bool) -> IncrementBody:
         increment = _filled(_decode(form.loose, body, form.name))
         plain = False
     if not plain:
-        _check_ids(increment)
+        _check(increment)
     return increment
 
 
@@ -196,7 +209,7 @@ def _filled(loose: _Loose) -> IncrementBody:
     """Put the defaults where nothing or null was given."""
     reason = DEFAULT_REASON if loose.reason is None else loose.reason
     board_id = DEFAULT_BOARD if loose.board_id is None else loose.board_id
-    return IncrementBody(loose.user_id, loose.action_id, reason, board_id)
+    return IncrementBody(loose.user_id, loose.action_id, reason, board_id, loose.value)
 
 
 def _is_plain(body: bytes) -> bool:
@@ -240,8 +253,23 @@ def decode_query(body: bytes, users_max: int) -> tuple[list[str], str]:
     return list(dict.fromkeys(query.user_ids)), board_id
 
 
-def _check_ids(increment: IncrementBody) -> None:
-    """Refuse ids that are empty, too long or have control characters."""
+def decode_board(board_id: str, body: bytes) -> BoardRules:
+    """Decode the body of PUT /boards/{boardId}. Raises `Refused`."""
+    form = _decode(_any_decoder, body.removeprefix(_BYTE_ORDER_MARK))
+    try:
+        return rules_of(board_id, form)
+    except FormFault as fault:
+        raise invalid(quoted(fault.field), fault.message) from None
+
+
+def decode_reset(body: bytes) -> str | None:
+    """Decode the body of a reset: the period that must run now, None for any. Raises `Refused`."""
+    body = body.removeprefix(_BYTE_ORDER_MARK)
+    return _decode(_reset_decoder, body).period if body.strip() else None
+
+
+def _check(increment: IncrementBody) -> None:
+    """Refuse ids that are empty, too long or have control characters, and a value that no score can have."""
     if fault := id_fault(increment.user_id):
         raise invalid("userId", f"userId {fault}.")
     if fault := id_fault(increment.action_id):
@@ -250,11 +278,13 @@ def _check_ids(increment: IncrementBody) -> None:
         raise invalid("reason", f"reason {fault}.")
     if fault := id_fault(increment.board_id):
         raise invalid("boardId", f"boardId {fault}.")
+    if increment.value is not None and not 0 <= increment.value <= limits.SCORE_MAX:
+        raise invalid("value", f"value must be a whole number from 0 to {limits.SCORE_MAX}.")
 
 
 def _checked_or_refused(increment: IncrementBody) -> IncrementBody | Refused:
     try:
-        _check_ids(increment)
+        _check(increment)
     except Refused as refused:
         return refused
     return increment
@@ -289,4 +319,6 @@ def _refuse_shape(fault: str) -> NoReturn:
         expected, got = (_TYPE_NAMES.get(name, name) for name in wrong.group(1, 2))
         field = wrong[3] or "body"
         raise invalid(field, f"{field} must be {expected}, not {got}.")
+    if far := _OUT_OF_RANGE.match(fault):
+        raise invalid(far[1], f"{far[1]} is out of range.")
     raise invalid("body", f"The body does not have the expected form: {quoted(fault)}.")

@@ -4,7 +4,8 @@
     ANSWERS["increment"]       its answer
     ERRORS[409]                an error answer
 
-    alice is registered; she gets points; a batch has points for bob, a repetition and a conflict; all is read.
+    alice is registered; she gets points; a batch has points for bob, a repetition and a conflict; all is read. Then a
+    board is made, read, reset and closed.
 
 A test plays the story and compares each answer with its example. So no example is out of date.
 """
@@ -15,11 +16,23 @@ from typing import Any
 
 USER_ID = "alice"
 ACTION_ID = "quest-7-alice"
+BOARD_ID = "cup"
 
 REQUESTS: dict[str, Any] = {
     "put_user": {"displayName": "Alice", "active": True},
     "query": {"userIds": ["bob", "carol"], "boardId": "main"},
     "increment": {"userId": "alice", "actionId": "quest-7-alice", "reason": "ACTION_COMPLETED"},
+    "put_board": {
+        "title": "Winter cup",
+        "points": {"WIN": 10, "LATE": -5, "LAP": {"min": 1, "max": 3_600_000}},
+        "score": "sum",
+        "order": "descending",
+        "ranks": "shared",
+        "period": {"every": "week", "zone": "Europe/Berlin", "at": "monday 06:00"},
+        "keep_periods": 52,
+        "feeds": [],
+    },
+    "reset_board": {"period": "2025-W51"},
     "increment_batch": [
         {"userId": "bob", "actionId": "quest-8-bob"},
         {"userId": "alice", "actionId": "quest-7-alice"},
@@ -38,6 +51,14 @@ _INCREMENTED = {
     "userId": "alice", "newScore": 10, "delta": 10, "applied": True, "actionId": "quest-7-alice", "boardId": "main",
     "epoch": 1, "seq": 2, "rank": 1, "previousRank": None,
 }  # fmt: skip
+
+_PUBLIC = {
+    "boardId": "cup", "title": "Winter cup", "score": "sum", "order": "descending", "ranks": "shared",
+    "period": "2025-W51", "startsAt": "2025-12-15T05:00:00.000Z", "endsAt": "2025-12-22T05:00:00.000Z", "over": False,
+    "closed": False, "count": 0, "epoch": 1, "seq": 4,
+}  # fmt: skip
+_BOARD = {**_PUBLIC, "rules": REQUESTS["put_board"], "tzdata": "2025b"}
+_RESET = {**_BOARD, "period": "2025-W51.2", "startsAt": _TIME, "applied": True, "seq": 5}
 
 ANSWERS: dict[str, Any] = {
     "put_user": {"userId": "alice", "displayName": "Alice", "active": True, "applied": True, "epoch": 1, "seq": 1},
@@ -61,6 +82,11 @@ ANSWERS: dict[str, Any] = {
         "epoch": 1, "seq": 3,
     },
     "around": {"boardId": "main", "userId": "alice", "entries": _ROWS, "epoch": 1, "seq": 3, "generatedAt": _TIME},
+    "put_board": {**_BOARD, "applied": True},
+    "boards": {"boards": [_PUBLIC], "epoch": 1, "seq": 4},
+    "board": _BOARD,
+    "reset_board": _RESET,
+    "close_board": {**_RESET, "closed": True, "seq": 6},
     "action": {
         "actionId": "quest-7-alice",
         "applied": True,

@@ -10,8 +10,9 @@ Rules:
   outcome: a flood of conflicts costs as much as a flood of increments.
 - A repeated action costs its user nothing, and its caller nothing of what new actions have. It has a limit of its own.
   So a client may send everything again after an outage, and is told what was counted.
-- A repeat names the same user, board and reason. Any other use of a known actionId is a conflict. It is charged as a
-  new action: so nobody learns of an action for nothing.
+- Only a token with the scope `scores:value` may send a value. Others never choose a number.
+- A repeat names the same user, board, reason and value. Any other use of a known actionId is a conflict. It is charged
+  as a new action: so nobody learns of an action for nothing.
 - An action that is in flight counts as known, too: a client that gives up early sends it again before it is applied.
   What is a repeat decides only what is charged. Whether an action counts is decided by the actor alone
   (`engine.batch`).
@@ -44,7 +45,8 @@ from server.access.rates import WriteLimits
 from server.api.answers import BatchItemAnswer, IncrementAnswer
 from server.api.decoding import IncrementBody, check_content, decode_batch, decode_increment
 from server.api.dependencies import Dependencies
-from server.api.refusals import not_yours, refused
+from server.api.refusals import no_value, not_yours, refused
+from server.api.routes import VALUE
 from server.http.messages import JSON, MSGPACK, NO_STORE, Headers, Refused, Request, Response
 
 _key_of = attrgetter("key")
@@ -198,12 +200,16 @@ def _admitted(caller: Principal, body: bytes) -> Increment | Exception:
 def _command(caller: Principal, body: IncrementBody) -> Increment | Refused:
     if not caller.may_act_for(body.user_id):
         return not_yours()
-    action_id = body.action_id
-    return Increment(body.user_id, action_id, body.reason, body.board_id, caller.sub, key_of(action_id))
+    action_id, value = body.action_id, body.value
+    if value is not None and not caller.may(VALUE):
+        return no_value()
+    return Increment(body.user_id, action_id, body.reason, body.board_id, caller.sub, key_of(action_id), value)
 
 
 def _is_same(one: Increment, other: Increment) -> bool:
-    return one.user_id == other.user_id and one.board_id == other.board_id and one.reason == other.reason
+    return (one.user_id, one.board_id, one.reason, one.value) == (
+        other.user_id, other.board_id, other.reason, other.value,
+    )  # fmt: skip
 
 
 def _refusal_headers(refusals: list[Refused]) -> Headers:

@@ -3,7 +3,7 @@
     paths, methods, scopes      from `server.api.routes`
     bodies and answers          from the structs that decode and encode them
     limits                      from the bounds that are checked
-    purpose and errors          from the table OPERATIONS below, a row for each route
+    purpose and errors          from the table in `server.api.descriptions`, a row for each route
 
 So it can't promise a field that is not there. A test checks real answers against it.
 """
@@ -16,8 +16,9 @@ import msgspec
 
 from engine.limits import BATCH_COMMANDS_MAX, SEQ_MAX
 from server import bounds
-from server.api import about, answers, decoding, examples
-from server.api.routes import ROUTES, Route
+from server.api import about, answers, examples
+from server.api.descriptions import BATCH, LINKS, OPERATIONS, Either, Operation
+from server.api.routes import BY_QUERY, ROUTES, Route
 from server.http.messages import JSON, MSGPACK, Id
 from server.http.target import DEFAULT_BOARD
 
@@ -26,143 +27,10 @@ Schema = dict[str, Any]
 VERSION = "1.0.0"
 """Of the interface, not of the program. It grows with each change that a client can see."""
 
-_TEXT = "text/plain"
-_HTML = "text/html"
 _NEEDED = "May have slashes."
 _COMPONENTS = "#/components"
 _SCHEMAS = _COMPONENTS + "/schemas/{name}"
 
-
-class Operation(msgspec.Struct, frozen=True):
-    """What the table of routes does not say of a route.
-
-    `answer` is a struct; a tuple of structs for an array of items of these kinds; the media type of any other answer;
-    or None for no body. `links` names rows of LINKS, `headers` those
-    of the answer that only this route has.
-    """
-
-    tag: str
-    about: str
-    answer: Any
-    errors: tuple[int, ...] = ()
-    parameters: tuple[str, ...] = ()
-    body: Any = None
-    etag: bool = False
-    links: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
-
-
-_BATCH = list[decoding.IncrementBody]
-_BATCH_ANSWER = (answers.BatchItemAnswer, answers.BatchItemError)
-
-LINKS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "receipt": ("action", ("actionId",)),
-    "score": ("score", ("userId", "boardId")),
-    "around": ("around", ("userId", "boardId")),
-    "rename": ("put_user", ("userId",)),
-}
-"""An operation that an answer leads to, and the fields of the answer that are its parameters."""
-
-OPERATIONS: dict[str, Operation] = {
-    "increment": Operation(
-        "Scores",
-        "The reason's points come from the board's catalogue. An actionId counts once, for ever. Sent again with the "
-        "same user, board and reason, the answer has `applied: false`, `delta: 0`, the original's position and the "
-        "current score, and costs nothing of the user's limit: repeats have a limit for each caller (`repeats`). With "
-        "others it is a conflict. A token that names a user may only increment that user.",
-        answers.IncrementAnswer,
-        (307, 400, 401, 403, 409, 413, 421, 429, 500, 503),
-        body=decoding.IncrementBody,
-        links=("receipt", "score", "around"),
-    ),
-    "increment_batch": Operation(
-        "Scores",
-        "One answer per item, in order, as if each had been sent alone. An item that is refused leaves the others "
-        "alone. All of the batch is on disk before the answer. The limits count every item. Headers count the refused "
-        "items; where a limit refused any, `Retry-After` has the longest wait. A batch in MessagePack is answered in "
-        "MessagePack.",
-        _BATCH_ANSWER,
-        (307, 400, 401, 403, 413, 421, 500, 503),
-        body=_BATCH,
-        headers=("X-Scoreboard-Refused", "X-Scoreboard-Rate-Limited", "RetryAfter"),
-    ),
-    "top": Operation(
-        "Boards",
-        "The highest score first; of equal scores, the one that was reached first.",
-        answers.TopAnswer,
-        (400, 401, 403, 421, 500, 503),
-        ("topLimit", "boardId", "minSeq", "minEpoch"),
-        etag=True,
-    ),
-    "walk": Operation(
-        "Boards",
-        about.WALK,
-        answers.WalkAnswer,
-        (400, 401, 403, 410, 421, 500, 503),
-        ("listLimit", "boardId", "cursor", "minSeq", "minEpoch"),
-    ),
-    "query": Operation(
-        "Boards",
-        "In the order of the board. `rank` is among all, `rankAmong` among the users that were asked for. `unranked` "
-        "are those without a score, and the inactive ones.",
-        answers.QueryAnswer,
-        (400, 401, 403, 413, 421, 500, 503),
-        ("minSeq", "minEpoch"),
-        body=decoding.QueryBody,
-    ),
-    "score": Operation(
-        "Boards",
-        about.SCORE,
-        answers.ScoreAnswer,
-        (400, 401, 403, 404, 421, 500, 503),
-        ("userId", "boardId", "minSeq", "minEpoch"),
-        links=("around", "rename"),
-    ),
-    "around": Operation(
-        "Boards",
-        "`limit` counts the neighbours on each side; at the edges of the board the other side has more. An inactive "
-        "user has none. Without a token that may read, the answer about one is 404.",
-        answers.AroundAnswer,
-        (400, 401, 403, 404, 421, 500, 503),
-        ("userId", "aroundLimit", "boardId", "minSeq", "minEpoch"),
-    ),
-    "put_user": Operation(
-        "Users",
-        "Name at least one field; the other stays as it is. `displayName: null` takes the name away. A name has at "
-        "least one character that can be seen. An inactive user can't be incremented and is on no board, but keeps the "
-        "score.",
-        answers.UserAnswer,
-        (307, 400, 401, 403, 413, 421, 429, 500, 503),
-        ("userId",),
-        body=decoding.UserBody,
-    ),
-    "action": Operation(
-        "Scores",
-        "The receipt is read from the log. Once the log no longer goes back that far, only the position is known.",
-        answers.ActionAnswer,
-        (400, 401, 403, 404, 421, 500, 503),
-        ("actionId", "minSeq", "minEpoch"),
-    ),
-    "live": Operation("Boards", about.LIVE, None, (400, 401, 403, 426, 503), ("boardId",)),
-    "promote": Operation(
-        "Operations",
-        "Begins the next epoch here, durably, and tells the old leader if it can be reached. Only a replica that holds "
-        "every board and keeps its log can be promoted.",
-        answers.PromotedAnswer,
-        (401, 403, 409, 500, 503),
-    ),
-    "healthz": Operation("Operations", "Answers while the process is alive.", answers.HealthAnswer),
-    "readyz": Operation(
-        "Operations",
-        "503, with the reason, while stopping or behind. A leader that was replaced says `NOT_LEADER`.",
-        answers.ReadyAnswer,
-        (503,),
-    ),
-    "metrics": Operation("Operations", "For Prometheus.", _TEXT, (500,)),
-    "openapi": Operation("Pages", "OpenAPI 3.1.", JSON, etag=True),
-    "docs": Operation("Pages", "Loads nothing but the description.", _HTML, etag=True),
-    "index": Operation("Pages", "Shows `?boardId=`; falls back to polling.", _HTML, etag=True),
-}
 
 _ERROR_HEADERS = {
     307: "Location",
@@ -201,7 +69,7 @@ def document(*, public_reads: bool) -> Schema:
 
 
 def _operation(route: Route, public_reads: bool) -> Schema:
-    handler = route.handler.removesuffix("_by_query")
+    handler = route.handler.removesuffix(BY_QUERY)
     operation = OPERATIONS[handler]
     names = (f"{name}Query" if name in route.ids else name for name in operation.parameters)
     described: Schema = {
@@ -220,9 +88,9 @@ def _operation(route: Route, public_reads: bool) -> Schema:
     if operation.body is not None:
         schema = {"schema": _body_schema(operation.body)}
         content = {JSON: {**schema, "example": examples.REQUESTS[handler]}}
-        if operation.body is _BATCH:
+        if operation.body is BATCH:
             content[MSGPACK] = schema
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": operation.needs_body, "content": content}
     if handler in examples.ANSWERS:
         described["responses"]["200"]["content"][JSON]["example"] = examples.ANSWERS[handler]
     return described
@@ -242,6 +110,8 @@ def _responses(operation: Operation) -> Schema:
         headers[name.replace("RetryAfter", "Retry-After")] = _header(name)
     if operation.links:
         responses["200"]["links"] = {name: _link(*LINKS[name]) for name in operation.links}
+    if operation.made:
+        responses["201"] = {**responses["200"], "description": "Made."}
     if operation.etag:
         responses["304"] = {"description": "The client has the newest already.", "headers": headers}
     for status in operation.errors:
@@ -261,12 +131,14 @@ def _content(answer: Any) -> Schema:
     if isinstance(answer, tuple):
         schema = {"type": "array", "items": {"oneOf": [_schema_of(kind) for kind in answer]}}
         return {kind: {"schema": schema} for kind in (JSON, MSGPACK)}  # a dict for each: JSON gets an example
+    if isinstance(answer, Either):
+        return {JSON: {"schema": {"oneOf": [_schema_of(answer.one), _schema_of(answer.other)]}}}
     return {JSON: {"schema": _schema_of(answer)}}
 
 
 def _body_schema(body: Any) -> Schema:
     schema = _schema_of(body)
-    return {**schema, "minItems": 1, "maxItems": BATCH_COMMANDS_MAX} if body is _BATCH else schema
+    return {**schema, "minItems": 1, "maxItems": BATCH_COMMANDS_MAX} if body is BATCH else schema
 
 
 def _schema_of(kind: Any) -> Schema:
@@ -277,7 +149,9 @@ def _schema_of(kind: Any) -> Schema:
 def _schemas() -> Schema:
     kinds: list[Any] = [answers.ErrorAnswer]
     for operation in OPERATIONS.values():
-        kinds += operation.answer if isinstance(operation.answer, tuple) else [operation.answer]
+        answer = operation.answer
+        answer = (answer.one, answer.other) if isinstance(answer, Either) else answer
+        kinds += answer if isinstance(answer, tuple) else [answer]
         kinds.append(operation.body)
     structs = [kind for kind in kinds if kind is not None and not isinstance(kind, str)]
     _, schemas = msgspec.json.schema_components(structs, ref_template=_SCHEMAS)
@@ -291,6 +165,11 @@ def _schemas() -> Schema:
         default = properties[field].pop("default")
         properties[field] = {"anyOf": [properties[field], {"type": "null"}], "default": default}
     schemas["IncrementBody"]["examples"] = [examples.REQUESTS["increment"]]
+    # Points are never 0.
+    worths = schemas["BoardForm"]["properties"]["points"]["additionalProperties"]["anyOf"]
+    points = next(worth for worth in worths if worth.get("type") == "integer")
+    worths[worths.index(points)] = {**points, "minimum": 1}
+    worths.append({**points, "maximum": -1})
     return schemas
 
 
@@ -348,7 +227,12 @@ def _parameters() -> Schema:
         ),
         "userIdQuery": _parameter("userId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),
         "actionIdQuery": _parameter("actionId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),
-        "boardId": _parameter("boardId", "query", {**_schema_of(Id), "default": DEFAULT_BOARD}, "Which board."),
+        "boardId": _parameter(
+            "boardId", "path", {**_schema_of(Id), "examples": [examples.BOARD_ID]}, "A slash is sent as %2F."
+        ),
+        "boardIdQuery": _parameter("boardId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),
+        "boardIdFilter": _parameter("boardId", "query", _schema_of(Id), "Only this board. May have slashes."),
+        "boardIdDefault": _parameter("boardId", "query", {**_schema_of(Id), "default": DEFAULT_BOARD}, "Which board."),
         "topLimit": _parameter("limit", "query", _limit(bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX), "Rows."),
         "listLimit": _parameter("limit", "query", _limit(bounds.LIST_LIMIT_DEFAULT, bounds.LIST_LIMIT_MAX), "Rows."),
         "cursor": _parameter("cursor", "query", {"type": "string", "minLength": 1}, "The `nextCursor` of a page."),

@@ -35,6 +35,7 @@ from engine.actor import Submission
 from engine.commands import Command, Increment, Outcome, Receipt, Rejection
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
 from server.access.auth import ANYBODY, Principal, require
+from server.api.boards import Boards
 from server.api.cross_origin import CrossOrigin
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
@@ -42,7 +43,7 @@ from server.api.increments import Increments
 from server.api.lists import Lists
 from server.api.operations import Operations
 from server.api.reads import Reads
-from server.api.routes import EXPRESS, FIXED, Route, allowed, find
+from server.api.routes import BY_QUERY, EXPRESS, FIXED, ROUTES, Route, allowed, find
 from server.api.users import Users
 from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, disk_full, error, overloaded
 from server.http.response_head import http_bytes
@@ -51,8 +52,11 @@ from server.http.target import check_query, ids_of
 Handler = Callable[[Request, Principal], Awaitable[Response]]
 
 UNMATCHED = "unmatched"
+_UNKNOWN = "It is not known whether this was applied. Send it again as it is, with the same actionId."
+_UNKNOWN_BOARD = "It is not known whether this was applied. Send it again as it is, but name the period of a reset."
 _ID = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
+_OPERATIONS = ("live", "promote", "healthz", "readyz", "metrics", "openapi", "docs", "index")
 _TOLD_WHERE_CAUGHT = ("INTERNAL_ERROR", "OUTCOME_UNKNOWN")
 
 
@@ -99,32 +103,26 @@ class Pipeline:
         limits = dependencies.limits
         self._increments = Increments(dependencies, limits)
         self._users = Users(dependencies, limits)
+        self._boards = boards = Boards(dependencies, limits)
         self._reads = reads = Reads(dependencies)
         lists = Lists(dependencies)
         operations = Operations(dependencies)
-        self._handlers: dict[str, Handler] = {
+        handlers: dict[str, Handler] = {
             "increment": self._increment,
             "increment_batch": self._increment_batch,
             "put_user": self._put_user,
-            "put_user_by_query": self._put_user,
             "top": reads.top,
             "walk": lists.walk,
             "query": lists.query,
             "score": reads.score,
-            "score_by_query": reads.score,
             "around": reads.around,
-            "around_by_query": reads.around,
             "action": reads.action,
-            "action_by_query": reads.action,
-            "live": operations.live,
-            "promote": operations.promote,
-            "healthz": operations.healthz,
-            "readyz": operations.readyz,
-            "metrics": operations.metrics,
-            "openapi": operations.openapi,
-            "docs": operations.docs,
-            "index": operations.index,
+            "boards": boards.boards,
+            "board": boards.board,
+            **dict.fromkeys(("put_board", "close_board", "reset_board"), self._change_board),
+            **{name: getattr(operations, name) for name in _OPERATIONS},
         }
+        self._handlers = {route.handler: handlers[route.handler.removesuffix(BY_QUERY)] for route in ROUTES}
 
     # All steps
 
@@ -192,6 +190,11 @@ class Pipeline:
         command = self._users.admit(request, caller)
         [outcome] = await self._submit([command])
         return self._users.render(outcome)
+
+    async def _change_board(self, request: Request, caller: Principal) -> Response:
+        admitted = self._boards.admit(request, caller)
+        [outcome] = await self._submit([admitted.command])
+        return self._boards.render(admitted, outcome, caller)
 
     async def _submit(self, commands: Sequence[Command]) -> list[Outcome]:
         done = trio.Event()
@@ -361,7 +364,7 @@ class Pipeline:
             return fault.response()
         if isinstance(fault, OutcomeUnknown):
             self._audit.outcome_unknown(visit.request, visit.caller.sub or None)
-            message = "It is not known whether this was applied. Send it again as it is, with the same actionId."
+            message = _UNKNOWN_BOARD if visit.request.path.startswith("/boards") else _UNKNOWN
             return error(503, "OUTCOME_UNKNOWN", message, headers=RETRY_SOON)
         self._audit.fault(visit.request, fault)
         details = {"requestId": visit.request.request_id}

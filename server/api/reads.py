@@ -202,11 +202,11 @@ class Reads:
 
 
 def served_board(scoreboard: Scoreboard, checks: RoleChecks, board_id: str) -> Board:
-    """Give a board that this node serves. Raises `Refused`."""
+    """Give a board that this node serves. Raises `Refused`. A shard does not know which boards the others have."""
     board = scoreboard.board(board_id)
+    checks.check_board(board_id)
     if board is None:
         raise invalid("boardId", "There is no such board.", allowed=scoreboard.served())
-    checks.check_board(board_id)
     return board
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from engine.commands import Rejection, RejectionCode
-from server.http.messages import Refused
+from server.access.auth import AuthFault
+from server.api.routes import VALUE
+from server.http.messages import Details, Refused
+from server.live.encoding import iso_ms
 
 _STATUS: dict[RejectionCode, int] = {
     "INVALID_REQUEST": 400,
@@ -18,6 +21,16 @@ def not_yours() -> Refused:
     return Refused(403, "UNAUTHORIZED", "This token may only act for its own user.", {"field": "userId"})
 
 
+def no_value() -> Refused:
+    """Make the answer to a value whose sender may choose none."""
+    fault = AuthFault("scope", "the token lacks the scope scores:value, without which it may send no value", VALUE)
+    details: Details = {"field": "value", "anyOf": list(VALUE)}
+    return Refused(403, "UNAUTHORIZED", fault.sentence, details, (("www-authenticate", fault.challenge),))
+
+
 def refused(rejection: Rejection) -> Refused:
     """Make the answer to a command that the actor rejected."""
-    return Refused(_STATUS[rejection.code], rejection.code, rejection.message, rejection.details)
+    details: Details = dict(rejection.details)
+    if "startsAtMs" in details:
+        details["startsAt"] = iso_ms(details.pop("startsAtMs"))
+    return Refused(_STATUS[rejection.code], rejection.code, rejection.message, details)

@@ -68,6 +68,10 @@ class RoleChecks:
         if not role.vouches:
             raise self.behind(role.reason)
 
+    def holds(self, board_id: str) -> bool:
+        """Whether this node holds a board, if there is one of this id."""
+        return self._shard is None or self._shard.holds(board_id)
+
     def check_board(self, board_id: str) -> None:
         """Refuse a board of another shard. Raises `Refused`."""
         shard = self._shard

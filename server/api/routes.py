@@ -7,7 +7,8 @@ Rules:
 - A path without a variable wins, as in OpenAPI: /scores/increment and /scores/query are routes, and the users of those
   names are at /scores/%69ncrement and /scores/%71uery.
 - Where an id may hold a slash, its route has a second path, with the id in the query: proxies decode %2F on the way.
-  /scores/around is such a path only with `userId`. Without it, it is the score of the user `around`.
+  /scores/around is such a path only with `userId`. Without it, it is the score of the user `around`. So is
+  /boards/reset with `boardId`, or it would hide the board `reset`. GET /boards lists the boards where it has no id.
 - HEAD is allowed wherever GET is, OPTIONS everywhere. Neither is in the table.
 """
 
@@ -22,7 +23,7 @@ from server.http.target import decode_path_param, query_values
 from server.live.handshake import LIVE_PATH
 from server.replication.messages import PROMOTE_PATH
 
-Method = Literal["GET", "POST", "PUT"]
+Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -47,12 +48,21 @@ class Route(msgspec.Struct, frozen=True):
     ids: tuple[str, ...] = ()
 
 
+BY_QUERY = "_by_query"
+"""The end of a handler's name that has the id in the query. The handler is the one without it."""
+
 POSITION = ("minSeq", "minEpoch")
 WRITE = ("scores:write",)
 READ = ("scores:read", "scores:write")
 LIVE_VIEW = ("scores:read",)
 """Those who may see the present of a frozen board."""
 USERS = ("users:write",)
+BOARDS = ("boards:write",)
+BOARD_READ = (*READ, *BOARDS)
+RULES_READ = ("boards:write", "scores:read")
+"""Those who see the rules of a board, and not only what is public of it."""
+VALUE = ("scores:value",)
+"""The scope of an increment that carries a value, beside that of its route."""
 
 ROUTES: tuple[Route, ...] = (
     Route("POST", "/scores/increment", "increment", "Count one action for one user.", WRITE,
@@ -77,6 +87,22 @@ ROUTES: tuple[Route, ...] = (
           writes=True),
     Route("PUT", "/users", "put_user_by_query", "The same, with the id in the query.", USERS,
           writes=True, query=("userId",), ids=("userId",)),
+    Route("GET", "/boards", "boards", "All boards; with `boardId`, that one.", BOARD_READ,
+          public_read=True, shows_state=True, query=("boardId", *POSITION)),
+    Route("PUT", "/boards", "put_board_by_query", "The same as below, with the id in the query.", BOARDS,
+          writes=True, query=("boardId",), ids=("boardId",)),
+    Route("DELETE", "/boards", "close_board_by_query", "The same as below, with the id in the query.", BOARDS,
+          writes=True, query=("boardId",), ids=("boardId",)),
+    Route("GET", "/boards/{boardId}", "board", "A board and its running period.", BOARD_READ,
+          public_read=True, shows_state=True, query=POSITION),
+    Route("PUT", "/boards/{boardId}", "put_board", "Make a board, or replace its rules.", BOARDS,
+          writes=True),
+    Route("DELETE", "/boards/{boardId}", "close_board", "Close a board: it can only be read.", BOARDS,
+          writes=True),
+    Route("POST", "/boards/{boardId}/reset", "reset_board", "End the running period.", BOARDS,
+          writes=True),
+    Route("POST", "/boards/reset", "reset_board_by_query", "The same, with the id in the query.", BOARDS,
+          writes=True, query=("boardId",), ids=("boardId",)),
     Route("GET", "/actions/{actionId}", "action", "Whether an action was applied, and its receipt.", READ,
           shows_state=True, query=POSITION),
     Route("GET", "/actions", "action_by_query", "The same, with the id in the query.", READ,
@@ -96,8 +122,10 @@ EXPRESS: dict[tuple[str, str], Route] = {(route.method, route.path): route for r
 _BY_PATH: dict[str, dict[str, Route]] = {}
 for _route in ROUTES:
     _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
-_AROUND = "/scores/around"
-FIXED = {path: methods for path, methods in _BY_PATH.items() if "{" not in path and path != _AROUND}
+_ONLY_WITH = {"/scores/around": "userId", "/boards/reset": "boardId"}
+"""Paths that are such only with this parameter. Without it the end of the path is an id for the methods that take one,
+and the parameter is missing for the others."""
+FIXED = {path: methods for path, methods in _BY_PATH.items() if "{" not in path and path not in _ONLY_WITH}
 _TEMPLATES = [(path.split("/"), methods) for path, methods in _BY_PATH.items() if "{" in path]
 
 
@@ -106,7 +134,7 @@ def find(path: str, query: str = "") -> tuple[dict[str, Route], dict[str, str]]:
     fixed = FIXED.get(path)
     if fixed is not None:
         return fixed, {}
-    if path == _AROUND and query_values(query, ("userId",)):
+    if path in _ONLY_WITH and query_values(query, (_ONLY_WITH[path],)):
         return _BY_PATH[path], {}
     segments = path.split("/")
     for template, methods in _TEMPLATES:
@@ -118,7 +146,7 @@ def find(path: str, query: str = "") -> tuple[dict[str, Route], dict[str, str]]:
                 for part, segment in zip(template, segments, strict=True)
                 if part.startswith("{")
             }
-            return methods, params
+            return ({**_BY_PATH[path], **methods} if path in _ONLY_WITH else methods), params
     raise Refused(404, "NOT_FOUND", "There is nothing at this address.")
 
 

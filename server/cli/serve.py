@@ -48,22 +48,32 @@ def welcome_text(config: Config, url: str) -> str:
     page = f"  Live page   {url}/\n  API         {url}/docs\n"
     if fault := minting_fault(config):
         return f"\n{page}\n  No token is shown: {fault.message}.\n"
+    increment = _increment(config)
+    if increment is None:
+        return f"\n{page}"
     bearer = mint(config, sub="welcome", scopes=["scores:write"], user=None, ttl_s=WELCOME_TOKEN_SECONDS)
     return (
         f"\n{page}\n  Give Alice her points, again and again; the token is good for an hour:\n\n"
         f"curl -sS -w '\\n' {url}/scores/increment -H 'Content-Type: application/json' "
-        f"-H 'Authorization: Bearer {bearer}' -d {_increment(config)}\n"
+        f"-H 'Authorization: Bearer {bearer}' -d {increment}\n"
     )
 
 
-def _increment(config: Config) -> str:
-    """Give the body of an increment as a shell word that makes a new actionId each time."""
+def _increment(config: Config) -> str | None:
+    """Give the body of an increment as a shell word that makes a new actionId each time.
+
+    None if each reason of the board needs a value: the token of the welcome has no scope for that.
+    """
     board_id = DEFAULT_BOARD if DEFAULT_BOARD in config.boards else next(iter(config.boards))
     points = config.boards[board_id].points
-    body = {"userId": "alice", "boardId": board_id, "reason": next(iter(points)), "actionId": "try-"}
+    fixed = {reason: worth for reason, worth in points.items() if isinstance(worth, int)}
+    if not fixed:
+        return None
+    reason = DEFAULT_REASON if DEFAULT_REASON in fixed else max(fixed, key=lambda each: fixed[each] > 0)
+    body = {"userId": "alice", "boardId": board_id, "reason": reason, "actionId": "try-"}
     if board_id == DEFAULT_BOARD:
         del body["boardId"]
-    if DEFAULT_REASON in points:
+    if reason == DEFAULT_REASON:
         del body["reason"]
     opening, closing = json.dumps(body)[:-2], '"}'
     return f"{shlex.quote(opening)}$(date +%s%N){shlex.quote(closing)}"

@@ -15,11 +15,14 @@ from engine.disk import RealDisk
 from server.access.minting import mint
 from server.access.signing_key import SIGNING_KEY_FILE
 from server.cli.support import Duration, config_options, json_option, print_json, read_config, say
+from server.settings.auth import SCOPES
 
 
 @click.command()
 @click.option("--sub", required=True, metavar="NAME", help="Who the token stands for; the log calls it the caller.")
-@click.option("--scope", default="scores:write", show_default=True, help="Scopes, separated by spaces.")
+@click.option(
+    "--scope", default="scores:write", show_default=True, help=f"Separated by spaces, of {', '.join(sorted(SCOPES))}."
+)
 @click.option("--user", metavar="USERID", help="Only this user may be incremented with the token.")
 @click.option("--ttl", "ttl_s", type=Duration(), default="1h", show_default=True, help="How long it is good for.")
 @config_options

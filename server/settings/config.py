@@ -8,6 +8,7 @@ Rules:
 - An unknown key, a wrong type or a value that is not allowed raises ConfigError: with the full key, the source of the
   value and what is allowed. The value is shown unless it is secret. Nothing is guessed, rounded or ignored.
 - The default board `main` exists only while no board is named: a board that the operator did not list would surprise.
+- A board is written in the form that the API takes too: `server.settings.board_form` decodes both.
 - `[auth]` has more rules: see `server.settings.auth`.
 - `load` checks the structs below as a whole, and they are frozen. Properties parse at each use, so keep what you need
   often.
@@ -24,10 +25,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from engine.board_rules import BoardRules, OrderMode, RankMode, Rules, ScoreMode, Worth, rules_fault, rules_of_points
-from engine.limits import KEEP_PERIODS_MAX
-from server.settings import values
+from engine.board_rules import BoardRules, Rules, Worth, rules_of_points
+from server.settings import board_form, values
 from server.settings.auth import AuthConfig, build_auth
+from server.settings.board_form import FormFault
 from server.settings.environment import Key, dotted, from_text, nearest, secrets_from_text, settings
 from server.settings.given import Filled, Given, Secrets, Source, Switch, Text, Texts, allowed, converted, refusal
 from server.settings.http import HttpConfig
@@ -52,18 +53,6 @@ Points = Annotated[
 ]
 Format = Annotated[Literal["auto", "json", "console"], Meta(description="auto, json or console")]
 Level = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
-
-
-BOARD_TYPES: dict[str, Any] = {
-    "points": Points,
-    "title": Text,
-    "score": Annotated[ScoreMode, Meta(description="sum, best, last or count")],
-    "order": Annotated[OrderMode, Meta(description="descending or ascending")],
-    "ranks": Annotated[RankMode, Meta(description="unique, shared or dense")],
-    "keep_periods": Annotated[int, Meta(ge=1, le=KEEP_PERIODS_MAX, description=f"1 to {KEEP_PERIODS_MAX}")],
-    "feeds": Texts,
-}
-"""The keys of a board, which are the fields of `BoardRules`."""
 
 
 class LimitsConfig(msgspec.Struct, frozen=True):
@@ -180,7 +169,7 @@ def _fields() -> Iterator[tuple[Key, Any]]:
 
 
 TYPES: dict[Key, Any] = dict(_fields())
-"""Every key but those of boards (`BOARD_TYPES`), with its annotated type."""
+"""Every key but those of boards (`board_form.FIELDS`), with its annotated type."""
 
 SECTIONS = {key[0] for key in TYPES if len(key) > 1} | {"boards"}
 
@@ -218,7 +207,7 @@ def _flag_of(name: str) -> str:
 
 
 def _type_of(key: Key) -> Any:
-    return BOARD_TYPES[key[2]] if key[0] == "boards" else TYPES[key]
+    return Points if key[0] == "boards" else TYPES[key]  # of a board, only the points have a variable
 
 
 def _from_file(path: Path) -> Iterator[tuple[Key, Given]]:
@@ -244,10 +233,10 @@ def _leaves(table: dict[str, Any], above: Key, origin: str) -> Iterator[tuple[Ke
             if is_board and "points" not in value:
                 raise ConfigError(dotted((*key, "points")), f"is missing (in {origin}); must be {allowed(Points)}")
             yield from _leaves(value, key, origin)
-        elif key in TYPES or (above[:1] == ("boards",) and name in BOARD_TYPES):
+        elif key in TYPES or (above[:1] == ("boards",) and name in board_form.FIELDS):
             yield key, value
         else:
-            known = [each[-1] for each in TYPES if each[:-1] == above] or list(BOARD_TYPES)
+            known = [each[-1] for each in TYPES if each[:-1] == above] or list(board_form.FIELDS)
             known += SECTIONS if not above else []
             raise ConfigError(dotted(key), f"no such key (in {origin}); {nearest(name, known)}")
 
@@ -260,10 +249,11 @@ def build(given: Mapping[Key, Given]) -> Config:
     for key, each in given.items():
         if key[0] == "auth":
             continue
-        value = _checked(key, each)
         if key[0] == "boards":
-            boards.setdefault(key[1], {})[key[2]] = value
-        elif len(key) == 2:
+            boards.setdefault(key[1], {})[key[2]] = each.value
+            continue
+        value = _checked(key, each)
+        if len(key) == 2:
             sections.setdefault(key[0], {})[key[1]] = value
         else:
             values[key[0]] = value
@@ -284,17 +274,20 @@ def _checked(key: Key, given: Given) -> Any:
     return value
 
 
-def _board(name: str, fields: dict[str, Any], given: Mapping[Key, Given]) -> BoardRules:
+def _board(name: str, form: dict[str, Any], given: Mapping[Key, Given]) -> BoardRules:
     """Make the rules of a board. `points` is there: the default board has it, and a table in a file must."""
-    rules = BoardRules(**fields)
-    if found := rules_fault(name, rules):
-        field, fault = found
-        if field == "boardId":
+    try:
+        return board_form.rules_of(name, form)
+    except FormFault as fault:
+        if fault.path == ("boardId",):
             origin = given["boards", name, "points"].origin
-            raise ConfigError(dotted(("boards", name, "points")), f"the board's name {fault} ({origin})")
-        key, is_part, part = field.partition(".")
-        each = given["boards", name, key]
-        if is_part:
-            raise refusal(("boards", name, key, part), Given(fields[key][part], each.origin), fault)
-        raise refusal(("boards", name, key), each, fault)
-    return rules
+            raise ConfigError(
+                dotted(("boards", name, "points")), f"the board's name {fault.sentence} ({origin})"
+            ) from None
+        value: Any = form
+        for part in fault.path:
+            if not isinstance(value, dict) or part not in value:
+                break
+            value = value[part]
+        origin = given["boards", name, fault.path[0]].origin
+        raise refusal(("boards", name, *fault.path), Given(value, origin), fault.sentence) from None

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from server.settings.config import BOARD_TYPES, TYPES, Config
+from server.settings import board_form
+from server.settings.config import TYPES, Config
 from server.settings.environment import Key, dotted
 from server.settings.given import SECRET_KEYS, Given, Source
 
@@ -34,9 +35,9 @@ class Setting(msgspec.Struct, frozen=True, omit_defaults=True):
 def effective(config: Config, given: Mapping[Key, Given]) -> Iterator[Setting]:
     """Give every key, in the order of the configuration; those of boards come last."""
     values: dict[Key, Any] = {key: _value_of(config, key) for key in TYPES}
-    values |= {
-        ("boards", name, field): getattr(board, field) for name, board in config.boards.items() for field in BOARD_TYPES
-    }
+    for name, rules in config.boards.items():
+        form = board_form.form_of(rules)
+        values |= {("boards", name, field): getattr(form, field) for field in board_form.FIELDS}
     for key, value in values.items():
         shown = (MASK if value else "") if key in SECRET_KEYS else value
         each = given.get(key)

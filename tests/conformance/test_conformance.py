@@ -29,8 +29,13 @@ CONFIG = """
 [limits]
 caller_per_minute = 1000000000
 user_per_minute = 1000000000
+
+[boards]
+main.points = { ACTION_COMPLETED = 10 }
+cup.points = { WIN = 10 }
+closed-cup.points = { WIN = 10 }
 """
-OPERATIONS = 21
+OPERATIONS = 29
 TESTED = re.compile(r"(\d+) generated, (\d+) passed")
 
 
@@ -47,6 +52,8 @@ async def test_the_server_does_what_its_description_says(tmp_path: Path) -> None
         ]
         command += ["run", f"http://{node.host}:{node.port}/openapi.json", "--checks", "all"]
         command += ["--max-examples", EXAMPLES, "--seed", str(seed)]
+        # The one DELETE that there is closes a board, which can still be read.
+        command += ["--exclude-checks", "use_after_free"]
         with trio.fail_after(RUN_SECONDS_MAX):
             done = await trio.run_process(
                 command,
@@ -87,9 +94,9 @@ def case_of(method: str, mode: str = "negative", operation_id: str = "increment_
         ("POST", 400, True),
         ("POST", 404, False),
         ("POST", 500, False),
-        ("DELETE", 405, True),
-        ("DELETE", 200, False),
-        ("DELETE", 501, False),
+        ("PATCH", 405, True),
+        ("PATCH", 200, False),
+        ("PATCH", 501, False),
         ("OPTIONS", 204, True),
         ("OPTIONS", 200, False),
     ],

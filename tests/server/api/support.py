@@ -18,7 +18,9 @@ from structlog.typing import EventDict, WrappedLogger
 
 from engine.actor import Actor
 from engine.board_rules import Rules, rules_of_points
+from engine.calendar import period_at
 from engine.clock import GivenClock
+from engine.commands import PutBoard
 from engine.errors import DiskFull, NoLongerKept, WriteFailed
 from engine.events import Event, Incremented
 from engine.log import Log, Synced
@@ -52,6 +54,7 @@ both_ways = pytest.mark.parametrize("through_quart", [False, True], ids=["direct
 WRITER = "Bearer backend scores:write"
 READER = "Bearer viewer scores:read"
 REGISTRAR = "Bearer registry users:write"
+KEEPER = "Bearer keeper boards:write"
 ADMIN = "Bearer root admin"
 
 
@@ -234,7 +237,7 @@ class Bench:
         self.scoreboard.belongs_to(self.log.tail.log_id)
         log = real_log or self.log
         self.machine = StateMachine(self.scoreboard, log, self.applied.append)
-        self.actor = Actor(self.machine, clock=GivenClock(self.clock_ms))
+        self.actor = Actor(self.machine, clock=GivenClock(self.clock_ms), period_at=period_at)
         self.role = CurrentRole(Role(State.LEADING), trio.current_time)
         self.freshness = SetFreshness(self.role, self.scoreboard, self.clock_ms)
         self.checks = RoleChecks(self.role, self.freshness)
@@ -308,6 +311,10 @@ class Bench:
         path, _, query = target.partition("?")
         raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
         return (await asgi(self._quart, method, path, query.encode("ascii"), raw_headers, data)).reply
+
+    async def log_boards(self) -> None:
+        """Write the boards of the file into the log, as a start does."""
+        await self.actor.submit([PutBoard(board_id, rules, "file") for board_id, rules in RULES.boards.items()])
 
     async def increment(self, user_id: str, action_id: str, **more: object) -> Reply:
         """Count one action, as a backend that may."""

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.api import openapi
+from server.api import descriptions, openapi
 from server.api.routes import ROUTES, find
 from server.bounds import TOP_LIMIT_MAX
-from tests.server.api.support import READER, REGISTRAR, WRITER, Reply, both_ways, open_bench
+from tests.server.api.support import KEEPER, READER, REGISTRAR, WRITER, Reply, both_ways, open_bench
 
 DOCUMENT = openapi.document(public_reads=True)
 
@@ -28,7 +28,8 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 }
 KNOWN_KEYWORDS = {
     *("$ref", "title", "description", "examples", "default", "type", "enum", "anyOf", "oneOf", "items", "format"),
-    *("properties", "required", "additionalProperties", "minProperties", "minItems", "maxItems"),
+    *("properties", "required", "additionalProperties", "propertyNames", "minProperties", "maxProperties"),
+    *("minItems", "maxItems"),
     *("minimum", "maximum", "minLength", "maxLength", "pattern"),
 }
 
@@ -83,13 +84,17 @@ def object_faults(value: dict[str, Any], schema: dict[str, Any], at: str) -> Ite
     for name in schema.get("required", []):
         if name not in value:
             yield f"{at}: {name} is missing"
-    if len(value) < schema.get("minProperties", 0):
-        yield f"{at}: too few fields"
+    if not schema.get("minProperties", 0) <= len(value) <= schema.get("maxProperties", len(value)):
+        yield f"{at}: {len(value)} fields"
+    for name in value:
+        yield from faults(name, schema.get("propertyNames", {}), f"{at}, a name")
     for name, part in value.items():
         if name in properties:
             yield from faults(part, properties[name], f"{at}.{name}")
         elif properties:
             yield f"{at}: {name} is not described"
+        elif isinstance(schema.get("additionalProperties"), dict):
+            yield from faults(part, schema["additionalProperties"], f"{at}.{name}")
 
 
 def check(method: str, path: str, reply: Reply) -> None:
@@ -168,7 +173,7 @@ def test_links_lead_from_fields_of_an_answer_to_parameters_of_an_operation() -> 
             assert set(link["parameters"]) <= parameters
             assert set(link["parameters"].values()) <= {f"$response.body#/{field}" for field in fields}
             followed.add(name)
-    assert followed == set(openapi.LINKS)
+    assert followed == set(descriptions.LINKS)
 
 
 def test_limits_are_described() -> None:
@@ -193,6 +198,10 @@ def test_limits_are_described() -> None:
         ({"userId": 5, "actionId": "a1"}, False),
         ({"userId": "ann"}, False),
         ({"userId": "ann", "actionId": "a1", "delta": 5}, False),
+        ({"userId": "ann", "actionId": "a1", "value": None}, True),
+        ({"userId": "ann", "actionId": "a1", "value": -1}, False),
+        ({"userId": "ann", "actionId": "a1", "value": 2**53}, False),
+        ({"userId": "ann", "actionId": "a1", "value": 1.5}, False),
     ],
 )
 async def test_a_body_is_described_as_good_if_it_is_taken(body: object, good: bool) -> None:
@@ -206,6 +215,8 @@ async def test_a_body_is_described_as_good_if_it_is_taken(body: object, good: bo
 # What is really answered
 
 INCREMENT = {"userId": "ann", "actionId": "a9"}
+CUP = {"points": {"WIN": 10, "LATE": -5, "LAP": {"min": 1, "max": 9}}, "period": {"every": "day"}, "feeds": ["main"]}
+WITH_VALUE = {"userId": "ann", "actionId": "v1", "boardId": "cup", "reason": "LAP", "value": 5}
 ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("POST", "/scores/increment", INCREMENT, WRITER, 200),
     ("POST", "/replication/promote", None, "Bearer root admin", 409),
@@ -255,6 +266,32 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("GET", "/actions/none", None, READER, 404),
     ("GET", "/actions/a1", None, None, 401),
     ("GET", "/actions/a1", None, REGISTRAR, 403),
+    ("PUT", "/boards/cup", CUP, KEEPER, 201),
+    ("PUT", "/boards/cup", CUP, KEEPER, 200),
+    ("PUT", "/boards?boardId=a/b", {"points": {"WIN": 1}}, KEEPER, 201),
+    ("PUT", "/boards/cup", {}, KEEPER, 400),
+    ("PUT", "/boards/cup", CUP, WRITER, 403),
+    ("PUT", "/boards/cup", CUP, None, 401),
+    ("POST", "/scores/increment", WITH_VALUE, "Bearer judge scores:write,scores:value", 200),
+    ("POST", "/scores/increment", {**WITH_VALUE, "actionId": "v2"}, WRITER, 403),
+    ("POST", "/scores/increment", {"userId": "ann", "actionId": "v3", "boardId": "cup", "reason": "LATE"}, WRITER, 200),
+    ("GET", "/actions/v1", None, READER, 200),
+    ("GET", "/actions/v3", None, READER, 200),
+    ("GET", "/boards", None, None, 200),
+    ("GET", "/boards", None, READER, 200),
+    ("GET", "/boards?boardId=a/b", None, None, 200),
+    ("GET", "/boards/cup", None, READER, 200),
+    ("GET", "/boards/nowhere", None, None, 404),
+    ("POST", "/boards/cup/reset", None, KEEPER, 200),
+    ("POST", "/boards/cup/reset", {"period": "2025-W01"}, KEEPER, 409),
+    ("POST", "/boards/reset?boardId=a/b", {}, KEEPER, 200),
+    ("POST", "/boards/nowhere/reset", None, KEEPER, 404),
+    ("DELETE", "/boards/cup", None, KEEPER, 200),
+    ("DELETE", "/boards?boardId=a/b", None, KEEPER, 200),
+    ("DELETE", "/boards/nowhere", None, KEEPER, 404),
+    ("PUT", "/boards/cup", CUP, KEEPER, 410),
+    ("POST", "/boards/cup/reset", None, KEEPER, 410),
+    ("POST", "/scores/increment", {**WITH_VALUE, "actionId": "v4"}, "Bearer judge scores:write,scores:value", 410),
     ("GET", "/ws/scoreboard", None, None, 426),
     ("GET", "/healthz", None, None, 200),
     ("GET", "/readyz", None, None, 200),
@@ -269,6 +306,7 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
 async def test_real_answers_are_as_described(through_quart: bool) -> None:
     """Status, headers, media type and every field of every kind of answer, of every route."""
     async with open_bench(through_quart=through_quart) as bench:
+        await bench.log_boards()
         await bench.ask("PUT", "/users/ann", {"displayName": "Ann"}, token=REGISTRAR)
         await bench.increment("ann", "a1")
         await bench.increment("off", "o1")
@@ -308,8 +346,12 @@ async def test_answers_that_take_some_doing_are_as_described() -> None:
             ("POST", "/scores/increment", INCREMENT),
             ("POST", "/scores/increment/batch", [INCREMENT]),
             ("PUT", "/users/ann", {"active": True}),
+            ("PUT", "/boards/cup", CUP),
+            ("DELETE", "/boards/cup", None),
+            ("POST", "/boards/cup/reset", None),
             ("GET", "/readyz", None),
         ):
+            bench.now_s += 60
             reply = await bench.ask(method, path, body, token="Bearer root admin")
             assert reply.status == 503
             check(method, path, reply)

@@ -11,9 +11,13 @@ from server.http.messages import Refused
 def test_every_route_is_found_by_its_own_path() -> None:
     """With something for its variables."""
     for route in ROUTES:
-        methods, params = find(route.path.replace("{userId}", "ann").replace("{actionId}", "a1"), "userId=ann")
+        names = ("userId", "actionId", "boardId")
+        path = route.path
+        for name in names:
+            path = path.replace(f"{{{name}}}", "x")
+        methods, params = find(path, "userId=ann&boardId=cup")
         assert methods[route.method] is route
-        assert set(params) == {name for name in ("userId", "actionId") if f"{{{name}}}" in route.path}
+        assert set(params) == {name for name in names if f"{{{name}}}" in route.path}
 
 
 def test_no_two_routes_are_the_same() -> None:
@@ -51,7 +55,17 @@ def test_the_path_of_the_neighbours_is_a_user_too() -> None:
     assert (methods["GET"].handler, params) == ("score", {"userId": "around"})
 
 
+def test_a_board_may_have_the_name_of_a_path() -> None:
+    """Without `boardId` in the query, /boards/reset is the board `reset`."""
+    assert find("/boards/reset", "boardId=cup")[0]["POST"].handler == "reset_board_by_query"
+    methods, params = find("/boards/reset")
+    assert (methods["PUT"].handler, params) == ("put_board", {"boardId": "reset"})
+    assert methods["POST"].handler == "reset_board_by_query", "which says that boardId is missing"
+    assert find("/boards/a%2Fb/reset")[1] == {"boardId": "a/b"}
+
+
 def test_allow_names_what_comes_of_itself() -> None:
     """HEAD beside GET, OPTIONS always."""
     assert allowed(find("/scores/increment")[0]) == "POST, OPTIONS"
     assert allowed(find("/scores/ann")[0]) == "GET, HEAD, OPTIONS"
+    assert allowed(find("/boards/cup")[0]) == "GET, PUT, DELETE, HEAD, OPTIONS"

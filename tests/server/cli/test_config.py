@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from server.cli.main import main
-from server.settings.config import BOARD_TYPES, TYPES
+from server.settings.board_form import FIELDS
+from server.settings.config import TYPES
 from server.settings.environment import dotted
 
 SECRET = "only-for-tests-0123456789-abcdefghijklmnop"
@@ -34,14 +35,19 @@ def checked(*arguments: str, env: dict[str, str] | None = None) -> dict[str, Any
 def test_each_value_is_told_with_its_source(tmp_path: Path) -> None:
     """From a flag, a variable, the file, and by default; every key is there."""
     file = tmp_path / "scoreboard.toml"
-    file.write_text('bind = ["127.0.0.1:1", "127.0.0.1:2"]\n[boards.weekly.points]\nWON = 3\n[log]\nkeep = "90d"\n')
+    file.write_text(
+        'bind = ["127.0.0.1:1", "127.0.0.1:2"]\n[log]\nkeep = "90d"\n'
+        '[boards.weekly]\npoints = { WON = 3 }\nperiod = { every = "week" }\n'
+    )
     env = {"SCOREBOARD_LOG_KEEP": "30d", "SCOREBOARD_HTTP_IDLE_SECONDS": "90", "SCOREBOARD_REPLICA_SERVICE_HOST": "x"}
     result = checked("--config", str(file), "--data-dir", str(tmp_path), env=env)
     settings = result["settings"]
-    assert set(settings) == {dotted(key) for key in TYPES} | {f"boards.weekly.{name}" for name in BOARD_TYPES}
+    assert set(settings) == {dotted(key) for key in TYPES} | {f"boards.weekly.{field}" for field in FIELDS}
+    period = {"every": "week", "zone": "UTC"}
+    assert settings["boards.weekly.period"] == {"value": period, "source": "file", "origin": str(file)}
+    assert settings["boards.weekly.score"] == {"value": "sum", "source": "default"}
     assert settings["bind"] == {"value": ["127.0.0.1:1", "127.0.0.1:2"], "source": "file", "origin": str(file)}
     assert settings["boards.weekly.points"] == {"value": {"WON": 3}, "source": "file", "origin": str(file)}
-    assert settings["boards.weekly.order"] == {"value": "descending", "source": "default"}
     assert settings["log.keep"] == {"value": "30d", "source": "environment", "origin": "SCOREBOARD_LOG_KEEP"}
     assert settings["http.idle_seconds"]["value"] == 90
     assert settings["data_dir"] == {"value": str(tmp_path), "source": "flag", "origin": "--data-dir"}

@@ -33,6 +33,8 @@ def body_of(text: str) -> dict[str, Any]:
     [
         ("", {"userId": "alice"}),
         ("[boards.main.points]\nWIN = 3\n", {"userId": "alice", "reason": "WIN"}),
+        ("[boards.main.points]\nLATE = -5\nWIN = 3\n", {"userId": "alice", "reason": "WIN"}),
+        ("[boards.main.points]\nACTION_COMPLETED = { min = 1, max = 2 }\nA = 3\n", {"userId": "alice", "reason": "A"}),
         ('[boards."it\'s $5".points]\nWIN = 3\n', {"userId": "alice", "boardId": "it's $5", "reason": "WIN"}),
     ],
 )
@@ -45,6 +47,15 @@ def test_the_command_fits_the_boards(tmp_path: Path, toml: str, expected: dict[s
     second = body_of(welcome_text(config, "http://127.0.0.1:8080"))
     assert first.pop("actionId") != second.pop("actionId")
     assert first == second == expected
+
+
+def test_a_board_that_needs_a_value_gets_no_command(tmp_path: Path) -> None:
+    """The token of the welcome may choose no number."""
+    file = tmp_path / "scoreboard.toml"
+    file.write_text("[boards.laps.points]\nLAP = { min = 1, max = 90 }\n")
+    text = welcome_text(load(file, {"SCOREBOARD_AUTH_JWT_SECRET": SECRET}, {}), "http://127.0.0.1:8080")
+    assert "http://127.0.0.1:8080/docs" in text
+    assert "curl" not in text
 
 
 def test_where_we_cannot_mint_nothing_is_pretended() -> None:

@@ -68,7 +68,7 @@ def question(
     if token is not None:
         lines.append(f"Authorization: {token}")
     lines += [f"{header.replace('_', '-')}: {value}" for header, value in headers.items()]
-    if method in ("POST", "PUT") and "Content_Length" not in headers and "Transfer_Encoding" not in headers:
+    if (body or method in ("POST", "PUT")) and "Content_Length" not in headers and "Transfer_Encoding" not in headers:
         lines.append(f"Content-Length: {len(body)}")
     return Question(name, method, target, "\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
@@ -298,9 +298,51 @@ def others(*, promotable: bool) -> list[Question]:
     return questions
 
 
+def boards() -> list[Question]:
+    """Boards themselves, and increments that carry a value. They come last: some of the boards are closed."""
+    keeper, read = bearer("boards:write"), bearer("scores:read")
+    judge, write = bearer("scores:write", "scores:value"), bearer("scores:write")
+    cup = msgspec.json.encode(
+        {"points": {"WIN": 3, "LAP": {"min": 1, "max": 9}}, "period": {"starts": "2020-01-01T00:00:00Z"}}
+    )
+    lap = increment("ann", "lap", boardId="cup", reason="LAP", value=5)
+    questions = [
+        question("make a board", "PUT", "/boards/cup", cup, token=keeper),
+        question("make a board by query", "PUT", "/boards?boardId=a/b", cup, token=keeper),
+        question("make a board without points", "PUT", "/boards/cup", b"{}", token=keeper),
+        question("make a board of half of JSON", "PUT", "/boards/cup", b"{", token=keeper),
+        question("make a board without a token", "PUT", "/boards/cup", cup),
+        question("make a board without the scope", "PUT", "/boards/cup", cup, token=write),
+        question("a value", "POST", INCREMENT_PATH, lap, token=judge),
+        question("another value", "POST", INCREMENT_PATH, lap.replace(b"5", b"6"), token=judge),
+        question("a value without the scope", "POST", INCREMENT_PATH, lap, token=write),
+        question("a value that is a text", "POST", INCREMENT_PATH, lap.replace(b"5", b'"5"'), token=judge),
+        question("a value below 0", "POST", INCREMENT_PATH, lap.replace(b"5", b"-5"), token=judge),
+        question("no value", "POST", INCREMENT_PATH, lap.replace(b"5", b"null"), token=judge),
+        question("batch: values", "POST", BATCH_PATH, b"[" + lap + b"]", token=judge),
+        question("batch: values without the scope", "POST", BATCH_PATH, b"[" + lap + b"]", token=write),
+        question("the board with its rules", "GET", "/boards/cup", token=read),
+        question("the boards with their rules", "GET", "/boards", token=read),
+        question("HEAD of a board", "HEAD", "/boards/cup"),
+        question("OPTIONS of a board", "OPTIONS", "/boards/cup", Access_Control_Request_Method="DELETE"),
+        question("POST to a board", "POST", "/boards/cup", token=keeper),
+        question("close a board by query", "DELETE", "/boards?boardId=a/b", token=keeper),
+        question("reset a closed board by query", "POST", "/boards/reset?boardId=a/b", token=keeper),
+        question("reset another period", "POST", "/boards/cup/reset", b'{"period":"x"}', token=keeper),
+        question("close a board", "DELETE", "/boards/cup", token=keeper),
+        question("close a board without the scope", "DELETE", "/boards/cup", token=write),
+        question("close no board", "DELETE", "/boards/nowhere", token=keeper),
+        question("reset a closed board", "POST", "/boards/cup/reset", token=keeper),
+        question("change a closed board", "PUT", "/boards/cup", cup, token=keeper),
+        question("a value for a closed board", "POST", INCREMENT_PATH, lap.replace(b'"lap"', b'"late"'), token=judge),
+    ]
+    targets = ("/boards", "/boards/cup", "/boards?boardId=a/b", "/boards/nowhere", "/boards/reset", "/boards?x=1")
+    return questions + [question(target, "GET", target) for target in targets]
+
+
 def all_questions(*, promotable: bool = False) -> list[Question]:
     """Every request of this file."""
-    return [*increments(), *batches(), *reads(), *odd_ones(), *others(promotable=promotable)]
+    return [*increments(), *batches(), *reads(), *odd_ones(), *others(promotable=promotable), *boards()]
 
 
 _FIGURES = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.server.node.roles import STAGES
 from tests.server.node.ways import WAYS, Talk
 
 PATHS = {
-    *((route.method, route.path.replace("{userId}", "ann").replace("{actionId}", "a1")) for route in ROUTES),
+    *((route.method, re.sub(r"\{\w+\}", "ann", route.path)) for route in ROUTES),
     *(("GET", path) for path in (LOG_PATH, SNAPSHOT_PATH, FORK_PATH)),
 }
 

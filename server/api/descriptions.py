@@ -1,0 +1,207 @@
+"""What the table of routes does not say of a route: purpose, bodies, answers, errors. Pure.
+
+    OPERATIONS["increment"].errors        a row for each handler; `server.api.openapi` makes the description of them
+
+The texts are for those who call the API. Longer ones are in `server.api.about`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from server.api import about, answers, decoding
+from server.http.messages import JSON
+from server.settings.board_form import BoardForm
+
+_TEXT = "text/plain"
+_HTML = "text/html"
+
+
+class Either(msgspec.Struct, frozen=True):
+    """An answer that is one of two structs."""
+
+    one: Any
+    other: Any
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """What the table of routes does not say of a route.
+
+    `answer` is a struct; a tuple of structs for an array of items of these kinds; `Either` of two structs; the media
+    type of any other answer; or None for no body. `links` names rows of LINKS, `headers` those of the answer that only
+    this route has. `made`: the answer may be 201 too. `needs_body`: the body may not be empty.
+    """
+
+    tag: str
+    about: str
+    answer: Any
+    errors: tuple[int, ...] = ()
+    parameters: tuple[str, ...] = ()
+    body: Any = None
+    etag: bool = False
+    links: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    made: bool = False
+    needs_body: bool = True
+
+
+BATCH = list[decoding.IncrementBody]
+BATCH_ANSWER = (answers.BatchItemAnswer, answers.BatchItemError)
+
+LINKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "receipt": ("action", ("actionId",)),
+    "score": ("score", ("userId", "boardId")),
+    "around": ("around", ("userId", "boardId")),
+    "rename": ("put_user", ("userId",)),
+    "board": ("board", ("boardId",)),
+    "reset": ("reset_board", ("boardId",)),
+    "close": ("close_board", ("boardId",)),
+}
+"""An operation that an answer leads to, and the fields of the answer that are its parameters."""
+
+OPERATIONS: dict[str, Operation] = {
+    "increment": Operation(
+        "Scores",
+        "The reason's points come from the board's catalogue. Where that has a range, `value` chooses within it, and "
+        "the token needs the scope `scores:value` too. An actionId counts once, for ever. Sent again with the same "
+        "user, board, reason and value, the answer has `applied: false`, `delta: 0`, the original's position and the "
+        "current score, and costs nothing of the user's limit: repeats have a limit for each caller (`repeats`). With "
+        "others it is a conflict. A token that names a user may only increment that user.",
+        answers.IncrementAnswer,
+        (307, 400, 401, 403, 409, 410, 413, 421, 429, 500, 503),
+        body=decoding.IncrementBody,
+        links=("receipt", "score", "around"),
+    ),
+    "increment_batch": Operation(
+        "Scores",
+        "One answer per item, in order, as if each had been sent alone. An item that is refused leaves the others "
+        "alone. All of the batch is on disk before the answer. The limits count every item. Headers count the refused "
+        "items; where a limit refused any, `Retry-After` has the longest wait. A batch in MessagePack is answered in "
+        "MessagePack.",
+        BATCH_ANSWER,
+        (307, 400, 401, 403, 413, 421, 500, 503),
+        body=BATCH,
+        headers=("X-Scoreboard-Refused", "X-Scoreboard-Rate-Limited", "RetryAfter"),
+    ),
+    "top": Operation(
+        "Boards",
+        "The highest score first; of equal scores, the one that was reached first.",
+        answers.TopAnswer,
+        (400, 401, 403, 421, 500, 503),
+        ("topLimit", "boardIdDefault", "minSeq", "minEpoch"),
+        etag=True,
+    ),
+    "walk": Operation(
+        "Boards",
+        about.WALK,
+        answers.WalkAnswer,
+        (400, 401, 403, 410, 421, 500, 503),
+        ("listLimit", "boardIdDefault", "cursor", "minSeq", "minEpoch"),
+    ),
+    "query": Operation(
+        "Boards",
+        "In the order of the board. `rank` is among all, `rankAmong` among the users that were asked for. `unranked` "
+        "are those without a score, and the inactive ones.",
+        answers.QueryAnswer,
+        (400, 401, 403, 413, 421, 500, 503),
+        ("minSeq", "minEpoch"),
+        body=decoding.QueryBody,
+    ),
+    "score": Operation(
+        "Boards",
+        about.SCORE,
+        answers.ScoreAnswer,
+        (400, 401, 403, 404, 421, 500, 503),
+        ("userId", "boardIdDefault", "minSeq", "minEpoch"),
+        links=("around", "rename"),
+    ),
+    "around": Operation(
+        "Boards",
+        "`limit` counts the neighbours on each side; at the edges of the board the other side has more. An inactive "
+        "user has none. Without a token that may read, the answer about one is 404.",
+        answers.AroundAnswer,
+        (400, 401, 403, 404, 421, 500, 503),
+        ("userId", "aroundLimit", "boardIdDefault", "minSeq", "minEpoch"),
+    ),
+    "put_user": Operation(
+        "Users",
+        "Name at least one field; the other stays as it is. `displayName: null` takes the name away. A name has at "
+        "least one character that can be seen. An inactive user can't be incremented and is on no board, but keeps the "
+        "score.",
+        answers.UserAnswer,
+        (307, 400, 401, 403, 413, 421, 429, 500, 503),
+        ("userId",),
+        body=decoding.UserBody,
+    ),
+    "boards": Operation(
+        "Boards",
+        "Sorted by id. `rules` and `tzdata` are for tokens with `boards:write` or `scores:read`. A shard lists the "
+        "boards that it holds. With `boardId` the answer is that of GET /boards/{boardId}.",
+        Either(answers.BoardsAnswer, answers.BoardAnswer),
+        (400, 401, 403, 404, 421, 500, 503),
+        ("boardIdFilter", "minSeq", "minEpoch"),
+    ),
+    "board": Operation(
+        "Boards",
+        "`rules` and `tzdata` are for tokens with `boards:write` or `scores:read`.",
+        answers.BoardAnswer,
+        (400, 401, 403, 404, 421, 500, 503),
+        ("boardId", "minSeq", "minEpoch"),
+    ),
+    "put_board": Operation(
+        "Boards",
+        about.PUT_BOARD,
+        answers.BoardChangedAnswer,
+        (307, 400, 401, 403, 409, 410, 413, 421, 429, 500, 503),
+        ("boardId",),
+        body=BoardForm,
+        links=("board", "reset", "close"),
+        made=True,
+    ),
+    "close_board": Operation(
+        "Boards",
+        "The board can be read as before. Each write to it is answered with 410 `BOARD_CLOSED`, for ever. A board that "
+        "is closed already is answered with `applied: false`.",
+        answers.BoardChangedAnswer,
+        (307, 400, 401, 403, 404, 421, 429, 500, 503),
+        ("boardId",),
+    ),
+    "reset_board": Operation(
+        "Boards",
+        "Ends the running period now; the next one begins empty. With `period` in the body, the id of the one to end, "
+        "a reset that was done already is refused with 409. So it can be sent again.",
+        answers.BoardChangedAnswer,
+        (307, 400, 401, 403, 404, 409, 410, 413, 421, 429, 500, 503),
+        ("boardId",),
+        body=decoding.ResetBody,
+        needs_body=False,
+    ),
+    "action": Operation(
+        "Scores",
+        "The receipt is read from the log. Once the log no longer goes back that far, only the position is known.",
+        answers.ActionAnswer,
+        (400, 401, 403, 404, 421, 500, 503),
+        ("actionId", "minSeq", "minEpoch"),
+    ),
+    "live": Operation("Boards", about.LIVE, None, (400, 401, 403, 426, 503), ("boardIdDefault",)),
+    "promote": Operation(
+        "Operations",
+        "Begins the next epoch here, durably, and tells the old leader if it can be reached. Only a replica that holds "
+        "every board and keeps its log can be promoted.",
+        answers.PromotedAnswer,
+        (401, 403, 409, 500, 503),
+    ),
+    "healthz": Operation("Operations", "Answers while the process is alive.", answers.HealthAnswer),
+    "readyz": Operation(
+        "Operations",
+        "503, with the reason, while stopping or behind. A leader that was replaced says `NOT_LEADER`.",
+        answers.ReadyAnswer,
+        (503,),
+    ),
+    "metrics": Operation("Operations", "For Prometheus.", _TEXT, (500,)),
+    "openapi": Operation("Pages", "OpenAPI 3.1.", JSON, etag=True),
+    "docs": Operation("Pages", "Loads nothing but the description.", _HTML, etag=True),
+    "index": Operation("Pages", "Shows `?boardId=`; falls back to polling.", _HTML, etag=True),
+}
