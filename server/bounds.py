@@ -87,6 +87,9 @@ DISK_LOW_BYTES = 4 * SEGMENT_BYTES
 DISK_FULL_RETRY_SECONDS = 5
 """The Retry-After while the disk is full, and the time between two attempts of what waits for room."""
 
+REVEAL_STEP_MAX = 1_000
+"""Rows of one reveal: a screen of them takes a few milliseconds."""
+
 PERIOD_READERS_MAX = 4
 PERIOD_WAITERS_MAX = 200
 """Readings of past periods at once, and those that wait for a thread. One takes less than a millisecond."""

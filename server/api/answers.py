@@ -33,6 +33,7 @@ Seq = Annotated[int, Meta(ge=1, le=SEQ_MAX)]
 SeqOrNone = Annotated[int, Meta(ge=0, le=SEQ_MAX, description="0 while nothing has happened")]
 History = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="The identity of the epoch")]
 AgeMs = Annotated[int, Meta(ge=0, description="With `stale`: ms since the leader was heard")]
+PeriodId = Annotated[str, Meta(description="The id of a period, such as 2026-W48")]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2025-12-15T12:34:56.000Z"])]
 
 
@@ -56,8 +57,12 @@ class BatchItemAnswer(IncrementAnswer, frozen=True, rename="camel", gc=False, ta
     """One item of POST /scores/increment/batch that was applied, now or before."""
 
 
-class TopAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """GET /scoreboard/top."""
+class TopAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """GET /scoreboard/top. What is not so is left out: of a past period `period` and `ends_at` are those of it.
+
+    `over`: a season ended, and these are its last rows. `frozen_at`: since when the public sees no change.
+    `revealed`: the rows that were shown since.
+    """
 
     entries: tuple[Entry, ...]
     generated_at: Time
@@ -65,6 +70,12 @@ class TopAnswer(msgspec.Struct, frozen=True, rename="camel"):
     epoch: Epoch
     seq: SeqOrNone
     history: History
+    title: str = ""
+    period: PeriodId | None = None
+    ends_at: Time | None = None
+    over: bool = False
+    frozen_at: Time | None = None
+    revealed: int = 0
     stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
@@ -80,6 +91,9 @@ class WalkAnswer(msgspec.Struct, frozen=True, rename="camel"):
     epoch: Epoch
     seq: SeqOrNone
     history: History
+    period: PeriodId | msgspec.UnsetType = msgspec.UNSET
+    ends_at: Time | msgspec.UnsetType = msgspec.UNSET
+    frozen_at: Time | msgspec.UnsetType = msgspec.UNSET
     stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
@@ -100,6 +114,9 @@ class QueryAnswer(msgspec.Struct, frozen=True, rename="camel"):
     board_id: Id
     epoch: Epoch
     seq: SeqOrNone
+    period: PeriodId | msgspec.UnsetType = msgspec.UNSET
+    ends_at: Time | msgspec.UnsetType = msgspec.UNSET
+    frozen_at: Time | msgspec.UnsetType = msgspec.UNSET
     stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
@@ -118,6 +135,9 @@ class ScoreAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     updated_at: Time
     epoch: Epoch
     seq: Seq
+    period: PeriodId | msgspec.UnsetType = msgspec.UNSET
+    ends_at: Time | msgspec.UnsetType = msgspec.UNSET
+    frozen_at: Time | msgspec.UnsetType = msgspec.UNSET
     stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
@@ -131,6 +151,9 @@ class AroundAnswer(msgspec.Struct, frozen=True, rename="camel"):
     epoch: Epoch
     seq: Seq
     generated_at: Time
+    period: PeriodId | msgspec.UnsetType = msgspec.UNSET
+    ends_at: Time | msgspec.UnsetType = msgspec.UNSET
+    frozen_at: Time | msgspec.UnsetType = msgspec.UNSET
     stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
@@ -164,6 +187,9 @@ class BoardObject(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     ends_at: Time | None
     over: bool
     closed: bool
+    frozen_at: Time | msgspec.UnsetType = msgspec.UNSET
+    freezes_at: Time | msgspec.UnsetType = msgspec.UNSET
+    revealed: int | msgspec.UnsetType = msgspec.UNSET
     count: Count
     epoch: Epoch
     seq: SeqOrNone
@@ -197,6 +223,27 @@ class BoardChangedAnswer(BoardObject, frozen=True, rename="camel", kw_only=True)
     applied: bool
 
 
+class PastPeriodObject(msgspec.Struct, frozen=True, rename="camel"):
+    """A period that has ended, with `count` ranked users. `seq` is that of the event that ended it."""
+
+    period: PeriodId
+    starts_at: Time
+    ends_at: Time | None
+    count: Count
+    seq: Seq
+
+
+class PeriodsAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """GET /boards/{boardId}/periods: the periods that are kept, the last one first."""
+
+    board_id: Id
+    periods: list[PastPeriodObject]
+    epoch: Epoch
+    seq: SeqOrNone
+    stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
+
+
 class FedReceipt(msgspec.Struct, frozen=True, rename="camel"):
     """What an action did on a board that its own board feeds."""
 
@@ -222,14 +269,17 @@ class LoggedReceipt(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ActionAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """GET /actions/{actionId}. The receipt is null once its segment was removed."""
+    """GET /actions/{actionId}. The receipt is null once its segment was removed.
+
+    While the board is frozen it is null for callers who neither sent the action nor may see the present.
+    """
 
     action_id: Id
     applied: Literal[True]
     epoch: Epoch
     seq: Seq
     receipt: LoggedReceipt | None
-    receipt_status: Literal["KEPT", "NO_LONGER_KEPT"]
+    receipt_status: Literal["KEPT", "NO_LONGER_KEPT", "FROZEN"]
     stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 

@@ -1,4 +1,4 @@
-"""The routes about boards themselves: make, change, close and reset one; list them, or read one.
+"""The routes about boards themselves: make, change, close, reset, freeze and reveal one; list them, or read one.
 
     admitted = boards.admit(request, caller)           form, calendar, limits → a command
     response = boards.render(admitted, outcome, caller)
@@ -22,22 +22,49 @@ import msgspec
 
 from engine.board import Board
 from engine.calendar import tz_version
-from engine.commands import BoardCommand, BoardReceipt, CloseBoard, Outcome, PutBoard, Rejection, ResetBoard
+from engine.commands import (
+    BoardCommand,
+    BoardReceipt,
+    CloseBoard,
+    FreezeBoard,
+    Outcome,
+    PutBoard,
+    Rejection,
+    ResetBoard,
+    RevealRows,
+    UnfreezeBoard,
+)
 from server import bounds
 from server.access.auth import ANYBODY, Principal
 from server.access.rates import WriteLimits
-from server.api.answers import BoardAnswer, BoardChangedAnswer, BoardObject, BoardsAnswer
-from server.api.decoding import check_content, decode_board, decode_reset
+from server.api.answers import (
+    BoardAnswer,
+    BoardChangedAnswer,
+    BoardObject,
+    BoardsAnswer,
+    PastPeriodObject,
+    PeriodsAnswer,
+)
+from server.api.decoding import check_content, decode_board, decode_freeze, decode_nothing, decode_reset, decode_reveal
 from server.api.dependencies import Dependencies
 from server.api.reads import stale_fields
 from server.api.refusals import refused
 from server.api.routes import RULES_READ
+from server.api.views import Views
 from server.http.messages import JSON, NO_CACHE, NO_STORE, Refused, Request, Response
 from server.http.target import ids_of, query_values
 from server.live.encoding import iso_ms
 from server.settings.board_form import form_of
 
 _encode = msgspec.json.Encoder().encode
+
+_DONE: dict[type[BoardCommand], str] = {
+    CloseBoard: "closed",
+    ResetBoard: "reset",
+    FreezeBoard: "frozen",
+    UnfreezeBoard: "unfrozen",
+    RevealRows: "revealed",
+}
 
 Versions = dict[str, str]
 """The version of the tz database that serves a zone, by zone: asked for once in an answer."""
@@ -61,6 +88,7 @@ class Boards:
         self._authenticator = dependencies.authenticator
         self._audit = dependencies.audit
         self._clock_s = dependencies.clock_s
+        self._views = Views(dependencies)
 
     # Reading
 
@@ -72,9 +100,15 @@ class Boards:
         if isinstance(shows_rules, Response):
             return shows_rules
         scoreboard, versions = self._scoreboard, Versions()
+        if (refusal := await self._views.check(request, caller)) is not None:
+            return refusal
+        is_live = self._views.is_live(request)
         served = [scoreboard.boards[board_id] for board_id in scoreboard.served() if self._checks.holds(board_id)]
         answer = BoardsAnswer(
-            boards=[BoardObject(**self._fields(board, versions, shows_rules=shows_rules)) for board in served],
+            boards=[
+                BoardObject(**self._fields(board, versions, shows_rules=shows_rules, is_live=is_live))
+                for board in served
+            ],
             epoch=scoreboard.epoch,
             seq=scoreboard.seq,
             **stale_fields(self._freshness),
@@ -93,7 +127,9 @@ class Boards:
         board = self._scoreboard.board(board_id)
         if board is None:
             raise Refused(404, "NOT_FOUND", "There is no such board.", {"boardId": board_id})
-        fields = self._fields(board, Versions(), shows_rules=shows_rules)
+        if (refusal := await self._views.check(request, caller)) is not None:
+            return refusal
+        fields = self._fields(board, Versions(), shows_rules=shows_rules, is_live=self._views.is_live(request))
         answer = BoardAnswer(**fields, **stale_fields(self._freshness))
         return Response(200, _encode(answer), JSON, NO_STORE if shows_rules else NO_CACHE)
 
@@ -107,9 +143,38 @@ class Boards:
             return found if found.status >= 500 else False
         return found.may(RULES_READ)
 
-    def _fields(self, board: Board, versions: Versions, *, shows_rules: bool) -> dict[str, Any]:
-        """Give the fields of a board as it is now."""
+    async def periods(self, request: Request, caller: Principal) -> Response:
+        """Answer with the past periods of a board."""
+        board_id = request.path_params["boardId"]
+        self._checks.check_board(board_id)
+        served = self._scoreboard.board(board_id)
+        if served is None:
+            raise Refused(404, "NOT_FOUND", "There is no such board.", {"boardId": board_id})
+        board = await self._views.of(request, caller, served)
+        if isinstance(board, Response):
+            return board
+        past = () if board.definition is None else board.definition.past
+        answer = PeriodsAnswer(
+            board_id=board_id,
+            periods=[
+                PastPeriodObject(
+                    each.period.id, iso_ms(each.period.begins_ms),
+                    None if each.period.ends_ms is None else iso_ms(each.period.ends_ms), each.count, each.seq,
+                )
+                for each in reversed(past)
+            ],
+            epoch=self._scoreboard.epoch,
+            seq=board.seq,
+            **stale_fields(self._freshness),
+        )  # fmt: skip
+        return Response(200, _encode(answer), JSON, NO_CACHE)
+
+    def _fields(self, board: Board, versions: Versions, *, shows_rules: bool, is_live: bool = False) -> dict[str, Any]:
+        """Give the fields of a board as it is now. Rules and plans are of now, also while the board is frozen."""
+        present = board.definition
+        board = board if is_live else board.public
         definition = board.definition
+        assert present is not None
         assert definition is not None
         rules, period = definition.rules, definition.period
         begins_ms = definition.begun_ms if period is None else period.begins_ms
@@ -130,6 +195,11 @@ class Boards:
         }
         if period is not None:
             fields["period"] = period.id
+        if present.frozen is not None:
+            fields |= {"frozen_at": iso_ms(present.frozen.time_ms), "revealed": present.frozen.revealed}
+        if present.freeze_at_ms is not None:
+            fields["freezes_at"] = iso_ms(present.freeze_at_ms)
+        rules = present.rules
         if shows_rules:
             fields["rules"] = form_of(rules)
             if rules.schedule is not None:
@@ -157,9 +227,23 @@ class Boards:
                     message = f"There are {bounds.BOARDS_MAX} boards, and no more are made."
                     raise Refused(409, "CONFLICT", message, {"field": "boardId", "maximum": bounds.BOARDS_MAX})
             else:
-                command = ResetBoard(board_id, caller.sub, decode_reset(request.body))
+                command = self._verb(request, board_id, caller)
         self._limits.pass_caller(caller.sub, self._clock_s())
         return AdmittedBoard(command, is_new)
+
+    @staticmethod
+    def _verb(request: Request, board_id: str, caller: Principal) -> BoardCommand:
+        """Make the command of a POST, whose path ends with the verb."""
+        verb = request.path.rpartition("/")[2]
+        if verb == "freeze":
+            return FreezeBoard(board_id, caller.sub, decode_freeze(request.body))
+        if verb == "reveal":
+            return RevealRows(board_id, decode_reveal(request.body, bounds.REVEAL_STEP_MAX), caller.sub)
+        if verb == "unfreeze":
+            decode_nothing(request.body)
+            return UnfreezeBoard(board_id, caller.sub)
+        assert verb == "reset"
+        return ResetBoard(board_id, caller.sub, decode_reset(request.body))
 
     def render(self, admitted: AdmittedBoard, outcome: Outcome, caller: Principal) -> Response:
         """Answer with the board as it is now, and the position of the change. Raises `Refused`."""
@@ -168,8 +252,8 @@ class Boards:
         assert isinstance(outcome, BoardReceipt)
         made = outcome.applied and admitted.is_new
         if outcome.applied:
-            what = {PutBoard: "made" if made else "changed", CloseBoard: "closed", ResetBoard: "reset"}
-            self._audit.board_changed(what[type(admitted.command)], outcome, caller.sub)
+            what = _DONE.get(type(admitted.command), "made" if made else "changed")
+            self._audit.board_changed(what, outcome, caller.sub)
         board = self._scoreboard.boards[outcome.board_id]
         fields = self._fields(board, Versions(), shows_rules=True)
         fields |= {"applied": outcome.applied, "epoch": outcome.epoch, "seq": outcome.seq}

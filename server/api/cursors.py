@@ -80,7 +80,7 @@ class Walks:
         self._sweep(now_s)
         try:
             board_id, number, position, rank, key = self._signer.loads(cursor)
-        except BadData:
+        except (BadData, ValueError):
             raise _expired() from None
         if board_id != board.board_id:
             raise invalid("cursor", f"The cursor is of the board {board_id!r}.")
@@ -88,6 +88,22 @@ class Walks:
         if walk is None or walk.board is not board:
             raise _expired()
         return self._page(walk, position, (rank, key), limit, now_s)
+
+    def past_cursor(self, board_id: str, seq: int, position: int) -> str:
+        """Make the cursor that leads on in a past period, which never changes and pins nothing."""
+        cursor = self._signer.dumps((board_id, seq, position))
+        assert isinstance(cursor, str)
+        return cursor
+
+    def past_place(self, cursor: str, board_id: str, seq: int) -> int:
+        """Give the position of such a cursor. Raises `Refused` if it is of another period, or no such cursor."""
+        try:
+            of_board, of_seq, position = self._signer.loads(cursor)
+        except (BadData, ValueError):
+            raise _expired() from None
+        if (of_board, of_seq) != (board_id, seq):
+            raise invalid("cursor", "The cursor is of another board or period.")
+        return int(position)
 
     def _page(self, walk: _Walk, position: int, before: tuple[int, int] | None, limit: int, now_s: float) -> Page:
         """Give the rows from this position on. `before` is the rank and the key of the row before."""

@@ -32,7 +32,7 @@ from engine.texts import id_fault, name_fault
 from server import bounds
 from server.http.messages import JSON, MSGPACK, Id, Name, Refused, Request, invalid, quoted
 from server.http.target import DEFAULT_BOARD
-from server.settings.board_form import FormFault, rules_of
+from server.settings.board_form import AN_INSTANT, FormFault, instant_ms, rules_of
 
 DEFAULT_REASON = "ACTION_COMPLETED"
 
@@ -89,6 +89,22 @@ class ResetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     period: Annotated[str, msgspec.Meta(examples=["2026-W48"])] | None = None
 
 
+class FreezeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /boards/{boardId}/freeze; it may be empty. Without a time the board is frozen now."""
+
+    at: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})] | None = None
+
+
+class NoBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of a request that says nothing; it may be empty."""
+
+
+class RevealBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /boards/{boardId}/reveal; it may be empty. `step` is the number of rows, 1 if it is left out."""
+
+    step: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1})] | None = None
+
+
 Body = TypeVar("Body")
 
 
@@ -116,6 +132,9 @@ _MSGPACK_FORM = _Form.of("MessagePack", b"\xc0", msgspec.msgpack.Decoder)
 _user_decoder = msgspec.json.Decoder(UserBody)
 _query_decoder = msgspec.json.Decoder(QueryBody)
 _reset_decoder = msgspec.json.Decoder(ResetBody)
+_nothing_decoder = msgspec.json.Decoder(NoBody)
+_freeze_decoder = msgspec.json.Decoder(FreezeBody)
+_reveal_decoder = msgspec.json.Decoder(RevealBody)
 _any_decoder = msgspec.json.Decoder()
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
@@ -266,6 +285,36 @@ def decode_reset(body: bytes) -> str | None:
     """Decode the body of a reset: the period that must run now, None for any. Raises `Refused`."""
     body = body.removeprefix(_BYTE_ORDER_MARK)
     return _decode(_reset_decoder, body).period if body.strip() else None
+
+
+def decode_freeze(body: bytes) -> int | None:
+    """Decode the body of a freeze: when it begins, in ms since 1970, None for now. Raises `Refused`."""
+    body = body.removeprefix(_BYTE_ORDER_MARK)
+    at = _decode(_freeze_decoder, body).at if body.strip() else None
+    if at is None:
+        return None
+    at_ms = instant_ms(at)
+    if at_ms is None:
+        raise invalid("at", f"at {AN_INSTANT}.")
+    return at_ms
+
+
+def decode_nothing(body: bytes) -> None:
+    """Check that a body says nothing: it is empty, or an object without fields. Raises `Refused`."""
+    body = body.removeprefix(_BYTE_ORDER_MARK)
+    if body.strip():
+        _decode(_nothing_decoder, body)
+
+
+def decode_reveal(body: bytes, step_max: int) -> int:
+    """Decode the body of a reveal: how many rows are shown, 1 without a body. Raises `Refused`."""
+    body = body.removeprefix(_BYTE_ORDER_MARK)
+    step = _decode(_reveal_decoder, body).step if body.strip() else 1
+    if step is None:
+        return 1
+    if not 1 <= step <= step_max:
+        raise invalid("step", f"step must be a whole number from 1 to {step_max}.", minimum=1, maximum=step_max)
+    return step
 
 
 def _check(increment: IncrementBody) -> None:

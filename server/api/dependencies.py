@@ -24,6 +24,7 @@ from server.access.lease import Authenticates
 from server.access.rates import WriteLimits
 from server.api.audit import Audit
 from server.api.pages import Page
+from server.api.periods import NoPeriods, PeriodReader
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
 from server.metrics import Metrics
@@ -110,4 +111,5 @@ class Dependencies:
     request_ids: Iterator[str]
     followers: Callable[[], int]
     promote: Callable[[], Awaitable[tuple[int, int]]]
+    periods: PeriodReader = field(default_factory=NoPeriods)
     warnings: Callable[[], list[str]] = list

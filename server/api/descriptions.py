@@ -87,18 +87,19 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "top": Operation(
         "Boards",
-        "The highest score first; of equal scores, the one that was reached first.",
+        "The best score first; of equal scores, the one that was reached first. `period` asks for the last rows of one "
+        "that has ended. What does not hold of a board is left out of the answer.",
         answers.TopAnswer,
-        (400, 401, 403, 421, 500, 503),
-        ("topLimit", "boardIdDefault", "minSeq", "minEpoch"),
+        (400, 401, 403, 404, 421, 500, 503),
+        ("topLimit", "boardIdDefault", "period", "view", "minSeq", "minEpoch"),
         etag=True,
     ),
     "walk": Operation(
         "Boards",
         about.WALK,
         answers.WalkAnswer,
-        (400, 401, 403, 410, 421, 500, 503),
-        ("listLimit", "boardIdDefault", "cursor", "minSeq", "minEpoch"),
+        (400, 401, 403, 404, 410, 421, 500, 503),
+        ("listLimit", "boardIdDefault", "cursor", "period", "view", "minSeq", "minEpoch"),
     ),
     "query": Operation(
         "Boards",
@@ -106,7 +107,7 @@ OPERATIONS: dict[str, Operation] = {
         "are those without a score, and the inactive ones.",
         answers.QueryAnswer,
         (400, 401, 403, 413, 421, 500, 503),
-        ("minSeq", "minEpoch"),
+        ("view", "minSeq", "minEpoch"),
         body=decoding.QueryBody,
     ),
     "score": Operation(
@@ -114,7 +115,7 @@ OPERATIONS: dict[str, Operation] = {
         about.SCORE,
         answers.ScoreAnswer,
         (400, 401, 403, 404, 421, 500, 503),
-        ("userId", "boardIdDefault", "minSeq", "minEpoch"),
+        ("userId", "boardIdDefault", "period", "view", "minSeq", "minEpoch"),
         links=("around", "rename"),
     ),
     "around": Operation(
@@ -123,7 +124,7 @@ OPERATIONS: dict[str, Operation] = {
         "user has none. Without a token that may read, the answer about one is 404.",
         answers.AroundAnswer,
         (400, 401, 403, 404, 421, 500, 503),
-        ("userId", "aroundLimit", "boardIdDefault", "minSeq", "minEpoch"),
+        ("userId", "aroundLimit", "boardIdDefault", "period", "view", "minSeq", "minEpoch"),
     ),
     "put_user": Operation(
         "Users",
@@ -141,14 +142,14 @@ OPERATIONS: dict[str, Operation] = {
         "boards that it holds. With `boardId` the answer is that of GET /boards/{boardId}.",
         Either(answers.BoardsAnswer, answers.BoardAnswer),
         (400, 401, 403, 404, 421, 500, 503),
-        ("boardIdFilter", "minSeq", "minEpoch"),
+        ("boardIdFilter", "view", "minSeq", "minEpoch"),
     ),
     "board": Operation(
         "Boards",
         "`rules` and `tzdata` are for tokens with `boards:write` or `scores:read`.",
         answers.BoardAnswer,
         (400, 401, 403, 404, 421, 500, 503),
-        ("boardId", "minSeq", "minEpoch"),
+        ("boardId", "view", "minSeq", "minEpoch"),
     ),
     "put_board": Operation(
         "Boards",
@@ -178,6 +179,41 @@ OPERATIONS: dict[str, Operation] = {
         body=decoding.ResetBody,
         needs_body=False,
     ),
+    "periods": Operation(
+        "Boards",
+        "The last one first. A period in which nobody scored has a count of 0.",
+        answers.PeriodsAnswer,
+        (400, 401, 403, 404, 421, 500, 503),
+        ("boardId", "view", "minSeq", "minEpoch"),
+    ),
+    "freeze_board": Operation(
+        "Boards",
+        "From then on the public sees the board as it was, everywhere, while actions go on counting. With `at` it is "
+        "frozen at that time. `view=live` shows the present to tokens with `scores:read`.",
+        answers.BoardChangedAnswer,
+        (307, 400, 401, 403, 404, 409, 413, 421, 429, 500, 503),
+        ("boardId",),
+        body=decoding.FreezeBody,
+        needs_body=False,
+    ),
+    "unfreeze_board": Operation(
+        "Boards",
+        "The public sees the present again. A freeze that was planned is dropped.",
+        answers.BoardChangedAnswer,
+        (307, 400, 401, 403, 404, 413, 421, 429, 500, 503),
+        ("boardId",),
+    ),
+    "reveal_board": Operation(
+        "Boards",
+        "Shows the public the next `step` rows as they are now: first the users who came after the freeze, then row "
+        "by row from the last place up. After the last row the board is no longer frozen. Not safe to repeat blindly: "
+        "each request shows more.",
+        answers.BoardChangedAnswer,
+        (307, 400, 401, 403, 404, 409, 413, 421, 429, 500, 503),
+        ("boardId",),
+        body=decoding.RevealBody,
+        needs_body=False,
+    ),
     "action": Operation(
         "Scores",
         "The receipt is read from the log. Once the log no longer goes back that far, only the position is known.",
@@ -185,7 +221,7 @@ OPERATIONS: dict[str, Operation] = {
         (400, 401, 403, 404, 421, 500, 503),
         ("actionId", "minSeq", "minEpoch"),
     ),
-    "live": Operation("Boards", about.LIVE, None, (400, 401, 403, 426, 503), ("boardIdDefault",)),
+    "live": Operation("Boards", about.LIVE, None, (400, 401, 403, 426, 503), ("boardIdDefault", "view")),
     "promote": Operation(
         "Operations",
         "Begins the next epoch here, durably, and tells the old leader if it can be reached. Only a replica that holds "

@@ -5,7 +5,7 @@
     ERRORS[409]                an error answer
 
     alice is registered; she gets points; a batch has points for bob, a repetition and a conflict; all is read. Then a
-    board is made, read, reset and closed.
+    board is made, read, frozen, revealed (nobody is on it, so that ends the freeze), reset and closed.
 
 A test plays the story and compares each answer with its example. So no example is out of date.
 """
@@ -32,6 +32,8 @@ REQUESTS: dict[str, Any] = {
         "keep_periods": 52,
         "feeds": [],
     },
+    "freeze_board": {},
+    "reveal_board": {"step": 1},
     "reset_board": {"period": "2025-W51"},
     "increment_batch": [
         {"userId": "bob", "actionId": "quest-8-bob"},
@@ -58,7 +60,10 @@ _PUBLIC = {
     "closed": False, "count": 0, "epoch": 1, "seq": 4,
 }  # fmt: skip
 _BOARD = {**_PUBLIC, "rules": REQUESTS["put_board"], "tzdata": "2025b"}
-_RESET = {**_BOARD, "period": "2025-W51.2", "startsAt": _TIME, "applied": True, "seq": 5}
+_RESET = {**_BOARD, "period": "2025-W51.2", "startsAt": _TIME, "applied": True, "seq": 7}
+_PAST = {
+    "period": "2025-W51", "startsAt": "2025-12-15T05:00:00.000Z", "endsAt": _TIME, "count": 0, "seq": 7,
+}  # fmt: skip
 
 ANSWERS: dict[str, Any] = {
     "put_user": {"userId": "alice", "displayName": "Alice", "active": True, "applied": True, "epoch": 1, "seq": 1},
@@ -85,8 +90,12 @@ ANSWERS: dict[str, Any] = {
     "put_board": {**_BOARD, "applied": True},
     "boards": {"boards": [_PUBLIC], "epoch": 1, "seq": 4},
     "board": _BOARD,
+    "freeze_board": {**_BOARD, "frozenAt": _TIME, "revealed": 0, "applied": True, "seq": 5},
+    "reveal_board": {**_BOARD, "applied": True, "seq": 6},
+    "unfreeze_board": {**_BOARD, "applied": False, "seq": 6},
     "reset_board": _RESET,
-    "close_board": {**_RESET, "closed": True, "seq": 6},
+    "periods": {"boardId": "cup", "periods": [_PAST], "epoch": 1, "seq": 7},
+    "close_board": {**_RESET, "closed": True, "seq": 8},
     "action": {
         "actionId": "quest-7-alice",
         "applied": True,

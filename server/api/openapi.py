@@ -239,6 +239,18 @@ def _parameters() -> Schema:
         "aroundLimit": _parameter(
             "limit", "query", _limit(bounds.AROUND_LIMIT_DEFAULT, bounds.AROUND_LIMIT_MAX), "Neighbours on each side."
         ),
+        "period": _parameter(
+            "period",
+            "query",
+            {"type": "string", "minLength": 1, "examples": ["previous", "2026-W48"]},
+            "A period that has ended: its id, or `previous`.",
+        ),
+        "view": _parameter(
+            "view",
+            "query",
+            {"type": "string", "enum": ["public", "live"], "default": "public"},
+            "`live`: the present of a board that may be frozen. It needs a token with `scores:read`.",
+        ),
         "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, for this seq."),
         "minEpoch": _parameter("minEpoch", "query", _whole(0), "The epoch of that position."),
         "ifNoneMatch": _parameter("If-None-Match", "header", {"type": "string"}, "The ETag of what the client has."),

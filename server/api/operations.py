@@ -78,7 +78,7 @@ class Operations:
         return State(
             epoch=scoreboard.epoch,
             seq=scoreboard.seq,
-            users={board_id: len(board) for board_id, board in scoreboard.boards.items()},
+            users={board_id: len(board.public) for board_id, board in scoreboard.boards.items()},
             registered_users=len(scoreboard.users),
             actions=len(scoreboard.actions),
             action_index_bytes=scoreboard.actions.bytes,

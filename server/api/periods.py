@@ -27,6 +27,9 @@ from snapshots.periods import PastRanking
 
 PREVIOUS = "previous"
 
+_LOOK_BACK = 200
+"""Rows that are read at once in search of the next better rank: users may share one."""
+
 T = TypeVar("T")
 
 log = structlog.get_logger()
@@ -77,14 +80,20 @@ class Periods:
         return self._shown(await self._read(board_id, past, lambda ranking: ranking.rows(start, count), ()))
 
     async def find(self, board_id: str, past: PastPeriod, user_id: str) -> tuple[FinalRow, FinalRow | None] | None:
-        """Give a user's row and the one before it, None for a user without one. Raises `Refused`."""
+        """Give a user's row and that of the next better rank, None for a user without a row. Raises `Refused`."""
 
         def look(ranking: PastRanking) -> tuple[FinalRow, FinalRow | None] | None:
             found = ranking.find(user_id)
             if found is None:
                 return None
             position, row = found
-            return row, next(iter(ranking.rows(position - 1, 1)), None) if position else None
+            while position:
+                start = max(0, position - _LOOK_BACK)
+                for better in reversed(ranking.rows(start, position - start)):
+                    if better.rank != row.rank:
+                        return row, better
+                position = start
+            return row, None
 
         return await self._read(board_id, past, look, None)
 

@@ -43,8 +43,9 @@ from server.api.increments import Increments
 from server.api.lists import Lists
 from server.api.operations import Operations
 from server.api.reads import Reads
-from server.api.routes import BY_QUERY, EXPRESS, FIXED, ROUTES, Route, allowed, find
+from server.api.routes import BOARD_CHANGES, BY_QUERY, EXPRESS, FIXED, ROUTES, Route, allowed, find
 from server.api.users import Users
+from server.api.views import is_plain_top
 from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, disk_full, error, overloaded
 from server.http.response_head import http_bytes
 from server.http.target import check_query, ids_of
@@ -119,7 +120,8 @@ class Pipeline:
             "action": reads.action,
             "boards": boards.boards,
             "board": boards.board,
-            **dict.fromkeys(("put_board", "close_board", "reset_board"), self._change_board),
+            "periods": boards.periods,
+            **dict.fromkeys(BOARD_CHANGES, self._change_board),
             **{name: getattr(operations, name) for name in _OPERATIONS},
         }
         self._handlers = {route.handler: handlers[route.handler.removesuffix(BY_QUERY)] for route in ROUTES}
@@ -231,7 +233,7 @@ class Pipeline:
         try:
             _check_query(route, request)
             self._check_role(route, request)
-            if route.handler == "top" and "minSeq" not in request.query and "minEpoch" not in request.query:
+            if route.handler == "top" and is_plain_top(request.query):
                 top = self._reads.top_of(request)
             elif route.handler == "increment":
                 check_content(request)

@@ -16,6 +16,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -23,17 +24,21 @@ import msgspec
 import trio
 
 from engine.board import Board
+from engine.board_rules import PastPeriod
 from engine.errors import NoLongerKept, Overloaded
 from engine.events import Incremented
+from engine.ranking import FinalRow, Row
 from engine.scoreboard import Scoreboard
 from engine.threads import run
 from server import bounds
 from server.access.auth import ANYBODY, Principal
-from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, logged_receipt
+from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, TopAnswer, logged_receipt
 from server.api.dependencies import Dependencies
+from server.api.periods import Periods, named_period
 from server.api.role_checks import RoleChecks
-from server.api.routes import READ
-from server.http.messages import JSON, NO_CACHE, NO_STORE, Refused, Request, Response, etag_matches, invalid
+from server.api.routes import LIVE_VIEW, READ
+from server.api.views import Views, period_fields
+from server.http.messages import JSON, NO_CACHE, NO_STORE, Headers, Refused, Request, Response, etag_matches, invalid
 from server.http.target import board_of, limit_of, query_values
 from server.live.encoding import Moment, about, entries_of, iso_ms, top_body
 from server.replication.freshness import Freshness
@@ -54,6 +59,16 @@ class KeptTop(msgspec.Struct, frozen=True):
     not_modified: Response
 
 
+class _Asked(msgspec.Struct, frozen=True):
+    """What a request about one user asks for: the board that it may see, and a past period; None: the running one."""
+
+    board: Board
+    user_id: str
+    past: PastPeriod | None
+    values: dict[str, str]
+    headers: Headers
+
+
 class Reads:
     """Answers to GET /scoreboard/top, /scores, /scores/{userId}, the neighbours, and /actions."""
 
@@ -64,12 +79,24 @@ class Reads:
         self._log = dependencies.log
         self._authenticator = dependencies.authenticator
         self._clock_ms = dependencies.clock_ms
+        self._views = Views(dependencies)
+        self._periods = Periods(dependencies.scoreboard, dependencies.periods)
         self._kept: dict[tuple[str, int], KeptTop] = {}
         self._readers = trio.CapacityLimiter(bounds.RECEIPT_READERS_MAX)
 
-    async def top(self, request: Request, _caller: Principal) -> Response:
-        """Answer with the first rows of a board."""
-        return self.render_top(self.top_of(request), request.headers.get("if-none-match"))
+    async def top(self, request: Request, caller: Principal) -> Response:
+        """Answer with the first rows of a board, of now or of a past period."""
+        board_id, limit = self.top_of(request)
+        board = await self._views.of(request, caller, self._scoreboard.boards[board_id])
+        if isinstance(board, Response):
+            return board
+        past = self._past(request, board)
+        if past is not None:
+            return await self._past_top(board, past, limit)
+        if self._views.is_live(request):
+            kept = self._make_top(board, limit, "-live")
+            return self._kept_answer(kept, request.headers.get("if-none-match"))
+        return self.render_top((board_id, limit), request.headers.get("if-none-match"))
 
     def top_of(self, request: Request) -> tuple[str, int]:
         """Give the board and the number of rows that a request asks for. Raises `Refused`."""
@@ -78,10 +105,13 @@ class Reads:
 
     def render_top(self, top: tuple[str, int], if_none_match: str | None) -> Response:
         """Answer with the first rows of a board, or 304."""
-        board = self._scoreboard.boards[top[0]]
+        board = self._scoreboard.boards[top[0]].public
         kept = self._kept.get(top)
         if kept is None or kept.seq != board.seq or kept.epoch != self._scoreboard.epoch:
             kept = self._kept[top] = self._make_top(board, top[1])
+        return self._kept_answer(kept, if_none_match)
+
+    def _kept_answer(self, kept: KeptTop, if_none_match: str | None) -> Response:
         age_ms = self._freshness.stale_ms()
         if age_ms is not None:
             return _stale_top(kept, age_ms, if_none_match)
@@ -89,25 +119,58 @@ class Reads:
             return kept.not_modified
         return kept.full
 
-    def _make_top(self, board: Board, limit: int) -> KeptTop:
+    def _make_top(self, board: Board, limit: int, view: str = "") -> KeptTop:
         scoreboard = self._scoreboard
         epoch, seq = scoreboard.epoch, board.seq
         history = scoreboard.mark.history
         moment = Moment(board.board_id, epoch, seq, self._clock_ms(), about(board.definition), history)
         body = top_body(entries_of(board.top(limit), scoreboard.users), moment)
-        etag = f'W/"{epoch}-{history[:ETAG_HISTORY]}-{seq}-{limit}"'
+        etag = f'W/"{epoch}-{history[:ETAG_HISTORY]}-{seq}-{limit}{view}"'
         headers = (("etag", etag), *NO_CACHE)
         full, not_modified = Response(200, body, JSON, headers), Response(304, headers=headers)
         return KeptTop(epoch, seq, etag, full, not_modified)
 
-    async def score(self, request: Request, caller: Principal) -> Response:
-        """Answer with one user's score and rank."""
-        board_id = self._board(query_values(request.query, ("boardId",))).board_id
+    def _past(self, request: Request, board: Board) -> PastPeriod | None:
+        """Give the past period that a request asks for, None for the running one. Raises `Refused`."""
+        name = query_values(request.query, ("period",)).get("period")
+        return None if name is None else named_period(board.board_id, board, name)
+
+    async def _past_top(self, board: Board, past: PastPeriod, limit: int) -> Response:
+        rows = await self._periods.top(board.board_id, past, limit)
+        scoreboard = self._scoreboard
+        answer = TopAnswer(
+            entries=entries_of(rows, scoreboard.users),
+            generated_at=iso_ms(self._clock_ms()),
+            board_id=board.board_id,
+            epoch=scoreboard.epoch_of(past.seq),
+            seq=past.seq,
+            history=scoreboard.mark.history,
+            **past_fields(past),
+            **stale_fields(self._freshness),
+        )
+        return Response(200, _encode(answer), JSON, NO_CACHE)
+
+    async def _asked(self, request: Request, caller: Principal, names: tuple[str, ...]) -> _Asked | Response:
+        """Give what a request about one user asks for. Raises `Refused`; a response is the refusal."""
+        values = query_values(request.query, names)
+        board = self._board(values)
         user_id = request.path_params["userId"]
         hidden = not self._is_active(user_id)
-        if hidden and (refusal := await self._refusal(request, caller, board_id)) is not None:
+        if hidden and (refusal := await self._refusal(request, caller, board.board_id)) is not None:
             return refusal
-        board = self._scoreboard.boards[board_id]
+        shown = await self._views.of(request, caller, self._scoreboard.boards[board.board_id])
+        if isinstance(shown, Response):
+            return shown
+        return _Asked(shown, user_id, self._past(request, shown), values, NO_STORE if hidden else NO_CACHE)
+
+    async def score(self, request: Request, caller: Principal) -> Response:
+        """Answer with one user's score and rank, of now or of a past period."""
+        asked = await self._asked(request, caller, ("boardId",))
+        if isinstance(asked, Response):
+            return asked
+        board, user_id, past = asked.board, asked.user_id, asked.past
+        if past is not None:
+            return await self._past_score(board, past, user_id)
         score, updated_ms = self._score(board, user_id)
         standing = board.standing(user_id)
         answer = ScoreAnswer(
@@ -122,31 +185,60 @@ class Reads:
             updated_at=iso_ms(updated_ms),
             epoch=self._scoreboard.epoch,
             seq=board.seq,
+            **period_fields(board.definition),
             **stale_fields(self._freshness),
         )
-        return Response(200, _encode(answer), JSON, NO_STORE if hidden else NO_CACHE)
+        return Response(200, _encode(answer), JSON, asked.headers)
+
+    async def _past_score(self, board: Board, past: PastPeriod, user_id: str) -> Response:
+        found = await self._periods.find(board.board_id, past, user_id)
+        if found is None:
+            raise _no_score(board.board_id, user_id)
+        row, better = found
+        answer = ScoreAnswer(
+            user_id=user_id,
+            display_name=self._scoreboard.users.name(user_id) or msgspec.UNSET,
+            board_id=board.board_id,
+            score=row.score,
+            rank=row.rank,
+            count=past.count,
+            percentile=_percentile(row.rank, past.count),
+            gap_to_next=None if better is None else abs(better.score - row.score),
+            updated_at=iso_ms(row.updated_ms),
+            epoch=self._scoreboard.epoch_of(past.seq),
+            seq=past.seq,
+            **past_fields(past),
+            **stale_fields(self._freshness),
+        )
+        return Response(200, _encode(answer), JSON, NO_CACHE)
 
     async def around(self, request: Request, caller: Principal) -> Response:
         """Answer with a user's row, and up to `limit` neighbours on each side."""
-        values = query_values(request.query, ("boardId", "limit"))
-        board_id = self._board(values).board_id
-        limit = limit_of(values, bounds.AROUND_LIMIT_DEFAULT, bounds.AROUND_LIMIT_MAX)
-        user_id = request.path_params["userId"]
-        hidden = not self._is_active(user_id)
-        if hidden and (refusal := await self._refusal(request, caller, board_id)) is not None:
-            return refusal
-        board = self._scoreboard.boards[board_id]
-        self._score(board, user_id)
+        asked = await self._asked(request, caller, ("boardId", "limit"))
+        if isinstance(asked, Response):
+            return asked
+        limit = limit_of(asked.values, bounds.AROUND_LIMIT_DEFAULT, bounds.AROUND_LIMIT_MAX)
+        board, user_id, past = asked.board, asked.user_id, asked.past
+        rows: Sequence[Row | FinalRow]
+        if past is None:
+            self._score(board, user_id)
+            rows, fields, seq = board.around(user_id, limit), period_fields(board.definition), board.seq
+        else:
+            rows = await self._periods.around(board.board_id, past, user_id, limit)
+            if not rows:
+                raise _no_score(board.board_id, user_id)
+            fields, seq = past_fields(past), past.seq
         answer = AroundAnswer(
             board_id=board.board_id,
             user_id=user_id,
-            entries=entries_of(board.around(user_id, limit), self._scoreboard.users),
-            epoch=self._scoreboard.epoch,
-            seq=board.seq,
+            entries=entries_of(rows, self._scoreboard.users),
+            epoch=self._scoreboard.epoch if past is None else self._scoreboard.epoch_of(seq),
+            seq=seq,
             generated_at=iso_ms(self._clock_ms()),
+            **fields,
             **stale_fields(self._freshness),
         )
-        return Response(200, _encode(answer), JSON, NO_STORE if hidden else NO_CACHE)
+        return Response(200, _encode(answer), JSON, asked.headers)
 
     def _is_active(self, user_id: str) -> bool:
         user = self._scoreboard.users.get(user_id)
@@ -163,7 +255,7 @@ class Reads:
             return found  # it is not known whether this caller may
         raise _no_score(board_id, request.path_params["userId"])
 
-    async def action(self, request: Request, _caller: Principal) -> Response:
+    async def action(self, request: Request, caller: Principal) -> Response:
         """Answer whether an action was applied, with its receipt from the log."""
         action_id = request.path_params["actionId"]
         self._checks.check_action()
@@ -178,9 +270,20 @@ class Reads:
         else:
             assert isinstance(event, Incremented), event
             assert event.action_id == action_id, event
-            receipt = logged_receipt(event, epoch)
-            answer = ActionAnswer(action_id, True, epoch, seq, receipt, "KEPT", **stale_fields(self._freshness))
+            if self._is_frozen_for(event, caller):
+                answer = ActionAnswer(action_id, True, epoch, seq, None, "FROZEN", **stale_fields(self._freshness))
+            else:
+                receipt = logged_receipt(event, epoch)
+                answer = ActionAnswer(action_id, True, epoch, seq, receipt, "KEPT", **stale_fields(self._freshness))
         return Response(200, _encode(answer), JSON, NO_STORE)
+
+    def _is_frozen_for(self, event: Incremented, caller: Principal) -> bool:
+        """Whether a freeze hides from a caller what an event did, on its own board or on one that it fed."""
+        if caller.sub == event.caller or caller.may(LIVE_VIEW):
+            return False
+        boards = (event.board_id, *(fed.board_id for fed in event.fed))
+        definitions = [self._scoreboard.boards[board_id].definition for board_id in boards]
+        return any(each is not None and each.frozen is not None and event.seq > each.frozen.seq for each in definitions)
 
     async def _event(self, seq: int) -> tuple[int, object]:
         """Read one event from the log, with the epoch of its frame."""
@@ -214,6 +317,12 @@ def stale_fields(freshness: Freshness) -> dict[str, Any]:
     """Give the two more fields of a stale replica's answer."""
     age_ms = freshness.stale_ms()
     return {} if age_ms is None else {"stale": True, "age_ms": age_ms}
+
+
+def past_fields(past: PastPeriod) -> dict[str, Any]:
+    """Give the fields of an answer about a past period."""
+    period = past.period
+    return {"period": period.id} | ({} if period.ends_ms is None else {"ends_at": iso_ms(period.ends_ms)})
 
 
 def _percentile(rank: int, count: int) -> float:

@@ -48,10 +48,15 @@ class Route(msgspec.Struct, frozen=True):
     ids: tuple[str, ...] = ()
 
 
+BOARD_CHANGES = ("put_board", "close_board", "reset_board", "freeze_board", "unfreeze_board", "reveal_board")
+"""The handlers that change a board itself."""
+
 BY_QUERY = "_by_query"
 """The end of a handler's name that has the id in the query. The handler is the one without it."""
 
 POSITION = ("minSeq", "minEpoch")
+USER_QUERY = ("boardId", "period", "view", *POSITION)
+AROUND_QUERY = ("limit", *USER_QUERY)
 WRITE = ("scores:write",)
 READ = ("scores:read", "scores:write")
 LIVE_VIEW = ("scores:read",)
@@ -70,31 +75,31 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/scores/increment/batch", "increment_batch", "Count up to 1,000 actions.", WRITE,
           writes=True, express=True),
     Route("GET", "/scoreboard/top", "top", "The first rows of a board.", READ,
-          public_read=True, shows_state=True, express=True, query=("boardId", "limit", *POSITION)),
+          public_read=True, shows_state=True, express=True, query=("boardId", "limit", "period", "view", *POSITION)),
     Route("GET", "/scoreboard", "walk", "A whole board, page by page.", READ,
-          public_read=True, shows_state=True, query=("boardId", "limit", "cursor", *POSITION)),
+          public_read=True, shows_state=True, query=("boardId", "limit", "cursor", "period", "view", *POSITION)),
     Route("POST", "/scores/query", "query", "The ranks of up to 1,000 users.", READ,
-          public_read=True, shows_state=True, query=POSITION),
+          public_read=True, shows_state=True, query=("view", *POSITION)),
     Route("GET", "/scores/{userId}", "score", "One user's score and rank.", READ,
-          public_read=True, shows_state=True, query=("boardId", *POSITION)),
+          public_read=True, shows_state=True, query=USER_QUERY),
     Route("GET", "/scores", "score_by_query", "The same, with the id in the query.", READ,
-          public_read=True, shows_state=True, query=("userId", "boardId", *POSITION), ids=("userId",)),
+          public_read=True, shows_state=True, query=("userId", *USER_QUERY), ids=("userId",)),
     Route("GET", "/scores/{userId}/around", "around", "A user and the neighbours.", READ,
-          public_read=True, shows_state=True, query=("boardId", "limit", *POSITION)),
+          public_read=True, shows_state=True, query=AROUND_QUERY),
     Route("GET", "/scores/around", "around_by_query", "The same, with the id in the query.", READ,
-          public_read=True, shows_state=True, query=("userId", "boardId", "limit", *POSITION), ids=("userId",)),
+          public_read=True, shows_state=True, query=("userId", *AROUND_QUERY), ids=("userId",)),
     Route("PUT", "/users/{userId}", "put_user", "Register a user, or change a name or whether active.", USERS,
           writes=True),
     Route("PUT", "/users", "put_user_by_query", "The same, with the id in the query.", USERS,
           writes=True, query=("userId",), ids=("userId",)),
     Route("GET", "/boards", "boards", "All boards; with `boardId`, that one.", BOARD_READ,
-          public_read=True, shows_state=True, query=("boardId", *POSITION)),
+          public_read=True, shows_state=True, query=("boardId", "view", *POSITION)),
     Route("PUT", "/boards", "put_board_by_query", "The same as below, with the id in the query.", BOARDS,
           writes=True, query=("boardId",), ids=("boardId",)),
     Route("DELETE", "/boards", "close_board_by_query", "The same as below, with the id in the query.", BOARDS,
           writes=True, query=("boardId",), ids=("boardId",)),
     Route("GET", "/boards/{boardId}", "board", "A board and its running period.", BOARD_READ,
-          public_read=True, shows_state=True, query=POSITION),
+          public_read=True, shows_state=True, query=("view", *POSITION)),
     Route("PUT", "/boards/{boardId}", "put_board", "Make a board, or replace its rules.", BOARDS,
           writes=True),
     Route("DELETE", "/boards/{boardId}", "close_board", "Close a board: it can only be read.", BOARDS,
@@ -103,11 +108,27 @@ ROUTES: tuple[Route, ...] = (
           writes=True),
     Route("POST", "/boards/reset", "reset_board_by_query", "The same, with the id in the query.", BOARDS,
           writes=True, query=("boardId",), ids=("boardId",)),
+    Route("GET", "/boards/{boardId}/periods", "periods", "The periods of a board that have ended.", BOARD_READ,
+          public_read=True, shows_state=True, query=("view", *POSITION)),
+    Route("GET", "/boards/periods", "periods_by_query", "The same, with the id in the query.", BOARD_READ,
+          public_read=True, shows_state=True, query=("boardId", "view", *POSITION), ids=("boardId",)),
+    Route("POST", "/boards/{boardId}/freeze", "freeze_board", "Let the public see a board as it is now.", BOARDS,
+          writes=True),
+    Route("POST", "/boards/freeze", "freeze_board_by_query", "The same, with the id in the query.", BOARDS,
+          writes=True, query=("boardId",), ids=("boardId",)),
+    Route("POST", "/boards/{boardId}/unfreeze", "unfreeze_board", "Let the public see what counts again.", BOARDS,
+          writes=True),
+    Route("POST", "/boards/unfreeze", "unfreeze_board_by_query", "The same, with the id in the query.", BOARDS,
+          writes=True, query=("boardId",), ids=("boardId",)),
+    Route("POST", "/boards/{boardId}/reveal", "reveal_board", "Show the next rows of a frozen board.", BOARDS,
+          writes=True),
+    Route("POST", "/boards/reveal", "reveal_board_by_query", "The same, with the id in the query.", BOARDS,
+          writes=True, query=("boardId",), ids=("boardId",)),
     Route("GET", "/actions/{actionId}", "action", "Whether an action was applied, and its receipt.", READ,
           shows_state=True, query=POSITION),
     Route("GET", "/actions", "action_by_query", "The same, with the id in the query.", READ,
           shows_state=True, query=("actionId", *POSITION), ids=("actionId",)),
-    Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId",)),
+    Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId", "view")),
     Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ("admin",)),
     Route("GET", "/healthz", "healthz", "Whether the process is alive.", query=None),
     Route("GET", "/readyz", "readyz", "Whether requests should be sent here.", query=None),
@@ -122,7 +143,10 @@ EXPRESS: dict[tuple[str, str], Route] = {(route.method, route.path): route for r
 _BY_PATH: dict[str, dict[str, Route]] = {}
 for _route in ROUTES:
     _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
-_ONLY_WITH = {"/scores/around": "userId", "/boards/reset": "boardId"}
+_ONLY_WITH = {
+    "/scores/around": "userId",
+    **{f"/boards/{name}": "boardId" for name in ("reset", "periods", "freeze", "unfreeze", "reveal")},
+}
 """Paths that are such only with this parameter. Without it the end of the path is an id for the methods that take one,
 and the parameter is missing for the others."""
 FIXED = {path: methods for path, methods in _BY_PATH.items() if "{" not in path and path not in _ONLY_WITH}

@@ -39,7 +39,7 @@ from msgspec.structs import astuple
 
 from engine.board_rules import BoardDefinition, PastPeriod
 from engine.dates import date_of
-from engine.ranking import Row
+from engine.ranking import FinalRow, Row
 from engine.users import Users
 
 
@@ -157,7 +157,7 @@ def iso_ms(ms: int) -> str:
     return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
 
 
-def entries_of(rows: Iterable[Row], users: Users) -> Rows:
+def entries_of(rows: Iterable[Row | FinalRow], users: Users) -> Rows:
     """Make entries of a board's rows."""
     return tuple(
         Entry(user_id=row.user_id, display_name=users.name(row.user_id), score=row.score, rank=row.rank) for row in rows

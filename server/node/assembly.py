@@ -28,6 +28,7 @@ from server.access.key_exchange import SharedKey
 from server.access.lease import authorize
 from server.access.rates import Rates, WriteLimits
 from server.api.dependencies import Dependencies, ReceiptLog, StorageState, Writer
+from server.api.periods import NoPeriods, PeriodReader
 from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
@@ -118,10 +119,11 @@ def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     return Node(
         role=surface.role,
         scoreboard=opened.scoreboard,
-        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
+        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote, keeper),
         live=surface.live,
         tasks=(
             service.run_checkpointer,
+            keeper.run,
             actor.run,
             actor.run_alarm,
             FileBoards(world, actor, opened.scoreboard).run,
@@ -161,7 +163,7 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
     return Node(
         role=role,
         scoreboard=opened.scoreboard,
-        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
+        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote, keeper),
         live=surface.live,
         tasks=(service.run_checkpointer, keeper.run, *tasks, watch.run),
         promote=promote,
@@ -301,7 +303,7 @@ def _make_following(
 
 def _make_pipeline(
     world: Surroundings, surface: _Surface, writer: Writer, log: ReceiptLog, service: LogService | None,
-    promote: Promote,
+    promote: Promote, periods: PeriodReader | None = None,
 ) -> Pipeline:  # fmt: skip
     config = world.config
     storage: Callable[[], StorageState] = no_storage if service is None else service.storage
@@ -332,6 +334,7 @@ def _make_pipeline(
             request_ids=world.request_ids,
             followers=(lambda: 0) if service is None else service.followers.__len__,
             promote=promote,
+            periods=NoPeriods() if periods is None else periods,
             warnings=partial(_warnings, world, surface.role),
         )
     )

@@ -59,6 +59,7 @@ class PeriodKeeper:
         self.store = PeriodStore(world.disk, world.config.data_dir)
         self._waiting: dict[int, EndedPeriod] = {}
         self._changed = trio.Event()
+        self._kept = trio.Event()  # the next file was written
         self._told: set[int] = set()
         self._readers = trio.CapacityLimiter(bounds.PERIOD_READERS_MAX)
 
@@ -70,8 +71,7 @@ class PeriodKeeper:
     async def written(self) -> None:
         """Wait until no period waits for its file."""
         while self._waiting:
-            changed = self._changed
-            await changed.wait()
+            await self._kept.wait()
 
     async def read(self, seq: int, work: Callable[[PastRanking], T]) -> T:
         """Read a period that the state calls for. Raises `FileMissing`, `SnapshotDamaged`, `Overloaded`."""
@@ -99,8 +99,8 @@ class PeriodKeeper:
         ended = self._waiting[seq]
         await self._world.write_with_room(lambda: self._write_once(ended))
         del self._waiting[seq]
-        self._changed.set()
-        self._changed = trio.Event()
+        kept, self._kept = self._kept, trio.Event()
+        kept.set()
         log.info("period_kept", board_id=ended.ranking.board_id, period=ended.past.period.id, users=ended.past.count)
         await self._in_thread(lambda: [None for _ in ended.ranking.dismantle()])
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Literal, NoReturn, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
@@ -43,7 +43,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INSTANT = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,32}))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
-_AN_INSTANT = 'must be a time from 1970 to 9999 with its offset, such as "2026-12-01T18:00:00Z"'
+AN_INSTANT = 'must be a time from 1970 to 9999 with its offset, such as "2026-12-01T18:00:00Z"'
 _POINTS = "must be a table of reasons and what they are worth, as { WON = 10, LAP = { min = 1, max = 90 } }"
 _WORTH = "must be an integer, or a range such as { min = 1, max = 90 }"
 _PERIOD = "must have every, or starts, ends, or both"
@@ -235,28 +235,28 @@ def _instant(name: Literal["starts", "ends"], value: object) -> int | None:
     """Give an instant in ms since 1970, None if there is none."""
     if value is None:
         return None
-    text = value.isoformat() if isinstance(value, date) else value
+    ms = instant_ms(value.isoformat() if isinstance(value, date) else value)
+    if ms is None:
+        raise FormFault(("period", name), AN_INSTANT)
+    return ms
+
+
+def instant_ms(text: object) -> int | None:
+    """Read an instant, in ms since 1970; None for what is none."""
     parts = _INSTANT.fullmatch(text) if isinstance(text, str) else None
     if parts is None:
-        _refuse_instant(name)
+        return None
     day, clock, fraction, offset = parts.groups()
     try:
-        at = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if offset in 'Zz' else offset}")
-        since = at - _EPOCH
+        since = datetime.fromisoformat(f"{day}T{clock}{'+00:00' if offset in 'Zz' else offset}") - _EPOCH
     except (ValueError, OverflowError):
-        _refuse_instant(name)
+        return None
     ms = since // timedelta(milliseconds=1) + int((fraction or "").ljust(3, "0")[:3])
-    if not 0 <= ms <= _LAST_MS:
-        _refuse_instant(name)
-    return ms
+    return ms if 0 <= ms <= _LAST_MS else None
 
 
 _LAST_MS = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z."""
-
-
-def _refuse_instant(name: str) -> NoReturn:
-    raise FormFault(("period", name), _AN_INSTANT)
 
 
 def _written(ms: int | None) -> str | None:

@@ -43,7 +43,11 @@ async def play_boards(bench: Bench) -> dict[str, Reply]:
         ("put_board", "PUT", cup, examples.REQUESTS["put_board"], KEEPER),
         ("boards", "GET", "/boards", None, None),
         ("board", "GET", cup, None, READER),
+        ("freeze_board", "POST", f"{cup}/freeze", examples.REQUESTS["freeze_board"], KEEPER),
+        ("reveal_board", "POST", f"{cup}/reveal", examples.REQUESTS["reveal_board"], KEEPER),
+        ("unfreeze_board", "POST", f"{cup}/unfreeze", None, KEEPER),
         ("reset_board", "POST", f"{cup}/reset", examples.REQUESTS["reset_board"], KEEPER),
+        ("periods", "GET", f"{cup}/periods", None, None),
         ("close_board", "DELETE", cup, None, KEEPER),
     ]
     return {handler: await bench.ask(method, path, body, token=token) for handler, method, path, body, token in asked}
