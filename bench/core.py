@@ -30,7 +30,7 @@ from engine.scoreboard import Scoreboard
 from server.api.decoding import IncrementBody, decode_batch
 from server.api.increments import batch_item_answer, increment_answer
 from server.bounds import YOUNG_OBJECTS_MAX
-from server.live.encoding import top_body
+from server.live.encoding import Moment, about, entries_of, top_body
 
 BOARD = "main"
 RULES = rules_of_points({BOARD: {"ACTION_COMPLETED": 10}})
@@ -173,4 +173,5 @@ class Core:
     def top(self, count: int) -> bytes:
         """The encoded first rows."""
         scoreboard = self.scoreboard
-        return top_body(self.board.top(count), scoreboard.users, BOARD, scoreboard.epoch, self.board.seq, NOW_MS)
+        moment = Moment(BOARD, scoreboard.epoch, self.board.seq, NOW_MS, about(self.board.definition))
+        return top_body(entries_of(self.board.top(count), scoreboard.users), moment)

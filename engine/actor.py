@@ -35,6 +35,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from math import inf
 
@@ -50,7 +51,7 @@ from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced
 from engine.machine import StateMachine
-from engine.periods import PeriodAt, due_change, no_calendar
+from engine.periods import PeriodAt, due_changes, no_calendar
 from engine.threads import run
 
 FULL_RETRY_SECONDS = 1.0
@@ -58,9 +59,6 @@ FULL_RETRY_SECONDS = 1.0
 
 ALARM_SECONDS = 1.0
 """The longest time between two looks for a period that ends: the clock may be set meanwhile."""
-
-ALARM_PAUSE_SECONDS = 0.01
-"""The shortest time between two looks. A board with many short periods must not keep the loop busy."""
 
 _DEPOSED = "a newer epoch began elsewhere, so nothing is written here any more"
 
@@ -111,7 +109,7 @@ class Actor:
         self._begun = False
         self._deposed = False
         self._room_due_s = inf  # the next attempt to make room; never if there is room
-        self._change_full: DiskFull | None = None  # the last attempt to log a change of a period found no room
+        self._alarmed = False
         self._apart = 0  # submissions at the head of the inbox, each of which gets a frame of its own
         self._wake = trio.Event()
         self._ended = trio.Event()
@@ -142,8 +140,6 @@ class Actor:
             raise LeaderDeposed(_DEPOSED)
         if not self._accepting:
             raise Overloaded("the server is stopping")
-        if self._change_full is not None:
-            raise self._change_full.again()
         if self._waiting + len(commands) > INBOX_COMMANDS_MAX:
             raise Overloaded(f"{self._waiting} commands are waiting already")
         submission = Submission(commands, when_done)
@@ -160,16 +156,15 @@ class Actor:
         task_status.started()
         try:
             while self._inbox or self._accepting:
-                now_ms = max(self._clock.now_ms(), self._machine.scoreboard.time_ms)
                 is_full = self._room_due_s < inf and not self._deposed
                 if is_full and self._room_due_s <= trio.current_time():
                     await self._make_room()
                 elif self._may_be_due and not self._deposed:
                     await self._correct()
-                elif self._is_due(now_ms) and self._change_full is None:
-                    await self._change_period(now_ms)
-                elif self._inbox and self._change_full is None:
-                    await self._write_frame(self._take(), now_ms)
+                elif self._inbox:
+                    await self._write_frame(self._take())
+                elif self._alarmed and not self._deposed:
+                    await self._change_periods_alone()
                 elif is_full:
                     self._wake = trio.Event()
                     with trio.move_on_at(self._room_due_s):
@@ -189,8 +184,10 @@ class Actor:
             due_ms = self._machine.scoreboard.due_ms
             left_s = ALARM_SECONDS if due_ms is None else (due_ms - self._clock.now_ms()) / 1000
             if left_s <= 0:
+                self._alarmed = True
                 self._wake.set()
-            await trio.sleep(min(max(left_s, ALARM_PAUSE_SECONDS), ALARM_SECONDS))
+                left_s = ALARM_SECONDS
+            await trio.sleep(min(left_s, ALARM_SECONDS))
 
     async def drain(self) -> None:
         """Accept no new commands, finish the waiting ones, and end `run`."""
@@ -245,26 +242,32 @@ class Actor:
             scoreboard.apply(correction, scoreboard.epoch)
             self._machine.settled([correction], synced, self._waiting)
 
-    def _is_due(self, now_ms: int) -> bool:
-        due_ms = self._machine.scoreboard.due_ms
-        return due_ms is not None and due_ms <= now_ms and not self._deposed
+    async def _change_periods(self) -> int:
+        """Log the changes of periods that are due; give the time, at which none is.
 
-    async def _change_period(self, now_ms: int) -> None:
-        """Log the change of one board's period. If it does not fit, nothing else is written before it."""
+        Raises `DiskFull`, and `LeaderDeposed` after a change during which the actor was deposed.
+        """
         scoreboard = self._machine.scoreboard
-        event = due_change(scoreboard, now_ms, scoreboard.seq + 1, self._period_at)
-        assert event is not None
-        try:
-            synced = await self._append([event])
-        except DiskFull as full:
-            self._change_full = full.again()
-            self._fail_waiting(full.again)
-            return
-        scoreboard.apply(event, scoreboard.epoch)
-        self._machine.settled([event], synced, self._waiting)
+        while True:
+            now_ms = max(self._clock.now_ms(), scoreboard.time_ms)
+            if scoreboard.due_ms is None or scoreboard.due_ms > now_ms:
+                return now_ms
+            events: list[Event] = [*due_changes(scoreboard, now_ms, self._period_at)]
+            synced = await self._append(events)
+            for event in events:
+                scoreboard.apply(event, scoreboard.epoch)
+            self._machine.settled(events, synced, self._waiting)
+            if self._deposed:
+                raise LeaderDeposed(_DEPOSED)
 
-    async def _write_frame(self, taken: list[Submission], now_ms: int) -> None:
+    async def _change_periods_alone(self) -> None:
+        self._alarmed = False
+        with suppress(DiskFull, LeaderDeposed):  # after a full disk the alarm rings again
+            await self._change_periods()
+
+    async def _write_frame(self, taken: list[Submission]) -> None:
         try:
+            now_ms = await self._change_periods()
             batch = Batch(self._machine.scoreboard, now_ms, self._period_at)
             for submission in taken:
                 batch.decide(submission.commands)
@@ -282,6 +285,10 @@ class Actor:
                 self._machine.settled(batch.events, synced, self._waiting)
         except DiskFull as full:
             self._refuse_or_part(taken, full)
+            return
+        except LeaderDeposed:
+            for submission in taken:
+                submission.fail(LeaderDeposed(_DEPOSED))
             return
         except BaseException:
             for submission in taken:
@@ -303,7 +310,6 @@ class Actor:
 
     async def _make_room(self) -> None:
         log = self._machine.log
-        self._change_full = None
         try:
             await run(log.make_room, blocks=log.blocks)
         except DiskFull:

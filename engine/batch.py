@@ -35,6 +35,7 @@ from engine.commands import (
     Command,
     Increment,
     Outcome,
+    PutBoard,
     PutUser,
     Receipt,
     Rejection,
@@ -97,10 +98,13 @@ class Batch:
         self._scores: dict[str, dict[str, int]] = {}
         self._begun: dict[Key, FoundIncrement] = {}
         self._users: dict[str, User] = {}
-        self._put_boards: set[str] = set()
+        self._put_boards: frozenset[str] = frozenset()  # all of the submission, so that they may feed each other
+        self._decided_boards: set[str] = set()
 
     def decide(self, commands: Sequence[Command]) -> None:
         """Decide commands, after those of earlier calls. O(1) for each."""
+        if type(commands[0]) is PutBoard:
+            self._put_boards = frozenset(command.board_id for command in commands if isinstance(command, PutBoard))
         decided, events = self._decided, self.events
         begun, now_ms = self._begun, self._now_ms
         keys = [command.key or key_of(command.action_id) for command in commands if type(command) is Increment]
@@ -225,6 +229,8 @@ class Batch:
     def _decide_other(self, command: PutUser | BoardCommand) -> _Decision:
         if isinstance(command, PutUser):
             return self._put_user(command)
+        assert command.board_id not in self._decided_boards, "a submission has one command a board"
+        self._decided_boards.add(command.board_id)
         decided = decide_board(
             self._scoreboard, command, made=self._put_boards, seq=self._seq + 1, now_ms=self._now_ms,
             period_at=self._period_at,
@@ -232,7 +238,6 @@ class Batch:
         if isinstance(decided, Rejection):
             return decided
         self._seq += len(decided)
-        self._put_boards.add(command.board_id)
         self.events += decided
         return _BoardDecision(command.board_id, decided)
 

@@ -6,6 +6,7 @@ Rules:
 - A command that would change nothing is answered as unchanged: it may be sent again.
 - How scores grow and which one is better never changes while the board has scores. The old scores would mean nothing.
 - A closed board stays closed.
+- A reveal needs the scores that count now, so it is refused once the frozen period has ended. Then its file has them.
 - New rules for periods hold at once: the running period keeps its scores, and gets the id and the end that the new
   rules have for now. Without rules it goes on for ever. After a season is over, new rules begin an empty period.
 """
@@ -14,10 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 
+from engine.board import Board
 from engine.board_faults import closed, not_open, over
 from engine.board_rules import BoardDefinition, BoardRules
-from engine.commands import BoardCommand, CloseBoard, PutBoard, Rejection, ResetBoard
-from engine.events import BoardClosed, BoardEvent, BoardPut, PeriodChanged
+from engine.commands import (
+    BoardCommand,
+    CloseBoard,
+    FreezeBoard,
+    PutBoard,
+    Rejection,
+    ResetBoard,
+    RevealRows,
+    UnfreezeBoard,
+)
+from engine.events import BoardClosed, BoardEvent, BoardFrozen, BoardPut, BoardUnfrozen, PeriodChanged, RowsRevealed
 from engine.periods import PeriodAt, first_period, reset
 from engine.schedule import Period
 from engine.scoreboard import Scoreboard
@@ -29,7 +40,7 @@ Decided = Sequence[BoardEvent] | Rejection
 def decide_board(
     scoreboard: Scoreboard, command: BoardCommand, *, made: Set[str], seq: int, now_ms: int, period_at: PeriodAt
 ) -> Decided:
-    """Decide a command; its first event has this seq. `made` are the boards that commands before it put."""
+    """Decide a command; its first event has this seq. `made` are the boards that commands beside it put."""
     if isinstance(command, PutBoard):
         return _put(scoreboard, command, made, seq, now_ms, period_at)
     board = scoreboard.board(command.board_id)
@@ -38,6 +49,14 @@ def decide_board(
         return Rejection("NOT_FOUND", f"there is no board {command.board_id!r}", {"boardId": command.board_id})
     if isinstance(command, CloseBoard):
         return () if definition.closed else (BoardClosed(seq, now_ms, command.board_id, command.caller),)
+    if isinstance(command, FreezeBoard):
+        return _freeze(definition, command, seq, now_ms)
+    if isinstance(command, UnfreezeBoard):
+        is_idle = definition.frozen is None and definition.freeze_at_ms is None
+        return () if is_idle else (BoardUnfrozen(seq, now_ms, command.board_id, command.caller),)
+    if isinstance(command, RevealRows):
+        assert board is not None
+        return _reveal(board, definition, command, seq, now_ms)
     return _reset(definition, command, seq, now_ms, period_at)
 
 
@@ -50,6 +69,10 @@ def _put(
         if fed not in known:
             message = f"feeds names an unknown board: {fed!r}"
             return Rejection("INVALID_REQUEST", message, {"field": "feeds", "allowed": sorted(known)})
+    if waiting := scoreboard.unwritten() - made - {board_id}:
+        names = ", ".join(sorted(waiting))
+        message = f"boards of the configuration are not in the log yet ({names}): is the disk full? Try again"
+        return Rejection("CONFLICT", message, {"field": "boardId", "boardId": board_id})
     board = scoreboard.boards.get(board_id)
     definition = None if board is None or not board.is_logged else board.definition
     if definition is not None and definition.closed:
@@ -110,3 +133,30 @@ def _reset(definition: BoardDefinition, command: ResetBoard, seq: int, now_ms: i
         return (reset(board_id, definition, command.caller, seq, now_ms, period_at),)
     except ValueError as fault:
         return Rejection("INVALID_REQUEST", f"the next period can't be known: {fault}", {"field": "boardId"})
+
+
+def _freeze(definition: BoardDefinition, command: FreezeBoard, seq: int, now_ms: int) -> Decided:
+    board_id, at_ms = command.board_id, command.at_ms
+    if at_ms is None:
+        return () if definition.frozen is not None else (BoardFrozen(seq, now_ms, board_id, None, command.caller),)
+    if definition.frozen is not None:
+        message = f"board {board_id!r} is frozen already; unfreeze it before you plan another freeze"
+        return Rejection("CONFLICT", message, {"field": "at", "boardId": board_id})
+    if at_ms <= now_ms:
+        return Rejection(
+            "INVALID_REQUEST", "at must be in the future; without it the board is frozen now", {"field": "at"}
+        )
+    return () if at_ms == definition.freeze_at_ms else (BoardFrozen(seq, now_ms, board_id, at_ms, command.caller),)
+
+
+def _reveal(board: Board, definition: BoardDefinition, command: RevealRows, seq: int, now_ms: int) -> Decided:
+    public = board.frozen
+    details: dict[str, str | int | list[str]] = {"field": "boardId", "boardId": command.board_id}
+    if public is None or public.definition is None:
+        return Rejection(
+            "CONFLICT", f"board {command.board_id!r} is not frozen, so there is nothing to reveal", details
+        )
+    if public.definition.past != definition.past:
+        message = f"the period in which board {command.board_id!r} was frozen has ended: unfreeze it"
+        return Rejection("CONFLICT", message, details)
+    return (RowsRevealed(seq, now_ms, command.board_id, command.step, command.caller),)

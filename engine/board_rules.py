@@ -55,6 +55,7 @@ class BoardRules(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 class BoardDefinition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """All that events have said of a board itself. Snapshots hold it.
 
+    `freeze_at_ms` is when the board will be frozen. `frozen` says since when it is: the public sees what it was then.
     `begun_ms` is when the board was made, or its running period began. `period` is the running one, None for a board
     without a schedule or a season. `past` are those that are kept, the oldest first. `over`: the season has ended, and
     its last ranking stays. `closed`: nothing is written to the board any more.
@@ -66,11 +67,27 @@ class BoardDefinition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_un
     past: tuple[PastPeriod, ...] = ()
     over: bool = False
     closed: bool = False
+    freeze_at_ms: int | None = None
+    frozen: Frozen | None = None
+
+    @property
+    def ends_ms(self) -> int | None:
+        """The instant at which the running period ends, None if nothing will end by itself."""
+        return None if self.period is None or self.over or self.closed else self.period.ends_ms
 
     @property
     def due_ms(self) -> int | None:
-        """The instant at which the running period ends, None if nothing will end by itself."""
-        return None if self.period is None or self.over or self.closed else self.period.ends_ms
+        """The next instant at which something happens to the board by itself, None if nothing will."""
+        dues = [due_ms for due_ms in (self.ends_ms, self.freeze_at_ms) if due_ms is not None]
+        return min(dues, default=None)
+
+
+class Frozen(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A board is frozen since the event `seq` at `time_ms`. `revealed` rows of it were shown since."""
+
+    seq: int
+    time_ms: int
+    revealed: int = 0
 
 
 class PastPeriod(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -63,7 +63,30 @@ class ResetBoard(msgspec.Struct, frozen=True, gc=False):
     period: str | None = None
 
 
-BoardCommand = PutBoard | CloseBoard | ResetBoard
+class FreezeBoard(msgspec.Struct, frozen=True, gc=False):
+    """Let the public see the board as it is now, or as it will be at `at_ms`."""
+
+    board_id: str
+    caller: str
+    at_ms: int | None = None
+
+
+class UnfreezeBoard(msgspec.Struct, frozen=True, gc=False):
+    """Let the public see the board of now again, and plan no freeze."""
+
+    board_id: str
+    caller: str
+
+
+class RevealRows(msgspec.Struct, frozen=True, gc=False):
+    """Show the public the last `step` rows of a frozen board that it has not seen yet."""
+
+    board_id: str
+    step: int
+    caller: str
+
+
+BoardCommand = PutBoard | CloseBoard | ResetBoard | FreezeBoard | UnfreezeBoard | RevealRows
 """A command about a board itself. A submission has only such commands, or none."""
 
 Command = Increment | PutUser | BoardCommand

@@ -15,6 +15,9 @@ A record is a msgpack array, and its first element is its type. Seq and time are
                                                                       have not their default
       BoardClosed      [8, boardId, caller]
       PeriodChanged    [9, boardId, ended, following | nil, over, [passed period …], caller]
+      BoardFrozen      [10, boardId, atMs | nil, caller]
+      BoardUnfrozen    [11, boardId, caller]
+      RowsRevealed     [12, boardId, step, caller]
 
 A period is [id, beginning, end | nil], in ms since 1970 UTC.
 
@@ -27,20 +30,24 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from engine.board_rules import BoardRules
 from engine.events import (
     BoardClosed,
+    BoardEvent,
+    BoardFrozen,
     BoardPut,
+    BoardUnfrozen,
     ClockCorrected,
     EpochBegun,
     Event,
     Fed,
     Incremented,
     PeriodChanged,
+    RowsRevealed,
     UserPut,
 )
 from engine.history import HISTORY_BYTES
@@ -120,6 +127,23 @@ class _PeriodChangedRecord(msgspec.Struct, array_like=True, tag=9, forbid_unknow
     caller: str
 
 
+class _BoardFrozenRecord(msgspec.Struct, array_like=True, tag=10, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    at_ms: int | None
+    caller: str
+
+
+class _BoardUnfrozenRecord(msgspec.Struct, array_like=True, tag=11, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    caller: str
+
+
+class _RowsRevealedRecord(msgspec.Struct, array_like=True, tag=12, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    step: Annotated[int, msgspec.Meta(ge=1)]
+    caller: str
+
+
 _Record = (
     _IncrementedRecord
     | _UserPutRecord
@@ -130,7 +154,22 @@ _Record = (
     | _BoardPutRecord
     | _BoardClosedRecord
     | _PeriodChangedRecord
+    | _BoardFrozenRecord
+    | _BoardUnfrozenRecord
+    | _RowsRevealedRecord
 )
+_BOARD_EVENTS: dict[type[Any], type[BoardEvent]] = {
+    _BoardPutRecord: BoardPut,
+    _BoardClosedRecord: BoardClosed,
+    _PeriodChangedRecord: PeriodChanged,
+    _BoardFrozenRecord: BoardFrozen,
+    _BoardUnfrozenRecord: BoardUnfrozen,
+    _RowsRevealedRecord: RowsRevealed,
+}
+"""Each record of these has the fields of its event, in the event's order, but for seq and time."""
+
+_TYPES = {event: record.__struct_config__.tag for record, event in _BOARD_EVENTS.items()}
+
 CORRECTION_HEAD = b"\x94\x04"
 """How the record of a `ClockCorrected` begins: an array of four, and its type."""
 
@@ -186,12 +225,8 @@ def _record_of(event: Event) -> tuple[object, ...]:
         return (2, event.user_id, event.display_name, event.active, event.caller)
     if isinstance(event, ClockCorrected):
         return (4, event.from_seq, event.ahead_ms, event.note)
-    if isinstance(event, BoardPut):
-        return (7, event.board_id, event.rules, event.caller, event.period)
-    if isinstance(event, BoardClosed):
-        return (8, event.board_id, event.caller)
-    if isinstance(event, PeriodChanged):
-        return (9, event.board_id, event.ended, event.following, event.over, event.passed, event.caller)
+    if isinstance(event, BoardEvent):
+        return (_TYPES[type(event)], *msgspec.structs.astuple(event)[2:])
     if event.history:
         assert len(event.history) == HISTORY_BYTES
         return (5, event.epoch, event.note, event.history)
@@ -208,11 +243,7 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
         return ClockCorrected(seq, time_ms, record.from_seq, record.ahead_ms, record.note)
     if isinstance(record, _HistoryBegunRecord):
         return EpochBegun(seq, time_ms, record.epoch, record.note, record.history)
-    if isinstance(record, _BoardPutRecord):
-        return BoardPut(seq, time_ms, record.board_id, record.rules, record.caller, record.period)
-    if isinstance(record, _BoardClosedRecord):
-        return BoardClosed(seq, time_ms, record.board_id, record.caller)
-    if isinstance(record, _PeriodChangedRecord):
-        return PeriodChanged(seq, time_ms, *msgspec.structs.astuple(record))
+    if not isinstance(record, _EpochBegunRecord):
+        return _BOARD_EVENTS[type(record)](seq, time_ms, *msgspec.structs.astuple(record))
     assert isinstance(record, _EpochBegunRecord)
     return EpochBegun(seq, time_ms, record.epoch, record.note)

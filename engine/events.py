@@ -122,7 +122,39 @@ class PeriodChanged(msgspec.Struct, frozen=True, gc=False):
     caller: str
 
 
-BoardEvent = BoardPut | BoardClosed | PeriodChanged
+class BoardFrozen(msgspec.Struct, frozen=True, gc=False):
+    """The public sees the board as it is now, until `BoardUnfrozen`. With `at_ms` it will be frozen at that time.
+
+    `caller` is empty if the clock froze it.
+    """
+
+    seq: int
+    time_ms: int
+    board_id: str
+    at_ms: int | None
+    caller: str
+
+
+class BoardUnfrozen(msgspec.Struct, frozen=True, gc=False):
+    """The public sees the board of now again, and no later freeze is planned."""
+
+    seq: int
+    time_ms: int
+    board_id: str
+    caller: str
+
+
+class RowsRevealed(msgspec.Struct, frozen=True, gc=False):
+    """The last `step` rows of a frozen board that were not revealed yet are shown as they are now."""
+
+    seq: int
+    time_ms: int
+    board_id: str
+    step: int
+    caller: str
+
+
+BoardEvent = BoardPut | BoardClosed | PeriodChanged | BoardFrozen | BoardUnfrozen | RowsRevealed
 """An event about a board itself."""
 
 Event = Incremented | UserPut | EpochBegun | ClockCorrected | BoardEvent

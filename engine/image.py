@@ -27,7 +27,8 @@ from engine.board_rules import BoardDefinition
 class BoardImage(msgspec.Struct, frozen=True):
     """One board. `reached` is the seq of the event that made a user's score; `updated` is its time in ms.
 
-    `definition` is None if no event of the log made the board: an older version wrote it.
+    `definition` is None if no event of the log made the board: an older version wrote it. `frozen` is what the public
+    sees of a frozen board. `revealed` has one byte for each user of such an image: 1 if the row was revealed.
     """
 
     board_id: str
@@ -38,6 +39,8 @@ class BoardImage(msgspec.Struct, frozen=True):
     reached: bytes
     updated: bytes
     definition: BoardDefinition | None = None
+    frozen: BoardImage | None = None
+    revealed: bytes = b""
 
 
 class UsersImage(msgspec.Struct, frozen=True):

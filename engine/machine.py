@@ -22,12 +22,13 @@ from typing import Protocol
 
 import msgspec
 
+from engine.board_events import EndedPeriod
 from engine.errors import DiskFull
 from engine.events import Event
 from engine.image import StateImage
 from engine.log import Synced
 from engine.record import ProvedFrame, Tail
-from engine.scoreboard import EndedPeriod, Scoreboard
+from engine.scoreboard import Scoreboard
 
 
 class WriteLog(Protocol):

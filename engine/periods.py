@@ -1,6 +1,6 @@
-"""When periods of boards change: which change is due, and what follows. Pure: the calendar is given.
+"""What happens to boards by itself: periods change, boards are frozen. Pure: the calendar is given.
 
-    event = due_change(scoreboard, now_ms, seq, period_at)          None: no change is due
+    events = due_changes(scoreboard, now_ms, period_at)             those that are due now, for one frame
     period = first_period(rules, (), now_ms, period_at)             the period of a board that is made now
 
 Rules:
@@ -17,12 +17,17 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
 
 from engine.board_rules import BoardDefinition, BoardRules
-from engine.events import PeriodChanged
+from engine.dates import date_of
+from engine.events import BoardEvent, BoardFrozen, PeriodChanged
 from engine.schedule import Period, Schedule
 from engine.scoreboard import Scoreboard
+
+DAY_MS = 86_400_000
+
+CHANGES_IN_FRAME = 64
+"""Changes that are logged together. With the most periods that passed they take some 3 MB."""
 
 PeriodAt = Callable[[Schedule, int], Period]
 """Gives the period of a schedule in which an instant lies (`engine.calendar`)."""
@@ -44,15 +49,20 @@ def first_period(rules: BoardRules, taken: Iterable[str], now_ms: int, period_at
     return None
 
 
-def due_change(scoreboard: Scoreboard, now_ms: int, seq: int, period_at: PeriodAt) -> PeriodChanged | None:
-    """Give the change that is due now. If several boards have one, that of the lowest id; call again after it."""
+def due_changes(scoreboard: Scoreboard, now_ms: int, period_at: PeriodAt) -> list[BoardEvent]:
+    """List the changes that are due now, one for each board, at most CHANGES_IN_FRAME; ask again after them."""
+    changes: list[BoardEvent] = []
     for board_id in scoreboard.served():
         definition = scoreboard.boards[board_id].definition
         assert definition is not None
         due_ms = definition.due_ms
-        if due_ms is not None and due_ms <= now_ms:
-            return _change(board_id, definition, now_ms, seq, period_at)
-    return None
+        if due_ms is not None and due_ms <= now_ms and len(changes) < CHANGES_IN_FRAME:
+            seq = scoreboard.seq + 1 + len(changes)
+            if due_ms == definition.freeze_at_ms:
+                changes.append(BoardFrozen(seq, now_ms, board_id, None, ""))
+            else:
+                changes.append(_change(board_id, definition, now_ms, seq, period_at))
+    return changes
 
 
 def reset(
@@ -84,7 +94,8 @@ def unique_id(nominal: str, taken: Iterable[str]) -> str:
 
 def date_id(time_ms: int) -> str:
     """Give the UTC date of an instant, as the id of a period that no schedule names."""
-    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=time_ms)).strftime("%Y-%m-%d")
+    year, month, day = date_of(time_ms // DAY_MS)
+    return f"{year:04}-{month:02}-{day:02}"
 
 
 def _change(board_id: str, definition: BoardDefinition, now_ms: int, seq: int, period_at: PeriodAt) -> PeriodChanged:

@@ -21,6 +21,7 @@ Invariants:
 - `_order` has exactly the keys of the slots that are not in `_hidden`. During a replay it is None, and is built once at
   the end: sorting once is far cheaper than a million moves.
 - `_tiers` has the first word of each key in `_order` if ranks are dense; otherwise it is None.
+- `_pinned` are pinned orders and other watchers: each is told of a change of a key before it happens.
 - `top10_seq <= seq`: the last event that changed what the first ten rows show, and the last that changed the board.
 """
 
@@ -29,6 +30,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 
@@ -58,7 +60,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     score: int
 
 
-class FinalRow(msgspec.Struct, frozen=True, gc=False):
+class FinalRow(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """A row of a past period: when the score was reached (ms since 1970 UTC), and by which event."""
 
     rank: int
@@ -76,6 +78,18 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
 
     rank: int
     ahead: int | None
+
+
+class Watcher(Protocol):
+    """What wants to know which users move."""
+
+    def note(self, slot: int, key: int | None) -> None:
+        """Note that a slot's key is about to change. None: it is not in the order. First points are not told."""
+
+    def end(self) -> None:
+        """Note that all keys and slots are void: the board was emptied, or ordered anew."""
+
+    def _check(self) -> None: ...
 
 
 class Ranking:
@@ -96,7 +110,7 @@ class Ranking:
         self._order: Order | None = Order()
         self._flip, self._ranks = ranking_of(definition)
         self._tiers: Tiers | None = Tiers(()) if self._ranks == "dense" else None
-        self._pinned: list[PinnedOrder] = []
+        self._pinned: list[Watcher] = []
 
     def __len__(self) -> int:
         """Count the users who have a score, active or not."""
@@ -158,14 +172,34 @@ class Ranking:
     def pin(self) -> PinnedOrder:
         """Keep the order of now, until `unpin`. The caller bounds how many are kept."""
         pinned = PinnedOrder(self._ranked(), self.seq, slots=len(self._ids), slot_mask=SLOT_MASK)
-        self._pinned.append(pinned)
+        self.watch(pinned)
         return pinned
 
     def unpin(self, pinned: PinnedOrder) -> None:
         """Stop keeping it. To do so twice does no harm."""
         pinned.end()
-        if pinned in self._pinned:
-            self._pinned.remove(pinned)
+        self.unwatch(pinned)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Tell a watcher of each change of a key, until `unwatch`. The caller bounds how many there are."""
+        self._pinned.append(watcher)
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Tell it nothing more. To do so twice does no harm."""
+        if watcher in self._pinned:
+            self._pinned.remove(watcher)
+
+    def slot(self, user_id: str) -> int | None:
+        """Give the slot of a user, None before the first points."""
+        return self._slots.get(user_id)
+
+    def user(self, slot: int) -> str:
+        """Give the user of a slot."""
+        return self._ids[slot]
+
+    def keys_of(self, slots: Iterable[int]) -> list[int]:
+        """List the keys of those slots whose users are shown. A key leads to its slot by SLOT_MASK."""
+        return [self._key(slot) for slot in slots if slot not in self._hidden]
 
     def rows_of(self, keys: Iterable[int], position: int = 0, before: tuple[int, int] | None = None) -> list[Row]:
         """Make rows of keys that a pinned order gave: they have positions from this one on, 0 for the first.
@@ -193,8 +227,8 @@ class Ranking:
         return rows, [user_id for user_id, slot in slots.items() if slot is None or slot in self._hidden]
 
     def _note(self, slot: int, key: int | None) -> None:
-        for pinned in self._pinned:
-            pinned.note(slot, key)
+        for watcher in self._pinned:
+            watcher.note(slot, key)
 
     def _rows(self, start: int, stop: int) -> list[Row]:
         keys = self._ranked()[start:stop]
@@ -219,13 +253,16 @@ class Ranking:
 
     def end_replay(self) -> None:
         """Build the order, O(users log users). The first ten rows count as changed."""
-        for pinned in self._pinned:
-            pinned.end()
-        self._pinned.clear()
+        self._end_watching()
         keys: Iterable[int] = (self._key(slot) for slot in range(len(self._ids)) if slot not in self._hidden)
         self._order = Order(keys)
         self._build_tiers(self._order)
         self.top10_seq = self.seq
+
+    def _end_watching(self) -> None:
+        watchers, self._pinned = self._pinned, []
+        for watcher in watchers:
+            watcher.end()
 
     def _build_tiers(self, order: Order) -> None:
         """Count the distinct scores if ranks are dense, O(users); else forget them."""
@@ -246,19 +283,46 @@ class Ranking:
         """The number of users with a score who are not hidden, also during a replay."""
         return len(self._ids) - len(self._hidden)
 
-    def all_rows(self) -> Iterator[FinalRow]:
-        """Yield every row with its times, best first. Nobody must change the ranking meanwhile."""
-        for key, row in zip(self._ranked(), self._each_row(), strict=True):
-            slot = key & SLOT_MASK
-            yield FinalRow(row.rank, row.user_id, row.score, self._updated[slot], self._reached[slot])
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the order is built: it is not during a replay."""
+        return self._order is not None
 
-    def _each_row(self) -> Iterator[Row]:
-        before: tuple[int, int] | None = None
+    def position(self, user_id: str) -> int | None:
+        """Give a user's position, 0 for the first; None for a user who is not ranked."""
+        slot = self._slots.get(user_id)
+        return None if slot is None or slot in self._hidden else self._ranked().bisect_left(self._key(slot))
+
+    def final_rows(self, start: int, stop: int) -> list[FinalRow]:
+        """List rows with their times, from one position to before another."""
+        keys = self._ranked()[start:stop]
+        return [
+            FinalRow(row.rank, row.user_id, row.score, self._updated[key & SLOT_MASK], self._reached[key & SLOT_MASK])
+            for key, row in zip(keys, self._rows(start, stop), strict=True)
+        ]
+
+    def all_rows(self) -> Iterator[FinalRow]:
+        """Yield every row with its times, best first. The ranking must not change meanwhile."""
         for start in range(0, len(self._ranked()), ROWS_AT_ONCE):
-            keys = self._ranked()[start : start + ROWS_AT_ONCE]
-            rows = self.rows_of(keys, start, before)
-            yield from rows
-            before = (rows[-1].rank, keys[-1])
+            yield from self.final_rows(start, start + ROWS_AT_ONCE)
+
+    def dismantle(self) -> Iterator[None]:
+        """Free the memory in portions: freed at once, a million users would stop every thread for a tenth of a second.
+
+        The ranking shows nothing afterwards.
+        """
+        lists, self._order, self._tiers = ([] if self._order is None else self._order._lists), None, None
+        while lists:
+            lists.pop()
+            yield
+        while self._slots:
+            for _ in range(min(len(self._slots), ROWS_AT_ONCE)):
+                self._slots.popitem()
+            yield
+        self._ids = self._ids[:]  # an image may share the list
+        while self._ids:
+            del self._ids[-ROWS_AT_ONCE:]
+            yield
 
     # Inside
 
@@ -288,8 +352,8 @@ class Ranking:
             if self._tiers is not None:
                 self._tiers._check()
                 assert self._tiers._counts == Counter(key >> SCORE_SHIFT for key in keys)
-        for pinned in self._pinned:
-            pinned._check()
+        for watcher in self._pinned:
+            watcher._check()
 
 
 def ranking_of(definition: BoardDefinition | None) -> tuple[int, RankMode]:

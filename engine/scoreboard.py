@@ -26,17 +26,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-import msgspec
-from msgspec.structs import replace
-
 from engine.actions import Actions, Key, key_of, mark_of
 from engine.board import Board, Ranks, Step
-from engine.board_rules import BoardDefinition, PastPeriod, Rules
+from engine.board_events import EndedPeriod, apply_to_board
+from engine.board_rules import BoardDefinition, Rules
 from engine.commands import Increment
-from engine.events import BoardClosed, BoardEvent, BoardPut, EpochBegun, Event, Incremented, PeriodChanged, UserPut
+from engine.events import BoardEvent, EpochBegun, Event, Incremented, UserPut
 from engine.history import EpochMark, history_of
 from engine.image import BoardImage, StateImage
-from engine.ranking import Ranking
 from engine.users import User, Users
 
 FIRST_EPOCH = 1
@@ -48,13 +45,6 @@ FoundIncrement = tuple[Incremented, Board, Key, int]
 
 
 _board_of = itemgetter(1)
-
-
-class EndedPeriod(msgspec.Struct, frozen=True):
-    """The final ranking of a period. Nothing changes it any more. After a replay its order is not built."""
-
-    past: PastPeriod
-    ranking: Ranking
 
 
 class Scoreboard:
@@ -86,6 +76,10 @@ class Scoreboard:
     def served(self) -> list[str]:
         """List the boards that have rules, sorted by id."""
         return sorted(board_id for board_id, board in self.boards.items() if board.definition is not None)
+
+    def unwritten(self) -> set[str]:
+        """Give the boards that only the operator's file defines, while the log defines none. An event ends them all."""
+        return set(self.rules.boards) if self._only_file else set()
 
     def action_seq(self, action_id: str) -> int | None:
         """Give the seq of the event that applied an action, None if no event did."""
@@ -241,35 +235,11 @@ class Scoreboard:
         return board
 
     def _apply_board(self, event: BoardEvent) -> None:
-        board = self._board(event.board_id)
-        old = board.definition if board.is_logged else None
-        if isinstance(event, BoardPut):
-            if old is None:
-                definition = BoardDefinition(event.rules, event.time_ms, event.period)
-            else:
-                over = old.over and event.period == old.period
-                definition = replace(old, rules=event.rules, period=event.period, over=over)
-        else:
-            assert old is not None
-            if isinstance(event, BoardClosed):
-                definition = replace(old, closed=True)
-            else:
-                definition = self._change_period(board, old, event)
-        board.define(definition, event.seq)
+        ended = apply_to_board(self._board(event.board_id), event)
+        if ended is not None and ended.past.count:
+            self._ended.append(ended)
         self._forget_file()
         self._find_due()
-
-    def _change_period(self, board: Board, old: BoardDefinition, event: PeriodChanged) -> BoardDefinition:
-        if event.over:
-            return replace(old, over=True)
-        past = PastPeriod(event.ended, event.seq, board.users_shown)
-        passed = (PastPeriod(period, event.seq, 0) for period in event.passed)
-        kept = (*old.past, past, *passed)[-old.rules.keep_periods :]
-        ended = board.end_period()
-        if past.count:
-            self._ended.append(EndedPeriod(past, ended))
-        begun_ms = event.time_ms if event.following is None else event.following.begins_ms
-        return replace(old, begun_ms=begun_ms, period=event.following, past=kept, over=False)
 
     def _find_due(self) -> None:
         dues = [board.definition.due_ms for board in self.boards.values() if board.definition is not None]
@@ -280,22 +250,20 @@ class Scoreboard:
         if self._only_file:
             self._only_file = False
             for board in [board for board in self.boards.values() if not board.is_logged]:
-                if board.seq:
-                    board.definition = None
-                else:
-                    del self.boards[board.board_id]
+                board.definition = None
 
     def _apply_user(self, event: UserPut) -> None:
         before = self.users.get(event.user_id) or UNKNOWN_USER
         after = User(event.display_name, event.active)
         self.users.put(event.user_id, after)
         for board in self.boards.values():
-            if before.active and not after.active:
-                board.hide(event.user_id, event.seq)
-            elif after.active and not before.active:
-                board.show(event.user_id, event.seq)
-            elif before.display_name != after.display_name:
-                board.touch(event.user_id, event.seq)
+            for shown in (board,) if board.frozen is None else (board, board.frozen):
+                if before.active and not after.active:
+                    shown.hide(event.user_id, event.seq)
+                elif after.active and not before.active:
+                    shown.show(event.user_id, event.seq)
+                elif before.display_name != after.display_name:
+                    shown.touch(event.user_id, event.seq)
 
     # Replay and images
 

@@ -24,6 +24,12 @@ class Tiers:
         self._counts = Counter(words)
         self._order = Order(self._counts)
 
+    def clone(self) -> Tiers:
+        other = Tiers(())
+        other._counts = self._counts.copy()
+        other._order = self._order.clone()
+        return other
+
     def add(self, word: int) -> None:
         self._counts[word] += 1
         if self._counts[word] == 1:

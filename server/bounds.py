@@ -87,6 +87,13 @@ DISK_LOW_BYTES = 4 * SEGMENT_BYTES
 DISK_FULL_RETRY_SECONDS = 5
 """The Retry-After while the disk is full, and the time between two attempts of what waits for room."""
 
+PERIOD_READERS_MAX = 4
+PERIOD_WAITERS_MAX = 200
+"""Readings of past periods at once, and those that wait for a thread. One takes less than a millisecond."""
+
+PERIOD_FETCH_SECONDS = 60.0
+"""The time between two attempts to get the files of past periods that a node lacks."""
+
 # ---- requests --------------------------------------------------------------------------------------------------------
 
 HEAD_BYTES_MAX = 16 * 1024
@@ -209,11 +216,32 @@ RESERVED_FILES = 512
 
 VIEWER_READ_BYTES = 4 * 1024
 VIEWER_MESSAGE_BYTES_MAX = 4 * 1024
-"""One read from a viewer, and one message. Viewers only need to send pings, pongs and close."""
+"""One read from a viewer, and one message. Viewers send pings, pongs, close, and subscriptions: two ids of 128
+characters that are escaped as emoji are 3 KB."""
 
 VIEWER_SAYS_BYTES_MAX = 16 * 1024
 """What a viewer may send between two of our pings: four times as much as a ping of the largest size each second.
 Without it, ten viewers that ping as fast as they can make all others wait 60 times as long."""
+
+SUBSCRIPTIONS_PER_VIEWER_MAX = 8
+SUBSCRIPTIONS_MAX = 20_000
+"""Users whose places one viewer is told: its own on several boards. And all of them: as many as there are viewers. Each
+takes 1 KB. A change of its user's place costs some 25 µs, up to 80 if ten are named who passed. Any other change of the
+board costs 10."""
+
+SLICE_SUBSCRIPTIONS = 32
+"""Subscriptions between two checkpoints: 2 to 3 ms of looking and writing, as SLICE_VIEWERS."""
+
+OVERTAKEN_MAX = 10
+"""Users who are named as having overtaken another. If there are more, the message says so."""
+
+MOVES_MAX = 16_384
+"""Changed keys of one board that are remembered from one tick to the next: 5 MB, and some 25 ms of sorting. That is
+twice what single increments change in 250 ms. Viewers whose sockets are full need older ones too, and get up to half of
+the room."""
+
+REPLIES_MAX = 16
+"""Refusals of messages that a viewer is still to be sent. Further ones are dropped until it reads."""
 
 VIEWER_PING_SECONDS = 25.0
 """Between pings. Proxies drop silent connections after 30 to 60 seconds."""

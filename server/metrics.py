@@ -40,7 +40,7 @@ from prometheus_client.utils import floatToGoString
 
 from server import bounds
 from server.http.messages import Code
-from server.live.editions import DELTA, SNAPSHOT, UPDATE
+from server.live.editions import DELTA, SNAPSHOT, UPDATE, USER
 from server.replication.freshness import LagFigures
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -52,7 +52,7 @@ deposed meanwhile; the caller was told to send it again."""
 
 CODES = get_args(Code)
 LIMITS = ("caller", "user", "repeats")
-MESSAGES = (SNAPSHOT, UPDATE, DELTA)
+MESSAGES = (SNAPSHOT, UPDATE, DELTA, USER)
 DROPS = ("slow", "silent", "protocol", "expired", "shutdown")
 
 REQUEST_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0)
@@ -207,6 +207,7 @@ class Metrics:
 
     def _live(self) -> None:
         self._viewers = self._gauge("viewers", "Connected live viewers.")
+        self._subscribed = self._gauge("live_subscriptions", "Users whose places viewers are told.")
         self._messages = self._counter("live_messages", "Messages written to viewers, by kind.", "kind", MESSAGES)
         self._tick = self._histogram("live_tick_seconds", "Writing one update to all viewers.", TICK_SECONDS)
         self._interval = self._gauge("live_interval_seconds", "The time between the last two live updates.")
@@ -272,6 +273,9 @@ class Metrics:
 
     def viewers(self, count: int) -> None:
         self._viewers.set(count)
+
+    def subscriptions(self, count: int) -> None:
+        self._subscribed.set(count)
 
     def live_messages(self, count: int, kind: str) -> None:
         """Count a message that was written to `count` viewers."""

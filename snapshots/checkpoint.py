@@ -25,6 +25,8 @@ Rules:
   log's `upkeep`, which excludes that. A state that was captured before and not yet written is captured again.
 - `on_capture` is called at the moment of the copy, so the listener knows between which two frames it was made.
   `on_saved` is called when the snapshot exists, with the digests of its state, which replicas compare.
+- A state is captured when every period that has ended has its file (`periods_written`): the log that made the file may
+  go afterwards.
 - `run` looks every LOOK_SECONDS whether a checkpoint is due. So the write path does no work for it; a checkpoint may be
   a second late.
 """
@@ -32,13 +34,14 @@ Rules:
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
 import trio
 
+from engine.board_events import EndedPeriod
 from engine.board_rules import Rules
 from engine.clock import Clock, ClockReading
 from engine.disk import Disk
@@ -49,6 +52,7 @@ from engine.record import Tail
 from engine.threads import run
 from snapshots.digests import StateDigests, digests_of
 from snapshots.opening import Opened, ShowProgress, Tell, no_progress
+from snapshots.period_store import PeriodStore
 from snapshots.retention import KeptSegment, KeptSnapshot, Plan, Removed, decide
 from snapshots.state import read_state
 from snapshots.store import SnapshotInfo, Store
@@ -107,6 +111,7 @@ class Checkpointer:
         pinned_seq: Callable[[], int | None] = lambda: None,
         on_capture: Callable[[int], None] | None = None,
         on_saved: Callable[[SnapshotInfo, StateDigests], None] | None = None,
+        periods_written: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     ) -> None:
         self._machine = machine
         self._store = store
@@ -120,6 +125,7 @@ class Checkpointer:
         self._pinned_seq = pinned_seq
         self._on_capture = on_capture
         self._on_saved = on_saved
+        self._periods_written = periods_written
         self._lock = trio.Lock()
         self._last = opened.snapshot
         # A snapshot does not record when it was taken. Its last event is not later, so the age is never too low.
@@ -169,6 +175,7 @@ class Checkpointer:
     async def _save(self) -> SnapshotInfo:
         info = None
         while info is None:
+            await self._periods_written()
             image, tail = self._machine.capture()
             if self._on_capture is not None:
                 self._on_capture(tail.seq)
@@ -268,7 +275,15 @@ def take_beside(
 
     If there is a valid snapshot of the end of the log, gives that one.
     """
-    scoreboard, tail = read_state(disk, data_directory, Rules({}), tell=tell, progress=progress)
+    periods = PeriodStore(disk, data_directory)
+
+    def check_kept(ended: EndedPeriod) -> None:
+        if not periods.has(ended.past.seq):
+            what = "a past period has no file yet, and no snapshot may cover the log that makes it"
+            remedy = "A running server makes it within seconds. If none runs, start it once."
+            raise DiskFault(what, path=periods.path(ended.past.seq), seq=ended.past.seq, remedy=remedy)
+
+    scoreboard, tail = read_state(disk, data_directory, Rules({}), tell=tell, progress=progress, on_ended=check_kept)
     store = Store(disk, data_directory)
     for info in store.list():
         if info.seq == tail.seq:

@@ -21,10 +21,12 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 
 import msgspec
 
+from engine.board_events import EndedPeriod
 from engine.disk import Disk
 from engine.errors import DiskFault, HistoriesDiffer, LogDamaged
 from engine.log_reader import LogReader
@@ -58,6 +60,7 @@ def copy_log(
     until: Until,
     tell: Tell,
     progress: ShowProgress,
+    on_ended: Callable[[EndedPeriod], None],
 ) -> Copied:
     """Copy the log into the directory `target`, and apply the events after `after` to `scoreboard`.
 
@@ -72,7 +75,7 @@ def copy_log(
             raise _refused(damage, directory, seq) from damage
     begins = [index for index, segment in enumerate(segments) if segment.first_seq <= seq + 1]
     while begins:
-        copy = _Copy(disk, directory, target, segments[begins[0] :], scoreboard, after, until, progress)
+        copy = _Copy(disk, directory, target, segments[begins[0] :], scoreboard, after, until, progress, on_ended)
         try:
             return copy.run(segments[begins[0]].first_seq)
         except HistoriesDiffer:
@@ -88,7 +91,7 @@ def copy_log(
     if not needed:
         return Copied(after, None, 0)
     assert after is not None
-    copy = _Copy(disk, directory, target, segments, scoreboard, after, until, progress, only_after=True)
+    copy = _Copy(disk, directory, target, segments, scoreboard, after, until, progress, on_ended, only_after=True)
     try:
         return copy.run(after.seq)
     except HistoriesDiffer:
@@ -131,6 +134,7 @@ class _Copy:
         after: Tail | None,
         until: Until,
         progress: ShowProgress,
+        on_ended: Callable[[EndedPeriod], None],
         *,
         only_after: bool = False,
     ) -> None:
@@ -141,6 +145,7 @@ class _Copy:
         self._scoreboard = scoreboard
         self._after = after
         self._until = until
+        self._on_ended = on_ended
         self._only_after = only_after
         self._meter = Meter(segments, progress)
         self._carried: _Carried | None = None
@@ -154,7 +159,7 @@ class _Copy:
         for frame in frames:
             if self._only_after and frame.last_seq <= self._scoreboard.seq:
                 continue
-            tail = apply_within(self._scoreboard, frame, self._until, self.reader)
+            tail = apply_within(self._scoreboard, frame, self._until, self.reader, self._on_ended)
             self._take(frame, tail)
             self._meter.advance(self.reader, frame.count)
         self._write()

@@ -45,6 +45,8 @@ from engine.record import Frame, Tail, events_of
 from engine.scoreboard import Scoreboard
 from snapshots.copying import Copied, copy_log
 from snapshots.opening import ShowProgress, Tell, begin_from, list_log, log_directory, no_progress
+from snapshots.period_store import PeriodStore
+from snapshots.periods import carry_over, write_ended
 from snapshots.promotion import NO_RULES, Marker, read_marker, remove_deposed, write_marker
 from snapshots.restore import LOCK_FILE, UNFINISHED, RestoreRefused, clear_unfinished, copy_key, verify_built
 from snapshots.state import Until, find_base, read_state
@@ -221,7 +223,9 @@ def _build(
             until=until,
             tell=tell,
             progress=progress,
+            on_ended=lambda ended: write_ended(PeriodStore(disk, building), ended, common.log_id),
         )
+    carry_over(disk, data_directory, building, scoreboard)
     if copied.first_seq is None:
         tail = common if scoreboard.seq else None
         Log.create(disk, log_directory(building), log_id=common.log_id, tail=tail, segment_bytes=segment_bytes).close()

@@ -14,6 +14,8 @@
                only in version 3: [board id, seq, users, definition]    a map, of the boards that events defined
         bids*   msgpack [user id …]                     TEXTS in each, the last one has the rest
         bsco* brea* bupd*                               scores, reached, updated: u64, WORDS in each
+        of a frozen board, what the public sees: another bord and its columns, and then
+        brev*                                           one byte a user, 1 revealed, 0 not, BYTES in each
       uids* unam*   msgpack [user id …], [display name or nil …]
       uact*         one byte a user, 1 active, 0 not, BYTES in each
       adig* aseq* amrk*                              digests (two words an action), seqs, marks: u64
@@ -46,6 +48,7 @@ from hashlib import blake2b
 from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from engine.board_rules import BoardDefinition
 from engine.history import HISTORY_BYTES
@@ -193,6 +196,10 @@ def board_payloads(board: BoardImage) -> Iterator[tuple[bytes, bytes]]:
     for kind, column in ((b"bsco", board.scores), (b"brea", board.reached), (b"bupd", board.updated)):
         assert len(column) == 8 * board.count
         yield from _raw(kind, column, 8 * WORDS)
+    if board.frozen is not None:
+        yield from board_payloads(board.frozen)
+        assert len(board.frozen.revealed) == board.frozen.count
+        yield from _raw(b"brev", board.frozen.revealed, BYTES)
 
 
 def users_payloads(users: UsersImage) -> Iterator[tuple[bytes, bytes]]:
@@ -266,7 +273,7 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
     return image, tail
 
 
-def _read_board(reader: _Reader) -> BoardImage:
+def _read_board(reader: _Reader, *, is_public: bool = False) -> BoardImage:
     definition = None
     head: _BoardHead
     if reader.file.version == VERSION_WITH_DEFINITIONS:
@@ -274,7 +281,7 @@ def _read_board(reader: _Reader) -> BoardImage:
         definition = defined.definition
     else:
         head = reader.decode(b"bord", _BOARD)
-    return BoardImage(
+    image = BoardImage(
         board_id=head.board_id,
         seq=head.seq,
         count=head.count,
@@ -284,6 +291,11 @@ def _read_board(reader: _Reader) -> BoardImage:
         updated=reader.raw(b"bupd", 8 * head.count, 8 * WORDS),
         definition=definition,
     )
+    if is_public or definition is None or definition.frozen is None:
+        return image
+    public = _read_board(reader, is_public=True)
+    public = replace(public, revealed=reader.raw(b"brev", public.count, BYTES))
+    return replace(image, frozen=public)
 
 
 def verify(source: Source, path: str) -> Tail:

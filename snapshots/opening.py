@@ -41,6 +41,8 @@ from engine.record import LOG_ID_BYTES, Frame, Tail, events_of
 from engine.recovery import Finding, Situation, refusal
 from engine.scoreboard import Scoreboard
 from engine.segment import SegmentFile, list_segments
+from snapshots.period_store import PeriodStore
+from snapshots.periods import log_id_of, write_ended
 from snapshots.store import SnapshotInfo, Store
 
 LOG_DIRECTORY = "log"
@@ -115,6 +117,7 @@ def open_directory(
         empty = Scoreboard(rules)
         empty.belongs_to(log.tail.log_id)
         return Opened(empty, log, None, None)
+    periods = PeriodStore(disk, data_directory)
     base = newest_valid(store, snapshots, tell=tell, progress=progress)
     _check_log(disk, directory, base, len(snapshots))
     scoreboard = begin_from(base, rules)
@@ -126,6 +129,8 @@ def open_directory(
         nonlocal events
         for event in events_of(frame):
             scoreboard.apply(event, frame.epoch)
+        for ended in scoreboard.take_ended():
+            write_ended(periods, ended, log_id_of(disk, directory))
         events += frame.count
 
     def show(bytes_done: int, bytes_total: int) -> None:

@@ -49,6 +49,7 @@ import numpy as np
 
 from engine.errors import SnapshotDamaged
 from engine.image import column_bytes, column_of
+from engine.ranking import FinalRow
 from snapshots.chunks import (
     CHUNK_HEADER_BYTES,
     DIGEST_BYTES,
@@ -97,15 +98,7 @@ class PeriodHead(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fi
     log_id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 
 
-class PeriodRow(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
-    """One user's place. `updated_ms` and `reached_seq` are those of the event that made the score."""
-
-    rank: int
-    user_id: str
-    score: int
-    updated_ms: int
-    reached_seq: int
-
+PeriodRow = FinalRow
 
 _HEAD = msgspec.msgpack.Decoder(PeriodHead)
 _ROWS = msgspec.msgpack.Decoder(list[PeriodRow])

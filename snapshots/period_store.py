@@ -52,7 +52,7 @@ class PeriodStore:
         self._open: OrderedDict[int, _Open] = OrderedDict()
 
     def has(self, seq: int) -> bool:
-        return self._disk.exists(self._path(seq))
+        return self._disk.exists(self.path(seq))
 
     def list(self) -> list[int]:
         """List the seqs of the periods that have a file, lowest first."""
@@ -69,8 +69,21 @@ class PeriodStore:
                 # The process that wrote it may have ended before it synced the name.
                 self._disk.sync_directory(self.directory)
                 return False
-            self._disk.write_whole(self._path(head.seq), pack_period(head, rows), paced=True)
+            self._disk.write_whole(self.path(head.seq), pack_period(head, rows), paced=True)
             return True
+
+    def adopt(self, seq: int, path: str) -> None:
+        """Take a file of this period that was fetched, synced and proved; it lies in the data directory."""
+        with self._changing:
+            self._disk.make_directory(self.directory)
+            self._disk.rename(path, self.path(seq))
+            self._disk.sync_directory(self.directory)
+
+    def take(self, seq: int, pieces: Iterable[bytes]) -> None:
+        """Write the file of a period from the bytes of another node's or directory's file, which were proved."""
+        with self._changing:
+            self._disk.make_directory(self.directory)
+            self._disk.write_whole(self.path(seq), pieces, paced=True)
 
     def open(self, seq: int) -> PeriodReader:
         """Give a reader of a period's file. Raises `FileMissing` if it is gone, `SnapshotDamaged` if it is damaged.
@@ -88,7 +101,7 @@ class PeriodStore:
             return opened.reader
 
     def _open_file(self, seq: int) -> _Open:
-        path = self._path(seq)
+        path = self.path(seq)
         source = _ClosingFile(self._disk, path)
         try:
             reader = PeriodReader(source, path)
@@ -112,13 +125,13 @@ class PeriodStore:
                 self._remove_period(seq)
             for path in unfinished:
                 self._disk.remove(path)
-        return [self._path(seq) for seq in others] + unfinished
+        return [self.path(seq) for seq in others] + unfinished
 
     def _remove_period(self, seq: int) -> None:
         with self._opening:  # so that nobody opens it between the two steps, and keeps a file that is gone
             if (opened := self._open.pop(seq, None)) is not None:
                 opened.source.close()
-            self._disk.remove(self._path(seq))
+            self._disk.remove(self.path(seq))
 
     def close(self) -> None:
         """Close all files. The readers go on serving, as those do whose files were closed for others."""
@@ -127,7 +140,7 @@ class PeriodStore:
                 _, opened = self._open.popitem()
                 opened.source.close()
 
-    def _path(self, seq: int) -> str:
+    def path(self, seq: int) -> str:
         return f"{self.directory}/{seq:020}.period"
 
     def _names(self) -> Sequence[str]:

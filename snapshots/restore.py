@@ -56,6 +56,9 @@ from snapshots.opening import (
     log_directory,
     no_progress,
 )
+from snapshots.period_store import DIRECTORY as PERIODS
+from snapshots.period_store import PeriodStore
+from snapshots.periods import carry_over, log_id_of, write_ended
 from snapshots.state import Until, corrected, find_base, read_state
 from snapshots.store import DIRECTORY as SNAPSHOTS
 from snapshots.store import Store
@@ -139,6 +142,7 @@ def restore(
     try:
         clear_unfinished(disk, building)
         scoreboard, copied = _carry_over(disk, facts, building, base, until, tell, progress)
+        lost_periods = carry_over(disk, source, building, scoreboard)
         begun_ms = max(clock_ms(), scoreboard.time_ms)
         history = random_bytes(HISTORY_BYTES)
         tail = _begin_epoch(disk, building, facts, scoreboard, copied, begun_ms, history, segment_bytes)
@@ -166,7 +170,7 @@ def restore(
         users=_count_users(image),
         actions=image.actions.count,
         signing_key=has_key,
-        left_behind=_left_behind(facts, copied, base, tail.seq - 1),
+        left_behind=_left_behind(facts, copied, base, tail.seq - 1, lost_periods),
     )
 
 
@@ -238,7 +242,7 @@ def _carry_over(
     """Copy the snapshot and the log up to the bound; give the state there."""
     if base is not None:
         Store(disk, building).save(base.image, base.tail)
-    scoreboard = begin_from(base, NO_RULES)
+    scoreboard, periods = begin_from(base, NO_RULES), PeriodStore(disk, building)
     copied = copy_log(
         disk,
         log_directory(facts.path),
@@ -249,6 +253,7 @@ def _carry_over(
         until=until,
         tell=tell,
         progress=progress,
+        on_ended=lambda ended: write_ended(periods, ended, log_id_of(disk, log_directory(facts.path))),
     )
     _check_reached(facts, scoreboard, until)
     return scoreboard, copied
@@ -318,7 +323,7 @@ def _count_users(image: StateImage) -> int:
     return len(users)
 
 
-def _left_behind(facts: _Source, copied: Copied, base: Base | None, cut_seq: int) -> list[str]:
+def _left_behind(facts: _Source, copied: Copied, base: Base | None, cut_seq: int, lost_periods: list[str]) -> list[str]:
     sentences = []
     if facts.last_seq > cut_seq:
         sentences.append(f"{facts.last_seq - cut_seq} events after seq {cut_seq}")
@@ -327,6 +332,8 @@ def _left_behind(facts: _Source, copied: Copied, base: Base | None, cut_seq: int
     if facts.segments and copied.first_seq != facts.segments[0].first_seq:
         upto = cut_seq if copied.first_seq is None else copied.first_seq - 1
         sentences.append(f"the log up to seq {upto}, because it is damaged; its events are in the state")
+    if lost_periods:
+        sentences.append(f"past periods that have no whole file: {', '.join(lost_periods)}")
     other = [str(seq) for seq in facts.snapshot_seqs if base is None or seq != base.tail.seq]
     if other:
         sentences.append(f"the snapshots of seq {', '.join(other)}")
@@ -335,9 +342,9 @@ def _left_behind(facts: _Source, copied: Copied, base: Base | None, cut_seq: int
 
 def clear_unfinished(disk: Disk, building: str) -> None:
     """Remove the files that an interrupted restore left. The directories and the lock stay."""
-    for directory in (building, log_directory(building), f"{building}/{SNAPSHOTS}"):
+    for directory in (building, log_directory(building), f"{building}/{SNAPSHOTS}", f"{building}/{PERIODS}"):
         if disk.exists(directory):
-            kept = {LOCK_FILE, LOG_DIRECTORY, SNAPSHOTS}
+            kept = {LOCK_FILE, LOG_DIRECTORY, SNAPSHOTS, PERIODS}
             for name in disk.list_directory(directory):
                 if directory != building or name not in kept:
                     disk.remove(f"{directory}/{name}")

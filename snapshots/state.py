@@ -23,11 +23,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import msgspec
 
+from engine.board_events import EndedPeriod
 from engine.board_rules import Rules
 from engine.corrections import TrueTimes
 from engine.disk import Disk, FileMissing
@@ -117,32 +118,36 @@ def read_state(
     until_ms: int | None = None,
     tell: Tell,
     progress: ShowProgress = no_progress,
+    on_ended: Callable[[EndedPeriod], None] = lambda _: None,
 ) -> tuple[Scoreboard, Tail]:
     """Read the state after the last event within the bounds, and the tail of the log there.
 
-    The scoreboard is in the middle of a replay: call `end_replay` to build the order. If the bound is within a frame,
+    The scoreboard is in the middle of a replay: call `end_replay` to build the order. `on_ended` gets the periods that
+    ended after the snapshot where the reading began. If the bound is within a frame,
     the tail is that of the frame cut short there. Raises `LogDamaged` for damage before the bound.
     """
     until = Until(until_seq, until_ms)
     for _ in range(ATTEMPTS - 1):
         try:
-            return _read_marked(disk, data_directory, rules, until, tell, progress)
+            return _read_marked(disk, data_directory, rules, until, tell, progress, on_ended)
         except (FileMissing, NoLongerKept):
             continue
-    return _read_marked(disk, data_directory, rules, until, tell, progress)
+    return _read_marked(disk, data_directory, rules, until, tell, progress, on_ended)
 
 
 def _read_marked(
-    disk: Disk, data_directory: str, rules: Rules, until: Until, tell: Tell, progress: ShowProgress
-) -> tuple[Scoreboard, Tail]:
-    scoreboard, tail = _read_once(disk, data_directory, rules, until, tell, progress)
+    disk: Disk, data_directory: str, rules: Rules, until: Until, tell: Tell, progress: ShowProgress,
+    on_ended: Callable[[EndedPeriod], None],
+) -> tuple[Scoreboard, Tail]:  # fmt: skip
+    scoreboard, tail = _read_once(disk, data_directory, rules, until, tell, progress, on_ended)
     scoreboard.belongs_to(tail.log_id)
     return scoreboard, tail
 
 
 def _read_once(
-    disk: Disk, data_directory: str, rules: Rules, until: Until, tell: Tell, progress: ShowProgress
-) -> tuple[Scoreboard, Tail]:
+    disk: Disk, data_directory: str, rules: Rules, until: Until, tell: Tell, progress: ShowProgress,
+    on_ended: Callable[[EndedPeriod], None],
+) -> tuple[Scoreboard, Tail]:  # fmt: skip
     until = corrected(disk, data_directory, until)
     base = find_base(Store(disk, data_directory), until, tell, progress)
     scoreboard = begin_from(base, rules)
@@ -159,7 +164,7 @@ def _read_once(
     meter = Meter(segments, progress)
     tail = after
     for frame in joined_frames(reader, after, from_seq, until):
-        tail = apply_within(scoreboard, frame, until, reader)
+        tail = apply_within(scoreboard, frame, until, reader, on_ended)
         meter.advance(reader, frame.count)
     if tail is None:
         assert reader.log_id is not None
@@ -212,8 +217,14 @@ def joined_frames(
     check_join(reader, after, meets=cursor.seq == after.seq, checksum=cursor.checksum)
 
 
-def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reader: LogReader) -> Tail:
-    """Apply the events of a frame that are new and within the bounds; give the tail after them."""
+def apply_within(
+    scoreboard: Scoreboard, frame: Frame, until: Until, reader: LogReader,
+    on_ended: Callable[[EndedPeriod], None] = lambda _: None,
+) -> Tail:  # fmt: skip
+    """Apply the events of a frame that are new and within the bounds; give the tail after them.
+
+    `on_ended` gets each period that ended; nobody else will have it.
+    """
     assert reader.log_id is not None
     if frame.last_seq <= scoreboard.seq:
         return Tail(reader.log_id, frame.epoch, frame.last_seq, frame.checksum)
@@ -225,6 +236,8 @@ def apply_within(scoreboard: Scoreboard, frame: Frame, until: Until, reader: Log
     for event in within:
         if event.seq > scoreboard.seq:
             scoreboard.apply(event, frame.epoch)
+    for ended in scoreboard.take_ended():
+        on_ended(ended)
     checksum = frame.checksum
     if len(within) < frame.count:
         checksum = unpack_header(pack_frame(within, epoch=frame.epoch, previous=frame.previous)).checksum

@@ -2,6 +2,7 @@
 
     lease = await authorize(authenticator, scopes, authorization)       a `Response`: the refusal
     if lease.ended(): close with 1008 and TOKEN_EXPIRED
+    user_id = await user_of(authenticator, authorization)               # where no token is needed
 
 Rules:
 - A lease ends LEASE_GRACE_SECONDS after `exp`, or when the very key that verified the token is withdrawn. Tokens of
@@ -46,6 +47,11 @@ class Lease:
         self._principal = principal
         self._generation = authenticator.generation
 
+    @property
+    def user_id(self) -> str | None:
+        """The only user that the caller may act for; None: any."""
+        return self._principal.user
+
     def ended(self) -> bool:
         """Whether the token has expired, or its key was withdrawn."""
         generation = self._authenticator.generation
@@ -68,3 +74,9 @@ async def authorize(
         return fault.response()
     lease = Lease(authenticator, found)
     return EXPIRED.response() if lease.ended() else lease
+
+
+async def user_of(authenticator: Authenticates, authorization: str) -> str | None:
+    """Give the only user that a caller may act for, where no token is needed. None: any, or the token is not good."""
+    found = await authenticator.authenticate(authorization)
+    return None if isinstance(found, Response) else found.user

@@ -29,7 +29,7 @@ is as if it was left out; the exception is `displayName`.
 one epoch, after two promotions at once, have different `history`, and their positions say nothing of each other."""
 
 LIVE = """Opens a WebSocket. The server sends the first ten rows at once, and again when they change, at most once per
-interval. The client need not send anything.
+interval.
 
 The subprotocol chooses the messages:
 
@@ -38,7 +38,14 @@ The subprotocol chooses the messages:
 - `scoreboard.delta.v1`: `scoreboard_snapshot` first and after a missed message, else `scoreboard_delta` with `baseSeq`
   (the seq that it applies to), `changed` (rows that are new or differ) and `left` (userIds that are no longer there).
 - `scoreboard.token.<JWT>`, offered beside one of these, brings the token of a client that can't set headers. The server
-  never selects it. So a browser that offers it alone closes the connection (1006)."""
+  never selects it. So a browser that offers it alone closes the connection (1006).
+
+The client need not send anything. It may send `{"type": "subscribe", "boardId", "userId"}`, and `unsubscribe` with the
+same fields. Then it gets `scoreboard_user` at once, and again when this user's place changed: `rank`, `score`,
+`gapToNext`, `count`, and `overtaken` (who passed since the last message, the nearest first; `overtakenMore`: there may
+be others). Without `boardId` the board is that of the connection. Without `userId` the user is the one that the token
+names. A token that names a user is good for this user only. A refused message gets `error` with `code`, `message` and
+`details`, and the connection stays."""
 
 PUT_BOARD = """Makes a board (201), or replaces its rules (200). What is left out has its default. `applied` is false if
 the board has these rules already.

@@ -35,7 +35,7 @@ from server.api.role_checks import RoleChecks
 from server.api.routes import READ
 from server.http.messages import JSON, NO_CACHE, NO_STORE, Refused, Request, Response, etag_matches, invalid
 from server.http.target import board_of, limit_of, query_values
-from server.live.encoding import entries_of, iso_ms, top_body
+from server.live.encoding import Moment, about, entries_of, iso_ms, top_body
 from server.replication.freshness import Freshness
 
 ETAG_HISTORY = 16
@@ -93,7 +93,8 @@ class Reads:
         scoreboard = self._scoreboard
         epoch, seq = scoreboard.epoch, board.seq
         history = scoreboard.mark.history
-        body = top_body(board.top(limit), scoreboard.users, board.board_id, epoch, seq, self._clock_ms(), history)
+        moment = Moment(board.board_id, epoch, seq, self._clock_ms(), about(board.definition), history)
+        body = top_body(entries_of(board.top(limit), scoreboard.users), moment)
         etag = f'W/"{epoch}-{history[:ETAG_HISTORY]}-{seq}-{limit}"'
         headers = (("etag", etag), *NO_CACHE)
         full, not_modified = Response(200, body, JSON, headers), Response(304, headers=headers)

@@ -54,6 +54,8 @@ BY_QUERY = "_by_query"
 POSITION = ("minSeq", "minEpoch")
 WRITE = ("scores:write",)
 READ = ("scores:read", "scores:write")
+LIVE_VIEW = ("scores:read",)
+"""Those who may see the present of a frozen board."""
 USERS = ("users:write",)
 BOARDS = ("boards:write",)
 BOARD_READ = (*READ, *BOARDS)

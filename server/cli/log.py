@@ -21,12 +21,15 @@ from engine.errors import DiskFault, LogDamaged
 from engine.events import (
     BoardClosed,
     BoardEvent,
+    BoardFrozen,
     BoardPut,
+    BoardUnfrozen,
     ClockCorrected,
     EpochBegun,
     Event,
     Incremented,
     PeriodChanged,
+    RowsRevealed,
     UserPut,
 )
 from engine.log_reader import scan
@@ -45,6 +48,9 @@ TYPES: dict[type[Event], str] = {
     BoardPut: "board_put",
     BoardClosed: "board_closed",
     PeriodChanged: "period_changed",
+    BoardFrozen: "board_frozen",
+    BoardUnfrozen: "board_unfrozen",
+    RowsRevealed: "rows_revealed",
 }
 """The names of events in the output. They never change, because programs read them."""
 
@@ -238,7 +244,9 @@ def _board_fields(event: BoardEvent) -> dict[str, Any]:
         return {
             "ended": _period(event.ended), "following": _period(event.following), "over": event.over, "passed": passed
         }  # fmt: skip
-    return {}
+    if isinstance(event, BoardFrozen):
+        return {"atMs": event.at_ms}
+    return {"step": event.step} if isinstance(event, RowsRevealed) else {}
 
 
 def _period(period: Period | None) -> dict[str, Any] | None:

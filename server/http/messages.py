@@ -28,7 +28,7 @@ Code = Literal[
     "INVALID_REQUEST", "UNAUTHENTICATED", "UNAUTHORIZED", "NOT_FOUND", "METHOD_NOT_ALLOWED", "CONFLICT",
     "PAYLOAD_TOO_LARGE", "RATE_LIMITED", "INTERNAL_ERROR", "OVERLOADED", "OUTCOME_UNKNOWN", "DISK_FULL",
     "NOT_LEADER", "WRONG_SHARD", "REPLICA_BEHIND", "KEYS_UNAVAILABLE", "CURSOR_EXPIRED", "BOARD_CLOSED",
-    "BOARD_NOT_OPEN",
+    "BOARD_NOT_OPEN", "PERIOD_UNAVAILABLE",
 ]  # fmt: skip
 """Every code that an error can have. A caller may rely on this list; the text of a message may change."""
 

@@ -21,6 +21,8 @@ from server.http.messages import invalid, quoted
 
 DEFAULT_BOARD = "main"
 
+PUBLIC, LIVE = "public", "live"
+
 ANY_VALUE = "_"
 """A parameter that any route takes and none reads: jQuery and others make each address a new one by it."""
 
@@ -85,6 +87,14 @@ def board_of(values: dict[str, str]) -> str:
     if fault := id_fault(board_id):
         raise invalid("boardId", f"boardId {fault}.")
     return board_id
+
+
+def view_of(values: dict[str, str]) -> str:
+    """The view of a query: what the public sees, or what counts now, which a freeze hides. Raises `Refused`."""
+    view = values.get("view", PUBLIC)
+    if view not in (PUBLIC, LIVE):
+        raise invalid("view", f"view must be {PUBLIC} or {LIVE}.", allowed=[PUBLIC, LIVE])
+    return view
 
 
 def limit_of(values: dict[str, str], default: int, maximum: int) -> int:

@@ -1,7 +1,8 @@
 """Writes to viewers: to all of them at a tick, to slow ones as their sockets drain, and pings to find the dead ones.
 
-    board_changed ──► (wakes) tick ──► the same bytes to every viewer's socket
-                                        └─ socket full ──► drain: a task for that viewer, until it is up to date
+    board_changed ─┬► (wakes) tick ──► the same bytes to every viewer's socket
+                   │           │            └─ socket full ──► drain: a task for that viewer, until it is up to date
+                   └► (wakes) line tick ──► messages about single users, to the viewers that subscribed
     sweep, all the time: pings viewers, drops silent ones, closes those whose token has expired
 
 A frame to a viewer is not masked, so it is encoded once. All that a viewer costs in a tick is one `send` on the bare
@@ -13,6 +14,9 @@ Rules:
   changed in between is one change. When ticks take long the interval grows, so that other tasks get their turn.
 - A tick and a sweep have a checkpoint after each slice of viewers: a write to the board must not wait for ten thousand
   viewers. Viewers come, go and catch up meanwhile, so a viewer's edition is checked just before it is written to.
+- Lines (`server.live.lines`) have ticks of their own. A line costs three times as much as the top for a viewer. So a
+  tick of many lines takes long, and must not keep the top from anybody. A line tick waits for a tick that is due: a
+  viewer sees the top first. It visits only the lines of boards that changed.
 - A fault of one viewer's socket ends that viewer alone.
 - To wait for a closed socket is a bug of ours. So `gone` is checked before every wait.
 """
@@ -30,7 +34,9 @@ from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.lease import TOKEN_EXPIRED
 from server.http.websocket import POLICY_VIOLATION
-from server.live.editions import SNAPSHOT, UPDATE, Channel
+from server.live.board_view import BoardView
+from server.live.editions import SNAPSHOT, UPDATE, USER, Channel
+from server.live.lines import Lines
 from server.live.viewers import Viewer, Viewers, show_all
 
 REST_SHARE = 0.25
@@ -62,38 +68,46 @@ class Broadcast:
         now_ms: Callable[[], int],
         stale_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
+        self.lines = Lines(scoreboard, now_ms, stale_ms)
         self._stale_ms = stale_ms
         self._scoreboard = scoreboard
         self._viewers = viewers
         self._metrics = metrics
         self._interval_s = interval_s
         self._now_ms = now_ms
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[BoardView, Channel] = {}
         self._changed: set[Channel] = set()
         self._wake = trio.Event()
+        self._wake_lines = trio.Event()
+        self._publishing = False
+        self._lines_turn = False
         self._tasks: trio.Nursery | None = None
 
-    def channel(self, board_id: str) -> Channel | None:
-        """Give the channel of a board, None if there is no such board."""
-        channel = self._channels.get(board_id)
-        if channel is None and (board := self._scoreboard.board(board_id)) is not None:
-            channel = self._channels[board_id] = Channel(board, self._scoreboard, self._now_ms, self._stale_ms)
+    def channel(self, view: BoardView) -> Channel | None:
+        """Give the channel of a board's view, None if there is no such board."""
+        channel = self._channels.get(view)
+        if channel is None and self._scoreboard.board(view.board_id) is not None:
+            channel = self._channels[view] = Channel(view, self._scoreboard, self._now_ms, self._stale_ms)
         return channel
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
         """Note that events touched these boards."""
         for board_id in board_ids:
-            channel = self._channels.get(board_id)
-            if channel is not None and channel.is_behind:
-                self._changed.add(channel)
-                self._wake.set()
+            for view in (BoardView(board_id), BoardView(board_id, live=True)):
+                channel = self._channels.get(view)
+                if channel is not None and channel.is_behind:
+                    self._changed.add(channel)
+                    self._wake.set()
+            if self.lines.board_changed(board_id):
+                self._wake_lines.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Tick, sweep and drain until cancelled."""
+        """Send what changed, sweep and drain until cancelled."""
         try:
             async with trio.open_nursery() as tasks:
                 self._tasks = tasks
                 tasks.start_soon(self._tick)
+                tasks.start_soon(self._tick_lines)
                 tasks.start_soon(self._sweep)
                 task_status.started()
         finally:
@@ -107,17 +121,21 @@ class Broadcast:
                 self._wake = trio.Event()
                 await self._wake.wait()
             changed, self._changed = self._changed, set()
+            self._publishing = True
             started = trio.current_time()
             for channel in changed:
                 await self._publish(channel)
             took = trio.current_time() - started
             interval = max(self._interval_s, took * (1 + REST_SHARE))
+            self._publishing = False
+            self._lines_turn = self.lines.is_due  # if the top changed again meanwhile, it is their turn all the same
+            self._wake_lines.set()
             self._metrics.live_tick(took, interval)
             await trio.sleep_until(started + interval)
 
     async def _publish(self, channel: Channel) -> None:
         edition = channel.publish()
-        viewers = self._viewers.of_board(channel.board_id)
+        viewers = self._viewers.of_board(channel.view)
         shown: Counter[str] = Counter()
         for start in range(0, len(viewers), bounds.SLICE_VIEWERS):
             if start:
@@ -126,6 +144,26 @@ class Broadcast:
                 self._start_drain(viewer)
         for kind, times in shown.items():
             self._metrics.live_messages(times, kind)
+
+    async def _tick_lines(self) -> None:
+        while True:
+            while not self.lines.is_due or (not self._lines_turn and (self._changed or self._publishing)):
+                self._wake_lines = trio.Event()
+                await self._wake_lines.wait()
+            self._lines_turn = False
+            started = trio.current_time()
+            await self._show_lines()
+            took = trio.current_time() - started
+            await trio.sleep_until(started + max(self._interval_s, took * (1 + REST_SHARE)))
+
+    async def _show_lines(self) -> None:
+        for part in self.lines.take_due():
+            for number, lines in enumerate(part.begin()):
+                if number:
+                    await trio.lowlevel.checkpoint()
+                for owner in part.look(lines):
+                    owner.push()
+            part.finish()
 
     async def _sweep(self) -> None:
         while True:
@@ -164,6 +202,16 @@ class Broadcast:
                 self._start_drain(viewer)
         except OSError:
             viewer.hang_up()
+        self._count_lines(viewer)
+
+    def push_lines(self, viewer: Viewer) -> None:
+        """Write what a viewer is owed, unless a close frame was its last."""
+        if not viewer.closing:
+            self.push(viewer)
+
+    def _count_lines(self, viewer: Viewer) -> None:
+        if viewer.lines is not None and (written := viewer.lines.take_written()):
+            self._metrics.live_messages(written, USER)
 
     def drop(self, viewer: Viewer, reason: str) -> None:
         """End a viewer from our side, without a close frame."""
@@ -195,6 +243,7 @@ class Broadcast:
                 done = viewer.push(viewer.channel.published)
                 if viewer.edition != had:
                     self._metrics.live_messages(1, SNAPSHOT if viewer.deltas else UPDATE)
+                self._count_lines(viewer)
                 if done:
                     viewer.busy = False
                     return

@@ -11,6 +11,8 @@ Rules:
   too, but a tick publishes only when the rows changed.
 - `newest` makes an edition only if the board has changed since the last one; otherwise it costs a few comparisons.
 - A delta goes from the last published edition to the newest one. Only a viewer that has exactly that edition gets it.
+- When a period ended, a viewer gets its last rows (`scoreboard_period`) and a snapshot, whatever it takes otherwise. If
+  several ended between two ticks, it hears of the last one.
 - A delta does not cross epochs: after a restore the same seq may mean other rows.
 - An edition keeps of its base only what the delta needs, so old editions do not keep each other in memory.
 """
@@ -26,13 +28,15 @@ from engine.ranking import TOP_WATCHED
 from engine.scoreboard import Scoreboard
 from server.http.websocket import text_frame
 from server.live import encoding
-from server.live.encoding import Rows
+from server.live.board_view import BoardView
+from server.live.encoding import Moment, Rows
 
 NO_EDITION = 0
 
 SNAPSHOT = "snapshot"
 UPDATE = "update"
 DELTA = "delta"
+USER = "user"
 
 
 class Shown(msgspec.Struct, frozen=True, gc=False):
@@ -45,81 +49,94 @@ class Shown(msgspec.Struct, frozen=True, gc=False):
 class Edition:
     """One edition. Each of its messages is encoded when it is first needed."""
 
-    __slots__ = (
-        "_age_ms", "_base", "_board_id", "_generated_ms", "_history", "_messages", "epoch", "number", "rows", "seq",
-        "stale", "top10_seq",
-    )  # fmt: skip
+    __slots__ = ("_age_ms", "_base", "_ended", "_messages", "_moment", "number", "rows", "stale", "top10_seq")
 
     def __init__(
         self,
         number: int,
-        board: Board,
-        epoch: int,
         rows: Rows,
-        generated_ms: int,
+        moment: Moment,
+        *,
+        top10_seq: int,
         base: Edition | None,
         age_ms: int | None = None,
-        history: str = "",
+        ended: tuple[int, bytes] | None = None,
     ) -> None:
+        """`ended` is the message about the last period that ended, and the number of the first edition after that."""
         self.number = number
-        self.epoch = epoch
-        self.seq = board.seq
-        self.top10_seq = board.top10_seq
         self.rows = rows
+        self.top10_seq = top10_seq
         self.stale = age_ms is not None
         self._age_ms = age_ms
-        self._history = history
-        self._board_id = board.board_id
-        self._generated_ms = generated_ms
-        self._base = (base.number, base.seq, base.rows) if base is not None and base.epoch == epoch else None
-        self._messages: dict[str, Shown] = {}
+        self._moment = moment
+        self._ended = ended
+        is_basis = base is not None and base.epoch == moment.epoch and (ended is None or base.number >= ended[0])
+        self._base = (base.number, base.seq, base.rows) if base is not None and is_basis else None
+        self._messages: dict[tuple[str, bool], Shown] = {}
+
+    @property
+    def epoch(self) -> int:
+        return self._moment.epoch
+
+    @property
+    def seq(self) -> int:
+        return self._moment.seq
 
     def for_viewer(self, has: int, *, deltas: bool) -> Shown:
         """Give the message that brings a viewer from the edition `has` to this one."""
+        if self._ended is not None and NO_EDITION < has < self._ended[0]:
+            return self._shown(SNAPSHOT, after_period=True)
         if has != NO_EDITION and not deltas:
             return self._shown(UPDATE)
         if self._base is not None and self._base[0] == has:
             return self._shown(DELTA)
         return self._shown(SNAPSHOT)
 
-    def _shown(self, kind: str) -> Shown:
-        if kind not in self._messages:
+    def _shown(self, kind: str, *, after_period: bool = False) -> Shown:
+        shown = self._messages.get((kind, after_period))
+        if shown is None:
             text = self._encode(kind)
             if self._age_ms is not None:
                 text = b'%b,"stale":true,"ageMs":%d}' % (text[:-1], self._age_ms)
-            self._messages[kind] = Shown(kind, text_frame(text))
-        return self._messages[kind]
+            frame = text_frame(text)
+            if after_period:
+                assert self._ended is not None
+                frame = text_frame(self._ended[1]) + frame
+            shown = self._messages[kind, after_period] = Shown(kind, frame)
+        return shown
 
     def _encode(self, kind: str) -> bytes:
-        board_id, epoch, seq, generated_ms = self._board_id, self.epoch, self.seq, self._generated_ms
         if kind == DELTA:
             assert self._base is not None
             _, base_seq, base_rows = self._base
-            return encoding.delta_message(base_rows, self.rows, board_id, epoch, base_seq, seq, generated_ms)
+            return encoding.delta_message(base_rows, self.rows, base_seq, self._moment)
         if kind == SNAPSHOT:
-            return encoding.snapshot_message(self.rows, board_id, epoch, seq, generated_ms, self._history)
-        return encoding.update_message(self.rows, board_id, epoch, seq, generated_ms)
+            return encoding.snapshot_message(self.rows, self._moment)
+        return encoding.update_message(self.rows, self._moment)
 
 
 class Channel:
-    """The editions of one board, which is looked up for each: a replica replaces its boards with a new snapshot."""
+    """The editions of one board. What it shows is looked up for each: a fetched snapshot and a freeze change that."""
 
     def __init__(
         self,
-        board: Board,
+        view: BoardView,
         scoreboard: Scoreboard,
         now_ms: Callable[[], int],
         stale_ms: Callable[[], int | None] = lambda: None,
     ) -> None:
-        self.board_id = board.board_id
+        self.view = view
         self._stale_ms = stale_ms
         self._scoreboard = scoreboard
         self._now_ms = now_ms
+        final = self._board.final
+        self._final_seq = 0 if final is None else final.past.seq
+        self._ended: tuple[int, bytes] | None = None
         self._newest = self._published = self._make(NO_EDITION + 1, None)
 
     @property
     def _board(self) -> Board:
-        return self._scoreboard.boards[self.board_id]
+        return self.view.ranking(self._scoreboard)
 
     @property
     def published(self) -> Edition:
@@ -146,13 +163,18 @@ class Channel:
         return self._published
 
     def _make(self, number: int, base: Edition | None) -> Edition:
+        board, scoreboard = self._board, self._scoreboard
+        rows = encoding.entries_of(board.top(TOP_WATCHED), scoreboard.users)
+        moment = Moment(
+            board.board_id, scoreboard.epoch, board.seq, self._now_ms(), encoding.about(board.definition),
+            scoreboard.mark.history,
+        )  # fmt: skip
+        final = board.final
+        if final is not None and final.past.seq > self._final_seq:
+            self._final_seq = final.past.seq
+            last = encoding.entries_of(final.rows, scoreboard.users)
+            following = None if moment.about.over else moment.about.period
+            self._ended = (number, encoding.period_message(final.past, last, following, moment))
         return Edition(
-            number=number,
-            board=self._board,
-            epoch=self._scoreboard.epoch,
-            rows=encoding.entries_of(self._board.top(TOP_WATCHED), self._scoreboard.users),
-            generated_ms=self._now_ms(),
-            base=base,
-            age_ms=self._stale_ms(),
-            history=self._scoreboard.mark.history,
+            number, rows, moment, top10_seq=board.top10_seq, base=base, age_ms=self._stale_ms(), ended=self._ended
         )

@@ -1,6 +1,6 @@
 """The JSON of a board's top rows: the body of GET /scoreboard/top and the messages of the live channel. Pure.
 
-    body = top_body(board.top(10), scoreboard.users, "main", epoch, seq, now_ms, history)
+    body = top_body(entries_of(board.top(10), scoreboard.users), Moment("main", epoch, seq, now_ms))
 
 All of them have the same entries, made by `entries_of`:
 
@@ -8,7 +8,13 @@ All of them have the same entries, made by `entries_of`:
     snapshot  {type: scoreboard_snapshot, entries, generatedAt, boardId, epoch, seq, history}   the first message
     update    {type: scoreboard_update,   entries, generatedAt, boardId, epoch, seq}   every later one
     delta     {type: scoreboard_delta, boardId, epoch, baseSeq, seq, changed, left, generatedAt}
+    user      {type: scoreboard_user, boardId, userId, displayName?, rank, score, count, gapToNext, overtaken,
+               overtakenMore?, epoch, seq, generatedAt}
+    period    {type: scoreboard_period, period, startsAt, endsAt, next, count, entries, boardId, epoch, seq,
+               generatedAt}
     entry     {userId, displayName?, score, rank}
+
+All but the last two also have what is not the default of: title, period, endsAt, over, frozenAt, revealed.
 
 Rules:
 - `(epoch, seq)` is the position that the entries show: a higher one is newer, equal ones show the same entries.
@@ -19,14 +25,20 @@ Rules:
 - A delta applies only to the rows of `baseSeq` in the same epoch. A client drops the users in `left`, replaces or adds
   the rows in `changed`, and sorts by rank.
 - A user without a name has no `displayName`; it is not null.
+- A user message is about one user, for one viewer (`server.live.lines`). `rank`, `score` and `gapToNext` may be null.
+  `overtakenMore` is there if it is true. On a stale replica all messages have `stale` and `ageMs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
+from engine.board_rules import BoardDefinition, PastPeriod
+from engine.dates import date_of
 from engine.ranking import Row
 from engine.users import Users
 
@@ -50,6 +62,12 @@ class _Top(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     epoch: int
     seq: int
     history: str = ""
+    title: str = ""
+    period: str | None = None
+    ends_at: str | None = None
+    over: bool = False
+    frozen_at: str | None = None
+    revealed: int = 0
 
 
 class _Snapshot(_Top, frozen=True, rename="camel", tag="scoreboard_snapshot", tag_field="type"):
@@ -60,7 +78,7 @@ class _Update(_Top, frozen=True, rename="camel", tag="scoreboard_update", tag_fi
     pass
 
 
-class _Delta(msgspec.Struct, frozen=True, rename="camel", tag="scoreboard_delta", tag_field="type"):
+class _Delta(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, tag="scoreboard_delta", tag_field="type"):
     board_id: str
     epoch: int
     base_seq: int
@@ -68,6 +86,62 @@ class _Delta(msgspec.Struct, frozen=True, rename="camel", tag="scoreboard_delta"
     changed: Rows
     left: tuple[str, ...]
     generated_at: str
+    title: str = ""
+    period: str | None = None
+    ends_at: str | None = None
+    over: bool = False
+    frozen_at: str | None = None
+    revealed: int = 0
+
+
+class _Period(msgspec.Struct, frozen=True, rename="camel", tag="scoreboard_period", tag_field="type"):
+    period: str
+    starts_at: str
+    ends_at: str | None
+    next: str | None
+    count: int
+    entries: Rows
+    board_id: str
+    epoch: int
+    seq: int
+    generated_at: str
+
+
+class About(msgspec.Struct, frozen=True):
+    """What messages say of a board beside its rows; what is not so is left out of them.
+
+    The title, the running period and its end, whether a season is over, since when the board is frozen, and how many
+    of its rows were revealed since.
+    """
+
+    title: str = ""
+    period: str | None = None
+    ends_at: str | None = None
+    over: bool = False
+    frozen_at: str | None = None
+    revealed: int = 0
+
+
+class UserLine(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", tag="scoreboard_user",
+    tag_field="type",
+):  # fmt: skip
+    """The message about one user. `overtaken` are those who passed this user, the nearest first."""
+
+    board_id: str
+    user_id: str
+    display_name: str | None = None
+    rank: int | None
+    score: int | None
+    count: int
+    gap_to_next: int | None
+    overtaken: Rows
+    overtaken_more: bool = False
+    epoch: int
+    seq: int
+    generated_at: str
+    stale: bool = False
+    age_ms: int | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -79,23 +153,8 @@ def iso_ms(ms: int) -> str:
     seconds, ms = divmod(ms, 1000)
     minutes, second = divmod(seconds, 60)
     hour, minute = divmod(minutes, 60)
-    year, month, day = _date(days)
+    year, month, day = date_of(days)
     return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
-
-
-def _date(days: int) -> tuple[int, int, int]:
-    """Give year, month and day of a number of days since 1970-01-01.
-
-    Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": a year that begins in March has its leap day last, so
-    the days before a month do not depend on the year.
-    """
-    era, day_of_era = divmod(days + 719_468, 146_097)
-    year_of_era = (day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096) // 365
-    day_of_year = day_of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
-    month_from_march = (5 * day_of_year + 2) // 153
-    day = day_of_year - (153 * month_from_march + 2) // 5 + 1
-    month = month_from_march + 3 if month_from_march < 10 else month_from_march - 9
-    return year_of_era + era * 400 + (month <= 2), month, day
 
 
 def entries_of(rows: Iterable[Row], users: Users) -> Rows:
@@ -112,25 +171,73 @@ def delta(before: Rows, after: Rows) -> tuple[Rows, tuple[str, ...]]:
     return changed, tuple(old)
 
 
-def top_body(
-    rows: Iterable[Row], users: Users, board_id: str, epoch: int, seq: int, generated_ms: int, history: str = ""
-) -> bytes:
-    return _encode(_Top(entries_of(rows, users), iso_ms(generated_ms), board_id, epoch, seq, history))
+def about(definition: BoardDefinition | None) -> About:
+    """Say what messages tell of a board."""
+    if definition is None:
+        return About()
+    period, frozen = definition.period, definition.frozen
+    return About(
+        definition.rules.title,
+        None if period is None else period.id,
+        None if period is None or period.ends_ms is None else iso_ms(period.ends_ms),
+        definition.over,
+        None if frozen is None else iso_ms(frozen.time_ms),
+        0 if frozen is None else frozen.revealed,
+    )
 
 
-def snapshot_message(rows: Rows, board_id: str, epoch: int, seq: int, generated_ms: int, history: str = "") -> bytes:
+class Moment(msgspec.Struct, frozen=True):
+    """What a message shows beside its rows: a board at a position."""
+
+    board_id: str
+    epoch: int
+    seq: int
+    generated_ms: int
+    about: About = About()
+    history: str = ""
+
+
+def top_body(rows: Rows, moment: Moment) -> bytes:
+    """Encode the body of GET /scoreboard/top."""
+    return _encode(_Top(*_fields(rows, moment, moment.history)))
+
+
+def snapshot_message(rows: Rows, moment: Moment) -> bytes:
     """Encode the first message to a viewer."""
-    return _encode(_Snapshot(rows, iso_ms(generated_ms), board_id, epoch, seq, history))
+    return _encode(_Snapshot(*_fields(rows, moment, moment.history)))
 
 
-def update_message(rows: Rows, board_id: str, epoch: int, seq: int, generated_ms: int) -> bytes:
+def update_message(rows: Rows, moment: Moment) -> bytes:
     """Encode a later message with all rows."""
-    return _encode(_Update(rows, iso_ms(generated_ms), board_id, epoch, seq))
+    return _encode(_Update(*_fields(rows, moment, "")))
 
 
-def delta_message(
-    before: Rows, after: Rows, board_id: str, epoch: int, base_seq: int, seq: int, generated_ms: int
-) -> bytes:
+def delta_message(before: Rows, after: Rows, base_seq: int, moment: Moment) -> bytes:
     """Encode a message with what changed since `base_seq`."""
     changed, left = delta(before, after)
-    return _encode(_Delta(board_id, epoch, base_seq, seq, changed, left, iso_ms(generated_ms)))
+    generated_at = iso_ms(moment.generated_ms)
+    return _encode(
+        _Delta(moment.board_id, moment.epoch, base_seq, moment.seq, changed, left, generated_at, *astuple(moment.about))
+    )
+
+
+def period_message(past: PastPeriod, rows: Rows, following: str | None, moment: Moment) -> bytes:
+    """Encode the message that a period has ended, with its last rows."""
+    period = past.period
+    ends_at = None if period.ends_ms is None else iso_ms(period.ends_ms)
+    return _encode(
+        _Period(
+            period.id, iso_ms(period.begins_ms), ends_at, following, past.count, rows, moment.board_id, moment.epoch,
+            past.seq, iso_ms(moment.generated_ms),
+        )
+    )  # fmt: skip
+
+
+def _fields(rows: Rows, moment: Moment, history: str) -> tuple[Any, ...]:
+    generated_at = iso_ms(moment.generated_ms)
+    return (rows, generated_at, moment.board_id, moment.epoch, moment.seq, history, *astuple(moment.about))
+
+
+def user_message(line: UserLine) -> bytes:
+    """Encode the message about one user."""
+    return _encode(line)

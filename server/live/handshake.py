@@ -18,14 +18,15 @@ import msgspec
 
 from server.http.handshake import accept_value, check_upgrade
 from server.http.messages import Refused, RequestHead, quoted
-from server.http.target import board_of, check_query, query_values
+from server.http.target import LIVE, board_of, check_query, query_values, view_of
+from server.live.board_view import BoardView
 
 LIVE_PATH = "/ws/scoreboard"
 FULL = "scoreboard.v1"
 DELTA = "scoreboard.delta.v1"
 TOKEN_PREFIX = "scoreboard.token."  # noqa: S105  # precedes a token
 
-PARAMETERS = ("boardId",)
+PARAMETERS = ("boardId", "view")
 """What the query of a handshake may have."""
 
 
@@ -39,7 +40,7 @@ class Upgrade(msgspec.Struct, frozen=True):
     subprotocol: str | None
     authorization: str | None
     origin: str | None
-    board_id: str
+    view: BoardView
 
     def response(self) -> bytes:
         lines = [
@@ -57,6 +58,7 @@ def read_upgrade(head: RequestHead) -> Upgrade:
     """Check a handshake. Raises `Refused`."""
     key = check_upgrade(head, "The live channel")
     check_query(head.query, PARAMETERS)
+    values = query_values(head.query, PARAMETERS)
     offered = head.words("sec-websocket-protocol")
     token = next((offer.removeprefix(TOKEN_PREFIX) for offer in offered if offer.startswith(TOKEN_PREFIX)), None)
     authorization = head.joined("authorization")
@@ -67,7 +69,7 @@ def read_upgrade(head: RequestHead) -> Upgrade:
         subprotocol=next((offer for offer in offered if offer in (FULL, DELTA)), None),
         authorization=authorization,
         origin=head.joined("origin"),
-        board_id=board_of(query_values(head.query, PARAMETERS)),
+        view=BoardView(board_of(values), live=view_of(values) == LIVE),
     )
 
 

@@ -8,7 +8,7 @@
     live.board_changed(["main"])
 
 Each viewer has one task here, which nearly always waits for its socket to be readable; `server.live.broadcast` does all
-the writing. Viewers send pings, pongs and close frames; any other message is checked and dropped.
+the writing. Viewers send pings, pongs, close frames and subscriptions (`server.live.subscriptions`).
 
 Rules:
 - A viewer is refused only before the upgrade, and costs no more than its head until then. Its place is reserved before
@@ -16,6 +16,8 @@ Rules:
 - A task that waits keeps nothing of what it read: neither the head nor a buffer.
 - A viewer of a private board stays as long as its token is good: the sweep of `server.live.broadcast` closes it with
   1008 and the reason `token expired`.
+- Where reads are public no viewer needs a token. The user that a good token names is known all the same, and a token
+  that is not good counts as none.
 - After our close frame the sending side is shut, and the other end has some time to close. To close the socket with
   unread data would reset the connection, and the close frame might be lost.
 """
@@ -35,11 +37,13 @@ from server import bounds
 from server.access.lease import Lease
 from server.http.messages import Details, Refused, Request, RequestHead, Response, invalid, overloaded
 from server.http.response_head import head_end, http_bytes
-from server.http.websocket import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Ping
+from server.http.websocket import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Message, Ping
 from server.live import handshake
+from server.live.board_view import BoardView
 from server.live.broadcast import Broadcast, LiveMetrics
 from server.live.editions import SNAPSHOT
 from server.live.handshake import Upgrade
+from server.live.subscriptions import SubscriptionMetrics, Subscriptions
 from server.live.viewers import Viewer, Viewers, places_for, take_over
 from server.settings.config import LiveConfig
 
@@ -49,7 +53,22 @@ GOODBYE_SHARE = 0.75
 Authorize = Callable[[str | None], Awaitable[Response | Lease]]
 """Takes the Authorization, None without one. Gives the answer that refuses the viewer, or for how long it may stay."""
 
+Identify = Callable[[str], Awaitable[str | None]]
+"""Takes the Authorization of a viewer that needs none. Gives the only user that it may be; None: any."""
+
 log = structlog.get_logger()
+
+
+async def _anybody(_authorization: str) -> str | None:
+    return None
+
+
+async def _nobody(_authorization: str | None) -> Response | Lease:
+    return Refused(403, "UNAUTHORIZED", "Nobody may see the present of a frozen board here.").response()
+
+
+class ChannelMetrics(LiveMetrics, SubscriptionMetrics, Protocol):
+    """What the live channel needs of `server.metrics`."""
 
 
 class LiveAudit(Protocol):
@@ -72,16 +91,19 @@ class Live:
         self,
         scoreboard: Scoreboard,
         config: LiveConfig,
-        metrics: LiveMetrics,
+        metrics: ChannelMetrics,
         audit: LiveAudit,
         *,
         now_ms: Callable[[], int],
         files_max: int | None,
         authorize: Authorize | None = None,
+        authorize_live: Authorize = _nobody,
+        identify: Identify = _anybody,
         stale_ms: Callable[[], int | None] = lambda: None,
         check: Callable[[str], None] = lambda _board_id: None,
     ) -> None:
-        """Without `authorize` a viewer needs no token. `files_max` bounds the viewers, beside the configuration.
+        """Without `authorize` a viewer needs no token. `authorize_live` judges those who ask for the live view.
+        `files_max` bounds the viewers, beside the configuration.
 
         `check` raises `Refused` for a board that can't be shown here. `stale_ms` is the age of stale data, else None.
         """
@@ -91,16 +113,19 @@ class Live:
         self._metrics = metrics
         self._audit = audit
         self._authorize = authorize
+        self._authorize_live = authorize_live
+        self._identify = identify
         places = places_for(config.max_viewers, files_max, bounds.RESERVED_FILES)
         self._viewers = Viewers(places, config.max_viewers_per_address)
         self._broadcast = Broadcast(
             scoreboard, self._viewers, metrics, interval_s=config.interval_ms / 1000, now_ms=now_ms, stale_ms=stale_ms
         )
+        self._subscriptions = Subscriptions(self._broadcast.lines, check, metrics, self._broadcast.push_lines)
         self._closing = False
         self._empty = trio.Event()
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
-        """Note that events touched these boards. Viewers get an update if the first ten rows changed."""
+        """Note that events touched these boards. Viewers get an update if the rows that they watch changed."""
         self._broadcast.board_changed(board_ids)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -142,6 +167,7 @@ class Live:
             finally:
                 viewer.hang_up()
                 self._viewers.leave(viewer)
+                self._subscriptions.leave(viewer)
                 self._metrics.viewers(len(self._viewers))
                 if not len(self._viewers):
                     self._empty.set()
@@ -175,9 +201,10 @@ class Live:
         self._check_open()
         upgrade = handshake.read_upgrade(head)
         handshake.check_origin(upgrade.origin, self._origins)
-        if self._broadcast.channel(upgrade.board_id) is None:
-            raise invalid("boardId", f"There is no board {upgrade.board_id!r}.")
-        self._check_board(upgrade.board_id)
+        board_id = upgrade.view.board_id
+        if self._broadcast.channel(BoardView(board_id)) is None:
+            raise invalid("boardId", f"There is no board {board_id!r}.")
+        self._check_board(board_id)
         if fault := self._viewers.fault(address):
             raise overloaded(fault)
         return upgrade
@@ -192,16 +219,22 @@ class Live:
         with ExitStack() as place:
             place.callback(self._viewers.release, address)
             lease: Lease | None = None
-            if self._authorize is not None:
-                found = await self._authorize(upgrade.authorization)
+            user_id: str | None = None
+            authorize = self._authorize_live if upgrade.view.live else self._authorize
+            if authorize is not None:
+                found = await authorize(upgrade.authorization)
                 if isinstance(found, Response):
                     return found
-                lease = found
+                lease, user_id = found, found.user_id
                 self._check_open()
-            channel = self._broadcast.channel(upgrade.board_id)
+            elif upgrade.authorization is not None:
+                user_id = await self._identify(upgrade.authorization)
+                self._check_open()
+            channel = self._broadcast.channel(upgrade.view)
             assert channel is not None
             deltas = upgrade.subprotocol == handshake.DELTA
-            viewer = Viewer(take_over(stream), channel, address, trio.current_time(), deltas=deltas, lease=lease)
+            taken, now = take_over(stream), trio.current_time()
+            viewer = Viewer(taken, channel, address, now, deltas=deltas, lease=lease, user_id=user_id)
             viewer.begin(upgrade.response(), channel.newest())
             self._metrics.live_messages(1, SNAPSHOT)
             place.pop_all()  # the viewer keeps it
@@ -220,9 +253,13 @@ class Live:
     def _handle(self, viewer: Viewer, data: bytes) -> bool:
         """Do what a viewer's frames ask for. False: that was its last frame."""
         events = self._events(viewer, data)
+        asked = False
         for event in events:
             if isinstance(event, Ping):
                 viewer.pong(event.payload)
+            elif isinstance(event, Message):
+                self._subscriptions.answer(viewer, event)
+                asked = True
             elif isinstance(event, Closed):
                 viewer.close(event.code)
             elif isinstance(event, Fault):
@@ -231,6 +268,8 @@ class Live:
                 viewer.close(event.code, event.reason)
         if viewer.control is not None:
             self._broadcast.push(viewer)
+        elif asked:
+            self._broadcast.push_lines(viewer)
         last = events[-1] if events else None
         if isinstance(last, Closed) and not viewer.busy:
             viewer.hang_up()  # after both close frames the server closes the connection (RFC 6455, 7.1.1)

@@ -1,13 +1,14 @@
 """Viewers: the state of each, what it is still to be sent, and how many there may be.
 
 There are tens of thousands, nearly always idle. An idle viewer costs this object, its socket, and one task that waits
-until the socket is readable. It has no buffer and no queue.
+until the socket is readable. It has no buffer and no queue. `lines` is None until it asks for something.
 
 A viewer is owed, in this order:
 
     rest       the rest of a frame of which its socket took a part; shares the frame's bytes
     control    one control frame, the latest: a close, a pong or a ping
     edition    the last published edition, if it has an older one
+    lines      refusals of what it asked for, and the messages about single users (`server.live.lines`)
 
 Theory of operation. `show_all` runs for every viewer at every tick, so it is written for speed. Nearly all viewers of a
 board have the same edition and format. So the message is looked up only where a viewer differs from the one before; all
@@ -35,7 +36,9 @@ from server.access.lease import Lease
 from server.http.admission import add_to
 from server.http.client_address import address_group
 from server.http.websocket import PING, PONG, FrameParser, close_frame, server_frame
+from server.live.board_view import BoardView
 from server.live.editions import NO_EDITION, Channel, Edition
+from server.live.lines import ViewerLines
 
 _PING = server_frame(PING, b"")
 _RESET = struct.pack("ii", 1, 0)
@@ -55,19 +58,23 @@ class Viewer:
         "gone",
         "heard",
         "lease",
+        "lines",
         "parser",
         "pinged",
         "rest",
         "said",
         "socket",
+        "user_id",
     )  # fmt: skip
 
     def __init__(
         self, taken: socket.socket, channel: Channel, address: str, now: float, *, deltas: bool,
-        lease: Lease | None = None,
+        lease: Lease | None = None, user_id: str | None = None,
     ) -> None:  # fmt: skip
-        """`lease` says how long the viewer may stay; None: the board is public."""
+        """`lease` says how long the viewer may stay; None: the board is public. `user_id`: the only user it may be."""
         self.lease = lease
+        self.user_id = user_id
+        self.lines: ViewerLines | None = None
         self.socket = taken
         self.channel = channel
         self.address = address
@@ -139,9 +146,24 @@ class Viewer:
         if self.closing:
             self.socket.shutdown(socket.SHUT_WR)
             return True
-        if edition is None or self.edition >= edition.number:
-            return True
-        return self.show(edition.number, edition.for_viewer(self.edition, deltas=self.deltas).frame)
+        if edition is not None and self.edition < edition.number:
+            frame = edition.for_viewer(self.edition, deltas=self.deltas).frame
+            if not self.show(edition.number, frame):
+                return False
+        return self.lines is None or self._write_lines(self.lines)
+
+    def _write_lines(self, lines: ViewerLines) -> bool:
+        """Write the messages of lines. One of which the socket took nothing stays owed, and a newer one replaces it."""
+        while (frame := lines.first()) is not None:
+            try:
+                taken = self.socket.send(frame)
+            except BlockingIOError:
+                return False
+            lines.wrote()
+            if taken != len(frame):
+                self.rest = memoryview(frame)[taken:]
+                return False
+        return True
 
     def hang_up(self, *, abort: bool = False) -> None:
         """Close the socket and wake its tasks. `abort` also drops what is in the kernel's buffer.
@@ -229,7 +251,7 @@ class Viewers:
         self._by_group: dict[str, int] = {}
         # Sets that keep their order, which is the order of a tick.
         self._joined: dict[Viewer, None] = {}
-        self._by_board: dict[str, dict[Viewer, None]] = {}
+        self._by_board: dict[BoardView, dict[Viewer, None]] = {}
 
     def __len__(self) -> int:
         """Count the viewers that joined."""
@@ -257,19 +279,19 @@ class Viewers:
     def join(self, viewer: Viewer) -> None:
         """Add a viewer that has a place."""
         self._joined[viewer] = None
-        self._by_board.setdefault(viewer.channel.board_id, {})[viewer] = None
+        self._by_board.setdefault(viewer.channel.view, {})[viewer] = None
 
     def leave(self, viewer: Viewer) -> None:
         """Remove a viewer and release its place."""
         del self._joined[viewer]
-        del self._by_board[viewer.channel.board_id][viewer]
+        del self._by_board[viewer.channel.view][viewer]
         self.release(viewer.address)
 
     def everyone(self) -> list[Viewer]:
         return list(self._joined)
 
-    def of_board(self, board_id: str) -> list[Viewer]:
-        return list(self._by_board.get(board_id, ()))
+    def of_board(self, view: BoardView) -> list[Viewer]:
+        return list(self._by_board.get(view, ()))
 
     def _check(self) -> None:
         assert self._reserved == sum(self._by_group.values()) <= self.places

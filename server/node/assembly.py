@@ -20,7 +20,7 @@ import trio
 
 from engine.actor import Actor
 from engine.calendar import period_at
-from engine.events import ClockCorrected, Incremented
+from engine.events import BoardEvent, ClockCorrected, Incremented
 from engine.machine import Applied, StateMachine
 from engine.scoreboard import Scoreboard
 from server import bounds
@@ -37,6 +37,7 @@ from server.node.following import Following, first_role
 from server.node.leader import Deposition
 from server.node.log_service import LogService
 from server.node.node import Node
+from server.node.period_keeper import PeriodKeeper
 from server.node.promotion import NOTHING_KEPT, NOTHING_YET, ONLY_A_SHARD, Promote, Promotion, refuse_promotion
 from server.node.shard import NoLog, NoWriter, no_storage
 from server.node.shutdown import Task
@@ -50,6 +51,7 @@ from server.replication.follower import Follower
 from server.replication.freshness import Freshness
 from server.replication.link import Endpoint
 from server.replication.messages import SCOPE, Hello
+from server.replication.period_fetch import PeriodFetch
 from server.replication.progress import FollowingState, Progress
 from server.replication.replicas import Replica, ShardReplica, WholeReplica
 from server.replication.sharding import Shard
@@ -97,6 +99,10 @@ class _Surface:
         for event in applied.events:
             if type(event) is Incremented:
                 boards.add(event.board_id)
+                if event.fed:
+                    boards.update(fed.board_id for fed in event.fed)
+            elif isinstance(event, BoardEvent):
+                boards.add(event.board_id)
             elif type(event) is not ClockCorrected:
                 boards.update(self.scoreboard.boards)  # a user's name or presence shows on every board
         self.live.board_changed(boards)
@@ -106,7 +112,8 @@ class _Surface:
 def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     """Build a leader on an opened directory."""
     surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
-    _, _, actor, watch, service = _make_log_users(world, opened, surface, None, _nobody_to_tell)
+    keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id)
+    _, _, actor, watch, service = _make_log_users(world, opened, surface, None, keeper, _nobody_to_tell)
     promote = partial(refuse_promotion, surface.role)
     return Node(
         role=surface.role,
@@ -140,7 +147,9 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
         progress.heard_of(hello.successor)  # a promotion here must begin a higher epoch
         notifier.tell(hello, world.tasks, on_outranked=progress.heard_of)
 
-    feed, machine, actor, watch, service = _make_log_users(world, opened, surface, progress, pass_on)
+    fetch = PeriodFetch(plan.leader, world.disk, world.config.data_dir, token=plan.token).fetch
+    keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, fetch)
+    feed, machine, actor, watch, service = _make_log_users(world, opened, surface, progress, keeper, pass_on)
     replica = WholeReplica(world.disk, world.config.data_dir, machine, opened.log, feed, durable=plan.durable)
     following, tasks = _make_following(world, surface, progress, replica, plan, service.leader_heard)
     promote: Promote = partial(refuse_promotion, role, NOTHING_KEPT)
@@ -154,7 +163,7 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
         scoreboard=opened.scoreboard,
         pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote),
         live=surface.live,
-        tasks=(service.run_checkpointer, *tasks, watch.run),
+        tasks=(service.run_checkpointer, keeper.run, *tasks, watch.run),
         promote=promote,
         actor=actor,
         log=opened.log,
@@ -234,17 +243,22 @@ def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) 
 
 
 def _make_log_users(
-    world: Surroundings, opened: Opened, surface: _Surface, progress: Progress | None, on_newer: Callable[[Hello], None]
+    world: Surroundings,
+    opened: Opened,
+    surface: _Surface,
+    progress: Progress | None,
+    keeper: PeriodKeeper,
+    on_newer: Callable[[Hello], None],
 ) -> tuple[FrameFeed, StateMachine, Actor, StorageWatch, LogService]:
     """Build what a node with a log has: the feed, the state machine, the actor, the watch, and the log service."""
     feed = FrameFeed(opened.log.tail.seq)
-    machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed))
+    machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed), keeper.take)
     actor = Actor(machine, clock=world.clock, on_correction=tell_correction, period_at=period_at)
     deposition = Deposition(world, surface.role, actor, opened.scoreboard)
     watch = StorageWatch(world, opened.log, surface.role)
     may_follow = partial(authorize, world.authenticator, (SCOPE,))
     service = LogService(
-        world, opened, machine, feed, surface.role, surface.checks, watch, progress,
+        world, opened, machine, feed, surface.role, surface.checks, watch, progress, keeper,
         authorize=may_follow, on_deposed=deposition.begin, on_newer=on_newer,
     )  # fmt: skip
     return feed, machine, actor, watch, service
@@ -254,8 +268,9 @@ def _make_following(
     world: Surroundings, surface: _Surface, progress: Progress, replica: Replica, plan: FollowPlan,
     on_heard: Callable[[], None],
 ) -> tuple[Following, Sequence[Task]]:  # fmt: skip
-    board_ids = list(surface.scoreboard.boards)
-    following = Following(world, surface.role, progress, surface.live, board_ids, durable=plan.durable)
+    following = Following(
+        world, surface.role, progress, surface.live, lambda: list(surface.scoreboard.boards), durable=plan.durable
+    )
 
     def told(state: FollowingState, reason: str) -> None:
         plan.on_state(state, reason)

@@ -8,12 +8,16 @@ told: the operator may have changed the file and expect that it counts.
 
 Rules:
 - Boards are written before the first request is served, so no client sees a node without them. On a full disk the node
-  serves all the same. Then the boards count as the file says, and are written as soon as there is room.
+  serves all the same, and writes them as soon as there is room. Until then the first boards of a log count as the file
+  says. A later board of the file is unknown until then.
+- All boards that are missing come in one submission, so they may feed each other in any way. A file has no more than
+  fit into one: the others are for the API.
 - Boards of older logs have no rules in the log. Those of the file are written for them at the first start.
 """
 
 from __future__ import annotations
 
+import msgspec
 import structlog
 import trio
 
@@ -23,6 +27,7 @@ from engine.board_rules import BoardRules
 from engine.calendar import period_at
 from engine.commands import PutBoard, Rejection
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
+from engine.limits import BATCH_COMMANDS_MAX, FRAME_BYTES_MAX
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.node.surroundings import Surroundings
@@ -32,8 +37,8 @@ from server.settings.values import ConfigError
 CALLER = "configuration"
 """The caller of these events, where others have the subject of a token."""
 
-BOARDS_IN_FRAME = 16
-"""Boards that are written in one frame: with the longest catalogues they take half of FRAME_BYTES_MAX."""
+RULES_BYTES_MAX = FRAME_BYTES_MAX // 2
+"""Bytes of the rules that are written at once: they have one frame."""
 
 log = structlog.get_logger()
 
@@ -41,14 +46,19 @@ log = structlog.get_logger()
 def check_file_boards(config: Config, scoreboard: Scoreboard, now_ms: int) -> None:
     """Check that the log can take the boards of the file that it does not have. Raises `ConfigError`."""
     commands = _missing(config, scoreboard)
+    size = sum(len(msgspec.msgpack.encode(command.rules)) for command in commands)
+    if len(commands) > BATCH_COMMANDS_MAX or size > RULES_BYTES_MAX:
+        what = f"{len(commands)} new boards of {size} bytes are too much at once"
+        raise ConfigError("boards", f"{what}: name at most {BATCH_COMMANDS_MAX}, and put the others by the API")
     names = {command.board_id for command in commands}
     for command in commands:
         decided = decide_board(
             scoreboard, command, made=names, seq=scoreboard.seq + 1, now_ms=now_ms, period_at=period_at
         )
         if isinstance(decided, Rejection):
-            key = f"boards.{command.board_id}.{decided.details['field']}"
-            raise ConfigError(key, f"{decided.message} (the log has this board already)")
+            known = scoreboard.boards.get(command.board_id)
+            why = " (the log has this board already)" if known is not None and len(known) else ""
+            raise ConfigError(f"boards.{command.board_id}.{decided.details['field']}", f"{decided.message}{why}")
 
 
 class FileBoards:
@@ -72,10 +82,12 @@ class FileBoards:
             )
         waits = False
         try:
-            while commands := _missing(config, self._scoreboard)[:BOARDS_IN_FRAME]:
+            while commands := _missing(config, self._scoreboard):
                 try:
                     outcomes = await self._actor.submit(commands)
-                except DiskFull:
+                except (DiskFull, Overloaded):
+                    if not self._actor.statistics().accepting:
+                        break  # the node writes no more, and says so itself
                     if not waits:
                         task_status.started()
                         waits = True
@@ -86,7 +98,7 @@ class FileBoards:
                     log.error("board_of_file_refused", reason=outcome.message)
                 if refused:
                     break
-        except (LeaderDeposed, Overloaded, OutcomeUnknown):
+        except (LeaderDeposed, OutcomeUnknown):
             pass  # the node writes no more, and says so itself
         if not waits:
             task_status.started()
@@ -106,11 +118,10 @@ def differences(config: Config, scoreboard: Scoreboard) -> list[tuple[str, list[
 
 
 def _missing(config: Config, scoreboard: Scoreboard) -> list[PutBoard]:
-    """List what the log lacks. Boards that feed others come last: what they feed must be there."""
+    """List what the log lacks."""
     boards = scoreboard.boards
-    missing = [
+    return [
         PutBoard(board_id, rules, CALLER)
         for board_id, rules in config.boards.items()
         if board_id not in boards or not boards[board_id].is_logged
     ]
-    return sorted(missing, key=lambda command: bool(command.rules.feeds))

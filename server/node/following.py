@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import structlog
@@ -50,7 +51,7 @@ class Following:
         role: CurrentRole,
         progress: Progress,
         live: LiveChannel,
-        board_ids: list[str],
+        board_ids: Callable[[], Iterable[str]],
         *,
         durable: bool,
     ) -> None:
@@ -112,7 +113,7 @@ class Following:
             self._vouched = True
             self._world.start(self._mark_caught_up)
         if state in ("connecting", "following", "catching_up"):
-            self._live.board_changed(self._board_ids)  # a fetched snapshot may have changed them without any frame
+            self._live.board_changed(self._board_ids())  # a fetched snapshot may have changed them without any frame
 
     def _look_whether_caught_up(self, state: FollowingState, reason: str) -> None:
         if self._progress.caught_up_once:

@@ -29,6 +29,7 @@ from server.api.dependencies import StorageState
 from server.api.role_checks import RoleChecks
 from server.http.connection import Connection
 from server.lanes.listener import Lane
+from server.node.period_keeper import PeriodKeeper
 from server.node.shutdown import unless
 from server.node.storage_watch import StorageWatch
 from server.node.surroundings import Surroundings
@@ -62,6 +63,7 @@ class LogService:
         checks: RoleChecks,
         watch: StorageWatch,
         progress: Progress | None,
+        periods: PeriodKeeper,
         *,
         authorize: Authorize,
         on_deposed: Callable[[Successor], None],
@@ -93,6 +95,7 @@ class LogService:
             pinned_seq=self.followers.pinned_seq,
             on_capture=feed.mark,
             on_saved=lambda info, digests: feed.digest(info.seq, digests),
+            periods_written=periods.written,
         )
         self._shipper = Shipper(
             opened.log,
@@ -110,8 +113,9 @@ class LogService:
             timing=world.link_timing,
         )
         self._snapshots = SnapshotServer(
-            world.disk, store, opened.log, machine.scoreboard, self.followers, authorize=authorize, tell=world.tell
-        )
+            world.disk, store, periods.store, opened.log, machine.scoreboard, self.followers, authorize=authorize,
+            tell=world.tell,
+        )  # fmt: skip
         role.on_change(self._role_changed)
 
     def _node_info(self) -> NodeInfo:

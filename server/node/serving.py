@@ -35,11 +35,11 @@ from server import bounds
 from server.access.auth import Authenticator
 from server.access.issuers import TrustedIssuer, key_warnings
 from server.access.key_exchange import KeyExchange
-from server.access.lease import authorize
+from server.access.lease import authorize, user_of
 from server.api.audit import Audit
 from server.api.pages import load_pages
 from server.api.role_checks import RoleChecks
-from server.api.routes import EXPRESS, READ
+from server.api.routes import EXPRESS, LIVE_VIEW, READ
 from server.http.client_address import TrustedProxies
 from server.http.connection import HttpBounds
 from server.lanes.express import ExpressLane
@@ -182,6 +182,8 @@ class Process:
             now_ms=self._clock.now_ms,
             files_max=open_files_max(),
             authorize=None if config.auth.public_reads else partial(authorize, self._authenticator, READ),
+            identify=partial(user_of, self._authenticator),
+            authorize_live=partial(authorize, self._authenticator, LIVE_VIEW),
             stale_ms=freshness.stale_ms,
             check=checks.check_viewer,
         )

@@ -48,6 +48,7 @@ LOG_PATH = "/replication/log"
 LOG_TARGET = ("GET", LOG_PATH)
 SNAPSHOT_PATH = "/replication/snapshot"
 FORK_PATH = "/replication/fork"
+PERIOD_PATH = "/replication/period"
 PROMOTE_PATH = "/replication/promote"
 SCOPE = "log:read"
 
@@ -328,6 +329,11 @@ def parse_fork(query: str) -> ForkQuestion:
     history = _hex(values, "history", HISTORY_BYTES)
     before = _number(values, "before", 1) if "before" in values else None
     return ForkQuestion(_number(values, "epoch", 0), "" if history is None else history.hex(), before)
+
+
+def parse_period(query: str) -> int:
+    """Read the query of a request for the file of a past period: its seq. Raises `Refused`."""
+    return _number(query_values(query, ("seq",)), "seq", 1)
 
 
 def _hex(values: dict[str, str], name: str, length: int) -> bytes | None:

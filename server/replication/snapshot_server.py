@@ -5,6 +5,8 @@
                                            the last place that this history shares with one that has epoch E of the
                                            identity H, and leaves that epoch before seq S
 
+    GET  /replication/period?seq=S         the file of the past period that seq S ended; 404 without one here
+
 Rules:
 - The asker goes back through its own epochs until this history has one of them, with its identity (`engine.history`).
   An epoch that this history does not have is 409. Without `history` epochs are compared by their numbers.
@@ -20,8 +22,8 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -39,15 +41,16 @@ from server.http.messages import Refused, Response, json_response, overloaded
 from server.http.request_parser import IncomingRequest
 from server.http.response_head import head_end
 from server.replication.followers import Followers
-from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, fork_of, parse_fork
+from server.replication.messages import FORK_PATH, PERIOD_PATH, SNAPSHOT_PATH, fork_of, parse_fork, parse_period
 from server.replication.shipment import ReadableLog
 from server.replication.shipper import Authorize
 from snapshots.format import footer_digest
+from snapshots.period_store import PeriodStore
 from snapshots.store import SnapshotInfo, Store
 
 _RANGE = re.compile(r"bytes=([0-9]{1,18})-")
 SNAPSHOT_TYPE = "application/octet-stream"
-TARGETS = frozenset((method, path) for method in ("GET", "HEAD") for path in (SNAPSHOT_PATH, FORK_PATH))
+TARGETS = frozenset((method, path) for method in ("GET", "HEAD") for path in (SNAPSHOT_PATH, FORK_PATH, PERIOD_PATH))
 """The methods and paths that it answers."""
 
 T = TypeVar("T")
@@ -97,6 +100,7 @@ class SnapshotServer:
         self,
         disk: Disk,
         store: Store,
+        periods: PeriodStore,
         log: ReadableLog,
         epochs: Epochs,
         followers: Followers,
@@ -106,6 +110,7 @@ class SnapshotServer:
     ) -> None:
         self._disk = disk
         self._store = store
+        self._periods = periods
         self._log = log
         self._epochs = epochs
         self._followers = followers
@@ -124,6 +129,8 @@ class SnapshotServer:
             await respond_to(connection, inbound, found, last)
         elif inbound.path == FORK_PATH:
             await respond_to(connection, inbound, await self._fork(inbound), last)
+        elif inbound.path == PERIOD_PATH:
+            await self._period(connection, inbound, last)
         else:
             await self._snapshot(connection, inbound, last)
         return await go_on(connection, last)
@@ -159,18 +166,41 @@ class SnapshotServer:
             raise Refused(404, "NOT_FOUND", message, {"firstSeq": gone.first_seq}) from None
         return Tail(tail.log_id, epoch, seq - 1, frame.previous)
 
-    # The snapshot
+    # A past period
 
-    async def _snapshot(self, connection: Connection, inbound: IncomingRequest, last: bool) -> None:
+    async def _period(self, connection: Connection, inbound: IncomingRequest, last: bool) -> None:
+        path = self._periods.path(parse_period(inbound.head.query))
+        with self._streaming():
+            try:
+                file = await self._in_thread(partial(self._disk.open, path))
+            except FileMissing:
+                raise Refused(404, "NOT_FOUND", "This node has no such past period.") from None
+            with closing(file):
+                size = await self._in_thread(file.size)
+                lines = ["HTTP/1.1 200 OK", f"content-type: {SNAPSHOT_TYPE}", f"content-length: {size}"]
+                lines += ["cache-control: no-store", ""]
+                await connection.send("\r\n".join(lines).encode("ascii") + head_end(last=last))
+                if inbound.head.method != "HEAD":
+                    await self._send_pieces(connection, file, 0, size)
+
+    @contextmanager
+    def _streaming(self) -> Iterator[None]:
+        """Count a file that is sent. Raises `Refused` if there are as many as may be."""
         if self._streams >= bounds.SNAPSHOT_STREAMS_MAX:
             raise overloaded("This node sends as many snapshots as it can.")
         self._streams += 1
         try:
+            yield
+        finally:
+            self._streams -= 1
+
+    # The snapshot
+
+    async def _snapshot(self, connection: Connection, inbound: IncomingRequest, last: bool) -> None:
+        with self._streaming():
             offer, file = await self._open_newest()
             with closing(file), self._followers.pinned(offer.info.seq):
                 await self._send_file(connection, inbound, offer, file, last)
-        finally:
-            self._streams -= 1
 
     async def _send_file(
         self, connection: Connection, inbound: IncomingRequest, offer: _Offer, file: File, last: bool
@@ -185,9 +215,11 @@ class SnapshotServer:
         if begin is not None:
             lines.append(f"content-range: bytes {begin}-{size - 1}/{size}")
         await connection.send("\r\n".join([*lines, ""]).encode("ascii") + head_end(last=last))
-        if inbound.head.method == "HEAD":
-            return
-        for offset in range(begin or 0, size, bounds.SNAPSHOT_PIECE_BYTES):
+        if inbound.head.method != "HEAD":
+            await self._send_pieces(connection, file, begin or 0, size)
+
+    async def _send_pieces(self, connection: Connection, file: File, begin: int, size: int) -> None:
+        for offset in range(begin, size, bounds.SNAPSHOT_PIECE_BYTES):
             length = min(bounds.SNAPSHOT_PIECE_BYTES, size - offset)
             try:
                 piece = await self._in_thread(partial(file.read_at, offset, length))

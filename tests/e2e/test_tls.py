@@ -32,7 +32,7 @@ async def test_a_replica_follows_and_is_promoted_and_the_old_leader_demoted_thro
     admin.write_text(token("admin"))
     old = tmp_path / "leader"
     async with serving(old) as leader:
-        await increment(leader, "1")
+        saved = await increment(leader, "1")
         assert (await run("snapshot", "take", "--data-dir", str(old))).returncode == 0
         seq = await increment(leader, "2")
         keep = ("--data-dir", str(tmp_path / "replica"))
@@ -43,14 +43,14 @@ async def test_a_replica_follows_and_is_promoted_and_the_old_leader_demoted_thro
         ):
             async with Client(replica.host, replica.port) as client:
                 assert (await caught_up(client, seq)).json()["entries"][0]["score"] == 20, replica.stderr()
-            assert [path.name for path in (tmp_path / "replica" / "snapshots").iterdir()] == [f"{1:020}.snapshot"]
+            assert [path.name for path in (tmp_path / "replica" / "snapshots").iterdir()] == [f"{saved:020}.snapshot"]
 
             asking = ("--token-file", str(admin), "--json")
             refused = await run("promote", "--url", to_replica, *asking, extra=secret)
             assert (refused.returncode, b"CERTIFICATE_VERIFY_FAILED" in refused.stderr) == (1, True)
             done = await run("promote", "--url", to_replica, *asking, extra=env | secret)
             assert done.returncode == 0, done.stderr
-            assert json.loads(done.stdout) == {"epoch": 2, "seq": 3}
+            assert json.loads(done.stdout) == {"epoch": 2, "seq": seq + 1}
             await leader.kill()
             demoted = await run("demote", "--data-dir", str(old), "--to", to_replica, *asking, extra=env | secret)
             assert demoted.returncode == 0, demoted.stderr

@@ -10,9 +10,9 @@ import trio
 import trio.testing
 
 from engine.actor import Actor, ActorStatistics, Submission
-from engine.board_rules import rules_of_points
+from engine.board_rules import BoardRules, rules_of_points
 from engine.clock import ClockReading, GivenClock
-from engine.commands import Command, Outcome
+from engine.commands import CloseBoard, Command, Outcome, PutBoard, Receipt, Rejection
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded, WriteFailed
 from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
@@ -111,6 +111,32 @@ async def test_a_frame_is_bounded_and_never_parts_a_submission() -> None:
         await nursery.start(bench.actor.run)
         await bench.actor.drain()
     assert [len(frame) for frame in bench.log.frames] == [per_frame * BATCH_COMMANDS_MAX, BATCH_COMMANDS_MAX]
+
+
+async def test_a_change_of_boards_has_a_frame_of_its_own() -> None:
+    """What waits before it is decided by the old rules, and what waits behind it by the new ones."""
+    bench = Bench()
+    answers: list[object] = []
+    waiting: list[list[Command]] = [
+        [increment("ann", "a1")],
+        [increment("ann", "a2")],
+        [PutBoard("main", BoardRules({"ACTION_COMPLETED": 3}), "ops")],
+        [increment("ann", "a3")],
+        [CloseBoard("main", "ops")],
+        [increment("ann", "a4")],
+    ]
+    async with trio.open_nursery() as nursery:
+        for commands in waiting:
+            bench.actor.submit_nowait(commands, lambda done: answers.append(done.outcomes[0]))
+        await nursery.start(bench.actor.run)
+        await bench.actor.drain()
+    assert [[type(event).__name__ for event in frame] for frame in bench.log.frames] == [
+        ["Incremented", "Incremented"], ["BoardPut"], ["Incremented"], ["BoardClosed"],
+    ]  # fmt: skip
+    scores = [answer.new_score for answer in answers if isinstance(answer, Receipt)]
+    assert scores == [10, 20, 23]
+    assert isinstance(answers[-1], Rejection)
+    assert answers[-1].code == "BOARD_CLOSED"
 
 
 async def test_duplicates_and_rejections_cost_the_log_nothing() -> None:

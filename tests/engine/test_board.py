@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from engine.board import Board
 from engine.limits import SCORE_MAX
+from engine.ranking import SLOT_MASK
 from tests.engine.model import rows
 
 
@@ -96,6 +97,43 @@ def test_hiding_showing_and_renaming_count_where_they_are_seen() -> None:
     assert board.top10_seq == 17
     board.show("u3", 18)
     assert board.top10_seq == 18
+
+
+class Notes:
+    """A watcher that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int | None]] = []
+
+    def note(self, slot: int, key: int | None) -> None:
+        """See `Watcher`."""
+        self.told.append((slot, key))
+
+    def end(self) -> None:
+        """See `Watcher`."""
+
+    def _check(self) -> None:
+        """Has no invariants."""
+
+
+def test_a_watcher_is_told_the_key_before_each_change() -> None:
+    """Of points, hiding and showing; not of first points, of a name, or after `unwatch`."""
+    board, notes = board_of(("a", 1), ("b", 2)), Notes()
+    board.watch(notes)
+    (old,) = board.keys_of([0])
+    board.record("a", 3, 3, 0)
+    (new,) = board.keys_of([0])
+    assert (board.slot("a"), board.slot("zoe"), board.user(0), new & SLOT_MASK) == (0, None, "a", 0)
+    board.record("c", 9, 4, 0)
+    board.touch("b", 5)
+    board.hide("a", 6)
+    assert board.keys_of([0]) == []
+    board.show("a", 7)
+    board.unwatch(notes)
+    board.unwatch(notes)
+    board.record("a", 4, 8, 0)
+    assert notes.told == [(0, old), (0, new), (0, None)]
+    assert new < old
 
 
 def test_hiding_twice_or_somebody_unknown_changes_nothing() -> None:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.batch import Batch
-from engine.board_rules import rules_of_points
-from engine.commands import Command, Increment, PutUser
-from engine.events import EpochBegun, Event, Incremented
+from engine.board_rules import BoardRules, Rules, rules_of_points
+from engine.commands import Command, Increment, PutBoard, PutUser
+from engine.events import BoardPut, EpochBegun, Event, Incremented, UserPut
 from engine.scoreboard import Scoreboard
 
 RULES = rules_of_points({"a": {"WON": 10}, "b": {"WON": 1}})
@@ -59,6 +59,34 @@ def test_the_boards_that_are_held_are_those_of_the_whole(row: list[Command]) -> 
     assert part.boards["a"].capture() == whole.boards["a"].capture()
     assert part.users.capture() == whole.users.capture()
     assert (len(part.actions), len(part.boards["b"])) == (0, 0)
+
+
+def boards_of(event: Event) -> set[str]:
+    """The boards that an event is about."""
+    assert isinstance(event, Incremented | BoardPut)
+    fed = event.fed if isinstance(event, Incremented) else ()
+    return {event.board_id, *(each.board_id for each in fed)}
+
+
+@given(commands, st.sampled_from(["a", "b", "ab"]))
+def test_boards_that_are_fed_are_those_of_the_whole(row: list[Command], held: str) -> None:
+    """An action of a board that is not held counts on the held board that it feeds, and on no other."""
+    boards: list[Command] = [
+        PutBoard("b", BoardRules({"WON": 1}, score="count", ranks="dense"), "configuration"),
+        PutBoard("a", BoardRules({"WON": 10}, feeds=("b",)), "configuration"),
+    ]
+    whole, events = played([*boards, *row])
+    part = Scoreboard(Rules({}))
+    for event in events:
+        if isinstance(event, UserPut) or boards_of(event) & set(held):
+            part.follow(event, 1, held.__contains__)
+        else:
+            part.advance(event.seq, event.time_ms)
+        part._check()
+    assert part.served() == sorted(held)
+    for board_id in held:
+        assert part.boards[board_id].capture() == whole.boards[board_id].capture()
+        assert part.boards[board_id].top(9) == whole.boards[board_id].top(9)
 
 
 def test_an_epoch_that_begins_is_followed_over_a_gap() -> None:

@@ -18,13 +18,27 @@ import msgspec
 import pytest
 
 from engine import record
-from engine.events import BoardClosed, BoardPut, EpochBegun, Event, Incremented, PeriodChanged, UserPut
+from engine.events import (
+    BoardClosed,
+    BoardEvent,
+    BoardFrozen,
+    BoardPut,
+    BoardUnfrozen,
+    EpochBegun,
+    Event,
+    Incremented,
+    PeriodChanged,
+    RowsRevealed,
+    UserPut,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 SEGMENTS = (
     "version-1/00000000000000000001.log.gz",
     "version-1/00000000000000000005.log",
     "version-1-corrected/00000000000000000001.log",
+    "histories/00000000000000000001.log",
+    "boards/00000000000000000001.log",
 )
 SEGMENT_HEADER = struct.Struct("<8s I I 16s Q Q I I Q")
 FRAME_HEADER = struct.Struct("<4s I I I Q Q Q I I")
@@ -75,12 +89,9 @@ def drawn(event: Event) -> Found:
         fields = [2, event.user_id, event.display_name, event.active, event.caller]
     elif isinstance(event, EpochBegun):
         fields = [5, event.epoch, event.note, event.history] if event.history else [3, event.epoch, event.note]
-    elif isinstance(event, BoardPut):
-        fields = [7, event.board_id, msgspec.to_builtins(event.rules), event.caller, msgspec.to_builtins(event.period)]
-    elif isinstance(event, BoardClosed):
-        fields = [8, event.board_id, event.caller]
-    elif isinstance(event, PeriodChanged):
-        fields = [9, *msgspec.to_builtins(msgspec.structs.astuple(event)[2:])]
+    elif isinstance(event, BoardEvent):
+        types = {BoardPut: 7, BoardClosed: 8, PeriodChanged: 9, BoardFrozen: 10, BoardUnfrozen: 11, RowsRevealed: 12}
+        fields = [types[type(event)], *msgspec.to_builtins(msgspec.structs.astuple(event)[2:])]
     else:
         fields = [4, event.from_seq, event.ahead_ms, event.note]
     return event.seq, event.time_ms, fields
@@ -108,7 +119,7 @@ def test_a_foreign_reader_finds_the_same_events(name: str) -> None:
 
 def test_the_golden_log_has_every_type_of_record() -> None:
     """Otherwise the comparison above would prove less than it says."""
-    assert {fields[0] for name in SEGMENTS for _, _, fields in records(golden(name))} == {1, 2, 3, 4}
+    assert {fields[0] for name in SEGMENTS for _, _, fields in records(golden(name))} == {1, 2, 3, 4, 5, 6, 7, 8}
 
 
 @pytest.mark.parametrize("name", SEGMENTS)

@@ -36,6 +36,7 @@ def test_each_event_is_counted_where_it_belongs() -> None:
     metrics.frame_written(records=64, size_bytes=5000, seconds=0.00015)
     metrics.viewers(8_000)
     metrics.live_messages(8_000, "update")
+    metrics.subscriptions(70)
     metrics.live_tick(0.09, 0.25)
     metrics.viewers_dropped("slow")
     seen = {
@@ -51,12 +52,13 @@ def test_each_event_is_counted_where_it_belongs() -> None:
             "batch_records_sum": {},
             "log_written_bytes_total": {},
             "viewers": {},
+            "live_subscriptions": {},
             "live_messages_total": {"kind": "update"},
             "live_interval_seconds": {},
             "viewers_dropped_total": {"reason": "slow"},
         }.items()
     }
-    assert list(seen.values()) == [3, 1, 1, 1, 9, 1, 1, 64, 5000, 8000, 8000, 0.25, 1]
+    assert list(seen.values()) == [3, 1, 1, 1, 9, 1, 1, 64, 5000, 8000, 70, 8000, 0.25, 1]
 
 
 def test_an_fsync_falls_in_the_middle_of_the_buckets() -> None:

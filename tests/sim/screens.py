@@ -18,6 +18,7 @@ import trio
 from engine.scoreboard import Scoreboard
 from server.api.role_checks import RoleChecks
 from server.http.messages import Refused, RequestHead
+from server.live.board_view import BoardView
 from server.live.editions import NO_EDITION, Channel
 from server.replication.freshness import Freshness
 from tests.sim.books import Books, Broken
@@ -59,7 +60,7 @@ class Channels:
         for board_id in RULES.boards:
             board = scoreboard.board(board_id)
             assert board is not None
-            self._channels[board_id] = Channel(board, scoreboard, clock_ms, freshness.stale_ms)
+            self._channels[board_id] = Channel(BoardView(board_id), scoreboard, clock_ms, freshness.stale_ms)
         self._checks = checks
         self._connections: list[Connection] = []
         self._changed = trio.Event()

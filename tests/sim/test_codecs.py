@@ -229,12 +229,13 @@ def test_any_live_message_is_read_back_by_a_page(
             for row in rows
         ]
 
+    moment = encoding.Moment(board_id, epoch, seq + 1, 0)
     position = {"boardId": board_id, "epoch": epoch, "seq": seq + 1}
     for encode in (encoding.snapshot_message, encoding.update_message):
-        message = json.loads(encode(after, board_id, epoch, seq + 1, 0))
+        message = json.loads(encode(after, moment))
         assert message["entries"] == plain(after)
         assert position.items() <= message.items()
-    delta = json.loads(encoding.delta_message(before, after, board_id, epoch, seq, seq + 1, 0))
+    delta = json.loads(encoding.delta_message(before, after, seq, moment))
     assert ({**position, "baseSeq": seq}).items() <= delta.items()
     rows = {row["userId"]: row for row in plain(before)}
     for user in delta["left"]:

@@ -6,7 +6,9 @@ from array import array
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from engine.board_rules import BoardDefinition, BoardRules, Range
 from engine.image import ActionsImage, BoardImage, StateImage, UsersImage, column_bytes
 from engine.record import Tail
 
@@ -86,6 +88,22 @@ def sample() -> StateImage:
     )
 
 
+def sample_with_definitions() -> StateImage:
+    """The same with boards that events defined: with all rules, closed and empty, with the fewest, and one without."""
+    image = sample()
+    main, weekly = image.boards
+    laps = BoardRules(
+        {"LAP": Range(1, 2**53 - 1), "FOUL": -4, "größer-🎯": 10}, "Runden 🏁",
+        score="best", order="ascending", ranks="dense", keep_periods=3, feeds=("main", "weekly ✓"),
+    )  # fmt: skip
+    boards = [
+        replace(board("laps", 8, []), definition=BoardDefinition(laps, closed=True)),
+        replace(main, definition=BoardDefinition(BoardRules({"ACTION_COMPLETED": 10}))),
+        weekly,
+    ]
+    return replace(image, boards=boards)
+
+
 def sample_tail() -> Tail:
     """The tail that goes with `sample`."""
     return Tail(log_id=bytes(range(16)), epoch=3, seq=9, checksum=0xDEADBEEF)
@@ -99,6 +117,17 @@ USER_ROWS = st.lists(st.tuples(TEXTS, st.none() | TEXTS, st.booleans()), max_siz
 ACTION_ROWS = st.lists(st.tuples(WORDS, WORDS, WORDS, WORDS), max_size=9)
 
 
+WORTHS = st.integers(-(2**53), 2**53) | st.builds(Range, min=SEQS, max=SEQS)
+RULES = st.builds(
+    BoardRules,
+    points=st.dictionaries(TEXTS, WORTHS, max_size=3),
+    title=st.just("") | TEXTS,
+    keep_periods=st.integers(1, 1_000),
+    feeds=st.lists(TEXTS, max_size=2).map(tuple),
+)
+DEFINITIONS = st.none() | st.builds(BoardDefinition, rules=RULES, closed=st.booleans())
+
+
 @st.composite
 def images(draw: st.DrawFn) -> tuple[StateImage, Tail]:
     """Any state, and a tail that goes with it."""
@@ -109,9 +138,13 @@ def images(draw: st.DrawFn) -> tuple[StateImage, Tail]:
         seq=seq,
         time_ms=draw(SEQS),
         epochs=draw(st.lists(st.tuples(SEQS, SEQS), max_size=3)),
-        boards=[board(board_id, draw(SEQS), draw(BOARD_ROWS)) for board_id in board_ids],
+        boards=[
+            replace(board(board_id, draw(SEQS), draw(BOARD_ROWS)), definition=draw(DEFINITIONS))
+            for board_id in board_ids
+        ],
         users=users(draw(USER_ROWS)),
         actions=actions(draw(ACTION_ROWS)),
+        histories=draw(st.lists(st.tuples(SEQS, st.binary(min_size=16, max_size=16)), max_size=2)),
     )
     log_id = draw(st.binary(min_size=16, max_size=16))
     return image, Tail(log_id=log_id, epoch=epoch, seq=seq, checksum=draw(st.integers(0, 2**32 - 1)))

@@ -13,6 +13,7 @@ from typing import Any
 
 import google_crc32c
 import msgpack
+import msgspec
 import pytest
 
 from engine.image import ActionsImage, BoardImage, StateImage, UsersImage
@@ -20,7 +21,13 @@ from snapshots.format import unpack
 from tests.snapshots.images import Bytes
 
 GOLDEN = Path(__file__).with_name("golden")
-FILES = ("version-1.snapshot", "version-1-empty.snapshot", "version-2.snapshot")
+FILES = (
+    "version-1.snapshot",
+    "version-1-empty.snapshot",
+    "version-2.snapshot",
+    "version-3.snapshot",
+    "version-3-plain.snapshot",
+)
 HEADER = struct.Struct("<8s I I")
 CHUNK = struct.Struct("<4s I I I")
 FOOTER = struct.Struct("<32s 16s Q Q I I")
@@ -32,7 +39,7 @@ class Chunks:
     def __init__(self, data: bytes) -> None:
         magic, version, checksum = HEADER.unpack_from(data)
         assert magic == b"scoresnp"
-        assert version in {1, 2}
+        assert version in {1, 2, 3}
         assert checksum == google_crc32c.value(data[:12])
         self._data = data
         self._ordinal = 0
@@ -73,10 +80,10 @@ def read(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     state: dict[str, Any] = {"epoch": epoch, "seq": seq, "time_ms": time_ms, "epochs": epochs, "boards": []}
     state["histories"] = more[0] if more else []
     for _ in range(boards):
-        board_id, board_seq, count = chunks.value("bord")
+        board_id, board_seq, count, *definition = chunks.value("bord")
         ids = chunks.texts("bids", count)
         columns = [chunks.words(kind, count) for kind in ("bsco", "brea", "bupd")]
-        state["boards"].append([board_id, board_seq, ids, *columns])
+        state["boards"].append([board_id, board_seq, ids, *columns, *definition])
     state["users"] = [chunks.texts("uids", users), chunks.texts("unam", users), chunks.flags("uact", users)]
     state["actions"] = [chunks.words("adig", 2 * actions), chunks.words("aseq", actions), chunks.words("amrk", actions)]
     covered = data[: chunks.offset]
@@ -95,7 +102,8 @@ def words_of(column: bytes) -> list[int]:
 def drawn_board(board: BoardImage) -> list[Any]:
     """Write a board that our code read as `read` has it."""
     columns = [words_of(column) for column in (board.scores, board.reached, board.updated)]
-    return [board.board_id, board.seq, board.user_ids, *columns]
+    definition = [] if board.definition is None else [msgspec.json.decode(msgspec.json.encode(board.definition))]
+    return [board.board_id, board.seq, board.user_ids, *columns, *definition]
 
 
 def drawn_users(users: UsersImage) -> list[Any]:

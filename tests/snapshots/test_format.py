@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.board_rules import BoardDefinition, BoardRules
 from engine.errors import SnapshotDamaged
 from engine.image import StateImage
 from engine.record import Tail
@@ -67,7 +68,7 @@ def test_one_state_is_one_file(state: tuple[StateImage, Tail]) -> None:
 
 
 def test_a_state_that_differs_by_one_number_has_another_digest() -> None:
-    """The digest covers every part: boards, users, actions, position."""
+    """The digest covers every part: boards and their definitions, users, actions, position."""
     image = images.sample()
     first = image.boards[0]
     others = [
@@ -86,6 +87,10 @@ def test_a_state_that_differs_by_one_number_has_another_digest() -> None:
             image.actions,
         ),
     ]
+    definition = BoardDefinition(BoardRules({"WIN": 1}))
+    for each in (definition, msgspec.structs.replace(definition, closed=True)):
+        defined = [msgspec.structs.replace(first, definition=each), image.boards[1]]
+        others.append(msgspec.structs.replace(image, boards=defined))
     digests = {state_digest(other) for other in [image, *others]}
     assert len(digests) == 1 + len(others)
 
@@ -258,9 +263,9 @@ def test_counts_that_claim_more_than_there_is_cost_no_memory() -> None:
 
 def test_another_version_is_refused_by_its_number() -> None:
     """A file of a version that does not exist yet says so, rather than that it is damaged."""
-    header = struct.pack("<8sI", b"scoresnp", 3)
+    header = struct.pack("<8sI", b"scoresnp", 4)
     data = header + struct.pack("<I", google_crc32c.value(header)) + bytes(100)
-    with pytest.raises(SnapshotDamaged, match=r"version 3; this program reads versions \(1, 2\)"):
+    with pytest.raises(SnapshotDamaged, match=r"version 4; this program reads versions \(1, 2, 3\)"):
         unpack(Bytes(data), "x")
 
 
@@ -298,6 +303,27 @@ def test_the_file_of_version_2_is_as_it_always_was() -> None:
     assert packed(image, images.sample_tail()) == golden
     assert golden[8] == 2
     assert verify(Bytes(golden), "x") == images.sample_tail()
+
+
+@pytest.mark.parametrize("histories", [[], [(3, bytes(range(100, 116)))]])
+def test_the_file_of_version_3_is_as_it_always_was(histories: list[tuple[int, bytes]]) -> None:
+    """It has the definitions of boards, with and without identities of epochs. A board without one has the old head."""
+    image = msgspec.structs.replace(images.sample_with_definitions(), histories=histories)
+    golden = (GOLDEN / ("version-3.snapshot" if histories else "version-3-plain.snapshot")).read_bytes()
+    assert unpack(Bytes(golden), "x") == (image, images.sample_tail())
+    assert packed(image, images.sample_tail()) == golden
+    assert golden[8] == 3
+    assert verify(Bytes(golden), "x") == images.sample_tail()
+    heads = [piece[CHUNK_HEADER_BYTES] for piece in chunks_of(golden) if piece[:4] == b"bord"]
+    assert heads == [0x94, 0x94, 0x93]
+
+
+def test_a_state_is_written_as_the_oldest_version_that_can_hold_it() -> None:
+    """So nodes of two versions of this program agree on digests until the log has something new."""
+    plain, defined, histories = images.sample(), images.sample_with_definitions(), [(3, bytes(16))]
+    states = [plain, msgspec.structs.replace(plain, histories=histories), defined]
+    states.append(msgspec.structs.replace(defined, histories=histories))
+    assert [packed(image, images.sample_tail())[8] for image in states] == [1, 2, 3, 3]
 
 
 def test_columns_are_little_endian_words() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.server.cli.directories import (
     write,
 )
 
+GOLDEN = Path(__file__).parents[2] / "engine" / "golden" / "boards" / "00000000000000000001.log"
 FRAMES: list[list[Command]] = [
     [increment("alice", "a-1"), increment("bob", "b-1")],
     [put_user("alice", "Alice ☂")],
@@ -138,6 +140,23 @@ def test_corrections_of_the_clock_are_shown(tmp_path: Path) -> None:
     assert "corrections of the clock: 1" in run("log", "verify", "--data-dir", tmp_path / "data").stdout
     told = json.loads(run("log", "stat", "--json", "--data-dir", tmp_path / "data").stdout)
     assert told["events"] == {"incremented": 2, "clock_corrected": 1}
+
+
+def test_boards_and_what_is_more_than_points_are_shown(tmp_path: Path) -> None:
+    """The rules of a board as they are logged; the value of an action, whether it was chosen, and what it fed."""
+    (tmp_path / "log").mkdir()
+    shutil.copy(GOLDEN, tmp_path / "log")
+    shown = dump("--data-dir", tmp_path)
+    assert [row["type"] for row in shown] == ["board_put"] * 3 + ["incremented"] * 6 + [
+        "board_put", "board_closed", "board_closed",
+    ]  # fmt: skip
+    assert shown[0]["rules"] == {"points": {"WIN": 1}}
+    assert shown[1]["rules"]["points"]["größer-🎯"] == {"min": 0, "max": 0}
+    assert (shown[4]["value"], shown[4]["chosen"]) == (50, True)
+    assert shown[4]["fed"] == [{"boardId": "laps", "delta": 50, "newScore": 50, "value": 50}]
+    assert (shown[7]["delta"], shown[7]["value"], shown[7]["chosen"], "fed" in shown[7]) == (0, -4, False, False)
+    assert not {"value", "chosen", "fed"} & set(shown[8])
+    assert (shown[11]["boardId"], shown[11]["caller"]) == ("laps", "ops")
 
 
 def test_damage_is_found_and_placed(tmp_path: Path) -> None:

@@ -114,11 +114,11 @@ class Gate:
         """Let everything through from now on."""
         self._opened.set()
 
-    async def _wait(self, taken: list[Submission], now_ms: int) -> None:
+    async def _wait(self, taken: list[Submission]) -> None:
         self._reached.set()
         await self._opened.wait()
         if self.fails_with is None:
-            await self._write(taken, now_ms)
+            await self._write(taken)
             return
         for submission in taken:
             submission.fail(self.fails_with)

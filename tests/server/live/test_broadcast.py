@@ -15,6 +15,7 @@ from trio.testing import MockClock
 from engine.board_rules import rules_of_points
 from engine.scoreboard import Scoreboard
 from server import bounds
+from server.live.board_view import BoardView
 from server.live.broadcast import Broadcast
 from server.live.viewers import Viewer, Viewers
 from tests.engine.model import increment, perform
@@ -39,7 +40,7 @@ class Hall:
         ours, client = socket.socketpair()
         ours.setblocking(False)
         client.setblocking(False)
-        channel = self.broadcast.channel("main")
+        channel = self.broadcast.channel(BoardView("main"))
         assert channel is not None
         viewer = Viewer(ours, channel, "192.0.2.1", trio.current_time(), deltas=deltas)
         viewer.edition = channel.newest().number

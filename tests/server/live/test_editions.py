@@ -8,7 +8,9 @@ import pytest
 from engine.board_rules import rules_of_points
 from engine.scoreboard import Scoreboard
 from server.live import encoding
+from server.live.board_view import BoardView
 from server.live.editions import DELTA, NO_EDITION, SNAPSHOT, UPDATE, Channel, Edition, Shown
+from server.live.encoding import Moment
 from tests.engine.model import increment, perform, put
 from tests.server.live.client_frames import take_server_frame
 
@@ -19,7 +21,7 @@ class Table:
     def __init__(self) -> None:
         self.scoreboard = Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
         self.now_ms = 0
-        self.channel = Channel(self.scoreboard.boards["main"], self.scoreboard, lambda: self.now_ms)
+        self.channel = Channel(BoardView("main"), self.scoreboard, lambda: self.now_ms)
 
     def score(self, user: str, action: str) -> None:
         """Give a user points."""
@@ -115,7 +117,7 @@ def test_the_message_depends_on_what_the_viewer_has(has: int, deltas: bool, kind
     assert shown.kind == kind
     assert type_of(shown) == f"scoreboard_{kind}"
     if kind == DELTA:
-        expected = encoding.delta_message(edition.rows[:1], edition.rows, "main", 1, 1, 3, 0)
+        expected = encoding.delta_message(edition.rows[:1], edition.rows, 1, Moment("main", 1, 3, 0))
         assert take_server_frame(bytearray(shown.frame)) == (1, expected)
 
 
@@ -155,7 +157,7 @@ def test_a_channel_tells_when_it_becomes_stale_and_when_it_is_fresh_again() -> N
     """Each is an edition at the same position, also as a delta; only the stale one has `stale` and its age."""
     scoreboard = Scoreboard(rules_of_points({"main": {"A": 1}}))
     age_ms: list[int | None] = [None]
-    channel = Channel(scoreboard.boards["main"], scoreboard, lambda: 0, lambda: age_ms[0])
+    channel = Channel(BoardView("main"), scoreboard, lambda: 0, lambda: age_ms[0])
     assert not channel.is_behind
     fresh = channel.published
     age_ms[0] = 4_000

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from engine.ranking import Row
 from engine.users import User, Users
 from server.live import encoding
-from server.live.encoding import Entry, Rows, delta, entries_of, iso_ms
+from server.live.encoding import Entry, Moment, Rows, delta, entries_of, iso_ms
 from tests.server.live.watching import apply_delta
 
 BOARD_ROWS = [Row(1, "123", 1500), Row(2, "7", 10)]
 NOON_MS = 1_765_802_096_000
+MOMENT = Moment("main", 2, 42, NOON_MS)
 
 
 def named(user_id: str, name: str) -> Users:
@@ -55,7 +56,7 @@ def test_any_time_is_what_the_standard_library_says(moment: datetime) -> None:
 
 def test_the_top_has_the_shape_and_the_order_of_the_specification() -> None:
     """`entries` and `generatedAt` first, as there, then what this project adds; an unknown name is left out."""
-    assert encoding.top_body(BOARD_ROWS, NAMES, "main", 2, 42, NOON_MS) == (
+    assert encoding.top_body(ROWS, MOMENT) == (
         b'{"entries":[{"userId":"123","displayName":"Alice","score":1500,"rank":1},{"userId":"7","score":10,"rank":2}],'
         b'"generatedAt":"2025-12-15T12:34:56.000Z","boardId":"main","epoch":2,"seq":42}'
     )
@@ -63,21 +64,21 @@ def test_the_top_has_the_shape_and_the_order_of_the_specification() -> None:
 
 def test_an_empty_board_has_no_entries() -> None:
     """An empty list, not a missing one."""
-    assert b'{"entries":[],' in encoding.top_body([], NAMES, "main", 1, 0, 0)
+    assert b'{"entries":[],' in encoding.top_body((), Moment("main", 1, 0, 0))
 
 
 @pytest.mark.parametrize("kind", ["snapshot", "update"])
 def test_messages_are_the_top_with_a_type(kind: str) -> None:
     """A message begins with its type and goes on exactly like the top."""
     make = {"snapshot": encoding.snapshot_message, "update": encoding.update_message}[kind]
-    top = encoding.top_body(BOARD_ROWS, NAMES, "main", 2, 42, NOON_MS)
-    assert make(ROWS, "main", 2, 42, NOON_MS) == b'{"type":"scoreboard_' + kind.encode() + b'",' + top[1:]
+    top = encoding.top_body(ROWS, MOMENT)
+    assert make(ROWS, MOMENT) == b'{"type":"scoreboard_' + kind.encode() + b'",' + top[1:]
 
 
 def test_a_delta_tells_what_it_applies_to() -> None:
     """Changed rows are whole, users that left are ids; the seq before and after."""
     before = entries_of([Row(1, "7", 5), Row(2, "9", 4)], NAMES)
-    assert encoding.delta_message(before, ROWS, "main", 2, 41, 42, NOON_MS) == (
+    assert encoding.delta_message(before, ROWS, 41, MOMENT) == (
         b'{"type":"scoreboard_delta","boardId":"main","epoch":2,"baseSeq":41,"seq":42,"changed":['
         b'{"userId":"123","displayName":"Alice","score":1500,"rank":1},{"userId":"7","score":10,"rank":2}],'
         b'"left":["9"],"generatedAt":"2025-12-15T12:34:56.000Z"}'
@@ -87,7 +88,8 @@ def test_a_delta_tells_what_it_applies_to() -> None:
 def test_any_id_and_name_survives() -> None:
     """Quotes, backslashes, other planes and what HTML would mind come out as they went in."""
     user_id, name = 'a"b\\c</script>', "Ünï\U0001f600 <b>"
-    body = encoding.top_body([Row(1, user_id, 2**53 - 1)], named(user_id, name), "main", 1, 1, 0)
+    rows = entries_of([Row(1, user_id, 2**53 - 1)], named(user_id, name))
+    body = encoding.top_body(rows, Moment("main", 1, 1, 0))
     assert msgspec.json.decode(body)["entries"] == [
         {"userId": user_id, "displayName": name, "score": 2**53 - 1, "rank": 1}
     ]
@@ -138,7 +140,7 @@ def test_deltas_one_after_another_lead_to_the_same_rows(sequence: list[Rows]) ->
     """A client that begins with one top and applies every delta has, after each of them, the rows of the next top."""
     shown = msgspec.to_builtins(sequence[0])
     for number, (before, after) in enumerate(pairwise(sequence)):
-        message = msgspec.json.decode(encoding.delta_message(before, after, "main", 1, number, number + 1, 0))
+        message = msgspec.json.decode(encoding.delta_message(before, after, number, Moment("main", 1, number + 1, 0)))
         shown = apply_delta(list(shown), message)
         assert shown == msgspec.to_builtins(list(after))
 

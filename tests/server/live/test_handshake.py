@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from server.http.messages import Refused, RequestHead
 from server.http.response_head import head_end, http_bytes
 from server.live import handshake
+from server.live.board_view import BoardView
 from server.live.handshake import Upgrade, read_upgrade
 from server.settings.origins import parse_origins
 
@@ -51,7 +52,7 @@ def refused(request: RequestHead) -> Refused:
 def test_the_example_of_the_rfc() -> None:
     """RFC 6455, section 1.3: the key of the example gives the accept value of the example."""
     upgrade = read_upgrade(head())
-    assert upgrade == Upgrade("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", None, None, None, "main")
+    assert upgrade == Upgrade("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", None, None, None, BoardView("main"))
     assert upgrade.response() == (
         b"HTTP/1.1 101 Switching Protocols\r\n"
         b"upgrade: websocket\r\n"
@@ -63,13 +64,13 @@ def test_the_example_of_the_rfc() -> None:
 @pytest.mark.parametrize("connection", ["Upgrade", "upgrade", "keep-alive, Upgrade", "keep-alive,UPGRADE ,x"])
 def test_upgrade_is_one_word_of_connection(connection: str) -> None:
     """Firefox says `keep-alive, Upgrade`; the words are a list and their case means nothing."""
-    assert read_upgrade(head(changed={"connection": connection})).board_id == "main"
+    assert read_upgrade(head(changed={"connection": connection})).view.board_id == "main"
 
 
 def test_upgrade_may_be_spread_over_headers() -> None:
     """A list may come as more than one header of the name."""
     changed = {"connection": "keep-alive", "upgrade": "WebSocket"}
-    assert read_upgrade(head(("connection", "upgrade"), changed=changed)).board_id == "main"
+    assert read_upgrade(head(("connection", "upgrade"), changed=changed)).view.board_id == "main"
 
 
 def test_extensions_are_never_accepted() -> None:
@@ -136,7 +137,7 @@ def test_two_authorizations_are_not_one() -> None:
 )
 def test_the_board_is_in_the_query(target: str, board_id: str) -> None:
     """The default is `main`, and `_` is passed over."""
-    assert read_upgrade(head(target=target)).board_id == board_id
+    assert read_upgrade(head(target=target)).view.board_id == board_id
 
 
 # Refusals
@@ -218,7 +219,7 @@ def test_a_handshake_has_no_body(header: tuple[str, str]) -> None:
 
 def test_an_empty_body_is_no_body() -> None:
     """Some clients say so expressly."""
-    assert read_upgrade(head(("content-length", "0"))).board_id == "main"
+    assert read_upgrade(head(("content-length", "0"))).view.board_id == "main"
 
 
 @pytest.mark.parametrize(

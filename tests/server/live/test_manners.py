@@ -188,14 +188,16 @@ async def test_a_viewer_that_can_not_be_answered_is_forgotten(monkeypatch: pytes
         assert await viewer.cut_off()
 
 
-async def test_what_viewers_say_is_of_no_interest() -> None:
-    """Text and binary messages are taken and forgotten; the viewer is served as before."""
+async def test_a_message_that_means_nothing_is_refused_and_does_no_harm() -> None:
+    """Text and binary messages get an error; the viewer is served as before."""
     async with open_site() as site:
         viewer = await BareViewer.open(site)
         await viewer.message()
-        await viewer.send(TEXT, b'{"type":"subscribe"}')
-        await viewer.send(BINARY, b"\x00" * 4096)
-        await viewer.heard()
+        for opcode, payload in ((TEXT, b"hello"), (BINARY, b"\x00" * 4096)):
+            await viewer.send(opcode, payload)
+            refusal = await viewer.message()
+            assert (refusal["type"], refusal["code"]) == ("error", "INVALID_REQUEST")
+            assert refusal["details"] == {"field": "message"}
         site.score("ann")
         assert (await viewer.message())["seq"] == 1
 

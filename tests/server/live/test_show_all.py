@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engine.board_rules import rules_of_points
 from engine.scoreboard import Scoreboard
 from server.http.websocket import TEXT
+from server.live.board_view import BoardView
 from server.live.editions import NO_EDITION, Channel, Edition
 from server.live.viewers import Viewer, show_all
 from tests.engine.model import increment, perform
@@ -30,7 +31,7 @@ class Row:
 
     def __init__(self) -> None:
         scoreboard = Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
-        self.channel = Channel(scoreboard.boards["main"], scoreboard, lambda: 0)
+        self.channel = Channel(BoardView("main"), scoreboard, lambda: 0)
         for number in range(NEWEST - 1):
             perform(scoreboard, [increment("ann", str(number))])
             self.channel.publish()

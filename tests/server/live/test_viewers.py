@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from engine.board_rules import rules_of_points
 from engine.scoreboard import Scoreboard
 from server.http.websocket import CLOSE, PING, PONG, TEXT, server_frame, text_frame
+from server.live.board_view import BoardView
 from server.live.editions import NO_EDITION, Channel
 from server.live.viewers import Viewer, Viewers, places_for, take_over
 from tests.engine.model import increment, perform
@@ -24,7 +25,7 @@ BIG = text_frame(b"x" * 1_000_000)
 def make_channel() -> Channel:
     """Make the channel of a board on which nothing happened yet."""
     scoreboard = Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
-    return Channel(scoreboard.boards["main"], scoreboard, lambda: 0)
+    return Channel(BoardView("main"), scoreboard, lambda: 0)
 
 
 class Pair:
@@ -135,7 +136,7 @@ def test_a_frame_that_was_begun_is_finished_before_anything_else(pair: Pair) -> 
 def test_after_a_full_socket_only_the_given_edition_is_owed(pair: Pair) -> None:
     """Whatever was published meanwhile, the viewer gets one message: that of the edition that it is brought to."""
     viewer, scoreboard = pair.viewer, Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
-    channel = Channel(scoreboard.boards["main"], scoreboard, lambda: 0)
+    channel = Channel(BoardView("main"), scoreboard, lambda: 0)
     viewer.show(channel.published.number, b"")
     for number in range(5):
         perform(scoreboard, [increment("ann", str(number))])
@@ -308,7 +309,7 @@ class Registry(RuleBasedStateMachine):
         super().__init__()
         self.viewers = Viewers(places=6, places_per_address=3)
         self.channels = [make_channel() for _ in range(2)]
-        self.channels[1].board_id = "weekly"
+        self.channels[1].view = BoardView("weekly")
         self.reserved: list[str] = []
         self.joined: list[Viewer] = []
         self.sockets = socket.socketpair()
@@ -354,7 +355,7 @@ class Registry(RuleBasedStateMachine):
         assert self.viewers.everyone() == self.joined
         for channel in self.channels:
             of_board = [viewer for viewer in self.joined if viewer.channel is channel]
-            assert self.viewers.of_board(channel.board_id) == of_board
+            assert self.viewers.of_board(channel.view) == of_board
 
     def teardown(self) -> None:
         """Close what was opened."""

@@ -29,7 +29,7 @@ from engine.commands import Command
 from engine.scoreboard import Scoreboard
 from server.http.messages import Details, Request, RequestHead, Response
 from server.http.websocket import CLOSE, PING, PONG, TEXT
-from server.live.live import Authorize, Live
+from server.live.live import Authorize, Identify, Live
 from server.live.viewers import Viewer
 from server.settings.config import LiveConfig
 from tests.engine.model import increment, perform, put
@@ -54,6 +54,7 @@ class Told:
 
     def __init__(self) -> None:
         self.count = 0
+        self.subscribed = 0
         self.messages: Counter[str] = Counter()
         self.ticks: list[tuple[float, float]] = []
         self.dropped: Counter[str] = Counter()
@@ -64,6 +65,10 @@ class Told:
 
     def viewers(self, count: int) -> None:
         self.count = count
+        self._tell()
+
+    def subscriptions(self, count: int) -> None:
+        self.subscribed = count
         self._tell()
 
     def live_messages(self, count: int, kind: str) -> None:
@@ -157,6 +162,12 @@ class Site:
     def check(self) -> None:
         """Check the invariants of what the server keeps."""
         self.live._viewers._check()
+        self.live._broadcast.lines._check()
+
+
+async def nobody(_authorization: str) -> str | None:
+    """Know no token."""
+    return None
 
 
 @asynccontextmanager
@@ -164,6 +175,8 @@ async def open_site(
     config: LiveConfig | None = None,
     *,
     authorize: Authorize | None = None,
+    identify: Identify = nobody,
+    check: Callable[[str], None] = lambda _board_id: None,
     files_max: int | None = None,
     scoreboard: Scoreboard | None = None,
 ) -> AsyncIterator[Site]:
@@ -171,7 +184,15 @@ async def open_site(
     scoreboard = scoreboard or Scoreboard(RULES)
     told = Told()
     live = Live(
-        scoreboard, config or LiveConfig(), told, told, now_ms=lambda: NOW_MS, files_max=files_max, authorize=authorize
+        scoreboard,
+        config or LiveConfig(),
+        told,
+        told,
+        now_ms=lambda: NOW_MS,
+        files_max=files_max,
+        authorize=authorize,
+        identify=identify,
+        check=check,
     )
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
 

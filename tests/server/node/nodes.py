@@ -257,10 +257,10 @@ class Gate:
         """Let everything through from now on."""
         self._opened.set()
 
-    async def _wait(self, taken: list[Submission], now_ms: int) -> None:
+    async def _wait(self, taken: list[Submission]) -> None:
         self.reached.set()
         await self._opened.wait()
-        await self._write(taken, now_ms)
+        await self._write(taken)
 
 
 def _log_token() -> str:

@@ -161,10 +161,10 @@ async def test_a_clock_that_is_a_year_ahead_for_one_event_leaves_all_times_true(
     await trio.sleep(0.01)
     lines = await write(data, wall, "bcd", capsys)
     events = events_in(data)
-    assert [type(event).__name__ for event in events] == ["Incremented"] * 5
+    assert [type(event).__name__ for event in events] == ["BoardPut"] + ["Incremented"] * 5
     assert all(began_ms <= event.time_ms <= wall.true_ms + 50 for event in events)
-    assert restored(data, tmp_path / "all", wall.true_ms + 50).seq == 5
-    assert restored(data, tmp_path / "two", between_ms).seq == 2
+    assert restored(data, tmp_path / "all", wall.true_ms + 50).seq == 6
+    assert restored(data, tmp_path / "two", between_ms).seq == 3
 
 
 async def test_a_log_that_is_ahead_of_the_clock_is_corrected_at_the_start(
@@ -185,12 +185,13 @@ async def test_a_log_that_is_ahead_of_the_clock_is_corrected_at_the_start(
     assert [line for line in lines if "clock" in line["event"]] == []
     events = events_in(data)
     assert [type(event).__name__ for event in events] == [
+        "BoardPut",
         "Incremented",
         "ClockCorrected",
         "Incremented",
         "Incremented",
         "Incremented",
     ]
-    assert all(event.time_ms <= wall.true_ms + 50 for event in events[1:])
-    assert restored(data, tmp_path / "four", between_ms).seq == 4
-    assert restored(data, tmp_path / "all", wall.true_ms + 50).seq == 5
+    assert all(event.time_ms <= wall.true_ms + 50 for event in events[2:])
+    assert restored(data, tmp_path / "four", between_ms).seq == 5
+    assert restored(data, tmp_path / "all", wall.true_ms + 50).seq == 6

@@ -108,7 +108,7 @@ async def test_a_leader_that_is_deposed_refuses_what_waits_and_vouches_for_nothi
             async with knock(url, "after=0&epoch=1") as said:
                 assert said == Deposed(2)
             top = (await first.get("/scoreboard/top")).json()
-            assert (top["seq"], top["entries"][0]["score"], top["stale"]) == (2, 20, True)
+            assert (top["seq"], top["entries"][0]["score"], top["stale"]) == (3, 20, True)
             ready = await first.get("/readyz")
             error = ready.json()["error"]
             assert (ready.status, error["code"], error["details"]["reason"][:7]) == (503, "NOT_LEADER", "epoch 2")

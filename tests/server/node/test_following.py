@@ -38,7 +38,7 @@ class Bench:
         self.live = QuietLive()
         self.progress = Progress(Scoreboard(RULES), world.clock_ms)
         self.role = CurrentRole(first_role(LEADER, vouched=vouched), trio.current_time)
-        self.following = Following(world, self.role, self.progress, self.live, ["main"], durable=durable)
+        self.following = Following(world, self.role, self.progress, self.live, lambda: ["main"], durable=durable)
 
     def say(self, state: Any, reason: str = "") -> None:
         """Let the follower come into a state."""

@@ -15,7 +15,7 @@ from structlog.typing import EventDict
 from engine.actor import Actor
 from engine.errors import DiskFull, WriteFailed
 from engine.log import Log, Synced
-from engine.machine import StateMachine
+from engine.machine import Applied, StateMachine
 from server import bounds
 from server.http.messages import Refused
 from server.node.file_boards import FileBoards
@@ -52,7 +52,7 @@ class Bench:
         self.marking = trio.Lock()
         self.stopped = trio.Event()
         self.stopped.set()
-        machine = StateMachine(self.scoreboard, self.log, lambda _: self.note("epoch"))
+        machine = StateMachine(self.scoreboard, self.log, self.note_events)
         feed = FrameFeed(self.log.tail.seq)
         replica = WholeReplica(InlineDisk(), str(directory), machine, self.log, feed)
         self.actor = Actor(machine, clock=world.clock)
@@ -65,6 +65,10 @@ class Bench:
     def note(self, step: str) -> None:
         """Note a step."""
         self.steps.append((step, self.role.now.state))
+
+    def note_events(self, applied: Applied) -> None:
+        """Note what a frame is about."""
+        self.note(" ".join(type(event).__name__ for event in applied.events))
 
     async def stop(self) -> None:
         """See `Following`."""
@@ -114,21 +118,22 @@ async def refusal_of(promotion: Any) -> str:
 
 @pytest.mark.parametrize("state", [State.FOLLOWING, State.STALE])
 async def test_its_steps_have_one_order(tmp_path: Path, state: State, logged: list[EventDict]) -> None:
-    """The follower stops, then come the epoch, the marker, the actor and the role. The old leader is told last."""
+    """The follower stops; then the epoch, the marker, the actor, the boards, the role. The old leader is told last."""
     async with open_bench(tmp_path, state) as bench:
         seq = bench.log.tail.seq
         assert await bench.promote() == (2, seq + 1)
         assert bench.steps == [
             ("role", State.PROMOTING),
             ("follower stops", State.PROMOTING),
-            ("epoch", State.PROMOTING),
+            ("EpochBegun", State.PROMOTING),
             ("actor without the marker", State.PROMOTING),
+            ("BoardPut", State.PROMOTING),
             ("role", State.LEADING),
             ("old leader is told", State.LEADING),
         ]
-        assert (bench.scoreboard.epoch, bench.scoreboard.seq, bench.scoreboard.time_ms) == (2, seq + 1, NOW_MS)
+        assert (bench.scoreboard.epoch, bench.scoreboard.seq, bench.scoreboard.time_ms) == (2, seq + 2, NOW_MS)
         [hello] = bench.told
-        assert (hello.epoch, hello.after, hello.leader) == (2, seq + 1, URL)
+        assert (hello.epoch, hello.after, hello.leader) == (2, seq + 2, URL)
     [line] = [line for line in logged if line["event"] == "promoted"]
     assert (line["epoch"], line["seq"], line["after_seq"]) == (2, seq + 1, seq)
 

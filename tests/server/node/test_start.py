@@ -104,13 +104,13 @@ async def test_it_serves_until_it_is_told_to_stop_and_leaves_everything_in_order
             assert (await client.post("/scores/increment", {"userId": "a", "actionId": "1"})).status == 200
             assert (await client.get("/readyz")).status == 200
             metrics = (await client.get("/metrics")).body.decode()
-        assert "\nscoreboard_seq 1.0\n" in metrics
-        assert "\nscoreboard_fsync_seconds_count 1.0\n" in metrics
+        assert "\nscoreboard_seq 2.0\n" in metrics
+        assert "\nscoreboard_fsync_seconds_count 2.0\n" in metrics
         signal.raise_signal(signal.SIGINT)
 
     assert await serve_and_use(config_of(data), use) == 0
     assert is_free(data)
-    assert [path.name for path in (data / "snapshots").iterdir()] == [f"{1:020}.snapshot"]
+    assert [path.name for path in (data / "snapshots").iterdir()] == [f"{2:020}.snapshot"]
     events = [line["event"] for line in lines_of(capsys)]
     assert events == ["recovered", "started", "signal", "checkpoint", "stopped"]
 
@@ -165,7 +165,7 @@ async def test_a_failed_sync_is_final(
     assert is_free(data)
     line = line_of(capsys, "disk_failed")
     assert line["path"] == str(segments(data)[0])
-    assert line["seq"] == 2
+    assert line["seq"] == 3
     assert line["offset"] > 0
     assert not list(data.glob("snapshots/*.snapshot")), "a disk that failed is not written to"
 

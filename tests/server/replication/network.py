@@ -37,6 +37,7 @@ from server.replication.shipper import Shipper
 from server.replication.snapshot_server import TARGETS, SnapshotServer
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
+from snapshots.period_store import PeriodStore
 from snapshots.promotion import Successor
 from snapshots.store import Store
 from tests.server.access.leases import Landlord, lease_of
@@ -104,7 +105,14 @@ class Served:
             timing=timing,
         )
         self.lane = SnapshotServer(
-            disk, self.store, log, scoreboard, self.followers, authorize=authorize, tell=self.told.append
+            disk,
+            self.store,
+            PeriodStore(disk, str(directory)),
+            log,
+            scoreboard,
+            self.followers,
+            authorize=authorize,
+            tell=self.told.append,
         )
         self.port = 0
 

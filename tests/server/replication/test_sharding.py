@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.events import EpochBegun, Incremented, UserPut
+from engine.board_rules import BoardRules
+from engine.events import BoardClosed, BoardPut, EpochBegun, Fed, Incremented, UserPut
 from server.replication.sharding import Shard, parse_shard, shard_of
 
 
@@ -38,6 +39,20 @@ def test_users_and_epochs_are_for_every_shard() -> None:
     assert not shard.wants(Incremented(1, 1, "main", "user", "action", 1, "WON", "backend", 1))
     assert shard.wants(UserPut(1, 1, "user", "Ann", True, "backend"))
     assert shard.wants(EpochBegun(1, 1, 2, "promoted"))
+
+
+def test_an_action_is_for_the_shards_of_all_boards_on_which_it_counts() -> None:
+    """Its own board and those that it feeds; a board's own events are for its shard."""
+    count = 1024
+    fed = (Fed("weekly", 1, 1, 1), Fed("Größe", 1, 1, 1))
+    event = Incremented(1, 1, "main", "user", "action", 1, "WON", "backend", 1, fed=fed)
+    holders = {shard_of(board_id, count) for board_id in ("main", "weekly", "Größe")}
+    assert {number for number in range(1, count + 1) if Shard(number, count).wants(event)} == holders
+    for board_event in (
+        BoardPut(1, 1, "main", BoardRules({"WON": 1}), "configuration"),
+        BoardClosed(1, 1, "main", "backend"),
+    ):
+        assert Shard(shard_of("main", count), count).wants(board_event)
 
 
 def test_a_shard_is_read_and_written_alike() -> None:

@@ -1,0 +1,116 @@
+"""The past periods of boards: their list, and the reading of one.
+
+    past = named_period(ranking, "previous")            a `PastPeriod` of what the caller sees; raises `Refused`
+    rows = await periods.top(board_id, past, 10)
+
+Rules:
+- A past period never changes. Names are of now, and an inactive user is left out, with a gap in the ranks.
+- A period in which nobody scored has no file, and no rows.
+- A file that is not here or not whole is 503 `PERIOD_UNAVAILABLE`: other nodes may have it.
+- While a board is frozen the public sees the periods that had ended then (`engine.board.FrozenBoard`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import structlog
+
+from engine.board_rules import PastPeriod
+from engine.disk import FileMissing
+from engine.errors import SnapshotDamaged
+from engine.ranking import FinalRow, Ranking
+from engine.scoreboard import Scoreboard
+from server.http.messages import RETRY_SOON, Refused
+from snapshots.periods import PastRanking
+
+PREVIOUS = "previous"
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class PeriodReader(Protocol):
+    """What reads past periods (`server.node.period_keeper`)."""
+
+    async def read(self, seq: int, work: Callable[[PastRanking], T], /) -> T:
+        """Do `work` with the period that the event `seq` ended.
+
+        Raises `FileMissing`, `SnapshotDamaged`, `Overloaded`.
+        """
+
+
+class NoPeriods:
+    """Stands in on a node that keeps no files: a replica of one shard."""
+
+    async def read(self, seq: int, _work: Callable[[PastRanking], T], /) -> T:
+        raise FileMissing("this node keeps no past periods", path="periods", seq=seq)
+
+
+def named_period(board_id: str, ranking: Ranking, name: str) -> PastPeriod:
+    """Give the past period of a name: an id, or "previous" for the last one that ended. Raises `Refused`."""
+    past = () if ranking.definition is None else ranking.definition.past
+    if name == PREVIOUS and past:
+        return past[-1]
+    for each in reversed(past):
+        if each.period.id == name:
+            return each
+    message = f"Board {board_id!r} has no past period {name!r}." if past else f"Board {board_id!r} has no past periods."
+    raise Refused(404, "NOT_FOUND", message, {"field": "period", "boardId": board_id, "period": name})
+
+
+class Periods:
+    """Reads past periods for the routes."""
+
+    def __init__(self, scoreboard: Scoreboard, reader: PeriodReader) -> None:
+        self._scoreboard = scoreboard
+        self._reader = reader
+
+    async def top(self, board_id: str, past: PastPeriod, count: int) -> list[FinalRow]:
+        """List the first rows. Raises `Refused`."""
+        return self._shown(await self._read(board_id, past, lambda ranking: ranking.top(count), ()))
+
+    async def rows(self, board_id: str, past: PastPeriod, start: int, count: int) -> list[FinalRow]:
+        """List rows from this position on, 0 for the first. Raises `Refused`."""
+        return self._shown(await self._read(board_id, past, lambda ranking: ranking.rows(start, count), ()))
+
+    async def find(self, board_id: str, past: PastPeriod, user_id: str) -> tuple[FinalRow, FinalRow | None] | None:
+        """Give a user's row and the one before it, None for a user without one. Raises `Refused`."""
+
+        def look(ranking: PastRanking) -> tuple[FinalRow, FinalRow | None] | None:
+            found = ranking.find(user_id)
+            if found is None:
+                return None
+            position, row = found
+            return row, next(iter(ranking.rows(position - 1, 1)), None) if position else None
+
+        return await self._read(board_id, past, look, None)
+
+    async def around(self, board_id: str, past: PastPeriod, user_id: str, count: int) -> list[FinalRow]:
+        """List a user's row with neighbours, as `Ranking.around` does; empty without a row. Raises `Refused`."""
+
+        def look(ranking: PastRanking) -> Sequence[FinalRow]:
+            found = ranking.find(user_id)
+            if found is None:
+                return ()
+            rows = 2 * count + 1
+            return ranking.rows(max(0, min(found[0] - count, past.count - rows)), rows)
+
+        return self._shown(await self._read(board_id, past, look, ()))
+
+    async def _read(self, board_id: str, past: PastPeriod, work: Callable[[PastRanking], T], empty: T) -> T:
+        if not past.count:
+            return empty
+        try:
+            return await self._reader.read(past.seq, work)
+        except (FileMissing, SnapshotDamaged) as fault:
+            log.error("period_unreadable", board_id=board_id, period=past.period.id, reason=fault.what, path=fault.path)
+            message = f"The past period {past.period.id!r} can't be read on this node."
+            details = {"boardId": board_id, "period": past.period.id}
+            raise Refused(503, "PERIOD_UNAVAILABLE", message, details, RETRY_SOON) from fault
+
+    def _shown(self, rows: Sequence[FinalRow]) -> list[FinalRow]:
+        users = self._scoreboard.users
+        return [row for row in rows if (user := users.get(row.user_id)) is None or user.active]

@@ -1,0 +1,24 @@
+"""Which state of a board a viewer watches: the public one, or the present one of a board that may be frozen. Pure.
+
+ranking = BoardView("main").ranking(scoreboard)              what the public sees
+ranking = BoardView("main", live=True).ranking(scoreboard)   what is counted now
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.board import Board
+from engine.scoreboard import Scoreboard
+
+
+class BoardView(msgspec.Struct, frozen=True):
+    """A board, and whether the present is watched, which a freeze hides from the public."""
+
+    board_id: str
+    live: bool = False
+
+    def ranking(self, scoreboard: Scoreboard) -> Board:
+        """Give the ranking that is shown now. A freeze, its end and a fetched snapshot put another in its place."""
+        board = scoreboard.boards[self.board_id]
+        return board if self.live else board.public
