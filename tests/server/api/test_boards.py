@@ -272,6 +272,18 @@ async def test_a_reset_ends_the_running_period_once(through_quart: bool) -> None
         assert len([event for event in bench.log.events if isinstance(event, PeriodChanged)]) == 4
 
 
+async def test_an_action_of_an_earlier_period_can_be_sent_again() -> None:
+    """It counted, and counts no more. The score and the rank are those of now: none yet."""
+    async with open_bench(rules=NO_FILE) as bench:
+        await put(bench, "cup", WEEKLY)
+        first = await win(bench, "ann", "a1", boardId="cup")
+        bench.now_s += 7 * DAY_S
+        again = await win(bench, "ann", "a1", boardId="cup")
+        told = {"applied": False, "delta": 0, "newScore": 0, "rank": None, "previousRank": None}
+        assert (again.status, again.json) == (200, {**first.json, **told})
+        assert (await win(bench, "ann", "a2", boardId="cup")).json["newScore"] == 10
+
+
 async def test_a_period_that_lost_its_rules_can_be_reset() -> None:
     """Without rules it goes on for ever. A reset ends it, and the board goes on without periods."""
     async with open_bench(rules=NO_FILE) as bench:
