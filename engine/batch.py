@@ -315,8 +315,8 @@ class Batch:
     def _receipt_again(self, command: Increment, seq: int) -> Receipt:
         """Answer a repeated action: the position of its event, and the user's score and rank now."""
         board = self._scoreboard.boards[command.board_id]
-        rank, score = board.rank(command.user_id), board.score(command.user_id)
-        assert score is not None
+        # A user without points in the running period has a score of 0 here: the action counted in an earlier one.
+        rank, score = board.rank(command.user_id), board.score(command.user_id) or 0
         return Receipt(
             user_id=command.user_id,
             new_score=score,

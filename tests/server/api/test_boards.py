@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.board_rules import Rules
 from engine.calendar import tz_version
 from engine.events import BoardClosed, BoardPut, PeriodChanged
 from server import bounds
@@ -20,6 +21,8 @@ WEEKLY = {"points": {"WIN": 10}, "period": {"every": "week", "zone": "Europe/Ber
 WEEK = {"period": "2025-W51", "startsAt": "2025-12-14T23:00:00.000Z", "endsAt": "2025-12-21T23:00:00.000Z"}
 PUBLIC = {"boardId", "title", "score", "order", "ranks", "startsAt", "endsAt"}
 PUBLIC |= {"over", "closed", "count", "epoch", "seq"}
+NO_FILE = Rules({})
+"""No boards of a file, which would have to be in the log before others."""
 DAY_S = 86_400
 
 
@@ -37,7 +40,7 @@ async def win(bench: Bench, user_id: str, action_id: str, **more: object) -> Rep
 @both_ways
 async def test_a_board_is_made_changed_and_left_alone(through_quart: bool) -> None:
     """201, 200, and 200 with `applied: false`: the same request may be sent again."""
-    async with open_bench(through_quart=through_quart) as bench:
+    async with open_bench(rules=NO_FILE, through_quart=through_quart) as bench:
         made = await put(bench, "cup", WEEKLY)
         assert made.status == 201
         rules = {"title": "", "score": "sum", "order": "descending", "ranks": "unique", "keep_periods": 52, "feeds": []}
@@ -63,7 +66,7 @@ async def test_what_is_told_as_rules_can_be_put() -> None:
     """It is the form of a PUT, with its defaults. It changes nothing."""
     season = {"starts": "2026-01-01T00:00:00+01:00", "ends": "2026-02-01T00:00:00.5Z"}
     for period in (None, season, {"every": "cron", "cron": "0 18 * * 5"}, {"every": "month", "at": "1 06:00"}):
-        async with open_bench() as bench:
+        async with open_bench(rules=NO_FILE) as bench:
             made = await put(bench, "cup", {"points": {"LAP": {"min": 1, "max": 9}, "LATE": -5}, "period": period})
             again = await put(bench, "cup", made.json["rules"])
             assert (made.status, again.status, again.json["applied"]) == (201, 200, False)
@@ -73,7 +76,7 @@ async def test_what_is_told_as_rules_can_be_put() -> None:
 @both_ways
 async def test_an_id_with_a_slash_has_two_ways(through_quart: bool) -> None:
     """Encoded in the path, or plain in the query."""
-    async with open_bench(through_quart=through_quart) as bench:
+    async with open_bench(rules=NO_FILE, through_quart=through_quart) as bench:
         assert (await put(bench, "a%2Fb", WEEKLY)).status == 201
         for method, target, body in (
             ("PUT", "/boards?boardId=a/b", WEEKLY), ("GET", "/boards?boardId=a/b", None),
@@ -108,7 +111,7 @@ REFUSED: list[tuple[object, str]] = [
 @both_ways
 async def test_a_form_that_is_not_allowed_names_its_field(through_quart: bool) -> None:
     """It is charged to nobody, and logged nowhere."""
-    async with open_bench(through_quart=through_quart, per_minute=(len(REFUSED), 600)) as bench:
+    async with open_bench(rules=NO_FILE, through_quart=through_quart, per_minute=(len(REFUSED), 600)) as bench:
         for body, field in REFUSED:
             reply = await put(bench, "cup", body)
             assert (reply.status, reply.code, reply.details["field"]) == (400, "INVALID_REQUEST", field)
@@ -121,14 +124,14 @@ async def test_a_form_that_is_not_allowed_names_its_field(through_quart: bool) -
 
 async def test_long_names_are_cut_in_a_refusal() -> None:
     """A megabyte of a reason does not come back as the field."""
-    async with open_bench() as bench:
+    async with open_bench(rules=NO_FILE) as bench:
         reply = await put(bench, "cup", {"points": {"x" * 10**6: 1}})
         assert len(reply.details["field"]) == bounds.QUOTED_CHARACTERS_MAX + 1
 
 
 async def test_how_scores_grow_stays_while_there_are_scores() -> None:
     """409 names the field; points may change."""
-    async with open_bench() as bench:
+    async with open_bench(rules=NO_FILE) as bench:
         await put(bench, "cup", WEEKLY)
         await win(bench, "ann", "a1", boardId="cup")
         for change in ({"score": "best"}, {"order": "ascending"}):
@@ -175,7 +178,7 @@ async def test_who_may_sees_the_rules_and_others_what_is_public(through_quart: b
 @both_ways
 async def test_where_reads_are_not_public_a_token_is_needed(through_quart: bool) -> None:
     """Any that may read, or that may write boards."""
-    async with open_bench(through_quart=through_quart, public_reads=False) as bench:
+    async with open_bench(rules=NO_FILE, through_quart=through_quart, public_reads=False) as bench:
         await put(bench, "cup", WEEKLY)
         for path in ("/boards", "/boards/cup"):
             for token, status in ((None, 401), (REGISTRAR, 403), (WRITER, 200), (READER, 200), (KEEPER, 200)):
@@ -185,7 +188,7 @@ async def test_where_reads_are_not_public_a_token_is_needed(through_quart: bool)
 
 async def test_pages_of_other_sites_may_read_but_not_write() -> None:
     """As with the other public reads."""
-    async with open_bench(origins={"https://a.example"}) as bench:
+    async with open_bench(rules=NO_FILE, origins={"https://a.example"}) as bench:
         await put(bench, "cup", WEEKLY)
         headers = {"origin": "https://a.example"}
         for path in ("/boards", "/boards/cup"):
@@ -216,7 +219,7 @@ async def test_what_is_not_there_is_not_found() -> None:
 
 async def test_a_read_can_wait_for_a_position() -> None:
     """With the position of the answer to PUT, on any node."""
-    async with open_bench() as bench:
+    async with open_bench(rules=NO_FILE) as bench:
         seq = (await put(bench, "cup", WEEKLY)).json["seq"]
         assert (await bench.ask("GET", f"/boards/cup?minSeq={seq}&minEpoch=1")).status == 200
         assert (await bench.ask("GET", "/boards?minSeq=x")).details["field"] == "minSeq"
@@ -228,7 +231,7 @@ async def test_a_read_can_wait_for_a_position() -> None:
 @both_ways
 async def test_a_closed_board_can_only_be_read(through_quart: bool) -> None:
     """410 for each write, for ever; closing it again changes nothing."""
-    async with open_bench(through_quart=through_quart) as bench:
+    async with open_bench(rules=NO_FILE, through_quart=through_quart) as bench:
         await put(bench, "cup", WEEKLY)
         await win(bench, "ann", "a1", boardId="cup")
         closed = await bench.ask("DELETE", "/boards/cup", token=KEEPER)
@@ -251,7 +254,7 @@ async def test_a_closed_board_can_only_be_read(through_quart: bool) -> None:
 @both_ways
 async def test_a_reset_ends_the_running_period_once(through_quart: bool) -> None:
     """Named, a second one does no harm. Without a name it ends whatever runs."""
-    async with open_bench(through_quart=through_quart) as bench:
+    async with open_bench(rules=NO_FILE, through_quart=through_quart) as bench:
         await put(bench, "cup", WEEKLY)
         await win(bench, "ann", "a1", boardId="cup")
         bench.now_s += 60
@@ -269,9 +272,21 @@ async def test_a_reset_ends_the_running_period_once(through_quart: bool) -> None
         assert len([event for event in bench.log.events if isinstance(event, PeriodChanged)]) == 4
 
 
+async def test_an_action_of_an_earlier_period_can_be_sent_again() -> None:
+    """It counted, and counts no more. The score and the rank are those of now: none yet."""
+    async with open_bench(rules=NO_FILE) as bench:
+        await put(bench, "cup", WEEKLY)
+        first = await win(bench, "ann", "a1", boardId="cup")
+        bench.now_s += 7 * DAY_S
+        again = await win(bench, "ann", "a1", boardId="cup")
+        told = {"applied": False, "delta": 0, "newScore": 0, "rank": None, "previousRank": None}
+        assert (again.status, again.json) == (200, {**first.json, **told})
+        assert (await win(bench, "ann", "a2", boardId="cup")).json["newScore"] == 10
+
+
 async def test_a_period_that_lost_its_rules_can_be_reset() -> None:
     """Without rules it goes on for ever. A reset ends it, and the board goes on without periods."""
-    async with open_bench() as bench:
+    async with open_bench(rules=NO_FILE) as bench:
         await put(bench, "cup", WEEKLY)
         endless = await put(bench, "cup", {"points": {"WIN": 10}})
         assert (endless.json["period"], endless.json["endsAt"]) == ("2025-W51", None)
@@ -286,7 +301,7 @@ async def test_a_period_that_lost_its_rules_can_be_reset() -> None:
 async def test_a_season_opens_and_is_over() -> None:
     """Before it 409 with the time; after it 410; both at the beginning and the end as they were put."""
     season = {"starts": "2025-12-16T00:00:00Z", "ends": "2025-12-17T00:00:00Z"}
-    async with open_bench() as bench:
+    async with open_bench(rules=NO_FILE) as bench:
         made = await put(bench, "cup", {"points": {"WIN": 10}, "period": season})
         assert made.json["period"] == "2025-12-16"
         assert "tzdata" not in made.json
@@ -316,7 +331,7 @@ async def test_writes_need_their_scope_and_are_charged_to_the_caller() -> None:
         ("PUT", "/boards?boardId=cup", WEEKLY), ("DELETE", "/boards?boardId=cup", None),
         ("POST", "/boards/reset?boardId=cup", None),
     ]  # fmt: skip
-    async with open_bench(per_minute=(1, 600)) as bench:
+    async with open_bench(rules=NO_FILE, per_minute=(1, 600)) as bench:
         assert {(method, target.partition("?")[0].replace("cup", "{boardId}")) for method, target, _ in writes} == {
             (route.method, route.path) for route in ROUTES if route.scopes == ("boards:write",)
         }
@@ -332,7 +347,7 @@ async def test_writes_need_their_scope_and_are_charged_to_the_caller() -> None:
 
 async def test_a_replica_sends_writes_on_and_tells_its_lag() -> None:
     """As with all other writes and reads."""
-    async with open_bench() as bench:
+    async with open_bench(rules=NO_FILE) as bench:
         await put(bench, "cup", WEEKLY)
         bench.role._set(Role(State.FOLLOWING, leader="https://leader", public_url="https://leader.example"))
         bench.freshness.figures = LagFigures(3, 7, 9, connected=True)
@@ -345,7 +360,7 @@ async def test_a_replica_sends_writes_on_and_tells_its_lag() -> None:
 
 async def test_a_shard_lists_the_boards_that_it_holds() -> None:
     """And says of another which shard has it, whether or not there is one of that name."""
-    async with open_bench() as bench:
+    async with open_bench(rules=NO_FILE) as bench:
         for n in range(8):
             await put(bench, f"cup-{n}", WEEKLY)
         shard = bench.checks._shard = Shard(1, 2)
@@ -369,7 +384,7 @@ async def test_a_weekly_board_that_feeds_all_time_is_run_over_http(through_quart
     """Made, played with points that a judge chose, changed by the clock, reset by hand, closed."""
     judge = "Bearer judge scores:write,scores:value"
     points = {"WIN": 10, "LATE": -5, "LAP": {"min": 1, "max": 100}}
-    async with open_bench(through_quart=through_quart) as bench:
+    async with open_bench(rules=NO_FILE, through_quart=through_quart) as bench:
 
         async def play(user_id: str, action_id: str, reason: str, **more: object) -> Reply:
             body = {"userId": user_id, "actionId": action_id, "boardId": "week", "reason": reason, **more}

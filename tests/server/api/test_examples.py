@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.board_rules import Rules
 from server.api import examples
 from server.api.routes import ROUTES
 from server.bounds import BODY_BYTES_MAX
@@ -56,7 +57,9 @@ async def play_boards(bench: Bench) -> dict[str, Reply]:
 async def test_the_examples_are_what_a_leader_answers() -> None:
     """Every answer of the story, field by field, in order. The version of the tz database is the machine's."""
     async with open_bench() as bench:
-        replies = await play(bench) | await play_boards(bench)
+        replies = await play(bench)
+        bench.scoreboard.rules = Rules({})  # or its boards would have to be in the log before others
+        replies |= await play_boards(bench)
     statuses = {**dict.fromkeys(replies, 200), "put_board": 201}
     assert {handler: reply.status for handler, reply in replies.items()} == statuses
     for handler, reply in replies.items():
