@@ -17,7 +17,7 @@ from collections.abc import Sequence, Set
 
 from engine.board import Board
 from engine.board_faults import closed, not_open, over
-from engine.board_rules import BoardDefinition, BoardRules
+from engine.board_rules import BoardDefinition, BoardRules, as_logged
 from engine.commands import (
     BoardCommand,
     CloseBoard,
@@ -99,7 +99,7 @@ def _put_events(
     definition: BoardDefinition | None, command: PutBoard, seq: int, now_ms: int, period_at: PeriodAt
 ) -> Decided:
     """Give the events of new rules. Raises ValueError if the calendar has no period for now."""
-    board_id, rules, caller = command.board_id, command.rules, command.caller
+    board_id, rules, caller = command.board_id, as_logged(command.rules), command.caller
     if definition is None:
         return (BoardPut(seq, now_ms, board_id, rules, caller, first_period(rules, (), now_ms, period_at)),)
     old = definition.rules

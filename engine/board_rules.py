@@ -110,6 +110,17 @@ def rules_of_points(points: dict[str, dict[str, int]], *, require_registered: bo
     return Rules({board_id: BoardRules(dict(worths)) for board_id, worths in points.items()}, require_registered)
 
 
+def as_logged(rules: BoardRules) -> BoardRules:
+    """Give rules as a replay reads them: equal, and with the same bytes in a snapshot.
+
+    A field is left out of the bytes if it is the default itself. A text that was read elsewhere is only equal to it.
+    """
+    return _as_logged(msgspec.msgpack.encode(rules))
+
+
+_as_logged = msgspec.msgpack.Decoder(BoardRules).decode
+
+
 def next_score(rules: BoardRules, score: int | None, value: int) -> int:
     """Give a user's score after an action of this value. The score is None before the first; the new one is 0 or more.
 

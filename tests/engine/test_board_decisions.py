@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from engine.batch import Batch
 from engine.board_rules import BoardDefinition, BoardRules, Range, Rules, rules_of_points
 from engine.commands import BoardCommand, BoardReceipt, CloseBoard, Increment, Outcome, PutBoard, Receipt, Rejection
+from engine.event_records import decode_events, encode_events
 from engine.events import BoardClosed, BoardPut, EpochBegun
 from engine.scoreboard import Scoreboard
+from snapshots.format import state_digest
 from tests.engine.model import increment, perform, put, rows
 
 MS = 1_765_800_896_000
@@ -194,3 +196,16 @@ def test_definitions_are_the_same_after_a_restart(through_image: bool) -> None:
     assert again.capture() == scoreboard.capture()
     assert again.served() == ["cup", "main"]
     assert again.boards["main"].definition == BoardDefinition(RULES, closed=True)
+
+
+def test_rules_that_name_defaults_give_the_state_of_a_replay() -> None:
+    """A request names a default in a text of its own. A replica, which reads it from the log, has the same bytes."""
+    named = {"score": "".join(["su", "m"]), "order": "".join(["desc", "ending"]), "ranks": "".join(["uni", "que"])}
+    scoreboard = Scoreboard(Rules({}))
+    batch = Batch(scoreboard, MS)
+    batch.decide([PutBoard("main", BoardRules({"ACTION_COMPLETED": 10}, **named), "ops")])  # type: ignore[arg-type]
+    replica = Scoreboard(Rules({}))
+    for event in decode_events(encode_events(batch.events), 1, MS, [1]):
+        replica.apply(event, 1)
+    batch.settle()
+    assert state_digest(scoreboard.capture()) == state_digest(replica.capture())
