@@ -34,7 +34,7 @@ STALE_S = 10.0
 """After that a loop has no fresh node any more: three heartbeats, and some of the chain's links."""
 
 LOOKED_AT_S = 15.0
-USER, BOARD, REASON = "rival", "main", "BONUS"
+CONTENT = USER, BOARD, REASON, _ = "rival", "main", "BONUS", None
 
 
 class Aftermath:
@@ -124,7 +124,7 @@ class Aftermath:
         winner, loser = await self._one_remains(one, other)
         events = winner.apart or []
         for event in events:
-            self._books.settle(event, (USER, BOARD, REASON))
+            self._books.settle(event, CONTENT)
         winner.apart = None
         winner.lead()
         self._leads(winner)
@@ -196,7 +196,7 @@ class Aftermath:
 
     async def _increment(self, node: Node, action_id: str) -> None:
         """Write at a node; it may refuse if it was deposed meanwhile."""
-        self._books.submit(action_id, (USER, BOARD, REASON))
+        self._books.submit(action_id, CONTENT)
         body: dict[str, Any] = {"actionId": action_id, "userId": USER, "boardId": BOARD, "reason": REASON}
         answer: Response = await _process_of(node).answer(
             Request("POST", "/scores/increment", headers={}, body=json.dumps(body).encode())

@@ -5,6 +5,9 @@ These promises must hold:
 - each action counts at most once, and sums and ranks are those of a plain sort: `Plain` gets every applied event;
 - log before reply: no receipt, row or message to a viewer names an event that is not on disk;
 - rows that a client sees are those of a plain sort at that position: `shown`;
+- while a board is frozen the public sees nothing that came later, but for what was revealed: it has positions of its
+  own, and a later one is none of them;
+- a past period is as it ended, and the public knows of it only if it ended before the freeze: `shown_past`;
 - seq never goes back, for each reader and viewer, over all restarts;
 - a replica has the leader's events up to some event, and after a start no fewer than it had shown.
 
@@ -14,24 +17,63 @@ The task that finds a fault raises `Broken`, which ends the run.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
+from engine.board_rules import BoardRules
 from engine.errors import LogDamaged
-from engine.events import BoardPut, EpochBegun, Event, Incremented, UserPut
+from engine.events import (
+    BoardClosed,
+    BoardEvent,
+    BoardFrozen,
+    BoardPut,
+    BoardUnfrozen,
+    EpochBegun,
+    Event,
+    Incremented,
+    PeriodChanged,
+    RowsRevealed,
+    UserPut,
+)
 from engine.machine import Applied
 from snapshots.demotion import ActionBeyond
 from snapshots.opening import Opened
+from tests.sim.boards import RULES
 from tests.sim.clocks import Times
-from tests.sim.plain import RULES, Plain, read_events
+from tests.sim.plain import CONFIGURATION, Plain, read_events
+from tests.sim.plain_board import Face
 from tests.sim.trace import Trace
 
 TOP_ROWS = 10
 
-Content = tuple[str, str, str]
-"""User, board, reason."""
+Content = tuple[str, str, str, int | None]
+"""User, board, reason, and the value where the request carries one."""
 
 Shown = tuple[int, str, int, str | None]
 """Rank, user, score, display name."""
+
+Order = tuple[str, str, object]
+"""What an operator asked for: the verb, the board, and what the body said."""
+
+_VERBS: dict[type[BoardEvent], str] = {
+    BoardClosed: "close", BoardFrozen: "freeze", BoardUnfrozen: "unfreeze", RowsRevealed: "reveal",
+}  # fmt: skip
+
+
+class Edition(NamedTuple):
+    """What a board shows at a position: its first rows, and the fields beside them."""
+
+    rows: list[Shown]
+    period: str | None = None
+    frozen: bool = False
+    revealed: int = 0
+    over: bool = False
+    ended_seq: int = 0
+    """The last event that ended a period."""
+
+
+def content_of(event: Incremented) -> Content:
+    """Give what was asked for."""
+    return event.user_id, event.board_id, event.reason, event.chosen_value
 
 
 class Broken(AssertionError):
@@ -53,7 +95,12 @@ class Books:
         self.audience_gone = False
         self.demoted: dict[str, list[ActionBeyond]] = {}
         self._followed: dict[str, int] = {}
-        self._tops: dict[tuple[str, int], list[Shown]] = {(board_id, 0): [] for board_id in RULES.boards}
+        self.orders: list[Order] = []
+        self._editions: dict[tuple[str, bool, int], Edition] = {
+            (board_id, live, 0): Edition([]) for board_id in RULES.boards for live in (False, True)
+        }
+        self._public_past: dict[str, set[int]] = {}
+        self._shut: set[str] = set()
         self.times = Times(self.counts)
         self._trace = trace
 
@@ -71,7 +118,7 @@ class Books:
         event = self.plain.events[seq - 1]
         self._check(isinstance(event, Incremented), f"{action_id} was acknowledged as seq {seq}, which is {event}")
         assert isinstance(event, Incremented)
-        found = (event.action_id, event.user_id, event.board_id, event.reason)
+        found = (event.action_id, *content_of(event))
         self._check(found == (action_id, *content), f"{action_id} {content} was acknowledged as seq {seq}: {event}")
         if receipt["applied"]:
             same = (receipt["newScore"], receipt["delta"]) == (event.new_score, event.delta)
@@ -91,12 +138,14 @@ class Books:
             seq = self.acknowledged[action_id][1]
             event = self.plain.events[seq - 1]
             assert isinstance(event, Incremented)
-            same = (event.user_id, event.board_id, event.reason) == content
+            same = content_of(event) == content
             self._check(not same, f"{action_id} {content} was acknowledged as seq {seq}, and then refused: {code}")
             self._check(code == "CONFLICT", f"{action_id} conflicts with seq {seq}, but was refused as {code}")
         elif code == "CONFLICT":
             others = self.submitted[action_id] - {content}
             self._check(bool(others), f"{action_id} {content} conflicts with nothing that was ever submitted")
+        elif code == "BOARD_CLOSED":
+            self._check(content[1] in self._shut, f"{action_id} {content} was refused, and its board was never closed")
 
     # What the leader does
 
@@ -158,45 +207,140 @@ class Books:
     def settle(self, event: Event, content: Content) -> None:
         """Take an event of the one of two leaders that remained."""
         if isinstance(event, Incremented):
-            found = (event.user_id, event.board_id, event.reason)
-            self._check(found == content, f"{event} is not what was asked for")
+            self._check(content_of(event) == content, f"{event} is not what was asked for")
         self._take(event)
 
     def _take(self, event: Event) -> None:
         self._holds(lambda: self.plain.take(event))
+        boards = set(self.plain.boards)
         if isinstance(event, Incremented):
-            content = (event.user_id, event.board_id, event.reason)
+            content = content_of(event)
             self._check(content in self.submitted.get(event.action_id, ()), f"{event} was never submitted")
-            boards = [event.board_id]
-        elif isinstance(event, BoardPut):
-            boards = [event.board_id]
-        else:
-            boards = list(RULES.boards)
-        if isinstance(event, UserPut):
+            boards = {event.board_id, *(fed.board_id for fed in event.fed)}
+        elif isinstance(event, BoardEvent):
+            boards = {event.board_id}
+            self._take_order(event)
+        elif isinstance(event, UserPut):
             known = any(
                 user == event.user_id and name in {None, event.display_name} and active in {None, event.active}
                 for user, name, active in self.submitted_users
             )
             self._check(known, f"{event} was never submitted")
-        for board_id in boards:
-            self._tops[board_id, event.seq] = self.top(board_id)
+        for board_id in sorted(boards):
+            self._note_editions(board_id, event)
+
+    def _take_order(self, event: BoardEvent) -> None:
+        """Check that an operator asked for what happens to a board, or that it happens by itself."""
+        self.counts[type(event).__name__] += 1
+        if isinstance(event, PeriodChanged) and event.passed:
+            self.counts["periods that passed"] += len(event.passed)
+        if isinstance(event, BoardClosed) or (isinstance(event, PeriodChanged) and event.over):
+            self._shut.add(event.board_id)
+        if not event.caller:
+            by_itself = isinstance(event, PeriodChanged) or (isinstance(event, BoardFrozen) and event.at_ms is None)
+            self._check(by_itself, f"nobody asked for {event}")
+            return
+        if event.caller == CONFIGURATION:
+            return
+        if isinstance(event, BoardPut):
+            orders: list[Order] = [("put", event.board_id, event.rules)]
+        elif isinstance(event, PeriodChanged):
+            orders = [("reset", event.board_id, None), ("reset", event.board_id, event.ended.id)]
+            orders += [one for one in self.orders if one[:2] == ("put", event.board_id)]
+        else:
+            body = event.at_ms if isinstance(event, BoardFrozen) else getattr(event, "step", None)
+            orders = [(_VERBS[type(event)], event.board_id, body)]
+        self._check(any(one in self.orders for one in orders), f"nobody asked for {event}")
+
+    def _note_editions(self, board_id: str, event: Event) -> None:
+        """Note what a board shows after an event. What the public sees of a frozen board has hardly any events."""
+        board = self.plain.boards[board_id]
+        if board.definition is None:
+            return
+        self._editions[board_id, True, event.seq] = self._edition(board)
+        if board.frozen_face is None or isinstance(event, UserPut | RowsRevealed | BoardFrozen):
+            self._editions[board_id, False, event.seq] = self._edition(board.face)
+        known = board.face.definition
+        assert known is not None
+        self._public_past.setdefault(board_id, set()).update(past.seq for past in known.past)
+
+    def _edition(self, face: Face) -> Edition:
+        assert face.definition is not None
+        rows = [
+            (row.rank, row.user_id, row.score, self.plain.users.get(row.user_id, (None, True))[0])
+            for row in face.rows(self.plain.is_hidden)[:TOP_ROWS]
+        ]
+        known = face.definition
+        frozen = known.frozen
+        return Edition(
+            rows, None if known.period is None else known.period.id, frozen is not None,
+            0 if frozen is None else frozen.revealed, known.over, face.ended_seq,
+        )  # fmt: skip
+
+    # What an operator asks for
+
+    def order(self, verb: str, board_id: str, body: object | BoardRules) -> None:
+        """Note that a request of an operator is about to be sent."""
+        self.orders.append((verb, board_id, body))
 
     # Rows that clients see
 
-    def top(self, board_id: str) -> list[Shown]:
+    def top(self, board_id: str, *, live: bool = False) -> list[Shown]:
         """Give the first rows as a plain sort has them now."""
-        rows = self.plain.ranking(board_id)[:TOP_ROWS]
-        return [(rank, user, score, self.plain.users.get(user, (None, True))[0]) for rank, user, score in rows]
+        board = self.plain.boards[board_id]
+        return self._edition(board if live else board.face).rows
 
-    def shown(self, board_id: str, seq: int, entries: list[dict[str, Any]]) -> None:
-        """Take the rows that a client saw for a position."""
+    def shown(
+        self, board_id: str, told: dict[str, Any], entries: list[dict[str, Any]] | None = None, *, live: bool = False
+    ) -> Edition | None:
+        """Take the rows that a client saw for a position, and what it was told beside them; give what they should be.
+
+        `entries` are the rows where `told` does not have them all.
+        """
+        if self.audience_gone:
+            return None
+        seq = told["seq"]
+        rows = _rows(told["entries"] if entries is None else entries)
+        expected = self._editions.get((board_id, live, seq))
+        where = f"{board_id}{' (live)' * live} at seq {seq}"
+        self._check(expected is not None, f"{where} was shown, where it did not change, or not yet")
+        assert expected is not None
+        self._check(rows == expected.rows, f"{where} was shown as {rows}, a plain sort gives {expected.rows}")
+        beside = (told.get("period"), "frozenAt" in told, told.get("revealed", 0), told.get("over", False))
+        self._check(beside == expected[1:5], f"{where} was told to be {beside}, and is {expected[1:5]}")
+        self.counts["boards shown"] += 1
+        self.counts["frozen boards shown"] += expected.frozen and not live
+        return expected
+
+    def shown_past(self, board_id: str, told: dict[str, Any], *, live: bool = False, whole: bool = True) -> None:
+        """Take the first rows of a past period. Without `whole`, users who are hidden now may be left out."""
         if self.audience_gone:
             return
-        rows = [(row["rank"], row["userId"], row["score"], row.get("displayName")) for row in entries]
-        expected = self._tops.get((board_id, seq))
-        self._check(expected is not None, f"{board_id} was shown at seq {seq}, where it did not change, or not yet")
-        self._check(rows == expected, f"{board_id} at seq {seq} was shown as {rows}, a plain sort gives {expected}")
-        self.counts["boards shown"] += 1
+        seq, finals = told["seq"], self.plain.boards[board_id].finals
+        self._check(seq in finals, f"{board_id} was told to have ended a period with seq {seq}")
+        if not live and not told.get("type"):
+            known = seq in self._public_past[board_id]
+            self._check(known, f"the public was told of the period of {board_id} that ended with seq {seq}")
+        event = self.plain.events[seq - 1]
+        assert isinstance(event, PeriodChanged)
+        ids = [event.ended.id, *(period.id for period in event.passed)]
+        self._check(told["period"] in ids, f"seq {seq} ended {ids}, and not {told['period']}")
+        ended = finals[seq] if told["period"] == ids[0] else []
+        expected = [(row.rank, row.user_id, row.score) for row in ended[:TOP_ROWS]]
+        rows = [(rank, user, score) for rank, user, score, _ in _rows(told["entries"])]
+        if not whole:
+            there = {user for _, user, _ in rows}
+            was_hidden = {user for user, _, active in self.submitted_users if active is False}
+            expected = [row for row in expected if row[1] in there or row[1] not in was_hidden]
+        self._check(rows == expected, f"the period of {board_id} until {seq} is told as {rows}, it ended as {expected}")
+        self.counts["past periods shown"] += 1
+
+    def frozen_since(self, event: Incremented) -> list[int]:
+        """List the seqs of the freezes of now that hide what an action did."""
+        boards = (event.board_id, *(fed.board_id for fed in event.fed))
+        known = [self.plain.boards[board_id].definition for board_id in boards]
+        frozen = [each.frozen.seq for each in known if each is not None and each.frozen is not None]
+        return [seq for seq in frozen if seq < event.seq]
 
     def forward(self, who: str, before: tuple[int, int], position: tuple[int, int]) -> tuple[int, int]:
         """Check that a position did not go back; give it."""
@@ -216,3 +360,7 @@ class Books:
     def _check(self, holds: bool, otherwise: str) -> None:
         if not holds:
             raise Broken(otherwise)
+
+
+def _rows(entries: list[dict[str, Any]]) -> list[Shown]:
+    return [(row["rank"], row["userId"], row["score"], row.get("displayName")) for row in entries]

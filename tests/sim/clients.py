@@ -14,14 +14,14 @@ from urllib.parse import quote, unquote
 import trio
 
 from server.http.messages import Request, Response
-from tests.sim.books import Books, Broken, Content
+from tests.sim.boards import PLACES, RULES, draw_value
+from tests.sim.books import Books, Broken, Content, content_of
 from tests.sim.network import Network, NoAnswer
-from tests.sim.plain import RULES
+from tests.sim.process import STRANGER
 from tests.sim.profile import Profile
 from tests.sim.trace import Trace
 
 TIMEOUT_S = 1.0
-PLACES = [(board, reason) for board, rules in RULES.boards.items() for reason in rules.points]
 
 
 class Client:
@@ -43,12 +43,13 @@ class Client:
                 return answer
             await trio.sleep(self._dice.uniform(0.0, 0.5))
 
-    async def _once(self, method: str, path: str, body: object = None) -> Response | None:
+    async def _once(self, method: str, path: str, body: object = None, token: str = "") -> Response | None:
         """Send a request; None if there is no answer."""
         path, _, query = path.partition("?")
         data = b"" if body is None else json.dumps(body).encode()
+        headers = {"authorization": token} if token else {}
         try:
-            answer = await self._network.ask(Request(method, path, query, {}, data), TIMEOUT_S)
+            answer = await self._network.ask(Request(method, path, query, headers, data), TIMEOUT_S)
         except NoAnswer:
             self._trace.note(self.name, method, path, "no answer")
             return None
@@ -76,10 +77,9 @@ class Backend(Client):
             kind = self._dice.choices(["new", "again", "other", "batch", "user"], [10, 3, 2, 3, 2])[0]
             known = sorted(self._books.acknowledged)
             action_id = f"{self.name}-{number}"
-            content = (self._dice.choice(users), *self._dice.choice(PLACES))
+            content = self._content(users)
             if kind == "batch":
-                actions = [(f"{action_id}.{item}", (self._dice.choice(users), *self._dice.choice(PLACES)))
-                           for item in range(self._dice.randint(1, 6))]  # fmt: skip
+                actions = [(f"{action_id}.{item}", self._content(users)) for item in range(self._dice.randint(1, 6))]
                 if known:
                     actions.append(self._known(known))
                 await self._batch([*actions, self._dice.choice(actions)])
@@ -93,11 +93,15 @@ class Backend(Client):
                 await self._increment(action_id, content)
             await trio.sleep(self._dice.expovariate(1.0))
 
+    def _content(self, users: list[str]) -> Content:
+        user = self._dice.choice(users)
+        board_id, reason = self._dice.choice(PLACES)
+        return user, board_id, reason, draw_value(self._dice, reason)
+
     def _known(self, known: list[str]) -> tuple[str, Content]:
         """Choose an acknowledged action, with its content."""
         action_id = self._dice.choice(known)
-        event = self._books.plain.actions[action_id]
-        return action_id, (event.user_id, event.board_id, event.reason)
+        return action_id, content_of(self._books.plain.actions[action_id])
 
     async def _increment(self, action_id: str, content: Content) -> None:
         self._books.submit(action_id, content)
@@ -118,7 +122,7 @@ class Backend(Client):
         if status == 200:
             self._see(told)
             self._books.acknowledge(told, content)
-        elif status in {400, 409}:
+        elif status in {400, 409, 410}:
             self._books.refuse(action_id, content, told["error"]["code"])
         else:
             raise Broken(f"{action_id} was answered with {status}: {told}")
@@ -148,14 +152,17 @@ class Reader(Client):
                 top = json.loads(answer.body)
                 position = (top["epoch"], top["seq"])
                 positions[board_id] = self._books.forward(self.name, positions[board_id], position)
-                self._books.shown(board_id, top["seq"], top["entries"])
+                self._books.shown(board_id, top)
             known = sorted(self._books.acknowledged)
             if known:
                 await self._receipt(self._dice.choice(known), may_be_damaged)
 
     async def _receipt(self, action_id: str, may_be_damaged: Any) -> None:
         """Ask for the receipt of an acknowledged action: it must be there, and must be the same."""
-        answer = await self._once("GET", f"/actions/{quote(action_id)}")
+        event = self._books.plain.actions[action_id]
+        token = self._dice.choice(["", STRANGER])
+        frozen = self._books.frozen_since(event)
+        answer = await self._once("GET", f"/actions/{quote(action_id)}", token=token)
         if answer is None or answer.status == 503:
             return
         if answer.status == 500 and may_be_damaged():
@@ -169,8 +176,11 @@ class Reader(Client):
                 f"{action_id} was acknowledged as {self._books.acknowledged[action_id]}, its receipt is {told}"
             )
         receipt = told["receipt"]
+        hidden = token == STRANGER and bool({*frozen} & {*self._books.frozen_since(event)})
+        if hidden and receipt is not None:
+            raise Broken(f"a stranger was told {receipt}, and what it did is hidden by a freeze")
+        self._books.counts["receipts hidden by a freeze"] += told["receiptStatus"] == "FROZEN"
         if receipt is not None:
-            event = self._books.plain.actions[action_id]
             same = (receipt["userId"], receipt["newScore"], receipt["seq"]) == (
                 event.user_id,
                 event.new_score,
@@ -208,20 +218,20 @@ class ReplicaReader(Reader):
                 top = json.loads(answer.body)
                 position = (top["epoch"], top["seq"])
                 positions[board_id] = self._books.forward(self.name, positions[board_id], position)
-                self._books.shown(board_id, top["seq"], top["entries"])
-                if position < least:
+                self._books.shown(board_id, top)
+                if position < least and "frozenAt" not in top:
                     raise Broken(f"{self.name} asked for {least}, and was shown {position}")
                 self._books.counts["reads of a replica"] += 1
                 self._books.counts["stale reads"] += bool(top.get("stale"))
             if wanted is not None:
                 await self._receipt(wanted, may_be_damaged)
 
-    async def _once(self, method: str, path: str, body: object = None) -> Response | None:
+    async def _once(self, method: str, path: str, body: object = None, token: str = "") -> Response | None:
         """See `Client`. A receipt is asked for with its position, which its replica may not have yet."""
         if path.startswith("/actions/"):
             action_id = unquote(path.removeprefix("/actions/"))
             path += "?" + _least(*self._books.acknowledged[action_id])[1:]
-        answer = await super()._once(method, path, body)
+        answer = await super()._once(method, path, body, token)
         if answer is not None:
             names = {name for name, _ in answer.headers}
             lags = {"x-scoreboard-lag-records", "x-scoreboard-lag-ms"}
@@ -243,6 +253,7 @@ def _least(epoch: int, seq: int) -> str:
     return f"&minSeq={seq}&minEpoch={epoch}" if seq else ""
 
 
-def _body(action_id: str, content: Content) -> dict[str, str]:
-    user, board, reason = content
-    return {"userId": user, "actionId": action_id, "boardId": board, "reason": reason}
+def _body(action_id: str, content: Content) -> dict[str, Any]:
+    user, board, reason, value = content
+    body: dict[str, Any] = {"userId": user, "actionId": action_id, "boardId": board, "reason": reason}
+    return body if value is None else body | {"value": value}

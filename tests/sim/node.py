@@ -30,13 +30,14 @@ from snapshots.opening import Opened, open_directory
 from snapshots.promotion import MARKER_FILE, promote_directory, read_marker
 from snapshots.restore import RestoreRefused
 from snapshots.retention import Removed
+from tests.sim.boards import RULES
 from tests.sim.books import Books, Broken
 from tests.sim.clocks import WallClock
 from tests.sim.disk import Crash, SimulatedDisk
 from tests.sim.followership import Followership
 from tests.sim.hardware import Hardware
 from tests.sim.lines import End
-from tests.sim.plain import RULES
+from tests.sim.period_files import check_files, lacks_files
 from tests.sim.process import DATA, Process
 from tests.sim.profile import START_MS
 from tests.sim.trace import Trace
@@ -222,6 +223,7 @@ class Node:
                 self._books.times.began(opened.scoreboard.seq)
             else:
                 self._books.recovered_replica(self.name, opened, may_be_damaged=self._hardware.flipped)
+            self._check_files(disk, opened)
             self._opened(opened)
         except RestoreRefused as refusal:
             self.note("not demoted", refusal)
@@ -239,6 +241,13 @@ class Node:
             return None
         self._hardware.opened()
         return opened
+
+    def _check_files(self, disk: SimulatedDisk, opened: Opened) -> None:
+        """Judge the files of past periods. A replica may not have fetched all of them yet."""
+        lacking = lacks_files(disk, DATA, opened.scoreboard)
+        if lacking and self._followership is None:
+            raise Broken(f"{self.name} leads, and lacks the files of the periods until {lacking}")
+        check_files(disk, DATA, opened.scoreboard, self._books, may_be_damaged=self._hardware.flipped)
 
     def _succeed(self, disk: Disk) -> None:
         """Start as a successor: it may have been promoted without having lived to say so, or be promoted now."""

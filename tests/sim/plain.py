@@ -1,23 +1,26 @@
-"""What a scoreboard must show, from its events alone: dictionaries and one sort, obviously right.
+"""What a scoreboard must show, from its events alone: dictionaries and sorts, obviously right.
 
-A `Plain` is told each event that is known to be on disk, in order. It refuses what must never be in a log (a gap, an
-action twice, a sum that is wrong), and says of a real scoreboard whether it shows anything else than the sort does.
+A `Plain` is told each event that is known to be on disk, in order. It refuses what must never be in a log: a gap, an
+action twice, a sum that is wrong, an action after the end of its period. It says of a real scoreboard whether it shows
+anything else than the sorts do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.board_rules import rules_of_points
-from engine.events import BoardPut, ClockCorrected, EpochBegun, Event, Incremented, UserPut
+from engine.board import Board
+from engine.board_rules import Range
+from engine.events import BoardEvent, BoardPut, ClockCorrected, EpochBegun, Event, Fed, Incremented, UserPut
 from engine.log import Log
+from engine.ranking import FinalRow
 from engine.record import events_of
 from engine.scoreboard import Scoreboard
+from tests.sim.boards import RULES
+from tests.sim.plain_board import PlainBoard
 
-RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10, "BONUS": 128}, "weekly": {"ACTION_COMPLETED": 1}})
-
-Row = tuple[int, str, int]
-"""Rank, user, score."""
+CONFIGURATION = "configuration"
+"""The caller of the events that write the boards of the operator's file."""
 
 
 class Plain:
@@ -25,15 +28,20 @@ class Plain:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.scores: dict[str, dict[str, tuple[int, int]]] = {}
+        self.boards = {board_id: PlainBoard(board_id, rules) for board_id, rules in RULES.boards.items()}
         self.users: dict[str, tuple[str | None, bool]] = {}
         self.actions: dict[str, Incremented] = {}
         self.epoch = 1
+        self._only_file = True
 
     @property
     def seq(self) -> int:
         """The seq of the last event."""
         return len(self.events)
+
+    def is_hidden(self, user: str) -> bool:
+        """Whether the operator took a user off all boards."""
+        return not self.users.get(user, (None, True))[1]
 
     def take(self, event: Event) -> None:
         """Take in the next event."""
@@ -41,39 +49,85 @@ class Plain:
         back = bool(self.events) and event.time_ms < self.events[-1].time_ms
         assert not back or isinstance(event, ClockCorrected), f"the time goes back at seq {event.seq}"
         if isinstance(event, Incremented):
-            assert event.action_id not in self.actions, f"{event.action_id} is counted twice, at seq {event.seq}"
-            assert event.delta == RULES.boards[event.board_id].points[event.reason], f"wrong points at seq {event.seq}"
-            assert self.users.get(event.user_id, (None, True))[1], f"an inactive user scored at seq {event.seq}"
-            board = self.scores.setdefault(event.board_id, {})
-            score = board.get(event.user_id, (0, 0))[0] + event.delta
-            assert event.new_score == score, f"seq {event.seq} has the score {event.new_score}, not {score}"
-            board[event.user_id] = (score, event.seq)
-            self.actions[event.action_id] = event
+            self._count(event)
         elif isinstance(event, UserPut):
             self.users[event.user_id] = (event.display_name, event.active)
-        elif isinstance(event, BoardPut):
-            assert event.rules == RULES.boards[event.board_id], f"wrong rules at seq {event.seq}"
+        elif isinstance(event, BoardEvent):
+            self._take_board(event)
         elif isinstance(event, EpochBegun):
             assert event.epoch > self.epoch, f"the epoch does not grow at seq {event.seq}"
             self.epoch = event.epoch
         self.events.append(event)
 
-    def ranking(self, board_id: str) -> list[Row]:
-        """Sort those who are active by score, then by who reached it first."""
-        scores = self.scores.get(board_id, {})
-        shown = [user for user in scores if self.users.get(user, (None, True))[1]]
-        shown.sort(key=lambda user: (-scores[user][0], scores[user][1]))
-        return [(rank, user, scores[user][0]) for rank, user in enumerate(shown, 1)]
+    def _count(self, event: Incremented) -> None:
+        seq, user, time_ms = event.seq, event.user_id, event.time_ms
+        assert event.action_id not in self.actions, f"{event.action_id} is counted twice, at seq {seq}"
+        assert not self.is_hidden(user), f"an inactive user scored at seq {seq}"
+        board = self.boards[event.board_id]
+        assert board.definition is not None
+        assert board.is_open(time_ms), f"seq {seq} counts on the board {event.board_id}, which is not open"
+        rules = board.definition.rules
+        worth = rules.points[event.reason]
+        told = event.delta if event.value is None else event.value
+        if isinstance(worth, Range):
+            assert event.chosen, f"nobody chose the value of seq {seq}"
+            assert worth.min <= told <= worth.max, f"seq {seq} has a value out of its range"
+        else:
+            assert not event.chosen
+            assert told == worth, f"wrong points at seq {seq}"
+        change = board.count(user, told, seq, time_ms)
+        assert (event.delta, event.new_score) == change, f"seq {seq} says {event}, a plain sum gives {change}"
+        fed = [self._feed(board_id, event, told) for board_id in rules.feeds]
+        expected = tuple(one for one in fed if one is not None)
+        assert event.fed == expected, f"seq {seq} feeds {event.fed}, plain sums give {expected}"
+        self.actions[event.action_id] = event
+
+    def _feed(self, board_id: str, event: Incremented, worth: int) -> Fed | None:
+        board = self.boards[board_id]
+        if board.definition is None or not board.is_open(event.time_ms):
+            return None
+        theirs = board.definition.rules.points.get(event.reason)
+        if theirs is None:
+            return None
+        value = worth if isinstance(theirs, Range) else theirs
+        assert not isinstance(theirs, Range) or theirs.min <= value <= theirs.max
+        delta, score = board.count(event.user_id, value, event.seq, event.time_ms)
+        return Fed(board_id, delta, score, value)
+
+    def _take_board(self, event: BoardEvent) -> None:
+        if isinstance(event, BoardPut) and event.caller == CONFIGURATION:
+            assert event.rules == RULES.boards[event.board_id], f"wrong rules at seq {event.seq}"
+        if self._only_file:
+            self._only_file = False
+            for board in self.boards.values():
+                board.definition = None
+        self.boards.setdefault(event.board_id, PlainBoard(event.board_id)).take(event, self.is_hidden)
+
+    def rows(self, board_id: str, *, live: bool = False) -> list[FinalRow]:
+        """Give the rows that the public sees, or those that count now."""
+        board = self.boards[board_id]
+        return (board if live else board.face).rows(self.is_hidden)
+
+    def finals(self) -> dict[int, list[FinalRow]]:
+        """Give the last rows of each period, by the seq of the event that ended it."""
+        return {seq: rows for board in self.boards.values() for seq, rows in board.finals.items()}
+
+    # What is real
 
     def check_scoreboard(self, scoreboard: Scoreboard) -> None:
-        """Compare all that a scoreboard shows: order, ranks, scores, names, actions."""
+        """Compare all that a scoreboard shows: boards and their rules, order, ranks, scores, names, actions."""
         assert (scoreboard.epoch, scoreboard.seq) == (self.epoch, self.seq)
-        for board_id in RULES.boards:
-            board, ranking = scoreboard.boards[board_id], self.ranking(board_id)
-            rows = [(row.rank, row.user_id, row.score) for row in board.top(len(ranking) + 1)]
-            assert rows == ranking, f"{board_id} shows {rows}, a sort gives {ranking}"
-            for rank, user, score in ranking:
-                assert (board.rank(user), board.score(user)) == (rank, score)
+        served = sorted(board_id for board_id, board in self.boards.items() if board.definition is not None)
+        assert scoreboard.served() == served, f"there are {scoreboard.served()}, and not {served}"
+        for board_id in served:
+            plain, board = self.boards[board_id], scoreboard.boards[board_id]
+            assert board.definition == plain.definition, f"{board_id} is {board.definition}, not {plain.definition}"
+            self._check_rows(board, plain.rows(self.is_hidden))
+            face = plain.frozen_face
+            assert (board.frozen is None) is (face is None)
+            if board.frozen is not None and face is not None:
+                assert board.frozen.definition == face.definition
+                self._check_rows(board.frozen, face.rows(self.is_hidden))
         for user, (name, active) in self.users.items():
             found = scoreboard.users.get(user)
             assert found is not None
@@ -82,6 +136,12 @@ class Plain:
             assert scoreboard.action_seq(action_id) == event.seq, f"{action_id} is not known by its seq {event.seq}"
         assert len(scoreboard.actions) == len(self.actions)
         scoreboard._check()
+
+    def _check_rows(self, board: Board, expected: list[FinalRow]) -> None:
+        rows = board.final_rows(0, len(expected) + 1)
+        assert rows == expected, f"{board.board_id} shows {rows}, a sort gives {expected}"
+        for row in expected:
+            assert (board.rank(row.user_id), board.score(row.user_id)) == (row.rank, row.score)
 
     def check_log(self, log: Log) -> None:
         """Compare everything that a log still has; `Log` itself proves that it has no gap."""

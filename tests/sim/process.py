@@ -39,10 +39,10 @@ from server.replication.freshness import Freshness
 from server.settings.config import Config, LimitsConfig, LogConfig, ReplicationConfig, SnapshotsConfig
 from snapshots.opening import Opened
 from snapshots.retention import Removed
+from tests.sim.boards import RULES
 from tests.sim.clocks import UNMOVED
 from tests.sim.disk import SimulatedDisk
 from tests.sim.lines import End
-from tests.sim.plain import RULES
 from tests.sim.profile import Profile
 from tests.sim.screens import Channels
 
@@ -54,8 +54,12 @@ PER_MINUTE = 10_000_000
 """Rates are tested elsewhere; here they refuse nobody."""
 
 
+STRANGER = "stranger"
+"""The token of a caller who sees of a frozen board what the public sees."""
+
+
 class Anybody:
-    """Believes that everybody may do everything."""
+    """Believes that everybody may do everything, but for a stranger."""
 
     generation = 0
 
@@ -63,8 +67,10 @@ class Anybody:
         """See `Authenticator`."""
         return self.recall(authorization)
 
-    def recall(self, _authorization: str | None) -> Principal:
+    def recall(self, authorization: str | None) -> Principal:
         """See `Authenticator`."""
+        if authorization == STRANGER:
+            return Principal(STRANGER, frozenset({"scores:write"}), None, math.inf)
         return Principal("backend", frozenset({"admin"}), None, math.inf)
 
     def is_current(self, _principal: Principal, _generation: int) -> bool:

@@ -11,6 +11,7 @@ from engine.disk import Disk
 from engine.errors import LogDamaged
 from snapshots.format import state_digest
 from snapshots.opening import open_directory
+from tests.sim.boards import RULES
 from tests.sim.books import Books, Broken
 from tests.sim.clients import ReplicaReader
 from tests.sim.clocks import WallClock
@@ -19,7 +20,7 @@ from tests.sim.hardware import Hardware
 from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import Network
 from tests.sim.node import Node
-from tests.sim.plain import RULES
+from tests.sim.period_files import check_files, lacks_files
 from tests.sim.process import DATA
 from tests.sim.profile import Profile
 from tests.sim.screens import Viewer
@@ -83,7 +84,8 @@ async def caught_up(node: Node, leader: Node, books: Books) -> None:
     """Wait until a node has all that the leader has; both must then be the same to the last bit."""
     for _ in range(int(CAUGHT_UP_S / LOOK_S)):
         ours, theirs = node.process, leader.process
-        if ours is not None and theirs is not None and ours.scoreboard.seq == books.plain.seq:
+        lacking = [] if ours is None else lacks_files(ours.disk, DATA, ours.scoreboard)
+        if ours is not None and theirs is not None and ours.scoreboard.seq == books.plain.seq and not lacking:
             if ours.log.tail != theirs.log.tail:
                 raise Broken(f"the log of {node.name} ends at {ours.log.tail}, the leader's at {theirs.log.tail}")
             if state_digest(ours.scoreboard.capture()) != state_digest(theirs.scoreboard.capture()):
@@ -91,7 +93,7 @@ async def caught_up(node: Node, leader: Node, books: Books) -> None:
             books.counts["replicas equal in the end"] += 1
             return
         await trio.sleep(LOOK_S)
-    raise Broken(f"nothing was wrong any more, and yet {node.name} did not catch up")
+    raise Broken(f"nothing was wrong any more, and yet {node.name} did not catch up; it lacks the periods {lacking}")
 
 
 def look_at_the_disk(node: Node, hardware: Hardware, books: Books) -> None:
@@ -100,12 +102,14 @@ def look_at_the_disk(node: Node, hardware: Hardware, books: Books) -> None:
         hardware.mend()
     machine = hardware.machine.fork(Nothing())
     machine.cut_power()
+    disk = machine.boot()
     try:
-        opened = open_directory(
-            machine.boot(), DATA, RULES, tell=lambda what: None, segment_bytes=hardware.profile.segment_bytes
-        )
+        opened = open_directory(disk, DATA, RULES, tell=lambda what: None, segment_bytes=hardware.profile.segment_bytes)
     except LogDamaged as damage:
         raise Broken(f"nothing was wrong any more, and yet: {damage}") from damage
     books.recovered_replica(node.name, opened, may_be_damaged=False)
     if opened.scoreboard.seq != books.plain.seq:
         raise Broken(f"{node.name} kept {opened.scoreboard.seq} of {books.plain.seq} events")
+    if lacking := lacks_files(disk, DATA, opened.scoreboard):
+        raise Broken(f"{node.name} did not keep the files of the periods until {lacking}")
+    check_files(disk, DATA, opened.scoreboard, books, may_be_damaged=False)

@@ -18,7 +18,8 @@ import httpcore
 import httpx
 import trio
 
-from server.replication import bootstrap, link
+from server import bounds
+from server.replication import bootstrap, link, period_fetch
 from server.replication.feed import FrameFeed
 from server.replication.link import Endpoint, LinkEnded
 from tests.sim.books import Books
@@ -28,6 +29,9 @@ from tests.sim.trace import Trace
 
 RING_BYTES = 1_500
 """A few frames, so a follower that was away for a moment reads from the log."""
+
+FETCH_AGAIN_S = 3.0
+"""A replica looks again for the files of past periods."""
 
 STALL_S = 6.0
 DELAY_S_MAX = 2.0
@@ -62,6 +66,8 @@ class Roads:
         with (
             mock.patch.object(link, "connect", self.connect),
             mock.patch.object(bootstrap, "http_client", self.http_client),
+            mock.patch.object(period_fetch, "http_client", self.http_client),
+            mock.patch.object(bounds, "PERIOD_FETCH_SECONDS", FETCH_AGAIN_S),
             mock.patch.dict(FrameFeed.__init__.__kwdefaults__, ring_bytes=RING_BYTES),
         ):
             yield

@@ -22,7 +22,6 @@ from server.live.board_view import BoardView
 from server.live.editions import NO_EDITION, Channel
 from server.replication.freshness import Freshness
 from tests.sim.books import Books, Broken
-from tests.sim.plain import RULES
 from tests.sim.trace import Trace
 
 if TYPE_CHECKING:
@@ -56,26 +55,32 @@ class Channels:
     def __init__(
         self, scoreboard: Scoreboard, clock_ms: Callable[[], int], freshness: Freshness, checks: RoleChecks
     ) -> None:
-        self._channels = {}
-        for board_id in RULES.boards:
-            board = scoreboard.board(board_id)
-            assert board is not None
-            self._channels[board_id] = Channel(BoardView(board_id), scoreboard, clock_ms, freshness.stale_ms)
+        self._channels: dict[BoardView, Channel] = {}
+        self._scoreboard = scoreboard
+        self._clock_ms = clock_ms
+        self._freshness = freshness
         self._checks = checks
         self._connections: list[Connection] = []
         self._changed = trio.Event()
 
-    def connect(self, board_id: str, *, deltas: bool) -> Connection:
+    def connect(self, view: BoardView, *, deltas: bool) -> Connection:
         """Let a viewer in, and send it the board at once. Raises `Refused` if the state here is not vouched for."""
         self._checks.check_read()
-        connection = Connection(self._channels[board_id], deltas=deltas)
+        channel = self._channels.get(view)
+        if channel is None:
+            if self._scoreboard.board(view.board_id) is None:
+                raise Refused(404, "NOT_FOUND", "There is no such board.")
+            channel = Channel(view, self._scoreboard, self._clock_ms, self._freshness.stale_ms)
+            self._channels[view] = channel
+        connection = Connection(channel, deltas=deltas)
         self._connections.append(connection)
         connection.show()
         return connection
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
         """Note that events touched these boards."""
-        if any(self._channels[board_id].is_behind for board_id in board_ids):
+        changed = set(board_ids)
+        if any(channel.is_behind for view, channel in self._channels.items() if view.board_id in changed):
             self._changed.set()
 
     async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
@@ -110,9 +115,13 @@ class Channels:
 class Viewer:
     """Watches one board, connects again after each cut, and keeps the rows that a page would draw."""
 
-    def __init__(self, name: str, board_id: str, *, deltas: bool, books: Books, trace: Trace) -> None:
+    def __init__(
+        self, name: str, board_id: str, *, deltas: bool, books: Books, trace: Trace, live: bool = False
+    ) -> None:
+        """`live`: it may see the present of a frozen board."""
         self.name = name
         self.board_id = board_id
+        self.live = live
         self.deltas = deltas
         self.rows: list[dict[str, Any]] = []
         self.position = (0, 0)
@@ -130,7 +139,7 @@ class Viewer:
             if not process.alive:
                 continue
             try:
-                connection = process.channels.connect(self.board_id, deltas=self.deltas)
+                connection = process.channels.connect(BoardView(self.board_id, self.live), deltas=self.deltas)
             except Refused:
                 self._books.counts["viewers refused"] += 1
                 await trio.sleep(0.3)
@@ -152,8 +161,16 @@ class Viewer:
             self._books.counts["viewers cut off"] += 1
 
     def _take(self, frame: bytes, begun: bool) -> None:
-        """Take in a message as a page does."""
-        message = json.loads(payload(frame))
+        """Take in a message as a page does; after the end of a period there are two at once."""
+        ended: dict[str, Any] | None = None
+        for text in payloads(frame):
+            message = json.loads(text)
+            if message["type"] == "scoreboard_period":
+                ended = message
+            else:
+                self._take_rows(message, begun, ended)
+
+    def _take_rows(self, message: dict[str, Any], begun: bool, ended: dict[str, Any] | None) -> None:
         kind, position = message["type"], (message["epoch"], message["seq"])
         if kind == "scoreboard_delta":
             if not (begun and self.deltas and (message["epoch"], message["baseSeq"]) == self.position):
@@ -164,26 +181,35 @@ class Viewer:
             rows |= {row["userId"]: row for row in message["changed"]}
             self.rows = sorted(rows.values(), key=lambda row: int(row["rank"]))
         else:
-            if begun is (kind == "scoreboard_snapshot") and not self.deltas:
+            if ended is None and begun is (kind == "scoreboard_snapshot") and not self.deltas:
                 raise Broken(f"{self.name} was sent a {kind}")
             self.rows = message["entries"]
         self.position = self._books.forward(self.name, self.position, position)
-        self._books.shown(self.board_id, message["seq"], self.rows)
+        edition = self._books.shown(self.board_id, message, self.rows, live=self.live)
+        if ended is not None and edition is not None:
+            if ended["seq"] != edition.ended_seq:
+                raise Broken(f"{self.name} was told that {ended['seq']} ended a period: {edition.ended_seq} did")
+            self._books.shown_past(self.board_id, ended, live=self.live)
+            self._books.counts["scoreboard_period"] += 1
         self._books.counts[kind] += 1
         self._trace.note(self.name, kind, position)
 
     def check_last(self) -> None:
         """Compare its last rows with the board."""
         rows = [(row["rank"], row["userId"], row["score"], row.get("displayName")) for row in self.rows]
-        expected = self._books.top(self.board_id)
+        expected = self._books.top(self.board_id, live=self.live)
         if rows != expected:
             raise Broken(f"{self.name} shows {rows} at last, a plain sort gives {expected}")
 
 
-def payload(frame: bytes) -> bytes:
-    """Take a text frame from the server apart (RFC 6455, 5.2)."""
-    assert frame[0] == 0x81
-    start = {126: 4, 127: 10}.get(frame[1], 2)
-    length = frame[1] if start == 2 else int.from_bytes(frame[2:start], "big")
-    assert len(frame) == start + length
-    return frame[start:]
+def payloads(frames: bytes) -> list[bytes]:
+    """Take text frames from the server apart (RFC 6455, 5.2)."""
+    found = []
+    while frames:
+        assert frames[0] == 0x81
+        start = {126: 4, 127: 10}.get(frames[1], 2)
+        length = frames[1] if start == 2 else int.from_bytes(frames[2:start], "big")
+        assert len(frames) >= start + length
+        found.append(frames[start : start + length])
+        frames = frames[start + length :]
+    return found

@@ -15,8 +15,9 @@ from engine.recovery import Finding
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
 from snapshots.store import Store
+from tests.sim.boards import RULES
 from tests.sim.disk import SimulatedDisk
-from tests.sim.plain import RULES, Plain
+from tests.sim.plain import Plain
 
 DATA = "/data"
 LOG_ID = bytes(range(1, 17))

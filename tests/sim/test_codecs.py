@@ -37,7 +37,7 @@ from server.live.encoding import Entry, Rows
 from snapshots.format import pack, unpack, verify
 from tests.engine.logs import increments
 from tests.sim.disk import Machine
-from tests.sim.screens import payload
+from tests.sim.screens import payloads
 from tests.sim.storage import Nothing
 from tests.snapshots.images import Bytes, images
 
@@ -138,7 +138,7 @@ def test_any_bytes_from_a_viewer_are_events_or_one_fault(data: bytes, cuts: list
 @given(st.binary(max_size=70_000))
 def test_any_text_frame_of_the_server_is_read_back(text: bytes) -> None:
     """The few lines of the simulated viewers read what the server wrote."""
-    assert payload(text_frame(text)) == text
+    assert payloads(text_frame(text) + text_frame(text)) == [text, text]
 
 
 HEADS = st.sampled_from(

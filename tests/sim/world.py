@@ -18,15 +18,18 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from unittest import mock
 
 import trio
 
 from engine.disk import Disk
 from engine.errors import LogDamaged
+from server.node import assembly
 from snapshots.format import state_digest
 from snapshots.opening import Opened, open_directory
 from snapshots.restore import restore
 from snapshots.state import read_state
+from tests.sim.boards import RULES, period_at
 from tests.sim.books import Books, Broken
 from tests.sim.clients import Backend, Reader
 from tests.sim.clocks import CLOCKS, STEADY, STEPPING, WallClock, WrongTime, draw_clocks
@@ -36,11 +39,12 @@ from tests.sim.hardware import Hardware
 from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import DELAY_S_MAX, Network
 from tests.sim.node import Node
-from tests.sim.plain import RULES
+from tests.sim.period_files import check_files, lacks_files
 from tests.sim.process import DATA
 from tests.sim.profile import CLOCKS_CHAOS_S, Profile, draw, draw_following, with_age
 from tests.sim.runs import run_seeded
 from tests.sim.screens import Viewer
+from tests.sim.stage import Stage
 from tests.sim.storage import Nothing
 from tests.sim.trace import Trace
 from tests.sim.variants import SOUND, Variant
@@ -83,7 +87,7 @@ def simulate(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> 
         finally:
             report.digest, report.counts, report.lines = trace.digest, books.counts, list(trace.lines)
 
-    with variant.patched():
+    with variant.patched(), mock.patch.object(assembly, "period_at", period_at):
         run_seeded(seed, main)
     return report
 
@@ -147,10 +151,12 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             reader = Reader("reader", network, dice_for(seed, "reader"), books, trace)
             world.start_soon(reader.read, lambda: cluster.machines[cluster.leader.name].spoils_receipts)
             cluster.begin(world)
+            stage = Stage(profile, partial(dice_for, seed), world, lambda: cluster.leader.process, books, trace)
             await _let_work(seed, profile, network, books, trace)
+            await stage.operator.rest()
             await cluster.caught_up()
             await trio.sleep(LAST_SHOWN_S + 4 * DELAY_S_MAX)
-            for viewer in [*viewers, *cluster.viewers]:
+            for viewer in [*viewers, *cluster.viewers, *stage.viewers]:
                 viewer.check_last()
             await cluster.aftermath()
             await cluster.close()
@@ -207,6 +213,9 @@ def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes:
     disk = machine.boot()
     opened = open_directory(disk, DATA, RULES, tell=lambda what: None, segment_bytes=segment_bytes)
     books.recovered(opened, may_be_damaged=False)
+    if lacking := lacks_files(disk, DATA, opened.scoreboard):
+        raise Broken(f"the leader did not keep the files of the periods until {lacking}")
+    check_files(disk, DATA, opened.scoreboard, books, may_be_damaged=False)
     digest = state_digest(opened.scoreboard.capture())
     state, tail = read_state(disk, DATA, RULES, tell=lambda what: None)
     if tail != opened.log.tail or state_digest(state.capture()) != digest:
@@ -227,6 +236,9 @@ def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes:
         )
         restored = open_directory(disk, "/restored", RULES, tell=lambda what: None, segment_bytes=segment_bytes)
         found = (restored.scoreboard.seq, restored.scoreboard.epoch, report.seq)
+        check_files(disk, "/restored", restored.scoreboard, books, may_be_damaged=False)
+        if lacking := lacks_files(disk, "/restored", restored.scoreboard):
+            raise Broken(f"a restore up to seq {until} has no files of the periods until {lacking}")
         if found != (until + 1, books.plain.epoch + 1, until):
             raise Broken(f"a restore up to seq {until} gave {found}")
         books.counts["restored"] += 1

@@ -1,0 +1,45 @@
+"""The files of past periods in a simulated run: those that the state calls for must be there, and as the periods ended.
+
+A leader has them all after each start, and after a power cut at the end: what ended is in a file, or in the log that is
+replayed. A replica that began with a snapshot fetches them, so it has them at the end.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from engine.disk import Disk
+from engine.errors import SnapshotDamaged
+from engine.scoreboard import Scoreboard
+from snapshots.period_file import PeriodReader, verify
+from snapshots.period_store import PeriodStore
+from snapshots.periods import missing_files
+from tests.sim.books import Books, Broken
+
+
+def lacks_files(disk: Disk, directory: str, scoreboard: Scoreboard) -> list[int]:
+    """List the periods whose files are missing."""
+    return missing_files(PeriodStore(disk, directory), scoreboard)
+
+
+def check_files(disk: Disk, directory: str, scoreboard: Scoreboard, books: Books, *, may_be_damaged: bool) -> None:
+    """Compare each file that is there with the period as it ended."""
+    store, finals = PeriodStore(disk, directory), books.plain.finals()
+    for board_id in scoreboard.served():
+        definition = scoreboard.boards[board_id].definition
+        assert definition is not None
+        for past in definition.past:
+            if not past.count or not store.has(past.seq):
+                continue
+            path = store.path(past.seq)
+            with closing(disk.open(path)) as file:
+                try:
+                    head = verify(file, path)
+                    rows = PeriodReader(file, path).rows(0, head.count)
+                except SnapshotDamaged as damage:
+                    if not may_be_damaged:
+                        raise Broken(f"no bit had flipped, and yet: {damage}") from damage
+                    continue
+            if (head.board_id, head.period_id, rows) != (board_id, past.period.id, finals[past.seq]):
+                raise Broken(f"{path} has {head} with {rows}, {past} of {board_id} ended with {finals[past.seq]}")
+            books.counts["period files compared"] += 1

@@ -1,0 +1,214 @@
+"""What one board must show, from its events alone. It refuses an event that the rules of boards don't allow.
+
+    board.count(event, worth)            an action; gives the score that it must have led to
+    board.take(event, hidden)            an event about the board itself
+    board.shown(hidden)                  the rows as they count now; `board.public(hidden)` those that the public sees
+
+`hidden` tells of a user whether the operator took the user off all boards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from engine.board_rules import BoardDefinition, BoardRules, Frozen, PastPeriod
+from engine.events import BoardClosed, BoardEvent, BoardFrozen, BoardPut, BoardUnfrozen, PeriodChanged, RowsRevealed
+from engine.ranking import FinalRow
+from engine.schedule import Period
+
+Hidden = Callable[[str], bool]
+
+Score = tuple[int, int, int]
+"""A score, the seq of the event that reached it, and its time."""
+
+
+@dataclass
+class Face:
+    """What a board shows: its scores, and what is known of it beside them."""
+
+    definition: BoardDefinition | None = None
+    scores: dict[str, Score] = field(default_factory=dict)
+    ended_seq: int = 0
+    """The last event at which a period ended for those who watch."""
+    revealed: set[str] = field(default_factory=set)
+
+    def rows(self, hidden: Hidden) -> list[FinalRow]:
+        """Sort the users who are shown, and rank them."""
+        assert self.definition is not None
+        rules, scores = self.definition.rules, self.scores
+        sign = 1 if rules.order == "ascending" else -1
+        order = sorted((sign * score, reached, user) for user, (score, reached, _) in scores.items())
+        rows: list[FinalRow] = []
+        for user in (user for _, _, user in order if not hidden(user)):
+            score, reached, time_ms = scores[user]
+            rank = len(rows) + 1
+            if rows and rules.ranks != "unique":
+                same = rows[-1].score == score
+                rank = rows[-1].rank if same else rows[-1].rank + 1 if rules.ranks == "dense" else rank
+            rows.append(FinalRow(rank, user, score, time_ms, reached))
+        return rows
+
+
+class PlainBoard(Face):
+    """One board. `frozen_face` is what the public sees while it is frozen. `finals` has each period that ended."""
+
+    def __init__(self, board_id: str, rules: BoardRules | None = None) -> None:
+        """Rules are those of the operator's file."""
+        super().__init__(None if rules is None else BoardDefinition(rules))
+        self.board_id = board_id
+        self.is_logged = False
+        self.frozen_face: Face | None = None
+        self.finals: dict[int, list[FinalRow]] = {}
+        self.freezes = 0
+
+    @property
+    def face(self) -> Face:
+        """What the public sees."""
+        return self if self.frozen_face is None else self.frozen_face
+
+    def is_open(self, time_ms: int) -> bool:
+        """Whether actions count. The periods and freezes that were due before must be in the log."""
+        definition = self.definition
+        if definition is None or definition.closed or definition.over:
+            return False
+        season = definition.rules.season
+        return season is None or season.begins_ms is None or time_ms >= season.begins_ms
+
+    def count(self, user: str, worth: int, seq: int, time_ms: int) -> tuple[int, int]:
+        """Count an action of this worth; give how the score changed, and the score."""
+        definition = self.definition
+        assert definition is not None
+        assert definition.due_ms is None or time_ms < definition.due_ms, f"seq {seq} came before what was due"
+        rules = definition.rules
+        old = self.scores[user][0] if user in self.scores else None
+        score = {
+            "sum": max(0, (old or 0) + worth),
+            "count": (old or 0) + 1,
+            "last": max(0, worth),
+            "best": max(0, worth) if old is None else (max if rules.order == "descending" else min)(old, max(0, worth)),
+        }[rules.score]
+        if old != score:
+            self.scores[user] = (score, seq, time_ms)
+        return score - (old or 0), score
+
+    def take(self, event: BoardEvent, hidden: Hidden) -> None:
+        """Take in an event about the board itself."""
+        old = self.definition
+        if isinstance(event, BoardPut):
+            self._put(event)
+            return
+        assert old is not None, f"seq {event.seq} is about a board that was never put"
+        assert self.is_logged
+        if isinstance(event, PeriodChanged):
+            self._change(old, event, hidden)
+        elif isinstance(event, BoardClosed):
+            assert not old.closed, f"seq {event.seq} closes a board that is closed"
+            self._redefine(closed=True)
+        elif isinstance(event, BoardUnfrozen):
+            assert old.frozen is not None or old.freeze_at_ms is not None
+            self._redefine(frozen=None, freeze_at_ms=None)
+            self.frozen_face = None
+        elif isinstance(event, BoardFrozen):
+            self._freeze(old, event)
+        else:
+            self._reveal(old, event, hidden)
+
+    def _redefine(self, **fields: object) -> None:
+        old = self.definition
+        assert old is not None
+        known = {name: getattr(old, name) for name in BoardDefinition.__struct_fields__}
+        self.definition = BoardDefinition(**(known | fields))
+
+    def _put(self, event: BoardPut) -> None:
+        old, rules = self.definition, event.rules
+        if not self.is_logged:
+            then = BoardRules({}) if old is None else old.rules
+            self.definition = BoardDefinition(rules, event.time_ms, event.period)
+            self.is_logged = True
+        else:
+            assert old is not None
+            assert not old.closed, f"seq {event.seq} puts a board that is closed"
+            then = rules if old.over else old.rules
+            self._redefine(rules=rules, period=event.period, over=old.over and event.period == old.period)
+        if self.scores:
+            assert (rules.score, rules.order) == (then.score, then.order), f"seq {event.seq} makes scores meaningless"
+
+    def _change(self, old: BoardDefinition, event: PeriodChanged, hidden: Hidden) -> None:
+        what = f"seq {event.seq} ends the period {event.ended}, and {event.following} follows"
+        running, ended, following = old.period, event.ended, event.following
+        assert not old.closed, what
+        if not event.caller:
+            assert not old.over, what
+            assert running == ended, what
+            assert ended.ends_ms is not None, what
+            assert ended.ends_ms <= event.time_ms, what
+            assert event.over is (following is None), what
+        elif running is not None:
+            assert (ended.id, ended.begins_ms) == (running.id, running.begins_ms), what
+        if following is not None and not event.caller:
+            chain = [ended, *event.passed, following]
+            pairs = list(pairwise(chain))
+            whole = len(event.passed) < old.rules.keep_periods
+            assert all(one.ends_ms == next_one.begins_ms for one, next_one in pairs[0 if whole else 1 :]), what
+            assert following.ends_ms is not None, what
+            assert following.begins_ms <= event.time_ms < following.ends_ms, what
+        rows = self.rows(hidden)
+        self.finals[event.seq] = rows
+        if not old.over:
+            self.ended_seq = event.seq
+        if event.over:
+            self._redefine(over=True)
+            return
+        past = [PastPeriod(ended, event.seq, len(rows)), *(PastPeriod(one, event.seq, 0) for one in event.passed)]
+        kept = (*old.past, *past)[-old.rules.keep_periods :]
+        ids = [one.period.id for one in kept] + ([] if following is None else [following.id])
+        assert len(set(ids)) == len(ids), f"two periods have one id: {ids}"
+        begun_ms = event.time_ms if following is None else following.begins_ms
+        self._redefine(begun_ms=begun_ms, period=following, past=kept, over=False)
+        self.scores = {}
+
+    def _freeze(self, old: BoardDefinition, event: BoardFrozen) -> None:
+        assert old.frozen is None, f"seq {event.seq} freezes a board that is frozen"
+        if event.at_ms is not None:
+            assert event.at_ms > event.time_ms
+            self._redefine(freeze_at_ms=event.at_ms)
+            return
+        if not event.caller:
+            assert old.freeze_at_ms is not None
+            assert old.freeze_at_ms <= event.time_ms
+        self.freezes += 1
+        self._redefine(freeze_at_ms=None, frozen=Frozen(event.seq, event.time_ms))
+        self.frozen_face = Face(self.definition, dict(self.scores), self.ended_seq)
+
+    def _reveal(self, old: BoardDefinition, event: RowsRevealed, hidden: Hidden) -> None:
+        face = self.frozen_face
+        assert face is not None, f"seq {event.seq} reveals a board that is not frozen"
+        assert face.definition is not None
+        assert face.definition.past == old.past, f"seq {event.seq} reveals a period that has ended"
+        for _ in range(event.step):
+            user = self._next_hidden_row(face, hidden)
+            if user is not None:
+                face.scores[user] = self.scores[user]
+                face.revealed.add(user)
+        if self._next_hidden_row(face, hidden) is None:
+            self._redefine(frozen=None)
+            self.frozen_face = None
+        else:
+            assert old.frozen is not None
+            self._redefine(frozen=Frozen(old.frozen.seq, old.frozen.time_ms, len(face.revealed)))
+            assert self.definition is not None
+            known = {name: getattr(face.definition, name) for name in BoardDefinition.__struct_fields__}
+            face.definition = BoardDefinition(**(known | {"frozen": self.definition.frozen}))
+
+    def _next_hidden_row(self, face: Face, hidden: Hidden) -> str | None:
+        """Give the user whose row is revealed next: a newcomer, the last one first, or the last row that was not."""
+        newcomers = [row.user_id for row in self.rows(hidden) if row.user_id not in face.scores]
+        waiting = [row.user_id for row in face.rows(hidden) if row.user_id not in face.revealed]
+        return next(reversed(newcomers or waiting), None)
+
+    @property
+    def period(self) -> Period | None:
+        """The running period."""
+        return None if self.definition is None else self.definition.period

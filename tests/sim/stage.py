@@ -1,0 +1,45 @@
+"""Those of a simulated run who have to do with boards: an operator, a reader of past periods, and viewers.
+
+They have a network and generators of their own, so the dice of all others fall as they would without them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import trio
+
+from tests.sim.books import Books
+from tests.sim.network import Network
+from tests.sim.operators import OPERATOR, BoardReader, Operator
+from tests.sim.process import Process
+from tests.sim.profile import Profile
+from tests.sim.screens import Viewer
+from tests.sim.trace import Trace
+
+
+class Stage:
+    """See above. `dice` makes a generator for each purpose. All but `operator.rest` goes on by itself."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        dice: Callable[[str], random.Random],
+        world: trio.Nursery,
+        process: Callable[[], Process | None],
+        books: Books,
+        trace: Trace,
+    ) -> None:
+        network = Network(profile, dice(f"{OPERATOR} network"), world, process, books, trace)
+        self.operator = Operator(OPERATOR, network, dice(OPERATOR), books, trace)
+        self.viewers = [
+            Viewer("viewer of minutes", "minutes", deltas=bool(profile.backends % 2), books=books, trace=trace),
+            Viewer("viewer of the present", "main", deltas=True, books=books, trace=trace, live=True),
+        ]
+        world.start_soon(network.cut_now_and_then)
+        world.start_soon(self.operator.work, profile.chaos_s)
+        reader = BoardReader("reader of periods", network, dice("reader of periods"), books, trace)
+        world.start_soon(reader.read)
+        for viewer in self.viewers:
+            world.start_soon(viewer.watch, network, dice(f"{OPERATOR} {viewer.name}"))
