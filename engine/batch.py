@@ -308,10 +308,12 @@ class Batch:
         return UserReceipt(user_id, name, active, applied, scoreboard.epoch, scoreboard.seq)
 
     def _receipt_again(self, command: Increment, seq: int) -> Receipt:
-        """Answer a repeated action: the position of its event, and the user's score and rank now."""
+        """Answer a repeated action: the position of its event, and the user's score and rank now.
+
+        The score is 0 if the period in which the action counted has ended.
+        """
         board = self._scoreboard.boards[command.board_id]
-        rank, score = board.rank(command.user_id), board.score(command.user_id)
-        assert score is not None
+        rank, score = board.rank(command.user_id), board.score(command.user_id) or 0
         return Receipt(
             user_id=command.user_id,
             new_score=score,
