@@ -78,8 +78,8 @@ def reset(
     begins_ms = max(now_ms, running.begins_ms)
     ended = Period(running.id, running.begins_ms, begins_ms)
     following = first_period(rules, taken, begins_ms, period_at)
-    assert following is not None
-    following = Period(following.id, begins_ms, following.ends_ms)
+    if following is not None:  # else its rules have no periods any more: the running one was the last
+        following = Period(following.id, begins_ms, following.ends_ms)
     return PeriodChanged(seq, now_ms, board_id, ended, following, False, (), caller)
 
 
