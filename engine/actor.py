@@ -243,11 +243,14 @@ class Actor:
             self._machine.settled([correction], synced, self._waiting)
 
     async def _change_periods(self) -> int:
-        """Log the changes of periods that are due; give the time, at which none is. Raises `DiskFull`."""
+        """Log the changes of periods that are due; give the time, at which none is, unless it was deposed meanwhile.
+
+        Raises `DiskFull`.
+        """
         scoreboard = self._machine.scoreboard
         while True:
             now_ms = max(self._clock.now_ms(), scoreboard.time_ms)
-            if scoreboard.due_ms is None or scoreboard.due_ms > now_ms:
+            if self._deposed or scoreboard.due_ms is None or scoreboard.due_ms > now_ms:
                 return now_ms
             events: list[Event] = [*due_changes(scoreboard, now_ms, self._period_at)]
             synced = await self._append(events)
