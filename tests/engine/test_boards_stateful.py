@@ -32,13 +32,14 @@ from engine.commands import (
     RevealRows,
     UnfreezeBoard,
 )
-from engine.events import ClockCorrected, EpochBegun, Event
+from engine.events import BoardEvent, ClockCorrected, EpochBegun, Event, Incremented
+from engine.filtered_frame import pack_filtered, unpack_filtered
 from engine.periods import due_changes
 from engine.ranking import Standing
-from engine.record import HEADER_BYTES, Tail, events_of, frame_bytes, pack_frame, unpack_frame
+from engine.record import HEADER_BYTES, Frame, Tail, events_of, frame_bytes, pack_frame, unpack_frame
 from engine.schedule import Period, Schedule, Season
 from engine.scoreboard import Scoreboard
-from snapshots.digests import StateDigests, digests_of
+from snapshots.digests import StateDigests, difference, digests_of
 from snapshots.format import pack, unpack
 from tests.engine.model import put, rows
 from tests.engine.plain_boards import PlainBoard, PlainBoards, PlainRow, Span, gap, told
@@ -93,6 +94,7 @@ class BoardsMachine(RuleBasedStateMachine):
         self.scoreboard, self.plain = Scoreboard(Rules({})), PlainBoards()
         self.now_ms = BEGUN_MS
         self.events: list[tuple[Event, int]] = []
+        self.frames: list[Frame] = []
         self.actions: list[Increment] = []
         self.ended: list[tuple[int, list[tuple[object, ...]]]] = []
         self.moments: dict[int, StateDigests] = {0: self._digests(self.scoreboard)}
@@ -102,16 +104,18 @@ class BoardsMachine(RuleBasedStateMachine):
     def _digests(self, scoreboard: Scoreboard) -> StateDigests:
         return digests_of(scoreboard.capture())
 
-    def _log(self, events: Sequence[Event]) -> None:
+    def _log(self, events: Sequence[Event], epoch: int = 0) -> None:
         """Log a frame; what is read from it is what was written."""
         if not events:
             return
-        data = pack_frame(events, epoch=self.scoreboard.epoch, previous=7)
+        epoch = epoch or self.scoreboard.epoch
+        data = pack_frame(events, epoch=epoch, previous=7)
         frame = unpack_frame(data)
         assert events_of(frame) == list(events)
         assert frame_bytes(frame) == data
         assert len(data) == HEADER_BYTES + len(frame.body)
-        self.events += [(event, self.scoreboard.epoch) for event in events]
+        self.frames.append(frame)
+        self.events += [(event, epoch) for event in events]
 
     def _settled(self) -> None:
         for each in self.scoreboard.take_ended():
@@ -248,7 +252,7 @@ class BoardsMachine(RuleBasedStateMachine):
         self.now_ms = max(0, self.scoreboard.time_ms - ms)
         event = ClockCorrected(self.scoreboard.seq + 1, self.now_ms, self.scoreboard.seq + 1, ms, "test")
         self.plain.seq, self.plain.time_ms = event.seq, event.time_ms
-        self._apply_alone(event)
+        self._apply_alone(event, self.scoreboard.epoch)
 
     @rule()
     def elect(self) -> None:
@@ -256,13 +260,11 @@ class BoardsMachine(RuleBasedStateMachine):
         scoreboard = self.scoreboard
         event = EpochBegun(scoreboard.seq + 1, scoreboard.time_ms, scoreboard.epoch + 1, "test", bytes(range(16)))
         self.plain.seq += 1
-        self.events.append((event, event.epoch))
-        scoreboard.apply(event, event.epoch)
-        self._settled()
+        self._apply_alone(event, event.epoch)
 
-    def _apply_alone(self, event: Event) -> None:
-        self._log([event])
-        self.scoreboard.apply(event, self.scoreboard.epoch)
+    def _apply_alone(self, event: Event, epoch: int) -> None:
+        self._log([event], epoch)
+        self.scoreboard.apply(event, epoch)
         self._settled()
 
     # Restarts
@@ -299,6 +301,29 @@ class BoardsMachine(RuleBasedStateMachine):
             assert [(each.past.seq, final_rows(each)) for each in ended] == [e for e in self.ended if e[0] <= seq]
         assert states[0] == states[1] == states[2]
         assert self.moments.get(seq, states[0]) == states[0]
+
+    @precondition(lambda self: self.frames)
+    @rule(held=st.sets(BOARDS, min_size=1))
+    def follow_as_a_shard(self, held: set[str]) -> None:
+        """Follow filtered frames with only some boards: these are the same there, and so are the users."""
+
+        def wanted(event: Event) -> bool:
+            if isinstance(event, Incremented):
+                return bool(held & {event.board_id, *(fed.board_id for fed in event.fed)})
+            return not isinstance(event, BoardEvent) or event.board_id in held
+
+        scoreboard, link = Scoreboard(Rules({})), 5
+        for frame in self.frames:
+            data, sent = pack_filtered(frame, wanted, link)
+            filtered = unpack_filtered(data, link)
+            assert filtered.link == sent
+            for event in filtered.events:
+                scoreboard.follow(event, filtered.header.epoch, held.__contains__)
+            scoreboard.advance(filtered.header.last_seq, filtered.header.time_ms)
+            link = sent
+        scoreboard._check()
+        digests = self._digests(scoreboard)
+        assert difference(digests, self.moments[self.scoreboard.seq], held.__contains__) is None
 
     # What must hold
 

@@ -13,9 +13,13 @@ import trio
 import trio.testing
 from structlog.typing import EventDict
 
+from engine.board_rules import Rules
 from engine.disk import FileMissing, RealDisk
 from engine.errors import NoSpace, Overloaded, SnapshotDamaged, WriteFailed
+from engine.filtered_frame import link_start, pack_filtered
 from engine.ranking import FinalRow
+from engine.record import chain_start
+from engine.scoreboard import Scoreboard
 from server import bounds
 from server.node.period_keeper import Fetch, PeriodKeeper, fetch_nothing
 from server.node.surroundings import Surroundings
@@ -23,6 +27,8 @@ from server.replication.feed import FrameFeed
 from server.replication.link import parse_leader
 from server.replication.messages import PERIOD_PATH
 from server.replication.period_fetch import FETCHED, PeriodFetch
+from server.replication.replicas import ShardReplica
+from server.replication.sharding import Shard
 from snapshots.period_store import PeriodStore
 from snapshots.periods import PastRanking
 from tests.server.node.worlds import FullDisk, RoomlessDisk, open_world
@@ -345,3 +351,20 @@ async def test_a_file_that_can_not_be_had_is_no_failure(tmp_path: Path) -> None:
         assert [row.user_id for row in store.open(first).top(9)] == ["ann", "bob", "cid"]
     assert not await fetch(second, store)
     assert store.list() == [first]
+
+
+async def test_a_replica_of_a_shard_keeps_no_past_periods(tmp_path: Path) -> None:
+    """It knows which there were, and their rankings take no memory: a shard has no files."""
+    league = League(InlineDisk(), str(tmp_path / "leader"))
+    first, second = play(league)
+    replica = ShardReplica(InlineDisk(), Scoreboard(Rules({})), Shard(1, 1), on_applied=lambda _: None)
+    replica.begin_link(LOG_ID)
+    link = link_start(chain_start(LOG_ID))
+    for frame in league.log.read_from(1):
+        data, link = pack_filtered(frame, replica.shard.wants, link)
+        await replica.take([data])
+    definition = replica.scoreboard.boards["cup"].definition
+    assert definition is not None
+    assert [past.seq for past in definition.past] == [first, second]
+    assert replica.scoreboard.take_ended() == []
+    league.close()
