@@ -313,7 +313,10 @@ class Batch:
         return UserReceipt(user_id, name, active, applied, scoreboard.epoch, scoreboard.seq)
 
     def _receipt_again(self, command: Increment, seq: int) -> Receipt:
-        """Answer a repeated action: the position of its event, and the user's score and rank now."""
+        """Answer a repeated action: the position of its event, and the user's score and rank now.
+
+        The score is 0 if the period in which the action counted has ended.
+        """
         board = self._scoreboard.boards[command.board_id]
         # A user without points in the running period has a score of 0 here: the action counted in an earlier one.
         rank, score = board.rank(command.user_id), board.score(command.user_id) or 0

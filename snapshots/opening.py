@@ -20,7 +20,9 @@ Rules:
 - Only a damaged snapshot is skipped, and that is told. The snapshot before it and the log give the same state.
 - The order of each board is built once, after all events are applied. Keeping order event by event takes several times
   as long.
-- Opening changes nothing until it is certain that it can serve. Only then the log repairs its end.
+- The file of a past period is made of a frame that is durable. A power cut could take back the last frame of a process
+  that ended while it wrote: then another event gets its seq, and the file would be under a name that is not its own.
+- Opening changes nothing but these files until it is certain that it can serve. Only then the log repairs its end.
 """
 
 from __future__ import annotations
@@ -125,12 +127,15 @@ def open_directory(
     del base  # the image is not needed any more, and is as large as the state
     events = 0
 
-    def apply(frame: Frame) -> None:
-        nonlocal events
-        for event in events_of(frame):
-            scoreboard.apply(event, frame.epoch)
+    def keep_ended() -> None:
         for ended in scoreboard.take_ended():
             write_ended(periods, ended, log_id_of(disk, directory))
+
+    def apply(frame: Frame) -> None:
+        nonlocal events
+        keep_ended()  # of the frames before, which were synced when this one was written
+        for event in events_of(frame):
+            scoreboard.apply(event, frame.epoch)
         events += frame.count
 
     def show(bytes_done: int, bytes_total: int) -> None:
@@ -138,6 +143,7 @@ def open_directory(
 
     show(0, 0)
     log = Log.open(disk, directory, after=tail, apply=apply, tell=tell, progress=show, segment_bytes=segment_bytes)
+    keep_ended()  # of the last frame, which is durable only now
     progress(Progress("order", events, 0, 0))
     scoreboard.end_replay()
     scoreboard.belongs_to(log.tail.log_id)

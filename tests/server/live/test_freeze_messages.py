@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import trio_websocket
 from trio.testing import MockClock
 
@@ -92,7 +91,6 @@ def test_the_end_of_a_period_during_a_freeze_is_told_to_the_public_when_it_ends(
     assert (snapshot["period"], snapshot["entries"]) == ("2025-W52", [])
 
 
-@pytest.mark.xfail(strict=True, reason="a frozen board does not know the period that ended last")
 def test_a_period_that_ended_before_the_first_viewer_came_is_not_told_after_a_freeze() -> None:
     """The viewer came to a frozen board of the next period; that the freeze ends is no end of a period."""
     stage = Stage({"main": WEEKLY})
@@ -105,7 +103,6 @@ def test_a_period_that_ended_before_the_first_viewer_came_is_not_told_after_a_fr
     assert types_of(told(public, has)) == ["update"]
 
 
-@pytest.mark.xfail(strict=True, reason="a frozen board does not know the period that ended last")
 def test_an_end_and_a_freeze_between_two_ticks_are_both_told() -> None:
     """The period ended in public, so the freeze after it hides nothing of that."""
     stage = Stage({"main": WEEKLY})
