@@ -32,6 +32,7 @@ from server.api.periods import NoPeriods, PeriodReader
 from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
+from server.node.board_lines import tell_board_events
 from server.node.clock import tell_correction
 from server.node.file_boards import FileBoards
 from server.node.following import Following, first_role
@@ -240,6 +241,7 @@ def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) 
             feed.append(applied.synced.frame)
         world.applied(applied)
         surface.applied(applied)
+        tell_board_events(applied.events, surface.scoreboard)
 
     return on_applied
 
