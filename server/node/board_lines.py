@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 def tell_board_events(events: Sequence[Event], scoreboard: Scoreboard) -> None:
     """Tell the events among these that the clock made."""
-    if type(events[0]) not in (PeriodChanged, BoardFrozen):
+    if not events or type(events[0]) not in (PeriodChanged, BoardFrozen):
         return  # what the clock makes comes in frames of its own
     for event in events:
         if type(event) is PeriodChanged and not event.caller:
