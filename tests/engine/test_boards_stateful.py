@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 
 import msgspec
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import UNSET
@@ -19,7 +19,17 @@ from msgspec import UNSET
 from engine.batch import Batch
 from engine.board import Board
 from engine.board_events import EndedPeriod
-from engine.board_rules import BoardDefinition, BoardRules, Frozen, PastPeriod, Range, Rules
+from engine.board_rules import (
+    BoardDefinition,
+    BoardRules,
+    Frozen,
+    OrderMode,
+    PastPeriod,
+    Range,
+    RankMode,
+    Rules,
+    ScoreMode,
+)
 from engine.calendar import period_at
 from engine.commands import (
     BoardCommand,
@@ -63,7 +73,7 @@ WORTHS: list[dict[str, int | Range]] = [
     {"WIN": Range(0, 12), "LAP": Range(3, 25), "LATE": -1},
     {"WIN": 2**52, "LAP": Range(1, 30)},
 ]
-SPANS = st.sampled_from([*(Schedule(every) for every in ("hour", "day", "week")), None])
+SPANS = st.sampled_from([Schedule("hour"), Schedule("day"), Schedule("week"), "season", "season", None])
 OFFSETS = st.sampled_from([-2 * DAY_MS, -HOUR_MS, MINUTE_MS, 2 * HOUR_MS, 3 * DAY_MS])
 TIMES = st.sampled_from([0, 1, MINUTE_MS, 20 * MINUTE_MS, HOUR_MS, 5 * HOUR_MS, DAY_MS, 3 * DAY_MS, 8 * DAY_MS])
 
@@ -71,8 +81,8 @@ TIMES = st.sampled_from([0, 1, MINUTE_MS, 20 * MINUTE_MS, HOUR_MS, 5 * HOUR_MS, 
 @st.composite
 def board_rules(draw: st.DrawFn, now_ms: int) -> BoardRules:
     """Any rules, with a schedule, a season from or to a time near this one, or neither."""
-    schedule, season = draw(SPANS), None
-    if schedule is None and draw(st.booleans()):
+    span, season = draw(SPANS), None
+    if span == "season":
         begins, ends = sorted(draw(st.tuples(OFFSETS, OFFSETS)))
         season = Season(now_ms + begins, now_ms + ends) if begins < ends else Season(ends_ms=now_ms + ends)
     return BoardRules(
@@ -80,7 +90,7 @@ def board_rules(draw: st.DrawFn, now_ms: int) -> BoardRules:
         score=draw(st.sampled_from(["sum", "best", "last", "count"])),
         order=draw(st.sampled_from(["descending", "ascending"])),
         ranks=draw(st.sampled_from(["unique", "shared", "dense"])),
-        schedule=schedule,
+        schedule=span if isinstance(span, Schedule) else None,
         season=season,
         keep_periods=draw(st.integers(1, 3)),
     )
@@ -156,8 +166,8 @@ class BoardsMachine(RuleBasedStateMachine):
             self._write(PutBoard(board_id, msgspec.structs.replace(rules, feeds=feeds), "ops"))
             made.append(board_id)
 
-    @rule(data=st.data(), board_id=BOARDS, same_ways=st.booleans())
-    def change_rules(self, data: st.DataObject, board_id: str, same_ways: bool) -> None:
+    @rule(data=st.data(), board_id=BOARDS, same_ways=st.booleans(), same_span=st.booleans())
+    def change_rules(self, data: st.DataObject, board_id: str, same_ways: bool, same_span: bool) -> None:
         """Put new rules, which may be refused because the board has scores."""
         rules = data.draw(board_rules(self.now_ms))
         others = ["cup", "laps", "total", "nowhere"] if data.draw(st.integers(0, 9)) == 9 else ["cup", "laps", "total"]
@@ -166,6 +176,8 @@ class BoardsMachine(RuleBasedStateMachine):
         board = self.plain.boards.get(board_id)
         if same_ways and board is not None:
             rules = msgspec.structs.replace(rules, score=board.rules.score, order=board.rules.order)
+        if same_span and board is not None:
+            rules = msgspec.structs.replace(rules, schedule=board.rules.schedule, season=board.rules.season)
         self._write(PutBoard(board_id, msgspec.structs.replace(rules, feeds=feeds), "ops"))
 
     @rule(seed=st.integers(0, 2**32), count=st.integers(1, 12), board_id=BOARDS | st.none())
@@ -348,6 +360,8 @@ class BoardsMachine(RuleBasedStateMachine):
                 assert real.score(user) == board.score(user)
             for user, place in board.places().items():
                 assert real.updated_ms(user) == place.ms
+            for user, place in ({} if shown is None else shown.places).items():
+                assert (public.score(user), public.updated_ms(user)) == (place.score, place.ms)
         assert [seq for seq, _ in self.ended] == [past.seq for _, past, _ in plain.ended]
         for (_, rows_found), (board_id, past, rows_expected) in zip(self.ended, plain.ended, strict=True):
             assert rows_found == [(board_id, *past.span, past.users), *rows_expected]
@@ -393,6 +407,34 @@ def definition_of(board: PlainBoard) -> BoardDefinition:
 def period_of(span: Span) -> Period:
     """Say a period as the state does."""
     return Period(span.id, span.begins_ms, span.ends_ms)
+
+
+@settings(max_examples=300)
+@given(
+    seed=st.integers(0, 2**32),
+    ways=st.tuples(st.sampled_from(["sum", "last"]), st.sampled_from(["descending", "ascending"])),
+    ranks=st.sampled_from(["unique", "shared", "dense"]),
+)
+def test_a_reveal_shows_one_row_after_the_other(seed: int, ways: tuple[ScoreMode, OrderMode], ranks: RankMode) -> None:
+    """Also while users score, come, go and come back, and over restarts in the middle of it."""
+    chance, machine = random.Random(seed), BoardsMachine()
+    points: dict[str, int | Range] = {"WIN": 10, "LATE": -5, "LAP": Range(1, 12)}
+    machine._write(PutBoard("cup", BoardRules(points, score=ways[0], order=ways[1], ranks=ranks), "ops"))
+    machine.play(chance.getrandbits(32), chance.randint(0, 12), "cup")
+    machine._write(FreezeBoard("cup", "ops"))
+    while machine.plain.boards["cup"].shown is not None and machine.scoreboard.seq < 80:
+        step = chance.random()
+        if step < 0.3:
+            machine.play(chance.getrandbits(32), 2, "cup")
+        elif step < 0.5:
+            machine.change_user(f"user-{chance.randrange(6)}", None, chance.random() < 0.6)
+        elif step < 0.6:
+            machine.restart()
+        else:
+            machine.reveal("cup", 1)
+        machine.is_as_the_model_says()
+    machine.restart()
+    machine.is_as_the_model_says()
 
 
 TestBoards = BoardsMachine.TestCase

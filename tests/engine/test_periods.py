@@ -9,7 +9,7 @@ from engine.commands import BoardReceipt, CloseBoard, FreezeBoard, Increment, Re
 from engine.events import BoardFrozen, BoardPut, ClockCorrected, Incremented, PeriodChanged
 from engine.schedule import Period, Schedule, Season
 from tests.engine.games import Game, ms
-from tests.engine.model import rows
+from tests.engine.model import put, rows
 
 WEEKLY = BoardRules({"WIN": 10}, schedule=Schedule("week"))
 DAILY = BoardRules({"WIN": 10}, schedule=Schedule("day"))
@@ -412,3 +412,35 @@ def test_a_board_whose_rules_change_only_in_words_keeps_its_period() -> None:
     game.put(BoardRules({"WIN": 10}, title="Cup", schedule=Schedule("week")))
     assert (game.running(), rows(game.board())) == (before, [(1, "ann", 10)])
     assert isinstance(game.events()[-1], BoardPut)
+
+
+def test_other_words_do_not_open_a_season_that_is_over() -> None:
+    """A title and other points are no new season: nothing counts, and the last ranking stays."""
+    game = Game("2026-11-27 12:00")
+    season = Season(ends_ms=ms("2026-12-01 00:00"))
+    game.put(BoardRules({"WIN": 10}, season=season))
+    game.win("ann")
+    game.reach("2026-12-02 00:00")
+    game.put(BoardRules({"WIN": 20}, title="Cup", season=season))
+    assert (game.definition().over, game.win("ann")) == (True, "BOARD_CLOSED")
+    assert (rows(game.board()), game.past()) == ([(1, "ann", 10)], [])
+
+
+def test_a_row_that_comes_back_below_is_revealed_in_its_turn() -> None:
+    """The last user was hidden while the one before was revealed: shown again, that user is next, and not the first."""
+    game = Game("2026-11-27 12:00")
+    game.put(PLAIN)
+    for user, wins in (("ann", 3), ("bob", 2), ("cid", 1)):
+        for _ in range(wins):
+            game.win(user)
+    game.write(FreezeBoard("cup", "ops"))
+    for user in ("ann", "cid"):
+        game.win(user)
+    game.write(put("cid", active=False))
+    game.write(RevealRows("cup", 1, "ops"))
+    game.write(put("cid", active=True))
+    game.write(RevealRows("cup", 1, "ops"))
+    assert rows(game.board().public) == [(1, "ann", 30), (2, "bob", 20), (3, "cid", 20)]
+    game.write(RevealRows("cup", 1, "ops"))
+    assert game.definition().frozen is None
+    assert rows(game.board().public) == [(1, "ann", 40), (2, "bob", 20), (3, "cid", 20)]
