@@ -75,11 +75,11 @@ def reset(
         begins_ms = min(definition.begun_ms, now_ms)
         ended = Period(unique_id(date_id(now_ms), taken), begins_ms, now_ms)
         return PeriodChanged(seq, now_ms, board_id, ended, None, False, (), caller)
-    begins_ms = max(now_ms, running.begins_ms)
-    ended = Period(running.id, running.begins_ms, begins_ms)
-    following = first_period(rules, taken, begins_ms, period_at)
+    # The running one may begin later than now: a clock that was ahead made it, and was corrected since.
+    ended = Period(running.id, min(running.begins_ms, now_ms), now_ms)
+    following = first_period(rules, taken, now_ms, period_at)
     if following is not None:  # the rules may have lost their periods while this one ran
-        following = Period(following.id, begins_ms, following.ends_ms)
+        following = Period(following.id, now_ms, following.ends_ms)
     return PeriodChanged(seq, now_ms, board_id, ended, following, False, (), caller)
 
 

@@ -33,9 +33,10 @@ from typing import Literal
 
 import msgspec
 
+from engine.board_events import EndedPeriod
 from engine.board_rules import Rules
 from engine.disk import Disk
-from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
+from engine.errors import DiskFault, LogDamaged, NoSpace, SnapshotDamaged
 from engine.image import StateImage
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
@@ -69,12 +70,16 @@ ShowProgress = Callable[[Progress], None]
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A directory to serve from. `snapshot` is the one that was loaded, `snapshot_time_ms` the time of its state."""
+    """A directory to serve from. `snapshot` is the one that was loaded, `snapshot_time_ms` the time of its state.
+
+    `ended` are past periods whose files did not fit on the disk; they are written when there is room.
+    """
 
     scoreboard: Scoreboard
     log: Log
     snapshot: SnapshotInfo | None
     snapshot_time_ms: int | None
+    ended: tuple[EndedPeriod, ...] = ()
 
     @property
     def snapshot_seq(self) -> int | None:
@@ -125,11 +130,15 @@ def open_directory(
     scoreboard = begin_from(base, rules)
     tail, info, time_ms = (base.tail, base.info, base.image.time_ms) if base is not None else (None, None, None)
     del base  # the image is not needed any more, and is as large as the state
-    events = 0
+    events, waiting = 0, list[EndedPeriod]()
 
     def keep_ended() -> None:
         for ended in scoreboard.take_ended():
-            write_ended(periods, ended, log_id_of(disk, directory))
+            try:
+                write_ended(periods, ended, log_id_of(disk, directory))
+            except NoSpace as full:
+                tell(full)
+                waiting.append(ended)
 
     def apply(frame: Frame) -> None:
         nonlocal events
@@ -150,7 +159,7 @@ def open_directory(
     assert (scoreboard.epoch, scoreboard.seq) == (log.tail.epoch, log.tail.seq)
     store.tidy()
     progress(Progress("ready", events, 0, 0))
-    return Opened(scoreboard, log, info, time_ms)
+    return Opened(scoreboard, log, info, time_ms, tuple(waiting))
 
 
 def newest_valid(

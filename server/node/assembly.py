@@ -114,7 +114,7 @@ class _Surface:
 def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     """Build a leader on an opened directory."""
     surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
-    keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id)
+    keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, ended=opened.ended)
     _, _, actor, watch, service = _make_log_users(world, opened, surface, None, keeper, _nobody_to_tell)
     promote = partial(refuse_promotion, surface.role)
     return Node(
@@ -151,7 +151,7 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
         notifier.tell(hello, world.tasks, on_outranked=progress.heard_of)
 
     fetch = PeriodFetch(plan.leader, world.disk, world.config.data_dir, token=plan.token).fetch
-    keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, fetch)
+    keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, fetch, opened.ended)
     feed, machine, actor, watch, service = _make_log_users(world, opened, surface, progress, keeper, pass_on)
     replica = WholeReplica(world.disk, world.config.data_dir, machine, opened.log, feed, durable=plan.durable)
     following, tasks = _make_following(world, surface, progress, replica, plan, service.leader_heard)

@@ -17,7 +17,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -50,14 +50,16 @@ class PeriodKeeper:
     """The past periods of one node with a data directory."""
 
     def __init__(
-        self, world: Surroundings, scoreboard: Scoreboard, log_id: bytes, fetch: Fetch = fetch_nothing
-    ) -> None:
+        self, world: Surroundings, scoreboard: Scoreboard, log_id: bytes, fetch: Fetch = fetch_nothing,
+        ended: Sequence[EndedPeriod] = (),
+    ) -> None:  # fmt: skip
+        """`ended` are past periods that have no file yet."""
         self._world = world
         self._scoreboard = scoreboard
         self._log_id = log_id
         self._fetch = fetch
         self.store = PeriodStore(world.disk, world.config.data_dir)
-        self._waiting: dict[int, EndedPeriod] = {}
+        self._waiting: dict[int, EndedPeriod] = {each.past.seq: each for each in ended}
         self._came = trio.Event()  # a period to write
         self._tried = trio.Event()  # an attempt to write one, which failed if there is a fault
         self._fault: DiskFault | None = None

@@ -126,6 +126,22 @@ def test_a_reset_in_the_middle_of_a_week() -> None:
     assert game.running()[0] == "2026-W49"
 
 
+def test_a_reset_brings_a_board_back_from_a_future_that_a_wrong_clock_made() -> None:
+    """The clock was a year ahead when a week ended, and was corrected since: the next week begins now."""
+    game = Game("2026-11-27 12:00")
+    game.put(WEEKLY)
+    game.reach("2027-11-27 12:00")
+    game.alarm()
+    assert game.running()[0] == "2027-W47"
+    seq = game.scoreboard.seq + 1
+    game.scoreboard.apply(ClockCorrected(seq, ms("2026-11-30 12:00"), seq, 0, "stepped back"), 1)
+    game.reach("2026-11-30 12:00")
+    [receipt] = game.write(ResetBoard("cup", "ops"))
+    assert isinstance(receipt, BoardReceipt)
+    assert receipt.applied
+    assert game.running() == ("2026-W49", ms("2026-11-30 12:00"), ms("2026-12-07 00:00"))
+
+
 def test_a_reset_of_a_period_that_does_not_run_is_refused() -> None:
     """A caller who saw last week's board does not end this week's; one who sees none that ends says none."""
     game = Game("2026-11-29 12:00")
