@@ -303,7 +303,7 @@ class FrozenBoard(Board):
     def of(cls, board: Board) -> FrozenBoard:
         """Copy what a board shows now: some 50 ms for a million users."""
         copy = cls(board.board_id, board.definition)
-        copy.seq, copy.top10_seq = board.seq, board.top10_seq
+        copy.seq, copy.top10_seq, copy.final = board.seq, board.top10_seq, board.final
         copy._slots, copy._ids, copy._hidden = board._slots.copy(), board._ids[:], board._hidden.copy()
         copy._scores, copy._reached, copy._updated = board._scores[:], board._reached[:], board._updated[:]
         copy._order = None if board._order is None else board._order.clone()
