@@ -250,7 +250,7 @@ class Actor:
         scoreboard = self._machine.scoreboard
         while True:
             now_ms = max(self._clock.now_ms(), scoreboard.time_ms)
-            if scoreboard.due_ms is None or scoreboard.due_ms > now_ms:
+            if self._deposed or scoreboard.due_ms is None or scoreboard.due_ms > now_ms:
                 return now_ms
             events: list[Event] = [*due_changes(scoreboard, now_ms, self._period_at)]
             synced = await self._append(events)

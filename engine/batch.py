@@ -28,7 +28,7 @@ from engine.actions import Key, key_of, mark_of
 from engine.board import Board
 from engine.board_decisions import decide_board
 from engine.board_faults import write_fault
-from engine.board_rules import next_score
+from engine.board_rules import BoardRules, next_score
 from engine.commands import (
     BoardCommand,
     BoardReceipt,
@@ -41,8 +41,8 @@ from engine.commands import (
     Rejection,
     UserReceipt,
 )
-from engine.counting import feed, invalid, too_high, worth_of
-from engine.events import BoardEvent, Event, Incremented, UserPut
+from engine.counting import fed_boards, feed, invalid, too_high, worth_of
+from engine.events import BoardEvent, Event, Fed, Incremented, UserPut
 from engine.limits import SCORE_MAX
 from engine.periods import PeriodAt, no_calendar
 from engine.scoreboard import UNKNOWN_USER, FoundIncrement, Scoreboard
@@ -70,11 +70,14 @@ class _BoardDecision(msgspec.Struct, frozen=True, gc=False):
     events: Sequence[BoardEvent]
 
 
-_Place = tuple[Board, int, dict[str, int]]
-"""A board, the points of a reason there, and the scores of its users after this batch. 0 points: the rules are more
-than fixed points (`engine.counting`)."""
+_FedPlace = tuple[Board, int, dict[str, int]]
+"""A board that is fed, the points of a reason there, and the scores of its users after this batch."""
 
-_NOWHERE: _Place = (Board(""), 0, {})
+_Place = tuple[Board, int, dict[str, int], Sequence[_FedPlace]]
+"""A board, the points of a reason there, the scores of its users after this batch, and what it feeds. 0 points: the
+rules of one of the boards are more than fixed points (`engine.counting`)."""
+
+_NOWHERE: _Place = (Board(""), 0, {}, ())
 
 _Decision = FoundIncrement | UserPut | _BoardDecision | _Duplicate | _Unchanged | Rejection
 
@@ -110,7 +113,7 @@ class Batch:
         keys = [command.key or key_of(command.action_id) for command in commands if type(command) is Increment]
         known = zip(keys, self._actions.find_all(keys), strict=True)
         last_board_id = last_reason = ""  # no command has these
-        board, delta, scores = _NOWHERE
+        board, delta, scores, feeds = _NOWHERE
         for command in commands:
             if not isinstance(command, Increment):
                 decided.append(self._decide_other(command))
@@ -125,7 +128,7 @@ class Batch:
                 if isinstance(place, Rejection):
                     decided.append(place)
                     continue
-                board, delta, scores = place
+                board, delta, scores, feeds = place
                 last_board_id, last_reason = board_id, reason
             if self._users_matter and (fault := self._user_fault(user_id)) is not None:
                 decided.append(fault)
@@ -138,11 +141,16 @@ class Batch:
             if new_score > SCORE_MAX:
                 decided.append(too_high(user_id, board_id))
                 continue
+            fed = self._feed_points(user_id, feeds) if feeds else ()
+            if isinstance(fed, Rejection):
+                decided.append(fed)
+                continue
             scores[user_id] = new_score
             seq = self._seq = self._seq + 1
             event = Incremented(
-                seq, now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score
-            )
+                seq, now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score, None,
+                False, fed,
+            )  # fmt: skip
             events.append(event)
             begun[key] = found = (event, board, key, mark)
             decided.append(found)
@@ -187,9 +195,36 @@ class Batch:
         worth = rules.points.get(reason)
         if worth is None:
             return _unknown("reason", reason, f"reason on board {board_id!r}", rules.points)
-        points = worth if isinstance(worth, int) and worth > 0 and rules.score == "sum" and not rules.feeds else 0
-        place = self._places[board_id, reason] = (board, points, self._scores_of(board_id))
+        points, feeds = (
+            worth if rules.score == "sum" and isinstance(worth, int) and worth > 0 else 0,
+            self._fed(rules, reason),
+        )
+        if feeds is None:
+            points, feeds = 0, ()
+        place = self._places[board_id, reason] = (board, points, self._scores_of(board_id), feeds or ())
         return place
+
+    def _fed(self, rules: BoardRules, reason: str) -> Sequence[_FedPlace] | None:
+        """Find the boards that a reason feeds with fixed points; None: their rules are more than that."""
+        feeds: list[_FedPlace] = []
+        for board, theirs, worth in fed_boards(rules, self._scoreboard.boards, reason, self._now_ms):
+            if theirs.score != "sum" or not isinstance(worth, int) or worth <= 0:
+                return None
+            feeds.append((board, worth, self._scores_of(board.board_id)))
+        return feeds
+
+    def _feed_points(self, user_id: str, feeds: Sequence[_FedPlace]) -> tuple[Fed, ...] | Rejection:
+        """Add fixed points on the boards that are fed."""
+        fed: list[Fed] = []
+        for board, points, scores in feeds:
+            score = scores.get(user_id)
+            new_score = ((board.score(user_id) or 0) if score is None else score) + points
+            if new_score > SCORE_MAX:
+                return too_high(user_id, board.board_id)
+            fed.append(Fed(board.board_id, points, new_score, points))
+        for (_, _, scores), each in zip(feeds, fed, strict=True):
+            scores[user_id] = each.new_score
+        return tuple(fed)
 
     def _scores_of(self, board_id: str) -> dict[str, int]:
         return self._scores.setdefault(board_id, {})
@@ -313,7 +348,10 @@ class Batch:
         return UserReceipt(user_id, name, active, applied, scoreboard.epoch, scoreboard.seq)
 
     def _receipt_again(self, command: Increment, seq: int) -> Receipt:
-        """Answer a repeated action: the position of its event, and the user's score and rank now."""
+        """Answer a repeated action: the position of its event, and the user's score and rank now.
+
+        The score is 0 if the period in which the action counted has ended.
+        """
         board = self._scoreboard.boards[command.board_id]
         # A user without points in the running period has a score of 0 here: the action counted in an earlier one.
         rank, score = board.rank(command.user_id), board.score(command.user_id) or 0

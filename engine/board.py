@@ -122,21 +122,32 @@ class Board(Ranking):
                 new = (flip ^ new_score) << SCORE_SHIFT | seq << SLOT_BITS | slot
                 if pinned:
                     self._note(slot, old)
-                previous = None if unique else self._rank(old)
+                tied = 0 if unique else self._tied(old)
                 had, has = order.move(old, new)
                 if has < TOP_WATCHED or had < TOP_WATCHED:
                     self.top10_seq = seq
                 if unique:
                     all_ranks.append((had + 1, has + 1))
                 else:
-                    if self._tiers is not None:
-                        self._tiers.remove(old >> SCORE_SHIFT)
-                        self._tiers.add(new >> SCORE_SHIFT)
-                    all_ranks.append((previous, self._rank(new)))
+                    all_ranks.append(self._shared_ranks(old, new, had, has, tied))
             scores[slot] = new_score
             reached[slot] = seq
             updated[slot] = time_ms
         return all_ranks
+
+    def _tied(self, key: int) -> int:
+        """Count the users of one score who are ahead of a key, or of dense ranks the distinct better scores."""
+        if self._tiers is not None:
+            return self._tiers.before(key >> SCORE_SHIFT)
+        return self._ranked().ties_ahead(key, key >> SCORE_SHIFT << SCORE_SHIFT)
+
+    def _shared_ranks(self, old: int, new: int, had: int, has: int, tied: int) -> Ranks:
+        """Give the ranks of a move, by its positions and what `_tied` gave before it."""
+        if self._tiers is None:
+            return had - tied + 1, has - self._tied(new) + 1
+        self._tiers.remove(old >> SCORE_SHIFT)
+        self._tiers.add(new >> SCORE_SHIFT)
+        return tied + 1, self._tied(new) + 1
 
     def _begin(self, user_id: str, score: int, seq: int, time_ms: int) -> Ranks:
         """Add a user with the first points."""
@@ -303,7 +314,7 @@ class FrozenBoard(Board):
     def of(cls, board: Board) -> FrozenBoard:
         """Copy what a board shows now: some 50 ms for a million users."""
         copy = cls(board.board_id, board.definition)
-        copy.seq, copy.top10_seq = board.seq, board.top10_seq
+        copy.seq, copy.top10_seq, copy.final = board.seq, board.top10_seq, board.final
         copy._slots, copy._ids, copy._hidden = board._slots.copy(), board._ids[:], board._hidden.copy()
         copy._scores, copy._reached, copy._updated = board._scores[:], board._reached[:], board._updated[:]
         copy._order = None if board._order is None else board._order.clone()

@@ -127,7 +127,7 @@ def _reset(definition: BoardDefinition, command: ResetBoard, seq: int, now_ms: i
         now = "none with an id does" if running is None else f"{running.id!r} does"
         message = f"the period {command.period!r} does not run on board {board_id!r}: {now}"
         return Rejection("CONFLICT", message, {"field": "period", "boardId": board_id})
-    if running is not None and running.begins_ms > now_ms:
+    if running is not None and running.begins_ms > now_ms and definition.rules.season is not None:
         return not_open(board_id, definition)
     try:
         return (reset(board_id, definition, command.caller, seq, now_ms, period_at),)

@@ -12,11 +12,11 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from engine.board import Board
 from engine.board_faults import write_fault
-from engine.board_rules import BoardRules, Range, next_score
+from engine.board_rules import BoardRules, Range, Worth, next_score
 from engine.commands import Increment, Rejection
 from engine.events import Fed
 from engine.limits import SCORE_MAX
@@ -41,24 +41,31 @@ def worth_of(rules: BoardRules, board_id: str, reason: str, value: int | None) -
     return worth
 
 
+def fed_boards(
+    rules: BoardRules, boards: dict[str, Board], reason: str, now_ms: int
+) -> Iterator[tuple[Board, BoardRules, Worth]]:
+    """Yield the boards on which an action counts too, with their rules, and what the reason is worth there."""
+    for board_id in rules.feeds:
+        board = boards.get(board_id)
+        if board is None or board.definition is None or write_fault(board_id, board.definition, now_ms) is not None:
+            continue
+        worth = board.definition.rules.points.get(reason)
+        if worth is not None:
+            yield board, board.definition.rules, worth
+
+
 def feed(
     rules: BoardRules, boards: dict[str, Board], command: Increment, worth: int, score: Score, now_ms: int
 ) -> list[Fed] | Rejection:
     """Decide what an action does on the boards that its board feeds."""
     fed: list[Fed] = []
-    for board_id in rules.feeds:
-        board = boards.get(board_id)
-        if board is None or board.definition is None or write_fault(board_id, board.definition, now_ms) is not None:
-            continue
-        theirs = board.definition.rules
-        its_worth = theirs.points.get(command.reason)
-        if its_worth is None:
-            continue
-        if isinstance(its_worth, Range):
-            if not its_worth.min <= worth <= its_worth.max:
-                what = f"{worth} is not allowed on board {board_id!r}, which is fed: it takes {_ends(its_worth)}"
-                return invalid("value", f"a value of {what}")
-            its_worth = worth
+    for board, theirs, listed in fed_boards(rules, boards, command.reason, now_ms):
+        board_id, its_worth = board.board_id, worth
+        if not isinstance(listed, Range):
+            its_worth = listed
+        elif not listed.min <= worth <= listed.max:
+            what = f"{worth} is not allowed on board {board_id!r}, which is fed: it takes {_ends(listed)}"
+            return invalid("value", f"a value of {what}")
         old = score(board, command.user_id)
         new_score = next_score(theirs, old, its_worth)
         if new_score > SCORE_MAX:

@@ -102,6 +102,19 @@ class Order(SortedList[int]):
         self._count_move(source, target)
         return before, after
 
+    def ties_ahead(self, key: int, first: int) -> int:
+        """Count the keys from `first` on that are lower than a key, which is in the order. Quick if they are few.
+
+        It needs no position: most often both are in one list.
+        """
+        lists, pos = self._lists, bisect_left(self._maxes, key)
+        keys = lists[pos]
+        place = bisect_left(keys, key)
+        begin = bisect_left(keys, first, 0, place)
+        if begin or not pos:
+            return place - begin
+        return self._loc(pos, place) - self.bisect_left(first)
+
     def clone(self) -> Order:
         """Give an order with the same keys. Much cheaper than sorting them: a million take some 5 ms."""
         other = Order()

@@ -75,11 +75,11 @@ def reset(
         begins_ms = min(definition.begun_ms, now_ms)
         ended = Period(unique_id(date_id(now_ms), taken), begins_ms, now_ms)
         return PeriodChanged(seq, now_ms, board_id, ended, None, False, (), caller)
-    begins_ms = max(now_ms, running.begins_ms)
-    ended = Period(running.id, running.begins_ms, begins_ms)
-    following = first_period(rules, taken, begins_ms, period_at)
+    # The running one may begin later than now: a clock that was ahead made it, and was corrected since.
+    ended = Period(running.id, min(running.begins_ms, now_ms), now_ms)
+    following = first_period(rules, taken, now_ms, period_at)
     if following is not None:  # the rules may have lost their periods while this one ran
-        following = Period(following.id, begins_ms, following.ends_ms)
+        following = Period(following.id, now_ms, following.ends_ms)
     return PeriodChanged(seq, now_ms, board_id, ended, following, False, (), caller)
 
 
@@ -119,22 +119,27 @@ def _change(board_id: str, definition: BoardDefinition, now_ms: int, seq: int, p
 def _following(
     definition: BoardDefinition, schedule: Schedule, ended: Period, now_ms: int, period_at: PeriodAt
 ) -> tuple[Period, list[Period]]:
-    """Give the period of now, and those that passed before it. Raises ValueError."""
+    """Give the period of now, and those that passed before it. Raises ValueError.
+
+    If the zone's rules changed, the ended period may not be over by the new ones. It is, and the next one is longer.
+    """
     due_ms = ended.ends_ms
     assert due_ms is not None
+    ids = (ended.id, ended.id.rpartition(".")[0])
     following = period_at(schedule, now_ms)
-    if following.begins_ms < due_ms and following.id in (ended.id, ended.id.rpartition(".")[0]):
-        # The zone's rules changed: by the new ones the ended period is not over. It is, and the next one is longer.
+    if following.begins_ms < due_ms and following.id in ids:
         following = period_at(schedule, following.ends_ms or now_ms)
-    passed: list[Period] = []
-    before_ms = following.begins_ms
+        return Period(following.id, due_ms, following.ends_ms), []
+    periods, is_whole = [following], following.begins_ms <= due_ms
     # Backwards, so that a board which slept for years costs no more than what it keeps.
-    while before_ms > due_ms and len(passed) < definition.rules.keep_periods:
-        period = period_at(schedule, before_ms - 1)
-        before_ms = max(period.begins_ms, due_ms)
-        passed.append(Period(period.id, before_ms, period.ends_ms))
-    passed.reverse()
-    return Period(following.id, max(min(following.begins_ms, now_ms), due_ms), following.ends_ms), passed
+    while not is_whole and len(periods) <= definition.rules.keep_periods:
+        period = period_at(schedule, periods[0].begins_ms - 1)
+        is_whole = period.begins_ms <= due_ms
+        if period.begins_ms >= due_ms or period.id not in ids:
+            periods.insert(0, period)
+    if is_whole:
+        periods[0] = Period(periods[0].id, due_ms, periods[0].ends_ms)
+    return periods[-1], periods[:-1]
 
 
 def _ids(definition: BoardDefinition) -> set[str]:

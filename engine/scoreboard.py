@@ -165,15 +165,23 @@ class Scoreboard:
             return ranks
         # A board may be fed and scored on directly, in any order. Boards do not depend on each other, so each gets its
         # own steps in the order of the seqs.
-        steps: dict[str, list[Step | Incremented]] = {}
+        steps: dict[str, list[Step | Incremented]] = {board.board_id: [] for _, board, _, _ in found}
+        direct, mixed = set(steps), set[str]()
         for event, _, _, _ in found:
-            steps.setdefault(event.board_id, []).append(event)
+            steps[event.board_id].append(event)
             for fed in event.fed:
-                steps.setdefault(fed.board_id, []).append(Step(event.user_id, fed.new_score, event.seq))
+                board_id = fed.board_id
+                if board_id not in steps:
+                    steps[board_id] = []
+                elif board_id in direct:
+                    mixed.add(board_id)
+                steps[board_id].append(Step(event.user_id, fed.new_score, event.seq))
         own: dict[str, Iterator[Ranks]] = {}
-        for board_id, some_steps in steps.items():
-            theirs = self._board(board_id).record_all(some_steps, time_ms)
-            own[board_id] = (each for step, each in zip(some_steps, theirs, strict=True) if type(step) is Incremented)
+        for board_id, its_steps in steps.items():
+            its_ranks = self._board(board_id).record_all(its_steps, time_ms)
+            if board_id in mixed:
+                its_ranks = [each for step, each in zip(its_steps, its_ranks, strict=True) if type(step) is Incremented]
+            own[board_id] = iter(its_ranks)
         return [next(own[event.board_id]) for event, _, _, _ in found]
 
     def follow(self, event: Event, epoch: int, holds: Callable[[str], bool]) -> None:

@@ -20,7 +20,9 @@ Rules:
 - Only a damaged snapshot is skipped, and that is told. The snapshot before it and the log give the same state.
 - The order of each board is built once, after all events are applied. Keeping order event by event takes several times
   as long.
-- Opening changes nothing until it is certain that it can serve. Only then the log repairs its end.
+- The file of a past period is made of a frame that is durable. A power cut could take back the last frame of a process
+  that ended while it wrote: then another event gets its seq, and the file would be under a name that is not its own.
+- Opening changes nothing but these files until it is certain that it can serve. Only then the log repairs its end.
 """
 
 from __future__ import annotations
@@ -31,9 +33,10 @@ from typing import Literal
 
 import msgspec
 
+from engine.board_events import EndedPeriod
 from engine.board_rules import Rules
 from engine.disk import Disk
-from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
+from engine.errors import DiskFault, LogDamaged, NoSpace, SnapshotDamaged
 from engine.image import StateImage
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
@@ -67,12 +70,16 @@ ShowProgress = Callable[[Progress], None]
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A directory to serve from. `snapshot` is the one that was loaded, `snapshot_time_ms` the time of its state."""
+    """A directory to serve from. `snapshot` is the one that was loaded, `snapshot_time_ms` the time of its state.
+
+    `ended` are past periods whose files did not fit on the disk; they are written when there is room.
+    """
 
     scoreboard: Scoreboard
     log: Log
     snapshot: SnapshotInfo | None
     snapshot_time_ms: int | None
+    ended: tuple[EndedPeriod, ...] = ()
 
     @property
     def snapshot_seq(self) -> int | None:
@@ -123,14 +130,21 @@ def open_directory(
     scoreboard = begin_from(base, rules)
     tail, info, time_ms = (base.tail, base.info, base.image.time_ms) if base is not None else (None, None, None)
     del base  # the image is not needed any more, and is as large as the state
-    events = 0
+    events, waiting = 0, list[EndedPeriod]()
+
+    def keep_ended() -> None:
+        for ended in scoreboard.take_ended():
+            try:
+                write_ended(periods, ended, log_id_of(disk, directory))
+            except NoSpace as full:
+                tell(full)
+                waiting.append(ended)
 
     def apply(frame: Frame) -> None:
         nonlocal events
+        keep_ended()  # of the frames before, which were synced when this one was written
         for event in events_of(frame):
             scoreboard.apply(event, frame.epoch)
-        for ended in scoreboard.take_ended():
-            write_ended(periods, ended, log_id_of(disk, directory))
         events += frame.count
 
     def show(bytes_done: int, bytes_total: int) -> None:
@@ -138,13 +152,14 @@ def open_directory(
 
     show(0, 0)
     log = Log.open(disk, directory, after=tail, apply=apply, tell=tell, progress=show, segment_bytes=segment_bytes)
+    keep_ended()  # of the last frame, which is durable only now
     progress(Progress("order", events, 0, 0))
     scoreboard.end_replay()
     scoreboard.belongs_to(log.tail.log_id)
     assert (scoreboard.epoch, scoreboard.seq) == (log.tail.epoch, log.tail.seq)
     store.tidy()
     progress(Progress("ready", events, 0, 0))
-    return Opened(scoreboard, log, info, time_ms)
+    return Opened(scoreboard, log, info, time_ms, tuple(waiting))
 
 
 def newest_valid(

@@ -70,6 +70,7 @@ class Periods:
     def __init__(self, scoreboard: Scoreboard, reader: PeriodReader) -> None:
         self._scoreboard = scoreboard
         self._reader = reader
+        self._told: set[int] = set()
 
     async def top(self, board_id: str, past: PastPeriod, count: int) -> list[FinalRow]:
         """List the first rows. Raises `Refused`."""
@@ -115,7 +116,10 @@ class Periods:
         try:
             return await self._reader.read(past.seq, work)
         except (FileMissing, SnapshotDamaged) as fault:
-            log.error("period_unreadable", board_id=board_id, period=past.period.id, reason=fault.what, path=fault.path)
+            if past.seq not in self._told:
+                self._told.add(past.seq)
+                name = past.period.id
+                log.error("period_unreadable", board_id=board_id, period=name, reason=fault.what, path=fault.path)
             message = f"The past period {past.period.id!r} can't be read on this node."
             details = {"boardId": board_id, "period": past.period.id}
             raise Refused(503, "PERIOD_UNAVAILABLE", message, details, RETRY_SOON) from fault

@@ -95,15 +95,16 @@ class Edition:
     def _shown(self, kind: str, *, after_period: bool = False) -> Shown:
         shown = self._messages.get((kind, after_period))
         if shown is None:
-            text = self._encode(kind)
-            if self._age_ms is not None:
-                text = b'%b,"stale":true,"ageMs":%d}' % (text[:-1], self._age_ms)
-            frame = text_frame(text)
+            frame = text_frame(self._aged(self._encode(kind)))
             if after_period:
                 assert self._ended is not None
-                frame = text_frame(self._ended[1]) + frame
+                frame = text_frame(self._aged(self._ended[1])) + frame
             shown = self._messages[kind, after_period] = Shown(kind, frame)
         return shown
+
+    def _aged(self, text: bytes) -> bytes:
+        """Add the age of stale data to a message."""
+        return text if self._age_ms is None else b'%b,"stale":true,"ageMs":%d}' % (text[:-1], self._age_ms)
 
     def _encode(self, kind: str) -> bytes:
         if kind == DELTA:

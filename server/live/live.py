@@ -202,9 +202,9 @@ class Live:
         upgrade = handshake.read_upgrade(head)
         handshake.check_origin(upgrade.origin, self._origins)
         board_id = upgrade.view.board_id
+        self._check_board(board_id)
         if self._broadcast.channel(BoardView(board_id)) is None:
             raise invalid("boardId", f"There is no board {board_id!r}.")
-        self._check_board(board_id)
         if fault := self._viewers.fault(address):
             raise overloaded(fault)
         return upgrade

@@ -67,8 +67,8 @@ class Subscriptions:
             message = "This token may only subscribe to its own user."
             raise Refused(403, "UNAUTHORIZED", message, {"field": "userId"})
         if wish.kind == SUBSCRIBE:
-            self._lines.check(board_id)
             self._check_board(board_id)
+            self._lines.check(board_id)
             self._lines.subscribe(own, BoardView(board_id, live=viewer.channel.view.live), user_id)
         else:
             self._lines.unsubscribe(own, board_id, user_id)

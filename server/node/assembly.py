@@ -32,6 +32,7 @@ from server.api.periods import NoPeriods, PeriodReader
 from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
+from server.node.board_lines import tell_board_events
 from server.node.clock import tell_correction
 from server.node.file_boards import FileBoards
 from server.node.following import Following, first_role
@@ -113,7 +114,7 @@ class _Surface:
 def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     """Build a leader on an opened directory."""
     surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
-    keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id)
+    keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, ended=opened.ended)
     _, _, actor, watch, service = _make_log_users(world, opened, surface, None, keeper, _nobody_to_tell)
     promote = partial(refuse_promotion, surface.role)
     return Node(
@@ -150,7 +151,7 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
         notifier.tell(hello, world.tasks, on_outranked=progress.heard_of)
 
     fetch = PeriodFetch(plan.leader, world.disk, world.config.data_dir, token=plan.token).fetch
-    keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, fetch)
+    keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, fetch, opened.ended)
     feed, machine, actor, watch, service = _make_log_users(world, opened, surface, progress, keeper, pass_on)
     replica = WholeReplica(world.disk, world.config.data_dir, machine, opened.log, feed, durable=plan.durable)
     following, tasks = _make_following(world, surface, progress, replica, plan, service.leader_heard)
@@ -240,6 +241,7 @@ def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) 
             feed.append(applied.synced.frame)
         world.applied(applied)
         surface.applied(applied)
+        tell_board_events(applied.events, surface.scoreboard)
 
     return on_applied
 

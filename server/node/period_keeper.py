@@ -1,7 +1,7 @@
 """Keeps the past periods of a node: writes the file of each period that ends, and opens the files for readers.
 
     keeper.take(ended)                          from the state machine, right after the event that ended a period
-    await keeper.written()                      no period waits for its file any more
+    await keeper.written()                      no period waits for its file any more; raises what the disk said
     rows = await keeper.read(seq, lambda past: past.top(10))      in its file, or in memory until it has one
 
     state machine ──► take ──► waiting (in memory) ──► a thread writes the file ──► freed
@@ -10,14 +10,14 @@
 Rules:
 - The event that ends a period only hands its ranking over. So a million users stop the loop no longer than one does.
 - On a full disk a ranking waits in memory until there is room. Any other fault of the disk ends the process, as for the
-  log.
+  log. No snapshot is taken meanwhile: its end of the log must have its files.
 - A replica fetches a file that it lacks from its leader: it began with a snapshot, and the log before is not here.
 - Files that no board calls for are removed, when a new one was written and at the start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ import structlog
 import trio
 
 from engine.board_events import EndedPeriod
-from engine.errors import Overloaded
+from engine.errors import DiskFault, Overloaded
 from engine.scoreboard import Scoreboard
 from engine.threads import run
 from server import bounds
@@ -50,28 +50,33 @@ class PeriodKeeper:
     """The past periods of one node with a data directory."""
 
     def __init__(
-        self, world: Surroundings, scoreboard: Scoreboard, log_id: bytes, fetch: Fetch = fetch_nothing
-    ) -> None:
+        self, world: Surroundings, scoreboard: Scoreboard, log_id: bytes, fetch: Fetch = fetch_nothing,
+        ended: Sequence[EndedPeriod] = (),
+    ) -> None:  # fmt: skip
+        """`ended` are past periods that have no file yet."""
         self._world = world
         self._scoreboard = scoreboard
         self._log_id = log_id
         self._fetch = fetch
         self.store = PeriodStore(world.disk, world.config.data_dir)
-        self._waiting: dict[int, EndedPeriod] = {}
-        self._changed = trio.Event()
-        self._kept = trio.Event()  # the next file was written
+        self._waiting: dict[int, EndedPeriod] = {each.past.seq: each for each in ended}
+        self._came = trio.Event()  # a period to write
+        self._tried = trio.Event()  # an attempt to write one, which failed if there is a fault
+        self._fault: DiskFault | None = None
         self._told: set[int] = set()
         self._readers = trio.CapacityLimiter(bounds.PERIOD_READERS_MAX)
 
     def take(self, ended: EndedPeriod) -> None:
         """Take a period that ended."""
         self._waiting[ended.past.seq] = ended
-        self._changed.set()
+        self._came.set()
 
     async def written(self) -> None:
-        """Wait until no period waits for its file."""
+        """Wait until no period waits for its file. Raises `DiskFault`: `NoSpace` if the next one waits for room."""
         while self._waiting:
-            await self._kept.wait()
+            if self._fault is not None:
+                raise self._fault.with_traceback(None)  # or it would collect the stacks of all callers
+            await self._tried.wait()
 
     async def read(self, seq: int, work: Callable[[PastRanking], T]) -> T:
         """Read a period that the state calls for. Raises `FileMissing`, `SnapshotDamaged`, `Overloaded`."""
@@ -86,27 +91,35 @@ class PeriodKeeper:
         """Write, fetch and remove files until cancelled."""
         task_status.started()
         while True:
-            self._changed = trio.Event()
+            self._came = trio.Event()
             while self._waiting:
                 await self._write(next(iter(self._waiting)))
             expected = expected_files(self._scoreboard)
             await self._in_thread(partial(self.store.remove_other, expected))
             await self._fetch_missing(expected)
             with trio.move_on_after(bounds.PERIOD_FETCH_SECONDS):
-                await self._changed.wait()
+                await self._came.wait()
 
     async def _write(self, seq: int) -> None:
         ended = self._waiting[seq]
         await self._world.write_with_room(lambda: self._write_once(ended))
-        del self._waiting[seq]
-        kept, self._kept = self._kept, trio.Event()
-        kept.set()
+        if self._fault is not None:
+            await trio.sleep_forever()  # the process ends, and the next start makes the file from the log
         log.info("period_kept", board_id=ended.ranking.board_id, period=ended.past.period.id, users=ended.past.count)
         await self._in_thread(lambda: [None for _ in ended.ranking.dismantle()])
 
     async def _write_once(self, ended: EndedPeriod) -> None:
-        with trio.CancelScope(shield=True):
-            await self._in_thread(partial(write_ended, self.store, ended, self._log_id))
+        self._fault = None
+        try:
+            with trio.CancelScope(shield=True):
+                await self._in_thread(partial(write_ended, self.store, ended, self._log_id))
+            del self._waiting[ended.past.seq]
+        except DiskFault as fault:
+            self._fault = fault
+            raise
+        finally:
+            self._tried.set()
+            self._tried = trio.Event()
 
     async def _fetch_missing(self, expected: set[int]) -> None:
         here = set(await self._in_thread(self.store.list)) | set(self._waiting)

@@ -246,6 +246,7 @@ class ShardReplica:
                 self.scoreboard.follow(event, head.epoch, self.shard.holds)
         except AssertionError as error:
             raise _inconsistent(tail, head.first_seq) from error
+        self.scoreboard.take_ended()  # and drop them: past periods are files, and a shard has none
         self.scoreboard.advance(head.last_seq, head.time_ms)
         self.tail = Tail(tail.log_id, head.epoch, head.last_seq, head.checksum)
         self._link = filtered.link

@@ -54,7 +54,7 @@ def test_a_board_is_made_by_its_event() -> None:
     assert scoreboard.board("laps") is None
     assert batch.settle() == [BoardReceipt("laps", True, 1, 1)]
     board = scoreboard.boards["laps"]
-    assert (board.definition, board.is_logged, board.seq) == (BoardDefinition(rules), True, 1)
+    assert (board.definition, board.is_logged, board.seq) == (BoardDefinition(rules, begun_ms=MS), True, 1)
     assert scoreboard.served() == ["laps"]
 
 
@@ -75,7 +75,7 @@ def test_a_put_replaces_all_rules() -> None:
     assert do(scoreboard, PutBoard("main", BoardRules({"WIN": 3}), "ops")) == [BoardReceipt("main", True, 1, 3)]
     perform(scoreboard, [increment("user0", "b1", "WIN")], MS)
     assert rows(scoreboard.boards["main"]) == [(1, "user0", 13)]
-    assert scoreboard.boards["main"].definition == BoardDefinition(BoardRules({"WIN": 3}))
+    assert scoreboard.boards["main"].definition == BoardDefinition(BoardRules({"WIN": 3}), begun_ms=MS)
     [refused] = perform(scoreboard, [increment("user0", "b2")], MS)
     assert refusal(refused, "INVALID_REQUEST").details == {"field": "reason", "allowed": ["WIN"]}
 
@@ -98,7 +98,7 @@ def test_how_scores_grow_and_which_is_better_stays_while_there_are_scores(
         assert refusal(refused, "CONFLICT").details == {"field": field, "boardId": "main"}
         assert f"{field} can't become {now!r}" in refusal(refused, "CONFLICT").message
         assert f"counted by {then!r}" in refusal(refused, "CONFLICT").message
-        assert scoreboard.boards["main"].definition == BoardDefinition(RULES)
+        assert scoreboard.boards["main"].definition == BoardDefinition(RULES, begun_ms=MS)
         perform(scoreboard, [put("user0", active=False)], MS)
     empty = with_main(scores=0)
     assert do(empty, PutBoard("main", changed, "ops")) == [BoardReceipt("main", True, 1, 2)]
@@ -147,32 +147,51 @@ def test_a_board_that_is_unknown_can_not_be_closed() -> None:
 
 
 def test_feeds_must_name_known_boards() -> None:
-    """Boards of the same submission count as known, if they come before."""
+    """All boards of the same submission count as known, in any order; none of a later one does."""
     scoreboard = with_main()
     feeding = BoardRules({"ACTION_COMPLETED": 1}, feeds=("main", "year"))
     [refused] = do(scoreboard, PutBoard("cup", feeding, "ops"))
-    assert refusal(refused, "INVALID_REQUEST").details == {"field": "feeds", "allowed": ["main"]}
+    assert refusal(refused, "INVALID_REQUEST").details == {"field": "feeds", "allowed": ["cup", "main"]}
     assert "feeds names an unknown board: 'year'" in refusal(refused, "INVALID_REQUEST").message
-    early, made, late = do(
-        scoreboard, PutBoard("cup", feeding, "ops"), PutBoard("year", RULES, "ops"), PutBoard("cup", feeding, "ops")
-    )
-    refusal(early, "INVALID_REQUEST")
-    assert (made, late) == (BoardReceipt("year", True, 1, 3), BoardReceipt("cup", True, 1, 4))
+    assert scoreboard.seq == 2
+    done = do(scoreboard, PutBoard("cup", feeding, "ops"), PutBoard("year", RULES, "ops"))
+    assert done == [BoardReceipt("cup", True, 1, 3), BoardReceipt("year", True, 1, 4)]
     perform(scoreboard, [Increment("user0", "c1", "ACTION_COMPLETED", "cup", "tests")], MS)
     assert rows(scoreboard.boards["main"]) == [(1, "user0", 20)]
 
 
 def test_a_board_of_the_file_counts_only_until_the_log_defines_one() -> None:
-    """With the first board in the log the others of the file are gone; one with scores is kept, and not served."""
+    """With the first board in the log the others of the file have no rules; their scores are kept, and not served."""
     scoreboard = Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}, "empty": {"ACTION_COMPLETED": 1}}))
     perform(scoreboard, [increment("ann", "a1")], MS)
     assert scoreboard.served() == ["empty", "main"]
-    do(scoreboard, PutBoard("cup", RULES, "ops"))
+    batch = Batch(scoreboard, MS)
+    batch.decide([PutBoard("cup", RULES, "configuration")])
+    assert (batch.events, scoreboard.unwritten()) == ([], {"empty", "main"})
+    scoreboard.apply(BoardPut(2, MS, "cup", RULES, "another version"), 1)
+    scoreboard._check()
     assert scoreboard.served() == ["cup"]
-    assert sorted(scoreboard.boards) == ["cup", "main"]
+    assert scoreboard.unwritten() == set()
+    assert scoreboard.boards["main"].definition is scoreboard.boards["empty"].definition is None
     assert scoreboard.boards["main"].score("ann") == 10
+    [refused] = perform(scoreboard, [increment("ann", "a2")], MS)
+    assert refusal(refused, "INVALID_REQUEST").details == {"field": "boardId", "allowed": ["cup"]}
     do(scoreboard, PutBoard("main", RULES, "ops"))
     assert rows(scoreboard.boards["main"]) == [(1, "ann", 10)]
+
+
+def test_no_board_is_put_before_those_of_the_file() -> None:
+    """CONFLICT, and nothing is written: the first event would take the rules of the file away. Together they pass."""
+    file = {"main": {"ACTION_COMPLETED": 10}, "year": {"ACTION_COMPLETED": 1}}
+    scoreboard = Scoreboard(rules_of_points(file))
+    for board_id, waiting in (("cup", "main, year"), ("main", "year")):
+        [refused] = do(scoreboard, PutBoard(board_id, RULES, "ops"))
+        assert refusal(refused, "CONFLICT").details == {"field": "boardId", "boardId": board_id}
+        assert f"not in the log yet ({waiting})" in refusal(refused, "CONFLICT").message
+    assert (scoreboard.seq, scoreboard.served()) == (0, ["main", "year"])
+    done = do(scoreboard, *(PutBoard(board_id, RULES, "configuration") for board_id in ("year", "main")))
+    assert done == [BoardReceipt("year", True, 1, 1), BoardReceipt("main", True, 1, 2)]
+    assert do(scoreboard, PutBoard("cup", RULES, "ops")) == [BoardReceipt("cup", True, 1, 3)]
 
 
 @pytest.mark.parametrize("through_image", [True, False])
@@ -195,7 +214,7 @@ def test_definitions_are_the_same_after_a_restart(through_image: bool) -> None:
     again._check()
     assert again.capture() == scoreboard.capture()
     assert again.served() == ["cup", "main"]
-    assert again.boards["main"].definition == BoardDefinition(RULES, closed=True)
+    assert again.boards["main"].definition == BoardDefinition(RULES, begun_ms=MS, closed=True)
 
 
 def test_rules_that_name_defaults_give_the_state_of_a_replay() -> None:

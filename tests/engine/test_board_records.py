@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.board_rules import BoardDefinition, BoardRules, Range, Rules
+from engine.board_events import EndedPeriod
+from engine.board_rules import BoardDefinition, BoardRules, Frozen, PastPeriod, Range, Rules
 from engine.event_records import decode_events, encode_events
 from engine.events import (
     BoardClosed,
@@ -97,6 +98,11 @@ def golden_bytes() -> bytes:
     return data
 
 
+def rows_of(ended: EndedPeriod) -> list[tuple[str, int]]:
+    """The final rows of a period."""
+    return [(row.user_id, row.score) for row in ended.ranking.top(9)]
+
+
 def test_the_segment_with_boards_is_as_it_always_was() -> None:
     """Boards put, replaced and closed; values, chosen or not; feeds. Written once, read and written for ever."""
     data = GOLDEN.read_bytes()
@@ -115,11 +121,44 @@ def test_the_golden_events_make_the_state_that_they_say() -> None:
     for event in EVENTS:
         scoreboard.apply(event, 1)
         scoreboard._check()
-    assert scoreboard.served() == ["cup", "laps", "year"]
+    assert scoreboard.served() == ["cup", "laps", "week", "year"]
     assert rows(scoreboard.boards["cup"]) == [(1, "ann", 100), (2, "ben", 0)]
     assert rows(scoreboard.boards["laps"]) == [(1, "ann", 40), (2, "ben", SCORE_MAX)]
-    assert rows(scoreboard.boards["year"]) == [(1, "ann", 1), (2, "ben", 1)]
-    assert scoreboard.boards["cup"].definition == BoardDefinition(BoardRules({"WIN": 5}), closed=True)
+    assert rows(scoreboard.boards["year"]) == rows(scoreboard.boards["week"]) == []
+    assert scoreboard.boards["cup"].definition == BoardDefinition(BoardRules({"WIN": 5}), begun_ms=MS, closed=True)
+    ended = {each.ranking.board_id: each for each in scoreboard.take_ended()}
+    assert {board_id: rows_of(each) for board_id, each in ended.items()} == {
+        "week": [("ann", 1), ("ben", 1)],
+        "year": [("ann", 1), ("ben", 1)],
+    }
+    first, second, third = (
+        Period(name, WEEK_MS + n * 7 * DAY_MS, WEEK_MS + (n + 1) * 7 * DAY_MS)
+        for n, name in enumerate(("2025-W51", "2025-W52", "2026-W01"))
+    )
+    assert scoreboard.boards["week"].definition == BoardDefinition(
+        WEEK, third.begins_ms, third, (PastPeriod(first, 20, 2), PastPeriod(second, 20, 0))
+    )
+    reset = Period("2025-12-30", MS, WEEK_MS + 15 * DAY_MS)
+    assert scoreboard.boards["year"].definition == BoardDefinition(
+        YEAR, WEEK_MS + 15 * DAY_MS, None, (PastPeriod(reset, 21, 2),)
+    )
+
+
+def test_the_golden_freeze_and_reveal_are_what_the_public_sees() -> None:
+    """A plan, a freeze, a row that is revealed and the end of it: after each event the board says so."""
+    scoreboard = Scoreboard(Rules({}))
+    found = {}
+    for event in EVENTS:
+        scoreboard.apply(event, 1)
+        week = scoreboard.boards.get("week")
+        if week is not None and week.definition is not None:
+            definition = week.definition
+            found[event.seq] = definition.freeze_at_ms, definition.frozen, len(week), len(week.public)
+    assert found[15] == (MS + 7, None, 1, 1)
+    assert found[16] == (None, Frozen(16, MS + 6), 1, 1)
+    assert found[17] == (None, Frozen(16, MS + 6), 2, 1)
+    assert found[18] == (None, Frozen(16, MS + 6, 1), 2, 2)
+    assert found[19] == (None, None, 2, 2)
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: f"{event.seq}-{type(event).__name__}")
@@ -132,7 +171,7 @@ def test_an_event_has_one_record(event: Event) -> None:
 def test_rules_have_only_what_is_not_the_default() -> None:
     """So a rule that is added later changes no record of now."""
     assert encode_events([BoardPut(1, MS, "b", BoardRules({"W": 1}), "c")]) == (
-        b"\x94\x07\xa1b\x81\xa6points\x81\xa1W\x01\xa1c"
+        b"\x95\x07\xa1b\x81\xa6points\x81\xa1W\x01\xa1c\xc0"
     )
 
 
@@ -141,6 +180,13 @@ def with_one(event: Event, place: int, value: object) -> bytes:
     fields = msgspec.msgpack.decode(encode_events([event]))
     fields[place] = value
     return msgspec.msgpack.encode(fields)
+
+
+def fields_of(kind: type[Event]) -> list[object]:
+    """The fields of the record of the first event of a kind."""
+    event = next(event for event in EVENTS if isinstance(event, kind))
+    fields: list[object] = msgspec.msgpack.decode(encode_events([event]))
+    return fields
 
 
 FED = EVENTS[3]
@@ -156,7 +202,21 @@ REFUSED: dict[str, bytes] = {
     "an unknown mode": with_one(EVENTS[0], 2, {"points": {"WIN": 1}, "score": "median"}),
     "a range with a field more": with_one(EVENTS[0], 2, {"points": {"WIN": {"min": 1, "max": 2, "step": 1}}}),
     "a closed board with a field more": b"\x94\x08\xa1b\xa1c\x01",
-    "a type of later": b"\x93\x09\xa1b\xa1c",
+    "rules with an unknown period": with_one(EVENTS[12], 2, {"points": {"WIN": 1}, "schedule": {"every": "year"}}),
+    "a schedule with a field more": with_one(
+        EVENTS[12], 2, {"points": {"WIN": 1}, "schedule": {"every": "week", "skip": 1}}
+    ),
+    "a period with a field more": with_one(EVENTS[12], 4, ["2025-W51", 1, 2, 3]),
+    "a period with a field less": with_one(EVENTS[12], 4, ["2025-W51", 1]),
+    "a board that is put with a field more": b"\x96\x07\xa1b\x81\xa6points\x80\xa1c\xc0\xc0",
+    "a board that is put with a field less": b"\x94\x07\xa1b\x81\xa6points\x80\xa1c",
+    "a change of periods with a field less": msgspec.msgpack.encode(fields_of(PeriodChanged)[:-1]),
+    "a change of periods with a field more": msgspec.msgpack.encode([*fields_of(PeriodChanged), 1]),
+    "a freeze with a field more": b"\x95\x0a\xa1b\xc0\xa1c\x01",
+    "a freeze with a field less": b"\x93\x0a\xa1b\xc0",
+    "the end of a freeze with a field more": b"\x94\x0b\xa1b\xa1c\x01",
+    "a reveal with a field more": b"\x95\x0c\xa1b\x01\xa1c\x01",
+    "a type of later": b"\x93\x0d\xa1b\xa1c",
 }
 
 

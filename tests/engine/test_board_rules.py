@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from engine.board_rules import BoardRules, OrderMode, Range, ScoreMode, Worth, next_score, rules_fault, rules_of_points
 from engine.limits import FEED_BYTES_MAX, FEEDS_MAX, KEEP_PERIODS_MAX, REASONS_MAX, SCORE_MAX
+from engine.schedule import Every, Schedule, Season
 
 POINTS: dict[str, Worth] = {"WIN": 10, "FOUL": -5, "LAP": Range(1, 3_600_000)}
 
@@ -89,6 +90,16 @@ def feeding(*board_ids: str) -> BoardRules:
     return BoardRules(POINTS, feeds=board_ids)
 
 
+def schedule(every: Every, *, at: str = "", cron: str = "", zone: str = "UTC") -> BoardRules:
+    """Make rules of a board with periods."""
+    return BoardRules(POINTS, schedule=Schedule(every, zone, at, cron))
+
+
+def season(begins_ms: int | None, ends_ms: int | None) -> BoardRules:
+    """Make rules of a board that is open once."""
+    return BoardRules(POINTS, season=Season(begins_ms, ends_ms))
+
+
 LONG = "x" * 129
 LONGEST = "x" * 128
 
@@ -116,6 +127,15 @@ FAULTS: list[tuple[str, str, BoardRules, str, str]] = [
     ("a long feed", "cup", feeding(LONG), "feeds", "names a board whose id"),
     ("itself", "cup", feeding("year", "cup"), "feeds", "itself"),
     ("the same board twice", "cup", feeding("year", "year"), "feeds", "twice"),
+    ("an unknown every", "cup", schedule("year"), "period.every", "every must be one of hour, day"),  # type: ignore
+    ("a beginning of another kind", "cup", schedule("week", at="25:00"), "period.at", "at must be"),
+    ("a day that some months lack", "cup", schedule("month", at="31 00:00"), "period.at", "not every month"),
+    ("a cron expression without cron", "cup", schedule("day", cron="0 0 * * *"), "period.cron", "only if every"),
+    ("a cron expression of four fields", "cup", schedule("cron", cron="0 0 * *"), "period.cron", "five fields"),
+    ("a zone that is none", "cup", schedule("day", zone="../UTC"), "period.zone", "tz database"),
+    ("a season without both ends", "cup", season(None, None), "period", "must have starts, ends, or both"),
+    ("a season that ends before it begins", "cup", season(6, 5), "period.ends", "later than starts"),
+    ("a season that ends as it begins", "cup", season(5, 5), "period.ends", "later than starts"),
     ("long feeds", "cup", feeding("🦊" * 127, "🦉" * 127), "feeds", f"at most {FEED_BYTES_MAX} bytes"),
 ]
 
@@ -137,6 +157,12 @@ GOOD: dict[str, BoardRules] = {
     "the least numbers": points(WIN=1, FOUL=-1, LAP=Range(0, 0)),
     "a range of one value": points(LAP=Range(7, 7)),
     "every reason that fits": points(**{f"R{n}": 1 for n in range(REASONS_MAX)}),
+    "a week in Berlin": schedule("week", at="monday 06:30", zone="Europe/Berlin"),
+    "the last day that every month has": schedule("month", at="28 00:00"),
+    "a cron expression": schedule("cron", cron="0 0 * * 1"),
+    "the shortest season": season(5, 6),
+    "a season without a beginning": season(None, 6),
+    "a season without an end": season(5, None),
     "a title": BoardRules(POINTS, title="The cup 🏆"),
     "the fewest periods": BoardRules(POINTS, keep_periods=1),
     "the most periods": BoardRules(POINTS, keep_periods=KEEP_PERIODS_MAX),
@@ -154,7 +180,10 @@ def test_rules_just_within_their_bounds_have_no_fault(rules: BoardRules) -> None
 def test_every_field_has_a_row_in_the_table_of_faults() -> None:
     """The modes are left out: their type has no other values, and no decoder lets one in."""
     fields = {field.partition(".")[0] for _, _, _, field, _ in FAULTS}
-    assert fields == {"boardId", *BoardRules.__struct_fields__} - {"score", "order", "ranks"}
+    one_key = {"schedule", "season"}  # for the operator both are `period`
+    assert fields == {"boardId", "period", *BoardRules.__struct_fields__} - {"score", "order", "ranks"} - one_key
+    periods = [rules for _, _, rules, field, _ in FAULTS if field.startswith("period")]
+    assert {name for rules in periods for name in one_key if getattr(rules, name) is not None} == one_key
 
 
 def test_rules_of_points_have_the_defaults() -> None:

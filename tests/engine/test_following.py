@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,12 +35,13 @@ commands = st.lists(
 )
 
 
-def played(row: list[Command]) -> tuple[Scoreboard, list[Event]]:
-    whole = Scoreboard(RULES)
+def played(row: list[Command], boards: Sequence[PutBoard] = ()) -> tuple[Scoreboard, list[Event]]:
+    """Perform the boards as one submission, and then each command as one."""
+    whole = Scoreboard(Rules({}) if boards else RULES)
     events: list[Event] = []
-    for command in row:
+    for submission in [list(boards)] * bool(boards) + [[command] for command in row]:
         batch = Batch(whole, 1000 * (whole.seq + 1))
-        batch.decide([command])
+        batch.decide(submission)
         batch.settle()
         events += batch.events
     return whole, events
@@ -71,11 +74,11 @@ def boards_of(event: Event) -> set[str]:
 @given(commands, st.sampled_from(["a", "b", "ab"]))
 def test_boards_that_are_fed_are_those_of_the_whole(row: list[Command], held: str) -> None:
     """An action of a board that is not held counts on the held board that it feeds, and on no other."""
-    boards: list[Command] = [
+    boards = [
         PutBoard("b", BoardRules({"WON": 1}, score="count", ranks="dense"), "configuration"),
         PutBoard("a", BoardRules({"WON": 10}, feeds=("b",)), "configuration"),
     ]
-    whole, events = played([*boards, *row])
+    whole, events = played(row, boards)
     part = Scoreboard(Rules({}))
     for event in events:
         if isinstance(event, UserPut) or boards_of(event) & set(held):

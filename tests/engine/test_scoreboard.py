@@ -237,8 +237,9 @@ class ScoreboardMachine(RuleBasedStateMachine):
     def batch(self, commands: list[Command]) -> None:
         batch = Batch(self.scoreboard, 0)
         half = len(commands) // 2
-        batch.decide(commands[:half])
-        batch.decide(commands[half:])
+        for submission in (commands[:half], commands[half:]):
+            if submission:
+                batch.decide(submission)
         outcomes = batch.settle()
         self.events += batch.events
         for command, outcome in zip(commands, outcomes, strict=True):

@@ -244,7 +244,8 @@ class Node:
 
     def _check_files(self, disk: SimulatedDisk, opened: Opened) -> None:
         """Judge the files of past periods. A replica may not have fetched all of them yet."""
-        lacking = lacks_files(disk, DATA, opened.scoreboard)
+        without_room = {ended.past.seq for ended in opened.ended}
+        lacking = {*lacks_files(disk, DATA, opened.scoreboard)} - without_room
         if lacking and self._followership is None:
             raise Broken(f"{self.name} leads, and lacks the files of the periods until {lacking}")
         check_files(disk, DATA, opened.scoreboard, self._books, may_be_damaged=self._hardware.flipped)

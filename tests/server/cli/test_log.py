@@ -148,7 +148,8 @@ def test_boards_and_what_is_more_than_points_are_shown(tmp_path: Path) -> None:
     shutil.copy(GOLDEN, tmp_path / "log")
     shown = dump("--data-dir", tmp_path)
     assert [row["type"] for row in shown] == ["board_put"] * 3 + ["incremented"] * 6 + [
-        "board_put", "board_closed", "board_closed",
+        "board_put", "board_closed", "board_closed", "board_put", "incremented", "board_frozen", "board_frozen",
+        "incremented", "rows_revealed", "board_unfrozen", "period_changed", "period_changed",
     ]  # fmt: skip
     assert shown[0]["rules"] == {"points": {"WIN": 1}}
     assert shown[1]["rules"]["points"]["größer-🎯"] == {"min": 0, "max": 0}
@@ -157,6 +158,14 @@ def test_boards_and_what_is_more_than_points_are_shown(tmp_path: Path) -> None:
     assert (shown[7]["delta"], shown[7]["value"], shown[7]["chosen"], "fed" in shown[7]) == (0, -4, False, False)
     assert not {"value", "chosen", "fed"} & set(shown[8])
     assert (shown[11]["boardId"], shown[11]["caller"]) == ("laps", "ops")
+    assert shown[12]["rules"]["schedule"] == {"every": "week", "zone": "Europe/Berlin", "at": "monday 00:00"}
+    week = {"id": "2025-W51", "beginsMs": 1_765_753_200_000, "endsMs": 1_766_358_000_000}
+    assert (shown[12]["period"], shown[0]["period"]) == (week, None)
+    assert [row["atMs"] for row in shown[14:16]] == [1_765_800_896_007, None]
+    assert (shown[17]["step"], shown[18]["boardId"]) == (1, "week")
+    assert (shown[19]["ended"], shown[19]["following"]["id"]) == (week, "2026-W01")
+    assert [passed["id"] for passed in shown[19]["passed"]] == ["2025-W52"]
+    assert (shown[20]["following"], shown[20]["passed"], shown[20]["over"]) == (None, [], False)
 
 
 def test_damage_is_found_and_placed(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ from engine.board import Board
 from engine.board_rules import rules_of_points
 from engine.commands import Command
 from engine.scoreboard import Scoreboard
-from server.http.messages import Details, Request, RequestHead, Response
+from server.access.lease import Lease
+from server.http.messages import Details, Refused, Request, RequestHead, Response
 from server.http.websocket import CLOSE, PING, PONG, TEXT
 from server.live.live import Authorize, Identify, Live
 from server.live.viewers import Viewer
@@ -170,11 +171,17 @@ async def nobody(_authorization: str) -> str | None:
     return None
 
 
+async def refuse(_authorization: str | None) -> Response | Lease:
+    """Let nobody see the present of a frozen board."""
+    return Refused(403, "UNAUTHORIZED", "Not here.").response()
+
+
 @asynccontextmanager
 async def open_site(
     config: LiveConfig | None = None,
     *,
     authorize: Authorize | None = None,
+    authorize_live: Authorize | None = None,
     identify: Identify = nobody,
     check: Callable[[str], None] = lambda _board_id: None,
     files_max: int | None = None,
@@ -191,6 +198,7 @@ async def open_site(
         now_ms=lambda: NOW_MS,
         files_max=files_max,
         authorize=authorize,
+        authorize_live=authorize_live or refuse,
         identify=identify,
         check=check,
     )

@@ -35,7 +35,7 @@ from snapshots.store import SnapshotInfo, Store
 from tests.engine.model import increment, rows
 from tests.server.cli.directories import increments, make, save_snapshot
 from tests.server.node.test_start import client_of, config_of, serve_and_use, stop
-from tests.server.node.worlds import open_world
+from tests.server.node.worlds import NOW_MS, open_world
 from tests.snapshots.directories import InlineDisk, Told, digest
 
 ENGINE_GOLDEN = Path(__file__).parents[2] / "engine" / "golden"
@@ -114,12 +114,12 @@ def lines_about(logged: list[EventDict], event: str) -> list[EventDict]:
 async def test_the_first_start_writes_the_boards_and_the_second_writes_nothing(
     tmp_path: Path, logged: list[EventDict]
 ) -> None:
-    """One frame, with the caller "configuration" and the rules of the file. Boards that feed others come last."""
+    """One frame, with the caller "configuration" and the rules of the file, in its order. They may feed later ones."""
     boards = {"cup": CUP, "laps": LAPS, "main": MAIN}
     async with life(tmp_path, boards) as first:
         [frame] = first.frames
         assert [type(event) for event in frame] == [BoardPut] * 3
-        assert first.put == ["laps", "main", "cup"]
+        assert first.put == ["cup", "laps", "main"]
         for event in frame:
             assert isinstance(event, BoardPut)
             assert (event.caller, event.rules) == (CALLER, boards[event.board_id]) == ("configuration", event.rules)
@@ -143,7 +143,7 @@ async def test_a_file_that_was_changed_is_told_and_does_not_count(tmp_path: Path
         assert bench.scoreboard.served() == ["laps", "main"]
         await bench.score("ann", "a1")
         assert rows(bench.scoreboard.boards["main"]) == [(1, "ann", 10)]
-        assert bench.scoreboard.boards["laps"].definition == BoardDefinition(LAPS)
+        assert bench.scoreboard.boards["laps"].definition == BoardDefinition(LAPS, begun_ms=NOW_MS)
     [line] = lines_about(logged, "board_differs_from_file")
     assert (line["log_level"], line["board_id"], line["fields"]) == ("warning", "main", ["points", "title"])
     assert "PUT /boards/main" in line["remedy"]

@@ -29,7 +29,7 @@ from server.role import CurrentRole, Role, State
 from snapshots.opening import open_directory
 from snapshots.promotion import Marker, Successor, read_marker, write_marker
 from tests.server.node.worlds import NOW_MS, URL, open_world
-from tests.snapshots.directories import RULES, InlineDisk, Told, history
+from tests.snapshots.directories import InlineDisk, Told, history
 
 pytestmark = pytest.mark.usefixtures("logged")
 
@@ -38,7 +38,7 @@ class Bench:
     """A replica that stands before its promotion. `steps` are what was done, and the role at that time."""
 
     def __init__(self, directory: Path, world: Surroundings, state: State) -> None:
-        opened = open_directory(InlineDisk(), str(directory), RULES, tell=Told())
+        opened = open_directory(InlineDisk(), str(directory), world.config.rules, tell=Told())
         self.log = opened.log
         self.scoreboard = opened.scoreboard
         self.world = world
@@ -80,6 +80,11 @@ class Bench:
         self.note("actor without the marker" if self.marker() is None else "actor with the marker")
         await self.actor.run(task_status=task_status)
 
+    async def run_alarm(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """See `Actor`."""
+        self.note("alarm")
+        await self.actor.run_alarm(task_status=task_status)
+
     def tell(
         self, hello: Hello, tasks: trio.Nursery, *, leads: Callable[[], bool], on_outranked: Callable[[Successor], None]
     ) -> None:
@@ -118,7 +123,7 @@ async def refusal_of(promotion: Any) -> str:
 
 @pytest.mark.parametrize("state", [State.FOLLOWING, State.STALE])
 async def test_its_steps_have_one_order(tmp_path: Path, state: State, logged: list[EventDict]) -> None:
-    """The follower stops; then the epoch, the marker, the actor, the boards, the role. The old leader is told last."""
+    """The follower stops; then the epoch, the marker, the actor, the alarm, the boards, the role; the old leader."""
     async with open_bench(tmp_path, state) as bench:
         seq = bench.log.tail.seq
         assert await bench.promote() == (2, seq + 1)
@@ -127,6 +132,7 @@ async def test_its_steps_have_one_order(tmp_path: Path, state: State, logged: li
             ("follower stops", State.PROMOTING),
             ("EpochBegun", State.PROMOTING),
             ("actor without the marker", State.PROMOTING),
+            ("alarm", State.PROMOTING),
             ("BoardPut", State.PROMOTING),
             ("role", State.LEADING),
             ("old leader is told", State.LEADING),
