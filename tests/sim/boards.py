@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 
 from engine.board_rules import BoardRules, OrderMode, Range, RankMode, Rules, ScoreMode, Worth
-from engine.schedule import Period, Schedule
+from engine.schedule import Period, Schedule, Season
 
 MINUTE_MS = 4_000
 EVERY_MINUTE = Schedule("cron", cron="* * * * *")
@@ -66,8 +66,10 @@ def draw_value(dice: random.Random, reason: str) -> int | None:
     return dice.choice(VALUES) if reason == "LAP" else None
 
 
-def draw_rules(dice: random.Random, old: BoardRules | None) -> BoardRules:
+def draw_rules(dice: random.Random, old: BoardRules | None, now_ms: int) -> BoardRules:
     """Make rules by chance; `old` are those of a board that there is, and they keep how scores grow, mostly."""
+    schedule = dice.choice([None, EVERY_MINUTE])
+    season = Season(dice.choice([None, now_ms + 500]), now_ms + dice.choice([1_000, 5_000]))
     points: dict[str, Worth] = {"LAP": LAPS, "ACTION_COMPLETED": dice.choice([-3, 1, 7])}
     keeps = old is not None and dice.random() < 0.9
     return BoardRules(
@@ -76,7 +78,8 @@ def draw_rules(dice: random.Random, old: BoardRules | None) -> BoardRules:
         score=old.score if old is not None and keeps else dice.choice(SCORES),
         order=old.order if old is not None and keeps else dice.choice(ORDERS),
         ranks=dice.choice(RANKS),
-        schedule=dice.choice([None, EVERY_MINUTE]),
+        schedule=schedule,
+        season=season if schedule is None and dice.random() < 0.5 else None,
         keep_periods=dice.choice([1, 2, 5]),
         feeds=dice.choice([(), ("all-time",), ("all-time", "laps")]) if old is None else old.feeds,
     )

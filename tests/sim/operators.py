@@ -26,6 +26,7 @@ from tests.sim.boards import BOARDS, SPARE, draw_rules
 from tests.sim.books import Books, Broken
 from tests.sim.clients import Client
 from tests.sim.network import Network
+from tests.sim.profile import START_MS
 from tests.sim.trace import Trace
 
 OPERATOR = "operator"
@@ -83,9 +84,7 @@ class Operator(Client):
         order: object = None
         if verb == "freeze later":
             verb, path = "freeze", f"/boards/{board_id}/freeze"
-            # By the last event and not by the true time: the clock of the leader may be wrong.
-            events = self._books.plain.events
-            at_ms = (events[-1].time_ms if events else 0) + self._dice.choice(LATER_MS)
+            at_ms = self._now_ms() + self._dice.choice(LATER_MS)
             order, body = at_ms, {"at": iso_ms(at_ms)}
         elif verb == "reveal":
             order = self._dice.choice([1, 1, 2, 20])
@@ -102,10 +101,15 @@ class Operator(Client):
         self._books.order(verb, board_id, order)
         await self._send(verb, board_id, method, path, body)
 
+    def _now_ms(self) -> int:
+        """Give the time of the last event: the clock of the leader may be wrong."""
+        events = self._books.plain.events
+        return events[-1].time_ms if events else START_MS
+
     async def _put(self, board_id: str) -> None:
         board = self._books.plain.boards.get(board_id)
         old = None if board is None or board.definition is None else board.definition.rules
-        rules: BoardRules = draw_rules(self._dice, old)
+        rules: BoardRules = draw_rules(self._dice, old, self._now_ms())
         self._books.order("put", board_id, rules)
         await self._send("put", board_id, "PUT", f"/boards/{board_id}", msgspec.to_builtins(form_of(rules)))
 

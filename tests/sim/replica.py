@@ -20,6 +20,7 @@ from tests.sim.hardware import Hardware
 from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import Network
 from tests.sim.node import Node
+from tests.sim.operators import BoardReader
 from tests.sim.period_files import check_files, lacks_files
 from tests.sim.process import DATA
 from tests.sim.profile import Profile
@@ -78,6 +79,10 @@ class Replica:
         world.start_soon(self.node.live)
         world.start_soon(self.viewer.watch, network, self._dice(f"{name} viewer"))
         world.start_soon(reader.read, lambda: self.hardware.spoils_receipts)
+        dice = self._dice(f"{name} periods")
+        network = Network(self._machine, dice, world, lambda: self.node.process, self._books, self._trace)
+        periods = BoardReader(f"reader of periods of {name}", network, dice, self._books, self._trace)
+        world.start_soon(periods.read)
 
 
 async def caught_up(node: Node, leader: Node, books: Books) -> None:

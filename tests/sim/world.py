@@ -42,6 +42,7 @@ from tests.sim.node import Node
 from tests.sim.period_files import check_files, lacks_files
 from tests.sim.process import DATA
 from tests.sim.profile import CLOCKS_CHAOS_S, Profile, draw, draw_following, with_age
+from tests.sim.replays import REPLAYS, check_replays
 from tests.sim.runs import run_seeded
 from tests.sim.screens import Viewer
 from tests.sim.stage import Stage
@@ -163,6 +164,7 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             world.cancel_scope.cancel()
     _look_at_the_disk(cluster.machines[cluster.leader.name], books, dice_for(seed, "end"), steps=clock("leader").steps)
     cluster.look_at_the_disks()
+    check_replays(books, dice_for(seed, REPLAYS))
     return sum(node.starts for node in cluster.nodes)
 
 

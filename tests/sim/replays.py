@@ -1,0 +1,50 @@
+"""A replay of any part of a run gives the same state: event by event, at once, and from an image in the middle.
+
+    live       e1 ─ e2 ─ … ─ en                      each board in order all the time, as on a leader
+    replay     e1 … em │ image │ em+1 … en │         the order is built at the end, as after a start
+
+Both must have one digest, and both must show what the plain model shows after these events.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from engine.events import EpochBegun, Event
+from engine.scoreboard import Scoreboard
+from snapshots.format import state_digest
+from tests.sim.boards import RULES
+from tests.sim.books import Books, Broken
+from tests.sim.plain import Plain
+
+REPLAYS = "replays"
+"""The name of the generator."""
+
+
+def check_replays(books: Books, dice: random.Random) -> None:
+    """Replay some first part of all events in two ways."""
+    events = books.plain.events
+    end = dice.randint(0, len(events))
+    middle = dice.randint(0, end)
+    plain, live = Plain(), Scoreboard(RULES)
+    for event in events[:end]:
+        plain.take(event)
+    _apply(live, events[:end])
+    begun = Scoreboard(RULES)
+    begun.begin_replay()
+    _apply(begun, events[:middle])
+    replayed = Scoreboard.from_image(RULES, begun.capture())
+    _apply(replayed, events[middle:end])
+    replayed.end_replay()
+    for scoreboard in (live, replayed):
+        plain.check_scoreboard(scoreboard)
+    if state_digest(live.capture()) != state_digest(replayed.capture()):
+        raise Broken(f"the first {end} events give another state if {middle} of them come in an image")
+    books.counts["replays compared"] += 1
+
+
+def _apply(scoreboard: Scoreboard, events: Iterable[Event]) -> None:
+    for event in events:
+        scoreboard.apply(event, event.epoch if isinstance(event, EpochBegun) else scoreboard.epoch)
+    scoreboard.take_ended()
