@@ -6,14 +6,16 @@
 
 The workload is the life of a leader: a new directory, appends, segments that fill up, checkpoints with compression and
 retention (events are written during them, as by the other thread of a real leader), users that are renamed and removed,
-an end and a start, a torn frame to recover from, a restore.
+boards that are put, frozen and revealed, periods that end and get their files, an end and a start, a torn frame to
+recover from, a restore.
 
 Rules:
 - A step never runs again for a crash: the storage is copied (`Machine.fork`), and the copy's power is cut. Each point
   is tried with several fates: nothing unsynced survives, all of it does, some of it by chance; or only the process is
   killed, and the power is cut after the next process has written.
 - After each recovery: acknowledged ⊆ recovered ⊆ submitted, in order; the scoreboard is a plain sort of these events;
-  the log has all of them from its first one on; and if the newest snapshot is damaged as well, nothing is missing.
+  the log has all of them from its first one on; each past period has its file; and if the newest snapshot is damaged as
+  well, nothing is missing.
 - A restore is there as a whole or not at all, and can be done again.
 """
 
@@ -26,12 +28,13 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
-from engine.commands import PutUser
+from engine.commands import FreezeBoard, PutUser, ResetBoard, RevealRows, UnfreezeBoard
 from engine.errors import DiskFault, WriteFailed
 from engine.events import EpochBegun, Event
 from engine.recovery import Finding
 from snapshots.restore import UNFINISHED, restore
 from tests.sim.disk import Crash, Machine, Moment, SimulatedDisk, Trouble
+from tests.sim.period_files import check_all_files
 from tests.sim.plain import Plain, read_events
 from tests.sim.station import BEGUN_MS, DATA, SEGMENT_BYTES, Station, open_at
 from tests.sim.storage import Chance, Everything, Fate, Nothing
@@ -106,14 +109,22 @@ class Workload:
         await self._checkpoint()
         self._write(lambda station: station.play(7))
         await self._checkpoint()
+        self._write(lambda station: station.put_boards())
+        self._write(lambda station: station.play_in_a_minute())
+        self._write(lambda station: station.write(FreezeBoard("main", "tests", None)))
+        self._write(lambda station: station.change_periods())
+        self._write(lambda station: station.write(ResetBoard("weekly", "tests", None)))
         self._start()
+        self._write(lambda station: station.write(RevealRows("main", 2, "tests")))
         self._write(lambda station: station.play(2))
         self._tear()
         self._start()
         self._write(lambda station: station.play(3))
         await self._checkpoint()
+        self._write(lambda station: station.write(ResetBoard("main", "tests", None)))
         self._write(lambda station: station.play(9))
         await self._checkpoint()
+        self._write(lambda station: station.write(UnfreezeBoard("main", "tests")))
         self._restore()
 
     def _start(self) -> None:
@@ -324,6 +335,7 @@ def _recover(
         plain.take(event)
     plain.check_scoreboard(station.scoreboard)
     plain.check_log(station.log)
+    check_all_files(disk, DATA, station.scoreboard, plain)
     return plain, station
 
 
@@ -355,3 +367,4 @@ def _check_restored(machine: Machine, plain: Plain, epoch: int) -> None:
         restored.take(event)
     assert restored.epoch == epoch
     restored.check_scoreboard(opened.scoreboard)
+    check_all_files(disk, RESTORED, opened.scoreboard, restored)

@@ -248,7 +248,9 @@ class Node:
         lacking = {*lacks_files(disk, DATA, opened.scoreboard)} - without_room
         if lacking and self._followership is None:
             raise Broken(f"{self.name} leads, and lacks the files of the periods until {lacking}")
-        check_files(disk, DATA, opened.scoreboard, self._books, may_be_damaged=self._hardware.flipped)
+        flipped = self._hardware.flipped
+        compared = check_files(disk, DATA, opened.scoreboard, self._books.plain, may_be_damaged=flipped)
+        self._books.counts["period files compared"] += compared
 
     def _succeed(self, disk: Disk) -> None:
         """Start as a successor: it may have been promoted without having lived to say so, or be promoted now."""

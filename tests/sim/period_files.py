@@ -14,7 +14,8 @@ from engine.scoreboard import Scoreboard
 from snapshots.period_file import PeriodReader, verify
 from snapshots.period_store import PeriodStore
 from snapshots.periods import missing_files
-from tests.sim.books import Books, Broken
+from tests.sim.books import Broken
+from tests.sim.plain import Plain
 
 
 def lacks_files(disk: Disk, directory: str, scoreboard: Scoreboard) -> list[int]:
@@ -22,9 +23,18 @@ def lacks_files(disk: Disk, directory: str, scoreboard: Scoreboard) -> list[int]
     return missing_files(PeriodStore(disk, directory), scoreboard)
 
 
-def check_files(disk: Disk, directory: str, scoreboard: Scoreboard, books: Books, *, may_be_damaged: bool) -> None:
-    """Compare each file that is there with the period as it ended."""
-    store, finals = PeriodStore(disk, directory), books.plain.finals()
+def check_all_files(disk: Disk, directory: str, scoreboard: Scoreboard, plain: Plain) -> int:
+    """Check that there is each file, as the period ended; give their number."""
+    if lacking := lacks_files(disk, directory, scoreboard):
+        raise Broken(f"{directory} lacks the files of the periods until {lacking}")
+    return check_files(disk, directory, scoreboard, plain)
+
+
+def check_files(
+    disk: Disk, directory: str, scoreboard: Scoreboard, plain: Plain, *, may_be_damaged: bool = False
+) -> int:
+    """Compare each file that is there with the period as it ended; give their number."""
+    store, finals, compared = PeriodStore(disk, directory), plain.finals(), 0
     for board_id in scoreboard.served():
         definition = scoreboard.boards[board_id].definition
         assert definition is not None
@@ -42,4 +52,5 @@ def check_files(disk: Disk, directory: str, scoreboard: Scoreboard, books: Books
                     continue
             if (head.board_id, head.period_id, rows) != (board_id, past.period.id, finals[past.seq]):
                 raise Broken(f"{path} has {head} with {rows}, {past} of {board_id} ended with {finals[past.seq]}")
-            books.counts["period files compared"] += 1
+            compared += 1
+    return compared

@@ -21,7 +21,7 @@ from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import Network
 from tests.sim.node import Node
 from tests.sim.operators import BoardReader
-from tests.sim.period_files import check_files, lacks_files
+from tests.sim.period_files import check_all_files, lacks_files
 from tests.sim.process import DATA
 from tests.sim.profile import Profile
 from tests.sim.screens import Viewer
@@ -115,6 +115,4 @@ def look_at_the_disk(node: Node, hardware: Hardware, books: Books) -> None:
     books.recovered_replica(node.name, opened, may_be_damaged=False)
     if opened.scoreboard.seq != books.plain.seq:
         raise Broken(f"{node.name} kept {opened.scoreboard.seq} of {books.plain.seq} events")
-    if lacking := lacks_files(disk, DATA, opened.scoreboard):
-        raise Broken(f"{node.name} did not keep the files of the periods until {lacking}")
-    check_files(disk, DATA, opened.scoreboard, books, may_be_damaged=False)
+    check_all_files(disk, DATA, opened.scoreboard, books.plain)

@@ -6,18 +6,21 @@ from collections.abc import Callable, Sequence
 
 from engine.batch import Batch
 from engine.clock import GivenClock
-from engine.commands import Command, Increment
+from engine.commands import Command, Increment, PutBoard
 from engine.errors import DiskFault
 from engine.events import Event
 from engine.image import StateImage
+from engine.periods import due_changes
 from engine.record import Tail
 from engine.recovery import Finding
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
+from snapshots.period_store import PeriodStore
+from snapshots.periods import write_ended
 from snapshots.store import Store
-from tests.sim.boards import RULES
+from tests.sim.boards import RULES, period_at
 from tests.sim.disk import SimulatedDisk
-from tests.sim.plain import Plain
+from tests.sim.plain import CONFIGURATION, Plain
 
 DATA = "/data"
 LOG_ID = bytes(range(1, 17))
@@ -65,16 +68,47 @@ class Station:
 
     def write(self, *commands: Command) -> None:
         """Decide, log, apply, acknowledge."""
-        batch = Batch(self.scoreboard, self.clock_ms())
+        batch = Batch(self.scoreboard, self.clock_ms(), period_at)
         batch.decide(commands)
         if batch.events:
-            self.flying = list(batch.events)
-            self.log.append(batch.events, self.scoreboard.epoch)
-            self.tail = self.log.tail
+            self._append(batch.events)
         batch.settle()
+        self._acknowledge()
+
+    def put_boards(self) -> None:
+        """Make all boards by events: until then the file said what they are."""
+        self.write(*(PutBoard(board_id, rules, CONFIGURATION) for board_id, rules in RULES.boards.items()))
+
+    def change_periods(self) -> None:
+        """Do what is due for boards next, at its time, and what has become due meanwhile."""
+        now_ms = self.scoreboard.due_ms
+        while now_ms is not None:
+            now_ms = max(now_ms, self.clock_ms(), self.scoreboard.time_ms)
+            events: list[Event] = [*due_changes(self.scoreboard, now_ms, period_at)]
+            self._append(events)
+            for event in events:
+                self.scoreboard.apply(event, self.scoreboard.epoch)
+            self._acknowledge()
+            due_ms = self.scoreboard.due_ms
+            now_ms = due_ms if due_ms is not None and due_ms <= self.clock_ms() else None
+
+    def play_in_a_minute(self) -> None:
+        """Write an action in a period that ends soon."""
+        self.change_periods()
+        self.write(Increment("user-1", "minute", "ACTION_COMPLETED", "minutes", "tests"))
+
+    def _append(self, events: list[Event]) -> None:
+        self.flying = list(events)
+        self.log.append(events, self.scoreboard.epoch)
+        self.tail = self.log.tail
+
+    def _acknowledge(self) -> None:
+        """Let the others know, and make the files of the periods that ended."""
         for event in self.flying:
             self.plain.take(event)
         self.flying = ()
+        for ended in self.scoreboard.take_ended():
+            write_ended(PeriodStore(self.disk, DATA), ended, self.tail.log_id)
 
     def play(self, frames: int) -> None:
         """Write a number of frames of three events each."""

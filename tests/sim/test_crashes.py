@@ -8,7 +8,7 @@ from tests.sim.disk import Moment
 from tests.sim.runs import cheap_starts
 from tests.sim.station import DATA
 
-STRIDE = 4
+STRIDE = 5
 STRIDE_WITHIN_RECOVERY = 97
 """One of how many points is tried here: with a crash, and with crashes within the recovery."""
 
@@ -29,6 +29,7 @@ async def test_the_workload_has_what_can_happen_in_the_life_of_a_leader() -> Non
         ("rename", f"{DATA}/log", ".torn-"),
         ("rename", f"{DATA}/snapshots", ".snapshot"),
         ("remove", f"{DATA}/snapshots", ".snapshot"),
+        ("rename", f"{DATA}/periods", ".period"),
         ("rename", "/restored", ""),
         ("sync_directory", "/", ""),
     ):

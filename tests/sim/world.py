@@ -39,7 +39,7 @@ from tests.sim.hardware import Hardware
 from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import DELAY_S_MAX, Network
 from tests.sim.node import Node
-from tests.sim.period_files import check_files, lacks_files
+from tests.sim.period_files import check_all_files
 from tests.sim.process import DATA
 from tests.sim.profile import CLOCKS_CHAOS_S, Profile, draw, draw_following, with_age
 from tests.sim.replays import REPLAYS, check_replays
@@ -215,9 +215,7 @@ def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes:
     disk = machine.boot()
     opened = open_directory(disk, DATA, RULES, tell=lambda what: None, segment_bytes=segment_bytes)
     books.recovered(opened, may_be_damaged=False)
-    if lacking := lacks_files(disk, DATA, opened.scoreboard):
-        raise Broken(f"the leader did not keep the files of the periods until {lacking}")
-    check_files(disk, DATA, opened.scoreboard, books, may_be_damaged=False)
+    check_all_files(disk, DATA, opened.scoreboard, books.plain)
     digest = state_digest(opened.scoreboard.capture())
     state, tail = read_state(disk, DATA, RULES, tell=lambda what: None)
     if tail != opened.log.tail or state_digest(state.capture()) != digest:
@@ -238,9 +236,7 @@ def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes:
         )
         restored = open_directory(disk, "/restored", RULES, tell=lambda what: None, segment_bytes=segment_bytes)
         found = (restored.scoreboard.seq, restored.scoreboard.epoch, report.seq)
-        check_files(disk, "/restored", restored.scoreboard, books, may_be_damaged=False)
-        if lacking := lacks_files(disk, "/restored", restored.scoreboard):
-            raise Broken(f"a restore up to seq {until} has no files of the periods until {lacking}")
+        check_all_files(disk, "/restored", restored.scoreboard, books.plain)
         if found != (until + 1, books.plain.epoch + 1, until):
             raise Broken(f"a restore up to seq {until} gave {found}")
         books.counts["restored"] += 1
