@@ -64,13 +64,23 @@ class PeriodStore:
         It is synced in small portions, so that a sync of the log need not wait for all of it.
         """
         with self._changing:
-            self._disk.make_directory(self.directory)
-            if self.has(head.seq):
-                # The process that wrote it may have ended before it synced the name.
-                self._disk.sync_directory(self.directory)
+            if self._keep(head.seq):
                 return False
+            self._disk.make_directory(self.directory)
             self._disk.write_whole(self.path(head.seq), pack_period(head, rows), paced=True)
             return True
+
+    def keep(self, seq: int) -> bool:
+        """Make the file of a period durable if it is there; tell whether it is."""
+        with self._changing:
+            return self._keep(seq)
+
+    def _keep(self, seq: int) -> bool:
+        if not self.has(seq):
+            return False
+        self._disk.make_directory(self.directory)  # syncs its name
+        self._disk.sync_directory(self.directory)  # the process that wrote the file may have ended before it did
+        return True
 
     def adopt(self, seq: int, path: str) -> None:
         """Take a file of this period that was fetched, synced and proved; it lies in the data directory."""

@@ -86,7 +86,7 @@ def missing_files(store: PeriodStore, scoreboard: Scoreboard) -> list[int]:
 def write_ended(store: PeriodStore, ended: EndedPeriod, log_id: bytes) -> None:
     """Write the file of an ended period, unless it is there. The ranking must not change meanwhile."""
     past, ranking = ended.past, ended.ranking
-    if store.has(past.seq) and not ranking.is_ordered:
+    if not ranking.is_ordered and store.keep(past.seq):
         return
     if not ranking.is_ordered:
         ranking.end_replay()

@@ -8,8 +8,8 @@ from tests.sim.disk import Moment
 from tests.sim.runs import cheap_starts
 from tests.sim.station import DATA
 
-STRIDE = 5
-STRIDE_WITHIN_RECOVERY = 97
+STRIDE = 6
+STRIDE_WITHIN_RECOVERY = 251
 """One of how many points is tried here: with a crash, and with crashes within the recovery."""
 
 
