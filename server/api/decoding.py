@@ -99,10 +99,13 @@ class NoBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of a request that says nothing; it may be empty."""
 
 
+Step = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": bounds.REVEAL_STEP_MAX})]
+
+
 class RevealBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of POST /boards/{boardId}/reveal; it may be empty. `step` is the number of rows, 1 if it is left out."""
 
-    step: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": bounds.REVEAL_STEP_MAX})] | None = None
+    step: Step | None = None
 
 
 Body = TypeVar("Body")
