@@ -238,7 +238,7 @@ class Boards:
         if verb == "freeze":
             return FreezeBoard(board_id, caller.sub, decode_freeze(request.body))
         if verb == "reveal":
-            return RevealRows(board_id, decode_reveal(request.body, bounds.REVEAL_STEP_MAX), caller.sub)
+            return RevealRows(board_id, decode_reveal(request.body), caller.sub)
         if verb == "unfreeze":
             decode_nothing(request.body)
             return UnfreezeBoard(board_id, caller.sub)

@@ -99,10 +99,13 @@ class NoBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of a request that says nothing; it may be empty."""
 
 
+Step = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": bounds.REVEAL_STEP_MAX})]
+
+
 class RevealBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of POST /boards/{boardId}/reveal; it may be empty. `step` is the number of rows, 1 if it is left out."""
 
-    step: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1})] | None = None
+    step: Step | None = None
 
 
 Body = TypeVar("Body")
@@ -306,8 +309,9 @@ def decode_nothing(body: bytes) -> None:
         _decode(_nothing_decoder, body)
 
 
-def decode_reveal(body: bytes, step_max: int) -> int:
+def decode_reveal(body: bytes) -> int:
     """Decode the body of a reveal: how many rows are shown, 1 without a body. Raises `Refused`."""
+    step_max = bounds.REVEAL_STEP_MAX
     body = body.removeprefix(_BYTE_ORDER_MARK)
     step = _decode(_reveal_decoder, body).step if body.strip() else 1
     if step is None:

@@ -191,7 +191,7 @@ def _headers() -> Schema:
     lag = {"type": "string", "pattern": "^([0-9]+|unknown)$"}
     return {
         "X-Request-Id": {"description": "The request's id in the server's logs.", "schema": text},
-        "ETag": {"description": "The position that the answer shows.", "schema": text, "required": True},
+        "ETag": {"description": "The position that the answer shows. A past period has none.", "schema": text},
         "X-Scoreboard-Lag-Records": {
             "description": "On a replica: the leader's events that are not applied here; `unknown` until it is heard.",
             "schema": lag,

@@ -6,7 +6,7 @@
 Rules:
 - A past period never changes. Names are of now, and an inactive user is left out, with a gap in the ranks.
 - A period in which nobody scored has no file, and no rows.
-- A file that is not here or not whole is 503 `PERIOD_UNAVAILABLE`: other nodes may have it.
+- A file that is not here, not whole, or not readable is 503 `PERIOD_UNAVAILABLE`: other nodes may have it.
 - While a board is frozen the public sees the periods that had ended then (`engine.board.FrozenBoard`).
 """
 
@@ -19,7 +19,7 @@ import structlog
 
 from engine.board_rules import PastPeriod
 from engine.disk import FileMissing
-from engine.errors import SnapshotDamaged
+from engine.errors import DiskFault
 from engine.ranking import FinalRow, Ranking
 from engine.scoreboard import Scoreboard
 from server.http.messages import RETRY_SOON, Refused
@@ -115,7 +115,7 @@ class Periods:
             return empty
         try:
             return await self._reader.read(past.seq, work)
-        except (FileMissing, SnapshotDamaged) as fault:
+        except DiskFault as fault:
             if past.seq not in self._told:
                 self._told.add(past.seq)
                 name = past.period.id

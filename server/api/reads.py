@@ -170,7 +170,7 @@ class Reads:
             return asked
         board, user_id, past = asked.board, asked.user_id, asked.past
         if past is not None:
-            return await self._past_score(board, past, user_id)
+            return await self._past_score(asked, past)
         score, updated_ms = self._score(board, user_id)
         standing = board.standing(user_id)
         answer = ScoreAnswer(
@@ -190,7 +190,8 @@ class Reads:
         )
         return Response(200, _encode(answer), JSON, asked.headers)
 
-    async def _past_score(self, board: Board, past: PastPeriod, user_id: str) -> Response:
+    async def _past_score(self, asked: _Asked, past: PastPeriod) -> Response:
+        board, user_id = asked.board, asked.user_id
         found = await self._periods.find(board.board_id, past, user_id)
         if found is None:
             raise _no_score(board.board_id, user_id)
@@ -210,7 +211,7 @@ class Reads:
             **past_fields(past),
             **stale_fields(self._freshness),
         )
-        return Response(200, _encode(answer), JSON, NO_CACHE)
+        return Response(200, _encode(answer), JSON, asked.headers)
 
     async def around(self, request: Request, caller: Principal) -> Response:
         """Answer with a user's row, and up to `limit` neighbours on each side."""

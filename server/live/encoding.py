@@ -22,8 +22,10 @@ Rules:
   first message on a connection name the epoch's identity (`engine.history`). Later messages on a connection leave it
   out: they are of the same node.
 - A viewer that takes deltas gets a new snapshot after it missed something.
-- A delta applies only to the rows of `baseSeq` in the same epoch. A client drops the users in `left`, replaces or adds
-  the rows in `changed`, and sorts by rank.
+- A delta applies only to the rows of `baseSeq` in the same epoch. A client takes out the users in `left` and in
+  `changed`, adds the rows in `changed` at the end, and sorts by rank; the sort keeps the order of equal ranks.
+- The rows of a shared rank are all in `changed`, or none. So their order is that of `changed`, or it stayed. Without
+  this rule a client could not place a user who comes back between two with equal scores.
 - A user without a name has no `displayName`; it is not null.
 - A user message is about one user, for one viewer (`server.live.lines`). `rank`, `score` and `gapToNext` may be null.
   `overtakenMore` is there if it is true. On a stale replica all messages have `stale` and `ageMs`.
@@ -32,6 +34,8 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -145,6 +149,7 @@ class UserLine(
 
 
 _encode = msgspec.json.Encoder().encode
+_rank_of = attrgetter("rank")
 
 
 def iso_ms(ms: int) -> str:
@@ -165,10 +170,19 @@ def entries_of(rows: Iterable[Row | FinalRow], users: Users) -> Rows:
 
 
 def delta(before: Rows, after: Rows) -> tuple[Rows, tuple[str, ...]]:
-    """Give the rows that are new or changed, and the users that left. A user has at most one row."""
-    old = {row.user_id: row for row in before}
-    changed = tuple(row for row in after if old.pop(row.user_id, None) != row)
-    return changed, tuple(old)
+    """Give the rows that are new or changed, and the users that left. A user has at most one row.
+
+    A rank is told as a whole. Of b and c at rank 2, [a 1, b 2] before, both are changed: [b 2, c 2].
+    """
+    same = set(before).intersection(after)
+    stayed = [row for row in before if row in same]
+    changed: list[Entry] = []
+    for rank, group in groupby(after, key=_rank_of):
+        rows = list(group)
+        if rows != [row for row in stayed if row.rank == rank]:
+            changed += rows
+    present = {row.user_id for row in after}
+    return tuple(changed), tuple(row.user_id for row in before if row.user_id not in present)
 
 
 def about(definition: BoardDefinition | None) -> About:

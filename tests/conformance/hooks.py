@@ -6,6 +6,8 @@
 - Whole numbers: to a schema 5.0 is one, and to this API it is none.
 - Boards that are made: what a zone is, and which fields of a period go together, no schema can say. So a good request
   has a good period, and feeds no board. The board of the other routes is never closed: good requests close others.
+- Freezes: `at` must be in the future. So good requests name a far one.
+- Names: one that shows nothing is refused, and which characters show something no schema can say.
 - Cursors: only the server makes them. So a good request has none.
 - Positions: a read of a position that has not come waits, and gets 503.
 - Active users: an inactive user can't be incremented, which no schema can say. So good requests deactivate one user and
@@ -25,11 +27,15 @@ import msgspec
 import schemathesis
 from schemathesis.core.parameters import ParameterLocation
 
+from engine.texts import name_fault
+
 BOARD = "main"
 REASON = "ACTION_COMPLETED"
 ACTIVE, INACTIVE = "active-user", "inactive-user"
 OPEN_BOARD, CLOSED_BOARD = "cup", "closed-cup"
 PERIODS = ({"every": "week", "zone": "Europe/Berlin", "at": "monday 06:00"}, {"starts": "2020-01-01T00:00:00Z"}, None)
+BOARD_CHANGES = ("put_board", "reset_board", "freeze_board", "unfreeze_board", "reveal_board")
+FAR = "2999-01-01T00:00:00Z"
 REFUSED_BY_THE_CONNECTION = {400, 408, 431}
 METHOD_NOT_ALLOWED = 405
 
@@ -77,6 +83,14 @@ def make_good(case: Any) -> None:
     if isinstance(case.query, dict):
         case.query.pop("cursor", None)
     make_good_board(case)
+    if isinstance(case.body, dict):
+        name, step = case.body.get("displayName"), case.body.get("step")
+        if isinstance(name, str) and name_fault(name):
+            case.body["displayName"] = "Name"
+        if isinstance(step, float):
+            case.body["step"] = int(step)
+        if "at" in case.body:
+            case.body["at"] = FAR
     if isinstance(case.body, dict) and case.body.get("active") is False:
         case.path_parameters["userId"] = INACTIVE
     for item in case.body if isinstance(case.body, list) else [case.body]:
@@ -106,7 +120,7 @@ def keep_boards_open(case: Any) -> None:
 
 def make_good_board(case: Any) -> None:
     """Make a good request about boards name a board of its own, with a form that is good as a whole."""
-    if case.operation.definition.raw["operationId"].removesuffix("_by_query") in ("put_board", "reset_board"):
+    if case.operation.definition.raw["operationId"].removesuffix("_by_query") in BOARD_CHANGES:
         name_board(case, OPEN_BOARD)
     if isinstance(case.body, dict) and "points" in case.body:
         case.body["points"] = {"WIN": 10, "LATE": -5, "LAP": {"min": 1, "max": 90}}

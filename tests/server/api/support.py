@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Container, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -17,6 +18,7 @@ from quart_trio import QuartTrio
 from structlog.typing import EventDict, WrappedLogger
 
 from engine.actor import Actor
+from engine.board_events import EndedPeriod
 from engine.board_rules import Rules, rules_of_points
 from engine.calendar import period_at
 from engine.clock import GivenClock
@@ -32,6 +34,7 @@ from server.access.rates import Rates, WriteLimits
 from server.api.audit import Audit
 from server.api.dependencies import Authenticator, Dependencies, StorageState
 from server.api.pages import html_page
+from server.api.periods import NoPeriods
 from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
@@ -42,6 +45,9 @@ from server.metrics import Metrics
 from server.node.promotion import refuse_promotion
 from server.replication.freshness import Freshness, LagFigures
 from server.role import CurrentRole, Role, State
+from snapshots.period_store import PeriodStore
+from snapshots.periods import PastRanking, write_ended
+from tests.snapshots.directories import InlineDisk
 
 RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10, "WON": 100}, "weekly": {"ACTION_COMPLETED": 1}})
 START_MS = 1_765_802_096_000  # 2025-12-15T12:34:56.000Z
@@ -85,6 +91,31 @@ class MemoryLog:
         event = self.events[seq - 1]
         frame = Frame(epoch=1, first_seq=seq, time_ms=event.time_ms, count=1, previous=0, checksum=0, body=b"")
         return frame, event
+
+
+T = TypeVar("T")
+
+
+class Kept:
+    """Past periods whose files are written at once, and read with the scoreboard's own code."""
+
+    def __init__(self, directory: Path, log_id: bytes) -> None:
+        self.store = PeriodStore(InlineDisk(), str(directory))
+        self.busy: Exception | None = None
+        self._log_id = log_id
+
+    def take(self, ended: EndedPeriod) -> None:
+        if ended.past.count:
+            write_ended(self.store, ended, self._log_id)
+
+    async def read(self, seq: int, work: Callable[[PastRanking], T], /) -> T:
+        """See `PeriodReader`."""
+        if self.busy is not None:
+            raise self.busy
+        return work(self.store.open(seq))
+
+    def file(self, seq: int) -> Path:
+        return Path(self.store.path(seq))
 
 
 class Tokens:
@@ -228,7 +259,9 @@ class Bench:
         per_minute: tuple[int, int] = (60_000, 600),
         real_log: Log | None = None,
         authenticator: Authenticator | None = None,
+        periods: Path | None = None,
     ) -> None:
+        """Keep past periods in the directory `periods`, if one is given."""
         self.now_s = 100.0
         self.applied: list[Applied] = []
         self.lines: list[dict[str, Any]] = []
@@ -237,6 +270,9 @@ class Bench:
         self.scoreboard.belongs_to(self.log.tail.log_id)
         log = real_log or self.log
         self.machine = StateMachine(self.scoreboard, log, self.applied.append)
+        self.kept = None if periods is None else Kept(periods, self.log.tail.log_id)
+        if self.kept is not None:
+            self.machine.on_ended = self.kept.take
         self.actor = Actor(self.machine, clock=GivenClock(self.clock_ms), period_at=period_at)
         self.role = CurrentRole(Role(State.LEADING), trio.current_time)
         self.freshness = SetFreshness(self.role, self.scoreboard, self.clock_ms)
@@ -270,6 +306,7 @@ class Bench:
             request_ids=map("request-{}".format, count(1)),
             followers=lambda: 0,
             promote=partial(refuse_promotion, self.role),
+            periods=self.kept or NoPeriods(),
         )
         self.pipeline = Pipeline(self.dependencies)
         self._quart = create_app(self.pipeline, TrustedProxies()) if through_quart else None

@@ -1,4 +1,7 @@
-"""Boards over HTTP: make, change, list, close and reset them; who may, and what each refusal says."""
+"""Boards over HTTP: make, change, list, close and reset them; who may, and what each refusal says.
+
+Freezes are in `test_freeze`, past periods in `test_past_periods`.
+"""
 
 from __future__ import annotations
 
@@ -80,15 +83,23 @@ async def test_an_id_with_a_slash_has_two_ways(through_quart: bool) -> None:
         assert (await put(bench, "a%2Fb", WEEKLY)).status == 201
         for method, target, body in (
             ("PUT", "/boards?boardId=a/b", WEEKLY), ("GET", "/boards?boardId=a/b", None),
-            ("POST", "/boards/reset?boardId=a/b", None), ("DELETE", "/boards?boardId=a/b", None),
+            ("POST", "/boards/freeze?boardId=a/b", None), ("POST", "/boards/reveal?boardId=a/b", None),
+            ("POST", "/boards/unfreeze?boardId=a/b", None), ("POST", "/boards/reset?boardId=a/b", None),
+            ("GET", "/boards/periods?boardId=a/b", None), ("DELETE", "/boards?boardId=a/b", None),
         ):  # fmt: skip
             reply = await bench.ask(method, target, body, token=KEEPER)
             assert (reply.status, reply.json["boardId"]) == (200, "a/b"), method
         for method, target in (
             ("PUT", "/boards"), ("DELETE", "/boards"), ("GET", "/boards?boardId="), ("POST", "/boards/reset"),
+            ("POST", "/boards/freeze"), ("POST", "/boards/unfreeze"), ("POST", "/boards/reveal"),
+            ("GET", "/boards/periods?boardId="),
         ):  # fmt: skip
             reply = await bench.ask(method, target, WEEKLY, token=KEEPER)
             assert (reply.status, reply.details["field"]) == (400, "boardId")
+        for verb in ("reset", "freeze", "unfreeze", "reveal", "periods"):
+            reply = await bench.ask("PUT", f"/boards/{verb}", WEEKLY, token=KEEPER)
+            assert (reply.status, reply.json["boardId"]) == (201, verb), "a board may have that name"
+            assert (await bench.ask("GET", f"/boards/{verb}")).json["boardId"] == verb
 
 
 REFUSED: list[tuple[object, str]] = [
@@ -208,7 +219,8 @@ async def test_what_is_not_there_is_not_found() -> None:
     """On the routes of boards. An increment names its unknown board as before: 400."""
     async with open_bench() as bench:
         await bench.log_boards()
-        for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/reset")):
+        verbs = [("POST", f"/{verb}") for verb in ("reset", "freeze", "unfreeze", "reveal")]
+        for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/periods"), *verbs):
             reply = await bench.ask(method, f"/boards/nowhere{path}", token=KEEPER)
             assert (reply.status, reply.code, reply.details["boardId"]) == (404, "NOT_FOUND", "nowhere")
         reply = await bench.increment("ann", "a1", boardId="nowhere")
@@ -329,7 +341,8 @@ async def test_writes_need_their_scope_and_are_charged_to_the_caller() -> None:
     writes: list[tuple[str, str, Any]] = [
         ("PUT", "/boards/cup", WEEKLY), ("DELETE", "/boards/cup", None), ("POST", "/boards/cup/reset", None),
         ("PUT", "/boards?boardId=cup", WEEKLY), ("DELETE", "/boards?boardId=cup", None),
-        ("POST", "/boards/reset?boardId=cup", None),
+        *[("POST", f"/boards/cup/{verb}", None) for verb in ("freeze", "unfreeze", "reveal")],
+        *[("POST", f"/boards/{verb}?boardId=cup", None) for verb in ("reset", "freeze", "unfreeze", "reveal")],
     ]  # fmt: skip
     async with open_bench(rules=NO_FILE, per_minute=(1, 600)) as bench:
         assert {(method, target.partition("?")[0].replace("cup", "{boardId}")) for method, target, _ in writes} == {
@@ -351,10 +364,11 @@ async def test_a_replica_sends_writes_on_and_tells_its_lag() -> None:
         await put(bench, "cup", WEEKLY)
         bench.role._set(Role(State.FOLLOWING, leader="https://leader", public_url="https://leader.example"))
         bench.freshness.figures = LagFigures(3, 7, 9, connected=True)
-        for method, path in (("PUT", "/boards/cup"), ("DELETE", "/boards/cup"), ("POST", "/boards/cup/reset")):
+        verbs = [("POST", f"/boards/cup/{verb}") for verb in ("reset", "freeze", "unfreeze", "reveal")]
+        for method, path in (("PUT", "/boards/cup"), ("DELETE", "/boards/cup"), *verbs):
             reply = await bench.ask(method, path, WEEKLY, token=KEEPER)
             assert (reply.status, reply.headers["location"]) == (307, f"https://leader.example{path}")
-        for path in ("/boards", "/boards/cup", "/boards/nowhere"):
+        for path in ("/boards", "/boards/cup", "/boards/nowhere", "/boards/cup/periods"):
             assert (await bench.ask("GET", path)).headers["x-scoreboard-lag-records"] == "3"
 
 
@@ -368,7 +382,7 @@ async def test_a_shard_lists_the_boards_that_it_holds() -> None:
         other = next(f"cup-{n}" for n in range(8) if not shard.holds(f"cup-{n}"))
         assert [each["boardId"] for each in (await bench.ask("GET", "/boards")).json["boards"]] == held
         assert 0 < len(held) < 8
-        for path in (f"/boards/{other}", f"/scoreboard/top?boardId={other}"):
+        for path in (f"/boards/{other}", f"/boards/{other}/periods", f"/scoreboard/top?boardId={other}"):
             for there in (True, False):
                 if not there:
                     bench.scoreboard.boards.pop(other, None)

@@ -105,6 +105,7 @@ def row(user_id: str, score: int, rank: int, name: str | None = None) -> Entry:
 
 A, B, C = row("a", 30, 1), row("b", 20, 2), row("c", 10, 3)
 B_FIRST, A_SECOND = row("b", 40, 1), row("a", 30, 2)
+X, Y, Z = row("x", 20, 2), row("y", 20, 2), row("z", 20, 2)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,11 @@ B_FIRST, A_SECOND = row("b", 40, 1), row("a", 30, 2)
         pytest.param((A,), (row("a", 30, 1, "Anna"),), (row("a", 30, 1, "Anna"),), (), id="a name"),
         pytest.param((A, B), (B_FIRST, A_SECOND), (B_FIRST, A_SECOND), (), id="overtaken"),
         pytest.param((A, B), (A, row("d", 25, 2)), (row("d", 25, 2),), ("b",), id="one comes, one leaves"),
+        pytest.param((A, X), (A, X, Y), (X, Y), (), id="a rank becomes shared"),
+        pytest.param((A, X, Z), (A, X, Y, Z), (X, Y, Z), (), id="one comes between equals"),
+        pytest.param((A, X, Y), (A, Y, X), (Y, X), (), id="equals change places"),
+        pytest.param((A, X, Y, Z), (A, X, Z), (), ("y",), id="one of equals leaves"),
+        pytest.param((A, X, Y), (row("a", 31, 1), X, Y), (row("a", 31, 1),), (), id="equals stay as they are"),
     ],
 )
 def test_a_delta_has_what_differs_and_nothing_else(
@@ -127,6 +133,21 @@ def test_a_delta_has_what_differs_and_nothing_else(
     """Rows that stay as they are are not told again."""
     assert delta(before, after) == (changed, left)
 
+
+def ranked(scores: dict[str, int], mode: str) -> Rows:
+    """Rank users as a board of this mode does, those with equal scores in the order given."""
+    rows: list[Entry] = []
+    for place, (user, score) in enumerate(sorted(scores.items(), key=lambda item: -item[1]), 1):
+        rank = place
+        if rows and mode != "unique":
+            rank = rows[-1].rank if rows[-1].score == score else place if mode == "shared" else rows[-1].rank + 1
+        rows.append(row(user, score, rank))
+    return tuple(rows)
+
+
+tied_tops = st.lists(
+    st.tuples(st.sampled_from("abcdefghijkl"), st.integers(0, 4)), unique_by=lambda chosen: chosen[0], max_size=10
+)
 
 tops = st.lists(
     st.tuples(st.sampled_from("abcdefghijkl"), st.integers(0, 50), st.sampled_from([None, "x", "y"])),
@@ -142,6 +163,16 @@ def test_deltas_one_after_another_lead_to_the_same_rows(sequence: list[Rows]) ->
     for number, (before, after) in enumerate(pairwise(sequence)):
         message = msgspec.json.decode(encoding.delta_message(before, after, number, Moment("main", 1, number + 1, 0)))
         shown = apply_delta(list(shown), message)
+        assert shown == msgspec.to_builtins(list(after))
+
+
+@given(st.sampled_from(["unique", "shared", "dense"]), st.lists(tied_tops, min_size=2, max_size=6))
+def test_deltas_keep_the_order_of_equal_ranks(mode: str, sequence: list[list[tuple[str, int]]]) -> None:
+    """However users with equal scores change places, a client has them in the board's order."""
+    shown: list[dict[str, object]] = []
+    for before, after in pairwise(ranked(dict(chosen), mode) for chosen in [[], *sequence]):
+        message = msgspec.json.decode(encoding.delta_message(before, after, 0, Moment("main", 1, 1, 0)))
+        shown = apply_delta(shown, message)
         assert shown == msgspec.to_builtins(list(after))
 
 

@@ -44,10 +44,10 @@ NOW_MS = 1_765_802_096_000
 
 
 def apply_delta(rows: list[dict[str, Any]], message: dict[str, Any]) -> list[dict[str, Any]]:
-    """Apply a delta as a client does: drop users that left, replace or add changed rows, sort by rank."""
-    kept = {row["userId"]: row for row in rows if row["userId"] not in message["left"]}
-    kept |= {row["userId"]: row for row in message["changed"]}
-    return sorted(kept.values(), key=lambda row: int(row["rank"]))
+    """Apply a delta as a client does: take out who left or changed, add changed rows at the end, sort by rank."""
+    out = {*message["left"], *(row["userId"] for row in message["changed"])}
+    kept = [row for row in rows if row["userId"] not in out]
+    return sorted(kept + message["changed"], key=lambda row: int(row["rank"]))
 
 
 class Told:

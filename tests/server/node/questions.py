@@ -298,6 +298,21 @@ def others(*, promotable: bool) -> list[Question]:
     return questions
 
 
+FROZEN = (
+    "/scoreboard/top?boardId=cup", "/scoreboard?boardId=cup", "/scores/ann?boardId=cup",
+    "/scores/ann/around?boardId=cup", "/boards?boardId=cup", "/boards/periods?boardId=cup",
+)  # fmt: skip
+"""Reads of a board while it is frozen."""
+
+PAST = (
+    "/scoreboard/top?boardId=a/b&period=previous", "/scoreboard/top?boardId=a/b&per%69od=previous",
+    "/scoreboard/top?boardId=a/b&period=x", "/scoreboard/top?boardId=a/b&v%69ew=live",
+    "/scoreboard?boardId=a/b&period=previous", "/scores/ann?boardId=a/b&period=previous",
+    "/scores/ann/around?boardId=a/b&period=previous", "/boards/a%2Fb/periods",
+)  # fmt: skip
+"""Reads of periods that ended, and names of parameters that are written in an unusual way."""
+
+
 def boards() -> list[Question]:
     """Boards themselves, and increments that carry a value. They come last: some of the boards are closed."""
     keeper, read = bearer("boards:write"), bearer("scores:read")
@@ -326,6 +341,30 @@ def boards() -> list[Question]:
         question("HEAD of a board", "HEAD", "/boards/cup"),
         question("OPTIONS of a board", "OPTIONS", "/boards/cup", Access_Control_Request_Method="DELETE"),
         question("POST to a board", "POST", "/boards/cup", token=keeper),
+        question("freeze a board by query", "POST", "/boards/freeze?boardId=a/b", b"{}", token=keeper),
+        question("freeze a board", "POST", "/boards/cup/freeze", token=keeper),
+        question(
+            "freeze a board in the past", "POST", "/boards/cup/freeze", b'{"at":"2020-01-01T00:00:00Z"}', token=keeper
+        ),
+        question("freeze a board without the scope", "POST", "/boards/cup/freeze", token=read),
+        question("count while frozen", "POST", INCREMENT_PATH, lap.replace(b'"lap"', b'"frozen"'), token=judge),
+        *[
+            question(f"{target} of now, {name}", "GET", f"{target}&view=live", token=token)
+            for target in FROZEN
+            for name, token in (("no token", None), ("no scope", write), ("read", read))
+        ],
+        *[question(target, "GET", target) for target in FROZEN],
+        question(
+            "a query of now", "POST", "/scores/query?view=live", b'{"userIds":["ann"],"boardId":"cup"}', token=read
+        ),
+        question("a receipt of a frozen board", "GET", "/actions/frozen", token=bearer("scores:write")),
+        question("reveal by query", "POST", "/boards/reveal?boardId=a/b", b'{"step":5}', token=keeper),
+        question("reveal", "POST", "/boards/cup/reveal", token=keeper),
+        question("reveal too many", "POST", "/boards/cup/reveal", b'{"step":1001}', token=keeper),
+        question("unfreeze", "POST", "/boards/cup/unfreeze", token=keeper),
+        question("unfreeze by query", "POST", "/boards/unfreeze?boardId=a/b", token=keeper),
+        question("end a period", "POST", "/boards/reset?boardId=a/b", token=keeper),
+        *[question(target, "GET", target) for target in PAST],
         question("close a board by query", "DELETE", "/boards?boardId=a/b", token=keeper),
         question("reset a closed board by query", "POST", "/boards/reset?boardId=a/b", token=keeper),
         question("reset another period", "POST", "/boards/cup/reset", b'{"period":"x"}', token=keeper),
