@@ -250,6 +250,11 @@ class Actor:
         scoreboard = self._machine.scoreboard
         while True:
             now_ms = max(self._clock.now_ms(), scoreboard.time_ms)
+            if self._may_be_due and not self._deposed:  # this reading took a step over: correct before it is used
+                await self._correct()
+                if self._deposed:
+                    raise LeaderDeposed(_DEPOSED)
+                continue
             if self._deposed or scoreboard.due_ms is None or scoreboard.due_ms > now_ms:
                 return now_ms
             events: list[Event] = [*due_changes(scoreboard, now_ms, self._period_at)]

@@ -445,6 +445,32 @@ async def test_a_step_back_that_is_taken_over_is_corrected_at_once() -> None:
         await actor.drain()
 
 
+class LateClock(SetClock):
+    """A clock whose next reading takes a step over, as a reading does that finds that the step has lasted."""
+
+    later_ms = 0
+
+    def now_ms(self) -> int:
+        step_ms, self.later_ms = self.later_ms, 0
+        if step_ms:
+            self.take(step_ms)
+        return self.at_ms
+
+
+async def test_a_step_that_the_reading_for_a_frame_takes_over_is_corrected_before_the_frame() -> None:
+    """Otherwise the correction would count the frame among the events that are ahead, though its time is right."""
+    bench, clock = Bench(), LateClock(900_000)
+    actor = Actor(bench.machine, clock=clock)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(actor.run)
+        await actor.submit([increment("ann", "a")])
+        clock.later_ms = -50_000
+        await actor.submit([increment("ann", "b")])
+        await actor.drain()
+    assert bench.log.frames[1] == [ClockCorrected(2, 850_000, 1, 50_000, "stepped back")]
+    assert [event.time_ms for event in bench.log.frames[2]] == [850_000]
+
+
 async def test_a_deposed_actor_corrects_no_clock() -> None:
     """It writes no more."""
     bench, clock = Bench(), SetClock(900_000)
