@@ -28,8 +28,11 @@ _MORE_STEPS = ("minSeq", "minEpoch", "period", "view")
 
 
 def is_plain_top(query: str) -> bool:
-    """Whether the express lane can answer a top: a wait, a past period or another view takes all steps."""
-    return not any(name in query for name in _MORE_STEPS)
+    """Whether the express lane can answer a top: a wait, a past period or another view takes all steps.
+
+    Raises `Refused`. Names may be percent-encoded, so it does not do to look for them in the query.
+    """
+    return not query_values(query, _MORE_STEPS)
 
 
 class Views:
