@@ -14,10 +14,13 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from engine.disk import RealDisk
 from server.api.routes import ROUTES, find
+from snapshots.period_store import PeriodStore
+from snapshots.periods import expected_files
 from tests.e2e import leader as outside
 from tests.e2e.client import Client
-from tests.server.cli.directories import save_snapshot
+from tests.server.cli.directories import run, save_snapshot
 from tests.server.lanes.support import PATIENCE_SECONDS
 from tests.server.node.frozen_boards import FROZEN, HIDDEN, HOUR_MS, Stage, open_stage, serving_leader
 from tests.server.node.nodes import Served
@@ -287,3 +290,19 @@ async def test_a_planned_freeze_hides_all_from_its_instant_on(tmp_path: Path) ->
         for node in stage.nodes.values():
             assert await rows_of(node, "cup") == shown
             assert (await rows_of(node, "cup", "scores:read"))[0]["userId"] == "u13"
+
+
+async def test_a_snapshot_beside_a_running_leader_asks_for_no_period_that_was_dropped(tmp_path: Path) -> None:
+    """Only for those that the state calls for: here one that only the public of a frozen board sees, and the last."""
+    stage = Stage(tmp_path, {})
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with serving_leader(stage) as leader:
+            await stage.fill()
+            await stage.freeze()
+            await stage.move()
+            store = PeriodStore(RealDisk(), str(tmp_path / "leader"))
+            while len(store.list()) != 2:  # the dropped ones have files for a moment  # noqa: ASYNC110
+                await trio.sleep(0.005)
+            taken = await trio.to_thread.run_sync(run, "snapshot", "take", "--data-dir", tmp_path / "leader")
+            assert taken.exit_code == 0, taken.output
+            assert set(store.list()) == expected_files(leader.node.scoreboard)
