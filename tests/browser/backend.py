@@ -1,9 +1,10 @@
-"""A backend: it reports actions and names, with its token. Any answer but 200 fails the test."""
+"""A backend: it reports actions and names, and runs boards, with its token. Any answer but 200 fails the test."""
 
 from __future__ import annotations
 
 import itertools
 from types import TracebackType
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -18,7 +19,7 @@ class Backend:
         self.url = f"http://127.0.0.1:{port}"
         self._http = httpx.AsyncClient(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {token('scores:write', 'users:write')}"},
+            headers={"Authorization": f"Bearer {token('scores:write', 'users:write', 'boards:write')}"},
             timeout=ALARM_SECONDS,
             trust_env=False,
         )
@@ -42,10 +43,10 @@ class Backend:
         }
         (await self._http.post("/scores/increment", json=action)).raise_for_status()
 
-    async def report_many(self, counts: dict[str, int]) -> None:
+    async def report_many(self, counts: dict[str, int], *, board_id: str = "main") -> None:
         """Report a number of actions of each user, in this order, as one batch."""
         actions = [
-            {"userId": user_id, "actionId": f"{self.url}-{next(self._numbers)}-{user_id}"}
+            {"userId": user_id, "actionId": f"{self.url}-{next(self._numbers)}-{user_id}", "boardId": board_id}
             for user_id, count in counts.items()
             for _ in range(count)
         ]
@@ -55,5 +56,22 @@ class Backend:
 
     async def name(self, user_id: str, display_name: str) -> None:
         """Give a user a display name."""
-        answer = await self._http.put(f"/users/{quote(user_id, safe='')}", json={"displayName": display_name})
+        await self._put(f"/users/{quote(user_id, safe='')}", {"displayName": display_name})
+
+    async def show(self, user_id: str, *, active: bool) -> None:
+        """Take a user off all boards, or put the user back."""
+        await self._put(f"/users/{quote(user_id, safe='')}", {"active": active})
+
+    async def board(self, board_id: str, **rules: Any) -> dict[str, Any]:
+        """Make or change a board; gives what the server says of it."""
+        return await self._put(f"/boards/{board_id}", {"points": {"ACTION_COMPLETED": 10, "BONUS": 1500}, **rules})
+
+    async def order(self, board_id: str, verb: str, **body: Any) -> None:
+        """Freeze, unfreeze, reveal or reset a board."""
+        (await self._http.post(f"/boards/{board_id}/{verb}", json=body)).raise_for_status()
+
+    async def _put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = await self._http.put(path, json=body)
         answer.raise_for_status()
+        given: dict[str, Any] = answer.json()
+        return given

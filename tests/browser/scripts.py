@@ -73,6 +73,25 @@ VISIBILITY = """
 })()
 """
 
+CLOCK_AHEAD = """
+(() => {
+  // The reader's clock is an hour ahead.
+  const now = Date.now;
+  Date.now = () => now() + 3_600_000;
+})()
+"""
+
+TOLD = """
+(() => {
+  // `say(fields)` lets the page's link say more than the server does: an update at the next position.
+  let seq = 1_000;
+  window.say = (fields) => window.links.at(-1).dispatchEvent(new MessageEvent("message", { data: JSON.stringify(
+    { type: "scoreboard_update", epoch: 1, seq: seq++, entries: [], generatedAt: new Date().toISOString(), ...fields },
+  ) }));
+  window.after = (seconds) => new Date(Date.now() + seconds * 1000).toISOString();
+})()
+"""
+
 SHOWN_ROWS = """
 [...document.querySelectorAll("tbody tr:not([aria-hidden])")].map((row) =>
   [".rank", ".name", ".score > :last-child"].map((part) => row.querySelector(part).textContent))
