@@ -106,7 +106,7 @@ class Batch:
 
     def decide(self, commands: Sequence[Command]) -> None:
         """Decide commands, after those of earlier calls. O(1) for each."""
-        if type(commands[0]) is PutBoard:
+        if commands and type(commands[0]) is PutBoard:
             self._put_boards = frozenset(command.board_id for command in commands if isinstance(command, PutBoard))
         decided, events = self._decided, self.events
         begun, now_ms = self._begun, self._now_ms

@@ -79,7 +79,12 @@ def _put(
         return closed(board_id)
     if definition is not None and definition.rules == rules:
         return ()
-    if board is not None and len(board) and not (definition is not None and definition.over):
+    begins_anew = (
+        definition is not None
+        and definition.over
+        and (definition.rules.schedule, definition.rules.season) != (rules.schedule, rules.season)
+    )
+    if board is not None and len(board) and not begins_anew:
         old = BoardRules({}) if definition is None else definition.rules
         for field, now, then in (("score", rules.score, old.score), ("order", rules.order, old.order)):
             if now != then:

@@ -53,7 +53,8 @@ class Scoreboard:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self._ended: list[EndedPeriod] = []
-        self.due_ms: int | None = None
+        self._due_ms: int | None = None
+        self._due_known = True
         self.epoch = FIRST_EPOCH
         self.seq = 0
         self.time_ms = 0
@@ -80,6 +81,15 @@ class Scoreboard:
     def unwritten(self) -> set[str]:
         """Give the boards that only the operator's file defines, while the log defines none. An event ends them all."""
         return set(self.rules.boards) if self._only_file else set()
+
+    @property
+    def due_ms(self) -> int | None:
+        """See above. O(boards) after an event about a board, so it is found only when it is asked for: many follow."""
+        if not self._due_known:
+            dues = (board.definition.due_ms for board in self.boards.values() if board.definition is not None)
+            self._due_ms = min((due_ms for due_ms in dues if due_ms is not None), default=None)
+            self._due_known = True
+        return self._due_ms
 
     def action_seq(self, action_id: str) -> int | None:
         """Give the seq of the event that applied an action, None if no event did."""
@@ -221,7 +231,7 @@ class Scoreboard:
         self.users, self.actions, self.boards = other.users, other.actions, other.boards
         self._epochs, self._histories, self._log_id = other._epochs, other._histories, other._log_id
         self._replaying, self._only_file = other._replaying, other._only_file
-        self._find_due()
+        self._due_known = False
 
     def epoch_after(self, epoch: int) -> tuple[int, int] | None:
         """Give (first seq, epoch) of the first epoch after `epoch`, None if there is none."""
@@ -247,11 +257,7 @@ class Scoreboard:
         if ended is not None and ended.past.count:
             self._ended.append(ended)
         self._forget_file()
-        self._find_due()
-
-    def _find_due(self) -> None:
-        dues = [board.definition.due_ms for board in self.boards.values() if board.definition is not None]
-        self.due_ms = min((due_ms for due_ms in dues if due_ms is not None), default=None)
+        self._due_known = False
 
     def _forget_file(self) -> None:
         """Drop what only the operator's file says of boards, once the log defines boards."""
@@ -314,7 +320,7 @@ class Scoreboard:
         inactive = scoreboard.users.inactive()
         for board_image in image.boards:
             scoreboard._restore(board_image, inactive)
-        scoreboard._find_due()
+        scoreboard._due_known = False
         scoreboard.begin_replay()
         return scoreboard
 

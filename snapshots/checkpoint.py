@@ -53,6 +53,7 @@ from engine.threads import run
 from snapshots.digests import StateDigests, digests_of
 from snapshots.opening import Opened, ShowProgress, Tell, no_progress
 from snapshots.period_store import PeriodStore
+from snapshots.periods import expected_files
 from snapshots.retention import KeptSegment, KeptSnapshot, Plan, Removed, decide
 from snapshots.state import read_state
 from snapshots.store import SnapshotInfo, Store
@@ -277,13 +278,17 @@ def take_beside(
     """
     periods = PeriodStore(disk, data_directory)
 
-    def check_kept(ended: EndedPeriod) -> None:
-        if not periods.has(ended.past.seq):
+    ended: list[int] = []
+
+    def note(each: EndedPeriod) -> None:
+        ended.append(each.past.seq)
+
+    scoreboard, tail = read_state(disk, data_directory, Rules({}), tell=tell, progress=progress, on_ended=note)
+    for seq in sorted(expected_files(scoreboard).intersection(ended)):
+        if not periods.has(seq):
             what = "a past period has no file yet, and no snapshot may cover the log that makes it"
             remedy = "A running server makes it within seconds. If none runs, start it once."
-            raise DiskFault(what, path=periods.path(ended.past.seq), seq=ended.past.seq, remedy=remedy)
-
-    scoreboard, tail = read_state(disk, data_directory, Rules({}), tell=tell, progress=progress, on_ended=check_kept)
+            raise DiskFault(what, path=periods.path(seq), seq=seq, remedy=remedy)
     store = Store(disk, data_directory)
     for info in store.list():
         if info.seq == tail.seq:

@@ -426,7 +426,7 @@ class PlainBoards:
             return ("BOARD_CLOSED",)
         if command.period is not None and (running is None or running.id != command.period):
             return ("CONFLICT",)
-        if running is not None and running.begins_ms > now_ms:
+        if running is not None and running.begins_ms > now_ms and board.rules.season is not None:
             return ("BOARD_NOT_OPEN",)
         seq = self._next(now_ms)
         if running is None:
@@ -437,7 +437,7 @@ class PlainBoards:
             following = first_span(board.rules, board.taken(), now_ms)
             if following is not None:
                 following = Span(following.id, now_ms, following.ends_ms)
-            ended = Span(running.id, running.begins_ms, now_ms)
+            ended = Span(running.id, min(running.begins_ms, now_ms), now_ms)
             self._change(command.board_id, board, ended, following, seq, now_ms)
         return "changed", seq
 

@@ -146,7 +146,9 @@ def _bootstrap(served: Served, leader: str) -> Bootstrap:
 
 
 @asynccontextmanager
-async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble]]) -> AsyncIterator[Served]:
+async def serving(
+    config: Config, prepare: Callable[[Served], Awaitable[Assemble]], now_ms: Callable[[], int] = lambda: START_MS
+) -> AsyncIterator[Served]:
     """Serve a node as its process does, to the end of the block. It ends as after two signals."""
     disk, shutdown, ready = RealDisk(), Shutdown(), trio.Event()
     disk.make_directory(f"{config.data_dir}/snapshots")
@@ -155,11 +157,7 @@ async def serving(config: Config, prepare: Callable[[Served], Awaitable[Assemble
 
     def assemble(world: Surroundings) -> Node:
         served.world = dataclasses.replace(
-            world,
-            clock=GivenClock(lambda: START_MS),
-            clock_s=lambda: 100.0,
-            request_ids=repeat(MADE_ID),
-            random_bytes=identity,
+            world, clock=GivenClock(now_ms), clock_s=lambda: 100.0, request_ids=repeat(MADE_ID), random_bytes=identity
         )
         served.node = build(served.world)
         return served.node

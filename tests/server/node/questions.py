@@ -190,6 +190,7 @@ def reads() -> list[Question]:
     targets = [
         top, f"{top}?limit=3", f"{top}?limit=51", f"{top}?limit=x&boardId=main", f"{top}?boardId=main",
         f"{top}?boardId=nowhere", f"{top}?boardId=%ff", f"{top}?minSeq=1", f"{top}?minSeq=99999", f"{top}?minSeq=-1",
+        f"{top}?%6dinSeq=99999", f"{top}?%76iew=live", f"{top}?%70eriod=previous",
         f"{top}?minEpoch=1", f"{top}?minEpoch=9", f"{top}?limit=3&limit=4", "/scores/ann",
         "/scores/ann?boardId=nowhere", "/scores/ann?minSeq=99999", "/scores/nobody", "/scores/%6", "/scores/ann/around",
         "/scores/ann/around?limit=26", "/scores/ann/around?limit=1", "/scores/nobody/around", "/nowhere",
