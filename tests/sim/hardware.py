@@ -13,7 +13,7 @@ import random
 import trio
 from trio.testing import MockClock
 
-from engine.record import FRAME_MAGIC
+from engine.record import FRAME_MAGIC, LENGTH_OFFSET
 from tests.sim.books import Books
 from tests.sim.disk import PLENTY_BYTES, Machine, Moment, Trouble
 from tests.sim.mishaps import NONE, NOTICED_S, Mishaps
@@ -29,6 +29,9 @@ ANSWER_S = 2.0
 
 ASIDE = "aside"
 """The name of what an operator took away, in the root."""
+
+AT_LENGTH = 0.2
+"""So often a bit of a log flips in the length of one of the last two frames: such a frame seems to be torn."""
 
 REMOVES_FAIL = 15
 """How much likelier a removal fails than another step: there are few removals."""
@@ -87,6 +90,9 @@ class Hardware:
                 # Near the end more often than elsewhere: the newest acknowledged events are there.
                 near = self._dice.random() < 0.5
                 offset = max(0, written - 1 - self._dice.randrange(200)) if near else self._dice.randrange(written)
+                heads = _heads(node.durable) if path.endswith(".log") else []
+                if heads and self._dice.random() < AT_LENGTH:
+                    offset = self._dice.choice(heads[-2:]) + LENGTH_OFFSET + self._dice.randrange(2)
                 bit = self._dice.randrange(8)
                 if self._is_hit(node, offset):
                     return
@@ -215,3 +221,12 @@ class Hardware:
         directory = self.machine.node(above or "/")
         assert isinstance(directory, DirectoryNode)
         return directory, name
+
+
+def _heads(data: bytes | bytearray) -> list[int]:
+    """List where the frames of a segment begin."""
+    heads, place = [], data.find(FRAME_MAGIC)
+    while place >= 0:
+        heads.append(place)
+        place = data.find(FRAME_MAGIC, place + 1)
+    return heads
