@@ -135,7 +135,8 @@ def open_directory(
     def keep_ended() -> None:
         for ended in scoreboard.take_ended():
             try:
-                write_ended(periods, ended, log_id_of(disk, directory))
+                # With a snapshot the first segment is not read: it may be damaged, and is not needed.
+                write_ended(periods, ended, log_id_of(disk, directory) if tail is None else tail.log_id)
             except NoSpace as full:
                 tell(full)
                 waiting.append(ended)

@@ -253,7 +253,9 @@ def _carry_over(
         until=until,
         tell=tell,
         progress=progress,
-        on_ended=lambda ended: write_ended(periods, ended, log_id_of(disk, log_directory(facts.path))),
+        on_ended=lambda ended: write_ended(
+            periods, ended, log_id_of(disk, log_directory(facts.path)) if base is None else base.tail.log_id
+        ),
     )
     _check_reached(facts, scoreboard, until)
     return scoreboard, copied

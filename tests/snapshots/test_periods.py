@@ -92,6 +92,26 @@ def test_a_snapshot_of_an_older_state_needs_no_files_of_its_own(tmp_path: Path) 
     again.close()
 
 
+@pytest.mark.parametrize("restores", [False, True])
+def test_a_period_that_a_replay_ends_needs_no_segment_before_the_snapshot(tmp_path: Path, restores: bool) -> None:
+    """The first segment may be damaged. It is not read, and the file is made all the same."""
+    league = open_league(tmp_path / "data", keeps=False)
+    league.put("cup")
+    while len(league.log.segments()) < 2:
+        league.win("cup", "ann", "bob")
+    league.snapshot()
+    seq = league.reset("cup")
+    league.close()
+    path = Path(league.log.segments()[0].path)
+    path.with_name(f"{path.name}.gz").write_bytes(b"what was a compressed segment")
+    path.unlink()
+    if restores:
+        run_restore(tmp_path / "data", tmp_path / "restored")
+    again = open_league(tmp_path / ("restored" if restores else "data"))
+    assert {user for _, user, _ in again.rows(seq)} == {"ann", "bob"}
+    again.close()
+
+
 # Crashes
 
 
