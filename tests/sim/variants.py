@@ -15,9 +15,10 @@ from unittest import mock
 import msgspec
 import trio
 
-from engine import actor, log, recovery, segment_cursor
+from engine import actor, board_decisions, log, recovery, segment_cursor
 from engine.actions import Actions
 from engine.actor import Actor, Submission
+from engine.board import Board
 from engine.clock import ClockReading, SteadyClock
 from engine.corrections import Corrector
 from engine.disk import Disk, File
@@ -29,19 +30,22 @@ from engine.replay import settle_end
 from engine.segment import Listing
 from engine.segment_cursor import SegmentCursor
 from server.live.editions import Channel
+from server.node.period_keeper import PeriodKeeper
 from server.node.storage_watch import StorageWatch
 from server.replication import bootstrap, epoch_notifier
 from server.replication.follower import Follower
+from server.replication.period_fetch import PeriodFetch
 from server.replication.progress import Progress
 from server.replication.replicas import WholeReplica
 from snapshots.opening import Opened
+from snapshots.period_store import PeriodStore
 from snapshots.promotion import Marker
 from snapshots.store import Store
 from tests.sim.disk import SimulatedDisk
 
 
-def _as_it_is(disk: SimulatedDisk) -> Disk:
-    return disk
+def _as_it_is(given: Any) -> Any:
+    return given
 
 
 def _nothing(_: Opened) -> None:
@@ -210,6 +214,18 @@ def _end_when_full(self: Actor, _taken: list[Submission], full: DiskFull) -> Non
     raise WriteFailed(full.what, path=full.path)
 
 
+async def _change_nothing(self: Actor) -> int:
+    return max(self._clock.now_ms(), self._machine.scoreboard.time_ms)
+
+
+async def _wait_for_none(_: PeriodKeeper) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+async def _fetch_nothing(_: PeriodFetch, _seq: int, _store: PeriodStore) -> bool:
+    return False
+
+
 MADE_DURABLE = "a directory that is there is held to be durable"
 NAMES_SYNCED = "a segment that is there is held to be durable"
 HEADS_OVERLOOKED = "a length is believed, and a frame that is damaged does not count as one that follows"
@@ -217,6 +233,7 @@ PLACED_DURABLY = "a fetched snapshot that is there is held to be durable"
 OLDER_KEPT = "snapshots stay that the log of a replica can't be joined to"
 SERVED_EARLY = "a replica is served before it has caught up"
 ZEROS_COUNTED = "a zero at the end is a torn frame"
+FOUND_DURABLE = "the file of a past period that is there is held to be durable"
 
 BROKEN: Sequence[Variant] = (
     Variant("no file is ever synced", lambda disk: cast(Disk, _Leaky(disk, _NeverSynced))),
@@ -243,4 +260,10 @@ BROKEN: Sequence[Variant] = (
     Variant("the wall clock is believed at once", patched=_patching(SteadyClock, "read", _believe_the_wall)),
     Variant("a clock that has just stepped is trusted", patched=_patching(SteadyClock, "read", _trust_at_once)),
     Variant("a log that is ahead is not corrected", patched=_patching(Corrector, "due", lambda *_: None)),
+    Variant("the public sees the present of a frozen board", patched=_patching(Board, "public", property(_as_it_is))),
+    Variant("periods end by reset only", patched=_patching(Actor, "_change_periods", _change_nothing)),
+    Variant("rules are applied as they were asked for", patched=_patching(board_decisions, "as_logged", _as_it_is)),
+    Variant("snapshots wait for no past periods", patched=_patching(PeriodKeeper, "written", _wait_for_none)),
+    Variant("a replica fetches no past periods", patched=_patching(PeriodFetch, "fetch", _fetch_nothing)),
+    Variant(FOUND_DURABLE, patched=_patching(PeriodStore, "keep", PeriodStore.has)),
 )
