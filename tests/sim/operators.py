@@ -25,7 +25,7 @@ from server.settings.board_form import form_of
 from tests.sim.boards import BOARDS, SPARE, draw_rules
 from tests.sim.books import Books, Broken
 from tests.sim.clients import Client
-from tests.sim.network import Network
+from tests.sim.network import DELAY_S_MAX, Network
 from tests.sim.profile import START_MS
 from tests.sim.trace import Trace
 
@@ -44,18 +44,22 @@ EXPECTED = {200, 201, 400, 404, 409, 410}
 class Operator(Client):
     """See above."""
 
+    def __init__(self, name: str, network: Network, dice: random.Random, books: Books, trace: Trace) -> None:
+        super().__init__(name, network, dice, books, trace)
+        self._done = trio.Event()
+
     async def work(self, until_s: float) -> None:
         """Change boards until a time."""
-        if self._dice.random() >= WORKS:
-            return
+        works = self._dice.random() < WORKS
         pause_s = self._dice.choice([0.3, 1.0, 3.0])
-        while trio.current_time() < until_s:
+        while works and trio.current_time() < until_s:
             await trio.sleep(self._dice.expovariate(1 / pause_s))
             verb = self._dice.choices(VERBS, WEIGHTS)[0]
             board_id = self._dice.choice(self._boards_for(verb))
             if verb == "close" and board_id not in SPARE:
                 continue  # who watches it would see nothing any more
             await self._do(verb, board_id)
+        self._done.set()
 
     def _boards_for(self, verb: str) -> Sequence[str]:
         """List the boards for which a verb makes sense; any board, now and then."""
@@ -68,7 +72,9 @@ class Operator(Client):
         return frozen if frozen and verb in {"reveal", "unfreeze"} else BOARDS
 
     async def rest(self) -> None:
-        """Close the boards to which something would happen by itself."""
+        """Close the boards to which something would happen by itself, once no request is on its way any more."""
+        await self._done.wait()
+        await trio.sleep(DELAY_S_MAX)
         for board_id in BOARDS:
             board = self._books.plain.boards.get(board_id)
             while board is not None and board.definition is not None and board.definition.due_ms is not None:
