@@ -56,8 +56,8 @@ class Operator(Client):
             await trio.sleep(self._dice.expovariate(1 / pause_s))
             verb = self._dice.choices(VERBS, WEIGHTS)[0]
             board_id = self._dice.choice(self._boards_for(verb))
-            if verb == "close" and board_id not in SPARE:
-                continue  # who watches it would see nothing any more
+            if (verb == "close" and board_id not in SPARE) or (verb == "put" and board_id == "main"):
+                continue  # others watch it, and count on it to the end
             await self._do(verb, board_id)
         self._done.set()
 
@@ -81,6 +81,7 @@ class Operator(Client):
                 if board.definition.freeze_at_ms is not None:
                     self._books.order("unfreeze", board_id, None)
                     await self._until_known("POST", f"/boards/{board_id}/unfreeze")
+                    continue
                 self._books.order("close", board_id, None)
                 await self._until_known("DELETE", f"/boards/{board_id}")
 
