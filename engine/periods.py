@@ -84,12 +84,18 @@ def reset(
 
 
 def unique_id(nominal: str, taken: Iterable[str]) -> str:
-    """Give an id that is not taken: the nominal one, or with a number at its end."""
-    used = set(taken)
-    number, found = 2, nominal
-    while found in used:
-        found, number = f"{nominal}.{number}", number + 1
-    return found
+    """Give an id that none had: the nominal one, or with the number at its end that follows the highest of `taken`.
+
+    Ids of periods that are not kept any more are no longer known. But the one before is, so numbers go only upwards.
+    """
+    highest = 0
+    for other in taken:
+        base, _, number = other.rpartition(".")
+        if other == nominal:
+            highest = max(highest, 1)
+        elif base == nominal and number.isdecimal():
+            highest = max(highest, int(number))
+    return nominal if not highest else f"{nominal}.{highest + 1}"
 
 
 def date_id(time_ms: int) -> str:

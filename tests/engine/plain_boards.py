@@ -190,10 +190,9 @@ def ms_of(at: datetime) -> int:
 
 def named(span: Span, taken: Iterable[str]) -> Span:
     """Give a period an id that none of the others has."""
-    ids, number = [span.id, *(f"{span.id}.{n}" for n in range(2, 1_000))], 0
-    while ids[number] in set(taken):
-        number += 1
-    return Span(ids[number], span.begins_ms, span.ends_ms)
+    ids = [span.id, *(f"{span.id}.{n}" for n in range(2, 1_000))]
+    used = [number for number, each in enumerate(ids) if each in set(taken)]
+    return Span(ids[max(used) + 1 if used else 0], span.begins_ms, span.ends_ms)
 
 
 def first_span(rules: BoardRules, taken: Iterable[str], now_ms: int) -> Span | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from engine.board_rules import BoardRules
 from engine.commands import BoardReceipt, CloseBoard, FreezeBoard, Increment, Receipt, Rejection, ResetBoard, RevealRows
@@ -143,6 +144,21 @@ def test_a_reset_brings_a_board_back_from_a_future_that_a_wrong_clock_made() -> 
     assert isinstance(receipt, BoardReceipt)
     assert receipt.applied
     assert game.running() == ("2026-W49.2", ms("2026-11-30 12:00"), ms("2026-12-07 00:00"))
+
+
+def test_no_id_comes_again_when_old_periods_are_not_kept_any_more() -> None:
+    """A retry of a reset names a period that was, and must not end another one."""
+    game = Game("2026-11-27 12:00")
+    game.put(replace(WEEKLY, keep_periods=1))
+    ids = [game.running()[0]]
+    for _ in range(5):
+        game.write(ResetBoard("cup", "ops", ids[-1]))
+        ids.append(game.running()[0])
+    assert ids == ["2026-W48", *(f"2026-W48.{number}" for number in range(2, 7))]
+    for period in ids[:-1]:
+        [refused] = game.write(ResetBoard("cup", "ops", period))
+        assert isinstance(refused, Rejection)
+        assert refused.code == "CONFLICT"
 
 
 def test_a_reset_of_a_period_that_does_not_run_is_refused() -> None:
