@@ -21,7 +21,7 @@ run-cluster: $(STAMP)
 	$(BIN)/python -m bench.cluster_demo $(ARGS)
 
 test: $(STAMP) check
-	$(BIN)/pytest
+	$(BIN)/python -m tests.halves
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -188,7 +188,7 @@ class Boards:
             "starts_at": iso_ms(begins_ms) if begins_ms else None,
             "ends_at": None if ends_ms is None else iso_ms(ends_ms),
             "over": definition.over,
-            "closed": definition.closed,
+            "closed": present.closed,
             "count": board.ranked,
             "epoch": self._scoreboard.epoch,
             "seq": board.seq,
@@ -255,6 +255,6 @@ class Boards:
             what = _DONE.get(type(admitted.command), "made" if made else "changed")
             self._audit.board_changed(what, outcome, caller.sub)
         board = self._scoreboard.boards[outcome.board_id]
-        fields = self._fields(board, Versions(), shows_rules=True)
+        fields = self._fields(board, Versions(), shows_rules=True, is_live=True)
         fields |= {"applied": outcome.applied, "epoch": outcome.epoch, "seq": outcome.seq}
         return Response(201 if made else 200, _encode(BoardChangedAnswer(**fields)), JSON, NO_STORE)

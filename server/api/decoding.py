@@ -287,7 +287,10 @@ def decode_board(board_id: str, body: bytes) -> BoardRules:
 def decode_reset(body: bytes) -> str | None:
     """Decode the body of a reset: the period that must run now, None for any. Raises `Refused`."""
     body = body.removeprefix(_BYTE_ORDER_MARK)
-    return _decode(_reset_decoder, body).period if body.strip() else None
+    period = _decode(_reset_decoder, body).period if body.strip() else None
+    if period is not None and (fault := id_fault(period)):
+        raise invalid("period", f"period {fault}.")
+    return period
 
 
 def decode_freeze(body: bytes) -> int | None:

@@ -22,7 +22,8 @@ from engine.disk import FileMissing
 from engine.errors import DiskFault
 from engine.ranking import FinalRow, Ranking
 from engine.scoreboard import Scoreboard
-from server.http.messages import RETRY_SOON, Refused
+from engine.texts import id_fault
+from server.http.messages import RETRY_SOON, Refused, invalid
 from snapshots.periods import PastRanking
 
 PREVIOUS = "previous"
@@ -54,6 +55,8 @@ class NoPeriods:
 
 def named_period(board_id: str, ranking: Ranking, name: str) -> PastPeriod:
     """Give the past period of a name: an id, or "previous" for the last one that ended. Raises `Refused`."""
+    if name and (fault := id_fault(name)):
+        raise invalid("period", f"period {fault}.")
     past = () if ranking.definition is None else ranking.definition.past
     if name == PREVIOUS and past:
         return past[-1]
