@@ -32,7 +32,7 @@ EVERYTHING_SEEN = {
     "replica ended by stop", "reads of a replica", "reads that came too early", "stale reads", "viewers refused",
     "replicas equal in the end", "promotions", "demotions", "lock lost", "segment lost", "directory lost", "DISK_FULL",
     "no room to preallocate", "no room to create", "clock corrections", "events under a wrong clock",
-    "times judged", "times put right", "states read at a time", "segments removed by a trusted clock",
+    "times judged", "times put right", "states read at a time",
     "loops named", "rivals settled", "BoardPut", "BoardClosed", "PeriodChanged", "BoardFrozen", "BoardUnfrozen",
     "RowsRevealed", "BOARD_CLOSED", "periods that passed", "frozen boards shown", "receipts hidden by a freeze",
     "scoreboard_period", "past periods shown", "period files compared", "replays compared",
