@@ -86,7 +86,11 @@ class QueryBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 class ResetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of POST /boards/{boardId}/reset; it may be empty. A reset that names a period ends no other."""
 
-    period: Annotated[str, msgspec.Meta(examples=["2026-W48"])] | None = None
+    # As for `Id`, the type only describes the length.
+    period: (
+        Annotated[str, msgspec.Meta(examples=["2026-W48"], extra_json_schema={"maxLength": limits.ID_CHARACTERS_MAX})]
+        | None
+    ) = None
 
 
 class FreezeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -288,8 +292,9 @@ def decode_reset(body: bytes) -> str | None:
     """Decode the body of a reset: the period that must run now, None for any. Raises `Refused`."""
     body = body.removeprefix(_BYTE_ORDER_MARK)
     period = _decode(_reset_decoder, body).period if body.strip() else None
-    if period is not None and (fault := id_fault(period)):
-        raise invalid("period", f"period {fault}.")
+    if period is not None and len(period) > limits.ID_CHARACTERS_MAX:
+        message = f"period must be at most {limits.ID_CHARACTERS_MAX} characters, not {len(period)}."
+        raise invalid("period", message)
     return period
 
 

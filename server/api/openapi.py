@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from engine.limits import BATCH_COMMANDS_MAX, SEQ_MAX
+from engine.limits import BATCH_COMMANDS_MAX, ID_CHARACTERS_MAX, SEQ_MAX
 from server import bounds
 from server.api import about, answers, examples
 from server.api.descriptions import BATCH, LINKS, OPERATIONS, Either, Operation
@@ -242,7 +242,7 @@ def _parameters() -> Schema:
         "period": _parameter(
             "period",
             "query",
-            {"type": "string", "minLength": 1, "examples": ["previous", "2026-W48"]},
+            {"type": "string", "minLength": 1, "maxLength": ID_CHARACTERS_MAX, "examples": ["previous", "2026-W48"]},
             "A period that has ended: its id, or `previous`.",
         ),
         "view": _parameter(

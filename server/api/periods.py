@@ -20,9 +20,9 @@ import structlog
 from engine.board_rules import PastPeriod
 from engine.disk import FileMissing
 from engine.errors import DiskFault
+from engine.limits import ID_CHARACTERS_MAX
 from engine.ranking import FinalRow, Ranking
 from engine.scoreboard import Scoreboard
-from engine.texts import id_fault
 from server.http.messages import RETRY_SOON, Refused, invalid
 from snapshots.periods import PastRanking
 
@@ -55,8 +55,8 @@ class NoPeriods:
 
 def named_period(board_id: str, ranking: Ranking, name: str) -> PastPeriod:
     """Give the past period of a name: an id, or "previous" for the last one that ended. Raises `Refused`."""
-    if name and (fault := id_fault(name)):
-        raise invalid("period", f"period {fault}.")
+    if len(name) > ID_CHARACTERS_MAX:
+        raise invalid("period", f"period must be at most {ID_CHARACTERS_MAX} characters, not {len(name)}.")
     past = () if ranking.definition is None else ranking.definition.past
     if name == PREVIOUS and past:
         return past[-1]
