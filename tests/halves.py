@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-WAITING = ("browser", "cluster", "e2e", "hostile", "sim", "soak")
+WAITING = ("browser", "cluster", "e2e", "hostile", "soak")
 """The folders of the first half. Any other folder is in the second."""
 
 
