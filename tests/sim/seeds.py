@@ -16,6 +16,7 @@ from tests.sim.variants import (
     OLDER_KEPT,
     PLACED_DURABLY,
     SERVED_EARLY,
+    UNCOVERED,
     ZEROS_COUNTED,
 )
 
@@ -61,6 +62,9 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         ),
     ),
 )
+
+SEARCHED_FROM = {UNCOVERED: 20_001}
+"""Where the search for a fault begins that few runs show. The others are searched for from seed 1."""
 
 SOUGHT = (MADE_DURABLE, PLACED_DURABLY, OLDER_KEPT, FOUND_DURABLE)
 """Faults without a seed. Theirs are void since boards are events, and some hundred runs find no new one.

@@ -233,6 +233,7 @@ PLACED_DURABLY = "a fetched snapshot that is there is held to be durable"
 OLDER_KEPT = "snapshots stay that the log of a replica can't be joined to"
 SERVED_EARLY = "a replica is served before it has caught up"
 ZEROS_COUNTED = "a zero at the end is a torn frame"
+UNCOVERED = "snapshots wait for no past periods"
 FOUND_DURABLE = "the file of a past period that is there is held to be durable"
 
 BROKEN: Sequence[Variant] = (
@@ -263,7 +264,7 @@ BROKEN: Sequence[Variant] = (
     Variant("the public sees the present of a frozen board", patched=_patching(Board, "public", property(_as_it_is))),
     Variant("periods end by reset only", patched=_patching(Actor, "_change_periods", _change_nothing)),
     Variant("rules are applied as they were asked for", patched=_patching(board_decisions, "as_logged", _as_it_is)),
-    Variant("snapshots wait for no past periods", patched=_patching(PeriodKeeper, "written", _wait_for_none)),
+    Variant(UNCOVERED, patched=_patching(PeriodKeeper, "written", _wait_for_none)),
     Variant("a replica fetches no past periods", patched=_patching(PeriodFetch, "fetch", _fetch_nothing)),
     Variant(FOUND_DURABLE, patched=_patching(PeriodStore, "keep", PeriodStore.has)),
 )
