@@ -53,7 +53,7 @@ from server.api.routes import RULES_READ
 from server.api.views import Views
 from server.http.messages import JSON, NO_CACHE, NO_STORE, Refused, Request, Response
 from server.http.target import ids_of, query_values
-from server.live.encoding import iso_ms
+from server.live.encoding import iso_ms, iso_or_none
 from server.settings.board_form import form_of
 
 _encode = msgspec.json.Encoder().encode
@@ -159,7 +159,7 @@ class Boards:
             periods=[
                 PastPeriodObject(
                     each.period.id, iso_ms(each.period.begins_ms),
-                    None if each.period.ends_ms is None else iso_ms(each.period.ends_ms), each.count, each.seq,
+                    iso_or_none(each.period.ends_ms), each.count, each.seq,
                 )
                 for each in reversed(past)
             ],
@@ -186,7 +186,7 @@ class Boards:
             "order": rules.order,
             "ranks": rules.ranks,
             "starts_at": iso_ms(begins_ms) if begins_ms else None,
-            "ends_at": None if ends_ms is None else iso_ms(ends_ms),
+            "ends_at": iso_or_none(ends_ms),
             "over": definition.over,
             "closed": present.closed,
             "count": board.ranked,

@@ -22,7 +22,7 @@ from server.api.dependencies import Dependencies
 from server.api.routes import LIVE_VIEW
 from server.http.messages import Refused, Request, Response
 from server.http.target import PUBLIC, query_values, view_of
-from server.live.encoding import iso_ms
+from server.live.encoding import about
 
 _MORE_STEPS = ("minSeq", "minEpoch", "period", "view")
 
@@ -69,13 +69,6 @@ class Views:
 
 def period_fields(definition: BoardDefinition | None) -> dict[str, Any]:
     """Give the fields of an answer about the running period and the freeze; none where there is neither."""
-    fields: dict[str, Any] = {}
-    if definition is None:
-        return fields
-    if definition.period is not None:
-        fields["period"] = definition.period.id
-        if definition.period.ends_ms is not None:
-            fields["ends_at"] = iso_ms(definition.period.ends_ms)
-    if definition.frozen is not None:
-        fields["frozen_at"] = iso_ms(definition.frozen.time_ms)
-    return fields
+    told = about(definition)
+    fields = {"period": told.period, "ends_at": told.ends_at, "frozen_at": told.frozen_at}
+    return {name: value for name, value in fields.items() if value is not None}

@@ -162,6 +162,11 @@ def iso_ms(ms: int) -> str:
     return f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
 
 
+def iso_or_none(ms: int | None) -> str | None:
+    """Write a time as `iso_ms` does; None stays None."""
+    return None if ms is None else iso_ms(ms)
+
+
 def entries_of(rows: Iterable[Row | FinalRow], users: Users) -> Rows:
     """Make entries of a board's rows."""
     return tuple(
@@ -193,7 +198,7 @@ def about(definition: BoardDefinition | None) -> About:
     return About(
         definition.rules.title,
         None if period is None else period.id,
-        None if period is None or period.ends_ms is None else iso_ms(period.ends_ms),
+        None if period is None else iso_or_none(period.ends_ms),
         definition.over,
         None if frozen is None else iso_ms(frozen.time_ms),
         0 if frozen is None else frozen.revealed,
@@ -238,11 +243,10 @@ def delta_message(before: Rows, after: Rows, base_seq: int, moment: Moment) -> b
 def period_message(past: PastPeriod, rows: Rows, following: str | None, moment: Moment) -> bytes:
     """Encode the message that a period has ended, with its last rows."""
     period = past.period
-    ends_at = None if period.ends_ms is None else iso_ms(period.ends_ms)
     return _encode(
         _Period(
-            period.id, iso_ms(period.begins_ms), ends_at, following, past.count, rows, moment.board_id, moment.epoch,
-            past.seq, iso_ms(moment.generated_ms),
+            period.id, iso_ms(period.begins_ms), iso_or_none(period.ends_ms), following, past.count, rows,
+            moment.board_id, moment.epoch, past.seq, iso_ms(moment.generated_ms),
         )
     )  # fmt: skip
 

@@ -134,12 +134,7 @@ def test_starts_that_crash_at_any_step_make_the_files_in_the_end(fate: Nothing |
         league = League(machine.boot(), "/data", keeps=False)
         first, second = play(league)
         machine.kill()
-        crash_at(machine, step)
-        crashed = True
-        with suppress(Crash):
-            League(machine.boot(), "/data")
-            crashed = False
-        unhook(machine)
+        crashed = start_that_crashes_at(machine, step)
         machine.cut_power()
         again = League(machine.boot(), "/data")
         assert again.periods.list() == [first, second]
@@ -164,12 +159,7 @@ def test_no_file_is_made_of_a_change_that_a_power_cut_may_take_back() -> None:
         kill_after_write(machine)
         with pytest.raises(Crash):
             league.reset("cup")
-        crash_at(machine, step)
-        crashed = True
-        with suppress(Crash):
-            League(machine.boot(), "/data")
-            crashed = False
-        unhook(machine)
+        crashed = start_that_crashes_at(machine, step)
         machine.cut_power()
         again = League(machine.boot(), "/data")
         if again.seq < seq:
@@ -197,6 +187,17 @@ def test_a_file_that_a_start_finds_is_durable_after_it() -> None:
         assert missing_files(PeriodStore(machine.boot(), "/data"), again.scoreboard) == []
         if not crashed():
             return
+
+
+def start_that_crashes_at(machine: Machine, step: int) -> bool:
+    """Start, and cut the power before the step with this number; False if the start has fewer steps."""
+    crash_at(machine, step)
+    crashed = True
+    with suppress(Crash):
+        League(machine.boot(), "/data")
+        crashed = False
+    unhook(machine)
+    return crashed
 
 
 def crash_at(machine: Machine, step: int, end: Callable[[Machine], None] = Machine.cut_power) -> Callable[[], bool]:
