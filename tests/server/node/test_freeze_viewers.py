@@ -36,7 +36,7 @@ async def move_until_seen(stage: Stage, board: str, watchers: list[Watcher]) -> 
     await stage.move()
     await stage.score(board, "last", "LAP", 50_000)
     for present in watchers:
-        while all(row["userId"] != "last" for row in (await present.next("update"))["entries"]):
+        while all(row["userId"] != "last" for row in (await present.next("update", "snapshot"))["entries"]):
             pass
 
 
