@@ -15,13 +15,13 @@ from array import array
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from engine.actions import mark_of
 from engine.board_rules import BoardDefinition, PastPeriod
-from engine.events import Incremented
+from engine.events import Incremented, RanksNoted
 from engine.image import BoardImage, column_bytes, column_of
 from engine.limits import SCORE_MAX, SEQ_MAX
+from engine.past_ranks import DAY_MS, NOTED_ROWS, NOTHING, began_after
 from engine.ranking import SCORE_SHIFT, SLOT_BITS, SLOT_MASK, TOP_WATCHED, Ranking, Row, ranking_of
 
 Ranks = tuple[int | None, int | None]
@@ -52,8 +52,9 @@ class Board(Ranking):
         """Without a definition only events named the board, and it is not served. `is_logged`: events defined it."""
         super().__init__(board_id, definition)
         self.is_logged = is_logged
-        self.frozen: FrozenBoard | None = None
+        self.frozen: Board | None = None
         self.final: Final | None = None
+        self._noted_at = 0  # `seq` at the last note
         self._marked_reason: str | None = None
         self._marks = array("Q")
 
@@ -180,6 +181,8 @@ class Board(Ranking):
         self.definition, self.is_logged = definition, True
         self._flip, self._ranks = ranking_of(definition)
         self.seq = self.top10_seq = seq
+        if self._flip != was:
+            self.past_ranks = NOTHING
         if self._order is None:
             return
         if self._flip != was and self._ids:
@@ -199,9 +202,35 @@ class Board(Ranking):
         fresh.seq = self.seq
         if self._order is None:
             fresh.begin_replay()
+        first = ended.rows_of(ended.first_keys(NOTED_ROWS))
+        fresh.past_ranks = began_after([row.user_id for row in first], [row.rank for row in first])
         self.take(fresh)
         self._marked_reason, self._marks = None, array("Q")
         return ended
+
+    @property
+    def needs_notes(self) -> bool:
+        """Whether the running period may become older than a day, so that notes of ranks are of use."""
+        if self.definition is None or not self.is_logged:
+            return False
+        period = self.definition.period
+        is_short = period is not None and period.ends_ms is not None and period.ends_ms - period.begins_ms <= DAY_MS
+        return not is_short or bool(self.past_ranks.notes)
+
+    def note_ranks(self, event: RanksNoted) -> None:
+        """Note the ranks of the first users. O(users) during a replay, if the board has changed since the last note."""
+        if not self.needs_notes:
+            return
+        past = self.past_ranks
+        if self.seq == self._noted_at:
+            self.past_ranks = past.aged(event.time_ms)
+        else:
+            keys = self.first_keys(NOTED_ROWS)
+            ranks = [] if self._ranks == "unique" else [row.rank for row in self.rows_of(keys)]
+            self.past_ranks = past.noted(event.as_of_ms, event.time_ms, [key & SLOT_MASK for key in keys], ranks)
+        if self.past_ranks.day != past.day:
+            self.seq = self.top10_seq = event.seq  # what rows show has changed
+        self._noted_at = self.seq
 
     def hide(self, user_id: str, seq: int) -> None:
         """Take a user off the board with the event `seq`; the score is kept."""
@@ -263,15 +292,14 @@ class Board(Ranking):
             updated=column_bytes(self._updated),
             definition=self.definition if self.is_logged else None,
             frozen=None if self.frozen is None else self.frozen.capture(),
+            past_ranks=self.past_ranks,
         )
 
     @classmethod
     def from_image(cls, image: BoardImage, inactive: Iterable[str]) -> Board:
-        """Make the board of an image, as during a replay; `inactive` users are hidden."""
+        """Make the board of an image, as during a replay, without what is frozen; `inactive` users are hidden."""
         board = cls(image.board_id, image.definition, is_logged=image.definition is not None)
         board._fill(image, inactive)
-        if image.frozen is not None:
-            board.frozen = FrozenBoard.from_image(image.frozen, inactive)
         return board
 
     def _fill(self, image: BoardImage, inactive: Iterable[str]) -> None:
@@ -282,6 +310,7 @@ class Board(Ranking):
         self._reached = column_of(image.reached)
         self._updated = column_of(image.updated)
         self._hidden = {slot for user_id in inactive if (slot := self._slots.get(user_id)) is not None}
+        self.past_ranks = image.past_ranks
         self.begin_replay()
 
     def _check(self) -> None:
@@ -294,103 +323,3 @@ class Board(Ranking):
             assert self.definition is not None
             assert self.definition.frozen is not None
             self.frozen._check()
-
-
-class FrozenBoard(Board):
-    """What the public sees of a board that is frozen: the board as it was then, but for the rows that were revealed.
-
-    What the operator does to users holds here too: names, and who is shown. Only scores stand still.
-    """
-
-    def __init__(self, board_id: str, definition: BoardDefinition | None = None, *, is_logged: bool = True) -> None:
-        super().__init__(board_id, definition, is_logged=is_logged)
-        self.revealed: set[int] = set()
-        # Found out when the first row is revealed:
-        self._newcomers: set[int] = set()  # slots on the board of users who are not here
-        self._scanned = 0  # slots of the board below this one were looked at for newcomers
-        self._bottom = 0  # rows at the end of the order that are all revealed
-
-    @classmethod
-    def of(cls, board: Board) -> FrozenBoard:
-        """Copy what a board shows now: some 50 ms for a million users."""
-        copy = cls(board.board_id, board.definition)
-        copy.seq, copy.top10_seq, copy.final = board.seq, board.top10_seq, board.final
-        copy._slots, copy._ids, copy._hidden = board._slots.copy(), board._ids[:], board._hidden.copy()
-        copy._scores, copy._reached, copy._updated = board._scores[:], board._reached[:], board._updated[:]
-        copy._order = None if board._order is None else board._order.clone()
-        copy._tiers = None if board._tiers is None else board._tiers.clone()
-        return copy
-
-    def reveal(self, board: Board, step: int, seq: int) -> bool:
-        """Show the next rows as they are on the board, from the last place up; tell whether all are shown now.
-
-        First come the users who are not here yet, then the rows from the last one up. A row that was revealed may have
-        moved up: then the one that came to its place is next.
-        """
-        if self._order is None:  # in a replay
-            board.end_replay()  # and ours
-        for _ in range(step):
-            user_id = self._next_to_reveal(board)
-            if user_id is None:
-                break
-            self._show_as_on(board, user_id)
-        self.seq = self.top10_seq = seq
-        return self._next_to_reveal(board) is None
-
-    def hide(self, user_id: str, seq: int) -> None:
-        super().hide(user_id, seq)
-        self._bottom = 0
-
-    def show(self, user_id: str, seq: int) -> None:
-        super().show(user_id, seq)
-        self._bottom = 0
-
-    def capture(self) -> BoardImage:
-        flags = bytearray(len(self._ids))
-        for slot in self.revealed:
-            flags[slot] = 1
-        return replace(super().capture(), revealed=bytes(flags))
-
-    @classmethod
-    def from_image(cls, image: BoardImage, inactive: Iterable[str]) -> FrozenBoard:
-        board = cls(image.board_id, image.definition)
-        board._fill(image, inactive)
-        board.revealed = {slot for slot, flag in enumerate(image.revealed) if flag}
-        return board
-
-    def _next_to_reveal(self, board: Board) -> str | None:
-        for slot in range(self._scanned, len(board._ids)):
-            if board._ids[slot] not in self._slots:
-                self._newcomers.add(slot)
-        self._scanned = len(board._ids)
-        shown = [slot for slot in self._newcomers if slot not in board._hidden]
-        if shown:
-            return board._ids[max(shown, key=board._key)]
-        order = self._ranked()
-        while self._bottom < len(order):
-            slot = order[len(order) - 1 - self._bottom] & SLOT_MASK
-            if slot not in self.revealed:
-                return self._ids[slot]
-            self._bottom += 1
-        return None
-
-    def _show_as_on(self, board: Board, user_id: str) -> None:
-        """Take over a user's score, and when it was reached."""
-        order, theirs, slot = self._ranked(), board._slots[user_id], self._slots.get(user_id)
-        self._newcomers.discard(theirs)
-        if slot is None:
-            slot = self._slots[user_id] = len(self._ids)
-            self._ids.append(user_id)
-            for column in (self._scores, self._reached, self._updated):
-                column.append(0)
-        else:
-            old = self._key(slot)
-            self._note(slot, old)
-            order.remove(old)
-            if self._tiers is not None:
-                self._tiers.remove(old >> SCORE_SHIFT)
-        self._scores[slot] = board._scores[theirs]
-        self._reached[slot] = board._reached[theirs]
-        self._updated[slot] = board._updated[theirs]
-        self._enter(slot, self.seq)
-        self.revealed.add(slot)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from engine.board import Board, Final, FrozenBoard
+from engine.board import Board, Final
 from engine.board_rules import BoardDefinition, Frozen, PastPeriod
 from engine.events import BoardClosed, BoardEvent, BoardFrozen, BoardPut, BoardUnfrozen, PeriodChanged, RowsRevealed
+from engine.frozen_board import FrozenBoard
 from engine.ranking import TOP_WATCHED, Ranking
 
 
@@ -78,7 +79,7 @@ def _change_period(
 
 def _reveal(board: Board, old: BoardDefinition, event: RowsRevealed) -> BoardDefinition:
     public, frozen = board.frozen, old.frozen
-    assert public is not None
+    assert isinstance(public, FrozenBoard)
     assert public.definition is not None
     assert frozen is not None
     if public.reveal(board, event.step, event.seq):

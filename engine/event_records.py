@@ -18,6 +18,7 @@ A record is a msgpack array, and its first element is its type. Seq and time are
       BoardFrozen      [10, boardId, atMs | nil, caller]
       BoardUnfrozen    [11, boardId, caller]
       RowsRevealed     [12, boardId, step, caller]
+      RanksNoted       [13, asOfMs]
 
 A period is [id, beginning, end | nil], in ms since 1970 UTC.
 
@@ -47,6 +48,7 @@ from engine.events import (
     Fed,
     Incremented,
     PeriodChanged,
+    RanksNoted,
     RowsRevealed,
     UserPut,
 )
@@ -144,6 +146,10 @@ class _RowsRevealedRecord(msgspec.Struct, array_like=True, tag=12, forbid_unknow
     caller: str
 
 
+class _RanksNotedRecord(msgspec.Struct, array_like=True, tag=13, forbid_unknown_fields=True, gc=False):
+    as_of_ms: int
+
+
 _Record = (
     _IncrementedRecord
     | _UserPutRecord
@@ -157,6 +163,7 @@ _Record = (
     | _BoardFrozenRecord
     | _BoardUnfrozenRecord
     | _RowsRevealedRecord
+    | _RanksNotedRecord
 )
 _BOARD_EVENTS: dict[type[Any], type[BoardEvent]] = {
     _BoardPutRecord: BoardPut,
@@ -225,6 +232,8 @@ def _record_of(event: Event) -> tuple[object, ...]:
         return (2, event.user_id, event.display_name, event.active, event.caller)
     if isinstance(event, ClockCorrected):
         return (4, event.from_seq, event.ahead_ms, event.note)
+    if isinstance(event, RanksNoted):
+        return (13, event.as_of_ms)
     if isinstance(event, BoardEvent):
         return (_TYPES[type(event)], *msgspec.structs.astuple(event)[2:])
     if event.history:
@@ -243,6 +252,8 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
         return ClockCorrected(seq, time_ms, record.from_seq, record.ahead_ms, record.note)
     if isinstance(record, _HistoryBegunRecord):
         return EpochBegun(seq, time_ms, record.epoch, record.note, record.history)
+    if isinstance(record, _RanksNotedRecord):
+        return RanksNoted(seq, time_ms, record.as_of_ms)
     if not isinstance(record, _EpochBegunRecord):
         return _BOARD_EVENTS[type(record)](seq, time_ms, *msgspec.structs.astuple(record))
     assert isinstance(record, _EpochBegunRecord)

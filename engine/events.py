@@ -105,6 +105,14 @@ class ClockCorrected(msgspec.Struct, frozen=True, gc=False):
     note: str
 
 
+class RanksNoted(msgspec.Struct, frozen=True, gc=False):
+    """Every board noted the ranks of its first users. The last event before this one has the time `as_of_ms`."""
+
+    seq: int
+    time_ms: int
+    as_of_ms: int
+
+
 class PeriodChanged(msgspec.Struct, frozen=True, gc=False):
     """The period `ended` of a board ended, and `following` runs now; None: none does.
 
@@ -157,4 +165,4 @@ class RowsRevealed(msgspec.Struct, frozen=True, gc=False):
 BoardEvent = BoardPut | BoardClosed | PeriodChanged | BoardFrozen | BoardUnfrozen | RowsRevealed
 """An event about a board itself."""
 
-Event = Incremented | UserPut | EpochBegun | ClockCorrected | BoardEvent
+Event = Incremented | UserPut | EpochBegun | ClockCorrected | RanksNoted | BoardEvent

@@ -22,6 +22,7 @@ from array import array
 import msgspec
 
 from engine.board_rules import BoardDefinition
+from engine.past_ranks import NOTHING, PastRanks
 
 
 class BoardImage(msgspec.Struct, frozen=True):
@@ -29,6 +30,7 @@ class BoardImage(msgspec.Struct, frozen=True):
 
     `definition` is None if no event of the log made the board: an older version wrote it. `frozen` is what the public
     sees of a frozen board. `revealed` has one byte for each user of such an image: 1 if the row was revealed.
+    `past_ranks` are those of earlier moments, with which the ranks of now are compared.
     """
 
     board_id: str
@@ -41,6 +43,7 @@ class BoardImage(msgspec.Struct, frozen=True):
     definition: BoardDefinition | None = None
     frozen: BoardImage | None = None
     revealed: bytes = b""
+    past_ranks: PastRanks = NOTHING
 
 
 class UsersImage(msgspec.Struct, frozen=True):
@@ -64,7 +67,8 @@ class ActionsImage(msgspec.Struct, frozen=True):
 class StateImage(msgspec.Struct, frozen=True):
     """The whole state after the event `seq`. `epochs` lists (first seq, epoch); `boards` are sorted by id.
 
-    `histories` lists (epoch, identity) of the epochs whose event has an identity (`engine.history`).
+    `histories` lists (epoch, identity) of the epochs whose event has an identity (`engine.history`). `noted` has seq
+    and time of the last event that noted the ranks, zeros if none did.
     """
 
     epoch: int
@@ -75,6 +79,7 @@ class StateImage(msgspec.Struct, frozen=True):
     users: UsersImage
     actions: ActionsImage
     histories: list[tuple[int, bytes]] = []
+    noted: tuple[int, int] = (0, 0)
 
 
 def column_bytes(column: array[int]) -> bytes:

@@ -27,6 +27,12 @@ KEEP_PERIODS_DEFAULT = 52
 KEEP_PERIODS_MAX = 1_000
 """Past periods of a board that are kept. The state lists them, with some 60 bytes each."""
 
+NOTE_EVERY_MS = 3_600_000
+"""Time between two notes of the ranks. A note of a board takes some 0.9 KB, and a day's are kept."""
+
+NOTES_MAX = 32
+"""Notes of a board that are kept: those of a day, and some that a clock which went back brings."""
+
 BATCH_COMMANDS_MAX = 1_000
 """Commands in one submission, which is one batch request."""
 

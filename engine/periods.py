@@ -1,4 +1,4 @@
-"""What happens to boards by itself: periods change, boards are frozen. Pure: the calendar is given.
+"""What happens to boards by itself: periods change, boards are frozen, ranks are noted. Pure: the calendar is given.
 
     events = due_changes(scoreboard, now_ms, period_at)             those that are due now, for one frame
     period = first_period(rules, (), now_ms, period_at)             the period of a board that is made now
@@ -12,6 +12,8 @@ Rules:
 - A season has one period. When it ends, the board is over: its last ranking stays, and nothing counts any more. So is a
   board whose next period the calendar does not know.
 - The clock may go back over a beginning (`ClockCorrected`). What ended stays ended.
+- Ranks are noted once an hour (NOTE_EVERY_MS), after all other changes that are due. Nothing is noted while the notes
+  would stay what they are: nobody moved for a day.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Callable, Iterable
 
 from engine.board_rules import BoardDefinition, BoardRules
 from engine.dates import date_of
-from engine.events import BoardEvent, BoardFrozen, PeriodChanged
+from engine.events import BoardEvent, BoardFrozen, PeriodChanged, RanksNoted
 from engine.schedule import Period, Schedule
 from engine.scoreboard import Scoreboard
 
@@ -49,9 +51,9 @@ def first_period(rules: BoardRules, taken: Iterable[str], now_ms: int, period_at
     return None
 
 
-def due_changes(scoreboard: Scoreboard, now_ms: int, period_at: PeriodAt) -> list[BoardEvent]:
+def due_changes(scoreboard: Scoreboard, now_ms: int, period_at: PeriodAt) -> list[BoardEvent | RanksNoted]:
     """List the changes that are due now, one for each board, at most CHANGES_IN_FRAME; ask again after them."""
-    changes: list[BoardEvent] = []
+    changes: list[BoardEvent | RanksNoted] = []
     for board_id in scoreboard.served():
         definition = scoreboard.boards[board_id].definition
         assert definition is not None
@@ -62,6 +64,9 @@ def due_changes(scoreboard: Scoreboard, now_ms: int, period_at: PeriodAt) -> lis
                 changes.append(BoardFrozen(seq, now_ms, board_id, None, ""))
             else:
                 changes.append(_change(board_id, definition, now_ms, seq, period_at))
+    note_due_ms = scoreboard.note_due_ms
+    if not changes and note_due_ms is not None and note_due_ms <= now_ms:
+        changes.append(RanksNoted(scoreboard.seq + 1, now_ms, scoreboard.time_ms))
     return changes
 
 

@@ -29,14 +29,16 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol
 
 import msgspec
+import numpy as np
 
 from engine.board_rules import BoardDefinition, RankMode
 from engine.limits import SCORE_MAX
 from engine.order import Order
+from engine.past_ranks import NOTED_ROWS, NOTHING, Change
 from engine.pinned import PinnedOrder
 from engine.tiers import Tiers
 
@@ -53,11 +55,12 @@ TOP_WATCHED = 10
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """A row of a ranking. Ranks count from 1."""
+    """A row of a ranking. Ranks count from 1. `change` says how far one of the first rows moved, if that is known."""
 
     rank: int
     user_id: str
     score: int
+    change: Change | None = None
 
 
 class FinalRow(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -111,6 +114,7 @@ class Ranking:
         self._flip, self._ranks = ranking_of(definition)
         self._tiers: Tiers | None = Tiers(()) if self._ranks == "dense" else None
         self._pinned: list[Watcher] = []
+        self.past_ranks = NOTHING
 
     def __len__(self) -> int:
         """Count the users who have a score, active or not."""
@@ -216,15 +220,26 @@ class Ranking:
             elif new_score != score:
                 rank += 1
             score = new_score
-            rows.append(Row(rank, ids[key & SLOT_MASK], score))
+            rows.append(Row(rank, ids[key & SLOT_MASK], score, self._change(place, key, rank)))
         return rows
 
     def rows_for(self, user_ids: Iterable[str]) -> tuple[list[Row], list[str]]:
         """List the rows of these users in the order of the board, and the users who are not ranked."""
         slots = {user_id: self._slots.get(user_id) for user_id in user_ids}
         keys = sorted(self._key(slot) for slot in slots.values() if slot is not None and slot not in self._hidden)
-        rows = [Row(self._rank(key), self._ids[key & SLOT_MASK], self._scores[key & SLOT_MASK]) for key in keys]
+        rows = [self._row(key) for key in keys]
         return rows, [user_id for user_id, slot in slots.items() if slot is None or slot in self._hidden]
+
+    def _row(self, key: int) -> Row:
+        slot, rank = key & SLOT_MASK, self._rank(key)
+        place = rank if self._ranks == "unique" or rank > NOTED_ROWS else self._ranked().bisect_left(key) + 1
+        return Row(rank, self._ids[slot], self._scores[slot], self._change(place, key, rank))
+
+    def _change(self, place: int, key: int, rank: int) -> Change | None:
+        if place > NOTED_ROWS or self.past_ranks is NOTHING:
+            return None
+        slot = key & SLOT_MASK
+        return self.past_ranks.change(slot, self._ids[slot], rank)
 
     def _note(self, slot: int, key: int | None) -> None:
         for watcher in self._pinned:
@@ -277,6 +292,7 @@ class Ranking:
         self._slots, self._ids, self._hidden = other._slots, other._ids, other._hidden
         self._scores, self._reached, self._updated = other._scores, other._reached, other._updated
         self._order, self._tiers, self._pinned = other._order, other._tiers, other._pinned
+        self.past_ranks = other.past_ranks
 
     @property
     def users_shown(self) -> int:
@@ -287,6 +303,13 @@ class Ranking:
     def is_ordered(self) -> bool:
         """Whether the order is built: it is not during a replay."""
         return self._order is not None
+
+    def first_keys(self, count: int) -> list[int]:
+        """List the keys of the first rows. During a replay, which has no order, this is O(users)."""
+        if self._order is not None:
+            return self._order[:count]
+        slots = first_slots(self._scores, self._reached, self._flip, self._hidden, count)
+        return [self._key(slot) for slot in slots]
 
     def position(self, user_id: str) -> int | None:
         """Give a user's position, 0 for the first; None for a user who is not ranked."""
@@ -342,6 +365,7 @@ class Ranking:
         assert all(self._slots[user_id] == slot for slot, user_id in enumerate(self._ids))
         assert self._hidden <= set(range(count))
         assert self.top10_seq <= self.seq
+        self.past_ranks._check()
         assert all(0 < reached <= self.seq for reached in self._reached)
         assert len(set(self._reached)) == count
         if self._order is not None:
@@ -361,3 +385,16 @@ def ranking_of(definition: BoardDefinition | None) -> tuple[int, RankMode]:
     if definition is None:
         return SCORE_MAX, "unique"
     return 0 if definition.rules.order == "ascending" else SCORE_MAX, definition.rules.ranks
+
+
+def first_slots(scores: array[int], reached: array[int], flip: int, hidden: Collection[int], count: int) -> list[int]:
+    """Give the slots of the first rows by the columns alone, the best first."""
+    better = np.frombuffer(scores, np.uint64) ^ np.uint64(flip)
+    slots = np.arange(len(better))
+    if hidden:
+        slots = np.delete(slots, np.fromiter(hidden, np.intp, len(hidden)))
+    if len(slots) > count:
+        worst = np.partition(better[slots], count - 1)[count - 1]
+        slots = slots[better[slots] <= worst]
+    order = np.lexsort((np.frombuffer(reached, np.uint64)[slots], better[slots]))
+    return [int(slot) for slot in slots[order[:count]]]

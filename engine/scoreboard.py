@@ -11,8 +11,8 @@ Invariants:
   is the current one. A correction of the clock may set `time_ms` back.
 - An actionId is in `actions` exactly if an `Incremented` event with it was applied. No two events have the same one.
 - A user who is registered as inactive is hidden on every board.
-- `due_ms` is the next instant at which a period of a board ends, None if there is none. A leader logs that change
-  before it decides anything later (`engine.periods`).
+- `due_ms` is the next instant at which something happens by itself, None if there is none: a period ends, a board is
+  frozen, the ranks are noted. A leader logs that before it decides anything later (`engine.periods`).
 - The log says which boards there are, and their rules. A board of the operator's file counts only until the log
   defines one: in a log of an older version, and before the first start has written them down.
 
@@ -31,9 +31,11 @@ from engine.board import Board, Ranks, Step
 from engine.board_events import EndedPeriod, apply_to_board
 from engine.board_rules import BoardDefinition, Rules
 from engine.commands import Increment
-from engine.events import BoardEvent, EpochBegun, Event, Incremented, UserPut
+from engine.events import BoardEvent, ClockCorrected, EpochBegun, Event, Incremented, RanksNoted, UserPut
+from engine.frozen_board import FrozenBoard
 from engine.history import EpochMark, history_of
 from engine.image import BoardImage, StateImage
+from engine.limits import NOTE_EVERY_MS
 from engine.users import User, Users
 
 FIRST_EPOCH = 1
@@ -55,6 +57,9 @@ class Scoreboard:
         self._ended: list[EndedPeriod] = []
         self._due_ms: int | None = None
         self._due_known = True
+        self._noted = (0, 0)  # seq and time of the last note of the ranks
+        self._note_due_ms: int | None = None  # the next note, if anything happens before it
+        self._notes_settled = True
         self.epoch = FIRST_EPOCH
         self.seq = 0
         self.time_ms = 0
@@ -86,10 +91,28 @@ class Scoreboard:
     def due_ms(self) -> int | None:
         """See above. O(boards) after an event about a board, so it is found only when it is asked for: many follow."""
         if not self._due_known:
-            dues = (board.definition.due_ms for board in self.boards.values() if board.definition is not None)
-            self._due_ms = min((due_ms for due_ms in dues if due_ms is not None), default=None)
-            self._due_known = True
-        return self._due_ms
+            self._find_due()
+        note_due_ms = self.note_due_ms
+        if note_due_ms is None:
+            return self._due_ms
+        return note_due_ms if self._due_ms is None else min(self._due_ms, note_due_ms)
+
+    @property
+    def note_due_ms(self) -> int | None:
+        """The instant at which the ranks are noted next, None if nothing happened that a note would tell."""
+        if not self._due_known:
+            self._find_due()
+        return None if self.seq == self._noted[0] and self._notes_settled else self._note_due_ms
+
+    def _find_due(self) -> None:
+        definitions = [board.definition for board in self.boards.values() if board.definition is not None]
+        dues = [definition.due_ms for definition in definitions]
+        self._due_ms = min((due_ms for due_ms in dues if due_ms is not None), default=None)
+        noting = [board for board in self.boards.values() if board.needs_notes]
+        begun_ms = min((board.definition.begun_ms for board in noting if board.definition is not None), default=None)
+        self._note_due_ms = None if begun_ms is None else max(begun_ms, self._noted[1]) + NOTE_EVERY_MS
+        self._notes_settled = all(board.past_ranks.is_settled for board in noting)
+        self._due_known = True
 
     def action_seq(self, action_id: str) -> int | None:
         """Give the seq of the event that applied an action, None if no event did."""
@@ -148,8 +171,12 @@ class Scoreboard:
         elif isinstance(event, BoardEvent):
             assert epoch == self.epoch
             self._apply_board(event)
+        elif isinstance(event, RanksNoted):
+            assert epoch == self.epoch
+            self._note_ranks(event)
         else:
-            assert epoch == self.epoch  # a correction of the clock changes only the time of the last event
+            assert epoch == self.epoch
+            self._correct_notes(event)
         self.seq = event.seq
         self.time_ms = event.time_ms
 
@@ -231,7 +258,7 @@ class Scoreboard:
         self.users, self.actions, self.boards = other.users, other.actions, other.boards
         self._epochs, self._histories, self._log_id = other._epochs, other._histories, other._log_id
         self._replaying, self._only_file = other._replaying, other._only_file
-        self._due_known = False
+        self._noted, self._due_known = other._noted, False
 
     def epoch_after(self, epoch: int) -> tuple[int, int] | None:
         """Give (first seq, epoch) of the first epoch after `epoch`, None if there is none."""
@@ -265,6 +292,19 @@ class Scoreboard:
             self._only_file = False
             for board in [board for board in self.boards.values() if not board.is_logged]:
                 board.definition = None
+
+    def _note_ranks(self, event: RanksNoted) -> None:
+        for board in self.boards.values():
+            board.note_ranks(event)
+        self._noted = (event.seq, event.time_ms)
+        self._due_known = False
+
+    def _correct_notes(self, event: ClockCorrected) -> None:
+        """Let no note lie in the future. Beside the time of the last event, a correction changes nothing else."""
+        for board in self.boards.values():
+            board.past_ranks = board.past_ranks.corrected(event.time_ms)
+        self._noted = (self._noted[0], min(self._noted[1], event.time_ms))
+        self._due_known = False
 
     def _apply_user(self, event: UserPut) -> None:
         before = self.users.get(event.user_id) or UNKNOWN_USER
@@ -304,6 +344,7 @@ class Scoreboard:
             users=self.users.capture(),
             actions=self.actions.capture(),
             histories=list(self._histories.items()),
+            noted=self._noted,
         )
 
     @classmethod
@@ -315,6 +356,7 @@ class Scoreboard:
         scoreboard.time_ms = image.time_ms
         scoreboard._epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
         scoreboard._histories = dict(image.histories)
+        scoreboard._noted = image.noted
         scoreboard.users = Users.from_image(image.users)
         scoreboard.actions = Actions.from_image(image.actions)
         inactive = scoreboard.users.inactive()
@@ -327,6 +369,8 @@ class Scoreboard:
     def _restore(self, image: BoardImage, inactive: list[str]) -> None:
         known = self.boards.get(image.board_id)
         board = self.boards[image.board_id] = Board.from_image(image, inactive)
+        if image.frozen is not None:
+            board.frozen = FrozenBoard.from_image(image.frozen, inactive)
         if board.is_logged:
             self._forget_file()
         elif known is not None and self._only_file:

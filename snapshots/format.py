@@ -4,14 +4,16 @@
     image, tail = unpack(file, path)
     tail = verify(file, path)                    proves every byte without building the state
 
-    file = header chunk*                         `snapshots.chunks` draws both; magic "scoresnp", version 1 to 3
+    file = header chunk*                         `snapshots.chunks` draws both; magic "scoresnp", version 1 to 4
 
     the chunks, in this order (* = as many as the count needs, none for a count of 0)
 
       stat   msgpack [epoch, seq, time ms, [[first seq, epoch] …], boards, registered users, actions,
-               from version 2 on: [[epoch, identity] …]]      16 bytes each, of the epochs that have one
+               from version 2 on: [[epoch, identity] …]       16 bytes each, of the epochs that have one
+               from version 4 on: [seq, time ms]]             of the last event that noted the ranks, or zeros
       bord   msgpack [board id, seq, users]          and then of this board, boards sorted by id:
-               only in version 3: [board id, seq, users, definition]    a map, of the boards that events defined
+               from version 3 on: [board id, seq, users, definition]    a map, of the boards that events defined
+               from version 4 on: [… definition | nil, past ranks]      of those that have some (`engine.past_ranks`)
         bids*   msgpack [user id …]                     TEXTS in each, the last one has the rest
         bsco* brea* bupd*                               scores, reached, updated: u64, WORDS in each
         of a frozen board, what the public sees: another bord and its columns, and then
@@ -29,8 +31,8 @@
 
 Rules:
 - A state is written as the oldest version that can hold it, byte for byte as ever: version 2 has identities of epochs
-  (`engine.history`), version 3 the definitions of boards. So nodes of two versions of this program go on comparing
-  digests until the log has something new.
+  (`engine.history`), version 3 the definitions of boards, version 4 ranks of earlier moments. So nodes of two versions
+  of this program go on comparing digests until the log has something new.
 - Canonical: chunks are cut at fixed counts, and msgpack has its shortest form. So a state has one file, byte for byte,
   apart from the tail. The digest of the file is therefore the digest of the state, and two nodes can compare it.
 - Streamed: packing holds one chunk at a time, reading one chunk beside the result. No call holds the interpreter for
@@ -53,6 +55,7 @@ from msgspec.structs import replace
 from engine.board_rules import BoardDefinition
 from engine.history import HISTORY_BYTES
 from engine.image import ActionsImage, BoardImage, StateImage, UsersImage, column_bytes, column_of
+from engine.past_ranks import NOTHING, PastRanks
 from engine.record import Tail
 from snapshots.chunks import (
     CHUNK_BYTES_MAX,
@@ -77,7 +80,8 @@ MAGIC = b"scoresnp"
 VERSION = 1
 VERSION_WITH_HISTORIES = 2
 VERSION_WITH_DEFINITIONS = 3
-VERSIONS = (VERSION, VERSION_WITH_HISTORIES, VERSION_WITH_DEFINITIONS)
+VERSION_WITH_PAST_RANKS = 4
+VERSIONS = (VERSION, VERSION_WITH_HISTORIES, VERSION_WITH_DEFINITIONS, VERSION_WITH_PAST_RANKS)
 
 TEXTS = 2_000
 """Texts in a chunk: with the longest ids (128 characters of 4 bytes) it stays below CHUNK_BYTES_MAX."""
@@ -110,6 +114,10 @@ class _StatWithDefinitions(_Stat, array_like=True, forbid_unknown_fields=True):
     histories: list[tuple[int, _History]]
 
 
+class _StatWithPastRanks(_StatWithDefinitions, array_like=True, forbid_unknown_fields=True):
+    noted: tuple[int, int]
+
+
 class _BoardHead(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     board_id: str
     seq: int
@@ -120,9 +128,15 @@ class _BoardHeadWithDefinition(_BoardHead, array_like=True, forbid_unknown_field
     definition: BoardDefinition | None = None
 
 
+class _BoardHeadWithPastRanks(_BoardHeadWithDefinition, array_like=True, forbid_unknown_fields=True):
+    past_ranks: PastRanks = NOTHING
+
+
 _STAT = msgspec.msgpack.Decoder(_Stat)
 _STAT_WITH_HISTORIES = msgspec.msgpack.Decoder(_StatWithHistories)
 _STAT_WITH_DEFINITIONS = msgspec.msgpack.Decoder(_StatWithDefinitions)
+_STAT_WITH_PAST_RANKS = msgspec.msgpack.Decoder(_StatWithPastRanks)
+_BOARD_WITH_PAST_RANKS = msgspec.msgpack.Decoder(_BoardHeadWithPastRanks)
 _BOARD_WITH_DEFINITION = msgspec.msgpack.Decoder(_BoardHeadWithDefinition)
 _BOARD = msgspec.msgpack.Decoder(_BoardHead)
 _IDS = msgspec.msgpack.Decoder(list[str])
@@ -169,7 +183,10 @@ def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
     users, actions = image.users, image.actions
     epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
     head = (image.epoch, image.seq, image.time_ms, epochs, len(image.boards), users.count, actions.count)
-    if _version_of(image) == VERSION_WITH_DEFINITIONS:
+    version = _version_of(image)
+    if version == VERSION_WITH_PAST_RANKS:
+        yield b"stat", encode(_StatWithPastRanks(*head, image.histories, image.noted))
+    elif version == VERSION_WITH_DEFINITIONS:
         yield b"stat", encode(_StatWithDefinitions(*head, image.histories))
     else:
         yield b"stat", encode(_StatWithHistories(*head, image.histories) if image.histories else _Stat(*head))
@@ -181,6 +198,9 @@ def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
 
 def _version_of(image: StateImage) -> int:
     """Give the oldest version that can hold a state."""
+    frozen = [board.frozen for board in image.boards if board.frozen is not None]
+    if image.noted != (0, 0) or any(board.past_ranks != NOTHING for board in (*image.boards, *frozen)):
+        return VERSION_WITH_PAST_RANKS
     if any(board.definition is not None for board in image.boards):
         return VERSION_WITH_DEFINITIONS
     return VERSION_WITH_HISTORIES if image.histories else VERSION
@@ -188,10 +208,13 @@ def _version_of(image: StateImage) -> int:
 
 def board_payloads(board: BoardImage) -> Iterator[tuple[bytes, bytes]]:
     """Yield kind and payload of the chunks of one board."""
-    head = _BoardHead(board.board_id, board.seq, board.count)
-    if board.definition is not None:
-        head = _BoardHeadWithDefinition(board.board_id, board.seq, board.count, board.definition)
-    yield b"bord", encode(head)
+    fields = (board.board_id, board.seq, board.count)
+    if board.past_ranks != NOTHING:
+        yield b"bord", encode(_BoardHeadWithPastRanks(*fields, board.definition, board.past_ranks))
+    elif board.definition is not None:
+        yield b"bord", encode(_BoardHeadWithDefinition(*fields, board.definition))
+    else:
+        yield b"bord", encode(_BoardHead(*fields))
     yield from _texts(b"bids", board.user_ids, board.count)
     for kind, column in ((b"bsco", board.scores), (b"brea", board.reached), (b"bupd", board.updated)):
         assert len(column) == 8 * board.count
@@ -240,7 +263,11 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
     reader = _Reader(source, path)
     stat: _Stat
     histories: list[tuple[int, bytes]] = []
-    if reader.file.version == VERSION_WITH_DEFINITIONS:
+    noted = (0, 0)
+    if reader.file.version == VERSION_WITH_PAST_RANKS:
+        stat = with_past_ranks = reader.decode(b"stat", _STAT_WITH_PAST_RANKS)
+        histories, noted = with_past_ranks.histories, with_past_ranks.noted
+    elif reader.file.version == VERSION_WITH_DEFINITIONS:
         stat = with_definitions = reader.decode(b"stat", _STAT_WITH_DEFINITIONS)
         histories = with_definitions.histories
     elif reader.file.version == VERSION_WITH_HISTORIES:
@@ -269,14 +296,17 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
     tail = reader.tail(reader.chunk(FOOT))
     if (tail.epoch, tail.seq) != (stat.epoch, stat.seq):
         raise reader.damaged("the footer is that of another state")
-    image = StateImage(stat.epoch, stat.seq, stat.time_ms, stat.epochs, boards, users, actions, histories)
+    image = StateImage(stat.epoch, stat.seq, stat.time_ms, stat.epochs, boards, users, actions, histories, noted)
     return image, tail
 
 
 def _read_board(reader: _Reader, *, is_public: bool = False) -> BoardImage:
-    definition = None
+    definition, past_ranks = None, NOTHING
     head: _BoardHead
-    if reader.file.version == VERSION_WITH_DEFINITIONS:
+    if reader.file.version == VERSION_WITH_PAST_RANKS:
+        head = with_past_ranks = reader.decode(b"bord", _BOARD_WITH_PAST_RANKS)
+        definition, past_ranks = with_past_ranks.definition, with_past_ranks.past_ranks
+    elif reader.file.version == VERSION_WITH_DEFINITIONS:
         head = defined = reader.decode(b"bord", _BOARD_WITH_DEFINITION)
         definition = defined.definition
     else:
@@ -290,6 +320,7 @@ def _read_board(reader: _Reader, *, is_public: bool = False) -> BoardImage:
         reached=reader.raw(b"brea", 8 * head.count, 8 * WORDS),
         updated=reader.raw(b"bupd", 8 * head.count, 8 * WORDS),
         definition=definition,
+        past_ranks=past_ranks,
     )
     if is_public or definition is None or definition.frozen is None:
         return image

@@ -7,7 +7,7 @@ Rules:
 - A past period never changes. Names are of now, and an inactive user is left out, with a gap in the ranks.
 - A period in which nobody scored has no file, and no rows.
 - A file that is not here, not whole, or not readable is 503 `PERIOD_UNAVAILABLE`: other nodes may have it.
-- While a board is frozen the public sees the periods that had ended then (`engine.board.FrozenBoard`).
+- While a board is frozen the public sees the periods that had ended then (`engine.frozen_board`).
 """
 
 from __future__ import annotations

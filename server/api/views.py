@@ -2,7 +2,7 @@
 
     ranking = await views.of(request, caller, board)        a `Response` if it is not known whether the caller may
 
-They differ only while a board is frozen (`engine.board.FrozenBoard`).
+They differ only while a board is frozen (`engine.frozen_board`).
 
 Rules:
 - The present needs a token with a scope of LIVE_VIEW. Where reads are public no token was looked at before, so it is

@@ -29,6 +29,7 @@ from engine.events import (
     Event,
     Incremented,
     PeriodChanged,
+    RanksNoted,
     RowsRevealed,
     UserPut,
 )
@@ -51,6 +52,7 @@ TYPES: dict[type[Event], str] = {
     BoardFrozen: "board_frozen",
     BoardUnfrozen: "board_unfrozen",
     RowsRevealed: "rows_revealed",
+    RanksNoted: "ranks_noted",
 }
 """The names of events in the output. They never change, because programs read them."""
 
@@ -222,6 +224,8 @@ def line_of(event: Event, epoch: int) -> dict[str, Any]:
         return common | {"fromSeq": event.from_seq, "aheadMs": event.ahead_ms, "note": event.note}
     if isinstance(event, EpochBegun):
         return common | {"note": event.note}
+    if isinstance(event, RanksNoted):
+        return common | {"asOfMs": event.as_of_ms}
     return common | {"boardId": event.board_id, "caller": event.caller} | _board_fields(event)
 
 

@@ -12,7 +12,7 @@ All of them have the same entries, made by `entries_of`:
                overtakenMore?, epoch, seq, generatedAt}
     period    {type: scoreboard_period, period, startsAt, endsAt, next, count, entries, boardId, epoch, seq,
                generatedAt}
-    entry     {userId, displayName?, score, rank}
+    entry     {userId, displayName?, score, rank, change?: {day?, period?}}
 
 All but the last two also have what is not the default of: title, period, endsAt, over, frozenAt, revealed.
 
@@ -26,7 +26,7 @@ Rules:
   `changed`, adds the rows in `changed` at the end, and sorts by rank; the sort keeps the order of equal ranks.
 - The rows of a shared rank are all in `changed`, or none. So their order is that of `changed`, or it stayed. Without
   this rule a client could not place a user who comes back between two with equal scores.
-- A user without a name has no `displayName`; it is not null.
+- A user without a name has no `displayName`; it is not null. `engine.past_ranks` says what `change` tells.
 - A user message is about one user, for one viewer (`server.live.lines`). `rank`, `score` and `gapToNext` may be null.
   `overtakenMore` is there if it is true. On a stale replica all messages have `stale` and `ageMs`.
 """
@@ -43,6 +43,7 @@ from msgspec.structs import astuple
 
 from engine.board_rules import BoardDefinition, PastPeriod
 from engine.dates import date_of
+from engine.past_ranks import Change
 from engine.ranking import FinalRow, Row
 from engine.users import Users
 
@@ -54,6 +55,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     display_name: str | None = None
     score: int
     rank: int
+    change: Change | None = None
 
 
 Rows = tuple[Entry, ...]
@@ -170,7 +172,14 @@ def iso_or_none(ms: int | None) -> str | None:
 def entries_of(rows: Iterable[Row | FinalRow], users: Users) -> Rows:
     """Make entries of a board's rows."""
     return tuple(
-        Entry(user_id=row.user_id, display_name=users.name(row.user_id), score=row.score, rank=row.rank) for row in rows
+        Entry(
+            user_id=row.user_id,
+            display_name=users.name(row.user_id),
+            score=row.score,
+            rank=row.rank,
+            change=row.change if isinstance(row, Row) else None,
+        )
+        for row in rows
     )
 
 

@@ -221,3 +221,29 @@ async def test_equal_ranks_stay_in_order(page: Page, backend: Backend, ranks: st
     await backend.show("grace", active=True)
     await wait_rows(page, rows)
     assert await page.evaluate(LIVE)
+
+
+MOVED_CELLS = "document.querySelectorAll('tbody tr:not([aria-hidden=true]) .moved')"
+MOVED = f"[...{MOVED_CELLS}].map((cell) => [cell.textContent, cell.title])"
+
+
+async def test_rows_say_how_far_they_moved(page: Page, backend: Backend) -> None:
+    """Since the last period, on a board that is younger than a day; before that nothing. It fits on a small phone."""
+    await backend.board("cup")
+    await backend.report_many({"ada": 4, "bob": 3, "cleo": 2, "dora": 1}, board_id="cup")
+    await page.open(f"{backend.url}/?boardId=cup")
+    await page.wait(LIVE)
+    await wait_rows(page, [("1", "ada", "40"), ("2", "bob", "30"), ("3", "cleo", "20"), ("4", "dora", "10")])
+    assert await page.evaluate(MOVED) == [["", ""]] * 4
+    await backend.order("cup", "reset")
+    await backend.report_many({"cleo": 4, "ada": 3, "eve": 2, "dora": 1}, board_id="cup")
+    await wait_rows(page, [("1", "cleo", "40"), ("2", "ada", "30"), ("3", "eve", "20"), ("4", "dora", "10")])
+    when = "since the last period"
+    assert await page.evaluate(MOVED) == [
+        ["▲2", f"2 places up {when}"], ["▼1", f"1 place down {when}"],
+        ["new", f"Not among the first 100 before: {when}"], ["", ""],
+    ]  # fmt: skip
+    for name, size in (("moved", LAPTOP), ("moved-phone", SMALL_PHONE)):
+        await page.show_as(*size)
+        assert await overflow(page) == 0
+        await save_for_eyes(page, name)

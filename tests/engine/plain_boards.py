@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -34,10 +33,10 @@ from engine.commands import (
     UnfreezeBoard,
     UserReceipt,
 )
+from tests.engine.plain_notes import DAY_MS, HOUR_MS, PlainPast
+from tests.engine.plain_spans import Span, first_span, named, span_at
 
 LARGEST = 2**53 - 1
-START = datetime(1970, 1, 1, tzinfo=UTC)
-
 Answer = tuple[object, ...]
 """What became of a command: a word or the code of a refusal, and what the receipt says."""
 
@@ -56,14 +55,6 @@ class Place(NamedTuple):
     score: int
     seq: int
     ms: int
-
-
-class Span(NamedTuple):
-    """A period."""
-
-    id: str
-    begins_ms: int
-    ends_ms: int | None
 
 
 class Past(NamedTuple):
@@ -86,6 +77,7 @@ class Shown:
     seq: int
     ms: int
     period_number: int
+    past_ranks: PlainPast
     revealed: set[str] = field(default_factory=set)
 
 
@@ -103,6 +95,14 @@ class PlainBoard:
     closed: bool = False
     freeze_at_ms: int | None = None
     shown: Shown | None = None
+    past_ranks: PlainPast = field(default_factory=PlainPast)
+
+    @property
+    def is_noted(self) -> bool:
+        """Whether its ranks are noted: not if the period is over within a day."""
+        span = self.period
+        is_short = span is not None and span.ends_ms is not None and span.ends_ms - span.begins_ms <= DAY_MS
+        return not is_short or bool(self.past_ranks.notes)
 
     def places(self) -> dict[str, Place]:
         """Give the score of each user."""
@@ -168,43 +168,6 @@ def gap(rules: BoardRules, rows: list[PlainRow], user: str) -> int | None:
     return abs(better[-1][2] - rows[at][2]) if better else None
 
 
-def span_at(every: str, ms: int) -> Span:
-    """Give the hour, day or week of UTC at a time."""
-    day = START + timedelta(milliseconds=ms)
-    hour = day.replace(minute=0, second=0, microsecond=0)
-    day = hour.replace(hour=0)
-    monday = day - timedelta(days=day.weekday())
-    year, week, _ = day.isocalendar()
-    begins, length, name = {
-        "hour": (hour, timedelta(hours=1), f"{hour:%Y-%m-%dT%H}"),
-        "day": (day, timedelta(days=1), f"{day:%Y-%m-%d}"),
-        "week": (monday, timedelta(days=7), f"{year}-W{week:02}"),
-    }[every]
-    return Span(name, ms_of(begins), ms_of(begins + length))
-
-
-def ms_of(at: datetime) -> int:
-    """Give a time in ms since 1970."""
-    return (at - START) // timedelta(milliseconds=1)
-
-
-def named(span: Span, taken: Iterable[str]) -> Span:
-    """Give a period an id that none of the others has."""
-    ids = [span.id, *(f"{span.id}.{n}" for n in range(2, 1_000))]
-    used = [number for number, each in enumerate(ids) if each in set(taken)]
-    return Span(ids[max(used) + 1 if used else 0], span.begins_ms, span.ends_ms)
-
-
-def first_span(rules: BoardRules, taken: Iterable[str], now_ms: int) -> Span | None:
-    """Give the period that rules have at a time."""
-    if rules.schedule is not None:
-        return named(span_at(rules.schedule.every, now_ms), taken)
-    if rules.season is not None:
-        begins_ms = now_ms if rules.season.begins_ms is None else rules.season.begins_ms
-        return named(Span(span_at("day", begins_ms).id, begins_ms, rules.season.ends_ms), taken)
-    return None
-
-
 class PlainBoards:
     """The boards and users, and `ended`: the final rows of each period that ended, with their times and seqs."""
 
@@ -215,6 +178,7 @@ class PlainBoards:
         self.ended: list[tuple[str, Past, list[tuple[int, str, int, int, int]]]] = []
         self.seq = 0
         self.time_ms = 0
+        self.noted = (0, 0)
 
     # Looking
 
@@ -226,6 +190,11 @@ class PlainBoards:
         """List a board as it is."""
         board = self.boards[board_id]
         return ranking(board.rules, board.places(), self.inactive())
+
+    def public_past(self, board_id: str) -> PlainPast:
+        """Give what the ranks that the public sees are compared with."""
+        board = self.boards[board_id]
+        return board.past_ranks if board.shown is None else board.shown.past_ranks
 
     def public_rows(self, board_id: str) -> list[PlainRow]:
         """List a board as the public sees it."""
@@ -248,6 +217,32 @@ class PlainBoards:
                     self._freeze(board, self._next(now_ms), now_ms)
                 else:
                     self._end_by_itself(board_id, board, now_ms)
+
+        if (due_ms := self.note_due_ms()) is not None and due_ms <= now_ms:
+            as_of_ms = self.time_ms
+            self.noted = self._next(now_ms), now_ms
+            for board_id, board in self.boards.items():
+                if board.is_noted:
+                    board.past_ranks.note(as_of_ms, now_ms, self.rows(board_id))
+
+    def note_due_ms(self) -> int | None:
+        """Give the next time at which ranks are noted."""
+        noted = [board for board in self.boards.values() if board.is_noted]
+        if not noted or (self.seq == self.noted[0] and all(board.past_ranks.is_settled for board in noted)):
+            return None
+        return max(min(board.begun_ms for board in noted), self.noted[1]) + HOUR_MS
+
+    def correct(self, now_ms: int) -> None:
+        """Put the clock back."""
+        self._next(now_ms)
+        self.noted = self.noted[0], min(self.noted[1], now_ms)
+        for board in self.boards.values():
+            board.past_ranks.correct(now_ms)
+
+    def due_ms(self) -> int | None:
+        """Give the next time at which something happens by itself."""
+        dues = [self.note_due_ms(), *(board.due_ms() for board in self.boards.values())]
+        return min((ms for ms in dues if ms is not None), default=None)
 
     def _is_due(self, board_id: str, now_ms: int) -> bool:
         due_ms = self.boards[board_id].due_ms()
@@ -283,6 +278,7 @@ class PlainBoards:
         board.past = [*board.past, past, *(Past(span, seq, 0) for span in passed)][-board.rules.keep_periods :]
         board.done, board.period, board.begun_ms, board.over = {}, following, begun_ms, False
         board.period_number += 1
+        board.past_ranks = PlainPast(start={user: rank for rank, user, _ in rows[:100]})
 
     def _next(self, now_ms: int) -> int:
         self.seq += 1
@@ -291,7 +287,7 @@ class PlainBoards:
 
     def _freeze(self, board: PlainBoard, seq: int, now_ms: int) -> None:
         board.freeze_at_ms = None
-        board.shown = Shown(board.rules, board.places(), seq, now_ms, board.period_number)
+        board.shown = Shown(board.rules, board.places(), seq, now_ms, board.period_number, board.past_ranks.copy())
 
     # Commands
 
@@ -396,9 +392,10 @@ class PlainBoards:
             return ("BOARD_CLOSED",)
         if board is not None and board.rules == rules:
             return ("unchanged",)
-        has_scores = board is not None and board.done and not board.over
-        if board is not None and has_scores and ways_of(board.rules) != ways_of(rules):
-            return ("CONFLICT",)
+        if board is not None and board.done and ways_of(board.rules) != ways_of(rules):
+            begins_anew = (board.rules.schedule, board.rules.season) != (rules.schedule, rules.season)
+            if not (board.over and begins_anew):
+                return ("CONFLICT",)
         is_new = board is None or board.rules.season != rules.season
         if rules.season is not None and is_new and rules.season.ends_ms is not None and rules.season.ends_ms <= now_ms:
             return ("INVALID_REQUEST",)
@@ -416,6 +413,8 @@ class PlainBoards:
                 if period is None and board.period is not None:
                     period = Span(board.period.id, board.period.begins_ms, None)
                 board.period = period
+        if board.rules.order != rules.order:
+            board.past_ranks = PlainPast()
         board.rules = rules
         return "changed", self._next(now_ms)
 

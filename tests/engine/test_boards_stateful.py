@@ -52,7 +52,9 @@ from engine.scoreboard import Scoreboard
 from snapshots.digests import StateDigests, difference, digests_of
 from snapshots.format import pack, unpack
 from tests.engine.model import put, rows
-from tests.engine.plain_boards import PlainBoard, PlainBoards, PlainRow, Span, gap, told
+from tests.engine.plain_boards import PlainBoard, PlainBoards, PlainRow, gap, told
+from tests.engine.plain_notes import PlainPast
+from tests.engine.plain_spans import Span
 from tests.snapshots.images import Bytes
 
 BEGUN_MS = 1_795_388_400_000 - 90_000
@@ -263,7 +265,7 @@ class BoardsMachine(RuleBasedStateMachine):
             return
         self.now_ms = max(0, self.scoreboard.time_ms - ms)
         event = ClockCorrected(self.scoreboard.seq + 1, self.now_ms, self.scoreboard.seq + 1, ms, "test")
-        self.plain.seq, self.plain.time_ms = event.seq, event.time_ms
+        self.plain.correct(event.time_ms)
         self._apply_alone(event, self.scoreboard.epoch)
 
     @rule()
@@ -346,16 +348,16 @@ class BoardsMachine(RuleBasedStateMachine):
         scoreboard._check()
         assert (scoreboard.seq, scoreboard.time_ms) == (plain.seq, plain.time_ms)
         assert scoreboard.served() == sorted(plain.boards)
-        dues = [due_ms for board in plain.boards.values() if (due_ms := board.due_ms()) is not None]
-        assert scoreboard.due_ms == min(dues, default=None)
+        assert scoreboard.due_ms == plain.due_ms()
         for board_id, board in plain.boards.items():
             real = scoreboard.boards[board_id]
             assert real.definition == definition_of(board)
-            check_rows(real, board.rules, plain.rows(board_id))
+            check_rows(real, board.rules, plain.rows(board_id), board.past_ranks)
             public = real.public
             assert public.definition is not None
             shown = board.shown
-            check_rows(public, board.rules if shown is None else shown.rules, plain.public_rows(board_id))
+            rules = board.rules if shown is None else shown.rules
+            check_rows(public, rules, plain.public_rows(board_id), plain.public_past(board_id))
             for user in plain.inactive() | set(board.done):
                 assert real.score(user) == board.score(user)
             for user, place in board.places().items():
@@ -376,9 +378,12 @@ def final_rows(ended: EndedPeriod) -> list[tuple[object, ...]]:
     return [head, *((row.rank, row.user_id, row.score, row.updated_ms, row.reached_seq) for row in ranking.all_rows())]
 
 
-def check_rows(board: Board, rules: BoardRules, expected: list[PlainRow]) -> None:
+def check_rows(board: Board, rules: BoardRules, expected: list[PlainRow], past: PlainPast) -> None:
     """Check all that a board says of its rows."""
     assert rows(board) == expected
+    assert [row.change for row in board.top(len(expected))] == past.changes(expected)
+    found, _ = board.rows_for([user for _, user, _ in expected])
+    assert found == board.top(len(expected))
     assert [(row.rank, row.user_id, row.score) for row in board.top(2)] == expected[:2]
     assert board.ranked == board.users_shown == len(expected)
     for at, (rank, user, score) in enumerate(expected):

@@ -28,6 +28,7 @@ from engine.events import (
     Event,
     Incremented,
     PeriodChanged,
+    RanksNoted,
     RowsRevealed,
     UserPut,
 )
@@ -39,6 +40,7 @@ SEGMENTS = (
     "version-1-corrected/00000000000000000001.log",
     "histories/00000000000000000001.log",
     "boards/00000000000000000001.log",
+    "notes/00000000000000000001.log",
 )
 SEGMENT_HEADER = struct.Struct("<8s I I 16s Q Q I I Q")
 FRAME_HEADER = struct.Struct("<4s I I I Q Q Q I I")
@@ -92,6 +94,8 @@ def drawn(event: Event) -> Found:
     elif isinstance(event, BoardEvent):
         types = {BoardPut: 7, BoardClosed: 8, PeriodChanged: 9, BoardFrozen: 10, BoardUnfrozen: 11, RowsRevealed: 12}
         fields = [types[type(event)], *msgspec.json.decode(msgspec.json.encode(msgspec.structs.astuple(event)[2:]))]
+    elif isinstance(event, RanksNoted):
+        fields = [13, event.as_of_ms]
     else:
         fields = [4, event.from_seq, event.ahead_ms, event.note]
     return event.seq, event.time_ms, fields
@@ -119,7 +123,7 @@ def test_a_foreign_reader_finds_the_same_events(name: str) -> None:
 
 def test_the_golden_log_has_every_type_of_record() -> None:
     """Otherwise the comparison above would prove less than it says."""
-    assert {fields[0] for name in SEGMENTS for _, _, fields in records(golden(name))} == set(range(1, 13))
+    assert {fields[0] for name in SEGMENTS for _, _, fields in records(golden(name))} == set(range(1, 14))
 
 
 @pytest.mark.parametrize("name", SEGMENTS)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine import limits
-from engine.events import EpochBegun, Event, Incremented, UserPut
+from engine.events import EpochBegun, Event, Incremented, RanksNoted, UserPut
 from engine.record import (
     FRAME_MAGIC,
     HEADER_BYTES,
@@ -45,7 +45,7 @@ def batches(draw: st.DrawFn) -> list[Event]:
     first_seq = draw(seqs)
     time_ms = draw(st.integers(0, 2**53))
     events: list[Event] = []
-    for kind in draw(st.lists(st.integers(1, 3), min_size=1, max_size=12)):
+    for kind in draw(st.lists(st.integers(1, 4), min_size=1, max_size=12)):
         seq = first_seq + len(events)
         if kind == 1:
             names = draw(st.tuples(texts, texts, texts))
@@ -53,6 +53,8 @@ def batches(draw: st.DrawFn) -> list[Event]:
             events.append(Incremented(seq, time_ms, *names, delta, reason, caller, draw(scores)))
         elif kind == 2:
             events.append(UserPut(seq, time_ms, draw(texts), draw(st.none() | texts), draw(st.booleans()), draw(texts)))
+        elif kind == 3:
+            events.append(RanksNoted(seq, time_ms, draw(st.integers(0, 2**53))))
         else:
             events.append(EpochBegun(seq, time_ms, draw(st.integers(1, limits.SEQ_MAX)), draw(texts)))
     return events

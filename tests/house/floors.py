@@ -31,7 +31,7 @@ FOLDERS = (
 
 FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "errors limits history order table log_facts"),
-    (PURE, "engine", "texts tiers schedule dates"),
+    (PURE, "engine", "texts tiers schedule dates past_ranks"),
     (SHELL, "engine", "calendar"),
     (PURE, "engine", "board_rules"),
     (PURE, "engine", "events image commands"),
@@ -39,6 +39,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "pinned actions users record clock"),
     (PURE, "engine", "ranking"),
     (PURE, "engine", "board"),
+    (PURE, "engine", "frozen_board"),
     (PURE, "engine", "board_events"),
     (PURE, "engine", "scoreboard recovery filtered_frame corrections counting"),
     (PURE, "engine", "periods"),

@@ -1,4 +1,4 @@
-"""The boards of the simulated world, and its calendar, in which a minute takes four seconds.
+"""The boards of the simulated world, and its calendar: a minute takes four seconds, and in some runs a day three.
 
     main, weekly     as they always were: points are added
     laps             the least value counts, users with one value share a rank
@@ -14,11 +14,19 @@ The real calendar reads the tz database of the machine, so a run would not be th
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from unittest import mock
 
+from engine import board, past_ranks, scoreboard
 from engine.board_rules import BoardRules, OrderMode, Range, RankMode, Rules, ScoreMode, Worth
 from engine.schedule import Period, Schedule, Season
 
 MINUTE_MS = 4_000
+DAY_MS = 3_000
+NOTE_EVERY_MS = 500
+"""A day, and the time between two notes of ranks, in the runs that have them: the real ones never come up."""
+
 EVERY_MINUTE = Schedule("cron", cron="* * * * *")
 
 LAPS = Range(1, 90)
@@ -52,6 +60,16 @@ VALUES = (10, 20, 20, 30, 90, 91)
 SCORES: tuple[ScoreMode, ...] = ("sum", "best", "last", "count")
 ORDERS: tuple[OrderMode, ...] = ("descending", "ascending")
 RANKS: tuple[RankMode, ...] = ("unique", "shared", "dense")
+
+
+@contextmanager
+def short_days(day_ms: int = DAY_MS, note_every_ms: int = NOTE_EVERY_MS) -> Iterator[None]:
+    """Let days be short, so that ranks are noted, and compared with those of a day ago."""
+    with ExitStack() as patched:
+        for module in (past_ranks, board):
+            patched.enter_context(mock.patch.object(module, "DAY_MS", day_ms))
+        patched.enter_context(mock.patch.object(scoreboard, "NOTE_EVERY_MS", note_every_ms))
+        yield
 
 
 def period_at(schedule: Schedule, time_ms: int) -> Period:

@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
+from msgspec import to_builtins
+
 from engine.board_rules import BoardRules
 from engine.errors import LogDamaged
 from engine.events import (
@@ -31,6 +33,7 @@ from engine.events import (
     Event,
     Incremented,
     PeriodChanged,
+    RanksNoted,
     RowsRevealed,
     UserPut,
 )
@@ -48,7 +51,7 @@ TOP_ROWS = 10
 Content = tuple[str, str, str, int | None]
 """User, board, reason, and the value where the request carries one."""
 
-Shown = tuple[int, str, int, str | None]
+Shown = tuple[int, str, int, str | None, Any]
 """Rank, user, score, display name."""
 
 Order = tuple[str, str, object]
@@ -220,6 +223,8 @@ class Books:
         elif isinstance(event, BoardEvent):
             boards = {event.board_id}
             self._take_order(event)
+        elif isinstance(event, RanksNoted):
+            self.counts["RanksNoted"] += 1
         elif isinstance(event, UserPut):
             known = any(
                 user == event.user_id and name in {None, event.display_name} and active in {None, event.active}
@@ -266,9 +271,10 @@ class Books:
 
     def _edition(self, face: Face) -> Edition:
         assert face.definition is not None
+        ranks, names = face.ranks(self.plain.is_hidden)[:TOP_ROWS], self.plain.users
         rows = [
-            (row.rank, row.user_id, row.score, self.plain.users.get(row.user_id, (None, True))[0])
-            for row in face.rows(self.plain.is_hidden)[:TOP_ROWS]
+            (rank, user, score, names.get(user, (None, True))[0], None if moved is None else to_builtins(moved))
+            for (rank, user, score), moved in zip(ranks, face.past_ranks.changes(ranks), strict=True)
         ]
         known = face.definition
         frozen = known.frozen
@@ -300,7 +306,7 @@ class Books:
         if self.audience_gone:
             return None
         seq = told["seq"]
-        rows = _rows(told["entries"] if entries is None else entries)
+        rows = shown_rows(told["entries"] if entries is None else entries)
         expected = self._editions.get((board_id, live, seq))
         where = f"{board_id}{' (live)' * live} at seq {seq}"
         self._check(expected is not None, f"{where} was shown, where it did not change, or not yet")
@@ -309,6 +315,7 @@ class Books:
         beside = (told.get("period"), "frozenAt" in told, told.get("revealed", 0), told.get("over", False))
         self._check(beside == expected[1:5], f"{where} was told to be {beside}, and is {expected[1:5]}")
         self.counts["boards shown"] += 1
+        self.counts["rows that moved"] += any(moved and (moved.get("day") or moved.get("period")) for *_, moved in rows)
         self.counts["frozen boards shown"] += expected.frozen and not live
         return expected
 
@@ -327,7 +334,7 @@ class Books:
         self._check(told["period"] in ids, f"seq {seq} ended {ids}, and not {told['period']}")
         ended = finals[seq] if told["period"] == ids[0] else []
         expected = [(row.rank, row.user_id, row.score) for row in ended[:TOP_ROWS]]
-        rows = [(rank, user, score) for rank, user, score, _ in _rows(told["entries"])]
+        rows = [(rank, user, score) for rank, user, score, _, _ in shown_rows(told["entries"])]
         if not whole:
             there = {user for _, user, _ in rows}
             was_hidden = {user for user, _, active in self.submitted_users if active is False}
@@ -362,5 +369,5 @@ class Books:
             raise Broken(otherwise)
 
 
-def _rows(entries: list[dict[str, Any]]) -> list[Shown]:
-    return [(row["rank"], row["userId"], row["score"], row.get("displayName")) for row in entries]
+def shown_rows(entries: list[dict[str, Any]]) -> list[Shown]:
+    return [(row["rank"], row["userId"], row["score"], row.get("displayName"), row.get("change")) for row in entries]

@@ -13,8 +13,10 @@ import time
 
 import trio
 
+from tests.sim.boards import short_days
 from tests.sim.crashes import Tally, Workload, try_failure, try_point
 from tests.sim.runs import cheap_starts
+from tests.sim.station import DAY_MS, NOTE_EVERY_MS
 
 
 def try_share(share: int, shares: int, depth: int, chances: int) -> Tally:
@@ -31,7 +33,7 @@ def try_share(share: int, shares: int, depth: int, chances: int) -> Tally:
             step += shares
         return tally
 
-    with cheap_starts():
+    with cheap_starts(), short_days(DAY_MS, NOTE_EVERY_MS):
         return trio.run(main)
 
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 from engine.board import Board
 from engine.board_rules import Range
-from engine.events import BoardEvent, BoardPut, ClockCorrected, EpochBegun, Event, Fed, Incremented, UserPut
+from engine.events import BoardEvent, BoardPut, ClockCorrected, EpochBegun, Event, Fed, Incremented, RanksNoted, UserPut
 from engine.log import Log
 from engine.ranking import FinalRow
 from engine.record import events_of
 from engine.scoreboard import Scoreboard
 from tests.sim.boards import RULES
-from tests.sim.plain_board import PlainBoard
+from tests.sim.plain_board import Face, PlainBoard
 
 CONFIGURATION = "configuration"
 """The caller of the events that write the boards of the operator's file."""
@@ -54,6 +54,13 @@ class Plain:
             self.users[event.user_id] = (event.display_name, event.active)
         elif isinstance(event, BoardEvent):
             self._take_board(event)
+        elif isinstance(event, RanksNoted):
+            assert event.as_of_ms == self.events[-1].time_ms, f"seq {event.seq} notes ranks of another time"
+            for board in self.boards.values():
+                board.note(event, self.is_hidden)
+        elif isinstance(event, ClockCorrected):
+            for board in self.boards.values():
+                board.past_ranks.correct(event.time_ms)
         elif isinstance(event, EpochBegun):
             assert event.epoch > self.epoch, f"the epoch does not grow at seq {event.seq}"
             self.epoch = event.epoch
@@ -122,12 +129,12 @@ class Plain:
         for board_id in served:
             plain, board = self.boards[board_id], scoreboard.boards[board_id]
             assert board.definition == plain.definition, f"{board_id} is {board.definition}, not {plain.definition}"
-            self._check_rows(board, plain.rows(self.is_hidden))
+            self._check_rows(board, plain)
             face = plain.frozen_face
             assert (board.frozen is None) is (face is None)
             if board.frozen is not None and face is not None:
                 assert board.frozen.definition == face.definition
-                self._check_rows(board.frozen, face.rows(self.is_hidden))
+                self._check_rows(board.frozen, face)
         for user, (name, active) in self.users.items():
             found = scoreboard.users.get(user)
             assert found is not None
@@ -137,7 +144,10 @@ class Plain:
         assert len(scoreboard.actions) == len(self.actions)
         scoreboard._check()
 
-    def _check_rows(self, board: Board, expected: list[FinalRow]) -> None:
+    def _check_rows(self, board: Board, face: Face) -> None:
+        expected = face.rows(self.is_hidden)
+        changes = face.past_ranks.changes(face.ranks(self.is_hidden))
+        assert [row.change for row in board.top(len(expected))] == changes, f"{board.board_id} tells other changes"
         rows = board.final_rows(0, len(expected) + 1)
         assert rows == expected, f"{board.board_id} shows {rows}, a sort gives {expected}"
         for row in expected:

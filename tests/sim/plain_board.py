@@ -13,10 +13,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from engine import past_ranks
 from engine.board_rules import BoardDefinition, BoardRules, Frozen, PastPeriod
-from engine.events import BoardClosed, BoardEvent, BoardFrozen, BoardPut, BoardUnfrozen, PeriodChanged, RowsRevealed
+from engine.events import (
+    BoardClosed,
+    BoardEvent,
+    BoardFrozen,
+    BoardPut,
+    BoardUnfrozen,
+    PeriodChanged,
+    RanksNoted,
+    RowsRevealed,
+)
 from engine.ranking import FinalRow
 from engine.schedule import Period
+from tests.engine.plain_notes import PlainPast
 
 Hidden = Callable[[str], bool]
 
@@ -33,6 +44,7 @@ class Face:
     ended_seq: int = 0
     """The last event at which a period ended for those who watch."""
     revealed: set[str] = field(default_factory=set)
+    past_ranks: PlainPast = field(default_factory=PlainPast)
 
     def rows(self, hidden: Hidden) -> list[FinalRow]:
         """Sort the users who are shown, and rank them."""
@@ -49,6 +61,10 @@ class Face:
                 rank = rows[-1].rank if same else rows[-1].rank + 1 if rules.ranks == "dense" else rank
             rows.append(FinalRow(rank, user, score, time_ms, reached))
         return rows
+
+    def ranks(self, hidden: Hidden) -> list[tuple[int, str, int]]:
+        """List rank, user and score of the rows."""
+        return [(row.rank, row.user_id, row.score) for row in self.rows(hidden)]
 
 
 class PlainBoard(Face):
@@ -93,6 +109,17 @@ class PlainBoard(Face):
             self.scores[user] = (score, seq, time_ms)
         return score - (old or 0), score
 
+    def note(self, event: RanksNoted, hidden: Hidden) -> None:
+        """Note the ranks, unless the period is over within a day."""
+        definition = self.definition
+        if definition is None or not self.is_logged:
+            return
+        period = definition.period
+        ends_ms = None if period is None else period.ends_ms
+        is_short = period is not None and ends_ms is not None and ends_ms - period.begins_ms <= past_ranks.DAY_MS
+        if not is_short or self.past_ranks.notes:
+            self.past_ranks.note(event.as_of_ms, event.time_ms, self.ranks(hidden), past_ranks.DAY_MS)
+
     def take(self, event: BoardEvent, hidden: Hidden) -> None:
         """Take in an event about the board itself."""
         old = self.definition
@@ -123,6 +150,8 @@ class PlainBoard(Face):
 
     def _put(self, event: BoardPut) -> None:
         old, rules = self.definition, event.rules
+        if (old.rules.order if old is not None else "descending") != rules.order:
+            self.past_ranks = PlainPast()
         if not self.is_logged:
             then = BoardRules({}) if old is None else old.rules
             self.definition = BoardDefinition(rules, event.time_ms, event.period)
@@ -167,6 +196,7 @@ class PlainBoard(Face):
         ids = [one.period.id for one in kept] + ([] if following is None else [following.id])
         assert len(set(ids)) == len(ids), f"two periods have one id: {ids}"
         begun_ms = event.time_ms if following is None else following.begins_ms
+        self.past_ranks = PlainPast(start={row.user_id: row.rank for row in rows[:100]})
         self._redefine(begun_ms=begun_ms, period=following, past=kept, over=False)
         self.scores = {}
 
@@ -181,7 +211,7 @@ class PlainBoard(Face):
             assert old.freeze_at_ms <= event.time_ms
         self.freezes += 1
         self._redefine(freeze_at_ms=None, frozen=Frozen(event.seq, event.time_ms))
-        self.frozen_face = Face(self.definition, dict(self.scores), self.ended_seq)
+        self.frozen_face = Face(self.definition, dict(self.scores), self.ended_seq, past_ranks=self.past_ranks.copy())
 
     def _reveal(self, old: BoardDefinition, event: RowsRevealed, hidden: Hidden) -> None:
         face = self.frozen_face

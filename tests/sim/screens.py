@@ -21,7 +21,7 @@ from server.http.messages import Refused, RequestHead
 from server.live.board_view import BoardView
 from server.live.editions import NO_EDITION, Channel
 from server.replication.freshness import Freshness
-from tests.sim.books import Books, Broken
+from tests.sim.books import Books, Broken, shown_rows
 from tests.sim.trace import Trace
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Viewer:
 
     def check_last(self) -> None:
         """Compare its last rows with the board."""
-        rows = [(row["rank"], row["userId"], row["score"], row.get("displayName")) for row in self.rows]
+        rows = shown_rows(self.rows)
         expected = self._books.top(self.board_id, live=self.live)
         if rows != expected:
             raise Broken(f"{self.name} shows {rows} at last, a plain sort gives {expected}")

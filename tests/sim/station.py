@@ -28,6 +28,8 @@ SEGMENT_BYTES = 1024
 LOG_KEEP_SECONDS = 70.0
 """In a workload of 200 events, a second each: some segments are compressed, and some go."""
 BEGUN_MS = 1_765_000_000_000
+DAY_MS, NOTE_EVERY_MS = 20_000, 3_000
+"""Days, and the time between notes of ranks, of a life in which an event takes a second."""
 
 
 def _random_bytes(count: int) -> bytes:
@@ -81,7 +83,9 @@ class Station:
 
     def change_periods(self) -> None:
         """Do what is due for boards next, at its time, and what has become due meanwhile."""
-        now_ms = self.scoreboard.due_ms
+        definitions = [board.definition for board in self.scoreboard.boards.values()]
+        dues = [each.due_ms for each in definitions if each is not None and each.due_ms is not None]
+        now_ms = min(dues, default=None)
         while now_ms is not None:
             now_ms = max(now_ms, self.clock_ms(), self.scoreboard.time_ms)
             events: list[Event] = [*due_changes(self.scoreboard, now_ms, period_at)]

@@ -10,12 +10,15 @@ import gzip
 import json
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from engine.errors import SnapshotDamaged
 from engine.image import StateImage
+from engine.past_ranks import Change
 from engine.record import (
     FRAME_MAGIC,
     FrameFault,
@@ -204,6 +207,10 @@ def test_any_body_is_read_or_refused(body: bytes) -> None:
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 
 
+PLACES = st.sampled_from([UNSET, None, 0, 3, -99])
+MOVES = st.none() | st.builds(Change, PLACES, PLACES)
+
+
 @st.composite
 def top_rows(draw: st.DrawFn) -> Rows:
     """Draw the first rows of a board."""
@@ -211,7 +218,7 @@ def top_rows(draw: st.DrawFn) -> Rows:
     scores = sorted((draw(st.integers(0, 2**53 - 1)) for _ in users), reverse=True)
     ranked = enumerate(zip(users, scores, strict=True), 1)
     return tuple(
-        Entry(user_id=user, display_name=draw(st.none() | TEXTS), score=score, rank=rank)
+        Entry(user_id=user, display_name=draw(st.none() | TEXTS), score=score, rank=rank, change=draw(MOVES))
         for rank, (user, score) in ranked
     )
 
@@ -226,6 +233,7 @@ def test_any_live_message_is_read_back_by_a_page(
         return [
             {"userId": row.user_id, "score": row.score, "rank": row.rank}
             | ({} if row.display_name is None else {"displayName": row.display_name})
+            | ({} if row.change is None else {"change": msgspec.to_builtins(row.change)})
             for row in rows
         ]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from engine.events import RanksNoted
+from tests.sim.boards import short_days
 from tests.sim.crash import try_share
 from tests.sim.crashes import Workload
 from tests.sim.disk import Moment
 from tests.sim.runs import cheap_starts
-from tests.sim.station import DATA
+from tests.sim.station import DATA, DAY_MS, NOTE_EVERY_MS
 
 STRIDE = 6
 STRIDE_WITHIN_RECOVERY = 251
@@ -16,7 +18,7 @@ STRIDE_WITHIN_RECOVERY = 251
 async def test_the_workload_has_what_can_happen_in_the_life_of_a_leader() -> None:
     """Otherwise the crashes would miss the steps that matter."""
     workload = Workload()
-    with cheap_starts():
+    with cheap_starts(), short_days(DAY_MS, NOTE_EVERY_MS):
         await workload.run()
     done = {point.what for point in workload.points}
     for step, directory, ending in (
@@ -42,6 +44,7 @@ async def test_the_workload_has_what_can_happen_in_the_life_of_a_leader() -> Non
     # Events were written during checkpoints, as by the other thread of a real leader.
     saves = [len(point.plain) for point in workload.points if ".snapshot.tmp" in point.what]
     assert len(set(saves)) > 6
+    assert any(isinstance(event, RanksNoted) for point in workload.points for event in point.flying)
 
 
 def test_a_power_cut_at_any_step_loses_and_doubles_nothing() -> None:

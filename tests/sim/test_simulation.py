@@ -34,8 +34,9 @@ EVERYTHING_SEEN = {
     "no room to preallocate", "no room to create", "clock corrections", "events under a wrong clock",
     "times judged", "times put right", "states read at a time",
     "loops named", "rivals settled", "BoardPut", "BoardClosed", "PeriodChanged", "BoardFrozen", "BoardUnfrozen",
-    "RowsRevealed", "BOARD_CLOSED", "periods that passed", "frozen boards shown", "receipts hidden by a freeze",
-    "scoreboard_period", "past periods shown", "period files compared", "replays compared",
+    "RowsRevealed", "RanksNoted", "BOARD_CLOSED", "periods that passed", "frozen boards shown",
+    "receipts hidden by a freeze", "rows that moved", "scoreboard_period", "past periods shown",
+    "period files compared", "replays compared",
 }  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.board_rules import BoardDefinition, BoardRules, Range
+from engine.board_rules import BoardDefinition, BoardRules, Frozen, Range
 from engine.image import ActionsImage, BoardImage, StateImage, UsersImage, column_bytes
+from engine.past_ranks import NOTHING, Note, PastRanks, Start, began_after
 from engine.record import Tail
 
 WORD_MAX = 2**64 - 1
@@ -104,6 +105,24 @@ def sample_with_definitions() -> StateImage:
     return replace(image, boards=boards)
 
 
+def sample_with_past_ranks() -> StateImage:
+    """The same, one of the boards frozen. All but one have ranks of earlier moments."""
+    image = sample_with_definitions()
+    laps, main, weekly = image.boards
+    assert main.definition is not None
+    definition = replace(main.definition, frozen=Frozen(5, 1_765_802_091_000, 1))
+    public = board("main", 6, [("ann", 10, 2, 1), ("bob", 20, 4, 1_765_802_090_000)])
+    past = began_after(["bob", "čeněk 🦊"], [1, 1]).noted(1_765_802_000_000, 1_765_802_000_001, [1, 0], [1, 2])
+    public = replace(public, definition=definition, revealed=b"\1\0", past_ranks=past)
+    past = past.noted(1_765_802_003_600_000, 1_765_888_400_001, [0, 1, 2], [1, 2, 2])
+    boards = [
+        laps,
+        replace(main, definition=definition, frozen=public, past_ranks=past),
+        replace(weekly, past_ranks=NOTHING.noted(1_765_802_000_000, 1_765_802_000_001, [], [])),
+    ]
+    return replace(image, boards=boards, noted=(8, 1_765_802_090_000))
+
+
 def sample_tail() -> Tail:
     """The tail that goes with `sample`."""
     return Tail(log_id=bytes(range(16)), epoch=3, seq=9, checksum=0xDEADBEEF)
@@ -126,6 +145,13 @@ RULES = st.builds(
     feeds=st.lists(TEXTS, max_size=2).map(tuple),
 )
 DEFINITIONS = st.none() | st.builds(BoardDefinition, rules=RULES, closed=st.booleans())
+WORDS_32 = st.binary(max_size=24).map(lambda data: data[: len(data) // 4 * 4])
+PAST_RANKS = st.just(NOTHING) | st.builds(
+    PastRanks,
+    notes=st.lists(st.builds(Note, as_of_ms=SEQS, slots=WORDS_32, ranks=WORDS_32), max_size=2).map(tuple),
+    has_day=st.booleans(),
+    start=st.none() | st.builds(Start, users=st.binary(max_size=9), ranks=WORDS_32),
+)
 
 
 @st.composite
@@ -139,12 +165,15 @@ def images(draw: st.DrawFn) -> tuple[StateImage, Tail]:
         time_ms=draw(SEQS),
         epochs=draw(st.lists(st.tuples(SEQS, SEQS), max_size=3)),
         boards=[
-            replace(board(board_id, draw(SEQS), draw(BOARD_ROWS)), definition=draw(DEFINITIONS))
+            replace(
+                board(board_id, draw(SEQS), draw(BOARD_ROWS)), definition=draw(DEFINITIONS), past_ranks=draw(PAST_RANKS)
+            )
             for board_id in board_ids
         ],
         users=users(draw(USER_ROWS)),
         actions=actions(draw(ACTION_ROWS)),
         histories=draw(st.lists(st.tuples(SEQS, st.binary(min_size=16, max_size=16)), max_size=2)),
+        noted=draw(st.just((0, 0)) | st.tuples(SEQS, SEQS)),
     )
     log_id = draw(st.binary(min_size=16, max_size=16))
     return image, Tail(log_id=log_id, epoch=epoch, seq=seq, checksum=draw(st.integers(0, 2**32 - 1)))

@@ -27,6 +27,7 @@ FILES = (
     "version-2.snapshot",
     "version-3.snapshot",
     "version-3-plain.snapshot",
+    "version-4.snapshot",
 )
 HEADER = struct.Struct("<8s I I")
 CHUNK = struct.Struct("<4s I I I")
@@ -39,11 +40,12 @@ class Chunks:
     def __init__(self, data: bytes) -> None:
         magic, version, checksum = HEADER.unpack_from(data)
         assert magic == b"scoresnp"
-        assert version in {1, 2, 3}
+        assert version in {1, 2, 3, 4}
         assert checksum == google_crc32c.value(data[:12])
         self._data = data
         self._ordinal = 0
         self.offset = HEADER.size
+        self.within_public = False
 
     def take(self, kind: str) -> bytes:
         """Take the payload of the next chunk, which is of this kind, after proving its checksum and its ordinal."""
@@ -77,13 +79,10 @@ def read(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a file as its drawing says: the state, and what the footer says."""
     chunks = Chunks(data)
     epoch, seq, time_ms, epochs, boards, users, actions, *more = chunks.value("stat")
-    state: dict[str, Any] = {"epoch": epoch, "seq": seq, "time_ms": time_ms, "epochs": epochs, "boards": []}
+    state: dict[str, Any] = {"epoch": epoch, "seq": seq, "time_ms": time_ms, "epochs": epochs}
     state["histories"] = more[0] if more else []
-    for _ in range(boards):
-        board_id, board_seq, count, *definition = chunks.value("bord")
-        ids = chunks.texts("bids", count)
-        columns = [chunks.words(kind, count) for kind in ("bsco", "brea", "bupd")]
-        state["boards"].append([board_id, board_seq, ids, *columns, *definition])
+    state["noted"] = more[1] if len(more) > 1 else [0, 0]
+    state["boards"] = [read_board(chunks) for _ in range(boards)]
     state["users"] = [chunks.texts("uids", users), chunks.texts("unam", users), chunks.flags("uact", users)]
     state["actions"] = [chunks.words("adig", 2 * actions), chunks.words("aseq", actions), chunks.words("amrk", actions)]
     covered = data[: chunks.offset]
@@ -94,6 +93,29 @@ def read(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     return state, {"log_id": log_id, "epoch": tail_epoch, "seq": tail_seq, "checksum": checksum}
 
 
+def read_board(chunks: Chunks) -> list[Any]:
+    """Read a board, and what the public sees of it if it is frozen: that comes once more, with flags at the end."""
+    board_id, seq, count, *more = chunks.value("bord")
+    ids = chunks.texts("bids", count)
+    board = [board_id, seq, ids, *(chunks.words(kind, count) for kind in ("bsco", "brea", "bupd"))]
+    definition = more[0] if more else None
+    notes, has_day, start = more[1] if len(more) > 1 else ([], False, None)
+    past = [[[ms, halves_of(slots), halves_of(ranks)] for ms, slots, ranks in notes], has_day]
+    past.append(None if start is None else [msgpack.unpackb(start[0]), halves_of(start[1])])
+    public = None
+    if definition is not None and "frozen" in definition and not chunks.within_public:
+        chunks.within_public = True
+        public = read_board(chunks)
+        public.append(chunks.flags("brev", len(public[2])))
+        chunks.within_public = False
+    return [*board, definition, past, public]
+
+
+def halves_of(data: bytes) -> list[int]:
+    """The words of 32 bits of a note."""
+    return list(struct.unpack(f"<{len(data) // 4}I", data))
+
+
 def words_of(column: bytes) -> list[int]:
     """The words of a column of an image."""
     return list(struct.unpack(f"<{len(column) // 8}Q", column))
@@ -102,8 +124,16 @@ def words_of(column: bytes) -> list[int]:
 def drawn_board(board: BoardImage) -> list[Any]:
     """Write a board that our code read as `read` has it."""
     columns = [words_of(column) for column in (board.scores, board.reached, board.updated)]
-    definition = [] if board.definition is None else [msgspec.json.decode(msgspec.json.encode(board.definition))]
-    return [board.board_id, board.seq, board.user_ids, *columns, *definition]
+    definition = None if board.definition is None else msgspec.json.decode(msgspec.json.encode(board.definition))
+    ranks = board.past_ranks
+    past: list[Any] = [[[note.as_of_ms, halves_of(note.slots), halves_of(note.ranks)] for note in ranks.notes]]
+    past += [ranks.has_day, None]
+    if ranks.start is not None:
+        past[2] = [msgspec.msgpack.decode(ranks.start.users), halves_of(ranks.start.ranks)]
+    public = None
+    if board.frozen is not None:
+        public = [*drawn_board(board.frozen), [byte == 1 for byte in board.frozen.revealed]]
+    return [board.board_id, board.seq, board.user_ids, *columns, definition, past, public]
 
 
 def drawn_users(users: UsersImage) -> list[Any]:
@@ -124,6 +154,7 @@ def drawn(image: StateImage) -> dict[str, Any]:
         "time_ms": image.time_ms,
         "epochs": [list(pair) for pair in image.epochs],
         "histories": [list(pair) for pair in image.histories],
+        "noted": list(image.noted),
         "boards": [drawn_board(board) for board in image.boards],
         "users": drawn_users(image.users),
         "actions": drawn_actions(image.actions),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from engine.board_rules import BoardDefinition, BoardRules
 from engine.errors import SnapshotDamaged
 from engine.image import StateImage
+from engine.past_ranks import NOTHING, began_after
 from engine.record import Tail
 from snapshots import format as snapshot_format
 from snapshots.format import CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, HEADER_BYTES, pack, state_digest, unpack, verify
@@ -91,6 +92,10 @@ def test_a_state_that_differs_by_one_number_has_another_digest() -> None:
     for each in (definition, msgspec.structs.replace(definition, closed=True)):
         defined = [msgspec.structs.replace(first, definition=each), image.boards[1]]
         others.append(msgspec.structs.replace(image, boards=defined))
+    others.append(msgspec.structs.replace(image, noted=(7, 1)))
+    for past_ranks in (began_after(["ann"], [1]), began_after(["ann"], [2]), NOTHING.noted(1, 2, [0], [1])):
+        compared = [msgspec.structs.replace(first, past_ranks=past_ranks), image.boards[1]]
+        others.append(msgspec.structs.replace(image, boards=compared))
     digests = {state_digest(other) for other in [image, *others]}
     assert len(digests) == 1 + len(others)
 
@@ -263,9 +268,9 @@ def test_counts_that_claim_more_than_there_is_cost_no_memory() -> None:
 
 def test_another_version_is_refused_by_its_number() -> None:
     """A file of a version that does not exist yet says so, rather than that it is damaged."""
-    header = struct.pack("<8sI", b"scoresnp", 4)
+    header = struct.pack("<8sI", b"scoresnp", 5)
     data = header + struct.pack("<I", google_crc32c.value(header)) + bytes(100)
-    with pytest.raises(SnapshotDamaged, match=r"version 4; this program reads versions \(1, 2, 3\)"):
+    with pytest.raises(SnapshotDamaged, match=r"version 5; this program reads versions \(1, 2, 3, 4\)"):
         unpack(Bytes(data), "x")
 
 
@@ -318,12 +323,27 @@ def test_the_file_of_version_3_is_as_it_always_was(histories: list[tuple[int, by
     assert heads == [0x94, 0x94, 0x93]
 
 
+def test_the_file_of_version_4_is_as_it_always_was() -> None:
+    """It has the ranks of earlier moments: of a board, of what the public sees of it, and of one without rules."""
+    image = images.sample_with_past_ranks()
+    golden = (GOLDEN / "version-4.snapshot").read_bytes()
+    assert unpack(Bytes(golden), "x") == (image, images.sample_tail())
+    assert packed(image, images.sample_tail()) == golden
+    assert golden[8] == 4
+    assert verify(Bytes(golden), "x") == images.sample_tail()
+    heads = [piece[CHUNK_HEADER_BYTES] for piece in chunks_of(golden) if piece[:4] == b"bord"]
+    assert heads == [0x94, 0x95, 0x95, 0x95]
+
+
 def test_a_state_is_written_as_the_oldest_version_that_can_hold_it() -> None:
     """So nodes of two versions of this program agree on digests until the log has something new."""
     plain, defined, histories = images.sample(), images.sample_with_definitions(), [(3, bytes(16))]
     states = [plain, msgspec.structs.replace(plain, histories=histories), defined]
     states.append(msgspec.structs.replace(defined, histories=histories))
-    assert [packed(image, images.sample_tail())[8] for image in states] == [1, 2, 3, 3]
+    states.append(msgspec.structs.replace(plain, noted=(7, 1)))
+    begun = msgspec.structs.replace(plain.boards[0], past_ranks=began_after(["ann"], [1]))
+    states.append(msgspec.structs.replace(plain, boards=[begun]))
+    assert [packed(image, images.sample_tail())[8] for image in states] == [1, 2, 3, 3, 4, 4]
 
 
 def test_columns_are_little_endian_words() -> None:

@@ -62,12 +62,12 @@ async def test_periods_are_listed_the_last_one_first(through_quart: bool, tmp_pa
             "boardId": "cup",
             "periods": [
                 {"period": "2025-W52", "startsAt": "2025-12-21T23:00:00.000Z", "endsAt": "2025-12-28T23:00:00.000Z",
-                 "count": 1, "seq": 8},
+                 "count": 1, "seq": 9},
                 {"period": "2025-W51", "startsAt": "2025-12-14T23:00:00.000Z", "endsAt": "2025-12-21T23:00:00.000Z",
                  "count": 4, "seq": 6},
             ],
             "epoch": 1,
-            "seq": 9,
+            "seq": 11,
         }  # fmt: skip
         assert (await bench.ask("GET", "/boards/periods?boardId=cup")).json == reply.json
         assert (await bench.ask("GET", "/boards/cup")).json["period"] == "2026-W01"

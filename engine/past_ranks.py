@@ -1,0 +1,160 @@
+"""The ranks that the first users of a board had at earlier moments, and how far they moved since. Pure.
+
+    past = past.noted(as_of_ms, now_ms, slots, ranks)        after a `RanksNoted`: the ranks of now are kept
+    past = began_after(users, ranks)                          a period began: these were the first of the one before
+    change = past.change(slot, user_id, rank)                 Change(day=2, period=-1): up two places, down one
+
+    notes, hourly   ├──┼──┼── … ──┼──┼──┤ now        the first one is at least a day old: `day` compares with it
+                    day
+
+Rules:
+- A rank is compared with that of the first NOTED_ROWS rows of then. Who was not among them has None.
+- `day` compares with the newest note that is a day old. So it says how far a user moved in 24 to 25 hours. It is not
+  known before the period is a day old.
+- `period` compares with the last ranking of the period before: that is what was shown when this one began. It is not
+  known in the first period of a board.
+- A note holds from `as_of_ms` on, the time of the last event before it: nothing changed between the two.
+- Only notes change what is compared with, so that one position of a board always shows the same.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from engine.limits import NOTES_MAX
+
+DAY_MS = 86_400_000
+
+NOTED_ROWS = 100
+"""Rows whose ranks are noted, and rows that show a change."""
+
+_WORD_BYTES = 4
+
+K = TypeVar("K")
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Places that a user went up, negative: down. None: was not among the first rows then. Unset: it is not known."""
+
+    day: int | UnsetType | None = UNSET
+    period: int | UnsetType | None = UNSET
+
+
+class Note(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Slots and ranks of the first rows, best first: u32 each, little endian. No ranks: they are 1, 2, 3 …"""
+
+    as_of_ms: int
+    slots: bytes
+    ranks: bytes
+
+    @property
+    def rows(self) -> tuple[bytes, bytes]:
+        """What was noted, without the time."""
+        return self.slots, self.ranks
+
+
+class Start(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Users, a msgpack list, and ranks, as in a note, of the first rows of the period before, when it ended."""
+
+    users: bytes
+    ranks: bytes
+
+
+class PastRanks(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True):
+    """What is kept of one board, the oldest note first. `has_day`: that one is a day old. `start`: None at first."""
+
+    notes: tuple[Note, ...] = ()
+    has_day: bool = False
+    start: Start | None = None
+
+    @property
+    def day(self) -> Note | None:
+        """The note that `day` compares with."""
+        return self.notes[0] if self.has_day else None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a note would change nothing if nobody moved since the last one."""
+        return len(self.notes) == 1 and self.has_day
+
+    def noted(self, as_of_ms: int, now_ms: int, slots: Sequence[int], ranks: Sequence[int]) -> PastRanks:
+        """Keep the ranks of now, if they are not those of the last note, and drop what is older than a day."""
+        note = Note(as_of_ms, _packed(slots), _packed_ranks(ranks))
+        notes = self.notes if self.notes and self.notes[-1].rows == note.rows else (*self.notes, note)
+        return replace(self, notes=notes[-NOTES_MAX:]).aged(now_ms)
+
+    def aged(self, now_ms: int) -> PastRanks:
+        """Drop what is older than a day, but for the newest such note."""
+        notes, day_ago = self.notes, now_ms - DAY_MS
+        first = max((index for index, note in enumerate(notes) if note.as_of_ms <= day_ago), default=None)
+        return replace(self, notes=notes[first or 0 :], has_day=first is not None)
+
+    def corrected(self, now_ms: int) -> PastRanks:
+        """Let no note lie in the future, after a correction of the clock."""
+        notes = tuple(replace(note, as_of_ms=min(note.as_of_ms, now_ms)) for note in self.notes)
+        return replace(self, notes=notes)
+
+    def change(self, slot: int, user_id: str, rank: int) -> Change | None:
+        """Say how far a user of the first rows moved; None if there is nothing to compare with."""
+        day, start = self._day, self._start
+        if day is None and start is None:
+            return None
+        return Change(
+            UNSET if day is None else _moved(day.get(slot), rank),
+            UNSET if start is None else _moved(start.get(user_id), rank),
+        )
+
+    @cached_property
+    def _day(self) -> dict[int, int] | None:
+        return None if self.day is None else _ranked(_unpacked(self.day.slots), self.day.ranks)
+
+    @cached_property
+    def _start(self) -> dict[str, int] | None:
+        return None if self.start is None else _ranked(_users(self.start.users), self.start.ranks)
+
+    def _check(self) -> None:
+        times = [note.as_of_ms for note in self.notes]
+        assert times == sorted(times)
+        assert len(times) <= NOTES_MAX
+        for note in self.notes:
+            assert len(note.slots) <= _WORD_BYTES * NOTED_ROWS
+            assert len(note.ranks) in (0, len(note.slots))
+        assert self.notes or not self.has_day
+
+
+NOTHING = PastRanks()
+"""Of a board whose ranks were never noted."""
+
+_users = msgspec.msgpack.Decoder(list[str]).decode
+
+
+def began_after(users: Sequence[str], ranks: Sequence[int]) -> PastRanks:
+    """Give what is kept when a period begins: who was first at the end of the one before, best first."""
+    return PastRanks(start=Start(msgspec.msgpack.encode(users), _packed_ranks(ranks)))
+
+
+def _moved(before: int | None, rank: int) -> int | None:
+    return None if before is None else before - rank
+
+
+def _ranked(keys: Sequence[K], ranks: bytes) -> dict[K, int]:
+    return dict(zip(keys, _unpacked(ranks) if ranks else range(1, len(keys) + 1), strict=True))
+
+
+def _packed_ranks(ranks: Sequence[int]) -> bytes:
+    return b"" if all(rank == place for place, rank in enumerate(ranks, 1)) else _packed(ranks)
+
+
+def _packed(numbers: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(numbers)}I", *numbers)
+
+
+def _unpacked(data: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"<{len(data) // _WORD_BYTES}I", data)
