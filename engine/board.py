@@ -202,8 +202,8 @@ class Board(Ranking):
         fresh.seq = self.seq
         if self._order is None:
             fresh.begin_replay()
-        first = ended.rows_of(ended.first_keys(NOTED_ROWS))
-        fresh.past_ranks = began_after([row.user_id for row in first], [row.rank for row in first])
+        keys = ended.first_keys(NOTED_ROWS)
+        fresh.past_ranks = began_after([ended.user(key & SLOT_MASK) for key in keys], ended.ranks_of(keys))
         self.take(fresh)
         self._marked_reason, self._marks = None, array("Q")
         return ended
@@ -226,8 +226,8 @@ class Board(Ranking):
             self.past_ranks = past.aged(event.time_ms)
         else:
             keys = self.first_keys(NOTED_ROWS)
-            ranks = [] if self._ranks == "unique" else [row.rank for row in self.rows_of(keys)]
-            self.past_ranks = past.noted(event.as_of_ms, event.time_ms, [key & SLOT_MASK for key in keys], ranks)
+            slots = [key & SLOT_MASK for key in keys]
+            self.past_ranks = past.noted(event.as_of_ms, event.time_ms, slots, self.ranks_of(keys))
         if self.past_ranks.day != past.day:
             self.seq = self.top10_seq = event.seq  # what rows show has changed
         self._noted_at = self.seq

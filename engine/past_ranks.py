@@ -20,8 +20,10 @@ Rules:
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
@@ -36,6 +38,7 @@ NOTED_ROWS = 100
 """Rows whose ranks are noted, and rows that show a change."""
 
 _WORD_BYTES = 4
+_as_of = attrgetter("as_of_ms")
 
 K = TypeVar("K")
 
@@ -53,11 +56,6 @@ class Note(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=T
     as_of_ms: int
     slots: bytes
     ranks: bytes
-
-    @property
-    def rows(self) -> tuple[bytes, bytes]:
-        """What was noted, without the time."""
-        return self.slots, self.ranks
 
 
 class Start(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -87,14 +85,17 @@ class PastRanks(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     def noted(self, as_of_ms: int, now_ms: int, slots: Sequence[int], ranks: Sequence[int]) -> PastRanks:
         """Keep the ranks of now, if they are not those of the last note, and drop what is older than a day."""
         note = Note(as_of_ms, _packed(slots), _packed_ranks(ranks))
-        notes = self.notes if self.notes and self.notes[-1].rows == note.rows else (*self.notes, note)
-        return replace(self, notes=notes[-NOTES_MAX:]).aged(now_ms)
+        known = self.notes
+        if known and (known[-1].slots, known[-1].ranks) == (note.slots, note.ranks):
+            return self.aged(now_ms)
+        return PastRanks((*known, note)[-NOTES_MAX:], self.has_day, self.start).aged(now_ms)
 
     def aged(self, now_ms: int) -> PastRanks:
         """Drop what is older than a day, but for the newest such note."""
-        notes, day_ago = self.notes, now_ms - DAY_MS
-        first = max((index for index, note in enumerate(notes) if note.as_of_ms <= day_ago), default=None)
-        return replace(self, notes=notes[first or 0 :], has_day=first is not None)
+        old = bisect_right(self.notes, now_ms - DAY_MS, key=_as_of)
+        if old == self.has_day:
+            return self
+        return PastRanks(self.notes[max(0, old - 1) :], old > 0, self.start)
 
     def corrected(self, now_ms: int) -> PastRanks:
         """Let no note lie in the future, after a correction of the clock."""
@@ -149,7 +150,8 @@ def _ranked(keys: Sequence[K], ranks: bytes) -> dict[K, int]:
 
 
 def _packed_ranks(ranks: Sequence[int]) -> bytes:
-    return b"" if all(rank == place for place, rank in enumerate(ranks, 1)) else _packed(ranks)
+    places = range(1, len(ranks) + 1)
+    return b"" if ranks == places or list(ranks) == list(places) else _packed(ranks)
 
 
 def _packed(numbers: Sequence[int]) -> bytes:

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -205,23 +205,30 @@ class Ranking:
         """List the keys of those slots whose users are shown. A key leads to its slot by SLOT_MASK."""
         return [self._key(slot) for slot in slots if slot not in self._hidden]
 
-    def rows_of(self, keys: Iterable[int], position: int = 0, before: tuple[int, int] | None = None) -> list[Row]:
+    def rows_of(self, keys: Sequence[int], position: int = 0, before: tuple[int, int] | None = None) -> list[Row]:
         """Make rows of keys that a pinned order gave: they have positions from this one on, 0 for the first.
 
         `before` is the rank and the key of the row before them: users of one score may share its rank.
         """
-        ids, flip, mode = self._ids, self._flip, self._ranks
-        rank, score = (0, None) if before is None else (before[0], flip ^ (before[1] >> SCORE_SHIFT))
-        rows = []
+        ids, flip = self._ids, self._flip
+        ranks = self.ranks_of(keys, position, before)
+        return [
+            Row(rank, ids[key & SLOT_MASK], flip ^ (key >> SCORE_SHIFT), self._change(place, key, rank))
+            for place, (key, rank) in enumerate(zip(keys, ranks, strict=True), position + 1)
+        ]
+
+    def ranks_of(self, keys: Sequence[int], position: int = 0, before: tuple[int, int] | None = None) -> Sequence[int]:
+        """Give the ranks of keys, as `rows_of` does."""
+        if self._ranks == "unique":
+            return range(position + 1, position + 1 + len(keys))
+        rank, last = (0, None) if before is None else (before[0], before[1] >> SCORE_SHIFT)
+        dense, ranks = self._ranks == "dense", []
         for place, key in enumerate(keys, position + 1):
-            new_score = flip ^ (key >> SCORE_SHIFT)
-            if mode == "unique" or (mode == "shared" and new_score != score):
-                rank = place
-            elif new_score != score:
-                rank += 1
-            score = new_score
-            rows.append(Row(rank, ids[key & SLOT_MASK], score, self._change(place, key, rank)))
-        return rows
+            score = key >> SCORE_SHIFT
+            if score != last:
+                rank, last = (rank + 1 if dense else place), score
+            ranks.append(rank)
+        return ranks
 
     def rows_for(self, user_ids: Iterable[str]) -> tuple[list[Row], list[str]]:
         """List the rows of these users in the order of the board, and the users who are not ranked."""
