@@ -29,13 +29,13 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
-import numpy as np
 
 from engine.board_rules import BoardDefinition, RankMode
+from engine.first_rows import first_slots
 from engine.limits import SCORE_MAX
 from engine.order import Order
 from engine.past_ranks import NOTED_ROWS, NOTHING, Change
@@ -392,16 +392,3 @@ def ranking_of(definition: BoardDefinition | None) -> tuple[int, RankMode]:
     if definition is None:
         return SCORE_MAX, "unique"
     return 0 if definition.rules.order == "ascending" else SCORE_MAX, definition.rules.ranks
-
-
-def first_slots(scores: array[int], reached: array[int], flip: int, hidden: Collection[int], count: int) -> list[int]:
-    """Give the slots of the first rows by the columns alone, the best first."""
-    better = np.frombuffer(scores, np.uint64) ^ np.uint64(flip)
-    slots = np.arange(len(better))
-    if hidden:
-        slots = np.delete(slots, np.fromiter(hidden, np.intp, len(hidden)))
-    if len(slots) > count:
-        worst = np.partition(better[slots], count - 1)[count - 1]
-        slots = slots[better[slots] <= worst]
-    order = np.lexsort((np.frombuffer(reached, np.uint64)[slots], better[slots]))
-    return [int(slot) for slot in slots[order[:count]]]

@@ -14,9 +14,9 @@ from msgspec import UNSET
 from engine.board_rules import BoardRules, OrderMode, RankMode
 from engine.commands import FreezeBoard, ResetBoard
 from engine.events import ClockCorrected, RanksNoted
+from engine.first_rows import first_slots
 from engine.limits import SCORE_MAX
 from engine.past_ranks import Change
-from engine.ranking import first_slots
 from engine.record import SegmentHeader, chain_start, pack_frame, pack_segment_header, unpack_header
 from engine.schedule import Schedule
 from engine.scoreboard import Scoreboard

@@ -31,7 +31,7 @@ FOLDERS = (
 
 FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "errors limits history order table log_facts"),
-    (PURE, "engine", "texts tiers schedule dates past_ranks"),
+    (PURE, "engine", "texts tiers schedule dates past_ranks first_rows"),
     (SHELL, "engine", "calendar"),
     (PURE, "engine", "board_rules"),
     (PURE, "engine", "events image commands"),
