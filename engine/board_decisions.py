@@ -113,10 +113,14 @@ def _put_events(
         return (BoardPut(seq, now_ms, board_id, rules, caller, definition.period),)
     past = [each.period.id for each in definition.past]
     if definition.over:
-        assert definition.period is not None
-        following = first_period(rules, [*past, definition.period.id], now_ms, period_at)
-        ended = PeriodChanged(seq, now_ms, board_id, definition.period, following, False, (), caller)
-        return (ended, BoardPut(seq + 1, now_ms, board_id, rules, caller, following))
+        last = definition.period
+        assert last is not None
+        following = first_period(rules, [*past, last.id], now_ms, period_at)
+        # A clock that was ahead may have ended it later than now, and was corrected since.
+        ended_ms = now_ms if last.ends_ms is None else min(last.ends_ms, now_ms)
+        ended = Period(last.id, min(last.begins_ms, now_ms), ended_ms)
+        changed = PeriodChanged(seq, now_ms, board_id, ended, following, False, (), caller)
+        return (changed, BoardPut(seq + 1, now_ms, board_id, rules, caller, following))
     running, period = definition.period, first_period(rules, past, now_ms, period_at)
     if running is not None and period is None:
         period = Period(running.id, running.begins_ms, None)

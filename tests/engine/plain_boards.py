@@ -407,7 +407,9 @@ class PlainBoards:
                 assert board.period is not None
                 following = first_span(rules, board.taken(), now_ms)
                 begun_ms = now_ms if following is None else following.begins_ms
-                self._change(board_id, board, board.period, following, self._next(now_ms), begun_ms)
+                was = board.period
+                ended = Span(was.id, min(was.begins_ms, now_ms), min(was.ends_ms or now_ms, now_ms))
+                self._change(board_id, board, ended, following, self._next(now_ms), begun_ms)
             else:
                 period = first_span(rules, [past.span.id for past in board.past], now_ms)
                 if period is None and board.period is not None:

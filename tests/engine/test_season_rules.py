@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from engine.board_rules import BoardRules, Rules
 from engine.commands import Increment, PutBoard, Rejection
+from engine.events import ClockCorrected
 from engine.periods import due_changes, no_calendar
 from engine.schedule import Season
 from engine.scoreboard import Scoreboard
@@ -30,3 +31,18 @@ def test_the_last_ranking_of_a_season_stays_in_its_order() -> None:
     definition = scoreboard.boards["cup"].definition
     assert definition is not None
     assert (definition.rules.order, len(definition.past), definition.over) == ("ascending", 1, False)
+
+
+def test_a_season_of_a_wrong_clock_ended_no_later_than_now() -> None:
+    """The clock was ahead, the season ended by it, and was corrected. New rules put it among the past ones of now."""
+    scoreboard = Scoreboard(Rules({}))
+    perform(scoreboard, [PutBoard("cup", BoardRules({"WIN": 1}, season=Season(MS, MS + 1_000)), "ops")], MS)
+    [over] = due_changes(scoreboard, MS + 1_000, no_calendar)
+    scoreboard.apply(over, scoreboard.epoch)
+    now_ms = MS - 60_000
+    scoreboard.apply(ClockCorrected(scoreboard.seq + 1, now_ms, 1, 61_000, "test"), scoreboard.epoch)
+    perform(scoreboard, [PutBoard("cup", BoardRules({"WIN": 1}), "ops")], now_ms)
+    definition = scoreboard.boards["cup"].definition
+    assert definition is not None
+    [past] = definition.past
+    assert (past.period.begins_ms, past.period.ends_ms) == (now_ms, now_ms)

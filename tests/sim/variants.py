@@ -228,6 +228,7 @@ async def _fetch_nothing(_: PeriodFetch, _seq: int, _store: PeriodStore) -> bool
 
 MADE_DURABLE = "a directory that is there is held to be durable"
 NAMES_SYNCED = "a segment that is there is held to be durable"
+BELIEVED = "a frame that is there is held to be durable"
 HEADS_OVERLOOKED = "a length is believed, and a frame that is damaged does not count as one that follows"
 PLACED_DURABLY = "a fetched snapshot that is there is held to be durable"
 OLDER_KEPT = "snapshots stay that the log of a replica can't be joined to"
@@ -242,7 +243,7 @@ BROKEN: Sequence[Variant] = (
     Variant("no directory is ever synced", lambda disk: cast(Disk, _Careless(disk, sync=False))),
     Variant(MADE_DURABLE, lambda disk: cast(Disk, _Careless(disk, sync=True))),
     Variant(NAMES_SYNCED, patched=_patching(log, "tidy", _tidy_only)),
-    Variant("a frame that is there is held to be durable", patched=_patching(log, "settle_end", _believe_the_cache)),
+    Variant(BELIEVED, patched=_patching(log, "settle_end", _believe_the_cache)),
     Variant("actions are forgotten at a start", after_opening=_forget_actions),
     Variant("the tail is cut at the first fault", patched=_patching(segment_cursor, "judge_end", _cut_at_first_fault)),
     Variant(ZEROS_COUNTED, patched=_patching(recovery, "TRAILING_ZEROS_MAX", 0)),
