@@ -215,16 +215,17 @@ class Batch:
 
     def _feed_points(self, user_id: str, feeds: Sequence[_FedPlace]) -> tuple[Fed, ...] | Rejection:
         """Add fixed points on the boards that are fed."""
-        fed: list[Fed] = []
+        fed: tuple[Fed, ...] = ()
         for board, points, scores in feeds:
             score = scores.get(user_id)
             new_score = ((board.score(user_id) or 0) if score is None else score) + points
             if new_score > SCORE_MAX:
+                for (_, _, added), each in zip(feeds, fed, strict=False):  # those before this one
+                    added[user_id] -= each.delta
                 return too_high(user_id, board.board_id)
-            fed.append(Fed(board.board_id, points, new_score, points))
-        for (_, _, scores), each in zip(feeds, fed, strict=True):
-            scores[user_id] = each.new_score
-        return tuple(fed)
+            scores[user_id] = new_score
+            fed += (Fed(board.board_id, points, new_score, points),)
+        return fed
 
     def _scores_of(self, board_id: str) -> dict[str, int]:
         return self._scores.setdefault(board_id, {})

@@ -208,6 +208,17 @@ def test_a_score_that_would_pass_the_largest_refuses_the_action_on_all_boards(bi
     assert isinstance(one(scoreboard, act("a2", "WIN", "cup", user="ben")), Receipt)
 
 
+def test_an_action_that_one_fed_board_refuses_leaves_the_others_for_the_rest_of_its_batch() -> None:
+    """The boards that are fed before the one that is full have no points of it."""
+    cup = BoardRules({"WIN": 10, "BIG": 1}, feeds=("year", "month"))
+    year, month = BoardRules({"WIN": 10}), BoardRules({"WIN": 10, "BIG": SCORE_MAX - 15})
+    scoreboard = started(cup=cup, year=year, month=month)
+    taken = [("a1", "BIG", "cup"), ("a2", "WIN", "cup"), ("a3", "WIN", "cup"), ("a4", "WIN", "year")]
+    outcomes = perform(scoreboard, [act(*each) for each in taken])
+    assert [isinstance(outcome, Receipt) for outcome in outcomes] == [True, True, False, True]
+    assert scores_of(scoreboard) == {"cup": 11, "year": 20, "month": SCORE_MAX - 5}
+
+
 @pytest.mark.parametrize("board", ["cup", "plain"])
 def test_a_repeat_is_the_same_action_only_with_the_same_value(board: str) -> None:
     """The value belongs to what the action is: another one, or none, is a conflict. In one batch as in two."""
