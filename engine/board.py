@@ -3,8 +3,7 @@
     ranks = board.record_all(events, time_ms)                  the ranks before and after each event
     rows, rank = board.top(10), board.rank(user_id)            and the rest of `engine.ranking`
 
-Invariants, beside those of a ranking:
-- A user's score and the seq at which it was reached change together. An action that leaves the score leaves the place.
+Invariants, beside those of a ranking (`engine.scored_ranking` says how its scores change):
 - `_marks[slot]` is 0, or the mark of user, board and `_marked_reason`. It is a cache: in no image, and shorter than the
   columns until marks are asked for.
 """
@@ -18,24 +17,11 @@ import msgspec
 
 from engine.actions import mark_of
 from engine.board_rules import BoardDefinition, PastPeriod
-from engine.events import Incremented, RanksNoted
+from engine.events import RanksNoted
 from engine.image import BoardImage, column_bytes, column_of
-from engine.limits import SCORE_MAX, SEQ_MAX
 from engine.past_ranks import DAY_MS, NOTED_ROWS, NOTHING, began_after
-from engine.ranking import SCORE_SHIFT, SLOT_BITS, SLOT_MASK, TOP_WATCHED, Ranking, Row, ranking_of
-
-Ranks = tuple[int | None, int | None]
-"""Before and after an event. None for a user who is not ranked, and during a replay."""
-
-UNRANKED: Ranks = (None, None)
-
-
-class Step(msgspec.Struct, frozen=True, gc=False):
-    """The new score of a user, with an event."""
-
-    user_id: str
-    new_score: int
-    seq: int
+from engine.ranking import SCORE_SHIFT, SLOT_MASK, Ranking, Row, ranking_of
+from engine.scored_ranking import ScoredRanking
 
 
 class Final(msgspec.Struct, frozen=True):
@@ -45,7 +31,7 @@ class Final(msgspec.Struct, frozen=True):
     rows: Sequence[Row]
 
 
-class Board(Ranking):
+class Board(ScoredRanking):
     """A ranking that events change. A change is O(log users)."""
 
     def __init__(self, board_id: str, definition: BoardDefinition | None = None, *, is_logged: bool = False) -> None:
@@ -91,89 +77,6 @@ class Board(Ranking):
         assert not self.is_logged
         self.definition = definition
         self._flip, self._ranks = ranking_of(definition)
-
-    def record(self, user_id: str, new_score: int, seq: int, time_ms: int) -> Ranks:
-        """Set a user's score with the event `seq`; give the ranks before and after."""
-        return self.record_all((Step(user_id, new_score, seq),), time_ms)[0]
-
-    def record_all(self, steps: Iterable[Step | Incremented], time_ms: int) -> list[Ranks]:
-        """Set scores one after the other, at one time; give the ranks before and after each."""
-        find, hidden, order, pinned = self._slots.get, self._hidden, self._order, self._pinned
-        scores, reached, updated, flip = self._scores, self._reached, self._updated, self._flip
-        unique = self._ranks == "unique"
-        all_ranks: list[Ranks] = []
-        for step in steps:
-            user_id, new_score, seq = step.user_id, step.new_score, step.seq
-            assert self.seq < seq <= SEQ_MAX
-            slot = find(user_id)
-            if slot is None:
-                all_ranks.append(self._begin(user_id, new_score, seq, time_ms))
-                continue
-            score = scores[slot]
-            self.seq = seq
-            if new_score == score:
-                rank = None if order is None or slot in hidden else self._rank(self._key(slot))
-                all_ranks.append((rank, rank))
-                continue
-            assert 0 <= new_score <= SCORE_MAX
-            if order is None or slot in hidden:
-                all_ranks.append(UNRANKED)
-            else:
-                old = (flip ^ score) << SCORE_SHIFT | reached[slot] << SLOT_BITS | slot
-                new = (flip ^ new_score) << SCORE_SHIFT | seq << SLOT_BITS | slot
-                if pinned:
-                    self._note(slot, old)
-                tied = 0 if unique else self._tied(old)
-                had, has = order.move(old, new)
-                if has < TOP_WATCHED or had < TOP_WATCHED:
-                    self.top10_seq = seq
-                if unique:
-                    all_ranks.append((had + 1, has + 1))
-                else:
-                    all_ranks.append(self._shared_ranks(old, new, had, has, tied))
-            scores[slot] = new_score
-            reached[slot] = seq
-            updated[slot] = time_ms
-        return all_ranks
-
-    def _tied(self, key: int) -> int:
-        """Count the users of one score who are ahead of a key, or of dense ranks the distinct better scores."""
-        if self._tiers is not None:
-            return self._tiers.before(key >> SCORE_SHIFT)
-        return self._ranked().ties_ahead(key, key >> SCORE_SHIFT << SCORE_SHIFT)
-
-    def _shared_ranks(self, old: int, new: int, had: int, has: int, tied: int) -> Ranks:
-        """Give the ranks of a move, by its positions and what `_tied` gave before it."""
-        if self._tiers is None:
-            return had - tied + 1, has - self._tied(new) + 1
-        self._tiers.remove(old >> SCORE_SHIFT)
-        self._tiers.add(new >> SCORE_SHIFT)
-        return tied + 1, self._tied(new) + 1
-
-    def _begin(self, user_id: str, score: int, seq: int, time_ms: int) -> Ranks:
-        """Add a user with the first points."""
-        assert 0 <= score <= SCORE_MAX
-        slot = len(self._ids)
-        self._slots[user_id] = slot
-        self._ids.append(user_id)
-        self._scores.append(score)
-        self._reached.append(seq)
-        self._updated.append(time_ms)
-        self.seq = seq
-        if self._order is None:
-            return UNRANKED
-        return None, self._enter(slot, seq)
-
-    def _enter(self, slot: int, seq: int) -> int:
-        """Put a slot into the order; give its rank."""
-        order, key = self._ranked(), self._key(slot)
-        order.add(key)
-        if self._tiers is not None:
-            self._tiers.add(key >> SCORE_SHIFT)
-        position = order.bisect_left(key)
-        if position < TOP_WATCHED:
-            self.top10_seq = seq
-        return position + 1 if self._ranks == "unique" else self._rank(key)
 
     def define(self, definition: BoardDefinition, seq: int) -> None:
         """Take the definition of the event `seq`. O(users) if the order is turned round, or if ranks become dense."""

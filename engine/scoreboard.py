@@ -22,12 +22,12 @@ A replica of one shard applies only some events (`follow`, `advance`). Its seqs 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import itemgetter
 
 from engine.actions import Actions, Key, key_of, mark_of
-from engine.board import Board, Ranks, Step
+from engine.board import Board
 from engine.board_events import EndedPeriod, apply_to_board
 from engine.board_rules import BoardDefinition, Rules
 from engine.commands import Increment
@@ -36,6 +36,7 @@ from engine.frozen_board import FrozenBoard
 from engine.history import EpochMark, history_of
 from engine.image import BoardImage, StateImage
 from engine.limits import NOTE_EVERY_MS
+from engine.scored_ranking import FedStep, Ranks
 from engine.users import User, Users
 
 FIRST_EPOCH = 1
@@ -196,30 +197,24 @@ class Scoreboard:
     def _record(self, found: Sequence[FoundIncrement], time_ms: int) -> list[Ranks]:
         """Set the scores of increments; give the ranks on their own boards."""
         ranks: list[Ranks] = []
-        if not any(event.fed for event, _, _, _ in found):
-            for board, some in groupby(found, key=_board_of):
-                ranks += board.record_all([event for event, _, _, _ in some], time_ms)
-            return ranks
-        # A board may be fed and scored on directly, in any order. Boards do not depend on each other, so each gets its
-        # own steps in the order of the seqs.
-        steps: dict[str, list[Step | Incremented]] = {board.board_id: [] for _, board, _, _ in found}
-        direct, mixed = set(steps), set[str]()
-        for event, _, _, _ in found:
-            steps[event.board_id].append(event)
-            for fed in event.fed:
-                board_id = fed.board_id
-                if board_id not in steps:
-                    steps[board_id] = []
-                elif board_id in direct:
-                    mixed.add(board_id)
-                steps[board_id].append(Step(event.user_id, fed.new_score, event.seq))
-        own: dict[str, Iterator[Ranks]] = {}
-        for board_id, its_steps in steps.items():
-            its_ranks = self._board(board_id).record_all(its_steps, time_ms)
-            if board_id in mixed:
-                its_ranks = [each for step, each in zip(its_steps, its_ranks, strict=True) if type(step) is Incremented]
-            own[board_id] = iter(its_ranks)
-        return [next(own[event.board_id]) for event, _, _, _ in found]
+        # Boards do not depend on each other. So what is fed waits until the board is scored on directly, or to the end:
+        # each board gets its steps in the order of the seqs, and many steps of one board together are quicker.
+        waiting: dict[str, list[FedStep]] = {}
+        for board, some in groupby(found, key=_board_of):
+            if board.board_id in waiting:
+                board.feed(waiting.pop(board.board_id), time_ms)
+            events = [event for event, _, _, _ in some]
+            ranks += board.record_all(events, time_ms)
+            for event in events:
+                for fed in event.fed:
+                    step = (event.user_id, fed.delta, fed.new_score, event.seq)
+                    if fed.board_id in waiting:
+                        waiting[fed.board_id].append(step)
+                    else:
+                        waiting[fed.board_id] = [step]
+        for board_id, steps in waiting.items():
+            self._board(board_id).feed(steps, time_ms)
+        return ranks
 
     def follow(self, event: Event, epoch: int, holds: Callable[[str], bool]) -> None:
         """Apply an event of a filtered frame, on a replica that holds only some boards. Seqs before it may be left out.

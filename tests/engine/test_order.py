@@ -139,6 +139,16 @@ class OrderMachine(RuleBasedStateMachine):
             assert self.order.move(old, new) == (before, after)
 
     @precondition(lambda self: self.plain)
+    @rule(data=st.data(), new=KEYS, watched=st.integers(0, 2))
+    def shift(self, data: st.DataObject, new: int, watched: int) -> None:
+        if new not in self.plain:
+            before = data.draw(st.integers(0, len(self.plain) - 1))
+            old = self.plain.pop(before)
+            after = bisect_left(self.plain, new)
+            self.plain.insert(after, new)
+            assert self.order.shift(old, new, watched) == (min(before, after) < watched)
+
+    @precondition(lambda self: self.plain)
     @rule(data=st.data(), count=st.integers(2, 12))
     def move_many_to_the_front(self, data: st.DataObject, count: int) -> None:
         """Neighbours go one after the other, so that lists are joined behind and cut in front."""

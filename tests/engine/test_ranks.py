@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.board import Board, Step
+from engine.board import Board
 from engine.board_rules import BoardDefinition, BoardRules, OrderMode, Range, RankMode, ScoreMode, next_score
 from engine.pinned import PinnedOrder
 from engine.ranking import Row, Standing
+from engine.scored_ranking import FedStep, Step
 
 MS = 1_700_000_000_000
 USERS = ("ann", "ben", "cid", "dan", "eve", "fay")
@@ -205,6 +206,31 @@ def test_a_replay_makes_the_same_board(rules: BoardRules, story: list[WhatIsDone
     again._check()
     compare(again, world.plain)
     assert again.capture() == world.board.capture()
+
+
+@every_mode
+@settings(max_examples=15)
+@given(st.lists(steps, max_size=12))
+def test_a_board_that_is_fed_is_as_one_that_is_scored_on(rules: BoardRules, story: list[WhatIsDone]) -> None:
+    """It tells no ranks, but has the same order, the same image, and the same mark of what its viewers see."""
+    world = World(rules)
+    fed = Board("main", BoardDefinition(rules))
+    scores: dict[str, int] = {}
+    for what in story:
+        done = len(world.log)
+        world.do(what)
+        taken: list[FedStep] = []
+        for each in world.log[done:]:
+            if isinstance(each, Step):
+                taken.append((each.user_id, each.new_score - scores.get(each.user_id, 0), each.new_score, each.seq))
+                scores[each.user_id] = each.new_score
+            else:
+                {"hide": fed.hide, "show": fed.show, "touch": fed.touch}[each[0]](*each[1:])
+        fed.feed(taken, MS)
+        fed._check()
+        compare(fed, world.plain)
+        assert (fed.seq, fed.top10_seq) == (world.board.seq, world.board.top10_seq)
+        assert fed.capture() == world.board.capture()
 
 
 @every_mode

@@ -38,6 +38,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "event_records board_faults"),
     (PURE, "engine", "pinned actions users record clock"),
     (PURE, "engine", "ranking"),
+    (PURE, "engine", "scored_ranking"),
     (PURE, "engine", "board"),
     (PURE, "engine", "frozen_board"),
     (PURE, "engine", "board_events"),

@@ -1,0 +1,158 @@
+"""A ranking whose scores change: the steps of events.
+
+    ranks = ranking.record_all(events, time_ms)                the ranks before and after each event
+    ranking.feed(steps, time_ms)                               the same for steps whose ranks nobody asks for
+
+Invariants, beside those of a ranking:
+- A user's score and the seq at which it was reached change together. An action that leaves the score leaves the place.
+
+Rules:
+- Each step has a later seq than the steps before it.
+- The answer to an action has its ranks on its own board, not on the boards that are fed. So these find no positions,
+  which takes a quarter of a move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from engine.events import Incremented
+from engine.limits import SCORE_MAX, SEQ_MAX
+from engine.ranking import SCORE_SHIFT, SLOT_BITS, TOP_WATCHED, Ranking
+
+Ranks = tuple[int | None, int | None]
+"""Before and after an event. None for a user who is not ranked, and during a replay."""
+
+UNRANKED: Ranks = (None, None)
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """The new score of a user, with an event."""
+
+    user_id: str
+    new_score: int
+    seq: int
+
+
+FedStep = tuple[str, int, int, int]
+"""A user, the change and the new score, and the seq of the event."""
+
+
+class ScoredRanking(Ranking):
+    """A ranking whose scores change. A step is O(log users)."""
+
+    def record(self, user_id: str, new_score: int, seq: int, time_ms: int) -> Ranks:
+        """Set a user's score with the event `seq`; give the ranks before and after."""
+        return self.record_all((Step(user_id, new_score, seq),), time_ms)[0]
+
+    def record_all(self, steps: Iterable[Step | Incremented], time_ms: int) -> list[Ranks]:
+        """Set scores one after the other, at one time; give the ranks before and after each."""
+        find, hidden, order, pinned = self._slots.get, self._hidden, self._order, self._pinned
+        scores, reached, updated, flip = self._scores, self._reached, self._updated, self._flip
+        unique = self._ranks == "unique"
+        all_ranks: list[Ranks] = []
+        for step in steps:
+            user_id, new_score, seq = step.user_id, step.new_score, step.seq
+            assert self.seq < seq <= SEQ_MAX
+            slot = find(user_id)
+            if slot is None:
+                all_ranks.append(self._begin(user_id, new_score, seq, time_ms))
+                continue
+            score = scores[slot]
+            self.seq = seq
+            if new_score == score:
+                rank = None if order is None or slot in hidden else self._rank(self._key(slot))
+                all_ranks.append((rank, rank))
+                continue
+            assert 0 <= new_score <= SCORE_MAX
+            if order is None or slot in hidden:
+                all_ranks.append(UNRANKED)
+            else:
+                old = (flip ^ score) << SCORE_SHIFT | reached[slot] << SLOT_BITS | slot
+                new = (flip ^ new_score) << SCORE_SHIFT | seq << SLOT_BITS | slot
+                if pinned:
+                    self._note(slot, old)
+                tied = 0 if unique else self._tied(old)
+                had, has = order.move(old, new)
+                if has < TOP_WATCHED or had < TOP_WATCHED:
+                    self.top10_seq = seq
+                if unique:
+                    all_ranks.append((had + 1, has + 1))
+                else:
+                    all_ranks.append(self._shared_ranks(old, new, had, has, tied))
+            scores[slot] = new_score
+            reached[slot] = seq
+            updated[slot] = time_ms
+        return all_ranks
+
+    def feed(self, steps: Sequence[FedStep], time_ms: int) -> None:
+        """Do the same where nobody asks for ranks: with what actions did on boards that feed this one."""
+        find, hidden, order, pinned, tiers = self._slots.get, self._hidden, self._order, self._pinned, self._tiers
+        scores, reached, updated, flip = self._scores, self._reached, self._updated, self._flip
+        last = self.seq
+        # On a large board nearly every slot comes from memory. C asks for the next ones while it waits for one.
+        found = list(map(find, [user_id for user_id, _, _, _ in steps]))
+        for slot, (user_id, delta, new_score, seq) in zip(found, steps, strict=True):
+            assert last < seq <= SEQ_MAX
+            last = seq
+            if slot is None and (slot := find(user_id)) is None:
+                self._begin(user_id, new_score, seq, time_ms)
+                continue
+            if not delta:
+                continue
+            score = new_score - delta
+            assert 0 <= new_score <= SCORE_MAX
+            if order is not None and slot not in hidden:
+                old = (flip ^ score) << SCORE_SHIFT | reached[slot] << SLOT_BITS | slot
+                if pinned:
+                    self._note(slot, old)
+                if order.shift(old, (flip ^ new_score) << SCORE_SHIFT | seq << SLOT_BITS | slot, TOP_WATCHED):
+                    self.top10_seq = seq
+                if tiers is not None:
+                    tiers.remove(flip ^ score)
+                    tiers.add(flip ^ new_score)
+            scores[slot] = new_score
+            reached[slot] = seq
+            updated[slot] = time_ms
+        self.seq = last
+
+    def _tied(self, key: int) -> int:
+        """Count the users of one score who are ahead of a key, or of dense ranks the distinct better scores."""
+        if self._tiers is not None:
+            return self._tiers.before(key >> SCORE_SHIFT)
+        return self._ranked().ties_ahead(key, key >> SCORE_SHIFT << SCORE_SHIFT)
+
+    def _shared_ranks(self, old: int, new: int, had: int, has: int, tied: int) -> Ranks:
+        """Give the ranks of a move, by its positions and what `_tied` gave before it."""
+        if self._tiers is None:
+            return had - tied + 1, has - self._tied(new) + 1
+        self._tiers.remove(old >> SCORE_SHIFT)
+        self._tiers.add(new >> SCORE_SHIFT)
+        return tied + 1, self._tied(new) + 1
+
+    def _begin(self, user_id: str, score: int, seq: int, time_ms: int) -> Ranks:
+        """Add a user with the first points."""
+        assert 0 <= score <= SCORE_MAX
+        slot = len(self._ids)
+        self._slots[user_id] = slot
+        self._ids.append(user_id)
+        self._scores.append(score)
+        self._reached.append(seq)
+        self._updated.append(time_ms)
+        self.seq = seq
+        if self._order is None:
+            return UNRANKED
+        return None, self._enter(slot, seq)
+
+    def _enter(self, slot: int, seq: int) -> int:
+        """Put a slot into the order; give its rank."""
+        order, key = self._ranked(), self._key(slot)
+        order.add(key)
+        if self._tiers is not None:
+            self._tiers.add(key >> SCORE_SHIFT)
+        position = order.bisect_left(key)
+        if position < TOP_WATCHED:
+            self.top10_seq = seq
+        return position + 1 if self._ranks == "unique" else self._rank(key)
