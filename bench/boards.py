@@ -112,12 +112,12 @@ class Stage:
 
     def end_period(self) -> tuple[float, EndedPeriod]:
         """Let the running period end; give the milliseconds that the loop stands still, and what ended."""
-        due_ms = self.scoreboard.due_ms
-        assert due_ms is not None
-        self.now_ms = due_ms
+        definitions = [board.definition for board in self.scoreboard.boards.values()]
+        self.now_ms = min(each.ends_ms for each in definitions if each is not None and each.ends_ms is not None)
         began = time.perf_counter()
-        for event in due_changes(self.scoreboard, self.now_ms, period_at):
-            self.scoreboard.apply(event, self.scoreboard.epoch)
+        while self.scoreboard.due_ms is not None and self.scoreboard.due_ms <= self.now_ms:
+            for event in due_changes(self.scoreboard, self.now_ms, period_at):
+                self.scoreboard.apply(event, self.scoreboard.epoch)
         took_ms = (time.perf_counter() - began) * 1000
         [ended] = self.scoreboard.take_ended()
         return took_ms, ended

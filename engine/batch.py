@@ -27,7 +27,7 @@ from msgspec import UNSET
 from engine.actions import Key, key_of, mark_of
 from engine.board import Board
 from engine.board_decisions import decide_board
-from engine.board_faults import write_fault
+from engine.board_faults import unwritten, write_fault
 from engine.board_rules import BoardRules, next_score
 from engine.commands import (
     BoardCommand,
@@ -192,6 +192,8 @@ class Batch:
         if (fault := write_fault(board_id, board.definition, self._now_ms)) is not None:
             return fault
         rules = board.definition.rules
+        if not board.is_logged and (rules.score, rules.order, rules.feeds) != ("sum", "descending", ()):
+            return unwritten(board_id)  # a log without these rules could not say by which ones it counted
         worth = rules.points.get(reason)
         if worth is None:
             return _unknown("reason", reason, f"reason on board {board_id!r}", rules.points)

@@ -19,8 +19,8 @@ from engine.actions import mark_of
 from engine.board_rules import BoardDefinition, PastPeriod
 from engine.events import RanksNoted
 from engine.image import BoardImage, column_bytes, column_of
-from engine.past_ranks import DAY_MS, NOTED_ROWS, NOTHING, began_after
-from engine.ranking import SCORE_SHIFT, SLOT_MASK, Ranking, Row, ranking_of
+from engine.past_ranks import LONG_MS, NOTED_ROWS, NOTHING, began_after
+from engine.ranking import SCORE_SHIFT, SLOT_MASK, FinalRow, Ranking, ranking_of
 from engine.scored_ranking import ScoredRanking
 
 
@@ -28,7 +28,7 @@ class Final(msgspec.Struct, frozen=True):
     """The last period that ended, and its first rows, for those who watch. In no image."""
 
     past: PastPeriod
-    rows: Sequence[Row]
+    rows: Sequence[FinalRow]
 
 
 class Board(ScoredRanking):
@@ -84,7 +84,7 @@ class Board(ScoredRanking):
         self.definition, self.is_logged = definition, True
         self._flip, self._ranks = ranking_of(definition)
         self.seq = self.top10_seq = seq
-        if self._flip != was:
+        if (self._flip, self._ranks) != (was, old_ranks):
             self.past_ranks = NOTHING
         if self._order is None:
             return
@@ -96,8 +96,11 @@ class Board(ScoredRanking):
                 self._end_watching()
             self._build_tiers(self._order)
 
-    def end_period(self) -> Ranking:
-        """Empty the board; give the ranking that it was, which the board does not touch any more. O(1)."""
+    def end_period(self, *, passed: bool = False) -> Ranking:
+        """Empty the board; give the ranking that it was, which the board does not touch any more. O(1).
+
+        `passed`: another period without anybody came after it.
+        """
         self._end_watching()
         ended = Ranking(self.board_id, self.definition)
         ended.take(self)
@@ -105,7 +108,7 @@ class Board(ScoredRanking):
         fresh.seq = self.seq
         if self._order is None:
             fresh.begin_replay()
-        keys = ended.first_keys(NOTED_ROWS)
+        keys = [] if passed else ended.first_keys(NOTED_ROWS)
         fresh.past_ranks = began_after([ended.user(key & SLOT_MASK) for key in keys], ended.ranks_of(keys))
         self.take(fresh)
         self._marked_reason, self._marks = None, array("Q")
@@ -117,12 +120,17 @@ class Board(ScoredRanking):
         if self.definition is None or not self.is_logged:
             return False
         period = self.definition.period
-        is_short = period is not None and period.ends_ms is not None and period.ends_ms - period.begins_ms <= DAY_MS
+        is_short = period is not None and period.ends_ms is not None and period.ends_ms - period.begins_ms < LONG_MS
         return not is_short or bool(self.past_ranks.notes)
+
+    @property
+    def notes_settled(self) -> bool:
+        """Whether a note would change nothing if nobody moved since the last one."""
+        return self.past_ranks.is_settled or not self._ids
 
     def note_ranks(self, event: RanksNoted) -> None:
         """Note the ranks of the first users. O(users) during a replay, if the board has changed since the last note."""
-        if not self.needs_notes:
+        if not self.needs_notes or not self._ids:
             return
         past = self.past_ranks
         if self.seq == self._noted_at:

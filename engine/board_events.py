@@ -67,14 +67,14 @@ def _change_period(
 ) -> tuple[BoardDefinition, EndedPeriod | None]:
     past = PastPeriod(event.ended, event.seq, board.users_shown)
     if board.is_ordered and not old.over:
-        board.final = Final(past, board.top(TOP_WATCHED))
+        board.final = Final(past, board.final_rows(0, TOP_WATCHED))
     if event.over:
         return replace(old, over=True), None
     passed = (PastPeriod(period, event.seq, 0) for period in event.passed)
     kept = (*old.past, past, *passed)[-old.rules.keep_periods :]
     begun_ms = event.time_ms if event.following is None else event.following.begins_ms
     definition = replace(old, begun_ms=begun_ms, period=event.following, past=kept, over=False)
-    return definition, EndedPeriod(past, board.end_period())
+    return definition, EndedPeriod(past, board.end_period(passed=bool(event.passed)))
 
 
 def _reveal(board: Board, old: BoardDefinition, event: RowsRevealed) -> BoardDefinition:

@@ -21,6 +21,12 @@ def write_fault(board_id: str, definition: BoardDefinition, now_ms: int) -> Reje
     return None
 
 
+def unwritten(board_id: str) -> Rejection:
+    """Refuse a write to a board of the configuration which the log does not have yet."""
+    message = f"board {board_id!r} of the configuration is not in the log yet: is the disk full? Try again"
+    return Rejection("BOARD_NOT_OPEN", message, {"field": "boardId", "boardId": board_id})
+
+
 def closed(board_id: str) -> Rejection:
     """Refuse a write to a closed board."""
     message = f"board {board_id!r} is closed: it can be read, but nothing is written to it any more"

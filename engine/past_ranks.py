@@ -12,7 +12,8 @@ Rules:
 - `day` compares with the newest note that is a day old. So it says how far a user moved in 24 to 25 hours. It is not
   known before the period is a day old.
 - `period` compares with the last ranking of the period before: that is what was shown when this one began. It is not
-  known in the first period of a board.
+  known in the first period of a board. A period that passed without anybody counts.
+- Other rules for ranks make all of them void: else users would seem to move who stayed.
 - A note holds from `as_of_ms` on, the time of the last event before it: nothing changed between the two.
 - Only notes change what is compared with, so that one position of a board always shows the same.
 """
@@ -34,6 +35,9 @@ from engine.limits import NOTES_MAX
 
 DAY_MS = 86_400_000
 
+LONG_MS = 2 * DAY_MS
+"""Periods from this length on have notes. A day is shorter, also one of 25 hours; a week is longer."""
+
 NOTED_ROWS = 100
 """Rows whose ranks are noted, and rows that show a change."""
 
@@ -44,7 +48,10 @@ K = TypeVar("K")
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Places that a user went up, negative: down. None: was not among the first rows then. Unset: it is not known."""
+    """Places that a user went up, below 0: down. `day`: within 24 hours. `period`: since the period before ended.
+
+    null: the user was not in the first 100 rows then. What is not known is left out.
+    """
 
     day: int | UnsetType | None = UNSET
     period: int | UnsetType | None = UNSET

@@ -12,8 +12,8 @@ Rules:
 - A season has one period. When it ends, the board is over: its last ranking stays, and nothing counts any more. So is a
   board whose next period the calendar does not know.
 - The clock may go back over a beginning (`ClockCorrected`). What ended stays ended.
-- Ranks are noted once an hour (NOTE_EVERY_MS), after all other changes that are due. Nothing is noted while the notes
-  would stay what they are: nobody moved for a day.
+- Ranks are noted once an hour (NOTE_EVERY_MS), before all other changes that are due: then the last event before tells
+  since when they hold. Nothing is noted while the notes would stay what they are: nothing happened for a day.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ def first_period(rules: BoardRules, taken: Iterable[str], now_ms: int, period_at
 
 def due_changes(scoreboard: Scoreboard, now_ms: int, period_at: PeriodAt) -> list[BoardEvent | RanksNoted]:
     """List the changes that are due now, one for each board, at most CHANGES_IN_FRAME; ask again after them."""
+    note_due_ms = scoreboard.note_due_ms
+    if note_due_ms is not None and note_due_ms <= now_ms:
+        return [RanksNoted(scoreboard.seq + 1, now_ms, scoreboard.time_ms)]
     changes: list[BoardEvent | RanksNoted] = []
     for board_id in scoreboard.served():
         definition = scoreboard.boards[board_id].definition
@@ -64,9 +67,6 @@ def due_changes(scoreboard: Scoreboard, now_ms: int, period_at: PeriodAt) -> lis
                 changes.append(BoardFrozen(seq, now_ms, board_id, None, ""))
             else:
                 changes.append(_change(board_id, definition, now_ms, seq, period_at))
-    note_due_ms = scoreboard.note_due_ms
-    if not changes and note_due_ms is not None and note_due_ms <= now_ms:
-        changes.append(RanksNoted(scoreboard.seq + 1, now_ms, scoreboard.time_ms))
     return changes
 
 

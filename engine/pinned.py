@@ -10,7 +10,7 @@ Instead the board tells each pinned order of the first change of a user, and the
 user had. The old order is then the present one without the users that changed, and with the keys that they had.
 
 Rules:
-- Names are of now, not of that moment. Only the order and the scores are pinned: both are in the keys.
+- Names are of now, not of that moment. Pinned are order and scores, which are in the keys, and the ranks of before.
 - A pinned order keeps at most `changes_max` keys. With one more it `ended`: it keeps nothing and gives nothing.
 
 Invariants:
@@ -26,6 +26,7 @@ from itertools import islice
 from sortedcontainers import SortedList
 
 from engine.order import Order
+from engine.past_ranks import NOTHING, PastRanks
 
 CHANGES_MAX = 50_000
 """Changed users of a pinned order: some 10 MB."""
@@ -34,10 +35,16 @@ CHANGES_MAX = 50_000
 class PinnedOrder:
     """See above. `count` is the number of ranked users at the event `seq`."""
 
-    __slots__ = ("_changed", "_changes_max", "_old", "_order", "_slot_mask", "_slots", "count", "ended", "seq")
+    __slots__ = (
+        "_changed", "_changes_max", "_old", "_order", "_slot_mask", "_slots", "count", "ended", "past_ranks", "seq",
+    )  # fmt: skip
 
-    def __init__(self, order: Order, seq: int, *, slots: int, slot_mask: int, changes_max: int = CHANGES_MAX) -> None:
+    def __init__(
+        self, order: Order, seq: int, *, slots: int, slot_mask: int, past_ranks: PastRanks = NOTHING,
+        changes_max: int = CHANGES_MAX,
+    ) -> None:  # fmt: skip
         self.seq = seq
+        self.past_ranks = past_ranks
         self.count = len(order)
         self.ended = False
         self._order = order

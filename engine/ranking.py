@@ -38,7 +38,7 @@ from engine.board_rules import BoardDefinition, RankMode
 from engine.first_rows import first_slots
 from engine.limits import SCORE_MAX
 from engine.order import Order
-from engine.past_ranks import NOTED_ROWS, NOTHING, Change
+from engine.past_ranks import NOTED_ROWS, NOTHING, Change, PastRanks
 from engine.pinned import PinnedOrder
 from engine.tiers import Tiers
 
@@ -175,7 +175,9 @@ class Ranking:
 
     def pin(self) -> PinnedOrder:
         """Keep the order of now, until `unpin`. The caller bounds how many are kept."""
-        pinned = PinnedOrder(self._ranked(), self.seq, slots=len(self._ids), slot_mask=SLOT_MASK)
+        pinned = PinnedOrder(
+            self._ranked(), self.seq, slots=len(self._ids), slot_mask=SLOT_MASK, past_ranks=self.past_ranks
+        )
         self.watch(pinned)
         return pinned
 
@@ -205,15 +207,19 @@ class Ranking:
         """List the keys of those slots whose users are shown. A key leads to its slot by SLOT_MASK."""
         return [self._key(slot) for slot in slots if slot not in self._hidden]
 
-    def rows_of(self, keys: Sequence[int], position: int = 0, before: tuple[int, int] | None = None) -> list[Row]:
+    def rows_of(
+        self, keys: Sequence[int], position: int = 0, before: tuple[int, int] | None = None,
+        past: PastRanks | None = None,
+    ) -> list[Row]:  # fmt: skip
         """Make rows of keys that a pinned order gave: they have positions from this one on, 0 for the first.
 
-        `before` is the rank and the key of the row before them: users of one score may share its rank.
+        `before` is the rank and the key of the row before them: users of one score may share its rank. `past` are the
+        ranks to compare with, those of now if there are none.
         """
-        ids, flip = self._ids, self._flip
+        ids, flip, past = self._ids, self._flip, self.past_ranks if past is None else past
         ranks = self.ranks_of(keys, position, before)
         return [
-            Row(rank, ids[key & SLOT_MASK], flip ^ (key >> SCORE_SHIFT), self._change(place, key, rank))
+            Row(rank, ids[key & SLOT_MASK], flip ^ (key >> SCORE_SHIFT), self._change(past, place, key, rank))
             for place, (key, rank) in enumerate(zip(keys, ranks, strict=True), position + 1)
         ]
 
@@ -240,13 +246,12 @@ class Ranking:
     def _row(self, key: int) -> Row:
         slot, rank = key & SLOT_MASK, self._rank(key)
         place = rank if self._ranks == "unique" or rank > NOTED_ROWS else self._ranked().bisect_left(key) + 1
-        return Row(rank, self._ids[slot], self._scores[slot], self._change(place, key, rank))
+        return Row(rank, self._ids[slot], self._scores[slot], self._change(self.past_ranks, place, key, rank))
 
-    def _change(self, place: int, key: int, rank: int) -> Change | None:
-        if place > NOTED_ROWS or self.past_ranks is NOTHING:
+    def _change(self, past: PastRanks, place: int, key: int, rank: int) -> Change | None:
+        if place > NOTED_ROWS or past is NOTHING:
             return None
-        slot = key & SLOT_MASK
-        return self.past_ranks.change(slot, self._ids[slot], rank)
+        return past.change(key & SLOT_MASK, self._ids[key & SLOT_MASK], rank)
 
     def _note(self, slot: int, key: int | None) -> None:
         for watcher in self._pinned:

@@ -112,7 +112,7 @@ class Scoreboard:
         noting = [board for board in self.boards.values() if board.needs_notes]
         begun_ms = min((board.definition.begun_ms for board in noting if board.definition is not None), default=None)
         self._note_due_ms = None if begun_ms is None else max(begun_ms, self._noted[1]) + NOTE_EVERY_MS
-        self._notes_settled = all(board.past_ranks.is_settled for board in noting)
+        self._notes_settled = all(board.notes_settled for board in noting)
         self._due_known = True
 
     def action_seq(self, action_id: str) -> int | None:

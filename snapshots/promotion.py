@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from typing import TypeVar
 
@@ -38,6 +38,8 @@ from engine.log_reader import holds_log
 from engine.record import Tail
 from engine.scoreboard import Scoreboard
 from snapshots.opening import Tell, log_directory, open_directory
+from snapshots.period_store import PeriodStore
+from snapshots.periods import missing_files
 from snapshots.restore import LOCK_FILE, RestoreRefused
 
 Kept = TypeVar("Kept")
@@ -66,11 +68,15 @@ class Marker(msgspec.Struct, frozen=True):
 
 
 class Promoted(msgspec.Struct, frozen=True):
-    """The result of a promotion. The new epoch begins after `seq`, the last event of the old leader."""
+    """The result of a promotion. The new epoch begins after `seq`, the last event of the old leader.
+
+    `missing` are the files of past periods that this directory lacks.
+    """
 
     epoch: int
     seq: int
     tail: Tail
+    missing: Sequence[str] = ()
 
 
 def write_marker(disk: Disk, data_directory: str, marker: Marker) -> None:
@@ -225,6 +231,9 @@ def promote_directory(
             event, _ = begin_epoch(log, after=opened.scoreboard, now_ms=now_ms, history=history, above=above)
             tail = log.tail
         remove_marker(disk, data_directory)
-        return Promoted(event.epoch, event.seq - 1, tail)
+        with closing(PeriodStore(disk, data_directory)) as periods:
+            seqs = set(missing_files(periods, opened.scoreboard)) - {ended.past.seq for ended in opened.ended}
+            missing = [periods.path(seq) for seq in sorted(seqs)]
+        return Promoted(event.epoch, event.seq - 1, tail, missing)
     finally:
         lock.release()

@@ -109,7 +109,7 @@ class Walks:
         """Give the rows from this position on. `before` is the rank and the key of the row before."""
         walk.used_s = now_s
         keys = walk.pinned.keys_after(None if before is None else before[1], limit)
-        rows = walk.board.rows_of(keys, position, before)
+        rows = walk.board.rows_of(keys, position, before, walk.pinned.past_ranks)
         position += len(keys)
         cursor = None
         if position < walk.pinned.count:

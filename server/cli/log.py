@@ -11,11 +11,13 @@ import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import click
 import msgspec
 
+from engine.corrections import TrueTimes
 from engine.disk import RealDisk
 from engine.errors import DiskFault, LogDamaged
 from engine.events import (
@@ -37,7 +39,8 @@ from engine.log_reader import scan
 from engine.record import Frame, FrameFault, events_of
 from engine.schedule import Period
 from engine.segment import SegmentFile, list_segments
-from server.cli.support import BadUsage, directory_option, json_option, print_json, print_table, progress_bar
+from server.cli.log_filter import Wanted
+from server.cli.support import BadUsage, Moment, directory_option, json_option, print_json, print_table, progress_bar
 from server.live.encoding import iso_ms
 from snapshots.opening import log_directory
 
@@ -92,14 +95,29 @@ def log() -> None:
 @directory_option
 @click.option("--from-seq", type=click.IntRange(min=1), help="Begin at this seq (default: the oldest one kept).")
 @click.option("--until-seq", type=click.IntRange(min=1), help="End with this seq (default: the last one).")
-def dump(data_directory: str, from_seq: int | None, until_seq: int | None) -> None:
-    """Print every event as a line of JSON, oldest first. Safe while the leader writes."""
+@click.option("--user", help="Only actions of this userId, and changes of this user.")
+@click.option("--caller", help="Only what this caller sent: the `sub` of its token.")
+@click.option("--reason", help="Only actions with this reason.")
+@click.option("--board", help="Only what happened on this boardId, also by a feed.")
+@click.option("--since", "since_ms", type=Moment(), help="Only from this time on: ISO 8601, or ms since 1970.")
+@click.option("--until", "until_ms", type=Moment(), help="Only up to this time, which counts too.")
+def dump(data_directory: str, from_seq: int | None, until_seq: int | None, **filters: Any) -> None:
+    """Print every event as a line of JSON, oldest first. Safe while the leader writes.
+
+    An event must match each filter. Times are those after corrections of the clock.
+    """
     if from_seq and until_seq and from_seq > until_seq:
         raise BadUsage(f"nothing lies between --from-seq {from_seq} and --until-seq {until_seq}")
+    wanted, directory = Wanted(**filters), log_directory(data_directory)
+    if wanted.since_ms is not None and wanted.until_ms is not None and wanted.since_ms > wanted.until_ms:
+        raise BadUsage("nothing lies between --since and --until: --until is earlier")
+    times = true_times(directory) if wanted.by_time else TrueTimes(())
     out = sys.stdout.buffer
-    for frame, events in read(log_directory(data_directory), from_seq, until_seq):
+    for frame, events in read(directory, from_seq, until_seq):
+        if not wanted.of_time(times.of(frame.first_seq, frame.time_ms)):
+            continue
         for event in events:
-            if (from_seq or 0) <= event.seq <= (until_seq or event.seq):
+            if (from_seq or 0) <= event.seq <= (until_seq or event.seq) and wanted.of(event):
                 out.write(msgspec.json.encode(line_of(event, frame.epoch)) + b"\n")
     out.flush()
 
@@ -157,6 +175,15 @@ def stat(data_directory: str, as_json: bool) -> None:
         ("epochs", ", ".join(map(str, summary.epochs)) or "-"),
     ]
     print_table(("of the log", "value"), rows)
+
+
+def true_times(directory: str) -> TrueTimes:
+    """Find the corrections of the clock, up to the damage if there is any: the dump comes to it, and tells it."""
+    corrections: list[ClockCorrected] = []
+    with suppress(LogDamaged):
+        for _, events in read(directory):
+            corrections += [event for event in events if isinstance(event, ClockCorrected)]
+    return TrueTimes(corrections)
 
 
 def segment_files(directory: str) -> list[SegmentFile]:

@@ -74,6 +74,8 @@ def promote_stopped(data_dir: str) -> tuple[int, int]:
         done = promote_directory(disk, data_dir, now_ms=time.time_ns() // 1_000_000, tell=warn)
     except RestoreRefused as refused:
         raise BadUsage(str(refused)) from refused
+    for path in done.missing:
+        say(f"The ranking of a past period is not here: {path}. Copy it from the old leader or from a backup.")
     return done.epoch, done.seq + 1
 
 

@@ -241,7 +241,7 @@ async def test_rows_say_how_far_they_moved(page: Page, backend: Backend) -> None
     when = "since the last period"
     assert await page.evaluate(MOVED) == [
         ["▲2", f"2 places up {when}"], ["▼1", f"1 place down {when}"],
-        ["new", f"Not among the first 100 before: {when}"], ["", ""],
+        ["new", "Not among the first 100 of the last period"], ["", ""],
     ]  # fmt: skip
     for name, size in (("moved", LAPTOP), ("moved-phone", SMALL_PHONE)):
         await page.show_as(*size)

@@ -101,7 +101,7 @@ class PlainBoard:
     def is_noted(self) -> bool:
         """Whether its ranks are noted: not if the period is over within a day."""
         span = self.period
-        is_short = span is not None and span.ends_ms is not None and span.ends_ms - span.begins_ms <= DAY_MS
+        is_short = span is not None and span.ends_ms is not None and span.ends_ms - span.begins_ms < 2 * DAY_MS
         return not is_short or bool(self.past_ranks.notes)
 
     def places(self) -> dict[str, Place]:
@@ -210,6 +210,7 @@ class PlainBoards:
     def pass_time(self, now_ms: int) -> None:
         """Let happen what is due: one thing on each board in turn, until nothing is left."""
         now_ms = max(now_ms, self.time_ms)
+        self._note_ranks(now_ms)
         while due := [board_id for board_id in sorted(self.boards) if self._is_due(board_id, now_ms)]:
             for board_id in due:
                 board = self.boards[board_id]
@@ -218,17 +219,21 @@ class PlainBoards:
                 else:
                     self._end_by_itself(board_id, board, now_ms)
 
+            self._note_ranks(now_ms)
+
+    def _note_ranks(self, now_ms: int) -> None:
         if (due_ms := self.note_due_ms()) is not None and due_ms <= now_ms:
             as_of_ms = self.time_ms
             self.noted = self._next(now_ms), now_ms
             for board_id, board in self.boards.items():
-                if board.is_noted:
+                if board.is_noted and board.done:
                     board.past_ranks.note(as_of_ms, now_ms, self.rows(board_id))
 
     def note_due_ms(self) -> int | None:
         """Give the next time at which ranks are noted."""
         noted = [board for board in self.boards.values() if board.is_noted]
-        if not noted or (self.seq == self.noted[0] and all(board.past_ranks.is_settled for board in noted)):
+        is_settled = all(board.past_ranks.is_settled or not board.done for board in noted)
+        if not noted or (self.seq == self.noted[0] and is_settled):
             return None
         return max(min(board.begun_ms for board in noted), self.noted[1]) + HOUR_MS
 
@@ -278,7 +283,7 @@ class PlainBoards:
         board.past = [*board.past, past, *(Past(span, seq, 0) for span in passed)][-board.rules.keep_periods :]
         board.done, board.period, board.begun_ms, board.over = {}, following, begun_ms, False
         board.period_number += 1
-        board.past_ranks = PlainPast(start={user: rank for rank, user, _ in rows[:100]})
+        board.past_ranks = PlainPast(start={} if passed else {user: rank for rank, user, _ in rows[:100]})
 
     def _next(self, now_ms: int) -> int:
         self.seq += 1
@@ -415,7 +420,7 @@ class PlainBoards:
                 if period is None and board.period is not None:
                     period = Span(board.period.id, board.period.begins_ms, None)
                 board.period = period
-        if board.rules.order != rules.order:
+        if (board.rules.order, board.rules.ranks) != (rules.order, rules.ranks):
             board.past_ranks = PlainPast()
         board.rules = rules
         return "changed", self._next(now_ms)

@@ -18,9 +18,9 @@ from engine.first_rows import first_slots
 from engine.limits import SCORE_MAX
 from engine.past_ranks import Change
 from engine.record import SegmentHeader, chain_start, pack_frame, pack_segment_header, unpack_header
-from engine.schedule import Schedule
+from engine.schedule import Schedule, Season
 from engine.scoreboard import Scoreboard
-from tests.engine.games import Game
+from tests.engine.games import Game, ms
 
 HOUR_MS = 3_600_000
 LOG_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
@@ -240,3 +240,63 @@ def test_the_segment_with_notes_is_as_it_always_was() -> None:
     assert data == GOLDEN.read_bytes()
     assert [type(event) for event in game.events()].count(RanksNoted) == 1
     assert changes(game) == {"bob": Change(1), "ann": Change(-1)}
+
+
+def test_after_days_without_a_leader_nobody_moved_within_a_day() -> None:
+    """Though another board changes its period first: the ranks are noted before it."""
+    game = begun("ann", "bob")
+    game.put(BoardRules({"WIN": 10}, schedule=Schedule("day")), "daily")
+    game.win("ann", board_id="daily")
+    game.reach("2026-11-27 13:00")
+    game.win("bob")
+    game.win("bob")
+    game.reach("2026-11-30 13:00")
+    game.alarm()
+    assert changes(game) == {"bob": Change(0), "ann": Change(0)}
+
+
+@pytest.mark.parametrize("ranks", ["dense", "shared"])
+def test_other_ranks_begin_anew(ranks: RankMode) -> None:
+    """Else users would seem to move who stayed."""
+    game = Game("2026-11-27 12:00")
+    game.put(ALWAYS)
+    for user in ("ann", "bob", "cleo"):
+        game.win(user)
+    game.reach("2026-11-28 13:00")
+    game.alarm()
+    assert changes(game)["cleo"] == Change(0)
+    game.put(BoardRules(ALWAYS.points, ranks=ranks))
+    assert set(changes(game).values()) == {None}
+
+
+def test_an_empty_board_has_no_notes() -> None:
+    """So a season that was put days before it begins does not know a day ago when it begins, and no note is logged."""
+    game = Game("2026-11-27 12:00")
+    game.put(BoardRules({"WIN": 10}, season=Season(ms("2026-12-01 12:00"), None)))
+    for _ in range(90):
+        game.now_ms += HOUR_MS
+        game.alarm()
+    assert len(notes(game)) == 1
+    game.reach("2026-12-01 13:00")
+    game.win("ann")
+    assert changes(game) == {"ann": None}
+
+
+def test_a_period_that_passed_without_anybody_is_the_one_before() -> None:
+    game = Game("2026-11-27 12:00")
+    game.put(BoardRules({"WIN": 10}, schedule=Schedule("day")))
+    game.win("ann")
+    game.reach("2026-11-30 12:00")
+    game.win("ann")
+    assert changes(game) == {"ann": Change(UNSET, None)}
+
+
+def test_a_day_of_25_hours_is_a_day() -> None:
+    """Its board has no notes, as on all other days."""
+    game = Game("2026-10-24 22:00")
+    game.put(BoardRules({"WIN": 10}, schedule=Schedule("day", "Europe/Berlin")))
+    game.win("ann")
+    game.reach("2026-10-25 22:59")
+    game.win("ben")
+    assert not notes(game)
+    assert changes(game) == {"ann": None, "ben": None}

@@ -134,6 +134,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "node/node"),
     (SHELL, "server", "node/assembly node/serving"),
     (SHELL, "server", "node/start"),
+    (PURE, "server", "cli/log_filter"),
     (SHELL, "server", "cli/support"),
     (SHELL, "server", "cli/serve cli/replica cli/promote cli/demote"),
     (SHELL, "server", "cli/token cli/log cli/snapshot cli/watch cli/config"),

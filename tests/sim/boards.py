@@ -1,4 +1,4 @@
-"""The boards of the simulated world, and its calendar: a minute takes four seconds, and in some runs a day three.
+"""The boards of the simulated world, and its calendar: a minute takes four seconds, in some runs a day 1.5.
 
     main, weekly     as they always were: points are added
     laps             the least value counts, users with one value share a rank
@@ -23,7 +23,7 @@ from engine.board_rules import BoardRules, OrderMode, Range, RankMode, Rules, Sc
 from engine.schedule import Period, Schedule, Season
 
 MINUTE_MS = 4_000
-DAY_MS = 3_000
+DAY_MS = 1_500
 NOTE_EVERY_MS = 500
 """A day, and the time between two notes of ranks, in the runs that have them: the real ones never come up."""
 
@@ -66,8 +66,9 @@ RANKS: tuple[RankMode, ...] = ("unique", "shared", "dense")
 def short_days(day_ms: int = DAY_MS, note_every_ms: int = NOTE_EVERY_MS) -> Iterator[None]:
     """Let days be short, so that ranks are noted, and compared with those of a day ago."""
     with ExitStack() as patched:
+        patched.enter_context(mock.patch.object(past_ranks, "DAY_MS", day_ms))
         for module in (past_ranks, board):
-            patched.enter_context(mock.patch.object(module, "DAY_MS", day_ms))
+            patched.enter_context(mock.patch.object(module, "LONG_MS", 2 * day_ms))
         patched.enter_context(mock.patch.object(scoreboard, "NOTE_EVERY_MS", note_every_ms))
         yield
 

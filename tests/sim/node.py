@@ -338,7 +338,8 @@ class Node:
         if not self._hardware.ailing and not (following and self._hardware.lacks_room):
             raise Broken(f"{self.name} could not write, and nothing was wrong with the disk: {fault}") from fault
         process = self.process
-        assert process is not None
+        if process is None:
+            return  # its end came first
         self.note("disk failed", fault)
         self._books.counts["writes that failed"] += 1
         await trio.sleep(LAST_ANSWERS_S)

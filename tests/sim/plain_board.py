@@ -116,8 +116,8 @@ class PlainBoard(Face):
             return
         period = definition.period
         ends_ms = None if period is None else period.ends_ms
-        is_short = period is not None and ends_ms is not None and ends_ms - period.begins_ms <= past_ranks.DAY_MS
-        if not is_short or self.past_ranks.notes:
+        is_short = period is not None and ends_ms is not None and ends_ms - period.begins_ms < past_ranks.LONG_MS
+        if self.scores and (not is_short or self.past_ranks.notes):
             self.past_ranks.note(event.as_of_ms, event.time_ms, self.ranks(hidden), past_ranks.DAY_MS)
 
     def take(self, event: BoardEvent, hidden: Hidden) -> None:
@@ -150,7 +150,8 @@ class PlainBoard(Face):
 
     def _put(self, event: BoardPut) -> None:
         old, rules = self.definition, event.rules
-        if (old.rules.order if old is not None else "descending") != rules.order:
+        known = BoardRules({}) if old is None else old.rules
+        if (known.order, known.ranks) != (rules.order, rules.ranks):
             self.past_ranks = PlainPast()
         if not self.is_logged:
             then = BoardRules({}) if old is None else old.rules
@@ -196,7 +197,9 @@ class PlainBoard(Face):
         ids = [one.period.id for one in kept] + ([] if following is None else [following.id])
         assert len(set(ids)) == len(ids), f"two periods have one id: {ids}"
         begun_ms = event.time_ms if following is None else following.begins_ms
-        self.past_ranks = PlainPast(start={row.user_id: row.rank for row in rows[:100]})
+        self.past_ranks = PlainPast(
+            start={} if event.passed else {row.user_id: row.rank for row in rows[:100]}
+        )
         self._redefine(begun_ms=begun_ms, period=following, past=kept, over=False)
         self.scores = {}
 

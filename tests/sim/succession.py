@@ -22,7 +22,8 @@ from server.http.messages import Refused
 from tests.sim.books import Books, Broken
 from tests.sim.hardware import Hardware
 from tests.sim.node import Node
-from tests.sim.process import Process
+from tests.sim.period_files import lacks_files
+from tests.sim.process import DATA, Process
 from tests.sim.trace import Trace
 
 LOOK_S = 0.1
@@ -97,7 +98,8 @@ class Succession:
     async def _has_all(self) -> bool:
         for _ in range(int(PATIENCE_S / LOOK_S)):
             process = self._new.process
-            if process is not None and process.alive and process.scoreboard.seq == self._books.plain.seq:
+            has_log = process is not None and process.alive and process.scoreboard.seq == self._books.plain.seq
+            if has_log and process is not None and not lacks_files(process.disk, DATA, process.scoreboard):
                 return True
             await trio.sleep(LOOK_S)
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.board_rules import Rules
-from tests.server.api.support import KEEPER, READER, WRITER, Bench, both_ways, open_bench
+from tests.server.api.support import KEEPER, READER, REGISTRAR, WRITER, Bench, both_ways, open_bench
 
 HOUR_S = 3_600
 BOARD = {"points": {"WIN": 10}}
@@ -69,3 +69,20 @@ async def test_a_tag_ends_when_what_is_compared_with_moves_on() -> None:
         assert again.status == 200
         assert again.json["seq"] > top.json["seq"]
         assert [row["change"] for row in again.json["entries"]] == [{"day": 0}, {"day": 0}]
+
+
+async def test_a_cursor_gives_the_same_rows_after_a_note() -> None:
+    """What a walk compares with is that of its first page."""
+    async with open_bench(rules=Rules({})) as bench:
+        assert (await bench.ask("PUT", "/boards/cup", BOARD, token=KEEPER)).status == 201
+        await win(bench, "ann", "ben")
+        bench.now_s += 24 * HOUR_S - 20
+        first = await bench.ask("GET", "/scoreboard?boardId=cup&limit=1")
+        path = f"/scoreboard?boardId=cup&cursor={first.json['nextCursor']}"
+        before = await bench.ask("GET", path)
+        bench.now_s += 40
+        await bench.ask("PUT", "/users/cid", {"displayName": "Cid"}, token=REGISTRAR)
+        assert "change" in (await bench.ask("GET", "/scoreboard/top?boardId=cup")).json["entries"][0]
+        again = await bench.ask("GET", path)
+        assert again.json["entries"] == before.json["entries"]
+        assert "change" not in again.json["entries"][0]

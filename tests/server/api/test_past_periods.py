@@ -62,9 +62,9 @@ async def test_periods_are_listed_the_last_one_first(through_quart: bool, tmp_pa
             "boardId": "cup",
             "periods": [
                 {"period": "2025-W52", "startsAt": "2025-12-21T23:00:00.000Z", "endsAt": "2025-12-28T23:00:00.000Z",
-                 "count": 1, "seq": 9},
+                 "count": 1, "seq": 10},
                 {"period": "2025-W51", "startsAt": "2025-12-14T23:00:00.000Z", "endsAt": "2025-12-21T23:00:00.000Z",
-                 "count": 4, "seq": 6},
+                 "count": 4, "seq": 7},
             ],
             "epoch": 1,
             "seq": 11,
@@ -91,7 +91,7 @@ async def test_the_top_of_a_past_period_is_its_last_one(through_quart: bool, tmp
         assert rows(first) == FIRST
         told = {name: first.json[name] for name in ("boardId", "period", "endsAt", "epoch", "seq")}
         assert told == {
-            "boardId": "cup", "period": "2025-W51", "endsAt": "2025-12-21T23:00:00.000Z", "epoch": 1, "seq": 6,
+            "boardId": "cup", "period": "2025-W51", "endsAt": "2025-12-21T23:00:00.000Z", "epoch": 1, "seq": 7,
         }  # fmt: skip
         assert "etag" not in first.headers, "names in it are of now"
         assert first.headers["cache-control"] == "no-cache"
@@ -108,7 +108,7 @@ async def test_a_user_has_a_score_and_neighbours_in_a_past_period(through_quart:
         cid = await score(bench, "cid", "2025-W51")
         assert cid.json == {
             "userId": "cid", "boardId": "cup", "score": 40, "rank": 3, "count": 4, "percentile": 33.33, "gapToNext": 0,
-            "updatedAt": "2025-12-15T12:34:56.000Z", "epoch": 1, "seq": 6, "period": "2025-W51",
+            "updatedAt": "2025-12-15T12:34:56.000Z", "epoch": 1, "seq": 7, "period": "2025-W51",
             "endsAt": "2025-12-21T23:00:00.000Z",
         }  # fmt: skip
         assert (await bench.ask("GET", "/scores?userId=cid&boardId=cup&period=2025-W51")).json == cid.json
@@ -116,7 +116,7 @@ async def test_a_user_has_a_score_and_neighbours_in_a_past_period(through_quart:
         assert gaps == [None, 10, 0, 35]
         around = await bench.ask("GET", "/scores/cid/around?boardId=cup&period=2025-W51&limit=1")
         assert rows(around) == FIRST[1:]
-        assert (around.json["period"], around.json["seq"]) == ("2025-W51", 6)
+        assert (around.json["period"], around.json["seq"]) == ("2025-W51", 7)
         by_query = await bench.ask("GET", "/scores/around?userId=dan&boardId=cup&period=2025-W51&limit=1")
         assert rows(by_query) == FIRST[1:], "at the edge the other side has more"
 
@@ -171,7 +171,7 @@ async def test_a_past_period_is_walked_page_by_page(through_quart: bool, tmp_pat
         await play(bench)
         path, found, cursor = "/scoreboard?boardId=cup&period=2025-W51&limit=3", [], ""
         first = await bench.ask("GET", path)
-        assert (first.json["count"], first.json["period"], first.json["seq"]) == (4, "2025-W51", 6)
+        assert (first.json["count"], first.json["period"], first.json["seq"]) == (4, "2025-W51", 7)
         assert first.headers["cache-control"] == "no-store"
         for _ in range(2):
             page = await bench.ask("GET", path + cursor)
@@ -315,7 +315,7 @@ async def test_a_file_that_cannot_be_read_is_not_available(damage: str, through_
     async with open_bench(rules=NO_FILE, through_quart=through_quart, periods=tmp_path) as bench:
         await play(bench)
         assert bench.kept is not None
-        file = bench.kept.file(6)
+        file = bench.kept.file(7)
         data = file.read_bytes()
         if damage == "missing":
             file.unlink()

@@ -267,3 +267,50 @@ def test_a_range_with_nothing_in_it_is_a_usage_error(tmp_path: Path) -> None:
     data = make(tmp_path / "data", increments(3))
     assert run("log", "dump", "--data-dir", data, "--from-seq", "3", "--until-seq", "2").exit_code == 2
     assert run("log", "dump", "--data-dir", data, "--from-seq", "2", "--until-seq", "2").stdout.count("\n") == 1
+
+
+def seqs(data: Path, *filters: str) -> list[int]:
+    """The seqs that a dump with these filters has."""
+    return [row["seq"] for row in dump("--data-dir", data, *filters)]
+
+
+def test_a_dump_may_be_of_a_user_a_caller_a_reason_or_a_time(tmp_path: Path) -> None:
+    """All filters must match. What has no such field is left out. Both ends of a time count."""
+    data = make(tmp_path / "data", FRAMES)
+    rows = dump("--data-dir", data)
+    assert seqs(data, "--user", "bob") == [2, 4]
+    assert seqs(data, "--user", "alice") == [1, 3]
+    assert seqs(data, "--user", "alice", "--reason", "ACTION_COMPLETED") == [1]
+    assert seqs(data, "--caller", "shop", "--user", "bob") == [2, 4]
+    assert seqs(data, "--caller", "nobody") == seqs(data, "--reason", "NONE") == seqs(data, "--board", "none") == []
+    assert seqs(data, "--board", "main") == [1, 2, 4]
+    assert seqs(data, "--since", rows[2]["time"]) == [3, 4]
+    assert seqs(data, "--until", str(rows[2]["timeMs"])) == [1, 2, 3]
+    assert seqs(data, "--since", rows[2]["time"], "--until", rows[2]["time"], "--user", "alice") == [3]
+    assert seqs(data, "--from-seq", "2", "--user", "bob") == [2, 4]
+
+
+def test_a_dump_of_a_board_has_what_it_was_fed(tmp_path: Path) -> None:
+    """And what happened to the board itself."""
+    (tmp_path / "data" / "log").mkdir(parents=True)
+    shutil.copy(GOLDEN, tmp_path / "data" / "log")
+    rows = dump("--data-dir", tmp_path / "data", "--board", "year")
+    assert [(row["seq"], row["type"]) for row in rows] == [
+        (1, "board_put"), (4, "incremented"), (9, "incremented"), (21, "period_changed")
+    ]  # fmt: skip
+
+
+def test_times_of_a_dump_are_those_after_a_correction(tmp_path: Path) -> None:
+    """What a clock stamped a day ahead happened before the correction."""
+    data = make(tmp_path / "data", FRAMES)
+    opened = open_for_writing(data)
+    seq, time_ms = opened.scoreboard.seq + 1, opened.scoreboard.time_ms - 86_400_000
+    opened.log.append([ClockCorrected(seq, time_ms, 3, 86_400_000, "test")], 1)
+    opened.log.close()
+    assert seqs(data, "--until", iso_ms(time_ms)) == [1, 2, 3, 4, 5]
+    assert seqs(data, "--since", iso_ms(time_ms + 1)) == []
+
+
+def test_a_time_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:
+    done = run("log", "dump", "--data-dir", make(tmp_path / "data", FRAMES), "--since", "2", "--until", "1")
+    assert (done.exit_code, "--until is earlier" in done.stderr) == (2, True)

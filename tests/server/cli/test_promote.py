@@ -12,6 +12,7 @@ from engine.disk import RealDisk
 from snapshots.promotion import Marker, Successor, write_deposed, write_marker
 from tests.server.cli.answers import Node, answering
 from tests.server.cli.directories import increments, make, open_for_writing, run
+from tests.snapshots.leagues import League, play
 
 
 @pytest.fixture
@@ -146,6 +147,21 @@ def test_a_stopped_replicas_directory_is_promoted_once(tmp_path: Path) -> None:
     refused = run("replica", "--leader", "http://127.0.0.1:9", "--data-dir", data, "--bind", "127.0.0.1:0")
     assert refused.exit_code == 2
     assert "is a leader's" in refused.stderr
+
+
+def test_a_directory_that_lacks_past_periods_is_promoted_and_names_them(tmp_path: Path) -> None:
+    """The new leader can't fetch them from anywhere, so the operator must copy them."""
+    data = tmp_path / "data"
+    league = League(RealDisk(), str(data))
+    first, second = play(league)
+    league.snapshot()
+    league.close()
+    Path(league.periods.path(first)).unlink()
+    write_marker(RealDisk(), str(data), Marker("http://127.0.0.1:9"))
+    done = run("promote", "--data-dir", data)
+    assert done.exit_code == 0
+    assert f"not here: {league.periods.path(first)}. Copy it" in done.stderr
+    assert league.periods.path(second) not in done.stderr
 
 
 def test_a_directory_in_use_is_not_promoted(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from engine.batch import Batch
 from engine.board_rules import BoardRules, Rules
 from engine.calendar import period_at
 from engine.commands import Command, PutBoard, Rejection
-from engine.events import BoardEvent, Event, Incremented
+from engine.events import BoardEvent, Event, Incremented, RanksNoted
 from engine.periods import due_changes
 from engine.schedule import Schedule, Season
 from engine.scoreboard import Scoreboard
@@ -62,10 +62,11 @@ class Stage:
     def pass_to(self, now_ms: int) -> None:
         """Let time pass, and apply what is due then."""
         self.now_ms = now_ms
-        events = due_changes(self.scoreboard, now_ms, period_at)
-        for event in events:
-            self.scoreboard.apply(event, self.scoreboard.epoch)
-        self._tell(events)
+        while self.scoreboard.due_ms is not None and self.scoreboard.due_ms <= now_ms:
+            events = due_changes(self.scoreboard, now_ms, period_at)
+            for event in events:
+                self.scoreboard.apply(event, self.scoreboard.epoch)
+            self._tell(events)
 
     def score(self, *users: str, board: str = "main", reason: str = "ACTION_COMPLETED") -> None:
         """Give each user points, all in one submission."""
@@ -80,6 +81,8 @@ class Stage:
         self.scoreboard._check()
         if self.live is not None:
             boards = {event.board_id for event in events if isinstance(event, Incremented | BoardEvent)}
+            if any(isinstance(event, RanksNoted) for event in events):
+                boards.update(self.scoreboard.boards)
             self.live.board_changed(boards)
 
 

@@ -63,11 +63,11 @@ def test_the_end_of_a_period_is_told_with_its_last_top_and_then_a_snapshot(delta
         "entries": [{"userId": user, "score": 10, "rank": rank} for rank, user in enumerate(users[:10], 1)],
         "boardId": "main",
         "epoch": 1,
-        "seq": 14,
+        "seq": 15,
         "generatedAt": "2025-12-22T00:00:00.005Z",
     }
     assert types_of([snapshot]) == ["snapshot"]
-    assert (snapshot["entries"], snapshot["seq"], snapshot["title"]) == ([], 14, "The cup")
+    assert (snapshot["entries"], snapshot["seq"], snapshot["title"]) == ([], 15, "The cup")
     assert (snapshot["period"], snapshot["endsAt"]) == (WEEK_52["period"], WEEK_52["endsAt"])
 
 
