@@ -9,7 +9,10 @@ the rounds' ratios to the plain board.
     shared     users with equal scores share a rank; dense: and the next rank is one lower
     best       the best value of each user counts, chosen within a range
 
-The second table is about one large board, on a real disk: what stops the event loop when its period ends, and when it
+The second table has whole increments, from the request to the answer, on a leader whose board feeds another and on one
+whose board does not: disk, HTTP and token are in both.
+
+The last one is about one large board, on a real disk: what stops the event loop when its period ends, and when it
 is frozen; the longest wait of a loop beside the thread that writes the file of the period; and what 52 past periods
 cost in memory. The note of ranks, once an hour, is of a thousand boards with 100 users each, all of which moved.
 """
@@ -35,6 +38,8 @@ import msgspec
 from bench import tables
 from bench.core import NOW_MS, SCORE_STEPS, clock_ns, user_id
 from bench.history import record
+from bench.load import Workload, run_load
+from bench.servers import leader
 from bench.wanted import Wanted, show_wanted
 from engine.batch import Batch
 from engine.board_events import EndedPeriod
@@ -66,6 +71,21 @@ BOARDS: dict[str, BoardRules] = {
 }
 """Users begin with a score at random (`START`), so ten or so of 100,000 have the same one."""
 
+PLAIN_CONFIG = """
+[boards.main]
+period = {every = "week", zone = "Europe/Berlin"}
+[boards.main.points]
+ACTION_COMPLETED = 10
+"""
+FEEDING_CONFIG = (
+    PLAIN_CONFIG.replace("period", 'feeds = ["all-time"]\nperiod')
+    + """
+[boards.all-time.points]
+ACTION_COMPLETED = 10
+"""
+)
+PATH = "/scores/increment"
+SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
 FRAME, FRAMES = 1_000, 8
 PERIODS_KEPT = 52
 NOTED_BOARDS = 1_000
@@ -219,6 +239,29 @@ def in_process(*arguments: str) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def posts(rounds: int, seconds: float) -> dict[str, float]:
+    """Post to a board that feeds another and to one that does not, in turns: how much longer an increment takes."""
+    loads: dict[str, dict[str, Any]] = {
+        "single": {"connections": 32},
+        "batch": {"connections": 16, "path": f"{PATH}/batch", "batch": FRAME},
+    }
+    found: dict[str, list[float]] = {name: [] for name in loads}
+    with (
+        leader(SERVER_PROCESSOR, PLAIN_CONFIG, name="plain") as plain,
+        leader(SERVER_PROCESSOR, FEEDING_CONFIG, name="feeding") as feeding,
+    ):
+        for number in range(rounds):
+            for name, fields in loads.items():
+                took = {}
+                for server in (feeding, plain) if number % 2 else (plain, feeding):
+                    asked = {"port": server.port, "token": server.token, "seconds": seconds, "users": 100_000}
+                    load = run_load(msgspec.convert({**asked, **fields}, Workload), LOAD_PROCESSOR)
+                    assert not load.errors, f"{load.errors} answers were errors"
+                    took[server.port] = 1 / load.per_second
+                found[name].append(took[feeding.port] / took[plain.port])
+    return {name: statistics.median(each) for name, each in found.items()}
+
+
 def ratios(measured: dict[str, list[float]]) -> dict[str, float]:
     """The median of the rounds' ratios to the plain board."""
     plain = measured["plain"]
@@ -234,6 +277,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--large", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each load of posts")
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory is not None:
@@ -244,6 +288,11 @@ def main() -> None:
     made = tables.table(f"an increment in a frame of {FRAME}, {options.users:,} users", ("board",), ("µs", "ratio"))
     for board_id, times in measured.items():
         made.add_row(board_id, f"{statistics.median(times):.2f}", f"{by_plain[board_id]:.2f}")
+    tables.show(made)
+    whole = posts(options.rounds, options.seconds)
+    made = tables.table("a POST to a board that feeds another, to one that does not", ("",), ("ratio",))
+    made.add_row("single, 32 connections", f"{whole['single']:.2f}")
+    made.add_row(f"batches of {FRAME:,}", f"{whole['batch']:.2f}")
     tables.show(made)
     stops = large(options.large)
     noted = note_ms(NOTED_BOARDS)
@@ -261,7 +310,9 @@ def main() -> None:
     made.add_row(f"memory after {PERIODS_KEPT} periods, MiB", f"{kept:.1f}")
     tables.show(made)
     figures = [
-        Wanted("an increment on a weekly board that feeds another, to a plain board", by_plain["fed"], 1.6, False),
+        Wanted("the engine's part of an increment on a board that feeds another", by_plain["fed"], 1.6, False),
+        Wanted("a POST to a board that feeds another, 32 connections", whole["single"], 1.6, False),
+        Wanted("a POST of 1,000 increments to a board that feeds another", whole["batch"], 1.6, False),
         Wanted("an increment with shared ranks, to a plain board", by_plain["shared"], 1.3, False),
         Wanted("the loop stands still at the end of a period of a million users", stops["change"], 50, False, "ms"),
         Wanted("the loop stands still for a note of the ranks of 1,000 boards", noted, 50, False, "ms"),
@@ -269,7 +320,8 @@ def main() -> None:
     ]
     show_wanted(figures)
     us: dict[str, Any] = {board_id: statistics.median(times) for board_id, times in measured.items()}
-    record("boards", {"us": us, "ratios": by_plain, "large": stops, "wanted": msgspec.to_builtins(figures)})
+    wanted = msgspec.to_builtins(figures)
+    record("boards", {"us": us, "ratios": by_plain, "posts": whole, "large": stops, "wanted": wanted})
 
 
 if __name__ == "__main__":
