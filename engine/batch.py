@@ -141,16 +141,22 @@ class Batch:
             if new_score > SCORE_MAX:
                 decided.append(too_high(user_id, board_id))
                 continue
-            fed = self._feed_points(user_id, feeds) if feeds else ()
-            if isinstance(fed, Rejection):
-                decided.append(fed)
-                continue
+            if feeds:
+                fed = self._feed_points(user_id, feeds)
+                if isinstance(fed, Rejection):
+                    decided.append(fed)
+                    continue
+                seq = self._seq = self._seq + 1
+                event = Incremented(
+                    seq, now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score, None,
+                    False, fed,
+                )  # fmt: skip
+            else:
+                seq = self._seq = self._seq + 1
+                event = Incremented(
+                    seq, now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score
+                )
             scores[user_id] = new_score
-            seq = self._seq = self._seq + 1
-            event = Incremented(
-                seq, now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score, None,
-                False, fed,
-            )  # fmt: skip
             events.append(event)
             begun[key] = found = (event, board, key, mark)
             decided.append(found)

@@ -217,10 +217,12 @@ class Ranking:
         ranks to compare with, those of now if there are none.
         """
         ids, flip, past = self._ids, self._flip, self.past_ranks if past is None else past
-        ranks = self.ranks_of(keys, position, before)
+        places = enumerate(keys, position + 1)
+        if past is NOTHING and self._ranks == "unique":  # quick, as most are
+            return [Row(place, ids[key & SLOT_MASK], flip ^ (key >> SCORE_SHIFT)) for place, key in places]
         return [
             Row(rank, ids[key & SLOT_MASK], flip ^ (key >> SCORE_SHIFT), self._change(past, place, key, rank))
-            for place, (key, rank) in enumerate(zip(keys, ranks, strict=True), position + 1)
+            for (place, key), rank in zip(places, self.ranks_of(keys, position, before), strict=True)
         ]
 
     def ranks_of(self, keys: Sequence[int], position: int = 0, before: tuple[int, int] | None = None) -> Sequence[int]:
@@ -320,8 +322,7 @@ class Ranking:
         """List the keys of the first rows. During a replay, which has no order, this is O(users)."""
         if self._order is not None:
             return self._order[:count]
-        slots = first_slots(self._scores, self._reached, self._flip, self._hidden, count)
-        return [self._key(slot) for slot in slots]
+        return [self._key(slot) for slot in first_slots(self._scores, self._reached, self._flip, self._hidden, count)]
 
     def position(self, user_id: str) -> int | None:
         """Give a user's position, 0 for the first; None for a user who is not ranked."""

@@ -24,7 +24,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 from engine.actions import Actions, Key, key_of, mark_of
 from engine.board import Board
@@ -47,7 +47,7 @@ FoundIncrement = tuple[Incremented, Board, Key, int]
 """An increment, its board, and the key and mark of its action."""
 
 
-_board_of = itemgetter(1)
+_board_of, _feeds = itemgetter(1), attrgetter("fed")
 
 
 class Scoreboard:
@@ -205,7 +205,7 @@ class Scoreboard:
                 board.feed(waiting.pop(board.board_id), time_ms)
             events = [event for event, _, _, _ in some]
             ranks += board.record_all(events, time_ms)
-            for event in events:
+            for event in filter(_feeds, events):
                 for fed in event.fed:
                     step = (event.user_id, fed.delta, fed.new_score, event.seq)
                     if fed.board_id in waiting:

@@ -74,14 +74,15 @@ class ScoredRanking(Ranking):
                 new = (flip ^ new_score) << SCORE_SHIFT | seq << SLOT_BITS | slot
                 if pinned:
                     self._note(slot, old)
-                tied = 0 if unique else self._tied(old)
-                had, has = order.move(old, new)
-                if has < TOP_WATCHED or had < TOP_WATCHED:
-                    self.top10_seq = seq
                 if unique:
+                    had, has = order.move(old, new)
                     all_ranks.append((had + 1, has + 1))
                 else:
+                    tied = self._tied(old)
+                    had, has = order.move(old, new)
                     all_ranks.append(self._shared_ranks(old, new, had, has, tied))
+                if has < TOP_WATCHED or had < TOP_WATCHED:
+                    self.top10_seq = seq
             scores[slot] = new_score
             reached[slot] = seq
             updated[slot] = time_ms
