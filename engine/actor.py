@@ -44,7 +44,7 @@ import trio
 
 from engine.batch import Batch
 from engine.clock import Clock
-from engine.commands import BoardCommand, Command, Outcome
+from engine.commands import BoardCommand, Command, Increment, Outcome
 from engine.corrections import Corrector
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
 from engine.events import ClockCorrected, Event
@@ -77,7 +77,7 @@ class Submission:
 
     def __init__(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
         self.commands = commands
-        self.changes_boards = isinstance(commands[0], BoardCommand)
+        self.changes_boards = type(commands[0]) is not Increment and isinstance(commands[0], BoardCommand)
         self.outcomes: list[Outcome] = []
         self.error: Exception | None = None
         self.when_done = when_done
@@ -255,7 +255,8 @@ class Actor:
                 if self._deposed:
                     raise LeaderDeposed(_DEPOSED)
                 continue
-            if self._deposed or scoreboard.due_ms is None or scoreboard.due_ms > now_ms:
+            due_ms = scoreboard.due_ms
+            if self._deposed or due_ms is None or due_ms > now_ms:
                 return now_ms
             events: list[Event] = [*due_changes(scoreboard, now_ms, self._period_at)]
             synced = await self._append(events)

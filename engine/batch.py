@@ -203,13 +203,11 @@ class Batch:
         worth = rules.points.get(reason)
         if worth is None:
             return _unknown("reason", reason, f"reason on board {board_id!r}", rules.points)
-        points, feeds = (
-            worth if rules.score == "sum" and isinstance(worth, int) and worth > 0 else 0,
-            self._fed(rules, reason),
-        )
+        points = worth if rules.score == "sum" and isinstance(worth, int) and worth > 0 else 0
+        feeds = self._fed(rules, reason) if rules.feeds else ()
         if feeds is None:
             points, feeds = 0, ()
-        place = self._places[board_id, reason] = (board, points, self._scores_of(board_id), feeds or ())
+        place = self._places[board_id, reason] = (board, points, self._scores_of(board_id), feeds)
         return place
 
     def _fed(self, rules: BoardRules, reason: str) -> Sequence[_FedPlace] | None:

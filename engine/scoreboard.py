@@ -91,12 +91,10 @@ class Scoreboard:
     @property
     def due_ms(self) -> int | None:
         """See above. O(boards) after an event about a board, so it is found only when it is asked for: many follow."""
-        if not self._due_known:
-            self._find_due()
-        note_due_ms = self.note_due_ms
-        if note_due_ms is None:
-            return self._due_ms
-        return note_due_ms if self._due_ms is None else min(self._due_ms, note_due_ms)
+        note_due_ms, due_ms = self.note_due_ms, self._due_ms
+        if note_due_ms is None or (due_ms is not None and due_ms < note_due_ms):
+            return due_ms
+        return note_due_ms
 
     @property
     def note_due_ms(self) -> int | None:

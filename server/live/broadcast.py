@@ -93,7 +93,7 @@ class Broadcast:
     def board_changed(self, board_ids: Iterable[str]) -> None:
         """Note that events touched these boards."""
         for board_id in board_ids:
-            for view in (BoardView(board_id), BoardView(board_id, live=True)):
+            for view in (BoardView(board_id), BoardView(board_id, live=True)) if self._channels else ():
                 channel = self._channels.get(view)
                 if channel is not None and channel.is_behind:
                     self._changed.add(channel)

@@ -277,6 +277,8 @@ class Lines:
 
     def board_changed(self, board_id: str) -> bool:
         """Note that a board changed, or became stale or fresh. Gives whether it has lines."""
+        if not self._boards:
+            return False
         views = [view for view in (BoardView(board_id), BoardView(board_id, live=True)) if view in self._boards]
         for view in views:
             self._due[view] = None
