@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace
@@ -228,3 +228,18 @@ def test_rules_that_name_defaults_give_the_state_of_a_replay() -> None:
         replica.apply(event, 1)
     batch.settle()
     assert state_digest(scoreboard.capture()) == state_digest(replica.capture())
+
+
+@pytest.mark.parametrize("more", [{"score": "best"}, {"order": "ascending"}, {"feeds": ("main",)}])
+def test_a_board_of_the_file_counts_only_by_plain_sums_until_the_log_has_it(more: dict[str, Any]) -> None:
+    """Else the log could not say by which rules it counted, and would refuse those of the file for ever."""
+    rules = Rules({"main": BoardRules({"WIN": 1}), "cup": BoardRules({"WIN": 1}, **more)})
+    scoreboard = Scoreboard(rules)
+    actions = [Increment("ann", board_id, "WIN", board_id, "backend") for board_id in ("main", "cup")]
+    plain, waits = perform(scoreboard, actions, MS)
+    assert isinstance(plain, Receipt)
+    assert isinstance(waits, Rejection)
+    assert (waits.code, "not in the log yet" in waits.message) == ("BOARD_NOT_OPEN", True)
+    perform(scoreboard, [PutBoard(board_id, each, "configuration") for board_id, each in rules.boards.items()], MS)
+    [counted] = perform(scoreboard, actions[1:], MS)
+    assert isinstance(counted, Receipt)
