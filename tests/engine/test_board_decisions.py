@@ -9,7 +9,17 @@ from msgspec.structs import replace
 
 from engine.batch import Batch
 from engine.board_rules import BoardDefinition, BoardRules, Range, Rules, rules_of_points
-from engine.commands import BoardCommand, BoardReceipt, CloseBoard, Increment, Outcome, PutBoard, Receipt, Rejection
+from engine.commands import (
+    BoardCommand,
+    BoardReceipt,
+    CloseBoard,
+    Command,
+    Increment,
+    Outcome,
+    PutBoard,
+    Receipt,
+    Rejection,
+)
 from engine.event_records import decode_events, encode_events
 from engine.events import BoardClosed, BoardPut, EpochBegun
 from engine.scoreboard import Scoreboard
@@ -235,11 +245,11 @@ def test_a_board_of_the_file_counts_only_by_plain_sums_until_the_log_has_it(more
     """Else the log could not say by which rules it counted, and would refuse those of the file for ever."""
     rules = Rules({"main": BoardRules({"WIN": 1}), "cup": BoardRules({"WIN": 1}, **more)})
     scoreboard = Scoreboard(rules)
-    actions = [Increment("ann", board_id, "WIN", board_id, "backend") for board_id in ("main", "cup")]
+    actions: list[Command] = [Increment("ann", board_id, "WIN", board_id, "backend") for board_id in ("main", "cup")]
     plain, waits = perform(scoreboard, actions, MS)
     assert isinstance(plain, Receipt)
     assert isinstance(waits, Rejection)
     assert (waits.code, "not in the log yet" in waits.message) == ("BOARD_NOT_OPEN", True)
-    perform(scoreboard, [PutBoard(board_id, each, "configuration") for board_id, each in rules.boards.items()], MS)
+    do(scoreboard, *(PutBoard(board_id, each, "configuration") for board_id, each in rules.boards.items()))
     [counted] = perform(scoreboard, actions[1:], MS)
     assert isinstance(counted, Receipt)
