@@ -43,10 +43,7 @@ REQUESTS: dict[str, Any] = {
 }
 
 _TIME = "2025-12-15T12:34:56.000Z"
-_ROWS = [
-    {"userId": "alice", "displayName": "Alice", "score": 10, "rank": 1, "change": {"day": 1}},
-    {"userId": "bob", "score": 10, "rank": 2, "change": {"day": None}},
-]
+_ROWS = [{"userId": "alice", "displayName": "Alice", "score": 10, "rank": 1}, {"userId": "bob", "score": 10, "rank": 2}]
 _CONFLICT = {
     "code": "CONFLICT",
     "message": "action 'quest-7-alice' was already applied to another user, board or reason; nothing was changed",
