@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-WAITING = ("browser", "cluster", "e2e", "hostile", "soak")
-"""The folders of the first half. Any other folder is in the second."""
+WAITING = ("browser", "cluster", "conformance", "e2e", "hostile", "snapshots", "soak")
+"""The folders of the first half, and some that make both take about as long. Any other folder is in the second."""
 
 
 def halves() -> tuple[list[str], list[str]]:
