@@ -173,9 +173,11 @@ def test_a_change_of_what_is_compared_moves_the_position_of_the_board() -> None:
 
 def test_a_clock_that_goes_back_leaves_no_note_in_the_future() -> None:
     game = begun("ann", "bob")
-    game.reach("2026-11-29 12:00")
-    game.win("bob")
+    for at in ("2026-11-29 12:00", "2026-11-29 14:00", "2026-11-29 16:00"):
+        game.reach(at)
+        game.win("bob")
     scoreboard = game.scoreboard
+    assert game.board().past_ranks.notes[-1].as_of_ms == ms("2026-11-29 14:00")
     game.reach("2026-11-27 12:00")
     scoreboard.apply(ClockCorrected(scoreboard.seq + 1, game.now_ms, scoreboard.seq + 1, 1, "test"), 1)
     scoreboard._check()
