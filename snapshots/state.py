@@ -81,7 +81,7 @@ def corrected(disk: Disk, data_directory: str, until: Until) -> Until:
         return until
     directory = log_directory(data_directory)
     segments = list_log(disk, directory)
-    corrections = list(_corrections(_readable_frames(disk, directory, segments)))
+    corrections = corrections_in(disk, directory, segments)
     if not corrections:
         return until
     times, first_seq = TrueTimes(corrections), segments[0].first_seq
@@ -94,12 +94,15 @@ def corrected(disk: Disk, data_directory: str, until: Until) -> Until:
     return Until(until.seq)
 
 
-def _corrections(frames: Iterator[Frame]) -> Iterator[ClockCorrected]:
-    for frame in frames:
+def corrections_in(disk: Disk, directory: str, segments: list[SegmentFile]) -> list[ClockCorrected]:
+    """List the corrections of the clock in a log, as far as it can be read."""
+    corrections: list[ClockCorrected] = []
+    for frame in _readable_frames(disk, directory, segments):
         with suppress(FrameFault):  # of a newer version; the reading itself refuses it
             correction = correction_of(frame)
             if correction is not None:
-                yield correction
+                corrections.append(correction)
+    return corrections
 
 
 def _readable_frames(disk: Disk, directory: str, segments: list[SegmentFile]) -> Iterator[Frame]:

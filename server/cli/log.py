@@ -11,7 +11,6 @@ import sys
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import click
@@ -43,6 +42,7 @@ from server.cli.log_filter import Wanted
 from server.cli.support import BadUsage, Moment, directory_option, json_option, print_json, print_table, progress_bar
 from server.live.encoding import iso_ms
 from snapshots.opening import log_directory
+from snapshots.state import corrections_in
 
 TYPES: dict[type[Event], str] = {
     Incremented: "incremented",
@@ -111,7 +111,8 @@ def dump(data_directory: str, from_seq: int | None, until_seq: int | None, **fil
     wanted, directory = Wanted(**filters), log_directory(data_directory)
     if wanted.since_ms is not None and wanted.until_ms is not None and wanted.since_ms > wanted.until_ms:
         raise BadUsage("nothing lies between --since and --until: --until is earlier")
-    times = true_times(directory) if wanted.by_time else TrueTimes(())
+    corrections = corrections_in(RealDisk(), directory, segment_files(directory)) if wanted.by_time else []
+    times = TrueTimes(corrections)
     out = sys.stdout.buffer
     for frame, events in read(directory, from_seq, until_seq):
         if not wanted.of_time(times.of(frame.first_seq, frame.time_ms)):
@@ -175,15 +176,6 @@ def stat(data_directory: str, as_json: bool) -> None:
         ("epochs", ", ".join(map(str, summary.epochs)) or "-"),
     ]
     print_table(("of the log", "value"), rows)
-
-
-def true_times(directory: str) -> TrueTimes:
-    """Find the corrections of the clock, up to the damage if there is any: the dump comes to it, and tells it."""
-    corrections: list[ClockCorrected] = []
-    with suppress(LogDamaged):
-        for _, events in read(directory):
-            corrections += [event for event in events if isinstance(event, ClockCorrected)]
-    return TrueTimes(corrections)
 
 
 def segment_files(directory: str) -> list[SegmentFile]:
