@@ -70,7 +70,7 @@ class Rates:
         """Charge this key one if it is allowed, and give 0; else give the seconds until it is."""
         tats = self._tats
         tat = tats.get(key)
-        now = self._units(now_s)
+        now = self._now_units if now_s == self._now_s else self._units(now_s)
         if tat is None:
             self._begin(key, now, 1)
             return 0.0

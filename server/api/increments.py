@@ -109,9 +109,12 @@ class Increments:
         kind = check_content(request, may_be_packed=True)
         items = decode_batch(request.body, BATCH_COMMANDS_MAX, kind)
         asked = [item if isinstance(item, Refused) else _command(caller, item) for item in items]
-        over = self._charge([command for command in asked if type(command) is Increment], self._clock_s())
-        commands: list[Increment] = []
+        commands = [command for command in asked if type(command) is Increment]
+        over = self._charge(commands, self._clock_s())
         refusals: dict[int, Refused] = {}
+        if not over and len(commands) == len(asked):
+            return AdmittedBatch(commands, refusals, len(items), kind)
+        commands = []
         for index, item in enumerate(asked):
             if isinstance(item, Refused):
                 refusals[index] = item
@@ -173,7 +176,7 @@ class Increments:
     ) -> Response:
         """Answer each item of a batch, in the media type of the batch."""
         headers = NO_STORE
-        answers: list[Any] = [batch_item_answer(outcome) for outcome in outcomes if isinstance(outcome, Receipt)]
+        answers: list[Any] = [BatchItemAnswer(*astuple(each)) for each in outcomes if type(each) is Receipt]
         if len(answers) < admitted.count:
             refusals = dict(admitted.refusals)
             answers = _mixed(admitted.count, outcomes, refusals)
@@ -198,12 +201,12 @@ def _admitted(caller: Principal, body: bytes) -> Increment | Exception:
 
 
 def _command(caller: Principal, body: IncrementBody) -> Increment | Refused:
-    if not caller.may_act_for(body.user_id):
+    user_id, action_id, value = body.user_id, body.action_id, body.value
+    if caller.user is not None and not caller.may_act_for(user_id):
         return not_yours()
-    action_id, value = body.action_id, body.value
     if value is not None and not caller.may(VALUE):
         return no_value()
-    return Increment(body.user_id, action_id, body.reason, body.board_id, caller.sub, key_of(action_id), value)
+    return Increment(user_id, action_id, body.reason, body.board_id, caller.sub, key_of(action_id), value)
 
 
 def _is_same(one: Increment, other: Increment) -> bool:
