@@ -24,6 +24,9 @@ import msgspec
 from engine.board_rules import BoardDefinition
 from engine.past_ranks import NOTHING, PastRanks
 
+PARTS = ("imports", "reversals", "reviews")
+"""The names of parts that this version knows."""
+
 
 class BoardImage(msgspec.Struct, frozen=True):
     """One board. `reached` is the seq of the event that made a user's score; `updated` is its time in ms.
@@ -68,7 +71,8 @@ class StateImage(msgspec.Struct, frozen=True):
     """The whole state after the event `seq`. `epochs` lists (first seq, epoch); `boards` are sorted by id.
 
     `histories` lists (epoch, identity) of the epochs whose event has an identity (`engine.history`). `noted` has seq
-    and time of the last event that noted the ranks, zeros if none did.
+    and time of the last event that noted the ranks, zeros if none did. `parts` has what most states lack: name and
+    bytes of each part that is not empty, sorted by name. Who owns a part draws its bytes; equal states have equal ones.
     """
 
     epoch: int
@@ -80,6 +84,7 @@ class StateImage(msgspec.Struct, frozen=True):
     actions: ActionsImage
     histories: list[tuple[int, bytes]] = []
     noted: tuple[int, int] = (0, 0)
+    parts: tuple[tuple[str, bytes], ...] = ()
 
 
 def column_bytes(column: array[int]) -> bytes:

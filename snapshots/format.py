@@ -4,13 +4,14 @@
     image, tail = unpack(file, path)
     tail = verify(file, path)                    proves every byte without building the state
 
-    file = header chunk*                         `snapshots.chunks` draws both; magic "scoresnp", version 1 to 4
+    file = header chunk*                         `snapshots.chunks` draws both; magic "scoresnp", version 1 to 5
 
     the chunks, in this order (* = as many as the count needs, none for a count of 0)
 
       stat   msgpack [epoch, seq, time ms, [[first seq, epoch] …], boards, registered users, actions,
                from version 2 on: [[epoch, identity] …]       16 bytes each, of the epochs that have one
-               from version 4 on: [seq, time ms]]             of the last event that noted the ranks, or zeros
+               from version 4 on: [seq, time ms]              of the last event that noted the ranks, or zeros
+               from version 5 on: [[part, bytes] …]]          sorted by name, none without bytes
       bord   msgpack [board id, seq, users]          and then of this board, boards sorted by id:
                from version 3 on: [board id, seq, users, definition]    a map, of the boards that events defined
                from version 4 on: [… definition | nil, past ranks]      of those that have some (`engine.past_ranks`)
@@ -21,6 +22,7 @@
       uids* unam*   msgpack [user id …], [display name or nil …]
       uact*         one byte a user, 1 active, 0 not, BYTES in each
       adig* aseq* amrk*                              digests (two words an action), seqs, marks: u64
+      part*                                          the bytes of each part (`engine.image`), BYTES in each chunk
       foot   the footer, a chunk like the others, 72 bytes:
          0  32s  BLAKE2b-256 over every byte before this chunk: the digest of the state
         32  16s  log id             and with it the tail of the log after this state:
@@ -31,8 +33,8 @@
 
 Rules:
 - A state is written as the oldest version that can hold it, byte for byte as ever: version 2 has identities of epochs
-  (`engine.history`), version 3 the definitions of boards, version 4 ranks of earlier moments. So nodes of two versions
-  of this program go on comparing digests until the log has something new.
+  (`engine.history`), version 3 the definitions of boards, version 4 ranks of earlier moments, version 5 parts. So nodes
+  of two versions of this program go on comparing digests until the log has something new.
 - Canonical: chunks are cut at fixed counts, and msgpack has its shortest form. So a state has one file, byte for byte,
   apart from the tail. The digest of the file is therefore the digest of the state, and two nodes can compare it.
 - Streamed: packing holds one chunk at a time, reading one chunk beside the result. No call holds the interpreter for
@@ -54,7 +56,7 @@ from msgspec.structs import replace
 
 from engine.board_rules import BoardDefinition
 from engine.history import HISTORY_BYTES
-from engine.image import ActionsImage, BoardImage, StateImage, UsersImage, column_bytes, column_of
+from engine.image import PARTS, ActionsImage, BoardImage, StateImage, UsersImage, column_bytes, column_of
 from engine.past_ranks import NOTHING, PastRanks
 from engine.record import Tail
 from snapshots.chunks import (
@@ -81,7 +83,8 @@ VERSION = 1
 VERSION_WITH_HISTORIES = 2
 VERSION_WITH_DEFINITIONS = 3
 VERSION_WITH_PAST_RANKS = 4
-VERSIONS = (VERSION, VERSION_WITH_HISTORIES, VERSION_WITH_DEFINITIONS, VERSION_WITH_PAST_RANKS)
+VERSION_WITH_PARTS = 5
+VERSIONS = tuple(range(VERSION, VERSION_WITH_PARTS + 1))
 
 TEXTS = 2_000
 """Texts in a chunk: with the longest ids (128 characters of 4 bytes) it stays below CHUNK_BYTES_MAX."""
@@ -118,6 +121,10 @@ class _StatWithPastRanks(_StatWithDefinitions, array_like=True, forbid_unknown_f
     noted: tuple[int, int]
 
 
+class _StatWithParts(_StatWithPastRanks, array_like=True, forbid_unknown_fields=True):
+    parts: Annotated[list[tuple[str, _Count]], msgspec.Meta(min_length=1)]
+
+
 class _BoardHead(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     board_id: str
     seq: int
@@ -132,10 +139,12 @@ class _BoardHeadWithPastRanks(_BoardHeadWithDefinition, array_like=True, forbid_
     past_ranks: PastRanks = NOTHING
 
 
-_STAT = msgspec.msgpack.Decoder(_Stat)
-_STAT_WITH_HISTORIES = msgspec.msgpack.Decoder(_StatWithHistories)
-_STAT_WITH_DEFINITIONS = msgspec.msgpack.Decoder(_StatWithDefinitions)
-_STAT_WITH_PAST_RANKS = msgspec.msgpack.Decoder(_StatWithPastRanks)
+_STATS: dict[int, msgspec.msgpack.Decoder[_Stat]] = {
+    version: msgspec.msgpack.Decoder(stat)
+    for version, stat in zip(
+        VERSIONS, (_Stat, _StatWithHistories, _StatWithDefinitions, _StatWithPastRanks, _StatWithParts), strict=True
+    )
+}
 _BOARD_WITH_PAST_RANKS = msgspec.msgpack.Decoder(_BoardHeadWithPastRanks)
 _BOARD_WITH_DEFINITION = msgspec.msgpack.Decoder(_BoardHeadWithDefinition)
 _BOARD = msgspec.msgpack.Decoder(_BoardHead)
@@ -184,7 +193,10 @@ def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
     epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
     head = (image.epoch, image.seq, image.time_ms, epochs, len(image.boards), users.count, actions.count)
     version = _version_of(image)
-    if version == VERSION_WITH_PAST_RANKS:
+    if version == VERSION_WITH_PARTS:
+        lengths = [(name, len(data)) for name, data in image.parts]
+        yield b"stat", encode(_StatWithParts(*head, image.histories, image.noted, lengths))
+    elif version == VERSION_WITH_PAST_RANKS:
         yield b"stat", encode(_StatWithPastRanks(*head, image.histories, image.noted))
     elif version == VERSION_WITH_DEFINITIONS:
         yield b"stat", encode(_StatWithDefinitions(*head, image.histories))
@@ -194,10 +206,13 @@ def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
         yield from board_payloads(board)
     yield from users_payloads(users)
     yield from actions_payloads(actions)
+    yield from parts_payloads(image.parts)
 
 
 def _version_of(image: StateImage) -> int:
     """Give the oldest version that can hold a state."""
+    if image.parts:
+        return VERSION_WITH_PARTS
     frozen = [board.frozen for board in image.boards if board.frozen is not None]
     if image.noted != (0, 0) or any(board.past_ranks != NOTHING for board in (*image.boards, *frozen)):
         return VERSION_WITH_PAST_RANKS
@@ -237,6 +252,11 @@ def actions_payloads(actions: ActionsImage) -> Iterator[tuple[bytes, bytes]]:
     yield from _words(b"amrk", actions.marks, actions.count)
 
 
+def parts_payloads(parts: Sequence[tuple[str, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    for _, data in parts:
+        yield from _raw(b"part", data, BYTES)
+
+
 def _texts(kind: bytes, texts: Sequence[str | None], count: int) -> Iterator[tuple[bytes, bytes]]:
     for start in range(0, count, TEXTS):
         yield kind, encode(texts[start : min(start + TEXTS, count)])
@@ -261,20 +281,11 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
     `holds`: everything is proved, but only the boards that it accepts are kept, and no actions.
     """
     reader = _Reader(source, path)
-    stat: _Stat
-    histories: list[tuple[int, bytes]] = []
-    noted = (0, 0)
-    if reader.file.version == VERSION_WITH_PAST_RANKS:
-        stat = with_past_ranks = reader.decode(b"stat", _STAT_WITH_PAST_RANKS)
-        histories, noted = with_past_ranks.histories, with_past_ranks.noted
-    elif reader.file.version == VERSION_WITH_DEFINITIONS:
-        stat = with_definitions = reader.decode(b"stat", _STAT_WITH_DEFINITIONS)
-        histories = with_definitions.histories
-    elif reader.file.version == VERSION_WITH_HISTORIES:
-        stat = with_histories = reader.decode(b"stat", _STAT_WITH_HISTORIES)
-        histories = with_histories.histories
-    else:
-        stat = reader.decode(b"stat", _STAT)
+    stat = reader.decode(b"stat", _STATS[reader.file.version])
+    histories: list[tuple[int, bytes]] = getattr(stat, "histories", [])
+    noted: tuple[int, int] = getattr(stat, "noted", (0, 0))
+    lengths: list[tuple[str, int]] = getattr(stat, "parts", [])
+    _check_parts(lengths, reader)
     boards = []
     for _ in range(stat.boards):
         board = _read_board(reader)
@@ -293,17 +304,26 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
         seqs=reader.words(b"aseq", stat.actions, kept),
         marks=reader.words(b"amrk", stat.actions, kept),
     )
+    parts = tuple((name, reader.raw(b"part", length, BYTES)) for name, length in lengths)
     tail = reader.tail(reader.chunk(FOOT))
     if (tail.epoch, tail.seq) != (stat.epoch, stat.seq):
         raise reader.damaged("the footer is that of another state")
-    image = StateImage(stat.epoch, stat.seq, stat.time_ms, stat.epochs, boards, users, actions, histories, noted)
+    image = StateImage(stat.epoch, stat.seq, stat.time_ms, stat.epochs, boards, users, actions, histories, noted, parts)
     return image, tail
+
+
+def _check_parts(lengths: Sequence[tuple[str, int]], reader: _Reader) -> None:
+    names = [name for name, _ in lengths]
+    if names != sorted(set(names)) or not all(length for _, length in lengths):
+        raise reader.damaged("parts that are out of order, doubled or empty")
+    if unknown := set(names).difference(PARTS):
+        raise reader.damaged(f"a newer version wrote this snapshot: unknown parts {', '.join(sorted(unknown))}")
 
 
 def _read_board(reader: _Reader, *, is_public: bool = False) -> BoardImage:
     definition, past_ranks = None, NOTHING
     head: _BoardHead
-    if reader.file.version == VERSION_WITH_PAST_RANKS:
+    if reader.file.version >= VERSION_WITH_PAST_RANKS:
         head = with_past_ranks = reader.decode(b"bord", _BOARD_WITH_PAST_RANKS)
         definition, past_ranks = with_past_ranks.definition, with_past_ranks.past_ranks
     elif reader.file.version == VERSION_WITH_DEFINITIONS:

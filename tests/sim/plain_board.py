@@ -197,9 +197,7 @@ class PlainBoard(Face):
         ids = [one.period.id for one in kept] + ([] if following is None else [following.id])
         assert len(set(ids)) == len(ids), f"two periods have one id: {ids}"
         begun_ms = event.time_ms if following is None else following.begins_ms
-        self.past_ranks = PlainPast(
-            start={} if event.passed else {row.user_id: row.rank for row in rows[:100]}
-        )
+        self.past_ranks = PlainPast(start={} if event.passed else {row.user_id: row.rank for row in rows[:100]})
         self._redefine(begun_ms=begun_ms, period=following, past=kept, over=False)
         self.scores = {}
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.board_rules import BoardDefinition, BoardRules, Frozen, Range
-from engine.image import ActionsImage, BoardImage, StateImage, UsersImage, column_bytes
+from engine.image import PARTS, ActionsImage, BoardImage, StateImage, UsersImage, column_bytes
 from engine.past_ranks import NOTHING, Note, PastRanks, Start, began_after
 from engine.record import Tail
 
@@ -123,6 +123,11 @@ def sample_with_past_ranks() -> StateImage:
     return replace(image, boards=boards, noted=(8, 1_765_802_090_000))
 
 
+def sample_with_parts() -> StateImage:
+    """The same with parts, whose bytes mean nothing here."""
+    return replace(sample_with_past_ranks(), parts=(("imports", b"\0\1"), ("reversals", b"2")))
+
+
 def sample_tail() -> Tail:
     """The tail that goes with `sample`."""
     return Tail(log_id=bytes(range(16)), epoch=3, seq=9, checksum=0xDEADBEEF)
@@ -154,6 +159,9 @@ PAST_RANKS = st.just(NOTHING) | st.builds(
 )
 
 
+PART_NAMES = st.sampled_from(PARTS)
+
+
 @st.composite
 def images(draw: st.DrawFn) -> tuple[StateImage, Tail]:
     """Any state, and a tail that goes with it."""
@@ -174,6 +182,7 @@ def images(draw: st.DrawFn) -> tuple[StateImage, Tail]:
         actions=actions(draw(ACTION_ROWS)),
         histories=draw(st.lists(st.tuples(SEQS, st.binary(min_size=16, max_size=16)), max_size=2)),
         noted=draw(st.just((0, 0)) | st.tuples(SEQS, SEQS)),
+        parts=tuple((name, draw(st.binary(min_size=1, max_size=9))) for name in sorted(draw(st.sets(PART_NAMES)))),
     )
     log_id = draw(st.binary(min_size=16, max_size=16))
     return image, Tail(log_id=log_id, epoch=epoch, seq=seq, checksum=draw(st.integers(0, 2**32 - 1)))

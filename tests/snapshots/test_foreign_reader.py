@@ -28,6 +28,7 @@ FILES = (
     "version-3.snapshot",
     "version-3-plain.snapshot",
     "version-4.snapshot",
+    "version-5.snapshot",
 )
 HEADER = struct.Struct("<8s I I")
 CHUNK = struct.Struct("<4s I I I")
@@ -40,7 +41,7 @@ class Chunks:
     def __init__(self, data: bytes) -> None:
         magic, version, checksum = HEADER.unpack_from(data)
         assert magic == b"scoresnp"
-        assert version in {1, 2, 3, 4}
+        assert version in {1, 2, 3, 4, 5}
         assert checksum == google_crc32c.value(data[:12])
         self._data = data
         self._ordinal = 0
@@ -85,6 +86,7 @@ def read(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
     state["boards"] = [read_board(chunks) for _ in range(boards)]
     state["users"] = [chunks.texts("uids", users), chunks.texts("unam", users), chunks.flags("uact", users)]
     state["actions"] = [chunks.words("adig", 2 * actions), chunks.words("aseq", actions), chunks.words("amrk", actions)]
+    state["parts"] = [[name, chunks.take("part")] for name, _ in (more[2] if len(more) > 2 else [])]
     covered = data[: chunks.offset]
     digest, log_id, tail_epoch, tail_seq, checksum, zero = FOOTER.unpack(chunks.take("foot"))
     assert digest == blake2b(covered, digest_size=32).digest()
@@ -158,6 +160,7 @@ def drawn(image: StateImage) -> dict[str, Any]:
         "boards": [drawn_board(board) for board in image.boards],
         "users": drawn_users(image.users),
         "actions": drawn_actions(image.actions),
+        "parts": [list(part) for part in image.parts],
     }
 
 

@@ -268,9 +268,9 @@ def test_counts_that_claim_more_than_there_is_cost_no_memory() -> None:
 
 def test_another_version_is_refused_by_its_number() -> None:
     """A file of a version that does not exist yet says so, rather than that it is damaged."""
-    header = struct.pack("<8sI", b"scoresnp", 5)
+    header = struct.pack("<8sI", b"scoresnp", 6)
     data = header + struct.pack("<I", google_crc32c.value(header)) + bytes(100)
-    with pytest.raises(SnapshotDamaged, match=r"version 5; this program reads versions \(1, 2, 3, 4\)"):
+    with pytest.raises(SnapshotDamaged, match=r"version 6; this program reads versions \(1, 2, 3, 4, 5\)"):
         unpack(Bytes(data), "x")
 
 
@@ -335,6 +335,31 @@ def test_the_file_of_version_4_is_as_it_always_was() -> None:
     assert heads == [0x94, 0x95, 0x95, 0x95]
 
 
+def test_version_5_has_parts() -> None:
+    """Its golden file reads and writes as it was drawn."""
+    image = images.sample_with_parts()
+    golden = (GOLDEN / "version-5.snapshot").read_bytes()
+    assert unpack(Bytes(golden), "x") == (image, images.sample_tail())
+    assert packed(image, images.sample_tail()) == golden
+    assert golden[8] == 5
+
+
+def test_a_long_part_has_many_chunks() -> None:
+    """And comes back whole."""
+    image = msgspec.structs.replace(images.sample(), parts=(("reversals", bytes(range(256)) * 4096),))
+    data = packed(image, images.sample_tail())
+    assert [piece[:4] for piece in chunks_of(data)].count(b"part") == 2
+    assert unpack(Bytes(data), "x")[0] == image
+
+
+@pytest.mark.parametrize("parts", [(("zebra", b"1"),), (("reversals", b"1"), ("imports", b"1")), (("imports", b""),)])
+def test_parts_that_are_not_known_or_not_in_order_are_refused(parts: tuple[tuple[str, bytes], ...]) -> None:
+    """A part of a newer version says something of the state that must not be forgotten."""
+    image = msgspec.structs.replace(images.sample(), parts=parts)
+    with pytest.raises(SnapshotDamaged, match="part"):
+        unpack(Bytes(packed(image, images.sample_tail())), "x")
+
+
 def test_a_state_is_written_as_the_oldest_version_that_can_hold_it() -> None:
     """So nodes of two versions of this program agree on digests until the log has something new."""
     plain, defined, histories = images.sample(), images.sample_with_definitions(), [(3, bytes(16))]
@@ -343,7 +368,8 @@ def test_a_state_is_written_as_the_oldest_version_that_can_hold_it() -> None:
     states.append(msgspec.structs.replace(plain, noted=(7, 1)))
     begun = msgspec.structs.replace(plain.boards[0], past_ranks=began_after(["ann"], [1]))
     states.append(msgspec.structs.replace(plain, boards=[begun]))
-    assert [packed(image, images.sample_tail())[8] for image in states] == [1, 2, 3, 3, 4, 4]
+    states.append(msgspec.structs.replace(plain, parts=(("imports", b"1"),)))
+    assert [packed(image, images.sample_tail())[8] for image in states] == [1, 2, 3, 3, 4, 4, 5]
 
 
 def test_columns_are_little_endian_words() -> None:
