@@ -170,6 +170,10 @@ class Board(ScoredRanking):
             self._note(slot, None)
             self._enter(slot, seq)
 
+    def leave(self, user_ids: Sequence[str], seq: int) -> None:
+        super().leave(user_ids, seq)
+        self._marks = array("Q")
+
     def touch(self, user_id: str, seq: int) -> None:
         """Note that the display name of a user, if shown here, changed with the event `seq`."""
         slot = self._slots.get(user_id)

@@ -12,7 +12,7 @@ Invariants, beside those of a board:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -30,6 +30,7 @@ class FrozenBoard(Board):
         self.revealed: set[int] = set()
         # Found out when the first row is revealed:
         self._newcomers: set[int] = set()  # slots on the board of users who are not here
+        self._scanned_ids: list[str] = []  # of the board
         self._scanned = 0  # slots of the board below this one were looked at for newcomers
         self._bottom = 0  # rows at the end of the order that are all revealed
 
@@ -69,6 +70,12 @@ class FrozenBoard(Board):
         super().show(user_id, seq)
         self._bottom = 0
 
+    def leave(self, user_ids: Sequence[str], seq: int) -> None:
+        revealed = [self._ids[slot] for slot in self.revealed]
+        super().leave(user_ids, seq)
+        self.revealed = {slot for user_id in revealed if (slot := self._slots.get(user_id)) is not None}
+        self._bottom = 0
+
     def capture(self) -> BoardImage:
         flags = bytearray(len(self._ids))
         for slot in self.revealed:
@@ -83,6 +90,8 @@ class FrozenBoard(Board):
         return board
 
     def _next_to_reveal(self, board: Board) -> str | None:
+        if self._scanned_ids is not board._ids:  # users left the board, and others have their slots
+            self._scanned_ids, self._scanned, self._newcomers = board._ids, 0, set()
         for slot in range(self._scanned, len(board._ids)):
             if board._ids[slot] not in self._slots:
                 self._newcomers.add(slot)
@@ -99,8 +108,11 @@ class FrozenBoard(Board):
         return None
 
     def _show_as_on(self, board: Board, user_id: str) -> None:
-        """Take over a user's score, and when it was reached."""
-        order, theirs, slot = self._ranked(), board._slots[user_id], self._slots.get(user_id)
+        """Take over a user's score, and when it was reached. A user who left the board since leaves here too."""
+        order, theirs, slot = self._ranked(), board._slots.get(user_id), self._slots.get(user_id)
+        if theirs is None:
+            self.leave([user_id], self.seq)
+            return
         self._newcomers.discard(theirs)
         if slot is None:
             slot = self._slots[user_id] = len(self._ids)

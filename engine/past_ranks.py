@@ -109,6 +109,12 @@ class PastRanks(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
         notes = tuple(replace(note, as_of_ms=min(note.as_of_ms, now_ms)) for note in self.notes)
         return replace(self, notes=notes)
 
+    def without(self, slot: int, last: int) -> PastRanks:
+        """Forget the user of a slot, who left the board. The slot belongs to the user of the slot `last` now."""
+        if not self.notes:
+            return self
+        return replace(self, notes=tuple(_without(note, slot, last) for note in self.notes))
+
     def change(self, slot: int, user_id: str, rank: int) -> Change | None:
         """Say how far a user of the first rows moved; None if there is nothing to compare with."""
         day, start = self._day, self._start
@@ -146,6 +152,13 @@ _users = msgspec.msgpack.Decoder(list[str]).decode
 def began_after(users: Sequence[str], ranks: Sequence[int]) -> PastRanks:
     """Give what is kept when a period begins: who was first at the end of the one before, best first."""
     return PastRanks(start=Start(msgspec.msgpack.encode(users), _packed_ranks(ranks)))
+
+
+def _without(note: Note, slot: int, last: int) -> Note:
+    slots = _unpacked(note.slots)
+    places = zip(slots, _unpacked(note.ranks) if note.ranks else range(1, len(slots) + 1), strict=True)
+    kept = [(slot if one == last else one, rank) for one, rank in places if one != slot]
+    return Note(note.as_of_ms, _packed([one for one, _ in kept]), _packed_ranks([rank for _, rank in kept]))
 
 
 def _moved(before: int | None, rank: int) -> int | None:

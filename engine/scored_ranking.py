@@ -2,6 +2,7 @@
 
     ranks = ranking.record_all(events, time_ms)                the ranks before and after each event
     ranking.feed(steps, time_ms)                               the same for steps whose ranks nobody asks for
+    ranking.rescore(rows, seq)                                 what a correction gave; users may leave the board
 
 Invariants, beside those of a ranking:
 - A user's score and the seq at which it was reached change together. An action that leaves the score leaves the place.
@@ -10,6 +11,8 @@ Rules:
 - Each step has a later seq than the steps before it.
 - The answer to an action has its ranks on its own board, not on the boards that are fed. So these find no positions,
   which takes a quarter of a move.
+- A correction gives a score and the event that reached it: one of the user's own, so no two users have the same.
+- A user who leaves is forgotten: slots have no gaps, so the user of the last slot takes the free one.
 """
 
 from __future__ import annotations
@@ -34,6 +37,15 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     user_id: str
     new_score: int
     seq: int
+
+
+class Rescored(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A user's score after a correction, which event reached it, and when (ms). None: the user left the board."""
+
+    user_id: str
+    new_score: int | None
+    reached_seq: int
+    updated_ms: int
 
 
 FedStep = tuple[str, int, int, int]
@@ -118,6 +130,84 @@ class ScoredRanking(Ranking):
             reached[slot] = seq
             updated[slot] = time_ms
         self.seq = last
+
+    def rescore(self, rows: Sequence[Rescored], seq: int) -> None:
+        """Set scores that a correction gave, with the event `seq`. O(users) if any user leaves the board."""
+        for row in rows:
+            if row.new_score is not None:
+                self._set(row.user_id, row.new_score, row.reached_seq, row.updated_ms, seq)
+        self.leave([row.user_id for row in rows if row.new_score is None], seq)
+        self.seq = seq
+
+    def _set(self, user_id: str, score: int, reached_seq: int, updated_ms: int, seq: int) -> None:
+        assert 0 <= score <= SCORE_MAX
+        assert reached_seq < seq
+        slot = self._slots.get(user_id)
+        if slot is None:
+            top10_seq = self.top10_seq
+            self._begin(user_id, score, reached_seq, updated_ms)
+            self.top10_seq = top10_seq if self.top10_seq == top10_seq else seq
+            return
+        old = self._key(slot)
+        self._scores[slot], self._reached[slot], self._updated[slot] = score, reached_seq, updated_ms
+        new, order = self._key(slot), self._order
+        if new == old or order is None or slot in self._hidden:
+            return
+        self._note(slot, old)
+        had, has = order.move(old, new)
+        if self._tiers is not None:
+            self._tiers.remove(old >> SCORE_SHIFT)
+            self._tiers.add(new >> SCORE_SHIFT)
+        if has < TOP_WATCHED or had < TOP_WATCHED:
+            self.top10_seq = seq
+
+    def leave(self, user_ids: Sequence[str], seq: int) -> None:
+        """Take users off the board for good, with the event `seq`: as if they never had points here. O(users).
+
+        Who watches is told that all slots are void: the slot of a user who leaves goes to the user of the last slot.
+        """
+        leaving = [user_id for user_id in user_ids if user_id in self._slots]
+        if not leaving:
+            return
+        self._end_watching()
+        self._ids = self._ids[:]  # images share the list
+        for user_id in leaving:
+            slot, last = self._slots.pop(user_id), len(self._ids) - 1
+            self._take_out(slot, seq)
+            self.past_ranks = self.past_ranks.without(slot, last)
+            if slot != last:
+                self._move_slot(last, slot)
+            self._ids.pop()
+            for column in (self._scores, self._reached, self._updated):
+                column.pop()
+            self._hidden.discard(last)
+        self.seq = seq
+
+    def _take_out(self, slot: int, seq: int) -> None:
+        """Take a slot out of the order."""
+        if self._order is None or slot in self._hidden:
+            self._hidden.discard(slot)
+            return
+        if self._is_watched(slot):
+            self.top10_seq = seq
+        key = self._key(slot)
+        self._order.remove(key)
+        if self._tiers is not None:
+            self._tiers.remove(key >> SCORE_SHIFT)
+
+    def _move_slot(self, last: int, slot: int) -> None:
+        """Give the slot of a user who left to the user of the last one."""
+        is_ordered = self._order is not None and last not in self._hidden
+        if is_ordered:
+            self._ranked().remove(self._key(last))
+        user_id = self._ids[slot] = self._ids[last]
+        self._slots[user_id] = slot
+        for column in (self._scores, self._reached, self._updated):
+            column[slot] = column[last]
+        if last in self._hidden:
+            self._hidden.add(slot)
+        if is_ordered:
+            self._ranked().add(self._key(slot))
 
     def _tied(self, key: int) -> int:
         """Count the users of one score who are ahead of a key, or of dense ranks the distinct better scores."""

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.board import Board
-from engine.board_rules import BoardDefinition, BoardRules, OrderMode, Range, RankMode, ScoreMode, next_score
+from engine.board_rules import BoardDefinition, BoardRules, Frozen, OrderMode, Range, RankMode, ScoreMode, next_score
+from engine.frozen_board import FrozenBoard
 from engine.pinned import PinnedOrder
 from engine.ranking import Row, Standing
-from engine.scored_ranking import FedStep, Step
+from engine.scored_ranking import FedStep, Rescored, Step
 
 MS = 1_700_000_000_000
 USERS = ("ann", "ben", "cid", "dan", "eve", "fay")
@@ -27,7 +28,9 @@ MODES = [
 every_mode = pytest.mark.parametrize("rules", MODES, ids=lambda rules: f"{rules.score}-{rules.order}-{rules.ranks}")
 
 actions = st.lists(st.tuples(st.sampled_from(USERS), st.integers(-3, 5)), min_size=1, max_size=4)
-steps = st.one_of(actions, actions, st.tuples(st.sampled_from(["hide", "show", "touch"]), st.sampled_from(USERS)))
+steps = st.one_of(
+    actions, actions, st.tuples(st.sampled_from(["hide", "show", "touch", "leave", "back"]), st.sampled_from(USERS))
+)
 WhatIsDone = list[tuple[str, int]] | tuple[str, str]
 """Actions that are applied together, as user and value; or what is done with a user."""
 
@@ -83,7 +86,8 @@ class World:
         self.board = Board("main", BoardDefinition(rules))
         self.plain = Plain(rules)
         self.seq = 0
-        self.log: list[Step | tuple[str, str, int]] = []
+        self.log: list[Step | tuple[str, str, int, int]] = []
+        self.firsts: dict[str, int] = {}
 
     def do(self, what: WhatIsDone) -> None:
         """Do it on both; what the board tells of ranks must be what the judge finds before and after each action."""
@@ -95,15 +99,19 @@ class World:
 
     def _change(self, what: str, user: str) -> None:
         self.seq += 1
-        self.log.append((what, user, self.seq))
-        if what == "hide":
-            self.board.hide(user, self.seq)
+        done = (what, user, self.seq, self.firsts.get(user, 0))
+        self.log.append(done)
+        change(self.board, *done)
+        if what == "leave":
+            self.plain.scores.pop(user, None)
+            self.plain.hidden.discard(user)
+        elif what == "back":
+            if user in self.firsts:
+                self.plain.scores[user] = (1, self.firsts[user])
+        elif what == "hide":
             self.plain.hidden |= {user} & set(self.plain.scores)
         elif what == "show":
-            self.board.show(user, self.seq)
             self.plain.hidden.discard(user)
-        else:
-            self.board.touch(user, self.seq)
 
     def _count(self, values: list[tuple[str, int]]) -> None:
         scores, taken, expected = self.plain.scores, [], []
@@ -114,6 +122,7 @@ class World:
             before = self.plain.rank(user)
             if old is None or old[0] != score:
                 scores[user] = (score, self.seq)
+                self.firsts.setdefault(user, self.seq)
             expected.append((before, self.plain.rank(user)))
             taken.append(Step(user, score, self.seq))
         self.log += taken
@@ -125,6 +134,17 @@ class World:
         self.board.define(BoardDefinition(rules), self.seq)
         self.plain.rules = rules
         self.board._check()
+
+
+def change(board: Board, what: str, user: str, seq: int, first: int) -> None:
+    """Do with a user what a step says. `back`: to one point, which the user's first action reached."""
+    if what == "leave":
+        board.rescore([Rescored(user, None, 0, 0)], seq)
+    elif what == "back":
+        if first:
+            board.rescore([Rescored(user, 1, first, MS)], seq)
+    else:
+        {"hide": board.hide, "show": board.show, "touch": board.touch}[what](user, seq)
 
 
 def compare(board: Board, plain: Plain) -> None:
@@ -201,7 +221,7 @@ def test_a_replay_makes_the_same_board(rules: BoardRules, story: list[WhatIsDone
         if isinstance(each, Step):
             assert again.record_all([each], MS) == [(None, None)]
         else:
-            {"hide": again.hide, "show": again.show, "touch": again.touch}[each[0]](*each[1:])
+            change(again, *each)
     again.end_replay()
     again._check()
     compare(again, world.plain)
@@ -225,7 +245,8 @@ def test_a_board_that_is_fed_is_as_one_that_is_scored_on(rules: BoardRules, stor
                 taken.append((each.user_id, each.new_score - scores.get(each.user_id, 0), each.new_score, each.seq))
                 scores[each.user_id] = each.new_score
             else:
-                {"hide": fed.hide, "show": fed.show, "touch": fed.touch}[each[0]](*each[1:])
+                change(fed, *each)
+                scores = {user: score for user, (score, _) in world.plain.scores.items()}
         fed.feed(taken, MS)
         fed._check()
         compare(fed, world.plain)
@@ -248,6 +269,8 @@ def test_a_walk_in_pages_ranks_as_the_moment_that_was_pinned(
     assert walk(world.board, pinned, page) == rows
     for what in after:
         world.do(what)
+        if pinned.ended:  # somebody left
+            break
         assert walk(world.board, pinned, page) == rows
     world.board.unpin(pinned)
 
@@ -288,3 +311,24 @@ def test_equal_scores_in_the_three_modes() -> None:
         last = Standing(3, 0) if ranks == "unique" else Standing(2, 2)
         assert board.standing("c") == last
         assert [row.rank for row in board.around("d", 1)] == expected[1:]
+
+
+def test_a_frozen_board_reveals_that_users_left() -> None:
+    """A row whose user left the board since goes away when it is its turn. Rows that were revealed stay so."""
+    board = Board("main", BoardDefinition(BoardRules({"ANY": 1}), frozen=Frozen(4, MS)), is_logged=True)
+    board.record_all([Step("ann", 4, 1), Step("ben", 3, 2), Step("cid", 2, 3), Step("dan", 1, 4)], MS)
+    board.frozen = public = FrozenBoard.of(board)
+    board.record("eve", 1, 5, MS)
+    assert not public.reveal(board, 2, 6)  # eve, who is new, and dan
+    board.rescore([Rescored("ben", None, 0, 0), Rescored("eve", None, 0, 0), Rescored("ann", 2, 1, MS)], 7)
+    board.record("fay", 9, 8, MS)
+    public._check()
+    assert [row.user_id for row in public.top(9)] == ["ann", "ben", "cid", "dan", "eve"]
+    told = [
+        [(row.user_id, row.score) for row in public.top(9)] for seq in range(9, 13) if not public.reveal(board, 1, seq)
+    ]
+    assert told[0] == [("fay", 9), ("ann", 4), ("ben", 3), ("cid", 2), ("dan", 1), ("eve", 1)]
+    assert ("ben", 3) not in told[-1]
+    assert public.reveal(board, 9, 13)
+    assert [row for row in public.top(9) if row.user_id != "eve"] == [*board.top(9)]
+    public._check()
