@@ -51,6 +51,7 @@ from snapshots.opening import (
     newest_valid,
     no_progress,
 )
+from snapshots.periods import log_id_of
 from snapshots.store import Store
 
 ATTEMPTS = 5
@@ -170,8 +171,8 @@ def _read_once(
         tail = apply_within(scoreboard, frame, until, reader, on_ended)
         meter.advance(reader, frame.count)
     if tail is None:
-        assert reader.log_id is not None
-        tail = Tail(reader.log_id, 1, 0, chain_start(reader.log_id))
+        log_id = log_id_of(disk, directory) if reader.log_id is None else reader.log_id  # nothing is before the bound
+        tail = Tail(log_id, 1, 0, chain_start(log_id))
     return scoreboard, tail
 
 
