@@ -27,6 +27,7 @@ from server.api.pages import Page
 from server.api.periods import NoPeriods, PeriodReader
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
+from server.live.names import NameForm
 from server.metrics import Metrics
 from server.replication.freshness import Freshness
 from server.role import CurrentRole
@@ -106,6 +107,7 @@ class Dependencies:
     storage: Callable[[], StorageState]
     public_reads: bool
     origins: Container[str] | None
+    names: NameForm = "shown"
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
     request_ids: Iterator[str]

@@ -21,6 +21,7 @@ from server.api.answers import QueryAnswer, QueryEntry, WalkAnswer
 from server.api.cursors import Walks
 from server.api.decoding import check_content, decode_query
 from server.api.dependencies import Dependencies
+from server.api.names import CallerNames, Sight
 from server.api.periods import Periods, named_period
 from server.api.reads import past_fields, served_board, stale_fields
 from server.api.views import Views, period_fields
@@ -42,10 +43,12 @@ class Lists:
         self._clock_s = dependencies.clock_s
         self._walks = Walks()
         self._views = Views(dependencies)
+        self._names = CallerNames(dependencies)
         self._periods = Periods(dependencies.scoreboard, dependencies.periods)
 
     async def walk(self, request: Request, caller: Principal) -> Response:
         """Answer with a page of a board, of now or of a past period."""
+        sight = await self._names.of(request, caller)
         values = query_values(request.query, ("boardId", "limit", "cursor", "minSeq", "period"))
         served = served_board(self._scoreboard, self._checks, board_of(values))
         board = await self._views.of(request, caller, served)
@@ -54,7 +57,8 @@ class Lists:
         limit = limit_of(values, bounds.LIST_LIMIT_DEFAULT, bounds.LIST_LIMIT_MAX)
         cursor = values.get("cursor")
         if "period" in values and cursor != "":
-            return await self._walk_past(board, named_period(board.board_id, board, values["period"]), limit, cursor)
+            past = named_period(board.board_id, board, values["period"])
+            return await self._walk_past(board, past, limit, cursor, sight)
         if cursor is None:
             newest = "minSeq" in values
             page = self._walks.begin(board, self._scoreboard.mark, limit, self._clock_s(), newest=newest)
@@ -63,7 +67,7 @@ class Lists:
         else:
             page = self._walks.resume(cursor, board, limit, self._clock_s())
         answer = WalkAnswer(
-            entries=entries_of(page.rows, self._scoreboard.users),
+            entries=entries_of(page.rows, self._names.shown(sight)),
             count=page.count,
             next_cursor=page.cursor,
             generated_at=iso_ms(self._clock_ms()),
@@ -76,13 +80,15 @@ class Lists:
         )
         return Response(200, _encode(answer), JSON, NO_STORE)
 
-    async def _walk_past(self, board: Board, past: PastPeriod, limit: int, cursor: str | None) -> Response:
+    async def _walk_past(
+        self, board: Board, past: PastPeriod, limit: int, cursor: str | None, sight: Sight
+    ) -> Response:
         place = (board.board_id, past.seq)
         start = 0 if cursor is None else self._walks.past_place(cursor, *place)
         rows = await self._periods.rows(board.board_id, past, start, limit)
         following = start + limit
         answer = WalkAnswer(
-            entries=entries_of(rows, self._scoreboard.users),
+            entries=entries_of(rows, self._names.shown(sight)),
             count=past.count,
             next_cursor=self._walks.past_cursor(*place, following) if following < past.count else None,
             generated_at=iso_ms(self._clock_ms()),
@@ -98,13 +104,14 @@ class Lists:
     async def query(self, request: Request, caller: Principal) -> Response:
         """Answer with the ranks of chosen users."""
         check_content(request)
+        sight = await self._names.of(request, caller)
         user_ids, board_id = decode_query(request.body, bounds.QUERY_USERS_MAX)
         served = served_board(self._scoreboard, self._checks, board_id)
         board = await self._views.of(request, caller, served)
         if isinstance(board, Response):
             return board
         rows, unranked = board.rows_for(user_ids)
-        entries = entries_of(rows, self._scoreboard.users)
+        entries = entries_of(rows, self._names.shown(sight))
         answer = QueryAnswer(
             entries=tuple(
                 QueryEntry(**msgspec.structs.asdict(entry), rank_among=among)

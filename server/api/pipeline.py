@@ -42,7 +42,7 @@ from server.api.dependencies import Dependencies
 from server.api.increments import Increments
 from server.api.lists import Lists
 from server.api.operations import Operations
-from server.api.reads import Reads
+from server.api.reads import Reads, Top
 from server.api.routes import BOARD_CHANGES, BY_QUERY, EXPRESS, FIXED, ROUTES, Route, allowed, find
 from server.api.users import Users
 from server.api.views import is_plain_top
@@ -72,7 +72,7 @@ class Head(msgspec.Struct, frozen=True):
     caller: Principal
     key_generation: int
     role_generation: int
-    top: tuple[str, int] | None
+    top: Top | None
     lines: bytes
     has_id: bool
 
@@ -234,7 +234,9 @@ class Pipeline:
             _check_query(route, request)
             self._check_role(route, request)
             if route.handler == "top" and is_plain_top(request.query):
-                top = self._reads.top_of(request)
+                top = self._reads.top_of(request, caller)
+                if top is None:
+                    return None
             elif route.handler == "increment":
                 check_content(request)
             else:

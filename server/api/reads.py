@@ -4,7 +4,7 @@ Rules:
 - An answer is one moment's state, and that state is on disk: the scoreboard is read between two awaits. A receipt is
   read from the log in a worker thread, because its segment may be compressed.
 - The encoded answer to GET /scoreboard/top is kept per board and limit, until the board changes. Serving it is O(1) in
-  users and rows. There are at most boards × TOP_LIMIT_MAX of them.
+  users and rows. There are at most 2 × boards × TOP_LIMIT_MAX of them: with the names of the public, and with all.
 - An answer has the current epoch, and the seq of the last event on its board. The epoch is not that event's: after a
   restore, a client that keeps the highest position must take the new answers for newer.
 - An inactive user is not public: without a token that may read, the answer is that of a user who does not exist. Where
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import trio
@@ -34,6 +34,7 @@ from server import bounds
 from server.access.auth import ANYBODY, Principal
 from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, TopAnswer, logged_receipt
 from server.api.dependencies import Dependencies
+from server.api.names import CallerNames, Sight
 from server.api.periods import Periods, named_period
 from server.api.role_checks import RoleChecks
 from server.api.routes import LIVE_VIEW, READ
@@ -47,6 +48,14 @@ ETAG_HISTORY = 16
 """Digits of an epoch's identity in an ETag: 64 bits, so two identities never look alike by chance."""
 
 _encode = msgspec.json.Encoder().encode
+
+
+class Top(NamedTuple):
+    """Which top is asked for. `all_names`: with the names that the public does not see."""
+
+    board_id: str
+    limit: int
+    all_names: bool
 
 
 class KeptTop(msgspec.Struct, frozen=True):
@@ -65,6 +74,7 @@ class _Asked(msgspec.Struct, frozen=True):
     board: Board
     user_id: str
     past: PastPeriod | None
+    sight: Sight
     values: dict[str, str]
     headers: Headers
 
@@ -80,35 +90,42 @@ class Reads:
         self._authenticator = dependencies.authenticator
         self._clock_ms = dependencies.clock_ms
         self._views = Views(dependencies)
+        self._names = CallerNames(dependencies)
         self._periods = Periods(dependencies.scoreboard, dependencies.periods)
-        self._kept: dict[tuple[str, int], KeptTop] = {}
+        self._kept: dict[Top, KeptTop] = {}
         self._readers = trio.CapacityLimiter(bounds.RECEIPT_READERS_MAX)
 
     async def top(self, request: Request, caller: Principal) -> Response:
         """Answer with the first rows of a board, of now or of a past period."""
-        board_id, limit = self.top_of(request)
+        sight = await self._names.of(request, caller)
+        board_id, limit, _ = top = self._top(request, sight)
         board = await self._views.of(request, caller, self._scoreboard.boards[board_id])
         if isinstance(board, Response):
             return board
         past = self._past(request, board)
         if past is not None:
-            return await self._past_top(board, past, limit)
-        if self._views.is_live(request):
-            kept = self._make_top(board, limit, "-live")
+            return await self._past_top(board, past, limit, sight)
+        if self._views.is_live(request) or sight.own is not None:
+            kept = self._make_top(board, limit, sight, "-live" if self._views.is_live(request) else "")
             return self._kept_answer(kept, request.headers.get("if-none-match"))
-        return self.render_top((board_id, limit), request.headers.get("if-none-match"))
+        return self.render_top(top, request.headers.get("if-none-match"))
 
-    def top_of(self, request: Request) -> tuple[str, int]:
-        """Give the board and the number of rows that a request asks for. Raises `Refused`."""
+    def top_of(self, request: Request, caller: Principal) -> Top | None:
+        """Give the top that a request asks for; None if it must be waited for. Raises `Refused`."""
+        sight = self._names.at_once(request, caller)
+        return None if sight is None or sight.own is not None else self._top(request, sight)
+
+    def _top(self, request: Request, sight: Sight) -> Top:
         values = query_values(request.query, ("boardId", "limit"))
-        return self._board(values).board_id, limit_of(values, bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX)
+        limit = limit_of(values, bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX)
+        return Top(self._board(values).board_id, limit, sight.all)
 
-    def render_top(self, top: tuple[str, int], if_none_match: str | None) -> Response:
+    def render_top(self, top: Top, if_none_match: str | None) -> Response:
         """Answer with the first rows of a board, or 304."""
-        board = self._scoreboard.boards[top[0]].public
+        board = self._scoreboard.boards[top.board_id].public
         kept = self._kept.get(top)
         if kept is None or kept.seq != board.seq or kept.epoch != self._scoreboard.epoch:
-            kept = self._kept[top] = self._make_top(board, top[1])
+            kept = self._kept[top] = self._make_top(board, top.limit, Sight(top.all_names))
         return self._kept_answer(kept, if_none_match)
 
     def _kept_answer(self, kept: KeptTop, if_none_match: str | None) -> Response:
@@ -119,13 +136,13 @@ class Reads:
             return kept.not_modified
         return kept.full
 
-    def _make_top(self, board: Board, limit: int, view: str = "") -> KeptTop:
+    def _make_top(self, board: Board, limit: int, sight: Sight, view: str = "") -> KeptTop:
         scoreboard = self._scoreboard
         epoch, seq = scoreboard.epoch, board.seq
         history = scoreboard.mark.history
         moment = Moment(board.board_id, epoch, seq, self._clock_ms(), about(board.definition), history)
-        body = top_body(entries_of(board.top(limit), scoreboard.users), moment)
-        etag = f'W/"{epoch}-{history[:ETAG_HISTORY]}-{seq}-{limit}{view}"'
+        body = top_body(entries_of(board.top(limit), self._names.shown(sight)), moment)
+        etag = f'W/"{epoch}-{history[:ETAG_HISTORY]}-{seq}-{limit}{view}{self._names.tag(sight)}"'
         headers = (("etag", etag), *NO_CACHE)
         full, not_modified = Response(200, body, JSON, headers), Response(304, headers=headers)
         return KeptTop(epoch, seq, etag, full, not_modified)
@@ -135,11 +152,11 @@ class Reads:
         name = query_values(request.query, ("period",)).get("period")
         return None if name is None else named_period(board.board_id, board, name)
 
-    async def _past_top(self, board: Board, past: PastPeriod, limit: int) -> Response:
+    async def _past_top(self, board: Board, past: PastPeriod, limit: int, sight: Sight) -> Response:
         rows = await self._periods.top(board.board_id, past, limit)
         scoreboard = self._scoreboard
         answer = TopAnswer(
-            entries=entries_of(rows, scoreboard.users),
+            entries=entries_of(rows, self._names.shown(sight)),
             generated_at=iso_ms(self._clock_ms()),
             board_id=board.board_id,
             epoch=scoreboard.epoch_of(past.seq),
@@ -158,10 +175,12 @@ class Reads:
         hidden = not self._is_active(user_id)
         if hidden and (refusal := await self._refusal(request, caller, board.board_id)) is not None:
             return refusal
+        sight = await self._names.of(request, caller)
         shown = await self._views.of(request, caller, self._scoreboard.boards[board.board_id])
         if isinstance(shown, Response):
             return shown
-        return _Asked(shown, user_id, self._past(request, shown), values, NO_STORE if hidden else NO_CACHE)
+        headers = NO_STORE if hidden else NO_CACHE
+        return _Asked(shown, user_id, self._past(request, shown), sight, values, headers)
 
     async def score(self, request: Request, caller: Principal) -> Response:
         """Answer with one user's score and rank, of now or of a past period."""
@@ -175,7 +194,7 @@ class Reads:
         standing = board.standing(user_id)
         answer = ScoreAnswer(
             user_id=user_id,
-            display_name=self._scoreboard.users.name(user_id) or msgspec.UNSET,
+            display_name=self._names.shown(asked.sight).name(user_id) or msgspec.UNSET,
             board_id=board.board_id,
             score=score,
             rank=None if standing is None else standing.rank,
@@ -198,7 +217,7 @@ class Reads:
         row, better = found
         answer = ScoreAnswer(
             user_id=user_id,
-            display_name=self._scoreboard.users.name(user_id) or msgspec.UNSET,
+            display_name=self._names.shown(asked.sight).name(user_id) or msgspec.UNSET,
             board_id=board.board_id,
             score=row.score,
             rank=row.rank,
@@ -232,7 +251,7 @@ class Reads:
         answer = AroundAnswer(
             board_id=board.board_id,
             user_id=user_id,
-            entries=entries_of(rows, self._scoreboard.users),
+            entries=entries_of(rows, self._names.shown(asked.sight)),
             epoch=self._scoreboard.epoch if past is None else self._scoreboard.epoch_of(seq),
             seq=seq,
             generated_at=iso_ms(self._clock_ms()),

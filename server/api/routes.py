@@ -61,6 +61,8 @@ WRITE = ("scores:write",)
 READ = ("scores:read", "scores:write")
 LIVE_VIEW = ("scores:read",)
 """Those who may see the present of a frozen board."""
+WHOLE_NAMES = ("scores:read",)
+"""Those who see display names that are not shown to the public."""
 USERS = ("users:write",)
 BOARDS = ("boards:write",)
 BOARD_READ = (*READ, *BOARDS)

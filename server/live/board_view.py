@@ -10,6 +10,7 @@ import msgspec
 
 from engine.board import Board
 from engine.scoreboard import Scoreboard
+from server.live.names import NameForm, Names, names_for
 
 
 class BoardView(msgspec.Struct, frozen=True):
@@ -22,3 +23,7 @@ class BoardView(msgspec.Struct, frozen=True):
         """Give the ranking that is shown now. A freeze, its end and a fetched snapshot put another in its place."""
         board = scoreboard.boards[self.board_id]
         return board if self.live else board.public
+
+    def names(self, scoreboard: Scoreboard, form: NameForm) -> Names:
+        """Give the names that are shown. Whoever may watch the present sees them whole."""
+        return names_for(scoreboard.users, "shown" if self.live else form)

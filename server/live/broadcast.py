@@ -37,6 +37,7 @@ from server.http.websocket import POLICY_VIOLATION
 from server.live.board_view import BoardView
 from server.live.editions import SNAPSHOT, UPDATE, USER, Channel
 from server.live.lines import Lines
+from server.live.names import NameForm
 from server.live.viewers import Viewer, Viewers, show_all
 
 REST_SHARE = 0.25
@@ -67,8 +68,10 @@ class Broadcast:
         interval_s: float,
         now_ms: Callable[[], int],
         stale_ms: Callable[[], int | None] = lambda: None,
+        form: NameForm = "shown",
     ) -> None:
-        self.lines = Lines(scoreboard, now_ms, stale_ms)
+        self.lines = Lines(scoreboard, now_ms, stale_ms, form)
+        self._form = form
         self._stale_ms = stale_ms
         self._scoreboard = scoreboard
         self._viewers = viewers
@@ -87,7 +90,7 @@ class Broadcast:
         """Give the channel of a board's view, None if there is no such board."""
         channel = self._channels.get(view)
         if channel is None and self._scoreboard.board(view.board_id) is not None:
-            channel = self._channels[view] = Channel(view, self._scoreboard, self._now_ms, self._stale_ms)
+            channel = self._channels[view] = Channel(view, self._scoreboard, self._now_ms, self._stale_ms, self._form)
         return channel
 
     def board_changed(self, board_ids: Iterable[str]) -> None:

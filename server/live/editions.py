@@ -30,6 +30,7 @@ from server.http.websocket import text_frame
 from server.live import encoding
 from server.live.board_view import BoardView
 from server.live.encoding import Moment, Rows
+from server.live.names import NameForm
 
 NO_EDITION = 0
 
@@ -125,8 +126,10 @@ class Channel:
         scoreboard: Scoreboard,
         now_ms: Callable[[], int],
         stale_ms: Callable[[], int | None] = lambda: None,
+        form: NameForm = "shown",
     ) -> None:
         self.view = view
+        self._form = form
         self._stale_ms = stale_ms
         self._scoreboard = scoreboard
         self._now_ms = now_ms
@@ -165,7 +168,8 @@ class Channel:
 
     def _make(self, number: int, base: Edition | None) -> Edition:
         board, scoreboard = self._board, self._scoreboard
-        rows = encoding.entries_of(board.top(TOP_WATCHED), scoreboard.users)
+        names = self.view.names(scoreboard, self._form)
+        rows = encoding.entries_of(board.top(TOP_WATCHED), names)
         moment = Moment(
             board.board_id, scoreboard.epoch, board.seq, self._now_ms(), encoding.about(board.definition),
             scoreboard.mark.history,
@@ -173,7 +177,7 @@ class Channel:
         final = board.final
         if final is not None and final.past.seq > self._final_seq:
             self._final_seq = final.past.seq
-            last = encoding.entries_of(final.rows, scoreboard.users)
+            last = encoding.entries_of(final.rows, names)
             following = None if moment.about.over else moment.about.period
             self._ended = (number, encoding.period_message(final.past, last, following, moment))
         return Edition(

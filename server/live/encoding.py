@@ -45,7 +45,7 @@ from engine.board_rules import BoardDefinition, PastPeriod
 from engine.dates import date_of
 from engine.past_ranks import Change
 from engine.ranking import FinalRow, Row
-from engine.users import Users
+from server.live.names import Names
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel", gc=False):
@@ -169,12 +169,12 @@ def iso_or_none(ms: int | None) -> str | None:
     return None if ms is None else iso_ms(ms)
 
 
-def entries_of(rows: Iterable[Row | FinalRow], users: Users) -> Rows:
-    """Make entries of a board's rows."""
+def entries_of(rows: Iterable[Row | FinalRow], names: Names) -> Rows:
+    """Make entries of a board's rows. `names` are those that are shown (`server.live.names`)."""
     return tuple(
         Entry(
             user_id=row.user_id,
-            display_name=users.name(row.user_id),
+            display_name=names.name(row.user_id),
             score=row.score,
             rank=row.rank,
             change=row.change if isinstance(row, Row) else None,

@@ -42,6 +42,7 @@ from server.live import encoding
 from server.live.board_view import BoardView
 from server.live.encoding import UserLine
 from server.live.moves import Moves, Passers, Place
+from server.live.names import NameForm, Names
 
 
 class Facts(msgspec.Struct, frozen=True, gc=False):
@@ -133,9 +134,15 @@ class BoardLines:
     """The lines of one board. A tick calls `begin`, `look` for each slice, and `finish`."""
 
     def __init__(
-        self, view: BoardView, scoreboard: Scoreboard, now_ms: Callable[[], int], stale_ms: Callable[[], int | None]
+        self,
+        view: BoardView,
+        scoreboard: Scoreboard,
+        now_ms: Callable[[], int],
+        stale_ms: Callable[[], int | None],
+        form: NameForm,
     ) -> None:
         self.view = view
+        self._form = form
         self.lines: dict[Line, None] = {}
         self._scoreboard = scoreboard
         self._now_ms = now_ms
@@ -210,7 +217,7 @@ class BoardLines:
             score=facts.score,
             count=board.ranked,
             gap_to_next=facts.gap,
-            overtaken=encoding.entries_of(reversed(self._rows(passed)), self._scoreboard.users),
+            overtaken=encoding.entries_of(reversed(self._rows(passed)), self._names),
             overtaken_more=facts.rank is not None and (more or line.unsure),
             epoch=self._scoreboard.epoch,
             seq=board.seq,
@@ -225,8 +232,12 @@ class BoardLines:
         standing = board.standing(user_id)
         if standing is None:
             return Facts(None, None, None, None, stale)
-        name = self._scoreboard.users.name(user_id)
+        name = self._names.name(user_id)
         return Facts(standing.rank, board.score(user_id), standing.ahead, name, stale)
+
+    @property
+    def _names(self) -> Names:
+        return self.view.names(self._scoreboard, self._form)
 
     def _place(self, user_id: str, facts: Facts, moment: int) -> Place | None:
         slot = self._board.slot(user_id)
@@ -258,8 +269,13 @@ class Lines:
     """All lines of a node. `now_ms` and `stale_ms` are as in `server.live.editions`."""
 
     def __init__(
-        self, scoreboard: Scoreboard, now_ms: Callable[[], int], stale_ms: Callable[[], int | None] = lambda: None
+        self,
+        scoreboard: Scoreboard,
+        now_ms: Callable[[], int],
+        stale_ms: Callable[[], int | None] = lambda: None,
+        form: NameForm = "shown",
     ) -> None:
+        self._form = form
         self._scoreboard = scoreboard
         self._now_ms = now_ms
         self._stale_ms = stale_ms
@@ -314,7 +330,7 @@ class Lines:
             raise overloaded("There are as many subscriptions as this server takes.")
         board = self._boards.get(view)
         if board is None:
-            board = self._boards[view] = BoardLines(view, self._scoreboard, self._now_ms, self._stale_ms)
+            board = self._boards[view] = BoardLines(view, self._scoreboard, self._now_ms, self._stale_ms, self._form)
         line = Line(owner, board, user_id)
         owner.lines[view.board_id, user_id] = line
         board.lines[line] = None

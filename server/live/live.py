@@ -43,6 +43,7 @@ from server.live.board_view import BoardView
 from server.live.broadcast import Broadcast, LiveMetrics
 from server.live.editions import SNAPSHOT
 from server.live.handshake import Upgrade
+from server.live.names import NameForm
 from server.live.subscriptions import SubscriptionMetrics, Subscriptions
 from server.live.viewers import Viewer, Viewers, places_for, take_over
 from server.settings.config import LiveConfig
@@ -101,11 +102,13 @@ class Live:
         identify: Identify = _anybody,
         stale_ms: Callable[[], int | None] = lambda: None,
         check: Callable[[str], None] = lambda _board_id: None,
+        form: NameForm = "shown",
     ) -> None:
         """Without `authorize` a viewer needs no token. `authorize_live` judges those who ask for the live view.
         `files_max` bounds the viewers, beside the configuration.
 
         `check` raises `Refused` for a board that can't be shown here. `stale_ms` is the age of stale data, else None.
+        `form` is that of the names which the public sees.
         """
         self._check_board = check
         self._config = config
@@ -118,8 +121,9 @@ class Live:
         places = places_for(config.max_viewers, files_max, bounds.RESERVED_FILES)
         self._viewers = Viewers(places, config.max_viewers_per_address)
         self._broadcast = Broadcast(
-            scoreboard, self._viewers, metrics, interval_s=config.interval_ms / 1000, now_ms=now_ms, stale_ms=stale_ms
-        )
+            scoreboard, self._viewers, metrics, interval_s=config.interval_ms / 1000, now_ms=now_ms, stale_ms=stale_ms,
+            form=form,
+        )  # fmt: skip
         self._subscriptions = Subscriptions(self._broadcast.lines, check, metrics, self._broadcast.push_lines)
         self._closing = False
         self._empty = trio.Event()

@@ -330,6 +330,7 @@ def _make_pipeline(
             pages=world.pages,
             storage=storage,
             public_reads=config.auth.public_reads,
+            names=config.privacy.names,
             origins=config.live.origins,
             clock_ms=world.clock.now_ms,
             clock_s=world.clock_s,

@@ -186,6 +186,7 @@ class Process:
             authorize_live=partial(authorize, self._authenticator, LIVE_VIEW),
             stale_ms=freshness.stale_ms,
             check=checks.check_viewer,
+            form=config.privacy.names,
         )
 
     def _applied(self, applied: Applied) -> None:

@@ -52,6 +52,7 @@ Points = Annotated[
     Meta(description="a table of reasons and what they are worth, as { WON = 10, LAP = { min = 1, max = 90 } }"),
 ]
 Format = Annotated[Literal["auto", "json", "console"], Meta(description="auto, json or console")]
+Names = Annotated[Literal["shown", "initials", "hidden"], Meta(description="shown, initials or hidden")]
 Level = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
 
 
@@ -98,6 +99,12 @@ class UsersConfig(msgspec.Struct, frozen=True):
     require_registered: Switch = False
 
 
+class PrivacyConfig(msgspec.Struct, frozen=True):
+    """Which display names the public sees (`server.live.names`)."""
+
+    names: Names = "shown"
+
+
 class ReplicationConfig(msgspec.Struct, frozen=True):
     """Following a leader, and being followed. Replicas redirect clients to the leader's `public_url`."""
 
@@ -129,6 +136,7 @@ class Config(msgspec.Struct, frozen=True):
     snapshots: SnapshotsConfig = SnapshotsConfig()
     log: LogConfig = LogConfig()
     users: UsersConfig = UsersConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     replication: ReplicationConfig = ReplicationConfig()
     logging: LoggingConfig = LoggingConfig()
 

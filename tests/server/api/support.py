@@ -41,6 +41,7 @@ from server.api.role_checks import RoleChecks
 from server.http.client_address import TrustedProxies
 from server.http.messages import Request, Response, path_of, wire_headers
 from server.lanes.quart_app import create_app
+from server.live.names import NameForm
 from server.metrics import Metrics
 from server.node.promotion import refuse_promotion
 from server.replication.freshness import Freshness, LagFigures
@@ -255,6 +256,7 @@ class Bench:
         through_quart: bool = False,
         rules: Rules = RULES,
         public_reads: bool = True,
+        names: NameForm = "shown",
         origins: Container[str] | None = None,
         per_minute: tuple[int, int] = (60_000, 600),
         real_log: Log | None = None,
@@ -300,6 +302,7 @@ class Bench:
             pages={"index": INDEX, "docs": DOCS},
             storage=lambda: self.storage,
             public_reads=public_reads,
+            names=names,
             origins=origins,
             clock_ms=self.clock_ms,
             clock_s=lambda: self.now_s,

@@ -31,6 +31,7 @@ from server.access.lease import Lease
 from server.http.messages import Details, Refused, Request, RequestHead, Response
 from server.http.websocket import CLOSE, PING, PONG, TEXT
 from server.live.live import Authorize, Identify, Live
+from server.live.names import NameForm
 from server.live.viewers import Viewer
 from server.settings.config import LiveConfig
 from tests.engine.model import increment, perform, put
@@ -186,6 +187,7 @@ async def open_site(
     check: Callable[[str], None] = lambda _board_id: None,
     files_max: int | None = None,
     scoreboard: Scoreboard | None = None,
+    form: NameForm = "shown",
 ) -> AsyncIterator[Site]:
     """Serve a live channel on a free port of 127.0.0.1 until the block ends."""
     scoreboard = scoreboard or Scoreboard(RULES)
@@ -201,6 +203,7 @@ async def open_site(
         authorize_live=authorize_live or refuse,
         identify=identify,
         check=check,
+        form=form,
     )
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
 

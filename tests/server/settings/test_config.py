@@ -50,6 +50,8 @@ keep = 3
 keep = "90d"
 [users]
 require_registered = true
+[privacy]
+names = "hidden"
 [logging]
 format = "json"
 level = "debug"
@@ -92,6 +94,7 @@ def test_without_anything_the_defaults_hold() -> None:
     assert config.live.origins is None
     assert (config.snapshots.every_events, config.snapshots.keep) == (1_000_000, 2)
     assert config.log.keep_seconds is None
+    assert config.privacy.names == "shown"
     assert (config.logging.format, config.logging.level) == ("auto", "info")
 
 
@@ -115,6 +118,7 @@ def test_every_key_can_be_set_in_the_file(tmp_path: Path) -> None:
     assert config.live.max_viewers == 0
     assert config.log.keep_seconds == 90 * 86_400
     assert (config.snapshots.every_events, config.snapshots.keep) == (5, 3)
+    assert config.privacy.names == "hidden"
     assert (config.logging.format, config.logging.level) == ("json", "debug")
 
 
@@ -149,6 +153,7 @@ def test_every_key_can_be_set_in_the_environment(tmp_path: Path) -> None:
         "SCOREBOARD_SNAPSHOTS_KEEP": "4",
         "SCOREBOARD_LOG_KEEP": "12h",
         "SCOREBOARD_USERS_REQUIRE_REGISTERED": "true",
+        "SCOREBOARD_PRIVACY_NAMES": "initials",
         "SCOREBOARD_REPLICATION_LEADER": "http://leader.example:8080",
         "SCOREBOARD_REPLICATION_TOKEN_FILE": "token",
         "SCOREBOARD_REPLICATION_PUBLIC_URL": "https://scores.example",
