@@ -87,6 +87,13 @@ DISK_LOW_BYTES = 4 * SEGMENT_BYTES
 DISK_FULL_RETRY_SECONDS = 5
 """The Retry-After while the disk is full, and the time between two attempts of what waits for room."""
 
+EXPORTS_MAX = 4
+EXPORTS_PER_ADDRESS_MAX = 2
+EXPORT_SECONDS_MAX = 600.0
+EXPORT_PART_ROWS = 250
+"""Exports over HTTP that go on at once, in all and for one client: each holds 32 bytes a user. How long one may take: a
+million rows are some 70 MB, so 1 Mbit/s is enough. And the rows that are made at once, a millisecond of work."""
+
 REVEAL_STEP_MAX = 1_000
 """Rows of one reveal: a screen of them takes a few milliseconds."""
 

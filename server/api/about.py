@@ -65,6 +65,10 @@ first: each user who was ranked then is listed once, with the score and rank of 
 meanwhile. Names are of now. 410 `CURSOR_EXPIRED`: the walk was idle for a minute, too many users moved, or it was
 another node's; begin again. Walks that begin within a second share a moment, unless they name `minSeq`."""
 
+EXPORT = """Columns: `rank`, `userId`, `displayName`, `score`, `updatedAt`, `reachedSeq`. All rows are of the moment of
+the headers `X-Scoreboard-Epoch` and `X-Scoreboard-Seq`, and come while they are made: the answer has no length. If it
+can't be sent to its end, the connection is cut. A few exports at once; then 503."""
+
 ERRORS = {
     400: ("InvalidRequest", "`INVALID_REQUEST`: the request is not well formed; `details.field` names the fault."),
     401: ("Unauthenticated", "`UNAUTHENTICATED`: no token, or one that does not verify."),

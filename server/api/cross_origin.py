@@ -25,7 +25,10 @@ _ANY_HEADER = "*, authorization"
 
 _EXPOSED = (
     "access-control-expose-headers",
-    "etag, retry-after, x-request-id, x-scoreboard-lag-ms, x-scoreboard-lag-records",
+    (
+        "content-disposition, etag, retry-after, x-request-id, x-scoreboard-epoch, x-scoreboard-lag-ms, "
+        "x-scoreboard-lag-records, x-scoreboard-seq"
+    ),
 )
 
 

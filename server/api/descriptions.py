@@ -30,8 +30,8 @@ class Operation(msgspec.Struct, frozen=True):
     """What the table of routes does not say of a route.
 
     `answer` is a struct; a tuple of structs for an array of items of these kinds; `Either` of two structs; the media
-    type of any other answer; or None for no body. `links` names rows of LINKS, `headers` those of the answer that only
-    this route has. `made`: the answer may be 201 too. `needs_body`: the body may not be empty.
+    type of any other answer, or a frozenset of them; or None for no body. `links` names rows of LINKS, `headers` those
+    of the answer that only this route has. `made`: the answer may be 201 too. `needs_body`: the body may not be empty.
     """
 
     tag: str
@@ -213,6 +213,14 @@ OPERATIONS: dict[str, Operation] = {
         ("boardId",),
         body=decoding.RevealBody,
         needs_body=False,
+    ),
+    "export": Operation(
+        "Boards",
+        about.EXPORT,
+        frozenset({"text/csv", "application/x-ndjson"}),
+        (400, 401, 403, 404, 421, 500, 503),
+        ("boardId", "format", "period", "view", "minSeq", "minEpoch"),
+        headers=("Content-Disposition", "X-Scoreboard-Epoch", "X-Scoreboard-Seq"),
     ),
     "action": Operation(
         "Scores",

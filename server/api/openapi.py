@@ -28,6 +28,7 @@ VERSION = "1.1.0"
 """Of the interface, not of the program. It grows with each change that a client can see."""
 
 _NEEDED = "May have slashes."
+_FORMAT = "The format of the file."
 _COMPONENTS = "#/components"
 _SCHEMAS = _COMPONENTS + "/schemas/{name}"
 
@@ -126,6 +127,8 @@ def _link(operation_id: str, fields: tuple[str, ...]) -> Schema:
 
 
 def _content(answer: Any) -> Schema:
+    if isinstance(answer, frozenset):
+        return {kind: {"schema": {"type": "string"}} for kind in sorted(answer)}
     if isinstance(answer, str):
         return {answer: {"schema": {"type": "object"} if answer == JSON else {"type": "string"}}}
     if isinstance(answer, tuple):
@@ -153,7 +156,7 @@ def _schemas() -> Schema:
         answer = (answer.one, answer.other) if isinstance(answer, Either) else answer
         kinds += answer if isinstance(answer, tuple) else [answer]
         kinds.append(operation.body)
-    structs = [kind for kind in kinds if kind is not None and not isinstance(kind, str)]
+    structs = [kind for kind in kinds if kind is not None and not isinstance(kind, str | frozenset)]
     _, schemas = msgspec.json.schema_components(structs, ref_template=_SCHEMAS)
     # At least one of the two; a null of `active` is as if it was left out.
     active = {"required": ["active"], "properties": {"active": {"type": "boolean"}}}
@@ -211,6 +214,9 @@ def _headers() -> Schema:
             "description": "How many of the refused items a limit refused.",
             "schema": _whole(0),
         },
+        "Content-Disposition": {"description": "A name for the file.", "schema": text},
+        "X-Scoreboard-Epoch": {"description": "The epoch of the rows.", "schema": _whole(1)},
+        "X-Scoreboard-Seq": {"description": "The last event that changed the board.", "schema": _whole(0)},
         "WWW-Authenticate": {"description": "Always with 401; with 403 if a scope is missing.", "schema": text},
         "Location": {"description": "The same path at the leader.", "schema": text, "required": True},
         "Upgrade": {"description": "What the connection must become.", "schema": text, "required": True},
@@ -251,6 +257,7 @@ def _parameters() -> Schema:
             {"type": "string", "enum": ["public", "live"], "default": "public"},
             "`live`: the present of a board that may be frozen. It needs a token with `scores:read`.",
         ),
+        "format": _parameter("format", "query", {"type": "string", "enum": ["csv", "ndjson"]}, _FORMAT),
         "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, for this seq."),
         "minEpoch": _parameter("minEpoch", "query", _whole(0), "The epoch of that position."),
         "ifNoneMatch": _parameter("If-None-Match", "header", {"type": "string"}, "The ETag of what the client has."),
@@ -261,7 +268,7 @@ def _parameter(name: str, place: str, schema: Schema, about: str) -> Schema:
     return {
         "name": name,
         "in": place,
-        "required": place == "path" or about == _NEEDED,
+        "required": place == "path" or about in (_NEEDED, _FORMAT),
         "schema": schema,
         "description": about,
     }

@@ -39,6 +39,7 @@ from server.api.boards import Boards
 from server.api.cross_origin import CrossOrigin
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
+from server.api.exports import Exports
 from server.api.increments import Increments
 from server.api.lists import Lists
 from server.api.operations import Operations
@@ -121,6 +122,7 @@ class Pipeline:
             "boards": boards.boards,
             "board": boards.board,
             "periods": boards.periods,
+            "export": Exports(dependencies).export,
             **dict.fromkeys(BOARD_CHANGES, self._change_board),
             **{name: getattr(operations, name) for name in _OPERATIONS},
         }

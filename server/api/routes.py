@@ -114,6 +114,11 @@ ROUTES: tuple[Route, ...] = (
           public_read=True, shows_state=True, query=("view", *POSITION)),
     Route("GET", "/boards/periods", "periods_by_query", "The same, with the id in the query.", BOARD_READ,
           public_read=True, shows_state=True, query=("boardId", "view", *POSITION), ids=("boardId",)),
+    Route("GET", "/boards/{boardId}/export", "export", "Every row of a board, as a file.", READ,
+          public_read=True, shows_state=True, query=("format", "period", "view", *POSITION)),
+    Route("GET", "/boards/export", "export_by_query", "The same, with the id in the query.", READ,
+          public_read=True, shows_state=True, query=("boardId", "format", "period", "view", *POSITION),
+          ids=("boardId",)),
     Route("POST", "/boards/{boardId}/freeze", "freeze_board", "Let the public see a board as it is now.", BOARDS,
           writes=True),
     Route("POST", "/boards/freeze", "freeze_board_by_query", "The same, with the id in the query.", BOARDS,
@@ -147,7 +152,7 @@ for _route in ROUTES:
     _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
 _ONLY_WITH = {
     "/scores/around": "userId",
-    **{f"/boards/{name}": "boardId" for name in ("reset", "periods", "freeze", "unfreeze", "reveal")},
+    **{f"/boards/{name}": "boardId" for name in ("reset", "periods", "export", "freeze", "unfreeze", "reveal")},
 }
 """Paths that are such only with this parameter. Without it the end of the path is an id for the methods that take one,
 and the parameter is missing for the others."""

@@ -17,7 +17,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -118,8 +118,21 @@ class RequestHead(msgspec.Struct, frozen=True):
         return [word.lower() for word in self.words(name)]
 
 
+class Stream(Protocol):
+    """A body that is made while it is sent, part by part. Its length is not known before."""
+
+    async def part(self) -> bytes:
+        """Give the next part, empty after the last one. After an exception the connection is cut."""
+
+    def close(self) -> None:
+        """Free what it holds. Called once the answer was sent, or could not be."""
+
+
 class Response(msgspec.Struct, frozen=True):
-    """One answer. Errors have a `code`. With `omit_body`, in answer to HEAD, only the length of the body is sent."""
+    """One answer. Errors have a `code`. With `omit_body`, in answer to HEAD, only the length of the body is sent.
+
+    `stream` stands in the place of `body`. Only the Hypercorn lane sends streams: no route of another lane has any.
+    """
 
     status: int
     body: bytes = b""
@@ -127,6 +140,7 @@ class Response(msgspec.Struct, frozen=True):
     headers: Headers = ()
     code: Code | None = None
     omit_body: bool = False
+    stream: Stream | None = None
 
 
 class Refused(Exception):
@@ -171,7 +185,9 @@ def wire_headers(response: Response) -> list[tuple[str, str]]:
     """All headers of an answer in the order in which they are sent, those that describe the body included."""
     headers: list[tuple[str, str]] = []
     if response.status not in (204, 304):  # RFC 9110, 8.6 and 15.4.5: no content, so nothing to describe
-        headers += [("content-type", response.content_type), ("content-length", str(len(response.body)))]
+        headers.append(("content-type", response.content_type))
+        if response.stream is None:
+            headers.append(("content-length", str(len(response.body))))
     for name, value in response.headers:
         assert "\n" not in value, name  # or the value would become a header of its own
         assert "\r" not in value, name

@@ -24,6 +24,7 @@ _STATUS_LINES = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}" for stat
 
 def http_bytes(response: Response, end: bytes, *lines: bytes) -> bytes:
     """Give a full HTTP/1.1 answer. `end` is the end of its head (`head_end`), `lines` are more headers before that."""
+    assert response.stream is None, "this lane sends no streams"
     before, after = _head_template(response.status, response.content_type, response.headers)
     if after is None:
         return b"".join((before, *lines, end))

@@ -30,7 +30,7 @@ from werkzeug.routing import MapAdapter
 from server import bounds
 from server.api.pipeline import Pipeline
 from server.http.client_address import TrustedProxies, client_of
-from server.http.messages import Refused, Request, Response, joined_headers, path_of, wire_headers
+from server.http.messages import Refused, Request, Response, Stream, joined_headers, path_of, wire_headers
 
 LANE = "http"
 
@@ -83,8 +83,31 @@ def _to_request(scope: HTTPScope, body: bytes, proxies: TrustedProxies) -> Reque
     )
 
 
+class _Parts:
+    """The parts of a stream, as Quart sends them. Quart closes it in any case."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> _Parts:
+        return self
+
+    async def __anext__(self) -> bytes:
+        part = await self._stream.part()
+        if not part:
+            raise StopAsyncIteration
+        return part
+
+    async def aclose(self) -> None:
+        """Free what the stream holds, without a checkpoint: the request may be cancelled."""
+        self._stream.close()
+
+
 def _to_quart(response: Response) -> QuartResponse:
-    made = QuartResponse(b"" if response.omit_body else response.body, status=response.status)
+    if response.stream is None:
+        made = QuartResponse(b"" if response.omit_body else response.body, status=response.status)
+    else:
+        made = QuartResponse(_Parts(response.stream), status=response.status)
     made.headers = Headers(wire_headers(response))
     return made
 

@@ -123,7 +123,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "api/dependencies"),
     (SHELL, "server", "api/cursors api/views api/names"),
     (SHELL, "server", "api/increments api/reads api/operations"),
-    (SHELL, "server", "api/lists"),
+    (SHELL, "server", "api/lists api/exports"),
     (SHELL, "server", "api/users api/boards"),
     (SHELL, "server", "api/pipeline"),
     (SHELL, "server", "lanes/lifespan lanes/hypercorn_pipe"),

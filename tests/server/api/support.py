@@ -39,7 +39,7 @@ from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
 from server.http.client_address import TrustedProxies
-from server.http.messages import Request, Response, path_of, wire_headers
+from server.http.messages import Request, Response, Stream, path_of, wire_headers
 from server.lanes.quart_app import create_app
 from server.live.names import NameForm
 from server.metrics import Metrics
@@ -344,7 +344,8 @@ class Bench:
         response = await self.pipeline.answer(request, "direct")
         found = dict(wire_headers(response))
         assert len(found) == len(wire_headers(response))
-        return Reply(response.status, found, b"" if response.omit_body else response.body)
+        body = response.body if response.stream is None else await whole(response.stream)
+        return Reply(response.status, found, b"" if response.omit_body else body)
 
     async def _ask_quart(self, method: str, target: str, data: bytes, headers: dict[str, str]) -> Reply:
         assert self._quart is not None
@@ -368,6 +369,17 @@ class Bench:
     def logged(self) -> list[tuple[str, str, int]]:
         """What increments the log holds: action, user, points."""
         return [(one.action_id, one.user_id, one.delta) for one in self.log.events if isinstance(one, Incremented)]
+
+
+async def whole(stream: Stream) -> bytes:
+    """Read a stream to its end, and close it."""
+    parts = []
+    try:
+        while part := await stream.part():
+            parts.append(part)
+    finally:
+        stream.close()
+    return b"".join(parts)
 
 
 @asynccontextmanager

@@ -75,6 +75,11 @@ def _around_by_query(board: str, _cursor: str) -> list[str]:
     return [f"/scores/around?userId={user}&boardId={board}" for user in ("u05", "new")]
 
 
+def _export(board: str, _cursor: str) -> list[str]:
+    path = f"/boards/{board}/export?format="
+    return [path + end for end in ("csv", "ndjson", "csv&view=public", "ndjson&minSeq=1", "csv&period=previous")]
+
+
 def _on_board(path: str) -> Targets:
     return lambda board, _cursor: [path.format(board)]
 
@@ -95,6 +100,8 @@ ASKED: dict[str, tuple[str, Targets]] = {
     "board": ("GET", _on_board("/boards/{}")),
     "periods": ("GET", _on_board("/boards/{}/periods")),
     "periods_by_query": ("GET", _on_board("/boards/periods?boardId={}")),
+    "export": ("GET", _export),
+    "export_by_query": ("GET", _on_board("/boards/export?boardId={}&format=csv")),
     "action": ("GET", _once("/actions/a1", "/actions/a70", "/actions/never")),
     "action_by_query": ("GET", _once("/actions?actionId=a1", "/actions?actionId=a70")),
     "live": ("GET", _on_board("/ws/scoreboard?boardId={}")),
@@ -178,6 +185,8 @@ _SAME = (
 
 def _shown(asked: Question, status: int, headers: dict[str, str], body: bytes) -> Answer:
     left = {name: value for name, value in headers.items() if name not in ("date", "x-scoreboard-lag-ms")}
+    if "x-scoreboard-epoch" in left:
+        left["x-scoreboard-epoch"] = f'"epoch":{left["x-scoreboard-epoch"]}'  # as in a body, so that EPOCH finds it
     for figure, same in _SAME:
         body = figure.sub(same, body)
     path = asked.target.partition("?")[0]

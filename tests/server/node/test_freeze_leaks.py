@@ -116,7 +116,10 @@ async def test_the_same_moves_are_seen_on_an_open_board(tmp_path: Path) -> None:
         seen = {name for name in after if after[name] != before.get(name)}
         handlers = {handler for handler, one in asked if any(name.startswith(f"{one.name} (") for name in seen)}
         reads = {"top", "walk", "query", "score", "score_by_query", "around", "around_by_query"}
-        assert sorted(handlers) == sorted({*reads, "boards", "board", "periods", "periods_by_query", "metrics"})
+        exports = {"export", "export_by_query"}
+        assert sorted(handlers) == sorted(
+            {*reads, "boards", "board", "periods", "periods_by_query", "metrics", *exports}
+        )
 
 
 async def test_a_receipt_of_a_hidden_action_is_only_for_its_poster_and_those_who_may_see_the_present(
