@@ -4,7 +4,7 @@
 
 Rules:
 - An export shows one moment: that of the copy (`engine.ranking_copy`). It always comes to its end, however scores move.
-  Names are of now, as in a walk.
+  Names are of now, as in a walk, and those that the caller may see.
 - It shows what the caller may see: of a frozen board the frozen rows, unless a token asks for the present.
 - A part is EXPORT_PART_ROWS, so no other task waits longer than about a millisecond. No second part is made before the
   connection took the first. So a slow client costs its copy and one part, and the connection's deadlines end it.
@@ -29,6 +29,7 @@ from engine.threads import run
 from server import bounds
 from server.access.auth import Principal
 from server.api.dependencies import Dependencies
+from server.api.names import CallerNames
 from server.api.periods import Periods, named_period
 from server.api.views import Views
 from server.export.columns import BOARD, board_cells
@@ -126,6 +127,7 @@ class Exports:
         self._log = dependencies.log
         self._clock_s = dependencies.clock_s
         self._views = Views(dependencies)
+        self._names = CallerNames(dependencies)
         self._periods = Periods(dependencies.scoreboard, dependencies.periods)
         self.places = Places()
 
@@ -141,6 +143,7 @@ class Exports:
         if form not in FORMATS:
             what = "format is missing." if "format" not in values else "There is no such format."
             raise invalid("format", what, allowed=list(FORMATS))
+        sight = await self._names.of(request, caller)
         board = await self._views.of(request, caller, served)
         if isinstance(board, Response):
             return board
@@ -155,7 +158,7 @@ class Exports:
         except BaseException:
             place.close()
             raise
-        stream = ExportStream(place, text, parts, self._scoreboard.users.name, self._clock_s)
+        stream = ExportStream(place, text, parts, self._names.shown(sight).name, self._clock_s)
         return Response(200, b"", text.content_type, headers, stream=stream)
 
     async def _present_parts(self, board: Board) -> AsyncIterator[list[FinalRow]]:

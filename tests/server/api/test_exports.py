@@ -129,6 +129,26 @@ async def test_a_freeze_holds_for_the_public(through_quart: bool) -> None:
 
 
 @both_ways
+@pytest.mark.parametrize("names", ["initials", "hidden"])
+async def test_the_public_sees_the_names_that_it_may(names: str, through_quart: bool, tmp_path: Path) -> None:
+    """A token with `scores:read` sees all, that of a user its own, of now and of a past period."""
+    async with open_bench(through_quart=through_quart, names=names, periods=tmp_path) as bench:
+        await bench.log_boards()
+        await fill(bench, 2)
+        for user, name in (("u0", "Ann Kathrin"), ("u1", "Ben")):
+            await bench.ask("PUT", f"/users/{user}", {"displayName": name}, token=REGISTRAR)
+        short = ["A. K.", "B."] if names == "initials" else ["", ""]
+        for target in (EXPORT, f"{EXPORT}&period=previous"):
+            for token, shown in (
+                (None, short), (WRITER, short), (READER, ["Ann Kathrin", "Ben"]),
+                ("Bearer phone scores:write u0", ["Ann Kathrin", short[1]]),
+            ):  # fmt: skip
+                body = (await bench.ask("GET", target, token=token)).body
+                assert [row["displayName"] for row in read(body)] == shown
+            await bench.ask("POST", "/boards/main/reset", token=KEEPER)
+
+
+@both_ways
 async def test_a_past_period_is_exported_from_its_file(through_quart: bool, tmp_path: Path) -> None:
     """Without the inactive users, and with a name for the file that says which period it is."""
     async with open_bench(through_quart=through_quart, periods=tmp_path) as bench:
