@@ -44,14 +44,16 @@ import trio
 
 from engine.batch import Batch
 from engine.clock import Clock
-from engine.commands import BoardCommand, Command, Increment, Outcome
+from engine.commands import BoardCommand, Command, Increment, Outcome, Reverse
 from engine.corrections import Corrector
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
 from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced
-from engine.machine import StateMachine
+from engine.machine import StateMachine, WriteLog
 from engine.periods import PeriodAt, due_changes, no_calendar
+from engine.record import events_of
+from engine.recount import Recount
 from engine.threads import run
 
 FULL_RETRY_SECONDS = 1.0
@@ -73,11 +75,11 @@ class ActorStatistics(msgspec.Struct, frozen=True):
 class Submission:
     """Commands of one caller. When they are done, there is an `error`, or `outcomes` has an answer for each."""
 
-    __slots__ = ("changes_boards", "commands", "error", "outcomes", "when_done")
+    __slots__ = ("commands", "error", "is_alone", "outcomes", "when_done")
 
     def __init__(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
         self.commands = commands
-        self.changes_boards = type(commands[0]) is not Increment and isinstance(commands[0], BoardCommand)
+        self.is_alone = type(commands[0]) is not Increment and isinstance(commands[0], BoardCommand | Reverse)
         self.outcomes: list[Outcome] = []
         self.error: Exception | None = None
         self.when_done = when_done
@@ -218,9 +220,9 @@ class Actor:
         """Take as many submissions as fit in one frame, at least one."""
         taken = [self._inbox.popleft()]
         count = len(taken[0].commands)
-        alone, self._apart = self._apart > 0 or taken[0].changes_boards, max(0, self._apart - 1)
+        alone, self._apart = self._apart > 0 or taken[0].is_alone, max(0, self._apart - 1)
         while not alone and self._inbox and count + len(self._inbox[0].commands) <= FRAME_RECORDS_MAX:
-            if self._inbox[0].changes_boards:
+            if self._inbox[0].is_alone:
                 break
             submission = self._inbox.popleft()
             taken.append(submission)
@@ -274,6 +276,8 @@ class Actor:
     async def _write_frame(self, taken: list[Submission]) -> None:
         try:
             now_ms = await self._change_periods()
+            if taken[0].is_alone:
+                await self._complete(taken[0])
             batch = Batch(self._machine.scoreboard, now_ms, self._period_at)
             for submission in taken:
                 batch.decide(submission.commands)
@@ -306,6 +310,13 @@ class Actor:
             else:
                 submission.when_done(submission)
 
+    async def _complete(self, submission: Submission) -> None:
+        """Let a reversal count what was logged since its sender looked. Nothing is logged meanwhile."""
+        for command in submission.commands:
+            if isinstance(command, Reverse):
+                log = self._machine.log
+                await run(partial(_take_rest, log, command.recount), blocks=log.blocks)
+
     async def _append(self, events: list[Event]) -> Synced:
         machine = self._machine
         try:
@@ -335,3 +346,10 @@ class Actor:
             self._inbox.extendleft(reversed(taken))
             self._waiting += sum(len(submission.commands) for submission in taken)
             self._apart = len(taken)
+
+
+def _take_rest(log: WriteLog, recount: Recount) -> None:
+    for frame in log.read_from(recount.seq + 1):
+        for event in events_of(frame):
+            if event.seq > recount.seq:
+                recount.take(event)

@@ -10,7 +10,8 @@ the state, where nobody else sees them. The state itself changes only in `settle
 Rules:
 - A repeated action is recognised before anything else is checked. Its answer must be given again even if the rules or
   the user have changed since.
-- Commands about boards come in batches of their own: other commands would be decided by the old rules.
+- Commands about boards come in batches of their own: other commands would be decided by the old rules. A reversal is
+  alone, too: its recount has all that was logged before it.
 - `settle` uses what `decide` looked up (board, digest, mark), so no increment is hashed twice. It is called once, when
   all events are on disk, and the state must not have changed since the batch began.
 - Times never go back: if the last event is later than `now_ms`, the batch takes the time of that event. If it is later
@@ -39,12 +40,14 @@ from engine.commands import (
     PutUser,
     Receipt,
     Rejection,
+    Reverse,
     UserReceipt,
 )
 from engine.counting import fed_boards, feed, invalid, too_high, worth_of
 from engine.events import BoardEvent, Event, Fed, Incremented, UserPut
 from engine.limits import SCORE_MAX
 from engine.periods import PeriodAt, no_calendar
+from engine.reversal_decisions import Reversal, decide_reversal
 from engine.scoreboard import UNKNOWN_USER, FoundIncrement, Scoreboard
 from engine.users import User
 
@@ -79,7 +82,7 @@ rules of one of the boards are more than fixed points (`engine.counting`)."""
 
 _NOWHERE: _Place = (Board(""), 0, {}, ())
 
-_Decision = FoundIncrement | UserPut | _BoardDecision | _Duplicate | _Unchanged | Rejection
+_Decision = FoundIncrement | UserPut | Reversal | _BoardDecision | _Duplicate | _Unchanged | Rejection
 
 
 class Batch:
@@ -268,9 +271,15 @@ class Batch:
         self._begun[key] = found = (event, board, key, mark)
         return found
 
-    def _decide_other(self, command: PutUser | BoardCommand) -> _Decision:
+    def _decide_other(self, command: PutUser | BoardCommand | Reverse) -> _Decision:
         if isinstance(command, PutUser):
             return self._put_user(command)
+        if isinstance(command, Reverse):
+            reversal = decide_reversal(self._scoreboard, command, self._seq + 1, self._now_ms)
+            if isinstance(reversal, Reversal) and reversal.event is not None:
+                self._seq += 1
+                self.events.append(reversal.event)
+            return reversal
         assert command.board_id not in self._decided_boards, "a submission has one command a board"
         self._decided_boards.add(command.board_id)
         decided = decide_board(
@@ -338,6 +347,10 @@ class Batch:
         scoreboard = self._scoreboard
         if isinstance(decision, Rejection):
             return decision
+        if isinstance(decision, Reversal):
+            if decision.event is not None:
+                scoreboard.apply(decision.event, scoreboard.epoch)
+            return decision.receipt
         if isinstance(decision, _Duplicate):
             return self._receipt_again(decision.command, decision.seq)
         if isinstance(decision, _BoardDecision):

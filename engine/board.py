@@ -11,13 +11,13 @@ Invariants, beside those of a ranking (`engine.scored_ranking` says how its scor
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from engine.actions import mark_of
 from engine.board_rules import BoardDefinition, PastPeriod
-from engine.events import RanksNoted
+from engine.events import RanksNoted, Rescored
 from engine.image import BoardImage, column_bytes, column_of
 from engine.past_ranks import LONG_MS, NOTED_ROWS, NOTHING, began_after
 from engine.ranking import SCORE_SHIFT, SLOT_MASK, FinalRow, Ranking, ranking_of
@@ -68,6 +68,12 @@ class Board(ScoredRanking):
     def public(self) -> Board:
         """What the public sees: this board, or what it was when it was frozen."""
         return self if self.frozen is None else self.frozen
+
+    @property
+    def known_past(self) -> set[PastPeriod]:
+        """The past periods that events say are kept. The public of a frozen board reads those of then, too."""
+        shown = (self, self.public) if self.is_logged else ()
+        return {past for each in shown if each.definition is not None for past in each.definition.past}
 
     # Changing
 
@@ -169,6 +175,13 @@ class Board(ScoredRanking):
         if self._order is not None:
             self._note(slot, None)
             self._enter(slot, seq)
+
+    def correct(self, rows: Sequence[Rescored], seq: int, is_active: Callable[[str], bool]) -> None:
+        """Set scores that a correction gave, as `rescore` does. Users who come back are shown if they are active."""
+        self.rescore(rows, seq)
+        for row in rows:
+            if not is_active(row.user_id):
+                self.hide(row.user_id, seq)
 
     def leave(self, user_ids: Sequence[str], seq: int) -> None:
         super().leave(user_ids, seq)

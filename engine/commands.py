@@ -6,11 +6,15 @@ input calls `engine.texts` first. Names in an old log may break a rule that is n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
 from engine.board_rules import BoardRules
+from engine.events import Rescored
+from engine.ranking import Row
+from engine.recount import Recount
 
 RejectionCode = Literal["INVALID_REQUEST", "CONFLICT", "NOT_FOUND", "BOARD_CLOSED", "BOARD_NOT_OPEN"]
 
@@ -86,10 +90,28 @@ class RevealRows(msgspec.Struct, frozen=True, gc=False):
     caller: str
 
 
+class Reverse(msgspec.Struct, frozen=True, gc=False):
+    """Take actions back, or let them count again after the reversal with the seq `of` took them back.
+
+    `asked` is a mark of what the sender asked for. `recount` has the actions; the writer completes it. `rows` are the
+    rows that users of it have in past periods, None for those without one, by board and the seq that ended the period.
+    `preview`: nothing is logged, the answer says what would change.
+    """
+
+    reversal_id: str
+    reason: str
+    caller: str
+    asked: int
+    recount: Recount
+    of: int | None = None
+    rows: Mapping[tuple[str, int], Mapping[str, Rescored | None]] = {}
+    preview: bool = False
+
+
 BoardCommand = PutBoard | CloseBoard | ResetBoard | FreezeBoard | UnfreezeBoard | RevealRows
 """A command about a board itself. A submission has only such commands, or none."""
 
-Command = Increment | PutUser | BoardCommand
+Command = Increment | PutUser | BoardCommand | Reverse
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -132,6 +154,43 @@ class BoardReceipt(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
+class UserChange(msgspec.Struct, frozen=True, gc=False):
+    """A user's score before and after a reversal; None: the user is not on the board."""
+
+    user_id: str
+    old_score: int | None
+    new_score: int | None
+
+
+class BoardChange(msgspec.Struct, frozen=True, gc=False):
+    """What a reversal does on a board. `period` is the id of a past period, None for the running one.
+
+    `top` are the first rows of the running period after it.
+    """
+
+    board_id: str
+    period: str | None
+    users: tuple[UserChange, ...]
+    top: tuple[Row, ...] = ()
+
+
+class ReversalReceipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a `Reverse`. `applied` is False for a repeat, which has the seq of the first, and for a preview.
+
+    `actions` are the seqs that count no more, or again. `forgotten` of them counted only in periods that are no longer
+    kept.
+    """
+
+    reversal_id: str
+    applied: bool
+    again: bool
+    epoch: int
+    seq: int
+    actions: tuple[int, ...] = ()
+    changes: tuple[BoardChange, ...] = ()
+    forgotten: int = 0
+
+
 class Rejection(msgspec.Struct, frozen=True, gc=False):
     """A command that the rules refused. Nothing was logged. `details` names the field at fault."""
 
@@ -140,4 +199,4 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     details: dict[str, str | int | list[str]]
 
 
-Outcome = Receipt | UserReceipt | BoardReceipt | Rejection
+Outcome = Receipt | UserReceipt | BoardReceipt | ReversalReceipt | Rejection

@@ -19,6 +19,8 @@ A record is a msgpack array, and its first element is its type. Seq and time are
       BoardUnfrozen    [11, boardId, caller]
       RowsRevealed     [12, boardId, step, caller]
       RanksNoted       [13, asOfMs]
+      Reversed         [14, reversalId, reason, caller, asked, again, [seq of an action …], [[boardId, [row …]] …],
+                        [[boardId, endedSeq, count, [row …]] …]]         row: [userId, score | nil, reachedSeq, ms]
 
 A period is [id, beginning, end | nil], in ms since 1970 UTC.
 
@@ -41,6 +43,7 @@ from engine.events import (
     BoardEvent,
     BoardFrozen,
     BoardPut,
+    BoardScores,
     BoardUnfrozen,
     ClockCorrected,
     EpochBegun,
@@ -48,7 +51,9 @@ from engine.events import (
     Fed,
     Incremented,
     PeriodChanged,
+    PeriodScores,
     RanksNoted,
+    Reversed,
     RowsRevealed,
     UserPut,
 )
@@ -150,6 +155,17 @@ class _RanksNotedRecord(msgspec.Struct, array_like=True, tag=13, forbid_unknown_
     as_of_ms: int
 
 
+class _ReversedRecord(msgspec.Struct, array_like=True, tag=14, forbid_unknown_fields=True, gc=False):
+    reversal_id: str
+    reason: str
+    caller: str
+    asked: int
+    again: bool
+    actions: tuple[_Seq, ...]
+    scores: tuple[BoardScores, ...]
+    periods: tuple[PeriodScores, ...]
+
+
 _Record = (
     _IncrementedRecord
     | _UserPutRecord
@@ -164,8 +180,10 @@ _Record = (
     | _BoardUnfrozenRecord
     | _RowsRevealedRecord
     | _RanksNotedRecord
+    | _ReversedRecord
 )
-_BOARD_EVENTS: dict[type[Any], type[BoardEvent]] = {
+_SAME_FIELDS: dict[type[Any], type[BoardEvent | Reversed]] = {
+    _ReversedRecord: Reversed,
     _BoardPutRecord: BoardPut,
     _BoardClosedRecord: BoardClosed,
     _PeriodChangedRecord: PeriodChanged,
@@ -175,7 +193,7 @@ _BOARD_EVENTS: dict[type[Any], type[BoardEvent]] = {
 }
 """Each record of these has the fields of its event, in the event's order, but for seq and time."""
 
-_TYPES = {event: record.__struct_config__.tag for record, event in _BOARD_EVENTS.items()}
+_TYPES = {event: record.__struct_config__.tag for record, event in _SAME_FIELDS.items()}
 
 CORRECTION_HEAD = b"\x94\x04"
 """How the record of a `ClockCorrected` begins: an array of four, and its type."""
@@ -234,7 +252,7 @@ def _record_of(event: Event) -> tuple[object, ...]:
         return (4, event.from_seq, event.ahead_ms, event.note)
     if isinstance(event, RanksNoted):
         return (13, event.as_of_ms)
-    if isinstance(event, BoardEvent):
+    if isinstance(event, BoardEvent | Reversed):
         return (_TYPES[type(event)], *msgspec.structs.astuple(event)[2:])
     if event.history:
         assert len(event.history) == HISTORY_BYTES
@@ -255,6 +273,6 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
     if isinstance(record, _RanksNotedRecord):
         return RanksNoted(seq, time_ms, record.as_of_ms)
     if not isinstance(record, _EpochBegunRecord):
-        return _BOARD_EVENTS[type(record)](seq, time_ms, *msgspec.structs.astuple(record))
+        return _SAME_FIELDS[type(record)](seq, time_ms, *msgspec.structs.astuple(record))
     assert isinstance(record, _EpochBegunRecord)
     return EpochBegun(seq, time_ms, record.epoch, record.note)

@@ -20,6 +20,31 @@ class Fed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
     value: int
 
 
+class Rescored(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A user's score after a correction, which event reached it, and when (ms). None: the user left the board."""
+
+    user_id: str
+    new_score: int | None
+    reached_seq: int
+    updated_ms: int
+
+
+class BoardScores(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What a correction did on a board: scores of its running period."""
+
+    board_id: str
+    rows: tuple[Rescored, ...]
+
+
+class PeriodScores(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What a correction did to a past period, which the event `ended_seq` ended. It has `count` rows since."""
+
+    board_id: str
+    ended_seq: int
+    count: int
+    rows: tuple[Rescored, ...]
+
+
 class Incremented(msgspec.Struct, frozen=True, gc=False):
     """An action was counted for a user. `new_score` is the user's score on this board after it, `delta` the change.
 
@@ -113,6 +138,25 @@ class RanksNoted(msgspec.Struct, frozen=True, gc=False):
     as_of_ms: int
 
 
+class Reversed(msgspec.Struct, frozen=True, gc=False):
+    """Actions were taken back, and count no more. `again`: a reversal was taken back, so that they count again.
+
+    `actions` are the seqs of their events, ascending. `asked` is the mark of what the sender asked for: a repeated
+    reversalId must ask for the same. A user without an action that counts has no score, and leaves the board.
+    """
+
+    seq: int
+    time_ms: int
+    reversal_id: str
+    reason: str
+    caller: str
+    asked: int
+    again: bool
+    actions: tuple[int, ...]
+    scores: tuple[BoardScores, ...]
+    periods: tuple[PeriodScores, ...]
+
+
 class PeriodChanged(msgspec.Struct, frozen=True, gc=False):
     """The period `ended` of a board ended, and `following` runs now; None: none does.
 
@@ -165,4 +209,4 @@ class RowsRevealed(msgspec.Struct, frozen=True, gc=False):
 BoardEvent = BoardPut | BoardClosed | PeriodChanged | BoardFrozen | BoardUnfrozen | RowsRevealed
 """An event about a board itself."""
 
-Event = Incremented | UserPut | EpochBegun | ClockCorrected | RanksNoted | BoardEvent
+Event = Incremented | UserPut | EpochBegun | ClockCorrected | RanksNoted | Reversed | BoardEvent

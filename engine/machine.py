@@ -17,7 +17,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -27,7 +27,7 @@ from engine.errors import DiskFull
 from engine.events import Event
 from engine.image import StateImage
 from engine.log import Synced
-from engine.record import ProvedFrame, Tail
+from engine.record import Frame, ProvedFrame, Tail
 from engine.scoreboard import Scoreboard
 
 
@@ -45,6 +45,8 @@ class WriteLog(Protocol):
     def make_room(self) -> None: ...
 
     def append(self, events: Sequence[Event], epoch: int) -> Synced: ...
+
+    def read_from(self, seq: int) -> Iterator[Frame]: ...
 
 
 class Applied(msgspec.Struct, frozen=True):

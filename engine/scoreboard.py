@@ -21,7 +21,6 @@ A replica of one shard applies only some events (`follow`, `advance`). Its seqs 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -31,15 +30,15 @@ from engine.board import Board
 from engine.board_events import EndedPeriod, apply_to_board
 from engine.board_rules import BoardDefinition, Rules
 from engine.commands import Increment
-from engine.events import BoardEvent, ClockCorrected, EpochBegun, Event, Incremented, RanksNoted, UserPut
+from engine.epochs import Epochs
+from engine.events import BoardEvent, ClockCorrected, EpochBegun, Event, Incremented, RanksNoted, Reversed, UserPut
 from engine.frozen_board import FrozenBoard
-from engine.history import EpochMark, history_of
 from engine.image import BoardImage, StateImage
 from engine.limits import NOTE_EVERY_MS
+from engine.reversals import Reversals
 from engine.scored_ranking import FedStep, Ranks
 from engine.users import User, Users
 
-FIRST_EPOCH = 1
 UNKNOWN_USER = User(display_name=None, active=True)
 
 
@@ -50,10 +49,11 @@ FoundIncrement = tuple[Incremented, Board, Key, int]
 _board_of, _feeds = itemgetter(1), attrgetter("fed")
 
 
-class Scoreboard:
+class Scoreboard(Epochs):
     """The state. Everything is synchronous, and O(log users) or better except for replays and images."""
 
     def __init__(self, rules: Rules) -> None:
+        super().__init__()
         self.rules = rules
         self._ended: list[EndedPeriod] = []
         self._due_ms: int | None = None
@@ -61,15 +61,12 @@ class Scoreboard:
         self._noted = (0, 0)  # seq and time of the last note of the ranks
         self._note_due_ms: int | None = None  # the next note, if anything happens before it
         self._notes_settled = True
-        self.epoch = FIRST_EPOCH
         self.seq = 0
         self.time_ms = 0
         self.users = Users()
         self.actions = Actions()
+        self.reversals = Reversals()
         self.boards = {board_id: Board(board_id, BoardDefinition(each)) for board_id, each in rules.boards.items()}
-        self._epochs = [(1, FIRST_EPOCH)]
-        self._histories: dict[int, bytes] = {}
-        self._log_id = b""
         self._replaying = False
         self._only_file = True
 
@@ -113,6 +110,10 @@ class Scoreboard:
         self._notes_settled = all(board.notes_settled for board in noting)
         self._due_known = True
 
+    def is_active(self, user_id: str) -> bool:
+        """Whether a user may score and is shown, as everybody who is not registered."""
+        return (self.users.get(user_id) or UNKNOWN_USER).active
+
     def action_seq(self, action_id: str) -> int | None:
         """Give the seq of the event that applied an action, None if no event did."""
         position = self.actions.find(key_of(action_id))
@@ -122,31 +123,6 @@ class Scoreboard:
         """Whether the action at this position of the index was applied to what a command names."""
         mark = mark_of(command.user_id, command.board_id, command.reason, command.value)
         return self.actions.mark_at(position) == mark
-
-    def epoch_of(self, seq: int) -> int:
-        """Give the epoch in which an event was written."""
-        return self._epochs[bisect_right(self._epochs, (seq, 2**63)) - 1][1]
-
-    @property
-    def mark(self) -> EpochMark:
-        """The mark of the current epoch."""
-        return self._mark(*self._epochs[-1])
-
-    def mark_of(self, epoch: int) -> EpochMark | None:
-        """Give the mark of an epoch of this history, None if it has no such epoch."""
-        return next((self._mark(seq, known) for seq, known in self._epochs if known == epoch), None)
-
-    def marks(self) -> list[EpochMark]:
-        """Give the marks of all epochs, the first one first."""
-        return [self._mark(first_seq, epoch) for first_seq, epoch in self._epochs]
-
-    def _mark(self, first_seq: int, epoch: int) -> EpochMark:
-        history = history_of(self._log_id, epoch, first_seq, self._histories.get(epoch, b""))
-        return EpochMark(epoch, first_seq, history)
-
-    def belongs_to(self, log_id: bytes) -> None:
-        """Take the id of the log: the identities of old epochs are derived from it. It is no part of the state."""
-        self._log_id = log_id
 
     # Applying
 
@@ -161,23 +137,27 @@ class Scoreboard:
             self.apply_increments([(event, board, key_of(event.action_id), mark)], epoch)
             return
         assert event.seq == self.seq + 1, f"event {event.seq} cannot follow {self.seq}"
-        if isinstance(event, UserPut):
-            assert epoch == self.epoch
-            self._apply_user(event)
-        elif isinstance(event, EpochBegun):
+        if isinstance(event, EpochBegun):
             assert epoch == event.epoch > self.epoch
             self._begin_epoch(event)
-        elif isinstance(event, BoardEvent):
-            assert epoch == self.epoch
-            self._apply_board(event)
-        elif isinstance(event, RanksNoted):
-            assert epoch == self.epoch
-            self._note_ranks(event)
         else:
             assert epoch == self.epoch
-            self._correct_notes(event)
+            self._apply_other(event)
         self.seq = event.seq
         self.time_ms = event.time_ms
+
+    def _apply_other(self, event: UserPut | BoardEvent | RanksNoted | Reversed | ClockCorrected) -> None:
+        if isinstance(event, UserPut):
+            self._apply_user(event)
+        elif isinstance(event, BoardEvent):
+            self._apply_board(event)
+        elif isinstance(event, RanksNoted):
+            self._note_ranks(event)
+        elif isinstance(event, Reversed):
+            self.actions.add([key_of(event.reversal_id)], event.seq, [event.asked])
+            self._reverse(event)
+        else:
+            self._correct_notes(event)
 
     def apply_increments(self, found: Sequence[FoundIncrement], epoch: int) -> list[Ranks]:
         """Apply consecutive increments of one time, at least one; give the ranks before and after each."""
@@ -222,7 +202,11 @@ class Scoreboard:
         assert event.seq > self.seq, f"event {event.seq} cannot follow {self.seq}"
         if not isinstance(event, Incremented):
             self.advance(event.seq - 1, event.time_ms)
-            self.apply(event, epoch)
+            if isinstance(event, Reversed):
+                self._reverse(event, holds)
+                self.advance(event.seq, event.time_ms)
+            else:
+                self.apply(event, epoch)
             return
         assert epoch == self.epoch
         parts = [(event.board_id, event.delta, event.new_score)]
@@ -233,6 +217,12 @@ class Scoreboard:
                 assert (board.score(event.user_id) or 0) + delta == new_score
                 board.record(event.user_id, new_score, event.seq, event.time_ms)
         self.advance(event.seq, event.time_ms)
+
+    def _reverse(self, event: Reversed, holds: Callable[[str], bool] = lambda _: True) -> None:
+        self.reversals.apply(event)
+        for part in event.scores:
+            if holds(part.board_id):
+                self._board(part.board_id).correct(part.rows, event.seq, self.is_active)
 
     def advance(self, seq: int, time_ms: int) -> None:
         """Skip events up to `seq` that belong to boards of other shards."""
@@ -249,19 +239,10 @@ class Scoreboard:
         """Take the state of `other`, which is not used afterwards. Readers of this scoreboard then see that state."""
         self.epoch, self.seq, self.time_ms = other.epoch, other.seq, other.time_ms
         self.users, self.actions, self.boards = other.users, other.actions, other.boards
+        self.reversals = other.reversals
         self._epochs, self._histories, self._log_id = other._epochs, other._histories, other._log_id
         self._replaying, self._only_file = other._replaying, other._only_file
         self._noted, self._due_known = other._noted, False
-
-    def epoch_after(self, epoch: int) -> tuple[int, int] | None:
-        """Give (first seq, epoch) of the first epoch after `epoch`, None if there is none."""
-        return next(((seq, later) for seq, later in self._epochs if later > epoch), None)
-
-    def _begin_epoch(self, event: EpochBegun) -> None:
-        self.epoch = event.epoch
-        self._epochs.append((event.seq, event.epoch))
-        if event.history:
-            self._histories[event.epoch] = event.history
 
     def _board(self, board_id: str) -> Board:
         """Give a board, whether or not it has rules; make it if it is new."""
@@ -273,7 +254,9 @@ class Scoreboard:
         return board
 
     def _apply_board(self, event: BoardEvent) -> None:
-        ended = apply_to_board(self._board(event.board_id), event)
+        ended = apply_to_board(board := self._board(event.board_id), event)
+        if self.reversals:
+            self.reversals.forget_periods(event.board_id, {past.seq for past in board.known_past})
         if ended is not None and ended.past.count:
             self._ended.append(ended)
         self._forget_file()
@@ -338,6 +321,7 @@ class Scoreboard:
             actions=self.actions.capture(),
             histories=list(self._histories.items()),
             noted=self._noted,
+            parts=tuple((name, data) for name, data in (("reversals", self.reversals.pack()),) if data),
         )
 
     @classmethod
@@ -350,6 +334,7 @@ class Scoreboard:
         scoreboard._epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
         scoreboard._histories = dict(image.histories)
         scoreboard._noted = image.noted
+        scoreboard.reversals = Reversals.unpack(dict(image.parts).get("reversals", b""))
         scoreboard.users = Users.from_image(image.users)
         scoreboard.actions = Actions.from_image(image.actions)
         inactive = scoreboard.users.inactive()
@@ -379,6 +364,4 @@ class Scoreboard:
             assert board.seq <= self.seq
             assert {board._ids[slot] for slot in board._hidden} == inactive & set(board._slots)
         assert self._only_file == (not any(board.is_logged for board in self.boards.values()))
-        assert self._epochs[-1][1] == self.epoch
-        assert self._epochs == sorted(self._epochs)
-        assert set(self._histories) <= {epoch for _, epoch in self._epochs}
+        self._check_epochs()

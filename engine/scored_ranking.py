@@ -17,13 +17,14 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from itertools import islice
 
 import msgspec
 
-from engine.events import Incremented
+from engine.events import Incremented, Rescored
 from engine.limits import SCORE_MAX, SEQ_MAX
-from engine.ranking import SCORE_SHIFT, SLOT_BITS, TOP_WATCHED, Ranking
+from engine.ranking import SCORE_SHIFT, SEQ_BITS, SLOT_BITS, SLOT_MASK, TOP_WATCHED, Ranking, Row
 
 Ranks = tuple[int | None, int | None]
 """Before and after an event. None for a user who is not ranked, and during a replay."""
@@ -37,15 +38,6 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     user_id: str
     new_score: int
     seq: int
-
-
-class Rescored(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
-    """A user's score after a correction, which event reached it, and when (ms). None: the user left the board."""
-
-    user_id: str
-    new_score: int | None
-    reached_seq: int
-    updated_ms: int
 
 
 FedStep = tuple[str, int, int, int]
@@ -160,6 +152,30 @@ class ScoredRanking(Ranking):
             self._tiers.add(new >> SCORE_SHIFT)
         if has < TOP_WATCHED or had < TOP_WATCHED:
             self.top10_seq = seq
+
+    def place_of(self, user_id: str) -> Rescored | None:
+        """Give a user's score and which event reached it, None before the first points."""
+        slot = self._slots.get(user_id)
+        if slot is None:
+            return None
+        return Rescored(user_id, self._scores[slot], self._reached[slot], self._updated[slot])
+
+    def top_after(self, rows: Sequence[Rescored], count: int, hidden: Container[str] = ()) -> list[Row]:
+        """List the first `count` rows as `rescore` would leave them. Those `hidden` are not shown."""
+        changed = {row.user_id for row in rows}
+        keys = (key for key in self._ranked() if self._ids[key & SLOT_MASK] not in changed)
+        kept = [(key >> SLOT_BITS, self._ids[key & SLOT_MASK]) for key in islice(keys, count)]
+        new = [
+            ((self._flip ^ row.new_score) << SEQ_BITS | row.reached_seq, row.user_id)
+            for row in rows
+            if row.new_score is not None and row.user_id not in hidden
+        ]
+        first = sorted([*kept, *new])[:count]
+        ranks = self.ranks_of([place << SLOT_BITS for place, _ in first])
+        return [
+            Row(rank, user_id, self._flip ^ (place >> SEQ_BITS))
+            for (place, user_id), rank in zip(first, ranks, strict=True)
+        ]
 
     def leave(self, user_ids: Sequence[str], seq: int) -> None:
         """Take users off the board for good, with the event `seq`: as if they never had points here. O(users).

@@ -20,9 +20,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import Protocol
 
-from engine.board import Board
 from engine.board_events import EndedPeriod
-from engine.board_rules import PastPeriod
 from engine.disk import Disk
 from engine.errors import SnapshotDamaged
 from engine.ranking import FinalRow
@@ -70,12 +68,7 @@ def expected_files(scoreboard: Scoreboard) -> set[int]:
 
     The public of a frozen board reads the periods of then, so they stay even if the board has dropped them since.
     """
-    return {past.seq for board in scoreboard.boards.values() for past in _past_of(board) if past.count}
-
-
-def _past_of(board: Board) -> set[PastPeriod]:
-    shown = (board, board.public) if board.is_logged else ()
-    return {past for each in shown if each.definition is not None for past in each.definition.past}
+    return {past.seq for board in scoreboard.boards.values() for past in board.known_past if past.count}
 
 
 def missing_files(store: PeriodStore, scoreboard: Scoreboard) -> list[int]:
@@ -124,7 +117,7 @@ def carry_over(disk: Disk, source: str, target: str, scoreboard: Scoreboard) -> 
     return [
         f"{past.period.id} of board {board_id!r}"
         for board_id, board in sorted(scoreboard.boards.items())
-        for past in sorted(_past_of(board), key=lambda past: past.seq)
+        for past in sorted(board.known_past, key=lambda past: past.seq)
         if past.seq in lacking and past.count
     ]
 

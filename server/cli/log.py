@@ -31,6 +31,8 @@ from engine.events import (
     Incremented,
     PeriodChanged,
     RanksNoted,
+    Rescored,
+    Reversed,
     RowsRevealed,
     UserPut,
 )
@@ -56,6 +58,7 @@ TYPES: dict[type[Event], str] = {
     BoardUnfrozen: "board_unfrozen",
     RowsRevealed: "rows_revealed",
     RanksNoted: "ranks_noted",
+    Reversed: "reversed",
 }
 """The names of events in the output. They never change, because programs read them."""
 
@@ -245,7 +248,35 @@ def line_of(event: Event, epoch: int) -> dict[str, Any]:
         return common | {"note": event.note}
     if isinstance(event, RanksNoted):
         return common | {"asOfMs": event.as_of_ms}
+    if isinstance(event, Reversed):
+        return common | _reversal_fields(event)
     return common | {"boardId": event.board_id, "caller": event.caller} | _board_fields(event)
+
+
+def _reversal_fields(event: Reversed) -> dict[str, Any]:
+    def rows(rescored: tuple[Rescored, ...]) -> list[dict[str, Any]]:
+        return [
+            {
+                "userId": row.user_id,
+                "newScore": row.new_score,
+                "reachedSeq": row.reached_seq,
+                "updatedMs": row.updated_ms,
+            }
+            for row in rescored
+        ]
+
+    return {
+        "reversalId": event.reversal_id,
+        "reason": event.reason,
+        "caller": event.caller,
+        "again": event.again,
+        "actions": list(event.actions),
+        "scores": [{"boardId": part.board_id, "users": rows(part.rows)} for part in event.scores],
+        "periods": [
+            {"boardId": part.board_id, "endedSeq": part.ended_seq, "count": part.count, "users": rows(part.rows)}
+            for part in event.periods
+        ],
+    }
 
 
 def _more_fields(event: Incremented) -> dict[str, Any]:

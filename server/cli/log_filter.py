@@ -5,6 +5,7 @@
 
 Rules:
 - An event must match each filter that is given. One that has no such field does not match.
+- A reversal matches the users and boards whose scores it changed.
 - A board matches where an action counted: on its own board, and on those that it fed. A user matches a change of the
   user, too.
 - Times are those when events happened, after all corrections of the clock. `until_ms` counts too.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.events import Event, Incremented
+from engine.events import Event, Incremented, Reversed
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -40,13 +41,24 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def of(self, event: Event) -> bool:
         """Tell whether an event matches, but for its time."""
-        fields = ((self.user, "user_id"), (self.caller, "caller"), (self.reason, "reason"))
+        if self.user is not None and self.user not in _users(event):
+            return False
+        fields = ((self.caller, "caller"), (self.reason, "reason"))
         if any(value is not None and getattr(event, name, None) != value for value, name in fields):
             return False
         return self.board is None or self.board in _boards(event)
 
 
+def _users(event: Event) -> set[str]:
+    if isinstance(event, Reversed):
+        return {row.user_id for part in event.scores + event.periods for row in part.rows}
+    user_id = getattr(event, "user_id", None)
+    return set() if user_id is None else {user_id}
+
+
 def _boards(event: Event) -> tuple[str, ...]:
+    if isinstance(event, Reversed):
+        return tuple(part.board_id for part in event.scores + event.periods)
     if isinstance(event, Incremented):
         return (event.board_id, *(fed.board_id for fed in event.fed))
     board_id = getattr(event, "board_id", None)

@@ -1,4 +1,4 @@
-"""A plain model of boards, obviously right: lists of what happened, dictionaries, and a sort. Made without the engine.
+"""A plain model of boards, obviously right: lists of what happened, dictionaries, a sort. Made without the engine.
 
     plain = PlainBoards()
     plain.pass_time(now_ms)                          what is due happens first
@@ -18,12 +18,11 @@ from msgspec import UNSET
 
 from engine.board_rules import BoardRules, Range
 from engine.commands import (
+    BoardCommand,
     BoardReceipt,
     CloseBoard,
-    Command,
     FreezeBoard,
     Increment,
-    Outcome,
     PutBoard,
     PutUser,
     Receipt,
@@ -113,7 +112,7 @@ class PlainBoard:
         return place_of(self.rules, self.done[user]).score if user in self.done else None
 
     def taken(self) -> list[str]:
-        """List the ids of the periods that are kept, and of the running one."""
+        """List the ids of the kept periods, and of the running one."""
         return [past.span.id for past in self.past] + ([] if self.period is None else [self.period.id])
 
     def due_ms(self) -> int | None:
@@ -218,7 +217,6 @@ class PlainBoards:
                     self._freeze(board, self._next(now_ms), now_ms)
                 else:
                     self._end_by_itself(board_id, board, now_ms)
-
             self._note_ranks(now_ms)
 
     def _note_ranks(self, now_ms: int) -> None:
@@ -296,7 +294,7 @@ class PlainBoards:
 
     # Commands
 
-    def perform(self, command: Command, now_ms: int) -> Answer:
+    def perform(self, command: Increment | PutUser | BoardCommand, now_ms: int) -> Answer:
         """Perform a command: what became of it."""
         now_ms = max(now_ms, self.time_ms)
         if isinstance(command, Increment):
@@ -467,8 +465,12 @@ class PlainBoards:
             return ("CONFLICT",)
         seq = self._next(now_ms)
         while step and (user := self._hidden_still(board, shown)) is not None:
-            shown.places[user] = board.places()[user]
-            shown.revealed.add(user)
+            if user not in board.done:  # taken off the board meanwhile
+                del shown.places[user]
+                shown.past_ranks.forget(user)
+            else:
+                shown.places[user] = board.places()[user]
+                shown.revealed.add(user)
             step -= 1
         if self._hidden_still(board, shown) is None:
             board.shown = None
@@ -483,7 +485,7 @@ class PlainBoards:
         return next((user for _, user, _ in reversed(rows) if user not in shown.revealed), None)
 
 
-def told(outcome: Outcome) -> Answer:
+def told(outcome: Receipt | UserReceipt | BoardReceipt | Rejection) -> Answer:
     """Bring a real outcome into the model's terms."""
     match outcome:
         case Rejection():

@@ -41,6 +41,11 @@ class PlainPast:
         self.notes = self.notes[old[-1] if old else 0 :]
         self.day = self.notes[0][1] if old else None
 
+    def forget(self, user: str) -> None:
+        """Forget a user who left the board. What the period before says stays."""
+        self.notes = [(ms, {other: rank for other, rank in ranks.items() if other != user}) for ms, ranks in self.notes]
+        self.day = None if self.day is None else self.notes[0][1]
+
     def correct(self, now_ms: int) -> None:
         """Put the clock back."""
         self.notes = [(min(ms, now_ms), ranks) for ms, ranks in self.notes]

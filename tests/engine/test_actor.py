@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import trio
@@ -18,6 +18,7 @@ from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced, Tail
 from engine.machine import Applied, StateMachine
+from engine.record import Frame, pack_frame, unpack_frame
 from engine.scoreboard import Scoreboard
 from tests.engine.model import increment, told
 
@@ -48,6 +49,12 @@ class MemoryLog:
         self.frames.append(list(events))
         self.tail = Tail(log_id=self.tail.log_id, epoch=epoch, seq=events[-1].seq, checksum=0)
         return Synced(bytes=1, seconds=0.0)
+
+    def read_from(self, seq: int) -> Iterator[Frame]:
+        """Read what was appended."""
+        for events in self.frames:
+            if events[-1].seq >= seq:
+                yield unpack_frame(pack_frame(events, epoch=1, previous=0))
 
 
 class Bench:

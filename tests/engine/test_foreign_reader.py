@@ -29,6 +29,7 @@ from engine.events import (
     Incremented,
     PeriodChanged,
     RanksNoted,
+    Reversed,
     RowsRevealed,
     UserPut,
 )
@@ -41,6 +42,7 @@ SEGMENTS = (
     "histories/00000000000000000001.log",
     "boards/00000000000000000001.log",
     "notes/00000000000000000001.log",
+    "reversals/00000000000000000001.log",
 )
 SEGMENT_HEADER = struct.Struct("<8s I I 16s Q Q I I Q")
 FRAME_HEADER = struct.Struct("<4s I I I Q Q Q I I")
@@ -94,6 +96,8 @@ def drawn(event: Event) -> Found:
     elif isinstance(event, BoardEvent):
         types = {BoardPut: 7, BoardClosed: 8, PeriodChanged: 9, BoardFrozen: 10, BoardUnfrozen: 11, RowsRevealed: 12}
         fields = [types[type(event)], *msgspec.json.decode(msgspec.json.encode(msgspec.structs.astuple(event)[2:]))]
+    elif isinstance(event, Reversed):
+        fields = [14, *msgspec.json.decode(msgspec.json.encode(msgspec.structs.astuple(event)[2:]))]
     elif isinstance(event, RanksNoted):
         fields = [13, event.as_of_ms]
     else:
@@ -123,7 +127,7 @@ def test_a_foreign_reader_finds_the_same_events(name: str) -> None:
 
 def test_the_golden_log_has_every_type_of_record() -> None:
     """Otherwise the comparison above would prove less than it says."""
-    assert {fields[0] for name in SEGMENTS for _, _, fields in records(golden(name))} == set(range(1, 14))
+    assert {fields[0] for name in SEGMENTS for _, _, fields in records(golden(name))} == set(range(1, 15))
 
 
 @pytest.mark.parametrize("name", SEGMENTS)

@@ -11,10 +11,11 @@ from msgspec.structs import replace
 
 from engine.board import Board
 from engine.board_rules import BoardDefinition, BoardRules, Frozen, OrderMode, Range, RankMode, ScoreMode, next_score
+from engine.events import Rescored
 from engine.frozen_board import FrozenBoard
 from engine.pinned import PinnedOrder
 from engine.ranking import Row, Standing
-from engine.scored_ranking import FedStep, Rescored, Step
+from engine.scored_ranking import FedStep, Step
 
 MS = 1_700_000_000_000
 USERS = ("ann", "ben", "cid", "dan", "eve", "fay")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Container, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -27,7 +27,7 @@ from engine.errors import DiskFull, NoLongerKept, WriteFailed
 from engine.events import Event, Incremented
 from engine.log import Log, Synced
 from engine.machine import Applied, StateMachine
-from engine.record import Frame, Tail
+from engine.record import Frame, Tail, pack_frame, unpack_frame
 from engine.scoreboard import Scoreboard
 from server.access.auth import MISSING, Principal
 from server.access.rates import Rates, WriteLimits
@@ -92,6 +92,13 @@ class MemoryLog:
         event = self.events[seq - 1]
         frame = Frame(epoch=1, first_seq=seq, time_ms=event.time_ms, count=1, previous=0, checksum=0, body=b"")
         return frame, event
+
+    def read_from(self, seq: int) -> Iterator[Frame]:
+        """Read what was appended, an event a frame."""
+        if seq < self.first_seq:
+            raise NoLongerKept(seq, self.first_seq)
+        for event in self.events[seq - 1 :]:
+            yield unpack_frame(pack_frame([event], epoch=1, previous=0))
 
 
 T = TypeVar("T")

@@ -1,0 +1,117 @@
+"""What the score of a user is without some actions: counted again from those that count. Pure.
+
+    recount = Recount(actions, again=False)            the actions that shall count no more, or again
+    for event in log: recount.take(event)              all events, or at least all of `recount.users`, in order
+    rescored = recount.of(rules, board_id, user_id, span, counts)
+
+Theory. A score is no plain sum: it may stop at 0, and `best` and `last` keep one action of many. So a score without an
+action is found by counting the others again, in their order, by the rules of the board. It is reached by the last of
+them that changed it. So ties are those that would have been without the actions.
+
+The recount also gives the score that the user has now, counted the same way. Whoever uses it compares that with the
+score that the board shows. If they differ, the log does not explain the score, and nothing may be changed by it.
+
+Rules:
+- An action counts on its own board and on those that it fed, by what it was worth there.
+- What the log no longer has is not needed if a score is known where the log begins. The event that reached it is not
+  known then. If the score goes back to it, the recount fails.
+- `seq` is that of the last event taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from engine.board_rules import BoardRules, next_score
+from engine.events import Event, Incremented, Rescored
+
+
+class Counted(msgspec.Struct, frozen=True, gc=False):
+    """What an action was worth on a board, and the score of the user before it, as it was logged."""
+
+    seq: int
+    time_ms: int
+    worth: int
+    before: int
+
+
+class Span(msgspec.Struct, frozen=True, gc=False):
+    """The events of a period: those after the seq `after`, up to `until`, and not before `since_ms`."""
+
+    after: int
+    until: int
+    since_ms: int = 0
+
+    def holds(self, seq: int, time_ms: int) -> bool:
+        """Tell whether an event is in the period."""
+        return self.after < seq <= self.until and time_ms >= self.since_ms
+
+
+class Unknown(Exception):
+    """The log does not say what a score would be."""
+
+
+class Recount:
+    """See above. `actions` are the events by seq. They need not be in the log any more."""
+
+    def __init__(self, actions: Mapping[int, Incremented], *, again: bool, seq: int = 0, log_begins: int = 1) -> None:
+        """`seq`: events up to this one are not taken, none of these users is in them. `log_begins`: the first kept."""
+        self.actions = actions
+        self.again = again
+        self.seq = seq
+        self._log_begins = log_begins
+        self.users = {event.user_id for event in actions.values()}
+        self.places = {(board_id, event.user_id) for event in actions.values() for board_id in boards_of(event)}
+        self._counted: dict[tuple[str, str], list[Counted]] = {place: [] for place in self.places}
+        self._chosen: dict[tuple[str, str], list[int]] = {place: [] for place in self.places}
+        for each, event in sorted(actions.items()):
+            for board_id in boards_of(event):
+                self._chosen[board_id, event.user_id].append(each)
+
+    def take(self, event: Event) -> None:
+        """Take the next event."""
+        assert event.seq > self.seq
+        self.seq = event.seq
+        if isinstance(event, Incremented) and event.user_id in self.users:
+            for board_id, counted in _counted_of(event):
+                found = self._counted.get((board_id, event.user_id))
+                if found is not None:
+                    found.append(counted)
+
+    def of(self, rules: BoardRules, board_id: str, user_id: str, span: Span, counts: Callable[[int], bool]) -> Rescored:
+        """Give a user's score by the actions of a span that count. Raises `Unknown`."""
+        counted = [each for each in self._counted[board_id, user_id] if span.holds(each.seq, each.time_ms)]
+        score: int | None = None
+        reached, updated_ms = 0, 0
+        if self._log_begins > span.after + 1 and counted and counted[0].before:
+            score = counted[0].before
+        for each in counted:
+            if not counts(each.seq):
+                continue
+            new_score = next_score(rules, score, each.worth)
+            if new_score != score:
+                score, reached, updated_ms = new_score, each.seq, each.time_ms
+        if score is not None and not reached:
+            raise Unknown("the event that reached this score is no longer in the log")
+        return Rescored(user_id, score, reached, updated_ms)
+
+    def chosen(self, board_id: str, user_id: str, span: Span) -> list[int]:
+        """List those of `actions` that counted for a user on a board within a span."""
+        seqs = self._chosen[board_id, user_id]
+        return [seq for seq in seqs if span.holds(seq, self.actions[seq].time_ms)]
+
+
+def boards_of(event: Incremented) -> Iterator[str]:
+    """Yield the boards on which an action counted."""
+    yield event.board_id
+    for fed in event.fed:
+        yield fed.board_id
+
+
+def _counted_of(event: Incremented) -> Iterator[tuple[str, Counted]]:
+    worth = event.delta if event.value is None else event.value
+    yield event.board_id, Counted(event.seq, event.time_ms, worth, event.new_score - event.delta)
+    for fed in event.fed:
+        yield fed.board_id, Counted(event.seq, event.time_ms, fed.value, fed.new_score - fed.delta)
