@@ -94,6 +94,14 @@ EXPORT_PART_ROWS = 250
 """Exports over HTTP that go on at once, in all and for one client: each holds 32 bytes a user. How long one may take: a
 million rows are some 70 MB, so 1 Mbit/s is enough. And the rows that are made at once, a millisecond of work."""
 
+PAST_WAITERS_MAX = 8
+PAST_SECONDS_MAX = 120.0
+PAST_IDLE_SECONDS = 60.0
+PAST_KEPT_MAX = 256
+PAST_KEPT_SECONDS = 60.0
+"""Questions about the past that wait for their turn, and the time of one: some ten million events without a snapshot.
+How long the idle process that reads it is kept; answers that are kept, of some 30 KB at most, and how long."""
+
 REVEAL_STEP_MAX = 1_000
 """Rows of one reveal: a screen of them takes a few milliseconds."""
 

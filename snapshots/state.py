@@ -61,6 +61,10 @@ PROGRESS_BYTES = 2**20
 """Bytes of the log that are read between two calls of `progress`."""
 
 
+class BeginsLate(LogDamaged):
+    """The log begins after the state that it must continue: it no longer goes back to the bound."""
+
+
 class Until(msgspec.Struct, frozen=True):
     """The bounds: the last event that counts has at most this seq and at most this time."""
 
@@ -190,7 +194,8 @@ def check_reach(directory: str, segments: list[SegmentFile], after: Tail | None)
     first = segments[0]
     if first.first_seq > seq + 1:
         detail = f"it begins at seq {first.first_seq}"
-        raise refusal(Situation.BEGINS_LATE, directory=directory, path=first.path, good=seq, detail=detail)
+        fault = refusal(Situation.BEGINS_LATE, directory=directory, path=first.path, good=seq, detail=detail)
+        raise BeginsLate(fault.what, path=fault.path, offset=fault.offset, seq=fault.seq, remedy=fault.remedy)
 
 
 def joined_frames(

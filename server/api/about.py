@@ -65,6 +65,10 @@ first: each user who was ranked then is listed once, with the score and rank of 
 meanwhile. Names are of now. 410 `CURSOR_EXPIRED`: the walk was idle for a minute, too many users moved, or it was
 another node's; begin again. Walks that begin within a second share a moment, unless they name `minSeq`."""
 
+AS_OF = """`asOfSeq` and `asOf` ask for the board as it was, with a token that has `scores:read`, and without the other
+parameters: `seq`, `generatedAt` and names are those of then. It is read from a snapshot and the log, one question at a
+time, which takes seconds; then 503 `OVERLOADED`. 410 `NO_LONGER_KEPT`: they do not go back so far."""
+
 EXPORT = """Columns: `rank`, `userId`, `displayName`, `score`, `updatedAt`, `reachedSeq`. All rows are of the moment of
 the headers `X-Scoreboard-Epoch` and `X-Scoreboard-Seq`, and come while they are made: the answer has no length. If it
 can't be sent to its end, the connection is cut. A few exports at once; then 503."""
@@ -86,7 +90,7 @@ ERRORS = {
         "Gone",
         (
             "`CURSOR_EXPIRED`: begin again without a cursor. `BOARD_CLOSED`: the board was closed, or its season is "
-            "over; it can only be read."
+            "over; it can only be read. `NO_LONGER_KEPT`: snapshots and log do not go back so far."
         ),
     ),
     413: ("PayloadTooLarge", "`PAYLOAD_TOO_LARGE`: the body is too long."),
@@ -108,7 +112,8 @@ ERRORS = {
             "`OVERLOADED`, `DISK_FULL`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the "
             "same actionId. `REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `NOT_LEADER`: "
             "readiness of a leader that was replaced; `details` name the newer epoch and its leader, if known. "
-            "`KEYS_UNAVAILABLE`: it cannot be known yet whether the token's key is its issuer's; send it again later."
+            "`KEYS_UNAVAILABLE`: it cannot be known yet whether the token's key is its issuer's; send it again later. "
+            "`PAST_UNAVAILABLE`: the files of the past can't be read on this node."
         ),
     ),
 }

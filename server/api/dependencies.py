@@ -29,6 +29,7 @@ from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
 from server.live.names import NameForm
 from server.metrics import Metrics
+from server.past.questions import Question, Reply
 from server.replication.freshness import Freshness
 from server.role import CurrentRole
 
@@ -68,6 +69,13 @@ class ReceiptLog(Protocol):
         """Give one event and its frame. Raises `NoLongerKept`."""
 
 
+class Past(Protocol):
+    """What reads the past (`server.past.reader`)."""
+
+    async def ask(self, question: Question, /) -> Reply:
+        """Have a question answered. Raises `Overloaded`."""
+
+
 class StorageState(msgspec.Struct, frozen=True):
     """What log and snapshots hold on disk. `snapshot_seq` and `snapshot_ms` are None before the first snapshot.
 
@@ -89,7 +97,7 @@ class Dependencies:
 
     `request_ids` gives ids for requests that bring none. Pages of `origins` (None: all) may read
     public answers. `warnings` are what `/readyz` tells of a node that is ready. `promote` makes a replica the leader,
-    gives the new epoch and its first seq, or raises `Refused`.
+    gives the new epoch and its first seq, or raises `Refused`. `past` is None on a node without a log.
     """
 
     scoreboard: Scoreboard
@@ -115,3 +123,4 @@ class Dependencies:
     promote: Callable[[], Awaitable[tuple[int, int]]]
     periods: PeriodReader = field(default_factory=NoPeriods)
     warnings: Callable[[], list[str]] = list
+    past: Past | None = None

@@ -88,10 +88,10 @@ OPERATIONS: dict[str, Operation] = {
     "top": Operation(
         "Boards",
         "The best score first; of equal scores, the one that was reached first. `period` asks for the last rows of one "
-        "that has ended. What does not hold of a board is left out of the answer.",
+        "that has ended. What does not hold of a board is left out of the answer. " + about.AS_OF,
         answers.TopAnswer,
-        (400, 401, 403, 404, 421, 500, 503),
-        ("topLimit", "boardIdDefault", "period", "view", "minSeq", "minEpoch"),
+        (400, 401, 403, 404, 410, 421, 500, 503),
+        ("topLimit", "boardIdDefault", "period", "view", "asOfSeq", "asOf", "minSeq", "minEpoch"),
         etag=True,
     ),
     "walk": Operation(

@@ -28,6 +28,7 @@ VERSION = "1.1.0"
 """Of the interface, not of the program. It grows with each change that a client can see."""
 
 _NEEDED = "May have slashes."
+_THEN = "2026-11-28T18:00:00Z"
 _FORMAT = "The format of the file."
 _COMPONENTS = "#/components"
 _SCHEMAS = _COMPONENTS + "/schemas/{name}"
@@ -258,6 +259,8 @@ def _parameters() -> Schema:
             "`live`: the present of a board that may be frozen. It needs a token with `scores:read`.",
         ),
         "format": _parameter("format", "query", {"type": "string", "enum": ["csv", "ndjson"]}, _FORMAT),
+        "asOfSeq": _parameter("asOfSeq", "query", _whole(1), "The board as it was after this event."),
+        "asOf": _parameter("asOf", "query", {"type": "string", "examples": [_THEN]}, "The same, at this time."),
         "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, for this seq."),
         "minEpoch": _parameter("minEpoch", "query", _whole(0), "The epoch of that position."),
         "ifNoneMatch": _parameter("If-None-Match", "header", {"type": "string"}, "The ETag of what the client has."),

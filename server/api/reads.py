@@ -33,6 +33,7 @@ from engine.threads import run
 from server import bounds
 from server.access.auth import ANYBODY, Principal
 from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, TopAnswer, logged_receipt
+from server.api.as_of import AsOf, asks_for_past
 from server.api.dependencies import Dependencies
 from server.api.names import CallerNames, Sight
 from server.api.periods import Periods, named_period
@@ -90,6 +91,7 @@ class Reads:
         self._authenticator = dependencies.authenticator
         self._clock_ms = dependencies.clock_ms
         self._views = Views(dependencies)
+        self._as_of = AsOf(dependencies)
         self._names = CallerNames(dependencies)
         self._periods = Periods(dependencies.scoreboard, dependencies.periods)
         self._kept: dict[Top, KeptTop] = {}
@@ -99,6 +101,8 @@ class Reads:
         """Answer with the first rows of a board, of now or of a past period."""
         sight = await self._names.of(request, caller)
         board_id, limit, _ = top = self._top(request, sight)
+        if asks_for_past(request.query):
+            return await self._as_of.top(request, caller, board_id, limit)
         board = await self._views.of(request, caller, self._scoreboard.boards[board_id])
         if isinstance(board, Response):
             return board

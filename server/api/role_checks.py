@@ -92,6 +92,11 @@ class RoleChecks:
             message = "A replica with a shard knows no actions: ask the leader."
             raise Refused(421, "NOT_LEADER", message, _leader_of(role))
 
+    def no_past(self) -> Refused:
+        """Make the answer of a node that keeps no log to a question about the past."""
+        message = "This node keeps no log to read the past from: ask the leader."
+        return Refused(421, "NOT_LEADER", message, _leader_of(self._role.now))
+
     def lag_headers(self) -> Headers:
         """Give a replica's lag as headers; none on a leader."""
         lag = self._freshness.lag()

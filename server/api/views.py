@@ -24,7 +24,7 @@ from server.http.messages import Refused, Request, Response
 from server.http.target import PUBLIC, query_values, view_of
 from server.live.encoding import about
 
-_MORE_STEPS = ("minSeq", "minEpoch", "period", "view")
+_MORE_STEPS = ("minSeq", "minEpoch", "period", "view", "asOf", "asOfSeq")
 
 
 def is_plain_top(query: str) -> bool:

@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 import msgspec
 import trio
@@ -36,6 +38,8 @@ from server.http.messages import Refused, RequestHead, Response
 from server.http.request_parser import IncomingRequest, RequestParser
 from server.http.response_head import head_end, http_bytes
 from server.settings.http import HttpConfig
+
+T = TypeVar("T")
 
 Address = tuple[str, int]
 """Host and port."""
@@ -283,6 +287,27 @@ class Connection:
         response = refusal.response()
         await self.respond(msgspec.structs.replace(response, omit_body=self._to_head), last=True)
         await self.linger()
+
+    async def while_open(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do some work that takes long; cancel it when the client closes its side. Raises BrokenResourceError then."""
+        result: list[T] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, nursery.cancel_scope)
+            result.append(await work())
+            nursery.cancel_scope.cancel()
+        if not result:
+            self.gone = True
+            raise trio.BrokenResourceError("the client is gone")
+        return result[0]
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        """Cancel when the client closes; return if it sends the next request before that."""
+        try:
+            data = await self.stream.socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            data = b""
+        if not data:
+            scope.cancel()
 
     # The end
 

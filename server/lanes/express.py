@@ -13,12 +13,14 @@ Rules:
 - A request for another lane is given back to the listener with nothing lost. The Hypercorn lane then keeps the
   connection for good.
 - HEAD and OPTIONS on these routes are for the other lane.
+- A client that closes its side while the past is read for it gets no answer, and frees its turn.
 - Answers are written in the order of the requests: the next request is read after the answer to the last one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
@@ -29,6 +31,10 @@ from server.lanes.express_loop import LANE, ExpressLoop, request_of, takes
 
 Answer = Callable[[Request, str], Awaitable[Response]]
 """Makes the answer to a request, given the name of its lane. Raises nothing."""
+
+
+_PAST = "asOf"
+"""What a query has that asks for the past. To answer that takes seconds, so a client may leave before."""
 
 
 class ExpressLane:
@@ -60,7 +66,10 @@ class ExpressLane:
         inbound = connection.take_request()
         try:
             request = request_of(connection, inbound, await connection.read_body(inbound), self._proxies)
-            response = await self._answer(request, LANE)
+            if _PAST in request.query:
+                response = await connection.while_open(partial(self._answer, request, LANE))
+            else:
+                response = await self._answer(request, LANE)
         finally:
             connection.release_body()
         last = not inbound.keep_alive or connection.closing

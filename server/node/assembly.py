@@ -338,6 +338,7 @@ def _make_pipeline(
             followers=(lambda: 0) if service is None else service.followers.__len__,
             promote=promote,
             periods=NoPeriods() if periods is None else periods,
+            past=None if service is None else world.past,
             warnings=partial(_warnings, world, surface.role),
         )
     )

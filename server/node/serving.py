@@ -53,6 +53,8 @@ from server.node.listening import listen, own_url, urls_of
 from server.node.node import Node
 from server.node.shutdown import Guard, Shutdown, unless
 from server.node.surroundings import LiveChannel, Surroundings
+from server.past.questions import Start
+from server.past.reader import PastReader
 from server.replication.freshness import Freshness
 from server.settings.config import Config
 
@@ -87,6 +89,7 @@ class Process:
         self._authenticator = Authenticator(issuers)
         self._key_exchange = KeyExchange(issuers, follows=follows)
         self._key_warnings = partial(key_warnings, issuers)
+        self._past = PastReader(Start(str(Path(config.data_dir).absolute()), config.rules))
         self._proxies = TrustedProxies(config.proxy_networks)
         self._node_id = secrets.token_hex(8)
         self._bound: list[trio.SocketListener] | None = None
@@ -139,7 +142,7 @@ class Process:
             proxies=self._proxies,
             http_bounds=HttpBounds.of(self._config.http),
         )
-        for task in (self._clock.run, *node.tasks, live.run, self._authenticator.run, loop.run):
+        for task in (self._clock.run, *node.tasks, live.run, self._authenticator.run, loop.run, self._past.run):
             await world.tasks.start(self._guard.watched, task)
         await world.tasks.start(listener.run)
         log.info("started", url=world.url, urls=urls, version=version("scoreboard"), seq=node.scoreboard.seq)
@@ -168,6 +171,7 @@ class Process:
             check_held=self._check_held,
             pages=load_pages(PAGES),
             key_exchange=self._key_exchange,
+            past=self._past,
             node_id=self._node_id,
             key_warnings=self._key_warnings,
         )

@@ -24,7 +24,7 @@ from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.key_exchange import KeyExchange
 from server.api.audit import Audit
-from server.api.dependencies import Authenticator
+from server.api.dependencies import Authenticator, Past
 from server.api.pages import Page
 from server.api.role_checks import RoleChecks
 from server.http.messages import RequestHead
@@ -64,8 +64,8 @@ class Surroundings:
     `clock` gives event times, and `clock_ms` the same in ms since 1970; `clock_s` never goes back. `tell` gets what the
     operator should know about the disk, `removed` each segment that was removed for its age. `applied` is called right
     after each frame was applied. `check_held` checks that the data directory is still ours (`engine.held_disk`).
-    `key_warnings` gives what an operator should know of the issuers' keys. `random_bytes` draws identities. `node_id`
-    is that of this process in the paths of nodes.
+    `past` reads the past of the data directory, None where nothing does. `key_warnings` gives what an operator should
+    know of the issuers' keys. `random_bytes` draws identities. `node_id` is that of this process in the paths of nodes.
     """
 
     config: Config
@@ -87,6 +87,7 @@ class Surroundings:
     pages: dict[str, Page] = field(default_factory=dict)
     clock_s: Callable[[], float] = time.monotonic
     uniform: Callable[[float, float], float] = random.uniform
+    past: Past | None = None
     random_bytes: Callable[[int], bytes] = secrets.token_bytes
     node_id: str = field(default_factory=lambda: secrets.token_hex(8))
     tell: Callable[[Finding | DiskFault], None] = tell

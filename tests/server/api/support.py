@@ -32,7 +32,7 @@ from engine.scoreboard import Scoreboard
 from server.access.auth import MISSING, Principal
 from server.access.rates import Rates, WriteLimits
 from server.api.audit import Audit
-from server.api.dependencies import Authenticator, Dependencies, StorageState
+from server.api.dependencies import Authenticator, Dependencies, Past, StorageState
 from server.api.pages import html_page
 from server.api.periods import NoPeriods
 from server.api.pipeline import Pipeline
@@ -269,6 +269,7 @@ class Bench:
         real_log: Log | None = None,
         authenticator: Authenticator | None = None,
         periods: Path | None = None,
+        past: Past | None = None,
     ) -> None:
         """Keep past periods in the directory `periods`, if one is given."""
         self.now_s = 100.0
@@ -317,6 +318,7 @@ class Bench:
             followers=lambda: 0,
             promote=partial(refuse_promotion, self.role),
             periods=self.kept or NoPeriods(),
+            past=past,
         )
         self.pipeline = Pipeline(self.dependencies)
         self._quart = create_app(self.pipeline, TrustedProxies()) if through_quart else None

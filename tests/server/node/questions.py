@@ -310,8 +310,10 @@ PAST = (
     "/scoreboard/top?boardId=a/b&period=x", "/scoreboard/top?boardId=a/b&v%69ew=live",
     "/scoreboard?boardId=a/b&period=previous", "/scores/ann?boardId=a/b&period=previous",
     "/scores/ann/around?boardId=a/b&period=previous", "/boards/a%2Fb/periods",
+    "/boards/a%2Fb/export?format=csv&period=previous", "/boards/export?boardId=a/b&format=ndjson", "/boards/cup/export",
+    "/scoreboard/top?boardId=a/b&asOfSeq=1", "/scoreboard/top?as%4Ff=0", "/scoreboard/top?asOf=0&limit=0",
 )  # fmt: skip
-"""Reads of periods that ended, and names of parameters that are written in an unusual way."""
+"""Reads of periods that ended and of the past, exports, and names of parameters that are written in an unusual way."""
 
 
 def boards() -> list[Question]:
