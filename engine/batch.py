@@ -20,7 +20,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import UNSET
@@ -34,6 +34,7 @@ from engine.commands import (
     BoardCommand,
     BoardReceipt,
     Command,
+    DecideReview,
     Increment,
     Outcome,
     PutBoard,
@@ -41,13 +42,15 @@ from engine.commands import (
     Receipt,
     Rejection,
     Reverse,
+    ReviewReceipt,
     UserReceipt,
 )
-from engine.counting import fed_boards, feed, invalid, too_high, worth_of
-from engine.events import BoardEvent, Event, Fed, Incremented, UserPut
+from engine.counting import fed_boards, feed, invalid, too_high, unknown, worth_of
+from engine.events import BoardEvent, Event, Fed, Incremented, ReviewDecided, UserPut
 from engine.limits import SCORE_MAX
 from engine.periods import PeriodAt, no_calendar
 from engine.reversal_decisions import Reversal, decide_reversal
+from engine.review_decisions import decide_review
 from engine.scoreboard import UNKNOWN_USER, FoundIncrement, Scoreboard
 from engine.users import User
 
@@ -82,7 +85,8 @@ rules of one of the boards are more than fixed points (`engine.counting`)."""
 
 _NOWHERE: _Place = (Board(""), 0, {}, ())
 
-_Decision = FoundIncrement | UserPut | Reversal | _BoardDecision | _Duplicate | _Unchanged | Rejection
+_Told = ReviewReceipt | Rejection
+_Decision = FoundIncrement | UserPut | ReviewDecided | Reversal | _BoardDecision | _Duplicate | _Unchanged | _Told
 
 
 class Batch:
@@ -106,6 +110,7 @@ class Batch:
         self._users: dict[str, User] = {}
         self._put_boards: frozenset[str] = frozenset()  # all of the submission, so that they may feed each other
         self._decided_boards: set[str] = set()
+        self._reviewed: dict[str, ReviewDecided] = {}
 
     def decide(self, commands: Sequence[Command]) -> None:
         """Decide commands, after those of earlier calls. O(1) for each."""
@@ -197,7 +202,7 @@ class Batch:
         """Find a board, the points of a reason there, and its scores after this batch. Called once for each pair."""
         board = self._scoreboard.board(board_id)
         if board is None or board.definition is None:
-            return _unknown("boardId", board_id, "board", self._scoreboard.served())
+            return unknown("boardId", board_id, "board", self._scoreboard.served())
         if (fault := write_fault(board_id, board.definition, self._now_ms)) is not None:
             return fault
         rules = board.definition.rules
@@ -205,7 +210,7 @@ class Batch:
             return unwritten(board_id)  # a log without these rules could not say by which ones it counted
         worth = rules.points.get(reason)
         if worth is None:
-            return _unknown("reason", reason, f"reason on board {board_id!r}", rules.points)
+            return unknown("reason", reason, f"reason on board {board_id!r}", rules.points)
         points = worth if rules.score == "sum" and isinstance(worth, int) and worth > 0 else 0
         feeds = self._fed(rules, reason) if rules.feeds else ()
         if feeds is None:
@@ -271,7 +276,7 @@ class Batch:
         self._begun[key] = found = (event, board, key, mark)
         return found
 
-    def _decide_other(self, command: PutUser | BoardCommand | Reverse) -> _Decision:
+    def _decide_other(self, command: PutUser | BoardCommand | Reverse | DecideReview) -> _Decision:
         if isinstance(command, PutUser):
             return self._put_user(command)
         if isinstance(command, Reverse):
@@ -280,6 +285,8 @@ class Batch:
                 self._seq += 1
                 self.events.append(reversal.event)
             return reversal
+        if isinstance(command, DecideReview):
+            return self._review(command)
         assert command.board_id not in self._decided_boards, "a submission has one command a board"
         self._decided_boards.add(command.board_id)
         decided = decide_board(
@@ -291,6 +298,18 @@ class Batch:
         self._seq += len(decided)
         self.events += decided
         return _BoardDecision(command.board_id, decided)
+
+    def _review(self, command: DecideReview) -> _Decision:
+        review_id = command.review_id
+        review, pending = self._scoreboard.reviews.get(review_id), self._reviewed.get(review_id)
+        decided = decide_review(review, command, pending, seq=self._seq + 1, now_ms=self._now_ms)
+        if isinstance(decided, ReviewDecided):
+            self._seq += 1
+            self.events.append(decided)
+            self._reviewed[review_id] = decided
+        elif isinstance(decided, int):
+            return ReviewReceipt(review_id, False, self._scoreboard.epoch_of(decided), decided)
+        return decided
 
     def _user(self, user_id: str) -> User | None:
         return self._users.get(user_id) or self._scoreboard.users.get(user_id)
@@ -329,28 +348,23 @@ class Batch:
         ranks = self._scoreboard.apply_increments(run, epoch)
         outcomes += [
             Receipt(
-                event.user_id,
-                event.new_score,
-                event.delta,
-                True,
-                event.action_id,
-                event.board_id,
-                epoch,
-                event.seq,
-                rank,
-                previous_rank,
+                event.user_id, event.new_score, event.delta, True, event.action_id, event.board_id, epoch, event.seq,
+                rank, previous_rank,
             )
             for (event, _, _, _), (previous_rank, rank) in zip(run, ranks, strict=True)
-        ]
+        ]  # fmt: skip
 
     def _settle_other(self, decision: _Decision) -> Outcome:
         scoreboard = self._scoreboard
-        if isinstance(decision, Rejection):
+        if isinstance(decision, _Told):
             return decision
         if isinstance(decision, Reversal):
             if decision.event is not None:
                 scoreboard.apply(decision.event, scoreboard.epoch)
             return decision.receipt
+        if isinstance(decision, ReviewDecided):
+            scoreboard.apply(decision, scoreboard.epoch)
+            return ReviewReceipt(decision.review_id, True, scoreboard.epoch, decision.seq)
         if isinstance(decision, _Duplicate):
             return self._receipt_again(decision.command, decision.seq)
         if isinstance(decision, _BoardDecision):
@@ -375,24 +389,10 @@ class Batch:
         board = self._scoreboard.boards[command.board_id]
         # A user without points in the running period has a score of 0 here: the action counted in an earlier one.
         rank, score = board.rank(command.user_id), board.score(command.user_id) or 0
+        epoch = self._scoreboard.epoch_of(seq)
         return Receipt(
-            user_id=command.user_id,
-            new_score=score,
-            delta=0,
-            applied=False,
-            action_id=command.action_id,
-            board_id=command.board_id,
-            epoch=self._scoreboard.epoch_of(seq),
-            seq=seq,
-            rank=rank,
-            previous_rank=rank,
-        )
-
-
-def _unknown(field: str, value: str, what: str, known: Iterable[str]) -> Rejection:
-    allowed = sorted(known)
-    message = f"unknown {what}: {value!r}; known: {', '.join(allowed)}"
-    return Rejection("INVALID_REQUEST", message, {"field": field, "allowed": allowed})
+            command.user_id, score, 0, False, command.action_id, command.board_id, epoch, seq, rank, rank
+        )  # fmt: skip
 
 
 def _conflict(command: Increment, seq: int) -> Rejection:

@@ -18,7 +18,16 @@ from typing import Literal
 
 import msgspec
 
-from engine.limits import FEED_BYTES_MAX, FEEDS_MAX, KEEP_PERIODS_DEFAULT, KEEP_PERIODS_MAX, REASONS_MAX, SCORE_MAX
+from engine.limits import (
+    FEED_BYTES_MAX,
+    FEEDS_MAX,
+    KEEP_PERIODS_DEFAULT,
+    KEEP_PERIODS_MAX,
+    OUTLIER_Z_MAX,
+    REASONS_MAX,
+    SCORE_MAX,
+    WATCH_CALLERS_MAX,
+)
 from engine.schedule import Period, Schedule, Season, form_fault
 from engine.texts import id_fault, name_fault
 
@@ -38,6 +47,23 @@ Worth = int | Range
 """What a reason is worth: points, or a value that the request carries."""
 
 
+Decision = Literal["accept", "reverse"]
+"""What may be decided of a user who was put on the queue of reviews."""
+
+ReviewRule = Literal["growth_per_minute", "growth_per_hour", "callers_per_user", "outlier_z"]
+"""What a board may be watched for."""
+
+
+class WatchRules(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What puts a user of a board on the queue of reviews (`engine.watch`). None: that is not looked for."""
+
+    growth_per_minute: int | None = None
+    growth_per_hour: int | None = None
+    callers_per_user: int | None = None
+    outlier_z: float | None = None
+    action: Literal["flag"] = "flag"
+
+
 class BoardRules(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The rules of one board, as they are logged. `rules_fault` says what they must hold."""
 
@@ -50,6 +76,7 @@ class BoardRules(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     season: Season | None = None
     keep_periods: int = KEEP_PERIODS_DEFAULT
     feeds: tuple[str, ...] = ()
+    watch: WatchRules | None = None
 
 
 class BoardDefinition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -155,6 +182,8 @@ def rules_fault(board_id: str, rules: BoardRules) -> tuple[str, str] | None:
         return "keep_periods", f"must be an integer from 1 to {KEEP_PERIODS_MAX}"
     if fault := _feeds_fault(board_id, rules.feeds):
         return "feeds", fault
+    if rules.watch is not None and (fault_of_watch := _watch_fault(rules.watch, rules.order)):
+        return f"watch.{fault_of_watch[0]}", fault_of_watch[1]
     return _period_fault(rules)
 
 
@@ -179,6 +208,22 @@ def _feeds_fault(board_id: str, feeds: tuple[str, ...]) -> str | None:
         return "must not name a board twice"
     if sum(len(fed.encode()) for fed in feeds) > FEED_BYTES_MAX:
         return f"must have ids of at most {FEED_BYTES_MAX} bytes together"
+    return None
+
+
+def _watch_fault(watch: WatchRules, order: OrderMode) -> tuple[str, str] | None:
+    growth = {"growth_per_minute": watch.growth_per_minute, "growth_per_hour": watch.growth_per_hour}
+    for name, limit in growth.items():
+        if limit is not None and order == "ascending":
+            return name, "must not be set on an ascending board, where a good score falls"
+        if limit is not None and not 1 <= limit <= SCORE_MAX:
+            return name, f"must be an integer from 1 to {SCORE_MAX}"
+    if watch.callers_per_user is not None and not 1 <= watch.callers_per_user <= WATCH_CALLERS_MAX:
+        return "callers_per_user", f"must be an integer from 1 to {WATCH_CALLERS_MAX}"
+    if watch.outlier_z is not None and not 1 <= watch.outlier_z <= OUTLIER_Z_MAX:
+        return "outlier_z", f"must be a number from 1 to {OUTLIER_Z_MAX}"
+    if all(limit is None for limit in (*growth.values(), watch.callers_per_user, watch.outlier_z)):
+        return "growth_per_minute", "or another limit must be set: a watch without limits sees nothing"
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.board_rules import BoardRules
+from engine.board_rules import BoardRules, Decision
 from engine.events import Rescored
 from engine.ranking import Row
 from engine.recount import Recount
@@ -111,7 +111,17 @@ class Reverse(msgspec.Struct, frozen=True, gc=False):
 BoardCommand = PutBoard | CloseBoard | ResetBoard | FreezeBoard | UnfreezeBoard | RevealRows
 """A command about a board itself. A submission has only such commands, or none."""
 
-Command = Increment | PutUser | BoardCommand | Reverse
+
+class DecideReview(msgspec.Struct, frozen=True, gc=False):
+    """Decide a review. `note` says why."""
+
+    review_id: str
+    decision: Decision
+    note: str
+    caller: str
+
+
+Command = Increment | PutUser | BoardCommand | Reverse | DecideReview
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -191,6 +201,15 @@ class ReversalReceipt(msgspec.Struct, frozen=True, gc=False):
     forgotten: int = 0
 
 
+class ReviewReceipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a `DecideReview`. `applied` is False when it was decided so before; `seq` is of the decision."""
+
+    review_id: str
+    applied: bool
+    epoch: int
+    seq: int
+
+
 class Rejection(msgspec.Struct, frozen=True, gc=False):
     """A command that the rules refused. Nothing was logged. `details` names the field at fault."""
 
@@ -199,4 +218,4 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     details: dict[str, str | int | list[str]]
 
 
-Outcome = Receipt | UserReceipt | BoardReceipt | ReversalReceipt | Rejection
+Outcome = Receipt | UserReceipt | BoardReceipt | ReversalReceipt | ReviewReceipt | Rejection

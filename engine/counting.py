@@ -12,7 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from engine.board import Board
 from engine.board_faults import write_fault
@@ -77,6 +77,13 @@ def feed(
 def invalid(field: str, message: str) -> Rejection:
     """Refuse a command for one of its fields."""
     return Rejection("INVALID_REQUEST", message, {"field": field})
+
+
+def unknown(field: str, value: str, what: str, known: Iterable[str]) -> Rejection:
+    """Refuse a name that is not among those that are known."""
+    allowed = sorted(known)
+    message = f"unknown {what}: {value!r}; known: {', '.join(allowed)}"
+    return Rejection("INVALID_REQUEST", message, {"field": field, "allowed": allowed})
 
 
 def too_high(user_id: str, board_id: str) -> Rejection:

@@ -21,6 +21,7 @@ A record is a msgpack array, and its first element is its type. Seq and time are
       RanksNoted       [13, asOfMs]
       Reversed         [14, reversalId, reason, caller, asked, again, [seq of an action …], [[boardId, [row …]] …],
                         [[boardId, endedSeq, count, [row …]] …]]         row: [userId, score | nil, reachedSeq, ms]
+      ReviewDecided    [17, boardId, reviewId, decision, note, caller]
 
 A period is [id, beginning, end | nil], in ms since 1970 UTC.
 
@@ -37,7 +38,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from engine.board_rules import BoardRules
+from engine.board_rules import BoardRules, Decision
 from engine.events import (
     BoardClosed,
     BoardEvent,
@@ -54,6 +55,7 @@ from engine.events import (
     PeriodScores,
     RanksNoted,
     Reversed,
+    ReviewDecided,
     RowsRevealed,
     UserPut,
 )
@@ -166,6 +168,14 @@ class _ReversedRecord(msgspec.Struct, array_like=True, tag=14, forbid_unknown_fi
     periods: tuple[PeriodScores, ...]
 
 
+class _ReviewDecidedRecord(msgspec.Struct, array_like=True, tag=17, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    review_id: str
+    decision: Decision
+    note: str
+    caller: str
+
+
 _Record = (
     _IncrementedRecord
     | _UserPutRecord
@@ -181,8 +191,9 @@ _Record = (
     | _RowsRevealedRecord
     | _RanksNotedRecord
     | _ReversedRecord
+    | _ReviewDecidedRecord
 )
-_SAME_FIELDS: dict[type[Any], type[BoardEvent | Reversed]] = {
+_SAME_FIELDS: dict[type[Any], type[BoardEvent | Reversed | ReviewDecided]] = {
     _ReversedRecord: Reversed,
     _BoardPutRecord: BoardPut,
     _BoardClosedRecord: BoardClosed,
@@ -190,6 +201,7 @@ _SAME_FIELDS: dict[type[Any], type[BoardEvent | Reversed]] = {
     _BoardFrozenRecord: BoardFrozen,
     _BoardUnfrozenRecord: BoardUnfrozen,
     _RowsRevealedRecord: RowsRevealed,
+    _ReviewDecidedRecord: ReviewDecided,
 }
 """Each record of these has the fields of its event, in the event's order, but for seq and time."""
 
@@ -252,7 +264,7 @@ def _record_of(event: Event) -> tuple[object, ...]:
         return (4, event.from_seq, event.ahead_ms, event.note)
     if isinstance(event, RanksNoted):
         return (13, event.as_of_ms)
-    if isinstance(event, BoardEvent | Reversed):
+    if isinstance(event, BoardEvent | Reversed | ReviewDecided):
         return (_TYPES[type(event)], *msgspec.structs.astuple(event)[2:])
     if event.history:
         assert len(event.history) == HISTORY_BYTES

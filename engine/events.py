@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.board_rules import BoardRules
+from engine.board_rules import BoardRules, Decision
 from engine.schedule import Period
 
 
@@ -206,7 +206,19 @@ class RowsRevealed(msgspec.Struct, frozen=True, gc=False):
     caller: str
 
 
+class ReviewDecided(msgspec.Struct, frozen=True, gc=False):
+    """Somebody decided a review (`engine.reviews`). `note` says why."""
+
+    seq: int
+    time_ms: int
+    board_id: str
+    review_id: str
+    decision: Decision
+    note: str
+    caller: str
+
+
 BoardEvent = BoardPut | BoardClosed | PeriodChanged | BoardFrozen | BoardUnfrozen | RowsRevealed
 """An event about a board itself."""
 
-Event = Incremented | UserPut | EpochBegun | ClockCorrected | RanksNoted | Reversed | BoardEvent
+Event = Incremented | UserPut | EpochBegun | ClockCorrected | RanksNoted | Reversed | ReviewDecided | BoardEvent

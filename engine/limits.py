@@ -33,6 +33,19 @@ NOTE_EVERY_MS = 3_600_000
 NOTES_MAX = 32
 """Notes of a board that are kept: those of a day, and some that a clock which went back brings."""
 
+WATCH_CALLERS_MAX = 100
+"""Callers of one user that a watch may allow: it keeps the names of that many for each user of the last hour."""
+
+OUTLIER_Z_MAX = 1_000
+"""The largest `outlier_z`. Honest scores are rarely beyond 10."""
+
+OPEN_REVIEWS_MAX = 10_000
+"""Reviews that wait for a decision. More are not read by anybody: the limits of a watch are wrong then. Some 300 bytes
+each."""
+
+DECIDED_REVIEWS_KEPT = 10_000
+"""Reviews that are kept after their decision, so that it can be read and repeated. The log has all of them."""
+
 BATCH_COMMANDS_MAX = 1_000
 """Commands in one submission, which is one batch request."""
 

@@ -31,11 +31,22 @@ from engine.board_events import EndedPeriod, apply_to_board
 from engine.board_rules import BoardDefinition, Rules
 from engine.commands import Increment
 from engine.epochs import Epochs
-from engine.events import BoardEvent, ClockCorrected, EpochBegun, Event, Incremented, RanksNoted, Reversed, UserPut
+from engine.events import (
+    BoardEvent,
+    ClockCorrected,
+    EpochBegun,
+    Event,
+    Incremented,
+    RanksNoted,
+    Reversed,
+    ReviewDecided,
+    UserPut,
+)
 from engine.frozen_board import FrozenBoard
 from engine.image import BoardImage, StateImage
 from engine.limits import NOTE_EVERY_MS
 from engine.reversals import Reversals
+from engine.reviews import Reviews
 from engine.scored_ranking import FedStep, Ranks
 from engine.users import User, Users
 
@@ -66,6 +77,7 @@ class Scoreboard(Epochs):
         self.users = Users()
         self.actions = Actions()
         self.reversals = Reversals()
+        self.reviews = Reviews()
         self.boards = {board_id: Board(board_id, BoardDefinition(each)) for board_id, each in rules.boards.items()}
         self._replaying = False
         self._only_file = True
@@ -146,7 +158,9 @@ class Scoreboard(Epochs):
         self.seq = event.seq
         self.time_ms = event.time_ms
 
-    def _apply_other(self, event: UserPut | BoardEvent | RanksNoted | Reversed | ClockCorrected) -> None:
+    def _apply_other(
+        self, event: UserPut | BoardEvent | RanksNoted | Reversed | ReviewDecided | ClockCorrected
+    ) -> None:
         if isinstance(event, UserPut):
             self._apply_user(event)
         elif isinstance(event, BoardEvent):
@@ -156,6 +170,8 @@ class Scoreboard(Epochs):
         elif isinstance(event, Reversed):
             self.actions.add([key_of(event.reversal_id)], event.seq, [event.asked])
             self._reverse(event)
+        elif isinstance(event, ReviewDecided):
+            self.reviews.decide(event, self.boards)
         else:
             self._correct_notes(event)
 
@@ -167,7 +183,10 @@ class Scoreboard(Epochs):
         assert last.time_ms == first.time_ms
         assert epoch == self.epoch
         self.actions.add([key for _, _, key, _ in found], first.seq, [mark for _, _, _, mark in found])
+        watched = [event for event, _, _, _ in found] if self.reviews.watches else ()
+        self.reviews.turn(watched, last.time_ms, self.boards)
         ranks = self._record(found, last.time_ms)
+        self.reviews.see(watched, last.time_ms)
         self.seq = last.seq
         self.time_ms = last.time_ms
         return ranks
@@ -209,6 +228,7 @@ class Scoreboard(Epochs):
                 self.apply(event, epoch)
             return
         assert epoch == self.epoch
+        self.reviews.turn([event], event.time_ms, self.boards)
         parts = [(event.board_id, event.delta, event.new_score)]
         parts += [(fed.board_id, fed.delta, fed.new_score) for fed in event.fed]
         for board_id, delta, new_score in parts:
@@ -216,6 +236,7 @@ class Scoreboard(Epochs):
                 board = self._board(board_id)
                 assert (board.score(event.user_id) or 0) + delta == new_score
                 board.record(event.user_id, new_score, event.seq, event.time_ms)
+        self.reviews.see([event], event.time_ms)
         self.advance(event.seq, event.time_ms)
 
     def _reverse(self, event: Reversed, holds: Callable[[str], bool] = lambda _: True) -> None:
@@ -239,7 +260,7 @@ class Scoreboard(Epochs):
         """Take the state of `other`, which is not used afterwards. Readers of this scoreboard then see that state."""
         self.epoch, self.seq, self.time_ms = other.epoch, other.seq, other.time_ms
         self.users, self.actions, self.boards = other.users, other.actions, other.boards
-        self.reversals = other.reversals
+        self.reversals, self.reviews = other.reversals, other.reviews
         self._epochs, self._histories, self._log_id = other._epochs, other._histories, other._log_id
         self._replaying, self._only_file = other._replaying, other._only_file
         self._noted, self._due_known = other._noted, False
@@ -259,6 +280,7 @@ class Scoreboard(Epochs):
             self.reversals.forget_periods(event.board_id, {past.seq for past in board.known_past})
         if ended is not None and ended.past.count:
             self._ended.append(ended)
+        self.reviews.define(event.board_id, self.boards[event.board_id].definition, anew=ended is not None)
         self._forget_file()
         self._due_known = False
 
@@ -279,6 +301,7 @@ class Scoreboard(Epochs):
         """Let no note lie in the future. Beside the time of the last event, a correction changes nothing else."""
         for board in self.boards.values():
             board.past_ranks = board.past_ranks.corrected(event.time_ms)
+        self.reviews.correct(event.time_ms)
         self._noted = (self._noted[0], min(self._noted[1], event.time_ms))
         self._due_known = False
 
@@ -321,7 +344,11 @@ class Scoreboard(Epochs):
             actions=self.actions.capture(),
             histories=list(self._histories.items()),
             noted=self._noted,
-            parts=tuple((name, data) for name, data in (("reversals", self.reversals.pack()),) if data),
+            parts=tuple(
+                (name, data)
+                for name, data in (("reversals", self.reversals.pack()), ("reviews", self.reviews.pack()))
+                if data
+            ),
         )
 
     @classmethod
@@ -340,6 +367,7 @@ class Scoreboard(Epochs):
         inactive = scoreboard.users.inactive()
         for board_image in image.boards:
             scoreboard._restore(board_image, inactive)
+        scoreboard.reviews = Reviews.from_image(image)
         scoreboard._due_known = False
         scoreboard.begin_replay()
         return scoreboard
@@ -356,6 +384,7 @@ class Scoreboard(Epochs):
 
     def _check(self) -> None:
         self.users._check()
+        self.reviews._check()
         self.actions._check()
         inactive = set(self.users.inactive())
         for board_id, board in self.boards.items():

@@ -33,6 +33,7 @@ from engine.events import (
     RanksNoted,
     Rescored,
     Reversed,
+    ReviewDecided,
     RowsRevealed,
     UserPut,
 )
@@ -59,6 +60,7 @@ TYPES: dict[type[Event], str] = {
     RowsRevealed: "rows_revealed",
     RanksNoted: "ranks_noted",
     Reversed: "reversed",
+    ReviewDecided: "review_decided",
 }
 """The names of events in the output. They never change, because programs read them."""
 
@@ -290,7 +292,9 @@ def _more_fields(event: Incremented) -> dict[str, Any]:
     return more
 
 
-def _board_fields(event: BoardEvent) -> dict[str, Any]:
+def _board_fields(event: BoardEvent | ReviewDecided) -> dict[str, Any]:
+    if isinstance(event, ReviewDecided):
+        return {"reviewId": event.review_id, "decision": event.decision, "note": event.note}
     if isinstance(event, BoardPut):
         return {"rules": msgspec.to_builtins(event.rules), "period": _period(event.period)}
     if isinstance(event, PeriodChanged):

@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from engine.board_rules import BoardRules, OrderMode, Range, RankMode, ScoreMode, Worth, rules_fault
+from engine.board_rules import BoardRules, OrderMode, Range, RankMode, ScoreMode, WatchRules, Worth, rules_fault
 from engine.calendar import schedule_fault
 from engine.limits import (
     FEEDS_MAX,
@@ -32,8 +32,10 @@ from engine.limits import (
     KEEP_PERIODS_DEFAULT,
     KEEP_PERIODS_MAX,
     NAME_CHARACTERS_MAX,
+    OUTLIER_Z_MAX,
     REASONS_MAX,
     SCORE_MAX,
+    WATCH_CALLERS_MAX,
 )
 from engine.schedule import CRON_CHARS_MAX, ZONE_CHARS_MAX, Every, Schedule, Season
 
@@ -67,6 +69,16 @@ class PeriodForm(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     ends: _Time | None = None
 
 
+class WatchForm(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What puts a user on the queue of reviews: growth in a minute or an hour, callers in an hour, a score far out."""
+
+    growth_per_minute: Annotated[int, Meta(ge=1, le=SCORE_MAX)] | None = None
+    growth_per_hour: Annotated[int, Meta(ge=1, le=SCORE_MAX)] | None = None
+    callers_per_user: Annotated[int, Meta(ge=1, le=WATCH_CALLERS_MAX)] | None = None
+    outlier_z: Annotated[float, Meta(ge=1, le=OUTLIER_Z_MAX)] | None = None
+    action: Literal["flag"] | None = None
+
+
 class BoardForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The rules of a board."""
 
@@ -78,9 +90,11 @@ class BoardForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     period: PeriodForm | None = None
     keep_periods: Annotated[int, Meta(ge=1, le=KEEP_PERIODS_MAX)] | None = None
     feeds: Annotated[list[_Reason], Meta(max_length=FEEDS_MAX)] | None = None
+    watch: WatchForm | None = None
 
 
 FIELDS = tuple(field.name for field in msgspec.structs.fields(BoardForm))
+WATCH_FIELDS = tuple(field.name for field in msgspec.structs.fields(WatchForm))
 PERIOD_FIELDS = tuple(field.name for field in msgspec.structs.fields(PeriodForm))
 
 
@@ -121,6 +135,7 @@ def rules_of(board_id: str, form: object) -> BoardRules:
         season=season,
         keep_periods=_keep_periods(given.get("keep_periods", KEEP_PERIODS_DEFAULT)),
         feeds=_feeds(given.get("feeds", ())),
+        watch=_watch(given["watch"]) if "watch" in given else None,
     )
     if found := rules_fault(board_id, rules):
         field, fault = found
@@ -146,6 +161,7 @@ def form_of(rules: BoardRules) -> BoardForm:
         period=period,
         keep_periods=rules.keep_periods,
         feeds=list(rules.feeds),
+        watch=None if rules.watch is None else WatchForm(*msgspec.structs.astuple(rules.watch)),
     )
 
 
@@ -200,6 +216,23 @@ def _feeds(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
         raise FormFault(("feeds",), "must be a list of boardIds")
     return tuple(value)
+
+
+def _watch(value: object) -> WatchRules:
+    if not isinstance(value, Mapping):
+        raise FormFault(("watch",), "must be a table, as { growth_per_minute = 500 }")
+    given = _given(("watch",), value, WATCH_FIELDS)
+    if given.get("action", "flag") != "flag":
+        raise FormFault(("watch", "action"), 'must be "flag": a watch puts users on the queue, and holds nothing back')
+    for name in ("growth_per_minute", "growth_per_hour", "callers_per_user"):
+        if name in given and type(given[name]) is not int:
+            raise FormFault(("watch", name), "must be an integer")
+    outlier_z = given.get("outlier_z")
+    if outlier_z is not None:
+        if type(outlier_z) not in (int, float):
+            raise FormFault(("watch", "outlier_z"), "must be a number")
+        given["outlier_z"] = float(min(outlier_z, OUTLIER_Z_MAX + 1))
+    return WatchRules(**{name: value for name, value in given.items() if name != "action"})
 
 
 def _period(value: object) -> tuple[Schedule | None, Season | None]:

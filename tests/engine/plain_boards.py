@@ -303,6 +303,7 @@ class PlainBoards:
             return self._put_user(command, now_ms)
         if isinstance(command, PutBoard):
             return self._put_board(command, now_ms)
+        assert isinstance(command, BoardCommand), "reviews have a model of their own (`plain_watch`)"
         board = self.boards.get(command.board_id)
         if board is None:
             return ("NOT_FOUND",)

@@ -7,7 +7,17 @@ from collections.abc import Mapping
 import pytest
 from msgspec.structs import replace
 
-from engine.board_rules import BoardRules, OrderMode, Range, ScoreMode, Worth, next_score, rules_fault, rules_of_points
+from engine.board_rules import (
+    BoardRules,
+    OrderMode,
+    Range,
+    ScoreMode,
+    WatchRules,
+    Worth,
+    next_score,
+    rules_fault,
+    rules_of_points,
+)
 from engine.limits import FEED_BYTES_MAX, FEEDS_MAX, KEEP_PERIODS_MAX, REASONS_MAX, SCORE_MAX
 from engine.schedule import Every, Schedule, Season
 
@@ -100,6 +110,11 @@ def season(begins_ms: int | None, ends_ms: int | None) -> BoardRules:
     return BoardRules(POINTS, season=Season(begins_ms, ends_ms))
 
 
+def watched(order: OrderMode = "descending", **limits: float) -> BoardRules:
+    """Rules with a watch."""
+    return BoardRules(POINTS, order=order, watch=WatchRules(**limits))  # type: ignore[arg-type]
+
+
 LONG = "x" * 129
 LONGEST = "x" * 128
 
@@ -136,6 +151,15 @@ FAULTS: list[tuple[str, str, BoardRules, str, str]] = [
     ("a season without both ends", "cup", season(None, None), "period", "must have starts, ends, or both"),
     ("a season that ends before it begins", "cup", season(6, 5), "period.ends", "later than starts"),
     ("a season that ends as it begins", "cup", season(5, 5), "period.ends", "later than starts"),
+    ("no growth", "cup", watched(growth_per_minute=0), "watch.growth_per_minute", "from 1 to"),
+    ("too much growth", "cup", watched(growth_per_hour=SCORE_MAX + 1), "watch.growth_per_hour", "from 1 to"),
+    ("growth on a falling board", "cup", watched("ascending", growth_per_hour=1), "watch.growth_per_hour", "falls"),
+    ("no callers", "cup", watched(callers_per_user=0), "watch.callers_per_user", "from 1 to 100"),
+    ("too many callers", "cup", watched(callers_per_user=101), "watch.callers_per_user", "from 1 to 100"),
+    ("an outlier who is none", "cup", watched(outlier_z=0.9), "watch.outlier_z", "from 1 to 1000"),
+    ("an outlier beyond all", "cup", watched(outlier_z=1_001.0), "watch.outlier_z", "from 1 to 1000"),
+    ("no number", "cup", watched(outlier_z=float("nan")), "watch.outlier_z", "from 1 to 1000"),
+    ("a watch for nothing", "cup", watched(), "watch.growth_per_minute", "sees nothing"),
     ("long feeds", "cup", feeding("🦊" * 127, "🦉" * 127), "feeds", f"at most {FEED_BYTES_MAX} bytes"),
 ]
 
@@ -167,6 +191,11 @@ GOOD: dict[str, BoardRules] = {
     "the fewest periods": BoardRules(POINTS, keep_periods=1),
     "the most periods": BoardRules(POINTS, keep_periods=KEEP_PERIODS_MAX),
     "every feed that fits": feeding(*(f"b{n}" for n in range(FEEDS_MAX))),
+    "the least of a watch": watched(growth_per_minute=1, growth_per_hour=1, callers_per_user=1, outlier_z=1.0),
+    "the most of a watch": watched(
+        growth_per_minute=SCORE_MAX, growth_per_hour=SCORE_MAX, callers_per_user=100, outlier_z=1_000.0
+    ),
+    "a watch of a falling board": watched("ascending", outlier_z=3.5),
     "feeds of just the bytes that fit": feeding("🦊" * 125, "🦉" * 125),
 }
 

@@ -30,6 +30,7 @@ from engine.events import (
     PeriodChanged,
     RanksNoted,
     Reversed,
+    ReviewDecided,
     RowsRevealed,
     UserPut,
 )
@@ -43,6 +44,7 @@ SEGMENTS = (
     "boards/00000000000000000001.log",
     "notes/00000000000000000001.log",
     "reversals/00000000000000000001.log",
+    "reviews/00000000000000000001.log",
 )
 SEGMENT_HEADER = struct.Struct("<8s I I 16s Q Q I I Q")
 FRAME_HEADER = struct.Struct("<4s I I I Q Q Q I I")
@@ -100,6 +102,8 @@ def drawn(event: Event) -> Found:
         fields = [14, *msgspec.json.decode(msgspec.json.encode(msgspec.structs.astuple(event)[2:]))]
     elif isinstance(event, RanksNoted):
         fields = [13, event.as_of_ms]
+    elif isinstance(event, ReviewDecided):
+        fields = [17, event.board_id, event.review_id, event.decision, event.note, event.caller]
     else:
         fields = [4, event.from_seq, event.ahead_ms, event.note]
     return event.seq, event.time_ms, fields
@@ -127,7 +131,7 @@ def test_a_foreign_reader_finds_the_same_events(name: str) -> None:
 
 def test_the_golden_log_has_every_type_of_record() -> None:
     """Otherwise the comparison above would prove less than it says."""
-    assert {fields[0] for name in SEGMENTS for _, _, fields in records(golden(name))} == set(range(1, 15))
+    assert {fields[0] for name in SEGMENTS for _, _, fields in records(golden(name))} == {*range(1, 15), 17}
 
 
 @pytest.mark.parametrize("name", SEGMENTS)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.board_rules import BoardRules, Range
+from engine.board_rules import BoardRules, Range, WatchRules
 from engine.schedule import Schedule, Season
 from server.settings.board_form import FIELDS, FormFault, form_of, rules_of
 from server.settings.config import Config, ConfigError, load
@@ -24,6 +24,7 @@ CUP: dict[str, Any] = {
     "period": {"every": "week", "zone": "Europe/Berlin", "at": "monday 06:00"},
     "keep_periods": 4,
     "feeds": ["all-time"],
+    "watch": {"callers_per_user": 3, "outlier_z": 4, "action": "flag"},
 }
 CUP_RULES = BoardRules(
     points={"WIN": 10, "LATE": -5, "LAP": Range(1, 3_600_000)},
@@ -34,6 +35,7 @@ CUP_RULES = BoardRules(
     schedule=Schedule("week", "Europe/Berlin", "monday 06:00"),
     keep_periods=4,
     feeds=("all-time",),
+    watch=WatchRules(callers_per_user=3, outlier_z=4.0),
 )
 CUP_FILE = """
 [boards.all-time]
@@ -48,6 +50,7 @@ ranks = "dense"
 period = { every = "week", zone = "Europe/Berlin", at = "monday 06:00" }
 keep_periods = 4
 feeds = ["all-time"]
+watch = { callers_per_user = 3, outlier_z = 4, action = "flag" }
 """
 
 
@@ -121,6 +124,14 @@ def test_an_instant_has_an_offset_and_is_real(name: str, value: object) -> None:
 
 FAULTS: list[tuple[object, str, str]] = [
     ([], "body", "body must be an object"),
+    ({"points": POINTS, "watch": []}, "watch", "watch must be a table"),
+    ({"points": POINTS, "watch": {}}, "watch.growth_per_minute", "a watch without limits sees nothing"),
+    ({"points": POINTS, "watch": {"growth": 5}}, "watch.growth", "is unknown; known are growth_per_minute"),
+    ({"points": POINTS, "watch": {"growth_per_hour": 1.5}}, "watch.growth_per_hour", "must be an integer"),
+    ({"points": POINTS, "watch": {"growth_per_hour": True}}, "watch.growth_per_hour", "must be an integer"),
+    ({"points": POINTS, "watch": {"outlier_z": "5"}}, "watch.outlier_z", "must be a number"),
+    ({"points": POINTS, "watch": {"outlier_z": 1e9}}, "watch.outlier_z", "must be a number from 1 to 1000"),
+    ({"points": POINTS, "watch": {"outlier_z": 3, "action": "hold"}}, "watch.action", 'must be "flag"'),
     ({}, "points", "points is missing"),
     ({"points": None}, "points", "points is missing"),
     ({"points": []}, "points", "points must be a table of reasons"),
