@@ -19,7 +19,9 @@ from bench.history import HISTORY
 from bench.wanted import Wanted, show_wanted
 
 ROOT = Path(__file__).parents[1]
-BENCHES = ("calibrate", "writes", "reads", "engine", "restart", "fanout", "end_to_end", "replication", "boards")
+BENCHES = (
+    "calibrate", "writes", "reads", "engine", "restart", "fanout", "end_to_end", "replication", "boards", "aside"
+)  # fmt: skip
 
 
 def history_length() -> int:

@@ -90,9 +90,9 @@ DISK_FULL_RETRY_SECONDS = 5
 EXPORTS_MAX = 4
 EXPORTS_PER_ADDRESS_MAX = 2
 EXPORT_SECONDS_MAX = 600.0
-EXPORT_PART_ROWS = 250
+EXPORT_PART_ROWS = 100
 """Exports over HTTP that go on at once, in all and for one client: each holds 32 bytes a user. How long one may take: a
-million rows are some 70 MB, so 1 Mbit/s is enough. And the rows that are made at once, a millisecond of work."""
+million rows are some 60 MB, so 1 Mbit/s is enough. And the rows that are made at once, half a millisecond of work."""
 
 PAST_WAITERS_MAX = 8
 PAST_SECONDS_MAX = 120.0

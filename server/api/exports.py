@@ -6,8 +6,9 @@ Rules:
 - An export shows one moment: that of the copy (`engine.ranking_copy`). It always comes to its end, however scores move.
   Names are of now, as in a walk, and those that the caller may see.
 - It shows what the caller may see: of a frozen board the frozen rows, unless a token asks for the present.
-- A part is EXPORT_PART_ROWS, so no other task waits longer than about a millisecond. No second part is made before the
-  connection took the first. So a slow client costs its copy and one part, and the connection's deadlines end it.
+- A part is EXPORT_PART_ROWS, less than a millisecond of work, and while others have work the export rests after each.
+- No second part is made before the connection took the first. So a slow client costs its copy and one part, and the
+  connection's deadlines end it.
 - At most EXPORTS_MAX go on at once, EXPORTS_PER_ADDRESS_MAX of one client, none longer than EXPORT_SECONDS_MAX. So
   nobody keeps a place by reading slowly. A place whose answer was never sent is free again after that time, too.
 - An export that can't go on cuts the connection, so that no client takes half of it for all.
@@ -37,6 +38,12 @@ from server.export.texts import FORMATS, Text
 from server.http.client_address import address_group
 from server.http.messages import NO_STORE, Headers, Refused, Request, Response, invalid, overloaded
 from server.http.target import query_values
+
+OTHERS_SECONDS = 0.000_2
+"""A checkpoint that took longer was used by others."""
+
+REST = 4
+"""A part costs about as much again to send. So an export beside others has a third of the loop."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -89,20 +96,29 @@ class ExportStream:
         self._name_of = name_of
         self._now_s = now_s
         self._head = text.head()
+        self._took_s = 0.0
 
     async def part(self) -> bytes:
         """Give the next part, empty after the last one."""
         if self._now_s() >= self._place.until_s:
             raise ExportCut(f"an export takes longer than {bounds.EXPORT_SECONDS_MAX:g} s")
-        # A client that takes all at once must not keep the others waiting.
-        await trio.lowlevel.checkpoint()
+        await self._let_others()
         data, self._head = self._head, b""
         async for rows in self._parts:
             # An empty part is no end: a period has rows of users who are not shown.
+            began_s = trio.current_time()
             data += self._text.rows([board_cells(row, self._name_of(row.user_id)) for row in rows])
+            self._took_s = trio.current_time() - began_s
             if data:
                 break
         return data
+
+    async def _let_others(self) -> None:
+        """Let the other tasks run. If they have anything to do, rest for REST times what the last rows took to make."""
+        before_s = trio.current_time()
+        await trio.lowlevel.checkpoint()
+        if trio.current_time() - before_s > OTHERS_SECONDS:
+            await trio.sleep(REST * self._took_s)
 
     def close(self) -> None:
         self._place.close()
