@@ -9,6 +9,7 @@
 - Freezes: `at` must be in the future. So good requests name a far one.
 - Names: one that shows nothing is refused, and which characters show something no schema can say.
 - Cursors: only the server makes them. So a good request has none.
+- The past: which parameters contradict `asOf` no schema can say, nor which seqs and times have passed.
 - Positions: a read of a position that has not come waits, and gets 503.
 - Active users: an inactive user can't be incremented, which no schema can say. So good requests deactivate one user and
   increment all others.
@@ -35,6 +36,8 @@ ACTIVE, INACTIVE = "active-user", "inactive-user"
 OPEN_BOARD, CLOSED_BOARD = "cup", "closed-cup"
 PERIODS = ({"every": "week", "zone": "Europe/Berlin", "at": "monday 06:00"}, {"starts": "2020-01-01T00:00:00Z"}, None)
 BOARD_CHANGES = ("put_board", "reset_board", "freeze_board", "unfreeze_board", "reveal_board")
+PASTS = {"asOfSeq": 1, "asOf": "2026-01-01T00:00:00Z"}
+NOT_OF_THE_PAST = ("period", "view", "minSeq", "minEpoch")
 FAR = "2999-01-01T00:00:00Z"
 REFUSED_BY_THE_CONNECTION = {400, 408, 431}
 METHOD_NOT_ALLOWED = 405
@@ -82,6 +85,7 @@ def make_good(case: Any) -> None:
         case.query["boardId"] = BOARD
     if isinstance(case.query, dict):
         case.query.pop("cursor", None)
+        ask_for_one_past(case.query)
     make_good_board(case)
     if isinstance(case.body, dict):
         name, step = case.body.get("displayName"), case.body.get("step")
@@ -102,6 +106,15 @@ def make_good(case: Any) -> None:
             item.pop("value", None)
         if isinstance(item, dict) and item.get("userId") == INACTIVE:
             item["userId"] = ACTIVE
+
+
+def ask_for_one_past(query: dict[str, Any]) -> None:
+    """Ask for the present, or for one moment that has passed and for nothing that contradicts it."""
+    asked = [name for name in PASTS if name in query]
+    if asked:
+        for name in (*PASTS, *NOT_OF_THE_PAST):
+            query.pop(name, None)
+        query[asked[0]] = PASTS[asked[0]]
 
 
 def name_board(case: Any, board_id: str) -> None:
