@@ -8,6 +8,7 @@ Rules:
   backend that sends what it held back for an hour has all of it counted in one minute: its users seem to grow fast.
 - A window belongs to a user. It begins with the first event after the one before it ended, and lasts a minute or an
   hour. So growth on both sides of a window's end may be twice the limit: a limit is for cheats, no rate limit.
+- A correction of the clock ends all windows: their times were wrong.
 - Growth is what raised the score. What lowered it is not set off against it.
 - Callers are those of the hour's window.
 - An outlier is judged among users of the same age: the time since their first points, in powers of two of minutes.
@@ -162,7 +163,8 @@ class Watch:
             self._cleared[user_id] = score // 2 if self._falls else 2 * score
 
     def correct(self, time_ms: int) -> None:
-        """Let nobody have joined in the future, after a correction of the clock."""
+        """Let nobody have joined in the future, and begin all windows anew."""
+        self._recent, self._older, self._callers = {}, {}, {}
         self._joined_ms = [min(joined_ms, time_ms) for joined_ms in self._joined_ms]
 
     # The parts of `see`

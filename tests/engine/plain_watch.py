@@ -146,6 +146,7 @@ class PlainReviews:
             self._decide(event)
         elif isinstance(event, ClockCorrected):
             for watch in self.watches.values():
+                watch.steps.clear()
                 watch.joined = {
                     user: None if ms is None else min(ms, event.time_ms) for user, ms in watch.joined.items()
                 }
