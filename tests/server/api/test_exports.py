@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +278,34 @@ async def test_an_export_that_takes_too_long_cuts_the_connection() -> None:
             await client.exactly(100)
             setting.bench.now_s += bounds.EXPORT_SECONDS_MAX
             assert await client.was_reset()
+
+
+async def test_while_others_have_work_an_export_rests_after_each_part() -> None:
+    """A task with work in each pass of the loop gets at least two passes for each part."""
+    async with open_bench() as bench:
+        await fill(bench, 20 * bounds.EXPORT_PART_ROWS)
+
+        async def parts(counted: list[int]) -> int:
+            stream = (await bench.pipeline.answer(Request("GET", *PARTS), "direct")).stream
+            assert stream is not None
+            counted.clear()
+            number = 0
+            while await stream.part():
+                number += 1
+            stream.close()
+            return number
+
+        passes: list[int] = []
+
+        async def work() -> None:
+            while True:
+                time.sleep(0.001)  # noqa: ASYNC251  # the work
+                passes.append(1)
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            number = await parts(passes)
+            nursery.cancel_scope.cancel()
+        assert number == 20
+        assert len(passes) >= 2 * number
