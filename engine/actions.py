@@ -25,12 +25,14 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import chain
 
 import numpy as np
 
+from engine.erased import is_erased, key_in
 from engine.image import ActionsImage, column_of
 from engine.table import Table, Words
 
@@ -41,6 +43,9 @@ MANY = 32
 MOVED_FOR_ADDED = 4
 """Older entries that each new entry moves while there is an older table. The older table is empty long before the new
 one is full."""
+
+FORGOTTEN = 0
+"""The mark of an action whose user was erased."""
 
 PIECE = 2**16
 """Entries that are put into a table at once when a whole table is filled."""
@@ -60,6 +65,11 @@ def key_of(action_id: str) -> Key:
     hashed = _fresh_key()
     hashed.update(action_id.encode())
     return hashed.digest()
+
+
+def key_of_logged(action_id: str) -> Key:
+    """Give the digest of an actionId of the log, where what was erased has only its digest."""
+    return key_in(action_id) if is_erased(action_id) else key_of(action_id)
 
 
 def mark_of(user_id: str, board_id: str, reason: str, value: int | None = None) -> int:
@@ -127,6 +137,10 @@ class Actions:
         """Give the mark of user, board and reason of the action at this position."""
         return self._marks[position]
 
+    def is_forgotten(self, action_id: str) -> bool:
+        """Whether this applied action is one of a user who was erased."""
+        return self.mark_at(self.find(key_of(action_id))) == FORGOTTEN
+
     def add(self, keys: Sequence[Key], first_seq: int, marks: Sequence[int]) -> None:
         """Add actions that are not in the index yet. Their events have the seqs from `first_seq` on, without a gap."""
         seqs = self._seqs
@@ -164,6 +178,14 @@ class Actions:
             self._moved = stop
         if self._moved == self._behind:
             self._older = None
+
+    def forget(self, seqs: Iterable[int]) -> None:
+        """Forget what the actions of these events were applied to; they stay used. O(actions)."""
+        self._marks = self._marks[:]  # images share the array
+        for seq in seqs:
+            position = bisect_left(self._seqs, seq)
+            if position < len(self._seqs) and self._seqs[position] == seq:
+                self._marks[position] = FORGOTTEN
 
     def capture(self) -> ActionsImage:
         """Share the arrays with an image, and note their length now. O(1)."""

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import UNSET
 
-from engine.actions import Key, key_of, mark_of
+from engine.actions import FORGOTTEN, Key, key_of, mark_of
 from engine.board import Board
 from engine.board_decisions import decide_board
 from engine.board_faults import unwritten, write_fault
@@ -45,7 +45,7 @@ from engine.commands import (
     ReviewReceipt,
     UserReceipt,
 )
-from engine.counting import fed_boards, feed, invalid, too_high, unknown, worth_of
+from engine.counting import conflict, erased, fed_boards, feed, invalid, too_high, unknown, worth_of
 from engine.events import BoardEvent, Event, Fed, Incremented, ReviewDecided, UserPut
 from engine.limits import SCORE_MAX
 from engine.periods import PeriodAt, no_calendar
@@ -194,9 +194,11 @@ class Batch:
         else:
             event, _, _, applied = self._begun[key]
             seq = event.seq
+        if applied == FORGOTTEN:
+            return erased(command, seq)
         if mark_of(command.user_id, command.board_id, command.reason, command.value) == applied:
             return _Duplicate(command, seq)
-        return _conflict(command, seq)
+        return conflict(command, seq)
 
     def _place(self, board_id: str, reason: str) -> _Place | Rejection:
         """Find a board, the points of a reason there, and its scores after this batch. Called once for each pair."""
@@ -393,8 +395,3 @@ class Batch:
         return Receipt(
             command.user_id, score, 0, False, command.action_id, command.board_id, epoch, seq, rank, rank
         )  # fmt: skip
-
-
-def _conflict(command: Increment, seq: int) -> Rejection:
-    message = f"action {command.action_id!r} was already applied to another user, board or reason; nothing was changed"
-    return Rejection("CONFLICT", message, {"field": "actionId", "actionId": command.action_id, "seq": seq})

@@ -16,7 +16,7 @@ from engine.events import Rescored
 from engine.ranking import Row
 from engine.recount import Recount
 
-RejectionCode = Literal["INVALID_REQUEST", "CONFLICT", "NOT_FOUND", "BOARD_CLOSED", "BOARD_NOT_OPEN"]
+RejectionCode = Literal["INVALID_REQUEST", "CONFLICT", "NOT_FOUND", "BOARD_CLOSED", "BOARD_NOT_OPEN", "ERASED"]
 
 
 class Increment(msgspec.Struct, frozen=True, gc=False):

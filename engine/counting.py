@@ -95,3 +95,15 @@ def too_high(user_id: str, board_id: str) -> Rejection:
 
 def _ends(worth: Range) -> str:
     return f"{worth.min} to {worth.max}"
+
+
+def erased(command: Increment, seq: int) -> Rejection:
+    """Refuse an action that was applied to a user who was erased since."""
+    message = f"action {command.action_id!r} was applied to a user who was erased since; nothing was changed"
+    return Rejection("ERASED", message, {"field": "actionId", "actionId": command.action_id, "seq": seq})
+
+
+def conflict(command: Increment, seq: int) -> Rejection:
+    """Refuse an action that was applied to something else."""
+    message = f"action {command.action_id!r} was already applied to another user, board or reason; nothing was changed"
+    return Rejection("CONFLICT", message, {"field": "actionId", "actionId": command.action_id, "seq": seq})

@@ -22,6 +22,8 @@ A record is a msgpack array, and its first element is its type. Seq and time are
       Reversed         [14, reversalId, reason, caller, asked, again, [seq of an action …], [[boardId, [row …]] …],
                         [[boardId, endedSeq, count, [row …]] …]]         row: [userId, score | nil, reachedSeq, ms]
       ReviewDecided    [17, boardId, reviewId, decision, note, caller]
+      UserErased       [18, userId, pseudonym, caller, seqs]              seqs: bytes (`engine.erased`)
+      any of these     [19, record, balance]      in a frame that was rewritten: four bytes that give it its checksum
 
 A period is [id, beginning, end | nil], in ms since 1970 UTC.
 
@@ -38,6 +40,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from engine.balance import BALANCE_BYTES
 from engine.board_rules import BoardRules, Decision
 from engine.events import (
     BoardClosed,
@@ -57,6 +60,7 @@ from engine.events import (
     Reversed,
     ReviewDecided,
     RowsRevealed,
+    UserErased,
     UserPut,
 )
 from engine.history import HISTORY_BYTES
@@ -176,7 +180,14 @@ class _ReviewDecidedRecord(msgspec.Struct, array_like=True, tag=17, forbid_unkno
     caller: str
 
 
-_Record = (
+class _UserErasedRecord(msgspec.Struct, array_like=True, tag=18, forbid_unknown_fields=True, gc=False):
+    user_id: str
+    pseudonym: str
+    caller: str
+    actions: bytes
+
+
+_PlainRecord = (
     _IncrementedRecord
     | _UserPutRecord
     | _EpochBegunRecord
@@ -192,7 +203,16 @@ _Record = (
     | _RanksNotedRecord
     | _ReversedRecord
     | _ReviewDecidedRecord
+    | _UserErasedRecord
 )
+
+
+class _BalancedRecord(msgspec.Struct, array_like=True, tag=19, forbid_unknown_fields=True, gc=False):
+    record: _PlainRecord
+    balance: Annotated[bytes, msgspec.Meta(min_length=BALANCE_BYTES, max_length=BALANCE_BYTES)]
+
+
+_Record = _PlainRecord | _BalancedRecord
 _SAME_FIELDS: dict[type[Any], type[BoardEvent | Reversed | ReviewDecided]] = {
     _ReversedRecord: Reversed,
     _BoardPutRecord: BoardPut,
@@ -217,6 +237,12 @@ _decode = msgspec.msgpack.Decoder(list[_Record]).decode
 def encode_events(events: Sequence[Event]) -> bytes:
     """Encode the records of events, one after the other. Raises ValueError for a score that no board can have."""
     return b"".join([_encode(_record_of(event)) for event in events])
+
+
+def balanced_record(event: Event, balance: bytes) -> bytes:
+    """Encode the record of an event in a frame that was rewritten. `balance` are the last bytes of it."""
+    assert len(balance) == BALANCE_BYTES
+    return b"\x93\x13" + encode_events([event]) + b"\xc4\x04" + balance  # an array of three, 19, and four bytes
 
 
 def decode_events(body: bytes, count: int, time_ms: int, seqs: Iterable[int]) -> list[Event]:
@@ -260,6 +286,8 @@ def _record_of(event: Event) -> tuple[object, ...]:
         )  # fmt: skip
     if isinstance(event, UserPut):
         return (2, event.user_id, event.display_name, event.active, event.caller)
+    if isinstance(event, UserErased):
+        return (18, event.user_id, event.pseudonym, event.caller, event.actions)
     if isinstance(event, ClockCorrected):
         return (4, event.from_seq, event.ahead_ms, event.note)
     if isinstance(event, RanksNoted):
@@ -273,11 +301,15 @@ def _record_of(event: Event) -> tuple[object, ...]:
 
 
 def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
-    """Make the event of a record that is no plain increment."""
-    if isinstance(record, _CountedRecord):
+    """Make the event of a record that is no plain increment, or of one in a frame that was rewritten."""
+    if isinstance(record, _BalancedRecord):
+        return _rare_event(seq, time_ms, record.record)
+    if isinstance(record, _IncrementedRecord | _CountedRecord):
         return Incremented(seq, time_ms, *msgspec.structs.astuple(record))
     if isinstance(record, _UserPutRecord):
         return UserPut(seq, time_ms, record.user_id, record.display_name, record.active, record.caller)
+    if isinstance(record, _UserErasedRecord):
+        return UserErased(seq, time_ms, record.user_id, record.pseudonym, record.caller, record.actions)
     if isinstance(record, _ClockCorrectedRecord):
         return ClockCorrected(seq, time_ms, record.from_seq, record.ahead_ms, record.note)
     if isinstance(record, _HistoryBegunRecord):

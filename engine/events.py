@@ -103,6 +103,21 @@ class UserPut(msgspec.Struct, frozen=True, gc=False):
     caller: str
 
 
+class UserErased(msgspec.Struct, frozen=True, gc=False):
+    """A user left all boards for good, and is no longer registered. `actions` are the seqs of the user's actions.
+
+    `pseudonym` stands for the user in the log once it was rewritten (`engine.rewriting`), in this event too.
+    `engine.erased` packs the seqs.
+    """
+
+    seq: int
+    time_ms: int
+    user_id: str
+    pseudonym: str
+    caller: str
+    actions: bytes
+
+
 class EpochBegun(msgspec.Struct, frozen=True, gc=False):
     """A new epoch began: a new leader's first event. `note` says why.
 
@@ -221,4 +236,14 @@ class ReviewDecided(msgspec.Struct, frozen=True, gc=False):
 BoardEvent = BoardPut | BoardClosed | PeriodChanged | BoardFrozen | BoardUnfrozen | RowsRevealed
 """An event about a board itself."""
 
-Event = Incremented | UserPut | EpochBegun | ClockCorrected | RanksNoted | Reversed | ReviewDecided | BoardEvent
+Event = (
+    Incremented
+    | UserPut
+    | UserErased
+    | EpochBegun
+    | ClockCorrected
+    | RanksNoted
+    | Reversed
+    | ReviewDecided
+    | BoardEvent
+)

@@ -115,6 +115,15 @@ class PastRanks(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
             return self
         return replace(self, notes=tuple(_without(note, slot, last) for note in self.notes))
 
+    def forgetting(self, user_id: str) -> PastRanks:
+        """Forget a user of the period before, who was erased. The others keep their ranks of then."""
+        ranked = self._start
+        if ranked is None or user_id not in ranked:
+            return self
+        others = {other: rank for other, rank in ranked.items() if other != user_id}
+        start = Start(msgspec.msgpack.encode(list(others)), _packed_ranks(list(others.values())))
+        return PastRanks(self.notes, self.has_day, start)
+
     def change(self, slot: int, user_id: str, rank: int) -> Change | None:
         """Say how far a user of the first rows moved; None if there is nothing to compare with."""
         day, start = self._day, self._start

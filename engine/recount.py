@@ -16,6 +16,7 @@ Rules:
 - What the log no longer has is not needed if a score is known where the log begins. The event that reached it is not
   known then. If the score goes back to it, the recount fails.
 - `seq` is that of the last event taken.
+- Actions of a user who was erased are left out: nobody has their scores any more.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 
 from engine.board_rules import BoardRules, next_score
+from engine.erased import is_erased
 from engine.events import Event, Incremented, Rescored
 
 
@@ -58,15 +60,15 @@ class Recount:
 
     def __init__(self, actions: Mapping[int, Incremented], *, again: bool, seq: int = 0, log_begins: int = 1) -> None:
         """`seq`: events up to this one are not taken, none of these users is in them. `log_begins`: the first kept."""
-        self.actions = actions
+        self.actions = {each: event for each, event in actions.items() if not is_erased(event.user_id)}
         self.again = again
         self.seq = seq
         self._log_begins = log_begins
-        self.users = {event.user_id for event in actions.values()}
-        self.places = {(board_id, event.user_id) for event in actions.values() for board_id in boards_of(event)}
+        self.users = {event.user_id for event in self.actions.values()}
+        self.places = {(board_id, event.user_id) for event in self.actions.values() for board_id in boards_of(event)}
         self._counted: dict[tuple[str, str], list[Counted]] = {place: [] for place in self.places}
         self._chosen: dict[tuple[str, str], list[int]] = {place: [] for place in self.places}
-        for each, event in sorted(actions.items()):
+        for each, event in sorted(self.actions.items()):
             for board_id in boards_of(event):
                 self._chosen[board_id, event.user_id].append(each)
 

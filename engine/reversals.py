@@ -17,8 +17,10 @@ The state grows by 16 bytes for an action that is taken back, and by a row for e
 from __future__ import annotations
 
 from collections.abc import Collection
+from operator import attrgetter
 
 import msgspec
+from msgspec.structs import replace
 
 from engine.events import PeriodScores, Rescored, Reversed
 
@@ -37,6 +39,7 @@ class _Packed(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     periods: list[tuple[str, int, CorrectedPeriod]]
 
 
+_user_of = attrgetter("user_id")
 _unpack = msgspec.msgpack.Decoder(_Packed).decode
 
 
@@ -77,6 +80,17 @@ class Reversals:
         gone = [key for key in self._periods if key[0] == board_id and key[1] not in kept]
         for key in gone:
             del self._periods[key]
+
+    def rename(self, user_id: str, pseudonym: str) -> None:
+        """Let a pseudonym stand for a user who was erased, as in the files of past periods."""
+        for key, period in self._periods.items():
+            if any(row.user_id == user_id for row in period.rows):
+                rows = [replace(row, user_id=pseudonym) if row.user_id == user_id else row for row in period.rows]
+                self._periods[key] = replace(period, rows=tuple(sorted(rows, key=_user_of)))
+
+    def parts(self) -> tuple[tuple[str, bytes], ...]:
+        """Give the part of an image that this is; none if nothing was ever reversed."""
+        return (("reversals", self.pack()),) if self else ()
 
     def pack(self) -> bytes:
         """Give the bytes of this state; none if nothing was ever reversed. Equal states have equal bytes."""

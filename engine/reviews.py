@@ -203,7 +203,26 @@ class Reviews:
         for watch in self.watches.values():
             watch.correct(time_ms)
 
+    def forget(self, user_id: str, pseudonym: str) -> None:
+        """Forget a user who was erased, whose reviews go, open ones too. A caller of this id gets the pseudonym."""
+        gone = {key for key, review in self._reviews.items() if review.user_id == user_id}
+        self._reviews = {
+            key: replace(review, decided_by=pseudonym) if review.decided_by == user_id else review
+            for key, review in self._reviews.items()
+            if key not in gone
+        }
+        self._open = {who: key for who, key in self._open.items() if key not in gone}
+        self._decided = deque(key for key in self._decided if key not in gone)
+        self._news = [review for review in self._news if review.user_id != user_id]
+        for watch in self.watches.values():
+            watch.forget(user_id, pseudonym)
+
     # Images
+
+    def parts(self) -> tuple[tuple[str, bytes], ...]:
+        """Give the part of an image that this is; none if no board was ever watched."""
+        data = self.pack()
+        return ((PART, data),) if data else ()
 
     def pack(self) -> bytes:
         """Give the bytes of the part; none if no board was ever watched. Some 0.4 µs for each user of the last hour."""

@@ -25,12 +25,13 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter, itemgetter
 
-from engine.actions import Actions, Key, key_of, mark_of
+from engine.actions import Actions, Key, key_of, key_of_logged, mark_of
 from engine.board import Board
 from engine.board_events import EndedPeriod, apply_to_board
 from engine.board_rules import BoardDefinition, Rules
 from engine.commands import Increment
 from engine.epochs import Epochs
+from engine.erased import Erasures, erasures_in
 from engine.events import (
     BoardEvent,
     ClockCorrected,
@@ -40,8 +41,10 @@ from engine.events import (
     RanksNoted,
     Reversed,
     ReviewDecided,
+    UserErased,
     UserPut,
 )
+from engine.forgetting import forget_user
 from engine.frozen_board import FrozenBoard
 from engine.image import BoardImage, StateImage
 from engine.limits import NOTE_EVERY_MS
@@ -52,6 +55,8 @@ from engine.users import User, Users
 
 UNKNOWN_USER = User(display_name=None, active=True)
 
+
+OtherEvent = UserPut | UserErased | BoardEvent | RanksNoted | Reversed | ReviewDecided | ClockCorrected
 
 FoundIncrement = tuple[Incremented, Board, Key, int]
 """An increment, its board, and the key and mark of its action."""
@@ -78,6 +83,7 @@ class Scoreboard(Epochs):
         self.actions = Actions()
         self.reversals = Reversals()
         self.reviews = Reviews()
+        self.erasures = Erasures()
         self.boards = {board_id: Board(board_id, BoardDefinition(each)) for board_id, each in rules.boards.items()}
         self._replaying = False
         self._only_file = True
@@ -146,7 +152,7 @@ class Scoreboard(Epochs):
             for fed in event.fed:
                 assert (self._board(fed.board_id).score(event.user_id) or 0) + fed.delta == fed.new_score
             mark = mark_of(event.user_id, event.board_id, event.reason, event.chosen_value)
-            self.apply_increments([(event, board, key_of(event.action_id), mark)], epoch)
+            self.apply_increments([(event, board, key_of_logged(event.action_id), mark)], epoch)
             return
         assert event.seq == self.seq + 1, f"event {event.seq} cannot follow {self.seq}"
         if isinstance(event, EpochBegun):
@@ -158,15 +164,16 @@ class Scoreboard(Epochs):
         self.seq = event.seq
         self.time_ms = event.time_ms
 
-    def _apply_other(
-        self, event: UserPut | BoardEvent | RanksNoted | Reversed | ReviewDecided | ClockCorrected
-    ) -> None:
+    def _apply_other(self, event: OtherEvent) -> None:
         if isinstance(event, UserPut):
             self._apply_user(event)
         elif isinstance(event, BoardEvent):
             self._apply_board(event)
         elif isinstance(event, RanksNoted):
             self._note_ranks(event)
+        elif isinstance(event, UserErased):
+            forget_user(event, self.boards.values(), self.users, self.actions, self.reversals, self.reviews)
+            self.erasures = Erasures(self.erasures.count + 1, event.seq)
         elif isinstance(event, Reversed):
             self.actions.add([key_of(event.reversal_id)], event.seq, [event.asked])
             self._reverse(event)
@@ -263,7 +270,7 @@ class Scoreboard(Epochs):
         self.reversals, self.reviews = other.reversals, other.reviews
         self._epochs, self._histories, self._log_id = other._epochs, other._histories, other._log_id
         self._replaying, self._only_file = other._replaying, other._only_file
-        self._noted, self._due_known = other._noted, False
+        self._noted, self.erasures, self._due_known = other._noted, other.erasures, False
 
     def _board(self, board_id: str) -> Board:
         """Give a board, whether or not it has rules; make it if it is new."""
@@ -344,11 +351,7 @@ class Scoreboard(Epochs):
             actions=self.actions.capture(),
             histories=list(self._histories.items()),
             noted=self._noted,
-            parts=tuple(
-                (name, data)
-                for name, data in (("reversals", self.reversals.pack()), ("reviews", self.reviews.pack()))
-                if data
-            ),
+            parts=(*self.erasures.parts(), *self.reversals.parts(), *self.reviews.parts()),
         )
 
     @classmethod
@@ -362,6 +365,7 @@ class Scoreboard(Epochs):
         scoreboard._histories = dict(image.histories)
         scoreboard._noted = image.noted
         scoreboard.reversals = Reversals.unpack(dict(image.parts).get("reversals", b""))
+        scoreboard.erasures = erasures_in(image.parts)
         scoreboard.users = Users.from_image(image.users)
         scoreboard.actions = Actions.from_image(image.actions)
         inactive = scoreboard.users.inactive()

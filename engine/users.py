@@ -4,7 +4,7 @@ A user who is not registered has no name and is active. The rules may require re
 
 Invariants:
 - `_ids`, `_names` and `_active` have the same length, and `_slots[_ids[i]] == i`.
-- `_ids` only grows: images share it (see `engine.image`).
+- `_ids` only grows, because images share it (see `engine.image`). A user who is erased leaves a copy of it.
 """
 
 from __future__ import annotations
@@ -55,6 +55,17 @@ class Users:
         else:
             self._names[slot] = user.display_name
             self._active[slot] = user.active
+
+    def forget(self, user_id: str) -> None:
+        """Take a user out of the register, if there. The user of the last slot takes the free one. O(users)."""
+        slot = self._slots.pop(user_id, None)
+        if slot is None:
+            return
+        self._ids = self._ids[:]  # images share the list
+        last_id, last_name, last_active = self._ids.pop(), self._names.pop(), self._active.pop()
+        if last_id != user_id:
+            self._slots[last_id] = slot
+            self._ids[slot], self._names[slot], self._active[slot] = last_id, last_name, last_active
 
     def inactive(self) -> list[str]:
         """List the users who may not score. O(registered users); used at a start only."""

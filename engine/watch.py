@@ -167,6 +167,21 @@ class Watch:
         self._recent, self._older, self._callers = {}, {}, {}
         self._joined_ms = [min(joined_ms, time_ms) for joined_ms in self._joined_ms]
 
+    def forget(self, user_id: str, pseudonym: str) -> None:
+        """Forget a user who was erased. The pseudonym keeps the place among those who joined; others keep theirs."""
+        for known in (self._recent, self._older, self._callers, self._cleared):
+            known.pop(user_id, None)
+        place = self._place.pop(user_id, None)
+        if place is not None:
+            self._place[pseudonym] = place
+            users = self._elders if place < 0 else self._joined
+            users[users.index(user_id)] = pseudonym
+        for window in (*self._recent.values(), *self._older.values()):
+            if window[4] == user_id:
+                window[4] = pseudonym
+        for callers in self._callers.values():
+            callers[:] = [pseudonym if caller == user_id else caller for caller in callers]
+
     # The parts of `see`
 
     def _count_caller(self, user_id: str, caller: str, window: _Window, found: Found | None) -> Found | None:

@@ -122,8 +122,11 @@ def restore(
     progress: ShowProgress = no_progress,
     segment_bytes: int = SEGMENT_BYTES,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+    change: Callable[[str], None] = lambda _directory: None,
 ) -> RestoreReport:
     """Make the directory `target` from the events of `source` within the bounds. `target` must be missing or empty.
+
+    `change` is called with the directory while it has another name: what it does is done before anybody can use it.
 
     Raises `RestoreRefused` for an impossible request, `LogDamaged` for damage before the bound. After a `WriteFailed`
     there is no target, unless its message says that the target is whole.
@@ -151,6 +154,7 @@ def restore(
         has_key = copy_key(disk, source, building)
         progress(Progress("verify", copied.events, 0, 0))
         verify_built(disk, building, image, tail)
+        change(building)
         disk.rename(building, target)
     except BaseException:
         with contextlib.suppress(DiskFault):  # what matters is why it failed

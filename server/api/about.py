@@ -90,7 +90,8 @@ ERRORS = {
         "Gone",
         (
             "`CURSOR_EXPIRED`: begin again without a cursor. `BOARD_CLOSED`: the board was closed, or its season is "
-            "over; it can only be read. `NO_LONGER_KEPT`: snapshots and log do not go back so far."
+            "over; it can only be read. `NO_LONGER_KEPT`: snapshots and log do not go back so far. `ERASED`: "
+            "the action counted for a user who was erased since."
         ),
     ),
     413: ("PayloadTooLarge", "`PAYLOAD_TOO_LARGE`: the body is too long."),

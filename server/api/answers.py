@@ -269,7 +269,7 @@ class LoggedReceipt(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ActionAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """GET /actions/{actionId}. The receipt is null once its segment was removed.
+    """GET /actions/{actionId}. The receipt is null once its segment was removed, or its user was erased.
 
     While the board is frozen it is null for callers who neither sent the action nor may see the present.
     """
@@ -279,7 +279,7 @@ class ActionAnswer(msgspec.Struct, frozen=True, rename="camel"):
     epoch: Epoch
     seq: Seq
     receipt: LoggedReceipt | None
-    receipt_status: Literal["KEPT", "NO_LONGER_KEPT", "FROZEN"]
+    receipt_status: Literal["KEPT", "NO_LONGER_KEPT", "FROZEN", "ERASED"]
     stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 

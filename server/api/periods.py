@@ -4,7 +4,8 @@
     rows = await periods.top(board_id, past, 10)
 
 Rules:
-- A past period never changes. Names are of now, and an inactive user is left out, with a gap in the ranks.
+- A past period never changes. Names are of now. A user who is inactive or was erased is left out, with a gap in the
+  ranks.
 - A period in which nobody scored has no file, and no rows.
 - A file that is not here, not whole, or not readable is 503 `PERIOD_UNAVAILABLE`: other nodes may have it.
 - While a board is frozen the public sees the periods that had ended then (`engine.frozen_board`).
@@ -19,6 +20,7 @@ import structlog
 
 from engine.board_rules import PastPeriod
 from engine.disk import FileMissing
+from engine.erased import is_erased
 from engine.errors import DiskFault
 from engine.limits import ID_CHARACTERS_MAX
 from engine.ranking import FinalRow, Ranking
@@ -129,4 +131,5 @@ class Periods:
 
     def _shown(self, rows: Sequence[FinalRow]) -> list[FinalRow]:
         users = self._scoreboard.users
-        return [row for row in rows if (user := users.get(row.user_id)) is None or user.active]
+        there = (row for row in rows if not is_erased(row.user_id))
+        return [row for row in there if (user := users.get(row.user_id)) is None or user.active]

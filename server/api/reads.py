@@ -286,6 +286,10 @@ class Reads:
         seq = self._scoreboard.action_seq(action_id)
         if seq is None:
             raise Refused(404, "NOT_FOUND", "No such action was ever applied.", {"actionId": action_id})
+        if self._scoreboard.actions.is_forgotten(action_id):
+            epoch = self._scoreboard.epoch_of(seq)
+            answer = ActionAnswer(action_id, True, epoch, seq, None, "ERASED", **stale_fields(self._freshness))
+            return Response(200, _encode(answer), JSON, NO_STORE)
         try:
             epoch, event = await self._event(seq)
         except NoLongerKept:

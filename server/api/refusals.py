@@ -14,6 +14,7 @@ _STATUS: dict[RejectionCode, int] = {
     "CONFLICT": 409,
     "BOARD_NOT_OPEN": 409,
     "BOARD_CLOSED": 410,
+    "ERASED": 410,
 }
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from engine.corrections import TrueTimes
 from engine.disk import RealDisk
+from engine.erased import unpack_seqs
 from engine.errors import DiskFault, LogDamaged
 from engine.events import (
     BoardClosed,
@@ -35,6 +36,7 @@ from engine.events import (
     Reversed,
     ReviewDecided,
     RowsRevealed,
+    UserErased,
     UserPut,
 )
 from engine.log_reader import scan
@@ -61,6 +63,7 @@ TYPES: dict[type[Event], str] = {
     RanksNoted: "ranks_noted",
     Reversed: "reversed",
     ReviewDecided: "review_decided",
+    UserErased: "user_erased",
 }
 """The names of events in the output. They never change, because programs read them."""
 
@@ -252,6 +255,11 @@ def line_of(event: Event, epoch: int) -> dict[str, Any]:
         return common | {"asOfMs": event.as_of_ms}
     if isinstance(event, Reversed):
         return common | _reversal_fields(event)
+    if isinstance(event, UserErased):
+        seqs = unpack_seqs(event.actions)
+        return common | {
+            "userId": event.user_id, "pseudonym": event.pseudonym, "caller": event.caller, "actions": seqs,
+        }  # fmt: skip
     return common | {"boardId": event.board_id, "caller": event.caller} | _board_fields(event)
 
 

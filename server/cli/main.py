@@ -20,6 +20,7 @@ VERBS = {
     "log": "server.cli.log",
     "snapshot": "server.cli.snapshot",
     "restore": "server.cli.restore",
+    "erase": "server.cli.erase",
     "export": "server.cli.export",
     "config": "server.cli.config",
 }

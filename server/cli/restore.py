@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from engine.disk import RealDisk
+from server.cli.erase import checked_ids, read_ids, run_erasure
 from server.cli.support import BadUsage, Moment, json_option, print_json, say, state_bar, warn
 from server.live.encoding import iso_ms
+from snapshots.erasing import ErasureReport
 from snapshots.restore import RestoreRefused, RestoreReport
 from snapshots.restore import restore as make_restored
 
@@ -20,13 +22,20 @@ from snapshots.restore import restore as make_restored
 @click.option("--to", "target", required=True, type=click.Path(file_okay=False), metavar="NEWDIR", help="Made anew.")
 @click.option("--until-seq", type=click.IntRange(min=1), help="The last event to keep.")
 @click.option("--until-time", "until_ms", type=Moment(), help="The last time to keep: ISO 8601, or ms since 1970.")
+@click.option(
+    "--erase-list", type=click.Path(path_type=Path, dir_okay=False), help="Erase these users again: an id a line."
+)
 @json_option
-def restore(source: str, target: str, until_seq: int | None, until_ms: int | None, as_json: bool) -> None:
+def restore(
+    source: str, target: str, until_seq: int | None, until_ms: int | None, erase_list: Path | None, as_json: bool
+) -> None:
     """Make NEWDIR from DIR with everything, or everything up to an event or a time. DIR is only read.
 
     DIR may be in use, a backup, or damaged after that point. A new epoch begins in NEWDIR.
     """
     check_target(Path(source), Path(target))
+    erased = [] if erase_list is None else checked_ids(read_ids(erase_list))
+    reports: list[ErasureReport] = []
     try:
         with state_bar("restoring") as show:
             report = make_restored(
@@ -38,6 +47,7 @@ def restore(source: str, target: str, until_seq: int | None, until_ms: int | Non
                 clock_ms=lambda: time.time_ns() // 1_000_000,
                 tell=warn,
                 progress=show,
+                change=lambda building: reports.append(run_erasure(building, erased, show)) if erased else None,
             )
     except RestoreRefused as refused:
         raise BadUsage(str(refused)) from refused
@@ -47,6 +57,11 @@ def restore(source: str, target: str, until_seq: int | None, until_ms: int | Non
     click.echo(f"{report.target}: {report.events} events up to seq {report.seq}, now epoch {report.epoch}")
     for sentence in report.left_behind:
         say(f"Left behind: {sentence}")
+    if erased:
+        again = [user for one in reports for user in one.erased]
+        say(f"Erased again: {sum(user.applied for user in again)} of the {len(erased)} users in {erase_list}.")
+    else:
+        say(f"Who was erased after seq {report.seq} is in it again: --erase-list FILE erases them in a restore.")
     if not report.signing_key:
         say("There was no signing key to copy; tokens of the old directory are worth nothing in the new one.")
 

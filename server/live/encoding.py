@@ -43,6 +43,7 @@ from msgspec.structs import astuple
 
 from engine.board_rules import BoardDefinition, PastPeriod
 from engine.dates import date_of
+from engine.erased import is_erased
 from engine.past_ranks import Change
 from engine.ranking import FinalRow, Row
 from server.live.names import Names
@@ -170,7 +171,10 @@ def iso_or_none(ms: int | None) -> str | None:
 
 
 def entries_of(rows: Iterable[Row | FinalRow], names: Names) -> Rows:
-    """Make entries of a board's rows. `names` are those that are shown (`server.live.names`)."""
+    """Make entries of a board's rows. `names` are those that are shown (`server.live.names`).
+
+    What an erased user has left in a past period, or at an earlier moment, is no row: the ranks have a gap there.
+    """
     return tuple(
         Entry(
             user_id=row.user_id,
@@ -180,6 +184,7 @@ def entries_of(rows: Iterable[Row | FinalRow], names: Names) -> Rows:
             change=row.change if isinstance(row, Row) else None,
         )
         for row in rows
+        if not is_erased(row.user_id)
     )
 
 

@@ -133,7 +133,7 @@ class Digest(_Message, frozen=True, tag="digest"):
 
 
 class SnapshotNeeded(_Message, frozen=True, tag="snapshot_needed"):
-    """The log after the position is no longer kept, or damaged. It goes on at `first_seq`."""
+    """The log after the position is no longer kept, damaged, or rewritten. It goes on at `first_seq`."""
 
     reason: str
     first_seq: _Seq

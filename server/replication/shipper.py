@@ -71,12 +71,14 @@ class Shipper:
         on_newer: Callable[[Hello], None] = lambda _hello: None,
         tell: Callable[[DiskFault], None] = lambda _fault: None,
         snapshot_seq: Callable[[], int | None] = lambda: None,
+        erased_seq: Callable[[], int] = lambda: 0,
         timing: LinkTiming | None = None,
     ) -> None:
         """`successor` gives what is known of an epoch that outranks ours. `tell` gets the faults of the log.
 
         `on_deposed` gets what is known of a newer epoch, before the hello is answered. It must not raise. On a relay
-        `on_newer` gets the hello instead, for our leader. `snapshot_seq` gives the seq of the newest snapshot.
+        `on_newer` gets the hello instead, for our leader. `snapshot_seq` gives the seq of the newest snapshot,
+        `erased_seq` that of the last erasure of a user.
         """
         self._log = log
         self._feed = feed
@@ -90,6 +92,7 @@ class Shipper:
         self._on_newer = on_newer
         self._tell = tell
         self._snapshot_seq = snapshot_seq
+        self._erased_seq = erased_seq
         self._timing = timing or LinkTiming()
         self._readers = trio.Semaphore(bounds.CATCH_UP_READERS_MAX)
         self._links: set[trio.CancelScope] = set()
@@ -214,6 +217,10 @@ class Shipper:
                 return messages.Behind(tail.seq)
             reason = f"the follower has events up to seq {hello.after}, but this log ends at seq {tail.seq}"
             return messages.Diverged(reason)
+        erased_seq = self._erased_seq()
+        if 0 < hello.after < erased_seq <= (self._snapshot_seq() or 0):
+            # The log before it may have been rewritten: its user is not the one that the follower has.
+            return SnapshotNeeded(f"a user was erased here at seq {erased_seq}", erased_seq + 1)
         try:
             checksum = tail.checksum if hello.after == tail.seq else await self._checksum_before(hello.after + 1)
         except NoLongerKept as gone:

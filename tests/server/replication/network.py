@@ -102,6 +102,7 @@ class Served:
             on_newer=on_newer,
             tell=self.told.append,
             snapshot_seq=self.newest_snapshot,
+            erased_seq=lambda: scoreboard.erasures.last_seq,
             timing=timing,
         )
         self.lane = SnapshotServer(

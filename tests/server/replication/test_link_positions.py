@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import trio
 
+from engine.erased import Erasures
 from server.replication.link import LinkEnded, open_link, parse_leader
 from server.replication.messages import (
     LOG_PATH,
@@ -157,6 +158,23 @@ async def test_a_position_that_is_no_longer_kept_needs_a_snapshot(tmp_path: Path
         (said,) = await raw(leader, "after=0&epoch=1")
         assert isinstance(said, SnapshotNeeded)
         assert said.first_seq == first_seq > 1
+
+
+async def test_a_position_before_an_erasure_needs_a_snapshot(tmp_path: Path) -> None:
+    """The log may be rewritten, so its user is not the one that the follower has. The newest snapshot is later."""
+    leader = Leader(tmp_path / "leader")
+    leader.play(5)
+    earlier, tail = next(leader.writer.log.read_from(1)), leader.writer.log.tail
+    before = msgspec.structs.replace(tail, seq=earlier.last_seq, checksum=earlier.checksum)
+    leader.writer.scoreboard.erasures = Erasures(1, tail.seq)
+    async with patience(), leader.open():
+        assert isinstance((await raw(leader, hello_of(before, None).query))[0], Welcome), "nothing is rewritten yet"
+        await leader.checkpointer.take()
+        (said,) = await raw(leader, hello_of(before, None).query)
+        assert isinstance(said, SnapshotNeeded)
+        assert said.first_seq == tail.seq + 1
+        assert isinstance((await raw(leader, hello_of(tail, None).query))[0], Welcome)
+        assert isinstance((await raw(leader, "after=0&epoch=1"))[0], Welcome), "who has nothing takes it as it is"
 
 
 @pytest.mark.parametrize(

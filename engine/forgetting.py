@@ -1,0 +1,36 @@
+"""What a state forgets of a user who was erased. Pure.
+
+    forget_user(event, boards, users, actions, reversals, reviews)          a `UserErased`
+
+Rules:
+- Nothing that a state keeps has the id or the name afterwards. Where a place must stay, the pseudonym takes it: in the
+  corrections of past periods, and among those whose age a watch knows.
+- The same comes out if the events before were rewritten, and had the pseudonym all along (`engine.rewriting`).
+- What the user did stays done: scores and ranks of others, points of past periods, flags that were counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.actions import Actions
+from engine.board import Board
+from engine.erased import unpack_seqs
+from engine.events import UserErased
+from engine.reversals import Reversals
+from engine.reviews import Reviews
+from engine.users import Users
+
+
+def forget_user(
+    event: UserErased, boards: Iterable[Board], users: Users, actions: Actions, reversals: Reversals, reviews: Reviews
+) -> None:
+    """Apply an erasure. O(users) on each board that has the user, and O(actions)."""
+    for board in boards:
+        for shown in (board,) if board.frozen is None else (board, board.frozen):
+            shown.leave([event.user_id], event.seq)
+            shown.past_ranks = shown.past_ranks.forgetting(event.user_id)
+    users.forget(event.user_id)
+    actions.forget(unpack_seqs(event.actions))
+    reversals.rename(event.user_id, event.pseudonym)
+    reviews.forget(event.user_id, event.pseudonym)

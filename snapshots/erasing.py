@@ -1,0 +1,261 @@
+"""Erasing users from a data directory that no process serves: from its state, its log, its snapshots, its periods.
+
+    report = erase_users(disk, data_directory, ["ann"], caller="dpo", clock_ms=clock_ms, tell=tell)
+
+    gather ──► log: UserErased ──► snapshot, proved ──► older snapshots go ──► segments, oldest first ──► periods, rest
+    A replica has no event of its own. It begins anew from a snapshot of its leader, which no longer has the user. Here
+    only its past periods are rewritten, with the number 0.
+
+Theory: an erasure is an event first, so it is in the history, and no restart, replica or snapshot brings the user back
+to a board. Then the files are made to forget. The event names the user as long as any file does, and the segment that
+holds it is rewritten last. So a run that was cut short is finished by the next one, which finds the pseudonym there.
+
+Rules:
+- The caller's process holds the lock of the directory for all of it.
+- A snapshot of the state after the erasure is durable and proved before an older one goes.
+- Each file is replaced as a whole: written beside, synced, renamed, read back.
+- The seqs of the user's actions are read from the log. Actions in segments that are no longer kept stay used too, but
+  a retry is answered as a duplicate, and not as one of a user who was erased.
+- What recovery cut off and kept beside the log (`.torn-…`) goes if it names a user. A set-aside directory is not
+  touched: `snapshots.finding` finds what is left anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+
+import msgspec
+from msgspec.structs import replace
+
+from engine.board_rules import Rules
+from engine.disk import Disk
+from engine.erased import pack_seqs, pseudonym_of
+from engine.errors import DiskFull, LogDamaged, ScoreboardError, SnapshotDamaged
+from engine.events import Event, Incremented, UserErased, UserPut
+from engine.limits import FRAME_BYTES_MAX, SEGMENT_BYTES
+from engine.log import Log
+from engine.record import FrameFault, Tail, events_of
+from engine.rewriting import ErasedBy, Forgetting, rewrite_content
+from engine.scoreboard import Scoreboard
+from engine.segment import list_segments, read_content, replace_segment
+from snapshots.opening import ShowProgress, Tell, log_directory, no_progress, open_directory
+from snapshots.period_file import ROWS, PeriodReader, PeriodRow, pack_period
+from snapshots.period_store import PeriodStore
+from snapshots.promotion import read_deposed, read_marker
+from snapshots.store import Store
+
+_TORN = ".torn-"
+NO_RULES = Rules({})
+
+
+class ErasureRefused(ScoreboardError):
+    """The request can't be met. Nothing was changed."""
+
+
+class ErasedUser(msgspec.Struct, frozen=True, rename="camel"):
+    """A user who was erased. `applied`: by this run, with an event; otherwise an earlier event has done it.
+
+    `actions` counts those of the event, `seq` is that of it.
+    """
+
+    user_id: str
+    pseudonym: str
+    seq: int
+    actions: int
+    applied: bool
+
+
+class ErasureReport(msgspec.Struct, frozen=True, rename="camel"):
+    """What was done. `unknown` are users that the directory never had, or that it has forgotten already."""
+
+    erased: list[ErasedUser]
+    unknown: list[str]
+    segments: list[str]
+    periods: list[str]
+    removed: list[str]
+
+
+class _Gathered:
+    """What a log says of one user: the erasures, and the seqs of the actions since the last of them."""
+
+    def __init__(self) -> None:
+        self.erasures: list[ErasedBy] = []
+        self.actions: list[int] = []
+        self.is_present = False
+        self.counts: list[int] = []
+
+    def add(self, event: Event) -> None:
+        if isinstance(event, UserErased):
+            self.erasures.append((event.seq, event.pseudonym))
+            self.counts.append(len(self.actions))
+            self.actions.clear()
+            self.is_present = False
+            return
+        self.is_present = True
+        if isinstance(event, Incremented):
+            self.actions.append(event.seq)
+
+
+def erase_users(
+    disk: Disk,
+    data_directory: str,
+    user_ids: Sequence[str],
+    *,
+    caller: str,
+    clock_ms: Callable[[], int],
+    tell: Tell,
+    progress: ShowProgress = no_progress,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> ErasureReport:
+    """Erase users; see above. Raises `ErasureRefused`, `LogDamaged`, `DiskFault`."""
+    if read_deposed(disk, data_directory) is not None:
+        raise ErasureRefused("this leader was replaced: demote the directory first, or remove it")
+    opened = open_directory(
+        disk, data_directory, NO_RULES, tell=tell, progress=progress, segment_bytes=segment_bytes
+    )  # fmt: skip
+    scoreboard, log = opened.scoreboard, opened.log
+    with closing(log):
+        if opened.ended:
+            raise DiskFull("a past period has no file yet, and does not fit", path=data_directory)
+        gathered = {user_id: _Gathered() for user_id in user_ids}
+        _gather(log, gathered)
+        periods = PeriodStore(disk, data_directory)
+        here = [user_id for user_id, found in gathered.items() if found.is_present or _is_in(scoreboard, user_id)]
+        is_replica = read_marker(disk, data_directory) is not None
+        if here and is_replica:
+            raise ErasureRefused(
+                f"{len(here)} of these users are in the log of this replica: erase them in the leader's directory, let "
+                "the replica follow again, and stop it. What it set aside then must be removed by hand"
+            )
+        others = [] if is_replica else [user_id for user_id in user_ids if not gathered[user_id].erasures]
+        new = here + [user_id for user_id in others if user_id not in here and _is_past(periods, user_id)]
+        if new:
+            _write_events(log, scoreboard, gathered, new, caller, clock_ms())
+        tail = log.tail
+    erased = {user_id: found.erasures for user_id, found in gathered.items() if found.erasures}
+    removed = _renew_snapshots(disk, data_directory, scoreboard, tail) if erased else []
+    change = Forgetting(erased)
+    segments = _rewrite_log(disk, log_directory(data_directory), change)
+    changed = _rewrite_periods(periods, {user_id: erased.get(user_id, []) for user_id in user_ids})
+    removed += _remove_torn(disk, log_directory(data_directory), Forgetting(dict.fromkeys(user_ids, ())))
+    users = [
+        ErasedUser(user_id, found.erasures[-1][1], found.erasures[-1][0], found.counts[-1], user_id in new)
+        for user_id, found in gathered.items()
+        if found.erasures
+    ]
+    unknown = [user_id for user_id, found in gathered.items() if not found.erasures]
+    return ErasureReport(users, unknown, segments, changed, removed)
+
+
+def _gather(log: Log, gathered: dict[str, _Gathered]) -> None:
+    change = Forgetting(dict.fromkeys(gathered, ()))
+    for frame in log.read_from(log.segments()[0].first_seq):
+        if change.may_touch(frame.body):
+            for event in events_of(frame):
+                if isinstance(event, Incremented | UserPut | UserErased) and event.user_id in gathered:
+                    gathered[event.user_id].add(event)
+
+
+def _is_in(scoreboard: Scoreboard, user_id: str) -> bool:
+    """Whether a state has a user: registered, or on a board. Its log may be older than what is kept."""
+    boards = [shown for board in scoreboard.boards.values() for shown in (board, board.frozen) if shown is not None]
+    return scoreboard.users.get(user_id) is not None or any(board.slot(user_id) is not None for board in boards)
+
+
+def _is_past(store: PeriodStore, user_id: str) -> bool:
+    """Whether a past period has a user, whose log may be older than what is kept."""
+    return any(store.open(seq).find(user_id) is not None for seq in store.list())
+
+
+def _write_events(
+    log: Log, scoreboard: Scoreboard, gathered: dict[str, _Gathered], new: Sequence[str], caller: str, now_ms: int
+) -> None:
+    """Log the erasures, each in a frame of its own, and apply them."""
+    for user_id in new:
+        found = gathered[user_id]
+        seq, name = scoreboard.seq + 1, pseudonym_of(scoreboard.erasures.count + 1)
+        packed = pack_seqs(found.actions)
+        if len(packed) > FRAME_BYTES_MAX // 2:
+            raise ErasureRefused(f"one user has {len(found.actions)} actions: more than one event can name")
+        event = UserErased(seq, max(now_ms, scoreboard.time_ms), user_id, name, caller, packed)
+        log.append([event], scoreboard.epoch)
+        scoreboard.apply(event, scoreboard.epoch)
+        found.add(event)
+
+
+def _renew_snapshots(disk: Disk, data_directory: str, scoreboard: Scoreboard, tail: Tail) -> list[str]:
+    """Have a proved snapshot of this state, and no other; give the paths of those that went."""
+    store = Store(disk, data_directory)
+    newest = next((info for info in store.list() if info.seq == tail.seq), None)
+    if newest is not None:
+        try:
+            store.verify(newest)
+        except SnapshotDamaged:
+            newest = None
+    if newest is None:
+        store.verify(store.save(scoreboard.capture(), tail))
+    older = [info.path for info in store.list() if info.seq != tail.seq]
+    for path in older:
+        store.remove(path)
+    disk.sync_directory(store.directory)
+    return older
+
+
+def _rewrite_log(disk: Disk, directory: str, change: Forgetting) -> list[str]:
+    """Rewrite the segments that have the users, the oldest first; give their paths."""
+    paths: list[str] = []
+    for segment in list_segments(disk, directory).segments:
+        try:
+            content = rewrite_content(read_content(disk, segment), change)
+        except FrameFault as fault:
+            raise LogDamaged(
+                f"this segment can't be rewritten: {fault.reason}", path=segment.path, seq=segment.first_seq,
+                remedy="`scoreboard log verify` says more. The erasure is in the log; erase again when it is mended.",
+            ) from fault  # fmt: skip
+        if content is not None:
+            replace_segment(disk, segment, content)
+            paths.append(segment.path)
+    return paths
+
+
+def _rewrite_periods(store: PeriodStore, erasures: dict[str, list[ErasedBy]]) -> list[str]:
+    """Put pseudonyms into the files of past periods: rows and ranks stay, and readers leave out who was erased."""
+    paths: list[str] = []
+    for seq in store.list():
+        reader = store.open(seq)
+        names = {
+            user_id: _name_at(seq, known) for user_id, known in erasures.items() if reader.find(user_id) is not None
+        }
+        if names:
+            store.take(seq, pack_period(reader.head, _renamed(reader, names)))
+            paths.append(store.path(seq))
+    store.close()
+    return paths
+
+
+def _name_at(seq: int, erasures: list[ErasedBy]) -> str:
+    """Give the pseudonym of the first erasure after a period, or 0: corrections of it have the same one."""
+    return next((pseudonym for erased_seq, pseudonym in erasures if erased_seq > seq), pseudonym_of(0))
+
+
+def _renamed(reader: PeriodReader, names: dict[str, str]) -> Iterator[PeriodRow]:
+    for start in range(0, reader.head.count, ROWS):
+        for row in reader.rows(start, ROWS):
+            yield replace(row, user_id=names.get(row.user_id, row.user_id))
+
+
+def _remove_torn(disk: Disk, directory: str, change: Forgetting) -> list[str]:
+    """Remove what recovery cut off if it names one of the users: nothing reads it again; give the paths."""
+    removed: list[str] = []
+    for name in disk.list_directory(directory):
+        path = f"{directory}/{name}"
+        if _TORN in name:
+            with closing(disk.open(path)) as file:
+                is_theirs = change.may_touch(file.read_at(0, file.size()))
+            if is_theirs:
+                disk.remove(path)
+                removed.append(path)
+    if removed:
+        disk.sync_directory(directory)
+    return removed

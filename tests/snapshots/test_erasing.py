@@ -1,0 +1,239 @@
+"""Users are erased from a directory: from every byte of every file, at whatever step a run is killed; no one else."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.actions import FORGOTTEN, key_of
+from engine.commands import Increment, PutUser
+from engine.disk import Disk
+from engine.errors import LogDamaged
+from engine.log_reader import scan
+from engine.record import events_of
+from engine.scoreboard import Scoreboard
+from snapshots.erasing import ErasureRefused, ErasureReport, erase_users
+from snapshots.finding import Found, Unread, Wanted, find_in_directory
+from snapshots.promotion import Marker, Successor, write_deposed, write_marker
+from snapshots.state import read_state
+from tests.snapshots.directories import (
+    BEGUN_MS,
+    RULES,
+    SEGMENT_BYTES,
+    InlineDisk,
+    Killed,
+    Leader,
+    MortalDisk,
+    Told,
+    contents,
+    copy,
+    segments,
+)
+from tests.snapshots.leagues import League, play
+
+ANN, NAME = "ann@example.org", "Ann Kathrin Example"
+
+
+def erase(directory: Path, *users: str, disk: Disk | None = None) -> ErasureReport:
+    """Erase users, as the command does."""
+    return erase_users(
+        disk or InlineDisk(),
+        str(directory),
+        users,
+        caller="dpo",
+        clock_ms=lambda: BEGUN_MS + 10**9,
+        tell=Told(),
+        segment_bytes=SEGMENT_BYTES,
+    )
+
+
+def traces(directory: Path, *texts: str) -> list[str]:
+    """Give the files that have one of these texts in any form, found without the code under test."""
+    return [
+        name
+        for name, data in contents(directory).items()
+        if any(text.encode() in (gzip.decompress(data) if name.endswith(".gz") else data) for text in texts)
+    ]
+
+
+def make(directory: Path) -> Leader:
+    """Make a directory with segments, compressed ones among them, two snapshots and a side file, all with Ann."""
+    leader = Leader(directory)
+    leader.write([PutUser(ANN, NAME, True, ANN)])
+    for turn in range(12):
+        leader.play(4)
+        leader.write([Increment(ANN, f"of {ANN} {turn}", "BONUS", "main", ANN if turn % 2 else "shop")])
+        if turn in (5, 9):
+            leader.snapshot()
+    for info in leader.log.segments()[:3]:
+        leader.log.compress(info)
+    (directory / "log" / f"{1:020}.log.torn-4711").write_bytes(f"x{ANN}x".encode())
+    (directory / "log" / f"{1:020}.log.torn-4712").write_bytes(b"somebody else")
+    return leader
+
+
+def state(directory: Path) -> Scoreboard:
+    """Read the state of a directory from its snapshot and its log."""
+    scoreboard, _ = read_state(InlineDisk(), str(directory), RULES, tell=Told())
+    scoreboard.end_replay()
+    return scoreboard
+
+
+def standings(scoreboard: Scoreboard, *without: str) -> list[Any]:
+    """Give users and scores of all boards, best first."""
+    boards = sorted(scoreboard.boards.items())
+    return [
+        (board_id, [(row.user_id, row.score) for row in board.top(100) if row.user_id not in without])
+        for board_id, board in boards
+    ]
+
+
+def test_no_byte_of_a_user_is_left_and_the_others_are_what_they_were(tmp_path: Path) -> None:
+    """In plain and compressed segments, snapshots and side files. The log is sound from its first frame."""
+    leader = make(tmp_path / "data")
+    before, checksums = standings(leader.scoreboard, ANN), [frame.checksum for frame in leader.log.read_from(1)]
+    leader.close()
+    assert len(traces(leader.directory, ANN, NAME)) > 6
+    report = erase(leader.directory, ANN, "nobody")
+    assert traces(leader.directory, ANN, NAME) == []
+    [user] = report.erased
+    assert (user.user_id, user.actions, user.applied, report.unknown) == (ANN, 12, True, ["nobody"])
+    frames = list(scan(InlineDisk(), str(leader.directory / "log")))
+    assert [frame.checksum for frame in frames[:-1]] == checksums
+    after = state(leader.directory)
+    assert standings(after) == before
+    position = after.actions.find(key_of(f"of {ANN} 3"))
+    assert after.actions.mark_at(position) == FORGOTTEN
+    for path in (leader.directory / "snapshots").iterdir():
+        path.unlink()
+    assert state(leader.directory).capture() == after.capture(), "the log alone gives the same"
+    assert [path.name for path in (leader.directory / "log").glob("*.torn-*")] == [f"{1:020}.log.torn-4712"]
+
+
+def test_a_directory_goes_on_after_an_erasure(tmp_path: Path) -> None:
+    """It is written to, and the same id is a new user, who is erased as another one."""
+    make(tmp_path / "data").close()
+    erase(tmp_path / "data", ANN)
+    leader = Leader(tmp_path / "data")
+    leader.write([Increment(ANN, "new", "BONUS", "main", "shop")])
+    leader.play(30)
+    assert leader.scoreboard.boards["main"].score(ANN) == 25
+    leader.close()
+    report = erase(tmp_path / "data", ANN)
+    assert [(user.pseudonym, user.actions) for user in report.erased] == [("\x002", 1)]
+    assert traces(tmp_path / "data", ANN, NAME) == []
+    events = [event for frame in scan(InlineDisk(), str(tmp_path / "data" / "log")) for event in events_of(frame)]
+    assert [getattr(event, "user_id", "") for event in events if getattr(event, "reason", "") == "BONUS"] == [
+        *["\x001"] * 12, "\x002",
+    ]  # fmt: skip
+    assert erase(tmp_path / "data", ANN).erased == []
+
+
+def test_a_run_that_was_killed_is_finished_by_the_next(tmp_path: Path) -> None:
+    """At each step of the disk. Afterwards nothing is left, and the state is that of a run without a kill."""
+    make(tmp_path / "data").close()
+    whole = copy(tmp_path / "data", "whole")
+    erase(whole, ANN)
+    expected, kills = state(whole).capture(), 0
+    for dies_at in range(1, 1_000):
+        directory = copy(tmp_path / "data", f"data-{dies_at}")
+        try:
+            erase(directory, ANN, disk=MortalDisk(dies_at))
+        except Killed:
+            kills += 1
+        else:
+            break
+        seen = standings(state(directory))
+        assert seen in (standings(state(whole)), standings(state(tmp_path / "data"))), "the directory is whole"
+        erase(directory, ANN)
+        assert traces(directory, ANN, NAME) == [], dies_at
+        assert state(directory).capture() == expected, dies_at
+    assert kills > 20
+
+
+def test_past_periods_lose_the_user_and_keep_the_ranks(tmp_path: Path) -> None:
+    """The row stays under the pseudonym, so counts and places do. It is also found if it is all that is left."""
+    league = League(InlineDisk(), str(tmp_path / "data"))
+    first, _ = play(league)
+    rows = league.rows(first)
+    league.close()
+    report = erase(tmp_path / "data", "ann")
+    assert len(report.periods) == 1
+    assert list(find_in_directory(tmp_path / "data", Wanted("ann"))) == []
+    league = League(InlineDisk(), str(tmp_path / "data"))
+    assert league.rows(first) == [(rank, "\x001" if user == "ann" else user, score) for rank, user, score in rows]
+    assert league.head(first).count == len(rows)
+    league.close()
+
+
+def test_a_replica_is_not_written_to(tmp_path: Path) -> None:
+    """Its log is its leader's. What it has beside it, of periods that ended, is rewritten."""
+    league = League(InlineDisk(), str(tmp_path / "data"))
+    play(league)
+    league.close()
+    write_marker(InlineDisk(), str(tmp_path / "data"), Marker("http://leader.example"))
+    before = contents(tmp_path / "data")
+    with pytest.raises(ErasureRefused, match="in the leader's directory"):
+        erase(tmp_path / "data", "ann")
+    assert contents(tmp_path / "data") == before
+    other = League(InlineDisk(), str(tmp_path / "other"))
+    other.put("cup")
+    other.close()
+    write_marker(InlineDisk(), str(tmp_path / "other"), Marker("http://leader.example"))
+    (tmp_path / "data" / "periods").rename(tmp_path / "other" / "periods")
+    assert len(erase(tmp_path / "other", "ann").periods) == 1
+    assert list(find_in_directory(tmp_path / "other", Wanted("ann"))) == []
+
+
+def test_a_leader_that_was_replaced_is_refused(tmp_path: Path) -> None:
+    """An event there would be in no other history."""
+    make(tmp_path / "data").close()
+    write_deposed(InlineDisk(), str(tmp_path / "data"), Successor(2, None, 5, "0" * 32))
+    with pytest.raises(ErasureRefused, match="was replaced"):
+        erase(tmp_path / "data", ANN)
+
+
+def test_a_damaged_segment_refuses_the_erasure(tmp_path: Path) -> None:
+    """What can't be read can't be rewritten. When it is mended the erasure is done."""
+    make(tmp_path / "data").close()
+    plain = (path for path in segments(tmp_path / "data") if path.suffix == ".log")
+    path = next(path for path in plain if ANN.encode() in path.read_bytes())
+    good = path.read_bytes()
+    place = good.index(ANN.encode())
+    path.write_bytes(good[:place] + b"X" + good[place + 1 :])
+    with pytest.raises(LogDamaged):
+        erase(tmp_path / "data", ANN)
+    path.write_bytes(good)
+    erase(tmp_path / "data", ANN)
+    assert traces(tmp_path / "data", ANN, NAME) == []
+
+
+def found_in(directory: Path, *arguments: str) -> Sequence[Found | Unread]:
+    """Search a directory; paths are relative to it."""
+    return list(find_in_directory(directory, Wanted(*arguments)))
+
+
+def test_every_place_is_found_with_its_event(tmp_path: Path) -> None:
+    """In segments with the seq; a longer id is not it; other files are searched for bytes; an unread file is told."""
+    leader = Leader(tmp_path / "data")
+    leader.write([PutUser("ann", NAME, True, "ops"), PutUser("anna", None, True, "ops")])
+    leader.write([Increment("ann", "a", "BONUS", "main", "shop")])
+    leader.snapshot()
+    leader.close()
+    log = str(segments(leader.directory)[0])
+    places = found_in(leader.directory, "ann", NAME)
+    assert [(place.what, place.seq) for place in places if isinstance(place, Found) and place.path == log] == [
+        ("userId", 1), ("userId", 3), ("displayName", 1),
+    ]  # fmt: skip
+    assert len({place.path for place in places}) == 2
+    (leader.directory / "notes.json").write_text('{"who": "J\\u00fcrgen"}')
+    (leader.directory / "aside-1-2").mkdir()
+    (leader.directory / "aside-1-2" / "x.txt").write_text("Jürgen")
+    assert [Path(place.path).name for place in found_in(leader.directory, "Jürgen")] == ["x.txt", "notes.json"]
+    (leader.directory / "log" / f"{9:020}.log.gz").write_bytes(b"no gzip")
+    [unread] = found_in(leader.directory, "nobody")
+    assert isinstance(unread, Unread)
