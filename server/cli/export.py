@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import sys
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ from server.cli.support import (
     state_bar,
     warn,
 )
-from server.export.columns import BOARD, EVENTS, About, Cells, Column, board_cells, event_cells
+from server.export.columns import BOARD, EVENTS, About, Column, board_cells, event_cells
 from server.export.files import FORMATS, Export, FormatMissing, open_export, text_export
 from server.live.encoding import iso_ms
 from server.settings.config import Config
@@ -217,20 +218,21 @@ def export_events(target: Export, data_directory: str, wanted: Wanted, until: Un
     """Write the events that match; give their number, and up to where the log was read."""
     directory = log_directory(data_directory)
     until = corrected(RealDisk(), data_directory, until)
-    corrections = corrections_in(RealDisk(), directory, segment_files(directory)) if wanted.by_time else []
-    times = TrueTimes(corrections)
+    files = segment_files(directory)
+    times = TrueTimes(corrections_in(RealDisk(), directory, files) if wanted.by_time else [])
+    first_seqs = [file.first_seq for file in files]
     rows, last = 0, (0, 1, 0)
-    for frame, events in read(directory, until_seq=until.seq):
-        if not until.holds(frame.first_seq, frame.time_ms):
-            break
-        last = (min(frame.last_seq, until.seq or frame.last_seq), frame.epoch, frame.time_ms)
-        if not wanted.of_time(times.of(frame.first_seq, frame.time_ms)):
-            continue
-        part: list[Cells] = [
-            event_cells(event, frame.epoch) for event in events if event.seq <= last[0] and wanted.of(event)
-        ]
-        target.write(part)
-        rows += len(part)
+    with progress_bar("writing events") as move:
+        for frame, events in read(directory, until_seq=until.seq):
+            if not until.holds(frame.first_seq, frame.time_ms):
+                break
+            last = (min(frame.last_seq, until.seq or frame.last_seq), frame.epoch, frame.time_ms)
+            move(bisect_right(first_seqs, frame.first_seq) - 1, len(files))
+            if not wanted.of_time(times.of(frame.first_seq, frame.time_ms)):
+                continue
+            part = [event_cells(event, frame.epoch) for event in events if event.seq <= last[0] and wanted.of(event)]
+            target.write(part)
+            rows += len(part)
     seq, epoch, time_ms = last
     if until.seq is not None and seq < until.seq and until.time_ms is None:
         raise BadUsage(f"--as-of-seq {until.seq}: the log ends at seq {seq}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -23,9 +24,11 @@ from engine.commands import Command, Increment, PutBoard, PutUser, ResetBoard
 from engine.disk import RealDisk
 from engine.events import ClockCorrected, EpochBegun
 from engine.limits import SCORE_MAX
+from engine.log_reader import scan
+from engine.record import events_of
 from engine.schedule import Period
 from server.cli.log import TYPES
-from server.export.columns import EVENTS, event_cells, type_name
+from server.export.columns import EVENTS, event_cells, plain, type_name
 from server.live.encoding import iso_ms
 from snapshots.periods import write_ended
 from tests.server.cli.directories import (
@@ -40,6 +43,7 @@ from tests.server.cli.directories import (
     write,
 )
 
+GOLDEN = Path(__file__).parents[2] / "engine" / "golden"
 ODD = 'a,b "c" =1+1 é\u00a0☂'
 GREAT = "great"
 TOP = Increment(GREAT, "top", "ANY", "free", "shop", value=SCORE_MAX)
@@ -158,6 +162,35 @@ def test_every_type_of_event_has_the_name_that_a_dump_gives(tmp_path: Path) -> N
     assert row["type"] == TYPES[EpochBegun]
     assert row["more"] == {"note": "promoted", "history": "01ff"}
     assert all(type_name(msgspec.convert(_blank(kind), kind)) == name for kind, name in TYPES.items() if _blank(kind))
+
+
+@pytest.mark.parametrize("golden", [each.name for each in sorted(GOLDEN.iterdir()) if list(each.glob("*.log"))])
+def test_no_field_of_any_event_is_left_out(golden: str, tmp_path: Path) -> None:
+    """Of all types that there ever were: every value of an event is in its row, in each format the same."""
+    log = tmp_path / "data" / "log"
+    log.mkdir(parents=True)
+    for file in (GOLDEN / golden).glob("*.log"):
+        shutil.copy(file, log)
+    rows = export(tmp_path / "data", "ndjson", "--events")
+    events = [event for frame in scan(RealDisk(), str(log)) for event in events_of(frame)]
+    assert [row["seq"] for row in rows] == [event.seq for event in events]
+    for row, event in zip(rows, events, strict=True):
+        told = {name: value for name, value in row.items() if name not in ("epoch", "time", "type", "more")}
+        told |= row.get("more", {})
+        fields = plain(event)
+        assert row["time"] == iso_ms(fields.pop("timeMs"))
+        fields.pop("epoch", None)
+        assert {name: told.get(name) or None for name in fields} == {name: fields[name] or None for name in fields}
+    for form in ("sqlite", "parquet"):
+        again = export(tmp_path / "data", form, "--events")
+        assert [{**row, "chosen": bool(row.get("chosen"))} for row in map(decoded, again)] == [
+            {**row, "chosen": bool(row.get("chosen"))} for row in rows
+        ]
+
+
+def decoded(row: dict[str, Any]) -> dict[str, Any]:
+    """Decode the cells of JSON."""
+    return {name: json.loads(cell) if name in ("fed", "more") else cell for name, cell in row.items()}
 
 
 def _blank(kind: type[Any]) -> dict[str, Any]:
