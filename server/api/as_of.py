@@ -6,8 +6,8 @@
 Rules:
 - It is for tokens with `scores:read`, also where reads are public, and shows what counted: no freeze hides it.
 - The state at a seq never changes within one history, so answers are kept: PAST_KEPT_MAX of them, the ones that were
-  used last. They are kept for PAST_KEPT_SECONDS only, because a correction of the clock changes what a time means, and
-  what is erased must go. A time that has not passed for the log yet is not kept.
+  used last. They are kept for PAST_KEPT_SECONDS only, because a correction of the clock changes what a time means. An
+  erasure makes them void. A time that has not passed for the log yet is not kept.
 - The reading is done elsewhere (`server.past`). A node without a log refuses.
 """
 
@@ -42,6 +42,7 @@ log = structlog.get_logger()
 
 class _Key(NamedTuple):
     history: str
+    erasures: int
     question: Question
 
 
@@ -74,7 +75,7 @@ class AsOf:
         question = self._question(request.query, board_id, limit)
         if self._past is None:
             raise self._checks.no_past()
-        key = _Key(self._scoreboard.mark.history, question)
+        key = _Key(self._scoreboard.mark.history, self._scoreboard.erasures.count, question)
         kept = self._recall(key)
         if kept is not None:
             return kept

@@ -33,7 +33,7 @@ from server.api.dependencies import Dependencies
 from server.api.names import CallerNames
 from server.api.periods import Periods, named_period
 from server.api.views import Views
-from server.export.columns import BOARD, board_cells
+from server.export.columns import BOARD, board_rows
 from server.export.texts import FORMATS, Text
 from server.http.client_address import address_group
 from server.http.messages import NO_STORE, Headers, Refused, Request, Response, invalid, overloaded
@@ -107,7 +107,7 @@ class ExportStream:
         async for rows in self._parts:
             # An empty part is no end: a period has rows of users who are not shown.
             began_s = trio.current_time()
-            data += self._text.rows([board_cells(row, self._name_of(row.user_id)) for row in rows])
+            data += self._text.rows(board_rows(rows, self._name_of))
             self._took_s = trio.current_time() - began_s
             if data:
                 break

@@ -42,7 +42,7 @@ from server.cli.support import (
     state_bar,
     warn,
 )
-from server.export.columns import BOARD, EVENTS, About, Column, board_cells, event_cells
+from server.export.columns import BOARD, EVENTS, About, Column, board_rows, event_cells
 from server.export.files import FORMATS, Export, FormatMissing, open_export, text_export
 from server.live.encoding import iso_ms
 from server.settings.config import Config
@@ -205,8 +205,9 @@ def write_rows(target: Export, scoreboard: Scoreboard, parts: Iterator[list[Fina
     name_of, rows = scoreboard.users.name, 0
     with progress_bar("writing rows") as move:
         for part in parts:
-            target.write([board_cells(row, name_of(row.user_id)) for row in part])
-            rows += len(part)
+            cells = board_rows(part, name_of)
+            target.write(cells)
+            rows += len(cells)
             move(rows, count)
     return rows
 

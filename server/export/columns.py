@@ -1,22 +1,26 @@
 """The columns of an export, and the cells of its rows. Pure.
 
-    cells = board_cells(row, name)                of BOARD: rank, userId, displayName, score, updatedAt, reachedSeq
+    cells = board_rows(rows, users.name)          of BOARD: rank, userId, displayName, score, updatedAt, reachedSeq
     cells = event_cells(event, epoch)             of EVENTS
 
 Rules:
 - A score is an integer in every format, and every integer is exact. Times are texts, `2025-12-15T12:34:56.000Z`.
 - An event gives each of its fields, whatever its type: those that have a column, and all others in `more`. So no field
   of a new type of event is left out. What an event does not have is null.
+- An erased user has no row. In an event what stands for an erased userId or actionId begins with a NUL, which no text
+  of an export may have: the cell is null, and `more` has the rest of it under `erased`.
 - A cell of the kind `json` holds a value that each format writes as JSON.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import msgspec
 
+from engine.erased import MARK, is_erased
 from engine.events import Event
 from engine.ranking import FinalRow
 from server.live.encoding import iso_ms
@@ -88,11 +92,19 @@ def board_cells(row: FinalRow, name: str | None) -> Cells:
     return row.rank, row.user_id, name, row.score, iso_ms(row.updated_ms), row.reached_seq
 
 
+def board_rows(rows: Iterable[FinalRow], name_of: Callable[[str], str | None]) -> list[Cells]:
+    """Give the cells of rows of a board, without those of erased users."""
+    return [board_cells(row, name_of(row.user_id)) for row in rows if not is_erased(row.user_id)]
+
+
 def event_cells(event: Event, epoch: int) -> Cells:
     """Give the cells of an event."""
     fields = msgspec.structs.asdict(event)
     own = [_own_cell(fields, field) for field in _OWN]
+    erased = {field: fields.pop(field) for field in _OWN if _is_erased(fields.get(field))}
     more = {_camel(name): plain(value) for name, value in fields.items() if name not in _COMMON}
+    if erased:
+        more["erased"] = {_camel(name): text.removeprefix(MARK) for name, text in erased.items()}
     return event.seq, epoch, iso_ms(event.time_ms), type_name(event), *own, more or None
 
 
@@ -102,10 +114,14 @@ def _own_cell(fields: dict[str, Any], field: str) -> Any:
     if value is None:
         fields.pop(field, None)
         return None
-    if not isinstance(value, _KIND_OF[field]):
+    if not isinstance(value, _KIND_OF[field]) or _is_erased(value):
         return None
     del fields[field]
     return (plain(value) or None) if isinstance(value, tuple) else value
+
+
+def _is_erased(value: Any) -> bool:
+    return isinstance(value, str) and is_erased(value)
 
 
 def type_name(event: Event) -> str:

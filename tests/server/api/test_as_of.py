@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import trio
 
+from engine.erased import Erasures
 from engine.errors import Overloaded
 from server import bounds
 from server.past.questions import Failed, NoBoard, NotKept, Question, Reply, Top
@@ -132,6 +133,8 @@ async def test_answers_are_kept_for_a_time_and_in_a_number(
         bench.now_s += 1
         await bench.increment("u0", "later")
         assert [await number(BY_TIME), await number(BY_TIME)] == [8, 8]
+        bench.scoreboard.erasures = Erasures(1, bench.scoreboard.seq)
+        assert [await number(BY_TIME), await number(BY_TIME)] == [9, 9], "the answer before may show an erased user"
 
 
 @both_ways

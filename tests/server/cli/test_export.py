@@ -22,7 +22,8 @@ from engine.batch import Batch
 from engine.board_rules import BoardRules, Range, Rules
 from engine.commands import Command, Increment, PutBoard, PutUser, ResetBoard
 from engine.disk import RealDisk
-from engine.events import ClockCorrected, EpochBegun
+from engine.erased import MARK, erased_action, pseudonym_of
+from engine.events import ClockCorrected, EpochBegun, Incremented
 from engine.limits import SCORE_MAX
 from engine.log_reader import scan
 from engine.record import events_of
@@ -177,6 +178,7 @@ def test_no_field_of_any_event_is_left_out(golden: str, tmp_path: Path) -> None:
     for row, event in zip(rows, events, strict=True):
         told = {name: value for name, value in row.items() if name not in ("epoch", "time", "type", "more")}
         told |= row.get("more", {})
+        told |= {name: f"{MARK}{text}" for name, text in told.pop("erased", {}).items()}
         fields = plain(event)
         assert row["time"] == iso_ms(fields.pop("timeMs"))
         fields.pop("epoch", None)
@@ -186,6 +188,26 @@ def test_no_field_of_any_event_is_left_out(golden: str, tmp_path: Path) -> None:
         assert [{**row, "chosen": bool(row.get("chosen"))} for row in map(decoded, again)] == [
             {**row, "chosen": bool(row.get("chosen"))} for row in rows
         ]
+
+
+@pytest.mark.parametrize("form", READERS)
+def test_an_erased_user_has_no_row_and_no_text_has_a_nul(form: str, tmp_path: Path) -> None:
+    """At a moment before the erasure the ranks have a gap; the events keep what stands for the user."""
+    someone = pseudonym_of(3)
+    opened = open_for_writing(tmp_path / "data")
+    events = [
+        Incremented(seq, BEGIN_MS, "main", user, action, 10, "ACTION_COMPLETED", "shop", 10)
+        for seq, user, action in ((1, "ann", "a"), (2, someone, erased_action(bytes(16))), (3, "bob", "b"))
+    ]
+    opened.log.append(events, 1)
+    opened.log.close()
+    rows = export(tmp_path / "data", form, "--board", "main")
+    assert [(int(row["rank"]), row["userId"]) for row in rows] == [(1, "ann"), (3, "bob")]
+    events_out = export(tmp_path / "data", form, "--events")
+    assert [row.get("userId") for row in events_out] == ["ann", None, "bob"]
+    more = events_out[1]["more"]
+    assert (more if form == "ndjson" else json.loads(more)) == {"erased": {"userId": "3", "actionId": "A" * 22}}
+    assert all("\0" not in str(cell) for row in events_out for cell in row.values())
 
 
 def decoded(row: dict[str, Any]) -> dict[str, Any]:
