@@ -98,10 +98,11 @@ def _field(command: Reverse) -> str:
 
 
 class _NotExplained(Exception):
-    def __init__(self, user_id: str, board_id: str, why: str) -> None:
+    def __init__(self, user_id: str, board_id: str, why: str, period: str = "") -> None:
         super().__init__(why)
         message = f"the score of {user_id!r} on board {board_id!r} can't be counted again: {why}; nothing was changed"
-        self.rejection = Rejection("CONFLICT", message, {"field": "boardId", "boardId": board_id, "userId": user_id})
+        details: dict[str, str | int | list[str]] = {"field": "boardId", "boardId": board_id, "userId": user_id}
+        self.rejection = Rejection("CONFLICT", message, details | ({"period": period} if period else {}))
 
 
 class _Work:
@@ -178,7 +179,7 @@ class _Work:
         known = self._command.rows.get((board_id, past.seq))
         if known is None:
             why = f"its period {past.period.id!r} ended just now; send it again"
-            raise _NotExplained(user_ids[0], board_id, why)
+            raise _NotExplained(user_ids[0], board_id, why, past.period.id)
         corrected = self._scoreboard.reversals.of_period(board_id, past.seq)
         gone = set() if corrected is None else {row.user_id for row in corrected.rows if row.new_score is None}
         changed = []

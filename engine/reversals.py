@@ -59,6 +59,10 @@ class Reversals:
     def of_period(self, board_id: str, ended_seq: int) -> CorrectedPeriod | None:
         return self._periods.get((board_id, ended_seq))
 
+    def actions(self) -> set[int]:
+        """Copy the seqs of all actions that are held back."""
+        return set(self._by_action)
+
     def counting(self, reversal_seq: int) -> list[int]:
         """List the actions that a reversal holds back now. O(all that are held back)."""
         return sorted(action for action, reversal in self._by_action.items() if reversal == reversal_seq)

@@ -201,6 +201,8 @@ class Metrics:
         self._lag_seconds = self._gauge("replica_lag_seconds", "Age of the oldest record that is not applied here.")
         self._leader_age = self._gauge("replica_leader_age_seconds", "Since the leader was heard.")
         self._connected = self._gauge("replica_connected", "Whether there is a link to the leader.")
+        about = "Actions that reversals took back, or let count again, by which of the two."
+        self._reversed = self._counter("reversed_actions", about, "way", ("back", "again"))
         about = "Steps of the wall clock against the monotonic clock."
         self._clock_steps = Counter("scoreboard_clock_steps", about, registry=self._registry)
         self._clock_offset = self._gauge("clock_offset_seconds", "The wall clock's time less that of new events.")
@@ -222,6 +224,10 @@ class Metrics:
     def failed(self, code: str, count: int = 1) -> None:
         """Count requests and batch items that were answered with this error."""
         self._failures(code).inc(count)
+
+    def reversed(self, count: int, *, again: bool) -> None:
+        """Count actions that were taken back, or count again."""
+        self._reversed("again" if again else "back").inc(count)
 
     def rate_limited(self, limit: str, count: int = 1) -> None:
         """Count increments that the limit `caller`, `user` or `repeats` refused."""

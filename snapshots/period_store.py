@@ -3,6 +3,7 @@
     store = PeriodStore(disk, data_directory)
     store.write(head, rows)
     store.open(head.seq).top(10)
+    store.open_corrected(head.seq, correction).top(10)          `snapshots.corrected_period`
 
 Rules:
 - A file appears whole or not at all: it is written under another name, synced and renamed. `list` never shows the
@@ -26,8 +27,11 @@ from contextlib import closing, contextmanager
 from threading import Lock
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from engine.disk import TMP, Disk, File
 from engine.errors import SnapshotDamaged
+from snapshots.corrected_period import Correction
 from snapshots.period_file import REMEDY, PeriodHead, PeriodReader, PeriodRow, pack_period
 
 DIRECTORY = "periods"
@@ -36,7 +40,8 @@ OPEN_MAX = 16
 """Files that stay open. A year has 52 weeks, but only the last few are read often."""
 
 _NAME = re.compile(r"(\d{20})\.period")
-_UNFINISHED = re.compile(r"\d{20}\.period" + re.escape(TMP))
+_DERIVED = re.compile(r"(\d{20})-[0-9a-f]{16}\.corrected")
+_UNFINISHED = re.compile(r"\d{20}(\.period|-[0-9a-f]{16}\.corrected)" + re.escape(TMP))
 
 
 class PeriodStore:
@@ -49,7 +54,7 @@ class PeriodStore:
         self._open_max = open_max
         self._changing = Lock()
         self._opening = Lock()
-        self._open: OrderedDict[int, _Open] = OrderedDict()
+        self._open: OrderedDict[str, _Open] = OrderedDict()
 
     def has(self, seq: int) -> bool:
         return self._disk.exists(self.path(seq))
@@ -100,18 +105,34 @@ class PeriodStore:
 
         The reader's methods raise the same errors.
         """
+        return self._opened(seq, self.path(seq))
+
+    def open_corrected(self, seq: int, correction: Correction) -> PeriodReader:
+        """Give a reader of a period as corrections left it. The file for that is made if it is not there.
+
+        Raises the same errors as `open`, and `NoSpace`.
+        """
+        path = f"{self.directory}/{seq:020}-{correction.mark}.corrected"
+        with self._changing:
+            if not self._disk.exists(path):
+                reader = self.open(seq)
+                head = replace(reader.head, count=correction.corrected.count)
+                rows = correction.rows(reader, reader.head.count)
+                self._disk.write_whole(path, pack_period(head, rows), paced=True)
+        return self._opened(seq, path)
+
+    def _opened(self, seq: int, path: str) -> PeriodReader:
         with self._opening:
-            opened = self._open.get(seq)
+            opened = self._open.get(path)
             if opened is None:
-                opened = self._open[seq] = self._open_file(seq)
+                opened = self._open[path] = self._open_file(seq, path)
                 while len(self._open) > self._open_max:
                     _, oldest = self._open.popitem(last=False)
                     oldest.source.close()
-            self._open.move_to_end(seq)
+            self._open.move_to_end(path)
             return opened.reader
 
-    def _open_file(self, seq: int) -> _Open:
-        path = self.path(seq)
+    def _open_file(self, seq: int, path: str) -> _Open:
         source = _ClosingFile(self._disk, path)
         try:
             reader = PeriodReader(source, path)
@@ -123,25 +144,30 @@ class PeriodStore:
             raise
         return _Open(source, reader)
 
-    def remove_other(self, kept: Set[int]) -> Sequence[str]:
+    def remove_other(self, kept: Set[int], marks: Set[str] = frozenset()) -> Sequence[str]:
         """Remove the files of all periods but these, and what interrupted writes left; give their paths.
+
+        `marks` are those of the corrections whose files stay.
 
         A power cut may bring a file back; that does no harm. Any file with another name stays.
         """
         with self._changing:
             others = [seq for seq in self.list() if seq not in kept]
             unfinished = [f"{self.directory}/{name}" for name in self._names() if _UNFINISHED.fullmatch(name)]
-            for seq in others:
-                self._remove_period(seq)
+            removed = [self.path(seq) for seq in others]
+            derived = [name for name in self._names() if _DERIVED.fullmatch(name) and name[21:37] not in marks]
+            removed += [f"{self.directory}/{name}" for name in derived]
+            for path in removed:
+                self._remove_period(path)
             for path in unfinished:
                 self._disk.remove(path)
-        return [self.path(seq) for seq in others] + unfinished
+        return removed + unfinished
 
-    def _remove_period(self, seq: int) -> None:
+    def _remove_period(self, path: str) -> None:
         with self._opening:  # so that nobody opens it between the two steps, and keeps a file that is gone
-            if (opened := self._open.pop(seq, None)) is not None:
+            if (opened := self._open.pop(path, None)) is not None:
                 opened.source.close()
-            self._disk.remove(self.path(seq))
+            self._disk.remove(path)
 
     def close(self) -> None:
         """Close all files. The readers go on serving, as those do whose files were closed for others."""
@@ -159,7 +185,7 @@ class PeriodStore:
     def _check(self) -> None:
         with self._opening:
             assert len(self._open) <= self._open_max
-            assert all(reader.head.seq == seq for seq, (_, reader) in self._open.items())
+            assert all(path == self.path(reader.head.seq) or "-" in path for path, (_, reader) in self._open.items())
             assert all(source.is_open for source, _ in self._open.values())
 
 

@@ -12,13 +12,13 @@ Rules:
   log that may be removed.
 - A replay makes the files that are missing. A file that is there already is not read.
 - A file that the state does not call for may be removed.
+- What corrections made of a period stands in the state (`snapshots.corrected_period`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from typing import Protocol
 
 from engine.board_events import EndedPeriod
 from engine.disk import Disk
@@ -27,23 +27,12 @@ from engine.ranking import FinalRow
 from engine.record import SEGMENT_HEADER_BYTES, unpack_segment_header
 from engine.scoreboard import Scoreboard
 from engine.segment import list_segments, read_content
+from snapshots.corrected_period import Correction
 from snapshots.period_file import PeriodHead, verify
 from snapshots.period_store import PeriodStore
 
 PIECE_BYTES = 2**20
 """The length of the pieces in which a file is copied."""
-
-
-class PastRanking(Protocol):
-    """A past period that can be read: in its file (`PeriodReader`), or in memory until the file is written."""
-
-    def top(self, count: int) -> Sequence[FinalRow]: ...
-
-    def rows(self, start: int, count: int) -> Sequence[FinalRow]:
-        """Give rows from this position on, 0 for the first."""
-
-    def find(self, user_id: str) -> tuple[int, FinalRow] | None:
-        """Give a user's position and row."""
 
 
 class RankedPeriod:
@@ -69,6 +58,24 @@ def expected_files(scoreboard: Scoreboard) -> set[int]:
     The public of a frozen board reads the periods of then, so they stay even if the board has dropped them since.
     """
     return {past.seq for board in scoreboard.boards.values() for past in board.known_past if past.count}
+
+
+def correction_of(scoreboard: Scoreboard, board_id: str, seq: int) -> Correction | None:
+    """Give what corrections made of the past period that this event ended, None if they did not touch it."""
+    corrected, board = scoreboard.reversals.of_period(board_id, seq), scoreboard.boards.get(board_id)
+    if corrected is None or board is None or board.definition is None:
+        return None
+    return Correction(corrected, board.definition.rules.order, board.definition.rules.ranks)
+
+
+def correction_marks(scoreboard: Scoreboard) -> set[str]:
+    """Give the marks of all corrections that the state has."""
+    found = (
+        correction_of(scoreboard, board_id, past.seq)
+        for board_id, board in scoreboard.boards.items()
+        for past in board.known_past
+    )
+    return {correction.mark for correction in found if correction is not None}
 
 
 def missing_files(store: PeriodStore, scoreboard: Scoreboard) -> list[int]:

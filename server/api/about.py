@@ -28,6 +28,13 @@ is as if it was left out; the exception is `displayName`.
 `epoch` and `seq` together are a position, compared in that order. A later answer never has a lower one. Two leaders of
 one epoch, after two promotions at once, have different `history`, and their positions say nothing of each other."""
 
+REVERSALS = """Takes actions back: scores are counted again as if they had never been, on every board on which they
+counted, in past periods too. Name the actions by `actionIds`, or all of a `userId` or a `caller` between `from` and
+`to`, which are seqs or times. With `preview` nothing changes, and the answer says what would.
+
+All of it is one event: a reader sees the boards before it or after it. The actionIds stay used. A `reversalId` counts
+once, as an actionId does. A reversal is taken back by naming its reversalId in `actionIds`, alone."""
+
 LIVE = """Opens a WebSocket. The server sends the first ten rows at once, and again when they change, at most once per
 interval.
 
@@ -82,8 +89,8 @@ ERRORS = {
         "Conflict",
         (
             "`CONFLICT`: it contradicts what is there; nothing was changed. An actionId was applied to another user, "
-            "board, reason or value; a board has scores, or another period runs. `BOARD_NOT_OPEN`: the season begins "
-            "at `details.startsAt`."
+            "board, reason or value; a board has scores, or another period runs; nothing is there to reverse; the log "
+            "does not explain a score. `BOARD_NOT_OPEN`: the season begins at `details.startsAt`."
         ),
     ),
     410: (

@@ -61,7 +61,7 @@ class TopAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     """GET /scoreboard/top. What is not so is left out: of a past period `period` and `ends_at` are those of it.
 
     `over`: a season ended, and these are its last rows. `frozen_at`: since when the public sees no change.
-    `revealed`: the rows that were shown since.
+    `revealed`: the rows that were shown since. `corrected_at`: the last reversal that changed a past period.
     """
 
     entries: tuple[Entry, ...]
@@ -76,6 +76,7 @@ class TopAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
     over: bool = False
     frozen_at: Time | None = None
     revealed: int = 0
+    corrected_at: Time | None = None
     stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 
@@ -224,13 +225,17 @@ class BoardChangedAnswer(BoardObject, frozen=True, rename="camel", kw_only=True)
 
 
 class PastPeriodObject(msgspec.Struct, frozen=True, rename="camel"):
-    """A period that has ended, with `count` ranked users. `seq` is that of the event that ended it."""
+    """A period that has ended, with `count` ranked users. `seq` is that of the event that ended it.
+
+    `corrected_at` is the time of the last reversal that changed it.
+    """
 
     period: PeriodId
     starts_at: Time
     ends_at: Time | None
     count: Count
     seq: Seq
+    corrected_at: Time | msgspec.UnsetType = msgspec.UNSET
 
 
 class PeriodsAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -268,10 +273,22 @@ class LoggedReceipt(msgspec.Struct, frozen=True, rename="camel"):
     fed: tuple[FedReceipt, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
+class ReversedBy(msgspec.Struct, frozen=True, rename="camel"):
+    """The reversal that holds an action back."""
+
+    reversal_id: Id
+    reason: str
+    caller: Id
+    epoch: Epoch
+    seq: Seq
+    time: Time
+
+
 class ActionAnswer(msgspec.Struct, frozen=True, rename="camel"):
     """GET /actions/{actionId}. The receipt is null once its segment was removed, or its user was erased.
 
-    While the board is frozen it is null for callers who neither sent the action nor may see the present.
+    `reversed_by` is there while a reversal holds the action back. While the board is frozen the receipt is null for
+    callers who neither sent the action nor may see the present.
     """
 
     action_id: Id
@@ -280,6 +297,7 @@ class ActionAnswer(msgspec.Struct, frozen=True, rename="camel"):
     seq: Seq
     receipt: LoggedReceipt | None
     receipt_status: Literal["KEPT", "NO_LONGER_KEPT", "FROZEN", "ERASED"]
+    reversed_by: ReversedBy | msgspec.UnsetType = msgspec.UNSET
     stale: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     age_ms: AgeMs | msgspec.UnsetType = msgspec.UNSET
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from engine.commands import BoardReceipt, Outcome, Receipt
+from engine.commands import BoardReceipt, Outcome, Receipt, ReversalReceipt
 from engine.errors import ScoreboardError
 from server import bounds
 from server.faults import describe
@@ -80,6 +80,17 @@ class Audit:
     def board_changed(self, what: str, receipt: BoardReceipt, caller: str) -> None:
         """Log that a board was made, changed, closed or reset. Operators ask for that, and it is rare."""
         self._bounded.info("board_changed", what=what, board_id=receipt.board_id, seq=receipt.seq, caller=caller)
+
+    def reversed(self, receipt: ReversalReceipt, reason: str, caller: str) -> None:
+        """Log that actions were taken back, or count again: who did it, and why."""
+        self._bounded.warning(
+            "actions_counted_again" if receipt.again else "actions_reversed",
+            reversal_id=receipt.reversal_id,
+            actions=len(receipt.actions),
+            seq=receipt.seq,
+            reason=reason,
+            caller=caller,
+        )
 
     def outcome_unknown(self, request: Request, caller: str | None) -> None:
         """Log that the disk failed, or the leader was deposed, during a request."""

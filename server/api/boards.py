@@ -158,10 +158,12 @@ class Boards:
             board_id=board_id,
             periods=[
                 PastPeriodObject(
-                    each.period.id, iso_ms(each.period.begins_ms),
-                    iso_or_none(each.period.ends_ms), each.count, each.seq,
+                    each.period.id, iso_ms(each.period.begins_ms), iso_or_none(each.period.ends_ms),
+                    each.count if corrected is None else corrected.count, each.seq,
+                    msgspec.UNSET if corrected is None else iso_ms(corrected.time_ms),
                 )
                 for each in reversed(past)
+                for corrected in [self._scoreboard.reversals.of_period(board_id, each.seq)]
             ],
             epoch=self._scoreboard.epoch,
             seq=board.seq,

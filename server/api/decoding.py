@@ -209,7 +209,7 @@ def decode_batch(body: bytes, items_max: int, kind: str = JSON) -> list[Incremen
             loose: list[_Loose] = form.loose_batch.decode(body)
             _check_batch_length(len(loose), items_max)
             return [_checked_or_refused(_filled(item)) for item in loose]
-    raw: list[msgspec.Raw] = _decode(form.apart, body, form.name)
+    raw: list[msgspec.Raw] = decode_strictly(form.apart, body, form.name)
     _check_batch_length(len(raw), items_max)
     items: list[IncrementBody | Refused] = []
     for one in raw:
@@ -224,7 +224,7 @@ def _one(form: _Form, body: bytes, *, plain: bool) -> IncrementBody:
     try:
         increment: IncrementBody = form.one.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        increment = _filled(_decode(form.loose, body, form.name))
+        increment = _filled(decode_strictly(form.loose, body, form.name))
         plain = False
     if not plain:
         _check(increment)
@@ -254,7 +254,7 @@ def _may_have_more(body: bytes, items_max: int, kind: str) -> bool:
 
 def decode_user(body: bytes) -> UserBody:
     """Decode the body of PUT /users/{userId}. Raises `Refused`."""
-    user = _decode(_user_decoder, body.removeprefix(_BYTE_ORDER_MARK))
+    user = decode_strictly(_user_decoder, body.removeprefix(_BYTE_ORDER_MARK))
     if user.active is None:
         user = UserBody(user.display_name)
     if user.display_name is msgspec.UNSET and user.active is msgspec.UNSET:
@@ -266,7 +266,7 @@ def decode_user(body: bytes) -> UserBody:
 
 def decode_query(body: bytes, users_max: int) -> tuple[list[str], str]:
     """Decode the body of POST /scores/query: the users, each once, and the board. Raises `Refused`."""
-    query = _decode(_query_decoder, body.removeprefix(_BYTE_ORDER_MARK))
+    query = decode_strictly(_query_decoder, body.removeprefix(_BYTE_ORDER_MARK))
     if not 1 <= len(query.user_ids) <= users_max:
         message = f"userIds has 1 to {users_max} ids, not {len(query.user_ids)}."
         raise invalid("userIds", message, minimum=1, maximum=users_max)
@@ -281,7 +281,7 @@ def decode_query(body: bytes, users_max: int) -> tuple[list[str], str]:
 
 def decode_board(board_id: str, body: bytes) -> BoardRules:
     """Decode the body of PUT /boards/{boardId}. Raises `Refused`."""
-    form = _decode(_any_decoder, body.removeprefix(_BYTE_ORDER_MARK))
+    form = decode_strictly(_any_decoder, body.removeprefix(_BYTE_ORDER_MARK))
     try:
         return rules_of(board_id, form)
     except FormFault as fault:
@@ -291,7 +291,7 @@ def decode_board(board_id: str, body: bytes) -> BoardRules:
 def decode_reset(body: bytes) -> str | None:
     """Decode the body of a reset: the period that must run now, None for any. Raises `Refused`."""
     body = body.removeprefix(_BYTE_ORDER_MARK)
-    period = _decode(_reset_decoder, body).period if body.strip() else None
+    period = decode_strictly(_reset_decoder, body).period if body.strip() else None
     if period is not None and len(period) > limits.ID_CHARACTERS_MAX:
         message = f"period must be at most {limits.ID_CHARACTERS_MAX} characters, not {len(period)}."
         raise invalid("period", message)
@@ -301,7 +301,7 @@ def decode_reset(body: bytes) -> str | None:
 def decode_freeze(body: bytes) -> int | None:
     """Decode the body of a freeze: when it begins, in ms since 1970, None for now. Raises `Refused`."""
     body = body.removeprefix(_BYTE_ORDER_MARK)
-    at = _decode(_freeze_decoder, body).at if body.strip() else None
+    at = decode_strictly(_freeze_decoder, body).at if body.strip() else None
     if at is None:
         return None
     at_ms = instant_ms(at)
@@ -314,14 +314,14 @@ def decode_nothing(body: bytes) -> None:
     """Check that a body says nothing: it is empty, or an object without fields. Raises `Refused`."""
     body = body.removeprefix(_BYTE_ORDER_MARK)
     if body.strip():
-        _decode(_nothing_decoder, body)
+        decode_strictly(_nothing_decoder, body)
 
 
 def decode_reveal(body: bytes) -> int:
     """Decode the body of a reveal: how many rows are shown, 1 without a body. Raises `Refused`."""
     step_max = bounds.REVEAL_STEP_MAX
     body = body.removeprefix(_BYTE_ORDER_MARK)
-    step = _decode(_reveal_decoder, body).step if body.strip() else 1
+    step = decode_strictly(_reveal_decoder, body).step if body.strip() else 1
     if step is None:
         return 1
     if not 1 <= step <= step_max:
@@ -356,7 +356,8 @@ def _check_batch_length(count: int, items_max: int) -> None:
         raise invalid("body", f"A batch has 1 to {items_max} items, not {count}.", minimum=1, maximum=items_max)
 
 
-def _decode(decoder: msgspec.json.Decoder[Body], body: bytes, form: str = "JSON") -> Body:
+def decode_strictly(decoder: msgspec.json.Decoder[Body], body: bytes, form: str = "JSON") -> Body:
+    """Decode a body. Raises `Refused`, which names the field at fault."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as fault:

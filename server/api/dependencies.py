@@ -68,6 +68,9 @@ class ReceiptLog(Protocol):
     def event_at(self, seq: int) -> tuple[Frame, Event]:
         """Give one event and its frame. Raises `NoLongerKept`."""
 
+    def read_from(self, seq: int) -> Iterator[Frame]:
+        """Give the durable frames from the one that holds `seq` on. Raises `NoLongerKept`."""
+
 
 class Past(Protocol):
     """What reads the past (`server.past.reader`)."""

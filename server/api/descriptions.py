@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from server.api import about, answers, decoding
+from server.api import about, answers, decoding, reversal_forms
 from server.http.messages import JSON
 from server.settings.board_form import BoardForm
 
@@ -58,6 +58,7 @@ LINKS: dict[str, tuple[str, tuple[str, ...]]] = {
     "board": ("board", ("boardId",)),
     "reset": ("reset_board", ("boardId",)),
     "close": ("close_board", ("boardId",)),
+    "reversal": ("reversal", ("reversalId",)),
 }
 """An operation that an answer leads to, and the fields of the answer that are its parameters."""
 
@@ -224,10 +225,26 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "action": Operation(
         "Scores",
-        "The receipt is read from the log. Once the log no longer goes back that far, only the position is known.",
+        "The receipt is read from the log. Once the log no longer goes back that far, only the position is known. "
+        "`reversedBy` is there while a reversal holds the action back.",
         answers.ActionAnswer,
         (400, 401, 403, 404, 421, 500, 503),
         ("actionId", "minSeq", "minEpoch"),
+    ),
+    "reverse": Operation(
+        "Corrections",
+        about.REVERSALS,
+        reversal_forms.ReversalAnswer,
+        (307, 400, 401, 403, 409, 413, 421, 429, 500, 503),
+        body=reversal_forms.ReversalBody,
+        links=("reversal",),
+    ),
+    "reversal": Operation(
+        "Corrections",
+        "Read from the log: who took which actions back, why, and the scores that this gave.",
+        reversal_forms.LoggedReversal,
+        (400, 401, 403, 404, 409, 421, 500, 503),
+        ("reversalId", "minSeq", "minEpoch"),
     ),
     "live": Operation("Boards", about.LIVE, None, (400, 401, 403, 426, 503), ("boardIdDefault", "view")),
     "promote": Operation(

@@ -5,7 +5,8 @@
     ERRORS[409]                an error answer
 
     alice is registered; she gets points; a batch has points for bob, a repetition and a conflict; all is read. Then a
-    board is made, read, frozen, revealed (nobody is on it, so that ends the freeze), reset and closed.
+    board is made, read, frozen, revealed (nobody is on it, so that ends the freeze), reset and closed. Last, alice's
+    action is taken back.
 
 A test plays the story and compares each answer with its example. So no example is out of date.
 """
@@ -33,6 +34,7 @@ REQUESTS: dict[str, Any] = {
         "feeds": [],
     },
     "freeze_board": {},
+    "reverse": {"reversalId": "dispute-17", "reason": "played with a bot", "actionIds": ["quest-7-alice"]},
     "reveal_board": {"step": 1},
     "reset_board": {"period": "2025-W51"},
     "increment_batch": [

@@ -191,7 +191,7 @@ class Exports:
         self, board: Board, past: PastPeriod, first: list[FinalRow]
     ) -> AsyncIterator[list[FinalRow]]:  # fmt: skip
         yield first
-        for start in range(bounds.EXPORT_PART_ROWS, past.count, bounds.EXPORT_PART_ROWS):
+        for start in range(bounds.EXPORT_PART_ROWS, self._periods.count(board.board_id, past), bounds.EXPORT_PART_ROWS):
             yield await self._periods.rows(board.board_id, past, start, bounds.EXPORT_PART_ROWS)
 
     def _headers(self, board: Board, past: PastPeriod | None, form: str) -> Headers:

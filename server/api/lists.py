@@ -83,14 +83,15 @@ class Lists:
     async def _walk_past(
         self, board: Board, past: PastPeriod, limit: int, cursor: str | None, sight: Sight
     ) -> Response:
-        place = (board.board_id, past.seq)
+        corrected, count = self._periods.corrected(board.board_id, past), self._periods.count(board.board_id, past)
+        place = (board.board_id, past.seq if corrected is None else corrected.seq)
         start = 0 if cursor is None else self._walks.past_place(cursor, *place)
         rows = await self._periods.rows(board.board_id, past, start, limit)
         following = start + limit
         answer = WalkAnswer(
             entries=entries_of(rows, self._names.shown(sight)),
-            count=past.count,
-            next_cursor=self._walks.past_cursor(*place, following) if following < past.count else None,
+            count=count,
+            next_cursor=self._walks.past_cursor(*place, following) if following < count else None,
             generated_at=iso_ms(self._clock_ms()),
             board_id=board.board_id,
             epoch=self._scoreboard.epoch_of(past.seq),

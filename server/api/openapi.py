@@ -58,7 +58,7 @@ def document(*, public_reads: bool) -> Schema:
             "license": {"name": "MIT"},
         },
         "servers": [{"url": "."}],
-        "tags": [{"name": name} for name in ("Scores", "Boards", "Users", "Operations", "Pages")],
+        "tags": [{"name": name} for name in ("Scores", "Boards", "Corrections", "Users", "Operations", "Pages")],
         "paths": paths,
         "components": {
             "schemas": _schemas(),
@@ -234,6 +234,10 @@ def _parameters() -> Schema:
         ),
         "userIdQuery": _parameter("userId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),
         "actionIdQuery": _parameter("actionId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),
+        "reversalId": _parameter(
+            "reversalId", "path", {**_schema_of(Id), "examples": ["dispute-17"]}, "A slash is sent as %2F."
+        ),
+        "reversalIdQuery": _parameter("reversalId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),
         "boardId": _parameter(
             "boardId", "path", {**_schema_of(Id), "examples": [examples.BOARD_ID]}, "A slash is sent as %2F."
         ),

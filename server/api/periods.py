@@ -22,11 +22,15 @@ from engine.board_rules import PastPeriod
 from engine.disk import FileMissing
 from engine.erased import is_erased
 from engine.errors import DiskFault
+from engine.events import Rescored
 from engine.limits import ID_CHARACTERS_MAX
 from engine.ranking import FinalRow, Ranking
+from engine.reversals import CorrectedPeriod
 from engine.scoreboard import Scoreboard
 from server.http.messages import RETRY_SOON, Refused, invalid
-from snapshots.periods import PastRanking
+from snapshots.corrected_period import Correction
+from snapshots.past_ranking import PastRanking
+from snapshots.periods import correction_of
 
 PREVIOUS = "previous"
 
@@ -41,8 +45,8 @@ log = structlog.get_logger()
 class PeriodReader(Protocol):
     """What reads past periods (`server.node.period_keeper`)."""
 
-    async def read(self, seq: int, work: Callable[[PastRanking], T], /) -> T:
-        """Do `work` with the period that the event `seq` ended.
+    async def read(self, seq: int, work: Callable[[PastRanking], T], /, correction: Correction | None = None) -> T:
+        """Do `work` with the period that the event `seq` ended, as a correction left it.
 
         Raises `FileMissing`, `SnapshotDamaged`, `Overloaded`.
         """
@@ -51,7 +55,7 @@ class PeriodReader(Protocol):
 class NoPeriods:
     """Stands in on a node that keeps no files: a replica of one shard."""
 
-    async def read(self, seq: int, _work: Callable[[PastRanking], T], /) -> T:
+    async def read(self, seq: int, _work: Callable[[PastRanking], T], /, correction: Correction | None = None) -> T:  # noqa: ARG002
         raise FileMissing("this node keeps no past periods", path="periods", seq=seq)
 
 
@@ -76,6 +80,26 @@ class Periods:
         self._scoreboard = scoreboard
         self._reader = reader
         self._told: set[int] = set()
+
+    def corrected(self, board_id: str, past: PastPeriod) -> CorrectedPeriod | None:
+        """Give what corrections made of a period, None if they did not touch it."""
+        return self._scoreboard.reversals.of_period(board_id, past.seq)
+
+    def count(self, board_id: str, past: PastPeriod) -> int:
+        """Give the number of rows that a period has now."""
+        corrected = self.corrected(board_id, past)
+        return past.count if corrected is None else corrected.count
+
+    async def shown(self, board_id: str, past: PastPeriod, user_id: str) -> Rescored | None:
+        """Give a user's score in a period as it is now, None without a row. Raises `Refused`."""
+        corrected = self.corrected(board_id, past)
+        for row in () if corrected is None else corrected.rows:
+            if row.user_id == user_id:
+                return None if row.new_score is None else row
+        found = await self.find(board_id, past, user_id)
+        if found is None:
+            return None
+        return Rescored(user_id, found[0].score, found[0].reached_seq, found[0].updated_ms)
 
     async def top(self, board_id: str, past: PastPeriod, count: int) -> list[FinalRow]:
         """List the first rows. Raises `Refused`."""
@@ -111,15 +135,17 @@ class Periods:
             if found is None:
                 return ()
             rows = 2 * count + 1
-            return ranking.rows(max(0, min(found[0] - count, past.count - rows)), rows)
+            return ranking.rows(max(0, min(found[0] - count, self.count(board_id, past) - rows)), rows)
 
         return self._shown(await self._read(board_id, past, look, ()))
 
     async def _read(self, board_id: str, past: PastPeriod, work: Callable[[PastRanking], T], empty: T) -> T:
-        if not past.count:
+        if not self.count(board_id, past):
             return empty
         try:
-            return await self._reader.read(past.seq, work)
+            return await self._reader.read(
+                past.seq, work, correction=correction_of(self._scoreboard, board_id, past.seq)
+            )
         except DiskFault as fault:
             if past.seq not in self._told:
                 self._told.add(past.seq)

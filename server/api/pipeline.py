@@ -44,6 +44,7 @@ from server.api.increments import Increments
 from server.api.lists import Lists
 from server.api.operations import Operations
 from server.api.reads import Reads, Top
+from server.api.reversals import Reversals
 from server.api.routes import BOARD_CHANGES, BY_QUERY, EXPRESS, FIXED, ROUTES, Route, allowed, find
 from server.api.users import Users
 from server.api.views import is_plain_top
@@ -107,22 +108,21 @@ class Pipeline:
         self._users = Users(dependencies, limits)
         self._boards = boards = Boards(dependencies, limits)
         self._reads = reads = Reads(dependencies)
-        lists = Lists(dependencies)
+        lists, reversals = Lists(dependencies), Reversals(dependencies, limits, self._submit)
         operations = Operations(dependencies)
         handlers: dict[str, Handler] = {
             "increment": self._increment,
             "increment_batch": self._increment_batch,
             "put_user": self._put_user,
-            "top": reads.top,
             "walk": lists.walk,
             "query": lists.query,
-            "score": reads.score,
-            "around": reads.around,
-            "action": reads.action,
+            **{name: getattr(reads, name) for name in ("top", "score", "around", "action")},
             "boards": boards.boards,
             "board": boards.board,
             "periods": boards.periods,
             "export": Exports(dependencies).export,
+            "reverse": reversals.reverse,
+            "reversal": reversals.reversal,
             **dict.fromkeys(BOARD_CHANGES, self._change_board),
             **{name: getattr(operations, name) for name in _OPERATIONS},
         }

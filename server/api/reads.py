@@ -26,13 +26,13 @@ import trio
 from engine.board import Board
 from engine.board_rules import PastPeriod
 from engine.errors import NoLongerKept, Overloaded
-from engine.events import Incremented
+from engine.events import Incremented, Reversed
 from engine.ranking import FinalRow, Row
 from engine.scoreboard import Scoreboard
 from engine.threads import run
 from server import bounds
 from server.access.auth import ANYBODY, Principal
-from server.api.answers import ActionAnswer, AroundAnswer, ScoreAnswer, TopAnswer, logged_receipt
+from server.api.answers import ActionAnswer, AroundAnswer, ReversedBy, ScoreAnswer, TopAnswer, logged_receipt
 from server.api.as_of import AsOf, asks_for_past
 from server.api.dependencies import Dependencies
 from server.api.names import CallerNames, Sight
@@ -157,6 +157,7 @@ class Reads:
         return None if name is None else named_period(board.board_id, board, name)
 
     async def _past_top(self, board: Board, past: PastPeriod, limit: int, sight: Sight) -> Response:
+        corrected = self._periods.corrected(board.board_id, past)
         rows = await self._periods.top(board.board_id, past, limit)
         scoreboard = self._scoreboard
         answer = TopAnswer(
@@ -166,6 +167,7 @@ class Reads:
             epoch=scoreboard.epoch_of(past.seq),
             seq=past.seq,
             history=scoreboard.mark.history,
+            corrected_at=None if corrected is None else iso_ms(corrected.time_ms),
             **past_fields(past),
             **stale_fields(self._freshness),
         )
@@ -219,14 +221,15 @@ class Reads:
         if found is None:
             raise _no_score(board.board_id, user_id)
         row, better = found
+        count = self._periods.count(board.board_id, past)
         answer = ScoreAnswer(
             user_id=user_id,
             display_name=self._names.shown(asked.sight).name(user_id) or msgspec.UNSET,
             board_id=board.board_id,
             score=row.score,
             rank=row.rank,
-            count=past.count,
-            percentile=_percentile(row.rank, past.count),
+            count=count,
+            percentile=_percentile(row.rank, count),
             gap_to_next=None if better is None else abs(better.score - row.score),
             updated_at=iso_ms(row.updated_ms),
             epoch=self._scoreboard.epoch_of(past.seq),
@@ -296,14 +299,26 @@ class Reads:
             epoch = self._scoreboard.epoch_of(seq)
             answer = ActionAnswer(action_id, True, epoch, seq, None, "NO_LONGER_KEPT", **stale_fields(self._freshness))
         else:
+            if isinstance(event, Reversed):
+                raise Refused(404, "NOT_FOUND", "This is the id of a reversal.", {"reversalId": action_id})
             assert isinstance(event, Incremented), event
             assert event.action_id == action_id, event
-            if self._is_frozen_for(event, caller):
-                answer = ActionAnswer(action_id, True, epoch, seq, None, "FROZEN", **stale_fields(self._freshness))
-            else:
-                receipt = logged_receipt(event, epoch)
-                answer = ActionAnswer(action_id, True, epoch, seq, receipt, "KEPT", **stale_fields(self._freshness))
+            is_frozen = self._is_frozen_for(event, caller)
+            answer = ActionAnswer(
+                action_id, True, epoch, seq, None if is_frozen else logged_receipt(event, epoch),
+                "FROZEN" if is_frozen else "KEPT", msgspec.UNSET if is_frozen else await self._reversed_by(seq),
+                **stale_fields(self._freshness),
+            )  # fmt: skip
         return Response(200, _encode(answer), JSON, NO_STORE)
+
+    async def _reversed_by(self, seq: int) -> ReversedBy | msgspec.UnsetType:
+        """Say which reversal holds an action back."""
+        reversal_seq = self._scoreboard.reversals.of_action(seq)
+        if reversal_seq is None:
+            return msgspec.UNSET
+        epoch, event = await self._event(reversal_seq)  # later than the action, so it is kept too
+        assert isinstance(event, Reversed), event
+        return ReversedBy(event.reversal_id, event.reason, event.caller, epoch, event.seq, iso_ms(event.time_ms))
 
     def _is_frozen_for(self, event: Incremented, caller: Principal) -> bool:
         """Whether a freeze hides from a caller what an event did, on its own board or on one that it fed."""

@@ -68,6 +68,7 @@ BOARDS = ("boards:write",)
 BOARD_READ = (*READ, *BOARDS)
 RULES_READ = ("boards:write", "scores:read")
 """Those who see the rules of a board, and not only what is public of it."""
+CORRECT = ("scores:correct",)
 VALUE = ("scores:value",)
 """The scope of an increment that carries a value, beside that of its route."""
 
@@ -136,6 +137,11 @@ ROUTES: tuple[Route, ...] = (
           shows_state=True, query=POSITION),
     Route("GET", "/actions", "action_by_query", "The same, with the id in the query.", READ,
           shows_state=True, query=("actionId", *POSITION), ids=("actionId",)),
+    Route("POST", "/reversals", "reverse", "Take actions back, or say what that would change.", CORRECT, writes=True),
+    Route("GET", "/reversals/{reversalId}", "reversal", "What a reversal did.", (*CORRECT, "scores:read"),
+          shows_state=True, query=POSITION),
+    Route("GET", "/reversals", "reversal_by_query", "The same, with the id in the query.", (*CORRECT, "scores:read"),
+          shows_state=True, query=("reversalId", *POSITION), ids=("reversalId",)),
     Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId", "view")),
     Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ("admin",)),
     Route("GET", "/healthz", "healthz", "Whether the process is alive.", query=None),

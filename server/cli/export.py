@@ -15,6 +15,7 @@ import sys
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,11 @@ from server.export.columns import BOARD, EVENTS, About, Column, board_rows, even
 from server.export.files import FORMATS, Export, FormatMissing, open_export, text_export
 from server.live.encoding import iso_ms
 from server.settings.config import Config
+from snapshots.corrected_period import Correction
 from snapshots.opening import log_directory
+from snapshots.past_ranking import PastRanking
 from snapshots.period_store import PeriodStore
+from snapshots.periods import correction_of
 from snapshots.state import Until, corrected, corrections_in, read_state
 
 PREVIOUS = "previous"
@@ -152,8 +156,9 @@ def export_board(target: Export, config: Config, board_id: str, period: str | No
         copied.sort()
         parts, count = copied.parts(ROWS_AT_ONCE), copied.count
     else:
-        shown, count = past.period.id, past.count
-        parts = past_parts(config.data_dir, past, ended, scoreboard)
+        correction = correction_of(scoreboard, board_id, past.seq)
+        shown, count = past.period.id, past.count if correction is None else correction.corrected.count
+        parts = past_parts(config.data_dir, past, ended, scoreboard, correction)
     rows = write_rows(target, scoreboard, parts, count)
     history = scoreboard.mark.history
     about = About("board", tail.seq, tail.epoch, iso_ms(scoreboard.time_ms), history, board_id, shown)
@@ -176,7 +181,11 @@ def named(board: Board, period: str) -> PastPeriod | None:
 
 
 def past_parts(
-    data_directory: str, past: PastPeriod, ended: list[EndedPeriod], scoreboard: Scoreboard
+    data_directory: str,
+    past: PastPeriod,
+    ended: list[EndedPeriod],
+    scoreboard: Scoreboard,
+    correction: Correction | None = None,
 ) -> Iterator[list[FinalRow]]:
     """Yield the rows of a past period: from its file, or if it has none yet from the replay that ended it."""
     if not past.count:
@@ -184,15 +193,31 @@ def past_parts(
     store = PeriodStore(RealDisk(), data_directory)
     if store.has(past.seq):
         reader = store.open(past.seq)
+        if correction is not None:
+            yield from corrected_parts(reader, past.count, correction, scoreboard)
+            return
         for start in range(0, past.count, ROWS_AT_ONCE):
             yield [row for row in reader.rows(start, ROWS_AT_ONCE) if is_active(scoreboard, row.user_id)]
     elif ended and ended[0].past.seq == past.seq:
         copied = copy_of(ended[0].ranking)
         copied.sort()
+        if correction is not None:
+            raise CommandRefused(
+                f"period {past.period.id} was corrected and has no file here yet: start the server once"
+            )
         for part in copied.parts(ROWS_AT_ONCE):
             yield [row for row in part if is_active(scoreboard, row.user_id)]
     else:
         raise CommandRefused(f"period {past.period.id} has no file here: {store.path(past.seq)}")
+
+
+def corrected_parts(
+    reader: PastRanking, count: int, correction: Correction, scoreboard: Scoreboard
+) -> Iterator[list[FinalRow]]:
+    """Yield the rows of a past period as corrections left it."""
+    rows = correction.rows(reader, count)
+    while part := list(islice(rows, ROWS_AT_ONCE)):
+        yield [row for row in part if is_active(scoreboard, row.user_id)]
 
 
 def is_active(scoreboard: Scoreboard, user_id: str) -> bool:

@@ -30,8 +30,10 @@ from engine.scoreboard import Scoreboard
 from engine.threads import run
 from server import bounds
 from server.node.surroundings import Surroundings
+from snapshots.corrected_period import Correction
+from snapshots.past_ranking import PastRanking
 from snapshots.period_store import PeriodStore
-from snapshots.periods import PastRanking, RankedPeriod, expected_files, write_ended
+from snapshots.periods import RankedPeriod, correction_marks, expected_files, write_ended
 
 T = TypeVar("T")
 
@@ -78,13 +80,17 @@ class PeriodKeeper:
                 raise self._fault.with_traceback(None)  # or it would collect the stacks of all callers
             await self._tried.wait()
 
-    async def read(self, seq: int, work: Callable[[PastRanking], T]) -> T:
-        """Read a period that the state calls for. Raises `FileMissing`, `SnapshotDamaged`, `Overloaded`."""
+    async def read(self, seq: int, work: Callable[[PastRanking], T], correction: Correction | None = None) -> T:
+        """Read a period that the state calls for. Raises `FileMissing`, `SnapshotDamaged`, `Overloaded`, `NoSpace`."""
         ended = self._waiting.get(seq)
-        if ended is not None:
+        if ended is not None and correction is None:
             return work(RankedPeriod(ended))
+        if ended is not None:
+            await self.written()
         if self._readers.statistics().tasks_waiting >= bounds.PERIOD_WAITERS_MAX:
             raise Overloaded("too many past periods are being read")
+        if correction is not None:
+            return await self._in_thread(lambda: work(self.store.open_corrected(seq, correction)), self._readers)
         return await self._in_thread(lambda: work(self.store.open(seq)), self._readers)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -95,7 +101,7 @@ class PeriodKeeper:
             while self._waiting:
                 await self._write(next(iter(self._waiting)))
             expected = expected_files(self._scoreboard)
-            await self._in_thread(partial(self.store.remove_other, expected))
+            await self._in_thread(partial(self.store.remove_other, expected, correction_marks(self._scoreboard)))
             await self._fetch_missing(expected)
             with trio.move_on_after(bounds.PERIOD_FETCH_SECONDS):
                 await self._came.wait()

@@ -46,8 +46,10 @@ from server.metrics import Metrics
 from server.node.promotion import refuse_promotion
 from server.replication.freshness import Freshness, LagFigures
 from server.role import CurrentRole, Role, State
+from snapshots.corrected_period import Correction
+from snapshots.past_ranking import PastRanking
 from snapshots.period_store import PeriodStore
-from snapshots.periods import PastRanking, write_ended
+from snapshots.periods import write_ended
 from tests.snapshots.directories import InlineDisk
 
 RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10, "WON": 100}, "weekly": {"ACTION_COMPLETED": 1}})
@@ -62,6 +64,7 @@ WRITER = "Bearer backend scores:write"
 READER = "Bearer viewer scores:read"
 REGISTRAR = "Bearer registry users:write"
 KEEPER = "Bearer keeper boards:write"
+REFEREE = "Bearer ref scores:correct"
 ADMIN = "Bearer root admin"
 
 
@@ -116,10 +119,12 @@ class Kept:
         if ended.past.count:
             write_ended(self.store, ended, self._log_id)
 
-    async def read(self, seq: int, work: Callable[[PastRanking], T], /) -> T:
+    async def read(self, seq: int, work: Callable[[PastRanking], T], /, correction: Correction | None = None) -> T:
         """See `PeriodReader`."""
         if self.busy is not None:
             raise self.busy
+        if correction is not None:
+            return work(self.store.open_corrected(seq, correction))
         return work(self.store.open(seq))
 
     def file(self, seq: int) -> Path:

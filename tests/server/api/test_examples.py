@@ -54,12 +54,21 @@ async def play_boards(bench: Bench) -> dict[str, Reply]:
     return {handler: await bench.ask(method, path, body, token=token) for handler, method, path, body, token in asked}
 
 
+async def play_corrections(bench: Bench) -> dict[str, Reply]:
+    """Play its last part."""
+    referee = "Bearer referee scores:correct"
+    body = examples.REQUESTS["reverse"]
+    made = await bench.ask("POST", "/reversals", body, token=referee)
+    return {"reverse": made, "reversal": await bench.ask("GET", f"/reversals/{body['reversalId']}", token=referee)}
+
+
 async def test_the_examples_are_what_a_leader_answers() -> None:
     """Every answer of the story, field by field, in order. The version of the tz database is the machine's."""
     async with open_bench() as bench:
         replies = await play(bench)
         bench.scoreboard.rules = Rules({})  # or its boards would have to be in the log before others
         replies |= await play_boards(bench)
+        replies |= await play_corrections(bench)
     statuses = {**dict.fromkeys(replies, 200), "put_board": 201}
     assert {handler: reply.status for handler, reply in replies.items()} == statuses
     for handler, reply in replies.items():

@@ -13,7 +13,7 @@ import pytest
 from server.api import descriptions, openapi
 from server.api.routes import ROUTES, find
 from server.bounds import TOP_LIMIT_MAX
-from tests.server.api.support import KEEPER, READER, REGISTRAR, WRITER, Reply, both_ways, open_bench
+from tests.server.api.support import KEEPER, READER, REFEREE, REGISTRAR, WRITER, Reply, both_ways, open_bench
 
 DOCUMENT = openapi.document(public_reads=True)
 
@@ -266,6 +266,18 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("PUT", "/users/new", {"active": True}, WRITER, 403),
     ("GET", "/actions/a1", None, READER, 200),
     ("GET", "/actions/none", None, READER, 404),
+    ("POST", "/reversals", {"reversalId": "r1", "reason": "x", "actionIds": ["o1"], "preview": True}, REFEREE, 200),
+    ("POST", "/reversals", {"reversalId": "r1", "reason": "x", "actionIds": ["o1"]}, REFEREE, 200),
+    ("POST", "/reversals", {"reversalId": "r1", "reason": "x", "actionIds": ["o1"]}, REFEREE, 200),
+    ("POST", "/reversals", {"reversalId": "r2", "reason": "x", "actionIds": ["o1"]}, REFEREE, 409),
+    ("POST", "/reversals", {"reversalId": "r2"}, REFEREE, 400),
+    ("POST", "/reversals", {}, WRITER, 403),
+    ("POST", "/reversals", {}, None, 401),
+    ("GET", "/actions/o1", None, READER, 200),
+    ("GET", "/reversals/r1", None, REFEREE, 200),
+    ("GET", "/reversals?reversalId=r1", None, READER, 200),
+    ("GET", "/reversals/none", None, READER, 404),
+    ("POST", "/reversals", {"reversalId": "r3", "reason": "x", "actionIds": ["r1"]}, REFEREE, 200),
     ("GET", "/actions/a1", None, None, 401),
     ("GET", "/actions/a1", None, REGISTRAR, 403),
     ("PUT", "/boards/cup", CUP, KEEPER, 201),

@@ -29,8 +29,8 @@ from server.replication.messages import PERIOD_PATH
 from server.replication.period_fetch import FETCHED, PeriodFetch
 from server.replication.replicas import ShardReplica
 from server.replication.sharding import Shard
+from snapshots.past_ranking import PastRanking
 from snapshots.period_store import PeriodStore
-from snapshots.periods import PastRanking
 from tests.server.node.worlds import FullDisk, RoomlessDisk, open_world
 from tests.server.replication.network import TOKEN, Served, patience
 from tests.snapshots.directories import LOG_ID, InlineDisk, contents, flip

@@ -1,0 +1,206 @@
+"""POST /reversals takes actions back, or says what that would change. GET /reversals/{reversalId} says what one did.
+
+    response = await reversals.reverse(request, caller)
+
+    body → form → the actions, from the log → all that their users did → the command → the writer completes it → answer
+
+Rules:
+- Reading the log takes a worker thread, one for all reversals, so that increments go on. Few wait for it; the others
+  are told to come again.
+- If a period ends between reading and writing, the writer refuses, and all of it is done again, up to ATTEMPTS times.
+- The reason and the caller stand in the log for good, and in the log of the process.
+- `applied: false` with the position of the first one is the answer to a reversalId that was used for the same before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+import trio
+
+from engine.commands import BoardChange, Command, Outcome, Rejection, ReversalReceipt, Reverse
+from engine.errors import NoLongerKept, Overloaded
+from engine.events import Incremented, Rescored, Reversed
+from engine.recount import Recount
+from engine.reversal_decisions import spans_of
+from engine.threads import run
+from server import bounds
+from server.access.auth import Principal
+from server.access.rates import WriteLimits
+from server.api.decoding import check_content
+from server.api.dependencies import Dependencies
+from server.api.gathering import actions_at, actions_within, recount_of
+from server.api.periods import Periods
+from server.api.refusals import refused
+from server.api.reversal_forms import (
+    Asked,
+    ChangedBoard,
+    ChangedPlace,
+    LoggedReversal,
+    UserScore,
+    changed_board,
+    decode_reversal,
+    reversal_answer,
+)
+from server.http.messages import JSON, NO_STORE, Refused, Request, Response, invalid
+from server.live.encoding import entries_of, iso_ms
+
+ATTEMPTS = 3
+
+T = TypeVar("T")
+_Rows = dict[tuple[str, int], dict[str, Rescored | None]]
+_encode = msgspec.json.Encoder().encode
+
+Submit = Callable[[Sequence[Command]], Awaitable[list[Outcome]]]
+
+
+class Reversals:
+    """Answers both routes. `submit` has commands decided and made durable."""
+
+    def __init__(self, dependencies: Dependencies, limits: WriteLimits, submit: Submit) -> None:
+        self._limits = limits
+        self._submit = submit
+        self._scoreboard = dependencies.scoreboard
+        self._log = dependencies.log
+        self._periods = Periods(dependencies.scoreboard, dependencies.periods)
+        self._checks = dependencies.checks
+        self._clock_s = dependencies.clock_s
+        self._audit = dependencies.audit
+        self._metrics = dependencies.metrics
+        self._readers = trio.CapacityLimiter(1)
+
+    # Making one
+
+    async def reverse(self, request: Request, caller: Principal) -> Response:
+        """Take actions back, or say what that would change. Raises `Refused`."""
+        check_content(request)
+        asked = decode_reversal(request.body)
+        if caller.user is not None:
+            raise Refused(
+                403, "UNAUTHORIZED", "A token that names a user may not reverse actions.", {"field": "userId"}
+            )
+        self._limits.pass_caller(caller.sub, self._clock_s())
+        for attempt in range(1, ATTEMPTS + 1):
+            command = await self._command(asked, caller)
+            [outcome] = await self._submit([command])
+            if not (isinstance(outcome, Rejection) and "period" in outcome.details) or attempt == ATTEMPTS:
+                break
+        if isinstance(outcome, Rejection):
+            raise refused(outcome)
+        assert isinstance(outcome, ReversalReceipt)
+        if outcome.applied:
+            self._metrics.reversed(len(outcome.actions), again=outcome.again)
+            self._audit.reversed(outcome, asked.reason, caller.sub)
+        answer = reversal_answer(outcome, [self._changed(each) for each in outcome.changes], preview=asked.preview)
+        return Response(200, _encode(answer), JSON, NO_STORE)
+
+    def _changed(self, change: BoardChange) -> ChangedBoard:
+        return changed_board(change, entries_of(change.top, self._scoreboard.users))
+
+    async def _command(self, asked: Asked, caller: Principal) -> Reverse:
+        """Gather what the writer needs. Raises `Refused`, `Overloaded`."""
+        scoreboard, of = self._scoreboard, None
+        if scoreboard.action_seq(asked.reversal_id) is not None:  # the writer says what it was
+            empty = Recount({}, again=False, seq=scoreboard.seq)
+            return Reverse(asked.reversal_id, asked.reason, caller.sub, asked.mark, empty, preview=asked.preview)
+        if asked.action_ids:
+            seqs = self._seqs(asked)
+            of = await self._reversal_of(seqs)
+            if of is not None:
+                seqs = scoreboard.reversals.counting(of)
+            else:
+                seqs = [seq for seq in seqs if scoreboard.reversals.of_action(seq) is None]
+            actions = await self._in_thread(partial(actions_at, self._log, seqs))
+        else:
+            held = scoreboard.reversals.actions()
+            actions = await self._in_thread(partial(actions_within, self._log, asked, held))
+        from_seq = self._from_seq(actions)
+        recount = await self._in_thread(
+            partial(recount_of, self._log, actions, again=of is not None, from_seq=from_seq)
+        )
+        rows = await self._rows(recount)
+        return Reverse(asked.reversal_id, asked.reason, caller.sub, asked.mark, recount, of, rows, asked.preview)
+
+    def _seqs(self, asked: Asked) -> list[int]:
+        """Find the events of actions, ascending. Raises `Refused` for one that was never applied."""
+        seqs = []
+        for index, action_id in enumerate(asked.action_ids):
+            seq = self._scoreboard.action_seq(action_id)
+            if seq is None:
+                message = f"actionIds[{index}], {action_id!r}, was never applied; nothing was changed."
+                raise invalid("actionIds", message, actionId=action_id)
+            seqs.append(seq)
+        return sorted(seqs)
+
+    async def _reversal_of(self, seqs: list[int]) -> int | None:
+        """Give the seq of the reversal that is named alone, None if actions are. Raises `Refused`."""
+        event = await self._event(seqs[0]) if len(seqs) == 1 else None
+        if not isinstance(event, Reversed):
+            return None
+        if event.again:
+            raise invalid("actionIds", "This reversal let actions count again. Reverse the actions themselves.")
+        return event.seq
+
+    async def _event(self, seq: int) -> object:
+        try:
+            _, event = await self._in_thread(partial(self._log.event_at, seq))
+        except NoLongerKept as gone:
+            message = f"The log no longer has the event of seq {seq}; it is kept from seq {gone.first_seq} on."
+            raise Refused(409, "CONFLICT", message, {"field": "actionIds", "seq": seq}) from gone
+        return event
+
+    def _from_seq(self, actions: dict[int, Incremented]) -> int:
+        """Give the first event of the first period in which one of the actions counted."""
+        first = self._scoreboard.seq + 1
+        if not actions:
+            return first
+        earliest = Recount(actions, again=False)
+        for board_id, user_id in earliest.places:
+            board = self._scoreboard.boards.get(board_id)
+            for _, span in () if board is None else spans_of(board):
+                if earliest.chosen(board_id, user_id, span):
+                    first = min(first, span.after + 1)
+                    break
+        return first
+
+    async def _rows(self, recount: Recount) -> _Rows:
+        """Look up the users' rows in the past periods in which one of the actions counted."""
+        rows: _Rows = {}
+        for board_id, user_id in sorted(recount.places):
+            board = self._scoreboard.boards.get(board_id)
+            for past, span in () if board is None else list(spans_of(board)):
+                if past is not None and recount.chosen(board_id, user_id, span):
+                    found = rows.setdefault((board_id, past.seq), {})
+                    found[user_id] = await self._periods.shown(board_id, past, user_id) if past.count else None
+        return rows
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._readers.statistics().tasks_waiting >= bounds.REVERSALS_WAITING_MAX:
+            raise Overloaded("too many reversals are being worked on")
+        return await run(work, blocks=self._log.blocks, limiter=self._readers)
+
+    # Reading one
+
+    async def reversal(self, request: Request, _caller: Principal) -> Response:
+        """Answer what a reversal did. Raises `Refused`."""
+        reversal_id = request.path_params["reversalId"]
+        self._checks.check_action()
+        seq = self._scoreboard.action_seq(reversal_id)
+        event = None if seq is None else await self._event(seq)
+        if not isinstance(event, Reversed):
+            raise Refused(404, "NOT_FOUND", "There is no such reversal.", {"reversalId": reversal_id})
+        running = [ChangedPlace(part.board_id, _users(part.rows)) for part in event.scores]
+        past = [ChangedPlace(part.board_id, _users(part.rows), part.ended_seq) for part in event.periods]
+        answer = LoggedReversal(
+            reversal_id, event.reason, event.caller, event.again, len(event.actions),
+            len(self._scoreboard.reversals.counting(event.seq)), running + past, self._scoreboard.epoch_of(event.seq),
+            event.seq, iso_ms(event.time_ms),
+        )  # fmt: skip
+        return Response(200, _encode(answer), JSON, NO_STORE)
+
+
+def _users(rows: Sequence[Rescored]) -> list[UserScore]:
+    return [UserScore(row.user_id, row.new_score) for row in rows]
