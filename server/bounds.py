@@ -105,11 +105,8 @@ How long the idle process that reads it is kept; answers that are kept, of some 
 REVEAL_STEP_MAX = 1_000
 """Rows of one reveal: a screen of them takes a few milliseconds."""
 
-REVERSAL_ACTIONS_MAX = 10_000
-"""Actions that one reversal takes back: to apply that many scores stops the loop for about a tenth of a second."""
-
-REVERSALS_WAITING_MAX = 8
-"""Reversals that wait for the one that reads the log."""
+REVERSAL_ACTIONS_MAX, REVERSALS_WAITING_MAX = 10_000, 8
+"""Actions of a reversal: that many scores stop the loop for some tenth of a second. And reversals that wait for one."""
 
 PERIOD_READERS_MAX = 4
 PERIOD_WAITERS_MAX = 200

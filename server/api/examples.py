@@ -119,6 +119,25 @@ def _error(code: str, message: str, **details: Any) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, "details": details}}
 
 
+ANSWERS |= {
+    "reverse": {
+        "reversalId": "dispute-17", "applied": True, "preview": False, "again": False, "epoch": 1, "seq": 9,
+        "actions": 1, "users": 1, "forgotten": 0,
+        "changes": [
+            {
+                "boardId": "main",
+                "users": [{"userId": "alice", "oldScore": 10, "newScore": None, "delta": -10}],
+                "top": [{"userId": "bob", "score": 10, "rank": 1}],
+            }
+        ],
+    },
+    "reversal": {
+        "reversalId": "dispute-17", "reason": "played with a bot", "caller": "referee", "again": False, "actions": 1,
+        "holding": 1, "changes": [{"boardId": "main", "users": [{"userId": "alice", "score": None}]}], "epoch": 1,
+        "seq": 9, "time": "2025-12-15T12:34:56.000Z",
+    },
+}  # fmt: skip
+
 ERRORS: dict[int, Any] = {
     307: _error("NOT_LEADER", "This node is a replica: send it to the leader.", leader="https://scores.example"),
     400: _error("INVALID_REQUEST", "actionId is missing.", field="actionId"),
