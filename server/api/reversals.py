@@ -22,6 +22,7 @@ import msgspec
 import trio
 
 from engine.commands import BoardChange, Command, Outcome, Rejection, ReversalReceipt, Reverse
+from engine.erased import is_erased
 from engine.errors import NoLongerKept, Overloaded
 from engine.events import Incremented, Rescored, Reversed
 from engine.recount import Recount
@@ -203,4 +204,4 @@ class Reversals:
 
 
 def _users(rows: Sequence[Rescored]) -> list[UserScore]:
-    return [UserScore(row.user_id, row.new_score) for row in rows]
+    return [UserScore(row.user_id, row.new_score) for row in rows if not is_erased(row.user_id)]

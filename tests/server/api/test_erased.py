@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from engine.erased import pack_seqs
 from engine.events import UserErased
+from engine.rewriting import Forgetting
 from tests.server.api.support import READER, REGISTRAR, Bench, both_ways, open_bench
+from tests.server.api.test_reversals import reverse
 
 
 def erase(bench: Bench, user_id: str) -> None:
@@ -37,3 +39,22 @@ async def test_an_action_of_an_erased_user_is_gone_and_stays_used(through_quart:
         assert (await bench.increment("ben", "b1")).json["applied"] is False
         new = await bench.increment("ann", "a2")
         assert (new.status, new.json["newScore"]) == (200, 10), "a new user of this id"
+
+
+async def test_corrections_leave_an_erased_user_alone() -> None:
+    """An earlier one no longer names the user, and a later one changes only the others, from the rewritten log."""
+    async with open_bench() as bench:
+        await bench.log_boards()
+        for user, action in (("ann", "a1"), ("ann", "a2"), ("ben", "b1"), ("ben", "b2")):
+            await bench.increment(user, action)
+        assert (await reverse(bench, "first", actionIds=["a1", "b1"])).status == 200
+        erase(bench, "ann")
+        change = Forgetting({"ann": [(bench.scoreboard.seq, "\x001")]})
+        bench.log.events[:] = [change.event(event) for event in bench.log.events]
+        [changed] = (await bench.ask("GET", "/reversals/first", token=READER)).json["changes"]
+        assert [user["userId"] for user in changed["users"]] == ["ben"]
+        alone = await reverse(bench, "second", actionIds=["a2"])
+        assert (alone.status, alone.code) == (409, "CONFLICT")
+        both = await reverse(bench, "third", caller="backend")
+        assert (both.status, both.json["users"]) == (200, 1)
+        assert (await bench.ask("GET", "/scoreboard/top")).json["entries"] == []
