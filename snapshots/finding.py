@@ -1,6 +1,6 @@
 """Finds where the files of a directory name a user: `scoreboard erase verify`.
 
-    for found in find_in_directory(Path("data"), Wanted("ann", "Ann Kathrin")): …
+    for found in find_in_directory(Path("data"), [Wanted("ann", "Ann Kathrin")]): …
 
 Rules:
 - Every file of the directory and of those below it is read, whatever its name: log, snapshots, periods, side files,
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -54,7 +54,7 @@ class Unread(msgspec.Struct, frozen=True):
     reason: str
 
 
-def find_in_directory(directory: Path, wanted: Wanted) -> Iterator[Found | Unread]:
+def find_in_directory(directory: Path, wanted: Sequence[Wanted]) -> Iterator[Found | Unread]:
     """Search all files; give the places. Memory holds one file at a time."""
     for path in sorted(directory.rglob("*")):
         if path.is_symlink() or not path.is_file():
@@ -67,7 +67,7 @@ def find_in_directory(directory: Path, wanted: Wanted) -> Iterator[Found | Unrea
             yield Unread(str(path), str(error))
             continue
         is_ours = _OURS.fullmatch(path.name) is not None
-        for what, text in wanted.texts():
+        for what, text in (text for each in wanted for text in each.texts()):
             for offset in _places(data, text, is_ours=is_ours):
                 yield Found(str(path), what, offset, _seq_at(data, offset) if ".log" in path.name else None)
 

@@ -65,7 +65,7 @@ def users(directory: str, user_ids: tuple[str, ...], list_file: Path | None, as_
         print_json(report)
     else:
         _show(report)
-    left = [found for user_id in ids for found in find_in_directory(Path(directory), Wanted(user_id))]
+    left = list(find_in_directory(Path(directory), [Wanted(user_id) for user_id in ids]))
     for found in left:
         say(f"Still there: {_place(found)}")
     if left:
@@ -81,7 +81,7 @@ def users(directory: str, user_ids: tuple[str, ...], list_file: Path | None, as_
 def verify(directory: str, user_id: str, name: str | None, as_json: bool) -> None:
     """Search every file of the directory, unpacked, for a user. Exit code 1 if any names the user or can't be read."""
     [user_id] = checked_ids([user_id])
-    found = list(find_in_directory(Path(directory), Wanted(user_id, name)))
+    found = list(find_in_directory(Path(directory), [Wanted(user_id, name)]))
     if as_json:
         print_json(found)
     elif found:

@@ -163,7 +163,7 @@ def test_past_periods_lose_the_user_and_keep_the_ranks(tmp_path: Path) -> None:
     league.close()
     report = erase(tmp_path / "data", "ann")
     assert len(report.periods) == 1
-    assert list(find_in_directory(tmp_path / "data", Wanted("ann"))) == []
+    assert list(find_in_directory(tmp_path / "data", [Wanted("ann")])) == []
     league = League(InlineDisk(), str(tmp_path / "data"))
     assert league.rows(first) == [(rank, "\x001" if user == "ann" else user, score) for rank, user, score in rows]
     assert league.head(first).count == len(rows)
@@ -186,7 +186,7 @@ def test_a_replica_is_not_written_to(tmp_path: Path) -> None:
     write_marker(InlineDisk(), str(tmp_path / "other"), Marker("http://leader.example"))
     (tmp_path / "data" / "periods").rename(tmp_path / "other" / "periods")
     assert len(erase(tmp_path / "other", "ann").periods) == 1
-    assert list(find_in_directory(tmp_path / "other", Wanted("ann"))) == []
+    assert list(find_in_directory(tmp_path / "other", [Wanted("ann")])) == []
 
 
 def test_a_leader_that_was_replaced_is_refused(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_damaged_segment_refuses_the_erasure(tmp_path: Path) -> None:
 
 def found_in(directory: Path, *arguments: str) -> Sequence[Found | Unread]:
     """Search a directory; paths are relative to it."""
-    return list(find_in_directory(directory, Wanted(*arguments)))
+    return list(find_in_directory(directory, [Wanted(*arguments)]))
 
 
 def test_every_place_is_found_with_its_event(tmp_path: Path) -> None:
@@ -237,3 +237,19 @@ def test_every_place_is_found_with_its_event(tmp_path: Path) -> None:
     (leader.directory / "log" / f"{9:020}.log.gz").write_bytes(b"no gzip")
     [unread] = found_in(leader.directory, "nobody")
     assert isinstance(unread, Unread)
+
+
+def test_many_users_are_erased_in_one_run(tmp_path: Path) -> None:
+    """A list of years, most of whom this directory never had; each has a number of its own."""
+    leader = make(tmp_path / "data")
+    before = standings(leader.scoreboard, ANN, *(f"user-{number}" for number in range(20)))
+    leader.close()
+    users = [ANN, *(f"user-{number}" for number in range(20)), *(f"stranger-{number}" for number in range(50))]
+    report = erase(tmp_path / "data", *users)
+    erased = [user.user_id for user in report.erased]
+    assert set(erased) <= set(users[:21])
+    assert len(erased) > 15
+    assert len({user.pseudonym for user in report.erased}) == len(erased)
+    assert traces(tmp_path / "data", ANN, NAME) == []
+    assert found_in(tmp_path / "data", "user-1") == []
+    assert standings(state(tmp_path / "data")) == before
