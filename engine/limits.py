@@ -46,6 +46,9 @@ each."""
 DECIDED_REVIEWS_KEPT = 10_000
 """Reviews that are kept after their decision, so that it can be read and repeated. The log has all of them."""
 
+NOTE_CHARACTERS_MAX = 500
+"""Length of the note of a decision. It is in the log for good."""
+
 BATCH_COMMANDS_MAX = 1_000
 """Commands in one submission, which is one batch request."""
 

@@ -336,6 +336,7 @@ class Scoreboard(Epochs):
     def end_replay(self) -> None:
         """Build the order of every board, once."""
         self._replaying = False
+        self.reviews.take_news()  # they were told before
         for board in self.boards.values():
             board.end_replay()
 
@@ -387,9 +388,8 @@ class Scoreboard(Epochs):
             board.take_from_file(known.definition)
 
     def _check(self) -> None:
-        self.users._check()
-        self.reviews._check()
-        self.actions._check()
+        for part in (self.users, self.reviews, self.actions):
+            part._check()
         inactive = set(self.users.inactive())
         for board_id, board in self.boards.items():
             board._check()

@@ -17,11 +17,11 @@ def id_fault(value: str) -> str | None:
     Control characters are refused because ids appear in logs and terminals. Lone surrogates are refused because UTF-8
     can't encode them.
     """
-    return _text_fault(value, limits.ID_CHARACTERS_MAX)
+    return text_fault(value, limits.ID_CHARACTERS_MAX)
 
 
 def name_fault(value: str) -> str | None:
-    fault = _text_fault(value, limits.NAME_CHARACTERS_MAX)
+    fault = text_fault(value, limits.NAME_CHARACTERS_MAX)
     if fault is None and not any(map(_is_visible, value)):
         return "shows nothing: it needs at least one character that can be seen"
     return fault
@@ -50,7 +50,8 @@ def _is_visible(character: str) -> bool:
     return code & 0xFFFE != 0xFFFE and not any(first <= code <= last for first, last in _UNSEEN_OTHERS)
 
 
-def _text_fault(value: str, characters_max: int) -> str | None:
+def text_fault(value: str, characters_max: int) -> str | None:
+    """Say what is wrong with a text of one line, None if it is good."""
     if not value:
         return "must not be empty"
     if len(value) > characters_max:

@@ -73,6 +73,8 @@ STATE_GAUGES = {
     "log_bytes": "The log on disk.",
     "log_segments": "Files of the log.",
     "disk_free_bytes": "Left on the disk of the data directory; NaN: unknown.",
+    "open_reviews": "Flagged users who wait for a decision.",
+    "reviews_passed_over": "Flags for which the queue had no room.",
     "ready": "Whether /readyz says yes.",
     "followers": "Replicas with a link to this node.",
 }
@@ -100,6 +102,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_age_seconds: float | None = None
     snapshots_failed: int = 0
     disk_free_bytes: int | None = None
+    open_reviews: int = 0
+    reviews_passed_over: int = 0
+    review_flags: dict[str, int] = {}
     ready: bool = True
     followers: int = 0
     lag: LagFigures | None = None
@@ -197,6 +202,7 @@ class Metrics:
         )
         self._users = self._gauge("users", "Users with a score, by board.", "board")
         self._state = {name: self._gauge(name, about) for name, about in STATE_GAUGES.items()}
+        self._flags = self._gauge("review_flags", "Reviews that were ever made, by rule.", "rule")
         self._lag_records = self._gauge("replica_lag_records", "Records not applied here; NaN: leader not heard.")
         self._lag_seconds = self._gauge("replica_lag_seconds", "Age of the oldest record that is not applied here.")
         self._leader_age = self._gauge("replica_leader_age_seconds", "Since the leader was heard.")
@@ -269,6 +275,8 @@ class Metrics:
         for board_id, count in state.users.items():
             # The configuration bounds the number of boards, not LABEL_VALUES_MAX.
             self._users.labels(board_id).set(count)
+        for rule, count in state.review_flags.items():
+            self._flags.labels(rule).set(count)
         lag = state.lag  # None on a leader; a number in it is None where the lag headers say `unknown`
         self._lag_records.set(_NO_VALUE if lag is None or lag.records is None else lag.records)
         self._lag_seconds.set(_NO_VALUE if lag is None or lag.ms is None else lag.ms / 1000)

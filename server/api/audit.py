@@ -24,6 +24,7 @@ from structlog.typing import FilteringBoundLogger
 
 from engine.commands import BoardReceipt, Outcome, Receipt, ReversalReceipt
 from engine.errors import ScoreboardError
+from engine.reviews import Review
 from server import bounds
 from server.faults import describe
 from server.http.messages import Details, Refused, Request, Response, quoted
@@ -91,6 +92,13 @@ class Audit:
             reason=reason,
             caller=caller,
         )
+
+    def review_decided(self, review: Review) -> None:
+        """Log who decided a review, and why."""
+        self._bounded.info(
+            "review_decided", review_id=review.review_id, board_id=review.board_id, user_id=review.user_id,
+            state=review.state, note=review.note, seq=review.decided_seq, caller=review.decided_by,
+        )  # fmt: skip
 
     def outcome_unknown(self, request: Request, caller: str | None) -> None:
         """Log that the disk failed, or the leader was deposed, during a request."""

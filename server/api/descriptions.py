@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from server.api import about, answers, decoding, reversal_forms
+from server.api import about, answers, decoding, reversal_forms, review_forms
 from server.http.messages import JSON
 from server.settings.board_form import BoardForm
 
@@ -245,6 +245,29 @@ OPERATIONS: dict[str, Operation] = {
         reversal_forms.LoggedReversal,
         (400, 401, 403, 404, 409, 421, 500, 503),
         ("reversalId", "minSeq", "minEpoch"),
+    ),
+    "reviews": Operation(
+        "Corrections",
+        "The oldest first. A flag changes nothing of the board. Which rules flag is in the `watch` of a board's rules.",
+        review_forms.ReviewsAnswer,
+        (400, 401, 403, 500, 503),
+        ("reviewState", "boardIdFilter", "cursor", "listLimit", "minSeq", "minEpoch"),
+    ),
+    "review": Operation(
+        "Corrections",
+        "Decided ones are kept until there are 10,000 newer decisions.",
+        review_forms.ReviewAnswer,
+        (400, 401, 403, 404, 500, 503),
+        ("reviewId", "minSeq", "minEpoch"),
+    ),
+    "decide_review": Operation(
+        "Corrections",
+        "`accept` closes the review: the points are good, and the user is watched anew. The same decision again "
+        "changes nothing.",
+        review_forms.DecidedAnswer,
+        (307, 400, 401, 403, 404, 409, 413, 421, 429, 500, 503),
+        ("reviewId",),
+        body=review_forms.DecisionBody,
     ),
     "live": Operation("Boards", about.LIVE, None, (400, 401, 403, 426, 503), ("boardIdDefault", "view")),
     "promote": Operation(

@@ -6,7 +6,7 @@
 
     alice is registered; she gets points; a batch has points for bob, a repetition and a conflict; all is read. Then a
     board is made, read, frozen, revealed (nobody is on it, so that ends the freeze), reset and closed. Last, alice's
-    action is taken back.
+    action is taken back, a board with a watch is made, dora is flagged on it, and somebody finds her points good.
 
 A test plays the story and compares each answer with its example. So no example is out of date.
 """
@@ -18,6 +18,7 @@ from typing import Any
 USER_ID = "alice"
 ACTION_ID = "quest-7-alice"
 BOARD_ID = "cup"
+REVIEW_ID = "11-0"
 
 REQUESTS: dict[str, Any] = {
     "put_user": {"displayName": "Alice", "active": True},
@@ -37,6 +38,7 @@ REQUESTS: dict[str, Any] = {
     "reverse": {"reversalId": "dispute-17", "reason": "played with a bot", "actionIds": ["quest-7-alice"]},
     "reveal_board": {"step": 1},
     "reset_board": {"period": "2025-W51"},
+    "decide_review": {"decision": "accept", "note": "It was a good day."},
     "increment_batch": [
         {"userId": "bob", "actionId": "quest-8-bob"},
         {"userId": "alice", "actionId": "quest-7-alice"},
@@ -63,6 +65,14 @@ _PUBLIC = {
 }  # fmt: skip
 _BOARD = {**_PUBLIC, "rules": REQUESTS["put_board"], "tzdata": "2025b"}
 _RESET = {**_BOARD, "period": "2025-W51.2", "startsAt": _TIME, "applied": True, "seq": 7}
+_REVIEW = {
+    "reviewId": "11-0", "boardId": "fair", "userId": "dora", "rule": "growth_per_minute", "value": 10, "limit": 5,
+    "score": 10, "since": _TIME, "seq": 11, "time": _TIME, "state": "open",
+}  # fmt: skip
+_DECIDED = {
+    **_REVIEW, "state": "accepted", "decidedAt": _TIME, "decidedBy": "judge", "decidedSeq": 12,
+    "note": "It was a good day.",
+}  # fmt: skip
 _PAST = {
     "period": "2025-W51", "startsAt": "2025-12-15T05:00:00.000Z", "endsAt": _TIME, "count": 0, "seq": 7,
 }  # fmt: skip
@@ -109,6 +119,9 @@ ANSWERS: dict[str, Any] = {
         },
         "receiptStatus": "KEPT",
     },
+    "reviews": {"reviews": [_REVIEW], "open": 1, "passedOver": 0, "nextCursor": None, "epoch": 1, "seq": 11},
+    "review": {"review": _REVIEW, "epoch": 1, "seq": 11},
+    "decide_review": {"review": _DECIDED, "applied": True, "epoch": 1, "seq": 12},
     "healthz": {"status": "ok"},
     "readyz": {"epoch": 1, "seq": 3, "status": "ready"},
     "promote": {"epoch": 2, "seq": 4},

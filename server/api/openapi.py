@@ -18,6 +18,7 @@ from engine.limits import BATCH_COMMANDS_MAX, ID_CHARACTERS_MAX, SEQ_MAX
 from server import bounds
 from server.api import about, answers, examples
 from server.api.descriptions import BATCH, LINKS, OPERATIONS, Either, Operation
+from server.api.review_forms import STATES
 from server.api.routes import BY_QUERY, ROUTES, Route
 from server.http.messages import JSON, MSGPACK, Id
 from server.http.target import DEFAULT_BOARD
@@ -265,6 +266,10 @@ def _parameters() -> Schema:
         "format": _parameter("format", "query", {"type": "string", "enum": ["csv", "ndjson"]}, _FORMAT),
         "asOfSeq": _parameter("asOfSeq", "query", _whole(1), "The board as it was after this event."),
         "asOf": _parameter("asOf", "query", {"type": "string", "examples": [_THEN]}, "The same, at this time."),
+        "reviewId": _parameter("reviewId", "path", {"type": "string", "examples": [examples.REVIEW_ID]}, "Its id."),
+        "reviewState": _parameter(
+            "state", "query", {"type": "string", "enum": [*STATES], "default": "open"}, "Only reviews in this state."
+        ),
         "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, for this seq."),
         "minEpoch": _parameter("minEpoch", "query", _whole(0), "The epoch of that position."),
         "ifNoneMatch": _parameter("If-None-Match", "header", {"type": "string"}, "The ETag of what the client has."),

@@ -45,6 +45,7 @@ from server.api.lists import Lists
 from server.api.operations import Operations
 from server.api.reads import Reads, Top
 from server.api.reversals import Reversals
+from server.api.reviews import Reviews
 from server.api.routes import BOARD_CHANGES, BY_QUERY, EXPRESS, FIXED, ROUTES, Route, allowed, find
 from server.api.users import Users
 from server.api.views import is_plain_top
@@ -103,12 +104,11 @@ class Pipeline:
         self._audit = dependencies.audit
         self._clock_s = dependencies.clock_s
         self._request_ids = dependencies.request_ids
-        limits = dependencies.limits
-        self._increments = Increments(dependencies, limits)
-        self._users = Users(dependencies, limits)
-        self._boards = boards = Boards(dependencies, limits)
+        self._increments = Increments(dependencies, dependencies.limits)
+        self._users = Users(dependencies, dependencies.limits)
+        self._boards = boards = Boards(dependencies, dependencies.limits)
         self._reads = reads = Reads(dependencies)
-        lists, reversals = Lists(dependencies), Reversals(dependencies, limits, self._submit)
+        lists, reversals = Lists(dependencies), Reversals(dependencies, dependencies.limits, self._submit)
         operations = Operations(dependencies)
         handlers: dict[str, Handler] = {
             "increment": self._increment,
@@ -123,6 +123,7 @@ class Pipeline:
             "export": Exports(dependencies).export,
             "reverse": reversals.reverse,
             "reversal": reversals.reversal,
+            **Reviews(dependencies, self._submit).handlers(),
             **dict.fromkeys(BOARD_CHANGES, self._change_board),
             **{name: getattr(operations, name) for name in _OPERATIONS},
         }

@@ -69,6 +69,7 @@ BOARD_READ = (*READ, *BOARDS)
 RULES_READ = ("boards:write", "scores:read")
 """Those who see the rules of a board, and not only what is public of it."""
 CORRECT = ("scores:correct",)
+REVIEW = ("scores:review",)
 VALUE = ("scores:value",)
 """The scope of an increment that carries a value, beside that of its route."""
 
@@ -142,6 +143,10 @@ ROUTES: tuple[Route, ...] = (
           shows_state=True, query=POSITION),
     Route("GET", "/reversals", "reversal_by_query", "The same, with the id in the query.", (*CORRECT, "scores:read"),
           shows_state=True, query=("reversalId", *POSITION), ids=("reversalId",)),
+    Route("GET", "/reviews", "reviews", "Users whom a board's watch flagged.", REVIEW,
+          shows_state=True, query=("state", "boardId", "cursor", "limit", *POSITION)),
+    Route("GET", "/reviews/{reviewId}", "review", "One review.", REVIEW, shows_state=True, query=POSITION),
+    Route("POST", "/reviews/{reviewId}", "decide_review", "Decide a review.", REVIEW, writes=True),
     Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId", "view")),
     Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ("admin",)),
     Route("GET", "/healthz", "healthz", "Whether the process is alive.", query=None),

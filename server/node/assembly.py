@@ -41,6 +41,7 @@ from server.node.log_service import LogService
 from server.node.node import Node
 from server.node.period_keeper import PeriodKeeper
 from server.node.promotion import NOTHING_KEPT, NOTHING_YET, ONLY_A_SHARD, Promote, Promotion, refuse_promotion
+from server.node.review_lines import tell_flags
 from server.node.shard import NoLog, NoWriter, no_storage
 from server.node.shutdown import Task
 from server.node.storage_watch import StorageWatch
@@ -242,6 +243,7 @@ def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) 
         world.applied(applied)
         surface.applied(applied)
         tell_board_events(applied.events, surface.scoreboard)
+        tell_flags(surface.scoreboard.reviews)
 
     return on_applied
 

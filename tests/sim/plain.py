@@ -16,6 +16,7 @@ from engine.log import Log
 from engine.ranking import FinalRow
 from engine.record import events_of
 from engine.scoreboard import Scoreboard
+from tests.engine.plain_watch import PlainReviews, told_of
 from tests.sim.boards import RULES
 from tests.sim.plain_board import Face, PlainBoard
 
@@ -31,6 +32,7 @@ class Plain:
         self.boards = {board_id: PlainBoard(board_id, rules) for board_id, rules in RULES.boards.items()}
         self.users: dict[str, tuple[str | None, bool]] = {}
         self.actions: dict[str, Incremented] = {}
+        self.reviews = PlainReviews()
         self.epoch = 1
         self._only_file = True
 
@@ -64,6 +66,7 @@ class Plain:
         elif isinstance(event, EpochBegun):
             assert event.epoch > self.epoch, f"the epoch does not grow at seq {event.seq}"
             self.epoch = event.epoch
+        self.reviews.take(event)
         self.events.append(event)
 
     def _count(self, event: Incremented) -> None:
@@ -142,6 +145,8 @@ class Plain:
         for action_id, event in self.actions.items():
             assert scoreboard.action_seq(action_id) == event.seq, f"{action_id} is not known by its seq {event.seq}"
         assert len(scoreboard.actions) == len(self.actions)
+        reviews = told_of(scoreboard.reviews)
+        assert reviews == self.reviews.told(), f"the reviews are {reviews}, and not {self.reviews.told()}"
         scoreboard._check()
 
     def _check_rows(self, board: Board, face: Face) -> None:

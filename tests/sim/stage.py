@@ -1,4 +1,4 @@
-"""Those of a simulated run who have to do with boards: an operator, a reader of past periods, and viewers.
+"""Those of a simulated run who have to do with boards: an operator, a reader of past periods, a judge, viewers.
 
 They have a network and generators of their own, so the dice of all others fall as they would without them.
 """
@@ -11,12 +11,16 @@ from collections.abc import Callable
 import trio
 
 from tests.sim.books import Books
+from tests.sim.judges import JUDGE, Judge
 from tests.sim.network import Network
 from tests.sim.operators import OPERATOR, BoardReader, Operator
 from tests.sim.process import Process
 from tests.sim.profile import Profile
 from tests.sim.screens import Viewer
 from tests.sim.trace import Trace
+
+JUDGES = 0.7
+"""The part of a run in which reviews are decided: at the end nothing may be on its way."""
 
 
 class Stage:
@@ -41,5 +45,7 @@ class Stage:
         world.start_soon(self.operator.work, profile.chaos_s)
         reader = BoardReader("reader of periods", network, dice("reader of periods"), books, trace)
         world.start_soon(reader.read)
+        network = Network(profile, dice(f"{JUDGE} network"), world, process, books, trace)
+        world.start_soon(Judge(JUDGE, network, dice(JUDGE), books, trace).work, JUDGES * profile.chaos_s)
         for viewer in self.viewers:
             world.start_soon(viewer.watch, network, dice(f"{OPERATOR} {viewer.name}"))

@@ -65,6 +65,7 @@ READER = "Bearer viewer scores:read"
 REGISTRAR = "Bearer registry users:write"
 KEEPER = "Bearer keeper boards:write"
 REFEREE = "Bearer ref scores:correct"
+JUDGE = "Bearer judge scores:review"
 ADMIN = "Bearer root admin"
 
 

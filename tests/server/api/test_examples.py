@@ -12,7 +12,7 @@ from server.api.routes import ROUTES
 from server.bounds import BODY_BYTES_MAX
 from server.role import State
 from snapshots.promotion import Successor
-from tests.server.api.support import KEEPER, READER, REGISTRAR, WRITER, Bench, Reply, open_bench
+from tests.server.api.support import JUDGE, KEEPER, READER, REGISTRAR, WRITER, Bench, Reply, open_bench
 from tests.server.api.test_openapi import DOCUMENT, faults, resolve
 
 INCREMENT = "/scores/increment"
@@ -62,6 +62,21 @@ async def play_corrections(bench: Bench) -> dict[str, Reply]:
     return {"reverse": made, "reversal": await bench.ask("GET", f"/reversals/{body['reversalId']}", token=referee)}
 
 
+async def play_reviews(bench: Bench) -> dict[str, Reply]:
+    """Play what comes after it."""
+    fair = {"points": {"WIN": 10}, "watch": {"growth_per_minute": 5}}
+    assert (await bench.ask("PUT", "/boards/fair", fair, token=KEEPER)).status == 201
+    won = {"userId": "dora", "actionId": "quest-9-dora", "boardId": "fair", "reason": "WIN"}
+    assert (await bench.ask("POST", INCREMENT, won, token=WRITER)).json["seq"] == 11
+    review = f"/reviews/{examples.REVIEW_ID}"
+    asked: list[tuple[str, str, str, Any]] = [
+        ("reviews", "GET", "/reviews", None),
+        ("review", "GET", review, None),
+        ("decide_review", "POST", review, examples.REQUESTS["decide_review"]),
+    ]
+    return {handler: await bench.ask(method, path, body, token=JUDGE) for handler, method, path, body in asked}
+
+
 async def test_the_examples_are_what_a_leader_answers() -> None:
     """Every answer of the story, field by field, in order. The version of the tz database is the machine's."""
     async with open_bench() as bench:
@@ -69,6 +84,7 @@ async def test_the_examples_are_what_a_leader_answers() -> None:
         bench.scoreboard.rules = Rules({})  # or its boards would have to be in the log before others
         replies |= await play_boards(bench)
         replies |= await play_corrections(bench)
+        replies |= await play_reviews(bench)
     statuses = {**dict.fromkeys(replies, 200), "put_board": 201}
     assert {handler: reply.status for handler, reply in replies.items()} == statuses
     for handler, reply in replies.items():

@@ -13,7 +13,7 @@ import pytest
 from server.api import descriptions, openapi
 from server.api.routes import ROUTES, find
 from server.bounds import TOP_LIMIT_MAX
-from tests.server.api.support import KEEPER, READER, REFEREE, REGISTRAR, WRITER, Reply, both_ways, open_bench
+from tests.server.api.support import JUDGE, KEEPER, READER, REFEREE, REGISTRAR, WRITER, Reply, both_ways, open_bench
 
 DOCUMENT = openapi.document(public_reads=True)
 
@@ -370,6 +370,19 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
 ]
 
 
+REVIEWS: list[tuple[str, str, Any, str | None, int]] = [
+    ("GET", "/reviews", None, None, 401),
+    ("GET", "/reviews?boardId=fair&state=all", None, JUDGE, 200),
+    ("GET", "/reviews?state=closed", None, JUDGE, 400),
+    ("GET", "/reviews/SEQ-0", None, JUDGE, 200),
+    ("GET", "/reviews/SEQ-1", None, JUDGE, 404),
+    ("POST", "/reviews/SEQ-0", {"decision": "accept"}, READER, 403),
+    ("POST", "/reviews/SEQ-0", {"decision": "accept"}, JUDGE, 200),
+    ("POST", "/reviews/SEQ-1", {"decision": "accept"}, JUDGE, 404),
+    ("GET", "/reviews/SEQ-0", None, JUDGE, 200),
+]
+
+
 @both_ways
 async def test_real_answers_are_as_described(through_quart: bool) -> None:
     """Status, headers, media type and every field of every kind of answer, of every route."""
@@ -379,11 +392,15 @@ async def test_real_answers_are_as_described(through_quart: bool) -> None:
         await bench.increment("ann", "a1")
         await bench.increment("off", "o1")
         await bench.ask("PUT", "/users/off", {"active": False}, token=REGISTRAR)
-        for method, target, body, token, status in ANSWERS:
+        await bench.ask("PUT", "/boards/fair", {"points": {"WIN": 9}, "watch": {"growth_per_minute": 1}}, token=KEEPER)
+        won = {"userId": "ann", "actionId": "flagged-1", "boardId": "fair", "reason": "WIN"}
+        flagged = (await bench.ask("POST", "/scores/increment", won, token=WRITER)).json["seq"]
+        rows = [*ANSWERS, *((method, path.replace("SEQ", str(flagged)), *row) for method, path, *row in REVIEWS)]
+        for method, target, body, token, status in rows:
             reply = await bench.ask(method, target, body, token=token)
             assert reply.status == status, (method, target, reply)
             check(method, target.replace("%00", "any"), reply)
-    good = [(method, target) for method, target, *_ in ANSWERS if "%00" not in target]
+    good = [(method, target) for method, target, *_ in rows if "%00" not in target]
     asked = {find(*target.partition("?")[::2])[0][method].handler for method, target in good}
     assert asked == {route.handler for route in ROUTES}
 

@@ -1,0 +1,123 @@
+"""The queue of reviews over HTTP: who is on it, page by page, and what is decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.board_rules import Rules
+from tests.server.api.support import JUDGE, KEEPER, WRITER, Bench, Reply, both_ways, open_bench
+
+WATCHED = {"points": {"WIN": 10}, "watch": {"growth_per_minute": 15, "callers_per_user": 5}}
+
+
+async def put(bench: Bench, *boards: str) -> None:
+    """Make watched boards."""
+    for board in boards:
+        assert (await bench.ask("PUT", f"/boards/{board}", WATCHED, token=KEEPER)).status == 201
+
+
+async def win(bench: Bench, user: str, action: str, board: str = "cup") -> Reply:
+    """Give a user points."""
+    body = {"userId": user, "actionId": action, "boardId": board, "reason": "WIN"}
+    return await bench.ask("POST", "/scores/increment", body, token=WRITER)
+
+
+async def flag(bench: Bench, user: str, board: str = "cup") -> str:
+    """Give a user more points than a minute may have; give the id of the review."""
+    await win(bench, user, f"{board} {user} 1", board)
+    return f"{(await win(bench, user, f'{board} {user} 2', board)).json['seq']}-0"
+
+
+async def queue(bench: Bench, query: str = "") -> dict[str, Any]:
+    """Read the queue."""
+    reply = await bench.ask("GET", f"/reviews{query}", token=JUDGE)
+    assert reply.status == 200, reply
+    return dict(reply.json)
+
+
+@both_ways
+async def test_a_flagged_user_is_on_the_queue_until_somebody_decides(through_quart: bool) -> None:
+    """The score stays as it is, and the review says what was found, and later who decided, when and why."""
+    async with open_bench(rules=Rules({}), through_quart=through_quart) as bench:
+        await put(bench, "cup")
+        review_id = await flag(bench, "ann")
+        [review] = (await queue(bench))["reviews"]
+        assert (review["reviewId"], review["userId"], review["rule"]) == (review_id, "ann", "growth_per_minute")
+        assert (review["value"], review["limit"], review["score"], review["state"]) == (20, 15, 20, "open")
+        assert (await bench.ask("GET", "/scores/ann?boardId=cup")).json["score"] == 20
+        body = {"decision": "accept", "note": "a good day"}
+        decided = (await bench.ask("POST", f"/reviews/{review_id}", body, token=JUDGE)).json
+        assert decided["applied"] is True
+        told = {name: decided["review"][name] for name in ("state", "decidedBy", "note", "decidedSeq")}
+        assert told == {"state": "accepted", "decidedBy": "judge", "note": "a good day", "decidedSeq": decided["seq"]}
+        again = (await bench.ask("POST", f"/reviews/{review_id}", {"decision": "accept"}, token=JUDGE)).json
+        assert again == {**decided, "applied": False}
+        assert (await queue(bench))["reviews"] == []
+        assert (await queue(bench, "?state=accepted"))["reviews"] == [decided["review"]]
+        assert (await bench.ask("GET", f"/reviews/{review_id}", token=JUDGE)).json["review"] == decided["review"]
+
+
+async def test_the_queue_is_read_page_by_page_the_oldest_first() -> None:
+    """By state and board; a review that is decided meanwhile makes no gap."""
+    async with open_bench(rules=Rules({})) as bench:
+        await put(bench, "cup", "fair")
+        ids = [await flag(bench, user, board) for user in ("ann", "ben", "cid") for board in ("cup", "fair")]
+        first = await queue(bench, "?limit=2")
+        assert [each["reviewId"] for each in first["reviews"]] == ids[:2]
+        assert (first["open"], first["passedOver"], first["nextCursor"]) == (6, 0, ids[1])
+        await bench.ask("POST", f"/reviews/{ids[1]}", {"decision": "accept"}, token=JUDGE)
+        second = await queue(bench, f"?limit=4&cursor={first['nextCursor']}")
+        assert ([each["reviewId"] for each in second["reviews"]], second["nextCursor"]) == (ids[2:], None)
+        of_fair = await queue(bench, "?boardId=fair&state=all")
+        assert [each["reviewId"] for each in of_fair["reviews"]] == ids[1::2]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "field", "says"),
+    [
+        ("GET", "/reviews?state=shut", None, 400, "state", "open, accepted, reversed, all"),
+        ("GET", "/reviews?cursor=5", None, 400, "cursor", "nextCursor"),
+        ("GET", "/reviews?limit=0", None, 400, "limit", "from 1 to"),
+        ("GET", "/reviews?boardId=", None, 400, "boardId", "empty"),
+        ("GET", "/reviews?user=ann", None, 400, "user", "Unknown parameter"),
+        ("GET", "/reviews/1-0", None, 404, "reviewId", "no review"),
+        ("POST", "/reviews/1-0", {"decision": "accept"}, 404, "reviewId", "no review"),
+        ("POST", "/reviews/1-0", {"decision": "reverse"}, 400, "decision", "takes no actions back"),
+        ("POST", "/reviews/1-0", {"decision": 5}, 400, "decision", "must be a string"),
+        ("POST", "/reviews/1-0", {}, 400, "decision", "is missing"),
+        ("POST", "/reviews/1-0", {"decision": "accept", "note": "x" * 501}, 400, "note", "at most 500"),
+        ("POST", "/reviews/1-0", {"decision": "accept", "note": "a\nb"}, 400, "note", "control characters"),
+        ("POST", "/reviews/1-0", {"decision": "accept", "why": "x"}, 400, "why", "Unknown field why"),
+    ],
+)
+async def test_a_fault_names_its_field(method: str, path: str, body: Any, status: int, field: str, says: str) -> None:
+    """And says what is allowed."""
+    async with open_bench() as bench:
+        reply = await bench.ask(method, path, body, token=JUDGE)
+        assert reply.status == status, reply
+        assert reply.json["error"]["details"]["field"] == field
+        assert says in reply.json["error"]["message"]
+
+
+async def test_the_queue_is_for_those_who_decide() -> None:
+    """A token that may write or read scores is not enough, not even where reads are public."""
+    async with open_bench() as bench:
+        for token, status in ((None, 401), (WRITER, 403), (KEEPER, 403)):
+            assert (await bench.ask("GET", "/reviews", token=token)).status == status
+            body = {"decision": "accept"}
+            assert (await bench.ask("POST", "/reviews/1-0", body, token=token)).status == status
+
+
+async def test_metrics_count_flags_and_what_waits() -> None:
+    """By rule, and the open ones."""
+    async with open_bench(rules=Rules({})) as bench:
+        await put(bench, "cup")
+        first = await flag(bench, "ann")
+        await flag(bench, "ben")
+        await bench.ask("POST", f"/reviews/{first}", {"decision": "accept"}, token=JUDGE)
+        told = (await bench.ask("GET", "/metrics")).body.decode()
+        assert "scoreboard_open_reviews 1.0" in told
+        assert 'scoreboard_review_flags{rule="growth_per_minute"} 2.0' in told
+        assert "scoreboard_reviews_passed_over 0.0" in told
