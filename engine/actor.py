@@ -21,7 +21,8 @@ Rules:
   with `LeaderDeposed`: nothing of them was done. The frame that is being written becomes durable and is applied,
   because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
   may not have that frame, and a demotion would set it aside.
-- A submission that changes boards has a frame of its own: what comes after it is decided by the new rules.
+- A submission that changes boards has a frame of its own: what comes after it is decided by the new rules. So has one
+  with rows of an import, which counts in the inbox by its rows.
 - If a caller goes away, its commands are done all the same.
 - A period that is over is changed before anything later is decided, so an increment belongs to the period of its time.
 - On a full disk (`engine.room`) the actor tries to make room once in FULL_RETRY_SECONDS, also while nobody writes. What
@@ -44,7 +45,7 @@ import trio
 
 from engine.batch import Batch
 from engine.clock import Clock
-from engine.commands import BoardCommand, Command, Increment, Outcome, Reverse
+from engine.commands import BoardCommand, Command, ImportRows, Increment, Outcome, Reverse
 from engine.corrections import Corrector
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
 from engine.events import ClockCorrected, Event
@@ -75,11 +76,14 @@ class ActorStatistics(msgspec.Struct, frozen=True):
 class Submission:
     """Commands of one caller. When they are done, there is an `error`, or `outcomes` has an answer for each."""
 
-    __slots__ = ("commands", "error", "is_alone", "outcomes", "when_done")
+    __slots__ = ("commands", "error", "is_alone", "outcomes", "weight", "when_done")
 
     def __init__(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
         self.commands = commands
-        self.is_alone = type(commands[0]) is not Increment and isinstance(commands[0], BoardCommand | Reverse)
+        self.weight, self.is_alone = len(commands), False
+        if type(commands[0]) is not Increment:
+            self.is_alone = isinstance(commands[0], BoardCommand | Reverse | ImportRows)
+            self.weight = sum(len(each.rows) if isinstance(each, ImportRows) else 1 for each in commands)
         self.outcomes: list[Outcome] = []
         self.error: Exception | None = None
         self.when_done = when_done
@@ -142,11 +146,11 @@ class Actor:
             raise LeaderDeposed(_DEPOSED)
         if not self._accepting:
             raise Overloaded("the server is stopping")
-        if self._waiting + len(commands) > INBOX_COMMANDS_MAX:
-            raise Overloaded(f"{self._waiting} commands are waiting already")
         submission = Submission(commands, when_done)
+        if self._waiting + submission.weight > INBOX_COMMANDS_MAX:
+            raise Overloaded(f"{self._waiting} commands are waiting already")
         self._inbox.append(submission)
-        self._waiting += len(commands)
+        self._waiting += submission.weight
         self._wake.set()
         return submission
 
@@ -219,14 +223,14 @@ class Actor:
     def _take(self) -> list[Submission]:
         """Take as many submissions as fit in one frame, at least one."""
         taken = [self._inbox.popleft()]
-        count = len(taken[0].commands)
+        count = taken[0].weight
         alone, self._apart = self._apart > 0 or taken[0].is_alone, max(0, self._apart - 1)
-        while not alone and self._inbox and count + len(self._inbox[0].commands) <= FRAME_RECORDS_MAX:
+        while not alone and self._inbox and count + self._inbox[0].weight <= FRAME_RECORDS_MAX:
             if self._inbox[0].is_alone:
                 break
             submission = self._inbox.popleft()
             taken.append(submission)
-            count += len(submission.commands)
+            count += submission.weight
         self._waiting -= count
         return taken
 
@@ -344,7 +348,7 @@ class Actor:
             taken[0].fail(full)
         else:
             self._inbox.extendleft(reversed(taken))
-            self._waiting += sum(len(submission.commands) for submission in taken)
+            self._waiting += sum(submission.weight for submission in taken)
             self._apart = len(taken)
 
 

@@ -11,7 +11,7 @@ Rules:
 - A repeated action is recognised before anything else is checked. Its answer must be given again even if the rules or
   the user have changed since.
 - Commands about boards come in batches of their own: other commands would be decided by the old rules. A reversal is
-  alone, too: its recount has all that was logged before it.
+  alone, too: its recount has all that was logged before it. So are the rows of an import.
 - `settle` uses what `decide` looked up (board, digest, mark), so no increment is hashed twice. It is called once, when
   all events are on disk, and the state must not have changed since the batch began.
 - Times never go back: if the last event is later than `now_ms`, the batch takes the time of that event. If it is later
@@ -35,6 +35,7 @@ from engine.commands import (
     BoardReceipt,
     Command,
     DecideReview,
+    ImportRows,
     Increment,
     Outcome,
     PutBoard,
@@ -47,8 +48,10 @@ from engine.commands import (
 )
 from engine.counting import conflict, erased, fed_boards, feed, invalid, too_high, unknown, worth_of
 from engine.events import BoardEvent, Event, Fed, Incremented, ReviewDecided, UserPut
+from engine.import_decisions import ImportDecision, decide_import, settle_import
 from engine.limits import SCORE_MAX
 from engine.periods import PeriodAt, no_calendar
+from engine.repeats import receipt_again
 from engine.reversal_decisions import Reversal, decide_reversal
 from engine.review_decisions import decide_review
 from engine.scoreboard import UNKNOWN_USER, FoundIncrement, Scoreboard
@@ -86,7 +89,8 @@ rules of one of the boards are more than fixed points (`engine.counting`)."""
 _NOWHERE: _Place = (Board(""), 0, {}, ())
 
 _Told = ReviewReceipt | Rejection
-_Decision = FoundIncrement | UserPut | ReviewDecided | Reversal | _BoardDecision | _Duplicate | _Unchanged | _Told
+_Alone = Reversal | ImportDecision | _BoardDecision
+_Decision = FoundIncrement | UserPut | ReviewDecided | _Alone | _Duplicate | _Unchanged | _Told
 
 
 class Batch:
@@ -278,9 +282,15 @@ class Batch:
         self._begun[key] = found = (event, board, key, mark)
         return found
 
-    def _decide_other(self, command: PutUser | BoardCommand | Reverse | DecideReview) -> _Decision:
+    def _decide_other(self, command: PutUser | BoardCommand | Reverse | DecideReview | ImportRows) -> _Decision:
         if isinstance(command, PutUser):
             return self._put_user(command)
+        if isinstance(command, ImportRows):
+            imported = decide_import(self._scoreboard, command, self._seq + 1, self._now_ms)
+            if isinstance(imported, ImportDecision):
+                self.events += imported.events
+                self._seq += len(imported.events)
+            return imported
         if isinstance(command, Reverse):
             reversal = decide_reversal(self._scoreboard, command, self._seq + 1, self._now_ms)
             if isinstance(reversal, Reversal) and reversal.event is not None:
@@ -368,12 +378,14 @@ class Batch:
             scoreboard.apply(decision, scoreboard.epoch)
             return ReviewReceipt(decision.review_id, True, scoreboard.epoch, decision.seq)
         if isinstance(decision, _Duplicate):
-            return self._receipt_again(decision.command, decision.seq)
+            return receipt_again(scoreboard, decision.command, decision.seq)
         if isinstance(decision, _BoardDecision):
             for event in decision.events:
                 scoreboard.apply(event, scoreboard.epoch)
             seq = scoreboard.boards[decision.board_id].seq
             return BoardReceipt(decision.board_id, bool(decision.events), scoreboard.epoch_of(seq), seq)
+        if isinstance(decision, ImportDecision):
+            return settle_import(scoreboard, decision)
         if isinstance(decision, UserPut):
             scoreboard.apply(decision, scoreboard.epoch)
             user, applied = User(decision.display_name, decision.active), True
@@ -382,16 +394,3 @@ class Batch:
             user, applied = decision.user, False
         user_id, name, active = decision.user_id, user.display_name, user.active
         return UserReceipt(user_id, name, active, applied, scoreboard.epoch, scoreboard.seq)
-
-    def _receipt_again(self, command: Increment, seq: int) -> Receipt:
-        """Answer a repeated action: the position of its event, and the user's score and rank now.
-
-        The score is 0 if the period in which the action counted has ended.
-        """
-        board = self._scoreboard.boards[command.board_id]
-        # A user without points in the running period has a score of 0 here: the action counted in an earlier one.
-        rank, score = board.rank(command.user_id), board.score(command.user_id) or 0
-        epoch = self._scoreboard.epoch_of(seq)
-        return Receipt(
-            command.user_id, score, 0, False, command.action_id, command.board_id, epoch, seq, rank, rank
-        )  # fmt: skip

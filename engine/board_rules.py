@@ -163,6 +163,13 @@ def next_score(rules: BoardRules, score: int | None, value: int) -> int:
     return max(score, value) if rules.order == "descending" else min(score, value)
 
 
+def score_after_row(rules: BoardRules, score: int | None, value: int) -> int:
+    """Give a user's score after a row of an import: a score of its own, not an action. The rest is as `next_score`."""
+    if score is None:
+        return value
+    return score + value if rules.score == "count" else next_score(rules, score, value)
+
+
 def rules_fault(board_id: str, rules: BoardRules) -> tuple[str, str] | None:
     """Give the field at fault and the rest of a sentence about it; None if the rules are good."""
     if fault := id_fault(board_id):

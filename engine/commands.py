@@ -6,7 +6,7 @@ input calls `engine.texts` first. Names in an old log may break a rule that is n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -121,7 +121,33 @@ class DecideReview(msgspec.Struct, frozen=True, gc=False):
     caller: str
 
 
-Command = Increment | PutUser | BoardCommand | Reverse | DecideReview
+class ImportRow(msgspec.Struct, frozen=True, gc=False):
+    """One row of an import: a user's score, when it was reached, and the user's name, if the source says these."""
+
+    user_id: str
+    score: int
+    reached_ms: int | None = None
+    display_name: str | None = None
+
+
+class ImportRows(msgspec.Struct, frozen=True, gc=False):
+    """Take in rows of an import, at most IMPORT_ROWS_MAX. The first of them is the import's row number `first_row`.
+
+    The import has `total` rows. `digest` names its source. `merge`: the board may have scores. It is alone in its
+    submission.
+    """
+
+    board_id: str
+    import_id: str
+    first_row: int
+    total: int
+    digest: str
+    merge: bool
+    rows: Sequence[ImportRow]
+    caller: str
+
+
+Command = Increment | PutUser | BoardCommand | Reverse | DecideReview | ImportRows
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -210,6 +236,18 @@ class ReviewReceipt(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
+class ImportReceipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to `ImportRows`: how much of the import is done now, and how many rows this command applied."""
+
+    import_id: str
+    board_id: str
+    rows: int
+    rows_done: int
+    applied: int
+    epoch: int
+    seq: int
+
+
 class Rejection(msgspec.Struct, frozen=True, gc=False):
     """A command that the rules refused. Nothing was logged. `details` names the field at fault."""
 
@@ -218,4 +256,4 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     details: dict[str, str | int | list[str]]
 
 
-Outcome = Receipt | UserReceipt | BoardReceipt | ReversalReceipt | ReviewReceipt | Rejection
+Outcome = Receipt | UserReceipt | BoardReceipt | ReversalReceipt | ReviewReceipt | ImportReceipt | Rejection

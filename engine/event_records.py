@@ -24,6 +24,8 @@ A record is a msgpack array, and its first element is its type. Seq and time are
       ReviewDecided    [17, boardId, reviewId, decision, note, caller]
       UserErased       [18, userId, pseudonym, caller, seqs]              seqs: bytes (`engine.erased`)
       any of these     [19, record, balance]      in a frame that was rewritten: four bytes that give it its checksum
+      ScoreImported    [15, boardId, userId, value, newScore, reachedMs | nil, importId, row, caller]
+      ImportBegun      [21, boardId, importId, rows, digest, merge, caller]
 
 A period is [id, beginning, end | nil], in ms since 1970 UTC.
 
@@ -53,6 +55,7 @@ from engine.events import (
     EpochBegun,
     Event,
     Fed,
+    ImportBegun,
     Incremented,
     PeriodChanged,
     PeriodScores,
@@ -60,6 +63,7 @@ from engine.events import (
     Reversed,
     ReviewDecided,
     RowsRevealed,
+    ScoreImported,
     UserErased,
     UserPut,
 )
@@ -187,6 +191,26 @@ class _UserErasedRecord(msgspec.Struct, array_like=True, tag=18, forbid_unknown_
     actions: bytes
 
 
+class _ScoreImportedRecord(msgspec.Struct, array_like=True, tag=15, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    user_id: str
+    value: _Score
+    new_score: _Score
+    reached_ms: int | None
+    import_id: str
+    row: Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
+    caller: str
+
+
+class _ImportBegunRecord(msgspec.Struct, array_like=True, tag=21, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    import_id: str
+    rows: _Seq
+    digest: str
+    merge: bool
+    caller: str
+
+
 _PlainRecord = (
     _IncrementedRecord
     | _UserPutRecord
@@ -204,6 +228,8 @@ _PlainRecord = (
     | _ReversedRecord
     | _ReviewDecidedRecord
     | _UserErasedRecord
+    | _ScoreImportedRecord
+    | _ImportBegunRecord
 )
 
 
@@ -284,6 +310,13 @@ def _record_of(event: Event) -> tuple[object, ...]:
             6, event.board_id, event.user_id, event.action_id, event.delta, event.reason, event.caller, event.new_score,
             event.value, event.chosen, event.fed,
         )  # fmt: skip
+    if isinstance(event, ScoreImported):
+        if not (0 <= event.value <= SCORE_MAX and 0 <= event.new_score <= SCORE_MAX):
+            raise ValueError(f"seq {event.seq} would make a score of {event.new_score} from a row of {event.value}")
+        return (
+            15, event.board_id, event.user_id, event.value, event.new_score, event.reached_ms, event.import_id,
+            event.row, event.caller,
+        )  # fmt: skip
     if isinstance(event, UserPut):
         return (2, event.user_id, event.display_name, event.active, event.caller)
     if isinstance(event, UserErased):
@@ -292,6 +325,8 @@ def _record_of(event: Event) -> tuple[object, ...]:
         return (4, event.from_seq, event.ahead_ms, event.note)
     if isinstance(event, RanksNoted):
         return (13, event.as_of_ms)
+    if isinstance(event, ImportBegun):
+        return (21, *msgspec.structs.astuple(event)[2:])
     if isinstance(event, BoardEvent | Reversed | ReviewDecided):
         return (_TYPES[type(event)], *msgspec.structs.astuple(event)[2:])
     if event.history:
@@ -306,6 +341,11 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
         return _rare_event(seq, time_ms, record.record)
     if isinstance(record, _IncrementedRecord | _CountedRecord):
         return Incremented(seq, time_ms, *msgspec.structs.astuple(record))
+    if isinstance(record, _ScoreImportedRecord):
+        return ScoreImported(
+            seq, time_ms, record.board_id, record.user_id, record.value, record.new_score, record.reached_ms,
+            record.import_id, record.row, record.caller,
+        )  # fmt: skip
     if isinstance(record, _UserPutRecord):
         return UserPut(seq, time_ms, record.user_id, record.display_name, record.active, record.caller)
     if isinstance(record, _UserErasedRecord):
@@ -316,6 +356,8 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
         return EpochBegun(seq, time_ms, record.epoch, record.note, record.history)
     if isinstance(record, _RanksNotedRecord):
         return RanksNoted(seq, time_ms, record.as_of_ms)
+    if isinstance(record, _ImportBegunRecord):
+        return ImportBegun(seq, time_ms, *msgspec.structs.astuple(record))
     if not isinstance(record, _EpochBegunRecord):
         return _SAME_FIELDS[type(record)](seq, time_ms, *msgspec.structs.astuple(record))
     assert isinstance(record, _EpochBegunRecord)

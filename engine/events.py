@@ -233,8 +233,45 @@ class ReviewDecided(msgspec.Struct, frozen=True, gc=False):
     caller: str
 
 
+class ImportBegun(msgspec.Struct, frozen=True, gc=False):
+    """An import of `rows` scores to a board began. `digest` is what its sender says of the source (`engine.imports`).
+
+    `merge`: the board may have scores already.
+    """
+
+    seq: int
+    time_ms: int
+    board_id: str
+    import_id: str
+    rows: int
+    digest: str
+    merge: bool
+    caller: str
+
+
+class ScoreImported(msgspec.Struct, frozen=True, gc=False):
+    """Row number `row` of an import says a score, `value`. `new_score` is the user's score on this board after it.
+
+    `reached_ms` is when the score was reached, if the source says it.
+    """
+
+    seq: int
+    time_ms: int
+    board_id: str
+    user_id: str
+    value: int
+    new_score: int
+    reached_ms: int | None
+    import_id: str
+    row: int
+    caller: str
+
+
 BoardEvent = BoardPut | BoardClosed | PeriodChanged | BoardFrozen | BoardUnfrozen | RowsRevealed
 """An event about a board itself."""
+
+ImportEvent = ImportBegun | ScoreImported
+"""An event of an import. It concerns one board."""
 
 Event = (
     Incremented
@@ -246,4 +283,5 @@ Event = (
     | Reversed
     | ReviewDecided
     | BoardEvent
+    | ImportEvent
 )

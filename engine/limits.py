@@ -52,6 +52,12 @@ NOTE_CHARACTERS_MAX = 500
 BATCH_COMMANDS_MAX = 1_000
 """Commands in one submission, which is one batch request."""
 
+IMPORT_ROWS_MAX = 2_000
+"""Rows of an import in one submission: a row may need two events, and one begins the import, so they fit in a frame."""
+
+IMPORTS_MAX = 10_000
+"""Imports that a log may have. The state remembers each of them for good, with some 200 bytes."""
+
 INBOX_COMMANDS_MAX = 20_000
 """Commands that wait for the actor: about a second of work at full rate. More would only wait longer."""
 

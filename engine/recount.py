@@ -13,6 +13,7 @@ score that the board shows. If they differ, the log does not explain the score, 
 
 Rules:
 - An action counts on its own board and on those that it fed, by what it was worth there.
+- A row of an import always counts, in its place. No reversal takes it back.
 - What the log no longer has is not needed if a score is known where the log begins. The event that reached it is not
   known then. If the score goes back to it, the recount fails.
 - `seq` is that of the last event taken.
@@ -25,9 +26,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
-from engine.board_rules import BoardRules, next_score
+from engine.board_rules import BoardRules, next_score, score_after_row
 from engine.erased import is_erased
-from engine.events import Event, Incremented, Rescored
+from engine.events import Event, Incremented, Rescored, ScoreImported
 
 
 class Counted(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +38,14 @@ class Counted(msgspec.Struct, frozen=True, gc=False):
     time_ms: int
     worth: int
     before: int
+    row: Row | None = None
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """What a row of an import left: the user's score after it, and the time when it was reached."""
+
+    new_score: int
+    reached_ms: int
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):
@@ -76,6 +85,12 @@ class Recount:
         """Take the next event."""
         assert event.seq > self.seq
         self.seq = event.seq
+        if isinstance(event, ScoreImported) and event.user_id in self.users:
+            counts = self._counted.get((event.board_id, event.user_id))
+            if counts is not None:
+                reached_ms = event.time_ms if event.reached_ms is None else event.reached_ms
+                row = Row(event.new_score, reached_ms)
+                counts.append(Counted(event.seq, event.time_ms, event.value, 0, row))
         if isinstance(event, Incremented) and event.user_id in self.users:
             for board_id, counted in _counted_of(event):
                 found = self._counted.get((board_id, event.user_id))
@@ -87,14 +102,22 @@ class Recount:
         counted = [each for each in self._counted[board_id, user_id] if span.holds(each.seq, each.time_ms)]
         score: int | None = None
         reached, updated_ms = 0, 0
-        if self._log_begins > span.after + 1 and counted and counted[0].before:
+        is_cut = self._log_begins > span.after + 1
+        if is_cut and counted and counted[0].before:
             score = counted[0].before
         for each in counted:
             if not counts(each.seq):
                 continue
-            new_score = next_score(rules, score, each.worth)
+            time_ms = each.time_ms
+            if each.row is None:
+                new_score = next_score(rules, score, each.worth)
+            else:
+                # Nothing before the log can be taken back: the first row there has what came before it, too.
+                is_base = is_cut and each is counted[0]
+                new_score = each.row.new_score if is_base else score_after_row(rules, score, each.worth)
+                time_ms = each.row.reached_ms
             if new_score != score:
-                score, reached, updated_ms = new_score, each.seq, each.time_ms
+                score, reached, updated_ms = new_score, each.seq, time_ms
         if score is not None and not reached:
             raise Unknown("the event that reached this score is no longer in the log")
         return Rescored(user_id, score, reached, updated_ms)

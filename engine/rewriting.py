@@ -39,6 +39,7 @@ from engine.events import (
     ClockCorrected,
     EpochBegun,
     Event,
+    ImportBegun,
     Incremented,
     PeriodChanged,
     RanksNoted,
@@ -46,6 +47,7 @@ from engine.events import (
     Reversed,
     ReviewDecided,
     RowsRevealed,
+    ScoreImported,
     UserErased,
     UserPut,
 )
@@ -103,9 +105,11 @@ WHO_IS_IN: dict[type[Any], Callable[[Any, Who], Event]] = {
     Incremented: _increment,
     UserPut: _user,
     UserErased: _erasure,
+    ScoreImported: _erasure,
     Reversed: _reversal,
     **dict.fromkeys(
-        (BoardPut, BoardClosed, PeriodChanged, BoardFrozen, BoardUnfrozen, RowsRevealed, ReviewDecided), _caller
+        (BoardPut, BoardClosed, PeriodChanged, BoardFrozen, BoardUnfrozen, RowsRevealed, ReviewDecided, ImportBegun),
+        _caller,
     ),
     **dict.fromkeys((EpochBegun, ClockCorrected, RanksNoted), _nobody),
 }

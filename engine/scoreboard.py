@@ -37,6 +37,7 @@ from engine.events import (
     ClockCorrected,
     EpochBegun,
     Event,
+    ImportEvent,
     Incremented,
     RanksNoted,
     Reversed,
@@ -47,6 +48,7 @@ from engine.events import (
 from engine.forgetting import forget_user
 from engine.frozen_board import FrozenBoard
 from engine.image import BoardImage, StateImage
+from engine.imports import Imports
 from engine.limits import NOTE_EVERY_MS
 from engine.reversals import Reversals
 from engine.reviews import Reviews
@@ -56,7 +58,7 @@ from engine.users import User, Users
 UNKNOWN_USER = User(display_name=None, active=True)
 
 
-OtherEvent = UserPut | UserErased | BoardEvent | RanksNoted | Reversed | ReviewDecided | ClockCorrected
+OtherEvent = UserPut | UserErased | BoardEvent | ImportEvent | RanksNoted | Reversed | ReviewDecided | ClockCorrected
 
 FoundIncrement = tuple[Incremented, Board, Key, int]
 """An increment, its board, and the key and mark of its action."""
@@ -83,10 +85,9 @@ class Scoreboard(Epochs):
         self.actions = Actions()
         self.reversals = Reversals()
         self.reviews = Reviews()
-        self.erasures = Erasures()
+        self.erasures, self.imports = Erasures(), Imports()
         self.boards = {board_id: Board(board_id, BoardDefinition(each)) for board_id, each in rules.boards.items()}
-        self._replaying = False
-        self._only_file = True
+        self._replaying, self._only_file = False, True
 
     # Reading
 
@@ -161,11 +162,12 @@ class Scoreboard(Epochs):
         else:
             assert epoch == self.epoch
             self._apply_other(event)
-        self.seq = event.seq
-        self.time_ms = event.time_ms
+        self.seq, self.time_ms = event.seq, event.time_ms
 
     def _apply_other(self, event: OtherEvent) -> None:
-        if isinstance(event, UserPut):
+        if isinstance(event, ImportEvent):
+            self.imports.apply(event, self._board(event.board_id), self.users)
+        elif isinstance(event, UserPut):
             self._apply_user(event)
         elif isinstance(event, BoardEvent):
             self._apply_board(event)
@@ -194,8 +196,7 @@ class Scoreboard(Epochs):
         self.reviews.turn(watched, last.time_ms, self.boards)
         ranks = self._record(found, last.time_ms)
         self.reviews.see(watched, last.time_ms)
-        self.seq = last.seq
-        self.time_ms = last.time_ms
+        self.seq, self.time_ms = last.seq, last.time_ms
         return ranks
 
     def _record(self, found: Sequence[FoundIncrement], time_ms: int) -> list[Ranks]:
@@ -255,8 +256,7 @@ class Scoreboard(Epochs):
     def advance(self, seq: int, time_ms: int) -> None:
         """Skip events up to `seq` that belong to boards of other shards."""
         assert seq >= self.seq
-        self.seq = seq
-        self.time_ms = time_ms
+        self.seq, self.time_ms = seq, time_ms
 
     def take_ended(self) -> list[EndedPeriod]:
         """Give the periods that ended since the last call. Whoever applies events takes them, to keep or to drop."""
@@ -270,7 +270,8 @@ class Scoreboard(Epochs):
         self.reversals, self.reviews = other.reversals, other.reviews
         self._epochs, self._histories, self._log_id = other._epochs, other._histories, other._log_id
         self._replaying, self._only_file = other._replaying, other._only_file
-        self._noted, self.erasures, self._due_known = other._noted, other.erasures, False
+        self._noted, self.erasures, self.imports = other._noted, other.erasures, other.imports
+        self._due_known = False
 
     def _board(self, board_id: str) -> Board:
         """Give a board, whether or not it has rules; make it if it is new."""
@@ -352,16 +353,14 @@ class Scoreboard(Epochs):
             actions=self.actions.capture(),
             histories=list(self._histories.items()),
             noted=self._noted,
-            parts=(*self.erasures.parts(), *self.reversals.parts(), *self.reviews.parts()),
+            parts=(*self.erasures.parts(), *self.imports.parts(), *self.reversals.parts(), *self.reviews.parts()),
         )
 
     @classmethod
     def from_image(cls, rules: Rules, image: StateImage) -> Scoreboard:
         """Make the scoreboard of an image, as in the middle of a replay: call `end_replay` before reading from it."""
         scoreboard = cls(rules)
-        scoreboard.epoch = image.epoch
-        scoreboard.seq = image.seq
-        scoreboard.time_ms = image.time_ms
+        scoreboard.epoch, scoreboard.seq, scoreboard.time_ms = image.epoch, image.seq, image.time_ms
         scoreboard._epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
         scoreboard._histories = dict(image.histories)
         scoreboard._noted = image.noted
@@ -369,6 +368,7 @@ class Scoreboard(Epochs):
         scoreboard.erasures = erasures_in(image.parts)
         scoreboard.users = Users.from_image(image.users)
         scoreboard.actions = Actions.from_image(image.actions)
+        scoreboard.imports = Imports.from_image(image.parts)
         inactive = scoreboard.users.inactive()
         for board_image in image.boards:
             scoreboard._restore(board_image, inactive)
@@ -388,7 +388,7 @@ class Scoreboard(Epochs):
             board.take_from_file(known.definition)
 
     def _check(self) -> None:
-        for part in (self.users, self.reviews, self.actions):
+        for part in (self.users, self.reviews, self.actions, self.imports):
             part._check()
         inactive = set(self.users.inactive())
         for board_id, board in self.boards.items():

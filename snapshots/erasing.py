@@ -32,7 +32,7 @@ from engine.board_rules import Rules
 from engine.disk import Disk
 from engine.erased import pack_seqs, pseudonym_of
 from engine.errors import DiskFull, LogDamaged, ScoreboardError, SnapshotDamaged
-from engine.events import Event, Incremented, UserErased, UserPut
+from engine.events import Event, Incremented, ScoreImported, UserErased, UserPut
 from engine.limits import FRAME_BYTES_MAX, SEGMENT_BYTES
 from engine.log import Log
 from engine.record import FrameFault, Tail, events_of
@@ -153,7 +153,7 @@ def _gather(log: Log, gathered: dict[str, _Gathered]) -> None:
     for frame in log.read_from(log.segments()[0].first_seq):
         if change.may_touch(frame.body):
             for event in events_of(frame):
-                if isinstance(event, Incremented | UserPut | UserErased) and event.user_id in gathered:
+                if isinstance(event, Incremented | ScoreImported | UserPut | UserErased) and event.user_id in gathered:
                     gathered[event.user_id].add(event)
 
 

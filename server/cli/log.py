@@ -29,6 +29,7 @@ from engine.events import (
     ClockCorrected,
     EpochBegun,
     Event,
+    ImportBegun,
     Incremented,
     PeriodChanged,
     RanksNoted,
@@ -36,6 +37,7 @@ from engine.events import (
     Reversed,
     ReviewDecided,
     RowsRevealed,
+    ScoreImported,
     UserErased,
     UserPut,
 )
@@ -64,6 +66,8 @@ TYPES: dict[type[Event], str] = {
     Reversed: "reversed",
     ReviewDecided: "review_decided",
     UserErased: "user_erased",
+    ImportBegun: "import_begun",
+    ScoreImported: "score_imported",
 }
 """The names of events in the output. They never change, because programs read them."""
 
@@ -260,6 +264,20 @@ def line_of(event: Event, epoch: int) -> dict[str, Any]:
         return common | {
             "userId": event.user_id, "pseudonym": event.pseudonym, "caller": event.caller, "actions": seqs,
         }  # fmt: skip
+    if isinstance(event, ImportBegun):
+        of_import = {"rows": event.rows, "digest": event.digest, "merge": event.merge}
+        return common | {"boardId": event.board_id, "importId": event.import_id, **of_import, "caller": event.caller}
+    if isinstance(event, ScoreImported):
+        return common | {
+            "boardId": event.board_id,
+            "userId": event.user_id,
+            "value": event.value,
+            "newScore": event.new_score,
+            "reachedMs": event.reached_ms,
+            "importId": event.import_id,
+            "row": event.row,
+            "caller": event.caller,
+        }
     return common | {"boardId": event.board_id, "caller": event.caller} | _board_fields(event)
 
 

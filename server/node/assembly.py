@@ -20,7 +20,7 @@ import trio
 
 from engine.actor import Actor
 from engine.calendar import period_at
-from engine.events import BoardEvent, ClockCorrected, Incremented
+from engine.events import BoardEvent, ClockCorrected, ImportEvent, Incremented
 from engine.machine import Applied, StateMachine
 from engine.scoreboard import Scoreboard
 from server import bounds
@@ -104,7 +104,7 @@ class _Surface:
                 boards.add(event.board_id)
                 if event.fed:
                     boards.update(fed.board_id for fed in event.fed)
-            elif isinstance(event, BoardEvent):
+            elif isinstance(event, BoardEvent | ImportEvent):
                 boards.add(event.board_id)
             elif type(event) is not ClockCorrected:
                 boards.update(self.scoreboard.boards)  # a user's name or presence shows on every board

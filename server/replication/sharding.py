@@ -14,7 +14,7 @@ import re
 import google_crc32c
 import msgspec
 
-from engine.events import BoardEvent, Event, Incremented
+from engine.events import BoardEvent, Event, ImportEvent, Incremented
 from server import bounds
 
 _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
@@ -36,7 +36,7 @@ class Shard(msgspec.Struct, frozen=True):
         """Tell whether this shard needs an event. Every shard needs the events of users and epochs."""
         if isinstance(event, Incremented):
             return self.holds(event.board_id) or any(self.holds(fed.board_id) for fed in event.fed)
-        return not isinstance(event, BoardEvent) or self.holds(event.board_id)
+        return not isinstance(event, BoardEvent | ImportEvent) or self.holds(event.board_id)
 
 
 def shard_of(board_id: str, count: int) -> int:

@@ -35,6 +35,7 @@ from engine.commands import (
     BoardCommand,
     CloseBoard,
     FreezeBoard,
+    ImportReceipt,
     Increment,
     PutBoard,
     PutUser,
@@ -44,7 +45,7 @@ from engine.commands import (
     ReviewReceipt,
     UnfreezeBoard,
 )
-from engine.events import BoardEvent, ClockCorrected, EpochBegun, Event, Incremented
+from engine.events import BoardEvent, ClockCorrected, EpochBegun, Event, ImportEvent, Incremented
 from engine.filtered_frame import pack_filtered, unpack_filtered
 from engine.periods import due_changes
 from engine.ranking import Standing
@@ -157,7 +158,9 @@ class BoardsMachine(RuleBasedStateMachine):
         outcomes = batch.settle()
         self._settled()
         assert [
-            told(outcome) for outcome in outcomes if not isinstance(outcome, ReversalReceipt | ReviewReceipt)
+            told(outcome)
+            for outcome in outcomes
+            if not isinstance(outcome, ReversalReceipt | ReviewReceipt | ImportReceipt)
         ] == expected
 
     # Steps
@@ -328,7 +331,7 @@ class BoardsMachine(RuleBasedStateMachine):
         def wanted(event: Event) -> bool:
             if isinstance(event, Incremented):
                 return bool(held & {event.board_id, *(fed.board_id for fed in event.fed)})
-            return not isinstance(event, BoardEvent) or event.board_id in held
+            return not isinstance(event, BoardEvent | ImportEvent) or event.board_id in held
 
         scoreboard, link = Scoreboard(Rules({})), 5
         for frame in self.frames:

@@ -26,12 +26,14 @@ from engine.events import (
     BoardUnfrozen,
     EpochBegun,
     Event,
+    ImportBegun,
     Incremented,
     PeriodChanged,
     RanksNoted,
     Reversed,
     ReviewDecided,
     RowsRevealed,
+    ScoreImported,
     UserErased,
     UserPut,
 )
@@ -47,6 +49,7 @@ SEGMENTS = (
     "reversals/00000000000000000001.log",
     "reviews/00000000000000000001.log",
     "erased/00000000000000000001.log",
+    "imports/00000000000000000001.log",
 )
 SEGMENT_HEADER = struct.Struct("<8s I I 16s Q Q I I Q")
 FRAME_HEADER = struct.Struct("<4s I I I Q Q Q I I")
@@ -102,6 +105,8 @@ def drawn(event: Event) -> Found:
         fields = [types[type(event)], *msgspec.json.decode(msgspec.json.encode(msgspec.structs.astuple(event)[2:]))]
     elif isinstance(event, Reversed):
         fields = [14, *msgspec.json.decode(msgspec.json.encode(msgspec.structs.astuple(event)[2:]))]
+    elif isinstance(event, ScoreImported | ImportBegun):
+        fields = [15 if isinstance(event, ScoreImported) else 21, *msgspec.structs.astuple(event)[2:]]
     elif isinstance(event, RanksNoted):
         fields = [13, event.as_of_ms]
     elif isinstance(event, ReviewDecided):
@@ -146,7 +151,7 @@ def test_a_foreign_reader_finds_the_same_events(name: str) -> None:
 def test_the_golden_log_has_every_type_of_record() -> None:
     """Otherwise the comparison above would prove less than it says."""
     found = [each for name in SEGMENTS for each in records(golden(name))]
-    assert {fields[0] for _, _, fields in found} == {*range(1, 15), 17, 18, 19}
+    assert {fields[0] for _, _, fields in found} == {*range(1, 16), 17, 18, 19, 21}
 
 
 @pytest.mark.parametrize("name", SEGMENTS)
