@@ -7,6 +7,7 @@
     DATA/log/00000000000000000001.log            named by the seq of its first event, 20 digits: names sort as seqs do
     DATA/log/00000000000000000001.log.gz         the same, sealed and compressed: header and frames, no zeros
     DATA/log/00000000000000000001.log.torn-4711  side file: what recovery cut at offset 4711; never read again
+    DATA/log/00000000000000000001.log.index      which users its frames concern (`engine.user_index`)
     DATA/log/*.tmp                               unfinished: in the making, or left by an interruption
 
 Rules:
@@ -46,8 +47,9 @@ CONTENT_BYTES_MAX = SEGMENT_HEADER_BYTES + HEADER_BYTES + 3 * max(SEGMENT_BYTES,
 """The longest segment. A frame that is longer than SEGMENT_BYTES has a segment to itself. An erasure makes the shortest
 record of an action, 14 bytes, less than three times as long (`engine.rewriting`)."""
 
-PIECE_BYTES = 2**20
-"""Bytes that one call compresses; it releases the interpreter meanwhile."""
+PIECE_BYTES = 128 * 2**10
+"""Bytes that one call compresses; it releases the interpreter meanwhile. A reader may begin to unpack at each.
+The file is 0.7 % longer for that."""
 
 COMPRESSION_LEVEL = 6
 """A segment with random actionIds shrinks to 36 % in 0.4 s. Level 9 takes 1 s and gains 0.3 %."""
@@ -60,6 +62,7 @@ ROOM = "Make room on the disk, or raise its quota."
 _CUT = "Find out what cut it. If the next start refuses the log, its message says what can be brought back."
 
 GZ = ".gz"
+INDEX = ".index"
 _GZIP_WINDOW = 31
 """zlib's code for the gzip format, with header and checksum. It has no timestamp, so equal bytes give equal files."""
 _NAME = re.compile(r"(\d{20})\.log(\.gz)?")
@@ -85,6 +88,17 @@ class Listing(msgspec.Struct, frozen=True):
 
 def segment_path(directory: str, first_seq: int) -> str:
     return f"{directory}/{first_seq:020d}.log"
+
+
+def index_path(path: str) -> str:
+    """Give the path of the index of a segment. It is the same for both forms."""
+    return path.removesuffix(GZ) + INDEX
+
+
+def remove_index(disk: Disk, path: str) -> None:
+    """Remove the index of a segment. The next checkpoint makes it anew, if the segment is still there."""
+    if disk.exists(index_path(path)):
+        disk.remove(index_path(path))
 
 
 def list_segments(disk: Disk, directory: str) -> Listing:
@@ -216,15 +230,16 @@ def compress_segment(disk: Disk, segment: SegmentFile, content: bytes) -> Segmen
 def _packed(content: bytes) -> Iterator[bytes]:
     packer = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
     for start in range(0, len(content), PIECE_BYTES):
-        yield packer.compress(content[start : start + PIECE_BYTES])
+        yield packer.compress(content[start : start + PIECE_BYTES]) + packer.flush(zlib.Z_FULL_FLUSH)
     yield packer.flush()
 
 
 def replace_segment(disk: Disk, segment: SegmentFile, content: bytes) -> SegmentFile:
     """Put another content in the place of a segment that nobody has open, durably, and read it back.
 
-    A plain one keeps the space that was laid out.
+    A plain one keeps the space that was laid out. Its index goes first: it is of the old content.
     """
+    remove_index(disk, segment.path)
     pieces = _packed(content) if segment.compressed else iter((content, bytes(max(0, segment.bytes - len(content)))))
     length = disk.write_whole(segment.path, pieces, paced=True)
     replaced = SegmentFile(segment.path, segment.first_seq, segment.compressed, length)
@@ -235,6 +250,7 @@ def replace_segment(disk: Disk, segment: SegmentFile, content: bytes) -> Segment
 
 def remove_segment(disk: Disk, file: SegmentFile) -> None:
     """Remove a segment in both forms: the plain one may still be here if its removal failed after compression."""
+    remove_index(disk, file.path)
     other = file.path.removesuffix(GZ) if file.compressed else file.path + GZ
     if disk.exists(other):
         disk.remove(other)

@@ -1,4 +1,5 @@
-"""Checkpoints: taking a snapshot while serving, then compressing and removing what snapshots cover.
+"""Checkpoints: taking a snapshot while serving, then compressing and removing what snapshots cover, and
+making the indexes of sealed segments.
 
     checkpointer = Checkpointer(…); nursery.start_soon(checkpointer.run)
     info = await checkpointer.take()                                    on demand, and at shutdown
@@ -50,6 +51,7 @@ from engine.image import StateImage
 from engine.log import SegmentInfo
 from engine.record import Tail
 from engine.threads import run
+from engine.user_index import make_missing
 from snapshots.digests import StateDigests, digests_of
 from snapshots.opening import Opened, ShowProgress, Tell, no_progress
 from snapshots.period_store import PeriodStore
@@ -220,6 +222,7 @@ class Checkpointer:
                         Removed(info.path, info.first_seq, info.last_seq, plan.ages_ms[info.path])
                     ),
                 )
+                make_missing(self._store.disk, self._log)
         except DiskFault as fault:
             faults.append(fault)
         return faults

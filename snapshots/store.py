@@ -49,7 +49,7 @@ class Store:
     """The snapshot files of one data directory."""
 
     def __init__(self, disk: Disk, data_directory: str) -> None:
-        self._disk = disk
+        self.disk = disk
         self.directory = f"{data_directory}/{DIRECTORY}"
 
     def list(self) -> list[SnapshotInfo]:
@@ -59,9 +59,9 @@ class Store:
             if (match := _NAME.fullmatch(name)) is not None:
                 path = f"{self.directory}/{name}"
                 try:
-                    infos.append(SnapshotInfo(path, int(match[1]), self._disk.size(path)))
+                    infos.append(SnapshotInfo(path, int(match[1]), self.disk.size(path)))
                 except FileMissing:
-                    if self._disk.exists(path):
+                    if self.disk.exists(path):
                         raise  # a symbolic link that leads nowhere: it is not gone, it can't be read
         return sorted(infos, key=lambda info: -info.seq)
 
@@ -78,7 +78,7 @@ class Store:
         return tail
 
     def _read(self, info: SnapshotInfo, read: Callable[[Source, str], T]) -> T:
-        with closing(self._disk.open(info.path)) as file:
+        with closing(self.disk.open(info.path)) as file:
             try:
                 return read(file, info.path)
             except SnapshotDamaged as error:
@@ -96,25 +96,25 @@ class Store:
         `paced`: sync in small portions, so that a sync of the log need not wait for all of it. `mark`: unique letters
         and digits, for a process that does not own the directory.
         """
-        self._disk.make_directory(self.directory)
+        self.disk.make_directory(self.directory)
         path = f"{self.directory}/{tail.seq:020}.snapshot"
         whole = f"{path}.{mark}" if mark else path
-        size = self._disk.write_whole(whole, snapshot_format.pack(image, tail), paced=paced)
+        size = self.disk.write_whole(whole, snapshot_format.pack(image, tail), paced=paced)
         if mark:
-            self._disk.rename(whole, path)
-            self._disk.sync_directory(self.directory)
+            self.disk.rename(whole, path)
+            self.disk.sync_directory(self.directory)
         return SnapshotInfo(path, tail.seq, size)
 
     def remove(self, path: str) -> None:
         """Remove a snapshot. A power cut may bring it back; that does no harm."""
-        self._disk.remove(path)
+        self.disk.remove(path)
 
     def tidy(self) -> Sequence[str]:
         """Remove the files that interrupted writes left; give their paths. Any other file stays."""
         leftovers = [f"{self.directory}/{name}" for name in self._names() if _UNFINISHED.fullmatch(name) is not None]
         for path in leftovers:
-            self._disk.remove(path)
+            self.disk.remove(path)
         return leftovers
 
     def _names(self) -> Sequence[str]:
-        return self._disk.list_directory(self.directory) if self._disk.exists(self.directory) else []
+        return self.disk.list_directory(self.directory) if self.disk.exists(self.directory) else []

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.concerned import users_of
 from engine.events import Event, Incremented, Reversed
 
 
@@ -41,19 +42,12 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def of(self, event: Event) -> bool:
         """Tell whether an event matches, but for its time."""
-        if self.user is not None and self.user not in _users(event):
+        if self.user is not None and self.user not in users_of(event):
             return False
         fields = ((self.caller, "caller"), (self.reason, "reason"))
         if any(value is not None and getattr(event, name, None) != value for value, name in fields):
             return False
         return self.board is None or self.board in _boards(event)
-
-
-def _users(event: Event) -> set[str]:
-    if isinstance(event, Reversed):
-        return {row.user_id for part in event.scores + event.periods for row in part.rows}
-    user_id = getattr(event, "user_id", None)
-    return set() if user_id is None else {user_id}
 
 
 def _boards(event: Event) -> tuple[str, ...]:
