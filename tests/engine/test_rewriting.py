@@ -16,7 +16,7 @@ from engine.board_rules import BoardRules, Rules, WatchRules
 from engine.commands import Command, FreezeBoard, Increment, PutUser, ResetBoard, ReversalReceipt
 from engine.erased import is_erased, pack_seqs, pseudonym_of
 from engine.event_records import encode_events
-from engine.events import Event, Incremented, UserErased, UserPut
+from engine.events import Event, ImportBegun, Incremented, ScoreImported, UserErased, UserPut
 from engine.record import (
     SEGMENT_HEADER_BYTES,
     Frame,
@@ -229,6 +229,30 @@ def test_corrections_forget_the_user_too() -> None:
     events = {each.seq: each for frame in after for each in events_of(frame) if isinstance(each, Incremented)}
     recount = Recount(events, again=False)
     assert recount.users == {"ben"}
+
+
+def test_an_import_forgets_the_user_too() -> None:
+    """The row of the user, and nothing of the other rows; the import stays known."""
+    game = begin()
+    scoreboard = game.scoreboard
+    first, at = scoreboard.seq + 1, scoreboard.time_ms
+    frame: list[Event] = [ImportBegun(first, at, "cup", "old", 2, "digest", False, "ops")]
+    for row, (user, score) in enumerate((("ann", 70), ("zoe", 50))):
+        frame.append(ScoreImported(first + 1 + row, at, "cup", user, score, score, None, "old", row, "ops"))
+    for each in frame:
+        scoreboard.apply(each, scoreboard.epoch)
+    game.frames.append(frame)
+    event = erase(game, "ann")
+    assert [(row.user_id, row.score, row.rank) for row in game.board().top(10)] == [("zoe", 50, 1)]
+    before = framed(game.frames)
+    after = rewritten(before, [("ann", event)])
+    assert state_of(after) == state_of(before)
+    assert b"\xa3ann" not in state_of(after)
+    assert not any(b"\xa3ann" in each.body for each in after)
+    imported = [each for part in after for each in events_of(part) if isinstance(each, ScoreImported)]
+    assert imported == [replace(frame[1], user_id="\x001"), frame[2]]
+    assert (known := scoreboard.imports.get("old")) is not None
+    assert known.is_finished
 
 
 def test_every_type_of_event_says_who_is_in_it() -> None:
