@@ -313,8 +313,8 @@ class Batch:
 
     def _review(self, command: DecideReview) -> _Decision:
         review_id = command.review_id
-        review, pending = self._scoreboard.reviews.get(review_id), self._reviewed.get(review_id)
-        decided = decide_review(review, command, pending, seq=self._seq + 1, now_ms=self._now_ms)
+        pending = self._reviewed.get(review_id)
+        decided = decide_review(self._scoreboard, command, pending, seq=self._seq + 1, now_ms=self._now_ms)
         if isinstance(decided, ReviewDecided):
             self._seq += 1
             self.events.append(decided)

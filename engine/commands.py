@@ -113,12 +113,13 @@ BoardCommand = PutBoard | CloseBoard | ResetBoard | FreezeBoard | UnfreezeBoard 
 
 
 class DecideReview(msgspec.Struct, frozen=True, gc=False):
-    """Decide a review. `note` says why."""
+    """Decide a review. `note` says why. `reversal_id` names the reversal that a `reverse` follows."""
 
     review_id: str
     decision: Decision
     note: str
     caller: str
+    reversal_id: str = ""
 
 
 class ImportRow(msgspec.Struct, frozen=True, gc=False):

@@ -21,7 +21,7 @@ A record is a msgpack array, and its first element is its type. Seq and time are
       RanksNoted       [13, asOfMs]
       Reversed         [14, reversalId, reason, caller, asked, again, [seq of an action …], [[boardId, [row …]] …],
                         [[boardId, endedSeq, count, [row …]] …]]         row: [userId, score | nil, reachedSeq, ms]
-      ReviewDecided    [17, boardId, reviewId, decision, note, caller]
+      ReviewDecided    [17, boardId, reviewId, decision, reversalId, note, caller]
       UserErased       [18, userId, pseudonym, caller, seqs]              seqs: bytes (`engine.erased`)
       any of these     [19, record, balance]      in a frame that was rewritten: four bytes that give it its checksum
       ScoreImported    [15, boardId, userId, value, newScore, reachedMs | nil, importId, row, caller]
@@ -180,6 +180,7 @@ class _ReviewDecidedRecord(msgspec.Struct, array_like=True, tag=17, forbid_unkno
     board_id: str
     review_id: str
     decision: Decision
+    reversal_id: str
     note: str
     caller: str
 

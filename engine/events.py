@@ -222,13 +222,17 @@ class RowsRevealed(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReviewDecided(msgspec.Struct, frozen=True, gc=False):
-    """Somebody decided a review (`engine.reviews`). `note` says why."""
+    """Somebody decided a review (`engine.reviews`). `note` says why.
+
+    `reversal_id` names what took the actions back, where that was the decision; else it is empty.
+    """
 
     seq: int
     time_ms: int
     board_id: str
     review_id: str
     decision: Decision
+    reversal_id: str
     note: str
     caller: str
 

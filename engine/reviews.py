@@ -43,7 +43,7 @@ class Review(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     """A user was flagged by the event `seq`: `value` is what was found, and was more than `limit`.
 
     `since_ms` is when the actions began that count to it: the window, or the user's first points. Once decided, it has
-    the seq and time of the decision, the caller, and the note.
+    the seq and time of the decision, the caller, the note, and the reversal that took the actions back.
     """
 
     seq: int
@@ -61,6 +61,7 @@ class Review(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     decided_ms: int = 0
     decided_by: str = ""
     note: str = ""
+    reversal_id: str = ""
 
     @property
     def review_id(self) -> str:
@@ -188,7 +189,7 @@ class Reviews:
         assert self._open.pop(who) == event.review_id
         self._reviews[event.review_id] = replace(
             review, state=DECIDED_AS[event.decision], decided_seq=event.seq, decided_ms=event.time_ms,
-            decided_by=event.caller, note=event.note,
+            decided_by=event.caller, note=event.note, reversal_id=event.reversal_id,
         )  # fmt: skip
         self._decided.append(event.review_id)
         if len(self._decided) > DECIDED_REVIEWS_KEPT:

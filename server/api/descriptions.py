@@ -262,8 +262,8 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "decide_review": Operation(
         "Corrections",
-        "`accept` closes the review: the points are good, and the user is watched anew. The same decision again "
-        "changes nothing.",
+        "`accept`: the points are good. `reverse`: they were taken back, by the reversal that `reversalId` names. The "
+        "user is watched anew. The same decision again changes nothing.",
         review_forms.DecidedAnswer,
         (307, 400, 401, 403, 404, 409, 413, 421, 429, 500, 503),
         ("reviewId",),

@@ -1,6 +1,6 @@
 """The bodies and answers of the routes about reviews. Pure.
 
-    decision, note = decode_decision(request.body)
+    decision, note, reversal_id = decode_decision(request.body)
     body = decided_answer(review, applied=True, epoch=1, seq=42)
 
 Rule: a time is left out while there is none, and so is what only a decided review has.
@@ -16,10 +16,10 @@ from msgspec import UNSET, Meta, UnsetType
 from engine.board_rules import Decision, ReviewRule
 from engine.limits import NOTE_CHARACTERS_MAX
 from engine.reviews import Review, ReviewState
-from engine.texts import text_fault
+from engine.texts import id_fault, text_fault
 from server.api.answers import AgeMs, Epoch, Score, Seq, SeqOrNone, Time
 from server.api.decoding import decode_strictly
-from server.http.messages import Id, Refused, invalid
+from server.http.messages import Id, invalid
 from server.live.encoding import iso_ms
 
 STATES = (*get_args(ReviewState), "all")
@@ -28,11 +28,12 @@ STATES = (*get_args(ReviewState), "all")
 ReviewId = Annotated[str, Meta(pattern="^[0-9]{1,16}-[0-9]{1,2}$", examples=["42-0"])]
 
 
-class DecisionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of POST /reviews/{reviewId}."""
+class DecisionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Body of POST /reviews/{reviewId}. `reversal_id` goes with `reverse`: the reversal that took the actions back."""
 
-    decision: str
+    decision: Annotated[str, Meta(extra_json_schema={"enum": ["accept", "reverse"]})]
     note: Annotated[str, Meta(extra_json_schema={"maxLength": NOTE_CHARACTERS_MAX})] | None = None
+    reversal_id: Id | None = None
 
 
 class ReviewObject(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -57,6 +58,7 @@ class ReviewObject(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     decided_by: str | UnsetType = UNSET
     decided_seq: Seq | UnsetType = UNSET
     note: str | UnsetType = UNSET
+    reversal_id: Id | UnsetType = UNSET
 
 
 class ReviewsAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -94,20 +96,25 @@ class DecidedAnswer(msgspec.Struct, frozen=True, rename="camel"):
 _decision_decoder = msgspec.json.Decoder(DecisionBody)
 
 
-def decode_decision(body: bytes) -> tuple[Decision, str]:
-    """Decode the body of a decision: what, and why. Raises `Refused`."""
+def decode_decision(body: bytes) -> tuple[Decision, str, str]:
+    """Decode the body of a decision: what, why, and the reversal that goes with it. Raises `Refused`."""
     decided = decode_strictly(_decision_decoder, body.removeprefix(b"\xef\xbb\xbf"))
-    if decided.decision != "accept":
-        raise _not_accept()
     note = decided.note or ""
     if note and (fault := text_fault(note, NOTE_CHARACTERS_MAX)):
         raise invalid("note", f"note {fault}.")
-    return "accept", note
-
-
-def _not_accept() -> Refused:
-    message = 'decision must be "accept": a review takes no actions back. POST /reversals does.'
-    return invalid("decision", message, allowed=["accept"])
+    reversal_id = decided.reversal_id
+    if decided.decision == "accept":
+        if reversal_id is not None:
+            raise invalid("reversalId", "reversalId goes with reverse, not with accept.")
+        return "accept", note, ""
+    if decided.decision != "reverse":
+        raise invalid("decision", "decision must be accept or reverse.", allowed=["accept", "reverse"])
+    if reversal_id is None:
+        message = "reversalId is missing: POST /reversals takes the actions back, and its id goes with reverse."
+        raise invalid("reversalId", message)
+    if fault := id_fault(reversal_id):
+        raise invalid("reversalId", f"reversalId {fault}.")
+    return "reverse", note, reversal_id
 
 
 def review_object(review: Review) -> ReviewObject:
@@ -120,5 +127,5 @@ def review_object(review: Review) -> ReviewObject:
         return told
     return msgspec.structs.replace(
         told, decided_at=iso_ms(review.decided_ms), decided_by=review.decided_by, decided_seq=review.decided_seq,
-        note=review.note,
+        note=review.note, reversal_id=review.reversal_id or UNSET,
     )  # fmt: skip

@@ -90,10 +90,10 @@ class Reviews:
     async def decide(self, request: Request, caller: Principal) -> Response:
         """Have a decision logged, and answer with the review as it is now."""
         check_content(request)
-        decision, note = decode_decision(request.body)
+        decision, note, reversal_id = decode_decision(request.body)
         self._limits.pass_caller(caller.sub, self._clock_s())
         review_id = request.path_params["reviewId"]
-        [outcome] = await self._submit([DecideReview(review_id, decision, note, caller.sub)])
+        [outcome] = await self._submit([DecideReview(review_id, decision, note, caller.sub, reversal_id)])
         if isinstance(outcome, Rejection):
             raise refused(outcome)
         assert isinstance(outcome, ReviewReceipt)

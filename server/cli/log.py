@@ -320,7 +320,12 @@ def _more_fields(event: Incremented) -> dict[str, Any]:
 
 def _board_fields(event: BoardEvent | ReviewDecided) -> dict[str, Any]:
     if isinstance(event, ReviewDecided):
-        return {"reviewId": event.review_id, "decision": event.decision, "note": event.note}
+        return {
+            "reviewId": event.review_id,
+            "decision": event.decision,
+            "reversalId": event.reversal_id,
+            "note": event.note,
+        }
     if isinstance(event, BoardPut):
         return {"rules": msgspec.to_builtins(event.rules), "period": _period(event.period)}
     if isinstance(event, PeriodChanged):

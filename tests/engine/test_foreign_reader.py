@@ -110,7 +110,7 @@ def drawn(event: Event) -> Found:
     elif isinstance(event, RanksNoted):
         fields = [13, event.as_of_ms]
     elif isinstance(event, ReviewDecided):
-        fields = [17, event.board_id, event.review_id, event.decision, event.note, event.caller]
+        fields = [17, event.board_id, event.review_id, event.decision, event.reversal_id, event.note, event.caller]
     elif isinstance(event, UserErased):
         fields = [18, event.user_id, event.pseudonym, event.caller, event.actions]
     else:

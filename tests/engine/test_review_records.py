@@ -21,9 +21,9 @@ WATCHED = BoardRules({"WIN": 10}, watch=WatchRules(15, 100, 3, 3.5))
 FRAMES: list[list[Event]] = [
     [BoardPut(1, MS, "größer", WATCHED, "ops")],
     [Incremented(seq, MS, "größer", "ann", f"a{seq}", 10, "WIN", "backend", 10 * (seq - 1)) for seq in range(2, 5)],
-    [ReviewDecided(5, MS + 1, "größer", "3-0", "accept", "ein guter Tag 🏁", "judge")],
+    [ReviewDecided(5, MS + 1, "größer", "3-0", "accept", "", "ein guter Tag 🏁", "judge")],
     [Incremented(seq, MS + 1, "größer", "ann", f"b{seq}", 10, "WIN", "backend", 10 * (seq - 2)) for seq in range(6, 8)],
-    [ReviewDecided(8, MS + 2, "größer", "7-0", "reverse", "", "judge")],
+    [ReviewDecided(8, MS + 2, "größer", "7-0", "reverse", "dispute-1", "", "judge")],
 ]
 EVENTS = [event for events in FRAMES for event in events]
 
@@ -59,10 +59,10 @@ def test_the_golden_events_make_the_reviews_that_they_say() -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        [17, "cup", "3-0", "perhaps", "", "judge"],
-        [17, "cup", "3-0", "accept", "", "judge", 1],
-        [17, "cup", "3-0", "accept", ""],
-        [17, "cup", 3, "accept", "", "judge"],
+        [17, "cup", "3-0", "perhaps", "", "", "judge"],
+        [17, "cup", "3-0", "accept", "", "", "judge", 1],
+        [17, "cup", "3-0", "accept", "", ""],
+        [17, "cup", 3, "accept", "", "", "judge"],
     ],
 )
 def test_a_decision_that_a_newer_version_wrote_is_refused(record: list[object]) -> None:

@@ -14,8 +14,8 @@ from engine import reviews
 from engine.batch import Batch
 from engine.board_rules import BoardRules, OrderMode, Range, Rules, WatchRules
 from engine.commands import DecideReview, Increment, PutBoard, Rejection, ResetBoard, ReviewReceipt
-from engine.events import ClockCorrected, Event
-from engine.reviews import Reviews
+from engine.events import ClockCorrected, Event, ReviewDecided
+from engine.reviews import Review, Reviews
 from engine.schedule import Period
 from engine.scoreboard import Scoreboard
 from engine.watch import POPULATION_MIN, SAMPLE, limit_of
@@ -56,6 +56,14 @@ class Story:
         """Correct the clock."""
         self.now_ms = time_ms
         event = ClockCorrected(self.scoreboard.seq + 1, time_ms, self.scoreboard.seq, 1, "test")
+        self.frames.append([event])
+        self.scoreboard.apply(event, 1)
+
+    def reverse(self, review: Review) -> None:
+        """Decide that the points of a review were taken back, as a log says it."""
+        event = ReviewDecided(
+            self.scoreboard.seq + 1, self.now_ms, review.board_id, review.review_id, "reverse", "dispute", "", "judge"
+        )
         self.frames.append([event])
         self.scoreboard.apply(event, 1)
 
@@ -290,10 +298,12 @@ def draw_rules(dice: random.Random, feeds: tuple[str, ...]) -> BoardRules:
 def step(story: Story, dice: random.Random, users: list[str]) -> None:
     """Do one thing."""
     verb = dice.choices(["score", "decide", "reset", "put", "correct"], [12, 4, 1, 1, 1])[0]
-    opened = [each.review_id for each in story.scoreboard.reviews.all() if each.state == "open"]
+    opened = [each for each in story.scoreboard.reviews.all() if each.state == "open"]
     if verb == "decide" and opened:
-        chosen = dice.sample(opened, min(len(opened), 3))
-        story.do(*(DecideReview(each, dice.choice(["accept", "reverse"]), "", "judge") for each in chosen))
+        first, *chosen = dice.sample(opened, min(len(opened), 3))
+        story.reverse(first)
+        if chosen:
+            story.do(*(DecideReview(each.review_id, "accept", "", "judge") for each in chosen))
     elif verb == "reset":
         story.do(ResetBoard(dice.choice(["cup", "laps"]), "ops"))
     elif verb == "put":
@@ -340,6 +350,17 @@ def test_old_decisions_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, third = (each.review_id for each in story.scoreboard.reviews.all())
     story.do(DecideReview(second, "accept", "", "judge"), DecideReview(first, "accept", "", "judge"))
     assert [each.review_id for each in story.scoreboard.reviews.all()] == [first, third]
+
+
+def test_only_a_reversal_that_holds_actions_back_can_be_named() -> None:
+    """No id, an unknown one, and that of an action are refused, and the review stays open."""
+    story = Story(cup=rules(growth_per_minute=10))
+    story.do(story.score("ann", 11))
+    [review] = story.scoreboard.reviews.all()
+    commands = [DecideReview(review.review_id, "reverse", "", "judge", named) for named in ("", "no", "action-1")]
+    outcomes = perform(story.scoreboard, [*commands], story.now_ms)
+    assert [each.code for each in outcomes if isinstance(each, Rejection)] == ["CONFLICT"] * 3
+    assert story.scoreboard.reviews.open_count == 1
 
 
 def test_a_decision_is_taken_once() -> None:

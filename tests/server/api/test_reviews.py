@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.board_rules import Rules
-from tests.server.api.support import JUDGE, KEEPER, WRITER, Bench, Reply, both_ways, open_bench
+from tests.server.api.support import JUDGE, KEEPER, REFEREE, WRITER, Bench, Reply, both_ways, open_bench
 
 WATCHED = {"points": {"WIN": 10}, "watch": {"growth_per_minute": 15, "callers_per_user": 5}}
 
@@ -59,6 +59,24 @@ async def test_a_flagged_user_is_on_the_queue_until_somebody_decides(through_qua
         assert (await bench.ask("GET", f"/reviews/{review_id}", token=JUDGE)).json["review"] == decided["review"]
 
 
+async def test_points_are_taken_back_and_the_review_names_the_reversal() -> None:
+    """In this order: a decision that names no reversal is refused. Afterwards nobody can accept it."""
+    async with open_bench(rules=Rules({})) as bench:
+        await put(bench, "cup")
+        path = f"/reviews/{await flag(bench, 'ann')}"
+        reverse = {"decision": "reverse", "reversalId": "dispute-1"}
+        early = await bench.ask("POST", path, reverse, token=JUDGE)
+        assert (early.status, early.json["error"]["details"]["field"]) == (409, "reversalId")
+        asked = {"reversalId": "dispute-1", "reason": "a bot", "actionIds": ["cup ann 1", "cup ann 2"]}
+        assert (await bench.ask("POST", "/reversals", asked, token=REFEREE)).status == 200
+        decided = (await bench.ask("POST", path, reverse, token=JUDGE)).json
+        assert (decided["review"]["state"], decided["review"]["reversalId"]) == ("reversed", "dispute-1")
+        again = await bench.ask("POST", path, reverse, token=JUDGE)
+        assert (again.status, again.json["applied"]) == (200, False)
+        late = await bench.ask("POST", path, {"decision": "accept"}, token=JUDGE)
+        assert (late.status, late.json["error"]["details"]["state"]) == (409, "reversed")
+
+
 async def test_the_queue_is_read_page_by_page_the_oldest_first() -> None:
     """By state and board; a review that is decided meanwhile makes no gap."""
     async with open_bench(rules=Rules({})) as bench:
@@ -84,7 +102,10 @@ async def test_the_queue_is_read_page_by_page_the_oldest_first() -> None:
         ("GET", "/reviews?user=ann", None, 400, "user", "Unknown parameter"),
         ("GET", "/reviews/1-0", None, 404, "reviewId", "no review"),
         ("POST", "/reviews/1-0", {"decision": "accept"}, 404, "reviewId", "no review"),
-        ("POST", "/reviews/1-0", {"decision": "reverse"}, 400, "decision", "takes no actions back"),
+        ("POST", "/reviews/1-0", {"decision": "reverse"}, 400, "reversalId", "POST /reversals takes"),
+        ("POST", "/reviews/1-0", {"decision": "reverse", "reversalId": ""}, 400, "reversalId", "empty"),
+        ("POST", "/reviews/1-0", {"decision": "accept", "reversalId": "r"}, 400, "reversalId", "not with accept"),
+        ("POST", "/reviews/1-0", {"decision": "perhaps"}, 400, "decision", "accept or reverse"),
         ("POST", "/reviews/1-0", {"decision": 5}, 400, "decision", "must be a string"),
         ("POST", "/reviews/1-0", {}, 400, "decision", "is missing"),
         ("POST", "/reviews/1-0", {"decision": "accept", "note": "x" * 501}, 400, "note", "at most 500"),
