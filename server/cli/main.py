@@ -1,5 +1,7 @@
 """The command `scoreboard`: the table of its verbs. Each has a module of its own; `support` has what they share.
 
+A module's function has the name of its verb, or the one behind the colon.
+
 Exit codes, for scripts: 0 all is well · 1 something is wrong (damage found, a verification failed, the disk failed
 while serving) · 2 wrong usage or configuration · 3 the data directory is in use by another process.
 """
@@ -22,6 +24,7 @@ VERBS = {
     "restore": "server.cli.restore",
     "erase": "server.cli.erase",
     "export": "server.cli.export",
+    "import": "server.cli.imports:import_scores",
     "config": "server.cli.config",
 }
 

@@ -77,7 +77,8 @@ class CommandGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # as above
         if cmd_name not in self._verbs:
             return None
-        command = getattr(importlib.import_module(self._verbs[cmd_name]), cmd_name)
+        module, _, function = self._verbs[cmd_name].partition(":")
+        command = getattr(importlib.import_module(module), function or cmd_name)
         assert isinstance(command, click.Command)
         return command
 

@@ -76,7 +76,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "snapshots", "checkpoint copying"),
     (SHELL, "snapshots", "restore"),
     (SHELL, "snapshots", "promotion"),
-    (SHELL, "snapshots", "demotion erasing finding"),
+    (SHELL, "snapshots", "demotion erasing finding importing"),
     (PURE, "server", "bounds faults"),
     (SHELL, "server", "logs"),
     (PURE, "server", "settings/values settings/http"),
@@ -150,10 +150,11 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "node/assembly node/serving"),
     (SHELL, "server", "node/start"),
     (PURE, "server", "cli/log_filter"),
+    (SHELL, "server", "cli/import_source"),
     (SHELL, "server", "cli/support"),
     (SHELL, "server", "cli/serve cli/replica cli/promote cli/demote"),
     (SHELL, "server", "cli/token cli/log cli/snapshot cli/erase cli/watch cli/config"),
-    (SHELL, "server", "cli/restore cli/export"),
+    (SHELL, "server", "cli/restore cli/export cli/imports"),
     (SHELL, "server", "cli/main"),
 ]
 """Kind, package, and the files of the floor by their path in the package."""

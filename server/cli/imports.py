@@ -1,0 +1,111 @@
+"""`scoreboard import`: scores from a file or from Redis into a board of a stopped leader's directory.
+
+The whole source is read and checked before the first row is written. The import is named by its content, so the same
+command goes on where it was after a kill, and does nothing once all rows are there.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from pathlib import Path
+
+import click
+
+from engine.commands import ImportReceipt
+from engine.disk import RealDisk
+from engine.texts import id_fault
+from server.cli.import_source import FORMATS, Source, read_file, read_zset
+from server.cli.support import (
+    BadUsage,
+    config_options,
+    existing_directory,
+    json_option,
+    print_json,
+    progress_bar,
+    read_config,
+    state_bar,
+    warn,
+)
+from server.node.directories import check_leads
+from snapshots.demotion import finish_exchange
+from snapshots.importing import ImportPlan, OpenDirectory
+
+CALLER = "scoreboard import"
+"""Who imports, for the log."""
+
+_SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+
+
+@click.command(name="import")
+@config_options
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--board", required=True, help="The board that gets the scores.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="The format of FILE (default: by its name).")
+@click.option("--from", "url", metavar="URL", help="A Redis server, such as redis://127.0.0.1:6379, instead of FILE.")
+@click.option("--key", help="With --from: the sorted set.")
+@click.option("--merge", is_flag=True, help="Import to a board that has scores; what rows do then depends on its mode.")
+@click.option("--import-id", help="The name of this import (default: made of its content).")
+@json_option
+def import_scores(
+    data_dir: Path | None, config_file: Path | None, file: Path | None, board: str, form: str | None, url: str | None,
+    key: str | None, merge: bool, import_id: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Import scores from FILE, or from a sorted set of Redis. The server must be stopped."""
+    config = read_config(config_file, data_dir)
+    if (file is None) == (url is None) or (url is None) != (key is None):
+        raise BadUsage("name either FILE, or --from URL and --key KEY")
+    if import_id is not None and (fault := id_fault(import_id)):
+        raise BadUsage(f"--import-id {fault}")
+    disk = RealDisk()
+    finish_exchange(disk, config.data_dir)
+    directory = existing_directory(config)
+    check_leads(disk, directory)
+    form = _form_of(file, form) if file is not None else None
+    gc.disable()  # an import makes millions of objects that stay
+    with state_bar("opening") as show:
+        opened = OpenDirectory(disk, directory, config.rules, clock_ms=_now_ms, tell=warn, progress=show)
+    with opened:
+        rules = opened.board_rules(board)
+        source = _read(file, form, url, key, ascending=rules.order == "ascending")
+        name = import_id or f"import-{source.digest.removeprefix('sha256:')[:16]}"
+        plan = ImportPlan(board, name, len(source), source.digest, merge, CALLER)
+        with progress_bar("importing") as move:
+            receipt = opened.take(plan, source.rows_from, move)
+    _tell(receipt, as_json=as_json)
+
+
+def _form_of(file: Path, form: str | None) -> str:
+    found = form or _SUFFIXES.get(file.suffix.lower())
+    if found is None:
+        raise BadUsage(f"what is {file}? Name its format with --format {'|'.join(FORMATS)}")
+    return found
+
+
+def _read(file: Path | None, form: str | None, url: str | None, key: str | None, *, ascending: bool) -> Source:
+    if file is not None and form is not None:
+        return read_file(file, form, _now_ms())
+    assert url is not None
+    assert key is not None
+    return read_zset(url, key, ascending=ascending, now_ms=_now_ms())
+
+
+def _tell(receipt: ImportReceipt, *, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "importId": receipt.import_id, "boardId": receipt.board_id, "rows": receipt.rows,
+                "rowsDone": receipt.rows_done, "applied": receipt.applied, "epoch": receipt.epoch, "seq": receipt.seq,
+            }
+        )  # fmt: skip
+        return
+    before = receipt.rows - receipt.applied
+    were = f"; {before} were there already" if before else ""
+    click.echo(
+        f"{receipt.import_id}: {receipt.applied} rows came to board {receipt.board_id}{were}; the log is at seq "
+        f"{receipt.seq}"
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
