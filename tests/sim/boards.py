@@ -1,6 +1,6 @@
 """The boards of the simulated world, and its calendar: a minute takes four seconds, in some runs a day 1.5.
 
-    main, weekly     as they always were: points are added; both have a watch with low limits, and so has cup
+    main, weekly     as they always were: points are added
     laps             the least value counts, users with one value share a rank
     cup              points are taken away too, or chosen; dense ranks; feeds `all-time` and `laps`
     all-time         counts actions
@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 from engine import board, past_ranks, scoreboard
-from engine.board_rules import BoardRules, OrderMode, Range, RankMode, Rules, ScoreMode, WatchRules, Worth
+from engine.board_rules import BoardRules, OrderMode, Range, RankMode, Rules, ScoreMode, Worth
 from engine.schedule import Period, Schedule, Season
 
 MINUTE_MS = 4_000
@@ -33,15 +33,10 @@ LAPS = Range(1, 90)
 
 RULES = Rules(
     {
-        "main": BoardRules({"ACTION_COMPLETED": 10, "BONUS": 128}, watch=WatchRules(growth_per_minute=19)),
-        "weekly": BoardRules({"ACTION_COMPLETED": 1}, watch=WatchRules(1, 3, 1, 2.0)),
+        "main": BoardRules({"ACTION_COMPLETED": 10, "BONUS": 128}),
+        "weekly": BoardRules({"ACTION_COMPLETED": 1}),
         "laps": BoardRules({"LAP": LAPS}, score="best", order="ascending", ranks="shared"),
-        "cup": BoardRules(
-            {"WIN": 10, "LATE": -5, "LAP": LAPS},
-            ranks="dense",
-            feeds=("all-time", "laps"),
-            watch=WatchRules(growth_per_minute=9, growth_per_hour=40),
-        ),
+        "cup": BoardRules({"WIN": 10, "LATE": -5, "LAP": LAPS}, ranks="dense", feeds=("all-time", "laps")),
         "all-time": BoardRules({"WIN": 10, "LAP": LAPS}, score="count", ranks="shared"),
         "minutes": BoardRules({"ACTION_COMPLETED": 10}, schedule=EVERY_MINUTE, keep_periods=3, feeds=("weekly",)),
     }

@@ -1,4 +1,5 @@
-"""A judge of flagged users in a simulated run: reads the queue of reviews, and decides some of them, some twice.
+"""A judge of flagged users, in some of the simulated runs: lets boards be watched, reads the queue of reviews, and
+decides some of them, some twice.
 
 That the queue is right is no matter of the judge: `tests.sim.plain` compares all reviews of every node with a plain
 model. An answer must tell what is in the log.
@@ -8,14 +9,28 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import trio
+from msgspec.structs import replace
 
+from engine.board_rules import WatchRules
 from engine.events import ReviewDecided
+from server.settings.board_form import form_of
 from tests.sim.books import Broken
 from tests.sim.clients import Client
 
 JUDGE = "judge"
 """The name of its generators, so the dice of all others fall as without it."""
+
+WORKS = 0.3
+"""So often a run has one. Other runs fall as before there were reviews, and so do the seeds that are kept."""
+
+WATCHES = {
+    "main": WatchRules(growth_per_minute=19),
+    "weekly": WatchRules(1, 3, 1, 2.0),
+    "cup": WatchRules(growth_per_minute=9, growth_per_hour=40),
+}
+"""Limits that a few actions pass."""
 
 EXPECTED = {200, 404, 409, 503}
 
@@ -24,7 +39,9 @@ class Judge(Client):
     """See above."""
 
     async def work(self, until_s: float) -> None:
-        """Decide reviews until a time."""
+        """Let boards be watched, and decide reviews until a time."""
+        for board_id, watch in WATCHES.items():
+            await self._watch(board_id, watch, until_s)
         while trio.current_time() < until_s:
             await trio.sleep(self._dice.expovariate(1.5))
             state = self._dice.choice(["open", "open", "all"])
@@ -35,6 +52,16 @@ class Judge(Client):
             self._books.counts["reviews read"] += len(reviews)
             if reviews:
                 await self._decide(self._dice.choice(reviews))
+
+    async def _watch(self, board_id: str, watch: WatchRules, until_s: float) -> None:
+        answer = None
+        while (answer is None or answer.status == 503) and trio.current_time() < until_s:
+            await trio.sleep(self._dice.expovariate(3.0))
+            board = self._books.plain.boards[board_id]
+            if board.definition is not None:
+                rules = replace(board.definition.rules, watch=watch)
+                self._books.order("put", board_id, rules)
+                answer = await self._once("PUT", f"/boards/{board_id}", msgspec.to_builtins(form_of(rules)))
 
     async def _decide(self, review_id: str) -> None:
         answer = await self._once("POST", f"/reviews/{review_id}", {"decision": "accept"})

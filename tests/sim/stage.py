@@ -11,7 +11,7 @@ from collections.abc import Callable
 import trio
 
 from tests.sim.books import Books
-from tests.sim.judges import JUDGE, Judge
+from tests.sim.judges import JUDGE, WORKS, Judge
 from tests.sim.network import Network
 from tests.sim.operators import OPERATOR, BoardReader, Operator
 from tests.sim.process import Process
@@ -45,7 +45,9 @@ class Stage:
         world.start_soon(self.operator.work, profile.chaos_s)
         reader = BoardReader("reader of periods", network, dice("reader of periods"), books, trace)
         world.start_soon(reader.read)
-        network = Network(profile, dice(f"{JUDGE} network"), world, process, books, trace)
-        world.start_soon(Judge(JUDGE, network, dice(JUDGE), books, trace).work, JUDGES * profile.chaos_s)
+        chance = dice(JUDGE)
+        if chance.random() < WORKS:
+            network = Network(profile, dice(f"{JUDGE} network"), world, process, books, trace)
+            world.start_soon(Judge(JUDGE, network, chance, books, trace).work, JUDGES * profile.chaos_s)
         for viewer in self.viewers:
             world.start_soon(viewer.watch, network, dice(f"{OPERATOR} {viewer.name}"))

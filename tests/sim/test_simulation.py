@@ -36,7 +36,7 @@ EVERYTHING_SEEN = {
     "loops named", "rivals settled", "BoardPut", "BoardClosed", "PeriodChanged", "BoardFrozen", "BoardUnfrozen",
     "RowsRevealed", "RanksNoted", "BOARD_CLOSED", "periods that passed", "frozen boards shown",
     "receipts hidden by a freeze", "rows that moved", "scoreboard_period", "past periods shown",
-    "reviews read", "reviews decided", "reviews decided before", "period files compared", "replays compared",
+    "reviews read", "reviews decided", "period files compared", "replays compared",
 }  # fmt: skip
 
 
