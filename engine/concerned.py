@@ -3,7 +3,7 @@
     if user_id in users_of(event): …
 
 Rules:
-- An action concerns its user, on every board that it fed. A registration concerns its user.
+- An event with a `user_id` concerns this user: an action, a registration, a score that was imported.
 - A reversal concerns the users whose scores it changed, of now and of past periods.
 - An erasure concerns its user until the log is rewritten, and nobody afterwards.
 """
@@ -11,15 +11,14 @@ Rules:
 from __future__ import annotations
 
 from engine.erased import is_erased
-from engine.events import Event, Incremented, Reversed, UserErased, UserPut
+from engine.events import Event, Reversed
 
 
 def users_of(event: Event) -> set[str]:
     """Give the users that an event concerns, but those who were erased."""
     if isinstance(event, Reversed):
         users = {row.user_id for part in event.scores + event.periods for row in part.rows}
-    elif isinstance(event, Incremented | UserPut | UserErased):
-        users = {event.user_id}
     else:
-        users = set()
+        user_id: str | None = getattr(event, "user_id", None)
+        users = set() if user_id is None else {user_id}
     return {user_id for user_id in users if not is_erased(user_id)}

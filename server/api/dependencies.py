@@ -72,6 +72,17 @@ class ReceiptLog(Protocol):
         """Give the durable frames from the one that holds `seq` on. Raises `NoLongerKept`."""
 
 
+class LedgerReader(Protocol):
+    """What the log says of users (`engine.ledger`)."""
+
+    @property
+    def oldest_seq(self) -> int:
+        """The first seq that the log still has."""
+
+    def events_of(self, user_id: str, *, before_seq: int | None = None) -> Iterator[tuple[int, Event]]:
+        """Give epochs and events, the newest first."""
+
+
 class Past(Protocol):
     """What reads the past (`server.past.reader`)."""
 
@@ -100,7 +111,7 @@ class Dependencies:
 
     `request_ids` gives ids for requests that bring none. Pages of `origins` (None: all) may read
     public answers. `warnings` are what `/readyz` tells of a node that is ready. `promote` makes a replica the leader,
-    gives the new epoch and its first seq, or raises `Refused`. `past` is None on a node without a log.
+    gives the new epoch and its first seq, or raises `Refused`. `past` and `ledger` are None on a node without a log.
     """
 
     scoreboard: Scoreboard
@@ -127,3 +138,4 @@ class Dependencies:
     periods: PeriodReader = field(default_factory=NoPeriods)
     warnings: Callable[[], list[str]] = list
     past: Past | None = None
+    ledger: LedgerReader | None = None

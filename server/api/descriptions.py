@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from server.api import about, answers, decoding, reversal_forms, review_forms
+from server.api import about, answers, decoding, history_forms, reversal_forms, review_forms
 from server.http.messages import JSON
 from server.settings.board_form import BoardForm
 
@@ -230,6 +230,14 @@ OPERATIONS: dict[str, Operation] = {
         answers.ActionAnswer,
         (400, 401, 403, 404, 421, 500, 503),
         ("actionId", "minSeq", "minEpoch"),
+    ),
+    "history": Operation(
+        "Corrections",
+        "Why a score is what it is. For tokens with `scores:read`, and for the user's own. `complete` is false once "
+        "the log no longer goes back to its beginning. A page may have fewer entries than asked for, and lead on.",
+        history_forms.HistoryAnswer,
+        (400, 401, 403, 421, 500, 503),
+        ("userId", "boardIdFilter", "cursor", "listLimit", "minSeq", "minEpoch"),
     ),
     "reverse": Operation(
         "Corrections",

@@ -133,6 +133,29 @@ def _error(code: str, message: str, **details: Any) -> dict[str, Any]:
 
 
 ANSWERS |= {
+    "history": {
+        "userId": "alice",
+        "entries": [
+            {
+                "seq": 9, "epoch": 1, "time": _TIME, "type": "reversal", "caller": "referee",
+                "reason": "played with a bot", "reversalId": "dispute-17", "again": False,
+                "scores": [{"boardId": "main", "score": None}],
+            },
+            {
+                "seq": 2, "epoch": 1, "time": _TIME, "type": "increment", "caller": "backend", "boardId": "main",
+                "delta": 10, "newScore": 10, "reason": "ACTION_COMPLETED", "actionId": "quest-7-alice",
+                "reversedBy": {
+                    "reversalId": "dispute-17", "reason": "played with a bot", "caller": "referee", "epoch": 1,
+                    "seq": 9, "time": _TIME,
+                },
+            },
+            {
+                "seq": 1, "epoch": 1, "time": _TIME, "type": "user", "caller": "registry", "displayName": "Alice",
+                "active": True,
+            },
+        ],
+        "nextCursor": None, "complete": True, "oldestSeq": 1, "epoch": 1, "seq": 9,
+    },
     "reverse": {
         "reversalId": "dispute-17", "applied": True, "preview": False, "again": False, "epoch": 1, "seq": 9,
         "actions": 1, "users": 1, "forgotten": 0,

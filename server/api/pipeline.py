@@ -40,6 +40,7 @@ from server.api.cross_origin import CrossOrigin
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
 from server.api.exports import Exports
+from server.api.history import History
 from server.api.increments import Increments
 from server.api.lists import Lists
 from server.api.operations import Operations
@@ -117,10 +118,9 @@ class Pipeline:
             "walk": lists.walk,
             "query": lists.query,
             **{name: getattr(reads, name) for name in ("top", "score", "around", "action")},
-            "boards": boards.boards,
-            "board": boards.board,
-            "periods": boards.periods,
+            **{name: getattr(boards, name) for name in ("boards", "board", "periods")},
             "export": Exports(dependencies).export,
+            "history": History(dependencies).history,
             "reverse": reversals.reverse,
             "reversal": reversals.reversal,
             **Reviews(dependencies, self._submit).handlers(),

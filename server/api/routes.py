@@ -7,8 +7,8 @@ Rules:
 - A path without a variable wins, as in OpenAPI: /scores/increment and /scores/query are routes, and the users of those
   names are at /scores/%69ncrement and /scores/%71uery.
 - Where an id may hold a slash, its route has a second path, with the id in the query: proxies decode %2F on the way.
-  /scores/around is such a path only with `userId`. Without it, it is the score of the user `around`. So is
-  /boards/reset with `boardId`, or it would hide the board `reset`. GET /boards lists the boards where it has no id.
+  /scores/around is such a path only with `userId`. Without it, it is the score of the user `around`. So are
+  /scores/history, and /boards/reset with `boardId`. GET /boards lists the boards where it has no id.
 - HEAD is allowed wherever GET is, OPTIONS everywhere. Neither is in the table.
 """
 
@@ -56,6 +56,7 @@ BY_QUERY = "_by_query"
 
 POSITION = ("minSeq", "minEpoch")
 USER_QUERY = ("boardId", "period", "view", *POSITION)
+HISTORY_QUERY = ("boardId", "limit", "cursor", *POSITION)
 AROUND_QUERY = ("limit", *USER_QUERY)
 WRITE = ("scores:write",)
 READ = ("scores:read", "scores:write")
@@ -93,6 +94,10 @@ ROUTES: tuple[Route, ...] = (
           public_read=True, shows_state=True, query=AROUND_QUERY),
     Route("GET", "/scores/around", "around_by_query", "The same, with the id in the query.", READ,
           public_read=True, shows_state=True, query=("userId", *AROUND_QUERY), ids=("userId",)),
+    Route("GET", "/scores/{userId}/history", "history", "What the log says of a user, the newest first.", READ,
+          shows_state=True, query=HISTORY_QUERY),
+    Route("GET", "/scores/history", "history_by_query", "The same, with the id in the query.", READ,
+          shows_state=True, query=("userId", *HISTORY_QUERY), ids=("userId",)),
     Route("PUT", "/users/{userId}", "put_user", "Register a user, or change a name or whether active.", USERS,
           writes=True),
     Route("PUT", "/users", "put_user_by_query", "The same, with the id in the query.", USERS,
@@ -164,6 +169,7 @@ for _route in ROUTES:
     _BY_PATH.setdefault(_route.path, {})[_route.method] = _route
 _ONLY_WITH = {
     "/scores/around": "userId",
+    "/scores/history": "userId",
     **{f"/boards/{name}": "boardId" for name in ("reset", "periods", "export", "freeze", "unfreeze", "reveal")},
 }
 """Paths that are such only with this parameter. Without it the end of the path is an id for the methods that take one,

@@ -341,6 +341,7 @@ def _make_pipeline(
             promote=promote,
             periods=NoPeriods() if periods is None else periods,
             past=None if service is None else world.past,
+            ledger=None if service is None else service.ledger,
             warnings=partial(_warnings, world, surface.role),
         )
     )

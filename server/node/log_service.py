@@ -24,6 +24,7 @@ import structlog
 import trio
 
 from engine.errors import DiskFault, NoSpace
+from engine.ledger import Ledger
 from engine.machine import StateMachine
 from server.api.dependencies import StorageState
 from server.api.role_checks import RoleChecks
@@ -51,7 +52,7 @@ log = structlog.get_logger()
 
 
 class LogService:
-    """The shipper and the snapshots of one node. `followers` are the open links."""
+    """The shipper and the snapshots of one node. `followers` are the open links, `ledger` reads of users."""
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class LogService:
         self._progress = progress
         self._woken_s = -math.inf
         self.followers = Followers()
+        self.ledger = Ledger(world.disk, opened.log)
         store = Store(world.disk, config.data_dir)
         self._checkpointer = Checkpointer(
             machine,

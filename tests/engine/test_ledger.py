@@ -12,7 +12,18 @@ import pytest
 from engine import segment, user_index
 from engine.concerned import users_of
 from engine.disk import RealDisk
-from engine.events import BoardScores, Event, Incremented, PeriodScores, Rescored, Reversed, UserErased, UserPut
+from engine.events import (
+    BoardScores,
+    EpochBegun,
+    Event,
+    Incremented,
+    PeriodScores,
+    Rescored,
+    Reversed,
+    ScoreImported,
+    UserErased,
+    UserPut,
+)
 from engine.ledger import Ledger, frames_with
 from engine.log import Log, Tail
 from engine.record import events_of
@@ -226,5 +237,7 @@ def test_each_type_of_event_says_whom_it_concerns() -> None:
     assert isinstance(event, Incremented)
     assert users_of(event) == {"user-1"}
     assert users_of(UserPut(1, 1, "ann", None, True, "c")) == {"ann"}
+    assert users_of(ScoreImported(1, 1, "main", "ann", 5, 5, None, "i", 1, "c")) == {"ann"}
+    assert users_of(EpochBegun(1, 1, 1, "start")) == set()
     assert users_of(UserErased(1, 1, "ann", "\x001", "c", b"")) == {"ann"}
     assert users_of(UserErased(1, 1, "\x001", "\x001", "c", b"")) == set()

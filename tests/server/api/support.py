@@ -23,8 +23,10 @@ from engine.board_rules import Rules, rules_of_points
 from engine.calendar import period_at
 from engine.clock import GivenClock
 from engine.commands import PutBoard
+from engine.concerned import users_of
 from engine.errors import DiskFull, NoLongerKept, WriteFailed
 from engine.events import Event, Incremented
+from engine.ledger import Ledger
 from engine.log import Log, Synced
 from engine.machine import Applied, StateMachine
 from engine.record import Frame, Tail, pack_frame, unpack_frame
@@ -103,6 +105,22 @@ class MemoryLog:
             raise NoLongerKept(seq, self.first_seq)
         for event in self.events[seq - 1 :]:
             yield unpack_frame(pack_frame([event], epoch=1, previous=0))
+
+
+class MemoryLedger:
+    """Reads a memory log as the ledger reads a log on disk."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    @property
+    def oldest_seq(self) -> int:
+        return self._log.first_seq
+
+    def events_of(self, user_id: str, *, before_seq: int | None = None) -> Iterator[tuple[int, Event]]:
+        for event in reversed(self._log.events[self._log.first_seq - 1 :]):
+            if user_id in users_of(event) and (before_seq is None or event.seq < before_seq):
+                yield 1, event
 
 
 T = TypeVar("T")
@@ -325,6 +343,7 @@ class Bench:
             promote=partial(refuse_promotion, self.role),
             periods=self.kept or NoPeriods(),
             past=past,
+            ledger=MemoryLedger(self.log) if real_log is None else Ledger(InlineDisk(), real_log),
         )
         self.pipeline = Pipeline(self.dependencies)
         self._quart = create_app(self.pipeline, TrustedProxies()) if through_quart else None

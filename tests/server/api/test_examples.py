@@ -59,7 +59,11 @@ async def play_corrections(bench: Bench) -> dict[str, Reply]:
     referee = "Bearer referee scores:correct"
     body = examples.REQUESTS["reverse"]
     made = await bench.ask("POST", "/reversals", body, token=referee)
-    return {"reverse": made, "reversal": await bench.ask("GET", f"/reversals/{body['reversalId']}", token=referee)}
+    return {
+        "reverse": made,
+        "reversal": await bench.ask("GET", f"/reversals/{body['reversalId']}", token=referee),
+        "history": await bench.ask("GET", f"/scores/{examples.USER_ID}/history", token=READER),
+    }
 
 
 async def play_reviews(bench: Bench) -> dict[str, Reply]:

@@ -1,0 +1,101 @@
+"""The answers of the route about a user's history. Pure.
+
+entry = history_entry(epoch, event, "alice", reversed_by)
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from engine.events import Event, Incremented, Reversed, ScoreImported, UserErased, UserPut
+from server.api.answers import AgeMs, Delta, Epoch, FedReceipt, ReversedBy, Score, Seq, SeqOrNone, Time, Worth
+from server.http.messages import Id
+from server.live.encoding import iso_ms
+
+
+class Changed(msgspec.Struct, frozen=True, rename="camel"):
+    """The user's score on a board after a reversal; null: none is left."""
+
+    board_id: Id
+    score: Score | None
+
+
+class HistoryEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One event. What the type of the event has not is left out.
+
+    An `increment` and an `import` have the score after it; an `increment` has `reversedBy` while a reversal holds it
+    back. A `reversal` has the user's scores after it. A `user` is a registration or its change, an `erasure` the end of
+    all that was before.
+    """
+
+    seq: Seq
+    epoch: Epoch
+    time: Time
+    type: Literal["increment", "import", "user", "reversal", "erasure"]
+    caller: Id
+    board_id: Id | UnsetType = UNSET
+    delta: Delta | UnsetType = UNSET
+    new_score: Score | UnsetType = UNSET
+    value: Worth | UnsetType = UNSET
+    fed: tuple[FedReceipt, ...] | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    action_id: Id | UnsetType = UNSET
+    reversed_by: ReversedBy | UnsetType = UNSET
+    import_id: Id | UnsetType = UNSET
+    reversal_id: Id | UnsetType = UNSET
+    again: bool | UnsetType = UNSET
+    scores: tuple[Changed, ...] | UnsetType = UNSET
+    display_name: str | UnsetType | None = UNSET
+    active: bool | UnsetType = UNSET
+
+
+class HistoryAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """GET /scores/{userId}/history. `complete`: the log goes back to its beginning; `oldestSeq` is its first seq."""
+
+    user_id: Id
+    entries: tuple[HistoryEntry, ...]
+    next_cursor: Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,15}$")] | None
+    complete: bool
+    oldest_seq: Seq
+    epoch: Epoch
+    seq: SeqOrNone
+    stale: Literal[True] | UnsetType = UNSET
+    age_ms: AgeMs | UnsetType = UNSET
+
+
+def history_entry(epoch: int, event: Event, user_id: str, reversed_by: ReversedBy | UnsetType) -> HistoryEntry:
+    """Make the wire's form of an event."""
+    seq, time = event.seq, iso_ms(event.time_ms)
+    if isinstance(event, Incremented):
+        return HistoryEntry(
+            seq, epoch, time, "increment", event.caller,
+            board_id=event.board_id,
+            delta=event.delta,
+            new_score=event.new_score,
+            value=UNSET if event.value is None else event.value,
+            fed=tuple(FedReceipt(fed.board_id, fed.delta, fed.new_score) for fed in event.fed) or UNSET,
+            reason=event.reason,
+            action_id=event.action_id,
+            reversed_by=reversed_by,
+        )  # fmt: skip
+    if isinstance(event, Reversed):
+        scores = [Changed(part.board_id, row.new_score) for part in event.scores for row in part.rows
+                  if row.user_id == user_id]  # fmt: skip
+        return HistoryEntry(
+            seq, epoch, time, "reversal", event.caller,
+            reason=event.reason, reversal_id=event.reversal_id, again=event.again, scores=tuple(scores),
+        )  # fmt: skip
+    if isinstance(event, ScoreImported):
+        return HistoryEntry(
+            seq, epoch, time, "import", event.caller,
+            board_id=event.board_id, new_score=event.new_score, value=event.value, import_id=event.import_id,
+        )  # fmt: skip
+    if isinstance(event, UserPut):
+        return HistoryEntry(
+            seq, epoch, time, "user", event.caller, display_name=event.display_name, active=event.active
+        )  # fmt: skip
+    assert isinstance(event, UserErased), event
+    return HistoryEntry(seq, epoch, time, "erasure", event.caller)
