@@ -106,7 +106,7 @@ def _pairs(content: bytes) -> list[tuple[int, int]]:
     while content[offset : offset + HEADER_BYTES].strip(b"\x00"):
         frame = unpack_frame(content, offset)
         users = {user_id for event in events_of(frame) for user_id in users_of(event)}
-        digests |= {user_id: digest_of(user_id) for user_id in users - digests.keys()}
+        digests.update((user_id, digest_of(user_id)) for user_id in users if user_id not in digests)
         pairs += [(digest, offset) for digest in {digests[user_id] for user_id in users}]
         offset += HEADER_BYTES + len(frame.body)
     return pairs

@@ -1,0 +1,128 @@
+"""How long does the first page of a user's history take? `python -m bench.ledger [--events 10000000]`.
+
+The log is written, compressed and indexed with the real engine, in frames of 100 increments. All segments but the last
+two are compressed. A page is what GET /scores/{userId}/history reads in its thread: LIMIT events, the newest first.
+
+    one       a user with a single event, the first of the log: every segment is searched
+    few       a user with an event in a million
+    many      a user with a tenth of all events
+    live      a user whose newest events are in the live segment
+    nobody    a user without an event
+
+The time is that of the first read of a new `Ledger`, in a process that read the other users before: the files are in
+the page cache, and nothing is kept in memory between two reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import time
+import uuid
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from bench import tables
+from bench.history import record
+from bench.wanted import Wanted, show_wanted
+from engine.disk import RealDisk
+from engine.events import Event, Incremented
+from engine.ledger import Ledger
+from engine.log import Log
+from engine.user_index import make_missing
+
+FRAME = 100
+LIMIT = 100
+SEED = 20_251_215
+USERS = 1_000_000
+ROUNDS = 5
+WANTED_MS = 50.0
+WORK = Path(__file__).with_name("work")
+
+
+def user_of(seq: int, last: int, rng: random.Random) -> str:
+    """Who scores with an event."""
+    if seq == 1:
+        return "one"
+    if seq % 1_000_000 == 500_000:
+        return "few"
+    if seq > last - 200 and seq % 2:
+        return "live"
+    return "many" if seq % 10 == 3 else f"user-{rng.randrange(USERS)}"
+
+
+def build(directory: Path, events: int) -> tuple[Log, dict[str, float]]:
+    """Write a log; give it, and the seconds that its parts took."""
+    rng = random.Random(SEED)
+    took = {"write": 0.0, "compress": 0.0, "index": 0.0}
+    began = time.perf_counter()
+    RealDisk().make_directory(str(directory))
+    log = Log.create(RealDisk(), str(directory / "log"), log_id=bytes(range(16)))
+    for first in range(1, events + 1, FRAME):
+        frame: list[Event] = [
+            Incremented(
+                seq, 1_765_800_000_000 + first, "main", user_of(seq, events, rng),
+                str(uuid.UUID(int=rng.getrandbits(128))), 10, "ACTION_COMPLETED", "backend", 10,
+            )
+            for seq in range(first, first + FRAME)
+        ]  # fmt: skip
+        log.append(frame, 1)
+    took["write"] = time.perf_counter() - began
+    began = time.perf_counter()
+    for info in log.segments()[:-2]:
+        log.compress(info)
+    took["compress"] = time.perf_counter() - began
+    began = time.perf_counter()
+    make_missing(RealDisk(), log)
+    took["index"] = time.perf_counter() - began
+    return log, took
+
+
+def page(log: Log, user_id: str) -> tuple[float, int]:
+    """Read a first page; give the milliseconds, and the number of its events."""
+    began = time.perf_counter()
+    found = list(islice(Ledger(RealDisk(), log).events_of(user_id), LIMIT))
+    return (time.perf_counter() - began) * 1_000, len(found)
+
+
+def main() -> None:
+    """Measure, print, record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=10_000_000)
+    options = parser.parse_args()
+    directory = WORK / "ledger"
+    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        log, took = build(directory, options.events)
+        users = ("one", "few", "many", "live", "nobody")
+        pages = {user_id: [page(log, user_id) for _ in range(ROUNDS)] for user_id in users}
+        segments = len(log.segments())
+        index_bytes = sum(path.stat().st_size for path in (directory / "log").glob("*.index"))
+        log.close()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    made = tables.table(
+        f"first page, {options.events:,} events, {segments} segments", ("user",), ("events", "first ms", "best ms")
+    )
+    for user_id, times in pages.items():
+        made.add_row(user_id, str(times[0][1]), f"{times[0][0]:.1f}", f"{min(times)[0]:.1f}")
+    tables.show(made)
+    print(
+        f"indexes: {index_bytes / options.events:.1f} bytes an event, {took['index'] / (segments - 1):.2f} s a segment"
+    )
+    best = {user_id: min(times)[0] for user_id, times in pages.items()}
+    figures = [
+        Wanted(f"first page of a history, {user_id}", ms, WANTED_MS, False, "ms", f"of {options.events:,} events")
+        for user_id, ms in best.items()
+    ]
+    show_wanted(figures)
+    first = {user_id: times[0][0] for user_id, times in pages.items()}
+    wanted = msgspec.to_builtins(figures)
+    record("ledger", {"events": options.events, "seconds": took, "first": first, "best": best, "wanted": wanted})
+
+
+if __name__ == "__main__":
+    main()
