@@ -47,7 +47,8 @@ from engine.batch import Batch
 from engine.clock import Clock
 from engine.commands import BoardCommand, Command, ImportRows, Increment, Outcome, Reverse
 from engine.corrections import Corrector
-from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
+from engine.disk import FileMissing
+from engine.errors import DiskFull, LeaderDeposed, LogDamaged, NoLongerKept, OutcomeUnknown, Overloaded
 from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log import Synced
@@ -280,8 +281,8 @@ class Actor:
     async def _write_frame(self, taken: list[Submission]) -> None:
         try:
             now_ms = await self._change_periods()
-            if taken[0].is_alone:
-                await self._complete(taken[0])
+            if taken[0].is_alone and not await self._complete(taken[0]):
+                return
             batch = Batch(self._machine.scoreboard, now_ms, self._period_at)
             for submission in taken:
                 batch.decide(submission.commands)
@@ -314,12 +315,20 @@ class Actor:
             else:
                 submission.when_done(submission)
 
-    async def _complete(self, submission: Submission) -> None:
-        """Let a reversal count what was logged since its sender looked. Nothing is logged meanwhile."""
+    async def _complete(self, submission: Submission) -> bool:
+        """Let a reversal count what was logged since its sender looked; False if the log can't be read.
+
+        Nothing is logged meanwhile. A log that can't be read fails the submission alone: nothing was decided by it.
+        """
+        log = self._machine.log
         for command in submission.commands:
             if isinstance(command, Reverse):
-                log = self._machine.log
-                await run(partial(_take_rest, log, command.recount), blocks=log.blocks)
+                try:
+                    await run(partial(_take_rest, log, command.recount), blocks=log.blocks)
+                except (LogDamaged, NoLongerKept, FileMissing) as fault:
+                    submission.fail(fault)
+                    return False
+        return True
 
     async def _append(self, events: list[Event]) -> Synced:
         machine = self._machine

@@ -23,7 +23,7 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 from engine.commands import BoardReceipt, Outcome, Receipt, ReversalReceipt
-from engine.errors import ScoreboardError
+from engine.errors import LogDamaged, ScoreboardError
 from engine.reviews import Review
 from server import bounds
 from server.faults import describe
@@ -99,6 +99,10 @@ class Audit:
             "review_decided", review_id=review.review_id, board_id=review.board_id, user_id=review.user_id,
             state=review.state, note=review.note, seq=review.decided_seq, caller=review.decided_by,
         )  # fmt: skip
+
+    def log_unreadable(self, damage: LogDamaged) -> None:
+        """Log that a segment can't be read: for the operator, with what to do."""
+        self._bounded.error("log_unreadable", reason=str(damage))
 
     def outcome_unknown(self, request: Request, caller: str | None) -> None:
         """Log that the disk failed, or the leader was deposed, during a request."""

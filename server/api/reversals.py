@@ -8,6 +8,8 @@ Rules:
 - Reading the log takes a worker thread, one for all reversals, so that increments go on. Few wait for it; the others
   are told to come again.
 - If a period ends between reading and writing, the writer refuses, and all of it is done again, up to ATTEMPTS times.
+  So it is if a segment was compressed or removed meanwhile.
+- A log that is damaged where it must be read changes nothing. It is told, with file and offset.
 - The reason and the caller stand in the log for good, and in the log of the process.
 - `applied: false` with the position of the first one is the answer to a reversalId that was used for the same before.
 """
@@ -22,8 +24,9 @@ import msgspec
 import trio
 
 from engine.commands import BoardChange, Command, Outcome, Rejection, ReversalReceipt, Reverse
+from engine.disk import FileMissing
 from engine.erased import is_erased
-from engine.errors import NoLongerKept, Overloaded
+from engine.errors import LogDamaged, NoLongerKept, Overloaded
 from engine.events import Incremented, Rescored, Reversed
 from engine.recount import Recount
 from engine.reversal_decisions import spans_of
@@ -84,11 +87,13 @@ class Reversals:
                 403, "UNAUTHORIZED", "A token that names a user may not reverse actions.", {"field": "userId"}
             )
         self._limits.pass_caller(caller.sub, self._clock_s())
-        for attempt in range(1, ATTEMPTS + 1):
-            command = await self._command(asked, caller)
-            [outcome] = await self._submit([command])
-            if not (isinstance(outcome, Rejection) and "period" in outcome.details) or attempt == ATTEMPTS:
+        outcome: Outcome | None = None
+        for _ in range(ATTEMPTS):
+            outcome = await self._attempt(asked, caller)
+            if outcome is not None and not (isinstance(outcome, Rejection) and "period" in outcome.details):
                 break
+        if outcome is None:
+            raise Overloaded("the log is being tidied")
         if isinstance(outcome, Rejection):
             raise refused(outcome)
         assert isinstance(outcome, ReversalReceipt)
@@ -97,6 +102,18 @@ class Reversals:
             self._audit.reversed(outcome, asked.reason, caller.sub)
         answer = reversal_answer(outcome, [self._changed(each) for each in outcome.changes], preview=asked.preview)
         return Response(200, _encode(answer), JSON, NO_STORE)
+
+    async def _attempt(self, asked: Asked, caller: Principal) -> Outcome | None:
+        """Try once; None if a part of the log was removed or compressed while it was read. Raises `Refused`."""
+        try:
+            [outcome] = await self._submit([await self._command(asked, caller)])
+        except (FileMissing, NoLongerKept):
+            return None
+        except LogDamaged as damage:
+            self._audit.log_unreadable(damage)
+            message = f"The log can't be read from seq {damage.seq} on, so nothing was changed. The operator was told."
+            raise Refused(409, "CONFLICT", message, {"field": "actionIds"}) from damage
+        return outcome
 
     def _changed(self, change: BoardChange) -> ChangedBoard:
         return changed_board(change, entries_of(change.top, self._scoreboard.users))

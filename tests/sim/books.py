@@ -34,6 +34,7 @@ from engine.events import (
     Incremented,
     PeriodChanged,
     RanksNoted,
+    Reversed,
     RowsRevealed,
     UserPut,
 )
@@ -223,6 +224,12 @@ class Books:
         elif isinstance(event, BoardEvent):
             boards = {event.board_id}
             self._take_order(event)
+        elif isinstance(event, Reversed):
+            boards = {part.board_id for part in event.scores}
+            asked = any(one[:2] == ("reverse", event.reversal_id) for one in self.orders)
+            self._check(asked, f"nobody asked for {event}")
+            self.counts["reversals again" if event.again else "reversals"] += 1
+            self.counts["past periods corrected"] += len(event.periods)
         elif isinstance(event, RanksNoted):
             self.counts["RanksNoted"] += 1
         elif isinstance(event, UserPut):
@@ -339,6 +346,14 @@ class Books:
             there = {user for _, user, _ in rows}
             was_hidden = {user for user, _, active in self.submitted_users if active is False}
             expected = [row for row in expected if row[1] in there or row[1] not in was_hidden]
+        versions = [] if told["period"] != ids[0] else self.plain.boards[board_id].corrected.get(seq, [])
+        if "correctedAt" in told and told["period"] == ids[0]:
+            pairs = [(user, score) for _, user, score in rows]
+            gone = {user for user, _, active in self.submitted_users if active is False} - {user for user, _ in pairs}
+            fits = [[pair for pair in version[:TOP_ROWS] if pair[0] not in gone] for version in versions]
+            self._check(pairs in fits, f"the period of {board_id} until {seq} is told as {rows}, it is {versions}")
+            self.counts["corrected periods shown"] += 1
+            return
         self._check(rows == expected, f"the period of {board_id} until {seq} is told as {rows}, it ended as {expected}")
         self.counts["past periods shown"] += 1
 

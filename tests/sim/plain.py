@@ -11,7 +11,18 @@ from collections.abc import Sequence
 
 from engine.board import Board
 from engine.board_rules import Range
-from engine.events import BoardEvent, BoardPut, ClockCorrected, EpochBegun, Event, Fed, Incremented, RanksNoted, UserPut
+from engine.events import (
+    BoardEvent,
+    BoardPut,
+    ClockCorrected,
+    EpochBegun,
+    Event,
+    Fed,
+    Incremented,
+    RanksNoted,
+    Reversed,
+    UserPut,
+)
 from engine.log import Log
 from engine.ranking import FinalRow
 from engine.record import events_of
@@ -33,6 +44,9 @@ class Plain:
         self.users: dict[str, tuple[str | None, bool]] = {}
         self.actions: dict[str, Incremented] = {}
         self.reviews = PlainReviews()
+        self.held: dict[int, int] = {}
+        """The actions that a reversal holds back, with the seq of the reversal."""
+        self.reversals: dict[str, Reversed] = {}
         self.epoch = 1
         self._only_file = True
 
@@ -63,6 +77,8 @@ class Plain:
         elif isinstance(event, ClockCorrected):
             for board in self.boards.values():
                 board.past_ranks.correct(event.time_ms)
+        elif isinstance(event, Reversed):
+            self._reverse(event)
         elif isinstance(event, EpochBegun):
             assert event.epoch > self.epoch, f"the epoch does not grow at seq {event.seq}"
             self.epoch = event.epoch
@@ -104,6 +120,19 @@ class Plain:
         delta, score = board.count(event.user_id, value, event.seq, event.time_ms)
         return Fed(board_id, delta, score, value)
 
+    def _reverse(self, event: Reversed) -> None:
+        assert event.reversal_id not in self.reversals, f"{event.reversal_id} is done twice, at seq {event.seq}"
+        self.reversals[event.reversal_id] = event
+        for seq in event.actions:
+            assert (seq in self.held) == event.again, f"seq {event.seq} reverses {seq}, which it can't"
+            if event.again:
+                del self.held[seq]
+            else:
+                self.held[seq] = event.seq
+        for board in self.boards.values():
+            if board.definition is not None:
+                board.reverse(event, self.held.__contains__)
+
     def _take_board(self, event: BoardEvent) -> None:
         if isinstance(event, BoardPut) and event.caller == CONFIGURATION:
             assert event.rules == RULES.boards[event.board_id], f"wrong rules at seq {event.seq}"
@@ -144,9 +173,13 @@ class Plain:
             assert (found.display_name, found.active) == (name, active)
         for action_id, event in self.actions.items():
             assert scoreboard.action_seq(action_id) == event.seq, f"{action_id} is not known by its seq {event.seq}"
-        assert len(scoreboard.actions) == len(self.actions)
         reviews = told_of(scoreboard.reviews)
         assert reviews == self.reviews.told(), f"the reviews are {reviews}, and not {self.reviews.told()}"
+        for reversal_id, reversal in self.reversals.items():
+            assert scoreboard.action_seq(reversal_id) == reversal.seq
+        assert len(scoreboard.actions) == len(self.actions) + len(self.reversals)
+        for event in self.actions.values():
+            assert scoreboard.reversals.of_action(event.seq) == self.held.get(event.seq)
         scoreboard._check()
 
     def _check_rows(self, board: Board, face: Face) -> None:

@@ -22,7 +22,9 @@ from engine.events import (
     BoardPut,
     BoardUnfrozen,
     PeriodChanged,
+    PeriodScores,
     RanksNoted,
+    Reversed,
     RowsRevealed,
 )
 from engine.ranking import FinalRow
@@ -68,7 +70,10 @@ class Face:
 
 
 class PlainBoard(Face):
-    """One board. `frozen_face` is what the public sees while it is frozen. `finals` has each period that ended."""
+    """One board. `frozen_face` is what the public sees while it is frozen. `finals` has each period that ended.
+
+    `corrected` has users and scores of a past period after each reversal that changed it, by the seq that ended it.
+    """
 
     def __init__(self, board_id: str, rules: BoardRules | None = None) -> None:
         """Rules are those of the operator's file."""
@@ -77,6 +82,9 @@ class PlainBoard(Face):
         self.is_logged = False
         self.frozen_face: Face | None = None
         self.finals: dict[int, list[FinalRow]] = {}
+        self.corrected: dict[int, list[list[tuple[str, int]]]] = {}
+        self._done: dict[str, list[Score]] = {}
+        self._past_done: dict[int, tuple[BoardRules, dict[str, list[Score]]]] = {}
         self.freezes = 0
 
     @property
@@ -97,17 +105,41 @@ class PlainBoard(Face):
         definition = self.definition
         assert definition is not None
         assert definition.due_ms is None or time_ms < definition.due_ms, f"seq {seq} came before what was due"
-        rules = definition.rules
         old = self.scores[user][0] if user in self.scores else None
-        score = {
-            "sum": max(0, (old or 0) + worth),
-            "count": (old or 0) + 1,
-            "last": max(0, worth),
-            "best": max(0, worth) if old is None else (max if rules.order == "descending" else min)(old, max(0, worth)),
-        }[rules.score]
+        score = counted(definition.rules, old, worth)
+        self._done.setdefault(user, []).append((worth, seq, time_ms))
         if old != score:
             self.scores[user] = (score, seq, time_ms)
         return score - (old or 0), score
+
+    def reverse(self, event: Reversed, holds: Callable[[int], bool]) -> None:
+        """Count again without the actions that are held back; the event must say the same."""
+        assert self.definition is not None
+        before, rules = self.scores, self.definition.rules
+        self.scores = counted_again(rules, self._done, holds)
+        changed = {user for user in before.keys() | self.scores.keys() if before.get(user) != self.scores.get(user)}
+        told = [row for part in event.scores if part.board_id == self.board_id for row in part.rows]
+        assert {row.user_id for row in told} == changed, f"seq {event.seq} changes {told}, a plain sum {changed}"
+        for row in told:
+            expected = self.scores.get(row.user_id, (None, 0, 0))
+            assert (row.new_score, row.reached_seq, row.updated_ms) == expected, f"seq {event.seq} says {row}"
+            if row.new_score is None:
+                self.past_ranks.forget(row.user_id)
+        for part in event.periods:
+            if part.board_id == self.board_id:
+                self._correct(part, holds)
+
+    def _correct(self, part: PeriodScores, holds: Callable[[int], bool]) -> None:
+        rules, done = self._past_done[part.ended_seq]
+        scores = counted_again(rules, done, holds)
+        for row in part.rows:
+            expected = scores.get(row.user_id, (None, 0, 0))
+            assert (row.new_score, row.reached_seq, row.updated_ms) == expected, f"{part} says {row}, not {expected}"
+        shown = {row.user_id for row in self.finals[part.ended_seq]} & scores.keys()
+        assert part.count == len(shown), f"{part} counts other users than {shown}"
+        sign = 1 if rules.order == "ascending" else -1
+        order = sorted((sign * scores[user][0], scores[user][1], user) for user in shown)
+        self.corrected.setdefault(part.ended_seq, []).append([(user, sign * score) for score, _, user in order])
 
     def note(self, event: RanksNoted, hidden: Hidden) -> None:
         """Note the ranks, unless the period is over within a day."""
@@ -187,6 +219,7 @@ class PlainBoard(Face):
             assert following.begins_ms <= event.time_ms < following.ends_ms, what
         rows = self.rows(hidden)
         self.finals[event.seq] = rows
+        self._past_done[event.seq] = (old.rules, self._done)
         if not old.over:
             self.ended_seq = event.seq
         if event.over:
@@ -199,7 +232,7 @@ class PlainBoard(Face):
         begun_ms = event.time_ms if following is None else following.begins_ms
         self.past_ranks = PlainPast(start={} if event.passed else {row.user_id: row.rank for row in rows[:100]})
         self._redefine(begun_ms=begun_ms, period=following, past=kept, over=False)
-        self.scores = {}
+        self.scores, self._done = {}, {}
 
     def _freeze(self, old: BoardDefinition, event: BoardFrozen) -> None:
         assert old.frozen is None, f"seq {event.seq} freezes a board that is frozen"
@@ -221,7 +254,10 @@ class PlainBoard(Face):
         assert face.definition.past == old.past, f"seq {event.seq} reveals a period that has ended"
         for _ in range(event.step):
             user = self._next_hidden_row(face, hidden)
-            if user is not None:
+            if user is not None and user not in self.scores:  # a reversal took the user off the board
+                del face.scores[user]
+                face.past_ranks.forget(user)
+            elif user is not None:
                 face.scores[user] = self.scores[user]
                 face.revealed.add(user)
         if self._next_hidden_row(face, hidden) is None:
@@ -244,3 +280,26 @@ class PlainBoard(Face):
     def period(self) -> Period | None:
         """The running period."""
         return None if self.definition is None else self.definition.period
+
+
+def counted(rules: BoardRules, old: int | None, worth: int) -> int:
+    """Give the score after an action."""
+    return {
+        "sum": max(0, (old or 0) + worth),
+        "count": (old or 0) + 1,
+        "last": max(0, worth),
+        "best": max(0, worth) if old is None else (max if rules.order == "descending" else min)(old, max(0, worth)),
+    }[rules.score]
+
+
+def counted_again(rules: BoardRules, done: dict[str, list[Score]], holds: Callable[[int], bool]) -> dict[str, Score]:
+    """Count actions in their order, without those that a reversal holds back."""
+    scores: dict[str, Score] = {}
+    for user, actions in done.items():
+        for worth, seq, time_ms in actions:
+            if not holds(seq):
+                old = scores[user][0] if user in scores else None
+                score = counted(rules, old, worth)
+                if score != old:
+                    scores[user] = (score, seq, time_ms)
+    return scores

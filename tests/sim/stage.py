@@ -16,6 +16,7 @@ from tests.sim.network import Network
 from tests.sim.operators import OPERATOR, BoardReader, Operator
 from tests.sim.process import Process
 from tests.sim.profile import Profile
+from tests.sim.referees import Referee
 from tests.sim.screens import Viewer
 from tests.sim.trace import Trace
 
@@ -37,12 +38,14 @@ class Stage:
     ) -> None:
         network = Network(profile, dice(f"{OPERATOR} network"), world, process, books, trace)
         self.operator = Operator(OPERATOR, network, dice(OPERATOR), books, trace)
+        self.referee = Referee("referee", network, dice("referee"), books, trace)
         self.viewers = [
             Viewer("viewer of minutes", "minutes", deltas=bool(profile.backends % 2), books=books, trace=trace),
             Viewer("viewer of the present", "main", deltas=True, books=books, trace=trace, live=True),
         ]
         world.start_soon(network.cut_now_and_then)
         world.start_soon(self.operator.work, profile.chaos_s)
+        world.start_soon(self.referee.work, profile.chaos_s)
         reader = BoardReader("reader of periods", network, dice("reader of periods"), books, trace)
         world.start_soon(reader.read)
         chance = dice(JUDGE)
