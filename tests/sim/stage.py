@@ -25,7 +25,7 @@ JUDGES = 0.7
 
 
 class Stage:
-    """See above. `dice` makes a generator for each purpose. All but `operator.rest` goes on by itself."""
+    """See above. `dice` makes a generator for each purpose. All but `operator.rest` and the referee goes on by itself."""
 
     def __init__(
         self,
@@ -45,7 +45,6 @@ class Stage:
         ]
         world.start_soon(network.cut_now_and_then)
         world.start_soon(self.operator.work, profile.chaos_s)
-        world.start_soon(self.referee.work, profile.chaos_s)
         reader = BoardReader("reader of periods", network, dice("reader of periods"), books, trace)
         world.start_soon(reader.read)
         chance = dice(JUDGE)

@@ -76,6 +76,9 @@ class Report:
 NOTED_SEEDS = 2
 """Seeds that are this modulo 4 have short days, in which ranks are noted."""
 
+DISPUTED_SEEDS = 5
+"""Seeds that are this modulo 8 have a referee, who reverses actions."""
+
 
 def simulate(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> Report:
     """Do one run."""
@@ -159,6 +162,8 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             world.start_soon(reader.read, lambda: cluster.machines[cluster.leader.name].spoils_receipts)
             cluster.begin(world)
             stage = Stage(profile, partial(dice_for, seed), world, lambda: cluster.leader.process, books, trace)
+            if seed % 8 == DISPUTED_SEEDS:
+                world.start_soon(stage.referee.work, profile.chaos_s)
             await _let_work(seed, profile, network, books, trace)
             await stage.operator.rest()
             await cluster.caught_up()
