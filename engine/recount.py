@@ -32,12 +32,13 @@ from engine.events import Event, Incremented, Rescored, ScoreImported
 
 
 class Counted(msgspec.Struct, frozen=True, gc=False):
-    """What an action was worth on a board, and the score of the user before it, as it was logged."""
+    """What an action was worth on a board, and the score of the user before and after it, as they were logged."""
 
     seq: int
     time_ms: int
     worth: int
     before: int
+    after: int
     row: Row | None = None
 
 
@@ -90,7 +91,7 @@ class Recount:
             if counts is not None:
                 reached_ms = event.time_ms if event.reached_ms is None else event.reached_ms
                 row = Row(event.new_score, reached_ms)
-                counts.append(Counted(event.seq, event.time_ms, event.value, 0, row))
+                counts.append(Counted(event.seq, event.time_ms, event.value, 0, event.new_score, row))
         if isinstance(event, Incremented) and event.user_id in self.users:
             for board_id, counted in _counted_of(event):
                 found = self._counted.get((board_id, event.user_id))
@@ -122,10 +123,21 @@ class Recount:
             raise Unknown("the event that reached this score is no longer in the log")
         return Rescored(user_id, score, reached, updated_ms)
 
+    def fits(self, rules: BoardRules, board_id: str, user_id: str, span: Span) -> bool:
+        """Tell whether a user's actions of a span were counted by these rules, as far as the log shows."""
+        counted = [each for each in self._counted[board_id, user_id] if span.holds(each.seq, each.time_ms)]
+        return all(each.row is not None or each.after in _afters(rules, each) for each in counted)
+
     def chosen(self, board_id: str, user_id: str, span: Span) -> list[int]:
         """List those of `actions` that counted for a user on a board within a span."""
         seqs = self._chosen[board_id, user_id]
         return [seq for seq in seqs if span.holds(seq, self.actions[seq].time_ms)]
+
+
+def _afters(rules: BoardRules, each: Counted) -> set[int]:
+    """Give what an action makes of the score before it. 0 may be no score yet."""
+    afters = {next_score(rules, each.before, each.worth)}
+    return afters if each.before else afters | {next_score(rules, None, each.worth)}
 
 
 def boards_of(event: Incremented) -> Iterator[str]:
@@ -137,6 +149,6 @@ def boards_of(event: Incremented) -> Iterator[str]:
 
 def _counted_of(event: Incremented) -> Iterator[tuple[str, Counted]]:
     worth = event.delta if event.value is None else event.value
-    yield event.board_id, Counted(event.seq, event.time_ms, worth, event.new_score - event.delta)
+    yield event.board_id, Counted(event.seq, event.time_ms, worth, event.new_score - event.delta, event.new_score)
     for fed in event.fed:
-        yield fed.board_id, Counted(event.seq, event.time_ms, fed.value, fed.new_score - fed.delta)
+        yield fed.board_id, Counted(event.seq, event.time_ms, fed.value, fed.new_score - fed.delta, fed.new_score)

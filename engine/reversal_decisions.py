@@ -17,12 +17,14 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import msgspec
+from msgspec.structs import replace
 
 from engine.actions import key_of
 from engine.board import Board
-from engine.board_rules import BoardRules, PastPeriod
+from engine.board_rules import BoardRules, OrderMode, PastPeriod, ScoreMode
 from engine.commands import BoardChange, Rejection, ReversalReceipt, Reverse, UserChange
 from engine.events import BoardScores, PeriodScores, Rescored, Reversed
 from engine.limits import SEQ_MAX
@@ -46,7 +48,8 @@ def spans_of(board: Board) -> Iterator[tuple[PastPeriod | None, Span]]:
         since_ms = past[0].period.begins_ms  # older ones are forgotten, and their events came before
     for each in past:
         if each.seq > after:
-            yield each, Span(after, each.seq, since_ms)
+            if each.count:  # else nobody played, or it only passed, and the one that ended with it is forgotten
+                yield each, Span(after, each.seq, since_ms)
             after, since_ms = each.seq, 0
     yield None, Span(after, SEQ_MAX, since_ms)
 
@@ -140,8 +143,7 @@ class _Work:
     def _counts_then(self, seq: int) -> bool:
         return self._counts_now(seq) != (seq in self._chosen)
 
-    def _of(self, board: Board, user_id: str, span: Span, counts: Callable[[int], bool]) -> Rescored:
-        rules = BoardRules({}) if board.definition is None else board.definition.rules
+    def _of(self, board: Board, rules: BoardRules, user_id: str, span: Span, counts: Callable[[int], bool]) -> Rescored:
         try:
             return self._command.recount.of(rules, board.board_id, user_id, span, counts)
         except Unknown as fault:
@@ -151,17 +153,23 @@ class _Work:
         self, board: Board, user_id: str, span: Span, shown: Rescored | None
     ) -> tuple[Rescored, UserChange] | None:
         """Count a user's score again; None if it stays. `shown` is what the board or the past period has."""
-        now = self._of(board, user_id, span, self._counts_now)
-        if shown is None:
-            explained = now.new_score is None
-        else:
-            explained = (now.new_score, now.reached_seq) == (shown.new_score, shown.reached_seq)
-        if not explained:
+        found: tuple[Rescored, Rescored] | None = None
+        for rules in _possible_rules(board, span):
+            now = self._of(board, rules, user_id, span, self._counts_now)
+            expected = (None, 0) if shown is None else (shown.new_score, shown.reached_seq)
+            fits = self._command.recount.fits(rules, board.board_id, user_id, span)
+            if not fits or (now.new_score, now.reached_seq) != expected:
+                continue
+            then = self._of(board, rules, user_id, span, self._counts_then)
+            if found is not None and found != (now, then):
+                raise _NotExplained(
+                    user_id, board.board_id, "its rules have changed since, the log does not say how"
+                )
+            found = now, then
+        if found is None:
             raise _NotExplained(user_id, board.board_id, "the log has other actions than those that made it")
-        then = self._of(board, user_id, span, self._counts_then)
-        if then == now:
-            return None
-        return then, UserChange(user_id, now.new_score, then.new_score)
+        now, then = found
+        return None if then == now else (then, UserChange(user_id, now.new_score, then.new_score))
 
     def _running(self, board: Board, user_ids: list[str], span: Span) -> None:
         found = [self._recounted(board, user_id, span, board.place_of(user_id)) for user_id in user_ids]
@@ -194,3 +202,14 @@ class _Work:
             count += sum((then.new_score is not None) - (change.old_score is not None) for then, change in changed)
             self.periods.append(PeriodScores(board_id, past.seq, count, tuple(row for row, _ in changed)))
             self.changes.append(BoardChange(board_id, past.period.id, tuple(change for _, change in changed)))
+
+
+def _possible_rules(board: Board, span: Span) -> list[BoardRules]:
+    """List the rules by which a period may have been counted.
+
+    While a board has scores, the way they grow stays. For a past period it may have been another one.
+    """
+    rules = BoardRules({}) if board.definition is None else board.definition.rules
+    if span.until == SEQ_MAX:
+        return [rules]
+    return [replace(rules, score=score, order=order) for score in get_args(ScoreMode) for order in get_args(OrderMode)]

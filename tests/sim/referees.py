@@ -18,6 +18,7 @@ from tests.sim.clients import Client
 from tests.sim.network import Network
 from tests.sim.trace import Trace
 
+
 class Referee(Client):
     """See above."""
 

@@ -64,7 +64,7 @@ SEEDS: Sequence[tuple[int, str, str]] = (
     ),
 )
 
-SEARCHED_FROM = {UNCOVERED: 20_001, BELIEVED: 401}
+SEARCHED_FROM = {UNCOVERED: 20_001, BELIEVED: 20_101}
 """Where the search for a fault begins that few runs show. The others are searched for from seed 1."""
 
 SOUGHT = (MADE_DURABLE, PLACED_DURABLY, OLDER_KEPT, FOUND_DURABLE)

@@ -25,7 +25,7 @@ JUDGES = 0.7
 
 
 class Stage:
-    """See above. `dice` makes a generator for each purpose. All but `operator.rest` and the referee goes on by itself."""
+    """See above. `dice` makes a generator for each purpose. All but `operator.rest` and the referee go on."""
 
     def __init__(
         self,
