@@ -230,6 +230,7 @@ def _rewrite_periods(store: PeriodStore, erasures: dict[str, list[ErasedBy]]) ->
         if names:
             store.take(seq, pack_period(reader.head, _renamed(reader, names)))
             paths.append(store.path(seq))
+    paths += store.remove_corrected()  # they name whom their files named
     store.close()
     return paths
 

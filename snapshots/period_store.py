@@ -163,6 +163,14 @@ class PeriodStore:
                 self._disk.remove(path)
         return removed + unfinished
 
+    def remove_corrected(self) -> Sequence[str]:
+        """Remove what was made of corrections: the next reader makes it anew. Give the paths."""
+        with self._changing:
+            paths = [f"{self.directory}/{name}" for name in self._names() if _DERIVED.fullmatch(name)]
+            for path in paths:
+                self._remove_period(path)
+        return paths
+
     def _remove_period(self, path: str) -> None:
         with self._opening:  # so that nobody opens it between the two steps, and keeps a file that is gone
             if (opened := self._open.pop(path, None)) is not None:

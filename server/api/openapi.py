@@ -25,7 +25,7 @@ from server.http.target import DEFAULT_BOARD
 
 Schema = dict[str, Any]
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 """Of the interface, not of the program. It grows with each change that a client can see."""
 
 _NEEDED = "May have slashes."

@@ -161,8 +161,11 @@ def test_past_periods_lose_the_user_and_keep_the_ranks(tmp_path: Path) -> None:
     first, _ = play(league)
     rows = league.rows(first)
     league.close()
+    made_of_a_correction = tmp_path / "data" / "periods" / f"{first:020}-{'0' * 16}.corrected"
+    made_of_a_correction.write_text("ann")
     report = erase(tmp_path / "data", "ann")
-    assert len(report.periods) == 1
+    assert len(report.periods) == 2
+    assert not made_of_a_correction.exists()
     assert list(find_in_directory(tmp_path / "data", [Wanted("ann")])) == []
     league = League(InlineDisk(), str(tmp_path / "data"))
     assert league.rows(first) == [(rank, "\x001" if user == "ann" else user, score) for rank, user, score in rows]
