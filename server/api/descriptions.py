@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from server.api import about, answers, decoding, history_forms, reversal_forms, review_forms
+from server.api import about, answers, decoding, history_forms, reversal_forms, review_forms, user_data_forms
 from server.http.messages import JSON
 from server.settings.board_form import BoardForm
 
@@ -238,6 +238,14 @@ OPERATIONS: dict[str, Operation] = {
         history_forms.HistoryAnswer,
         (400, 401, 403, 421, 500, 503),
         ("userId", "boardIdFilter", "cursor", "listLimit", "minSeq", "minEpoch"),
+    ),
+    "user_data": Operation(
+        "Users",
+        "For the person, or for who answers one: registration, scores, rows in past periods that are kept, reviews, "
+        "and the log page by page, as the history gives it. For tokens with `scores:read`, and for the user's own.",
+        user_data_forms.UserDataAnswer,
+        (400, 401, 403, 421, 500, 503),
+        ("userId", "cursor", "listLimit", "minSeq", "minEpoch"),
     ),
     "reverse": Operation(
         "Corrections",

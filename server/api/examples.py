@@ -156,6 +156,10 @@ ANSWERS |= {
         ],
         "nextCursor": None, "complete": True, "oldestSeq": 1, "epoch": 1, "seq": 9,
     },
+    "user_data": {
+        "userId": "alice", "registered": {"displayName": "Alice", "active": True}, "scores": [], "pastScores": [],
+        "reviews": [], "entries": [], "nextCursor": None, "complete": True, "oldestSeq": 1, "epoch": 1, "seq": 9,
+    },
     "reverse": {
         "reversalId": "dispute-17", "applied": True, "preview": False, "again": False, "epoch": 1, "seq": 9,
         "actions": 1, "users": 1, "forgotten": 0,
@@ -173,6 +177,7 @@ ANSWERS |= {
         "seq": 9, "time": "2025-12-15T12:34:56.000Z",
     },
 }  # fmt: skip
+ANSWERS["user_data"]["entries"] = ANSWERS["history"]["entries"]
 
 ERRORS: dict[int, Any] = {
     307: _error("NOT_LEADER", "This node is a replica: send it to the leader.", leader="https://scores.example"),

@@ -64,6 +64,11 @@ class History:
 
     async def history(self, request: Request, caller: Principal) -> Response:
         """Answer with a page. Raises `Refused`, `Overloaded`."""
+        page = await self.page(request, caller)
+        return page if isinstance(page, Response) else Response(200, _encode(page), JSON, NO_STORE)
+
+    async def page(self, request: Request, caller: Principal) -> HistoryAnswer | Response:
+        """Read the page that a request asks for. A response refuses the caller. Raises `Refused`, `Overloaded`."""
         user_id = request.path_params["userId"]
         if caller.user != user_id and (lacking := require(caller, LIVE_VIEW)) is not None:
             return lacking.response()
@@ -84,7 +89,7 @@ class History:
         look_up = partial(_reversals, self._log, reversals)
         by = await run(look_up, blocks=self._log.blocks, limiter=self._readers) if reversals else {}
         oldest = self._ledger.oldest_seq
-        answer = HistoryAnswer(
+        return HistoryAnswer(
             user_id=user_id,
             entries=tuple(
                 history_entry(epoch, event, user_id, by.get(held[event.seq] or 0, UNSET)) for epoch, event in found
@@ -96,7 +101,6 @@ class History:
             seq=self._scoreboard.seq,
             **stale_fields(self._freshness),
         )
-        return Response(200, _encode(answer), JSON, NO_STORE)
 
     def _hidden_after(self, caller: Principal) -> dict[str, tuple[int, str]]:
         """Give the boards on which a freeze hides from this caller what came after a seq, but what it sent itself."""

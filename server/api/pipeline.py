@@ -48,6 +48,7 @@ from server.api.reads import Reads, Top
 from server.api.reversals import Reversals
 from server.api.reviews import Reviews
 from server.api.routes import BOARD_CHANGES, BY_QUERY, EXPRESS, FIXED, ROUTES, Route, allowed, find
+from server.api.user_data import UserData
 from server.api.users import Users
 from server.api.views import is_plain_top
 from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, disk_full, error, overloaded
@@ -99,8 +100,7 @@ class Pipeline:
         self._cross_origin = CrossOrigin(dependencies.origins)
         self._role = dependencies.role
         self._checks = dependencies.checks
-        self._positions = dependencies.positions
-        self._writer = dependencies.writer
+        self._positions, self._writer = dependencies.positions, dependencies.writer
         self._metrics = dependencies.metrics
         self._audit = dependencies.audit
         self._clock_s = dependencies.clock_s
@@ -109,8 +109,8 @@ class Pipeline:
         self._users = Users(dependencies, dependencies.limits)
         self._boards = boards = Boards(dependencies, dependencies.limits)
         self._reads = reads = Reads(dependencies)
-        lists, reversals = Lists(dependencies), Reversals(dependencies, dependencies.limits, self._submit)
-        operations = Operations(dependencies)
+        reversals = Reversals(dependencies, dependencies.limits, self._submit)
+        lists, history, operations = Lists(dependencies), History(dependencies), Operations(dependencies)
         handlers: dict[str, Handler] = {
             "increment": self._increment,
             "increment_batch": self._increment_batch,
@@ -120,9 +120,9 @@ class Pipeline:
             **{name: getattr(reads, name) for name in ("top", "score", "around", "action")},
             **{name: getattr(boards, name) for name in ("boards", "board", "periods")},
             "export": Exports(dependencies).export,
-            "history": History(dependencies).history,
-            "reverse": reversals.reverse,
-            "reversal": reversals.reversal,
+            "history": history.history,
+            "user_data": UserData(dependencies, history).data,
+            **{name: getattr(reversals, name) for name in ("reverse", "reversal")},
             **Reviews(dependencies, self._submit).handlers(),
             **dict.fromkeys(BOARD_CHANGES, self._change_board),
             **{name: getattr(operations, name) for name in _OPERATIONS},

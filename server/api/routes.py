@@ -58,6 +58,7 @@ POSITION = ("minSeq", "minEpoch")
 USER_QUERY = ("boardId", "period", "view", *POSITION)
 HISTORY_QUERY = ("boardId", "limit", "cursor", *POSITION)
 AROUND_QUERY = ("limit", *USER_QUERY)
+DATA_QUERY = ("limit", "cursor", *POSITION)
 WRITE = ("scores:write",)
 READ = ("scores:read", "scores:write")
 LIVE_VIEW = ("scores:read",)
@@ -102,6 +103,10 @@ ROUTES: tuple[Route, ...] = (
           writes=True),
     Route("PUT", "/users", "put_user_by_query", "The same, with the id in the query.", USERS,
           writes=True, query=("userId",), ids=("userId",)),
+    Route("GET", "/users/{userId}/data", "user_data", "All that is kept about a user.", READ,
+          shows_state=True, query=DATA_QUERY),
+    Route("GET", "/users/data", "user_data_by_query", "The same, with the id in the query.", READ,
+          shows_state=True, query=("userId", *DATA_QUERY), ids=("userId",)),
     Route("GET", "/boards", "boards", "All boards; with `boardId`, that one.", BOARD_READ,
           public_read=True, shows_state=True, query=("boardId", "view", *POSITION)),
     Route("PUT", "/boards", "put_board_by_query", "The same as below, with the id in the query.", BOARDS,
@@ -170,6 +175,7 @@ for _route in ROUTES:
 _ONLY_WITH = {
     "/scores/around": "userId",
     "/scores/history": "userId",
+    "/users/data": "userId",
     **{f"/boards/{name}": "boardId" for name in ("reset", "periods", "export", "freeze", "unfreeze", "reveal")},
 }
 """Paths that are such only with this parameter. Without it the end of the path is an id for the methods that take one,

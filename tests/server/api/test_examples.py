@@ -63,6 +63,7 @@ async def play_corrections(bench: Bench) -> dict[str, Reply]:
         "reverse": made,
         "reversal": await bench.ask("GET", f"/reversals/{body['reversalId']}", token=referee),
         "history": await bench.ask("GET", f"/scores/{examples.USER_ID}/history", token=READER),
+        "user_data": await bench.ask("GET", f"/users/{examples.USER_ID}/data", token=READER),
     }
 
 

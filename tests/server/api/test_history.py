@@ -168,3 +168,32 @@ async def test_a_few_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (refused.status, refused.code) == (503, "OVERLOADED")
         gate.set()
     assert statuses == [200] * (history.READERS_MAX + history.WAITERS_MAX)
+
+
+async def test_a_person_is_given_all_that_is_kept(tmp_path: Path) -> None:
+    """Registration, scores of now and of past periods, and the log; to the person and to who may read scores."""
+    async with open_bench(rules=Rules({}), periods=tmp_path) as bench:
+        week = {"points": {"WIN": 10}, "period": {"every": "week"}}
+        await bench.ask("PUT", "/boards/cup", week, token=KEEPER)
+        await bench.ask("PUT", "/users/ann", {"displayName": "Ann"}, token=REGISTRAR)
+        for user, action in (("ann", "a1"), ("bob", "b1"), ("ann", "a2")):
+            await bench.increment(user, action, boardId="cup", reason="WIN")
+        bench.now_s += 7 * 86_400
+        await bench.increment("ann", "a3", boardId="cup", reason="WIN")
+        for token in (READER, f"{WRITER} ann"):
+            told = (await bench.ask("GET", "/users/ann/data?limit=2", token=token)).json
+            assert told["registered"] == {"displayName": "Ann", "active": True}
+            assert [(each["boardId"], each["score"], each["rank"]) for each in told["scores"]] == [("cup", 10, 1)]
+            past = [(each["period"], each["score"], each["rank"]) for each in told["pastScores"]]
+            assert past == [("2025-W51", 20, 1)]
+            assert [entry["actionId"] for entry in told["entries"]] == ["a3", "a2"]
+            rest = await bench.ask("GET", f"/users/data?userId=ann&cursor={told['nextCursor']}", token=token)
+            assert [entry["type"] for entry in rest.json["entries"]] == ["increment", "user"]
+        nobody = (await bench.ask("GET", "/users/nobody/data", token=READER)).json
+        assert (nobody["registered"], nobody["scores"], nobody["pastScores"], nobody["entries"]) == (None, [], [], [])
+        assert (await bench.ask("GET", "/users/ann/data", token=f"{WRITER} bob")).status == 403
+        await bench.ask("POST", "/boards/cup/freeze", token=KEEPER)
+        assert (await bench.increment("ann", "a4", boardId="cup", reason="WIN")).status == 200
+        [frozen] = (await bench.ask("GET", "/users/ann/data", token=f"{WRITER} ann")).json["scores"]
+        [present] = (await bench.ask("GET", "/users/ann/data", token=READER)).json["scores"]
+        assert (frozen["score"], present["score"]) == (10, 20)
