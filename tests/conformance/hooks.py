@@ -87,6 +87,7 @@ def make_good(case: Any) -> None:
         case.query.pop("cursor", None)
         ask_for_one_past(case.query)
     make_good_board(case)
+    make_good_correction(case)
     if isinstance(case.body, dict):
         name, step = case.body.get("displayName"), case.body.get("step")
         if isinstance(name, str) and name_fault(name):
@@ -106,6 +107,18 @@ def make_good(case: Any) -> None:
             item.pop("value", None)
         if isinstance(item, dict) and item.get("userId") == INACTIVE:
             item["userId"] = ACTIVE
+
+
+def make_good_correction(case: Any) -> None:
+    """Name actions in one way, and look only: others count on the scores. Accept a review without a reversal."""
+    if isinstance(case.path_parameters, dict) and "reviewId" in case.path_parameters:
+        case.path_parameters["reviewId"] = "1-0"
+    if not isinstance(case.body, dict):
+        return
+    if "decision" in case.body:
+        case.body = {"decision": "accept", "note": None}
+    elif "reversalId" in case.body:
+        case.body = {"reversalId": "dispute", "reason": "looked wrong", "userId": ACTIVE, "preview": True}
 
 
 def ask_for_one_past(query: dict[str, Any]) -> None:
@@ -138,6 +151,8 @@ def make_good_board(case: Any) -> None:
     if isinstance(case.body, dict) and "points" in case.body:
         case.body["points"] = {"WIN": 10, "LATE": -5, "LAP": {"min": 1, "max": 90}}
         case.body.update(title="Cup", feeds=[], keep_periods=52, period=PERIODS[len(str(case.body)) % len(PERIODS)])
+        if case.body.get("watch") is not None:
+            case.body["watch"] = {"callers_per_user": 3}
 
 
 @schemathesis.check

@@ -224,10 +224,27 @@ def reads() -> list[Question]:
             Access_Control_Request_Headers="traceparent,baggage",
             Origin="https://example.org",
         ),
+        *corrections(),
         question("no receipt", "GET", "/actions/never", token=read),
         question("a receipt for no scope", "GET", "/actions/never", token=bearer("users:write")),
     ]
     return questions
+
+
+def corrections() -> list[Question]:
+    """What the log says of users, and the routes of referees. Who is asked about has no events: these have times."""
+    read, referee, judge = bearer("scores:read"), bearer("scores:correct"), bearer("scores:review")
+    about = ["/scores/no/history", "/scores/history?userId=no", "/users/no/data", "/users/data?userId=no",
+             "/reversals/never", "/reversals?reversalId=never"]  # fmt: skip
+    never = b'{"reversalId": "r1", "reason": "x", "actionIds": ["never"]}'
+    return [
+        *[question(target, "GET", target, token=read) for target in about],
+        question("a reversal of nothing", "POST", "/reversals", never, token=referee),
+        question("a reversal without the scope", "POST", "/reversals", never, token=read),
+        question("reviews", "GET", "/reviews", token=judge),
+        question("no review", "GET", "/reviews/1-0", token=judge),
+        question("a decision of no review", "POST", "/reviews/1-0", b'{"decision": "accept"}', token=judge),
+    ]
 
 
 def odd_ones() -> list[Question]:
