@@ -162,9 +162,7 @@ class _Work:
                 continue
             then = self._of(board, rules, user_id, span, self._counts_then)
             if found is not None and found != (now, then):
-                raise _NotExplained(
-                    user_id, board.board_id, "its rules have changed since, the log does not say how"
-                )
+                raise _NotExplained(user_id, board.board_id, "its rules have changed since, the log does not say how")
             found = now, then
         if found is None:
             raise _NotExplained(user_id, board.board_id, "the log has other actions than those that made it")
