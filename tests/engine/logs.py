@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from engine.disk import Disk, RealDisk
 from engine.events import Event, Incremented
 from engine.log import Finding, Log, Tail
-from engine.record import HEADER_BYTES, SEGMENT_HEADER_BYTES, Frame, events_of, unpack_frame
+from engine.record import (
+    HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    Frame,
+    SegmentHeader,
+    chain_start,
+    events_of,
+    pack_frame,
+    pack_segment_header,
+    unpack_frame,
+    unpack_header,
+)
 
 LOG_ID = bytes(range(1, 17))
 OTHER_LOG_ID = bytes(range(101, 117))
 SEGMENT_BYTES = 2200
 """Small segments: seven frames of four events in each."""
+
+
+def segment_of(frames: Iterable[Sequence[Event]], log_id: bytes) -> bytes:
+    """Pack the first segment of a log, without the zeros at its end: golden files are such segments."""
+    previous = chain_start(log_id)
+    data = pack_segment_header(SegmentHeader(log_id, 1, 1, previous, 0))
+    for events in frames:
+        frame = pack_frame(events, epoch=1, previous=previous)
+        previous = unpack_header(frame).checksum
+        data += frame
+    return data
 
 
 def increments(first_seq: int, count: int, time_ms: int = 1_700_000_000_000, user: str = "user") -> list[Event]:

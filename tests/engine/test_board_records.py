@@ -22,19 +22,10 @@ from engine.events import (
     RowsRevealed,
 )
 from engine.limits import SCORE_MAX
-from engine.record import (
-    HEADER_BYTES,
-    SEGMENT_HEADER_BYTES,
-    SegmentHeader,
-    chain_start,
-    events_of,
-    pack_frame,
-    pack_segment_header,
-    unpack_frame,
-    unpack_header,
-)
+from engine.record import HEADER_BYTES, SEGMENT_HEADER_BYTES, events_of, unpack_frame
 from engine.schedule import Period, Schedule
 from engine.scoreboard import Scoreboard
+from tests.engine.logs import segment_of
 from tests.engine.model import rows
 
 LOG_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
@@ -87,17 +78,6 @@ FRAMES: list[list[Event]] = [
 EVENTS = [event for events in FRAMES for event in events]
 
 
-def golden_bytes() -> bytes:
-    """Pack the golden segment."""
-    previous = chain_start(LOG_ID)
-    data = pack_segment_header(SegmentHeader(LOG_ID, 1, 1, previous, 0))
-    for events in FRAMES:
-        frame = pack_frame(events, epoch=1, previous=previous)
-        previous = unpack_header(frame).checksum
-        data += frame
-    return data
-
-
 def rows_of(ended: EndedPeriod) -> list[tuple[str, int]]:
     """The final rows of a period."""
     return [(row.user_id, row.score) for row in ended.ranking.top(9)]
@@ -106,7 +86,7 @@ def rows_of(ended: EndedPeriod) -> list[tuple[str, int]]:
 def test_the_segment_with_boards_is_as_it_always_was() -> None:
     """Boards put, replaced and closed; values, chosen or not; feeds. Written once, read and written for ever."""
     data = GOLDEN.read_bytes()
-    assert data == golden_bytes()
+    assert data == segment_of(FRAMES, LOG_ID)
     offset, found = SEGMENT_HEADER_BYTES, list[Event]()
     while offset < len(data):
         frame = unpack_frame(data, offset)

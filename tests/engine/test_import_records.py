@@ -12,18 +12,9 @@ from engine.event_records import decode_events, encode_events
 from engine.events import BoardPut, Event, ImportBegun, Incremented, ScoreImported, UserPut
 from engine.imports import Import
 from engine.limits import SCORE_MAX
-from engine.record import (
-    SEGMENT_HEADER_BYTES,
-    SegmentHeader,
-    chain_start,
-    events_of,
-    frame_bytes,
-    pack_frame,
-    pack_segment_header,
-    unpack_frame,
-    unpack_header,
-)
+from engine.record import SEGMENT_HEADER_BYTES, events_of, frame_bytes, unpack_frame
 from engine.scoreboard import Scoreboard
+from tests.engine.logs import segment_of
 from tests.engine.model import rows
 
 LOG_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
@@ -48,21 +39,10 @@ FRAMES: list[list[Event]] = [
 EVENTS = [event for events in FRAMES for event in events]
 
 
-def golden_bytes() -> bytes:
-    """Pack the golden segment."""
-    previous = chain_start(LOG_ID)
-    data = pack_segment_header(SegmentHeader(LOG_ID, 1, 1, previous, 0))
-    for events in FRAMES:
-        frame = pack_frame(events, epoch=1, previous=previous)
-        previous = unpack_header(frame).checksum
-        data += frame
-    return data
-
-
 def test_the_segment_with_imports_is_as_it_always_was() -> None:
     """Rows with a time and without, a name beside a row, an action between rows. Written once, read for ever."""
     data = GOLDEN.read_bytes()
-    assert data == golden_bytes()
+    assert data == segment_of(FRAMES, LOG_ID)
     offset, found = SEGMENT_HEADER_BYTES, list[Event]()
     while offset < len(data):
         frame = unpack_frame(data, offset)

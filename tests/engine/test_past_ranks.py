@@ -17,10 +17,10 @@ from engine.events import ClockCorrected, RanksNoted
 from engine.first_rows import first_slots
 from engine.limits import SCORE_MAX
 from engine.past_ranks import Change
-from engine.record import SegmentHeader, chain_start, pack_frame, pack_segment_header, unpack_header
 from engine.schedule import Schedule, Season
 from engine.scoreboard import Scoreboard
 from tests.engine.games import Game, ms
+from tests.engine.logs import segment_of
 
 HOUR_MS = 3_600_000
 LOG_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
@@ -233,12 +233,7 @@ def test_the_segment_with_notes_is_as_it_always_was() -> None:
     game.reach("2026-11-28 13:00")
     game.win("bob")
     game.win("bob")
-    previous = chain_start(LOG_ID)
-    data = pack_segment_header(SegmentHeader(LOG_ID, 1, 1, previous, 0))
-    for events in game.frames:
-        frame = pack_frame(events, epoch=1, previous=previous)
-        previous = unpack_header(frame).checksum
-        data += frame
+    data = segment_of(game.frames, LOG_ID)
     assert data == GOLDEN.read_bytes()
     assert [type(event) for event in game.events()].count(RanksNoted) == 1
     assert changes(game) == {"bob": Change(1), "ann": Change(-1)}

@@ -9,10 +9,10 @@ import pytest
 from engine.board_rules import BoardRules, Range, ScoreMode
 from engine.commands import Increment, Outcome, Rejection, ReversalReceipt, Reverse, UserChange
 from engine.events import Incremented, Rescored, Reversed
-from engine.record import SegmentHeader, chain_start, pack_frame, pack_segment_header, unpack_header
 from engine.recount import Recount, Span, Unknown
 from engine.schedule import Schedule
 from tests.engine.games import Game
+from tests.engine.logs import segment_of
 from tests.engine.model import put
 
 GOLDEN = Path(__file__).parent / "golden" / "reversals" / "00000000000000000001.log"
@@ -206,13 +206,8 @@ def golden_game() -> Game:
 
 def test_the_segment_with_reversals_is_as_it_always_was() -> None:
     """Written once, read and written for ever."""
-    previous = chain_start(LOG_ID)
-    data = pack_segment_header(SegmentHeader(LOG_ID, 1, 1, previous, 0))
     game = golden_game()
-    for events in game.frames:
-        frame = pack_frame(events, epoch=1, previous=previous)
-        previous = unpack_header(frame).checksum
-        data += frame
+    data = segment_of(game.frames, LOG_ID)
     reversals = [event for event in game.events() if isinstance(event, Reversed)]
     assert [(event.again, bool(event.scores), bool(event.periods)) for event in reversals] == [
         (False, True, False), (True, True, False), (False, True, True),

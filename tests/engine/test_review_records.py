@@ -10,8 +10,8 @@ import pytest
 from engine.board_rules import BoardRules, Rules, WatchRules
 from engine.event_records import decode_events, encode_events
 from engine.events import BoardPut, Event, Incremented, ReviewDecided
-from engine.record import SegmentHeader, chain_start, pack_frame, pack_segment_header, unpack_header
 from engine.scoreboard import Scoreboard
+from tests.engine.logs import segment_of
 from tests.engine.test_foreign_reader import read_by_us
 
 LOG_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
@@ -28,21 +28,10 @@ FRAMES: list[list[Event]] = [
 EVENTS = [event for events in FRAMES for event in events]
 
 
-def golden_bytes() -> bytes:
-    """Pack the golden segment."""
-    previous = chain_start(LOG_ID)
-    data = pack_segment_header(SegmentHeader(LOG_ID, 1, 1, previous, 0))
-    for events in FRAMES:
-        frame = pack_frame(events, epoch=1, previous=previous)
-        previous = unpack_header(frame).checksum
-        data += frame
-    return data
-
-
 def test_the_segment_with_reviews_is_as_it_always_was() -> None:
     """A watch of each kind, and both decisions. Written once, read and written for ever."""
     data = GOLDEN.read_bytes()
-    assert data == golden_bytes()
+    assert data == segment_of(FRAMES, LOG_ID)
     assert read_by_us(data) == EVENTS
 
 
