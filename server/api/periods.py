@@ -156,6 +156,4 @@ class Periods:
             raise Refused(503, "PERIOD_UNAVAILABLE", message, details, RETRY_SOON) from fault
 
     def _shown(self, rows: Sequence[FinalRow]) -> list[FinalRow]:
-        users = self._scoreboard.users
-        there = (row for row in rows if not is_erased(row.user_id))
-        return [row for row in there if (user := users.get(row.user_id)) is None or user.active]
+        return [row for row in rows if not is_erased(row.user_id) and self._scoreboard.is_active(row.user_id)]

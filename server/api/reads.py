@@ -178,7 +178,7 @@ class Reads:
         values = query_values(request.query, names)
         board = self._board(values)
         user_id = request.path_params["userId"]
-        hidden = not self._is_active(user_id)
+        hidden = not self._scoreboard.is_active(user_id)
         if hidden and (refusal := await self._refusal(request, caller, board.board_id)) is not None:
             return refusal
         sight = await self._names.of(request, caller)
@@ -266,10 +266,6 @@ class Reads:
             **stale_fields(self._freshness),
         )
         return Response(200, _encode(answer), JSON, asked.headers)
-
-    def _is_active(self, user_id: str) -> bool:
-        user = self._scoreboard.users.get(user_id)
-        return user is None or user.active
 
     async def _refusal(self, request: Request, caller: Principal, board_id: str) -> Response | None:
         """Give the answer about an inactive user to a caller who may not read it. Raises `Refused`."""

@@ -197,7 +197,7 @@ def past_parts(
             yield from corrected_parts(reader, past.count, correction, scoreboard)
             return
         for start in range(0, past.count, ROWS_AT_ONCE):
-            yield [row for row in reader.rows(start, ROWS_AT_ONCE) if is_active(scoreboard, row.user_id)]
+            yield [row for row in reader.rows(start, ROWS_AT_ONCE) if scoreboard.is_active(row.user_id)]
     elif ended and ended[0].past.seq == past.seq:
         copied = copy_of(ended[0].ranking)
         copied.sort()
@@ -206,7 +206,7 @@ def past_parts(
                 f"period {past.period.id} was corrected and has no file here yet: start the server once"
             )
         for part in copied.parts(ROWS_AT_ONCE):
-            yield [row for row in part if is_active(scoreboard, row.user_id)]
+            yield [row for row in part if scoreboard.is_active(row.user_id)]
     else:
         raise CommandRefused(f"period {past.period.id} has no file here: {store.path(past.seq)}")
 
@@ -217,12 +217,7 @@ def corrected_parts(
     """Yield the rows of a past period as corrections left it."""
     rows = correction.rows(reader, count)
     while part := list(islice(rows, ROWS_AT_ONCE)):
-        yield [row for row in part if is_active(scoreboard, row.user_id)]
-
-
-def is_active(scoreboard: Scoreboard, user_id: str) -> bool:
-    user = scoreboard.users.get(user_id)
-    return user is None or user.active
+        yield [row for row in part if scoreboard.is_active(row.user_id)]
 
 
 def write_rows(target: Export, scoreboard: Scoreboard, parts: Iterator[list[FinalRow]], count: int) -> int:
