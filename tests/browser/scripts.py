@@ -33,10 +33,10 @@ WATCHED_LINKS = """
 
 NO_LINKS = """
 (() => {
-  // A proxy that lets no WebSocket through: each one closes without ever having been open.
-  window.attempts = 0;
+  // A proxy that lets no WebSocket through: each one closes without ever having been open. `attempts` has their times.
+  window.attempts = [];
   window.WebSocket = class {
-    constructor() { window.attempts += 1; queueMicrotask(() => this.onclose?.({ code: 1006 })); }
+    constructor() { window.attempts.push(Date.now()); queueMicrotask(() => this.onclose?.({ code: 1006 })); }
     close() {}
   };
 })()

@@ -67,12 +67,11 @@ async def test_a_blocked_websocket_is_tried_only_now_and_then(page: Page, backen
     await page.before_scripts(scripts.FAST_CLOCK)
     await page.before_scripts(scripts.NO_LINKS)
     await page.open(f"{backend.url}/")
-    await page.wait("attempts === 3")
-    began = await page.evaluate("Date.now()")
+    await page.wait("attempts.length === 3")
     await backend.report("ada")
     await wait_rows(page, [("1", "ada", "10")])
-    await page.wait("attempts === 4")
-    assert await page.evaluate("Date.now()") - began > 40_000  # in the page's time
+    await page.wait("attempts.length === 4")
+    assert await page.evaluate("attempts[3] - attempts[2]") > 40_000  # in the page's time
     assert await page.evaluate(POLLING)
 
 
@@ -260,9 +259,9 @@ async def test_the_age_of_what_is_shown(page: Page, tmp_path: Path, config: Path
     """While nothing answers, the page says how old its rows are."""
     await page.before_scripts(scripts.FAST_CLOCK)
     async with serving(tmp_path / "data", config=config) as leader:
+        began = time.monotonic()
         await page.open(f"http://127.0.0.1:{leader.port}/")
         await page.wait(LIVE)
         assert await page.evaluate("document.getElementById('status').innerText") == "Live"
-        began = time.monotonic()
     await page.wait("/^· [1-9][0-9] s ago$/.test(document.getElementById('age').textContent)")
     assert time.monotonic() - began > 9 / scripts.FAST
