@@ -13,7 +13,16 @@ from math import floor, log2
 from statistics import median_high
 
 from engine.board_rules import BoardRules, WatchRules
-from engine.events import BoardPut, ClockCorrected, Event, Incremented, PeriodChanged, ReviewDecided
+from engine.events import (
+    BoardPut,
+    ClockCorrected,
+    Event,
+    Incremented,
+    PeriodChanged,
+    Reversed,
+    ReviewDecided,
+    ScoreImported,
+)
 from engine.reviews import Reviews
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
@@ -49,7 +58,7 @@ class PlainWatch:
         """Judge each age by all of its users."""
         self.minute = time_ms // MINUTE_MS
         by_age: dict[int, list[int]] = {}
-        for user in self.joined:
+        for user in [user for user in self.joined if user in scores]:  # a reversal may have taken one off the board
             by_age.setdefault(age(time_ms - self.begun(user)), []).append(scores[user])
         self.limits = {}
         for one, found in by_age.items():
@@ -142,6 +151,10 @@ class PlainReviews:
             self._watch(event.board_id)
         elif isinstance(event, Incremented):
             self._count(event)
+        elif isinstance(event, ScoreImported):
+            self.scores.setdefault(event.board_id, {})[event.user_id] = event.new_score
+        elif isinstance(event, Reversed):
+            self._reverse(event)
         elif isinstance(event, ReviewDecided):
             self._decide(event)
         elif isinstance(event, ClockCorrected):
@@ -169,6 +182,16 @@ class PlainReviews:
                 if broken is not None and not self._is_open(board_id, event.user_id):
                     self.reviews[f"{event.seq}-{place}"] = (board_id, event.user_id, *broken, "open")
             scores[event.user_id] = score
+
+    def _reverse(self, event: Reversed) -> None:
+        """What the watch has seen stays; the scores are others."""
+        for part in event.scores:
+            scores = self.scores[part.board_id]
+            for row in part.rows:
+                if row.new_score is None:
+                    scores.pop(row.user_id, None)
+                else:
+                    scores[row.user_id] = row.new_score
 
     def _is_open(self, board_id: str, user: str) -> bool:
         return any((one[0], one[1], one[-1]) == (board_id, user, "open") for one in self.reviews.values())

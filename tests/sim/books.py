@@ -17,11 +17,13 @@ The task that finds a fault raises `Broken`, which ends the run.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from msgspec import to_builtins
 
 from engine.board_rules import BoardRules
+from engine.commands import ImportRow
 from engine.errors import LogDamaged
 from engine.events import (
     BoardClosed,
@@ -31,11 +33,13 @@ from engine.events import (
     BoardUnfrozen,
     EpochBegun,
     Event,
+    ImportBegun,
     Incremented,
     PeriodChanged,
     RanksNoted,
     Reversed,
     RowsRevealed,
+    ScoreImported,
     UserPut,
 )
 from engine.machine import Applied
@@ -100,6 +104,7 @@ class Books:
         self.demoted: dict[str, list[ActionBeyond]] = {}
         self._followed: dict[str, int] = {}
         self.orders: list[Order] = []
+        self.sources: dict[str, Sequence[ImportRow]] = {}
         self._editions: dict[tuple[str, bool, int], Edition] = {
             (board_id, live, 0): Edition([]) for board_id in RULES.boards for live in (False, True)
         }
@@ -229,7 +234,10 @@ class Books:
             asked = any(one[:2] == ("reverse", event.reversal_id) for one in self.orders)
             self._check(asked, f"nobody asked for {event}")
             self.counts["reversals again" if event.again else "reversals"] += 1
-            self.counts["past periods corrected"] += len(event.periods)
+            self._count_reversal(event)
+        elif isinstance(event, ImportBegun | ScoreImported):
+            boards = {event.board_id}
+            self._take_row(event)
         elif isinstance(event, RanksNoted):
             self.counts["RanksNoted"] += 1
         elif isinstance(event, UserPut):
@@ -240,6 +248,41 @@ class Books:
             self._check(known, f"{event} was never submitted")
         for board_id in sorted(boards):
             self._note_editions(board_id, event)
+
+    def _count_reversal(self, event: Reversed) -> None:
+        """Count what a reversal met: how boards count, what is frozen, what has ended."""
+        self.counts["past periods corrected"] += len(event.periods)
+        corrected = {part.board_id for part in event.periods}
+        for board_id in sorted(corrected.union(part.board_id for part in event.scores)):
+            board = self.plain.boards[board_id]
+            assert board.definition is not None
+            imported = any(each.begun.board_id == board_id for each in self.plain.imports.known.values())
+            met = {
+                board.definition.rules.score: True,
+                "a frozen board": board.frozen_face is not None,
+                "a revealed board": board.frozen_face is not None and bool(board.frozen_face.revealed),
+                "a board with imports": imported,
+                "a past period while frozen": board.frozen_face is not None and board_id in corrected,
+            }
+            for what, is_met in met.items():
+                self.counts[f"reversals on {what}"] += is_met
+
+    def _take_row(self, event: ImportBegun | ScoreImported) -> None:
+        """Check that a row is one of its source."""
+        rows = self.sources[event.import_id]
+        if isinstance(event, ImportBegun):
+            self._check(event.rows == len(rows), f"{event} is of an import of {len(rows)} rows")
+            self.counts["merged imports" if event.merge else "fresh imports"] += 1
+            return
+        row = rows[event.row]
+        told, said = (event.user_id, event.value, event.reached_ms), (row.user_id, row.score, row.reached_ms)
+        self._check(told == said, f"{event} should be the row {row}")
+        self.counts["rows imported"] += 1
+        self.counts["rows imported while frozen"] += self.plain.boards[event.board_id].frozen_face is not None
+
+    def was_shut(self, board_id: str) -> bool:
+        """Whether a board was ever closed, or over."""
+        return board_id in self._shut
 
     def _take_order(self, event: BoardEvent) -> None:
         """Check that an operator asked for what happens to a board, or that it happens by itself."""

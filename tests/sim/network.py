@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 import trio
 
@@ -18,6 +19,8 @@ CUT_S = 2.0
 
 
 DELAY_S_MAX = 5.0
+
+T = TypeVar("T")
 
 
 class NoAnswer(Exception):
@@ -77,7 +80,11 @@ class Network:
 
     async def ask(self, request: Request, timeout_s: float) -> Response:
         """Send a request and wait for its answer, or for its first one if it was doubled. Raises `NoAnswer`."""
-        call = _Call(request)
+        return await self.have(lambda process: process.answer(request), timeout_s)
+
+    async def have(self, act: Callable[[Process], Awaitable[T]], timeout_s: float) -> T:
+        """Have the process do something, as `ask` does: over the network, perhaps twice. Raises `NoAnswer`."""
+        call = _Call(act)
         times = 1
         if not self.calm and self._dice.random() < self._profile.doubled:
             times = 2
@@ -91,7 +98,7 @@ class Network:
             raise NoAnswer
         return call.answer
 
-    async def _carry(self, call: _Call) -> None:
+    async def _carry(self, call: _Call[T]) -> None:
         """Bring a request to the process that serves when it arrives; its sender may have given up long before."""
         await self.delay()
         if self.loses():
@@ -102,22 +109,22 @@ class Network:
         else:
             process.tasks.start_soon(self._serve, process, call)
 
-    async def _serve(self, process: Process, call: _Call) -> None:
-        answer = await process.answer(call.request)
+    async def _serve(self, process: Process, call: _Call[T]) -> None:
+        answer = await call.act(process)
         if process.alive and not self.loses():
             self._tasks.start_soon(self._bring_back, call, answer)
 
-    async def _bring_back(self, call: _Call, answer: Response) -> None:
+    async def _bring_back(self, call: _Call[T], answer: T) -> None:
         await self.delay()
         if call.answer is None:
             call.answer = answer
             call.over.set()
 
 
-class _Call:
-    """A request on its way, and where its answer will be."""
+class _Call(Generic[T]):
+    """What is on its way to be done, and where its answer will be."""
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.answer: Response | None = None
+    def __init__(self, act: Callable[[Process], Awaitable[T]]) -> None:
+        self.act = act
+        self.answer: T | None = None
         self.over = trio.Event()

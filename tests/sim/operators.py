@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from engine.board_rules import BoardRules
 from engine.events import BoardEvent
@@ -44,18 +45,26 @@ EXPECTED = {200, 201, 400, 404, 409, 410}
 class Operator(Client):
     """See above."""
 
-    def __init__(self, name: str, network: Network, dice: random.Random, books: Books, trace: Trace) -> None:
+    def __init__(
+        self, name: str, network: Network, dice: random.Random, books: Books, trace: Trace, *, busy: bool = False
+    ) -> None:
+        """`busy`: freezes the board that has periods more often, and makes boards on which the last action counts."""
         super().__init__(name, network, dice, books, trace)
+        self._busy = busy
         self._done = trio.Event()
 
     async def work(self, until_s: float) -> None:
         """Change boards until a time."""
-        works = self._dice.random() < WORKS
+        works = self._dice.random() < WORKS or self._busy
         pause_s = self._dice.choice([0.3, 1.0, 3.0])
+        if self._busy:
+            await self._put(SPARE[0])
         while works and trio.current_time() < until_s:
             await trio.sleep(self._dice.expovariate(1 / pause_s))
             verb = self._dice.choices(VERBS, WEIGHTS)[0]
             board_id = self._dice.choice(self._boards_for(verb))
+            if self._busy and verb in {"freeze", "reveal"} and self._dice.random() < 0.5:
+                board_id = "minutes"
             if (verb == "close" and board_id not in SPARE) or (verb == "put" and board_id == "main"):
                 continue  # others watch it, and count on it to the end
             await self._do(verb, board_id)
@@ -117,6 +126,8 @@ class Operator(Client):
         board = self._books.plain.boards.get(board_id)
         old = None if board is None or board.definition is None else board.definition.rules
         rules: BoardRules = draw_rules(self._dice, old, self._now_ms())
+        if self._busy and old is None:
+            rules = replace(rules, score="last")
         self._books.order("put", board_id, rules)
         await self._send("put", board_id, "PUT", f"/boards/{board_id}", msgspec.to_builtins(form_of(rules)))
 

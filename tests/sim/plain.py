@@ -18,9 +18,11 @@ from engine.events import (
     EpochBegun,
     Event,
     Fed,
+    ImportBegun,
     Incremented,
     RanksNoted,
     Reversed,
+    ScoreImported,
     UserPut,
 )
 from engine.log import Log
@@ -30,6 +32,7 @@ from engine.scoreboard import Scoreboard
 from tests.engine.plain_watch import PlainReviews, told_of
 from tests.sim.boards import RULES
 from tests.sim.plain_board import Face, PlainBoard
+from tests.sim.plain_imports import PlainImports
 
 CONFIGURATION = "configuration"
 """The caller of the events that write the boards of the operator's file."""
@@ -44,6 +47,7 @@ class Plain:
         self.users: dict[str, tuple[str | None, bool]] = {}
         self.actions: dict[str, Incremented] = {}
         self.reviews = PlainReviews()
+        self.imports = PlainImports()
         self.held: dict[int, int] = {}
         """The actions that a reversal holds back, with the seq of the reversal."""
         self.reversals: dict[str, Reversed] = {}
@@ -79,6 +83,8 @@ class Plain:
                 board.past_ranks.correct(event.time_ms)
         elif isinstance(event, Reversed):
             self._reverse(event)
+        elif isinstance(event, ImportBegun | ScoreImported):
+            self.imports.take(event, self.boards[event.board_id])
         elif isinstance(event, EpochBegun):
             assert event.epoch > self.epoch, f"the epoch does not grow at seq {event.seq}"
             self.epoch = event.epoch
@@ -180,6 +186,7 @@ class Plain:
         assert len(scoreboard.actions) == len(self.actions) + len(self.reversals)
         for event in self.actions.values():
             assert scoreboard.reversals.of_action(event.seq) == self.held.get(event.seq)
+        self.imports.check(scoreboard.imports)
         scoreboard._check()
 
     def _check_rows(self, board: Board, face: Face) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 from engine import past_ranks
 from engine.board_rules import BoardDefinition, BoardRules, Frozen, PastPeriod
@@ -35,6 +36,15 @@ Hidden = Callable[[str], bool]
 
 Score = tuple[int, int, int]
 """A score, the seq of the event that reached it, and its time."""
+
+
+class Done(NamedTuple):
+    """What an action was worth, or what a row of an import says; the event, and when it counts as reached."""
+
+    worth: int
+    seq: int
+    time_ms: int
+    is_row: bool = False
 
 
 @dataclass
@@ -83,8 +93,9 @@ class PlainBoard(Face):
         self.frozen_face: Face | None = None
         self.finals: dict[int, list[FinalRow]] = {}
         self.corrected: dict[int, list[list[tuple[str, int]]]] = {}
-        self._done: dict[str, list[Score]] = {}
-        self._past_done: dict[int, tuple[BoardRules, dict[str, list[Score]]]] = {}
+        self._done: dict[str, list[Done]] = {}
+        self._past_done: dict[int, tuple[BoardRules, dict[str, list[Done]]]] = {}
+        self._past_scores: dict[int, dict[str, Score]] = {}
         self.freezes = 0
 
     @property
@@ -107,10 +118,23 @@ class PlainBoard(Face):
         assert definition.due_ms is None or time_ms < definition.due_ms, f"seq {seq} came before what was due"
         old = self.scores[user][0] if user in self.scores else None
         score = counted(definition.rules, old, worth)
-        self._done.setdefault(user, []).append((worth, seq, time_ms))
+        self._done.setdefault(user, []).append(Done(worth, seq, time_ms))
         if old != score:
             self.scores[user] = (score, seq, time_ms)
         return score - (old or 0), score
+
+    def take_row(self, user: str, value: int, seq: int, time_ms: int, reached_ms: int) -> int:
+        """Take a row of an import; give the score after it."""
+        definition = self.definition
+        assert definition is not None
+        assert definition.due_ms is None or time_ms < definition.due_ms, f"seq {seq} came before what was due"
+        done = Done(value, seq, reached_ms, is_row=True)
+        self._done.setdefault(user, []).append(done)
+        old = self.scores[user][0] if user in self.scores else None
+        score = _after(definition.rules, old, done)
+        if old != score:
+            self.scores[user] = (score, seq, reached_ms)
+        return score
 
     def reverse(self, event: Reversed, holds: Callable[[int], bool]) -> None:
         """Count again without the actions that are held back; the event must say the same."""
@@ -125,17 +149,27 @@ class PlainBoard(Face):
             assert (row.new_score, row.reached_seq, row.updated_ms) == expected, f"seq {event.seq} says {row}"
             if row.new_score is None:
                 self.past_ranks.forget(row.user_id)
-        for part in event.periods:
-            if part.board_id == self.board_id:
-                self._correct(part, holds)
+        parts = {part.ended_seq: part for part in event.periods if part.board_id == self.board_id}
+        for ended_seq in [past.seq for past in self.definition.past if past.count]:
+            self._correct(event.seq, ended_seq, parts.pop(ended_seq, None), holds)
+        assert not parts, f"seq {event.seq} corrects periods of {self.board_id} that are not kept: {parts}"
 
-    def _correct(self, part: PeriodScores, holds: Callable[[int], bool]) -> None:
-        rules, done = self._past_done[part.ended_seq]
-        scores = counted_again(rules, done, holds)
-        for row in part.rows:
+    def _correct(self, seq: int, ended_seq: int, part: PeriodScores | None, holds: Callable[[int], bool]) -> None:
+        """Count a past period again. Who was not shown when it ended is not in it, and stays so."""
+        rules, done = self._past_done[ended_seq]
+        before, scores = self._past_scores[ended_seq], counted_again(rules, done, holds)
+        self._past_scores[ended_seq] = scores
+        ranked = {row.user_id for row in self.finals[ended_seq]}
+        changed = {user for user in ranked if before.get(user) != scores.get(user)}
+        rows = () if part is None else part.rows
+        told = {row.user_id for row in rows}
+        assert told == changed, f"seq {seq} changes {told} in the period until {ended_seq}, a plain sum {changed}"
+        if part is None:
+            return
+        for row in rows:
             expected = scores.get(row.user_id, (None, 0, 0))
             assert (row.new_score, row.reached_seq, row.updated_ms) == expected, f"{part} says {row}, not {expected}"
-        shown = {row.user_id for row in self.finals[part.ended_seq]} & scores.keys()
+        shown = ranked & scores.keys()
         assert part.count == len(shown), f"{part} counts other users than {shown}"
         sign = 1 if rules.order == "ascending" else -1
         order = sorted((sign * scores[user][0], scores[user][1], user) for user in shown)
@@ -219,7 +253,7 @@ class PlainBoard(Face):
             assert following.begins_ms <= event.time_ms < following.ends_ms, what
         rows = self.rows(hidden)
         self.finals[event.seq] = rows
-        self._past_done[event.seq] = (old.rules, self._done)
+        self._past_done[event.seq], self._past_scores[event.seq] = (old.rules, self._done), self.scores
         if not old.over:
             self.ended_seq = event.seq
         if event.over:
@@ -292,14 +326,21 @@ def counted(rules: BoardRules, old: int | None, worth: int) -> int:
     }[rules.score]
 
 
-def counted_again(rules: BoardRules, done: dict[str, list[Score]], holds: Callable[[int], bool]) -> dict[str, Score]:
-    """Count actions in their order, without those that a reversal holds back."""
+def counted_again(rules: BoardRules, done: dict[str, list[Done]], holds: Callable[[int], bool]) -> dict[str, Score]:
+    """Count actions in their order, without those that a reversal holds back, and rows of imports, which stay."""
     scores: dict[str, Score] = {}
     for user, actions in done.items():
-        for worth, seq, time_ms in actions:
-            if not holds(seq):
+        for each in actions:
+            if not holds(each.seq):
                 old = scores[user][0] if user in scores else None
-                score = counted(rules, old, worth)
+                score = _after(rules, old, each)
                 if score != old:
-                    scores[user] = (score, seq, time_ms)
+                    scores[user] = (score, each.seq, each.time_ms)
     return scores
+
+
+def _after(rules: BoardRules, old: int | None, done: Done) -> int:
+    """Give the score after an action or a row. A row says a score, so where actions are counted it is added."""
+    if done.is_row and (old is None or rules.score == "count"):
+        return (old or 0) + done.worth
+    return counted(rules, old, done.worth)

@@ -1,4 +1,5 @@
-"""Those of a simulated run who have to do with boards: an operator, a reader of past periods, a judge, viewers.
+"""Those of a simulated run who have to do with boards: an operator, a reader of past periods, viewers, and in some runs
+a judge, a referee and an importer.
 
 They have a network and generators of their own, so the dice of all others fall as they would without them.
 """
@@ -11,6 +12,7 @@ from collections.abc import Callable
 import trio
 
 from tests.sim.books import Books
+from tests.sim.importers import IMPORTER, Importer
 from tests.sim.judges import JUDGE, WORKS, Judge
 from tests.sim.network import Network
 from tests.sim.operators import OPERATOR, BoardReader, Operator
@@ -25,7 +27,10 @@ JUDGES = 0.7
 
 
 class Stage:
-    """See above. `dice` makes a generator for each purpose. All but `operator.rest` and the referee go on."""
+    """See above. `dice` makes a generator for each purpose. All but `operator.rest` goes on by itself.
+
+    `disputed`: there is a referee. `amended`: there is an importer too, and a judge.
+    """
 
     def __init__(
         self,
@@ -35,10 +40,12 @@ class Stage:
         process: Callable[[], Process | None],
         books: Books,
         trace: Trace,
+        *,
+        disputed: bool,
+        amended: bool,
     ) -> None:
         network = Network(profile, dice(f"{OPERATOR} network"), world, process, books, trace)
-        self.operator = Operator(OPERATOR, network, dice(OPERATOR), books, trace)
-        self.referee = Referee("referee", network, dice("referee"), books, trace)
+        self.operator = Operator(OPERATOR, network, dice(OPERATOR), books, trace, busy=amended)
         self.viewers = [
             Viewer("viewer of minutes", "minutes", deltas=bool(profile.backends % 2), books=books, trace=trace),
             Viewer("viewer of the present", "main", deltas=True, books=books, trace=trace, live=True),
@@ -47,8 +54,14 @@ class Stage:
         world.start_soon(self.operator.work, profile.chaos_s)
         reader = BoardReader("reader of periods", network, dice("reader of periods"), books, trace)
         world.start_soon(reader.read)
+        if disputed or amended:
+            referee = Referee("referee", network, dice("referee"), books, trace)
+            world.start_soon(referee.work, profile.chaos_s)
+        if amended:
+            importer = Importer(IMPORTER, network, dice(IMPORTER), books, trace)
+            world.start_soon(importer.work, profile.chaos_s)
         chance = dice(JUDGE)
-        if chance.random() < WORKS:
+        if chance.random() < WORKS or amended:
             network = Network(profile, dice(f"{JUDGE} network"), world, process, books, trace)
             world.start_soon(Judge(JUDGE, network, chance, books, trace).work, JUDGES * profile.chaos_s)
         for viewer in self.viewers:

@@ -37,6 +37,9 @@ EVERYTHING_SEEN = {
     "RowsRevealed", "RanksNoted", "BOARD_CLOSED", "periods that passed", "frozen boards shown",
     "receipts hidden by a freeze", "rows that moved", "scoreboard_period", "past periods shown",
     "reviews read", "reviews decided", "period files compared", "replays compared",
+    "reversals", "reversals again", "past periods corrected", "reversals on sum", "reversals on best",
+    "reversals on count", "reversals on a board with imports",
+    "rows imported", "imports finished", "merged imports", "fresh imports", "import pieces known before",
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from unittest import mock
 import msgspec
 import trio
 
-from engine import actor, board_decisions, log, recovery, segment_cursor
+from engine import actor, board_decisions, import_decisions, log, recovery, reversal_decisions, segment_cursor
 from engine.actions import Actions
 from engine.actor import Actor, Submission
 from engine.board import Board
@@ -23,8 +23,11 @@ from engine.clock import ClockReading, SteadyClock
 from engine.corrections import Corrector
 from engine.disk import Disk, File
 from engine.errors import DiskFault, DiskFull, SnapshotDamaged, WriteFailed
+from engine.events import Event, ScoreImported
+from engine.imports import Imports
 from engine.log import Synced
 from engine.record import ProvedFrame, Tail, find_frame
+from engine.recount import Recount
 from engine.recovery import Finding, Situation
 from engine.replay import settle_end
 from engine.segment import Listing
@@ -226,6 +229,28 @@ async def _fetch_nothing(_: PeriodFetch, _seq: int, _store: PeriodStore) -> bool
     return False
 
 
+def _know_no_import(_parts: object) -> Imports:
+    return Imports()
+
+
+def _replace_score(_rules: object, _score: int | None, value: int) -> int:
+    return value
+
+
+def _leave_past_alone(*_: object) -> None:
+    pass
+
+
+_take_event = Recount.take
+
+
+def _overlook_rows(self: Recount, event: Event) -> None:
+    if isinstance(event, ScoreImported):
+        self.seq = event.seq
+    else:
+        _take_event(self, event)
+
+
 MADE_DURABLE = "a directory that is there is held to be durable"
 NAMES_SYNCED = "a segment that is there is held to be durable"
 BELIEVED = "a frame that is there is held to be durable"
@@ -267,5 +292,9 @@ BROKEN: Sequence[Variant] = (
     Variant("rules are applied as they were asked for", patched=_patching(board_decisions, "as_logged", _as_it_is)),
     Variant(UNCOVERED, patched=_patching(PeriodKeeper, "written", _wait_for_none)),
     Variant("a replica fetches no past periods", patched=_patching(PeriodFetch, "fetch", _fetch_nothing)),
+    Variant("a snapshot has no imports", patched=_patching(Imports, "from_image", _know_no_import)),
+    Variant("a row replaces the score", patched=_patching(import_decisions, "score_after_row", _replace_score)),
+    Variant("past periods are not corrected", patched=_patching(reversal_decisions._Work, "_past", _leave_past_alone)),
+    Variant("a reversal overlooks rows of imports", patched=_patching(Recount, "take", _overlook_rows)),
     Variant(FOUND_DURABLE, patched=_patching(PeriodStore, "keep", PeriodStore.has)),
 )

@@ -79,6 +79,9 @@ NOTED_SEEDS = 2
 DISPUTED_SEEDS = 5
 """Seeds that are this modulo 8 have a referee, who reverses actions."""
 
+AMENDED_SEEDS = 7
+"""Seeds that are this modulo 8 have a referee, a judge, and an importer, who brings scores of another system."""
+
 
 def simulate(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> Report:
     """Do one run."""
@@ -161,9 +164,10 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             reader = Reader("reader", network, dice_for(seed, "reader"), books, trace)
             world.start_soon(reader.read, lambda: cluster.machines[cluster.leader.name].spoils_receipts)
             cluster.begin(world)
-            stage = Stage(profile, partial(dice_for, seed), world, lambda: cluster.leader.process, books, trace)
-            if seed % 8 == DISPUTED_SEEDS:
-                world.start_soon(stage.referee.work, profile.chaos_s)
+            stage = Stage(
+                profile, partial(dice_for, seed), world, lambda: cluster.leader.process, books, trace,
+                disputed=seed % 8 == DISPUTED_SEEDS, amended=seed % 8 == AMENDED_SEEDS,
+            )  # fmt: skip
             await _let_work(seed, profile, network, books, trace)
             await stage.operator.rest()
             await cluster.caught_up()
