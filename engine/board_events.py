@@ -71,9 +71,12 @@ def _change_period(
     if event.over:
         return replace(old, over=True), None
     passed = (PastPeriod(period, event.seq, 0) for period in event.passed)
-    kept = (*old.past, past, *passed)[-old.rules.keep_periods :]
+    known, keep = (*old.past, past, *passed), old.rules.keep_periods
+    forgotten_seq = known[-keep - 1].seq if len(known) > keep else old.forgotten_seq
     begun_ms = event.time_ms if event.following is None else event.following.begins_ms
-    definition = replace(old, begun_ms=begun_ms, period=event.following, past=kept, over=False)
+    definition = replace(
+        old, begun_ms=begun_ms, period=event.following, past=known[-keep:], over=False, forgotten_seq=forgotten_seq
+    )
     return definition, EndedPeriod(past, board.end_period(passed=bool(event.passed)))
 
 

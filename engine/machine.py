@@ -81,7 +81,8 @@ class StateMachine:
         """Note a frame of our own, which is durable and applied."""
         self.tail = self.log.tail
         assert self.tail.seq == self.scoreboard.seq
-        self._tell_ended()
+        if self.scoreboard.ended:
+            self._tell_ended()
         self.on_applied(Applied(events, self.tail.epoch, synced, waiting))
 
     def apply(self, proved: ProvedFrame, synced: Synced) -> None:
@@ -90,7 +91,8 @@ class StateMachine:
         for event in proved.events:
             self.scoreboard.apply(event, frame.epoch)
         self.tail = Tail(self.tail.log_id, frame.epoch, frame.last_seq, frame.checksum)
-        self._tell_ended()
+        if self.scoreboard.ended:
+            self._tell_ended()
         self.on_applied(Applied(proved.events, frame.epoch, synced, 0))
 
     def _tell_ended(self) -> None:

@@ -53,7 +53,7 @@ def first_period(rules: BoardRules, taken: Iterable[str], now_ms: int, period_at
 
 def due_changes(scoreboard: Scoreboard, now_ms: int, period_at: PeriodAt) -> list[BoardEvent | RanksNoted]:
     """List the changes that are due now, one for each board, at most CHANGES_IN_FRAME; ask again after them."""
-    note_due_ms = scoreboard.note_due_ms
+    note_due_ms = scoreboard.dues.note_ms(scoreboard.seq)
     if note_due_ms is not None and note_due_ms <= now_ms:
         return [RanksNoted(scoreboard.seq + 1, now_ms, scoreboard.time_ms)]
     changes: list[BoardEvent | RanksNoted] = []

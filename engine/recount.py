@@ -128,6 +128,10 @@ class Recount:
         counted = [each for each in self._counted[board_id, user_id] if span.holds(each.seq, each.time_ms)]
         return all(each.row is not None or each.after in _afters(rules, each) for each in counted)
 
+    def is_split(self, board_id: str, user_id: str, span: Span) -> bool:
+        """Tell whether a user acted in the very millisecond where a span begins: it may have been before it."""
+        return span.since_ms > 0 and any(each.time_ms == span.since_ms for each in self._counted[board_id, user_id])
+
     def chosen(self, board_id: str, user_id: str, span: Span) -> list[int]:
         """List those of `actions` that counted for a user on a board within a span."""
         seqs = self._chosen[board_id, user_id]

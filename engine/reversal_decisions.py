@@ -44,8 +44,10 @@ def spans_of(board: Board) -> Iterator[tuple[PastPeriod | None, Span]]:
     """Yield the kept periods of a board, the oldest first, and the running one, None, each with its events."""
     past = () if board.definition is None else board.definition.past
     after, since_ms = 0, 0
-    if board.definition is not None and len(past) >= board.definition.rules.keep_periods:
-        since_ms = past[0].period.begins_ms  # older ones are forgotten, and their events came before
+    if board.definition is not None:
+        after = board.definition.forgotten_seq
+        if not after and len(past) >= board.definition.rules.keep_periods:
+            since_ms = past[0].period.begins_ms  # an older version forgot which event ended the one before
     for each in past:
         if each.seq > after:
             if each.count:  # else nobody played, or it only passed, and the one that ended with it is forgotten
@@ -154,6 +156,9 @@ class _Work:
     ) -> tuple[Rescored, UserChange] | None:
         """Count a user's score again; None if it stays. `shown` is what the board or the past period has."""
         found: tuple[Rescored, Rescored] | None = None
+        if self._command.recount.is_split(board.board_id, user_id, span):
+            why = "an action came in the millisecond in which its oldest kept period began; it may be of the one before"
+            raise _NotExplained(user_id, board.board_id, why)
         for rules in _possible_rules(board, span):
             now = self._of(board, rules, user_id, span, self._counts_now)
             expected = (None, 0) if shown is None else (shown.new_score, shown.reached_seq)

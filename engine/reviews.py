@@ -100,7 +100,7 @@ class Reviews:
         self._reviews: dict[str, Review] = {}
         self._open: dict[tuple[str, str], str] = {}
         self._decided: deque[str] = deque()
-        self._news: list[Review] = []
+        self.news: list[Review] = []  # made, and not taken yet
 
     # Reading
 
@@ -119,7 +119,7 @@ class Reviews:
 
     def take_news(self) -> list[Review]:
         """Give the reviews that were made since the last call. Who applies events takes them, to tell or to drop."""
-        news, self._news = self._news, []
+        news, self.news = self.news, []
         return news
 
     # Changing
@@ -178,7 +178,7 @@ class Reviews:
         self._reviews[review.review_id] = review
         self._open[who] = review.review_id
         self.flags[found.rule] = self.flags.get(found.rule, 0) + 1
-        self._news.append(review)
+        self.news.append(review)
 
     def decide(self, event: ReviewDecided, boards: Mapping[str, Seen]) -> None:
         """Apply a decision. A shard that does not hold the board has no such review."""
@@ -214,7 +214,7 @@ class Reviews:
         }
         self._open = {who: key for who, key in self._open.items() if key not in gone}
         self._decided = deque(key for key in self._decided if key not in gone)
-        self._news = [review for review in self._news if review.user_id != user_id]
+        self.news = [review for review in self.news if review.user_id != user_id]
         for watch in self.watches.values():
             watch.forget(user_id, pseudonym)
 

@@ -30,6 +30,7 @@ from engine.board import Board
 from engine.board_events import EndedPeriod, apply_to_board
 from engine.board_rules import BoardDefinition, Rules
 from engine.commands import Increment
+from engine.dues import Dues
 from engine.epochs import Epochs
 from engine.erased import Erasures, erasures_in
 from engine.events import (
@@ -49,7 +50,6 @@ from engine.forgetting import forget_user
 from engine.frozen_board import FrozenBoard
 from engine.image import BoardImage, StateImage
 from engine.imports import Imports
-from engine.limits import NOTE_EVERY_MS
 from engine.reversals import Reversals
 from engine.reviews import Reviews
 from engine.scored_ranking import FedStep, Ranks
@@ -73,12 +73,7 @@ class Scoreboard(Epochs):
     def __init__(self, rules: Rules) -> None:
         super().__init__()
         self.rules = rules
-        self._ended: list[EndedPeriod] = []
-        self._due_ms: int | None = None
-        self._due_known = True
-        self._noted = (0, 0)  # seq and time of the last note of the ranks
-        self._note_due_ms: int | None = None  # the next note, if anything happens before it
-        self._notes_settled = True
+        self.ended: list[EndedPeriod] = []  # and not taken yet
         self.seq = 0
         self.time_ms = 0
         self.users = Users()
@@ -87,6 +82,7 @@ class Scoreboard(Epochs):
         self.reviews = Reviews()
         self.erasures, self.imports = Erasures(), Imports()
         self.boards = {board_id: Board(board_id, BoardDefinition(each)) for board_id, each in rules.boards.items()}
+        self.dues = Dues(self.boards)
         self._replaying, self._only_file = False, True
 
     # Reading
@@ -106,28 +102,8 @@ class Scoreboard(Epochs):
 
     @property
     def due_ms(self) -> int | None:
-        """See above. O(boards) after an event about a board, so it is found only when it is asked for: many follow."""
-        note_due_ms, due_ms = self.note_due_ms, self._due_ms
-        if note_due_ms is None or (due_ms is not None and due_ms < note_due_ms):
-            return due_ms
-        return note_due_ms
-
-    @property
-    def note_due_ms(self) -> int | None:
-        """The instant at which the ranks are noted next, None if nothing happened that a note would tell."""
-        if not self._due_known:
-            self._find_due()
-        return None if self.seq == self._noted[0] and self._notes_settled else self._note_due_ms
-
-    def _find_due(self) -> None:
-        definitions = [board.definition for board in self.boards.values() if board.definition is not None]
-        dues = [definition.due_ms for definition in definitions]
-        self._due_ms = min((due_ms for due_ms in dues if due_ms is not None), default=None)
-        noting = [board for board in self.boards.values() if board.needs_notes]
-        begun_ms = min((board.definition.begun_ms for board in noting if board.definition is not None), default=None)
-        self._note_due_ms = None if begun_ms is None else max(begun_ms, self._noted[1]) + NOTE_EVERY_MS
-        self._notes_settled = all(board.notes_settled for board in noting)
-        self._due_known = True
+        """See above."""
+        return self.dues.next_ms(self.seq)
 
     def is_active(self, user_id: str) -> bool:
         """Whether a user may score and is shown, as everybody who is not registered."""
@@ -192,10 +168,13 @@ class Scoreboard(Epochs):
         assert last.time_ms == first.time_ms
         assert epoch == self.epoch
         self.actions.add([key for _, _, key, _ in found], first.seq, [mark for _, _, _, mark in found])
-        watched = [event for event, _, _, _ in found] if self.reviews.watches else ()
-        self.reviews.turn(watched, last.time_ms, self.boards)
-        ranks = self._record(found, last.time_ms)
-        self.reviews.see(watched, last.time_ms)
+        if self.reviews.watches:
+            watched = [event for event, _, _, _ in found]
+            self.reviews.turn(watched, last.time_ms, self.boards)
+            ranks = self._record(found, last.time_ms)
+            self.reviews.see(watched, last.time_ms)
+        else:
+            ranks = self._record(found, last.time_ms)
         self.seq, self.time_ms = last.seq, last.time_ms
         return ranks
 
@@ -260,7 +239,7 @@ class Scoreboard(Epochs):
 
     def take_ended(self) -> list[EndedPeriod]:
         """Give the periods that ended since the last call. Whoever applies events takes them, to keep or to drop."""
-        ended, self._ended = self._ended, []
+        ended, self.ended = self.ended, []
         return ended
 
     def take_over(self, other: Scoreboard) -> None:
@@ -270,8 +249,7 @@ class Scoreboard(Epochs):
         self.reversals, self.reviews = other.reversals, other.reviews
         self._epochs, self._histories, self._log_id = other._epochs, other._histories, other._log_id
         self._replaying, self._only_file = other._replaying, other._only_file
-        self._noted, self.erasures, self.imports = other._noted, other.erasures, other.imports
-        self._due_known = False
+        self.dues, self.erasures, self.imports = other.dues, other.erasures, other.imports
 
     def _board(self, board_id: str) -> Board:
         """Give a board, whether or not it has rules; make it if it is new."""
@@ -287,10 +265,10 @@ class Scoreboard(Epochs):
         if self.reversals:
             self.reversals.forget_periods(event.board_id, {past.seq for past in board.known_past})
         if ended is not None and ended.past.count:
-            self._ended.append(ended)
+            self.ended.append(ended)
         self.reviews.define(event.board_id, self.boards[event.board_id].definition, anew=ended is not None)
         self._forget_file()
-        self._due_known = False
+        self.dues.stale = True
 
     def _forget_file(self) -> None:
         """Drop what only the operator's file says of boards, once the log defines boards."""
@@ -302,16 +280,14 @@ class Scoreboard(Epochs):
     def _note_ranks(self, event: RanksNoted) -> None:
         for board in self.boards.values():
             board.note_ranks(event)
-        self._noted = (event.seq, event.time_ms)
-        self._due_known = False
+        self.dues.note(event.seq, event.time_ms)
 
     def _correct_notes(self, event: ClockCorrected) -> None:
         """Let no note lie in the future. Beside the time of the last event, a correction changes nothing else."""
         for board in self.boards.values():
             board.past_ranks = board.past_ranks.corrected(event.time_ms)
         self.reviews.correct(event.time_ms)
-        self._noted = (self._noted[0], min(self._noted[1], event.time_ms))
-        self._due_known = False
+        self.dues.correct(event.time_ms)
 
     def _apply_user(self, event: UserPut) -> None:
         before = self.users.get(event.user_id) or UNKNOWN_USER
@@ -352,7 +328,7 @@ class Scoreboard(Epochs):
             users=self.users.capture(),
             actions=self.actions.capture(),
             histories=list(self._histories.items()),
-            noted=self._noted,
+            noted=self.dues.noted,
             parts=(*self.erasures.parts(), *self.imports.parts(), *self.reversals.parts(), *self.reviews.parts()),
         )
 
@@ -363,7 +339,7 @@ class Scoreboard(Epochs):
         scoreboard.epoch, scoreboard.seq, scoreboard.time_ms = image.epoch, image.seq, image.time_ms
         scoreboard._epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
         scoreboard._histories = dict(image.histories)
-        scoreboard._noted = image.noted
+        scoreboard.dues.note(*image.noted)
         scoreboard.reversals = Reversals.unpack(dict(image.parts).get("reversals", b""))
         scoreboard.erasures = erasures_in(image.parts)
         scoreboard.users = Users.from_image(image.users)
@@ -373,7 +349,6 @@ class Scoreboard(Epochs):
         for board_image in image.boards:
             scoreboard._restore(board_image, inactive)
         scoreboard.reviews = Reviews.from_image(image)
-        scoreboard._due_known = False
         scoreboard.begin_replay()
         return scoreboard
 

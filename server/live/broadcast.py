@@ -95,6 +95,8 @@ class Broadcast:
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
         """Note that events touched these boards."""
+        if not self._channels and not self.lines:
+            return  # nobody watches
         for board_id in board_ids:
             for view in (BoardView(board_id), BoardView(board_id, live=True)) if self._channels else ():
                 channel = self._channels.get(view)

@@ -243,7 +243,8 @@ def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) 
         world.applied(applied)
         surface.applied(applied)
         tell_board_events(applied.events, surface.scoreboard)
-        tell_flags(surface.scoreboard.reviews)
+        if surface.scoreboard.reviews.news:
+            tell_flags(surface.scoreboard.reviews)
 
     return on_applied
 

@@ -89,6 +89,7 @@ class PlainBoard:
     period: Span | None
     done: dict[str, list[Done]] = field(default_factory=dict)
     past: list[Past] = field(default_factory=list)
+    ever: list[Past] = field(default_factory=list)
     period_number: int = 0
     over: bool = False
     closed: bool = False
@@ -208,8 +209,7 @@ class PlainBoards:
 
     def pass_time(self, now_ms: int) -> None:
         """Let happen what is due: one thing on each board in turn, until nothing is left."""
-        now_ms = max(now_ms, self.time_ms)
-        self._note_ranks(now_ms)
+        self._note_ranks(now_ms := max(now_ms, self.time_ms))
         while due := [board_id for board_id in sorted(self.boards) if self._is_due(board_id, now_ms)]:
             for board_id in due:
                 board = self.boards[board_id]
@@ -248,8 +248,7 @@ class PlainBoards:
         return min((ms for ms in dues if ms is not None), default=None)
 
     def _is_due(self, board_id: str, now_ms: int) -> bool:
-        due_ms = self.boards[board_id].due_ms()
-        return due_ms is not None and due_ms <= now_ms
+        return (due_ms := self.boards[board_id].due_ms()) is not None and due_ms <= now_ms
 
     def _end_by_itself(self, board_id: str, board: PlainBoard, now_ms: int) -> None:
         seq, ended, schedule = self._next(now_ms), board.period, board.rules.schedule
@@ -278,7 +277,8 @@ class PlainBoards:
         if rows:
             final = [(rank, user, score, places[user].ms, places[user].seq) for rank, user, score in rows]
             self.ended.append((board_id, past, final))
-        board.past = [*board.past, past, *(Past(span, seq, 0) for span in passed)][-board.rules.keep_periods :]
+        board.ever += [past, *(Past(span, seq, 0) for span in passed)]
+        board.past = board.ever[-min(board.rules.keep_periods, len(board.past) + 1 + len(passed)) :]
         board.done, board.period, board.begun_ms, board.over = {}, following, begun_ms, False
         board.period_number += 1
         board.past_ranks = PlainPast(start={} if passed else {user: rank for rank, user, _ in rows[:100]})

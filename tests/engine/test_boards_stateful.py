@@ -413,6 +413,7 @@ def definition_of(board: PlainBoard) -> BoardDefinition:
         board.closed,
         board.freeze_at_ms,
         None if shown is None else Frozen(shown.seq, shown.ms, len(shown.revealed)),
+        board.ever[-len(board.past) - 1].seq if len(board.past) < len(board.ever) else 0,
     )
 
 

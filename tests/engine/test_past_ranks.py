@@ -182,7 +182,7 @@ def test_a_clock_that_goes_back_leaves_no_note_in_the_future() -> None:
     scoreboard.apply(ClockCorrected(scoreboard.seq + 1, game.now_ms, scoreboard.seq + 1, 1, "test"), 1)
     scoreboard._check()
     assert all(note.as_of_ms <= game.now_ms for note in game.board().past_ranks.notes)
-    assert scoreboard.note_due_ms == game.now_ms + HOUR_MS
+    assert scoreboard.dues.note_ms(scoreboard.seq) == game.now_ms + HOUR_MS
 
 
 @pytest.mark.parametrize("order", get_args(OrderMode))

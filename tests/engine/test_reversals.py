@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.board_rules import BoardRules, Range, ScoreMode
-from engine.commands import Increment, Outcome, Rejection, ReversalReceipt, Reverse, UserChange
+from engine.commands import Increment, Outcome, Rejection, ResetBoard, ReversalReceipt, Reverse, UserChange
 from engine.events import Incremented, Rescored, Reversed
 from engine.recount import Recount, Span, Unknown
 from engine.schedule import Schedule
@@ -140,6 +141,37 @@ def test_a_past_period_is_corrected_while_it_is_kept() -> None:
     forgotten = reverse(game, 4, name="late")
     assert isinstance(forgotten, ReversalReceipt)
     assert (forgotten.changes, forgotten.forgotten) == ((), 1)
+
+
+@pytest.mark.parametrize("keeps", [1, 2])
+def test_what_a_forgotten_period_counted_counts_in_no_other(keeps: int) -> None:
+    """Also where both periods had their actions in one millisecond, and where more are kept since."""
+    game = Game("2026-11-27 12:00")
+    rules = BoardRules({"WIN": 10, "BONUS": 20}, schedule=Schedule("day"), keep_periods=1)
+    game.put(rules)
+    for reason in ("WIN", "BONUS"):
+        game.win("ann", reason)
+        game.write(ResetBoard("cup", "ops", None))
+    game.put(replace(rules, keep_periods=keeps))
+    [_, _, _, second, *_] = game.events()
+    outcome = reverse(game, second.seq)
+    assert isinstance(outcome, ReversalReceipt)
+    [change] = outcome.changes
+    assert change.users == (UserChange("ann", 20, None),)
+
+
+def test_a_period_whose_beginning_an_older_version_forgot_is_left_alone_where_it_is_not_known() -> None:
+    """An action of the millisecond in which it began may be of the period before it."""
+    game = Game("2026-11-27 12:00")
+    game.put(BoardRules({"WIN": 10, "BONUS": 20}, schedule=Schedule("day"), keep_periods=1))
+    for reason in ("WIN", "BONUS"):
+        game.win("ann", reason)
+        game.write(ResetBoard("cup", "ops", None))
+    game.board().definition = replace(game.definition(), forgotten_seq=0)
+    [_, _, _, second, _] = game.events()
+    outcome = reverse(game, second.seq)
+    assert isinstance(outcome, Rejection)
+    assert "in the millisecond in which" in outcome.message
 
 
 def test_what_can_not_be_reversed_is_refused() -> None:

@@ -45,7 +45,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "scored_ranking ranking_copy"),
     (PURE, "engine", "board"),
     (PURE, "engine", "frozen_board imports"),
-    (PURE, "engine", "board_events forgetting"),
+    (PURE, "engine", "board_events dues forgetting"),
     (PURE, "engine", "scoreboard recovery filtered_frame corrections counting"),
     (PURE, "engine", "periods"),
     (PURE, "engine", "board_decisions reversal_decisions review_decisions import_decisions repeats"),

@@ -261,11 +261,13 @@ class PlainBoard(Face):
             return
         past = [PastPeriod(ended, event.seq, len(rows)), *(PastPeriod(one, event.seq, 0) for one in event.passed)]
         kept = (*old.past, *past)[-old.rules.keep_periods :]
+        gone = [one.seq for one in (*old.past, *past)[: -len(kept)]]
         ids = [one.period.id for one in kept] + ([] if following is None else [following.id])
         assert len(set(ids)) == len(ids), f"two periods have one id: {ids}"
         begun_ms = event.time_ms if following is None else following.begins_ms
         self.past_ranks = PlainPast(start={} if event.passed else {row.user_id: row.rank for row in rows[:100]})
-        self._redefine(begun_ms=begun_ms, period=following, past=kept, over=False)
+        forgotten_seq = gone[-1] if gone else old.forgotten_seq
+        self._redefine(begun_ms=begun_ms, period=following, past=kept, over=False, forgotten_seq=forgotten_seq)
         self.scores, self._done = {}, {}
 
     def _freeze(self, old: BoardDefinition, event: BoardFrozen) -> None:
