@@ -64,7 +64,7 @@ def measured(users: int, rounds: int) -> tuple[dict[str, list[float]], dict[str,
             each.write(frames.pop())
             took.append(sum(map(each.write, frames)) / (FRAME * FRAMES) / 1_000)
     reviews = stage.scoreboard.reviews
-    watch, score = reviews.watches["all"], stage.scoreboard.boards["all"].score
+    watch, score = reviews.watches["all"], stage.scoreboard.boards["all"].score_at
     stops: dict[str, list[float]] = {"turn": [], "capture": []}
     for _ in range(rounds):
         for name, work in (("turn", lambda: watch.turn(stage.now_ms, score)), ("capture", reviews.pack)):

@@ -51,10 +51,11 @@ from engine.events import BoardEvent, Event, Fed, Incremented, ReviewDecided, Us
 from engine.import_decisions import ImportDecision, decide_import, settle_import
 from engine.limits import SCORE_MAX
 from engine.periods import PeriodAt, no_calendar
+from engine.recording import FoundIncrement
 from engine.repeats import receipt_again
 from engine.reversal_decisions import Reversal, decide_reversal
 from engine.review_decisions import decide_review
-from engine.scoreboard import UNKNOWN_USER, FoundIncrement, Scoreboard
+from engine.scoreboard import UNKNOWN_USER, Scoreboard
 from engine.users import User
 
 

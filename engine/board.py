@@ -22,6 +22,7 @@ from engine.image import BoardImage, column_bytes, column_of
 from engine.past_ranks import LONG_MS, NOTED_ROWS, NOTHING, began_after
 from engine.ranking import SCORE_SHIFT, SLOT_MASK, FinalRow, Ranking, ranking_of
 from engine.scored_ranking import ScoredRanking
+from engine.steps import Moved
 
 
 class Final(msgspec.Struct, frozen=True):
@@ -63,6 +64,10 @@ class Board(ScoredRanking):
         if not mark:
             mark = marks[slot] = mark_of(user_id, self.board_id, reason)
         return self._scores[slot], mark
+
+    def score_at(self, slot: int) -> int:
+        """Give the score of the user who has a slot."""
+        return self._scores[slot]
 
     @property
     def public(self) -> Board:
@@ -176,16 +181,18 @@ class Board(ScoredRanking):
             self._note(slot, None)
             self._enter(slot, seq)
 
-    def correct(self, rows: Sequence[Rescored], seq: int, is_active: Callable[[str], bool]) -> None:
+    def correct(self, rows: Sequence[Rescored], seq: int, is_active: Callable[[str], bool]) -> list[Moved]:
         """Set scores that a correction gave, as `rescore` does. Users who come back are shown if they are active."""
-        self.rescore(rows, seq)
+        moves = self.rescore(rows, seq)
         for row in rows:
             if not is_active(row.user_id):
                 self.hide(row.user_id, seq)
+        return moves
 
-    def leave(self, user_ids: Sequence[str], seq: int) -> None:
-        super().leave(user_ids, seq)
+    def leave(self, user_ids: Sequence[str], seq: int) -> list[Moved]:
+        moves = super().leave(user_ids, seq)
         self._marks = array("Q")
+        return moves
 
     def touch(self, user_id: str, seq: int) -> None:
         """Note that the display name of a user, if shown here, changed with the event `seq`."""

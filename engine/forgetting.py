@@ -4,7 +4,7 @@
 
 Rules:
 - Nothing that a state keeps has the id or the name afterwards. Where a place must stay, the pseudonym takes it: in the
-  corrections of past periods, and among those whose age a watch knows.
+  corrections of past periods.
 - The same comes out if the events before were rewritten, and had the pseudonym all along (`engine.rewriting`).
 - What the user did stays done: scores and ranks of others, points of past periods, flags that were counted.
 """
@@ -28,7 +28,9 @@ def forget_user(
     """Apply an erasure. O(users) on each board that has the user, and O(actions)."""
     for board in boards:
         for shown in (board,) if board.frozen is None else (board, board.frozen):
-            shown.leave([event.user_id], event.seq)
+            moves = shown.leave([event.user_id], event.seq)
+            if shown is board:
+                reviews.leave(board.board_id, moves)
             shown.past_ranks = shown.past_ranks.forgetting(event.user_id)
     users.forget(event.user_id)
     actions.forget(unpack_seqs(event.actions))

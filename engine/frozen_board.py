@@ -20,6 +20,7 @@ from engine.board import Board
 from engine.board_rules import BoardDefinition
 from engine.image import BoardImage
 from engine.ranking import SCORE_SHIFT, SLOT_MASK
+from engine.steps import Moved
 
 
 class FrozenBoard(Board):
@@ -70,11 +71,12 @@ class FrozenBoard(Board):
         super().show(user_id, seq)
         self._bottom = 0
 
-    def leave(self, user_ids: Sequence[str], seq: int) -> None:
+    def leave(self, user_ids: Sequence[str], seq: int) -> list[Moved]:
         revealed = [self._ids[slot] for slot in self.revealed]
-        super().leave(user_ids, seq)
+        moves = super().leave(user_ids, seq)
         self.revealed = {slot for user_id in revealed if (slot := self._slots.get(user_id)) is not None}
         self._bottom = 0
+        return moves
 
     def capture(self) -> BoardImage:
         flags = bytearray(len(self._ids))

@@ -1,7 +1,7 @@
 """The queue of reviews: users whom the watch of a board flagged, and what was decided about them. Pure.
 
-    reviews.turn(events, time_ms, boards)                  before increments are applied
-    reviews.see(events, time_ms)                           after them
+    reviews.turn(events, time_ms, boards)                  before increments are applied, if `is_due`
+    reviews.see(seen, time_ms)                             after them, what `engine.recording` gives
     reviews.decide(event, boards)                          `ReviewDecided`
 
 A flag needs no record: it follows from the events. So each node finds the same reviews, and a restart finds them again.
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Literal, Protocol
 
 import msgspec
@@ -31,7 +32,9 @@ from engine.board_rules import BoardDefinition, Decision, ReviewRule
 from engine.events import Incremented, ReviewDecided
 from engine.image import StateImage
 from engine.limits import DECIDED_REVIEWS_KEPT, OPEN_REVIEWS_MAX
-from engine.watch import Found, Watch
+from engine.steps import Moved, Steps
+from engine.watch import Watch
+from engine.windows import Found
 
 PART = "reviews"
 """The name of the part of an image."""
@@ -76,6 +79,10 @@ class Seen(Protocol):
     """A board, as far as it is asked here."""
 
     def score(self, user_id: str) -> int | None: ...
+
+    def slot(self, user_id: str) -> int | None: ...
+
+    def score_at(self, slot: int) -> int: ...
 
 
 class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -133,39 +140,41 @@ class Reviews:
         if anew or old is None or (old.rules, old.order) != (rules, order):
             self.watches[board_id] = Watch(rules, order, definition.begun_ms)
 
+    def is_due(self, time_ms: int) -> bool:
+        """Whether `turn` must be called before increments of this time."""
+        return any(watch.is_due(time_ms) for watch in self.watches.values())
+
     def turn(self, events: Sequence[Incremented], time_ms: int, boards: Mapping[str, Seen]) -> None:
         """Begin another minute on the watched boards that these events, all of one time, score on. Before they do.
 
         The scores of that moment count: a leader applies many events at once, a replica one after the other.
         """
-        due = [board_id for board_id, watch in self.watches.items() if watch.is_due(time_ms)]
-        if due:
-            scored = {event.board_id for event in events}
-            scored.update(fed.board_id for event in events if event.fed for fed in event.fed)
-            for board_id in due:
-                if board_id in scored:
-                    board = boards.get(board_id)
-                    self.watches[board_id].turn(time_ms, _no_score if board is None else board.score)
+        scored = {event.board_id for event in events}
+        scored.update(fed.board_id for event in events if event.fed for fed in event.fed)
+        for board_id, watch in self.watches.items():
+            if board_id in scored and watch.is_due(time_ms):
+                watch.turn(time_ms, boards[board_id].score_at)
 
-    def see(self, events: Iterable[Incremented], time_ms: int) -> None:
-        """Look at increments that were applied, in their order."""
-        find = self.watches.get
-        for event in events:
-            watch = find(event.board_id)
-            if watch is not None:
-                found = watch.see(event.user_id, event.delta, event.new_score, event.caller, time_ms)
-                if found is not None:
-                    self._flag(event, 0, event.board_id, event.new_score, found)
-            if event.fed:
-                for place, fed in enumerate(event.fed, 1):
-                    watch = find(fed.board_id)
-                    if watch is not None:
-                        found = watch.see(event.user_id, fed.delta, fed.new_score, event.caller, time_ms)
-                        if found is not None:
-                            self._flag(event, place, fed.board_id, fed.new_score, found)
+    def see(self, seen: Iterable[tuple[str, Steps]], time_ms: int) -> None:
+        """Look at what increments of one time did on watched boards, each in the order of its steps."""
+        flags: list[tuple[int, int, Incremented, Found]] = []
+        for board_id, steps in seen:
+            for at, found in self.watches[board_id].see(steps, time_ms):
+                event, place = steps.origin(at)
+                flags.append((event.seq, place, event, found))
+        for _, place, event, found in sorted(flags, key=itemgetter(0, 1)):
+            self._flag(event, place, found)
 
-    def _flag(self, event: Incremented, place: int, board_id: str, score: int, found: Found) -> None:
-        who = (board_id, event.user_id)
+    def leave(self, board_id: str, moves: Iterable[Moved]) -> None:
+        """Follow users who left a board."""
+        watch = self.watches.get(board_id)
+        if watch is not None:
+            for moved in moves:
+                watch.leave(moved)
+
+    def _flag(self, event: Incremented, place: int, found: Found) -> None:
+        part = event.fed[place - 1] if place else event
+        board_id, score, who = part.board_id, part.new_score, (part.board_id, event.user_id)
         if who in self._open:
             return
         if len(self._open) >= OPEN_REVIEWS_MAX:
@@ -196,8 +205,9 @@ class Reviews:
             del self._reviews[self._decided.popleft()]
         watch = self.watches.get(review.board_id)
         if watch is not None:
-            good = boards.get(review.board_id) if event.decision == "accept" else None
-            watch.clear(review.user_id, None if good is None else good.score(review.user_id))
+            board = boards[review.board_id]
+            score = board.score(review.user_id) if event.decision == "accept" else None
+            watch.clear(review.user_id, board.slot(review.user_id), score)
 
     def correct(self, time_ms: int) -> None:
         """Follow a correction of the clock."""
@@ -265,8 +275,3 @@ class Reviews:
         assert len(self._open) <= OPEN_REVIEWS_MAX
         for watch in self.watches.values():
             watch._check()
-
-
-def _no_score(_user_id: str) -> int | None:
-    """The score on a board that has nobody yet."""
-    return None

@@ -22,10 +22,8 @@ A replica of one shard applies only some events (`follow`, `advance`). Its seqs 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
-from operator import attrgetter, itemgetter
 
-from engine.actions import Actions, Key, key_of, key_of_logged, mark_of
+from engine.actions import Actions, key_of, key_of_logged, mark_of
 from engine.board import Board
 from engine.board_events import EndedPeriod, apply_to_board
 from engine.board_rules import BoardDefinition, Rules
@@ -50,22 +48,17 @@ from engine.forgetting import forget_user
 from engine.frozen_board import FrozenBoard
 from engine.image import BoardImage, StateImage
 from engine.imports import Imports
+from engine.recording import FoundIncrement, record
 from engine.reversals import Reversals
 from engine.reviews import Reviews
-from engine.scored_ranking import FedStep, Ranks
+from engine.scored_ranking import Ranks
+from engine.steps import Steps
 from engine.users import User, Users
 
 UNKNOWN_USER = User(display_name=None, active=True)
 
 
 OtherEvent = UserPut | UserErased | BoardEvent | ImportEvent | RanksNoted | Reversed | ReviewDecided | ClockCorrected
-
-FoundIncrement = tuple[Incremented, Board, Key, int]
-"""An increment, its board, and the key and mark of its action."""
-
-
-_board_of, _feeds = itemgetter(1), attrgetter("fed")
-
 
 class Scoreboard(Epochs):
     """The state. Everything is synchronous, and O(log users) or better except for replays and images."""
@@ -168,36 +161,13 @@ class Scoreboard(Epochs):
         assert last.time_ms == first.time_ms
         assert epoch == self.epoch
         self.actions.add([key for _, _, key, _ in found], first.seq, [mark for _, _, _, mark in found])
-        if self.reviews.watches:
-            watched = [event for event, _, _, _ in found]
-            self.reviews.turn(watched, last.time_ms, self.boards)
-            ranks = self._record(found, last.time_ms)
-            self.reviews.see(watched, last.time_ms)
-        else:
-            ranks = self._record(found, last.time_ms)
-        self.seq, self.time_ms = last.seq, last.time_ms
-        return ranks
-
-    def _record(self, found: Sequence[FoundIncrement], time_ms: int) -> list[Ranks]:
-        """Set the scores of increments; give the ranks on their own boards."""
-        ranks: list[Ranks] = []
-        # Boards do not depend on each other. So what is fed waits until the board is scored on directly, or to the end:
-        # each board gets its steps in the order of the seqs, and many steps of one board together are quicker.
-        waiting: dict[str, list[FedStep]] = {}
-        for board, some in groupby(found, key=_board_of):
-            if board.board_id in waiting:
-                board.feed(waiting.pop(board.board_id), time_ms)
-            events = [event for event, _, _, _ in some]
-            ranks += board.record_all(events, time_ms)
-            for event in filter(_feeds, events):
-                for fed in event.fed:
-                    step = (event.user_id, fed.delta, fed.new_score, event.seq)
-                    if fed.board_id in waiting:
-                        waiting[fed.board_id].append(step)
-                    else:
-                        waiting[fed.board_id] = [step]
-        for board_id, steps in waiting.items():
-            self._board(board_id).feed(steps, time_ms)
+        reviews, time_ms = self.reviews, last.time_ms
+        if reviews.watches and reviews.is_due(time_ms):
+            reviews.turn([event for event, _, _, _ in found], time_ms, self.boards)
+        ranks, seen = record(found, self._board, reviews.watches, time_ms)
+        if seen:
+            reviews.see(seen, time_ms)
+        self.seq, self.time_ms = last.seq, time_ms
         return ranks
 
     def follow(self, event: Event, epoch: int, holds: Callable[[str], bool]) -> None:
@@ -218,19 +188,22 @@ class Scoreboard(Epochs):
         self.reviews.turn([event], event.time_ms, self.boards)
         parts = [(event.board_id, event.delta, event.new_score)]
         parts += [(fed.board_id, fed.delta, fed.new_score) for fed in event.fed]
-        for board_id, delta, new_score in parts:
+        for place, (board_id, delta, new_score) in enumerate(parts):
             if holds(board_id):
                 board = self._board(board_id)
                 assert (board.score(event.user_id) or 0) + delta == new_score
                 board.record(event.user_id, new_score, event.seq, event.time_ms)
-        self.reviews.see([event], event.time_ms)
+                if board_id in self.reviews.watches:
+                    steps = Steps([event], board.known([None], [event.user_id]), [place])
+                    self.reviews.see([(board_id, steps)], event.time_ms)
         self.advance(event.seq, event.time_ms)
 
     def _reverse(self, event: Reversed, holds: Callable[[str], bool] = lambda _: True) -> None:
         self.reversals.apply(event)
         for part in event.scores:
             if holds(part.board_id):
-                self._board(part.board_id).correct(part.rows, event.seq, self.is_active)
+                moves = self._board(part.board_id).correct(part.rows, event.seq, self.is_active)
+                self.reviews.leave(part.board_id, moves)
 
     def advance(self, seq: int, time_ms: int) -> None:
         """Skip events up to `seq` that belong to boards of other shards."""

@@ -25,6 +25,7 @@ import msgspec
 from engine.events import Incremented, Rescored
 from engine.limits import SCORE_MAX, SEQ_MAX
 from engine.ranking import SCORE_SHIFT, SEQ_BITS, SLOT_BITS, SLOT_MASK, TOP_WATCHED, Ranking, Row
+from engine.steps import Moved
 
 Ranks = tuple[int | None, int | None]
 """Before and after an event. None for a user who is not ranked, and during a replay."""
@@ -51,17 +52,37 @@ class ScoredRanking(Ranking):
         """Set a user's score with the event `seq`; give the ranks before and after."""
         return self.record_all((Step(user_id, new_score, seq),), time_ms)[0]
 
-    def record_all(self, steps: Iterable[Step | Incremented], time_ms: int) -> list[Ranks]:
-        """Set scores one after the other, at one time; give the ranks before and after each."""
+    def find(self, user_ids: Iterable[str]) -> list[int | None]:
+        """Give the slots of users, None before the first points.
+
+        On a large board nearly every slot comes from memory. C asks for the next ones while it waits for one.
+        """
+        return list(map(self._slots.get, user_ids))
+
+    def known(self, slots: Sequence[int | None], user_ids: Sequence[str]) -> Sequence[int]:
+        """Complete what `find` gave, once all of the users have points."""
+        if None not in slots:
+            return slots  # type: ignore[return-value]  # there is no None
+        known = self._slots
+        return [known[user_id] if slot is None else slot for slot, user_id in zip(slots, user_ids, strict=True)]
+
+    def record_all(
+        self, steps: Sequence[Step | Incremented], time_ms: int, slots: Sequence[int | None] | None = None
+    ) -> list[Ranks]:
+        """Set scores one after the other, at one time; give the ranks before and after each.
+
+        `slots` is what `find` gives for the users, if the caller has it already.
+        """
         find, hidden, order, pinned = self._slots.get, self._hidden, self._order, self._pinned
         scores, reached, updated, flip = self._scores, self._reached, self._updated, self._flip
         unique = self._ranks == "unique"
         all_ranks: list[Ranks] = []
-        for step in steps:
+        if slots is None:
+            slots = self.find([step.user_id for step in steps])
+        for slot, step in zip(slots, steps, strict=True):
             user_id, new_score, seq = step.user_id, step.new_score, step.seq
             assert self.seq < seq <= SEQ_MAX
-            slot = find(user_id)
-            if slot is None:
+            if slot is None and (slot := find(user_id)) is None:
                 all_ranks.append(self._begin(user_id, new_score, seq, time_ms))
                 continue
             score = scores[slot]
@@ -92,13 +113,15 @@ class ScoredRanking(Ranking):
             updated[slot] = time_ms
         return all_ranks
 
-    def feed(self, steps: Sequence[FedStep], time_ms: int) -> None:
-        """Do the same where nobody asks for ranks: with what actions did on boards that feed this one."""
+    def feed(self, steps: Sequence[FedStep], time_ms: int) -> list[int | None]:
+        """Do the same where nobody asks for ranks: with what actions did on boards that feed this one.
+
+        Give the slots as `find` does.
+        """
         find, hidden, order, pinned, tiers = self._slots.get, self._hidden, self._order, self._pinned, self._tiers
         scores, reached, updated, flip = self._scores, self._reached, self._updated, self._flip
         last = self.seq
-        # On a large board nearly every slot comes from memory. C asks for the next ones while it waits for one.
-        found = list(map(find, [user_id for user_id, _, _, _ in steps]))
+        found = self.find([user_id for user_id, _, _, _ in steps])
         for slot, (user_id, delta, new_score, seq) in zip(found, steps, strict=True):
             assert last < seq <= SEQ_MAX
             last = seq
@@ -122,14 +145,16 @@ class ScoredRanking(Ranking):
             reached[slot] = seq
             updated[slot] = time_ms
         self.seq = last
+        return found
 
-    def rescore(self, rows: Sequence[Rescored], seq: int) -> None:
-        """Set scores that a correction gave, with the event `seq`. O(users) if any user leaves the board."""
+    def rescore(self, rows: Sequence[Rescored], seq: int) -> list[Moved]:
+        """Set scores that a correction gave, with the event `seq`; give who left. O(users) if anybody did."""
         for row in rows:
             if row.new_score is not None:
                 self._set(row.user_id, row.new_score, row.reached_seq, row.updated_ms, seq)
-        self.leave([row.user_id for row in rows if row.new_score is None], seq)
+        moves = self.leave([row.user_id for row in rows if row.new_score is None], seq)
         self.seq = seq
+        return moves
 
     def _set(self, user_id: str, score: int, reached_seq: int, updated_ms: int, seq: int) -> None:
         assert 0 <= score <= SCORE_MAX
@@ -177,18 +202,22 @@ class ScoredRanking(Ranking):
             for (place, user_id), rank in zip(first, ranks, strict=True)
         ]
 
-    def leave(self, user_ids: Sequence[str], seq: int) -> None:
+    def leave(self, user_ids: Sequence[str], seq: int) -> list[Moved]:
         """Take users off the board for good, with the event `seq`: as if they never had points here. O(users).
+
+        Give who left, and which slots others have now.
 
         Who watches is told that all slots are void: the slot of a user who leaves goes to the user of the last slot.
         """
         leaving = [user_id for user_id in user_ids if user_id in self._slots]
+        moves: list[Moved] = []
         if not leaving:
-            return
+            return moves
         self._end_watching()
         self._ids = self._ids[:]  # images share the list
         for user_id in leaving:
             slot, last = self._slots.pop(user_id), len(self._ids) - 1
+            moves.append(Moved(user_id, slot, last))
             self._take_out(slot, seq)
             self.past_ranks = self.past_ranks.without(slot, last)
             if slot != last:
@@ -198,6 +227,7 @@ class ScoredRanking(Ranking):
                 column.pop()
             self._hidden.discard(last)
         self.seq = seq
+        return moves
 
     def _take_out(self, slot: int, seq: int) -> None:
         """Take a slot out of the order."""

@@ -1,7 +1,8 @@
 """Watching a board for scores that grow too fast or stand too far out. Pure: what flags depends on events alone.
 
     watch.turn(time_ms, board.score)                       before the first event of the board in a new minute
-    found = watch.see(user_id, delta, new_score, caller, time_ms)        None, or the rule that the event broke
+    found = watch.see(steps, time_ms)                      after them: the steps that broke a rule
+    watch.leave(moved)                                     when a user left the board
 
 Rules:
 - Time is the time of events. So a restart, a replay and a replica that catches up flag what the leader flagged. But a
@@ -19,23 +20,24 @@ Rules:
 
 Invariants:
 - `_joined_ms` ascends: it has the times of `_joined`, and a correction of the clock lowers later ones to its own.
-- `_place` has the place in `_joined` of each user who is there, and -1 for each of `_elders`.
-- A window that was not used for two turns of the hour is over, and forgotten.
+- The place of a user who was seen is n for the n-th of `_joined`, and -n for the n-th of `_elders`; without outliers it
+  is 1. The lists have the slots on the board. A user who leaves keeps the place, and comes back to it.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
+import numpy as np
 
-from engine.board_rules import OrderMode, ReviewRule, WatchRules
+from engine.board_rules import OrderMode, WatchRules
+from engine.image import column_bytes, column_of
 from engine.limits import SCORE_MAX
-
-MINUTE_MS = 60_000
-HOUR_MS = 3_600_000
+from engine.steps import Moved, Steps
+from engine.windows import AT_ONCE, HOUR_MS, MINUTE_MS, SMALL, Found, Windows, WindowsImage
 
 SAMPLE = 255
 """Users whose scores give median and MAD of an age: their median is within some 6 % of the population's ranks."""
@@ -46,17 +48,15 @@ POPULATION_MIN = 20
 AGES = 24
 """Ages: the last one begins after eight years."""
 
+MANY = 32
+"""Steps that are counted together. Fewer cost less one by one."""
+
 NORMAL = 1.4826
 """Of a normal distribution, the standard deviation is this many MADs."""
 
 
-class Found(msgspec.Struct, frozen=True, gc=False):
-    """A rule that an event broke: what was found, the limit, and since when (ms) the user's actions count to it."""
-
-    rule: ReviewRule
-    value: int
-    limit: int
-    since_ms: int
+GONE = -1
+"""Stands for the slot of a user who left the board."""
 
 
 class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -65,22 +65,15 @@ class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     since_ms: int
     minute: int
     hour: int
-    recent: dict[str, list[Any]]
-    older: dict[str, list[Any]]
-    callers: dict[str, list[str]]
-    joined: list[str]
-    joined_ms: list[int]
-    elders: list[str]
+    windows: WindowsImage
+    joined_ms: bytes
+    elders: int
     limits: list[int | None]
     cleared: dict[str, int]
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Image).decode
-
-_Window = list[Any]
-"""Beginning and growth of the running minute, the same of the hour, the first caller of the hour ("": none is counted),
-and the place in `_joined`. One list, because each object of a large board comes from memory."""
 
 
 class Watch:
@@ -92,16 +85,10 @@ class Watch:
         self.order = order
         self._since_ms = since_ms
         self._minute = self._hour = -1
-        self._minute_max = SCORE_MAX if rules.growth_per_minute is None else rules.growth_per_minute
-        self._hour_max = SCORE_MAX if rules.growth_per_hour is None else rules.growth_per_hour
-        self._callers_max = rules.callers_per_user or 0
-        self._recent: dict[str, _Window] = {}
-        self._older: dict[str, _Window] = {}
-        self._callers: dict[str, list[str]] = {}
-        self._joined: list[str] = []
-        self._joined_ms: list[int] = []
-        self._place: dict[str, int] = {}
-        self._elders: list[str] = []
+        self._windows = Windows(rules)
+        self._joined = array("q")
+        self._joined_ms = array("Q")
+        self._elders = array("q")
         self._limits: list[int | None] = [None] * AGES
         self._cleared: dict[str, int] = {}
         self._falls = order == "ascending"
@@ -111,94 +98,86 @@ class Watch:
         """Whether `turn` must be called before an event of this time."""
         return time_ms // MINUTE_MS != self._minute
 
-    def turn(self, time_ms: int, score: Callable[[str], int | None]) -> None:
+    def turn(self, time_ms: int, score_at: Callable[[int], int]) -> None:
         """Begin another minute: find the limits of the ages, and forget old windows."""
         self._minute = time_ms // MINUTE_MS
         if time_ms // HOUR_MS != self._hour:
             self._hour = time_ms // HOUR_MS
-            for user_id in self._older:
-                self._callers.pop(user_id, None)
-            self._recent, self._older = {}, self._recent
+            self._windows.forget(time_ms)
         if self.rules.outlier_z is not None:
-            self._find_limits(self.rules.outlier_z, time_ms, score)
+            self._find_limits(self.rules.outlier_z, time_ms, score_at)
 
-    def see(self, user_id: str, delta: int, new_score: int, caller: str, time_ms: int) -> Found | None:
-        """Count an event; give the first rule that it broke."""
-        window = self._recent.get(user_id)
-        if window is None:
-            window = self._older.pop(user_id, None)
-            if window is None:
-                window = [time_ms, 0, time_ms, 0, "", self._place_of(user_id, new_score - delta, time_ms)]
-            self._recent[user_id] = window
-        if not 0 <= time_ms - window[0] < MINUTE_MS:
-            window[0], window[1] = time_ms, 0
-        if not 0 <= time_ms - window[2] < HOUR_MS:
-            window[2], window[3], window[4] = time_ms, 0, ""
-            self._callers.pop(user_id, None)
-        if delta > 0:
-            minute = window[1] = window[1] + delta
-            hour = window[3] = window[3] + delta
-            if minute > self._minute_max:
-                found = Found("growth_per_minute", minute, self._minute_max, window[0])
-            elif hour > self._hour_max:
-                found = Found("growth_per_hour", hour, self._hour_max, window[2])
-            else:
-                found = None
-        else:
-            found = None
-        if self._callers_max and caller != window[4]:
-            found = self._count_caller(user_id, caller, window, found)
-        is_far = new_score < self._near if self._falls else new_score > self._near
-        return self._judge(user_id, new_score, time_ms, window[5]) if is_far and found is None else found
+    def see(self, steps: Steps, time_ms: int) -> list[tuple[int, Found]]:
+        """Count steps of one time; give the numbers of those that broke a rule, and the first rule of each."""
+        found: list[tuple[int, Found]] = []
+        for start in range(0, len(steps.slots), AT_ONCE):
+            count = min(AT_ONCE, len(steps.slots) - start)
+            left = range(start, start + count) if count < MANY else self._count_many(steps, start, count, time_ms)
+            for at in left:
+                one = self._see_one(steps, at, time_ms)
+                if one is not None:
+                    found.append((at, one))
+        return found
 
-    def clear(self, user_id: str, score: int | None) -> None:
+    def _see_one(self, steps: Steps, at: int, time_ms: int) -> Found | None:
+        slot, (user_id, delta, new_score, caller) = steps.slots[at], steps.step(at)
+        place = self._windows.place(slot) or self._enter(slot, user_id, new_score - delta, time_ms)
+        found = self._windows.count(slot, max(delta, 0), caller, time_ms)
+        if found is None and (new_score < self._near if self._falls else new_score > self._near):
+            return self._judge(user_id, new_score, time_ms, place)
+        return found
+
+    def _count_many(self, steps: Steps, start: int, count: int, time_ms: int) -> list[int]:
+        """Count the steps that break no rule; give the numbers of the others."""
+        end = start + count
+        slots = np.array(steps.slots[start:end], np.int64)
+        for at in self._windows.unseen(slots):
+            user_id, delta, new_score, _ = steps.step(start + at)
+            if not self._windows.place(steps.slots[start + at]):
+                self._enter(steps.slots[start + at], user_id, new_score - delta, time_ms)
+        deltas, scores, callers = steps.columns(start, end)
+        gains, new = np.array(deltas, np.int64), np.array(scores, np.int64)
+        fine = new >= self._near if self._falls else new <= self._near
+        if gains.min() < 0:
+            gains = np.maximum(gains, 0)
+        if gains.max() > SMALL:
+            fine &= gains <= SMALL
+        return [start + at for at in self._windows.count_all(slots, gains, callers, time_ms, fine)]
+
+    def clear(self, user_id: str, slot: int | None, score: int | None) -> None:
         """Let a user begin anew after a decision: no growth, no callers. `score` was found good; None: it was not.
 
         The user is no outlier again before the score is twice as good as this one.
         """
-        for windows in (self._recent, self._older):
-            windows.pop(user_id, None)
-        self._callers.pop(user_id, None)
+        self._windows.end(slot, user_id)
         if score is not None and self.rules.outlier_z is not None:
             self._cleared[user_id] = score // 2 if self._falls else 2 * score
 
     def correct(self, time_ms: int) -> None:
         """Let nobody have joined in the future, and begin all windows anew."""
-        self._recent, self._older, self._callers = {}, {}, {}
-        self._joined_ms = [min(joined_ms, time_ms) for joined_ms in self._joined_ms]
+        self._windows.end_all()
+        self._joined_ms = array("Q", (min(joined_ms, time_ms) for joined_ms in self._joined_ms))
+
+    def leave(self, moved: Moved) -> None:
+        """Follow a user who left the board: the user of the last slot has the free one."""
+        windows = self._windows
+        if self.rules.outlier_z is not None:
+            if place := windows.place(moved.slot):
+                self._put(place, GONE)
+            if moved.last != moved.slot and (place := windows.place(moved.last)):
+                self._put(place, moved.slot)
+        windows.leave(moved.user_id, moved.slot, moved.last)
 
     def forget(self, user_id: str, pseudonym: str) -> None:
-        """Forget a user who was erased. The pseudonym keeps the place among those who joined; others keep theirs."""
-        for known in (self._recent, self._older, self._callers, self._cleared):
-            known.pop(user_id, None)
-        place = self._place.pop(user_id, None)
-        if place is not None:
-            self._place[pseudonym] = place
-            users = self._elders if place < 0 else self._joined
-            users[users.index(user_id)] = pseudonym
-        for window in (*self._recent.values(), *self._older.values()):
-            if window[4] == user_id:
-                window[4] = pseudonym
-        for callers in self._callers.values():
-            callers[:] = [pseudonym if caller == user_id else caller for caller in callers]
+        """Forget a user who left the board for good. Others keep their places among those who joined."""
+        self._windows.drop(user_id, pseudonym)
+        self._cleared.pop(user_id, None)
 
     # The parts of `see`
 
-    def _count_caller(self, user_id: str, caller: str, window: _Window, found: Found | None) -> Found | None:
-        """Take in a caller who is not the one of the event before. Most users have one caller, and need no list."""
-        if not window[4]:
-            window[4] = caller
-            return found
-        callers = self._callers.setdefault(user_id, [window[4]])
-        if caller not in callers:
-            if len(callers) >= self._callers_max:
-                return found or Found("callers_per_user", len(callers) + 1, self._callers_max, window[2])
-            callers.append(caller)
-        return found
-
     def _judge(self, user_id: str, new_score: int, time_ms: int, place: int) -> Found | None:
         """Compare a score that is an outlier at some age with the limit of its own age."""
-        begun_ms = self._since_ms if place < 0 else self._joined_ms[place]
+        begun_ms = self._since_ms if place < 0 else self._joined_ms[place - 1]
         limit = self._limits[_age(time_ms - begun_ms)]
         if limit is None:
             return None
@@ -210,23 +189,32 @@ class Watch:
             return None
         return Found("outlier_z", new_score, limit, begun_ms)
 
-    def _place_of(self, user_id: str, score_before: int, time_ms: int) -> int:
-        """Find a user's place among those who joined; a new one joins."""
-        if self.rules.outlier_z is None:
-            return -1
-        place = self._place.get(user_id)
-        if place is None:
+    def _enter(self, slot: int, user_id: str, score_before: int, time_ms: int) -> int:
+        """Take in a user who has no place at this slot; give the place."""
+
+        def new_place() -> int:
+            if self.rules.outlier_z is None:
+                return 1
             if score_before:
-                place = -1
-                self._elders.append(user_id)
-            else:
-                place = len(self._joined)
-                self._joined.append(user_id)
-                self._joined_ms.append(time_ms)
-            self._place[user_id] = place
+                self._elders.append(slot)
+                return -len(self._elders)
+            self._joined.append(slot)
+            self._joined_ms.append(time_ms)
+            return len(self._joined)
+
+        place = self._windows.enter(slot, user_id, new_place)
+        if self.rules.outlier_z is not None:
+            self._put(place, slot)
         return place
 
-    def _find_limits(self, outlier_z: float, time_ms: int, score: Callable[[str], int | None]) -> None:
+    def _put(self, place: int, slot: int) -> None:
+        """Let the user of a place have this slot."""
+        if place > 0:
+            self._joined[place - 1] = slot
+        else:
+            self._elders[-place - 1] = slot
+
+    def _find_limits(self, outlier_z: float, time_ms: int, score_at: Callable[[int], int]) -> None:
         elders_age = _age(time_ms - self._since_ms)
         end = len(self._joined)
         for age in range(AGES):
@@ -235,7 +223,7 @@ class Watch:
             chosen = _spread(self._joined, start, end)
             if age == elders_age:
                 chosen += _spread(self._elders, 0, len(self._elders))
-            scores = sorted(found for user_id in chosen if (found := score(user_id)) is not None)
+            scores = sorted(score_at(slot) for slot in chosen if slot != GONE)
             self._limits[age] = limit_of(scores, outlier_z, self.order)
             end = start
         self._find_near()
@@ -248,11 +236,11 @@ class Watch:
     # Images
 
     def capture(self) -> bytes:
-        """Write all that the watch knows. Its dictionaries keep their order, so equal watches have equal bytes."""
+        """Write all that the watch knows. Equal watches have equal bytes."""
         return _encode(
             _Image(
-                self._since_ms, self._minute, self._hour, self._recent, self._older, self._callers, self._joined,
-                self._joined_ms, self._elders, self._limits, self._cleared,
+                self._since_ms, self._minute, self._hour, self._windows.capture(), column_bytes(self._joined_ms),
+                len(self._elders), self._limits, self._cleared,
             )
         )  # fmt: skip
 
@@ -262,20 +250,27 @@ class Watch:
         image = _decode(data)
         watch = cls(rules, order, image.since_ms)
         watch._minute, watch._hour = image.minute, image.hour
-        watch._recent, watch._older, watch._callers = image.recent, image.older, image.callers
-        watch._joined, watch._joined_ms, watch._elders = image.joined, image.joined_ms, image.elders
-        watch._place = {user_id: place for place, user_id in enumerate(image.joined)} | dict.fromkeys(image.elders, -1)
+        watch._windows.restore(image.windows)
+        watch._joined_ms = column_of(image.joined_ms)
+        watch._joined = array("q", (GONE,)) * len(watch._joined_ms)
+        watch._elders = array("q", (GONE,)) * image.elders
+        if rules.outlier_z is not None:
+            for slot, place in enumerate(watch._windows.places()):
+                if place:
+                    watch._put(place, slot)
         watch._limits, watch._cleared = image.limits, image.cleared
         watch._find_near()
         return watch
 
     def _check(self) -> None:
-        assert self._joined_ms == sorted(self._joined_ms)
+        self._windows._check()
+        assert list(self._joined_ms) == sorted(self._joined_ms)
         assert len(self._joined) == len(self._joined_ms)
-        assert len(self._place) == len(self._joined) + len(self._elders)
-        assert not self._recent.keys() & self._older.keys()
-        assert self._callers.keys() <= self._recent.keys() | self._older.keys()
-        assert all(window[1] >= 0 and window[3] >= 0 for window in (*self._recent.values(), *self._older.values()))
+        if self.rules.outlier_z is not None:
+            known = {place: slot for slot, place in enumerate(self._windows.places()) if place}
+            joined = {place: slot for place, slot in enumerate(self._joined, 1) if slot != GONE}
+            elders = {-place: slot for place, slot in enumerate(self._elders, 1) if slot != GONE}
+            assert known == joined | elders
 
 
 def limit_of(scores: Sequence[int], outlier_z: float, order: OrderMode) -> int | None:
@@ -295,9 +290,9 @@ def _age(ms: int) -> int:
     return min((max(0, ms) // MINUTE_MS).bit_length(), AGES - 1)
 
 
-def _spread(users: Sequence[str], start: int, end: int) -> list[str]:
+def _spread(slots: Sequence[int], start: int, end: int) -> list[int]:
     """Choose at most SAMPLE users of a slice, at even distances."""
     count = end - start
     if count <= SAMPLE:
-        return list(users[start:end])
-    return [users[start + at * count // SAMPLE] for at in range(SAMPLE)]
+        return list(slots[start:end])
+    return [slots[start + at * count // SAMPLE] for at in range(SAMPLE)]

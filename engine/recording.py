@@ -1,0 +1,74 @@
+"""Recording many increments at once: each board gets its steps together. Pure.
+
+    ranks, seen = record(found, board_of, watched, time_ms)      the ranks on the own boards; the steps on watched ones
+
+Boards do not depend on each other. So what is fed waits until the board is scored on directly, or to the end: each
+board gets its steps in the order of the seqs, and many steps of one board together are quicker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from itertools import groupby
+from operator import attrgetter, itemgetter
+
+from engine.actions import Key
+from engine.board import Board
+from engine.events import Incremented
+from engine.scored_ranking import FedStep, Ranks
+from engine.steps import Steps
+
+FoundIncrement = tuple[Incremented, Board, Key, int]
+"""An increment, its board, and the key and mark of its action."""
+
+Seen = list[tuple[str, Steps]]
+"""Boards and steps. A board may be there several times: its steps are in order."""
+
+_board_of, _feeds = itemgetter(1), attrgetter("fed")
+
+
+class _Waiting:
+    """What is fed to a board, and not recorded yet."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._steps: list[FedStep] = []
+        self._events: list[Incremented] = []
+        self._places: list[int] = []
+
+    def add(self, event: Incremented, place: int, delta: int, new_score: int) -> None:
+        self._steps.append((event.user_id, delta, new_score, event.seq))
+        self._events.append(event)
+        self._places.append(place)
+
+    def record(self, time_ms: int) -> Steps:
+        slots = self._board.feed(self._steps, time_ms)
+        return Steps(
+            self._events, self._board.known(slots, [user_id for user_id, _, _, _ in self._steps]), self._places
+        )
+
+
+def record(
+    found: Sequence[FoundIncrement], board_of: Callable[[str], Board], watched: Container[str], time_ms: int
+) -> tuple[list[Ranks], Seen]:
+    """Set the scores of increments of one time."""
+    ranks: list[Ranks] = []
+    seen: Seen = []
+    waiting: dict[str, _Waiting] = {}
+    for board, some in groupby(found, key=_board_of):
+        board_id = board.board_id
+        if board_id in waiting:
+            seen.append((board_id, waiting.pop(board_id).record(time_ms)))
+        events = [event for event, _, _, _ in some]
+        user_ids = [event.user_id for event in events]
+        slots = board.find(user_ids)
+        ranks += board.record_all(events, time_ms, slots)
+        if board_id in watched:
+            seen.append((board_id, Steps(events, board.known(slots, user_ids))))
+        for event in filter(_feeds, events):
+            for place, fed in enumerate(event.fed, 1):
+                if fed.board_id not in waiting:
+                    waiting[fed.board_id] = _Waiting(board_of(fed.board_id))
+                waiting[fed.board_id].add(event, place, fed.delta, fed.new_score)
+    seen += [(board_id, steps.record(time_ms)) for board_id, steps in waiting.items()]
+    return ranks, [each for each in seen if each[0] in watched]
