@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import trio
@@ -39,30 +39,21 @@ from server.api.boards import Boards
 from server.api.cross_origin import CrossOrigin
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
-from server.api.exports import Exports
-from server.api.history import History
+from server.api.handlers import Handler, handlers_of
 from server.api.increments import Increments
-from server.api.lists import Lists
-from server.api.operations import Operations
 from server.api.reads import Reads, Top
-from server.api.reversals import Reversals
-from server.api.reviews import Reviews
 from server.api.routes import BOARD_CHANGES, BY_QUERY, EXPRESS, FIXED, ROUTES, Route, allowed, find
-from server.api.user_data import UserData
 from server.api.users import Users
 from server.api.views import is_plain_top
 from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, disk_full, error, overloaded
 from server.http.response_head import http_bytes
 from server.http.target import check_query, ids_of
 
-Handler = Callable[[Request, Principal], Awaitable[Response]]
-
 UNMATCHED = "unmatched"
 _UNKNOWN = "It is not known whether this was applied. Send it again as it is, with the same actionId."
 _UNKNOWN_BOARD = "It is not known whether this was applied. Send it again as it is, but name the period of a reset."
 _ID = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
-_OPERATIONS = ("live", "promote", "healthz", "readyz", "metrics", "openapi", "docs", "index")
 _TOLD_WHERE_CAUGHT = ("INTERNAL_ERROR", "OUTCOME_UNKNOWN")
 
 
@@ -107,25 +98,14 @@ class Pipeline:
         self._request_ids = dependencies.request_ids
         self._increments = Increments(dependencies, dependencies.limits)
         self._users = Users(dependencies, dependencies.limits)
-        self._boards = boards = Boards(dependencies, dependencies.limits)
-        self._reads = reads = Reads(dependencies)
-        reversals = Reversals(dependencies, dependencies.limits, self._submit)
-        lists, history, operations = Lists(dependencies), History(dependencies), Operations(dependencies)
+        self._boards = Boards(dependencies, dependencies.limits)
+        self._reads = Reads(dependencies)
         handlers: dict[str, Handler] = {
             "increment": self._increment,
             "increment_batch": self._increment_batch,
             "put_user": self._put_user,
-            "walk": lists.walk,
-            "query": lists.query,
-            **{name: getattr(reads, name) for name in ("top", "score", "around", "action")},
-            **{name: getattr(boards, name) for name in ("boards", "board", "periods")},
-            "export": Exports(dependencies).export,
-            "history": history.history,
-            "user_data": UserData(dependencies, history).data,
-            **{name: getattr(reversals, name) for name in ("reverse", "reversal")},
-            **Reviews(dependencies, self._submit).handlers(),
+            **handlers_of(dependencies, self._boards, self._reads, self._submit),
             **dict.fromkeys(BOARD_CHANGES, self._change_board),
-            **{name: getattr(operations, name) for name in _OPERATIONS},
         }
         self._handlers = {route.handler: handlers[route.handler.removesuffix(BY_QUERY)] for route in ROUTES}
 

@@ -139,6 +139,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "api/lists api/exports"),
     (SHELL, "server", "api/users api/boards api/reversals api/reviews api/history"),
     (SHELL, "server", "api/user_data"),
+    (SHELL, "server", "api/handlers"),
     (SHELL, "server", "api/pipeline"),
     (SHELL, "server", "lanes/lifespan lanes/hypercorn_pipe"),
     (SHELL, "server", "lanes/hypercorn_lane lanes/express_loop lanes/quart_app"),
