@@ -87,8 +87,7 @@ DISK_LOW_BYTES = 4 * SEGMENT_BYTES
 DISK_FULL_RETRY_SECONDS = 5
 """The Retry-After while the disk is full, and the time between two attempts of what waits for room."""
 
-EXPORTS_MAX = 4
-EXPORTS_PER_ADDRESS_MAX = 2
+EXPORTS_MAX, EXPORTS_PER_ADDRESS_MAX = 4, 2
 EXPORT_SECONDS_MAX = 600.0
 EXPORT_PART_ROWS = 100
 """Exports over HTTP that go on at once, in all and for one client: each holds 32 bytes a user. How long one may take: a
@@ -105,11 +104,14 @@ How long the idle process that reads it is kept; answers that are kept, of some 
 REVEAL_STEP_MAX = 1_000
 """Rows of one reveal: a screen of them takes a few milliseconds."""
 
+IMPORT_PIECE_ROWS_MAX, IMPORT_PIECES_WAITING_MAX = 1_000, 8
+"""Rows of an import in one request: 20 ms of the writer, in which others wait. With 2,000 they wait twice as long, and
+the import gains half (`bench.imports_http`). And requests that wait for one."""
+
 REVERSAL_ACTIONS_MAX, REVERSALS_WAITING_MAX = 10_000, 8
 """Actions of a reversal: that many scores stop the loop for some tenth of a second. And reversals that wait for one."""
 
-PERIOD_READERS_MAX = 4
-PERIOD_WAITERS_MAX = 200
+PERIOD_READERS_MAX, PERIOD_WAITERS_MAX = 4, 200
 """Readings of past periods at once, and those that wait for a thread. One takes less than a millisecond."""
 
 PERIOD_FETCH_SECONDS = 60.0
@@ -176,8 +178,7 @@ WALK_IDLE_SECONDS = 60.0
 """Orders of boards that are pinned for walks (`engine.pinned`), at most 80 MB; how long new walks share one, and how
 long one waits for the next page."""
 
-RECEIPT_READERS_MAX = 4
-RECEIPT_WAITERS_MAX = 64
+RECEIPT_READERS_MAX, RECEIPT_WAITERS_MAX = 4, 64
 """Receipts that are read from the log at once, and requests that wait for that; others get 503. Each read may inflate a
 compressed segment: 16 MiB, and some 100 ms of a thread."""
 
@@ -335,8 +336,7 @@ SHIP_SECONDS = 0.005
 """The pause after a write that was not full. Under load the leader makes a frame each millisecond. So a follower costs
 at most 200 writes a second, and a replica is fresh within milliseconds."""
 
-CATCH_UP_BYTES = 2**20
-CATCH_UP_READERS_MAX = 4
+CATCH_UP_BYTES, CATCH_UP_READERS_MAX = 2**20, 4
 """One read from the log for a follower that is behind, some milliseconds of a thread; and how many followers read at
 once, because each holds a segment, 16 MiB."""
 

@@ -3,6 +3,7 @@
 ABOUT      of the whole interface
 LIVE       of GET /ws/scoreboard
 PUT_BOARD  of PUT /boards/{boardId}
+IMPORTS    of POST /boards/{boardId}/imports
 SCORE      of GET /scores/{userId}
 WALK       of GET /scoreboard
 ERRORS     by status: the name of the response, and its codes
@@ -34,6 +35,16 @@ counted, in past periods too. Name the actions by `actionIds`, or all of a `user
 
 All of it is one event: a reader sees the boards before it or after it. The actionIds stay used. A `reversalId` counts
 once, as an actionId does. A reversal is taken back by naming its reversalId in `actionIds`, alone."""
+
+IMPORTS = f"""Scores come in as they are, piece by piece, in order: at most {bounds.IMPORT_PIECE_ROWS_MAX:,} rows in a
+request. `firstRow` is the number of the first one, from 0 on. Rows that are done are passed over, so a piece may be
+sent again. A gap is refused with 409: `details.rowsDone` is the row that comes next. All pieces have the same
+`importId`, `total`, `digest` and `merge`.
+
+Without `merge` the board must have no scores when the import begins. With it a row counts by the board's mode. Of equal
+scores the row that comes first is ahead. One bad row refuses its piece, and `details.field` names it: `rows[7].score`.
+Reasons, ranges, feeds and rates do not apply. The server sees one piece at a time: a user who comes again in another
+piece counts again. A body in MessagePack is answered in MessagePack."""
 
 LIVE = """Opens a WebSocket. The server sends the first ten rows at once, and again when they change, at most once per
 interval.

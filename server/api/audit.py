@@ -22,7 +22,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from engine.commands import BoardReceipt, Outcome, Receipt, ReversalReceipt
+from engine.commands import BoardReceipt, ImportReceipt, Outcome, Receipt, ReversalReceipt
 from engine.errors import LogDamaged, ScoreboardError
 from engine.reviews import Review
 from server import bounds
@@ -99,6 +99,16 @@ class Audit:
             "review_decided", review_id=review.review_id, board_id=review.board_id, user_id=review.user_id,
             state=review.state, note=review.note, seq=review.decided_seq, caller=review.decided_by,
         )  # fmt: skip
+
+    def imported(self, receipt: ImportReceipt, *, merge: bool, caller: str) -> None:
+        """Log who began an import, and who finished it. Of the pieces between, the write-ahead log has every row."""
+        began, finished = receipt.rows_done == receipt.applied, receipt.rows_done == receipt.rows
+        if began or finished:
+            self._bounded.info(
+                "import_finished" if finished else "import_began", import_id=receipt.import_id,
+                board_id=receipt.board_id, rows=receipt.rows, rows_done=receipt.rows_done, merge=merge,
+                seq=receipt.seq, caller=caller,
+            )  # fmt: skip
 
     def log_unreadable(self, damage: LogDamaged) -> None:
         """Log that a segment can't be read: for the operator, with what to do."""

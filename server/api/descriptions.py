@@ -11,7 +11,16 @@ from typing import Any
 
 import msgspec
 
-from server.api import about, answers, decoding, history_forms, reversal_forms, review_forms, user_data_forms
+from server.api import (
+    about,
+    answers,
+    decoding,
+    history_forms,
+    import_forms,
+    reversal_forms,
+    review_forms,
+    user_data_forms,
+)
 from server.http.messages import JSON
 from server.settings.board_form import BoardForm
 
@@ -32,6 +41,7 @@ class Operation(msgspec.Struct, frozen=True):
     `answer` is a struct; a tuple of structs for an array of items of these kinds; `Either` of two structs; the media
     type of any other answer, or a frozenset of them; or None for no body. `links` names rows of LINKS, `headers` those
     of the answer that only this route has. `made`: the answer may be 201 too. `needs_body`: the body may not be empty.
+    `packed`: the body may be MessagePack, and so is the answer then.
     """
 
     tag: str
@@ -45,6 +55,7 @@ class Operation(msgspec.Struct, frozen=True):
     headers: tuple[str, ...] = ()
     made: bool = False
     needs_body: bool = True
+    packed: bool = False
 
 
 BATCH = list[decoding.IncrementBody]
@@ -57,6 +68,7 @@ LINKS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rename": ("put_user", ("userId",)),
     "board": ("board", ("boardId",)),
     "reset": ("reset_board", ("boardId",)),
+    "import": ("import", ("boardId", "importId")),
     "close": ("close_board", ("boardId",)),
     "reversal": ("reversal", ("reversalId",)),
 }
@@ -85,6 +97,7 @@ OPERATIONS: dict[str, Operation] = {
         (307, 400, 401, 403, 413, 421, 500, 503),
         body=BATCH,
         headers=("X-Scoreboard-Refused", "X-Scoreboard-Rate-Limited", "RetryAfter"),
+        packed=True,
     ),
     "top": Operation(
         "Boards",
@@ -222,6 +235,31 @@ OPERATIONS: dict[str, Operation] = {
         (400, 401, 403, 404, 421, 500, 503),
         ("boardId", "format", "period", "view", "minSeq", "minEpoch"),
         headers=("Content-Disposition", "X-Scoreboard-Epoch", "X-Scoreboard-Seq"),
+    ),
+    "imports": Operation(
+        "Boards",
+        "In the order in which they began. With `importId` the answer is that of GET /boards/{boardId}/imports/"
+        "{importId}.",
+        Either(import_forms.ImportsAnswer, import_forms.ImportAnswer),
+        (400, 401, 403, 404, 421, 500, 503),
+        ("boardId", "importIdFilter", "minSeq", "minEpoch"),
+    ),
+    "import_rows": Operation(
+        "Boards",
+        about.IMPORTS,
+        import_forms.ImportedAnswer,
+        (307, 400, 401, 403, 404, 409, 410, 413, 421, 500, 503),
+        ("boardId",),
+        body=import_forms.ImportBody,
+        links=("import",),
+        packed=True,
+    ),
+    "import": Operation(
+        "Boards",
+        "`rowsDone` of `rows` are done: the row of that number comes next.",
+        import_forms.ImportAnswer,
+        (400, 401, 403, 404, 421, 500, 503),
+        ("boardId", "importId", "minSeq", "minEpoch"),
     ),
     "action": Operation(
         "Scores",

@@ -6,7 +6,8 @@
 
     alice is registered; she gets points; a batch has points for bob, a repetition and a conflict; all is read. Then a
     board is made, read, frozen, revealed (nobody is on it, so that ends the freeze), reset and closed. Last, alice's
-    action is taken back, a board with a watch is made, dora is flagged on it, and somebody finds her points good.
+    action is taken back, a board with a watch is made, dora is flagged on it, and somebody finds her points good. The
+    scores of an older system are imported to a board of their own.
 
 A test plays the story and compares each answer with its example. So no example is out of date.
 """
@@ -19,6 +20,7 @@ USER_ID = "alice"
 ACTION_ID = "quest-7-alice"
 BOARD_ID = "cup"
 REVIEW_ID = "11-0"
+IMPORT_ID = "season-1"
 
 REQUESTS: dict[str, Any] = {
     "put_user": {"displayName": "Alice", "active": True},
@@ -39,6 +41,17 @@ REQUESTS: dict[str, Any] = {
     "reveal_board": {"step": 1},
     "reset_board": {"period": "2025-W51"},
     "decide_review": {"decision": "accept", "note": "It was a good day."},
+    "import_rows": {
+        "importId": "season-1",
+        "digest": "sha256:9f86d081",
+        "total": 2,
+        "firstRow": 0,
+        "merge": False,
+        "rows": [
+            {"userId": "alice", "score": 4711, "reachedAt": "2025-11-30T18:00:00Z"},
+            {"userId": "eve", "score": 4711, "displayName": "Eve"},
+        ],
+    },
     "increment_batch": [
         {"userId": "bob", "actionId": "quest-8-bob"},
         {"userId": "alice", "actionId": "quest-7-alice"},
@@ -176,6 +189,18 @@ ANSWERS |= {
         "holding": 1, "changes": [{"boardId": "main", "users": [{"userId": "alice", "score": None}]}], "epoch": 1,
         "seq": 9, "time": "2025-12-15T12:34:56.000Z",
     },
+}  # fmt: skip
+_IMPORT = {
+    "importId": "season-1", "boardId": "classic", "rows": 2, "rowsDone": 2, "finished": True, "merge": False,
+    "digest": "sha256:9f86d081", "begunSeq": 14,
+}  # fmt: skip
+ANSWERS |= {
+    "import_rows": {
+        "importId": "season-1", "boardId": "classic", "rows": 2, "rowsDone": 2, "applied": 2, "finished": True,
+        "epoch": 1, "seq": 17,
+    },
+    "imports": {"boardId": "classic", "imports": [_IMPORT], "epoch": 1, "seq": 17},
+    "import": {**_IMPORT, "epoch": 1, "seq": 17},
 }  # fmt: skip
 ANSWERS["user_data"]["entries"] = ANSWERS["history"]["entries"]
 

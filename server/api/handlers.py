@@ -15,6 +15,7 @@ from server.api.boards import Boards
 from server.api.dependencies import Dependencies
 from server.api.exports import Exports
 from server.api.history import History
+from server.api.imports import Imports
 from server.api.lists import Lists
 from server.api.operations import Operations
 from server.api.reads import Reads
@@ -44,5 +45,6 @@ def handlers_of(dependencies: Dependencies, boards: Boards, reads: Reads, submit
         "user_data": UserData(dependencies, history).data,
         **{name: getattr(reversals, name) for name in ("reverse", "reversal")},
         **Reviews(dependencies, submit).handlers(),
+        **Imports(dependencies, submit).handlers(),
         **{name: getattr(operations, name) for name in _OPERATIONS},
     }

@@ -91,7 +91,7 @@ def _operation(route: Route, public_reads: bool) -> Schema:
     if operation.body is not None:
         schema = {"schema": _body_schema(operation.body)}
         content = {JSON: {**schema, "example": examples.REQUESTS[handler]}}
-        if operation.body is BATCH:
+        if operation.packed:
             content[MSGPACK] = schema
         described["requestBody"] = {"required": operation.needs_body, "content": content}
     if handler in examples.ANSWERS:
@@ -108,7 +108,10 @@ def _responses(operation: Operation) -> Schema:
     if operation.answer is None:
         responses: Schema = {"101": {"description": "The connection is a WebSocket from here on."}}
     else:
-        responses = {"200": {"description": "Done.", "headers": headers, "content": _content(operation.answer)}}
+        content = _content(operation.answer)
+        if operation.packed:
+            content[MSGPACK] = {**content[JSON]}  # a dict for each: JSON gets an example
+        responses = {"200": {"description": "Done.", "headers": headers, "content": content}}
     for name in operation.headers:
         headers[name.replace("RetryAfter", "Retry-After")] = _header(name)
     if operation.links:
@@ -135,7 +138,7 @@ def _content(answer: Any) -> Schema:
         return {answer: {"schema": {"type": "object"} if answer == JSON else {"type": "string"}}}
     if isinstance(answer, tuple):
         schema = {"type": "array", "items": {"oneOf": [_schema_of(kind) for kind in answer]}}
-        return {kind: {"schema": schema} for kind in (JSON, MSGPACK)}  # a dict for each: JSON gets an example
+        return {JSON: {"schema": schema}}
     if isinstance(answer, Either):
         return {JSON: {"schema": {"oneOf": [_schema_of(answer.one), _schema_of(answer.other)]}}}
     return {JSON: {"schema": _schema_of(answer)}}
@@ -243,6 +246,10 @@ def _parameters() -> Schema:
             "boardId", "path", {**_schema_of(Id), "examples": [examples.BOARD_ID]}, "A slash is sent as %2F."
         ),
         "boardIdQuery": _parameter("boardId", "query", {**_schema_of(Id), "examples": ["a/b"]}, _NEEDED),
+        "importId": _parameter(
+            "importId", "path", {**_schema_of(Id), "examples": [examples.IMPORT_ID]}, "A slash is sent as %2F."
+        ),
+        "importIdFilter": _parameter("importId", "query", _schema_of(Id), "Only this import. May have slashes."),
         "boardIdFilter": _parameter("boardId", "query", _schema_of(Id), "Only this board. May have slashes."),
         "boardIdDefault": _parameter("boardId", "query", {**_schema_of(Id), "default": DEFAULT_BOARD}, "Which board."),
         "topLimit": _parameter("limit", "query", _limit(bounds.TOP_LIMIT_DEFAULT, bounds.TOP_LIMIT_MAX), "Rows."),

@@ -72,6 +72,7 @@ RULES_READ = ("boards:write", "scores:read")
 """Those who see the rules of a board, and not only what is public of it."""
 CORRECT = ("scores:correct",)
 REVIEW = ("scores:review",)
+ADMIN = ("admin",)
 VALUE = ("scores:value",)
 """The scope of an increment that carries a value, beside that of its route."""
 
@@ -132,6 +133,15 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/boards/export", "export_by_query", "The same, with the id in the query.", READ,
           public_read=True, shows_state=True, query=("boardId", "format", "period", "view", *POSITION),
           ids=("boardId",)),
+    Route("GET", "/boards/{boardId}/imports", "imports", "The imports of a board; with `importId`, that one.", ADMIN,
+          shows_state=True, query=("importId", *POSITION)),
+    Route("GET", "/boards/imports", "imports_by_query", "The same, with the id in the query.", ADMIN,
+          shows_state=True, query=("boardId", "importId", *POSITION), ids=("boardId",)),
+    Route("POST", "/boards/{boardId}/imports", "import_rows", "Take in rows of an import.", ADMIN, writes=True),
+    Route("POST", "/boards/imports", "import_rows_by_query", "The same, with the id in the query.", ADMIN,
+          writes=True, query=("boardId",), ids=("boardId",)),
+    Route("GET", "/boards/{boardId}/imports/{importId}", "import", "How far an import is.", ADMIN,
+          shows_state=True, query=POSITION),
     Route("POST", "/boards/{boardId}/freeze", "freeze_board", "Let the public see a board as it is now.", BOARDS,
           writes=True),
     Route("POST", "/boards/freeze", "freeze_board_by_query", "The same, with the id in the query.", BOARDS,
@@ -158,7 +168,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/reviews/{reviewId}", "review", "One review.", REVIEW, shows_state=True, query=POSITION),
     Route("POST", "/reviews/{reviewId}", "decide_review", "Decide a review.", REVIEW, writes=True),
     Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId", "view")),
-    Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ("admin",)),
+    Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ADMIN),
     Route("GET", "/healthz", "healthz", "Whether the process is alive.", query=None),
     Route("GET", "/readyz", "readyz", "Whether requests should be sent here.", query=None),
     Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format.", query=None),
@@ -176,7 +186,8 @@ _ONLY_WITH = {
     "/scores/around": "userId",
     "/scores/history": "userId",
     "/users/data": "userId",
-    **{f"/boards/{name}": "boardId" for name in ("reset", "periods", "export", "freeze", "unfreeze", "reveal")},
+    **dict.fromkeys((f"/boards/{name}" for name in ("reset", "periods", "export", "imports")), "boardId"),
+    **dict.fromkeys((f"/boards/{name}" for name in ("freeze", "unfreeze", "reveal")), "boardId"),
 }
 """Paths that are such only with this parameter. Without it the end of the path is an id for the methods that take one,
 and the parameter is missing for the others."""

@@ -6,6 +6,7 @@
 - Whole numbers: to a schema 5.0 is one, and to this API it is none.
 - Boards that are made: what a zone is, and which fields of a period go together, no schema can say. So a good request
   has a good period, and feeds no board. The board of the other routes is never closed: good requests close others.
+- Imports: `total` counts what other requests bring, and a board with scores needs `merge`. So all good ones are alike.
 - Freezes: `at` must be in the future. So good requests name a far one.
 - Names: one that shows nothing is refused, and which characters show something no schema can say.
 - Cursors: only the server makes them. So a good request has none.
@@ -88,6 +89,7 @@ def make_good(case: Any) -> None:
         ask_for_one_past(case.query)
     make_good_board(case)
     make_good_correction(case)
+    make_good_import(case)
     if isinstance(case.body, dict):
         name, step = case.body.get("displayName"), case.body.get("step")
         if isinstance(name, str) and name_fault(name):
@@ -119,6 +121,14 @@ def make_good_correction(case: Any) -> None:
         case.body = {"decision": "accept", "note": None}
     elif "reversalId" in case.body:
         case.body = {"reversalId": "dispute", "reason": "looked wrong", "userId": ACTIVE, "preview": True}
+
+
+def make_good_import(case: Any) -> None:
+    """Send the one row of one import, again and again: `total`, `firstRow` and the board's scores must fit."""
+    if isinstance(case.body, dict) and "importId" in case.body:
+        name_board(case, BOARD)
+        row = {"userId": ACTIVE, "score": 1, "reachedAt": None}
+        case.body = {"importId": "season-1", "digest": "one row", "total": 1, "merge": True, "rows": [row]}
 
 
 def ask_for_one_past(query: dict[str, Any]) -> None:

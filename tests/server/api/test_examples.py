@@ -12,7 +12,7 @@ from server.api.routes import ROUTES
 from server.bounds import BODY_BYTES_MAX
 from server.role import State
 from snapshots.promotion import Successor
-from tests.server.api.support import JUDGE, KEEPER, READER, REGISTRAR, WRITER, Bench, Reply, open_bench
+from tests.server.api.support import ADMIN, JUDGE, KEEPER, READER, REGISTRAR, WRITER, Bench, Reply, open_bench
 from tests.server.api.test_openapi import DOCUMENT, faults, resolve
 
 INCREMENT = "/scores/increment"
@@ -82,6 +82,18 @@ async def play_reviews(bench: Bench) -> dict[str, Reply]:
     return {handler: await bench.ask(method, path, body, token=JUDGE) for handler, method, path, body in asked}
 
 
+async def play_imports(bench: Bench) -> dict[str, Reply]:
+    """Play what comes last."""
+    assert (await bench.ask("PUT", "/boards/classic", {"points": {"WIN": 10}}, token=KEEPER)).json["seq"] == 13
+    path = "/boards/classic/imports"
+    asked: list[tuple[str, str, str, Any]] = [
+        ("import_rows", "POST", path, examples.REQUESTS["import_rows"]),
+        ("imports", "GET", path, None),
+        ("import", "GET", f"{path}/{examples.IMPORT_ID}", None),
+    ]
+    return {handler: await bench.ask(method, path, body, token=ADMIN) for handler, method, path, body in asked}
+
+
 async def test_the_examples_are_what_a_leader_answers() -> None:
     """Every answer of the story, field by field, in order. The version of the tz database is the machine's."""
     async with open_bench() as bench:
@@ -90,6 +102,7 @@ async def test_the_examples_are_what_a_leader_answers() -> None:
         replies |= await play_boards(bench)
         replies |= await play_corrections(bench)
         replies |= await play_reviews(bench)
+        replies |= await play_imports(bench)
     statuses = {**dict.fromkeys(replies, 200), "put_board": 201}
     assert {handler: reply.status for handler, reply in replies.items()} == statuses
     for handler, reply in replies.items():

@@ -13,6 +13,7 @@ import pytest
 from server.api import descriptions, openapi
 from server.api.routes import ROUTES, find
 from server.bounds import TOP_LIMIT_MAX
+from tests.server.api.imports_asked import IMPORTS
 from tests.server.api.support import JUDGE, KEEPER, READER, REFEREE, REGISTRAR, WRITER, Reply, both_ways, open_bench
 
 DOCUMENT = openapi.document(public_reads=True)
@@ -406,7 +407,8 @@ async def test_real_answers_are_as_described(through_quart: bool) -> None:
         await bench.ask("PUT", "/boards/fair", {"points": {"WIN": 9}, "watch": {"growth_per_minute": 1}}, token=KEEPER)
         won = {"userId": "ann", "actionId": "flagged-1", "boardId": "fair", "reason": "WIN"}
         flagged = (await bench.ask("POST", "/scores/increment", won, token=WRITER)).json["seq"]
-        rows = [*ANSWERS, *((method, path.replace("SEQ", str(flagged)), *row) for method, path, *row in REVIEWS)]
+        reviews = ((method, path.replace("SEQ", str(flagged)), *row) for method, path, *row in REVIEWS)
+        rows = [*ANSWERS, *IMPORTS, *reviews]
         for method, target, body, token, status in rows:
             reply = await bench.ask(method, target, body, token=token)
             assert reply.status == status, (method, target, reply)

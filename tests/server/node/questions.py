@@ -232,10 +232,12 @@ def reads() -> list[Question]:
 
 
 def corrections() -> list[Question]:
-    """What the log says of users, and the routes of referees. Who is asked about has no events: these have times."""
+    """The log of users, referees, imports. Who is asked about has no events: these have times."""
     read, referee, judge = bearer("scores:read"), bearer("scores:correct"), bearer("scores:review")
     about = ["/scores/no/history", "/scores/history?userId=no", "/users/no/data", "/users/data?userId=no",
              "/reversals/never", "/reversals?reversalId=never"]  # fmt: skip
+    imports = ["/boards/main/imports", "/boards/imports?boardId=main&importId=no", "/boards/main/imports/no"]
+    rows = b'{"importId": "i1", "digest": "d", "total": 1, "rows": [{"userId": "no", "score": 1}]}'
     never = b'{"reversalId": "r1", "reason": "x", "actionIds": ["never"]}'
     return [
         *[question(target, "GET", target, token=read) for target in about],
@@ -244,6 +246,10 @@ def corrections() -> list[Question]:
         question("reviews", "GET", "/reviews", token=judge),
         question("no review", "GET", "/reviews/1-0", token=judge),
         question("a decision of no review", "POST", "/reviews/1-0", b'{"decision": "accept"}', token=judge),
+        *[question(target, "GET", target, token=bearer("admin")) for target in imports],
+        question("an import to no board", "POST", "/boards/no/imports", rows, token=bearer("admin")),
+        question("an import without the scope", "POST", "/boards/no/imports", rows, token=read),
+        question("an import without rows", "POST", "/boards/imports?boardId=no", b"{}", token=bearer("admin")),
     ]
 
 
