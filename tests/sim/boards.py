@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
-from engine import board, past_ranks, scoreboard
+from engine import board, dues, past_ranks
 from engine.board_rules import BoardRules, OrderMode, Range, RankMode, Rules, ScoreMode, Worth
 from engine.schedule import Period, Schedule, Season
 
@@ -69,7 +69,7 @@ def short_days(day_ms: int = DAY_MS, note_every_ms: int = NOTE_EVERY_MS) -> Iter
         patched.enter_context(mock.patch.object(past_ranks, "DAY_MS", day_ms))
         for module in (past_ranks, board):
             patched.enter_context(mock.patch.object(module, "LONG_MS", 2 * day_ms))
-        patched.enter_context(mock.patch.object(scoreboard, "NOTE_EVERY_MS", note_every_ms))
+        patched.enter_context(mock.patch.object(dues, "NOTE_EVERY_MS", note_every_ms))
         yield
 
 
