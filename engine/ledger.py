@@ -2,6 +2,7 @@
 
     ledger = Ledger(disk, log)
     for epoch, event in ledger.events_of("alice", before_seq=4711): …
+    for frame in ledger.frames_of({"alice"}, from_seq=1, until_seq=4711): …          the oldest first
 
 Theory: a sealed segment has an index (`engine.user_index`), which leads to the frames. The live one has none, so that a
 write costs nothing more: its bytes are searched for the bytes of the id, from the end on. msgpack keeps the bytes of a
@@ -18,7 +19,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from engine.concerned import users_of
 from engine.disk import Disk, FileMissing
@@ -27,6 +28,7 @@ from engine.events import Event
 from engine.log import Log, SegmentInfo
 from engine.record import FRAME_MAGIC, HEADER_BYTES, SEGMENT_HEADER_BYTES, Frame, FrameFault, events_of, unpack_frame
 from engine.segment import SegmentFile, read_content
+from engine.user_frames import frames_of
 from engine.user_index import UserIndex
 
 Entry = tuple[int, Event]
@@ -66,6 +68,17 @@ class Ledger:
             except FrameFault as fault:
                 remedy = "`scoreboard log verify` says more."
                 raise LogDamaged(fault.reason, path=info.path, remedy=remedy) from fault
+
+    def frames_of(self, users: Collection[str], *, from_seq: int, until_seq: int) -> Iterator[Frame]:
+        """Give the frames that may concern users, the oldest first (`engine.user_frames`).
+
+        Raises `LogDamaged`, and `NoLongerKept` if a segment is removed meanwhile.
+        """
+
+        def read(first: int, _last: int) -> Iterator[Frame]:
+            return self._log.read_from(first)
+
+        return frames_of(self._disk, self._log.segments(), users, read, from_seq=from_seq, until_seq=until_seq)
 
     def _frames(self, info: SegmentInfo, user_id: str) -> Iterator[Frame]:
         """Give the frames of a segment that may concern a user, the newest first."""

@@ -8,7 +8,7 @@ of one shard has neither an actor nor a log (`server.node.shard`), and tests nee
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -81,6 +81,9 @@ class LedgerReader(Protocol):
 
     def events_of(self, user_id: str, *, before_seq: int | None = None) -> Iterator[tuple[int, Event]]:
         """Give epochs and events, the newest first."""
+
+    def frames_of(self, users: Collection[str], *, from_seq: int, until_seq: int) -> Iterator[Frame]:
+        """Give the frames that may concern users, the oldest first. Raises `NoLongerKept`."""
 
 
 class Past(Protocol):

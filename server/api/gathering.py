@@ -1,21 +1,23 @@
 """What a reversal needs of the log: the actions that it names, and all that their users did since. For a worker thread.
 
-    actions = actions_at(log, seqs)                             the events of actions, by seq
-    actions = actions_within(log, asked, held)                  those of a user or a caller
-    recount = recount_of(log, actions, again=False, from_seq=1)          all that their users did, to the end of the log
+    actions = actions_at(log, seqs)                                the events of actions, by seq
+    actions = actions_of_user(ledger, asked, held, until_seq)      those of a user
+    actions = actions_of_caller(log, asked, held)                  those of a caller
+    recount = recount_of(ledger, actions, again=False, from_seq=1, until_seq=4711)      all that their users did
 
 The log is read while it is written. The recount says up to which seq it went, and the writer adds the rest
 (`engine.recount`).
 
 Rules:
-- A frame is decoded only if its bytes have the id of a user or caller that is looked for: most have not.
+- Users are found by the indexes of sealed segments (`engine.user_frames`). Callers have no index: a frame is decoded
+  only if its bytes have the caller.
 - At most REVERSAL_ACTIONS_MAX actions: the event that says all of them must not stop the loop for long. The refusal
   says where to stop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from engine.errors import NoLongerKept
@@ -26,9 +28,6 @@ from server import bounds
 from server.api.reversal_forms import Asked
 from server.http.messages import Refused, invalid
 
-USERS_SOUGHT = 50
-"""Up to this number of users are sought in the bytes of a frame. For more it is quicker to decode it."""
-
 
 class GatheredLog(Protocol):
     """The log, as far as it is needed here."""
@@ -36,6 +35,15 @@ class GatheredLog(Protocol):
     def event_at(self, seq: int) -> tuple[Frame, Event]: ...
 
     def read_from(self, seq: int) -> Iterator[Frame]: ...
+
+
+class GatheredLedger(Protocol):
+    """The ledger, as far as it is needed here."""
+
+    @property
+    def oldest_seq(self) -> int: ...
+
+    def frames_of(self, users: Collection[str], *, from_seq: int, until_seq: int) -> Iterator[Frame]: ...
 
 
 def read_kept(log: GatheredLog, seq: int) -> tuple[int, Iterator[Frame]]:
@@ -69,19 +77,37 @@ def actions_at(log: GatheredLog, seqs: Sequence[int]) -> dict[int, Incremented]:
     return found
 
 
-def actions_within(log: GatheredLog, asked: Asked, held: Container[int]) -> dict[int, Incremented]:
-    """Read the actions of a user or a caller within a range that count. Raises `Refused` if they are too many."""
-    sought = (asked.user_id if asked.user_id is not None else asked.caller or "").encode()
+def actions_of_user(
+    ledger: GatheredLedger, asked: Asked, held: Container[int], until_seq: int
+) -> dict[int, Incremented]:
+    """Read the actions of a user within a range that count, up to a seq. Raises `Refused` if they are too many."""
+    assert asked.user_id is not None
+    first = max(asked.within.from_seq, ledger.oldest_seq)
+    _check_kept(asked, first)
+    until_seq = min(asked.within.to_seq, until_seq)
+    return _chosen(ledger.frames_of({asked.user_id}, from_seq=first, until_seq=until_seq), asked, held)
+
+
+def actions_of_caller(log: GatheredLog, asked: Asked, held: Container[int]) -> dict[int, Incremented]:
+    """Read the actions that a caller sent within a range and that count. Raises `Refused` if they are too many."""
+    assert asked.caller is not None
+    sought = asked.caller.encode()
     first, frames = read_kept(log, asked.within.from_seq)
+    _check_kept(asked, first)
+    return _chosen((frame for frame in frames if sought in frame.body), asked, held)
+
+
+def _check_kept(asked: Asked, first: int) -> None:
     if first > asked.within.from_seq > 1:
         message = f"The log is kept from seq {first} on."
         raise Refused(409, "CONFLICT", message, {"field": "from", "seq": first})
+
+
+def _chosen(frames: Iterator[Frame], asked: Asked, held: Container[int]) -> dict[int, Incremented]:
     found: dict[int, Incremented] = {}
     for frame in frames:
         if frame.first_seq > asked.within.to_seq:
             break
-        if sought not in frame.body:
-            continue
         for event in events_of(frame):
             if isinstance(event, Incremented) and _matches(event, asked) and event.seq not in held:
                 if len(found) == bounds.REVERSAL_ACTIONS_MAX:
@@ -99,15 +125,16 @@ def _matches(event: Incremented, asked: Asked) -> bool:
     return mine and asked.within.holds(event.seq, event.time_ms)
 
 
-def recount_of(log: GatheredLog, actions: Mapping[int, Incremented], *, again: bool, from_seq: int) -> Recount:
-    """Count all that the users of these actions did, from a seq up to the end of the log."""
-    first, frames = read_kept(log, from_seq)
+def recount_of(
+    ledger: GatheredLedger, actions: Mapping[int, Incremented], *, again: bool, from_seq: int, until_seq: int
+) -> Recount:
+    """Count all that the users of these actions did, from one seq up to another."""
+    first = max(from_seq, ledger.oldest_seq)
     recount = Recount(actions, again=again, seq=first - 1, log_begins=first)
-    users = {user_id.encode() for user_id in recount.users}
-    for frame in frames:
-        if len(users) > USERS_SOUGHT or any(user in frame.body for user in users):
+    if recount.users:
+        for frame in ledger.frames_of(recount.users, from_seq=first, until_seq=until_seq):
             for event in events_of(frame):
-                if event.seq >= first:
+                if first <= event.seq <= until_seq:
                     recount.take(event)
-        recount.seq = max(recount.seq, frame.last_seq)
+    recount.seq = max(recount.seq, until_seq)
     return recount

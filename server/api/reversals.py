@@ -36,7 +36,7 @@ from server.access.auth import Principal
 from server.access.rates import WriteLimits
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
-from server.api.gathering import actions_at, actions_within, recount_of
+from server.api.gathering import actions_at, actions_of_caller, actions_of_user, recount_of
 from server.api.periods import Periods
 from server.api.refusals import refused
 from server.api.reversal_forms import (
@@ -68,7 +68,7 @@ class Reversals:
         self._limits = limits
         self._submit = submit
         self._scoreboard = dependencies.scoreboard
-        self._log = dependencies.log
+        self._log, self._ledger = dependencies.log, dependencies.ledger
         self._periods = Periods(dependencies.scoreboard, dependencies.periods)
         self._checks = dependencies.checks
         self._clock_s = dependencies.clock_s
@@ -120,7 +120,8 @@ class Reversals:
 
     async def _command(self, asked: Asked, caller: Principal) -> Reverse:
         """Gather what the writer needs. Raises `Refused`, `Overloaded`."""
-        scoreboard, of = self._scoreboard, None
+        scoreboard, ledger, of = self._scoreboard, self._ledger, None
+        assert ledger is not None, "a node without a log never leads"
         if scoreboard.action_seq(asked.reversal_id) is not None:  # the writer says what it was
             empty = Recount({}, again=False, seq=scoreboard.seq)
             return Reverse(asked.reversal_id, asked.reason, caller.sub, asked.mark, empty, preview=asked.preview)
@@ -132,12 +133,15 @@ class Reversals:
             else:
                 seqs = [seq for seq in seqs if scoreboard.reversals.of_action(seq) is None]
             actions = await self._in_thread(partial(actions_at, self._log, seqs))
+        elif asked.user_id is not None:
+            held = scoreboard.reversals.actions()
+            actions = await self._in_thread(partial(actions_of_user, ledger, asked, held, scoreboard.seq))
         else:
             held = scoreboard.reversals.actions()
-            actions = await self._in_thread(partial(actions_within, self._log, asked, held))
-        from_seq = self._from_seq(actions)
+            actions = await self._in_thread(partial(actions_of_caller, self._log, asked, held))
+        from_seq, until_seq = self._from_seq(actions), scoreboard.seq
         recount = await self._in_thread(
-            partial(recount_of, self._log, actions, again=of is not None, from_seq=from_seq)
+            partial(recount_of, ledger, actions, again=of is not None, from_seq=from_seq, until_seq=until_seq)
         )
         rows = await self._rows(recount)
         return Reverse(asked.reversal_id, asked.reason, caller.sub, asked.mark, recount, of, rows, asked.preview)

@@ -3,6 +3,8 @@
 Rules:
 - Memory does not grow with the log. On a live log they end at the last event that was durable when they got there.
 - All output was proved first: the checksum of each frame, the chain of frames, and the joins of segments.
+- `dump --user` finds the user's frames by the indexes of sealed segments. It proves these frames by their checksums,
+  and reads as a whole only segments without an index. Whether all of a log is sound says `verify`.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from engine.log_reader import scan
 from engine.record import Frame, FrameFault, events_of
 from engine.schedule import Period
 from engine.segment import SegmentFile, list_segments
+from engine.user_frames import scan_of
 from server.cli.log_filter import Wanted
 from server.cli.support import BadUsage, Moment, directory_option, json_option, print_json, print_table, progress_bar
 from server.live.encoding import iso_ms
@@ -126,7 +129,7 @@ def dump(data_directory: str, from_seq: int | None, until_seq: int | None, **fil
     corrections = corrections_in(RealDisk(), directory, segment_files(directory)) if wanted.by_time else []
     times = TrueTimes(corrections)
     out = sys.stdout.buffer
-    for frame, events in read(directory, from_seq, until_seq):
+    for frame, events in read(directory, from_seq, until_seq, wanted.user):
         if not wanted.of_time(times.of(frame.first_seq, frame.time_ms)):
             continue
         for event in events:
@@ -195,9 +198,14 @@ def segment_files(directory: str) -> list[SegmentFile]:
 
 
 def read(
-    directory: str, from_seq: int | None = None, until_seq: int | None = None
+    directory: str, from_seq: int | None = None, until_seq: int | None = None, user: str | None = None
 ) -> Iterator[tuple[Frame, list[Event]]]:
-    for frame in scan(RealDisk(), directory, from_seq=from_seq, until_seq=until_seq):
+    """Read the log, or with `user` at least the frames that concern this user."""
+    if user is None:
+        frames = scan(RealDisk(), directory, from_seq=from_seq, until_seq=until_seq)
+    else:
+        frames = scan_of(RealDisk(), directory, {user}, from_seq=from_seq, until_seq=until_seq)
+    for frame in frames:
         try:
             yield frame, events_of(frame)
         except FrameFault as fault:

@@ -63,6 +63,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "engine", "replay"),
     (SHELL, "engine", "log"),
     (SHELL, "engine", "user_index"),
+    (SHELL, "engine", "user_frames"),
     (SHELL, "engine", "ledger"),
     (SHELL, "engine", "threads"),
     (PURE, "engine", "machine"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Container, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -121,6 +121,12 @@ class MemoryLedger:
         for event in reversed(self._log.events[self._log.first_seq - 1 :]):
             if user_id in users_of(event) and (before_seq is None or event.seq < before_seq):
                 yield 1, event
+
+    def frames_of(self, users: Collection[str], *, from_seq: int, until_seq: int) -> Iterator[Frame]:
+        """See `engine.ledger`."""
+        for event, frame in zip(self._log.events[from_seq - 1 :], self._log.read_from(from_seq), strict=False):
+            if event.seq <= until_seq and users_of(event) & set(users):
+                yield frame
 
 
 T = TypeVar("T")

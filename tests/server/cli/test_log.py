@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 
 from engine.commands import Command
+from engine.concerned import users_of
+from engine.disk import RealDisk
 from engine.events import ClockCorrected
+from engine.record import events_of
+from engine.segment import index_path
+from engine.user_index import make_missing
 from server.live.encoding import iso_ms
+from tests.engine.test_ledger import written
 from tests.server.cli.directories import (
     BEGIN_MS,
     flip,
@@ -272,6 +278,32 @@ def test_a_range_with_nothing_in_it_is_a_usage_error(tmp_path: Path) -> None:
 def seqs(data: Path, *filters: str) -> list[int]:
     """The seqs that a dump with these filters has."""
     return [row["seq"] for row in dump("--data-dir", data, *filters)]
+
+
+def test_a_dump_of_a_user_says_the_same_with_indexes(tmp_path: Path) -> None:
+    """Of sealed segments with an index only the user's frames are read; a damaged or missing one changes nothing."""
+    log = written(tmp_path / "log", 2)
+    users, seqs_wanted = ("user-1", "user-3", "usér/8", "nobody"), ("--from-seq", "9", "--until-seq", "60")
+    whole = dump("--data-dir", tmp_path)
+    events = {event.seq: event for frame in log.read_from(1) for event in events_of(frame)}
+    expected = {user: [row for row in whole if user in users_of(events[row["seq"]])] for user in users}
+    assert all(expected[user] for user in users[:-1])
+
+    def check() -> None:
+        for user in users:
+            assert dump("--data-dir", tmp_path, "--user", user) == expected[user]
+            part = [row for row in expected[user] if 9 <= row["seq"] <= 60]
+            assert dump("--data-dir", tmp_path, "--user", user, *seqs_wanted) == part
+
+    check()
+    log.compress(log.segments()[0])
+    make_missing(RealDisk(), log)
+    check()
+    paths = [Path(index_path(info.path)) for info in log.segments()[:-1]]
+    paths[0].unlink()
+    flip(paths[1], paths[1].read_bytes()[-6:])
+    check()
+    log.close()
 
 
 def test_a_dump_may_be_of_a_user_a_caller_a_reason_or_a_time(tmp_path: Path) -> None:
