@@ -38,8 +38,7 @@ import msgspec
 from bench import tables
 from bench.core import NOW_MS, SCORE_STEPS, clock_ns, user_id
 from bench.history import record
-from bench.load import Workload, run_load
-from bench.servers import leader
+from bench.posts import post_ratios
 from bench.wanted import Wanted, show_wanted
 from engine.batch import Batch
 from engine.board_events import EndedPeriod
@@ -84,8 +83,6 @@ FEEDING_CONFIG = (
 ACTION_COMPLETED = 10
 """
 )
-PATH = "/scores/increment"
-SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
 FRAME, FRAMES = 1_000, 8
 PERIODS_KEPT = 52
 NOTED_BOARDS = 1_000
@@ -239,29 +236,6 @@ def in_process(*arguments: str) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def posts(rounds: int, seconds: float) -> dict[str, float]:
-    """Post to a board that feeds another and to one that does not, in turns: how much longer an increment takes."""
-    loads: dict[str, dict[str, Any]] = {
-        "single": {"connections": 32},
-        "batch": {"connections": 16, "path": f"{PATH}/batch", "batch": FRAME},
-    }
-    found: dict[str, list[float]] = {name: [] for name in loads}
-    with (
-        leader(SERVER_PROCESSOR, PLAIN_CONFIG, name="plain") as plain,
-        leader(SERVER_PROCESSOR, FEEDING_CONFIG, name="feeding") as feeding,
-    ):
-        for number in range(rounds):
-            for name, fields in loads.items():
-                took = {}
-                for server in (feeding, plain) if number % 2 else (plain, feeding):
-                    asked = {"port": server.port, "token": server.token, "seconds": seconds, "users": 100_000}
-                    load = run_load(msgspec.convert({**asked, **fields}, Workload), LOAD_PROCESSOR)
-                    assert not load.errors, f"{load.errors} answers were errors"
-                    took[server.port] = 1 / load.per_second
-                found[name].append(took[feeding.port] / took[plain.port])
-    return {name: statistics.median(each) for name, each in found.items()}
-
-
 def ratios(measured: dict[str, list[float]]) -> dict[str, float]:
     """The median of the rounds' ratios to the plain board."""
     plain = measured["plain"]
@@ -289,7 +263,7 @@ def main() -> None:
     for board_id, times in measured.items():
         made.add_row(board_id, f"{statistics.median(times):.2f}", f"{by_plain[board_id]:.2f}")
     tables.show(made)
-    whole = posts(options.rounds, options.seconds)
+    whole = post_ratios({"plain": PLAIN_CONFIG, "feeding": FEEDING_CONFIG}, options.rounds, options.seconds)
     made = tables.table("a POST to a board that feeds another, to one that does not", ("",), ("ratio",))
     made.add_row("single, 32 connections", f"{whole['single']:.2f}")
     made.add_row(f"batches of {FRAME:,}", f"{whole['batch']:.2f}")

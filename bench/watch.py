@@ -1,7 +1,8 @@
-"""What a watch costs: `python -m bench.watch [--rounds 7] [--users 100000]`.
+"""What a watch costs: `python -m bench.watch [--rounds 15] [--users 100000]`.
 
 The first table is as in `bench.boards`: frames of 1,000 increments through decide, pack and settle, without network and
-disk, on boards of one scoreboard that take turns. The ratio is the median of the rounds' ratios to the plain board.
+disk. Boards take turns frame by frame, of one scoreboard and of one without watches. The ratio is the median of the
+rounds' ratios to the plain board. Each round is a minute later, so nearly every event begins a window.
 
     plain      no watch, beside watched boards; alone: no watch anywhere
     growth     growth in a minute and in an hour
@@ -16,17 +17,14 @@ from __future__ import annotations
 
 import argparse
 import gc
-import statistics
 import time
-from typing import Any
 
 import msgspec
 
 from bench import boards, tables
-from bench.boards import FRAME, FRAMES, PATH, POINTS, SERVER_PROCESSOR, Stage, ratios
+from bench.boards import FRAME, FRAMES, POINTS, Stage, ratios
 from bench.history import record
-from bench.load import Workload, run_load
-from bench.servers import leader
+from bench.posts import post_ratios
 from bench.wanted import Wanted, show_wanted
 from engine.board_rules import BoardRules, WatchRules
 
@@ -58,11 +56,15 @@ def measured(users: int, rounds: int) -> tuple[dict[str, list[float]], dict[str,
     gc.freeze()
     times: dict[str, list[float]] = {board_id: [] for board_id in (*BOARDS, "alone")}
     for _ in range(rounds):
-        for (each, board_id), took in zip(places, times.values(), strict=True):
-            frames = [[each.action(board_id) for _ in range(FRAME)] for _ in range(FRAMES + 1)]
+        for each, board_id in places:
             each.now_ms += MINUTE_MS
-            each.write(frames.pop())
-            took.append(sum(map(each.write, frames)) / (FRAME * FRAMES) / 1_000)
+            each.write([each.action(board_id) for _ in range(FRAME)])
+        sums = [0] * len(places)
+        for _ in range(FRAMES):
+            for number, (each, board_id) in enumerate(places):
+                sums[number] += each.write([each.action(board_id) for _ in range(FRAME)])
+        for took, ns in zip(times.values(), sums, strict=True):
+            took.append(ns / (FRAME * FRAMES) / 1_000)
     reviews = stage.scoreboard.reviews
     watch, score = reviews.watches["all"], stage.scoreboard.boards["all"].score_at
     stops: dict[str, list[float]] = {"turn": [], "capture": []}
@@ -74,35 +76,12 @@ def measured(users: int, rounds: int) -> tuple[dict[str, list[float]], dict[str,
     return times, {name: min(each) for name, each in stops.items()}
 
 
-def posts(rounds: int, seconds: float) -> dict[str, float]:
-    """Post to a watched board and to one that is not, in turns: how much longer an increment takes."""
-    loads: dict[str, dict[str, Any]] = {
-        "single": {"connections": 32},
-        "batch": {"connections": 16, "path": f"{PATH}/batch", "batch": FRAME},
-    }
-    found: dict[str, list[float]] = {name: [] for name in loads}
-    with (
-        leader(SERVER_PROCESSOR, PLAIN, name="plain") as plain,
-        leader(SERVER_PROCESSOR, WATCHED, name="watched") as watched,
-    ):
-        for number in range(rounds):
-            for name, fields in loads.items():
-                took = {}
-                for server in (watched, plain) if number % 2 else (plain, watched):
-                    asked = {"port": server.port, "token": server.token, "seconds": seconds, "users": 100_000}
-                    load = run_load(msgspec.convert({**asked, **fields}, Workload), boards.LOAD_PROCESSOR)
-                    assert not load.errors, f"{load.errors} answers were errors"
-                    took[server.port] = 1 / load.per_second
-                found[name].append(took[watched.port] / took[plain.port])
-    return {name: statistics.median(each) for name, each in found.items()}
-
-
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--users", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each load of posts")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each load of posts")
     options = parser.parse_args()
     times, stops = measured(options.users, options.rounds)
     by_plain = ratios(times)
@@ -110,7 +89,7 @@ def main() -> None:
     for board_id, each in times.items():
         made.add_row(board_id, f"{min(each):.2f}", f"{by_plain[board_id]:.2f}")
     tables.show(made)
-    whole = posts(options.rounds, options.seconds)
+    whole = post_ratios({"plain": PLAIN, "watched": WATCHED}, options.rounds, options.seconds)
     made = tables.table("a POST to a watched board, to one that is not", ("",), ("ratio",))
     made.add_row("single, 32 connections", f"{whole['single']:.2f}")
     made.add_row(f"batches of {FRAME:,}", f"{whole['batch']:.2f}")
@@ -119,15 +98,14 @@ def main() -> None:
     made.add_row("a turn of the minute, with outliers", f"{stops['turn']:.2f}")
     made.add_row("the part of an image", f"{stops['capture']:.2f}")
     tables.show(made)
+    beside = by_plain["plain"] / by_plain["alone"]
     figures = [
+        Wanted("the engine's part of an increment with all rules, to none", by_plain["all"], 1.05, False),
+        Wanted("the same on a board without rules, beside watched ones", beside, 1.05, False),
         Wanted("a POST to a watched board, 32 connections", whole["single"], 1.05, False),
-        Wanted(
-            "the engine's part of an increment beside watched boards",
-            by_plain["plain"] / by_plain["alone"],
-            1.05,
-            False,
-        ),
+        Wanted("a POST of 1,000 increments to a watched board", whole["batch"], 1.05, False),
         Wanted("the loop stands still for a turn of the minute", stops["turn"], 10, False, "ms"),
+        Wanted("the writer waits for the part of an image", stops["capture"], 20, False, "ms"),
     ]
     show_wanted(figures)
     us = {board_id: min(each) for board_id, each in times.items()}
