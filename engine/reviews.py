@@ -33,7 +33,7 @@ from engine.events import Incremented, ReviewDecided
 from engine.image import StateImage
 from engine.limits import DECIDED_REVIEWS_KEPT, OPEN_REVIEWS_MAX
 from engine.steps import Moved, Steps
-from engine.watch import Watch
+from engine.watch import Watch, WatchImage
 from engine.windows import Found
 
 PART = "reviews"
@@ -90,7 +90,7 @@ class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     decided: list[str]
     passed_over: int
     flags: dict[ReviewRule, int]
-    watches: list[tuple[str, bytes]]
+    watches: list[tuple[str, WatchImage]]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -236,7 +236,7 @@ class Reviews:
         return ((PART, data),) if data else ()
 
     def pack(self) -> bytes:
-        """Give the bytes of the part; none if no board was ever watched. Some 0.4 µs for each user of the last hour."""
+        """Give the bytes of the part; none if no board was ever watched."""
         if not (self.watches or self._reviews or self.flags):
             return b""
         watches = [(board_id, self.watches[board_id].capture()) for board_id in sorted(self.watches)]

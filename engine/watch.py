@@ -59,7 +59,7 @@ GONE = -1
 """Stands for the slot of a user who left the board."""
 
 
-class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+class WatchImage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """All that a watch knows beside its rules, in the order of a snapshot."""
 
     since_ms: int
@@ -70,10 +70,6 @@ class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     elders: int
     limits: list[int | None]
     cleared: dict[str, int]
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Image).decode
 
 
 class Watch:
@@ -166,12 +162,17 @@ class Watch:
                 self._put(place, GONE)
             if moved.last != moved.slot and (place := windows.place(moved.last)):
                 self._put(place, moved.slot)
-        windows.leave(moved.user_id, moved.slot, moved.last)
+        windows.leave(moved.user_id, moved.slot, moved.last, self._now_ms)
 
     def forget(self, user_id: str, pseudonym: str) -> None:
         """Forget a user who left the board for good. Others keep their places among those who joined."""
         self._windows.drop(user_id, pseudonym)
         self._cleared.pop(user_id, None)
+
+    @property
+    def _now_ms(self) -> int:
+        """A time that is not after any later event."""
+        return self._minute * MINUTE_MS
 
     # The parts of `see`
 
@@ -235,19 +236,16 @@ class Watch:
 
     # Images
 
-    def capture(self) -> bytes:
-        """Write all that the watch knows. Equal watches have equal bytes."""
-        return _encode(
-            _Image(
-                self._since_ms, self._minute, self._hour, self._windows.capture(), column_bytes(self._joined_ms),
-                len(self._elders), self._limits, self._cleared,
-            )
+    def capture(self) -> WatchImage:
+        """Copy all that the watch knows. Equal watches have equal images."""
+        return WatchImage(
+            self._since_ms, self._minute, self._hour, self._windows.capture(self._now_ms),
+            column_bytes(self._joined_ms), len(self._elders), self._limits, self._cleared,
         )  # fmt: skip
 
     @classmethod
-    def from_image(cls, rules: WatchRules, order: OrderMode, data: bytes) -> Watch:
-        """Make the watch that `capture` wrote. Raises `msgspec.DecodeError`."""
-        image = _decode(data)
+    def from_image(cls, rules: WatchRules, order: OrderMode, image: WatchImage) -> Watch:
+        """Make the watch that `capture` copied."""
         watch = cls(rules, order, image.since_ms)
         watch._minute, watch._hour = image.minute, image.hour
         watch._windows.restore(image.windows)

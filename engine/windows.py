@@ -9,7 +9,7 @@ A user has the slot that the board has for the user, and at it CELLS numbers, 56
 
 `caller` is the number of the only caller of the hour, 0 before there is one. If there were more it is negative, and
 `_lists` has the callers of the slot. `_callers` numbers them; the empty name has 0. `place` is the watch's (see there):
-0 for a user whom it has not seen. `sum` is 0 but within `count_all`.
+0 for a user whom it has not seen, 1 for all others where nobody looks for outliers. `sum` is 0 but within `count_all`.
 
 Theory: nearly every event breaks no rule, and all events of a frame have one time. So `count_all` counts a frame with a
 few calls of numpy, which wait for the memory of all users at once. They cost as much as some 30 calls of `count`, so a
@@ -32,7 +32,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.board_rules import ReviewRule, WatchRules
-from engine.image import column_bytes, column_of
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -83,9 +82,14 @@ class Away(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class WindowsImage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    """All windows. Equal ones have equal images."""
+    """The slots whose hour runs, and their five cells each; all places if they matter; and the rest as it is.
 
+    Windows that are over are left out, so equal ones have equal images whether or not they went through one.
+    """
+
+    slots: bytes
     cells: bytes
+    places: bytes
     callers: list[str]
     lists: dict[int, list[int]]
     away: dict[str, Away]
@@ -96,6 +100,7 @@ class Windows:
 
     def __init__(self, rules: WatchRules) -> None:
         self._rules = rules
+        self._places_matter = rules.outlier_z is not None
         self._minute_max = GROWTH_MAX if rules.growth_per_minute is None else rules.growth_per_minute
         self._hour_max = GROWTH_MAX if rules.growth_per_hour is None else rules.growth_per_hour
         self._callers_max = rules.callers_per_user or 0
@@ -251,11 +256,18 @@ class Windows:
         self._lists.clear()
         self._away = {user_id: _ended(away) for user_id, away in self._away.items()}
 
-    def leave(self, user_id: str, slot: int, last: int) -> None:
-        """Put a user who leaves aside, and move the user of the last slot to the free one."""
+    def leave(self, user_id: str, slot: int, last: int, now_ms: int) -> None:
+        """Put a user who leaves aside, and move the user of the last slot to the free one. No event is before `now_ms`.
+
+        The user of a window that is over is kept only if the place matters.
+        """
+        at = slot * CELLS
         if self.place(slot):
-            at = slot * CELLS
-            self._away[user_id] = Away(list(self._cells[at : at + CELLS]), self._lists.pop(slot, []))
+            away = Away(list(self._cells[at : at + CELLS]), self._lists.pop(slot, []))
+            if away.cells[HOUR] > now_ms - HOUR_MS:
+                self._away[user_id] = away
+            elif self._places_matter:
+                self._away[user_id] = _ended(away)
         if slot != last:
             if self.place(last):
                 self._cells[slot * CELLS : (slot + 1) * CELLS] = self._cells[last * CELLS : (last + 1) * CELLS]
@@ -274,14 +286,27 @@ class Windows:
 
     # Images
 
-    def capture(self) -> WindowsImage:
-        """Copy all windows: 56 bytes a user."""
+    def capture(self, now_ms: int) -> WindowsImage:
+        """Copy all windows: 48 bytes for each user of the last hour, 8 for others. No event is before `now_ms`."""
+        cells = np.frombuffer(self._cells, np.int64).reshape(-1, CELLS) if self._cells else _NOBODY
+        running = np.flatnonzero(cells[:, HOUR] > now_ms - HOUR_MS)
+        places = cells[:, PLACE] if self._places_matter else _NOBODY
+        columns = _packed(running), _packed(cells[running, :PLACE]), _packed(places)
         callers = sorted(self._callers, key=self._callers.__getitem__)
-        return WindowsImage(column_bytes(self._cells), callers, self._lists, self._away)
+        lists = {slot: each for slot, each in self._lists.items() if cells[slot, HOUR] > now_ms - HOUR_MS}
+        return WindowsImage(*columns, callers, lists, self._away)
 
     def restore(self, image: WindowsImage) -> None:
         """Take what `capture` gave."""
-        self._cells = array("q", column_of(image.cells).tobytes())
+        slots, places = (np.frombuffer(data, "<i8") for data in (image.slots, image.places))
+        count = len(places) if self._places_matter else int(slots.max()) + 1 if len(slots) else 0
+        cells = np.full((count, CELLS), UNSEEN, np.int64)
+        cells[slots, :PLACE] = np.frombuffer(image.cells, "<i8").reshape(-1, PLACE)
+        if self._places_matter:
+            cells[:, PLACE] = places
+        else:
+            cells[slots, PLACE] = 1
+        self._cells = array("q", cells.tobytes())
         self._callers = {caller: number for number, caller in enumerate(image.callers)}
         self._lists, self._away = image.lists, image.away
 
@@ -302,6 +327,10 @@ class Windows:
         assert not any(cells[SUM::CELLS])
         for slot in slots:
             assert cells[slot * CELLS + PLACE] or tuple(cells[slot * CELLS : (slot + 1) * CELLS]) == UNSEEN
+
+
+def _packed(numbers: Numbers) -> bytes:
+    return numbers.astype("<i8", copy=False).tobytes()
 
 
 def _ended(away: Away) -> Away:

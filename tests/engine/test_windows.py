@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 import msgspec
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.board_rules import WatchRules
-from engine.windows import AT_ONCE, CELLS, GROWTH_MAX, HOUR_MS, MINUTE_MS, SMALL, Found, Windows
+from engine.windows import AT_ONCE, CELLS, GROWTH_MAX, HOUR_MS, MINUTE_MS, SMALL, Found, Windows, WindowsImage
 
 NOW_MS = 1_795_388_400_000
 LIMITS = [
@@ -19,6 +20,7 @@ LIMITS = [
     WatchRules(growth_per_minute=100),
     WatchRules(growth_per_hour=10**13),
     WatchRules(None, None, 1),
+    WatchRules(100, 300, 2, 3.0),
 ]
 
 
@@ -26,15 +28,22 @@ class Both:
     """Two windows that are told the same: one takes frames at once, the other each event by itself."""
 
     def __init__(self, rules: WatchRules, users: int) -> None:
-        self.rules, self.users = rules, users
+        self.names, self.time_ms = [f"user-{slot}" for slot in range(users)], 0
         self.quick, self.slow = Windows(rules), Windows(rules)
         for windows in (self.quick, self.slow):
-            for slot in range(users):
-                windows.enter(slot, f"user-{slot}", lambda: 1)
+            self._enter(windows, range(users))
+
+    def _enter(self, windows: Windows, slots: Iterable[int]) -> None:
+        for slot in slots:
+            if not windows.place(slot):
+                windows.enter(slot, self.names[slot], lambda: 1)
 
     def frame(self, events: list[tuple[int, int, str, bool]], time_ms: int) -> int:
         """Count slots, gains, callers, and whether each is fine; give how many were left."""
+        self.time_ms = time_ms
         slots, gains, callers, fine = (list(each) for each in zip(*events, strict=True))
+        for windows in (self.quick, self.slow):
+            self._enter(windows, slots)
         left = self.quick.count_all(np.array(slots), np.array(gains), callers, time_ms, np.array(fine))
         found: dict[int, Found | None] = dict.fromkeys(range(len(events)))
         for at in left:
@@ -47,7 +56,9 @@ class Both:
 
     def check(self) -> None:
         """Both know the same, before and after an image."""
-        assert msgspec.msgpack.encode(self.quick.capture()) == msgspec.msgpack.encode(self.slow.capture())
+        assert msgspec.msgpack.encode(self.quick.capture(self.time_ms)) == msgspec.msgpack.encode(
+            self.slow.capture(self.time_ms)
+        )
         self.quick._check()
 
 
@@ -57,21 +68,19 @@ def test_a_frame_at_once_finds_what_its_events_find_one_by_one(seed: int, rules:
     """Limits that are passed within a frame, callers that change in it, windows that end, users who return."""
     dice = random.Random(seed)
     both, time_ms = Both(rules, dice.choice([2, 30])), NOW_MS
-    names = [f"user-{slot}" for slot in range(both.users)]
+    names = both.names
     away: list[str] = []
     for _ in range(dice.choice([5, 30])):
         time_ms += dice.choice([0, 1, MINUTE_MS - 1, MINUTE_MS, 20 * MINUTE_MS, HOUR_MS])
         if dice.random() < 0.2:
             at, last = dice.randrange(len(names)), len(names) - 1
             for windows in (both.quick, both.slow):
-                windows.leave(names[at], at, last)
+                windows.leave(names[at], at, last, time_ms)
             away.append(names[at])
             names[at] = names[last]
             names.pop()
         while away and (not names or dice.random() < 0.3):
             names.append(away.pop(dice.randrange(len(away))))
-            for windows in (both.quick, both.slow):
-                windows.enter(len(names) - 1, names[-1], lambda: 1)
         if dice.random() < 0.2:
             name, number = dice.choice([*enumerate(names)])[::-1]
             for windows in (both.quick, both.slow):
@@ -85,9 +94,7 @@ def test_a_frame_at_once_finds_what_its_events_find_one_by_one(seed: int, rules:
             for windows in (both.quick, both.slow):
                 windows.forget(time_ms)
         if dice.random() < 0.2:
-            image = msgspec.msgpack.decode(
-                msgspec.msgpack.encode(both.quick.capture()), type=type(both.quick.capture())
-            )
+            image = msgspec.msgpack.decode(msgspec.msgpack.encode(both.quick.capture(time_ms)), type=WindowsImage)
             both.quick = Windows(rules)
             both.quick.restore(image)
         callers = dice.choice([["game"], ["game", "shop"], ["game", "shop", "bot", ""]])
