@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import floor, log2
 from statistics import median_high
 
+from engine import watch as bounds
 from engine.board_rules import BoardRules, WatchRules
 from engine.events import (
     BoardPut,
@@ -55,7 +56,7 @@ class PlainWatch:
     limits: dict[int, int] = field(default_factory=dict)
 
     def find_limits(self, time_ms: int, scores: dict[str, int]) -> None:
-        """Judge each age by all of its users."""
+        """Judge each age by all of its users who are on the board."""
         self.minute = time_ms // MINUTE_MS
         by_age: dict[int, list[int]] = {}
         for user in [user for user in self.joined if user in scores]:  # a reversal may have taken one off the board
@@ -64,7 +65,7 @@ class PlainWatch:
         for one, found in by_age.items():
             middle = median_high(found)
             mad = median_high([abs(score - middle) for score in found])
-            if len(found) >= 20 and mad and self.rules.outlier_z is not None:
+            if len(found) >= bounds.POPULATION_MIN and mad and self.rules.outlier_z is not None:
                 room = int(self.rules.outlier_z * 1.4826 * mad)
                 self.limits[one] = max(0, middle - room) if self.ascending else min(2**53 - 1, middle + room)
 
@@ -186,7 +187,7 @@ class PlainReviews:
     def _reverse(self, event: Reversed) -> None:
         """What the watch has seen stays; the scores are others."""
         for part in event.scores:
-            scores = self.scores[part.board_id]
+            scores = self.scores.setdefault(part.board_id, {})
             for row in part.rows:
                 if row.new_score is None:
                     scores.pop(row.user_id, None)

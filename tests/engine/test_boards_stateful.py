@@ -29,6 +29,7 @@ from engine.board_rules import (
     RankMode,
     Rules,
     ScoreMode,
+    WatchRules,
 )
 from engine.calendar import period_at
 from engine.commands import (
@@ -79,6 +80,10 @@ WORTHS: list[dict[str, int | Range]] = [
     {"WIN": 2**52, "LAP": Range(1, 30)},
 ]
 SPANS = st.sampled_from([Schedule("hour"), Schedule("day"), Schedule("week"), "season", "season", None])
+WATCHES: dict[OrderMode, list[WatchRules | None]] = {
+    "descending": [None, WatchRules(25), WatchRules(None, 60, 1), WatchRules(30, 90, 2, 1.0), WatchRules(outlier_z=1)],
+    "ascending": [None, WatchRules(callers_per_user=1, outlier_z=1.0)],
+}
 OFFSETS = st.sampled_from([-2 * DAY_MS, -HOUR_MS, MINUTE_MS, 2 * HOUR_MS, 3 * DAY_MS])
 TIMES = st.sampled_from([0, 1, MINUTE_MS, 20 * MINUTE_MS, HOUR_MS, 5 * HOUR_MS, DAY_MS, 3 * DAY_MS, 8 * DAY_MS])
 
@@ -90,14 +95,16 @@ def board_rules(draw: st.DrawFn, now_ms: int) -> BoardRules:
     if span == "season":
         begins, ends = sorted(draw(st.tuples(OFFSETS, OFFSETS)))
         season = Season(now_ms + begins, now_ms + ends) if begins < ends else Season(ends_ms=now_ms + ends)
+    order: OrderMode = draw(st.sampled_from(["descending", "ascending"]))
     return BoardRules(
         draw(st.sampled_from(WORTHS)),
         score=draw(st.sampled_from(["sum", "best", "last", "count"])),
-        order=draw(st.sampled_from(["descending", "ascending"])),
+        order=order,
         ranks=draw(st.sampled_from(["unique", "shared", "dense"])),
         schedule=span if isinstance(span, Schedule) else None,
         season=season,
         keep_periods=draw(st.integers(1, 3)),
+        watch=draw(st.sampled_from(WATCHES[order])),
     )
 
 
@@ -204,7 +211,8 @@ class BoardsMachine(RuleBasedStateMachine):
             if chance.random() < 0.05:
                 reason, value = chance.choice(["WIN", "LATE", "NEVER"]), chance.choice([None, 2, 25, 31])
             user = f"user-{chance.randrange(6)}"
-            self.actions.append(Increment(user, f"action-{number}", reason, on, "game", value=value))
+            caller = chance.choice(["game", "game", "shop"])
+            self.actions.append(Increment(user, f"action-{number}", reason, on, caller, value=value))
         self._write(*self.actions[begun:])
 
     @precondition(lambda self: self.actions)
