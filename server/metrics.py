@@ -58,6 +58,10 @@ DROPS = ("slow", "silent", "protocol", "expired", "shutdown")
 REQUEST_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0)
 FSYNC_SECONDS = (0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 BATCH_RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+LONG_READS = ("export", "as_of")
+LONG_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""Exports over HTTP, and reads of the past. A board of a few rows takes milliseconds, a million rows to a slow client
+minutes. The bounds of both are the last of these."""
 TICK_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0)
 
 STATE_GAUGES = {
@@ -188,6 +192,14 @@ class Metrics:
         about = "From a complete request to its answer."
         self._latency = _Latencies("scoreboard_request_seconds", about, REQUEST_SECONDS, ("route", "lane"))
         self._registry.register(self._latency)
+        self._long = self._gauge("long_reads_running", "Exports and reads of the past that go on or wait.", "kind")
+        about = "Exports and reads of the past that were answered 503."
+        self._long_refused = self._counter("long_reads_refused", about, "kind", LONG_READS)
+        about = "From the start of an export, or of the wait for a read of the past, to its end."
+        self._long_latency = _Latencies("scoreboard_long_read_seconds", about, LONG_SECONDS, ("kind",))
+        self._registry.register(self._long_latency)
+        for kind in LONG_READS:
+            self.long_reads_running(kind, 0)
         self._connections = self._gauge("connections", "Open connections, in all lanes.")
         self._connections_failed = self._counter(
             "connections_failed", "Connections that ended with a fault of their own, by kind.", "kind"
@@ -209,6 +221,8 @@ class Metrics:
         self._connected = self._gauge("replica_connected", "Whether there is a link to the leader.")
         about = "Actions that reversals took back, or let count again, by which of the two."
         self._reversed = self._counter("reversed_actions", about, "way", ("back", "again"))
+        about = "Rows of imports that were applied."
+        self._imported = Counter("scoreboard_imported_rows", about, registry=self._registry)
         about = "Steps of the wall clock against the monotonic clock."
         self._clock_steps = Counter("scoreboard_clock_steps", about, registry=self._registry)
         self._clock_offset = self._gauge("clock_offset_seconds", "The wall clock's time less that of new events.")
@@ -235,6 +249,10 @@ class Metrics:
         """Count actions that were taken back, or count again."""
         self._reversed("again" if again else "back").inc(count)
 
+    def imported(self, rows: int) -> None:
+        """Count rows of an import that were applied."""
+        self._imported.inc(rows)
+
     def rate_limited(self, limit: str, count: int = 1) -> None:
         """Count increments that the limit `caller`, `user` or `repeats` refused."""
         self._limited(limit).inc(count)
@@ -242,6 +260,18 @@ class Metrics:
     def request(self, route: str, lane: str, seconds: float, count: int = 1) -> None:
         """Count requests that took this long each. `route` is the template of the path."""
         self._latency.observe((route, lane), seconds, count)
+
+    def long_reads_running(self, kind: str, count: int) -> None:
+        """Take how many reads of a kind of LONG_READS go on now."""
+        self._long.labels(kind).set(count)
+
+    def long_read_refused(self, kind: str) -> None:
+        """Count a read that found no place, or took too long."""
+        self._long_refused(kind).inc()
+
+    def long_read(self, kind: str, seconds: float) -> None:
+        """Count a read that ended, also before its time because the client left."""
+        self._long_latency.observe((kind,), seconds, 1)
 
     def connections(self, count: int) -> None:
         self._connections.set(count)

@@ -20,17 +20,21 @@ from typing import NamedTuple
 
 import structlog
 
+from engine.errors import Overloaded
 from engine.limits import SEQ_MAX
 from server import bounds
 from server.access.auth import ANYBODY, Principal, require
-from server.api.dependencies import Dependencies
+from server.api.dependencies import Dependencies, Past
 from server.api.routes import LIVE_VIEW
 from server.http.messages import JSON, NO_STORE, RETRY_SOON, Refused, Request, Response, invalid
 from server.http.target import query_values
+from server.metrics import LONG_READS
 from server.past.questions import Failed, NoBoard, NotKept, Question, Reply
 
 AS_OF = ("asOfSeq", "asOf")
 """The parameters that ask for the past."""
+
+PAST = LONG_READS[1]
 
 _OTHERS = ("period", "view", "minSeq", "minEpoch")
 _SEQ = re.compile(r"[1-9][0-9]{0,15}")
@@ -59,6 +63,8 @@ class AsOf:
         self._authenticator = dependencies.authenticator
         self._checks = dependencies.checks
         self._past = dependencies.past
+        self._metrics = dependencies.metrics
+        self._asking = 0
         self._clock_ms = dependencies.clock_ms
         self._clock_s = dependencies.clock_s
         self._kept: OrderedDict[_Key, tuple[Response, float]] = OrderedDict()
@@ -79,8 +85,22 @@ class AsOf:
         kept = self._recall(key)
         if kept is not None:
             return kept
-        reply = await self._past.ask(question)
+        reply = await self._ask(self._past, question)
         return self._keep(key, self._response(reply, question))
+
+    async def _ask(self, past: Past, question: Question) -> Reply:
+        since_s, metrics = self._clock_s(), self._metrics
+        self._asking += 1
+        metrics.long_reads_running(PAST, self._asking)
+        try:
+            return await past.ask(question)
+        except Overloaded:
+            metrics.long_read_refused(PAST)
+            raise
+        finally:
+            self._asking -= 1
+            metrics.long_reads_running(PAST, self._asking)
+            metrics.long_read(PAST, self._clock_s() - since_s)
 
     def _question(self, query: str, board_id: str, limit: int) -> Question:
         """Read what is asked for. Raises `Refused`."""

@@ -38,12 +38,15 @@ from server.export.texts import FORMATS, Text
 from server.http.client_address import address_group
 from server.http.messages import NO_STORE, Headers, Refused, Request, Response, invalid, overloaded
 from server.http.target import query_values
+from server.metrics import LONG_READS, Metrics
 
 OTHERS_SECONDS = 0.000_2
 """A checkpoint that took longer was used by others."""
 
 REST = 4
 """A part costs about as much again to send. So an export beside others has a third of the loop."""
+
+EXPORT = LONG_READS[0]
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -55,32 +58,45 @@ class ExportCut(Exception):
 class Place:
     """One of the places of exports. To close it twice does no harm."""
 
-    def __init__(self, places: Places, group: str, until_s: float) -> None:
+    def __init__(self, places: Places, group: str, now_s: float) -> None:
         self._places = places
         self.group = group
-        self.until_s = until_s
+        self.since_s, self.until_s = now_s, now_s + bounds.EXPORT_SECONDS_MAX
 
     def close(self) -> None:
-        self._places.taken.discard(self)
+        self._places.free(self)
 
 
 class Places:
-    """The exports that go on. `now_s` is of a clock that never goes back."""
+    """The exports that go on. `clock_s` never goes back."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics, clock_s: Callable[[], float]) -> None:
         self.taken: set[Place] = set()
+        self._metrics, self._clock_s = metrics, clock_s
 
-    def take(self, address: str, now_s: float) -> Place:
+    def take(self, address: str) -> Place:
         """Take a place. Raises `Refused` if there are as many exports as may be."""
-        self.taken = {place for place in self.taken if now_s < place.until_s}
+        now_s = self._clock_s()
+        for place in [place for place in self.taken if now_s >= place.until_s]:
+            self.free(place)
         group = address_group(address)
         if sum(place.group == group for place in self.taken) >= bounds.EXPORTS_PER_ADDRESS_MAX:
+            self._metrics.long_read_refused(EXPORT)
             raise overloaded("There are too many exports from this address.")
         if len(self.taken) >= bounds.EXPORTS_MAX:
+            self._metrics.long_read_refused(EXPORT)
             raise overloaded("This node sends as many exports as it can.")
-        place = Place(self, group, now_s + bounds.EXPORT_SECONDS_MAX)
+        place = Place(self, group, now_s)
         self.taken.add(place)
+        self._metrics.long_reads_running(EXPORT, len(self.taken))
         return place
+
+    def free(self, place: Place) -> None:
+        """Give a place back. A second call does nothing."""
+        if place in self.taken:
+            self.taken.remove(place)
+            self._metrics.long_reads_running(EXPORT, len(self.taken))
+            self._metrics.long_read(EXPORT, self._clock_s() - place.since_s)
 
 
 class ExportStream:
@@ -145,7 +161,7 @@ class Exports:
         self._views = Views(dependencies)
         self._names = CallerNames(dependencies)
         self._periods = Periods(dependencies.scoreboard, dependencies.periods)
-        self.places = Places()
+        self.places = Places(dependencies.metrics, dependencies.clock_s)
 
     async def export(self, request: Request, caller: Principal) -> Response:
         """Answer with all rows, of now or of a past period. Raises `Refused`."""
@@ -168,7 +184,7 @@ class Exports:
         headers = self._headers(board, past, form)
         if request.method == "HEAD":
             return Response(200, b"", text.content_type, headers, stream=NoStream())
-        place = self.places.take(request.address, self._clock_s())
+        place = self.places.take(request.address)
         try:
             parts = await self._present_parts(board) if past is None else await self._past_parts(board, past)
         except BaseException:

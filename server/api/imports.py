@@ -52,6 +52,7 @@ class Imports:
         self._freshness = dependencies.freshness
         self._checks = dependencies.checks
         self._audit = dependencies.audit
+        self._metrics = dependencies.metrics
         self._submit = submit
         self._turn = trio.CapacityLimiter(1)
 
@@ -77,6 +78,7 @@ class Imports:
             raise refused(outcome)
         assert isinstance(outcome, ImportReceipt)
         if outcome.applied:
+            self._metrics.imported(outcome.applied)
             self._audit.imported(outcome, merge=piece.merge, caller=caller.sub)
         answer = imported_answer(outcome)
         return Response(200, _encode(answer) if kind == JSON else msgspec.msgpack.encode(answer), kind, NO_STORE)

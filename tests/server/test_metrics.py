@@ -8,7 +8,7 @@ from typing import get_args
 
 from server import bounds
 from server.http.messages import Code
-from server.metrics import DROPS, LIMITS, MESSAGES, RESULTS, Metrics, State
+from server.metrics import DROPS, LIMITS, LONG_READS, MESSAGES, RESULTS, Metrics, State
 
 STATE = State(
     epoch=2,
@@ -83,6 +83,9 @@ def test_what_never_happened_is_zero_and_not_absent() -> None:
         assert f'scoreboard_rate_limit_hits_total{{limit="{limit}"}} 0.0' in text
     for kind in MESSAGES:
         assert f'scoreboard_live_messages_total{{kind="{kind}"}} 0.0' in text
+    for kind in LONG_READS:
+        assert f'scoreboard_long_reads_refused_total{{kind="{kind}"}} 0.0' in text
+        assert f'scoreboard_long_reads_running{{kind="{kind}"}} 0.0' in text
     for reason in DROPS:
         assert f'scoreboard_viewers_dropped_total{{reason="{reason}"}} 0.0' in text
 

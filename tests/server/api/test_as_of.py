@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from engine.erased import Erasures
 from engine.errors import Overloaded
@@ -214,3 +216,32 @@ async def test_a_pipelined_request_is_answered_after_it() -> None:
             second = msgspec.json.decode((await client.answer()).body)
             assert [row["userId"] for row in second["entries"]] == ["u0"]
             assert played.left == 0
+
+
+async def test_metrics_say_how_many_wait_and_how_long_it_took() -> None:
+    """Answers that are kept are no reads; one that is refused is counted, and so is a client that left."""
+    played = Played()
+    async with open_bench(past=played) as bench:
+        await begin(bench)
+
+        def figures() -> tuple[float, float, float]:
+            return (
+                bench.metrics.value("scoreboard_long_reads_running", kind="as_of"),
+                bench.metrics.value("scoreboard_long_reads_refused_total", kind="as_of"),
+                bench.metrics.value("scoreboard_long_read_seconds_count", kind="as_of"),
+            )
+
+        for _ in range(2):
+            assert (await bench.ask("GET", BY_SEQ, token=READER)).status == 200
+        assert figures() == (0, 0, 1)
+        played.hold = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(bench.ask, "GET", BY_TIME, token=READER))
+            await trio.testing.wait_all_tasks_blocked()
+            assert figures() == (1, 0, 1)
+            nursery.cancel_scope.cancel()
+        assert figures() == (0, 0, 2)
+        played.hold.set()
+        played.reply = Overloaded("too many ask for the past")
+        assert (await bench.ask("GET", BY_TIME, token=READER)).status == 503
+        assert figures() == (0, 1, 3)

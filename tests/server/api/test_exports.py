@@ -16,6 +16,7 @@ from server import bounds
 from server.api.exports import ExportCut, Places
 from server.http.connection import HttpBounds
 from server.http.messages import Refused, Request
+from server.metrics import Metrics
 from tests.server.api.support import KEEPER, READER, REGISTRAR, WRITER, Bench, both_ways, open_bench, whole
 from tests.server.lanes.setting import open_setting
 from tests.server.lanes.support import PATIENCE_SECONDS, Client
@@ -206,12 +207,41 @@ async def test_a_place_is_taken_until_the_stream_is_closed_and_no_longer_than_it
 
 def test_addresses_of_one_customer_share_their_places() -> None:
     """Whoever has an IPv6 network has as many addresses as they like."""
-    places = Places()
+    places = Places(Metrics(), lambda: 0.0)
     for number in range(bounds.EXPORTS_PER_ADDRESS_MAX):
-        places.take(f"2001:db8::{number}", 0.0)
+        places.take(f"2001:db8::{number}")
     with pytest.raises(Refused):
-        places.take("2001:db8::ffff", 0.0)
-    places.take("2001:db8:1::1", 0.0)
+        places.take("2001:db8::ffff")
+    places.take("2001:db8:1::1")
+
+
+def test_metrics_say_how_many_exports_go_on_and_how_long_they_took() -> None:
+    """A place that is closed twice, or late, counts once; what found no place counts as refused."""
+    metrics, now_s = Metrics(), 0.0
+    places = Places(metrics, lambda: now_s)
+
+    def figures() -> tuple[float, float, float, float]:
+        return (
+            metrics.value("scoreboard_long_reads_running", kind="export"),
+            metrics.value("scoreboard_long_reads_refused_total", kind="export"),
+            metrics.value("scoreboard_long_read_seconds_count", kind="export"),
+            metrics.value("scoreboard_long_read_seconds_sum", kind="export"),
+        )
+
+    first, second = places.take("192.0.2.1"), places.take("192.0.2.1")
+    with pytest.raises(Refused):
+        places.take("192.0.2.1")
+    assert figures() == (2, 1, 0, 0)
+    now_s = 3.0
+    first.close()
+    first.close()
+    assert figures() == (1, 1, 1, 3)
+    now_s = bounds.EXPORT_SECONDS_MAX
+    third = places.take("192.0.2.2")
+    assert figures() == (1, 1, 2, 3 + now_s)
+    second.close()
+    third.close()
+    assert figures() == (0, 1, 3, 3 + now_s)
 
 
 def request(target: str = EXPORT) -> bytes:

@@ -60,6 +60,7 @@ async def test_pieces_become_a_board(through_quart: bool) -> None:
         assert (listed["rows"], listed["rowsDone"], listed["digest"], listed["merge"]) == (5, 5, "d", False)
         one = (await bench.ask("GET", "/boards/imports?boardId=cup&importId=old", token=ADMIN)).json
         assert {**one, "epoch": 0, "seq": 0} == {**listed, "epoch": 0, "seq": 0}
+        assert bench.metrics.value("scoreboard_imported_rows_total") == 5
 
 
 async def test_a_piece_may_be_sent_again_and_overlap() -> None:
