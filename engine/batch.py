@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import UNSET
 
 from engine.actions import FORGOTTEN, Key, key_of, mark_of
 from engine.board import Board
@@ -46,7 +45,7 @@ from engine.commands import (
     ReviewReceipt,
     UserReceipt,
 )
-from engine.counting import conflict, erased, fed_boards, feed, invalid, too_high, unknown, worth_of
+from engine.counting import conflict, erased, fed_boards, feed, too_high, unknown, worth_of
 from engine.events import BoardEvent, Event, Fed, Incremented, ReviewDecided, UserPut
 from engine.import_decisions import ImportDecision, decide_import, settle_import
 from engine.limits import SCORE_MAX
@@ -55,7 +54,8 @@ from engine.recording import FoundIncrement
 from engine.repeats import receipt_again
 from engine.reversal_decisions import Reversal, decide_reversal
 from engine.review_decisions import decide_review
-from engine.scoreboard import UNKNOWN_USER, Scoreboard
+from engine.scoreboard import Scoreboard
+from engine.user_decisions import Unchanged, decide_user, user_fault
 from engine.users import User
 
 
@@ -64,13 +64,6 @@ class _Duplicate(msgspec.Struct, frozen=True, gc=False):
 
     command: Increment
     seq: int
-
-
-class _Unchanged(msgspec.Struct, frozen=True, gc=False):
-    """The decision that a user is already as the command wants."""
-
-    user_id: str
-    user: User
 
 
 class _BoardDecision(msgspec.Struct, frozen=True, gc=False):
@@ -91,7 +84,7 @@ _NOWHERE: _Place = (Board(""), 0, {}, ())
 
 _Told = ReviewReceipt | Rejection
 _Alone = Reversal | ImportDecision | _BoardDecision
-_Decision = FoundIncrement | UserPut | ReviewDecided | _Alone | _Duplicate | _Unchanged | _Told
+_Decision = FoundIncrement | UserPut | ReviewDecided | _Alone | _Duplicate | Unchanged | _Told
 
 
 class Batch:
@@ -108,7 +101,8 @@ class Batch:
         self._decided: list[_Decision] = []
         self._places: dict[tuple[str, str], _Place] = {}
         # If no user is registered, and none has to be, there is nothing to look up about a user.
-        self._users_matter = scoreboard.rules.require_registered or len(scoreboard.users) > 0
+        self._must_be_known = scoreboard.rules.require_registered
+        self._users_matter = self._must_be_known or len(scoreboard.users) > 0
         # What the events will change:
         self._scores: dict[str, dict[str, int]] = {}
         self._begun: dict[Key, FoundIncrement] = {}
@@ -143,7 +137,10 @@ class Batch:
                     continue
                 board, delta, scores, feeds = place
                 last_board_id, last_reason = board_id, reason
-            if self._users_matter and (fault := self._user_fault(user_id)) is not None:
+            if (
+                self._users_matter
+                and (fault := user_fault(user_id, self._user(user_id), must_be_known=self._must_be_known)) is not None
+            ):
                 decided.append(fault)
                 continue
             if not delta or command.value is not None:
@@ -327,30 +324,14 @@ class Batch:
     def _user(self, user_id: str) -> User | None:
         return self._users.get(user_id) or self._scoreboard.users.get(user_id)
 
-    def _user_fault(self, user_id: str) -> Rejection | None:
-        user = self._user(user_id)
-        if user is None:
-            if self._scoreboard.rules.require_registered:
-                return invalid("userId", f"user {user_id!r} is not registered")
-        elif not user.active:
-            return invalid("userId", f"user {user_id!r} is inactive and cannot be incremented")
-        return None
-
-    def _put_user(self, command: PutUser) -> _Decision:
-        known = self._user(command.user_id)
-        before = known or UNKNOWN_USER
-        after = User(
-            before.display_name if command.display_name is UNSET else command.display_name,
-            before.active if command.active is UNSET else command.active,
-        )
-        if known is not None and before == after:
-            return _Unchanged(command.user_id, after)
-        self._users[command.user_id] = after
-        self._users_matter = True
-        self._seq += 1
-        event = UserPut(self._seq, self._now_ms, command.user_id, after.display_name, after.active, command.caller)
-        self.events.append(event)
-        return event
+    def _put_user(self, command: PutUser) -> UserPut | Unchanged:
+        decided = decide_user(command, self._user(command.user_id), seq=self._seq + 1, now_ms=self._now_ms)
+        if isinstance(decided, UserPut):
+            self._users[command.user_id] = User(decided.display_name, decided.active)
+            self._users_matter = True
+            self._seq += 1
+            self.events.append(decided)
+        return decided
 
     # Settling
 
@@ -391,7 +372,7 @@ class Batch:
             scoreboard.apply(decision, scoreboard.epoch)
             user, applied = User(decision.display_name, decision.active), True
         else:
-            assert isinstance(decision, _Unchanged)
+            assert isinstance(decision, Unchanged)
             user, applied = decision.user, False
         user_id, name, active = decision.user_id, user.display_name, user.active
         return UserReceipt(user_id, name, active, applied, scoreboard.epoch, scoreboard.seq)

@@ -50,7 +50,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "board_events dues forgetting"),
     (PURE, "engine", "scoreboard recovery filtered_frame corrections counting"),
     (PURE, "engine", "periods"),
-    (PURE, "engine", "board_decisions reversal_decisions review_decisions import_decisions repeats"),
+    (PURE, "engine", "board_decisions reversal_decisions review_decisions import_decisions user_decisions repeats"),
     (PURE, "engine", "batch"),
     (PURE, "engine", "disk_faults"),
     (SHELL, "engine", "regular_file"),
