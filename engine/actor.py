@@ -21,8 +21,8 @@ Rules:
   with `LeaderDeposed`: nothing of them was done. The frame that is being written becomes durable and is applied,
   because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
   may not have that frame, and a demotion would set it aside.
-- A submission that changes boards has a frame of its own: what comes after it is decided by the new rules. So has one
-  with rows of an import, which counts in the inbox by its rows.
+- A submission that changes boards has a frame of its own: what comes after it is decided by the new rules. So have a
+  reversal, the decision of a review, and rows of an import, which count in the inbox by their number.
 - If a caller goes away, its commands are done all the same.
 - A period that is over is changed before anything later is decided, so an increment belongs to the period of its time.
 - On a full disk (`engine.room`) the actor tries to make room once in FULL_RETRY_SECONDS, also while nobody writes. What
@@ -45,7 +45,7 @@ import trio
 
 from engine.batch import Batch
 from engine.clock import Clock
-from engine.commands import BoardCommand, Command, ImportRows, Increment, Outcome, Reverse
+from engine.commands import BoardCommand, Command, DecideReview, ImportRows, Increment, Outcome, Reverse
 from engine.corrections import Corrector
 from engine.disk import FileMissing
 from engine.errors import DiskFull, LeaderDeposed, LogDamaged, NoLongerKept, OutcomeUnknown, Overloaded
@@ -83,7 +83,7 @@ class Submission:
         self.commands = commands
         self.weight, self.is_alone = len(commands), False
         if type(commands[0]) is not Increment:
-            self.is_alone = isinstance(commands[0], BoardCommand | Reverse | ImportRows)
+            self.is_alone = isinstance(commands[0], BoardCommand | Reverse | DecideReview | ImportRows)
             self.weight = sum(len(each.rows) if isinstance(each, ImportRows) else 1 for each in commands)
         self.outcomes: list[Outcome] = []
         self.error: Exception | None = None
@@ -316,15 +316,16 @@ class Actor:
                 submission.when_done(submission)
 
     async def _complete(self, submission: Submission) -> bool:
-        """Let a reversal count what was logged since its sender looked; False if the log can't be read.
+        """Let a recount take what was logged since its sender looked; False if the log can't be read.
 
         Nothing is logged meanwhile. A log that can't be read fails the submission alone: nothing was decided by it.
         """
         log = self._machine.log
         for command in submission.commands:
-            if isinstance(command, Reverse):
+            recount = command.recount if isinstance(command, Reverse | DecideReview) else None
+            if recount is not None:
                 try:
-                    await run(partial(_take_rest, log, command.recount), blocks=log.blocks)
+                    await run(partial(_take_rest, log, recount), blocks=log.blocks)
                 except (LogDamaged, NoLongerKept, FileMissing) as fault:
                     submission.fail(fault)
                     return False

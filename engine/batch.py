@@ -10,8 +10,8 @@ the state, where nobody else sees them. The state itself changes only in `settle
 Rules:
 - A repeated action is recognised before anything else is checked. Its answer must be given again even if the rules or
   the user have changed since.
-- Commands about boards come in batches of their own: other commands would be decided by the old rules. A reversal is
-  alone, too: its recount has all that was logged before it. So are the rows of an import.
+- Commands about boards come in batches of their own: other commands would be decided by the old rules. A reversal and
+  the decision of a review are alone, too: a recount has all that was logged before it. So are the rows of an import.
 - `settle` uses what `decide` looked up (board, digest, mark), so no increment is hashed twice. It is called once, when
   all events are on disk, and the state must not have changed since the batch began.
 - Times never go back: if the last event is later than `now_ms`, the batch takes the time of that event. If it is later
@@ -45,15 +45,16 @@ from engine.commands import (
     ReviewReceipt,
     UserReceipt,
 )
-from engine.counting import conflict, erased, fed_boards, feed, too_high, unknown, worth_of
+from engine.counting import conflict, erased, fed_boards, feed, never_held, too_high, unknown, worth_of
 from engine.events import BoardEvent, Event, Fed, Incremented, ReviewDecided, UserPut
+from engine.foresight import Foresight
 from engine.import_decisions import ImportDecision, decide_import, settle_import
 from engine.limits import SCORE_MAX
 from engine.periods import PeriodAt, no_calendar
 from engine.recording import FoundIncrement
 from engine.repeats import receipt_again
 from engine.reversal_decisions import Reversal, decide_reversal
-from engine.review_decisions import decide_review
+from engine.review_decisions import ReviewDecision, decide_review
 from engine.scoreboard import Scoreboard
 from engine.user_decisions import Unchanged, decide_user, user_fault
 from engine.users import User
@@ -78,13 +79,13 @@ _FedPlace = tuple[Board, int, dict[str, int]]
 
 _Place = tuple[Board, int, dict[str, int], Sequence[_FedPlace]]
 """A board, the points of a reason there, the scores of its users after this batch, and what it feeds. 0 points: the
-rules of one of the boards are more than fixed points (`engine.counting`)."""
+rules of one of the boards are more than fixed points (`engine.counting`), or it may hold actions."""
 
 _NOWHERE: _Place = (Board(""), 0, {}, ())
 
 _Told = ReviewReceipt | Rejection
-_Alone = Reversal | ImportDecision | _BoardDecision
-_Decision = FoundIncrement | UserPut | ReviewDecided | _Alone | _Duplicate | Unchanged | _Told
+_Alone = Reversal | ReviewDecision | ImportDecision | _BoardDecision
+_Decision = FoundIncrement | UserPut | _Alone | _Duplicate | Unchanged | _Told
 
 
 class Batch:
@@ -110,6 +111,7 @@ class Batch:
         self._put_boards: frozenset[str] = frozenset()  # all of the submission, so that they may feed each other
         self._decided_boards: set[str] = set()
         self._reviewed: dict[str, ReviewDecided] = {}
+        self._may_hold, self._foresight = bool(scoreboard.reviews.holding), Foresight(scoreboard, self._now_ms)
 
     def decide(self, commands: Sequence[Command]) -> None:
         """Decide commands, after those of earlier calls. O(1) for each."""
@@ -216,6 +218,8 @@ class Batch:
         if worth is None:
             return unknown("reason", reason, f"reason on board {board_id!r}", rules.points)
         points = worth if rules.score == "sum" and isinstance(worth, int) and worth > 0 else 0
+        if self._foresight.holds(board):
+            points = 0
         feeds = self._fed(rules, reason) if rules.feeds else ()
         if feeds is None:
             points, feeds = 0, ()
@@ -226,7 +230,7 @@ class Batch:
         """Find the boards that a reason feeds with fixed points; None: their rules are more than that."""
         feeds: list[_FedPlace] = []
         for board, theirs, worth in fed_boards(rules, self._scoreboard.boards, reason, self._now_ms):
-            if theirs.score != "sum" or not isinstance(worth, int) or worth <= 0:
+            if theirs.score != "sum" or not isinstance(worth, int) or worth <= 0 or self._foresight.holds(board):
                 return None
             feeds.append((board, worth, self._scores_of(board.board_id)))
         return feeds
@@ -259,23 +263,36 @@ class Batch:
         worth = worth_of(rules, board.board_id, command.reason, command.value)
         if isinstance(worth, Rejection):
             return worth
+        held: bool | Rejection = self._foresight.held(board, user_id) if self._may_hold else False
+        if isinstance(held, Rejection):
+            return held
         old = self._score(board, user_id)
-        new_score = next_score(rules, old, worth)
+        new_score = (old or 0) if held else next_score(rules, old, worth)
         if new_score > SCORE_MAX:
             return too_high(user_id, board.board_id)
-        fed = feed(rules, self._scoreboard.boards, command, worth, self._score, self._now_ms) if rules.feeds else []
-        if isinstance(fed, Rejection):
-            return fed
-        scores[user_id] = new_score
-        for each in fed:
-            self._scores_of(each.board_id)[user_id] = each.new_score
+        steps: tuple[Fed, ...] = ()
+        places: tuple[int, ...] = ()
+        if rules.feeds:
+            holds = self._foresight.held if self._may_hold else never_held
+            fed = feed(rules, self._scoreboard.boards, command, worth, self._score, holds, self._now_ms)
+            if isinstance(fed, Rejection):
+                return fed
+            steps, places = fed
         self._seq += 1
         chosen, delta = command.value is not None, new_score - (old or 0)
         event = Incremented(
             self._seq, self._now_ms, board.board_id, user_id, command.action_id, delta, command.reason, command.caller,
-            new_score, worth if chosen or worth != delta else None, chosen, tuple(fed),
+            new_score, worth if chosen or held or worth != delta else None, chosen, steps,
+            (0, *places) if held else places,
         )  # fmt: skip
         self.events.append(event)
+        if self._may_hold:
+            self._foresight.note(event)
+        if not held:
+            scores[user_id] = new_score
+        for place, each in enumerate(steps, 1):
+            if place not in places:
+                self._scores_of(each.board_id)[user_id] = each.new_score
         mark = mark_of(user_id, board.board_id, command.reason, command.value)
         self._begun[key] = found = (event, board, key, mark)
         return found
@@ -313,10 +330,12 @@ class Batch:
         review_id = command.review_id
         pending = self._reviewed.get(review_id)
         decided = decide_review(self._scoreboard, command, pending, seq=self._seq + 1, now_ms=self._now_ms)
-        if isinstance(decided, ReviewDecided):
-            self._seq += 1
-            self.events.append(decided)
-            self._reviewed[review_id] = decided
+        if isinstance(decided, ReviewDecision):
+            self._seq += len(decided.events)
+            self.events += decided.events
+            for event in decided.events:
+                if isinstance(event, ReviewDecided):
+                    self._reviewed[review_id] = event
         elif isinstance(decided, int):
             return ReviewReceipt(review_id, False, self._scoreboard.epoch_of(decided), decided)
         return decided
@@ -343,7 +362,7 @@ class Batch:
         outcomes += [
             Receipt(
                 event.user_id, event.new_score, event.delta, True, event.action_id, event.board_id, epoch, event.seq,
-                rank, previous_rank,
+                rank, previous_rank, bool(event.held) and 0 in event.held,
             )
             for (event, _, _, _), (previous_rank, rank) in zip(run, ranks, strict=True)
         ]  # fmt: skip
@@ -356,9 +375,10 @@ class Batch:
             if decision.event is not None:
                 scoreboard.apply(decision.event, scoreboard.epoch)
             return decision.receipt
-        if isinstance(decision, ReviewDecided):
-            scoreboard.apply(decision, scoreboard.epoch)
-            return ReviewReceipt(decision.review_id, True, scoreboard.epoch, decision.seq)
+        if isinstance(decision, ReviewDecision):
+            for each in decision.events:
+                scoreboard.apply(each, scoreboard.epoch)
+            return decision.receipt
         if isinstance(decision, _Duplicate):
             return receipt_again(scoreboard, decision.command, decision.seq)
         if isinstance(decision, _BoardDecision):

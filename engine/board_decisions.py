@@ -4,7 +4,8 @@
 
 Rules:
 - A command that would change nothing is answered as unchanged: it may be sent again.
-- How scores grow and which one is better never changes while the board has scores. The old scores would mean nothing.
+- How scores grow and which one is better never changes while the board has scores, or holds actions. The old scores
+  would mean nothing, and what is held will be counted by the rules under which it came.
 - A closed board stays closed.
 - A reveal needs the scores that count now, so it is refused once the frozen period has ended. Then its file has them.
 - New rules for periods hold at once: the running period keeps its scores, and gets the id and the end that the new
@@ -84,11 +85,13 @@ def _put(
         and definition.over
         and (definition.rules.schedule, definition.rules.season) != (rules.schedule, rules.season)
     )
-    if board is not None and len(board) and not begins_anew:
+    holds = board_id in scoreboard.reviews.holds.by_board()
+    if holds or (board is not None and len(board) and not begins_anew):
         old = BoardRules({}) if definition is None else definition.rules
         for field, now, then in (("score", rules.score, old.score), ("order", rules.order, old.order)):
             if now != then:
-                message = f"{field} can't become {now!r} while the board has scores, which were counted by {then!r}"
+                what = "holds actions, which will be" if holds else "has scores, which were"
+                message = f"{field} can't become {now!r} while the board {what} counted by {then!r}"
                 return Rejection("CONFLICT", message, {"field": field, "boardId": board_id})
     ends_ms = None if rules.season is None else rules.season.ends_ms
     is_new = definition is None or definition.rules.season != rules.season

@@ -54,14 +54,21 @@ ReviewRule = Literal["growth_per_minute", "growth_per_hour", "callers_per_user",
 """What a board may be watched for."""
 
 
+WatchAction = Literal["flag", "hold"]
+"""What a watch does about a user who breaks one of its rules."""
+
+
 class WatchRules(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What puts a user of a board on the queue of reviews (`engine.watch`). None: that is not looked for."""
+    """What puts a user of a board on the queue of reviews (`engine.watch`). None: that is not looked for.
+
+    `hold`: what such a user does later does not count on the board until somebody decides (`engine.holds`).
+    """
 
     growth_per_minute: int | None = None
     growth_per_hour: int | None = None
     callers_per_user: int | None = None
     outlier_z: float | None = None
-    action: Literal["flag"] = "flag"
+    action: WatchAction = "flag"
 
 
 class BoardRules(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

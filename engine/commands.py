@@ -113,13 +113,20 @@ BoardCommand = PutBoard | CloseBoard | ResetBoard | FreezeBoard | UnfreezeBoard 
 
 
 class DecideReview(msgspec.Struct, frozen=True, gc=False):
-    """Decide a review. `note` says why. `reversal_id` names the reversal that a `reverse` follows."""
+    """Decide a review. `note` says why. `reversal_id` names the reversal that a `reverse` follows, or makes.
+
+    `recount` and `rows` are as those of `Reverse`: of what is held, or for a new reversal of what is taken back. They
+    are needed where a score changes. `preview`: nothing is logged. It is alone in its submission.
+    """
 
     review_id: str
     decision: Decision
     note: str
     caller: str
     reversal_id: str = ""
+    recount: Recount | None = None
+    rows: Mapping[tuple[str, int], Mapping[str, Rescored | None]] = {}
+    preview: bool = False
 
 
 class ImportRow(msgspec.Struct, frozen=True, gc=False):
@@ -155,8 +162,9 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     """The answer to an `Increment`. `applied` is True if this command was applied, False for a duplicate.
 
     `delta` is what this command added. It is 0 for a duplicate, so callers may sum deltas. A duplicate has the `epoch`
-    and `seq` of the original event, and the score and ranks of now. `rank` is None for an inactive user, who is not on
-    the board. `previous_rank` is also None before the user's first points.
+    and `seq` of the original event, and the score and ranks of now. `rank` is None for a user who is not on the board:
+    inactive, or without points there. `previous_rank` is also None before the user's first points. `held`: the board
+    holds the action until somebody decides (`engine.holds`).
     """
 
     user_id: str
@@ -169,6 +177,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     seq: int
     rank: int | None
     previous_rank: int | None
+    held: bool = False
 
 
 class UserReceipt(msgspec.Struct, frozen=True, gc=False):
@@ -229,12 +238,20 @@ class ReversalReceipt(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReviewReceipt(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a `DecideReview`. `applied` is False when it was decided so before; `seq` is of the decision."""
+    """The answer to a `DecideReview`. `applied` is False when it was decided so before; `seq` is of the decision.
+
+    `actions` are the seqs that count now, or no more. The rest is as of `ReversalReceipt`. `reversal_id` names the
+    reversal that was made.
+    """
 
     review_id: str
     applied: bool
     epoch: int
     seq: int
+    actions: tuple[int, ...] = ()
+    changes: tuple[BoardChange, ...] = ()
+    forgotten: int = 0
+    reversal_id: str = ""
 
 
 class ImportReceipt(msgspec.Struct, frozen=True, gc=False):

@@ -4,19 +4,19 @@
 
 Rules:
 - An event with a `user_id` concerns this user: an action, a registration, a score that was imported.
-- A reversal concerns the users whose scores it changed, of now and of past periods.
+- A reversal, and the decision of a review, concern the users whose scores they changed, of now and of past periods.
 - An erasure concerns its user until the log is rewritten, and nobody afterwards.
 """
 
 from __future__ import annotations
 
 from engine.erased import is_erased
-from engine.events import Event, Reversed
+from engine.events import Event, Reversed, ReviewDecided
 
 
 def users_of(event: Event) -> set[str]:
     """Give the users that an event concerns, but those who were erased."""
-    if isinstance(event, Reversed):
+    if isinstance(event, Reversed | ReviewDecided):
         users = {row.user_id for part in event.scores + event.periods for row in part.rows}
     else:
         user_id: str | None = getattr(event, "user_id", None)

@@ -1,12 +1,13 @@
 """What an action does by the rules of its board, where these are more than fixed points. Pure.
 
     worth = worth_of(rules, board_id, reason, value)          a number, or a `Rejection` that names the field
-    fed = feed(...)                                            what it does on the boards that its board feeds
+    fed, held = feed(...)                                      what it does on the boards that its board feeds
 
 Rules:
 - A reason with a range needs a value within it. A reason with fixed points takes none: callers choose no numbers.
 - A fed board counts by its own catalogue. It leaves out an action whose reason it does not list, and so does a board
   that is not open. Where it has a range, its value is what the action was worth on its own board, and must be within.
+- A board that holds the user's actions is left as it is: the change is 0, and the score is the one that is shown.
 - A score above SCORE_MAX on any of the boards refuses the action on all of them: it counts on all or on none.
 """
 
@@ -23,6 +24,15 @@ from engine.limits import SCORE_MAX
 
 Score = Callable[[Board, str], int | None]
 """Gives a user's score after what was decided before, None before the first points."""
+
+
+Held = Callable[[Board, str], bool | Rejection]
+"""Tells whether a board holds the next action of a user, or why it can't."""
+
+
+def never_held(_board: Board, _user_id: str) -> bool:
+    """Tell that no board holds anything."""
+    return False
 
 
 def worth_of(rules: BoardRules, board_id: str, reason: str, value: int | None) -> int | Rejection:
@@ -55,10 +65,11 @@ def fed_boards(
 
 
 def feed(
-    rules: BoardRules, boards: dict[str, Board], command: Increment, worth: int, score: Score, now_ms: int
-) -> list[Fed] | Rejection:
-    """Decide what an action does on the boards that its board feeds."""
+    rules: BoardRules, boards: dict[str, Board], command: Increment, worth: int, score: Score, holds: Held, now_ms: int
+) -> tuple[tuple[Fed, ...], tuple[int, ...]] | Rejection:
+    """Decide what an action does on boards that its board feeds. The places, from 1 on, are of those that hold it."""
     fed: list[Fed] = []
+    places: list[int] = []
     for board, theirs, listed in fed_boards(rules, boards, command.reason, now_ms):
         board_id, its_worth = board.board_id, worth
         if not isinstance(listed, Range):
@@ -67,11 +78,18 @@ def feed(
             what = f"{worth} is not allowed on board {board_id!r}, which is fed: it takes {_ends(listed)}"
             return invalid("value", f"a value of {what}")
         old = score(board, command.user_id)
+        held = holds(board, command.user_id)
+        if isinstance(held, Rejection):
+            return held
+        if held:
+            fed.append(Fed(board_id, 0, old or 0, its_worth))
+            places.append(len(fed))
+            continue
         new_score = next_score(theirs, old, its_worth)
         if new_score > SCORE_MAX:
             return too_high(command.user_id, board_id)
         fed.append(Fed(board_id, new_score - (old or 0), new_score, its_worth))
-    return fed
+    return tuple(fed), tuple(places)
 
 
 def invalid(field: str, message: str) -> Rejection:

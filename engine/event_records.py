@@ -7,6 +7,7 @@ A record is a msgpack array, and its first element is its type. Seq and time are
 
       Incremented      [1, boardId, userId, actionId, delta, reason, caller, newScore]
                        [6, …the same…, value | nil, chosen, [[boardId, delta, newScore, value], …]]    if it says more
+                       [16, …the same as 6…, [place of a board that held it …]]
       UserPut          [2, userId, displayName | nil, active, caller]
       EpochBegun       [5, epoch, note, history]            history: HISTORY_BYTES bytes
                        [3, epoch, note]                     by older versions, which drew no identity
@@ -22,6 +23,7 @@ A record is a msgpack array, and its first element is its type. Seq and time are
       Reversed         [14, reversalId, reason, caller, asked, again, [seq of an action …], [[boardId, [row …]] …],
                         [[boardId, endedSeq, count, [row …]] …]]         row: [userId, score | nil, reachedSeq, ms]
       ReviewDecided    [17, boardId, reviewId, decision, reversalId, note, caller]
+                       [17, …the same…, scores, periods]          if it says more: the last two fields of a `Reversed`
       UserErased       [18, userId, pseudonym, caller, seqs]              seqs: bytes (`engine.erased`)
       any of these     [19, record, balance]      in a frame that was rewritten: four bytes that give it its checksum
       ScoreImported    [15, boardId, userId, value, newScore, reachedMs | nil, importId, row, caller]
@@ -30,7 +32,7 @@ A record is a msgpack array, and its first element is its type. Seq and time are
 A period is [id, beginning, end | nil], in ms since 1970 UTC.
 
 Rules:
-- An event has one record. An increment has the short form, 1, if the long one would say no more.
+- An event has one record: the shortest form that says all.
 - An unknown type, another number of fields, or an unknown key in a map raises `msgspec.DecodeError`: a newer version
   wrote it.
 """
@@ -68,11 +70,12 @@ from engine.events import (
     UserPut,
 )
 from engine.history import HISTORY_BYTES
-from engine.limits import SCORE_MAX, SEQ_MAX
+from engine.limits import FEEDS_MAX, SCORE_MAX, SEQ_MAX
 from engine.schedule import Period
 
 _Seq = Annotated[int, msgspec.Meta(ge=1, le=SEQ_MAX)]
 _Score = Annotated[int, msgspec.Meta(ge=0, le=SCORE_MAX)]
+_Place = Annotated[int, msgspec.Meta(ge=0, le=FEEDS_MAX)]
 _Delta = Annotated[int, msgspec.Meta(ge=-SCORE_MAX, le=SCORE_MAX)]
 
 
@@ -121,6 +124,20 @@ class _CountedRecord(msgspec.Struct, array_like=True, tag=6, forbid_unknown_fiel
     value: _Delta | None
     chosen: bool
     fed: tuple[Fed, ...]
+
+
+class _HeldRecord(msgspec.Struct, array_like=True, tag=16, forbid_unknown_fields=True, gc=False):
+    board_id: str
+    user_id: str
+    action_id: str
+    delta: _Delta
+    reason: str
+    caller: str
+    new_score: _Score
+    value: _Delta | None
+    chosen: bool
+    fed: tuple[Fed, ...]
+    held: Annotated[tuple[_Place, ...], msgspec.Meta(min_length=1)]
 
 
 class _BoardPutRecord(msgspec.Struct, array_like=True, tag=7, forbid_unknown_fields=True, gc=False):
@@ -183,6 +200,8 @@ class _ReviewDecidedRecord(msgspec.Struct, array_like=True, tag=17, forbid_unkno
     reversal_id: str
     note: str
     caller: str
+    scores: tuple[BoardScores, ...] = ()
+    periods: tuple[PeriodScores, ...] = ()
 
 
 class _UserErasedRecord(msgspec.Struct, array_like=True, tag=18, forbid_unknown_fields=True, gc=False):
@@ -219,6 +238,7 @@ _PlainRecord = (
     | _ClockCorrectedRecord
     | _HistoryBegunRecord
     | _CountedRecord
+    | _HeldRecord
     | _BoardPutRecord
     | _BoardClosedRecord
     | _PeriodChangedRecord
@@ -299,7 +319,7 @@ def _record_of(event: Event) -> tuple[object, ...]:
     if isinstance(event, Incremented):
         if not (0 <= event.new_score <= SCORE_MAX and -SCORE_MAX <= event.delta <= SCORE_MAX):
             raise ValueError(f"seq {event.seq} would make a score of {event.new_score}")
-        if event.value is None and not event.fed:
+        if event.value is None and not event.fed and not event.held:
             return (
                 1, event.board_id, event.user_id, event.action_id, event.delta, event.reason, event.caller,
                 event.new_score,
@@ -307,10 +327,11 @@ def _record_of(event: Event) -> tuple[object, ...]:
         for fed in event.fed:
             if not (0 <= fed.new_score <= SCORE_MAX and -SCORE_MAX <= fed.delta <= SCORE_MAX):
                 raise ValueError(f"seq {event.seq} would make a score of {fed.new_score} on board {fed.board_id!r}")
-        return (
-            6, event.board_id, event.user_id, event.action_id, event.delta, event.reason, event.caller, event.new_score,
+        counted = (
+            event.board_id, event.user_id, event.action_id, event.delta, event.reason, event.caller, event.new_score,
             event.value, event.chosen, event.fed,
         )  # fmt: skip
+        return (16, *counted, event.held) if event.held else (6, *counted)
     if isinstance(event, ScoreImported):
         if not (0 <= event.value <= SCORE_MAX and 0 <= event.new_score <= SCORE_MAX):
             raise ValueError(f"seq {event.seq} would make a score of {event.new_score} from a row of {event.value}")
@@ -328,6 +349,8 @@ def _record_of(event: Event) -> tuple[object, ...]:
         return (13, event.as_of_ms)
     if isinstance(event, ImportBegun):
         return (21, *msgspec.structs.astuple(event)[2:])
+    if isinstance(event, ReviewDecided) and not event.scores and not event.periods:
+        return (17, *msgspec.structs.astuple(event)[2:-2])
     if isinstance(event, BoardEvent | Reversed | ReviewDecided):
         return (_TYPES[type(event)], *msgspec.structs.astuple(event)[2:])
     if event.history:
@@ -340,7 +363,7 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
     """Make the event of a record that is no plain increment, or of one in a frame that was rewritten."""
     if isinstance(record, _BalancedRecord):
         return _rare_event(seq, time_ms, record.record)
-    if isinstance(record, _IncrementedRecord | _CountedRecord):
+    if isinstance(record, _IncrementedRecord | _CountedRecord | _HeldRecord):
         return Incremented(seq, time_ms, *msgspec.structs.astuple(record))
     if isinstance(record, _ScoreImportedRecord):
         return ScoreImported(

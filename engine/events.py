@@ -51,6 +51,9 @@ class Incremented(msgspec.Struct, frozen=True, gc=False):
     `time_ms` is in milliseconds since 1970-01-01 UTC. It goes back from one event to the next only at `ClockCorrected`.
     `value` is what the action was worth, None where `delta` says it: most boards just add points. `chosen`: the request
     chose it within a range. `fed` are the other boards on which it counted.
+
+    `held` are the places of the boards that held it (`engine.holds`): 0 is its own, 1 the first of `fed`. There `delta`
+    is 0, `new_score` is the score that is shown, 0 without a row, and `value` says what the action is worth.
     """
 
     seq: int
@@ -65,6 +68,7 @@ class Incremented(msgspec.Struct, frozen=True, gc=False):
     value: int | None = None
     chosen: bool = False
     fed: tuple[Fed, ...] = ()
+    held: tuple[int, ...] = ()
 
     @property
     def chosen_value(self) -> int | None:
@@ -224,7 +228,8 @@ class RowsRevealed(msgspec.Struct, frozen=True, gc=False):
 class ReviewDecided(msgspec.Struct, frozen=True, gc=False):
     """Somebody decided a review (`engine.reviews`). `note` says why.
 
-    `reversal_id` names what took the actions back, where that was the decision; else it is empty.
+    `reversal_id` names what took the actions back, where that was the decision; else it is empty. `scores` and
+    `periods` are what held actions made of the user's score once they counted, if the review held any and was accepted.
     """
 
     seq: int
@@ -235,6 +240,8 @@ class ReviewDecided(msgspec.Struct, frozen=True, gc=False):
     reversal_id: str
     note: str
     caller: str
+    scores: tuple[BoardScores, ...] = ()
+    periods: tuple[PeriodScores, ...] = ()
 
 
 class ImportBegun(msgspec.Struct, frozen=True, gc=False):

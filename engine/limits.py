@@ -43,8 +43,17 @@ OPEN_REVIEWS_MAX = 10_000
 """Reviews that wait for a decision. More are not read by anybody: the limits of a watch are wrong then. Some 300 bytes
 each."""
 
+OPEN_HOLDS_MORE = 10_000
+"""Reviews of boards that hold, for which there is room beyond the others: so flags of other boards prevent no hold."""
+
 DECIDED_REVIEWS_KEPT = 10_000
 """Reviews that are kept after their decision, so that it can be read and repeated. The log has all of them."""
+
+HELD_ACTIONS_MAX = 5_000
+"""Actions of one user that a board holds until somebody decides. One event takes all of them back."""
+
+HELD_MAX = 1_000_000
+"""Actions that all boards hold together, at 8 bytes each."""
 
 NOTE_CHARACTERS_MAX = 500
 """Length of the note of a decision. It is in the log for good."""

@@ -1,9 +1,12 @@
 """Recording many increments at once: each board gets its steps together. Pure.
 
     ranks, seen = record(found, board_of, watched, time_ms)      the ranks on the own boards; the steps on watched ones
+    ranks, seen = record_held(found, board_of, watched, time_ms) the same where boards may hold some of them
 
 Boards do not depend on each other. So what is fed waits until the board is scored on directly, or to the end: each
 board gets its steps in the order of the seqs, and many steps of one board together are quicker.
+
+A board that holds an action does not change, and its watch does not see it. Its user may have no row, and gets none.
 """
 
 from __future__ import annotations
@@ -72,3 +75,34 @@ def record(
                 waiting[fed.board_id].add(event, place, fed.delta, fed.new_score)
     seen += [(board_id, steps.record(time_ms)) for board_id, steps in waiting.items()]
     return ranks, [each for each in seen if each[0] in watched]
+
+
+def record_held(
+    found: Sequence[FoundIncrement], board_of: Callable[[str], Board], watched: Container[str], time_ms: int
+) -> tuple[list[Ranks], Seen]:
+    """Do the same where boards may hold some of the actions: these are recorded one by one."""
+    ranks: list[Ranks] = []
+    seen: Seen = []
+    for is_held, some in groupby(found, key=_is_held):
+        if not is_held:
+            more, steps = record(list(some), board_of, watched, time_ms)
+            ranks += more
+            seen += steps
+            continue
+        for event, board, _, _ in some:
+            if 0 in event.held:
+                ranks.append(board.stay(event.user_id))
+            else:
+                slots = board.find([event.user_id])
+                ranks += board.record_all([event], time_ms, slots)
+                seen.append((board.board_id, Steps([event], board.known(slots, [event.user_id]))))
+            for place, fed in enumerate(event.fed, 1):
+                if place not in event.held:
+                    waiting = _Waiting(board_of(fed.board_id))
+                    waiting.add(event, place, fed.delta, fed.new_score)
+                    seen.append((fed.board_id, waiting.record(time_ms)))
+    return ranks, [each for each in seen if each[0] in watched]
+
+
+def _is_held(found: FoundIncrement) -> bool:
+    return bool(found[0].held)

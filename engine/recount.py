@@ -12,7 +12,9 @@ The recount also gives the score that the user has now, counted the same way. Wh
 score that the board shows. If they differ, the log does not explain the score, and nothing may be changed by it.
 
 Rules:
-- An action counts on its own board and on those that it fed, by what it was worth there.
+- An action counts on its own board and on those that it fed, by what it was worth there. One that a board held counts
+  there once the board holds it no more: who asks for a score says what counts.
+- `adds` takes in actions that come while the log is read.
 - A row of an import always counts, in its place. No reversal takes it back.
 - What the log no longer has is not needed if a score is known where the log begins. The event that reached it is not
   known then. If the score goes back to it, the recount fails.
@@ -29,6 +31,7 @@ import msgspec
 from engine.board_rules import BoardRules, next_score, score_after_row
 from engine.erased import is_erased
 from engine.events import Event, Incremented, Rescored, ScoreImported
+from engine.holds import boards_that_hold
 
 
 class Counted(msgspec.Struct, frozen=True, gc=False):
@@ -40,6 +43,25 @@ class Counted(msgspec.Struct, frozen=True, gc=False):
     before: int
     after: int
     row: Row | None = None
+    was_held: bool = False
+
+
+class Adds(msgspec.Struct, frozen=True, gc=False):
+    """Which actions of a user on a board are added to those of a recount: those that the board held.
+
+    With `since_ms` also those that counted there, from this time on.
+    """
+
+    board_id: str
+    user_id: str
+    since_ms: int | None = None
+
+    def wants(self, event: Incremented) -> bool:
+        """Tell whether an action is one of them."""
+        if event.user_id != self.user_id or self.board_id not in boards_of(event):
+            return False
+        is_late = self.since_ms is not None and event.time_ms >= self.since_ms
+        return is_late or self.board_id in boards_that_hold(event)
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -66,21 +88,34 @@ class Unknown(Exception):
 
 
 class Recount:
-    """See above. `actions` are the events by seq. They need not be in the log any more."""
+    """See above. `actions` are the events by seq. They need not be in the log any more.
 
-    def __init__(self, actions: Mapping[int, Incremented], *, again: bool, seq: int = 0, log_begins: int = 1) -> None:
-        """`seq`: events up to this one are not taken, none of these users is in them. `log_begins`: the first kept."""
+    `is_short`: an action was added on a board that was not looked at from the beginning. Then it must be done again.
+    """
+
+    def __init__(
+        self, actions: Mapping[int, Incremented], *, again: bool, seq: int = 0, log_begins: int = 1,
+        adds: Adds | None = None,
+    ) -> None:  # fmt: skip
+        """`seq`: events up to this one are not taken, none of these users is in them. `log_begins`: the first kept.
+
+        Of actions that are only released, with `adds` that has no `since_ms`, no other board is concerned.
+        """
         self.actions = {each: event for each, event in actions.items() if not is_erased(event.user_id)}
         self.again = again
         self.seq = seq
         self._log_begins = log_begins
+        self.adds = adds
         self.users = {event.user_id for event in self.actions.values()}
         self.places = {(board_id, event.user_id) for event in self.actions.values() for board_id in boards_of(event)}
+        if adds is not None:
+            place = (adds.board_id, adds.user_id)
+            self.users, self.places = {adds.user_id}, {place} if adds.since_ms is None else self.places | {place}
         self._counted: dict[tuple[str, str], list[Counted]] = {place: [] for place in self.places}
         self._chosen: dict[tuple[str, str], list[int]] = {place: [] for place in self.places}
-        for each, event in sorted(self.actions.items()):
-            for board_id in boards_of(event):
-                self._chosen[board_id, event.user_id].append(each)
+        self.is_short = False
+        for _, event in sorted(self.actions.items()):
+            self._choose(event)
 
     def take(self, event: Event) -> None:
         """Take the next event."""
@@ -93,10 +128,22 @@ class Recount:
                 row = Row(event.new_score, reached_ms)
                 counts.append(Counted(event.seq, event.time_ms, event.value, 0, event.new_score, row))
         if isinstance(event, Incremented) and event.user_id in self.users:
+            if self.adds is not None and self.adds.wants(event) and event.seq not in self.actions:
+                self.actions[event.seq] = event
+                self._choose(event)
             for board_id, counted in _counted_of(event):
                 found = self._counted.get((board_id, event.user_id))
                 if found is not None:
                     found.append(counted)
+
+    def _choose(self, event: Incremented) -> None:
+        """Note on which boards an action is to change. `is_short`: one came whose board was not looked at."""
+        for board_id in boards_of(event):
+            seqs = self._chosen.get((board_id, event.user_id))
+            if seqs is not None:
+                seqs.append(event.seq)
+            elif self.adds is None or self.adds.since_ms is not None:
+                self.is_short = True
 
     def of(self, rules: BoardRules, board_id: str, user_id: str, span: Span, counts: Callable[[int], bool]) -> Rescored:
         """Give a user's score by the actions of a span that count. Raises `Unknown`."""
@@ -132,6 +179,11 @@ class Recount:
         """Tell whether a user acted in the very millisecond where a span begins: it may have been before it."""
         return span.since_ms > 0 and any(each.time_ms == span.since_ms for each in self._counted[board_id, user_id])
 
+    def was_held(self, board_id: str, user_id: str, span: Span) -> bool:
+        """Tell whether the board held any of a user's actions of a span when they came."""
+        counted = self._counted[board_id, user_id]
+        return any(each.was_held and span.holds(each.seq, each.time_ms) for each in counted)
+
     def chosen(self, board_id: str, user_id: str, span: Span) -> list[int]:
         """List those of `actions` that counted for a user on a board within a span."""
         seqs = self._chosen[board_id, user_id]
@@ -139,7 +191,9 @@ class Recount:
 
 
 def _afters(rules: BoardRules, each: Counted) -> set[int]:
-    """Give what an action makes of the score before it. 0 may be no score yet."""
+    """Give what an action makes of the score before it. 0 may be no score yet. What is held changes nothing."""
+    if each.was_held:
+        return {each.before}
     afters = {next_score(rules, each.before, each.worth)}
     return afters if each.before else afters | {next_score(rules, None, each.worth)}
 
@@ -153,6 +207,8 @@ def boards_of(event: Incremented) -> Iterator[str]:
 
 def _counted_of(event: Incremented) -> Iterator[tuple[str, Counted]]:
     worth = event.delta if event.value is None else event.value
-    yield event.board_id, Counted(event.seq, event.time_ms, worth, event.new_score - event.delta, event.new_score)
-    for fed in event.fed:
-        yield fed.board_id, Counted(event.seq, event.time_ms, fed.value, fed.new_score - fed.delta, fed.new_score)
+    parts = [(event.board_id, worth, event.new_score - event.delta, event.new_score)]
+    parts += [(fed.board_id, fed.value, fed.new_score - fed.delta, fed.new_score) for fed in event.fed]
+    for at, (board_id, value, before, after) in enumerate(parts):
+        was_held = bool(event.held) and at in event.held
+        yield board_id, Counted(event.seq, event.time_ms, value, before, after, None, was_held)

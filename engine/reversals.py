@@ -1,6 +1,7 @@
 """Which actions count no more, and what that did to past periods. Pure.
 
     reversals.apply(event)                             a `Reversed`
+    reversals.correct(event)                           a `ReviewDecided`, which may change past periods too
     reversals.of_action(seq)                           which reversal holds an action back; None: none does
     reversals.of_period(board_id, past.seq)            what corrections made of a past period; None: nothing
     data = reversals.pack(); reversals = Reversals.unpack(data)
@@ -22,7 +23,7 @@ from operator import attrgetter
 import msgspec
 from msgspec.structs import replace
 
-from engine.events import PeriodScores, Rescored, Reversed
+from engine.events import PeriodScores, Rescored, Reversed, ReviewDecided
 
 
 class CorrectedPeriod(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +76,10 @@ class Reversals:
             else:
                 assert action not in self._by_action
                 self._by_action[action] = event.seq
+        self.correct(event)
+
+    def correct(self, event: Reversed | ReviewDecided) -> None:
+        """Take over what an event says of past periods."""
         for period in event.periods:
             key = (period.board_id, period.ended_seq)
             self._periods[key] = _corrected(self._periods.get(key), period, event)
@@ -114,7 +119,7 @@ class Reversals:
         return reversals
 
 
-def _corrected(known: CorrectedPeriod | None, period: PeriodScores, event: Reversed) -> CorrectedPeriod:
+def _corrected(known: CorrectedPeriod | None, period: PeriodScores, event: Reversed | ReviewDecided) -> CorrectedPeriod:
     rows = {row.user_id: row for row in (() if known is None else known.rows)}
     rows |= {row.user_id: row for row in period.rows}
     return CorrectedPeriod(event.seq, event.time_ms, period.count, tuple(rows[user_id] for user_id in sorted(rows)))

@@ -5,8 +5,9 @@
     reviews.decide(event, boards)                          `ReviewDecided`
 
 A flag needs no record: it follows from the events. So each node finds the same reviews, and a restart finds them again.
-A flag changes nothing of the board. The id of a review is `SEQ-PLACE`: the event that broke a rule, and the place of
-the board among those that the event scored on, its own first.
+A flag changes nothing of the board. But where the watch says `hold`, the leader lets the board hold what the user does
+next (`engine.holds`), until the review is decided. The id of a review is `SEQ-PLACE`: the event that broke a rule, and
+the place of the board among those that the event scored on, its own first.
 
 Invariants:
 - A user has at most one open review on a board. While it is open, nothing more is said about the two.
@@ -14,14 +15,16 @@ Invariants:
   of their decisions.
 - A board has a watch exactly if the rules that the log has for it say so. It begins anew with each period, and when the
   rules of the watch change. Reviews stay.
-- At OPEN_REVIEWS_MAX open reviews no more are made; `passed_over` counts the events that would have made one.
+- `holding` are the boards whose watch says `hold` now. A place that holds actions has an open review.
+- At OPEN_REVIEWS_MAX open reviews no more are made, with OPEN_HOLDS_MORE on boards that hold. `passed_over` counts the
+  events that would have made one.
   The oldest decided reviews are forgotten beyond DECIDED_REVIEWS_KEPT.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Literal, Protocol
 
@@ -30,8 +33,9 @@ from msgspec.structs import replace
 
 from engine.board_rules import BoardDefinition, Decision, ReviewRule
 from engine.events import Incremented, ReviewDecided
+from engine.holds import Holds, Packed, Place
 from engine.image import StateImage
-from engine.limits import DECIDED_REVIEWS_KEPT, OPEN_REVIEWS_MAX
+from engine.limits import DECIDED_REVIEWS_KEPT, OPEN_HOLDS_MORE, OPEN_REVIEWS_MAX
 from engine.steps import Moved, Steps
 from engine.watch import Watch, WatchImage
 from engine.windows import Found
@@ -91,6 +95,7 @@ class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     passed_over: int
     flags: dict[ReviewRule, int]
     watches: list[tuple[str, WatchImage]]
+    held: Packed = []
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -102,10 +107,12 @@ class Reviews:
 
     def __init__(self) -> None:
         self.watches: dict[str, Watch] = {}
+        self.holding: set[str] = set()
+        self.holds = Holds()
         self.flags: dict[ReviewRule, int] = {}  # reviews ever made, by rule
         self.passed_over = 0
         self._reviews: dict[str, Review] = {}
-        self._open: dict[tuple[str, str], str] = {}
+        self._open: dict[Place, str] = {}
         self._decided: deque[str] = deque()
         self.news: list[Review] = []  # made, and not taken yet
 
@@ -124,6 +131,10 @@ class Reviews:
         """The reviews that wait for a decision."""
         return len(self._open)
 
+    def is_open(self, place: Place) -> bool:
+        """Whether a user has an open review on a board."""
+        return place in self._open
+
     def take_news(self) -> list[Review]:
         """Give the reviews that were made since the last call. Who applies events takes them, to tell or to drop."""
         news, self.news = self.news, []
@@ -135,8 +146,10 @@ class Reviews:
         """Take the definition of a board after an event about it. `anew`: its period ended."""
         if definition is None or definition.rules.watch is None:
             self.watches.pop(board_id, None)
+            self.holding.discard(board_id)
             return
         rules, order, old = definition.rules.watch, definition.rules.order, self.watches.get(board_id)
+        (self.holding.add if rules.action == "hold" else self.holding.discard)(board_id)
         if anew or old is None or (old.rules, old.order) != (rules, order):
             self.watches[board_id] = Watch(rules, order, definition.begun_ms)
 
@@ -165,6 +178,12 @@ class Reviews:
         for _, place, event, found in sorted(flags, key=itemgetter(0, 1)):
             self._flag(event, place, found)
 
+    def hold(self, events: Iterable[Incremented], is_here: Callable[[str], bool] = lambda _: True) -> None:
+        """Take in what boards hold of increments. Their flags were found before."""
+        for event in events:
+            if event.held:
+                self.holds.add(event, is_here)
+
     def leave(self, board_id: str, moves: Iterable[Moved]) -> None:
         """Follow users who left a board."""
         watch = self.watches.get(board_id)
@@ -177,7 +196,7 @@ class Reviews:
         board_id, score, who = part.board_id, part.new_score, (part.board_id, event.user_id)
         if who in self._open:
             return
-        if len(self._open) >= OPEN_REVIEWS_MAX:
+        if len(self._open) >= OPEN_REVIEWS_MAX + (OPEN_HOLDS_MORE if board_id in self.holding else 0):
             self.passed_over += 1
             return
         review = Review(
@@ -200,6 +219,7 @@ class Reviews:
             review, state=DECIDED_AS[event.decision], decided_seq=event.seq, decided_ms=event.time_ms,
             decided_by=event.caller, note=event.note, reversal_id=event.reversal_id,
         )  # fmt: skip
+        self.holds.release(who)
         self._decided.append(event.review_id)
         if len(self._decided) > DECIDED_REVIEWS_KEPT:
             del self._reviews[self._decided.popleft()]
@@ -225,6 +245,7 @@ class Reviews:
         self._open = {who: key for who, key in self._open.items() if key not in gone}
         self._decided = deque(key for key in self._decided if key not in gone)
         self.news = [review for review in self.news if review.user_id != user_id]
+        self.holds.forget(user_id)
         for watch in self.watches.values():
             watch.forget(user_id, pseudonym)
 
@@ -242,7 +263,9 @@ class Reviews:
         watches = [(board_id, self.watches[board_id].capture()) for board_id in sorted(self.watches)]
         flags = dict(sorted(self.flags.items()))
         image = _Image(list(self._reviews.values()), list(self._decided), self.passed_over, flags, watches)
-        return _encode(image)
+        if not self.holds:
+            return _encode(msgspec.structs.astuple(image)[:-1])  # as before there were holds
+        return _encode(msgspec.structs.replace(image, held=self.holds.pack()))
 
     @classmethod
     def from_image(cls, state: StateImage) -> Reviews:
@@ -259,12 +282,15 @@ class Reviews:
             (review.board_id, review.user_id): review.review_id for review in image.reviews if review.state == "open"
         }
         reviews._decided = deque(image.decided)
+        reviews.holds = Holds.unpack(image.held)
         for board_id, watch in image.watches:
             definition = definitions[board_id]
             assert definition is not None
             rules = definition.rules
             assert rules.watch is not None
             reviews.watches[board_id] = Watch.from_image(rules.watch, rules.order, watch)
+            if rules.watch.action == "hold":
+                reviews.holding.add(board_id)
         return reviews
 
     def _check(self) -> None:
@@ -272,6 +298,9 @@ class Reviews:
         opened = {(each.board_id, each.user_id): key for key, each in self._reviews.items() if each.state == "open"}
         assert opened == self._open
         assert set(self._decided) == {key for key, each in self._reviews.items() if each.state != "open"}
-        assert len(self._open) <= OPEN_REVIEWS_MAX
+        assert len(self._open) <= OPEN_REVIEWS_MAX + OPEN_HOLDS_MORE
+        assert self.holding == {key for key, watch in self.watches.items() if watch.rules.action == "hold"}
+        self.holds._check()
+        assert all(place in self._open for place in self.holds.places())
         for watch in self.watches.values():
             watch._check()

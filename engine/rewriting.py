@@ -106,10 +106,9 @@ WHO_IS_IN: dict[type[Any], Callable[[Any, Who], Event]] = {
     UserPut: _user,
     UserErased: _erasure,
     ScoreImported: _erasure,
-    Reversed: _reversal,
+    **dict.fromkeys((Reversed, ReviewDecided), _reversal),
     **dict.fromkeys(
-        (BoardPut, BoardClosed, PeriodChanged, BoardFrozen, BoardUnfrozen, RowsRevealed, ReviewDecided, ImportBegun),
-        _caller,
+        (BoardPut, BoardClosed, PeriodChanged, BoardFrozen, BoardUnfrozen, RowsRevealed, ImportBegun), _caller
     ),
     **dict.fromkeys((EpochBegun, ClockCorrected, RanksNoted), _nobody),
 }

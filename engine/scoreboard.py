@@ -48,7 +48,7 @@ from engine.forgetting import forget_user
 from engine.frozen_board import FrozenBoard
 from engine.image import BoardImage, StateImage
 from engine.imports import Imports
-from engine.recording import FoundIncrement, record
+from engine.recording import FoundIncrement, record, record_held
 from engine.reversals import Reversals
 from engine.reviews import Reviews
 from engine.scored_ranking import Ranks
@@ -59,6 +59,7 @@ UNKNOWN_USER = User(display_name=None, active=True)
 
 
 OtherEvent = UserPut | UserErased | BoardEvent | ImportEvent | RanksNoted | Reversed | ReviewDecided | ClockCorrected
+
 
 class Scoreboard(Epochs):
     """The state. Everything is synchronous, and O(log users) or better except for replays and images."""
@@ -149,7 +150,7 @@ class Scoreboard(Epochs):
             self.actions.add([key_of(event.reversal_id)], event.seq, [event.asked])
             self._reverse(event)
         elif isinstance(event, ReviewDecided):
-            self.reviews.decide(event, self.boards)
+            self._decide(event)
         else:
             self._correct_notes(event)
 
@@ -164,9 +165,11 @@ class Scoreboard(Epochs):
         reviews, time_ms = self.reviews, last.time_ms
         if reviews.watches and reviews.is_due(time_ms):
             reviews.turn([event for event, _, _, _ in found], time_ms, self.boards)
-        ranks, seen = record(found, self._board, reviews.watches, time_ms)
+        ranks, seen = (record_held if reviews.holding else record)(found, self._board, reviews.watches, time_ms)
         if seen:
             reviews.see(seen, time_ms)
+        if reviews.holding:
+            reviews.hold([event for event, _, _, _ in found])
         self.seq, self.time_ms = last.seq, time_ms
         return ranks
 
@@ -178,8 +181,8 @@ class Scoreboard(Epochs):
         assert event.seq > self.seq, f"event {event.seq} cannot follow {self.seq}"
         if not isinstance(event, Incremented):
             self.advance(event.seq - 1, event.time_ms)
-            if isinstance(event, Reversed):
-                self._reverse(event, holds)
+            if isinstance(event, Reversed | ReviewDecided):
+                (self._reverse if isinstance(event, Reversed) else self._decide)(event, holds)  # type: ignore[arg-type]
                 self.advance(event.seq, event.time_ms)
             else:
                 self.apply(event, epoch)
@@ -189,13 +192,14 @@ class Scoreboard(Epochs):
         parts = [(event.board_id, event.delta, event.new_score)]
         parts += [(fed.board_id, fed.delta, fed.new_score) for fed in event.fed]
         for place, (board_id, delta, new_score) in enumerate(parts):
-            if holds(board_id):
+            if holds(board_id) and place not in event.held:
                 board = self._board(board_id)
                 assert (board.score(event.user_id) or 0) + delta == new_score
                 board.record(event.user_id, new_score, event.seq, event.time_ms)
                 if board_id in self.reviews.watches:
                     steps = Steps([event], board.known([None], [event.user_id]), [place])
                     self.reviews.see([(board_id, steps)], event.time_ms)
+        self.reviews.hold([event], holds)
         self.advance(event.seq, event.time_ms)
 
     def _reverse(self, event: Reversed, holds: Callable[[str], bool] = lambda _: True) -> None:
@@ -204,6 +208,15 @@ class Scoreboard(Epochs):
             if holds(part.board_id):
                 moves = self._board(part.board_id).correct(part.rows, event.seq, self.is_active)
                 self.reviews.leave(part.board_id, moves)
+
+    def _decide(self, event: ReviewDecided, holds: Callable[[str], bool] = lambda _: True) -> None:
+        """Apply a decision: first the scores that held actions make, which a watch then finds good."""
+        self.reversals.correct(event)
+        for part in event.scores:
+            if holds(part.board_id):
+                moves = self._board(part.board_id).correct(part.rows, event.seq, self.is_active)
+                self.reviews.leave(part.board_id, moves)
+        self.reviews.decide(event, self.boards)
 
     def advance(self, seq: int, time_ms: int) -> None:
         """Skip events up to `seq` that belong to boards of other shards."""

@@ -113,6 +113,11 @@ class ScoredRanking(Ranking):
             updated[slot] = time_ms
         return all_ranks
 
+    def stay(self, user_id: str) -> Ranks:
+        """Give the ranks of an event that changes nothing here. The user may have no row."""
+        rank = None if self._order is None else self.rank(user_id)
+        return rank, rank
+
     def feed(self, steps: Sequence[FedStep], time_ms: int) -> list[int | None]:
         """Do the same where nobody asks for ranks: with what actions did on boards that feed this one.
 

@@ -3,6 +3,7 @@
     watch.turn(time_ms, board.score)                       before the first event of the board in a new minute
     found = watch.see(steps, time_ms)                      after them: the steps that broke a rule
     watch.leave(moved)                                     when a user left the board
+    one = watch.of_one(slot, user_id, limits)              a watch for trying out what would be found
 
 Rules:
 - Time is the time of events. So a restart, a replay and a replica that catches up flag what the leader flagged. But a
@@ -101,7 +102,32 @@ class Watch:
             self._hour = time_ms // HOUR_MS
             self._windows.forget(time_ms)
         if self.rules.outlier_z is not None:
-            self._find_limits(self.rules.outlier_z, time_ms, score_at)
+            self._limits = self._limits_found(self.rules.outlier_z, time_ms, score_at)
+            self._find_near()
+
+    def limits_at(self, time_ms: int, score_at: Callable[[int], int]) -> list[int | None]:
+        """Give the limits of the ages as they are for an event of this time. Changes nothing."""
+        outlier_z = self.rules.outlier_z
+        if outlier_z is None or not self.is_due(time_ms):
+            return self._limits
+        return self._limits_found(outlier_z, time_ms, score_at)
+
+    def of_one(self, slot: int | None, user_id: str, limits: list[int | None]) -> Watch:
+        """Give a watch that knows of one user, at slot 0, what this one knows. `limits` are those of `limits_at`."""
+        one = Watch(self.rules, self.order, self._since_ms)
+        one._limits = limits
+        one._find_near()
+        one._windows = self._windows.of_one(slot, user_id)
+        place = one._windows.place(0)
+        if place and self.rules.outlier_z is not None:
+            one._windows.take_place(0, 1 if place > 0 else -1)
+            if place > 0:
+                one._joined, one._joined_ms = array("q", (0,)), self._joined_ms[place - 1 : place]
+            else:
+                one._elders = array("q", (0,))
+        if user_id in self._cleared:
+            one._cleared[user_id] = self._cleared[user_id]
+        return one
 
     def see(self, steps: Steps, time_ms: int) -> list[tuple[int, Found]]:
         """Count steps of one time; give the numbers of those that broke a rule, and the first rule of each."""
@@ -215,7 +241,8 @@ class Watch:
         else:
             self._elders[-place - 1] = slot
 
-    def _find_limits(self, outlier_z: float, time_ms: int, score_at: Callable[[int], int]) -> None:
+    def _limits_found(self, outlier_z: float, time_ms: int, score_at: Callable[[int], int]) -> list[int | None]:
+        limits: list[int | None] = []
         elders_age = _age(time_ms - self._since_ms)
         end = len(self._joined)
         for age in range(AGES):
@@ -225,9 +252,9 @@ class Watch:
             if age == elders_age:
                 chosen += _spread(self._elders, 0, len(self._elders))
             scores = sorted(score_at(slot) for slot in chosen if slot != GONE)
-            self._limits[age] = limit_of(scores, outlier_z, self.order)
+            limits.append(limit_of(scores, outlier_z, self.order))
             end = start
-        self._find_near()
+        return limits
 
     def _find_near(self) -> None:
         """Find the score that is no outlier at any age: most scores are compared with no other."""

@@ -114,6 +114,10 @@ class Windows:
         at = slot * CELLS + PLACE
         return self._cells[at] if at < len(self._cells) else 0
 
+    def take_place(self, slot: int, place: int) -> None:
+        """Give a user who was seen another place."""
+        self._cells[slot * CELLS + PLACE] = place
+
     def unseen(self, slots: Numbers) -> list[int]:
         """Tell which of the slots have users who were not seen: their positions among these."""
         cells = np.frombuffer(self._cells, np.int64).reshape(-1, CELLS) if self._cells else _NOBODY
@@ -228,6 +232,18 @@ class Windows:
             found[:, CALLER] = number
         return same
 
+    def of_one(self, slot: int | None, user_id: str) -> Windows:
+        """Give windows that know of one user, at slot 0, what these know. The user has this slot, or none."""
+        one, lists = Windows(self._rules), []
+        if slot is not None and self.place(slot):
+            one._cells, lists = self._cells[slot * CELLS : (slot + 1) * CELLS], self._lists.get(slot, [])
+        elif user_id in self._away:
+            one._cells, lists = array("q", self._away[user_id].cells), self._away[user_id].callers
+        if lists:
+            one._lists[0] = lists[:]
+        one._callers = self._callers.copy()
+        return one
+
     # What ends windows, and moves them
 
     def forget(self, time_ms: int) -> None:
@@ -238,15 +254,13 @@ class Windows:
             del self._lists[slot]
 
     def end(self, slot: int | None, user_id: str) -> None:
-        """End the windows of a user, who has this slot, or is away."""
-        if slot is None:
-            away = self._away.get(user_id)
-            if away is not None:
-                self._away[user_id] = _ended(away)
-        elif self.place(slot):
+        """End the windows of a user, who has this slot, or is away: also one who came back and was not seen since."""
+        if slot is not None and self.place(slot):
             at = slot * CELLS
             self._cells[at : at + PLACE] = array("q", UNSEEN[:PLACE])
             self._lists.pop(slot, None)
+        elif user_id in self._away:
+            self._away[user_id] = _ended(self._away[user_id])
 
     def end_all(self) -> None:
         """End the windows of all users."""

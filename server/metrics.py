@@ -78,6 +78,7 @@ STATE_GAUGES = {
     "log_segments": "Files of the log.",
     "disk_free_bytes": "Left on the disk of the data directory; NaN: unknown.",
     "open_reviews": "Flagged users who wait for a decision.",
+    "held_actions": "Actions that boards hold until somebody decides.",
     "reviews_passed_over": "Flags for which the queue had no room.",
     "ready": "Whether /readyz says yes.",
     "followers": "Replicas with a link to this node.",
@@ -107,6 +108,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     snapshots_failed: int = 0
     disk_free_bytes: int | None = None
     open_reviews: int = 0
+    held_actions: int = 0
     reviews_passed_over: int = 0
     review_flags: dict[str, int] = {}
     ready: bool = True

@@ -46,6 +46,15 @@ scores the row that comes first is ahead. One bad row refuses its piece, and `de
 Reasons, ranges, feeds and rates do not apply. The server sees one piece at a time: a user who comes again in another
 piece counts again. A body in MessagePack is answered in MessagePack."""
 
+DECISIONS = """`accept`: the points are good, and what the board holds of the user counts, in its order.
+
+`reverse`: what the user did on the board since the review's `since` is taken back, with all that the board holds, on
+every board on which it counted. This makes a reversal with the id `reversalId`, or `review-` and the reviewId. If
+`reversalId` names a reversal that was made before, nothing more is taken back; then no held action may be left.
+
+With `preview` nothing changes, and the answer says what would. The user is watched anew. The same decision again
+changes nothing."""
+
 LIVE = """Opens a WebSocket. The server sends the first ten rows at once, and again when they change, at most once per
 interval.
 

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -37,8 +38,11 @@ PeriodId = Annotated[str, Meta(description="The id of a period, such as 2026-W48
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2025-12-15T12:34:56.000Z"])]
 
 
-class IncrementAnswer(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """POST /scores/increment."""
+class IncrementAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
+    """POST /scores/increment. With `held` the action is kept, and does not count on this board until somebody decides.
+
+    Then `delta` is 0, and `new_score` is the score that is shown, 0 for a user without one.
+    """
 
     user_id: Id
     new_score: Score
@@ -50,6 +54,7 @@ class IncrementAnswer(msgspec.Struct, frozen=True, rename="camel", gc=False):
     seq: Seq
     rank: Rank | None
     previous_rank: Rank | None
+    held: Annotated[bool, Meta(description="Left out if it is not so")] = False
 
 
 # The tag comes first on the wire.
@@ -250,15 +255,19 @@ class PeriodsAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class FedReceipt(msgspec.Struct, frozen=True, rename="camel"):
-    """What an action did on a board that its own board feeds."""
+    """What an action did on a board that its own board feeds. `held`: this board holds it still."""
 
     board_id: Id
     delta: Delta
     new_score: Score
+    held: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
 
 class LoggedReceipt(msgspec.Struct, frozen=True, rename="camel"):
-    """What the log says of an applied action. `new_score` is the score right after it."""
+    """What the log says of an applied action. `new_score` is the score right after it.
+
+    `held` is there while its board holds it: then `value` is what it will be worth.
+    """
 
     user_id: Id
     board_id: Id
@@ -271,6 +280,7 @@ class LoggedReceipt(msgspec.Struct, frozen=True, rename="camel"):
     time: Time
     value: Worth | msgspec.UnsetType = msgspec.UNSET
     fed: tuple[FedReceipt, ...] | msgspec.UnsetType = msgspec.UNSET
+    held: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
 
 class ReversedBy(msgspec.Struct, frozen=True, rename="camel"):
@@ -345,8 +355,17 @@ class BatchItemError(msgspec.Struct, frozen=True):
     error: ErrorObject
 
 
-def logged_receipt(event: Incremented, epoch: int) -> LoggedReceipt:
-    """Make the wire's form of a logged event."""
+def fed_receipts(event: Incremented, held: Container[str]) -> tuple[FedReceipt, ...] | msgspec.UnsetType:
+    """Make the wire's form of what an action did on the boards that are fed. `held` are boards that hold it still."""
+    receipts = tuple(
+        FedReceipt(fed.board_id, fed.delta, fed.new_score, True if fed.board_id in held else msgspec.UNSET)
+        for fed in event.fed
+    )
+    return receipts or msgspec.UNSET
+
+
+def logged_receipt(event: Incremented, epoch: int, held: Container[str]) -> LoggedReceipt:
+    """Make the wire's form of a logged event. `held` are the boards that hold the action still."""
     return LoggedReceipt(
         event.user_id,
         event.board_id,
@@ -358,5 +377,6 @@ def logged_receipt(event: Incremented, epoch: int) -> LoggedReceipt:
         event.seq,
         iso_ms(event.time_ms),
         msgspec.UNSET if event.value is None else event.value,
-        tuple(FedReceipt(fed.board_id, fed.delta, fed.new_score) for fed in event.fed) or msgspec.UNSET,
+        fed_receipts(event, held),
+        True if event.board_id in held else msgspec.UNSET,
     )

@@ -22,7 +22,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from engine.commands import BoardReceipt, ImportReceipt, Outcome, Receipt, ReversalReceipt
+from engine.commands import BoardReceipt, ImportReceipt, Outcome, Receipt, ReversalReceipt, ReviewReceipt
 from engine.errors import LogDamaged, ScoreboardError
 from engine.reviews import Review
 from server import bounds
@@ -93,11 +93,12 @@ class Audit:
             caller=caller,
         )
 
-    def review_decided(self, review: Review) -> None:
-        """Log who decided a review, and why."""
+    def review_decided(self, review: Review, receipt: ReviewReceipt) -> None:
+        """Log who decided a review, and why; how many actions count now, or no more."""
         self._bounded.info(
             "review_decided", review_id=review.review_id, board_id=review.board_id, user_id=review.user_id,
             state=review.state, note=review.note, seq=review.decided_seq, caller=review.decided_by,
+            actions=len(receipt.actions), reversal_id=review.reversal_id,
         )  # fmt: skip
 
     def imported(self, receipt: ImportReceipt, *, merge: bool, caller: str) -> None:

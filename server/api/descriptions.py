@@ -302,7 +302,8 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "reviews": Operation(
         "Corrections",
-        "The oldest first. A flag changes nothing of the board. Which rules flag is in the `watch` of a board's rules.",
+        "The oldest first. The `watch` of a board's rules says what flags. A flag changes nothing of the board. With "
+        "`action` hold, what the user does later does not count there until the review is decided.",
         review_forms.ReviewsAnswer,
         (400, 401, 403, 500, 503),
         ("reviewState", "boardIdFilter", "cursor", "listLimit", "minSeq", "minEpoch"),
@@ -316,8 +317,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "decide_review": Operation(
         "Corrections",
-        "`accept`: the points are good. `reverse`: they were taken back, by the reversal that `reversalId` names. The "
-        "user is watched anew. The same decision again changes nothing.",
+        about.DECISIONS,
         review_forms.DecidedAnswer,
         (307, 400, 401, 403, 404, 409, 413, 421, 429, 500, 503),
         ("reviewId",),

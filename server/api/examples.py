@@ -134,7 +134,7 @@ ANSWERS: dict[str, Any] = {
     },
     "reviews": {"reviews": [_REVIEW], "open": 1, "passedOver": 0, "nextCursor": None, "epoch": 1, "seq": 11},
     "review": {"review": _REVIEW, "epoch": 1, "seq": 11},
-    "decide_review": {"review": _DECIDED, "applied": True, "epoch": 1, "seq": 12},
+    "decide_review": {"review": _DECIDED, "applied": True, "preview": False, "epoch": 1, "seq": 12},
     "healthz": {"status": "ok"},
     "readyz": {"epoch": 1, "seq": 3, "status": "ready"},
     "promote": {"epoch": 2, "seq": 4},

@@ -3,6 +3,7 @@
     actions = actions_at(log, seqs)                                the events of actions, by seq
     actions = actions_of_user(ledger, asked, held, until_seq)      those of a user
     actions = actions_of_caller(log, asked, held)                  those of a caller
+    actions = actions_of_review(log, ledger, adds, held)           what the decision of a review concerns
     recount = recount_of(ledger, actions, again=False, from_seq=1, until_seq=4711)      all that their users did
 
 The log is read while it is written. The recount says up to which seq it went, and the writer adds the rest
@@ -22,9 +23,11 @@ from typing import Protocol
 
 from engine.errors import NoLongerKept
 from engine.events import Event, Incremented
+from engine.limits import SEQ_MAX
 from engine.record import Frame, events_of
-from engine.recount import Recount
+from engine.recount import Adds, Recount
 from server import bounds
+from server.api.dependencies import LedgerReader
 from server.api.reversal_forms import Asked
 from server.http.messages import Refused, invalid
 
@@ -125,12 +128,46 @@ def _matches(event: Incremented, asked: Asked) -> bool:
     return mine and asked.within.holds(event.seq, event.time_ms)
 
 
+def actions_of_review(
+    log: GatheredLog, ledger: LedgerReader, adds: Adds, held: Sequence[int]
+) -> dict[int, Incremented]:
+    """Read what a decision concerns of a user: what is held, and with `since_ms` what came since then.
+
+    Raises `Refused` if the log no longer has all of it, or if it is too much for one event.
+    """
+    found: dict[int, Incremented] = {}
+    first = held[0] if held else SEQ_MAX
+    since_ms = SEQ_MAX if adds.since_ms is None else adds.since_ms
+    is_whole = (oldest := ledger.oldest_seq) == 1
+    for _, event in ledger.events_of(adds.user_id):
+        if event.seq < first and event.time_ms < since_ms:
+            is_whole = True
+            break
+        if isinstance(event, Incremented) and adds.wants(event):
+            found[event.seq] = event
+            if len(found) > 2 * bounds.REVERSAL_ACTIONS_MAX:
+                raise _too_many(adds)
+    if not is_whole:
+        is_whole = first >= oldest and log.event_at(oldest)[1].time_ms < since_ms
+    if not is_whole:
+        message = f"The log no longer has all actions of this decision: it begins at seq {oldest}."
+        raise Refused(409, "CONFLICT", message, {"field": "reviewId", "seq": oldest})
+    return found
+
+
+def _too_many(adds: Adds) -> Refused:
+    most = bounds.REVERSAL_ACTIONS_MAX
+    message = f"More than {most} actions of this user are concerned: take the oldest back by POST /reversals first."
+    return Refused(409, "CONFLICT", message, {"field": "decision", "maximum": most, "boardId": adds.board_id})
+
+
 def recount_of(
-    ledger: GatheredLedger, actions: Mapping[int, Incremented], *, again: bool, from_seq: int, until_seq: int
-) -> Recount:
+    ledger: GatheredLedger, actions: Mapping[int, Incremented], *, again: bool, from_seq: int, until_seq: int,
+    adds: Adds | None = None,
+) -> Recount:  # fmt: skip
     """Count all that the users of these actions did, from one seq up to another."""
     first = max(from_seq, ledger.oldest_seq)
-    recount = Recount(actions, again=again, seq=first - 1, log_begins=first)
+    recount = Recount(actions, again=again, seq=first - 1, log_begins=first, adds=adds)
     if recount.users:
         for frame in ledger.frames_of(recount.users, from_seq=first, until_seq=until_seq):
             for event in events_of(frame):

@@ -44,7 +44,7 @@ def handlers_of(dependencies: Dependencies, boards: Boards, reads: Reads, submit
         "history": history.history,
         "user_data": UserData(dependencies, history).data,
         **{name: getattr(reversals, name) for name in ("reverse", "reversal")},
-        **Reviews(dependencies, submit).handlers(),
+        **Reviews(dependencies, reversals.recounts).handlers(),
         **Imports(dependencies, submit).handlers(),
         **{name: getattr(operations, name) for name in _OPERATIONS},
     }

@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
@@ -22,7 +22,7 @@ import trio
 from msgspec import UNSET
 
 from engine.errors import NoLongerKept, Overloaded
-from engine.events import Event, Incremented, Reversed, ScoreImported
+from engine.events import Event, Incremented, Reversed, ReviewDecided, ScoreImported
 from engine.limits import SEQ_MAX
 from engine.texts import id_fault
 from engine.threads import run
@@ -92,7 +92,8 @@ class History:
         return HistoryAnswer(
             user_id=user_id,
             entries=tuple(
-                history_entry(epoch, event, user_id, by.get(held[event.seq] or 0, UNSET)) for epoch, event in found
+                history_entry(epoch, event, user_id, by.get(held[event.seq] or 0, UNSET), self._held(event))
+                for epoch, event in found
             ),
             next_cursor=None if following is None else str(following),
             complete=oldest == 1,
@@ -101,6 +102,10 @@ class History:
             seq=self._scoreboard.seq,
             **stale_fields(self._freshness),
         )
+
+    def _held(self, event: Event) -> Container[str]:
+        """Give the boards that hold an action still."""
+        return self._scoreboard.reviews.holds.boards_of(event) if isinstance(event, Incremented) else ()
 
     def _hidden_after(self, caller: Principal) -> dict[str, tuple[int, str]]:
         """Give the boards on which a freeze hides from this caller what came after a seq, but what it sent itself."""
@@ -152,7 +157,7 @@ def _boards(event: Event, user_id: str) -> Sequence[str]:
         return [event.board_id, *(fed.board_id for fed in event.fed)]
     if isinstance(event, ScoreImported):
         return [event.board_id]
-    if isinstance(event, Reversed):
+    if isinstance(event, Reversed | ReviewDecided):
         parts = event.scores + event.periods
         return [part.board_id for part in parts if any(row.user_id == user_id for row in part.rows)]
     return []

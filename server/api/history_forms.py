@@ -1,17 +1,30 @@
 """The answers of the route about a user's history. Pure.
 
-entry = history_entry(epoch, event, "alice", reversed_by)
+entry = history_entry(epoch, event, "alice", reversed_by, held)
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from engine.events import Event, Incremented, Reversed, ScoreImported, UserErased, UserPut
-from server.api.answers import AgeMs, Delta, Epoch, FedReceipt, ReversedBy, Score, Seq, SeqOrNone, Time, Worth
+from engine.events import Event, Incremented, Reversed, ReviewDecided, ScoreImported, UserErased, UserPut
+from server.api.answers import (
+    AgeMs,
+    Delta,
+    Epoch,
+    FedReceipt,
+    ReversedBy,
+    Score,
+    Seq,
+    SeqOrNone,
+    Time,
+    Worth,
+    fed_receipts,
+)
 from server.http.messages import Id
 from server.live.encoding import iso_ms
 
@@ -27,14 +40,14 @@ class HistoryEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     """One event. What the type of the event has not is left out.
 
     An `increment` and an `import` have the score after it; an `increment` has `reversedBy` while a reversal holds it
-    back. A `reversal` has the user's scores after it. A `user` is a registration or its change, an `erasure` the end of
-    all that was before.
+    back, and `held` while its board holds it. A `reversal` has the user's scores after it, and so has a `review` whose
+    decision let held actions count. A `user` is a registration or its change, an `erasure` the end of all before.
     """
 
     seq: Seq
     epoch: Epoch
     time: Time
-    type: Literal["increment", "import", "user", "reversal", "erasure"]
+    type: Literal["increment", "import", "user", "reversal", "review", "erasure"]
     caller: Id
     board_id: Id | UnsetType = UNSET
     delta: Delta | UnsetType = UNSET
@@ -44,8 +57,10 @@ class HistoryEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     reason: str | UnsetType = UNSET
     action_id: Id | UnsetType = UNSET
     reversed_by: ReversedBy | UnsetType = UNSET
+    held: Literal[True] | UnsetType = UNSET
     import_id: Id | UnsetType = UNSET
     reversal_id: Id | UnsetType = UNSET
+    review_id: str | UnsetType = UNSET
     again: bool | UnsetType = UNSET
     scores: tuple[Changed, ...] | UnsetType = UNSET
     display_name: str | UnsetType | None = UNSET
@@ -66,8 +81,10 @@ class HistoryAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     age_ms: AgeMs | UnsetType = UNSET
 
 
-def history_entry(epoch: int, event: Event, user_id: str, reversed_by: ReversedBy | UnsetType) -> HistoryEntry:
-    """Make the wire's form of an event."""
+def history_entry(
+    epoch: int, event: Event, user_id: str, reversed_by: ReversedBy | UnsetType, held: Container[str]
+) -> HistoryEntry:
+    """Make the wire's form of an event. `held` are the boards that hold the action still."""
     seq, time = event.seq, iso_ms(event.time_ms)
     if isinstance(event, Incremented):
         return HistoryEntry(
@@ -76,17 +93,22 @@ def history_entry(epoch: int, event: Event, user_id: str, reversed_by: ReversedB
             delta=event.delta,
             new_score=event.new_score,
             value=UNSET if event.value is None else event.value,
-            fed=tuple(FedReceipt(fed.board_id, fed.delta, fed.new_score) for fed in event.fed) or UNSET,
+            fed=fed_receipts(event, held),
             reason=event.reason,
             action_id=event.action_id,
             reversed_by=reversed_by,
+            held=True if event.board_id in held else UNSET,
+        )  # fmt: skip
+    if isinstance(event, ReviewDecided):
+        return HistoryEntry(
+            seq, epoch, time, "review", event.caller, board_id=event.board_id, reason=event.note or UNSET,
+            review_id=event.review_id, scores=_changed(event, user_id),
         )  # fmt: skip
     if isinstance(event, Reversed):
-        scores = [Changed(part.board_id, row.new_score) for part in event.scores for row in part.rows
-                  if row.user_id == user_id]  # fmt: skip
         return HistoryEntry(
             seq, epoch, time, "reversal", event.caller,
-            reason=event.reason, reversal_id=event.reversal_id, again=event.again, scores=tuple(scores),
+            reason=event.reason, reversal_id=event.reversal_id, again=event.again,
+            scores=_changed(event, user_id),
         )  # fmt: skip
     if isinstance(event, ScoreImported):
         return HistoryEntry(
@@ -99,3 +121,10 @@ def history_entry(epoch: int, event: Event, user_id: str, reversed_by: ReversedB
         )  # fmt: skip
     assert isinstance(event, UserErased), event
     return HistoryEntry(seq, epoch, time, "erasure", event.caller)
+
+
+def _changed(event: Reversed | ReviewDecided, user_id: str) -> tuple[Changed, ...]:
+    """List the user's scores after a correction, by board."""
+    return tuple(
+        Changed(part.board_id, row.new_score) for part in event.scores for row in part.rows if row.user_id == user_id
+    )

@@ -90,6 +90,7 @@ class Operations:
             snapshots_failed=storage.snapshots_failed,
             disk_free_bytes=storage.free_bytes,
             open_reviews=scoreboard.reviews.open_count,
+            held_actions=scoreboard.reviews.holds.count,
             reviews_passed_over=scoreboard.reviews.passed_over,
             review_flags={str(rule): count for rule, count in scoreboard.reviews.flags.items()},
             ready=self._not_ready() is None,

@@ -300,8 +300,9 @@ class Reads:
             assert isinstance(event, Incremented), event
             assert event.action_id == action_id, event
             is_frozen = self._is_frozen_for(event, caller)
+            held = self._scoreboard.reviews.holds.boards_of(event)
             answer = ActionAnswer(
-                action_id, True, epoch, seq, None if is_frozen else logged_receipt(event, epoch),
+                action_id, True, epoch, seq, None if is_frozen else logged_receipt(event, epoch, held),
                 "FROZEN" if is_frozen else "KEPT", msgspec.UNSET if is_frozen else await self._reversed_by(seq),
                 **stale_fields(self._freshness),
             )  # fmt: skip

@@ -5,76 +5,47 @@
     body → form → the actions, from the log → all that their users did → the command → the writer completes it → answer
 
 Rules:
-- Reading the log takes a worker thread, one for all reversals, so that increments go on. Few wait for it; the others
-  are told to come again.
-- If a period ends between reading and writing, the writer refuses, and all of it is done again, up to ATTEMPTS times.
-  So it is if a segment was compressed or removed meanwhile.
-- A log that is damaged where it must be read changes nothing. It is told, with file and offset.
 - The reason and the caller stand in the log for good, and in the log of the process.
 - `applied: false` with the position of the first one is the answer to a reversalId that was used for the same before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeVar
 
 import msgspec
-import trio
 
-from engine.commands import BoardChange, Command, Outcome, Rejection, ReversalReceipt, Reverse
-from engine.disk import FileMissing
+from engine.commands import ReversalReceipt, Reverse
 from engine.erased import is_erased
-from engine.errors import LogDamaged, NoLongerKept, Overloaded
-from engine.events import Incremented, Rescored, Reversed
+from engine.errors import NoLongerKept
+from engine.events import Rescored, Reversed
 from engine.recount import Recount
-from engine.reversal_decisions import spans_of
-from engine.threads import run
-from server import bounds
 from server.access.auth import Principal
 from server.access.rates import WriteLimits
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
-from server.api.gathering import actions_at, actions_of_caller, actions_of_user, recount_of
-from server.api.periods import Periods
-from server.api.refusals import refused
-from server.api.reversal_forms import (
-    Asked,
-    ChangedBoard,
-    ChangedPlace,
-    LoggedReversal,
-    UserScore,
-    changed_board,
-    decode_reversal,
-    reversal_answer,
-)
+from server.api.gathering import actions_at, actions_of_caller, actions_of_user
+from server.api.recounts import Recounts, Submit
+from server.api.reversal_forms import Asked, ChangedPlace, LoggedReversal, UserScore, decode_reversal, reversal_answer
 from server.http.messages import JSON, NO_STORE, Refused, Request, Response, invalid
-from server.live.encoding import entries_of, iso_ms
+from server.live.encoding import iso_ms
 
-ATTEMPTS = 3
-
-T = TypeVar("T")
-_Rows = dict[tuple[str, int], dict[str, Rescored | None]]
 _encode = msgspec.json.Encoder().encode
-
-Submit = Callable[[Sequence[Command]], Awaitable[list[Outcome]]]
 
 
 class Reversals:
-    """Answers both routes. `submit` has commands decided and made durable."""
+    """Answers both routes. `recounts` may be used by who else corrects scores."""
 
     def __init__(self, dependencies: Dependencies, limits: WriteLimits, submit: Submit) -> None:
         self._limits = limits
-        self._submit = submit
         self._scoreboard = dependencies.scoreboard
         self._log, self._ledger = dependencies.log, dependencies.ledger
-        self._periods = Periods(dependencies.scoreboard, dependencies.periods)
         self._checks = dependencies.checks
         self._clock_s = dependencies.clock_s
         self._audit = dependencies.audit
         self._metrics = dependencies.metrics
-        self._readers = trio.CapacityLimiter(1)
+        self.recounts = Recounts(dependencies, submit)
 
     # Making one
 
@@ -87,36 +58,13 @@ class Reversals:
                 403, "UNAUTHORIZED", "A token that names a user may not reverse actions.", {"field": "userId"}
             )
         self._limits.pass_caller(caller.sub, self._clock_s())
-        outcome: Outcome | None = None
-        for _ in range(ATTEMPTS):
-            outcome = await self._attempt(asked, caller)
-            if outcome is not None and not (isinstance(outcome, Rejection) and "period" in outcome.details):
-                break
-        if outcome is None:
-            raise Overloaded("the log is being tidied")
-        if isinstance(outcome, Rejection):
-            raise refused(outcome)
+        outcome = await self.recounts.submit(partial(self._command, asked, caller), "actionIds")
         assert isinstance(outcome, ReversalReceipt)
         if outcome.applied:
             self._metrics.reversed(len(outcome.actions), again=outcome.again)
             self._audit.reversed(outcome, asked.reason, caller.sub)
-        answer = reversal_answer(outcome, [self._changed(each) for each in outcome.changes], preview=asked.preview)
+        answer = reversal_answer(outcome, self.recounts.told(outcome.changes), preview=asked.preview)
         return Response(200, _encode(answer), JSON, NO_STORE)
-
-    async def _attempt(self, asked: Asked, caller: Principal) -> Outcome | None:
-        """Try once; None if a part of the log was removed or compressed while it was read. Raises `Refused`."""
-        try:
-            [outcome] = await self._submit([await self._command(asked, caller)])
-        except (FileMissing, NoLongerKept):
-            return None
-        except LogDamaged as damage:
-            self._audit.log_unreadable(damage)
-            message = f"The log can't be read from seq {damage.seq} on, so nothing was changed. The operator was told."
-            raise Refused(409, "CONFLICT", message, {"field": "actionIds"}) from damage
-        return outcome
-
-    def _changed(self, change: BoardChange) -> ChangedBoard:
-        return changed_board(change, entries_of(change.top, self._scoreboard.users))
 
     async def _command(self, asked: Asked, caller: Principal) -> Reverse:
         """Gather what the writer needs. Raises `Refused`, `Overloaded`."""
@@ -132,18 +80,14 @@ class Reversals:
                 seqs = scoreboard.reversals.counting(of)
             else:
                 seqs = [seq for seq in seqs if scoreboard.reversals.of_action(seq) is None]
-            actions = await self._in_thread(partial(actions_at, self._log, seqs))
+            actions = await self.recounts.in_thread(partial(actions_at, self._log, seqs))
         elif asked.user_id is not None:
             held = scoreboard.reversals.actions()
-            actions = await self._in_thread(partial(actions_of_user, ledger, asked, held, scoreboard.seq))
+            actions = await self.recounts.in_thread(partial(actions_of_user, ledger, asked, held, scoreboard.seq))
         else:
             held = scoreboard.reversals.actions()
-            actions = await self._in_thread(partial(actions_of_caller, self._log, asked, held))
-        from_seq, until_seq = self._from_seq(actions), scoreboard.seq
-        recount = await self._in_thread(
-            partial(recount_of, ledger, actions, again=of is not None, from_seq=from_seq, until_seq=until_seq)
-        )
-        rows = await self._rows(recount)
+            actions = await self.recounts.in_thread(partial(actions_of_caller, self._log, asked, held))
+        recount, rows = await self.recounts.of(actions, again=of is not None)
         return Reverse(asked.reversal_id, asked.reason, caller.sub, asked.mark, recount, of, rows, asked.preview)
 
     def _seqs(self, asked: Asked) -> list[int]:
@@ -168,41 +112,11 @@ class Reversals:
 
     async def _event(self, seq: int) -> object:
         try:
-            _, event = await self._in_thread(partial(self._log.event_at, seq))
+            _, event = await self.recounts.in_thread(partial(self._log.event_at, seq))
         except NoLongerKept as gone:
             message = f"The log no longer has the event of seq {seq}; it is kept from seq {gone.first_seq} on."
             raise Refused(409, "CONFLICT", message, {"field": "actionIds", "seq": seq}) from gone
         return event
-
-    def _from_seq(self, actions: dict[int, Incremented]) -> int:
-        """Give the first event of the first period in which one of the actions counted."""
-        first = self._scoreboard.seq + 1
-        if not actions:
-            return first
-        earliest = Recount(actions, again=False)
-        for board_id, user_id in earliest.places:
-            board = self._scoreboard.boards.get(board_id)
-            for _, span in () if board is None else spans_of(board):
-                if earliest.chosen(board_id, user_id, span):
-                    first = min(first, span.after + 1)
-                    break
-        return first
-
-    async def _rows(self, recount: Recount) -> _Rows:
-        """Look up the users' rows in the past periods in which one of the actions counted."""
-        rows: _Rows = {}
-        for board_id, user_id in sorted(recount.places):
-            board = self._scoreboard.boards.get(board_id)
-            for past, span in () if board is None else list(spans_of(board)):
-                if past is not None and recount.chosen(board_id, user_id, span):
-                    found = rows.setdefault((board_id, past.seq), {})
-                    found[user_id] = await self._periods.shown(board_id, past, user_id) if past.count else None
-        return rows
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        if self._readers.statistics().tasks_waiting >= bounds.REVERSALS_WAITING_MAX:
-            raise Overloaded("too many reversals are being worked on")
-        return await run(work, blocks=self._log.blocks, limiter=self._readers)
 
     # Reading one
 

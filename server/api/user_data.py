@@ -42,13 +42,13 @@ class UserData:
         if isinstance(page, Response):
             return page
         past_scores = await self._past_scores(user_id, is_live=caller.may(LIVE_VIEW))
-        user = self._scoreboard.users.get(user_id)
+        user, reviews = self._scoreboard.users.get(user_id), self._scoreboard.reviews
         answer = UserDataAnswer(
             user_id=user_id,
             registered=None if user is None else Registration(user.display_name, user.active),
             scores=self._scores(user_id, is_live=caller.may(LIVE_VIEW)),
             past_scores=past_scores,
-            reviews=[review_object(each) for each in self._scoreboard.reviews.all() if each.user_id == user_id],
+            reviews=[review_object(each, reviews.holds) for each in reviews.all() if each.user_id == user_id],
             entries=page.entries,
             next_cursor=page.next_cursor,
             complete=page.complete,

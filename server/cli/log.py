@@ -43,6 +43,7 @@ from engine.events import (
     UserErased,
     UserPut,
 )
+from engine.holds import boards_that_hold
 from engine.log_reader import scan
 from engine.record import Frame, FrameFault, events_of
 from engine.schedule import Period
@@ -290,6 +291,19 @@ def line_of(event: Event, epoch: int) -> dict[str, Any]:
 
 
 def _reversal_fields(event: Reversed) -> dict[str, Any]:
+    return {
+        "reversalId": event.reversal_id,
+        "reason": event.reason,
+        "caller": event.caller,
+        "again": event.again,
+        "actions": list(event.actions),
+        **_correction_fields(event),
+    }
+
+
+def _correction_fields(event: Reversed | ReviewDecided) -> dict[str, Any]:
+    """Give the scores that a correction made."""
+
     def rows(rescored: tuple[Rescored, ...]) -> list[dict[str, Any]]:
         return [
             {
@@ -302,11 +316,6 @@ def _reversal_fields(event: Reversed) -> dict[str, Any]:
         ]
 
     return {
-        "reversalId": event.reversal_id,
-        "reason": event.reason,
-        "caller": event.caller,
-        "again": event.again,
-        "actions": list(event.actions),
         "scores": [{"boardId": part.board_id, "users": rows(part.rows)} for part in event.scores],
         "periods": [
             {"boardId": part.board_id, "endedSeq": part.ended_seq, "count": part.count, "users": rows(part.rows)}
@@ -323,6 +332,8 @@ def _more_fields(event: Incremented) -> dict[str, Any]:
             {"boardId": fed.board_id, "delta": fed.delta, "newScore": fed.new_score, "value": fed.value}
             for fed in event.fed
         ]
+    if event.held:
+        more["held"] = boards_that_hold(event)
     return more
 
 
@@ -333,7 +344,7 @@ def _board_fields(event: BoardEvent | ReviewDecided) -> dict[str, Any]:
             "decision": event.decision,
             "reversalId": event.reversal_id,
             "note": event.note,
-        }
+        } | (_correction_fields(event) if event.scores or event.periods else {})
     if isinstance(event, BoardPut):
         return {"rules": msgspec.to_builtins(event.rules), "period": _period(event.period)}
     if isinstance(event, PeriodChanged):

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import msgspec
 
 from engine.erased import MARK, is_erased
-from engine.events import Event
+from engine.events import Event, Reversed
 from engine.ranking import FinalRow
 from server.live.encoding import iso_ms
 
@@ -66,6 +66,9 @@ EVENTS = (
 
 _COMMON = ("seq", "epoch", "time_ms")
 _OWN = ("board_id", "user_id", "action_id", "delta", "reason", "caller", "new_score", "value", "chosen", "fed")
+_RARE = ("held", "scores", "periods")
+"""Fields that most events of their types have empty. Then they are left out."""
+
 _KINDS: dict[str, type | tuple[type, ...]] = {"integer": int, "text": str, "truth": bool, "json": tuple}
 _KIND_OF = {field: _KINDS[column.kind] for field, column in zip(_OWN, EVENTS[4:-1], strict=True)}
 
@@ -100,6 +103,9 @@ def board_rows(rows: Iterable[FinalRow], name_of: Callable[[str], str | None]) -
 def event_cells(event: Event, epoch: int) -> Cells:
     """Give the cells of an event."""
     fields = msgspec.structs.asdict(event)
+    for field in _RARE:
+        if field in fields and not fields[field] and not isinstance(event, Reversed):
+            del fields[field]
     own = [_own_cell(fields, field) for field in _OWN]
     erased = {field: fields.pop(field) for field in _OWN if _is_erased(fields.get(field))}
     more = {_camel(name): plain(value) for name, value in fields.items() if name not in _COMMON}

@@ -28,6 +28,7 @@ def tell_flags(reviews: Reviews) -> None:
             rule=review.rule,
             value=review.value,
             limit=review.limit,
+            holds=review.board_id in reviews.holding,
         )
     if len(news) > bounds.LOG_LINES_PER_SECOND:
         log.warning("users_flagged", more=len(news) - bounds.LOG_LINES_PER_SECOND, open=reviews.open_count)

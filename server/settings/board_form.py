@@ -24,7 +24,17 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from engine.board_rules import BoardRules, OrderMode, Range, RankMode, ScoreMode, WatchRules, Worth, rules_fault
+from engine.board_rules import (
+    BoardRules,
+    OrderMode,
+    Range,
+    RankMode,
+    ScoreMode,
+    WatchAction,
+    WatchRules,
+    Worth,
+    rules_fault,
+)
 from engine.calendar import schedule_fault
 from engine.limits import (
     FEEDS_MAX,
@@ -70,13 +80,16 @@ class PeriodForm(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
 
 class WatchForm(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What puts a user on the queue of reviews: growth in a minute or an hour, callers in an hour, a score far out."""
+    """What puts a user on the queue of reviews: growth in a minute or an hour, callers in an hour, a score far out.
+
+    With the action `hold` what the user does later does not count on the board until somebody decides.
+    """
 
     growth_per_minute: Annotated[int, Meta(ge=1, le=SCORE_MAX)] | None = None
     growth_per_hour: Annotated[int, Meta(ge=1, le=SCORE_MAX)] | None = None
     callers_per_user: Annotated[int, Meta(ge=1, le=WATCH_CALLERS_MAX)] | None = None
     outlier_z: Annotated[float, Meta(ge=1, le=OUTLIER_Z_MAX)] | None = None
-    action: Literal["flag"] | None = None
+    action: WatchAction | None = None
 
 
 class BoardForm(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -222,8 +235,9 @@ def _watch(value: object) -> WatchRules:
     if not isinstance(value, Mapping):
         raise FormFault(("watch",), "must be a table, as { growth_per_minute = 500 }")
     given = _given(("watch",), value, WATCH_FIELDS)
-    if given.get("action", "flag") != "flag":
-        raise FormFault(("watch", "action"), 'must be "flag": a watch puts users on the queue, and holds nothing back')
+    action = given.get("action", "flag")
+    if action not in get_args(WatchAction):
+        raise FormFault(("watch", "action"), 'must be "flag" or "hold"')
     for name in ("growth_per_minute", "growth_per_hour", "callers_per_user"):
         if name in given and type(given[name]) is not int:
             raise FormFault(("watch", name), "must be an integer")
@@ -232,7 +246,9 @@ def _watch(value: object) -> WatchRules:
         if type(outlier_z) not in (int, float):
             raise FormFault(("watch", "outlier_z"), "must be a number")
         given["outlier_z"] = float(min(outlier_z, OUTLIER_Z_MAX + 1))
-    return WatchRules(**{name: value for name, value in given.items() if name != "action"})
+    if action == "flag":
+        given.pop("action", None)
+    return WatchRules(**given)
 
 
 def _period(value: object) -> tuple[Schedule | None, Season | None]:

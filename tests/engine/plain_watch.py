@@ -54,12 +54,13 @@ class PlainWatch:
     cleared: dict[str, int] = field(default_factory=dict)
     minute: int = -1
     limits: dict[int, int] = field(default_factory=dict)
+    away: set[str] = field(default_factory=set)  # a correction took them off the board: until they score again
 
     def find_limits(self, time_ms: int, scores: dict[str, int]) -> None:
         """Judge each age by all of its users who are on the board."""
         self.minute = time_ms // MINUTE_MS
         by_age: dict[int, list[int]] = {}
-        for user in [user for user in self.joined if user in scores]:  # a reversal may have taken one off the board
+        for user in [user for user in self.joined if user in scores and user not in self.away]:
             by_age.setdefault(age(time_ms - self.begun(user)), []).append(scores[user])
         self.limits = {}
         for one, found in by_age.items():
@@ -88,6 +89,7 @@ class PlainWatch:
         """Take a step; give the first rule that it broke."""
         self.steps.setdefault(user, []).append((time_ms, max(0, delta), caller))
         self.joined.setdefault(user, None if score - delta else time_ms)
+        self.away.discard(user)
         rules = self.rules
         begun_ms, growth, _ = self.window(user, MINUTE_MS)
         if rules.growth_per_minute is not None and growth > rules.growth_per_minute:
@@ -157,6 +159,7 @@ class PlainReviews:
         elif isinstance(event, Reversed):
             self._reverse(event)
         elif isinstance(event, ReviewDecided):
+            self._reverse(event)
             self._decide(event)
         elif isinstance(event, ClockCorrected):
             for watch in self.watches.values():
@@ -176,21 +179,30 @@ class PlainReviews:
         parts += [(fed.board_id, fed.delta, fed.new_score) for fed in event.fed]
         for place, (board_id, delta, score) in enumerate(parts):
             scores, watch = self.scores.setdefault(board_id, {}), self.watches.get(board_id)
+            if watch is not None and event.time_ms // MINUTE_MS != watch.minute:
+                watch.find_limits(event.time_ms, scores)
+            if place in event.held:
+                continue
             if watch is not None:
-                if event.time_ms // MINUTE_MS != watch.minute:
-                    watch.find_limits(event.time_ms, scores)
                 broken = watch.broken(event.user_id, delta, score, event.caller, event.time_ms)
                 if broken is not None and not self._is_open(board_id, event.user_id):
                     self.reviews[f"{event.seq}-{place}"] = (board_id, event.user_id, *broken, "open")
             scores[event.user_id] = score
 
-    def _reverse(self, event: Reversed) -> None:
+    def is_held(self, board_id: str, user: str) -> bool:
+        """Whether the board holds what this user does next."""
+        watch = self.rules[board_id].watch
+        return watch is not None and watch.action == "hold" and self._is_open(board_id, user)
+
+    def _reverse(self, event: Reversed | ReviewDecided) -> None:
         """What the watch has seen stays; the scores are others."""
         for part in event.scores:
             scores = self.scores.setdefault(part.board_id, {})
             for row in part.rows:
                 if row.new_score is None:
                     scores.pop(row.user_id, None)
+                    if part.board_id in self.watches:
+                        self.watches[part.board_id].away.add(row.user_id)
                 else:
                     scores[row.user_id] = row.new_score
 

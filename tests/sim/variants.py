@@ -15,7 +15,7 @@ from unittest import mock
 import msgspec
 import trio
 
-from engine import actor, board_decisions, import_decisions, log, recovery, reversal_decisions, segment_cursor
+from engine import actor, board_decisions, import_decisions, log, recounting, recovery, segment_cursor
 from engine.actions import Actions
 from engine.actor import Actor, Submission
 from engine.board import Board
@@ -294,7 +294,7 @@ BROKEN: Sequence[Variant] = (
     Variant("a replica fetches no past periods", patched=_patching(PeriodFetch, "fetch", _fetch_nothing)),
     Variant("a snapshot has no imports", patched=_patching(Imports, "from_image", _know_no_import)),
     Variant("a row replaces the score", patched=_patching(import_decisions, "score_after_row", _replace_score)),
-    Variant("past periods are not corrected", patched=_patching(reversal_decisions._Work, "_past", _leave_past_alone)),
+    Variant("past periods are not corrected", patched=_patching(recounting.Work, "_past", _leave_past_alone)),
     Variant("a reversal overlooks rows of imports", patched=_patching(Recount, "take", _overlook_rows)),
     Variant(FOUND_DURABLE, patched=_patching(PeriodStore, "keep", PeriodStore.has)),
 )

@@ -60,12 +60,12 @@ async def test_a_flagged_user_is_on_the_queue_until_somebody_decides(through_qua
 
 
 async def test_points_are_taken_back_and_the_review_names_the_reversal() -> None:
-    """In this order: a decision that names no reversal is refused. Afterwards nobody can accept it."""
+    """A decision follows a reversal that was made before. Afterwards nobody can accept it."""
     async with open_bench(rules=Rules({})) as bench:
         await put(bench, "cup")
         path = f"/reviews/{await flag(bench, 'ann')}"
         reverse = {"decision": "reverse", "reversalId": "dispute-1"}
-        early = await bench.ask("POST", path, reverse, token=JUDGE)
+        early = await bench.ask("POST", path, {"decision": "reverse", "reversalId": "cup ann 1"}, token=JUDGE)
         assert (early.status, early.json["error"]["details"]["field"]) == (409, "reversalId")
         asked = {"reversalId": "dispute-1", "reason": "a bot", "actionIds": ["cup ann 1", "cup ann 2"]}
         assert (await bench.ask("POST", "/reversals", asked, token=REFEREE)).status == 200
@@ -102,7 +102,8 @@ async def test_the_queue_is_read_page_by_page_the_oldest_first() -> None:
         ("GET", "/reviews?user=ann", None, 400, "user", "Unknown parameter"),
         ("GET", "/reviews/1-0", None, 404, "reviewId", "no review"),
         ("POST", "/reviews/1-0", {"decision": "accept"}, 404, "reviewId", "no review"),
-        ("POST", "/reviews/1-0", {"decision": "reverse"}, 400, "reversalId", "POST /reversals takes"),
+        ("POST", "/reviews/1-0", {"decision": "reverse"}, 404, "reviewId", "no review"),
+        ("POST", "/reviews/1-0", {"decision": "accept", "preview": 1}, 400, "preview", "must be"),
         ("POST", "/reviews/1-0", {"decision": "reverse", "reversalId": ""}, 400, "reversalId", "empty"),
         ("POST", "/reviews/1-0", {"decision": "accept", "reversalId": "r"}, 400, "reversalId", "not with accept"),
         ("POST", "/reviews/1-0", {"decision": "perhaps"}, 400, "decision", "accept or reverse"),

@@ -6,7 +6,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from engine.board_rules import BoardRules, Rules, WatchRules
-from engine.commands import Increment, PutBoard
+from engine.commands import Increment, PutBoard, ReviewReceipt
 from engine.scoreboard import Scoreboard
 from server.api.audit import Audit
 from server.bounds import LOG_LINES_PER_SECOND
@@ -33,7 +33,7 @@ def test_a_flag_is_told_once() -> None:
     assert lines == [
         {
             "event": "user_flagged", "log_level": "warning", "review_id": "2-0", "board_id": "cup",
-            "user_id": "user-0", "rule": "growth_per_minute", "value": 10, "limit": 5,
+            "user_id": "user-0", "rule": "growth_per_minute", "value": 10, "limit": 5, "holds": False,
         }
     ]  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_a_decision_is_told_with_who_and_why() -> None:
     """For those who ask later."""
     [review] = flagged(1).reviews.all()
     with capture_logs() as lines:
-        Audit(structlog.get_logger(), lambda: 0.0).review_decided(review)
+        Audit(structlog.get_logger(), lambda: 0.0).review_decided(review, ReviewReceipt("2-0", True, 1, 9, (3, 4)))
     [line] = lines
     assert (line["event"], line["review_id"], line["user_id"], line["state"]) == (
         "review_decided",
@@ -76,4 +76,5 @@ def test_a_decision_is_told_with_who_and_why() -> None:
         "user-0",
         "open",
     )
-    assert {"note", "caller", "seq"} <= set(line)
+    assert {"note", "caller", "seq", "reversal_id"} <= set(line)
+    assert line["actions"] == 2

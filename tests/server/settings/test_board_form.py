@@ -131,7 +131,7 @@ FAULTS: list[tuple[object, str, str]] = [
     ({"points": POINTS, "watch": {"growth_per_hour": True}}, "watch.growth_per_hour", "must be an integer"),
     ({"points": POINTS, "watch": {"outlier_z": "5"}}, "watch.outlier_z", "must be a number"),
     ({"points": POINTS, "watch": {"outlier_z": 1e9}}, "watch.outlier_z", "must be a number from 1 to 1000"),
-    ({"points": POINTS, "watch": {"outlier_z": 3, "action": "hold"}}, "watch.action", 'must be "flag"'),
+    ({"points": POINTS, "watch": {"outlier_z": 3, "action": "ban"}}, "watch.action", 'must be "flag" or "hold"'),
     ({}, "points", "points is missing"),
     ({"points": None}, "points", "points is missing"),
     ({"points": []}, "points", "points must be a table of reasons"),
