@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from engine.board_rules import Rules
+from server.api.recounts import Recounts
 from server.http.messages import MSGPACK
 from tests.server.api.support import JUDGE, KEEPER, READER, REFEREE, WRITER, Bench, Reply, both_ways, open_bench
 from tests.server.api.test_reviews import queue, win
@@ -131,6 +132,51 @@ async def test_a_reversal_gets_the_id_that_is_asked_for() -> None:
         assert (decided["actions"], decided["review"]["reversalId"]) == (2, "dispute-9")
         asked = {"reversalId": "dispute-9", "reason": "x", "actionIds": ["a2"]}
         assert (await bench.ask("POST", "/reversals", asked, token=REFEREE)).status == 409
+
+
+@pytest.mark.parametrize(("decision", "expected"), [("accept", 40), ("reverse", None)])
+async def test_actions_that_come_meanwhile_are_decided_too(
+    decision: str, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the log is read increments go on: what is held then is neither lost nor left held."""
+    async with open_bench(rules=Rules({})) as bench:
+        review_id, _ = await held(bench)
+        come_after(monkeypatch, bench, ["cup"])
+        decided = (await decide(bench, review_id, decision)).json
+        assert decided["actions"] == (2 if decision == "accept" else 4)
+        assert await score(bench) == expected
+        assert "scoreboard_held_actions 0.0" in (await bench.ask("GET", "/metrics")).body.decode()
+
+
+async def test_an_action_on_a_board_that_was_not_looked_at_makes_it_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once is no trouble. If it does not end, the answer is 503, and nothing was changed."""
+    async with open_bench(rules=Rules({})) as bench:
+        review_id, _ = await held(bench)
+        boards = [f"mini-{number}" for number in range(4)]
+        for board in boards:
+            rules = {"points": {"WIN": 10}, "feeds": ["cup"]}
+            assert (await bench.ask("PUT", f"/boards/{board}", rules, token=KEEPER)).status == 201
+        come_after(monkeypatch, bench, boards[:3])
+        busy = await decide(bench, review_id, "reverse")
+        assert (busy.status, busy.json["error"]["code"]) == (503, "OVERLOADED")
+        assert await score(bench) == 20
+        come_after(monkeypatch, bench, boards[3:])
+        assert (await decide(bench, review_id, "reverse")).json["actions"] == 7
+        assert await score(bench) is None
+
+
+def come_after(monkeypatch: pytest.MonkeyPatch, bench: Bench, boards: list[str]) -> None:
+    """Let ann win once on each of these boards, each time after the log was read for a decision."""
+    real, left = Recounts.of, list(boards)
+
+    async def read(self: Recounts, *args: Any, **more: Any) -> Any:
+        found = await real(self, *args, **more)
+        if left:
+            board = left.pop(0)
+            assert (await win(bench, "ann", f"late on {board}", board)).status == 200
+        return found
+
+    monkeypatch.setattr(Recounts, "of", read)
 
 
 @pytest.mark.parametrize("decision", ["accept", "reverse"])
