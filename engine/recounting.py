@@ -161,7 +161,7 @@ class Work:
         if known is None:
             why = f"its period {past.period.id!r} ended just now; send it again"
             raise NotExplained(user_ids[0], board_id, why, past.period.id)
-        corrected = self._scoreboard.reversals.of_period(board_id, past.seq)
+        corrected = self._scoreboard.reversals.of_past(board_id, past)
         gone = set() if corrected is None else {row.user_id for row in corrected.rows if row.new_score is None}
         changed = []
         for user_id in user_ids:

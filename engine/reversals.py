@@ -3,7 +3,7 @@
     reversals.apply(event)                             a `Reversed`
     reversals.correct(event)                           a `ReviewDecided`, which may change past periods too
     reversals.of_action(seq)                           which reversal holds an action back; None: none does
-    reversals.of_period(board_id, past.seq)            what corrections made of a past period; None: nothing
+    reversals.of_past(board_id, past)                  what corrections made of a past period; None: nothing
     data = reversals.pack(); reversals = Reversals.unpack(data)
 
 Rules:
@@ -11,6 +11,8 @@ Rules:
 - The file of a past period stays as it was written. What corrections made of it stands here: rows that replace those
   of the file. A later correction of a user replaces an earlier one.
 - A period that is no longer kept is forgotten here too.
+- A period that only passed, because no leader ran, has the seq of the one that ended before it. It has no rows to
+  correct.
 
 The state grows by 16 bytes for an action that is taken back, and by a row for each of its users in a past period.
 """
@@ -23,6 +25,7 @@ from operator import attrgetter
 import msgspec
 from msgspec.structs import replace
 
+from engine.board_rules import PastPeriod
 from engine.events import PeriodScores, Rescored, Reversed, ReviewDecided
 
 
@@ -59,6 +62,10 @@ class Reversals:
 
     def of_period(self, board_id: str, ended_seq: int) -> CorrectedPeriod | None:
         return self._periods.get((board_id, ended_seq))
+
+    def of_past(self, board_id: str, past: PastPeriod) -> CorrectedPeriod | None:
+        """Give what corrections made of a past period, one that only passed too: None for it."""
+        return self.of_period(board_id, past.seq) if past.count else None
 
     def actions(self) -> set[int]:
         """Copy the seqs of all actions that are held back."""

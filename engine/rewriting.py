@@ -115,6 +115,18 @@ WHO_IS_IN: dict[type[Any], Callable[[Any, Who], Event]] = {
 """How each type of event is rewritten."""
 
 
+def users_in(event: Event) -> set[str]:
+    """Give whom an event names: users, and callers, who may be users."""
+    found: set[str] = set()
+
+    def note(user_id: str) -> str:
+        found.add(user_id)
+        return user_id
+
+    WHO_IS_IN[type(event)](event, note)
+    return found
+
+
 SEARCHED_MAX = 16
 """Users whose bytes are searched for. To look for more takes longer than to decode the records, at 0.4 µs each."""
 

@@ -9,6 +9,8 @@ one is a cache: it has the mark of the correction in its name, and may be remove
 Rules:
 - The order of the rows and the mode of the ranks are those that the file shows. If it does not show them, because no
   two scores differ or are equal, they are those of the board.
+- The number of an erased user may be another one in the file than in the correction: the file was rewritten by a node
+  that did not have the erasure. Then rows of erased users stand for each other, in their order. Nobody is shown them.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from heapq import merge
 import msgspec
 
 from engine.board_rules import OrderMode, RankMode
+from engine.erased import is_erased
 from engine.ranking import FinalRow
 from engine.reversals import CorrectedPeriod
 from snapshots.past_ranking import PastRanking
@@ -44,6 +47,7 @@ class Correction(msgspec.Struct, frozen=True):
         order, ranks = self._modes(ranking, count)
         sign = 1 if order == "ascending" else -1
         replaced = {row.user_id for row in self.corrected.rows}
+        replaced |= _under_other_numbers(ranking, count, replaced)
         kept = (row for row in _all(ranking, count) if row.user_id not in replaced)
         new = [
             FinalRow(0, row.user_id, row.new_score, row.updated_ms, row.reached_seq)
@@ -79,6 +83,16 @@ class Correction(msgspec.Struct, frozen=True):
                 tied = row.rank == before.rank
             before = row
         return order, ranks
+
+
+def _under_other_numbers(ranking: PastRanking, count: int, replaced: set[str]) -> set[str]:
+    """Give as many erased users of the file as there are in a correction that the file does not have."""
+    corrected = {user_id for user_id in replaced if is_erased(user_id)}
+    if not corrected:
+        return set()
+    erased = [row.user_id for row in _all(ranking, count) if is_erased(row.user_id)]
+    others = [user_id for user_id in erased if user_id not in corrected]
+    return set(others[: len(corrected.difference(erased))])
 
 
 def _all(ranking: PastRanking, count: int) -> Iterator[FinalRow]:

@@ -23,7 +23,10 @@ Rules:
 - Before a process opens a data directory it calls `finish_exchange`: between the two renames there is no DIR.
 - If the directory no longer has the state at the common point, because its checkpoints are later and the log before
   them is gone, nothing is carried over. The replica then begins with a snapshot of the new leader.
-- Every action that was set aside is listed, so that an operator or its caller can send it again.
+- Nothing is carried over either if a user was erased in what is set aside. The log before it may be rewritten: it has a
+  number where the new leader has the user. The report says how many must be erased at the new leader.
+- Every action that was set aside is listed, so that an operator or its caller can send it again. Those of erased users
+  are not.
 - E and S are the epoch and the seq of the last event in the old directory.
 """
 
@@ -36,8 +39,9 @@ from pathlib import PurePath
 import msgspec
 
 from engine.disk import Disk, free_path
+from engine.erased import is_erased
 from engine.errors import DiskFault, NoLongerKept
-from engine.events import Incremented
+from engine.events import Incremented, UserErased
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
 from engine.log_reader import scan
@@ -69,7 +73,8 @@ class ActionBeyond(msgspec.Struct, frozen=True, rename="camel"):
 class DemotionReport(msgspec.Struct, frozen=True, rename="camel"):
     """The result of a demotion. `aside` is the path of the old directory, None if nothing was beyond the common point.
 
-    `events` counts the events beyond it; `actions` lists the actions among them.
+    `events` counts the events beyond it; `actions` lists the actions among them. `erasures` counts the users who were
+    erased there: the new leader still has them.
     """
 
     common_seq: int
@@ -78,6 +83,7 @@ class DemotionReport(msgspec.Struct, frozen=True, rename="camel"):
     aside: str | None
     events: int
     actions: list[ActionBeyond]
+    erasures: int = 0
 
 
 def demote_directory(
@@ -100,7 +106,7 @@ def demote_directory(
         raise RestoreRefused(f"{data_directory} holds no log, so there is nothing to demote")
     lock = disk.lock(f"{data_directory}/{LOCK_FILE}")
     try:
-        last, beyond, actions = _survey(disk, data_directory, common)
+        last, beyond, actions, erasures = _survey(disk, data_directory, common)
         if last.seq <= common.seq:
             # Nothing is cut back, so a leader's directory has all that it ever showed. A replica has a marker for that.
             before = read_marker(disk, data_directory)
@@ -114,7 +120,11 @@ def demote_directory(
         new_lock = disk.lock(f"{building}/{LOCK_FILE}")
         try:
             try:
-                _build(disk, data_directory, building, common, leader, tell, progress, segment_bytes)
+                if erasures:
+                    copy_key(disk, data_directory, building)
+                    write_marker(disk, building, Marker(leader))
+                else:
+                    _build(disk, data_directory, building, common, leader, tell, progress, segment_bytes)
             except BaseException:
                 with contextlib.suppress(DiskFault):  # what matters is why it failed
                     clear_unfinished(disk, building)
@@ -124,7 +134,7 @@ def demote_directory(
             finish_exchange(disk, data_directory)
         finally:
             new_lock.release()
-        return DemotionReport(common.seq, last.epoch, last.seq, aside, beyond, actions)
+        return DemotionReport(common.seq, last.epoch, last.seq, aside, beyond, actions, erasures)
     finally:
         lock.release()
 
@@ -151,26 +161,28 @@ def finish_exchange(disk: Disk, data_directory: str) -> str | None:
     return None
 
 
-def _survey(disk: Disk, data_directory: str, common: Tail) -> tuple[Tail, int, list[ActionBeyond]]:
-    """Find the common point in our log; give our end, and the events and actions beyond it. Changes nothing."""
+def _survey(disk: Disk, data_directory: str, common: Tail) -> tuple[Tail, int, list[ActionBeyond], int]:
+    """Find the common point in our log; give our end, and events, actions and erasures beyond it. Changes nothing."""
     _, last = read_state(disk, data_directory, NO_RULES, tell=lambda _: None)
     if last.log_id != common.log_id:
         raise RestoreRefused(f"{data_directory} is of another log than the new leader's: they never were one history")
     if last.seq < common.seq:
-        return last, 0, []  # when it is followed, the new leader checks whether our end is in its history
+        return last, 0, [], 0  # when it is followed, the new leader checks whether our end is in its history
     if last.seq == common.seq:
         _check_common(last.checksum, common)
-        return last, 0, []
+        return last, 0, [], 0
     actions: list[ActionBeyond] = []
+    erasures = 0
     directory = log_directory(data_directory)
     try:
         for frame in scan(disk, directory, from_seq=common.seq + 1):
             if frame.first_seq <= common.seq + 1:
                 _check_common(frame.previous if frame.first_seq == common.seq + 1 else None, common)
             actions += _actions_of(frame)
+            erasures += sum(isinstance(event, UserErased) for event in events_of(frame))
     except NoLongerKept as gone:
         raise RestoreRefused(f"the log of {data_directory} begins after the common point: {gone}") from gone
-    return last, last.seq - common.seq, actions
+    return last, last.seq - common.seq, actions, erasures
 
 
 def _check_common(checksum: int | None, common: Tail) -> None:
@@ -185,7 +197,7 @@ def _actions_of(frame: Frame) -> list[ActionBeyond]:
     return [
         ActionBeyond(event.action_id, event.user_id, event.board_id, event.seq, event.delta)
         for event in events_of(frame)
-        if isinstance(event, Incremented)
+        if isinstance(event, Incremented) and not is_erased(event.user_id)
     ]
 
 

@@ -2,13 +2,14 @@
 
     report = erase_users(disk, data_directory, ["ann"], caller="dpo", clock_ms=clock_ms, tell=tell)
 
-    gather ──► log: UserErased ──► snapshot, proved ──► older snapshots go ──► segments, oldest first ──► periods, rest
+    gather ──► log: UserErased ──► snapshot, proved ──► older snapshots go ──► periods, rest ──► segments, oldest first
     A replica has no event of its own. It begins anew from a snapshot of its leader, which no longer has the user. Here
-    only its past periods are rewritten, with the number 0.
+    only files of past periods go, which it fetches from its leader when it follows again.
 
 Theory: an erasure is an event first, so it is in the history, and no restart, replica or snapshot brings the user back
-to a board. Then the files are made to forget. The event names the user as long as any file does, and the segment that
-holds it is rewritten last. So a run that was cut short is finished by the next one, which finds the pseudonym there.
+to a board. Then the files are made to forget. The event names the user as long as any file does, because the segment
+that holds it is rewritten last of all. So a run that was cut short is finished by the next one, which finds the
+pseudonym there.
 
 Rules:
 - The caller's process holds the lock of the directory for all of it.
@@ -32,11 +33,11 @@ from engine.board_rules import Rules
 from engine.disk import Disk
 from engine.erased import pack_seqs, pseudonym_of
 from engine.errors import DiskFull, LogDamaged, ScoreboardError, SnapshotDamaged
-from engine.events import Event, Incremented, ScoreImported, UserErased, UserPut
+from engine.events import Event, Incremented, UserErased
 from engine.limits import FRAME_BYTES_MAX, SEGMENT_BYTES
 from engine.log import Log
 from engine.record import FrameFault, Tail, events_of
-from engine.rewriting import ErasedBy, Forgetting, rewrite_content
+from engine.rewriting import ErasedBy, Forgetting, rewrite_content, users_in
 from engine.scoreboard import Scoreboard
 from engine.segment import list_segments, read_content, replace_segment
 from snapshots.opening import ShowProgress, Tell, log_directory, no_progress, open_directory
@@ -77,23 +78,27 @@ class ErasureReport(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Gathered:
-    """What a log says of one user: the erasures, and the seqs of the actions since the last of them."""
+    """What a log says of one user: the erasures, and the seqs of the actions since the last of them.
 
-    def __init__(self) -> None:
+    `is_present`: something names the user since, be it only a correction, or as a caller.
+    """
+
+    def __init__(self, user_id: str) -> None:
+        self._user_id = user_id
         self.erasures: list[ErasedBy] = []
         self.actions: list[int] = []
         self.is_present = False
         self.counts: list[int] = []
 
     def add(self, event: Event) -> None:
-        if isinstance(event, UserErased):
+        if isinstance(event, UserErased) and event.user_id == self._user_id:
             self.erasures.append((event.seq, event.pseudonym))
             self.counts.append(len(self.actions))
             self.actions.clear()
             self.is_present = False
             return
         self.is_present = True
-        if isinstance(event, Incremented):
+        if isinstance(event, Incremented) and event.user_id == self._user_id:
             self.actions.append(event.seq)
 
 
@@ -118,7 +123,7 @@ def erase_users(
     with closing(log):
         if opened.ended:
             raise DiskFull("a past period has no file yet, and does not fit", path=data_directory)
-        gathered = {user_id: _Gathered() for user_id in user_ids}
+        gathered = {user_id: _Gathered(user_id) for user_id in user_ids}
         _gather(log, gathered)
         periods = PeriodStore(disk, data_directory)
         here = [user_id for user_id, found in gathered.items() if found.is_present or _is_in(scoreboard, user_id)]
@@ -136,9 +141,15 @@ def erase_users(
     erased = {user_id: found.erasures for user_id, found in gathered.items() if found.erasures}
     removed = _renew_snapshots(disk, data_directory, scoreboard, tail) if erased else []
     change = Forgetting(erased)
-    segments = _rewrite_log(disk, log_directory(data_directory), change)
-    changed = _rewrite_periods(periods, {user_id: erased.get(user_id, []) for user_id in user_ids})
+    changed: list[str] = []
+    if is_replica:
+        removed += _remove_periods(periods, user_ids)
+    else:
+        changed += _rewrite_periods(periods, {user_id: erased.get(user_id, []) for user_id in user_ids})
+    if disk.exists(periods.directory):
+        disk.sync_directory(periods.directory)  # a power cut must bring no file back
     removed += _remove_torn(disk, log_directory(data_directory), Forgetting(dict.fromkeys(user_ids, ())))
+    segments = _rewrite_log(disk, log_directory(data_directory), change)  # last: it has the event that names the user
     users = [
         ErasedUser(user_id, found.erasures[-1][1], found.erasures[-1][0], found.counts[-1], user_id in new)
         for user_id, found in gathered.items()
@@ -153,14 +164,23 @@ def _gather(log: Log, gathered: dict[str, _Gathered]) -> None:
     for frame in log.read_from(log.segments()[0].first_seq):
         if change.may_touch(frame.body):
             for event in events_of(frame):
-                if isinstance(event, Incremented | ScoreImported | UserPut | UserErased) and event.user_id in gathered:
-                    gathered[event.user_id].add(event)
+                for user_id in users_in(event) & gathered.keys():
+                    gathered[user_id].add(event)
 
 
 def _is_in(scoreboard: Scoreboard, user_id: str) -> bool:
-    """Whether a state has a user: registered, or on a board. Its log may be older than what is kept."""
+    """Whether a state has a user, whose log may be older than what is kept.
+
+    Registered, on a board, in the ranks of the period before; or in what corrections and watches keep beside boards.
+    """
     boards = [shown for board in scoreboard.boards.values() for shown in (board, board.frozen) if shown is not None]
-    return scoreboard.users.get(user_id) is not None or any(board.slot(user_id) is not None for board in boards)
+    if scoreboard.users.get(user_id) is not None or any(board.slot(user_id) is not None for board in boards):
+        return True
+    if any(board.past_ranks.forgetting(user_id) is not board.past_ranks for board in boards):
+        return True
+    text = msgspec.msgpack.encode(user_id)
+    parts = (*scoreboard.reversals.parts(), *scoreboard.reviews.parts())
+    return any(text in data for _, data in parts)
 
 
 def _is_past(store: PeriodStore, user_id: str) -> bool:
@@ -231,6 +251,14 @@ def _rewrite_periods(store: PeriodStore, erasures: dict[str, list[ErasedBy]]) ->
             store.take(seq, pack_period(reader.head, _renamed(reader, names)))
             paths.append(store.path(seq))
     paths += store.remove_corrected()  # they name whom their files named
+    store.close()
+    return paths
+
+
+def _remove_periods(store: PeriodStore, user_ids: Sequence[str]) -> list[str]:
+    """Remove the files of past periods that name the users, and what was made of corrections; give their paths."""
+    named = [seq for seq in store.list() if any(store.open(seq).find(user_id) is not None for user_id in user_ids)]
+    paths = [*store.remove_other(set(store.list()).difference(named))]
     store.close()
     return paths
 

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 
 from engine.board_events import EndedPeriod
+from engine.board_rules import PastPeriod
 from engine.disk import Disk
 from engine.errors import SnapshotDamaged
 from engine.ranking import FinalRow
@@ -60,9 +61,9 @@ def expected_files(scoreboard: Scoreboard) -> set[int]:
     return {past.seq for board in scoreboard.boards.values() for past in board.known_past if past.count}
 
 
-def correction_of(scoreboard: Scoreboard, board_id: str, seq: int) -> Correction | None:
-    """Give what corrections made of the past period that this event ended, None if they did not touch it."""
-    corrected, board = scoreboard.reversals.of_period(board_id, seq), scoreboard.boards.get(board_id)
+def correction_of(scoreboard: Scoreboard, board_id: str, past: PastPeriod) -> Correction | None:
+    """Give what corrections made of a past period, None if they did not touch it."""
+    corrected, board = scoreboard.reversals.of_past(board_id, past), scoreboard.boards.get(board_id)
     if corrected is None or board is None or board.definition is None:
         return None
     return Correction(corrected, board.definition.rules.order, board.definition.rules.ranks)
@@ -71,7 +72,7 @@ def correction_of(scoreboard: Scoreboard, board_id: str, seq: int) -> Correction
 def correction_marks(scoreboard: Scoreboard) -> set[str]:
     """Give the marks of all corrections that the state has."""
     found = (
-        correction_of(scoreboard, board_id, past.seq)
+        correction_of(scoreboard, board_id, past)
         for board_id, board in scoreboard.boards.items()
         for past in board.known_past
     )

@@ -163,7 +163,7 @@ class Boards:
                     msgspec.UNSET if corrected is None else iso_ms(corrected.time_ms),
                 )
                 for each in reversed(past)
-                for corrected in [self._scoreboard.reversals.of_period(board_id, each.seq)]
+                for corrected in [self._scoreboard.reversals.of_past(board_id, each)]
             ],
             epoch=self._scoreboard.epoch,
             seq=board.seq,

@@ -83,7 +83,7 @@ class Periods:
 
     def corrected(self, board_id: str, past: PastPeriod) -> CorrectedPeriod | None:
         """Give what corrections made of a period, None if they did not touch it."""
-        return self._scoreboard.reversals.of_period(board_id, past.seq)
+        return self._scoreboard.reversals.of_past(board_id, past)
 
     def count(self, board_id: str, past: PastPeriod) -> int:
         """Give the number of rows that a period has now."""
@@ -143,9 +143,7 @@ class Periods:
         if not self.count(board_id, past):
             return empty
         try:
-            return await self._reader.read(
-                past.seq, work, correction=correction_of(self._scoreboard, board_id, past.seq)
-            )
+            return await self._reader.read(past.seq, work, correction=correction_of(self._scoreboard, board_id, past))
         except DiskFault as fault:
             if past.seq not in self._told:
                 self._told.add(past.seq)

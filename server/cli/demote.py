@@ -92,4 +92,9 @@ def _show(report: DemotionReport, directory: str, command: str, as_json: bool) -
         rows = [(one.action_id, one.user_id, one.board_id, one.seq, one.delta) for one in report.actions]
         print_table(columns, rows)
         say(f"These actions are not in the new leader's history. All of it is in {report.aside}.")
+    if report.erasures:
+        say(
+            f"{report.erasures} users were erased here and not at the new leader: erase them there, too. "
+            f"Then remove {report.aside}."
+        )
     say(f"Start it with: {command}")

@@ -156,7 +156,7 @@ def export_board(target: Export, config: Config, board_id: str, period: str | No
         copied.sort()
         parts, count = copied.parts(ROWS_AT_ONCE), copied.count
     else:
-        correction = correction_of(scoreboard, board_id, past.seq)
+        correction = correction_of(scoreboard, board_id, past)
         shown, count = past.period.id, past.count if correction is None else correction.corrected.count
         parts = past_parts(config.data_dir, past, ended, scoreboard, correction)
     rows = write_rows(target, scoreboard, parts, count)

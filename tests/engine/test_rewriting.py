@@ -16,7 +16,18 @@ from engine.board_rules import BoardRules, Rules, WatchRules
 from engine.commands import Command, FreezeBoard, Increment, PutUser, ResetBoard, ReversalReceipt
 from engine.erased import is_erased, pack_seqs, pseudonym_of
 from engine.event_records import encode_events
-from engine.events import Event, ImportBegun, Incremented, ScoreImported, UserErased, UserPut
+from engine.events import (
+    BoardScores,
+    Event,
+    ImportBegun,
+    Incremented,
+    PeriodScores,
+    Rescored,
+    Reversed,
+    ScoreImported,
+    UserErased,
+    UserPut,
+)
 from engine.record import (
     SEGMENT_HEADER_BYTES,
     Frame,
@@ -31,7 +42,7 @@ from engine.record import (
     unpack_frame,
 )
 from engine.recount import Recount
-from engine.rewriting import WHO_IS_IN, Forgetting, rewrite_content, rewrite_frame
+from engine.rewriting import WHO_IS_IN, Forgetting, rewrite_content, rewrite_frame, users_in
 from engine.scoreboard import Scoreboard
 from snapshots.format import pack
 from tests.engine.games import Game
@@ -302,3 +313,11 @@ def test_a_segment_is_rewritten_as_a_whole() -> None:
         rewrite_content(content + b"x", change)
     with pytest.raises(FrameFault, match="cut off"):
         rewrite_content(new[:-1] + b"", Forgetting({"backend": [(9, "\x001")]}))
+
+
+def test_whom_an_event_names() -> None:
+    """Users and callers, in whatever field: who is only in a correction must be found, too."""
+    rows = (Rescored("ann", None, 0, 0), Rescored("bob", 10, 3, 7))
+    scores, periods = (BoardScores("cup", rows[:1]),), (PeriodScores("cup", 5, 1, rows[1:]),)
+    event = Reversed(9, 7, "undo", "why", "ref", 1, False, (3,), scores, periods)
+    assert users_in(event) == {"ref", "ann", "bob"}

@@ -29,6 +29,7 @@ from tests.snapshots.directories import (
     digest,
     segments,
 )
+from tests.snapshots.test_erasing import erase
 
 LEADER = "http://new.example:8080"
 
@@ -97,6 +98,21 @@ def test_the_directory_ends_at_the_common_point_and_follows_from_there(
     assert again.log.tail == new.log.tail
     again.close()
     new.close()
+
+
+def test_a_log_that_was_rewritten_for_an_erasure_beyond_the_common_point_is_not_carried_over(tmp_path: Path) -> None:
+    """In it a pseudonym has the user's points, and the new leader has the user. The report says what was set aside."""
+    split = Split(tmp_path, snapshots=(5,))
+    user = next(
+        event.user_id for frame in all_frames(split.old) for event in events_of(frame) if isinstance(event, Incremented)
+    )
+    erase(split.old, user)
+    report = split.demote()
+    assert (report.erasures, report.common_seq) == (1, split.common.seq)
+    assert read_marker(InlineDisk(), str(split.old)) == Marker(LEADER)
+    assert segments(split.old) == []
+    assert report.aside is not None
+    assert segments(Path(report.aside)) != []
 
 
 def test_a_leader_without_the_state_at_the_common_point_keeps_nothing_and_lists_all_the_same(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from engine.actions import FORGOTTEN, key_of
+from engine.board_rules import BoardRules, WatchRules
 from engine.commands import Increment, PutUser
 from engine.disk import Disk
 from engine.errors import LogDamaged
@@ -173,6 +174,26 @@ def test_past_periods_lose_the_user_and_keep_the_ranks(tmp_path: Path) -> None:
     league.close()
 
 
+def test_a_run_that_was_killed_after_the_log_has_done_the_periods(tmp_path: Path) -> None:
+    """The log has the event that names the user. So it is rewritten last, and no second event is made."""
+    league = League(InlineDisk(), str(tmp_path / "data"))
+    first, _ = play(league)
+    league.close()
+    for dies_at in range(1, 1_000):
+        directory = copy(tmp_path / "data", f"data-{dies_at}")
+        try:
+            erase(directory, "ann", disk=MortalDisk(dies_at))
+        except Killed:
+            erase(directory, "ann")
+        else:
+            break
+        assert state(directory).erasures.count == 1, dies_at
+        league = League(InlineDisk(), str(directory))
+        assert "\x001" in [user for _, user, _ in league.rows(first)], dies_at
+        league.close()
+    assert dies_at > 20
+
+
 def test_a_replica_is_not_written_to(tmp_path: Path) -> None:
     """Its log is its leader's. What it has beside it, of periods that ended, is rewritten."""
     league = League(InlineDisk(), str(tmp_path / "data"))
@@ -188,7 +209,10 @@ def test_a_replica_is_not_written_to(tmp_path: Path) -> None:
     other.close()
     write_marker(InlineDisk(), str(tmp_path / "other"), Marker("http://leader.example"))
     (tmp_path / "data" / "periods").rename(tmp_path / "other" / "periods")
-    assert len(erase(tmp_path / "other", "ann").periods) == 1
+    others = len(list((tmp_path / "other" / "periods").iterdir())) - 1
+    report = erase(tmp_path / "other", "ann")
+    assert ([Path(path).suffix for path in report.removed], report.periods) == ([".period"], [])
+    assert len(list((tmp_path / "other" / "periods").iterdir())) == others
     assert list(find_in_directory(tmp_path / "other", [Wanted("ann")])) == []
 
 
@@ -240,6 +264,31 @@ def test_every_place_is_found_with_its_event(tmp_path: Path) -> None:
     (leader.directory / "log" / f"{9:020}.log.gz").write_bytes(b"no gzip")
     [unread] = found_in(leader.directory, "nobody")
     assert isinstance(unread, Unread)
+
+
+def test_a_user_is_found_who_is_named_only_beside_the_boards(tmp_path: Path) -> None:
+    """In a review and in the ranks of the period before. The log has forgotten the user, and past periods too."""
+    disk, directory = InlineDisk(), tmp_path / "data"
+    league = League(disk, str(directory))
+    league.put("cup", BoardRules({"WIN": 10}, keep_periods=1, watch=WatchRules(growth_per_minute=5)))
+    league.win("cup", "ann")
+    league.reset("cup")
+    for _ in range(2):
+        for _ in range(20):
+            league.win("cup", "bob", "cid")
+        league.reset("cup")
+    league.store.save(league.scoreboard.capture(), league.log.tail)
+    league.win("cup", "bob")
+    league.close()
+    for path in segments(directory)[:-1]:
+        path.unlink()
+    for path in (directory / "periods").glob("*"):
+        if "ann" in path.read_bytes().decode("latin-1"):
+            path.unlink()
+    assert traces(directory, "ann") == [f"snapshots/{league.seq - 1:020}.snapshot"]
+    report = erase(directory, "ann")
+    assert [(user.user_id, user.applied, user.actions) for user in report.erased] == [("ann", True, 0)]
+    assert traces(directory, "ann") == []
 
 
 def test_many_users_are_erased_in_one_run(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from engine.board_rules import Rules
 from tests.server.api.support import KEEPER, READER, REFEREE, WRITER, Bench, Reply, both_ways, open_bench
-from tests.server.api.test_past_periods import NO_FILE, lap, play, rows, score, top
+from tests.server.api.test_past_periods import DAY_S, NO_FILE, WEEKLY, lap, play, rows, score, top
 
 
 async def reverse(bench: Bench, reversal_id: str = "undo", token: str = REFEREE, **more: object) -> Reply:
@@ -109,6 +109,24 @@ async def test_a_past_period_is_corrected(tmp_path: Path) -> None:
         assert rows(await bench.ask("GET", "/scoreboard/top?boardId=cup")) == [("ann", 1, 1)]
         assert (await reverse(bench, "redo", actionIds=["undo"])).status == 200
         assert rows(await top(bench, "2025-W51")) == [("ann", 50, 1), ("ben", 40, 2), ("cid", 40, 2), ("dan", 5, 4)]
+
+
+async def test_a_period_that_only_passed_is_no_corrected_one(tmp_path: Path) -> None:
+    """It ended with the same event as the one before it, in which somebody played."""
+    async with open_bench(rules=NO_FILE, periods=tmp_path) as bench:
+        await bench.ask("PUT", "/boards/cup", WEEKLY, token=KEEPER)
+        for user in ("ann", "ben"):
+            await lap(bench, user, 50)
+        bench.now_s += 14 * DAY_S
+        await lap(bench, "ann", 1)
+        assert (await reverse(bench, userId="ann", to="2025-12-16T00:00:00Z")).status == 200
+        assert rows(await top(bench, "2025-W51")) == [("ben", 50, 1)]
+        passed = await top(bench, "previous")
+        assert (passed.json["period"], rows(passed), "correctedAt" in passed.json) == ("2025-W52", [], False)
+        listed = {each["period"]: each for each in (await bench.ask("GET", "/boards/cup/periods")).json["periods"]}
+        assert [(listed[week]["count"], "correctedAt" in listed[week]) for week in ("2025-W51", "2025-W52")] == [
+            (1, True), (0, False),
+        ]  # fmt: skip
 
 
 async def test_a_frozen_board_shows_no_correction() -> None:
