@@ -23,6 +23,7 @@ from engine.events import (
     Reversed,
     ReviewDecided,
     ScoreImported,
+    UserErased,
 )
 from engine.reviews import Reviews
 
@@ -158,6 +159,8 @@ class PlainReviews:
             self.scores.setdefault(event.board_id, {})[event.user_id] = event.new_score
         elif isinstance(event, Reversed):
             self._reverse(event)
+        elif isinstance(event, UserErased):
+            self._erase(event)
         elif isinstance(event, ReviewDecided):
             self._reverse(event)
             self._decide(event)
@@ -205,6 +208,17 @@ class PlainReviews:
                         self.watches[part.board_id].away.add(row.user_id)
                 else:
                     scores[row.user_id] = row.new_score
+
+    def _erase(self, event: UserErased) -> None:
+        """The reviews of the user go. The watch forgets what the user did, and who is left keeps the age."""
+        user = event.user_id
+        self.reviews = {key: each for key, each in self.reviews.items() if each[1] != user}
+        for scores in self.scores.values():
+            scores.pop(user, None)
+        for watch in self.watches.values():
+            watch.steps.pop(user, None)
+            watch.cleared.pop(user, None)
+            watch.joined.pop(user, None)
 
     def _is_open(self, board_id: str, user: str) -> bool:
         return any((one[0], one[1], one[-1]) == (board_id, user, "open") for one in self.reviews.values())

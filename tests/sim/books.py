@@ -21,9 +21,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from msgspec import to_builtins
+from msgspec.structs import replace
 
 from engine.board_rules import BoardRules
 from engine.commands import ImportRow
+from engine.erased import is_erased
 from engine.errors import LogDamaged
 from engine.events import (
     BoardClosed,
@@ -40,6 +42,7 @@ from engine.events import (
     Reversed,
     RowsRevealed,
     ScoreImported,
+    UserErased,
     UserPut,
 )
 from engine.machine import Applied
@@ -91,6 +94,7 @@ class Broken(AssertionError):
 class Books:
     """The judge; see above. `counts` says how often each thing happened.
 
+    `erasing` is the user whom an operator is erasing, or erased last.
     `audience_gone`: what clients see is judged no more. `demoted` has the actions that each demotion listed last.
     """
 
@@ -105,6 +109,7 @@ class Books:
         self._followed: dict[str, int] = {}
         self.orders: list[Order] = []
         self.sources: dict[str, Sequence[ImportRow]] = {}
+        self.erasing = ""
         self._editions: dict[tuple[str, bool, int], Edition] = {
             (board_id, live, 0): Edition([]) for board_id in RULES.boards for live in (False, True)
         }
@@ -119,8 +124,17 @@ class Books:
         """Note that a request with this content is about to be sent."""
         self.submitted.setdefault(action_id, set()).add(content)
 
-    def acknowledge(self, receipt: dict[str, Any], content: Content) -> None:
-        """Take a receipt: its event must be on disk, and must be what the backend asked for."""
+    def is_erased(self, action_id: str) -> bool:
+        """Whether an action is one of a user who was erased since, as far as the log told the erasure."""
+        event = self.plain.actions.get(action_id)
+        return event is not None and event.seq in self.plain.erasures.actions
+
+    def acknowledge(self, receipt: dict[str, Any], content: Content, *, was_erased: bool = False) -> None:
+        """Take a receipt: its event must be on disk, and must be what the backend asked for.
+
+        `was_erased`: the action was one of an erased user before it was sent.
+        """
+        self._check(not was_erased, f"the user of this action is erased, and it was acknowledged: {receipt}")
         action_id, seq = receipt["actionId"], receipt["seq"]
         position = (receipt["epoch"], seq)
         self._check(seq <= self.plain.seq, f"{action_id} was acknowledged as seq {seq} before it was on disk")
@@ -139,9 +153,17 @@ class Books:
         before = self.acknowledged.setdefault(action_id, position)
         self._check(before == position, f"{action_id} was acknowledged as {before}, and then as {position}")
 
-    def refuse(self, action_id: str, content: Content, code: str) -> None:
-        """Take a refusal. An acknowledged action is never refused; a conflict needs another content of the action."""
+    def refuse(self, action_id: str, content: Content, code: str, *, was_erased: bool = False) -> None:
+        """Take a refusal. An acknowledged action is never refused, unless its user is erased.
+
+        A conflict needs another content of the action.
+        """
         self.counts[code] += 1
+        if was_erased or code == "ERASED":
+            told = f"{action_id} was refused as {code}"
+            self._check(code == "ERASED", f"{told}, and its user was erased before")
+            self._check(self.is_erased(action_id), f"{told}, and its user was not erased")
+            return
         known = action_id in self.acknowledged
         if known:
             seq = self.acknowledged[action_id][1]
@@ -169,13 +191,19 @@ class Books:
         self._check(seq >= self.plain.seq, f"{self.plain.seq} events were applied, {seq} recovered")
         if seq > self.plain.seq:
             frames = [frame for frame in opened.log.read_from(self.plain.seq + 1) if frame.last_seq > self.plain.seq]
-            begun = all(isinstance(event, EpochBegun) for event in read_events(opened.log, self.plain.seq + 1))
+            events = read_events(opened.log, self.plain.seq + 1)
+            begun = all(isinstance(event, EpochBegun) for event in events)
+            erased = {event.seq for event in events if isinstance(event, UserErased)}  # each in a frame of its own
+            frames = [frame for frame in frames if frame.last_seq not in erased]
             # Each attempt of a promotion may have begun an epoch.
-            self._check(len(frames) == 1 or begun, f"{len(frames)} frames were in flight, not one")
-            self._check(frames[0].first_seq == self.plain.seq + 1, "a part of a frame in flight was known before")
-            for event in read_events(opened.log, self.plain.seq + 1):
+            self._check(
+                len(frames) == 1 or begun or bool(erased and not frames), f"{len(frames)} frames were in flight"
+            )
+            known = f"a part of a frame in flight was known before: {self.plain.seq}"
+            self._check(all(frame.first_seq > self.plain.seq for frame in frames), known)
+            for event in events:
                 self._take(event)
-            self.counts["recovered in flight"] += 1
+            self.counts["recovered in flight"] += bool(frames)
         self._holds(lambda: self.plain.check_scoreboard(opened.scoreboard))
         try:
             self._holds(lambda: self.plain.check_log(opened.log))
@@ -189,7 +217,7 @@ class Books:
         """Take events that a replica has on disk, as it says, and has applied: they must be the leader's."""
         events = applied.events
         theirs = self.plain.events[events[0].seq - 1 : events[-1].seq]
-        self._check(events == theirs, f"{name} applied {events}, the leader had {theirs}")
+        self._check(self.plain.erasures.are_same(events, theirs), f"{name} applied {events}, the leader had {theirs}")
         self._followed[name] = events[-1].seq
         self.counts["events followed"] += len(events)
 
@@ -203,7 +231,7 @@ class Books:
             then.take(event)
         self._holds(lambda: then.check_scoreboard(opened.scoreboard))
         try:
-            self._holds(lambda: then.check_log(opened.log))
+            self._holds(lambda: then.check_log(opened.log, self.plain.erasures))
         except LogDamaged as damage:
             self._check(may_be_damaged, f"the log of {name} that was just opened can't be read: {damage}")
         self.counts["replicas started"] += 1
@@ -220,6 +248,8 @@ class Books:
         self._take(event)
 
     def _take(self, event: Event) -> None:
+        if isinstance(event, UserErased):
+            event = self._erased(event)
         self._holds(lambda: self.plain.take(event))
         boards = set(self.plain.boards)
         if isinstance(event, Incremented):
@@ -248,6 +278,33 @@ class Books:
             self._check(known, f"{event} was never submitted")
         for board_id in sorted(boards):
             self._note_editions(board_id, event)
+
+    def _erased(self, event: UserErased) -> UserErased:
+        """Check that an operator erases this user, and count what it meets. The log may have the pseudonym already."""
+        user = self.erasing
+        asked = event.user_id == user or (is_erased(event.user_id) and event.user_id == event.pseudonym)
+        self._check(asked, f"nobody asked for {event}")
+        boards = [board for board in self.plain.boards.values() if user in board.scores]
+        rows = [
+            each
+            for each in self.plain.boards.values()
+            if any(row.user_id == user for part in each.finals.values() for row in part)
+        ]
+        reversed_ = [each for each in self.plain.held if self.plain.events[each - 1].user_id == user]  # type: ignore[union-attr]
+        met = {
+            "": True,
+            " from a frozen board": any(board.frozen_face is not None for board in boards),
+            " from a revealed row": any(
+                board.frozen_face is not None and user in board.frozen_face.revealed for board in boards
+            ),
+            " with a past period": bool(rows),
+            " with a reversed action": bool(reversed_),
+            " with a review": any(each[1] == user for each in self.plain.reviews.told().values()),
+            " a second time": bool(self.plain.erasures.erased_at(user)),
+        }
+        for what, is_met in met.items():
+            self.counts[f"users erased{what}"] += is_met
+        return replace(event, user_id=user)
 
     def _count_reversal(self, event: Reversed) -> None:
         """Count what a reversal met: how boards count, what is frozen, what has ended."""
@@ -313,7 +370,7 @@ class Books:
         if board.definition is None:
             return
         self._editions[board_id, True, event.seq] = self._edition(board)
-        if board.frozen_face is None or isinstance(event, UserPut | RowsRevealed | BoardFrozen):
+        if board.frozen_face is None or isinstance(event, UserPut | UserErased | RowsRevealed | BoardFrozen):
             self._editions[board_id, False, event.seq] = self._edition(board.face)
         known = board.face.definition
         assert known is not None
@@ -383,8 +440,9 @@ class Books:
         ids = [event.ended.id, *(period.id for period in event.passed)]
         self._check(told["period"] in ids, f"seq {seq} ended {ids}, and not {told['period']}")
         ended = finals[seq] if told["period"] == ids[0] else []
-        expected = [(row.rank, row.user_id, row.score) for row in ended[:TOP_ROWS]]
-        rows = [(rank, user, score) for rank, user, score, _, _ in shown_rows(told["entries"])]
+        erased = self.plain.erasures.users  # a node that does not know of it yet shows them
+        expected = [(row.rank, row.user_id, row.score) for row in ended[:TOP_ROWS] if row.user_id not in erased]
+        rows = [(rank, user, score) for rank, user, score, _, _ in shown_rows(told["entries"]) if user not in erased]
         if not whole:
             there = {user for _, user, _ in rows}
             was_hidden = {user for user, _, active in self.submitted_users if active is False}
@@ -393,6 +451,7 @@ class Books:
         if "correctedAt" in told and told["period"] == ids[0]:
             pairs = [(user, score) for _, user, score in rows]
             gone = {user for user, _, active in self.submitted_users if active is False} - {user for user, _ in pairs}
+            gone.update(erased)
             fits = [[pair for pair in version[:TOP_ROWS] if pair[0] not in gone] for version in versions]
             self._check(pairs in fits, f"the period of {board_id} until {seq} is told as {rows}, it is {versions}")
             self.counts["corrected periods shown"] += 1

@@ -105,25 +105,27 @@ class Backend(Client):
 
     async def _increment(self, action_id: str, content: Content) -> None:
         self._books.submit(action_id, content)
+        was_erased = self._books.is_erased(action_id)
         answer = await self._until_known("POST", "/scores/increment", _body(action_id, content))
-        self._settle(action_id, content, answer.status, json.loads(answer.body))
+        self._settle(action_id, content, answer.status, json.loads(answer.body), was_erased)
 
     async def _batch(self, actions: list[tuple[str, Content]]) -> None:
         for action_id, content in actions:
             self._books.submit(action_id, content)
+        erased = [self._books.is_erased(action_id) for action_id, _ in actions]
         body = [_body(action_id, content) for action_id, content in actions]
         answer = await self._until_known("POST", "/scores/increment/batch", body)
         if answer.status != 200:
             raise Broken(f"a batch was answered with {answer.status}: {answer.body!r}")
-        for (action_id, content), item in zip(actions, json.loads(answer.body), strict=True):
-            self._settle(action_id, content, item["status"], item)
+        for (action_id, content), was_erased, item in zip(actions, erased, json.loads(answer.body), strict=True):
+            self._settle(action_id, content, item["status"], item, was_erased)
 
-    def _settle(self, action_id: str, content: Content, status: int, told: dict[str, Any]) -> None:
+    def _settle(self, action_id: str, content: Content, status: int, told: dict[str, Any], was_erased: bool) -> None:
         if status == 200:
             self._see(told)
-            self._books.acknowledge(told, content)
+            self._books.acknowledge(told, content, was_erased=was_erased)
         elif status in {400, 409, 410}:
-            self._books.refuse(action_id, content, told["error"]["code"])
+            self._books.refuse(action_id, content, told["error"]["code"], was_erased=was_erased)
         else:
             raise Broken(f"{action_id} was answered with {status}: {told}")
 
@@ -139,7 +141,12 @@ class Backend(Client):
 
 
 class Reader(Client):
-    """Reads tops, scores and receipts, and checks that a board never goes back."""
+    """Reads tops, scores and receipts, and checks that a board never goes back.
+
+    `may_lag`: it reads at a node that may not know of the last events.
+    """
+
+    may_lag = False
 
     async def read(self, may_be_damaged: Any) -> None:
         """Read until cancelled. `may_be_damaged` tells whether a receipt may not be readable just now."""
@@ -161,7 +168,7 @@ class Reader(Client):
         """Ask for the receipt of an acknowledged action: it must be there, and must be the same."""
         event = self._books.plain.actions[action_id]
         token = self._dice.choice(["", STRANGER])
-        frozen = self._books.frozen_since(event)
+        frozen, was_erased = self._books.frozen_since(event), self._books.is_erased(action_id)
         answer = await self._once("GET", f"/actions/{quote(action_id)}", token=token)
         if answer is None or answer.status == 503:
             return
@@ -176,6 +183,13 @@ class Reader(Client):
                 f"{action_id} was acknowledged as {self._books.acknowledged[action_id]}, its receipt is {told}"
             )
         receipt = told["receipt"]
+        if told["receiptStatus"] == "ERASED":
+            if not self._books.is_erased(action_id) or receipt is not None:
+                raise Broken(f"{action_id} was told to be erased: {told}")
+            self._books.counts["receipts of erased users"] += 1
+            return
+        if was_erased and not self.may_lag:
+            raise Broken(f"the user of {action_id} is erased, and its receipt is {told}")
         hidden = token == STRANGER and bool({*frozen} & {*self._books.frozen_since(event)})
         if hidden and receipt is not None:
             raise Broken(f"a stranger was told {receipt}, and what it did is hidden by a freeze")
@@ -196,6 +210,8 @@ class ReplicaReader(Reader):
 
     `follows` tells whether the node is still a replica.
     """
+
+    may_lag = True
 
     def __init__(
         self, name: str, network: Network, dice: random.Random, books: Books, trace: Trace, follows: Callable[[], bool]

@@ -13,6 +13,7 @@ from tests.sim.aftermath import Aftermath
 from tests.sim.books import Books
 from tests.sim.clocks import WallClock
 from tests.sim.disk import SimulatedDisk
+from tests.sim.erasures import Erasures
 from tests.sim.hardware import Hardware
 from tests.sim.mishaps import lose
 from tests.sim.node import Node
@@ -130,8 +131,10 @@ class Cluster:
         for node in self.nodes:
             await node.close()
 
-    def look_at_the_disks(self) -> None:
+    def look_at_the_disks(self, erasures: Erasures | None) -> None:
         """Open what those left who do not lead."""
         for node in self.nodes:
             if node is not self.leader:
-                look_at_the_disk(node, self.machines[node.name], self._books)
+                machine = look_at_the_disk(node, self.machines[node.name], self._books)
+                if erasures is not None:
+                    erasures.audit(node.name, machine)

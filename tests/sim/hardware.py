@@ -3,7 +3,8 @@
 The profile gives the chances at each step of the disk during the chaos; after it all is `calm`. The machine remembers
 what went wrong, so the judge can tell whether a fault was due to it: `ailing` since the disk last failed, `flipped`
 while a bit is wrong, `was_cut` if the power cut ended the process, `lacks_room` since the disk was last full. A disk
-without room is no failure: what leads must go on.
+without room is no failure: what leads must go on. While a user is being erased no snapshot rots (`erases`): there is
+one, and the log is half rewritten, so it is what a start needs.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Hardware:
         self.ailing = False
         self.lacks_room = False
         self.was_cut = False
+        self.erases = False
         self._dice = dice
         self._books = books
         self._trace = trace
@@ -82,6 +84,8 @@ class Hardware:
     def _flip(self) -> None:
         """Flip a bit of a file on the disk."""
         files = {path: node for path, node in self.machine.files("/data").items() if path != "/data/lock"}
+        if self.erases:
+            files = {path: node for path, node in files.items() if "/snapshots/" not in path}
         path = self._dice.choice(sorted(files)) if files else ""
         if path:
             node = files[path]

@@ -26,6 +26,7 @@ from engine.held_disk import HeldDisk
 from engine.machine import Applied
 from engine.recovery import Finding
 from snapshots.demotion import finish_exchange
+from snapshots.erasing import ErasureReport
 from snapshots.opening import Opened, open_directory
 from snapshots.promotion import MARKER_FILE, promote_directory, read_marker
 from snapshots.restore import RestoreRefused
@@ -34,6 +35,7 @@ from tests.sim.boards import RULES
 from tests.sim.books import Books, Broken
 from tests.sim.clocks import WallClock
 from tests.sim.disk import Crash, SimulatedDisk
+from tests.sim.erasures import Erasures, erase_on
 from tests.sim.followership import Followership
 from tests.sim.hardware import Hardware
 from tests.sim.lines import End
@@ -45,6 +47,9 @@ from tests.sim.trace import Trace
 LAST_ANSWERS_S = 0.1
 """After the disk failed, for the answers to those in flight."""
 
+TRIES = 3
+"""Users that are erased before a start, at most: a replica may have to wait with some."""
+
 AWAY = 0.3
 AWAY_S = 6.0
 """So often a replica is away for longer than a moment, for about so long: what it needs may be gone then."""
@@ -54,6 +59,7 @@ class Node:
     """Lives again and again until `close`. `wrap` and `opened` are for variants that are broken on purpose.
 
     `apart` collects what it writes as one of two leaders (`tests.sim.aftermath`), None while the books take it.
+    `erasures` says who must be erased here before it serves, in a run in which users are erased.
     `lots` draws the identities of epochs and processes: a generator of its own, so the `dice` fall as they always did.
     """
 
@@ -75,6 +81,7 @@ class Node:
         self.succeeds = False
         self.promotes_stopped = False
         self.apart: list[Event] | None = None
+        self.erasures: Erasures | None = None
         self.process: Process | None = None
         self.starts = 0
         self._hardware = hardware
@@ -210,19 +217,7 @@ class Node:
             given = HeldDisk(given, self._lock)
             if self._followership is not None and not await self._in_time(self._followership.prepare, given):
                 return None
-            opened = open_directory(
-                given,
-                DATA,
-                RULES,
-                tell=self.tell,
-                random_bytes=self._random_bytes,
-                segment_bytes=self._profile.segment_bytes,
-            )
-            if self._followership is None or self.succeeds:
-                self._books.recovered(opened, may_be_damaged=self._hardware.flipped)
-                self._books.times.began(opened.scoreboard.seq)
-            else:
-                self._books.recovered_replica(self.name, opened, may_be_damaged=self._hardware.flipped)
+            opened = self._erase(given, self._open(given))
             self._check_files(disk, opened)
             self._opened(opened)
         except RestoreRefused as refusal:
@@ -231,7 +226,8 @@ class Node:
             self._empty()
             return None
         except DiskFault as fault:
-            if isinstance(fault, LogDamaged) or (fault.path == f"{DATA}/{MARKER_FILE}" and not self._hardware.ailing):
+            damaged = isinstance(fault, LogDamaged) or (isinstance(fault, SnapshotDamaged) and self._hardware.flipped)
+            if damaged or (fault.path == f"{DATA}/{MARKER_FILE}" and not self._hardware.ailing):
                 self._refused(fault)
                 return None
             if not self._hardware.ailing and not self._hardware.lacks_room:
@@ -240,6 +236,42 @@ class Node:
             self._books.counts["starts that failed"] += 1
             return None
         self._hardware.opened()
+        return opened
+
+    def _open(self, disk: Disk) -> Opened:
+        """Open the directory, and let the books judge what is there."""
+        opened = open_directory(
+            disk,
+            DATA,
+            RULES,
+            tell=self.tell,
+            random_bytes=self._random_bytes,
+            segment_bytes=self._profile.segment_bytes,
+        )
+        if self._followership is None or self.succeeds:
+            self._books.recovered(opened, may_be_damaged=self._hardware.flipped)
+            self._books.times.began(opened.scoreboard.seq)
+        else:
+            self._books.recovered_replica(self.name, opened, may_be_damaged=self._hardware.flipped)
+        return opened
+
+    def _erase(self, disk: Disk, opened: Opened) -> Opened:
+        """Erase who must be erased here, as an operator does before the start; give what is there then."""
+        erasures, leads = self.erasures, self._followership is None
+        tried = 0
+        while erasures is not None and tried < TRIES and erasures.has_work(self.name, leads=leads):
+            opened.log.close()
+            tried += 1
+
+            def erase(user: str) -> ErasureReport:
+                return erase_on(disk, user, self.clock_ms, self.tell, self._profile.segment_bytes)
+
+            self._hardware.erases = True
+            user = erasures.work(self.name, self._hardware.machine, erase, leads=leads)
+            self._hardware.erases = False
+            opened = self._open(disk)
+            if user is not None:
+                erasures.done(self.name, user)
         return opened
 
     def _check_files(self, disk: SimulatedDisk, opened: Opened) -> None:

@@ -23,6 +23,7 @@ from engine.events import (
     RanksNoted,
     Reversed,
     ScoreImported,
+    UserErased,
     UserPut,
 )
 from engine.log import Log
@@ -32,6 +33,7 @@ from engine.scoreboard import Scoreboard
 from tests.engine.plain_watch import PlainReviews, told_of
 from tests.sim.boards import RULES
 from tests.sim.plain_board import Face, PlainBoard
+from tests.sim.plain_erasures import PlainErasures
 from tests.sim.plain_imports import PlainImports
 
 CONFIGURATION = "configuration"
@@ -48,6 +50,7 @@ class Plain:
         self.actions: dict[str, Incremented] = {}
         self.reviews = PlainReviews()
         self.imports = PlainImports()
+        self.erasures = PlainErasures()
         self.held: dict[int, int] = {}
         """The actions that a reversal holds back, with the seq of the reversal."""
         self.reversals: dict[str, Reversed] = {}
@@ -72,6 +75,11 @@ class Plain:
             self._count(event)
         elif isinstance(event, UserPut):
             self.users[event.user_id] = (event.display_name, event.active)
+        elif isinstance(event, UserErased):
+            self.erasures.take(event, self.actions.values())
+            self.users.pop(event.user_id, None)
+            for board in self.boards.values():
+                board.erase(event.user_id)
         elif isinstance(event, BoardEvent):
             self._take_board(event)
         elif isinstance(event, RanksNoted):
@@ -177,8 +185,13 @@ class Plain:
             found = scoreboard.users.get(user)
             assert found is not None
             assert (found.display_name, found.active) == (name, active)
+        assert len(scoreboard.users) == len(self.users), f"{len(scoreboard.users)} users are registered: {self.users}"
         for action_id, event in self.actions.items():
             assert scoreboard.action_seq(action_id) == event.seq, f"{action_id} is not known by its seq {event.seq}"
+            is_forgotten = scoreboard.actions.is_forgotten(action_id)
+            assert is_forgotten == (event.seq in self.erasures.actions), f"{action_id} is forgotten: {is_forgotten}"
+        erasures = (scoreboard.erasures.count, scoreboard.erasures.last_seq)
+        assert erasures == (self.erasures.count, self.erasures.last_seq), f"the erasures are {erasures}"
         reviews = told_of(scoreboard.reviews)
         assert reviews == self.reviews.told(), f"the reviews are {reviews}, and not {self.reviews.told()}"
         for reversal_id, reversal in self.reversals.items():
@@ -198,10 +211,16 @@ class Plain:
         for row in expected:
             assert (board.rank(row.user_id), board.score(row.user_id)) == (row.rank, row.score)
 
-    def check_log(self, log: Log) -> None:
-        """Compare everything that a log still has; `Log` itself proves that it has no gap."""
+    def check_log(self, log: Log, erasures: PlainErasures | None = None) -> None:
+        """Compare everything that a log still has; `Log` itself proves that it has no gap.
+
+        It may be rewritten for `erasures`, by default for those of these events.
+        """
         first = log.segments()[0].first_seq
-        assert read_events(log, first) == self.events[first - 1 :]
+        same = (self.erasures if erasures is None else erasures).are_same(
+            read_events(log, first), self.events[first - 1 :]
+        )
+        assert same, "the log has other events"
 
 
 def read_events(log: Log, from_seq: int) -> Sequence[Event]:

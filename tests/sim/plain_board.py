@@ -78,6 +78,14 @@ class Face:
         """List rank, user and score of the rows."""
         return [(row.rank, row.user_id, row.score) for row in self.rows(hidden)]
 
+    def forget(self, user: str) -> None:
+        """Forget a user who was erased, in the ranks of the period before too."""
+        self.scores.pop(user, None)
+        self.revealed.discard(user)
+        self.past_ranks.forget(user)
+        if self.past_ranks.start is not None:
+            self.past_ranks.start = {other: rank for other, rank in self.past_ranks.start.items() if other != user}
+
 
 class PlainBoard(Face):
     """One board. `frozen_face` is what the public sees while it is frozen. `finals` has each period that ended.
@@ -185,6 +193,13 @@ class PlainBoard(Face):
         is_short = period is not None and ends_ms is not None and ends_ms - period.begins_ms < past_ranks.LONG_MS
         if self.scores and (not is_short or self.past_ranks.notes):
             self.past_ranks.note(event.as_of_ms, event.time_ms, self.ranks(hidden), past_ranks.DAY_MS)
+
+    def erase(self, user: str) -> None:
+        """Forget a user who was erased. Past periods stay as they are: nothing of the user in them changes any more."""
+        self._done.pop(user, None)
+        self.forget(user)
+        if self.frozen_face is not None:
+            self.frozen_face.forget(user)
 
     def take(self, event: BoardEvent, hidden: Hidden) -> None:
         """Take in an event about the board itself."""

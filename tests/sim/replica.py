@@ -15,7 +15,7 @@ from tests.sim.boards import RULES
 from tests.sim.books import Books, Broken
 from tests.sim.clients import ReplicaReader
 from tests.sim.clocks import WallClock
-from tests.sim.disk import SimulatedDisk
+from tests.sim.disk import Machine, SimulatedDisk
 from tests.sim.hardware import Hardware
 from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import Network
@@ -101,8 +101,8 @@ async def caught_up(node: Node, leader: Node, books: Books) -> None:
     raise Broken(f"nothing was wrong any more, and yet {node.name} did not catch up; it lacks the periods {lacking}")
 
 
-def look_at_the_disk(node: Node, hardware: Hardware, books: Books) -> None:
-    """Open what a replica left, after the power was cut: all of it was followed durably."""
+def look_at_the_disk(node: Node, hardware: Hardware, books: Books) -> Machine:
+    """Open what a replica left, after the power was cut: all of it was followed durably. Give a copy of the machine."""
     if hardware.flipped:
         hardware.mend()
     machine = hardware.machine.fork(Nothing())
@@ -116,3 +116,4 @@ def look_at_the_disk(node: Node, hardware: Hardware, books: Books) -> None:
     if opened.scoreboard.seq != books.plain.seq:
         raise Broken(f"{node.name} kept {opened.scoreboard.seq} of {books.plain.seq} events")
     check_all_files(disk, DATA, opened.scoreboard, books.plain)
+    return machine

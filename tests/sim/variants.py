@@ -30,6 +30,7 @@ from engine.record import ProvedFrame, Tail, find_frame
 from engine.recount import Recount
 from engine.recovery import Finding, Situation
 from engine.replay import settle_end
+from engine.scoreboard import Scoreboard
 from engine.segment import Listing
 from engine.segment_cursor import SegmentCursor
 from server.live.editions import Channel
@@ -40,6 +41,8 @@ from server.replication.follower import Follower
 from server.replication.period_fetch import PeriodFetch
 from server.replication.progress import Progress
 from server.replication.replicas import WholeReplica
+from server.replication.shipper import Shipper
+from snapshots import erasing
 from snapshots.opening import Opened
 from snapshots.period_store import PeriodStore
 from snapshots.promotion import Marker
@@ -241,6 +244,21 @@ def _leave_past_alone(*_: object) -> None:
     pass
 
 
+def _keep_older(disk: Disk, data_directory: str, scoreboard: Scoreboard, tail: Tail) -> list[str]:
+    store = Store(disk, data_directory)
+    store.verify(store.save(scoreboard.capture(), tail))
+    return []
+
+
+def _rewrite_nothing(*_: object) -> list[str]:
+    return []
+
+
+def _know_no_erasure(self: Shipper, *given: Any, **named: Any) -> None:
+    _make_shipper(self, *given, **named | {"erased_seq": lambda: 0})
+
+
+_make_shipper = Shipper.__init__
 _take_event = Recount.take
 
 
@@ -296,5 +314,10 @@ BROKEN: Sequence[Variant] = (
     Variant("a row replaces the score", patched=_patching(import_decisions, "score_after_row", _replace_score)),
     Variant("past periods are not corrected", patched=_patching(recounting.Work, "_past", _leave_past_alone)),
     Variant("a reversal overlooks rows of imports", patched=_patching(Recount, "take", _overlook_rows)),
+    Variant("an erasure leaves older snapshots", patched=_patching(erasing, "_renew_snapshots", _keep_older)),
+    Variant("an erasure leaves the log as it is", patched=_patching(erasing, "_rewrite_log", _rewrite_nothing)),
+    Variant("an erasure leaves past periods", patched=_patching(erasing, "_rewrite_periods", _rewrite_nothing)),
+    Variant("actions of erased users are like others", patched=_patching(Actions, "forget", lambda *_: None)),
+    Variant("a replica goes on after an erasure", patched=_patching(Shipper, "__init__", _know_no_erasure)),
     Variant(FOUND_DURABLE, patched=_patching(PeriodStore, "keep", PeriodStore.has)),
 )

@@ -36,10 +36,12 @@ from tests.sim.clients import Backend, Reader
 from tests.sim.clocks import CLOCKS, STEADY, STEPPING, WallClock, WrongTime, draw_clocks
 from tests.sim.cluster import Cluster
 from tests.sim.disk import Machine
+from tests.sim.erasures import Erasures
 from tests.sim.hardware import Hardware
 from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import DELAY_S_MAX, Network
 from tests.sim.node import Node
+from tests.sim.officers import OFFICER, Officer
 from tests.sim.period_files import check_all_files
 from tests.sim.process import DATA
 from tests.sim.profile import CLOCKS_CHAOS_S, Profile, draw, draw_following, with_age
@@ -80,7 +82,8 @@ DISPUTED_SEEDS = 5
 """Seeds that are this modulo 8 have a referee, who reverses actions."""
 
 AMENDED_SEEDS = 7
-"""Seeds that are this modulo 8 have a referee, a judge, and an importer, who brings scores of another system."""
+"""Seeds that are this modulo 8 have a referee, a judge, an importer, who brings scores of another system, and an
+officer, who has users erased."""
 
 
 def simulate(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> Report:
@@ -168,17 +171,28 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
                 profile, partial(dice_for, seed), world, lambda: cluster.leader.process, books, trace,
                 disputed=seed % 8 == DISPUTED_SEEDS, amended=seed % 8 == AMENDED_SEEDS,
             )  # fmt: skip
+            officer = None
+            if seed % 8 == AMENDED_SEEDS:
+                officer = Officer(cluster, dice_for(seed, OFFICER), books, trace)
+                world.start_soon(officer.work, profile.chaos_s)
             await _let_work(seed, profile, network, books, trace)
             await stage.operator.rest()
+            if officer is not None:
+                await officer.rest_leader()
             await cluster.caught_up()
+            if officer is not None:
+                await officer.rest_others()
+                await cluster.caught_up()
             await trio.sleep(LAST_SHOWN_S + 4 * DELAY_S_MAX)
             for viewer in [*viewers, *cluster.viewers, *stage.viewers]:
                 viewer.check_last()
             await cluster.aftermath()
             await cluster.close()
             world.cancel_scope.cancel()
-    _look_at_the_disk(cluster.machines[cluster.leader.name], books, dice_for(seed, "end"), steps=clock("leader").steps)
-    cluster.look_at_the_disks()
+    erasures = None if officer is None else officer.erasures
+    leading = cluster.machines[cluster.leader.name]
+    _look_at_the_disk(leading, books, dice_for(seed, "end"), erasures, steps=clock("leader").steps)
+    cluster.look_at_the_disks(erasures)
     check_replays(books, dice_for(seed, REPLAYS))
     return sum(node.starts for node in cluster.nodes)
 
@@ -198,7 +212,9 @@ async def _let_work(seed: int, profile: Profile, network: Network, books: Books,
         raise Broken("nothing was wrong any more, and yet a backend got no answer")
 
 
-def _look_at_the_disk(hardware: Hardware, books: Books, dice: random.Random, *, steps: bool) -> None:
+def _look_at_the_disk(
+    hardware: Hardware, books: Books, dice: random.Random, erasures: Erasures | None, *, steps: bool
+) -> None:
     """Open the directory at the end, let the tools read it, restore it elsewhere, and compare."""
     hardware.machine.kill()
     if hardware.flipped:
@@ -208,6 +224,8 @@ def _look_at_the_disk(hardware: Hardware, books: Books, dice: random.Random, *, 
         machine.cut_power()
     try:
         _compare(machine, books, dice, hardware.profile.segment_bytes, steps=steps)
+        if erasures is not None:
+            erasures.audit("the leader", machine)
     except LogDamaged as damage:
         raise Broken(f"nothing was wrong any more, and yet: {damage}") from damage
 
