@@ -165,11 +165,12 @@ class Scoreboard(Epochs):
         reviews, time_ms = self.reviews, last.time_ms
         if reviews.watches and reviews.is_due(time_ms):
             reviews.turn([event for event, _, _, _ in found], time_ms, self.boards)
-        ranks, seen = (record_held if reviews.holding else record)(found, self._board, reviews.watches, time_ms)
+        held = [event for event, _, _, _ in found if event.held] if reviews.holding else ()
+        ranks, seen = (record_held if held else record)(found, self._board, reviews.watches, time_ms)
         if seen:
             reviews.see(seen, time_ms)
-        if reviews.holding:
-            reviews.hold([event for event, _, _, _ in found])
+        if held:
+            reviews.hold(held)
         self.seq, self.time_ms = last.seq, time_ms
         return ranks
 
