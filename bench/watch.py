@@ -66,10 +66,10 @@ def measured(users: int, rounds: int) -> tuple[dict[str, list[float]], dict[str,
         for took, ns in zip(times.values(), sums, strict=True):
             took.append(ns / (FRAME * FRAMES) / 1_000)
     reviews = stage.scoreboard.reviews
-    watch, score = reviews.watches["all"], stage.scoreboard.boards["all"].score_at
+    watch, board = reviews.watches["all"], stage.scoreboard.boards["all"]
     stops: dict[str, list[float]] = {"turn": [], "capture": []}
     for _ in range(rounds):
-        for name, work in (("turn", lambda: watch.turn(stage.now_ms, score)), ("capture", reviews.pack)):
+        for name, work in (("turn", lambda: watch.turn(stage.now_ms, board)), ("capture", reviews.pack)):
             began = time.perf_counter()
             work()
             stops[name].append((time.perf_counter() - began) * 1_000)

@@ -85,7 +85,7 @@ class Foresight:
         watch = self._reviews.watches[board_id]
         limits = self._limits.get(board_id)
         if limits is None:
-            limits = self._limits[board_id] = watch.limits_at(self._now_ms, board.score_at)
+            limits = self._limits[board_id] = watch.limits_at(self._now_ms, board)
         return watch.of_one(board.slot(user_id), user_id, limits)
 
 

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from engine.actions import Actions
 from engine.board import Board
 from engine.erased import unpack_seqs
 from engine.events import UserErased
+from engine.frozen_board import FrozenBoard
 from engine.reversals import Reversals
 from engine.reviews import Reviews
 from engine.users import Users
@@ -32,7 +35,18 @@ def forget_user(
             if shown is board:
                 reviews.leave(board.board_id, moves)
             shown.past_ranks = shown.past_ranks.forgetting(event.user_id)
+        if isinstance(board.frozen, FrozenBoard):
+            _count_revealed(board, board.frozen)
     users.forget(event.user_id)
     actions.forget(unpack_seqs(event.actions))
     reversals.rename(event.user_id, event.pseudonym)
     reviews.forget(event.user_id, event.pseudonym)
+
+
+def _count_revealed(board: Board, public: FrozenBoard) -> None:
+    """Let a frozen board say how many of its rows were revealed: the user's may have been one."""
+    for shown in (board, public):
+        definition = shown.definition
+        if definition is not None and definition.frozen is not None:
+            frozen = replace(definition.frozen, revealed=len(public.revealed))
+            shown.definition = replace(definition, frozen=frozen)

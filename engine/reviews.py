@@ -37,7 +37,7 @@ from engine.holds import Holds, Packed, Place
 from engine.image import StateImage
 from engine.limits import DECIDED_REVIEWS_KEPT, OPEN_HOLDS_MORE, OPEN_REVIEWS_MAX
 from engine.steps import Moved, Steps
-from engine.watch import Watch, WatchImage
+from engine.watch import Scores, Watch, WatchImage
 from engine.windows import Found
 
 PART = "reviews"
@@ -79,14 +79,10 @@ class Review(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 DECIDED_AS: dict[Decision, ReviewState] = {"accept": "accepted", "reverse": "reversed"}
 
 
-class Seen(Protocol):
+class Seen(Scores, Protocol):
     """A board, as far as it is asked here."""
 
     def score(self, user_id: str) -> int | None: ...
-
-    def slot(self, user_id: str) -> int | None: ...
-
-    def score_at(self, slot: int) -> int: ...
 
 
 class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -166,7 +162,7 @@ class Reviews:
         scored.update(fed.board_id for event in events if event.fed for fed in event.fed)
         for board_id, watch in self.watches.items():
             if board_id in scored and watch.is_due(time_ms):
-                watch.turn(time_ms, boards[board_id].score_at)
+                watch.turn(time_ms, boards[board_id])
 
     def see(self, seen: Iterable[tuple[str, Steps]], time_ms: int) -> None:
         """Look at what increments of one time did on watched boards, each in the order of its steps."""

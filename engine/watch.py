@@ -1,6 +1,6 @@
 """Watching a board for scores that grow too fast or stand too far out. Pure: what flags depends on events alone.
 
-    watch.turn(time_ms, board.score)                       before the first event of the board in a new minute
+    watch.turn(time_ms, board)                             before the first event of the board in a new minute
     found = watch.see(steps, time_ms)                      after them: the steps that broke a rule
     watch.leave(moved)                                     when a user left the board
     one = watch.of_one(slot, user_id, limits)              a watch for trying out what would be found
@@ -29,7 +29,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -73,6 +74,14 @@ class WatchImage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     cleared: dict[str, int]
 
 
+class Scores(Protocol):
+    """A board, as far as it is asked here."""
+
+    def slot(self, user_id: str) -> int | None: ...
+
+    def score_at(self, slot: int) -> int: ...
+
+
 class Watch:
     """What is known of the users of a watched board. An event is O(1), a turn of the minute O(AGES · SAMPLE)."""
 
@@ -95,22 +104,22 @@ class Watch:
         """Whether `turn` must be called before an event of this time."""
         return time_ms // MINUTE_MS != self._minute
 
-    def turn(self, time_ms: int, score_at: Callable[[int], int]) -> None:
+    def turn(self, time_ms: int, board: Scores) -> None:
         """Begin another minute: find the limits of the ages, and forget old windows."""
         self._minute = time_ms // MINUTE_MS
         if time_ms // HOUR_MS != self._hour:
             self._hour = time_ms // HOUR_MS
             self._windows.forget(time_ms)
         if self.rules.outlier_z is not None:
-            self._limits = self._limits_found(self.rules.outlier_z, time_ms, score_at)
+            self._limits = self._limits_found(self.rules.outlier_z, time_ms, board)
             self._find_near()
 
-    def limits_at(self, time_ms: int, score_at: Callable[[int], int]) -> list[int | None]:
+    def limits_at(self, time_ms: int, board: Scores) -> list[int | None]:
         """Give the limits of the ages as they are for an event of this time. Changes nothing."""
         outlier_z = self.rules.outlier_z
         if outlier_z is None or not self.is_due(time_ms):
             return self._limits
-        return self._limits_found(outlier_z, time_ms, score_at)
+        return self._limits_found(outlier_z, time_ms, board)
 
     def of_one(self, slot: int | None, user_id: str, limits: list[int | None]) -> Watch:
         """Give a watch that knows of one user, at slot 0, what this one knows. `limits` are those of `limits_at`."""
@@ -241,20 +250,34 @@ class Watch:
         else:
             self._elders[-place - 1] = slot
 
-    def _limits_found(self, outlier_z: float, time_ms: int, score_at: Callable[[int], int]) -> list[int | None]:
+    def _limits_found(self, outlier_z: float, time_ms: int, board: Scores) -> list[int | None]:
         limits: list[int | None] = []
         elders_age = _age(time_ms - self._since_ms)
-        end = len(self._joined)
+        joined, elders = self._populations(board)
+        end = len(joined)
         for age in range(AGES):
             # Those who are younger than 2^age minutes, and not of an age before.
             start = 0 if age == AGES - 1 else bisect_left(self._joined_ms, time_ms - (MINUTE_MS << age) + 1, 0, end)
-            chosen = _spread(self._joined, start, end)
+            chosen = _spread(joined, start, end)
             if age == elders_age:
-                chosen += _spread(self._elders, 0, len(self._elders))
-            scores = sorted(score_at(slot) for slot in chosen if slot != GONE)
+                chosen += _spread(elders, 0, len(elders))
+            scores = sorted(board.score_at(slot) for slot in chosen if slot != GONE)
             limits.append(limit_of(scores, outlier_z, self.order))
             end = start
         return limits
+
+    def _populations(self, board: Scores) -> tuple[array[int], array[int]]:
+        """Give the slots of those who joined, and of the elders, as they are now.
+
+        A correction may have brought somebody back who was not seen since.
+        """
+        joined, elders = self._joined, self._elders
+        back = [(place, slot) for user_id, place in self._windows.away() if (slot := board.slot(user_id)) is not None]
+        if back:
+            joined, elders = joined[:], elders[:]
+            for place, slot in back:
+                (joined if place > 0 else elders)[abs(place) - 1] = slot
+        return joined, elders
 
     def _find_near(self) -> None:
         """Find the score that is no outlier at any age: most scores are compared with no other."""

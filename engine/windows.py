@@ -18,7 +18,7 @@ small frame goes one by one. Both write the same numbers: a leader counts a fram
 Invariants:
 - In a frame, `count_all` counts all events of a user or none: it looks at the sum of their growth.
 - Times go back only at a correction of the clock, which ends all windows (`end_all`).
-- `_away` has the cells and callers of users who left the board: if they come back, their windows go on.
+- `_away` has the cells and callers of users who left the board: once they are seen again, their windows go on.
 - Growth stops at GROWTH_MAX, so that no sum leaves 64 bits.
 """
 
@@ -297,6 +297,10 @@ class Windows:
         number = self._callers.pop(user_id, None)
         if number is not None:
             self._callers[pseudonym] = number
+
+    def away(self) -> list[tuple[str, int]]:
+        """List the users who left and were not seen since, with their places."""
+        return [(user_id, away.cells[PLACE]) for user_id, away in self._away.items()]
 
     # Images
 

@@ -55,13 +55,12 @@ class PlainWatch:
     cleared: dict[str, int] = field(default_factory=dict)
     minute: int = -1
     limits: dict[int, int] = field(default_factory=dict)
-    away: set[str] = field(default_factory=set)  # a correction took them off the board: until they score again
 
     def find_limits(self, time_ms: int, scores: dict[str, int]) -> None:
         """Judge each age by all of its users who are on the board."""
         self.minute = time_ms // MINUTE_MS
         by_age: dict[int, list[int]] = {}
-        for user in [user for user in self.joined if user in scores and user not in self.away]:
+        for user in [user for user in self.joined if user in scores]:
             by_age.setdefault(age(time_ms - self.begun(user)), []).append(scores[user])
         self.limits = {}
         for one, found in by_age.items():
@@ -90,7 +89,6 @@ class PlainWatch:
         """Take a step; give the first rule that it broke."""
         self.steps.setdefault(user, []).append((time_ms, max(0, delta), caller))
         self.joined.setdefault(user, None if score - delta else time_ms)
-        self.away.discard(user)
         rules = self.rules
         begun_ms, growth, _ = self.window(user, MINUTE_MS)
         if rules.growth_per_minute is not None and growth > rules.growth_per_minute:
@@ -204,8 +202,6 @@ class PlainReviews:
             for row in part.rows:
                 if row.new_score is None:
                     scores.pop(row.user_id, None)
-                    if part.board_id in self.watches:
-                        self.watches[part.board_id].away.add(row.user_id)
                 else:
                     scores[row.user_id] = row.new_score
 

@@ -196,7 +196,9 @@ class ReversalsMachine(BoardsMachine):
         for board_id, board in self.plain.boards.items():
             for past in board.past:
                 corrected = self.scoreboard.reversals.of_period(board_id, past.seq)
-                if corrected is not None:
+                # Others only passed with the one that ended, which may be forgotten before them.
+                ended = any((other, each) == (board_id, past) for other, each, _ in self.plain.ended)
+                if corrected is not None and ended:
                     self._check_past(board_id, board, past)
 
     def _check_past(self, board_id: str, board: PlainBoard, past: Past) -> None:
