@@ -7,6 +7,7 @@ rounds' ratios to the plain board. Each round is a minute later, so nearly every
     plain      no watch, beside watched boards; alone: no watch anywhere
     growth     growth in a minute and in an hour
     all        the same, callers, and outliers
+    holding    growth, and the board holds who is flagged; nobody is. Of a scoreboard of its own
 
 The second one has whole increments over HTTP, from the request to the answer, on a leader whose board is watched for
 all of it and on one whose board is not. The last one is what stops the event loop: a turn of the minute, and the part
@@ -37,6 +38,7 @@ BOARDS = {
     "growth": BoardRules(POINTS, watch=WatchRules(FAR, FAR)),
     "all": BoardRules(POINTS, watch=ALL),
 }
+HOLDING = BoardRules(POINTS, watch=WatchRules(FAR, FAR, action="hold"))
 PLAIN = "[boards.main.points]\nACTION_COMPLETED = 10\n"
 WATCHED = (
     "[boards.main]\n"
@@ -49,12 +51,14 @@ def measured(users: int, rounds: int) -> tuple[dict[str, list[float]], dict[str,
     """Microseconds an increment, by board; and the milliseconds that stop the loop."""
     boards.BOARDS.update(BOARDS)
     stage, alone = Stage(users, BOARDS), Stage(users, {"plain": BOARDS["plain"]})
-    places = [(stage, board_id) for board_id in BOARDS] + [(alone, "plain")]
+    boards.BOARDS["holding"] = HOLDING
+    places = [(stage, board_id) for board_id in BOARDS]
+    places += [(alone, "plain"), (Stage(users, {"holding": HOLDING}), "holding")]
     for each, board_id in places:
         each.fill(board_id)
     gc.collect()
     gc.freeze()
-    times: dict[str, list[float]] = {board_id: [] for board_id in (*BOARDS, "alone")}
+    times: dict[str, list[float]] = {board_id: [] for board_id in (*BOARDS, "alone", "holding")}
     for _ in range(rounds):
         for each, board_id in places:
             each.now_ms += MINUTE_MS

@@ -32,6 +32,7 @@ class Foresight:
 
     def __init__(self, scoreboard: Scoreboard, now_ms: int) -> None:
         self._reviews = scoreboard.reviews
+        self._holding, self._is_open = self._reviews.holding, self._reviews.is_open
         self._now_ms = now_ms
         self._steps: dict[Place, list[tuple[Incremented, int]]] = {}
         self._copies: dict[Place, Watch] = {}
@@ -42,12 +43,15 @@ class Foresight:
 
     def holds(self, board: Board) -> bool:
         """Whether the watch of a board says `hold`."""
-        return board.board_id in self._reviews.holding
+        return board.board_id in self._holding
 
     def held(self, board: Board, user_id: str) -> bool | Rejection:
         """Tell whether a board holds the next action of a user, or why it can't."""
         place = (board.board_id, user_id)
-        if not self.holds(board) or not (self._reviews.is_open(place) or self._is_flagged(board, place)):
+        if place[0] not in self._holding:
+            return False
+        # Most users have no action in this batch yet, and are not on the queue.
+        if not self._is_open(place) and (place not in self._steps or not self._is_flagged(board, place)):
             return False
         holds = self._reviews.holds
         if len(holds.of(place)) + self._held.get(place, 0) >= HELD_ACTIONS_MAX:
@@ -58,13 +62,17 @@ class Foresight:
 
     def note(self, event: Incremented) -> None:
         """Note an increment: what it does on boards that hold, and which of them hold it."""
-        for at, board_id in enumerate([event.board_id, *(fed.board_id for fed in event.fed)]):
-            place = (board_id, event.user_id)
+        user_id, steps = event.user_id, self._steps
+        boards = (event.board_id, *[fed.board_id for fed in event.fed]) if event.fed else (event.board_id,)
+        for at, board_id in enumerate(boards):
+            place = (board_id, user_id)
             if at in event.held:
                 self._held[place] = self._held.get(place, 0) + 1
                 self._held_count += 1
-            elif board_id in self._reviews.holding:
-                self._steps.setdefault(place, []).append((event, at))
+            elif place in steps:
+                steps[place].append((event, at))
+            elif board_id in self._holding:
+                steps[place] = [(event, at)]
 
     def _is_flagged(self, board: Board, place: Place) -> bool:
         """Whether an action that was noted puts the user on the queue."""
