@@ -40,6 +40,7 @@ from engine.events import (
     PeriodChanged,
     RanksNoted,
     Reversed,
+    ReviewDecided,
     RowsRevealed,
     ScoreImported,
     UserErased,
@@ -146,6 +147,7 @@ class Books:
         if receipt["applied"]:
             same = (receipt["newScore"], receipt["delta"]) == (event.new_score, event.delta)
             self._check(same, f"the receipt {receipt} is not the event {event}")
+            self._check(receipt.get("held", False) == (0 in event.held), f"the receipt {receipt} of {event}")
             self.counts["applied"] += 1
         else:
             self._check(receipt["delta"] == 0, f"a duplicate tells points: {receipt}")
@@ -256,6 +258,9 @@ class Books:
             content = content_of(event)
             self._check(content in self.submitted.get(event.action_id, ()), f"{event} was never submitted")
             boards = {event.board_id, *(fed.board_id for fed in event.fed)}
+            self.counts["actions held"] += len(event.held)
+        elif isinstance(event, ReviewDecided):
+            self.counts["held actions that count again"] += bool(event.scores or event.periods)
         elif isinstance(event, BoardEvent):
             boards = {event.board_id}
             self._take_order(event)
@@ -299,6 +304,7 @@ class Books:
             ),
             " with a past period": bool(rows),
             " with a reversed action": bool(reversed_),
+            " with held actions": any(self.plain.events[seq - 1].user_id == user for _, seq in self.plain.on_hold),  # type: ignore[union-attr]
             " with a review": any(each[1] == user for each in self.plain.reviews.told().values()),
             " a second time": bool(self.plain.erasures.erased_at(user)),
         }

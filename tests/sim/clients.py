@@ -226,7 +226,8 @@ class ReplicaReader(Reader):
             await trio.sleep(self._dice.expovariate(1.0))
             board_id = self._dice.choice(list(positions))
             actions = self._books.plain.actions
-            known = sorted(one for one in self._books.acknowledged if actions[one].board_id == board_id)
+            known = [one for one in sorted(self._books.acknowledged) if actions[one].board_id == board_id]
+            known = [one for one in known if 0 not in actions[one].held]  # what is held changes no board
             wanted = self._dice.choice(known) if known and self._dice.random() < 0.5 else None
             least = (0, 0) if wanted is None else self._books.acknowledged[wanted]
             answer = await self._once("GET", f"/scoreboard/top?limit=10&boardId={board_id}{_least(*least)}")

@@ -63,8 +63,10 @@ class Erasures:
             [user, *_] = self.wanted
             self._books.erasing = user
             self._trace.note(name, "erases", user)
-            if not erase(user).erased:  # who was never seen by this node
+            if not erase(user).erased:
+                # The leader has forgotten the user. A replica whose log goes further back would have to begin anew.
                 self._books.counts["erasures of nobody"] += 1
+                self.wanted.remove(user)
             remove_asides(machine)
             self._search(name, machine, user)
             return user

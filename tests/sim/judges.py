@@ -8,6 +8,7 @@ model. An answer must tell what is in the log.
 from __future__ import annotations
 
 import json
+import random
 
 import msgspec
 import trio
@@ -16,8 +17,10 @@ from msgspec.structs import replace
 from engine.board_rules import WatchRules
 from engine.events import ReviewDecided
 from server.settings.board_form import form_of
-from tests.sim.books import Broken
+from tests.sim.books import Books, Broken
 from tests.sim.clients import Client
+from tests.sim.network import Network
+from tests.sim.trace import Trace
 
 JUDGE = "judge"
 """The name of its generators, so the dice of all others fall as without it."""
@@ -38,12 +41,20 @@ EXPECTED = {200, 404, 409, 503}
 class Judge(Client):
     """See above."""
 
+    def __init__(
+        self, name: str, network: Network, dice: random.Random, books: Books, trace: Trace, *, holds: bool
+    ) -> None:
+        """`holds`: most of the boards hold what a flagged user does, and some reviews take actions back."""
+        super().__init__(name, network, dice, books, trace)
+        self._holds = holds
+
     async def work(self, until_s: float) -> None:
         """Let boards be watched, and decide reviews until a time."""
         for board_id, watch in WATCHES.items():
-            await self._watch(board_id, watch, until_s)
+            holds = self._holds and self._dice.random() < 0.7
+            await self._watch(board_id, replace(watch, action="hold") if holds else watch, until_s)
         while trio.current_time() < until_s:
-            await trio.sleep(self._dice.expovariate(1.5))
+            await trio.sleep(self._dice.expovariate(0.5 if self._holds else 1.5))  # so that something is held by then
             state = self._dice.choice(["open", "open", "all"])
             answer = await self._once("GET", f"/reviews?state={state}")
             if answer is None or answer.status != 200:
@@ -64,7 +75,11 @@ class Judge(Client):
                 answer = await self._once("PUT", f"/boards/{board_id}", msgspec.to_builtins(form_of(rules)))
 
     async def _decide(self, review_id: str) -> None:
-        answer = await self._once("POST", f"/reviews/{review_id}", {"decision": "accept"})
+        body = {"decision": "accept"}
+        if self._holds and self._dice.random() < 0.4:
+            body = {"decision": "reverse", "note": "a bot"}
+            self._books.order("reverse", f"review-{review_id}", None)
+        answer = await self._once("POST", f"/reviews/{review_id}", body)
         if answer is None:
             return
         if answer.status not in EXPECTED:

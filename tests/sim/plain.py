@@ -7,7 +7,7 @@ anything else than the sorts do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from engine.board import Board
 from engine.board_rules import Range
@@ -22,6 +22,7 @@ from engine.events import (
     Incremented,
     RanksNoted,
     Reversed,
+    ReviewDecided,
     ScoreImported,
     UserErased,
     UserPut,
@@ -54,6 +55,8 @@ class Plain:
         self.held: dict[int, int] = {}
         """The actions that a reversal holds back, with the seq of the reversal."""
         self.reversals: dict[str, Reversed] = {}
+        self.on_hold: set[tuple[str, int]] = set()
+        """Boards, and actions that they hold until a review is decided."""
         self.epoch = 1
         self._only_file = True
 
@@ -78,6 +81,7 @@ class Plain:
         elif isinstance(event, UserErased):
             self.erasures.take(event, self.actions.values())
             self.users.pop(event.user_id, None)
+            self._release(event.user_id, list(self.boards))
             for board in self.boards.values():
                 board.erase(event.user_id)
         elif isinstance(event, BoardEvent):
@@ -91,6 +95,8 @@ class Plain:
                 board.past_ranks.correct(event.time_ms)
         elif isinstance(event, Reversed):
             self._reverse(event)
+        elif isinstance(event, ReviewDecided):
+            self._decide(event)
         elif isinstance(event, ImportBegun | ScoreImported):
             self.imports.take(event, self.boards[event.board_id])
         elif isinstance(event, EpochBegun):
@@ -115,7 +121,11 @@ class Plain:
         else:
             assert not event.chosen
             assert told == worth, f"wrong points at seq {seq}"
-        change = board.count(user, told, seq, time_ms)
+        places = [event.board_id, *(fed.board_id for fed in event.fed)]
+        held = tuple(place for place, board_id in enumerate(places) if self._holds_for(board_id, user))
+        assert event.held == held, f"seq {seq} is held on the places {event.held}, a plain watch holds it on {held}"
+        self.on_hold.update((places[place], seq) for place in held)
+        change = (board.hold if 0 in held else board.count)(user, told, seq, time_ms)
         assert (event.delta, event.new_score) == change, f"seq {seq} says {event}, a plain sum gives {change}"
         fed = [self._feed(board_id, event, told) for board_id in rules.feeds]
         expected = tuple(one for one in fed if one is not None)
@@ -131,7 +141,8 @@ class Plain:
             return None
         value = worth if isinstance(theirs, Range) else theirs
         assert not isinstance(theirs, Range) or theirs.min <= value <= theirs.max
-        delta, score = board.count(event.user_id, value, event.seq, event.time_ms)
+        is_held = self._holds_for(board_id, event.user_id)
+        delta, score = (board.hold if is_held else board.count)(event.user_id, value, event.seq, event.time_ms)
         return Fed(board_id, delta, score, value)
 
     def _reverse(self, event: Reversed) -> None:
@@ -145,7 +156,26 @@ class Plain:
                 self.held[seq] = event.seq
         for board in self.boards.values():
             if board.definition is not None:
-                board.reverse(event, self.held.__contains__)
+                board.reverse(event, self._held_on(board.board_id), self.is_hidden)
+
+    def _decide(self, event: ReviewDecided) -> None:
+        """Let what the board held count, as far as no reversal takes it back."""
+        board_id, user, *_ = self.reviews.told()[event.review_id]
+        assert event.board_id == board_id
+        self._release(user, [board_id])
+        self.boards[board_id].reverse(event, self._held_on(board_id), self.is_hidden)
+
+    def _release(self, user: str, board_ids: Sequence[str]) -> None:
+        theirs = {event.seq for event in self.actions.values() if event.user_id == user}
+        self.on_hold -= {(board_id, seq) for board_id, seq in self.on_hold if board_id in board_ids and seq in theirs}
+
+    def _holds_for(self, board_id: str, user: str) -> bool:
+        """Whether a board holds what a user does now."""
+        return board_id in self.reviews.rules and self.reviews.is_held(board_id, user)
+
+    def _held_on(self, board_id: str) -> Callable[[int], bool]:
+        """Tell of an action whether it does not count on a board: a reversal or the board holds it back."""
+        return lambda seq: seq in self.held or (board_id, seq) in self.on_hold
 
     def _take_board(self, event: BoardEvent) -> None:
         if isinstance(event, BoardPut) and event.caller == CONFIGURATION:
@@ -194,6 +224,9 @@ class Plain:
         assert erasures == (self.erasures.count, self.erasures.last_seq), f"the erasures are {erasures}"
         reviews = told_of(scoreboard.reviews)
         assert reviews == self.reviews.told(), f"the reviews are {reviews}, and not {self.reviews.told()}"
+        holds = scoreboard.reviews.holds
+        on_hold = {(place[0], seq) for place in holds.places() for seq in holds.of(place)}
+        assert on_hold == self.on_hold, f"on hold are {on_hold}, and not {self.on_hold}"
         for reversal_id, reversal in self.reversals.items():
             assert scoreboard.action_seq(reversal_id) == reversal.seq
         assert len(scoreboard.actions) == len(self.actions) + len(self.reversals)

@@ -26,6 +26,7 @@ from engine.events import (
     PeriodScores,
     RanksNoted,
     Reversed,
+    ReviewDecided,
     RowsRevealed,
 )
 from engine.ranking import FinalRow
@@ -39,12 +40,16 @@ Score = tuple[int, int, int]
 
 
 class Done(NamedTuple):
-    """What an action was worth, or what a row of an import says; the event, and when it counts as reached."""
+    """What an action was worth, or what a row of an import says; the event, and when it counts as reached.
+
+    `was_held`: the board held it when it came.
+    """
 
     worth: int
     seq: int
     time_ms: int
     is_row: bool = False
+    was_held: bool = False
 
 
 @dataclass
@@ -104,6 +109,7 @@ class PlainBoard(Face):
         self._done: dict[str, list[Done]] = {}
         self._past_done: dict[int, tuple[BoardRules, dict[str, list[Done]]]] = {}
         self._past_scores: dict[int, dict[str, Score]] = {}
+        self._added: dict[int, set[str]] = {}
         self.freezes = 0
 
     @property
@@ -131,6 +137,14 @@ class PlainBoard(Face):
             self.scores[user] = (score, seq, time_ms)
         return score - (old or 0), score
 
+    def hold(self, user: str, worth: int, seq: int, time_ms: int) -> tuple[int, int]:
+        """Hold an action: it changes nothing. Give that, and the score that is shown."""
+        definition = self.definition
+        assert definition is not None
+        assert definition.due_ms is None or time_ms < definition.due_ms, f"seq {seq} came before what was due"
+        self._done.setdefault(user, []).append(Done(worth, seq, time_ms, was_held=True))
+        return 0, self.scores[user][0] if user in self.scores else 0
+
     def take_row(self, user: str, value: int, seq: int, time_ms: int, reached_ms: int) -> int:
         """Take a row of an import; give the score after it."""
         definition = self.definition
@@ -144,7 +158,7 @@ class PlainBoard(Face):
             self.scores[user] = (score, seq, reached_ms)
         return score
 
-    def reverse(self, event: Reversed, holds: Callable[[int], bool]) -> None:
+    def reverse(self, event: Reversed | ReviewDecided, holds: Callable[[int], bool], hidden: Hidden) -> None:
         """Count again without the actions that are held back; the event must say the same."""
         assert self.definition is not None
         before, rules = self.scores, self.definition.rules
@@ -159,16 +173,27 @@ class PlainBoard(Face):
                 self.past_ranks.forget(row.user_id)
         parts = {part.ended_seq: part for part in event.periods if part.board_id == self.board_id}
         for ended_seq in [past.seq for past in self.definition.past if past.count]:
-            self._correct(event.seq, ended_seq, parts.pop(ended_seq, None), holds)
+            self._correct(event.seq, ended_seq, parts.pop(ended_seq, None), holds, hidden)
         assert not parts, f"seq {event.seq} corrects periods of {self.board_id} that are not kept: {parts}"
 
-    def _correct(self, seq: int, ended_seq: int, part: PeriodScores | None, holds: Callable[[int], bool]) -> None:
-        """Count a past period again. Who was not shown when it ended is not in it, and stays so."""
+    def _correct(
+        self, seq: int, ended_seq: int, part: PeriodScores | None, holds: Callable[[int], bool], hidden: Hidden
+    ) -> None:
+        """Count a past period again. Who was not shown when it ended is not in it, and stays so.
+
+        But who had no score in it because the board held the actions may come into it.
+        """
         rules, done = self._past_done[ended_seq]
-        before, scores = self._past_scores[ended_seq], counted_again(rules, done, holds)
+        before = self._past_scores[ended_seq]
+        scores = {user: score for user, score in before.items() if user not in done}  # they were erased since
+        scores |= counted_again(rules, done, holds)
         self._past_scores[ended_seq] = scores
-        ranked = {row.user_id for row in self.finals[ended_seq]}
+        ranked = {row.user_id for row in self.finals[ended_seq]} | self._added.get(ended_seq, set())
+        held = {user for user, all_done in done.items() if any(each.was_held for each in all_done)}
+        ranked |= {user for user in held - before.keys() if not hidden(user)}
         changed = {user for user in ranked if before.get(user) != scores.get(user)}
+        self._added.setdefault(ended_seq, set()).update(changed)
+        ranked = {row.user_id for row in self.finals[ended_seq]} | self._added[ended_seq]
         rows = () if part is None else part.rows
         told = {row.user_id for row in rows}
         assert told == changed, f"seq {seq} changes {told} in the period until {ended_seq}, a plain sum {changed}"
@@ -197,6 +222,8 @@ class PlainBoard(Face):
     def erase(self, user: str) -> None:
         """Forget a user who was erased. Past periods stay as they are: nothing of the user in them changes any more."""
         self._done.pop(user, None)
+        for _, done in self._past_done.values():
+            done.pop(user, None)
         self.forget(user)
         if self.frozen_face is not None:
             self.frozen_face.forget(user)

@@ -63,6 +63,6 @@ class Stage:
         chance = dice(JUDGE)
         if chance.random() < WORKS or amended:
             network = Network(profile, dice(f"{JUDGE} network"), world, process, books, trace)
-            world.start_soon(Judge(JUDGE, network, chance, books, trace).work, JUDGES * profile.chaos_s)
+            world.start_soon(Judge(JUDGE, network, chance, books, trace, holds=amended).work, JUDGES * profile.chaos_s)
         for viewer in self.viewers:
             world.start_soon(viewer.watch, network, dice(f"{OPERATOR} {viewer.name}"))

@@ -41,7 +41,7 @@ EVERYTHING_SEEN = {
     "reversals on count", "reversals on a board with imports",
     "users erased", "users erased with a past period", "users erased with a review",
     "users erased with a reversed action", "users erased a second time", "users erased from other nodes",
-    "disks searched", "ERASED", "receipts of erased users",
+    "actions held", "disks searched", "ERASED", "receipts of erased users",
     "rows imported", "imports finished", "merged imports", "fresh imports", "import pieces known before",
 }  # fmt: skip
 

@@ -24,6 +24,8 @@ from engine.corrections import Corrector
 from engine.disk import Disk, File
 from engine.errors import DiskFault, DiskFull, SnapshotDamaged, WriteFailed
 from engine.events import Event, ScoreImported
+from engine.foresight import Foresight
+from engine.holds import Holds
 from engine.imports import Imports
 from engine.log import Synced
 from engine.record import ProvedFrame, Tail, find_frame
@@ -236,6 +238,10 @@ def _know_no_import(_parts: object) -> Imports:
     return Imports()
 
 
+def _hold_nothing(_packed: object) -> Holds:
+    return Holds()
+
+
 def _replace_score(_rules: object, _score: int | None, value: int) -> int:
     return value
 
@@ -314,6 +320,8 @@ BROKEN: Sequence[Variant] = (
     Variant("a row replaces the score", patched=_patching(import_decisions, "score_after_row", _replace_score)),
     Variant("past periods are not corrected", patched=_patching(recounting.Work, "_past", _leave_past_alone)),
     Variant("a reversal overlooks rows of imports", patched=_patching(Recount, "take", _overlook_rows)),
+    Variant("a hold begins a frame late", patched=_patching(Foresight, "_is_flagged", lambda *_: False)),
+    Variant("a snapshot has no held actions", patched=_patching(Holds, "unpack", _hold_nothing)),
     Variant("an erasure leaves older snapshots", patched=_patching(erasing, "_renew_snapshots", _keep_older)),
     Variant("an erasure leaves the log as it is", patched=_patching(erasing, "_rewrite_log", _rewrite_nothing)),
     Variant("an erasure leaves past periods", patched=_patching(erasing, "_rewrite_periods", _rewrite_nothing)),
