@@ -74,6 +74,13 @@ be others). Without `boardId` the board is that of the connection. Without `user
 names. A token that names a user is good for this user only. A refused message gets `error` with `code`, `message` and
 `details`, and the connection stays."""
 
+STREAM = """The live channel for whoever takes no WebSocket: `scoreboard_snapshot` at once, then `scoreboard_update` as
+the rows change, and `scoreboard_period` when a period ended. Each is the `data` of an event. The `id` is the position:
+epoch, seq, and the beginning of the epoch's identity. A client that sends the last one back as `Last-Event-ID`, as
+browsers do, gets no snapshot if the board has not moved since. A comment comes every 15 seconds. `retry` differs for
+each client, so that not all come back at once. The token goes into `Authorization`, which a browser's EventSource can't
+set."""
+
 PUT_BOARD = """Makes a board (201), or replaces its rules (200). What is left out has its default. `applied` is false if
 the board has these rules already.
 

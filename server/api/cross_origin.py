@@ -18,6 +18,7 @@ from collections.abc import Container
 from server import bounds
 from server.api.routes import Route, allowed
 from server.http.messages import Headers, Request, Response
+from server.http.origins import origin_headers
 
 _HEADER_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
 _ANY_HEADER = "*, authorization"
@@ -48,21 +49,13 @@ class CrossOrigin:
                 ("access-control-allow-methods", "GET, HEAD" if route.method == "GET" else route.method),
                 ("access-control-allow-headers", _headers_allowed(request)),
                 ("access-control-max-age", str(bounds.PREFLIGHT_SECONDS)),
-                *self._origin_headers(request),
+                *origin_headers(self._origins, request.headers.get("origin", "")),
             )
         return Response(204, headers=headers)
 
     def headers(self, request: Request) -> Headers:
         """Let pages of allowed origins read the answer to a public read."""
-        return (*self._origin_headers(request), _EXPOSED)
-
-    def _origin_headers(self, request: Request) -> Headers:
-        if self._origins is None:
-            return (("access-control-allow-origin", "*"),)
-        origin = request.headers.get("origin", "")
-        if origin in self._origins:
-            return (("access-control-allow-origin", origin), ("vary", "Origin"))
-        return (("vary", "Origin"),)
+        return (*origin_headers(self._origins, request.headers.get("origin", "")), _EXPOSED)
 
 
 def _headers_allowed(request: Request) -> str:

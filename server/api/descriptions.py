@@ -324,6 +324,9 @@ OPERATIONS: dict[str, Operation] = {
         body=review_forms.DecisionBody,
     ),
     "live": Operation("Boards", about.LIVE, None, (400, 401, 403, 426, 503), ("boardIdDefault", "view")),
+    "stream": Operation(
+        "Boards", about.STREAM, "text/event-stream", (400, 401, 403, 503), ("boardIdDefault", "view", "lastEventId")
+    ),
     "promote": Operation(
         "Operations",
         "Begins the next epoch here, durably, and tells the old leader if it can be reached. Only a replica that holds "

@@ -279,6 +279,7 @@ def _parameters() -> Schema:
         ),
         "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, for this seq."),
         "minEpoch": _parameter("minEpoch", "query", _whole(0), "The epoch of that position."),
+        "lastEventId": _parameter("Last-Event-ID", "header", {"type": "string"}, "The id of the last event that came."),
         "ifNoneMatch": _parameter("If-None-Match", "header", {"type": "string"}, "The ETag of what the client has."),
     }
 

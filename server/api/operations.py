@@ -61,6 +61,10 @@ class Operations:
         message = "This is a WebSocket: open it on a connection of its own, with an Upgrade header."
         raise Refused(426, "INVALID_REQUEST", message, {"field": "Upgrade"}, UPGRADE_HEADERS)
 
+    async def stream(self, _request: Request, _caller: Principal) -> Response:
+        """Refuse: the live lane serves this."""
+        raise Refused(400, "INVALID_REQUEST", "This is a stream of events: open it with GET.", {"field": "method"})
+
     async def promote(self, _request: Request, _caller: Principal) -> Response:
         epoch, seq = await self._dependencies.promote()
         return Response(200, msgspec.json.encode(PromotedAnswer(epoch, seq)), JSON, NO_STORE)

@@ -20,6 +20,7 @@ import msgspec
 
 from server.http.messages import Refused
 from server.http.target import decode_path_param, query_values
+from server.live.events import STREAM_PATH
 from server.live.handshake import LIVE_PATH
 from server.replication.messages import PROMOTE_PATH
 
@@ -168,6 +169,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/reviews/{reviewId}", "review", "One review.", REVIEW, shows_state=True, query=POSITION),
     Route("POST", "/reviews/{reviewId}", "decide_review", "Decide a review.", REVIEW, writes=True),
     Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId", "view")),
+    Route("GET", STREAM_PATH, "stream", "The live channel (server-sent events).", query=("boardId", "view")),
     Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ADMIN),
     Route("GET", "/healthz", "healthz", "Whether the process is alive.", query=None),
     Route("GET", "/readyz", "readyz", "Whether requests should be sent here.", query=None),

@@ -11,7 +11,7 @@
 Rules:
 - A connection never ends anything else. What its task raises is logged, counted, and ends this connection alone.
 - A lane is chosen for the first request of a connection, and again whenever its lane gives the connection back with a
-  request: proxies send all kinds of requests over one connection. The Hypercorn lane keeps all but WebSockets.
+  request: proxies send all kinds of requests over one connection. The Hypercorn lane keeps all but the live channel.
 - Accepting never ends by itself. When the kernel has no file for a connection, accepting pauses.
 - A refused client gets an answer as long as few others are being refused; otherwise its connection is closed.
 - Draining: listeners close, and connections without a request close. The others close with the answer to theirs. What
@@ -41,12 +41,14 @@ from server.http.messages import Refused, RequestHead, joined_headers
 from server.http.request_parser import IncomingRequest
 from server.lanes.hypercorn_lane import HypercornLane
 from server.lanes.lifespan import Lifespan, NotStarted
+from server.live.events import STREAM_PATH
 from server.live.handshake import LIVE_PATH
 from server.live.live import open_files_max
 from server.logs import Bounded
 from server.metrics import Metrics
 
 LIVE_TARGET = ("GET", LIVE_PATH)
+STREAM_TARGET = ("GET", STREAM_PATH)
 
 _NO_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 log = structlog.get_logger()
@@ -55,7 +57,9 @@ log = structlog.get_logger()
 class Viewers(Protocol):
     """The live channel."""
 
-    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None: ...
+    async def serve_viewer(
+        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
+    ) -> None: ...
 
 
 class ListenerStatistics(msgspec.Struct, frozen=True):
@@ -117,7 +121,7 @@ class Listener:
         self._lifespan = Lifespan(application, self._bounds.startup_seconds_max)
         hypercorn = HypercornLane(application, self._bounds, metrics, keeps=_is_plain)
         self._websocket_lanes = {LIVE_TARGET: self._serve_live, **_by_target(websocket_lanes)}
-        self._plain_lanes = _by_target(lanes)
+        self._plain_lanes = {STREAM_TARGET: self._serve_live, **_by_target(lanes)}
         self._other_lane: Serve = hypercorn.serve
         self._accepting: set[trio.CancelScope] = set()
         self._limits = ConnectionLimits(_connections_max(self._bounds), self._bounds.connections_per_address_max)
@@ -325,7 +329,8 @@ class Listener:
         self._limits.count_out(connection.group)
         try:
             # A viewer stays for hours: no variable here may keep its request.
-            await self._live.serve_viewer(*connection.take_stream(), address)
+            as_events = connection.request.path == STREAM_PATH
+            await self._live.serve_viewer(*connection.take_stream(), address, as_events=as_events)
         finally:
             self._limits.count_in(connection.group)
         if connection.stream.socket.fileno() >= 0:  # it was refused, and did not become a viewer
@@ -353,7 +358,7 @@ def _is_websocket(inbound: IncomingRequest) -> bool:
 
 
 def _is_plain(inbound: IncomingRequest) -> bool:
-    return (inbound.head.method, inbound.path) != LIVE_TARGET and not _is_websocket(inbound)
+    return (inbound.head.method, inbound.path) not in (LIVE_TARGET, STREAM_TARGET) and not _is_websocket(inbound)
 
 
 def _address(name: tuple[Any, ...]) -> Address:

@@ -175,11 +175,11 @@ class Broadcast:
             await trio.sleep(bounds.SWEEP_SECONDS)
             now = trio.current_time()
             for count, viewer in enumerate(self._viewers.everyone(), 1):
-                if now - viewer.heard >= bounds.VIEWER_SILENCE_SECONDS_MAX:
+                if not viewer.as_events and now - viewer.heard >= bounds.VIEWER_SILENCE_SECONDS_MAX:
                     self.drop(viewer, "silent")
                 elif viewer.lease is not None and viewer.lease.ended():
                     self._expire(viewer, now)
-                elif now - viewer.pinged >= bounds.VIEWER_PING_SECONDS:
+                elif now - viewer.pinged >= viewer.ping_seconds:
                     viewer.ping(now)
                     self.push(viewer)
                 if count % bounds.SLICE_VIEWERS == 0:

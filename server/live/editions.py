@@ -27,7 +27,7 @@ from engine.board import Board
 from engine.ranking import TOP_WATCHED
 from engine.scoreboard import Scoreboard
 from server.http.websocket import text_frame
-from server.live import encoding
+from server.live import encoding, events
 from server.live.board_view import BoardView
 from server.live.encoding import Moment, Rows
 from server.live.names import NameForm
@@ -73,7 +73,7 @@ class Edition:
         self._ended = ended
         is_basis = base is not None and base.epoch == moment.epoch and (ended is None or base.number >= ended[0])
         self._base = (base.number, base.seq, base.rows) if base is not None and is_basis else None
-        self._messages: dict[tuple[str, bool], Shown] = {}
+        self._messages: dict[tuple[str, bool, bool], Shown] = {}
 
     @property
     def epoch(self) -> int:
@@ -83,24 +83,34 @@ class Edition:
     def seq(self) -> int:
         return self._moment.seq
 
-    def for_viewer(self, has: int, *, deltas: bool) -> Shown:
-        """Give the message that brings a viewer from the edition `has` to this one."""
-        if self._ended is not None and NO_EDITION < has < self._ended[0]:
-            return self._shown(SNAPSHOT, after_period=True)
-        if has != NO_EDITION and not deltas:
-            return self._shown(UPDATE)
-        if self._base is not None and self._base[0] == has:
-            return self._shown(DELTA)
-        return self._shown(SNAPSHOT)
+    @property
+    def identity(self) -> str:
+        """The id of the event that shows this edition."""
+        return events.identity(self._moment.epoch, self._moment.seq, self._moment.history)
 
-    def _shown(self, kind: str, *, after_period: bool = False) -> Shown:
-        shown = self._messages.get((kind, after_period))
+    def for_viewer(self, has: int, *, deltas: bool, as_event: bool = False) -> Shown:
+        """Give the message that brings a viewer from the edition `has` to this one.
+
+        `as_event`: as a server-sent event, else as a frame of a WebSocket.
+        """
+        if self._ended is not None and NO_EDITION < has < self._ended[0]:
+            return self._shown(SNAPSHOT, as_event, after_period=True)
+        if has != NO_EDITION and not deltas:
+            return self._shown(UPDATE, as_event)
+        if self._base is not None and self._base[0] == has:
+            return self._shown(DELTA, as_event)
+        return self._shown(SNAPSHOT, as_event)
+
+    def _shown(self, kind: str, as_event: bool, *, after_period: bool = False) -> Shown:
+        shown = self._messages.get((kind, as_event, after_period))
         if shown is None:
-            frame = text_frame(self._aged(self._encode(kind)))
+            message = self._aged(self._encode(kind))
+            frame = events.event(message, self.identity) if as_event else text_frame(message)
             if after_period:
                 assert self._ended is not None
-                frame = text_frame(self._aged(self._ended[1])) + frame
-            shown = self._messages[kind, after_period] = Shown(kind, frame)
+                last = self._aged(self._ended[1])
+                frame = (events.event(last) if as_event else text_frame(last)) + frame
+            shown = self._messages[kind, as_event, after_period] = Shown(kind, frame)
         return shown
 
     def _aged(self, text: bytes) -> bytes:

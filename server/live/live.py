@@ -1,6 +1,7 @@
 """The live channel: admits or refuses viewers, reads what they send, and closes them.
 
     request head ──► checked, a place reserved, authorized ──► 101 and a snapshot, as one write ──► read until gone
+                                                               (200 for server-sent events)
                           └─► refused, with an ordinary HTTP answer
 
     live = Live(scoreboard, config.live, metrics, audit, now_ms=wall_clock_ms, files_max=open_files_max())
@@ -35,13 +36,16 @@ import trio
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.lease import Lease
-from server.http.messages import Details, Refused, Request, RequestHead, Response, invalid, overloaded
+from server.http.messages import Details, Headers, Refused, Request, RequestHead, Response, invalid, overloaded
+from server.http.origins import origin_headers
 from server.http.response_head import head_end, http_bytes
 from server.http.websocket import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Message, Ping
 from server.live import handshake
 from server.live.board_view import BoardView
 from server.live.broadcast import Broadcast, LiveMetrics
 from server.live.editions import SNAPSHOT
+from server.live.event_viewer import EventViewer
+from server.live.events import EventStream, read_stream
 from server.live.handshake import Upgrade
 from server.live.names import NameForm
 from server.live.subscriptions import SubscriptionMetrics, Subscriptions
@@ -50,6 +54,9 @@ from server.settings.config import LiveConfig
 
 GOODBYE_SHARE = 0.75
 """The close frames are spread over this share of the time for closing; the last viewers may answer in the rest."""
+
+Opening = Upgrade | EventStream
+"""A correct request for the live channel."""
 
 Authorize = Callable[[str | None], Awaitable[Response | Lease]]
 """Takes the Authorization, None without one. Gives the answer that refuses the viewer, or for how long it may stay."""
@@ -146,14 +153,18 @@ class Live:
 
     # Admitting viewers
 
-    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
+    async def serve_viewer(
+        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
+    ) -> None:
         """Serve a request for the live channel until the viewer is gone. Raises only Cancelled.
+
+        `as_events`: it asks for server-sent events, else for a WebSocket.
 
         Takes the connection out of `stream` unless the request is refused. The caller closes the stream in either case,
         and should not keep `head`: a viewer stays for hours.
         """
         try:
-            viewer = await self._admit(stream, head, address)
+            viewer = await self._admit(stream, head, address, as_events=as_events)
             if viewer is None:
                 return
             early = head.rest
@@ -180,11 +191,14 @@ class Live:
         except Exception:
             log.exception("viewer_failed")
 
-    async def _admit(self, stream: trio.SocketStream, head: RequestHead, address: str) -> Viewer | None:
+    async def _admit(
+        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool
+    ) -> Viewer | None:
         """Give the viewer, which is owed the answer to its handshake; None after a refusal."""
+        readable = origin_headers(self._origins, head.joined("origin") or "") if as_events else ()
         request = Request(method=head.method, path=head.path, query=head.query, address=address)
         try:
-            made = await self._make_viewer(stream, self._check(head, address), address)
+            made = await self._make_viewer(stream, self._check(head, address, as_events), address, readable)
             if isinstance(made, Viewer):
                 return made
             response = made
@@ -198,49 +212,56 @@ class Live:
         if response.code is not None:
             self._metrics.failed(response.code)
         with trio.move_on_after(bounds.SEND_SECONDS_MAX), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await stream.send_all(http_bytes(response, head_end(last=True)))
+            await stream.send_all(http_bytes(response, head_end(last=True), *_lines(readable)))
         return None
 
-    def _check(self, head: RequestHead, address: str) -> Upgrade:
+    def _check(self, head: RequestHead, address: str, as_events: bool) -> Opening:
         self._check_open()
-        upgrade = handshake.read_upgrade(head)
-        handshake.check_origin(upgrade.origin, self._origins)
-        board_id = upgrade.view.board_id
+        opening = read_stream(head) if as_events else handshake.read_upgrade(head)
+        handshake.check_origin(opening.origin, self._origins)
+        board_id = opening.view.board_id
         self._check_board(board_id)
         if self._broadcast.channel(BoardView(board_id)) is None:
             raise invalid("boardId", f"There is no board {board_id!r}.")
         if fault := self._viewers.fault(address):
             raise overloaded(fault)
-        return upgrade
+        return opening
 
     def _check_open(self) -> None:
         if self._closing:
             raise overloaded("The server is stopping.")
 
-    async def _make_viewer(self, stream: trio.SocketStream, upgrade: Upgrade, address: str) -> Viewer | Response:
+    async def _make_viewer(
+        self, stream: trio.SocketStream, opening: Opening, address: str, readable: Headers
+    ) -> Viewer | Response:
         """Make a viewer with a place. Gives the answer of `authorize` if it refuses. Raises `Refused`."""
         self._viewers.reserve(address)
         with ExitStack() as place:
             place.callback(self._viewers.release, address)
             lease: Lease | None = None
             user_id: str | None = None
-            authorize = self._authorize_live if upgrade.view.live else self._authorize
+            authorize = self._authorize_live if opening.view.live else self._authorize
             if authorize is not None:
-                found = await authorize(upgrade.authorization)
+                found = await authorize(opening.authorization)
                 if isinstance(found, Response):
                     return found
                 lease, user_id = found, found.user_id
                 self._check_open()
-            elif upgrade.authorization is not None:
-                user_id = await self._identify(upgrade.authorization)
+            elif opening.authorization is not None:
+                user_id = await self._identify(opening.authorization)
                 self._check_open()
-            channel = self._broadcast.channel(upgrade.view)
+            channel = self._broadcast.channel(opening.view)
             assert channel is not None
-            deltas = upgrade.subprotocol == handshake.DELTA
-            taken, now = take_over(stream), trio.current_time()
-            viewer = Viewer(taken, channel, address, now, deltas=deltas, lease=lease, user_id=user_id)
-            viewer.begin(upgrade.response(), channel.newest())
-            self._metrics.live_messages(1, SNAPSHOT)
+            taken, now, first = take_over(stream), trio.current_time(), channel.newest()
+            if isinstance(opening, EventStream):
+                viewer: Viewer = EventViewer(taken, channel, address, now, deltas=False, lease=lease, user_id=user_id)
+                known = opening.known == first.identity and not first.stale
+                viewer.begin(opening.response(readable), first, known=known)
+            else:
+                deltas, known = opening.subprotocol == handshake.DELTA, False
+                viewer = Viewer(taken, channel, address, now, deltas=deltas, lease=lease, user_id=user_id)
+                viewer.begin(opening.response(), first)
+            self._metrics.live_messages(not known, SNAPSHOT)
             place.pop_all()  # the viewer keeps it
         return viewer
 
@@ -284,7 +305,7 @@ class Live:
         viewer.said += len(data)
         if viewer.said > bounds.VIEWER_SAYS_BYTES_MAX:
             return [Fault(POLICY_VIOLATION, "a viewer must not send so much")]
-        return viewer.parser.feed(data)
+        return [] if viewer.as_events else viewer.parser.feed(data)
 
     async def _wait_closed(self, viewer: Viewer) -> None:
         """Wait for the other end to close after its last frame; drop what it still sends."""
@@ -314,3 +335,7 @@ class Live:
             await trio.sleep_until(started + count * pause)
             viewer.close(SERVICE_RESTART, "the server restarts")
             self._broadcast.push(viewer)
+
+
+def _lines(headers: Headers) -> list[bytes]:
+    return [f"{name}: {value}\r\n".encode("latin-1") for name, value in headers]

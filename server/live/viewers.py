@@ -32,6 +32,7 @@ from collections.abc import Iterable
 
 import trio
 
+from server import bounds
 from server.access.lease import Lease
 from server.http.admission import add_to
 from server.http.client_address import address_group
@@ -46,6 +47,12 @@ _RESET = struct.pack("ii", 1, 0)
 
 class Viewer:
     """One connected viewer. Times are trio's, in seconds."""
+
+    as_events = False
+    """Whether it gets server-sent events, and no frames."""
+
+    ping_seconds = bounds.VIEWER_PING_SECONDS
+    """Between two pings."""
 
     __slots__ = (
         "address",
@@ -90,9 +97,10 @@ class Viewer:
         self.heard = now
         self.pinged = now
 
-    def begin(self, response: bytes, edition: Edition) -> None:
-        """Owe the answer to the handshake and the first edition, as one write."""
-        self.rest = memoryview(response + edition.for_viewer(NO_EDITION, deltas=self.deltas).frame)
+    def begin(self, response: bytes, edition: Edition, *, known: bool = False) -> None:
+        """Owe the answer to the handshake and the first edition, as one write. `known`: it has this edition already."""
+        first = b"" if known else edition.for_viewer(NO_EDITION, deltas=self.deltas, as_event=self.as_events).frame
+        self.rest = memoryview(response + first)
         self.edition = edition.number
 
     def read(self, count: int) -> bytes | None:
@@ -147,7 +155,7 @@ class Viewer:
             self.socket.shutdown(socket.SHUT_WR)
             return True
         if edition is not None and self.edition < edition.number:
-            frame = edition.for_viewer(self.edition, deltas=self.deltas).frame
+            frame = edition.for_viewer(self.edition, deltas=self.deltas, as_event=self.as_events).frame
             if not self.show(edition.number, frame):
                 return False
         return self.lines is None or self._write_lines(self.lines)
@@ -195,18 +203,18 @@ def show_all(viewers: Iterable[Viewer], edition: Edition, shown: Counter[str]) -
     """
     number = edition.number
     has: int | None = None
-    deltas, kind, frame, length, count = False, "", b"", 0, 0
+    deltas, as_event, kind, frame, length, count = False, False, "", b"", 0, 0
     full: list[Viewer] = []
     for viewer in viewers:
         if viewer.busy or viewer.closing or viewer.gone:
             continue
-        if viewer.edition != has or viewer.deltas is not deltas:
+        if viewer.edition != has or viewer.deltas is not deltas or viewer.as_events is not as_event:
             if viewer.edition >= number:
                 continue
             if count:
                 shown[kind] += count
-            has, deltas, count = viewer.edition, viewer.deltas, 0
-            message = edition.for_viewer(has, deltas=deltas)
+            has, deltas, as_event, count = viewer.edition, viewer.deltas, viewer.as_events, 0
+            message = edition.for_viewer(has, deltas=deltas, as_event=as_event)
             kind, frame, length = message.kind, message.frame, len(message.frame)
         try:
             taken = viewer.socket.send(frame)

@@ -46,8 +46,10 @@ class LiveChannel(Protocol):
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tell viewers of changes, until cancelled."""
 
-    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
-        """Answer a request for the live channel; returns when the viewer is gone."""
+    async def serve_viewer(
+        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
+    ) -> None:
+        """Answer a request for the live channel, a WebSocket or a stream; returns when the viewer is gone."""
 
     async def close_all(self, seconds: float) -> None:
         """Accept no more viewers, and close all within `seconds`."""

@@ -83,9 +83,11 @@ class Channels:
         if any(channel.is_behind for view, channel in self._channels.items() if view.board_id in changed):
             self._changed.set()
 
-    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
+    async def serve_viewer(
+        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
+    ) -> None:
         """Never called: viewers of a simulated run connect by `connect`."""
-        raise AssertionError(f"no socket of {address} comes here: {stream}, {head}")
+        raise AssertionError(f"no socket of {address} comes here: {stream}, {head}, {as_events}")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish at most once in each interval; serve the viewers that were full before."""

@@ -373,6 +373,7 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("POST", "/boards/cup/reset", None, KEEPER, 410),
     ("POST", "/scores/increment", {**WITH_VALUE, "actionId": "v4"}, "Bearer judge scores:write,scores:value", 410),
     ("GET", "/ws/scoreboard", None, None, 426),
+    ("GET", "/sse/scoreboard", None, None, 400),
     ("GET", "/healthz", None, None, 200),
     ("GET", "/readyz", None, None, 200),
     ("GET", "/metrics", None, None, 200),

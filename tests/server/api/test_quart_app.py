@@ -48,6 +48,7 @@ SCRIPT: list[tuple[str, str, object, str | None, dict[str, str]]] = [
     ("GET", "/healthz", None, None, {}),
     ("GET", "/readyz", None, None, {}),
     ("GET", "/ws/scoreboard", None, None, {}),
+    ("GET", "/sse/scoreboard", None, None, {}),
 ]
 
 

@@ -187,11 +187,15 @@ class Echo:
 
     def __init__(self) -> None:
         self.heads: list[tuple[RequestHead, str]] = []
+        self.as_events: list[bool] = []
         self.failure: BaseException | None = None
 
-    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
+    async def serve_viewer(
+        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
+    ) -> None:
         """Echo what comes."""
         self.heads.append((head, address))
+        self.as_events.append(as_events)
         if self.failure is not None:
             raise self.failure
         await stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + head.rest)

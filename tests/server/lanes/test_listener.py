@@ -40,6 +40,18 @@ async def test_a_kept_connection_may_become_a_viewer() -> None:
         assert ("upgrade", "websocket") in served.live.heads[0][0].headers
 
 
+async def test_a_kept_connection_may_become_a_stream() -> None:
+    """A browser opens it over the connection that the page came by. The channel is told which of the two it is."""
+    async with open_listener() as served:
+        client = await served.connect()
+        await client.send(GET + get(b"/parts") + get(b"/sse/scoreboard?boardId=a"))
+        assert [(await client.answer()).status for _ in range(3)] == [200, 200, 101]
+        watcher = await served.connect()
+        assert (await watcher.ask(WATCH)).status == 101
+        assert [head.path for head, _ in served.live.heads] == ["/sse/scoreboard", "/ws/scoreboard"]
+        assert served.live.as_events == [True, False]
+
+
 async def test_a_slash_at_the_end_opens_the_channel_too() -> None:
     """A router or a proxy that adds it must not close the live channel."""
     async with open_listener(Played()) as served:
@@ -135,7 +147,7 @@ async def test_a_refusal_by_the_live_channel_is_seen_by_a_client_that_still_send
     class Refusing:
         heads: tuple[()] = ()
 
-        async def serve_viewer(self, stream: trio.SocketStream, *_rest: object) -> None:
+        async def serve_viewer(self, stream: trio.SocketStream, *_rest: object, **_more: object) -> None:
             await stream.send_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
 
     async with open_listener() as served:

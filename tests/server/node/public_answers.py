@@ -120,6 +120,7 @@ ASKED: dict[str, tuple[str, Targets]] = {
     "review": ("GET", _once("/reviews/1-0")),
     "decide_review": ("POST", _once("/reviews/1-0")),
     "live": ("GET", _on_board("/ws/scoreboard?boardId={}")),
+    "stream": ("HEAD", _on_board("/sse/scoreboard?boardId={}")),
     "healthz": ("GET", _once("/healthz")),
     "readyz": ("GET", _once("/readyz")),
     "metrics": ("GET", _once("/metrics")),

@@ -316,7 +316,7 @@ def others(*, promotable: bool) -> list[Question]:
     ]
     paths = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/", "/ws/scoreboard")
     questions += [question(path, "GET", path) for path in paths]
-    questions.append(question("HEAD of the live channel", "HEAD", "/ws/scoreboard"))
+    questions += [question(f"HEAD of {path}", "HEAD", path) for path in ("/ws/scoreboard", "/sse/scoreboard")]
     if not promotable:
         questions.append(question("promote", "POST", "/replication/promote", token=admin))
     return questions

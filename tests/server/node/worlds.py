@@ -49,7 +49,9 @@ class QuietLive:
         """See `LiveChannel`."""
         task_status.started()
 
-    async def serve_viewer(self, stream: trio.SocketStream, head: RequestHead, address: str) -> None:
+    async def serve_viewer(
+        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
+    ) -> None:
         """See `LiveChannel`."""
         raise AssertionError("nobody comes")
 

@@ -1,0 +1,16 @@
+"""The headers that let a page of another site read an answer (CORS, in the Fetch standard). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from server.http.messages import Headers
+
+
+def origin_headers(allowed: Container[str] | None, origin: str) -> Headers:
+    """Let a page of this origin read, if it is allowed. `allowed` None: every page may, whatever its origin."""
+    if allowed is None:
+        return (("access-control-allow-origin", "*"),)
+    if origin in allowed:
+        return (("access-control-allow-origin", origin), ("vary", "Origin"))
+    return (("vary", "Origin"),)
