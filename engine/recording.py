@@ -61,7 +61,9 @@ def record(
     for board, some in groupby(found, key=_board_of):
         board_id = board.board_id
         if board_id in waiting:
-            seen.append((board_id, waiting.pop(board_id).record(time_ms)))
+            steps = waiting.pop(board_id).record(time_ms)
+            if board_id in watched:
+                seen.append((board_id, steps))
         events = [event for event, _, _, _ in some]
         user_ids = [event.user_id for event in events]
         slots = board.find(user_ids)
@@ -73,8 +75,11 @@ def record(
                 if fed.board_id not in waiting:
                     waiting[fed.board_id] = _Waiting(board_of(fed.board_id))
                 waiting[fed.board_id].add(event, place, fed.delta, fed.new_score)
-    seen += [(board_id, steps.record(time_ms)) for board_id, steps in waiting.items()]
-    return ranks, [each for each in seen if each[0] in watched]
+    for board_id, fed_steps in waiting.items():
+        steps = fed_steps.record(time_ms)
+        if board_id in watched:
+            seen.append((board_id, steps))
+    return ranks, seen
 
 
 def record_held(

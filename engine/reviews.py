@@ -171,8 +171,9 @@ class Reviews:
             for at, found in self.watches[board_id].see(steps, time_ms):
                 event, place = steps.origin(at)
                 flags.append((event.seq, place, event, found))
-        for _, place, event, found in sorted(flags, key=itemgetter(0, 1)):
-            self._flag(event, place, found)
+        if flags:
+            for _, place, event, found in sorted(flags, key=itemgetter(0, 1)):
+                self._flag(event, place, found)
 
     def hold(self, events: Iterable[Incremented], is_here: Callable[[str], bool] = lambda _: True) -> None:
         """Take in what boards hold of increments. Their flags were found before."""

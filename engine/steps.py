@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.events import Incremented
+from engine.events import Fed, Incremented
 
 Step = tuple[str, int, int, str]
 """A user, the change and the new score, and the caller."""
@@ -42,16 +42,26 @@ class Steps:
 
     def step(self, at: int) -> Step:
         """Give a step."""
-        event, place = self.origin(at)
+        event = self._events[at]
+        place = 0 if self._places is None else self._places[at]
         part = event.fed[place - 1] if place else event
         return event.user_id, part.delta, part.new_score, event.caller
 
-    def columns(self, start: int, end: int) -> tuple[list[int], list[int], list[str]]:
-        """Give changes, new scores and callers of some steps."""
+    def deltas(self, start: int, end: int) -> list[int]:
+        """Give the changes of some steps."""
+        return [part.delta for part in self._parts(start, end)]
+
+    def scores(self, start: int, end: int) -> list[int]:
+        """Give the new scores of some steps."""
+        return [part.new_score for part in self._parts(start, end)]
+
+    def callers(self, start: int, end: int) -> list[str]:
+        """Give the callers of some steps."""
+        return [event.caller for event in self._events[start:end]]
+
+    def _parts(self, start: int, end: int) -> Sequence[Incremented | Fed]:
         events = self._events[start:end]
-        callers = [event.caller for event in events]
         if self._places is None:
-            return [event.delta for event in events], [event.new_score for event in events], callers
+            return events
         places = self._places[start:end]
-        parts = [event.fed[place - 1] if place else event for event, place in zip(events, places, strict=True)]
-        return [part.delta for part in parts], [part.new_score for part in parts], callers
+        return [event.fed[place - 1] if place else event for event, place in zip(events, places, strict=True)]

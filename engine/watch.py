@@ -29,7 +29,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Protocol
 
 import msgspec
@@ -140,35 +141,34 @@ class Watch:
 
     def see(self, steps: Steps, time_ms: int) -> list[tuple[int, Found]]:
         """Count steps of one time; give the numbers of those that broke a rule, and the first rule of each."""
-        found: list[tuple[int, Found]] = []
-        for start in range(0, len(steps.slots), AT_ONCE):
-            count = min(AT_ONCE, len(steps.slots) - start)
-            left = range(start, start + count) if count < MANY else self._count_many(steps, start, count, time_ms)
-            for at in left:
-                one = self._see_one(steps, at, time_ms)
-                if one is not None:
-                    found.append((at, one))
-        return found
+        count = len(steps.slots)
+        left: Iterable[int] = range(count)
+        if count >= MANY:
+            starts = range(0, count, AT_ONCE)
+            left = chain.from_iterable(self._count_many(steps, start, time_ms) for start in starts)
+        return [(at, found) for at in left if (found := self._see_one(steps, at, time_ms)) is not None]
 
     def _see_one(self, steps: Steps, at: int, time_ms: int) -> Found | None:
         slot, (user_id, delta, new_score, caller) = steps.slots[at], steps.step(at)
         place = self._windows.place(slot) or self._enter(slot, user_id, new_score - delta, time_ms)
-        found = self._windows.count(slot, max(delta, 0), caller, time_ms)
+        found = self._windows.count(slot, max(0, delta), caller, time_ms)
         if found is None and (new_score < self._near if self._falls else new_score > self._near):
             return self._judge(user_id, new_score, time_ms, place)
         return found
 
-    def _count_many(self, steps: Steps, start: int, count: int, time_ms: int) -> list[int]:
-        """Count the steps that break no rule; give the numbers of the others."""
-        end = start + count
+    def _count_many(self, steps: Steps, start: int, time_ms: int) -> list[int]:
+        """Count those of the next AT_ONCE steps that break no rule; give the numbers of the others."""
+        end = min(start + AT_ONCE, len(steps.slots))
         slots = np.array(steps.slots[start:end], np.int64)
         for at in self._windows.unseen(slots):
             user_id, delta, new_score, _ = steps.step(start + at)
             if not self._windows.place(steps.slots[start + at]):
                 self._enter(steps.slots[start + at], user_id, new_score - delta, time_ms)
-        deltas, scores, callers = steps.columns(start, end)
-        gains, new = np.array(deltas, np.int64), np.array(scores, np.int64)
-        fine = new >= self._near if self._falls else new <= self._near
+        gains, fine = np.array(steps.deltas(start, end), np.int64), np.ones(len(slots), np.bool_)
+        if self.rules.outlier_z is not None:
+            scores = np.array(steps.scores(start, end), np.int64)
+            fine = scores >= self._near if self._falls else scores <= self._near
+        callers = steps.callers(start, end) if self.rules.callers_per_user else ()
         if gains.min() < 0:
             gains = np.maximum(gains, 0)
         if gains.max() > SMALL:
