@@ -33,9 +33,12 @@ class PlainPast:
         return self.day is not None and len(self.notes) == 1
 
     def note(self, as_of_ms: int, now_ms: int, rows: Sequence[tuple[int, str, int]], day_ms: int = DAY_MS) -> None:
-        """Note what is shown, if it is new. Before the newest note that is a day old, all are dropped for good."""
+        """Note what is shown, if it is new. Before the newest note that is a day old, all are dropped for good.
+
+        Users who share a rank and have changed places are something new, too.
+        """
         ranks = {user: rank for rank, user, _ in rows[:100]}
-        if not self.notes or self.notes[-1][1] != ranks:
+        if not self.notes or list(self.notes[-1][1].items()) != list(ranks.items()):
             self.notes.append((as_of_ms, ranks))
         old = [at for at, (ms, _) in enumerate(self.notes) if ms <= now_ms - day_ms]
         self.notes = self.notes[old[-1] if old else 0 :]
