@@ -166,15 +166,21 @@ class Bootstrap:
         except (httpx.HTTPError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise LinkEnded(f"the leader gave no answer: {reason_of(error)}") from error
 
-    async def wait_origin(self) -> Tail:
-        """Ask for the place before the leader's first event, until the leader answers."""
+    async def wait_origin(self) -> Tail | None:
+        """Ask for the place before the leader's first event, until the leader answers.
+
+        None if its log no longer begins there: it has begun anew, or made a snapshot, since it had none.
+        """
         backoff = Backoff(self._uniform)
         while True:
             try:
                 return await self.fork(ForkQuestion(0))
             except LinkEnded as ended:
                 self._tell(ended.reason)
+                gone = ended.status == httpx.codes.NOT_FOUND
             await backoff.wait()
+            if gone:
+                return None
 
     async def _download(self, progress: ShowBytes) -> bool:
         """Fill the unfinished file, in any number of attempts; False if the leader has no snapshot."""
@@ -309,7 +315,7 @@ async def prepare_directory(
     if holds_log(disk, directory):
         return
     tail = await run(partial(_newest_tail, disk, data_directory, tell), blocks=disk.blocks)
-    if tail is None:
+    while tail is None:
         fetched = await bootstrap.fetch(progress)
         if fetched is None:
             tail = await bootstrap.wait_origin()
