@@ -20,11 +20,10 @@ Rules:
 - `Log.open` reads and judges first (`engine.recovery`), then repairs. A refused log is not changed.
 - Opening writes the last frame again before it syncs. If a sync failed before, the kernel may hold pages as clean that
   never reached the disk, and a sync alone would skip them.
-- One thread at a time appends, and one compresses or removes. Any number read: a reader keeps the list of segments that
-  it began with, and finds a file that was compressed meanwhile under its new name.
-- Compressing, removing, `restart` and writing a snapshot hold `upkeep`, from the first look at the files to the last
-  change. Otherwise a file of the old history could get into the new one.
-- Segments are removed from the oldest on, and the last one never. So retention leaves no gap.
+- One thread at a time appends, and one compresses, replaces or removes (`engine.log_segments`). Any number read.
+- `seal` is the one change of the live segment that another thread may ask for. It takes turns with appends.
+- Compressing, replacing, removing, `restart` and writing a snapshot hold `upkeep`, from the first look at the files to
+  the last change. Otherwise a file of the old history could get into the new one.
 - Before a segment is begun, compressed or removed, the path of the last one must still lead to the open file, uncut.
   Otherwise these files are not ours. Appends don't look: a watch calls `check_place`, and `give_up` if that fails.
 
@@ -34,15 +33,16 @@ The log does not know Trio, commands or boards. `engine.record` has its bytes, `
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from engine.disk import Disk, File
-from engine.errors import DiskFault, DiskFull, NoLongerKept, WriteFailed
+from engine.errors import DiskFault, DiskFull, WriteFailed
 from engine.events import Event
 from engine.limits import SEGMENT_BYTES
 from engine.log_facts import LogStatistics, SegmentInfo, Synced
 from engine.log_reader import LogReader
+from engine.log_segments import LogSegments
 from engine.record import (
     SEGMENT_HEADER_BYTES,
     Frame,
@@ -51,19 +51,18 @@ from engine.record import (
     SegmentHeader,
     Tail,
     chain_start,
-    events_of,
     pack_frame,
     unpack_header,
 )
 from engine.recovery import Finding, Situation, misfit, refusal
 from engine.replay import replay, settle_end, tidy
 from engine.room import Room
-from engine.segment import SegmentFile, check_segment, compress_segment, create_segment, list_segments, remove_segment
+from engine.segment import SegmentFile, check_segment, create_segment, list_segments
 
 __all__ = ["Finding", "Log", "LogStatistics", "SegmentInfo", "Synced", "Tail"]
 
 
-class Log:
+class Log(LogSegments):
     """A log that this process owns, made by `create` or `open`. The caller holds the lock of the data directory."""
 
     def __init__(
@@ -76,13 +75,7 @@ class Log:
         end: int,
         segment_bytes: int,
     ) -> None:
-        self.tail = tail
-        self.upkeep = threading.Lock()
-        self.blocks = disk.blocks
-        self._disk = disk
-        self._directory = directory
-        self._segments = segments
-        self._segments_lock = threading.Lock()
+        super().__init__(disk, directory, tail, segments)
         self._file = file
         self._end = end
         self._segment_bytes = segment_bytes
@@ -90,6 +83,7 @@ class Log:
         self._in_doubt = False
         self._failure: WriteFailed | None = None
         self._restarting = False
+        self._writing = threading.Lock()
         self._appends = 0
         self._records = 0
 
@@ -191,6 +185,10 @@ class Log:
 
     def _write(self, data: bytes, header: Header | Frame) -> Synced:
         """Write a frame that follows `tail`, and sync it."""
+        with self._writing:
+            return self._write_now(data, header)
+
+    def _write_now(self, data: bytes, header: Header | Frame) -> Synced:
         self._in_doubt = True
         try:
             if self._end + len(data) > self._segment_bytes and self._end > SEGMENT_HEADER_BYTES:
@@ -243,10 +241,28 @@ class Log:
 
     def make_room(self) -> None:
         """Begin the next segment if the log is full. Raises `DiskFull` if it still is, `WriteFailed`."""
-        self._check_certain(self.tail.seq + 1)
-        if self.full is not None:
-            # If the live segment is empty, only a new log wanted another.
-            self._begin_segment() if self._end > SEGMENT_HEADER_BYTES else self.check_restart()
+        with self._writing:
+            self._check_certain(self.tail.seq + 1)
+            if self.full is not None:
+                # If the live segment is empty, only a new log wanted another.
+                self._begin_segment() if self._end > SEGMENT_HEADER_BYTES else self.check_restart()
+
+    def seal(self) -> None:
+        """Seal the live segment and begin the next one, unless it has no frame. May be called from any thread.
+
+        Raises `DiskFull` with nothing changed. Any other fault is final, as that of an append.
+        """
+        with self._writing:
+            self._check_certain(self.tail.seq + 1)
+            if self._end == SEGMENT_HEADER_BYTES:
+                return
+            try:
+                self._begin_segment()
+            except DiskFull:
+                raise
+            except DiskFault as fault:
+                self._failure = self._final(fault.what, self.tail.seq + 1, path=fault.path, remedy=fault.remedy)
+                raise self._failure from fault
 
     def check_room(self, length: int) -> None:
         """Check that there is room for a frame of this length, or for the segment that it needs. Raises `DiskFull`."""
@@ -276,91 +292,6 @@ class Log:
     def give_up(self, fault: DiskFault) -> None:
         """Append nothing more: this log is no longer ours to write. May be called while another thread appends."""
         self._failure = self._final(fault.what, self.tail.seq + 1, path=fault.path, remedy=fault.remedy)
-
-    def read_from(self, seq: int) -> Iterator[Frame]:
-        """Give the durable frames from the one that holds `seq` on; none if `seq` is not yet written.
-
-        May be called from any thread. Raises `NoLongerKept`, and `LogDamaged` if a frame can't be read any more.
-        """
-        assert seq >= 1
-        # The tail first: the segments listed after it hold at least as much.
-        until = self.tail.seq
-        return self._reading(seq).frames(seq, until)
-
-    def event_at(self, seq: int) -> tuple[Frame, Event]:
-        """Read one event and its frame. `seq` is at most `tail.seq`. Raises `NoLongerKept`."""
-        assert 1 <= seq <= self.tail.seq
-        frame = self._reading(seq).frame_with(seq)
-        return frame, events_of(frame)[seq - frame.first_seq]
-
-    def _reading(self, seq: int) -> LogReader:
-        segments = self._listed()
-        if seq < segments[0].first_seq:
-            raise NoLongerKept(seq, segments[0].first_seq)
-        return LogReader(self._disk, self._directory, segments, log_id=self.tail.log_id)
-
-    def segments(self) -> list[SegmentInfo]:
-        """List the segments, the oldest first."""
-        tail_seq = self.tail.seq
-        files = self._listed()
-        lasts = [file.first_seq - 1 for file in files[1:]] + [max(tail_seq, files[-1].first_seq - 1)]
-        return [
-            SegmentInfo(file.path, file.first_seq, last, file is not files[-1], file.compressed, file.bytes)
-            for file, last in zip(files, lasts, strict=True)
-        ]
-
-    def last_time_ms(self, info: SegmentInfo) -> int:
-        """Read the time of the last event of a segment that has one."""
-        return self._reading(info.last_seq).frame_with(info.last_seq).time_ms
-
-    def compress(self, info: SegmentInfo) -> SegmentInfo:
-        """Prove a sealed segment and compress it; give it as it is then. Raises `LogDamaged`, with nothing changed."""
-        files = self._listed()
-        index = next((index for index, file in enumerate(files[:-1]) if file.first_seq == info.first_seq), None)
-        if index is None:
-            raise ValueError(f"{info.path} is not a sealed segment of this log")
-        if files[index].compressed:
-            return self.segments()[index]
-        self.check_place()
-        reading = LogReader(self._disk, self._directory, files, log_id=self.tail.log_id)
-        for _ in reading.frames(info.first_seq, info.last_seq):
-            pass
-        cursor = reading.cursor
-        assert cursor is not None
-        compressed = compress_segment(self._disk, files[index], cursor.data[: cursor.offset])
-        with self._segments_lock:
-            self._segments[index] = compressed
-        self._disk.remove(files[index].path)
-        self._disk.sync_directory(self._directory)
-        return self.segments()[index]
-
-    def remove_before(
-        self, first_seq_to_keep: int, tell: Callable[[SegmentInfo], None] = lambda _: None
-    ) -> list[SegmentInfo]:
-        """Remove the oldest segments, which have only events before `first_seq_to_keep`; give the removed ones.
-
-        `tell` gets each of them when its removal is durable. The rest never has a gap, even after a crash: each removal
-        is synced before the next one, also a removal of an earlier call that failed. The last segment always stays.
-        """
-        removed: list[SegmentInfo] = []
-        for info in self.segments()[:-1]:
-            if info.last_seq >= first_seq_to_keep:
-                break
-            self.check_place()
-            if not removed:
-                self._disk.sync_directory(self._directory)
-            with self._segments_lock:
-                file = self._segments.pop(0)
-            try:
-                remove_segment(self._disk, file)
-            except DiskFault:
-                with self._segments_lock:
-                    self._segments.insert(0, file)
-                raise
-            self._disk.sync_directory(self._directory)
-            removed.append(info)
-            tell(info)
-        return removed
 
     def restart(self, tail: Tail, aside: str, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Begin a new log after `tail`, which is further on and has a snapshot. For a replica that fell too far behind.
@@ -393,7 +324,3 @@ class Log:
         """Close the file. Everything that was appended is durable already."""
         self._in_doubt = True
         self._file.close()
-
-    def _listed(self) -> list[SegmentFile]:
-        with self._segments_lock:
-            return list(self._segments)

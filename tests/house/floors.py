@@ -61,6 +61,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "engine", "segment_cursor"),
     (SHELL, "engine", "log_reader"),
     (SHELL, "engine", "replay"),
+    (SHELL, "engine", "log_segments"),
     (SHELL, "engine", "log"),
     (SHELL, "engine", "user_index"),
     (SHELL, "engine", "user_frames"),
