@@ -45,7 +45,7 @@ import trio
 
 from engine.batch import Batch
 from engine.clock import Clock
-from engine.commands import BoardCommand, Command, DecideReview, ImportRows, Increment, Outcome, Reverse
+from engine.commands import BoardCommand, Command, DecideReview, EraseUser, ImportRows, Increment, Outcome, Reverse
 from engine.corrections import Corrector
 from engine.disk import FileMissing
 from engine.errors import DiskFull, LeaderDeposed, LogDamaged, NoLongerKept, OutcomeUnknown, Overloaded
@@ -57,6 +57,7 @@ from engine.periods import PeriodAt, due_changes, no_calendar
 from engine.record import events_of
 from engine.recount import Recount
 from engine.threads import run
+from engine.traces import Traces
 
 FULL_RETRY_SECONDS = 1.0
 """From an attempt that found the disk full to the next one. An attempt takes some ms, and holds up all other writes."""
@@ -83,7 +84,7 @@ class Submission:
         self.commands = commands
         self.weight, self.is_alone = len(commands), False
         if type(commands[0]) is not Increment:
-            self.is_alone = isinstance(commands[0], BoardCommand | Reverse | DecideReview | ImportRows)
+            self.is_alone = isinstance(commands[0], BoardCommand | Reverse | DecideReview | ImportRows | EraseUser)
             self.weight = sum(len(each.rows) if isinstance(each, ImportRows) else 1 for each in commands)
         self.outcomes: list[Outcome] = []
         self.error: Exception | None = None
@@ -316,16 +317,20 @@ class Actor:
                 submission.when_done(submission)
 
     async def _complete(self, submission: Submission) -> bool:
-        """Let a recount take what was logged since its sender looked; False if the log can't be read.
+        """Let a recount, or an erasure, see what was logged since its sender looked; False if the log can't be read.
 
         Nothing is logged meanwhile. A log that can't be read fails the submission alone: nothing was decided by it.
         """
         log = self._machine.log
         for command in submission.commands:
-            recount = command.recount if isinstance(command, Reverse | DecideReview) else None
-            if recount is not None:
+            seen: Recount | Traces | None = None
+            if isinstance(command, Reverse | DecideReview):
+                seen = command.recount
+            elif isinstance(command, EraseUser):
+                seen = command.traces
+            if seen is not None:
                 try:
-                    await run(partial(_take_rest, log, recount), blocks=log.blocks)
+                    await run(partial(_take_rest, log, seen), blocks=log.blocks)
                 except (LogDamaged, NoLongerKept, FileMissing) as fault:
                     submission.fail(fault)
                     return False
@@ -362,8 +367,8 @@ class Actor:
             self._apart = len(taken)
 
 
-def _take_rest(log: WriteLog, recount: Recount) -> None:
-    for frame in log.read_from(recount.seq + 1):
+def _take_rest(log: WriteLog, seen: Recount | Traces) -> None:
+    for frame in log.read_from(seen.seq + 1):
         for event in events_of(frame):
-            if event.seq > recount.seq:
-                recount.take(event)
+            if event.seq > seen.seq:
+                seen.take(event)

@@ -11,7 +11,8 @@ Rules:
 - A repeated action is recognised before anything else is checked. Its answer must be given again even if the rules or
   the user have changed since.
 - Commands about boards come in batches of their own: other commands would be decided by the old rules. A reversal and
-  the decision of a review are alone, too: a recount has all that was logged before it. So are the rows of an import.
+  the decision of a review are alone, too: a recount has all that was logged before it. So are the rows of an import,
+  and an erasure.
 - `settle` uses what `decide` looked up (board, digest, mark), so no increment is hashed twice. It is called once, when
   all events are on disk, and the state must not have changed since the batch began.
 - Times never go back: if the last event is later than `now_ms`, the batch takes the time of that event. If it is later
@@ -34,6 +35,7 @@ from engine.commands import (
     BoardReceipt,
     Command,
     DecideReview,
+    EraseUser,
     ImportRows,
     Increment,
     Outcome,
@@ -46,6 +48,7 @@ from engine.commands import (
     UserReceipt,
 )
 from engine.counting import conflict, erased, fed_boards, feed, never_held, too_high, unknown, worth_of
+from engine.erasure_decisions import Erasure, decide_erasure
 from engine.events import BoardEvent, Event, Fed, Incremented, ReviewDecided, UserPut
 from engine.foresight import Foresight
 from engine.import_decisions import ImportDecision, decide_import, settle_import
@@ -84,7 +87,8 @@ rules of one of the boards are more than fixed points (`engine.counting`), or it
 _NOWHERE: _Place = (Board(""), 0, {}, ())
 
 _Told = ReviewReceipt | Rejection
-_Alone = Reversal | ReviewDecision | ImportDecision | _BoardDecision
+_Alone = Reversal | ReviewDecision | ImportDecision | Erasure | _BoardDecision
+_Other = PutUser | BoardCommand | Reverse | DecideReview | ImportRows | EraseUser
 _Decision = FoundIncrement | UserPut | _Alone | _Duplicate | Unchanged | _Told
 
 
@@ -297,21 +301,15 @@ class Batch:
         self._begun[key] = found = (event, board, key, mark)
         return found
 
-    def _decide_other(self, command: PutUser | BoardCommand | Reverse | DecideReview | ImportRows) -> _Decision:
+    def _decide_other(self, command: _Other) -> _Decision:
         if isinstance(command, PutUser):
             return self._put_user(command)
         if isinstance(command, ImportRows):
-            imported = decide_import(self._scoreboard, command, self._seq + 1, self._now_ms)
-            if isinstance(imported, ImportDecision):
-                self.events += imported.events
-                self._seq += len(imported.events)
-            return imported
+            return self._alone(decide_import(self._scoreboard, command, self._seq + 1, self._now_ms))
         if isinstance(command, Reverse):
-            reversal = decide_reversal(self._scoreboard, command, self._seq + 1, self._now_ms)
-            if isinstance(reversal, Reversal) and reversal.event is not None:
-                self._seq += 1
-                self.events.append(reversal.event)
-            return reversal
+            return self._alone(decide_reversal(self._scoreboard, command, self._seq + 1, self._now_ms))
+        if isinstance(command, EraseUser):
+            return self._alone(decide_erasure(self._scoreboard, command, self._seq + 1, self._now_ms))
         if isinstance(command, DecideReview):
             return self._review(command)
         assert command.board_id not in self._decided_boards, "a submission has one command a board"
@@ -325,6 +323,12 @@ class Batch:
         self._seq += len(decided)
         self.events += decided
         return _BoardDecision(command.board_id, decided)
+
+    def _alone(self, decided: Reversal | ImportDecision | Erasure | Rejection) -> _Decision:
+        if not isinstance(decided, Rejection):
+            self.events += decided.events
+            self._seq += len(decided.events)
+        return decided
 
     def _review(self, command: DecideReview) -> _Decision:
         review_id = command.review_id
@@ -371,11 +375,7 @@ class Batch:
         scoreboard = self._scoreboard
         if isinstance(decision, _Told):
             return decision
-        if isinstance(decision, Reversal):
-            if decision.event is not None:
-                scoreboard.apply(decision.event, scoreboard.epoch)
-            return decision.receipt
-        if isinstance(decision, ReviewDecision):
+        if isinstance(decision, Reversal | ReviewDecision | Erasure):
             for each in decision.events:
                 scoreboard.apply(each, scoreboard.epoch)
             return decision.receipt

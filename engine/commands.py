@@ -15,6 +15,7 @@ from engine.board_rules import BoardRules, Decision
 from engine.events import Rescored
 from engine.ranking import Row
 from engine.recount import Recount
+from engine.traces import Traces
 
 RejectionCode = Literal["INVALID_REQUEST", "CONFLICT", "NOT_FOUND", "BOARD_CLOSED", "BOARD_NOT_OPEN", "ERASED"]
 
@@ -155,7 +156,18 @@ class ImportRows(msgspec.Struct, frozen=True, gc=False):
     caller: str
 
 
-Command = Increment | PutUser | BoardCommand | Reverse | DecideReview | ImportRows
+class EraseUser(msgspec.Struct, frozen=True, gc=False):
+    """Forget a user. `traces` are what the log says of the user; the writer completes them. `in_past`: a past period
+    has a row of the user. It is alone in its submission.
+    """
+
+    user_id: str
+    caller: str
+    traces: Traces
+    in_past: bool = False
+
+
+Command = Increment | PutUser | BoardCommand | Reverse | DecideReview | ImportRows | EraseUser
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -266,6 +278,17 @@ class ImportReceipt(msgspec.Struct, frozen=True, gc=False):
     seq: int
 
 
+class EraseReceipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to an `EraseUser`. So many `actions` of the user stay used."""
+
+    user_id: str
+    applied: bool
+    epoch: int
+    seq: int
+    time_ms: int
+    actions: int
+
+
 class Rejection(msgspec.Struct, frozen=True, gc=False):
     """A command that the rules refused. Nothing was logged. `details` names the field at fault."""
 
@@ -274,4 +297,6 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
     details: dict[str, str | int | list[str]]
 
 
-Outcome = Receipt | UserReceipt | BoardReceipt | ReversalReceipt | ReviewReceipt | ImportReceipt | Rejection
+Outcome = (
+    Receipt | UserReceipt | BoardReceipt | ReversalReceipt | ReviewReceipt | ImportReceipt | EraseReceipt | Rejection
+)

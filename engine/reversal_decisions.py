@@ -30,6 +30,11 @@ class Reversal(msgspec.Struct, frozen=True, gc=False):
     event: Reversed | None
     receipt: ReversalReceipt
 
+    @property
+    def events(self) -> tuple[Reversed, ...]:
+        """What must be logged."""
+        return () if self.event is None else (self.event,)
+
 
 def decide_reversal(scoreboard: Scoreboard, command: Reverse, seq: int, now_ms: int) -> Reversal | Rejection:
     """Decide a command whose event would have this seq and time."""

@@ -77,6 +77,8 @@ STATE_GAUGES = {
     "log_bytes": "The log on disk.",
     "log_segments": "Files of the log.",
     "disk_free_bytes": "Left on the disk of the data directory; NaN: unknown.",
+    "erasures_pending": "Erased users who are still in the files of this node.",
+    "erasure_age_seconds": "Since the first of them was erased; NaN: there is none.",
     "open_reviews": "Flagged users who wait for a decision.",
     "held_actions": "Actions that boards hold until somebody decides.",
     "reviews_passed_over": "Flags for which the queue had no room.",
@@ -107,6 +109,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_age_seconds: float | None = None
     snapshots_failed: int = 0
     disk_free_bytes: int | None = None
+    erasures_pending: int = 0
+    erasure_age_seconds: float | None = None
     open_reviews: int = 0
     held_actions: int = 0
     reviews_passed_over: int = 0

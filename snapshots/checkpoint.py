@@ -28,6 +28,8 @@ Rules:
   `on_saved` is called when the snapshot exists, with the digests of its state, which replicas compare.
 - A state is captured when every period that has ended has its file (`periods_written`): the log that made the file may
   go afterwards.
+- `settle` follows each snapshot, before retention: it makes older files forget whom the state has forgotten
+  (`snapshots.settling`). It must not raise.
 - `run` looks every LOOK_SECONDS whether a checkpoint is due. So the write path does no work for it; a checkpoint may be
   a second late.
 """
@@ -92,6 +94,10 @@ class CheckpointStatistics(msgspec.Struct, frozen=True):
     failed: int
 
 
+async def _nothing_to_settle(_info: SnapshotInfo) -> None:
+    """Stand in where no user is erased."""
+
+
 class Checkpointer:
     """Takes the snapshots of a directory that this process serves from. `keep` snapshots stay, at least 2.
 
@@ -115,6 +121,7 @@ class Checkpointer:
         on_capture: Callable[[int], None] | None = None,
         on_saved: Callable[[SnapshotInfo, StateDigests], None] | None = None,
         periods_written: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+        settle: Callable[[SnapshotInfo], Awaitable[None]] = _nothing_to_settle,
     ) -> None:
         self._machine = machine
         self._store = store
@@ -129,6 +136,7 @@ class Checkpointer:
         self._on_capture = on_capture
         self._on_saved = on_saved
         self._periods_written = periods_written
+        self._settle = settle
         self._lock = trio.Lock()
         self._last = opened.snapshot
         # A snapshot does not record when it was taken. Its last event is not later, so the age is never too low.
@@ -155,6 +163,7 @@ class Checkpointer:
         """
         async with self._lock:
             if self._last is not None and self._last.seq == self._machine.tail.seq:
+                await self._settle(self._last)
                 return self._last
             try:
                 info = await self._save()
@@ -163,6 +172,7 @@ class Checkpointer:
                 raise
             self._last, self._last_time_ms = info, self._clock.read().now_ms
             self._taken += 1
+            await self._settle(info)
             pinned_seq, removed = self._pinned_seq(), list[Removed]()
             faults = await self._in_thread(partial(self._retain, pinned_seq, self._clock.read(), removed))
             for segment in removed:

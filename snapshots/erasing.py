@@ -17,36 +17,39 @@ Rules:
 - Each file is replaced as a whole: written beside, synced, renamed, read back.
 - The seqs of the user's actions are read from the log. Actions in segments that are no longer kept stay used too, but
   a retry is answered as a duplicate, and not as one of a user who was erased.
+- Erasures whose files a server had not rewritten when it ended are finished in the same run.
 - What recovery cut off and kept beside the log (`.torn-…`) goes if it names a user. A set-aside directory is not
   touched: `snapshots.finding` finds what is left anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 
 import msgspec
-from msgspec.structs import replace
 
 from engine.board_rules import Rules
 from engine.disk import Disk
 from engine.erased import pack_seqs, pseudonym_of
-from engine.errors import DiskFull, LogDamaged, ScoreboardError, SnapshotDamaged
-from engine.events import Event, Incremented, UserErased
-from engine.limits import FRAME_BYTES_MAX, SEGMENT_BYTES
+from engine.erasure_decisions import PACKED_BYTES_MAX, is_known
+from engine.errors import DiskFull, ScoreboardError, SnapshotDamaged
+from engine.events import UserErased
+from engine.limits import SEGMENT_BYTES
 from engine.log import Log
-from engine.record import FrameFault, Tail, events_of
-from engine.rewriting import ErasedBy, Forgetting, rewrite_content, users_in
+from engine.record import Tail, events_of
+from engine.rewriting import ErasedBy, Forgetting, users_in
 from engine.scoreboard import Scoreboard
-from engine.segment import list_segments, read_content, replace_segment
+from engine.segment import list_segments, replace_segment
+from engine.traces import Traces
+from engine.unsettled import Unsettled, unsettled_in
+from snapshots.forgetting_files import pseudonym_at, remove_torn, rewrite_periods, rewritten
 from snapshots.opening import ShowProgress, Tell, log_directory, no_progress, open_directory
-from snapshots.period_file import ROWS, PeriodReader, PeriodRow, pack_period
 from snapshots.period_store import PeriodStore
 from snapshots.promotion import read_deposed, read_marker
 from snapshots.store import Store
 
-_TORN = ".torn-"
 NO_RULES = Rules({})
 
 
@@ -77,31 +80,6 @@ class ErasureReport(msgspec.Struct, frozen=True, rename="camel"):
     removed: list[str]
 
 
-class _Gathered:
-    """What a log says of one user: the erasures, and the seqs of the actions since the last of them.
-
-    `is_present`: something names the user since, be it only a correction, or as a caller.
-    """
-
-    def __init__(self, user_id: str) -> None:
-        self._user_id = user_id
-        self.erasures: list[ErasedBy] = []
-        self.actions: list[int] = []
-        self.is_present = False
-        self.counts: list[int] = []
-
-    def add(self, event: Event) -> None:
-        if isinstance(event, UserErased) and event.user_id == self._user_id:
-            self.erasures.append((event.seq, event.pseudonym))
-            self.counts.append(len(self.actions))
-            self.actions.clear()
-            self.is_present = False
-            return
-        self.is_present = True
-        if isinstance(event, Incremented) and event.user_id == self._user_id:
-            self.actions.append(event.seq)
-
-
 def erase_users(
     disk: Disk,
     data_directory: str,
@@ -123,10 +101,11 @@ def erase_users(
     with closing(log):
         if opened.ended:
             raise DiskFull("a past period has no file yet, and does not fit", path=data_directory)
-        gathered = {user_id: _Gathered(user_id) for user_id in user_ids}
+        gathered = {user_id: Traces(user_id) for user_id in user_ids}
         _gather(log, gathered)
         periods = PeriodStore(disk, data_directory)
-        here = [user_id for user_id, found in gathered.items() if found.is_present or _is_in(scoreboard, user_id)]
+        here = [user_id for user_id, found in gathered.items() if found.is_present or is_known(scoreboard, user_id)]
+        erasures = scoreboard.erasures
         is_replica = read_marker(disk, data_directory) is not None
         if here and is_replica:
             raise ErasureRefused(
@@ -135,20 +114,25 @@ def erase_users(
             )
         others = [] if is_replica else [user_id for user_id in user_ids if not gathered[user_id].erasures]
         new = here + [user_id for user_id in others if user_id not in here and _is_past(periods, user_id)]
+        unsettled = unsettled_in(log.event_at, lambda: log.read_from(log.segments()[0].first_seq), erasures.last_seq)
         if new:
             _write_events(log, scoreboard, gathered, new, caller, clock_ms())
         tail = log.tail
     erased = {user_id: found.erasures for user_id, found in gathered.items() if found.erasures}
+    for user_id, before in Unsettled(unsettled).erasures.items():
+        erased.setdefault(user_id, before)  # a server was stopped before it had rewritten its files
     removed = _renew_snapshots(disk, data_directory, scoreboard, tail) if erased else []
-    change = Forgetting(erased)
+    change, everybody = Forgetting(erased), {*user_ids, *erased}
     changed: list[str] = []
     if is_replica:
-        removed += _remove_periods(periods, user_ids)
+        removed += _remove_periods(periods, everybody)
     else:
-        changed += _rewrite_periods(periods, {user_id: erased.get(user_id, []) for user_id in user_ids})
+        names_at = partial(_names_at, {user_id: erased.get(user_id, []) for user_id in everybody})
+        changed += rewrite_periods(periods, names_at)
+        periods.close()
     if disk.exists(periods.directory):
         disk.sync_directory(periods.directory)  # a power cut must bring no file back
-    removed += _remove_torn(disk, log_directory(data_directory), Forgetting(dict.fromkeys(user_ids, ())))
+    removed += remove_torn(disk, log_directory(data_directory), Forgetting(dict.fromkeys(everybody, ())))
     segments = _rewrite_log(disk, log_directory(data_directory), change)  # last: it has the event that names the user
     users = [
         ErasedUser(user_id, found.erasures[-1][1], found.erasures[-1][0], found.counts[-1], user_id in new)
@@ -159,28 +143,13 @@ def erase_users(
     return ErasureReport(users, unknown, segments, changed, removed)
 
 
-def _gather(log: Log, gathered: dict[str, _Gathered]) -> None:
+def _gather(log: Log, gathered: dict[str, Traces]) -> None:
     change = Forgetting(dict.fromkeys(gathered, ()))
     for frame in log.read_from(log.segments()[0].first_seq):
         if change.may_touch(frame.body):
             for event in events_of(frame):
                 for user_id in users_in(event) & gathered.keys():
-                    gathered[user_id].add(event)
-
-
-def _is_in(scoreboard: Scoreboard, user_id: str) -> bool:
-    """Whether a state has a user, whose log may be older than what is kept.
-
-    Registered, on a board, in the ranks of the period before; or in what corrections and watches keep beside boards.
-    """
-    boards = [shown for board in scoreboard.boards.values() for shown in (board, board.frozen) if shown is not None]
-    if scoreboard.users.get(user_id) is not None or any(board.slot(user_id) is not None for board in boards):
-        return True
-    if any(board.past_ranks.forgetting(user_id) is not board.past_ranks for board in boards):
-        return True
-    text = msgspec.msgpack.encode(user_id)
-    parts = (*scoreboard.reversals.parts(), *scoreboard.reviews.parts())
-    return any(text in data for _, data in parts)
+                    gathered[user_id].take(event)
 
 
 def _is_past(store: PeriodStore, user_id: str) -> bool:
@@ -189,19 +158,19 @@ def _is_past(store: PeriodStore, user_id: str) -> bool:
 
 
 def _write_events(
-    log: Log, scoreboard: Scoreboard, gathered: dict[str, _Gathered], new: Sequence[str], caller: str, now_ms: int
+    log: Log, scoreboard: Scoreboard, gathered: dict[str, Traces], new: Sequence[str], caller: str, now_ms: int
 ) -> None:
     """Log the erasures, each in a frame of its own, and apply them."""
     for user_id in new:
         found = gathered[user_id]
         seq, name = scoreboard.seq + 1, pseudonym_of(scoreboard.erasures.count + 1)
         packed = pack_seqs(found.actions)
-        if len(packed) > FRAME_BYTES_MAX // 2:
+        if len(packed) > PACKED_BYTES_MAX:
             raise ErasureRefused(f"one user has {len(found.actions)} actions: more than one event can name")
         event = UserErased(seq, max(now_ms, scoreboard.time_ms), user_id, name, caller, packed)
         log.append([event], scoreboard.epoch)
         scoreboard.apply(event, scoreboard.epoch)
-        found.add(event)
+        found.take(event)
 
 
 def _renew_snapshots(disk: Disk, data_directory: str, scoreboard: Scoreboard, tail: Tail) -> list[str]:
@@ -226,36 +195,14 @@ def _rewrite_log(disk: Disk, directory: str, change: Forgetting) -> list[str]:
     """Rewrite the segments that have the users, the oldest first; give their paths."""
     paths: list[str] = []
     for segment in list_segments(disk, directory).segments:
-        try:
-            content = rewrite_content(read_content(disk, segment), change)
-        except FrameFault as fault:
-            raise LogDamaged(
-                f"this segment can't be rewritten: {fault.reason}", path=segment.path, seq=segment.first_seq,
-                remedy="`scoreboard log verify` says more. The erasure is in the log; erase again when it is mended.",
-            ) from fault  # fmt: skip
+        content = rewritten(disk, segment, change)
         if content is not None:
             replace_segment(disk, segment, content)
             paths.append(segment.path)
     return paths
 
 
-def _rewrite_periods(store: PeriodStore, erasures: dict[str, list[ErasedBy]]) -> list[str]:
-    """Put pseudonyms into the files of past periods: rows and ranks stay, and readers leave out who was erased."""
-    paths: list[str] = []
-    for seq in store.list():
-        reader = store.open(seq)
-        names = {
-            user_id: _name_at(seq, known) for user_id, known in erasures.items() if reader.find(user_id) is not None
-        }
-        if names:
-            store.take(seq, pack_period(reader.head, _renamed(reader, names)))
-            paths.append(store.path(seq))
-    paths += store.remove_corrected()  # they name whom their files named
-    store.close()
-    return paths
-
-
-def _remove_periods(store: PeriodStore, user_ids: Sequence[str]) -> list[str]:
+def _remove_periods(store: PeriodStore, user_ids: Iterable[str]) -> list[str]:
     """Remove the files of past periods that name the users, and what was made of corrections; give their paths."""
     named = [seq for seq in store.list() if any(store.open(seq).find(user_id) is not None for user_id in user_ids)]
     paths = [*store.remove_other(set(store.list()).difference(named))]
@@ -263,28 +210,6 @@ def _remove_periods(store: PeriodStore, user_ids: Sequence[str]) -> list[str]:
     return paths
 
 
-def _name_at(seq: int, erasures: list[ErasedBy]) -> str:
-    """Give the pseudonym of the first erasure after a period, or 0: corrections of it have the same one."""
-    return next((pseudonym for erased_seq, pseudonym in erasures if erased_seq > seq), pseudonym_of(0))
-
-
-def _renamed(reader: PeriodReader, names: dict[str, str]) -> Iterator[PeriodRow]:
-    for start in range(0, reader.head.count, ROWS):
-        for row in reader.rows(start, ROWS):
-            yield replace(row, user_id=names.get(row.user_id, row.user_id))
-
-
-def _remove_torn(disk: Disk, directory: str, change: Forgetting) -> list[str]:
-    """Remove what recovery cut off if it names one of the users: nothing reads it again; give the paths."""
-    removed: list[str] = []
-    for name in disk.list_directory(directory):
-        path = f"{directory}/{name}"
-        if _TORN in name:
-            with closing(disk.open(path)) as file:
-                is_theirs = change.may_touch(file.read_at(0, file.size()))
-            if is_theirs:
-                disk.remove(path)
-                removed.append(path)
-    if removed:
-        disk.sync_directory(directory)
-    return removed
+def _names_at(erasures: dict[str, list[ErasedBy]], seq: int) -> dict[str, str]:
+    """Give the pseudonyms of the first erasures after a period, or 0: corrections of it have the same ones."""
+    return {user_id: pseudonym_at(seq, each) or pseudonym_of(0) for user_id, each in erasures.items()}

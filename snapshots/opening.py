@@ -37,6 +37,7 @@ from engine.board_events import EndedPeriod
 from engine.board_rules import Rules
 from engine.disk import Disk
 from engine.errors import DiskFault, LogDamaged, NoSpace, SnapshotDamaged
+from engine.events import UserErased
 from engine.image import StateImage
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
@@ -44,6 +45,7 @@ from engine.record import LOG_ID_BYTES, Frame, Tail, events_of
 from engine.recovery import Finding, Situation, refusal
 from engine.scoreboard import Scoreboard
 from engine.segment import SegmentFile, list_segments
+from engine.unsettled import unsettled_in
 from snapshots.period_store import PeriodStore
 from snapshots.periods import log_id_of, write_ended
 from snapshots.store import SnapshotInfo, Store
@@ -72,7 +74,8 @@ ShowProgress = Callable[[Progress], None]
 class Opened(msgspec.Struct, frozen=True):
     """A directory to serve from. `snapshot` is the one that was loaded, `snapshot_time_ms` the time of its state.
 
-    `ended` are past periods whose files did not fit on the disk; they are written when there is room.
+    `ended` are past periods whose files did not fit on the disk; they are written when there is room. `unsettled` are
+    erasures whose users the files still name.
     """
 
     scoreboard: Scoreboard
@@ -80,6 +83,7 @@ class Opened(msgspec.Struct, frozen=True):
     snapshot: SnapshotInfo | None
     snapshot_time_ms: int | None
     ended: tuple[EndedPeriod, ...] = ()
+    unsettled: tuple[UserErased, ...] = ()
 
     @property
     def snapshot_seq(self) -> int | None:
@@ -160,7 +164,17 @@ def open_directory(
     assert (scoreboard.epoch, scoreboard.seq) == (log.tail.epoch, log.tail.seq)
     store.tidy()
     progress(Progress("ready", events, 0, 0))
-    return Opened(scoreboard, log, info, time_ms, tuple(waiting))
+    return Opened(scoreboard, log, info, time_ms, tuple(waiting), _unsettled(log, scoreboard, tell))
+
+
+def _unsettled(log: Log, scoreboard: Scoreboard, tell: Tell) -> tuple[UserErased, ...]:
+    """Find the erasures that another process left unsettled. It reads the log only if there are any."""
+    try:
+        last_seq = scoreboard.erasures.last_seq
+        return tuple(unsettled_in(log.event_at, lambda: log.read_from(log.segments()[0].first_seq), last_seq))
+    except LogDamaged as damage:
+        tell(damage)
+        return ()
 
 
 def newest_valid(

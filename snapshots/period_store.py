@@ -9,6 +9,7 @@ Rules:
 - A file appears whole or not at all: it is written under another name, synced and renamed. `list` never shows the
   unfinished file of an interrupted write, and `remove_other` removes it.
 - A file with such a name never changes, so reading needs no lock. Only the owner of the directory writes and removes.
+  After an erasure another file takes its place. Who reads the old one goes on with it, to the last read.
 - At most OPEN_MAX files stay open: those of the readers that were asked for last. A reader whose file was closed still
   serves: it opens the file for each read. So nobody needs to give a reader back.
 - Every method may be called in any thread. Writing and removing take turns, so a removal never meets a file that is
@@ -26,6 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
 from threading import Lock
 from typing import NamedTuple
+from weakref import finalize
 
 from msgspec.structs import replace
 
@@ -93,12 +95,20 @@ class PeriodStore:
             self._disk.make_directory(self.directory)
             self._disk.rename(path, self.path(seq))
             self._disk.sync_directory(self.directory)
+            self._let_go(seq)
 
     def take(self, seq: int, pieces: Iterable[bytes]) -> None:
         """Write the file of a period from the bytes of another node's or directory's file, which were proved."""
         with self._changing:
             self._disk.make_directory(self.directory)
             self._disk.write_whole(self.path(seq), pieces, paced=True)
+            self._let_go(seq)
+
+    def _let_go(self, seq: int) -> None:
+        """Open the file anew for the next reader: another one took its place. The old one closes with its reader."""
+        with self._opening:
+            if (opened := self._open.pop(self.path(seq), None)) is not None:
+                finalize(opened.reader, opened.source.close)
 
     def open(self, seq: int) -> PeriodReader:
         """Give a reader of a period's file. Raises `FileMissing` if it is gone, `SnapshotDamaged` if it is damaged.
@@ -163,12 +173,24 @@ class PeriodStore:
                 self._disk.remove(path)
         return removed + unfinished
 
+    def remove_before(self, seq: int) -> Sequence[str]:
+        """Remove the files of the periods that ended before a seq, and what was made of them; give the paths."""
+        with self._changing:
+            paths = [self.path(each) for each in self.list() if each < seq]
+            for path in paths:
+                self._remove_period(path)
+            if paths:
+                self._disk.sync_directory(self.directory)
+        return [*paths, *self.remove_corrected()]
+
     def remove_corrected(self) -> Sequence[str]:
         """Remove what was made of corrections: the next reader makes it anew. Give the paths."""
         with self._changing:
             paths = [f"{self.directory}/{name}" for name in self._names() if _DERIVED.fullmatch(name)]
             for path in paths:
                 self._remove_period(path)
+            if paths:
+                self._disk.sync_directory(self.directory)  # a power cut must bring none back
         return paths
 
     def _remove_period(self, path: str) -> None:

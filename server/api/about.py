@@ -55,6 +55,14 @@ every board on which it counted. This makes a reversal with the id `reversalId`,
 With `preview` nothing changes, and the answer says what would. The user is watched anew. The same decision again
 changes nothing."""
 
+ERASURE = """Erases a user for good: off all boards and past periods at once, no longer registered. By `filesBy` no file
+of the data directory has the id or the name: see server/PRIVACY.md, also for replicas and backups. The others keep
+scores and ranks. The user's actions stay used: a retry gets 410 `ERASED`.
+
+Send it again after a lost answer. `applied` is false while files still name the user; afterwards it is 404, because
+nobody knows the id any more. Who scores under it later is a new user. A token that names a user may only erase that
+user."""
+
 LIVE = """Opens a WebSocket. The server sends the first ten rows at once, and again when they change, at most once per
 interval.
 

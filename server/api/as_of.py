@@ -65,6 +65,7 @@ class AsOf:
         self._past = dependencies.past
         self._metrics = dependencies.metrics
         self._asking = 0
+        self._erasing = dependencies.erasing
         self._clock_ms = dependencies.clock_ms
         self._clock_s = dependencies.clock_s
         self._kept: OrderedDict[_Key, tuple[Response, float]] = OrderedDict()
@@ -115,11 +116,16 @@ class AsOf:
                 raise invalid("asOfSeq", f"asOfSeq must be a whole number from 1 to {SEQ_MAX}.")
             if int(text) > newest:
                 raise invalid("asOfSeq", f"asOfSeq is ahead of this node, which is at seq {newest}.", seq=newest)
-            return Question(board_id, limit, seq=int(text))
+            return Question(board_id, limit, seq=int(text), erased=self._erased())
         time_ms = _moment(values["asOf"])
         if time_ms > self._clock_ms():
             raise invalid("asOf", "asOf is in the future.")
-        return Question(board_id, limit, time_ms=time_ms)
+        return Question(board_id, limit, time_ms=time_ms, erased=self._erased())
+
+    def _erased(self) -> tuple[tuple[str, int], ...]:
+        """List the users who must not be shown, though the files may still have them."""
+        erasures = {} if self._erasing is None else self._erasing.unsettled.erasures
+        return tuple((user_id, each[-1][0]) for user_id, each in erasures.items())
 
     def _response(self, reply: Reply, question: Question) -> Response:
         """Make the answer. Raises `Refused`."""

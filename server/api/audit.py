@@ -22,7 +22,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from engine.commands import BoardReceipt, ImportReceipt, Outcome, Receipt, ReversalReceipt, ReviewReceipt
+from engine.commands import BoardReceipt, EraseReceipt, ImportReceipt, Outcome, Receipt, ReversalReceipt, ReviewReceipt
 from engine.errors import LogDamaged, ScoreboardError
 from engine.reviews import Review
 from server import bounds
@@ -92,6 +92,11 @@ class Audit:
             reason=reason,
             caller=caller,
         )
+
+    def erased(self, receipt: EraseReceipt, caller: str, number: int) -> None:
+        """Log that a user was erased: who asked for it, and not whom. This log is not rewritten."""
+        by = "the user" if caller == receipt.user_id else caller
+        self._bounded.warning("user_erased", number=number, actions=receipt.actions, seq=receipt.seq, caller=by)
 
     def review_decided(self, review: Review, receipt: ReviewReceipt) -> None:
         """Log who decided a review, and why; how many actions count now, or no more."""

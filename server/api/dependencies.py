@@ -19,6 +19,7 @@ from engine.commands import Command
 from engine.events import Event
 from engine.record import Frame
 from engine.scoreboard import Scoreboard
+from engine.unsettled import Unsettled
 from server.access.auth import Principal
 from server.access.lease import Authenticates
 from server.access.rates import WriteLimits
@@ -97,6 +98,7 @@ class StorageState(msgspec.Struct, frozen=True):
     """What log and snapshots hold on disk. `snapshot_seq` and `snapshot_ms` are None before the first snapshot.
 
     `free_bytes` is what is left on the disk, None if unknown. `warning` says what is wrong or soon will be.
+    `erasures_pending` users were erased and are still in files, the first of them for `erasure_age_ms`.
     """
 
     log_bytes: int
@@ -106,6 +108,23 @@ class StorageState(msgspec.Struct, frozen=True):
     snapshots_failed: int = 0
     free_bytes: int | None = None
     warning: str | None = None
+    erasures_pending: int = 0
+    erasure_age_ms: int | None = None
+
+
+class Erasing(Protocol):
+    """What has the files of this node forget erased users (`server.node.erasure_keeper`)."""
+
+    @property
+    def unsettled(self) -> Unsettled:
+        """The erasures whose users the files still name."""
+
+    @property
+    def within_ms(self) -> int:
+        """In this time the files forget a user."""
+
+    async def hidden(self) -> None:
+        """Have past periods forget. Raises `DiskFault`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +133,8 @@ class Dependencies:
 
     `request_ids` gives ids for requests that bring none. Pages of `origins` (None: all) may read
     public answers. `warnings` are what `/readyz` tells of a node that is ready. `promote` makes a replica the leader,
-    gives the new epoch and its first seq, or raises `Refused`. `past` and `ledger` are None on a node without a log.
+    gives the new epoch and its first seq, or raises `Refused`. On a node without a log `past`, `ledger` and `erasing`
+    are None.
     """
 
     scoreboard: Scoreboard
@@ -142,3 +162,4 @@ class Dependencies:
     warnings: Callable[[], list[str]] = list
     past: Past | None = None
     ledger: LedgerReader | None = None
+    erasing: Erasing | None = None

@@ -15,6 +15,7 @@ from server.api import (
     about,
     answers,
     decoding,
+    erasure_forms,
     history_forms,
     import_forms,
     reversal_forms,
@@ -284,6 +285,13 @@ OPERATIONS: dict[str, Operation] = {
         user_data_forms.UserDataAnswer,
         (400, 401, 403, 421, 500, 503),
         ("userId", "cursor", "listLimit", "minSeq", "minEpoch"),
+    ),
+    "erase_user": Operation(
+        "Users",
+        about.ERASURE,
+        erasure_forms.ErasedAnswer,
+        (307, 400, 401, 403, 404, 409, 421, 429, 500, 503),
+        ("userId",),
     ),
     "reverse": Operation(
         "Corrections",

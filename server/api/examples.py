@@ -7,7 +7,7 @@
     alice is registered; she gets points; a batch has points for bob, a repetition and a conflict; all is read. Then a
     board is made, read, frozen, revealed (nobody is on it, so that ends the freeze), reset and closed. Last, alice's
     action is taken back, a board with a watch is made, dora is flagged on it, and somebody finds her points good. The
-    scores of an older system are imported to a board of their own.
+    scores of an older system are imported to a board of their own, and dora is erased.
 
 A test plays the story and compares each answer with its example. So no example is out of date.
 """
@@ -172,6 +172,10 @@ ANSWERS |= {
     "user_data": {
         "userId": "alice", "registered": {"displayName": "Alice", "active": True}, "scores": [], "pastScores": [],
         "reviews": [], "entries": [], "nextCursor": None, "complete": True, "oldestSeq": 1, "epoch": 1, "seq": 9,
+    },
+    "erase_user": {
+        "userId": "dora", "erased": True, "applied": True, "epoch": 1, "seq": 18, "actions": 1,
+        "filesBy": "2025-12-16T12:34:56.000Z",
     },
     "reverse": {
         "reversalId": "dispute-17", "applied": True, "preview": False, "again": False, "epoch": 1, "seq": 9,

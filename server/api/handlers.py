@@ -13,6 +13,7 @@ from engine.commands import Command, Outcome
 from server.access.auth import Principal
 from server.api.boards import Boards
 from server.api.dependencies import Dependencies
+from server.api.erasures import Erasures
 from server.api.exports import Exports
 from server.api.history import History
 from server.api.imports import Imports
@@ -46,5 +47,6 @@ def handlers_of(dependencies: Dependencies, boards: Boards, reads: Reads, submit
         **{name: getattr(reversals, name) for name in ("reverse", "reversal")},
         **Reviews(dependencies, reversals.recounts).handlers(),
         **Imports(dependencies, submit).handlers(),
+        "erase_user": Erasures(dependencies, dependencies.limits, submit).erase,
         **{name: getattr(operations, name) for name in _OPERATIONS},
     }

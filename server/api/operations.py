@@ -93,6 +93,8 @@ class Operations:
             snapshot_age_seconds=None if age_ms is None else age_ms / 1000,
             snapshots_failed=storage.snapshots_failed,
             disk_free_bytes=storage.free_bytes,
+            erasures_pending=storage.erasures_pending,
+            erasure_age_seconds=None if storage.erasure_age_ms is None else storage.erasure_age_ms / 1000,
             open_reviews=scoreboard.reviews.open_count,
             held_actions=scoreboard.reviews.holds.count,
             reviews_passed_over=scoreboard.reviews.passed_over,

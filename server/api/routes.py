@@ -72,6 +72,7 @@ BOARD_READ = (*READ, *BOARDS)
 RULES_READ = ("boards:write", "scores:read")
 """Those who see the rules of a board, and not only what is public of it."""
 CORRECT = ("scores:correct",)
+ERASE = ("users:erase",)
 REVIEW = ("scores:review",)
 ADMIN = ("admin",)
 VALUE = ("scores:value",)
@@ -104,6 +105,9 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", "/users/{userId}", "put_user", "Register a user, or change a name or whether active.", USERS,
           writes=True),
     Route("PUT", "/users", "put_user_by_query", "The same, with the id in the query.", USERS,
+          writes=True, query=("userId",), ids=("userId",)),
+    Route("DELETE", "/users/{userId}", "erase_user", "Erase a user.", ERASE, writes=True),
+    Route("DELETE", "/users", "erase_user_by_query", "The same, with the id in the query.", ERASE,
           writes=True, query=("userId",), ids=("userId",)),
     Route("GET", "/users/{userId}/data", "user_data", "All that is kept about a user.", READ,
           shows_state=True, query=DATA_QUERY),

@@ -21,19 +21,22 @@ import trio
 from engine.actor import Actor
 from engine.calendar import period_at
 from engine.events import BoardEvent, ClockCorrected, ImportEvent, Incremented
+from engine.forgetful_log import ForgetfulLog
+from engine.log import Log
 from engine.machine import Applied, StateMachine
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.key_exchange import SharedKey
 from server.access.lease import authorize
 from server.access.rates import Rates, WriteLimits
-from server.api.dependencies import Dependencies, ReceiptLog, StorageState, Writer
+from server.api.dependencies import Dependencies, StorageState, Writer
 from server.api.periods import NoPeriods, PeriodReader
 from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
 from server.node.board_lines import tell_board_events
 from server.node.clock import tell_correction
+from server.node.erasure_keeper import ErasureKeeper
 from server.node.file_boards import FileBoards
 from server.node.following import Following, first_role
 from server.node.leader import Deposition
@@ -116,15 +119,17 @@ def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     """Build a leader on an opened directory."""
     surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
     keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, ended=opened.ended)
-    _, _, actor, watch, service = _make_log_users(world, opened, surface, None, keeper, _nobody_to_tell)
+    erasures = ErasureKeeper(world, opened.scoreboard, opened.log, keeper, opened.unsettled)
+    _, _, actor, watch, service = _make_log_users(world, opened, surface, None, keeper, erasures, _nobody_to_tell)
     promote = partial(refuse_promotion, surface.role)
     return Node(
         role=surface.role,
         scoreboard=opened.scoreboard,
-        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote, keeper),
+        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote, keeper, erasures),
         live=surface.live,
         tasks=(
             service.run_checkpointer,
+            service.run_erasures,
             keeper.run,
             actor.run,
             actor.run_alarm,
@@ -153,8 +158,14 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
 
     fetch = PeriodFetch(plan.leader, world.disk, world.config.data_dir, token=plan.token).fetch
     keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, fetch, opened.ended)
-    feed, machine, actor, watch, service = _make_log_users(world, opened, surface, progress, keeper, pass_on)
-    replica = WholeReplica(world.disk, world.config.data_dir, machine, opened.log, feed, durable=plan.durable)
+    erasures = ErasureKeeper(world, opened.scoreboard, opened.log, keeper, opened.unsettled)
+    feed, machine, actor, watch, service = _make_log_users(
+        world, opened, surface, progress, keeper, erasures, pass_on
+    )  # fmt: skip
+    replica = WholeReplica(
+        world.disk, world.config.data_dir, machine, opened.log, feed, durable=plan.durable,
+        forget_periods=keeper.forget_before,
+    )  # fmt: skip
     following, tasks = _make_following(world, surface, progress, replica, plan, service.leader_heard)
     promote: Promote = partial(refuse_promotion, role, NOTHING_KEPT)
     if plan.durable:
@@ -165,9 +176,9 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
     return Node(
         role=role,
         scoreboard=opened.scoreboard,
-        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote, keeper),
+        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote, keeper, erasures),
         live=surface.live,
-        tasks=(service.run_checkpointer, keeper.run, *tasks, watch.run),
+        tasks=(service.run_checkpointer, service.run_erasures, keeper.run, *tasks, watch.run),
         promote=promote,
         actor=actor,
         log=opened.log,
@@ -203,7 +214,7 @@ def assemble_shard(world: Surroundings, scoreboard: Scoreboard, shard: Shard, pl
     progress = Progress(scoreboard, world.clock.now_ms)
     first = first_role(plan.leader.url(""), vouched=False)
     surface = _make_surface(world, scoreboard, first, progress, shard)
-    replica = ShardReplica(world.disk, scoreboard, shard, on_applied=_on_applied(world, surface, None))
+    replica = ShardReplica(world.disk, scoreboard, shard, on_applied=_on_applied(world, surface, None, None))
     following, tasks = _make_following(world, surface, progress, replica, plan, _nobody_to_wake)
     promote = partial(refuse_promotion, surface.role, ONLY_A_SHARD)
     return Node(
@@ -234,12 +245,16 @@ def _make_surface(
     return surface
 
 
-def _on_applied(world: Surroundings, surface: _Surface, feed: FrameFeed | None) -> Callable[[Applied], None]:
+def _on_applied(
+    world: Surroundings, surface: _Surface, feed: FrameFeed | None, erasures: ErasureKeeper | None
+) -> Callable[[Applied], None]:
     """Make the function that is called after each frame: it ships, counts and shows the frame."""
 
     def on_applied(applied: Applied) -> None:
         if feed is not None:
             feed.append(applied.synced.frame)
+        if erasures is not None:
+            erasures.took(applied.events)
         world.applied(applied)
         surface.applied(applied)
         tell_board_events(applied.events, surface.scoreboard)
@@ -255,17 +270,18 @@ def _make_log_users(
     surface: _Surface,
     progress: Progress | None,
     keeper: PeriodKeeper,
+    erasures: ErasureKeeper,
     on_newer: Callable[[Hello], None],
 ) -> tuple[FrameFeed, StateMachine, Actor, StorageWatch, LogService]:
     """Build what a node with a log has: the feed, the state machine, the actor, the watch, and the log service."""
     feed = FrameFeed(opened.log.tail.seq)
-    machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed), keeper.take)
+    machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed, erasures), keeper.take)
     actor = Actor(machine, clock=world.clock, on_correction=tell_correction, period_at=period_at)
     deposition = Deposition(world, surface.role, actor, opened.scoreboard)
     watch = StorageWatch(world, opened.log, surface.role)
     may_follow = partial(authorize, world.authenticator, (SCOPE,))
     service = LogService(
-        world, opened, machine, feed, surface.role, surface.checks, watch, progress, keeper,
+        world, opened, machine, feed, surface.role, surface.checks, watch, progress, keeper, erasures,
         authorize=may_follow, on_deposed=deposition.begin, on_newer=on_newer,
     )  # fmt: skip
     return feed, machine, actor, watch, service
@@ -307,8 +323,8 @@ def _make_following(
 
 
 def _make_pipeline(
-    world: Surroundings, surface: _Surface, writer: Writer, log: ReceiptLog, service: LogService | None,
-    promote: Promote, periods: PeriodReader | None = None,
+    world: Surroundings, surface: _Surface, writer: Writer, log: Log | NoLog, service: LogService | None,
+    promote: Promote, periods: PeriodReader | None = None, erasures: ErasureKeeper | None = None,
 ) -> Pipeline:  # fmt: skip
     config = world.config
     storage: Callable[[], StorageState] = no_storage if service is None else service.storage
@@ -316,7 +332,7 @@ def _make_pipeline(
         Dependencies(
             scoreboard=surface.scoreboard,
             writer=writer,
-            log=log,
+            log=ForgetfulLog(log, erasures.unsettled) if erasures is not None and isinstance(log, Log) else log,
             role=surface.role,
             freshness=surface.freshness,
             checks=surface.checks,
@@ -343,16 +359,18 @@ def _make_pipeline(
             periods=NoPeriods() if periods is None else periods,
             past=None if service is None else world.past,
             ledger=None if service is None else service.ledger,
-            warnings=partial(_warnings, world, surface.role),
+            erasing=erasures,
+            warnings=partial(_warnings, world, surface.role, erasures),
         )
     )
 
 
-def _warnings(world: Surroundings, role: CurrentRole) -> list[str]:
+def _warnings(world: Surroundings, role: CurrentRole, erasures: ErasureKeeper | None) -> list[str]:
     """Give what an operator should know of a node that is ready all the same."""
     fault = world.key_exchange.fault() if role.now.is_replica else None
     leaders = [] if fault is None else [f"tokens of the leader cannot be verified here: {fault}"]
-    return leaders + world.key_warnings()
+    late = None if erasures is None else erasures.warning()
+    return leaders + ([] if late is None else [late]) + world.key_warnings()
 
 
 def _nobody_to_wake() -> None:

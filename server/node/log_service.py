@@ -24,12 +24,14 @@ import structlog
 import trio
 
 from engine.errors import DiskFault, NoSpace
+from engine.forgetful_log import ForgetfulLedger
 from engine.ledger import Ledger
 from engine.machine import StateMachine
 from server.api.dependencies import StorageState
 from server.api.role_checks import RoleChecks
 from server.http.connection import Connection
 from server.lanes.listener import Lane
+from server.node.erasure_keeper import ErasureKeeper
 from server.node.period_keeper import PeriodKeeper
 from server.node.shutdown import unless
 from server.node.storage_watch import StorageWatch
@@ -46,7 +48,7 @@ from server.role import CurrentRole, Role, State
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened
 from snapshots.promotion import Successor
-from snapshots.store import Store
+from snapshots.store import SnapshotInfo, Store
 
 log = structlog.get_logger()
 
@@ -65,6 +67,7 @@ class LogService:
         watch: StorageWatch,
         progress: Progress | None,
         periods: PeriodKeeper,
+        erasures: ErasureKeeper,
         *,
         authorize: Authorize,
         on_deposed: Callable[[Successor], None],
@@ -80,9 +83,10 @@ class LogService:
         self._checks = checks
         self._watch = watch
         self._progress = progress
+        self._erasures = erasures
         self._woken_s = -math.inf
         self.followers = Followers()
-        self.ledger = Ledger(world.disk, opened.log)
+        self.ledger = ForgetfulLedger(Ledger(world.disk, opened.log), erasures.unsettled)
         store = Store(world.disk, config.data_dir)
         self._checkpointer = Checkpointer(
             machine,
@@ -97,7 +101,8 @@ class LogService:
             pinned_seq=self.followers.pinned_seq,
             on_capture=feed.mark,
             on_saved=lambda info, digests: feed.digest(info.seq, digests),
-            periods_written=periods.written,
+            periods_written=erasures.before_snapshot,
+            settle=self._settle,
         )
         self._shipper = Shipper(
             opened.log,
@@ -181,6 +186,12 @@ class LogService:
     def close_links(self) -> None:
         self._shipper.close()
 
+    async def _settle(self, info: SnapshotInfo) -> None:
+        await self._erasures.settle(info, self._shipper.end_links)
+
+    async def run_erasures(self, *, task_status: trio.TaskStatus[None]) -> None:
+        await self._erasures.run(self._checkpointer.take, task_status=task_status)
+
     async def run_checkpointer(self, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         await self._checkpointer.run()
@@ -211,4 +222,6 @@ class LogService:
             last.failed,
             free_bytes=self._watch.free_bytes,
             warning=self._watch.warning(),
+            erasures_pending=len(self._erasures.unsettled),
+            erasure_age_ms=self._erasures.age_ms,
         )

@@ -12,12 +12,14 @@ Rules:
 - On a full disk a ranking waits in memory until there is room. Any other fault of the disk ends the process, as for the
   log. No snapshot is taken meanwhile: its end of the log must have its files.
 - A replica fetches a file that it lacks from its leader: it began with a snapshot, and the log before is not here.
+- Where users were erased in between, such a replica fetches all files anew (`forget_before`).
 - Files that no board calls for are removed, when a new one was written and at the start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -25,7 +27,7 @@ import structlog
 import trio
 
 from engine.board_events import EndedPeriod
-from engine.errors import DiskFault, Overloaded
+from engine.errors import DiskFault, NoSpace, Overloaded
 from engine.scoreboard import Scoreboard
 from engine.threads import run
 from server import bounds
@@ -79,6 +81,16 @@ class PeriodKeeper:
             if self._fault is not None:
                 raise self._fault.with_traceback(None)  # or it would collect the stacks of all callers
             await self._tried.wait()
+
+    async def forget_before(self, seq: int) -> None:
+        """Remove the files of the periods that ended before a seq; they are fetched anew.
+
+        A replica does that when it goes past the erasure of a user whose id it is not told.
+        """
+        with suppress(NoSpace):
+            await self.written()
+        await self._in_thread(partial(self.store.remove_before, seq))
+        self._came.set()
 
     async def read(self, seq: int, work: Callable[[PastRanking], T], correction: Correction | None = None) -> T:
         """Read a period that the state calls for. Raises `FileMissing`, `SnapshotDamaged`, `Overloaded`, `NoSpace`."""

@@ -56,6 +56,7 @@ from server.settings.environment import service_links
 from snapshots.demotion import finish_exchange
 from snapshots.opening import Opened, Progress, ShowProgress, log_directory, open_directory
 from snapshots.restore import LOCK_FILE
+from snapshots.settling import remove_downloads
 from snapshots.store import DIRECTORY
 
 Bar = Callable[[], AbstractContextManager[ShowProgress]]
@@ -267,6 +268,7 @@ async def _run(
             nursery.start_soon(_tell_end, shutdown, manager)
             try:
                 if not lost or await _outlive_another(lock_path, shutdown):
+                    remove_downloads(held, config.data_dir)  # what an earlier process did not use may name erased users
                     code = await run(held, shutdown, manager)
             except ScoreboardError as error:
                 refusal = error  # raised outside, or the nursery would make a group of it

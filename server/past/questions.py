@@ -20,12 +20,16 @@ class Start(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Question(msgspec.Struct, frozen=True, rename="camel"):
-    """The first rows of a board after the last event that has at most this seq, or that happened at this time."""
+    """The first rows of a board after the last event that has at most this seq, or that happened at this time.
+
+    `erased` are users who were erased by an event of this seq, and may still be in the files. They are left out before.
+    """
 
     board_id: str
     limit: int
     seq: int | None = None
     time_ms: int | None = None
+    erased: tuple[tuple[str, int], ...] = ()
 
 
 class Top(msgspec.Struct, frozen=True, tag_field="kind", tag="top"):

@@ -21,7 +21,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Protocol
@@ -46,6 +46,7 @@ from server.replication.sharding import Shard
 from snapshots import format as snapshot_format
 from snapshots.opening import log_directory
 from snapshots.promotion import begin_epoch
+from snapshots.settling import remove_aside
 from snapshots.store import DIRECTORY as SNAPSHOTS
 from snapshots.store import Store
 
@@ -86,6 +87,10 @@ class Replica(Protocol):
         """Lay out what the last `DiskFull` was raised for. Raises it again if there is still no room."""
 
 
+async def _no_periods(_seq: int) -> None:
+    """Stand in where no past periods are kept."""
+
+
 class WholeReplica:
     """A replica with every board and a data directory, whose lock the caller holds. It writes to a state machine.
 
@@ -95,14 +100,24 @@ class WholeReplica:
     shard = None
 
     def __init__(
-        self, disk: Disk, data_directory: str, machine: StateMachine, log: Log, feed: FrameFeed, *, durable: bool = True
+        self,
+        disk: Disk,
+        data_directory: str,
+        machine: StateMachine,
+        log: Log,
+        feed: FrameFeed,
+        *,
+        durable: bool = True,
+        forget_periods: Callable[[int], Awaitable[None]] = _no_periods,
     ) -> None:
+        """`forget_periods` removes the files of the past periods that ended before a seq."""
         assert machine.log is log
         assert machine.scoreboard.seq == log.tail.seq == feed.seq
         self.durable = durable
         self.scoreboard = machine.scoreboard
         self.log = log
         self.feed = feed
+        self._forget_periods = forget_periods
         self._machine = machine
         self._wanted: Callable[[], None] = lambda: None
         self._disk = disk
@@ -169,24 +184,29 @@ class WholeReplica:
             raise _inconsistent(self.tail, proved.frame.first_seq) from error
 
     async def restart(self, path: str) -> None:
-        """Go on from a fetched snapshot. The old files are moved to `aside-EPOCH-SEQ` in the data directory."""
+        """Go on from a fetched snapshot. The old files are moved to `aside-EPOCH-SEQ` in the data directory.
+
+        If users were erased in between, past periods of before go first. Once a user was erased, nothing stays aside.
+        """
         with trio.CancelScope(shield=True):
             newer = await _load_newer(self._disk, path, self)
             if newer is not None:
                 scoreboard, tail = newer
-                await run(partial(self._replace_files, path, tail), blocks=self._disk.blocks)
+                if (erased_seq := scoreboard.erasures.last_seq) > self.tail.seq:
+                    await self._forget_periods(erased_seq)
+                await run(partial(self._replace_files, path, tail, erased_seq), blocks=self._disk.blocks)
                 self._machine.take_over(scoreboard, tail)
                 self.feed.restart(tail.seq)
 
-    def _replace_files(self, path: str, tail: Tail) -> None:
+    def _replace_files(self, path: str, tail: Tail, erased_seq: int) -> None:
         """Exchange the files, in the worker thread. `prepare_directory` can go on after a crash at any step.
 
         Holds `upkeep`, so that a checkpoint does not write or remove its files meanwhile.
         """
         with self.log.upkeep:
-            self._exchange_files(path, tail)
+            self._exchange_files(path, tail, erased_seq)
 
-    def _exchange_files(self, path: str, tail: Tail) -> None:
+    def _exchange_files(self, path: str, tail: Tail, erased_seq: int) -> None:
         disk, data = self._disk, self._data_directory
         self._wanted = self.log.check_restart
         self._wanted()  # there is no way back from the first rename on
@@ -200,6 +220,8 @@ class WholeReplica:
             place(disk, data, path, tail)
 
         self.log.restart(tail, f"{aside}/{log_directory('')[1:]}", place_snapshot)
+        if erased_seq:
+            remove_aside(disk, data)
 
 
 class ShardReplica:

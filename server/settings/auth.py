@@ -56,12 +56,12 @@ FAMILIES = {
 (RFC 9864)."""
 
 SCOPES = frozenset({
-    "scores:write", "scores:value", "scores:read", "scores:correct", "scores:review", "users:write", "boards:write",
-    "log:read", "admin",
+    "scores:write", "scores:value", "scores:read", "scores:correct", "scores:review", "users:write", "users:erase",
+    "boards:write", "log:read", "admin",
 })  # fmt: skip
 """Everything that a token can allow. `scores:value` lets an increment choose a number where its reason has a range.
-`scores:correct` takes actions back, `scores:review` decides about flagged users. `log:read` is for replicas, which get
-all data of all users. `admin` contains the others."""
+`scores:correct` takes actions back, `scores:review` decides about flagged users, `users:erase` erases
+users. `log:read` is for replicas, which get all data of all users. `admin` contains the others."""
 
 CLAIMS_WITH_A_MEANING = frozenset({"aud", "exp", "iat", "iss", "jti", "nbf", "scope", "scp"})
 

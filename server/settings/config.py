@@ -45,6 +45,7 @@ Events = Annotated[int, Meta(ge=1, le=10**12, description="an integer from 1 to 
 Snapshots = Annotated[int, Meta(ge=2, le=1_000, description="an integer from 2 to 1000")]
 HeartbeatSeconds = Annotated[int, Meta(ge=1, le=60, description="an integer from 1 to 60")]
 AgeSeconds = Annotated[int, Meta(ge=1, le=86_400, description="an integer from 1 to 86400")]
+EraseHours = Annotated[int, Meta(ge=0, le=720, description="an integer from 0 to 720; 0: at once")]
 WaitSeconds = Annotated[int, Meta(ge=0, le=60, description="an integer from 0 to 60")]
 Binds = Annotated[str | tuple[str, ...], Meta(description="a string HOST:PORT or a list of them")]
 Points = Annotated[
@@ -100,9 +101,10 @@ class UsersConfig(msgspec.Struct, frozen=True):
 
 
 class PrivacyConfig(msgspec.Struct, frozen=True):
-    """Which display names the public sees (`server.live.names`)."""
+    """Which display names the public sees (`server.live.names`), and how soon the files forget an erased user."""
 
     names: Names = "shown"
+    erase_within_hours: EraseHours = 24
 
 
 class ReplicationConfig(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@
 - Positions: a read of a position that has not come waits, and gets 503.
 - Active users: an inactive user can't be incremented, which no schema can say. So good requests deactivate one user and
   increment all others.
+- Erased users: those whom other requests need are not erased.
 - `status_is_named`: the description has a `default` for refusals before a request is whole. With it alone, any status
   would count as described.
 - `bad_items_are_told`: a batch is answered item by item (see the exception in schemathesis.toml). So if an item is
@@ -78,6 +79,7 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
     if is_positive(case):
         make_good(case)
     keep_boards_open(case)
+    keep_users(case)
 
 
 def make_good(case: Any) -> None:
@@ -152,6 +154,13 @@ def keep_boards_open(case: Any) -> None:
     named = [place.get("boardId") for place in (case.path_parameters, case.query) if isinstance(place, dict)]
     if case.method.upper() == "DELETE" and (is_positive(case) or {BOARD, OPEN_BOARD} & {str(name) for name in named}):
         name_board(case, CLOSED_BOARD)
+
+
+def keep_users(case: Any) -> None:
+    """Erase nobody whom others need."""
+    for place in (case.path_parameters, case.query):
+        if case.method.upper() == "DELETE" and isinstance(place, dict) and place.get("userId") in (ACTIVE, INACTIVE):
+            place["userId"] = "goner"
 
 
 def make_good_board(case: Any) -> None:

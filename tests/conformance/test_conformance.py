@@ -35,7 +35,7 @@ main.points = { ACTION_COMPLETED = 10 }
 cup.points = { WIN = 10 }
 closed-cup.points = { WIN = 10 }
 """
-OPERATIONS = 54
+OPERATIONS = 56
 TESTED = re.compile(r"(\d+) generated, (\d+) passed")
 
 
@@ -52,7 +52,7 @@ async def test_the_server_does_what_its_description_says(tmp_path: Path) -> None
         ]
         command += ["run", f"http://{node.host}:{node.port}/openapi.json", "--checks", "all"]
         command += ["--max-examples", EXAMPLES, "--seed", str(seed)]
-        # The one DELETE that there is closes a board, which can still be read.
+        # A board that was deleted is closed, and can still be read. A user who was erased may come back.
         command += ["--exclude-checks", "use_after_free"]
         with trio.fail_after(RUN_SECONDS_MAX):
             done = await trio.run_process(

@@ -25,12 +25,13 @@ from engine.clock import GivenClock
 from engine.commands import PutBoard
 from engine.concerned import users_of
 from engine.errors import DiskFull, NoLongerKept, WriteFailed
-from engine.events import Event, Incremented
+from engine.events import Event, Incremented, UserErased
 from engine.ledger import Ledger
 from engine.log import Log, Synced
 from engine.machine import Applied, StateMachine
 from engine.record import Frame, Tail, pack_frame, unpack_frame
 from engine.scoreboard import Scoreboard
+from engine.unsettled import Unsettled
 from server.access.auth import MISSING, Principal
 from server.access.rates import Rates, WriteLimits
 from server.api.audit import Audit
@@ -68,6 +69,7 @@ REGISTRAR = "Bearer registry users:write"
 KEEPER = "Bearer keeper boards:write"
 REFEREE = "Bearer ref scores:correct"
 JUDGE = "Bearer judge scores:review"
+ERASER = "Bearer dpo users:erase"
 ADMIN = "Bearer root admin"
 
 
@@ -110,15 +112,16 @@ class MemoryLog:
 class MemoryLedger:
     """Reads a memory log as the ledger reads a log on disk."""
 
-    def __init__(self, log: MemoryLog) -> None:
+    def __init__(self, log: MemoryLog, unsettled: Unsettled) -> None:
         self._log = log
+        self._unsettled = unsettled
 
     @property
     def oldest_seq(self) -> int:
         return self._log.first_seq
 
     def events_of(self, user_id: str, *, before_seq: int | None = None) -> Iterator[tuple[int, Event]]:
-        for event in reversed(self._log.events[self._log.first_seq - 1 :]):
+        for event in reversed(self._log.events[max(self._log.first_seq - 1, self._unsettled.gone(user_id)) :]):
             if user_id in users_of(event) and (before_seq is None or event.seq < before_seq):
                 yield 1, event
 
@@ -127,6 +130,18 @@ class MemoryLedger:
         for event, frame in zip(self._log.events[from_seq - 1 :], self._log.read_from(from_seq), strict=False):
             if event.seq <= until_seq and users_of(event) & set(users):
                 yield frame
+
+
+class MemoryErasing:
+    """Keeps who was erased, and says when somebody waited for past periods."""
+
+    def __init__(self) -> None:
+        self.unsettled = Unsettled()
+        self.within_ms = 86_400_000
+        self.waited = 0
+
+    async def hidden(self) -> None:
+        self.waited += 1
 
 
 T = TypeVar("T")
@@ -309,7 +324,8 @@ class Bench:
         self.scoreboard = Scoreboard(rules)
         self.scoreboard.belongs_to(self.log.tail.log_id)
         log = real_log or self.log
-        self.machine = StateMachine(self.scoreboard, log, self.applied.append)
+        self.erasing = MemoryErasing()
+        self.machine = StateMachine(self.scoreboard, log, self._applied)
         self.kept = None if periods is None else Kept(periods, self.log.tail.log_id)
         if self.kept is not None:
             self.machine.on_ended = self.kept.take
@@ -349,10 +365,19 @@ class Bench:
             promote=partial(refuse_promotion, self.role),
             periods=self.kept or NoPeriods(),
             past=past,
-            ledger=MemoryLedger(self.log) if real_log is None else Ledger(InlineDisk(), real_log),
+            ledger=MemoryLedger(self.log, self.erasing.unsettled)
+            if real_log is None
+            else Ledger(InlineDisk(), real_log),
+            erasing=self.erasing,
         )
         self.pipeline = Pipeline(self.dependencies)
         self._quart = create_app(self.pipeline, TrustedProxies()) if through_quart else None
+
+    def _applied(self, applied: Applied) -> None:
+        self.applied.append(applied)
+        for event in applied.events:
+            if isinstance(event, UserErased):
+                self.erasing.unsettled.add(event)
 
     def clock_ms(self) -> int:
         return START_MS + round((self.now_s - 100.0) * 1000)

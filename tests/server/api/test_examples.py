@@ -12,7 +12,7 @@ from server.api.routes import ROUTES
 from server.bounds import BODY_BYTES_MAX
 from server.role import State
 from snapshots.promotion import Successor
-from tests.server.api.support import ADMIN, JUDGE, KEEPER, READER, REGISTRAR, WRITER, Bench, Reply, open_bench
+from tests.server.api.support import ADMIN, ERASER, JUDGE, KEEPER, READER, REGISTRAR, WRITER, Bench, Reply, open_bench
 from tests.server.api.test_openapi import DOCUMENT, faults, resolve
 
 INCREMENT = "/scores/increment"
@@ -103,6 +103,7 @@ async def test_the_examples_are_what_a_leader_answers() -> None:
         replies |= await play_corrections(bench)
         replies |= await play_reviews(bench)
         replies |= await play_imports(bench)
+        replies["erase_user"] = await bench.ask("DELETE", "/users/dora", token=ERASER)
     statuses = {**dict.fromkeys(replies, 200), "put_board": 201}
     assert {handler: reply.status for handler, reply in replies.items()} == statuses
     for handler, reply in replies.items():

@@ -133,7 +133,7 @@ async def test_an_unknown_address_is_not_found(path: str, through_quart: bool) -
         ("HEAD", "/scores/increment", "POST, OPTIONS"),
         ("DELETE", "/scores/ann", "GET, HEAD, OPTIONS"),
         ("POST", "/scoreboard/top", "GET, HEAD, OPTIONS"),
-        ("PATCH", "/users/ann", "PUT, OPTIONS"),
+        ("PATCH", "/users/ann", "PUT, DELETE, OPTIONS"),
         ("BREW", "/", "GET, HEAD, OPTIONS"),
     ],
 )

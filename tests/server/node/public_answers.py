@@ -129,6 +129,8 @@ ASKED: dict[str, tuple[str, Targets]] = {
     "index": ("GET", _once("/")),
     "put_user": ("PUT", _once("/users/u00", "/users/new")),
     "put_user_by_query": ("PUT", _once("/users?userId=u00")),
+    "erase_user": ("DELETE", _once("/users/u00")),
+    "erase_user_by_query": ("DELETE", _once("/users?userId=u00")),
     "put_board": ("PUT", _once("/boards/cup")),
     "put_board_by_query": ("PUT", _once("/boards?boardId=cup")),
     "close_board": ("DELETE", _once("/boards/cup")),

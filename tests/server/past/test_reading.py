@@ -56,8 +56,11 @@ def story(path: Path, *, snapshot: bool) -> Path:
     return path
 
 
-def ask(path: Path, board: str = "main", limit: int = 10, **bound: int) -> Reply:
-    return read_top(RealDisk(), Start(str(path), RULES), Question(board, limit, **bound))
+def ask(
+    path: Path, board: str = "main", limit: int = 10, *, seq: int | None = None, time_ms: int | None = None,
+    erased: tuple[tuple[str, int], ...] = (),
+) -> Reply:  # fmt: skip
+    return read_top(RealDisk(), Start(str(path), RULES), Question(board, limit, seq, time_ms, erased))
 
 
 def body_of(reply: Reply) -> dict[str, Any]:

@@ -1,0 +1,196 @@
+"""The keeper of erasures: when it settles, what it does when the disk is full, and what operators are told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from msgspec.structs import replace
+
+from engine.commands import EraseUser
+from engine.errors import WriteFailed
+from engine.ledger import Ledger
+from engine.traces import newest_first
+from server.node import erasure_keeper
+from server.node.erasure_keeper import HOUR_MS, ErasureKeeper
+from server.node.period_keeper import PeriodKeeper
+from server.node.surroundings import Surroundings
+from snapshots.settling import settle_files
+from snapshots.store import SnapshotInfo
+from tests.server.node.worlds import open_world
+from tests.snapshots.directories import LOG_ID, InlineDisk
+from tests.snapshots.leagues import League, play
+from tests.snapshots.test_erasing import traces
+
+
+class Bench:
+    """A league that was played, in which ann is erased, and a keeper. `takes` are the snapshots that it asked for."""
+
+    def __init__(self, world: Surroundings, league: League, first: int, hours: int) -> None:
+        privacy = replace(world.config.privacy, erase_within_hours=hours)
+        object.__setattr__(world, "config", replace(world.config, privacy=privacy))
+        self.world, self.league, self.first = world, league, first
+        self.periods = PeriodKeeper(world, league.scoreboard, LOG_ID)
+        self.keeper = ErasureKeeper(world, league.scoreboard, league.log, self.periods, league.opened.unsettled)
+        self.takes: list[int] = []
+        self.cuts = 0
+        self.age_ms = 0
+
+    def erase(self, user: str = "ann") -> None:
+        """Erase a user, and hand the event over."""
+        league, seq = self.league, self.league.seq
+        found = (event for _, event in Ledger(InlineDisk(), league.log).events_of(user))
+        league.write(EraseUser(user, "dpo", newest_first(user, seq, found)))
+        _, event = league.log.event_at(league.seq)
+        self.keeper.took([event])
+
+    def cut(self) -> None:
+        self.cuts += 1
+
+    async def take(self) -> SnapshotInfo:
+        """Do what the checkpointer does."""
+        await self.keeper.before_snapshot()
+        info = self.league.snapshot()
+        self.takes.append(info.seq)
+        await self.keeper.settle(info, self.cut)
+        return info
+
+
+@asynccontextmanager
+async def open_bench(directory: Path, *, hours: int = 24, disk: InlineDisk | None = None) -> AsyncIterator[Bench]:
+    """The keeper does not run yet."""
+    league = League(InlineDisk(), str(directory))
+    first, _ = play(league)
+    async with open_world(directory, disk) as world:
+        with trio.fail_after(20):
+            yield Bench(world, league, first, hours)
+    league.close()
+
+
+async def test_past_periods_forget_at_once_and_files_at_the_next_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The links end right before the log is rewritten, once."""
+    monkeypatch.setattr(ErasureKeeper, "age_ms", property(lambda _: 0))
+    async with open_bench(tmp_path) as bench:
+        await bench.world.tasks.start(bench.keeper.run, bench.take)
+        bench.erase()
+        await bench.keeper.hidden()
+        assert "\x001" in [user for _, user, _ in bench.league.rows(bench.first)]
+        await trio.testing.wait_all_tasks_blocked()
+        assert (bench.takes, len(bench.keeper.unsettled)) == ([], 1)
+        assert traces(tmp_path, "ann")
+        await bench.take()
+        assert (bench.cuts, len(bench.keeper.unsettled)) == (1, 0)
+        assert traces(tmp_path, "ann") == []
+        await bench.take()
+        assert bench.cuts == 1
+
+
+async def test_without_a_checkpoint_they_are_settled_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the time is over; and if it is over, operators are warned."""
+    age_ms: int | None = 0
+    monkeypatch.setattr(ErasureKeeper, "age_ms", property(lambda _: age_ms))
+    monkeypatch.setattr(erasure_keeper, "LOOK_SECONDS", 0.01)
+    async with open_bench(tmp_path, hours=8) as bench:
+        bench.erase()
+        assert bench.keeper.warning() is None
+        age_ms = 8 * HOUR_MS + 1
+        assert bench.keeper.warning() == (
+            "1 erased users are still in the files of this node after 8 hours; its log says why"
+        )
+        age_ms = 6 * HOUR_MS - 1
+        await bench.world.tasks.start(bench.keeper.run, bench.take)
+        await trio.sleep(0.05)
+        assert bench.takes == []
+        age_ms = 6 * HOUR_MS
+        while not bench.takes:  # noqa: ASYNC110  # it looks by itself
+            await trio.sleep(0.01)
+        assert len(bench.keeper.unsettled) == 0
+
+
+async def test_with_no_time_they_are_settled_at_once(tmp_path: Path) -> None:
+    """Each erasure takes a snapshot."""
+    async with open_bench(tmp_path, hours=0) as bench:
+        await bench.world.tasks.start(bench.keeper.run, bench.take)
+        for user in ("ann", "bob"):
+            bench.erase(user)
+            while len(bench.keeper.unsettled):  # noqa: ASYNC110  # it does it by itself
+                await trio.sleep(0.01)
+            assert traces(tmp_path, user) == []
+        assert len(bench.takes) == 2
+
+
+async def test_what_another_process_left_is_settled_at_once(tmp_path: Path) -> None:
+    """It may have been killed in the middle of it."""
+    async with open_bench(tmp_path) as bench:
+        bench.erase()
+    league = League(InlineDisk(), str(tmp_path))
+    async with open_world(tmp_path) as world:
+        again = Bench(world, league, 1, 24)
+        assert len(again.keeper.unsettled) == 1
+        await world.tasks.start(again.keeper.run, again.take)
+        with trio.fail_after(20):
+            while len(again.keeper.unsettled):  # noqa: ASYNC110  # it does it by itself
+                await trio.sleep(0.01)
+        assert traces(tmp_path, "ann") == []
+    league.close()
+
+
+async def test_a_fault_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user stays on the list until all is done."""
+    monkeypatch.setattr(erasure_keeper, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(erasure_keeper, "RETRY_SECONDS", 0.03)
+    faults = 2
+
+    def failing(*arguments: object) -> object:
+        nonlocal faults
+        if faults:
+            faults -= 1
+            raise WriteFailed("the disk is tired", path="log")
+        return settle_files(*arguments)  # type: ignore[arg-type]  # those of the call
+
+    monkeypatch.setattr(erasure_keeper, "settle_files", failing)
+    told: list[object] = []
+    async with open_bench(tmp_path, hours=0) as bench:
+        object.__setattr__(bench.world, "tell", told.append)
+        bench.erase()
+        await bench.world.tasks.start(bench.keeper.run, bench.take)
+        while len(bench.keeper.unsettled):  # noqa: ASYNC110  # it does it by itself
+            await trio.sleep(0.01)
+        assert bench.keeper.age_ms is None
+        assert [str(fault) for fault in told if "tired" in str(fault)] == [str(told[0])] * 2
+        assert len(bench.takes) == 3
+        assert traces(tmp_path, "ann") == []
+
+
+async def test_a_file_that_was_fetched_after_the_erasure_is_looked_into_again(tmp_path: Path) -> None:
+    """A replica may have it from a leader that was not so far."""
+    async with open_bench(tmp_path) as bench:
+        whole = await trio.Path(bench.periods.store.path(bench.first)).read_bytes()
+        bench.erase()
+        await bench.keeper.hidden()
+        bench.periods.store.take(bench.first, [whole])
+        await bench.keeper.hidden()
+        assert "ann" in [user for _, user, _ in bench.league.rows(bench.first)]
+        await bench.take()
+        assert traces(tmp_path, "ann") == []
+
+
+async def test_a_keeper_that_starts_removes_what_was_set_aside(tmp_path: Path) -> None:
+    """Of a node where somebody was erased; elsewhere it stays."""
+    aside = tmp_path / "aside-1-2" / "log" / "old"
+    for erases in (False, True):
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text("ann")
+        async with open_bench(tmp_path / str(erases)) as bench:
+            if erases:
+                bench.erase()
+            object.__setattr__(bench.world, "config", replace(bench.world.config, data_dir=str(tmp_path)))
+            await bench.world.tasks.start(bench.keeper.run, bench.take)
+            await trio.testing.wait_all_tasks_blocked()
+        assert aside.exists() is not erases
