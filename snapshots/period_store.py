@@ -95,19 +95,19 @@ class PeriodStore:
             self._disk.make_directory(self.directory)
             self._disk.rename(path, self.path(seq))
             self._disk.sync_directory(self.directory)
-            self._let_go(seq)
+            self._let_go(self.path(seq))
 
     def take(self, seq: int, pieces: Iterable[bytes]) -> None:
         """Write the file of a period from the bytes of another node's or directory's file, which were proved."""
         with self._changing:
             self._disk.make_directory(self.directory)
             self._disk.write_whole(self.path(seq), pieces, paced=True)
-            self._let_go(seq)
+            self._let_go(self.path(seq))
 
-    def _let_go(self, seq: int) -> None:
-        """Open the file anew for the next reader: another one took its place. The old one closes with its reader."""
+    def _let_go(self, path: str) -> None:
+        """Open a file anew for the next reader, because another one takes its place. It closes with its last reader."""
         with self._opening:
-            if (opened := self._open.pop(self.path(seq), None)) is not None:
+            if (opened := self._open.pop(path, None)) is not None:
                 finalize(opened.reader, opened.source.close)
 
     def open(self, seq: int) -> PeriodReader:
@@ -129,7 +129,7 @@ class PeriodStore:
                 head = replace(reader.head, count=correction.corrected.count)
                 rows = correction.rows(reader, reader.head.count)
                 self._disk.write_whole(path, pack_period(head, rows), paced=True)
-        return self._opened(seq, path)
+            return self._opened(seq, path)  # before anybody may remove it
 
     def _opened(self, seq: int, path: str) -> PeriodReader:
         with self._opening:
@@ -188,7 +188,8 @@ class PeriodStore:
         with self._changing:
             paths = [f"{self.directory}/{name}" for name in self._names() if _DERIVED.fullmatch(name)]
             for path in paths:
-                self._remove_period(path)
+                self._let_go(path)  # who reads it goes on, to the last read
+                self._disk.remove(path)
             if paths:
                 self._disk.sync_directory(self.directory)  # a power cut must bring none back
         return paths

@@ -34,7 +34,7 @@ from engine.texts import name_fault
 
 BOARD = "main"
 REASON = "ACTION_COMPLETED"
-ACTIVE, INACTIVE = "active-user", "inactive-user"
+ACTIVE, INACTIVE, SCORED = "active-user", "inactive-user", "alice"
 OPEN_BOARD, CLOSED_BOARD = "cup", "closed-cup"
 PERIODS = ({"every": "week", "zone": "Europe/Berlin", "at": "monday 06:00"}, {"starts": "2020-01-01T00:00:00Z"}, None)
 BOARD_CHANGES = ("put_board", "reset_board", "freeze_board", "unfreeze_board", "reveal_board")
@@ -159,7 +159,8 @@ def keep_boards_open(case: Any) -> None:
 def keep_users(case: Any) -> None:
     """Erase nobody whom others need."""
     for place in (case.path_parameters, case.query):
-        if case.method.upper() == "DELETE" and isinstance(place, dict) and place.get("userId") in (ACTIVE, INACTIVE):
+        named = place.get("userId") if isinstance(place, dict) and case.method.upper() == "DELETE" else None
+        if named is not None and (is_positive(case) or named in (ACTIVE, INACTIVE, SCORED)):
             place["userId"] = "goner"
 
 

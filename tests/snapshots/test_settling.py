@@ -12,9 +12,11 @@ from engine.errors import LogDamaged, SnapshotDamaged
 from engine.ledger import Ledger
 from engine.log_reader import scan
 from engine.record import events_of
+from engine.reversals import CorrectedPeriod
 from engine.traces import newest_first
 from engine.unsettled import Unsettled
 from engine.user_index import make_missing
+from snapshots.corrected_period import Correction
 from snapshots.erasing import erase_users
 from snapshots.finding import Wanted, find_in_directory
 from snapshots.opening import Opened, open_directory
@@ -241,4 +243,19 @@ def test_the_files_of_past_periods_before_a_seq_go_together(tmp_path: Path) -> N
     assert list(store.remove_before(second)) == [store.path(first)]
     assert store.list() == [second]
     store._check()
+    league.close()
+
+
+def test_who_reads_a_corrected_period_goes_on_while_it_is_removed(tmp_path: Path) -> None:
+    """An erasure removes what was made of corrections; the next reader makes it anew."""
+    league = League(InlineDisk(), str(tmp_path / "data"))
+    first, _ = play(league)
+    correction = Correction(CorrectedPeriod(first, 0, league.head(first).count, ()), "descending", "shared")
+    reader = league.periods.open_corrected(first, correction)
+    rows = [(row.rank, row.user_id, row.score) for row in reader.top(100)]
+    assert len(hide_in_periods(league.periods, {"nobody": [(10**6, "\x001")]})) == 1
+    assert [(row.rank, row.user_id, row.score) for row in reader.top(100)] == rows
+    again = league.periods.open_corrected(first, correction)
+    assert [(row.rank, row.user_id, row.score) for row in again.top(100)] == rows
+    league.periods._check()
     league.close()
