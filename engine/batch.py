@@ -115,7 +115,7 @@ class Batch:
         self._put_boards: frozenset[str] = frozenset()  # all of the submission, so that they may feed each other
         self._decided_boards: set[str] = set()
         self._reviewed: dict[str, ReviewDecided] = {}
-        self._may_hold, self._foresight = bool(scoreboard.reviews.holding), Foresight(scoreboard, self._now_ms)
+        self._foresight = Foresight(scoreboard, self._now_ms) if scoreboard.reviews.holding else None
 
     def decide(self, commands: Sequence[Command]) -> None:
         """Decide commands, after those of earlier calls. O(1) for each."""
@@ -222,7 +222,7 @@ class Batch:
         if worth is None:
             return unknown("reason", reason, f"reason on board {board_id!r}", rules.points)
         points = worth if rules.score == "sum" and isinstance(worth, int) and worth > 0 else 0
-        if self._foresight.holds(board):
+        if self._foresight is not None and self._foresight.holds(board):
             points = 0
         feeds = self._fed(rules, reason) if rules.feeds else ()
         if feeds is None:
@@ -234,7 +234,9 @@ class Batch:
         """Find the boards that a reason feeds with fixed points; None: their rules are more than that."""
         feeds: list[_FedPlace] = []
         for board, theirs, worth in fed_boards(rules, self._scoreboard.boards, reason, self._now_ms):
-            if theirs.score != "sum" or not isinstance(worth, int) or worth <= 0 or self._foresight.holds(board):
+            if theirs.score != "sum" or not isinstance(worth, int) or worth <= 0:
+                return None
+            if self._foresight is not None and self._foresight.holds(board):
                 return None
             feeds.append((board, worth, self._scores_of(board.board_id)))
         return feeds
@@ -267,7 +269,7 @@ class Batch:
         worth = worth_of(rules, board.board_id, command.reason, command.value)
         if isinstance(worth, Rejection):
             return worth
-        held: bool | Rejection = self._foresight.held(board, user_id) if self._may_hold else False
+        held: bool | Rejection = False if self._foresight is None else self._foresight.held(board, user_id)
         if isinstance(held, Rejection):
             return held
         old = self._score(board, user_id)
@@ -277,7 +279,7 @@ class Batch:
         steps: tuple[Fed, ...] = ()
         places: tuple[int, ...] = ()
         if rules.feeds:
-            holds = self._foresight.held if self._may_hold else never_held
+            holds = never_held if self._foresight is None else self._foresight.held
             fed = feed(rules, self._scoreboard.boards, command, worth, self._score, holds, self._now_ms)
             if isinstance(fed, Rejection):
                 return fed
@@ -290,7 +292,7 @@ class Batch:
             (0, *places) if held else places,
         )  # fmt: skip
         self.events.append(event)
-        if self._may_hold:
+        if self._foresight is not None:
             self._foresight.note(event)
         if not held:
             scores[user_id] = new_score

@@ -253,11 +253,14 @@ def _on_applied(
     def on_applied(applied: Applied) -> None:
         if feed is not None:
             feed.append(applied.synced.frame)
-        if erasures is not None:
+        # What is rare has frames of its own: a frame that begins with an increment has nothing else to tell.
+        is_plain = bool(applied.events) and type(applied.events[0]) is Incremented
+        if erasures is not None and not is_plain:
             erasures.took(applied.events)
         world.applied(applied)
         surface.applied(applied)
-        tell_board_events(applied.events, surface.scoreboard)
+        if not is_plain:
+            tell_board_events(applied.events, surface.scoreboard)
         if surface.scoreboard.reviews.news:
             tell_flags(surface.scoreboard.reviews)
 
