@@ -58,6 +58,7 @@ def test_what_only_it_had_is_listed_and_set_aside(old: Path, node: Node) -> None
         "epoch": 1,
         "lastSeq": 5,
         "events": 2,
+        "erasures": 0,
         "actions": [
             {"actionId": "action-3", "userId": "user-1", "boardId": "main", "seq": 4, "delta": 10},
             {"actionId": "action-4", "userId": "user-0", "boardId": "main", "seq": 5, "delta": 10},
