@@ -322,6 +322,7 @@ def others(*, promotable: bool) -> list[Question]:
     paths = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/", "/ws/scoreboard")
     questions += [question(path, "GET", path) for path in paths]
     questions += [question(f"HEAD of {path}", "HEAD", path) for path in ("/ws/scoreboard", "/sse/scoreboard")]
+    questions.append(question("a stream of no board", "GET", "/sse/scoreboard?boardId=nowhere"))
     if not promotable:
         questions.append(question("promote", "POST", "/replication/promote", token=admin))
     return questions
