@@ -51,7 +51,7 @@ from snapshots.demotion import ActionBeyond
 from snapshots.opening import Opened
 from tests.sim.boards import RULES
 from tests.sim.clocks import Times
-from tests.sim.plain import CONFIGURATION, Plain, read_events
+from tests.sim.plain import CONFIGURATION, Plain, check_read, plain_of, read_events
 from tests.sim.plain_board import Face
 from tests.sim.trace import Trace
 
@@ -228,10 +228,8 @@ class Books:
         seq, least = opened.scoreboard.seq, self._followed.get(name, 0)
         self._check(seq >= least, f"{name} had applied {least} events, {seq} were recovered")
         self._check(seq <= self.plain.seq, f"{name} recovered {seq} events, the leader has {self.plain.seq}")
-        then = Plain()
-        for event in self.plain.events[:seq]:
-            then.take(event)
-        self._holds(lambda: then.check_scoreboard(opened.scoreboard))
+        then = plain_of(self.plain.events[:seq])
+        self._holds(lambda: check_read(self.plain, then, opened.scoreboard))
         try:
             self._holds(lambda: then.check_log(opened.log, self.plain.erasures))
         except LogDamaged as damage:
