@@ -40,6 +40,9 @@ from server.live.encoding import iso_ms
 
 ATTEMPTS = 3
 
+FILES_MS_MIN = 60_000
+"""The least time that is promised for the files: to read and write a large log takes its time."""
+
 WAITERS_MAX = 8
 """Erasures that wait for one whose actions are read."""
 
@@ -120,7 +123,7 @@ class Erasures:
 
 
 def _answer(receipt: EraseReceipt, erasing: Erasing) -> ErasedAnswer:
-    files_by = iso_ms(receipt.time_ms + erasing.within_ms)
+    files_by = iso_ms(receipt.time_ms + max(erasing.within_ms, FILES_MS_MIN))
     return ErasedAnswer(
         receipt.user_id, True, receipt.applied, receipt.epoch, receipt.seq, receipt.actions, files_by
     )  # fmt: skip

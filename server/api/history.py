@@ -84,7 +84,7 @@ class History:
         hides = self._hidden_after(caller)
         read = partial(_read, self._ledger, user_id, before, limit, board_id, hides)
         found, following = await run(read, blocks=self._log.blocks, limiter=self._readers)
-        held = {event.seq: self._scoreboard.reversals.of_action(event.seq) for _, event in found}
+        held = {event.seq: self._held_back(event, hides) for _, event in found}
         reversals = sorted({seq for seq in held.values() if seq is not None})
         look_up = partial(_reversals, self._log, reversals)
         by = await run(look_up, blocks=self._log.blocks, limiter=self._readers) if reversals else {}
@@ -102,6 +102,15 @@ class History:
             seq=self._scoreboard.seq,
             **stale_fields(self._freshness),
         )
+
+    def _held_back(self, event: Event, hides: dict[str, tuple[int, str]]) -> int | None:
+        """Give the reversal that holds an action back, as far as no freeze hides it."""
+        seq = self._scoreboard.reversals.of_action(event.seq)
+        if seq is not None and isinstance(event, Incremented):
+            boards = (event.board_id, *(fed.board_id for fed in event.fed))
+            if any(seq > hides[board_id][0] for board_id in boards if board_id in hides):
+                return None
+        return seq
 
     def _held(self, event: Event) -> Container[str]:
         """Give the boards that hold an action still."""

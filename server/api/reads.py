@@ -303,17 +303,18 @@ class Reads:
             held = self._scoreboard.reviews.holds.boards_of(event)
             answer = ActionAnswer(
                 action_id, True, epoch, seq, None if is_frozen else logged_receipt(event, epoch, held),
-                "FROZEN" if is_frozen else "KEPT", msgspec.UNSET if is_frozen else await self._reversed_by(seq),
+                "FROZEN" if is_frozen else "KEPT",
+                msgspec.UNSET if is_frozen else await self._reversed_by(event, caller),
                 **stale_fields(self._freshness),
             )  # fmt: skip
         return Response(200, _encode(answer), JSON, NO_STORE)
 
-    async def _reversed_by(self, seq: int) -> ReversedBy | msgspec.UnsetType:
-        """Say which reversal holds an action back."""
-        reversal_seq = self._scoreboard.reversals.of_action(seq)
-        if reversal_seq is None:
+    async def _reversed_by(self, action: Incremented, caller: Principal) -> ReversedBy | msgspec.UnsetType:
+        """Say which reversal holds an action back, unless a freeze hides that from the caller."""
+        seq = self._scoreboard.reversals.of_action(action.seq)
+        if seq is None or (not caller.may(LIVE_VIEW) and self._is_after_freeze(action, seq)):
             return msgspec.UNSET
-        epoch, event = await self._event(reversal_seq)  # later than the action, so it is kept too
+        epoch, event = await self._event(seq)  # later than the action, so it is kept too
         assert isinstance(event, Reversed), event
         return ReversedBy(event.reversal_id, event.reason, event.caller, epoch, event.seq, iso_ms(event.time_ms))
 
@@ -321,9 +322,13 @@ class Reads:
         """Whether a freeze hides from a caller what an event did, on its own board or on one that it fed."""
         if caller.sub == event.caller or caller.may(LIVE_VIEW):
             return False
-        boards = (event.board_id, *(fed.board_id for fed in event.fed))
+        return self._is_after_freeze(event, event.seq)
+
+    def _is_after_freeze(self, action: Incremented, seq: int) -> bool:
+        """Whether an event came after a board was frozen on which an action counted."""
+        boards = (action.board_id, *(fed.board_id for fed in action.fed))
         definitions = [self._scoreboard.boards[board_id].definition for board_id in boards]
-        return any(each is not None and each.frozen is not None and event.seq > each.frozen.seq for each in definitions)
+        return any(each is not None and each.frozen is not None and seq > each.frozen.seq for each in definitions)
 
     async def _event(self, seq: int) -> tuple[int, object]:
         """Read one event from the log, with the epoch of its frame."""

@@ -4,7 +4,8 @@
 
 Rules:
 - It is for tokens with `scores:read`, and for the user's own, as the history is (`server.api.history`).
-- What a freeze hides from a caller is left out: scores are those that the public sees.
+- What a freeze hides from a caller is left out: scores are those that the public sees, and reviews on a frozen board
+  are not told, because they say how it stands now.
 - The log is the long part, so it comes in pages: `nextCursor` leads on, and later pages have all of the rest again, as
   it is then.
 - A past period that can't be read now fails the whole answer: a person must not be told less than there is.
@@ -43,12 +44,18 @@ class UserData:
             return page
         past_scores = await self._past_scores(user_id, is_live=caller.may(LIVE_VIEW))
         user, reviews = self._scoreboard.users.get(user_id), self._scoreboard.reviews
+        boards = {} if caller.may(LIVE_VIEW) else self._scoreboard.boards
+        frozen = {board_id for board_id, board in boards.items() if board.frozen is not None}
         answer = UserDataAnswer(
             user_id=user_id,
             registered=None if user is None else Registration(user.display_name, user.active),
             scores=self._scores(user_id, is_live=caller.may(LIVE_VIEW)),
             past_scores=past_scores,
-            reviews=[review_object(each, reviews.holds) for each in reviews.all() if each.user_id == user_id],
+            reviews=[
+                review_object(each, reviews.holds)
+                for each in reviews.all()
+                if each.user_id == user_id and each.board_id not in frozen
+            ],
             entries=page.entries,
             next_cursor=page.next_cursor,
             complete=page.complete,

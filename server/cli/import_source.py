@@ -48,7 +48,7 @@ class BadSource(ScoreboardError):
 class _Line(msgspec.Struct, rename="camel", forbid_unknown_fields=True, gc=False):
     user_id: str
     score: int
-    reached_at: str | None = None
+    reached_at: str | int | None = None
     display_name: str | None = None
     rank: int | None = None
     updated_at: str | None = None
@@ -194,7 +194,8 @@ def _read_ndjson(path: Path, source: Source) -> None:
             except msgspec.DecodeError as error:
                 raise BadSource(f"line {number}: {error}") from error
             source.add(
-                f"line {number}", row.user_id, row.score, row.reached_at, row.display_name, row.updated_at or ""
+                f"line {number}", row.user_id, row.score, None if row.reached_at is None else str(row.reached_at),
+                row.display_name, row.updated_at or "",
             )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ command goes on where it was after a kill, and does nothing once all rows are th
 from __future__ import annotations
 
 import gc
+import hashlib
 import time
 from pathlib import Path
 from typing import Protocol
@@ -61,7 +62,7 @@ _SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 @click.option("--from", "url", metavar="URL", help="A Redis server, such as redis://127.0.0.1:6379, instead of FILE.")
 @click.option("--key", help="With --from: the sorted set.")
 @click.option("--merge", is_flag=True, help="Import to a board that has scores; what rows do then depends on its mode.")
-@click.option("--import-id", help="The name of this import (default: made of its content).")
+@click.option("--import-id", help="The name of this import (default: made of the board and its content).")
 @click.option("--url", "leader_url", metavar="URL", help="A running leader's address, instead of a directory.")
 @token_options
 @json_option
@@ -86,7 +87,7 @@ def import_scores(
 
     def read(*, ascending: bool) -> tuple[Source, ImportPlan]:
         source = _read(file, form, url, key, ascending=ascending)
-        name = import_id or f"import-{source.digest.removeprefix('sha256:')[:16]}"
+        name = import_id or name_of(board, source.digest)
         return source, ImportPlan(board, name, len(source), source.digest, merge, CALLER)
 
     if leader_url is not None:
@@ -156,6 +157,13 @@ def _tell(receipt: ImportReceipt, *, as_json: bool) -> None:
         f"{receipt.import_id}: {receipt.applied} rows came to board {receipt.board_id}{were}; the log is at seq "
         f"{receipt.seq}"
     )
+    if not receipt.applied and receipt.rows:
+        click.echo("These rows came before. To bring them once more, after a reset say, name the import: --import-id.")
+
+
+def name_of(board: str, digest: str) -> str:
+    """Give the name of an import that got none: of the board and the content, so a second run goes on with it."""
+    return f"import-{hashlib.sha256(f'{board} {digest}'.encode()).hexdigest()[:16]}"
 
 
 def _now_ms() -> int:

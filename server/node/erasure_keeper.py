@@ -144,8 +144,10 @@ class ErasureKeeper:
                 try:
                     await self.hidden()
                     if self._is_due():
+                        first = self.unsettled.seqs[0]
                         await take()
-                        retry_s = trio.current_time() + RETRY_SECONDS if self._is_due() else -math.inf
+                        failed = bool(self.unsettled) and self.unsettled.seqs[0] == first
+                        retry_s = trio.current_time() + RETRY_SECONDS if failed else -math.inf
                 except DiskFault as fault:
                     self._world.tell(fault)
                     retry_s = trio.current_time() + RETRY_SECONDS

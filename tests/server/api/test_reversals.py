@@ -140,6 +140,16 @@ async def test_a_frozen_board_shows_no_correction() -> None:
         assert [entry["userId"] for entry in done.json["changes"][0]["top"]] == ["bob"]
         assert [user for user, *_ in await main(bench)] == ["ann", "bob"]
         assert (await bench.ask("GET", "/scores/ann")).status == 200
+        seen = [
+            ("/actions/a1", "Bearer game scores:write", False),
+            ("/actions/a1", READER, True),
+            ("/scores/ann/history", "Bearer ann scores:write ann", False),
+            ("/scores/ann/history", READER, True),
+            ("/users/ann/data", "Bearer ann scores:write ann", False),
+        ]
+        for path, token, tells in seen:
+            reply = await bench.ask("GET", path, token=token)
+            assert (reply.status, b"reversedBy" in reply.body) == (200, tells), (path, token)
         await bench.ask("POST", "/boards/main/unfreeze", token=KEEPER)
         assert [user for user, *_ in await main(bench)] == ["bob"]
         assert (await bench.ask("GET", "/scores/ann")).status == 404

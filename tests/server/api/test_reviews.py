@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.board_rules import Rules
-from tests.server.api.support import JUDGE, KEEPER, REFEREE, WRITER, Bench, Reply, both_ways, open_bench
+from tests.server.api.support import JUDGE, KEEPER, READER, REFEREE, WRITER, Bench, Reply, both_ways, open_bench
 
 WATCHED = {"points": {"WIN": 10}, "watch": {"growth_per_minute": 15, "callers_per_user": 5}}
 
@@ -143,3 +143,15 @@ async def test_metrics_count_flags_and_what_waits() -> None:
         assert "scoreboard_open_reviews 1.0" in told
         assert 'scoreboard_review_flags{rule="growth_per_minute"} 2.0' in told
         assert "scoreboard_reviews_passed_over 0.0" in told
+
+
+async def test_a_frozen_board_tells_a_person_of_no_review() -> None:
+    """A review has scores of the present. Who may see that sees the review too."""
+    async with open_bench(rules=Rules({})) as bench:
+        await put(bench, "cup")
+        await flag(bench, "ann")
+        own = f"{WRITER} ann"
+        assert len((await bench.ask("GET", "/users/ann/data", token=own)).json["reviews"]) == 1
+        await bench.ask("POST", "/boards/cup/freeze", token=KEEPER)
+        for token, count in ((own, 0), (READER, 1)):
+            assert len((await bench.ask("GET", "/users/ann/data", token=token)).json["reviews"]) == count

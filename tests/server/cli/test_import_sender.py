@@ -285,7 +285,7 @@ def test_the_command_checks_the_whole_file_before_it_sends_a_row(tmp_path: Path,
         if request.method == "GET":
             return backend(request)
         body = msgspec.msgpack.decode(request.content)
-        assert body["importId"] == f"import-{body['digest'].removeprefix('sha256:')[:16]}"
+        assert body["importId"] == command.name_of("a/b", body["digest"])
         answer = {"importId": body["importId"], "boardId": "a/b", "rows": 1, "rowsDone": 1, "applied": 1,
                   "finished": True, "epoch": 1, "seq": 3}  # fmt: skip
         return httpx.Response(200, json=answer)

@@ -88,7 +88,7 @@ def test_a_file_becomes_a_board(tmp_path: Path, data: str, form: str) -> None:
         lines: list[dict[str, Any]] = [
             {"userId": "z", "score": 5},
             {"userId": "a", "score": 5, "displayName": "Änn, the 🎯", "reachedAt": "2025-01-02T00:00:00Z"},
-            {"userId": "b", "score": 5, "reachedAt": "2025-01-01T00:00:00Z"},
+            {"userId": "b", "score": 5, "reachedAt": 1_735_689_600_000},
             {"userId": "c", "score": int(FAR)},
             {"userId": "y", "score": 5, "displayName": None},
         ]

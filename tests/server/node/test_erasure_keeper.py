@@ -125,6 +125,23 @@ async def test_with_no_time_they_are_settled_at_once(tmp_path: Path) -> None:
         assert len(bench.takes) == 2
 
 
+async def test_an_erasure_that_came_during_a_snapshot_does_not_wait_for_a_retry(tmp_path: Path) -> None:
+    """The snapshot has the first, and is no failure. The other one needs the next snapshot, at once."""
+    async with open_bench(tmp_path, hours=0) as bench:
+
+        async def take() -> SnapshotInfo:
+            info = await bench.take()
+            if len(bench.takes) == 1:
+                bench.erase("bob")
+            return info
+
+        await bench.world.tasks.start(bench.keeper.run, take)
+        bench.erase()
+        while len(bench.takes) < 2 or len(bench.keeper.unsettled):  # noqa: ASYNC110  # it does it by itself
+            await trio.sleep(0.01)
+        assert traces(tmp_path, "ann") == traces(tmp_path, "bob") == []
+
+
 async def test_what_another_process_left_is_settled_at_once(tmp_path: Path) -> None:
     """It may have been killed in the middle of it."""
     async with open_bench(tmp_path) as bench:
