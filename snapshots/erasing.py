@@ -15,6 +15,8 @@ Rules:
 - The caller's process holds the lock of the directory for all of it.
 - A snapshot of the state after the erasure is durable and proved before an older one goes.
 - Each file is replaced as a whole: written beside, synced, renamed, read back.
+- A snapshot may name a user whom nothing newer has: the period is over and no longer kept, and so is the log of it.
+  Then there is no event, and all snapshots but that of the end go.
 - The seqs of the user's actions are read from the log. Actions in segments that are no longer kept stay used too, but
   a retry is answered as a duplicate, and not as one of a user who was erased.
 - Erasures whose files a server had not rewritten when it ended are finished in the same run.
@@ -44,7 +46,7 @@ from engine.scoreboard import Scoreboard
 from engine.segment import list_segments, replace_segment
 from engine.traces import Traces
 from engine.unsettled import Unsettled, unsettled_in
-from snapshots.forgetting_files import pseudonym_at, remove_torn, rewrite_periods, rewritten
+from snapshots.forgetting_files import is_named_in, pseudonym_at, remove_torn, rewrite_periods, rewritten
 from snapshots.opening import ShowProgress, Tell, log_directory, no_progress, open_directory
 from snapshots.period_store import PeriodStore
 from snapshots.promotion import read_deposed, read_marker
@@ -71,7 +73,7 @@ class ErasedUser(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ErasureReport(msgspec.Struct, frozen=True, rename="camel"):
-    """What was done. `unknown` are users that the directory never had, or that it has forgotten already."""
+    """What was done. `unknown` are users that neither state nor log nor past periods have: never had, or no longer."""
 
     erased: list[ErasedUser]
     unknown: list[str]
@@ -121,7 +123,9 @@ def erase_users(
     erased = {user_id: found.erasures for user_id, found in gathered.items() if found.erasures}
     for user_id, before in Unsettled(unsettled).erasures.items():
         erased.setdefault(user_id, before)  # a server was stopped before it had rewritten its files
-    removed = _renew_snapshots(disk, data_directory, scoreboard, tail) if erased else []
+    removed: list[str] = []
+    if erased or any(is_named_in(disk, info.path, user_ids) for info in Store(disk, data_directory).list()):
+        removed += _renew_snapshots(disk, data_directory, scoreboard, tail)
     change, everybody = Forgetting(erased), {*user_ids, *erased}
     changed: list[str] = []
     if is_replica:

@@ -3,6 +3,7 @@
     content = rewritten(disk, segment, change)              of the log; None: it has nothing of these users
     paths = rewrite_periods(store, names)                   `names(seq)` gives what stands for whom in that period
     paths = remove_torn(disk, log_directory, change)
+    is_named_in(disk, path, users)                          a snapshot, which is never rewritten: it goes as a whole
 
 `snapshots.erasing` does it in a directory that nobody serves, `snapshots.settling` in one that is served.
 
@@ -15,21 +16,25 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 
+import msgspec
 from msgspec.structs import replace
 
 from engine.disk import Disk, FileMissing
 from engine.errors import LogDamaged
 from engine.record import FrameFault
-from engine.rewriting import ErasedBy, Forgetting, rewrite_content
+from engine.rewriting import SEARCHED_MAX, ErasedBy, Forgetting, rewrite_content
 from engine.segment import SegmentFile, read_content
 from snapshots.period_file import ROWS, PeriodReader, PeriodRow, pack_period
 from snapshots.period_store import PeriodStore
 
 NamesAt = Callable[[int], Mapping[str, str]]
 """From the seq that ended a period to the pseudonyms that stand for users in its file."""
+
+SEARCHED_BYTES = 2**20
+"""Bytes of a snapshot that are searched at once. A snapshot is as large as the state, so it is not read whole."""
 
 _TORN = ".torn-"
 
@@ -85,3 +90,20 @@ def remove_torn(disk: Disk, directory: str, change: Forgetting) -> list[str]:
     if removed:
         disk.sync_directory(directory)
     return removed
+
+
+def is_named_in(disk: Disk, path: str, users: Collection[str]) -> bool:
+    """Whether a snapshot may name one of the users, also a damaged one. Many may always: a search takes too long.
+
+    Like `snapshots.finding` it looks for whole texts of msgpack. A text of a part that two chunks share is not found.
+    """
+    if len(users) > SEARCHED_MAX:
+        return True
+    needles = [msgspec.msgpack.encode(user_id) for user_id in users]
+    overlap = max(map(len, needles), default=1) - 1  # a text may begin in one piece and end in the next
+    with closing(disk.open(path)) as file:
+        for offset in range(0, file.size(), SEARCHED_BYTES):
+            data = file.read_at(offset, SEARCHED_BYTES + overlap)
+            if any(needle in data for needle in needles):
+                return True
+    return False

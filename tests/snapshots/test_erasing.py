@@ -291,6 +291,43 @@ def test_a_user_is_found_who_is_named_only_beside_the_boards(tmp_path: Path) -> 
     assert traces(directory, "ann") == []
 
 
+@pytest.mark.parametrize("is_replica", [False, True])
+def test_a_user_whom_only_an_older_snapshot_names_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_replica: bool
+) -> None:
+    """Period and log are no longer kept. Nothing is logged; a proved snapshot of the end stays. For others all stay."""
+    league = League(InlineDisk(), str(tmp_path / "data"))
+    league.put("cup", BoardRules({"WIN": 10}, keep_periods=1))
+    league.win("cup", "ann")
+    older = league.snapshot()
+    ended = league.reset("cup")
+    for _ in range(2):
+        for _ in range(20):
+            league.win("cup", "bob", "cid")
+        league.reset("cup")
+    newer = league.snapshot()
+    league.win("cup", "bob")
+    tail = league.log.tail
+    league.close()
+    for path in segments(tmp_path / "data")[:-1]:
+        path.unlink()
+    Path(league.periods.path(ended)).unlink(missing_ok=True)
+    if is_replica:
+        write_marker(InlineDisk(), str(tmp_path / "data"), Marker("http://leader.example"))
+    assert traces(tmp_path / "data", "ann") == [f"snapshots/{older.seq:020}.snapshot"]
+    before = state(tmp_path / "data").capture()
+    assert erase(tmp_path / "data", "an", "anna").removed == []
+    place = Path(older.path).read_bytes().index(b"\xa3ann")
+    monkeypatch.setattr("snapshots.forgetting_files.SEARCHED_BYTES", place + 2)  # the id is in two pieces
+    report = erase(tmp_path / "data", "ann")
+    assert (report.erased, report.unknown, set(report.removed)) == ([], ["ann"], {older.path, newer.path})
+    assert list(find_in_directory(tmp_path / "data", [Wanted("ann")])) == []
+    [info] = league.store.list()
+    assert league.store.verify(info) == tail
+    assert state(tmp_path / "data").capture() == before
+    assert erase(tmp_path / "data", "ann").removed == []
+
+
 def test_many_users_are_erased_in_one_run(tmp_path: Path) -> None:
     """A list of years, most of whom this directory never had; each has a number of its own."""
     leader = make(tmp_path / "data")
