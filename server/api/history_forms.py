@@ -11,7 +11,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from engine.events import Event, Incremented, Reversed, ReviewDecided, ScoreImported, UserErased, UserPut
+from engine.events import (
+    BoardScores,
+    Event,
+    Incremented,
+    PeriodScores,
+    Reversed,
+    ReviewDecided,
+    ScoreImported,
+    UserErased,
+    UserPut,
+)
 from server.api.answers import (
     AgeMs,
     Delta,
@@ -30,10 +40,14 @@ from server.live.encoding import iso_ms
 
 
 class Changed(msgspec.Struct, frozen=True, rename="camel"):
-    """The user's score on a board after a reversal; null: none is left."""
+    """The user's score on a board after a correction; null: none is left.
+
+    `ended_seq` is there if it is the score of a past period: the seq that ended it.
+    """
 
     board_id: Id
     score: Score | None
+    ended_seq: Seq | UnsetType = UNSET
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -124,7 +138,11 @@ def history_entry(
 
 
 def _changed(event: Reversed | ReviewDecided, user_id: str) -> tuple[Changed, ...]:
-    """List the user's scores after a correction, by board."""
+    """List the user's scores after a correction, by board: of the running periods, then of past ones."""
+    parts: tuple[BoardScores | PeriodScores, ...] = (*event.scores, *event.periods)
     return tuple(
-        Changed(part.board_id, row.new_score) for part in event.scores for row in part.rows if row.user_id == user_id
+        Changed(part.board_id, row.new_score, part.ended_seq if isinstance(part, PeriodScores) else UNSET)
+        for part in parts
+        for row in part.rows
+        if row.user_id == user_id
     )

@@ -110,7 +110,10 @@ class Periods:
         return self._shown(await self._read(board_id, past, lambda ranking: ranking.rows(start, count), ()))
 
     async def find(self, board_id: str, past: PastPeriod, user_id: str) -> tuple[FinalRow, FinalRow | None] | None:
-        """Give a user's row and that of the next better rank, None for a user without a row. Raises `Refused`."""
+        """Give a user's row and that of the next better rank, None for a user without a row. Raises `Refused`.
+
+        An erased user is nobody's next: the lead would tell the score.
+        """
 
         def look(ranking: PastRanking) -> tuple[FinalRow, FinalRow | None] | None:
             found = ranking.find(user_id)
@@ -120,7 +123,7 @@ class Periods:
             while position:
                 start = max(0, position - _LOOK_BACK)
                 for better in reversed(ranking.rows(start, position - start)):
-                    if better.rank != row.rank:
+                    if better.rank != row.rank and not is_erased(better.user_id):
                         return row, better
                 position = start
             return row, None

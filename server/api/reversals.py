@@ -70,8 +70,11 @@ class Reversals:
         """Gather what the writer needs. Raises `Refused`, `Overloaded`."""
         scoreboard, ledger, of = self._scoreboard, self._ledger, None
         assert ledger is not None, "a node without a log never leads"
-        if scoreboard.action_seq(asked.reversal_id) is not None:  # the writer says what it was
-            empty = Recount({}, again=False, seq=scoreboard.seq)
+        known = scoreboard.action_seq(asked.reversal_id)
+        if known is not None:  # the writer says whether it was the same
+            event = await self._event(known)
+            again = isinstance(event, Reversed) and event.again
+            empty = Recount({}, again=again, seq=scoreboard.seq)
             return Reverse(asked.reversal_id, asked.reason, caller.sub, asked.mark, empty, preview=asked.preview)
         if asked.action_ids:
             seqs = self._seqs(asked)

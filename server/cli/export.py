@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import sys
+import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +82,10 @@ def export(
     config = read_config(config_file, data_dir)
     directory = existing_directory(config)
     check_file(file, form, directory, force=force)
+    if as_of_seq is not None and as_of_ms is not None:
+        raise BadUsage("give --as-of-seq or --as-of, not both")
+    if as_of_ms is not None and as_of_ms > time.time_ns() // 1_000_000:
+        raise BadUsage("--as-of is a time of the future")
     until = Until(as_of_seq, as_of_ms)
     if events:
         if period is not None:
