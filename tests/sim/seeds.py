@@ -15,7 +15,6 @@ from tests.sim.variants import (
     MADE_DURABLE,
     NAMES_SYNCED,
     OLDER_KEPT,
-    ORIGIN_AWAITED,
     PLACED_DURABLY,
     SERVED_EARLY,
     UNCOVERED,
@@ -61,14 +60,6 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         (
             "A replica whose log was damaged was emptied, and began anew. It served its empty board to a viewer who "
             "had seen more."
-        ),
-    ),
-    (
-        700_189,
-        ORIGIN_AWAITED,
-        (
-            "A relay had no snapshot when a new replica asked, then began anew from one itself. The replica asked for "
-            "the beginning of its log for ever."
         ),
     ),
 )

@@ -39,7 +39,6 @@ from server.live.editions import Channel
 from server.node.period_keeper import PeriodKeeper
 from server.node.storage_watch import StorageWatch
 from server.replication import bootstrap, epoch_notifier
-from server.replication.bootstrap import Bootstrap
 from server.replication.follower import Follower
 from server.replication.period_fetch import PeriodFetch
 from server.replication.progress import Progress
@@ -276,14 +275,6 @@ def _overlook_rows(self: Recount, event: Event) -> None:
         _take_event(self, event)
 
 
-async def _wait_for_ever(self: Bootstrap) -> Tail:
-    while (tail := await _wait_origin(self)) is None:
-        pass
-    return tail
-
-
-_wait_origin = Bootstrap.wait_origin
-ORIGIN_AWAITED = "a new replica waits for the first event of a log that begins later"
 MADE_DURABLE = "a directory that is there is held to be durable"
 NAMES_SYNCED = "a segment that is there is held to be durable"
 BELIEVED = "a frame that is there is held to be durable"
@@ -336,6 +327,5 @@ BROKEN: Sequence[Variant] = (
     Variant("an erasure leaves past periods", patched=_patching(erasing, "rewrite_periods", _rewrite_nothing)),
     Variant("actions of erased users are like others", patched=_patching(Actions, "forget", lambda *_: None)),
     Variant("a replica goes on after an erasure", patched=_patching(Shipper, "__init__", _know_no_erasure)),
-    Variant(ORIGIN_AWAITED, patched=_patching(Bootstrap, "wait_origin", _wait_for_ever)),
     Variant(FOUND_DURABLE, patched=_patching(PeriodStore, "keep", PeriodStore.has)),
 )

@@ -11,7 +11,7 @@ import trio
 
 from engine.disk import RealDisk
 from engine.record import chain_start
-from server.replication.bootstrap import Bootstrap, prepare_directory
+from server.replication.bootstrap import Bootstrap, Fetched, ShowBytes, no_bytes, prepare_directory
 from server.replication.failure import FollowingFailed
 from server.replication.link import LinkEnded, parse_leader
 from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, ForkQuestion
@@ -149,6 +149,31 @@ async def test_without_a_snapshot_it_begins_with_the_log(tmp_path: Path) -> None
         assert (replica.log.tail.seq, replica.log.tail.log_id) == (0, LOG_ID)
         running = await start(nursery, replica.follower)
         await running.reaches(leader.seq)
+
+
+async def test_it_asks_for_a_snapshot_again_once_the_log_begins_later(tmp_path: Path) -> None:
+    """There was none at first. Then the leader made one, and removed the beginning of its log."""
+    leader = Leader(tmp_path / "leader")
+    leader.play(4)
+    asked: list[bool] = []
+
+    class Early(Bootstrap):
+        async def fetch(self, progress: ShowBytes = no_bytes) -> Fetched | None:
+            fetched = await super().fetch(progress)
+            if not asked:
+                leader.play(200)
+                leader.writer.log.remove_before(leader.writer.snapshot().seq)
+            asked.append(fetched is not None)
+            return fetched
+
+    async with patience(), leader.open():
+        bootstrap = Early(
+            parse_leader(leader.url), RealDisk(), str(tmp_path / "replica"),
+            token=lambda: TOKEN, uniform=lambda _low, _high: 0.0, tell=lambda _reason: None,
+        )  # fmt: skip
+        await prepare_directory(RealDisk(), str(tmp_path / "replica"), bootstrap, tell=Told())
+    assert asked == [False, True]
+    assert snapshot_files(tmp_path / "replica")
 
 
 async def test_a_download_that_is_cut_goes_on_where_it_was(tmp_path: Path) -> None:
