@@ -18,6 +18,7 @@ Rules:
 - A row of an import always counts, in its place. No reversal takes it back.
 - What the log no longer has is not needed if a score is known where the log begins. The event that reached it is not
   known then. If the score goes back to it, the recount fails.
+- A score of 0 where the log begins looks like none there. `needs_beginning` says whether that matters.
 - `seq` is that of the last event taken.
 - Actions of a user who was erased are left out: nobody has their scores any more.
 """
@@ -104,7 +105,7 @@ class Recount:
         self.actions = {each: event for each, event in actions.items() if not is_erased(event.user_id)}
         self.again = again
         self.seq = seq
-        self._log_begins = log_begins
+        self.log_begins = log_begins
         self.adds = adds
         self.users = {event.user_id for event in self.actions.values()}
         self.places = {(board_id, event.user_id) for event in self.actions.values() for board_id in boards_of(event)}
@@ -145,14 +146,20 @@ class Recount:
             elif self.adds is None or self.adds.since_ms is not None:
                 self.is_short = True
 
-    def of(self, rules: BoardRules, board_id: str, user_id: str, span: Span, counts: Callable[[int], bool]) -> Rescored:
-        """Give a user's score by the actions of a span that count. Raises `Unknown`."""
+    def of(
+        self, rules: BoardRules, board_id: str, user_id: str, span: Span, counts: Callable[[int], bool],
+        base: int | None = None,
+    ) -> Rescored:  # fmt: skip
+        """Give a user's score by the actions of a span that count. Raises `Unknown`.
+
+        `base`: what the score was where the log begins if the log says 0, None or 0.
+        """
         counted = [each for each in self._counted[board_id, user_id] if span.holds(each.seq, each.time_ms)]
         score: int | None = None
         reached, updated_ms = 0, 0
-        is_cut = self._log_begins > span.after + 1
-        if is_cut and counted and counted[0].before:
-            score = counted[0].before
+        is_cut = self.log_begins > span.after + 1
+        if is_cut and counted:
+            score = counted[0].before or base
         for each in counted:
             if not counts(each.seq):
                 continue
@@ -169,6 +176,24 @@ class Recount:
         if score is not None and not reached:
             raise Unknown("the event that reached this score is no longer in the log")
         return Rescored(user_id, score, reached, updated_ms)
+
+    def needs_beginning(
+        self, rules: BoardRules, board_id: str, user_id: str, span: Span,
+        now: Callable[[int], bool], then: Callable[[int], bool],
+    ) -> bool:  # fmt: skip
+        """Tell whether what a user has with the actions `then` depends on the score where the log begins: 0 or none.
+
+        With the actions `now` the user has the score that `of` gives for none.
+        """
+        try:
+            if self.of(rules, board_id, user_id, span, now, 0) != self.of(rules, board_id, user_id, span, now):
+                return False
+        except Unknown:
+            return False  # a score of 0 would still be there, reached by an event before the log
+        try:
+            return self.of(rules, board_id, user_id, span, then, 0) != self.of(rules, board_id, user_id, span, then)
+        except Unknown:
+            return True
 
     def fits(self, rules: BoardRules, board_id: str, user_id: str, span: Span) -> bool:
         """Tell whether a user's actions of a span were counted by these rules, as far as the log shows."""

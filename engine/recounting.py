@@ -10,6 +10,7 @@ Rules:
 - An action counts on a board exactly if no reversal holds it back and the board does not hold it.
 - A past period is changed where it is kept. What counted in older ones changes nothing any more.
 - If the log does not explain a score that is shown, nothing is changed: what the right one is, is not known.
+- So it is if a user falls back to what was where the log begins, and that may have been a score of 0 as well as none.
 - A past period of which the board holds something is counted by the rules of now, which can't have changed since.
   Others are counted by each rules that explain the score, and these must agree.
 - Whoever has no row in a past period was inactive when it ended, or all that the user did there was held.
@@ -23,7 +24,7 @@ from typing import get_args
 from msgspec.structs import replace
 
 from engine.board import Board
-from engine.board_rules import BoardRules, OrderMode, PastPeriod, ScoreMode
+from engine.board_rules import BoardRules, OrderMode, PastPeriod, Range, ScoreMode
 from engine.commands import BoardChange, Rejection, UserChange
 from engine.events import BoardScores, PeriodScores, Rescored
 from engine.holds import Place
@@ -134,6 +135,11 @@ class Work:
             if not fits or (now.new_score, now.reached_seq) != expected:
                 continue
             then = self._of(board, rules, user_id, span, counts_then)
+            if self._may_begin_at_0(board, rules, span) and self._recount.needs_beginning(
+                rules, board.board_id, user_id, span, counts_now, counts_then
+            ):
+                why = "the log no longer says whether the user had a score of 0 where it begins, or none"
+                raise NotExplained(user_id, board.board_id, why)
             if found is not None and found != (now, then):
                 raise NotExplained(user_id, board.board_id, "its rules have changed since, the log does not say how")
             found = now, then
@@ -143,6 +149,21 @@ class Work:
         if (then.new_score or 0) > SCORE_MAX:
             raise NotExplained(user_id, board.board_id, f"it would pass the largest score, {SCORE_MAX}")
         return None if then == now else (then, UserChange(user_id, now.new_score, then.new_score))
+
+    def _may_begin_at_0(self, board: Board, rules: BoardRules, span: Span) -> bool:
+        """Whether a user may have had a score of 0 where the log begins: by an action, or by a row of an import.
+
+        Points that the board gave earlier are not known. To refuse because of them would be to refuse each reversal of
+        all that a newcomer did, once the log no longer goes back to the beginning.
+        """
+        log_begins = self._recount.log_begins
+        if log_begins <= span.after + 1:
+            return False
+        worths = () if rules.score == "count" else rules.points.values()
+        if any((worth.min if isinstance(worth, Range) else worth) <= 0 for worth in worths):
+            return True
+        imports = self._scoreboard.imports.of_board(board.board_id)
+        return any(span.after < each.begun_seq < log_begins for each in imports)
 
     def _running(self, board: Board, user_ids: list[str], span: Span) -> None:
         found = [self._recounted(board, user_id, span, board.place_of(user_id)) for user_id in user_ids]

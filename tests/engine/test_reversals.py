@@ -8,7 +8,17 @@ import pytest
 from msgspec.structs import replace
 
 from engine.board_rules import BoardRules, Range, ScoreMode
-from engine.commands import Increment, Outcome, Rejection, ResetBoard, ReversalReceipt, Reverse, UserChange
+from engine.commands import (
+    ImportRow,
+    ImportRows,
+    Increment,
+    Outcome,
+    Rejection,
+    ResetBoard,
+    ReversalReceipt,
+    Reverse,
+    UserChange,
+)
 from engine.events import Incremented, Rescored, Reversed
 from engine.recount import Recount, Span, Unknown
 from engine.schedule import Schedule
@@ -219,6 +229,65 @@ def test_a_log_that_begins_late_is_enough_if_the_score_there_is_known() -> None:
     assert recount.of(rules, "cup", "ann", ALL, lambda seq: seq != 6) == Rescored("ann", 50, 5, 5)
     with pytest.raises(Unknown, match="no longer"):
         recount.of(rules, "cup", "ann", ALL, lambda seq: seq not in (5, 6))
+
+
+def reverse_where_the_log_begins_at(game: Game, first: int, seq: int) -> Outcome:
+    """Reverse an action of a log that has lost what came before an event."""
+    kept = [event for event in game.events() if event.seq >= first]
+    recount = Recount(
+        {each.seq: each for each in kept if isinstance(each, Incremented) and each.seq == seq},
+        again=False, seq=first - 1, log_begins=first,
+    )  # fmt: skip
+    for event in kept:
+        recount.take(event)
+    return game.write(Reverse("undo", "cheated", "ref", 1, recount))[0]
+
+
+def test_a_score_of_0_before_the_log_is_not_taken_for_none() -> None:
+    """The first action that is kept says 0 before it, as for a newcomer. Nobody loses a row by a guess."""
+    game = Game("2026-11-30 12:00")
+    game.put(BoardRules({"WIN": 10, "LATE": -5}))
+    assert (game.win("ann", "LATE"), game.win("ann")) == (0, 10)
+    outcome = reverse_where_the_log_begins_at(game, 3, 3)
+    assert isinstance(outcome, Rejection)
+    assert "0 where it begins, or none" in outcome.message
+    assert game.board().score("ann") == 10
+    whole = reverse(game, 3)
+    assert isinstance(whole, ReversalReceipt)
+    assert game.board().score("ann") == 0
+
+
+def test_an_imported_score_of_0_before_the_log_is_not_taken_for_none() -> None:
+    """Also where the points make no 0, and an import did."""
+    game = Game("2026-11-30 12:00")
+    game.put(BoardRules({"WIN": 10}))
+    game.write(ImportRows("cup", "season-1", 0, 1, "digest", False, [ImportRow("ann", 0)], "ops"))
+    assert game.win("ann") == 10
+    outcome = reverse_where_the_log_begins_at(game, 4, 4)
+    assert isinstance(outcome, Rejection)
+    assert game.board().score("ann") == 10
+
+
+@pytest.mark.parametrize("first", [3, 4])  # the log has lost one of her two first actions, or both
+def test_a_late_log_is_enough_where_what_it_lost_makes_no_difference(first: int) -> None:
+    """A row stays where another action holds it up, whatever came before."""
+    game = Game("2026-11-30 12:00")
+    game.put(BoardRules({"WIN": 10, "LATE": -5}))
+    for reason in ("LATE", "LATE", "WIN", "WIN"):
+        game.win("ann", reason)
+    assert isinstance(reverse_where_the_log_begins_at(game, first, 4), ReversalReceipt)
+    assert game.board().score("ann") == 10
+
+
+def test_a_newcomer_leaves_a_board_without_points_of_0_also_where_the_log_begins_late() -> None:
+    """Its points make no 0, so 0 before the first action that is kept means none."""
+    game = Game("2026-11-30 12:00")
+    game.put(BoardRules({"WIN": 10}))
+    game.win("bob")
+    game.win("ann")
+    outcome = reverse_where_the_log_begins_at(game, 3, 3)
+    assert isinstance(outcome, ReversalReceipt)
+    assert game.board().score("ann") is None
 
 
 def golden_game() -> Game:

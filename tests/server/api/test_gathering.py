@@ -63,7 +63,7 @@ def check(log: Log, seed: int) -> None:
                 recount = recount_of(ledger, found, again=False, from_seq=1, until_seq=until_seq)
                 plain = plain_recount(log, found, until_seq)
                 assert recount._counted == plain._counted
-                assert (recount.seq, recount._log_begins) == (plain.seq, plain._log_begins)
+                assert (recount.seq, recount.log_begins) == (plain.seq, plain.log_begins)
     asked = msgspec.structs.replace(ASKED, caller="backend")
     assert actions_of_caller(log, asked, ()) == {event.seq: event for event in all_actions}
     seqs = [event.seq for event in all_actions[:5]]
@@ -102,4 +102,4 @@ def test_a_range_that_begins_before_the_log_is_refused(tmp_path: Path) -> None:
         mine = [event.seq for event in incremented(log) if event.user_id == "user-1"]
         assert list(actions_of_user(ledger, asked, (), log.tail.seq)) == mine
     recount = recount_of(ledger, actions_of_user(ledger, asked, (), 10**6), again=False, from_seq=1, until_seq=10**6)
-    assert recount._log_begins == kept
+    assert recount.log_begins == kept
