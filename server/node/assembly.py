@@ -119,7 +119,7 @@ def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     """Build a leader on an opened directory."""
     surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
     keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, ended=opened.ended)
-    erasures = ErasureKeeper(world, opened.scoreboard, opened.log, keeper, opened.unsettled)
+    erasures = ErasureKeeper(world, opened.scoreboard, opened.log, keeper, opened.unsettled, opened.snapshot_seq)
     _, _, actor, watch, service = _make_log_users(world, opened, surface, None, keeper, erasures, _nobody_to_tell)
     promote = partial(refuse_promotion, surface.role)
     return Node(
@@ -158,7 +158,7 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
 
     fetch = PeriodFetch(plan.leader, world.disk, world.config.data_dir, token=plan.token).fetch
     keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, fetch, opened.ended)
-    erasures = ErasureKeeper(world, opened.scoreboard, opened.log, keeper, opened.unsettled)
+    erasures = ErasureKeeper(world, opened.scoreboard, opened.log, keeper, opened.unsettled, opened.snapshot_seq)
     feed, machine, actor, watch, service = _make_log_users(
         world, opened, surface, progress, keeper, erasures, pass_on
     )  # fmt: skip

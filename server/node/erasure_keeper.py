@@ -13,6 +13,10 @@ Rules:
   perhaps in the middle of it.
 - The links to followers end right before the log is rewritten. A follower that has not seen an erasure could not go on
   in a log without the user. When it comes again it is sent to a snapshot (`server.replication.shipper`).
+- `rewritten_seq` is the last erasure for which the log may be rewritten, perhaps in part. A start does not know how far
+  an earlier process came, so these are all erasures of its state. Whether a snapshot is there says nothing of it: the
+  one that was proved before the log was rewritten may be damaged since.
+- A node that starts without a snapshot of after these erasures takes one at once: followers of before wait for it.
 - What fails is told, and tried again after RETRY_SECONDS. An erasure that is not settled in the time that the operator
   allows, or in an hour, is a warning in /readyz.
 - Lines of the log name no user, only the pseudonym.
@@ -28,6 +32,7 @@ from typing import TypeVar
 import structlog
 import trio
 
+from engine.erased import is_erased
 from engine.errors import DiskFault
 from engine.events import Event, UserErased
 from engine.log import Log
@@ -58,9 +63,12 @@ class ErasureKeeper:
 
     def __init__(
         self, world: Surroundings, scoreboard: Scoreboard, log_: Log, periods: PeriodKeeper,
-        unsettled: Iterable[UserErased],
+        unsettled: Iterable[UserErased], snapshot_seq: int | None,
     ) -> None:  # fmt: skip
-        """`unsettled` are the erasures that an earlier process left (`snapshots.opening`)."""
+        """`unsettled` are the erasures that an earlier process left (`snapshots.opening`).
+
+        `snapshot_seq` is that of the snapshot that the state was recovered from, None if there was none.
+        """
         self.unsettled = Unsettled(unsettled)
         self.within_ms = world.config.privacy.erase_within_hours * HOUR_MS
         self._world = world
@@ -70,13 +78,16 @@ class ErasureKeeper:
         self._store = Store(world.disk, world.config.data_dir)
         self._hidden_seq = 0  # past periods are free of whom the erasures up to here name
         self._hiding = trio.Lock()
-        self._left = len(self.unsettled) > 0
+        self.rewritten_seq = scoreboard.erasures.last_seq
+        self._left = len(self.unsettled) > 0 or (snapshot_seq or 0) < self.rewritten_seq
         self._came = trio.Event()
 
     def took(self, events: Iterable[Event]) -> None:
         """Take events that were applied."""
         for event in events:
             if type(event) is UserErased:
+                if is_erased(event.user_id):
+                    self.rewritten_seq = event.seq  # the log that is followed was
                 self.unsettled.add(event)
                 self._came.set()
 
@@ -106,6 +117,7 @@ class ErasureKeeper:
         """Settle the erasures that this snapshot has. What fails is told."""
         seqs = [seq for seq in self.unsettled.seqs if seq <= info.seq]
         if not seqs:
+            self._left = self._left and len(self.unsettled) > 0
             return
         erasures = {
             user_id: kept
@@ -113,6 +125,7 @@ class ErasureKeeper:
             if (kept := [erasure for erasure in each if erasure[0] <= info.seq])
         }
         began_s = self._world.clock_s()
+        self.rewritten_seq = max(self.rewritten_seq, seqs[-1])
         end_links()
         try:
             work = partial(
@@ -140,23 +153,23 @@ class ErasureKeeper:
         await self._remove_aside()
         while True:
             self._came = trio.Event()
-            if self.unsettled and trio.current_time() >= retry_s:
+            if (self.unsettled or self._left) and trio.current_time() >= retry_s:
                 try:
                     await self.hidden()
                     if self._is_due():
-                        first = self.unsettled.seqs[0]
+                        first = self.unsettled.seqs[:1]
                         await take()
-                        failed = bool(self.unsettled) and self.unsettled.seqs[0] == first
+                        failed = bool(first) and self.unsettled.seqs[:1] == first
                         retry_s = trio.current_time() + RETRY_SECONDS if failed else -math.inf
                 except DiskFault as fault:
                     self._world.tell(fault)
                     retry_s = trio.current_time() + RETRY_SECONDS
-            with trio.move_on_after(LOOK_SECONDS if self.unsettled else math.inf):
+            with trio.move_on_after(LOOK_SECONDS if self.unsettled or self._left else math.inf):
                 await self._came.wait()
 
     def _is_due(self) -> bool:
         age_ms = self.age_ms
-        return age_ms is not None and (self._left or age_ms >= SHARE * self.within_ms)
+        return self._left or (age_ms is not None and age_ms >= SHARE * self.within_ms)
 
     async def _remove_aside(self) -> None:
         if self._scoreboard.erasures.count:

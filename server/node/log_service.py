@@ -117,7 +117,7 @@ class LogService:
             on_newer=on_newer,
             tell=world.tell,
             snapshot_seq=lambda: self._checkpointer.statistics().last_seq,
-            erased_seq=lambda: machine.scoreboard.erasures.last_seq,
+            erased_seq=lambda: erasures.rewritten_seq,
             timing=world.link_timing,
         )
         self._snapshots = SnapshotServer(

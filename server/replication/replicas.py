@@ -194,19 +194,25 @@ class WholeReplica:
                 scoreboard, tail = newer
                 if (erased_seq := scoreboard.erasures.last_seq) > self.tail.seq:
                     await self._forget_periods(erased_seq)
-                await run(partial(self._replace_files, path, tail, erased_seq), blocks=self._disk.blocks)
+                await run(partial(self._replace_files, path, tail), blocks=self._disk.blocks)
                 self._machine.take_over(scoreboard, tail)
                 self.feed.restart(tail.seq)
+                if erased_seq:  # only now: if it fails, state and log must agree
+                    await run(self._remove_aside, blocks=self._disk.blocks)
 
-    def _replace_files(self, path: str, tail: Tail, erased_seq: int) -> None:
+    def _remove_aside(self) -> None:
+        with self.log.upkeep:
+            remove_aside(self._disk, self._data_directory)
+
+    def _replace_files(self, path: str, tail: Tail) -> None:
         """Exchange the files, in the worker thread. `prepare_directory` can go on after a crash at any step.
 
         Holds `upkeep`, so that a checkpoint does not write or remove its files meanwhile.
         """
         with self.log.upkeep:
-            self._exchange_files(path, tail, erased_seq)
+            self._exchange_files(path, tail)
 
-    def _exchange_files(self, path: str, tail: Tail, erased_seq: int) -> None:
+    def _exchange_files(self, path: str, tail: Tail) -> None:
         disk, data = self._disk, self._data_directory
         self._wanted = self.log.check_restart
         self._wanted()  # there is no way back from the first rename on
@@ -220,8 +226,6 @@ class WholeReplica:
             place(disk, data, path, tail)
 
         self.log.restart(tail, f"{aside}/{log_directory('')[1:]}", place_snapshot)
-        if erased_seq:
-            remove_aside(disk, data)
 
 
 class ShardReplica:

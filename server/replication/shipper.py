@@ -16,6 +16,8 @@ Rules:
   history: a follower that took it could never follow the new leader.
 - If the log is damaged, the operator is told. The follower begins anew from a snapshot after its position. If there is
   none yet, the link ends, and the follower comes again.
+- A follower that has not seen an erasure never goes on in a log that may be rewritten for it: it would keep the user.
+  It begins anew from a snapshot of after the erasure. If there is none, the link ends, and the follower comes again.
 - A link stays as long as its token is good. Then it is closed with 1008 and the reason `token expired`, and the
   follower comes again with the token that it has by then.
 - A relay is a replica that ships its own log in the same way. It is never deposed. It passes a newer epoch on
@@ -78,7 +80,7 @@ class Shipper:
 
         `on_deposed` gets what is known of a newer epoch, before the hello is answered. It must not raise. On a relay
         `on_newer` gets the hello instead, for our leader. `snapshot_seq` gives the seq of the newest snapshot,
-        `erased_seq` that of the last erasure of a user.
+        `erased_seq` that of the last erasure of a user for which the log may be rewritten.
         """
         self._log = log
         self._feed = feed
@@ -218,8 +220,10 @@ class Shipper:
             reason = f"the follower has events up to seq {hello.after}, but this log ends at seq {tail.seq}"
             return messages.Diverged(reason)
         erased_seq = self._erased_seq()
-        if 0 < hello.after < erased_seq <= (self._snapshot_seq() or 0):
+        if 0 < hello.after < erased_seq:
             # The log before it may have been rewritten: its user is not the one that the follower has.
+            if erased_seq > (self._snapshot_seq() or 0):
+                raise LinkEnded("a user was erased since, and there is no snapshot of after it yet")
             return SnapshotNeeded(f"a user was erased here at seq {erased_seq}", erased_seq + 1)
         try:
             checksum = tail.checksum if hello.after == tail.seq else await self._checksum_before(hello.after + 1)

@@ -35,7 +35,7 @@ class Bench:
         object.__setattr__(world, "config", replace(world.config, privacy=privacy))
         self.world, self.league, self.first = world, league, first
         self.periods = PeriodKeeper(world, league.scoreboard, LOG_ID)
-        self.keeper = ErasureKeeper(world, league.scoreboard, league.log, self.periods, league.opened.unsettled)
+        self.keeper = ErasureKeeper(world, league.scoreboard, league.log, self.periods, league.opened.unsettled, None)
         self.takes: list[int] = []
         self.cuts = 0
         self.age_ms = 0
@@ -156,6 +156,30 @@ async def test_what_another_process_left_is_settled_at_once(tmp_path: Path) -> N
                 await trio.sleep(0.01)
         assert traces(tmp_path, "ann") == []
     league.close()
+
+
+async def test_followers_of_before_an_erasure_may_go_on_until_the_log_is_rewritten(tmp_path: Path) -> None:
+    """A start does not know whether it is. Without a snapshot of after the erasure it takes one at once."""
+    async with open_bench(tmp_path) as bench:
+        bench.erase()
+        seq, at_cut = bench.league.seq, list[int]()
+        assert bench.keeper.rewritten_seq == 0
+        bench.cut = lambda: at_cut.append(bench.keeper.rewritten_seq)  # type: ignore[method-assign]
+        await bench.take()
+        assert (at_cut, bench.keeper.rewritten_seq) == ([seq], seq), "known before the first link may come again"
+        bench.erase("bob")
+        assert bench.keeper.rewritten_seq == seq
+        await bench.take()
+    for snapshot_seq, takes in ((None, 1), (seq, 1), (seq + 1, 0)):
+        league = League(InlineDisk(), str(tmp_path))
+        async with open_world(tmp_path) as world:
+            again = Bench(world, league, 1, 24)
+            again.keeper = ErasureKeeper(world, league.scoreboard, league.log, again.periods, (), snapshot_seq)
+            assert again.keeper.rewritten_seq == seq + 1
+            await world.tasks.start(again.keeper.run, again.take)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(again.takes) == takes, snapshot_seq
+        league.close()
 
 
 async def test_a_fault_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

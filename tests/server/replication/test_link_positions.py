@@ -161,14 +161,16 @@ async def test_a_position_that_is_no_longer_kept_needs_a_snapshot(tmp_path: Path
 
 
 async def test_a_position_before_an_erasure_needs_a_snapshot(tmp_path: Path) -> None:
-    """The log may be rewritten, so its user is not the one that the follower has. The newest snapshot is later."""
+    """The log may be rewritten, so its user is not the one that the follower has. Without a snapshot the link ends."""
     leader = Leader(tmp_path / "leader")
     leader.play(5)
     earlier, tail = next(leader.writer.log.read_from(1)), leader.writer.log.tail
     before = msgspec.structs.replace(tail, seq=earlier.last_seq, checksum=earlier.checksum)
-    leader.writer.scoreboard.erasures = Erasures(1, tail.seq)
     async with patience(), leader.open():
-        assert isinstance((await raw(leader, hello_of(before, None).query))[0], Welcome), "nothing is rewritten yet"
+        assert isinstance((await raw(leader, hello_of(before, None).query))[0], Welcome), "nothing is rewritten"
+        leader.writer.scoreboard.erasures = Erasures(1, tail.seq)
+        with pytest.raises(LinkEnded):
+            await raw(leader, hello_of(before, None).query)
         await leader.checkpointer.take()
         (said,) = await raw(leader, hello_of(before, None).query)
         assert isinstance(said, SnapshotNeeded)

@@ -15,9 +15,13 @@ import pytest
 import trio
 
 from engine.clock import GivenClock
-from engine.disk import RealDisk
+from engine.disk import Disk, RealDisk
+from engine.erased import Erasures
+from engine.errors import WriteFailed
 from engine.machine import StateMachine
-from engine.record import frame_bytes
+from engine.record import Tail, frame_bytes
+from engine.scoreboard import Scoreboard
+from server.replication import replicas
 from server.replication.feed import FrameFeed
 from server.replication.replicas import WholeReplica
 from snapshots.checkpoint import Checkpointer
@@ -168,3 +172,30 @@ async def test_a_state_that_was_set_aside_before_it_was_written_is_captured_agai
             moved.set()
         assert now.checkpointer.statistics().last_seq == now.leader.tail.seq
         await check_new_beginning(now)
+
+
+async def test_state_and_log_agree_even_if_what_was_set_aside_can_not_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a checkpoint would capture the old state again and again, and never write it."""
+    now = Both(tmp_path, StoppingDisk("never", ""))
+    load = replicas._load_newer
+
+    async def load_erased(disk: Disk, path: str, replica: WholeReplica) -> tuple[Scoreboard, Tail] | None:
+        loaded = await load(disk, path, replica)
+        assert loaded is not None
+        loaded[0].erasures = Erasures(1, loaded[1].seq)
+        return loaded
+
+    def fail(_disk: Disk, directory: str) -> list[str]:
+        raise WriteFailed("can't remove", path=directory)
+
+    monkeypatch.setattr(replicas, "_load_newer", load_erased)
+    monkeypatch.setattr(replicas, "remove_aside", fail)
+    with trio.fail_after(PATIENCE_SECONDS):
+        with pytest.raises(WriteFailed):
+            await now.replica.restart(str(now.fetched))
+        assert now.replica.scoreboard.seq == now.log.tail.seq == now.leader.tail.seq
+        info = await now.checkpointer.take()
+        assert info.seq == now.leader.tail.seq
+    now.log.close()
