@@ -15,17 +15,16 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 
 import msgspec
 import trio
 
-from engine.commands import Command, EraseReceipt, EraseUser, Outcome, Rejection
-from engine.disk import FileMissing
+from engine.commands import EraseReceipt, EraseUser, Rejection
 from engine.erased import unpack_seqs
-from engine.errors import DiskFault, LogDamaged, NoLongerKept, Overloaded
+from engine.errors import DiskFault, Overloaded
 from engine.events import Event, UserErased
 from engine.threads import run
 from engine.traces import Traces, newest_first
@@ -33,20 +32,17 @@ from server.access.auth import Principal
 from server.access.rates import WriteLimits
 from server.api.dependencies import Dependencies, Erasing, LedgerReader
 from server.api.erasure_forms import ErasedAnswer
+from server.api.gathered import Submit, submit_gathered
 from server.api.periods import Periods
 from server.api.refusals import not_yours, refused
-from server.http.messages import JSON, NO_STORE, Refused, Request, Response
+from server.http.messages import JSON, NO_STORE, Request, Response
 from server.live.encoding import iso_ms
-
-ATTEMPTS = 3
 
 FILES_MS_MIN = 60_000
 """The least time that is promised for the files: to read and write a large log takes its time."""
 
 WAITERS_MAX = 8
 """Erasures that wait for one whose actions are read."""
-
-Submit = Callable[[Sequence[Command]], Awaitable[list[Outcome]]]
 
 
 class Erasures:
@@ -73,13 +69,8 @@ class Erasures:
         self._limits.pass_caller(caller.sub, self._clock_s())
         if self._ledger is None or self._erasing is None:
             raise self._checks.no_past()
-        outcome: Outcome | None = None
-        for _ in range(ATTEMPTS):
-            outcome = await self._attempt(user_id, caller, self._ledger)
-            if outcome is not None:
-                break
-        if outcome is None:
-            raise Overloaded("the log is being tidied")
+        make = partial(self._command, user_id, caller, self._ledger)
+        outcome = await submit_gathered(make, self._submit, self._audit, "userId")
         if isinstance(outcome, Rejection):
             before = self._erasing.unsettled.find(user_id)
             if outcome.code != "NOT_FOUND" or before is None:
@@ -92,22 +83,14 @@ class Erasures:
             await self._erasing.hidden()
         return Response(200, msgspec.json.encode(_answer(outcome, self._erasing)), JSON, NO_STORE)
 
-    async def _attempt(self, user_id: str, caller: Principal, ledger: LedgerReader) -> Outcome | None:
-        """Try once; None if a part of the log was removed or compressed while it was read. Raises `Refused`."""
+    async def _command(self, user_id: str, caller: Principal, ledger: LedgerReader) -> EraseUser:
+        """Gather what the writer needs. Raises `Refused`, `Overloaded`."""
         if self._readers.statistics().tasks_waiting >= WAITERS_MAX:
             raise Overloaded("too many users are being erased")
-        try:
-            gather = partial(_gather, ledger, user_id, self._scoreboard.seq)
-            traces = await run(gather, blocks=self._log.blocks, limiter=self._readers)
-            in_past = not traces.is_present and await self._is_past(user_id)
-            [outcome] = await self._submit([EraseUser(user_id, caller.sub, traces, in_past)])
-        except (FileMissing, NoLongerKept):
-            return None
-        except LogDamaged as damage:
-            self._audit.log_unreadable(damage)
-            message = f"The log can't be read from seq {damage.seq} on, so nothing was changed. The operator was told."
-            raise Refused(409, "CONFLICT", message, {"field": "userId"}) from damage
-        return outcome
+        gather = partial(_gather, ledger, user_id, self._scoreboard.seq)
+        traces = await run(gather, blocks=self._log.blocks, limiter=self._readers)
+        in_past = not traces.is_present and await self._is_past(user_id)
+        return EraseUser(user_id, caller.sub, traces, in_past)
 
     async def _is_past(self, user_id: str) -> bool:
         """Whether a past period shows the user, whose log may be older than what is kept. Raises `Refused`."""

@@ -24,6 +24,7 @@ from msgspec import UNSET
 from engine.errors import NoLongerKept, Overloaded
 from engine.events import Event, Incremented, Reversed, ReviewDecided, ScoreImported
 from engine.limits import SEQ_MAX
+from engine.recount import boards_of
 from engine.texts import id_fault
 from engine.threads import run
 from server import bounds
@@ -106,11 +107,10 @@ class History:
     def _held_back(self, event: Event, hides: dict[str, tuple[int, str]]) -> int | None:
         """Give the reversal that holds an action back, as far as no freeze hides it."""
         seq = self._scoreboard.reversals.of_action(event.seq)
-        if seq is not None and isinstance(event, Incremented):
-            boards = (event.board_id, *(fed.board_id for fed in event.fed))
-            if any(seq > hides[board_id][0] for board_id in boards if board_id in hides):
-                return None
-        return seq
+        if seq is None or not isinstance(event, Incremented):
+            return seq
+        is_hidden = any(seq > hides[board_id][0] for board_id in boards_of(event) if board_id in hides)
+        return None if is_hidden else seq
 
     def _held(self, event: Event) -> Container[str]:
         """Give the boards that hold an action still."""
@@ -163,7 +163,7 @@ def _hides(frozen: tuple[int, str] | None, event: Event) -> bool:
 def _boards(event: Event, user_id: str) -> Sequence[str]:
     """Give the boards on which an event changed something for a user."""
     if isinstance(event, Incremented):
-        return [event.board_id, *(fed.board_id for fed in event.fed)]
+        return [*boards_of(event)]
     if isinstance(event, ScoreImported):
         return [event.board_id]
     if isinstance(event, Reversed | ReviewDecided):

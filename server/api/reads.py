@@ -28,6 +28,7 @@ from engine.board_rules import PastPeriod
 from engine.errors import NoLongerKept, Overloaded
 from engine.events import Incremented, Reversed
 from engine.ranking import FinalRow, Row
+from engine.recount import boards_of
 from engine.scoreboard import Scoreboard
 from engine.threads import run
 from server import bounds
@@ -326,8 +327,7 @@ class Reads:
 
     def _is_after_freeze(self, action: Incremented, seq: int) -> bool:
         """Whether an event came after a board was frozen on which an action counted."""
-        boards = (action.board_id, *(fed.board_id for fed in action.fed))
-        definitions = [self._scoreboard.boards[board_id].definition for board_id in boards]
+        definitions = [self._scoreboard.boards[board_id].definition for board_id in boards_of(action)]
         return any(each is not None and each.frozen is not None and seq > each.frozen.seq for each in definitions)
 
     async def _event(self, seq: int) -> tuple[int, object]:

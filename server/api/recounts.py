@@ -7,9 +7,8 @@
 Rules:
 - Reading the log takes a worker thread, one for all corrections, so that increments go on. Few wait for it; the others
   are told to come again.
-- If a period ends between reading and writing, the writer refuses, and all of it is done again, up to ATTEMPTS times.
-  So it is if a segment was compressed or removed meanwhile, or if actions came that were not foreseen.
-- A log that is damaged where it must be read changes nothing. It is told, with file and offset.
+- If a period ends between reading and writing, or actions come that were not foreseen, the writer refuses, and all of
+  it is done again (`server.api.gathered`).
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from typing import TypeVar
 import trio
 
 from engine.commands import BoardChange, Command, Outcome, Rejection
-from engine.disk import FileMissing
-from engine.errors import LogDamaged, NoLongerKept, Overloaded
+from engine.errors import Overloaded
 from engine.events import Incremented, Rescored
 from engine.recount import Adds, Recount
 from engine.recounting import spans_of
@@ -30,18 +28,15 @@ from engine.review_decisions import AGAIN
 from engine.threads import run
 from server import bounds
 from server.api.dependencies import Dependencies
+from server.api.gathered import Submit, submit_gathered
 from server.api.gathering import recount_of
 from server.api.periods import Periods
 from server.api.refusals import refused
 from server.api.reversal_forms import ChangedBoard, changed_board
-from server.http.messages import Refused
 from server.live.encoding import entries_of
-
-ATTEMPTS = 3
 
 T = TypeVar("T")
 Rows = dict[tuple[str, int], dict[str, Rescored | None]]
-Submit = Callable[[Sequence[Command]], Awaitable[list[Outcome]]]
 
 
 class Recounts:
@@ -57,29 +52,11 @@ class Recounts:
 
     async def submit(self, make: Callable[[], Awaitable[Command]], field: str) -> Outcome:
         """Submit what `make` gathers. `field` is at fault if the log is damaged. Raises `Refused`, `Overloaded`."""
-        outcome: Outcome | None = None
-        for _ in range(ATTEMPTS):
-            outcome = await self._attempt(make, field)
-            if outcome is not None and not _must_begin_anew(outcome):
-                break
-        if outcome is None:
-            raise Overloaded("the log is being tidied")
+        outcome = await submit_gathered(make, self._submit, self._audit, field, _must_begin_anew)
         if isinstance(outcome, Rejection):
             if AGAIN in outcome.details:
                 raise Overloaded("actions keep coming that it must count")
             raise refused(outcome)
-        return outcome
-
-    async def _attempt(self, make: Callable[[], Awaitable[Command]], field: str) -> Outcome | None:
-        """Try once; None if a part of the log was removed or compressed while it was read. Raises `Refused`."""
-        try:
-            [outcome] = await self._submit([await make()])
-        except (FileMissing, NoLongerKept):
-            return None
-        except LogDamaged as damage:
-            self._audit.log_unreadable(damage)
-            message = f"The log can't be read from seq {damage.seq} on, so nothing was changed. The operator was told."
-            raise Refused(409, "CONFLICT", message, {"field": field}) from damage
         return outcome
 
     def told(self, changes: Sequence[BoardChange]) -> list[ChangedBoard]:

@@ -25,8 +25,9 @@ from server.access.auth import Principal
 from server.access.rates import WriteLimits
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
+from server.api.gathered import Submit
 from server.api.gathering import actions_at, actions_of_caller, actions_of_user
-from server.api.recounts import Recounts, Submit
+from server.api.recounts import Recounts
 from server.api.reversal_forms import Asked, ChangedPlace, LoggedReversal, UserScore, decode_reversal, reversal_answer
 from server.http.messages import JSON, NO_STORE, Refused, Request, Response, invalid
 from server.live.encoding import iso_ms

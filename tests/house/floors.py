@@ -143,7 +143,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "api/positions"),
     (SHELL, "server", "api/periods"),
     (SHELL, "server", "api/dependencies"),
-    (SHELL, "server", "api/cursors api/views api/names api/gathering api/as_of"),
+    (SHELL, "server", "api/cursors api/views api/names api/gathering api/gathered api/as_of"),
     (SHELL, "server", "api/increments api/reads api/operations"),
     (SHELL, "server", "api/lists api/exports api/recounts"),
     (SHELL, "server", "api/users api/boards api/reversals api/reviews api/history api/imports api/erasures"),

@@ -11,7 +11,7 @@ import pytest
 from engine.board_rules import Rules
 from engine.errors import LogDamaged, NoLongerKept, NoSpace
 from engine.events import Event, UserErased
-from server.api import erasures
+from server.api import gathered
 from server.live.encoding import iso_ms
 from tests.server.api.support import ERASER, READER, REGISTRAR, WRITER, Bench, Reply, both_ways, open_bench
 from tests.server.api.test_past_periods import play
@@ -127,7 +127,7 @@ async def test_a_log_that_can_not_be_read_erases_nobody(
         monkeypatch.setattr(bench.dependencies.ledger, "events_of", broken)
         refused = await erase(bench, "ann")
         assert (refused.status, refused.code) == expected
-        assert asked == (erasures.ATTEMPTS if expected[0] == 503 else 1)
+        assert asked == (gathered.ATTEMPTS if expected[0] == 503 else 1)
         assert bench.scoreboard.seq == 1
 
 
