@@ -21,7 +21,7 @@ run-cluster: $(STAMP)
 	$(BIN)/python -m bench.cluster_demo $(ARGS)
 
 test: $(STAMP) check
-	$(BIN)/python -m tests.halves
+	$(BIN)/python -m tests.runners
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -39,6 +39,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
+from typing import cast
 
 import msgspec
 import trio
@@ -339,7 +340,8 @@ class Actor:
     async def _append(self, events: list[Event]) -> Synced:
         machine = self._machine
         try:
-            return await run(partial(machine.log.append, events, machine.scoreboard.epoch), blocks=machine.log.blocks)
+            append = partial(machine.log.append, events, machine.scoreboard.epoch)
+            return await run(append, blocks=machine.log.blocks, limiter=_UNLIMITED)
         except DiskFull:
             self._room_due_s = min(self._room_due_s, trio.current_time() + FULL_RETRY_SECONDS)
             raise
@@ -365,6 +367,20 @@ class Actor:
             self._inbox.extendleft(reversed(taken))
             self._waiting += sum(submission.weight for submission in taken)
             self._apart = len(taken)
+
+
+class _Unlimited:
+    """What Trio needs of a limiter of threads, without a limit: the actor has one thread at a time.
+
+    Trio's own would cost a turn of the event loop for each frame.
+    """
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None: ...
+
+    def release_on_behalf_of(self, borrower: object) -> None: ...
+
+
+_UNLIMITED = cast("trio.CapacityLimiter", _Unlimited())
 
 
 def _take_rest(log: WriteLog, seen: Recount | Traces) -> None:

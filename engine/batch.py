@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
+from msgspec import UNSET, Struct
 
 from engine.actions import FORGOTTEN, Key, key_of, mark_of
 from engine.board import Board
@@ -63,14 +63,14 @@ from engine.user_decisions import Unchanged, decide_user, user_fault
 from engine.users import User
 
 
-class _Duplicate(msgspec.Struct, frozen=True, gc=False):
+class _Duplicate(Struct, frozen=True, gc=False):
     """The decision that an action was applied before, by the event `seq`."""
 
     command: Increment
     seq: int
 
 
-class _BoardDecision(msgspec.Struct, frozen=True, gc=False):
+class _BoardDecision(Struct, frozen=True, gc=False):
     """The events of a command about a board; none if it is already as the command wants."""
 
     board_id: str
@@ -368,7 +368,7 @@ class Batch:
         outcomes += [
             Receipt(
                 event.user_id, event.new_score, event.delta, True, event.action_id, event.board_id, epoch, event.seq,
-                rank, previous_rank, bool(event.held) and 0 in event.held,
+                rank, previous_rank, True if 0 in event.held else UNSET,
             )
             for (event, _, _, _), (previous_rank, rank) in zip(run, ranks, strict=True)
         ]  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from engine.board_rules import BoardRules, Decision
 from engine.events import Rescored
@@ -189,7 +190,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     seq: int
     rank: int | None
     previous_rank: int | None
-    held: bool = False
+    held: Literal[True] | UnsetType = UNSET
 
 
 class UserReceipt(msgspec.Struct, frozen=True, gc=False):

@@ -283,7 +283,20 @@ _decode = msgspec.msgpack.Decoder(list[_Record]).decode
 
 def encode_events(events: Sequence[Event]) -> bytes:
     """Encode the records of events, one after the other. Raises ValueError for a score that no board can have."""
-    return b"".join([_encode(_record_of(event)) for event in events])
+    return b"".join(
+        [
+            _encode(
+                (
+                    1, event.board_id, event.user_id, event.action_id, event.delta, event.reason, event.caller,
+                    event.new_score,
+                )
+            )
+            if type(event) is Incremented and event.value is None and not event.fed and not event.held
+            and 0 <= event.new_score <= SCORE_MAX and -SCORE_MAX <= event.delta <= SCORE_MAX
+            else _encode(_record_of(event))
+            for event in events
+        ]
+    )  # fmt: skip
 
 
 def balanced_record(event: Event, balance: bytes) -> bytes:
@@ -315,15 +328,10 @@ def decode_events(body: bytes, count: int, time_ms: int, seqs: Iterable[int]) ->
 
 
 def _record_of(event: Event) -> tuple[object, ...]:
-    """Give the fields of a record in the order of the format, its type first."""
+    """Give the fields of a record in the order of the format, its type first. An action says more than type 1 can."""
     if isinstance(event, Incremented):
         if not (0 <= event.new_score <= SCORE_MAX and -SCORE_MAX <= event.delta <= SCORE_MAX):
             raise ValueError(f"seq {event.seq} would make a score of {event.new_score}")
-        if event.value is None and not event.fed and not event.held:
-            return (
-                1, event.board_id, event.user_id, event.action_id, event.delta, event.reason, event.caller,
-                event.new_score,
-            )  # fmt: skip
         for fed in event.fed:
             if not (0 <= fed.new_score <= SCORE_MAX and -SCORE_MAX <= fed.delta <= SCORE_MAX):
                 raise ValueError(f"seq {event.seq} would make a score of {fed.new_score} on board {fed.board_id!r}")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 
 from engine.actions import Key
 from engine.board import Board
@@ -27,7 +27,7 @@ FoundIncrement = tuple[Incremented, Board, Key, int]
 Seen = list[tuple[str, Steps]]
 """Boards and steps. A board may be there several times: its steps are in order."""
 
-_board_of, _feeds = itemgetter(1), attrgetter("fed")
+_board_of = itemgetter(1)
 
 
 class _Waiting:
@@ -55,6 +55,8 @@ def record(
     found: Sequence[FoundIncrement], board_of: Callable[[str], Board], watched: Container[str], time_ms: int
 ) -> tuple[list[Ranks], Seen]:
     """Set the scores of increments of one time."""
+    if len(found) == 1 and not found[0][0].fed and found[0][1].board_id not in watched:  # most frames are so
+        return found[0][1].record_all(found[0][:1], time_ms), []
     ranks: list[Ranks] = []
     seen: Seen = []
     waiting: dict[str, _Waiting] = {}
@@ -65,12 +67,14 @@ def record(
             if board_id in watched:
                 seen.append((board_id, steps))
         events = [event for event, _, _, _ in some]
-        user_ids = [event.user_id for event in events]
-        slots = board.find(user_ids)
-        ranks += board.record_all(events, time_ms, slots)
-        if board_id in watched:
+        if board_id not in watched:
+            ranks += board.record_all(events, time_ms)
+        else:
+            user_ids = [event.user_id for event in events]
+            slots = board.find(user_ids)
+            ranks += board.record_all(events, time_ms, slots)
             seen.append((board_id, Steps(events, board.known(slots, user_ids))))
-        for event in filter(_feeds, events):
+        for event in [event for event in events if event.fed]:
             for place, fed in enumerate(event.fed, 1):
                 if fed.board_id not in waiting:
                     waiting[fed.board_id] = _Waiting(board_of(fed.board_id))

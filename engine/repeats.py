@@ -5,6 +5,8 @@ receipt = receipt_again(scoreboard, command, seq)        the position of its eve
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from engine.commands import Increment, Receipt
 from engine.scoreboard import Scoreboard
 
@@ -20,5 +22,6 @@ def receipt_again(scoreboard: Scoreboard, command: Increment, seq: int) -> Recei
     epoch = scoreboard.epoch_of(seq)
     held = scoreboard.reviews.holds.has((command.board_id, command.user_id), seq)
     return Receipt(
-        command.user_id, score, 0, False, command.action_id, command.board_id, epoch, seq, rank, rank, held
+        command.user_id, score, 0, False, command.action_id, command.board_id, epoch, seq, rank, rank,
+        True if held else UNSET,
     )  # fmt: skip

@@ -77,16 +77,17 @@ class ScoredRanking(Ranking):
         scores, reached, updated, flip = self._scores, self._reached, self._updated, self._flip
         unique = self._ranks == "unique"
         all_ranks: list[Ranks] = []
+        last = self.seq
         if slots is None:
-            slots = self.find([step.user_id for step in steps])
+            slots = list(map(find, [step.user_id for step in steps]))
         for slot, step in zip(slots, steps, strict=True):
-            user_id, new_score, seq = step.user_id, step.new_score, step.seq
-            assert self.seq < seq <= SEQ_MAX
-            if slot is None and (slot := find(user_id)) is None:
-                all_ranks.append(self._begin(user_id, new_score, seq, time_ms))
+            new_score, seq = step.new_score, step.seq
+            assert last < seq <= SEQ_MAX
+            self.seq = last = seq
+            if slot is None and (slot := find(step.user_id)) is None:
+                all_ranks.append(self._begin(step.user_id, new_score, seq, time_ms))
                 continue
             score = scores[slot]
-            self.seq = seq
             if new_score == score:
                 rank = None if order is None or slot in hidden else self._rank(self._key(slot))
                 all_ranks.append((rank, rank))

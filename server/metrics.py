@@ -27,7 +27,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -139,28 +138,30 @@ class _Labelled:
         return child
 
 
-class _Latencies(Collector):
-    """A histogram with labels that takes many equal observations at once. An observation costs a bisection; the
-    library's takes a lock and walks over all buckets, for every request.
+class _Histogram(Collector):
+    """A histogram that takes many equal observations at once. An observation costs a bisection; the library's takes
+    locks and walks over all buckets, for every request. Without labels it is shown before the first observation.
     """
 
-    def __init__(self, name: str, about: str, buckets: tuple[float, ...], labels: tuple[str, ...]) -> None:
+    def __init__(self, name: str, about: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()) -> None:
         self._name = name
         self._about = about
         self._bounds = buckets
         self._labels = labels
         self._counts: dict[tuple[str, ...], list[int]] = {}
         self._sums: dict[tuple[str, ...], float] = {}
+        if not labels:
+            self.observe((), 0.0, 0)
 
-    def observe(self, values: tuple[str, ...], seconds: float, count: int) -> None:
+    def observe(self, values: tuple[str, ...], value: float, count: int = 1) -> None:
         counts = self._counts.get(values)
         if counts is None:
             if len(self._counts) >= bounds.LABEL_VALUES_MAX:
                 values = tuple(OTHER for _ in values)
             counts = self._counts.setdefault(values, [0] * (len(self._bounds) + 1))
             self._sums.setdefault(values, 0.0)
-        counts[bisect_left(self._bounds, seconds)] += count
-        self._sums[values] += seconds * count
+        counts[bisect_left(self._bounds, value)] += count
+        self._sums[values] += value * count
 
     def collect(self) -> Iterator[MetricFamily]:
         family = HistogramMetricFamily(self._name, self._about, labels=self._labels)
@@ -196,14 +197,12 @@ class Metrics:
         self._failures = self._counter("failures", "Error answers and failed batch items, by code.", "code", CODES)
         self._limited = self._counter("rate_limit_hits", "Increments refused by a rate limit.", "limit", LIMITS)
         about = "From a complete request to its answer."
-        self._latency = _Latencies("scoreboard_request_seconds", about, REQUEST_SECONDS, ("route", "lane"))
-        self._registry.register(self._latency)
+        self._latency = self._histogram("request_seconds", about, REQUEST_SECONDS, "route", "lane")
         self._long = self._gauge("long_reads_running", "Exports and reads of the past that go on or wait.", "kind")
         about = "Exports and reads of the past that were answered 503."
         self._long_refused = self._counter("long_reads_refused", about, "kind", LONG_READS)
         about = "From the start of an export, or of the wait for a read of the past, to its end."
-        self._long_latency = _Latencies("scoreboard_long_read_seconds", about, LONG_SECONDS, ("kind",))
-        self._registry.register(self._long_latency)
+        self._long_latency = self._histogram("long_read_seconds", about, LONG_SECONDS, "kind")
         for kind in LONG_READS:
             self.long_reads_running(kind, 0)
         self._connections = self._gauge("connections", "Open connections, in all lanes.")
@@ -277,7 +276,7 @@ class Metrics:
 
     def long_read(self, kind: str, seconds: float) -> None:
         """Count a read that ended, also before its time because the client left."""
-        self._long_latency.observe((kind,), seconds, 1)
+        self._long_latency.observe((kind,), seconds)
 
     def connections(self, count: int) -> None:
         self._connections.set(count)
@@ -294,9 +293,9 @@ class Metrics:
 
     def frame_written(self, records: int, size_bytes: int, seconds: float) -> None:
         """Count a durable frame."""
-        self._batch.observe(records)
+        self._batch.observe((), records)
         self._log_written.inc(size_bytes)
-        self._fsync.observe(seconds)
+        self._fsync.observe((), seconds)
 
     def clock(self, steps: int, offset_seconds: float) -> None:
         """Count further steps of the clock, and take how far it is from the time of new events."""
@@ -333,7 +332,7 @@ class Metrics:
 
     def live_tick(self, seconds: float, interval_seconds: float) -> None:
         """Record the time of writing an update to all viewers, and the time since the update before."""
-        self._tick.observe(seconds)
+        self._tick.observe((), seconds)
         self._interval.set(interval_seconds)
 
     def viewers_dropped(self, reason: str) -> None:
@@ -359,5 +358,7 @@ class Metrics:
     def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
         return Gauge(f"scoreboard_{name}", about, labels, registry=self._registry)
 
-    def _histogram(self, name: str, about: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"scoreboard_{name}", about, registry=self._registry, buckets=buckets)
+    def _histogram(self, name: str, about: str, buckets: tuple[float, ...], *labels: str) -> _Histogram:
+        histogram = _Histogram(f"scoreboard_{name}", about, buckets, labels)
+        self._registry.register(histogram)
+        return histogram

@@ -38,7 +38,7 @@ PeriodId = Annotated[str, Meta(description="The id of a period, such as 2026-W48
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, examples=["2025-12-15T12:34:56.000Z"])]
 
 
-class IncrementAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
+class IncrementAnswer(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """POST /scores/increment. With `held` the action is kept, and does not count on this board until somebody decides.
 
     Then `delta` is 0, and `new_score` is the score that is shown, 0 for a user without one.
@@ -54,7 +54,7 @@ class IncrementAnswer(msgspec.Struct, frozen=True, rename="camel", omit_defaults
     seq: Seq
     rank: Rank | None
     previous_rank: Rank | None
-    held: Annotated[bool, Meta(description="Left out if it is not so")] = False
+    held: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
 
 # The tag comes first on the wire.

@@ -31,7 +31,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -49,7 +48,6 @@ from server.api.refusals import no_value, not_yours, refused
 from server.api.routes import VALUE
 from server.http.messages import JSON, MSGPACK, NO_STORE, Headers, Refused, Request, Response
 
-_key_of = attrgetter("key")
 _encode = msgspec.json.Encoder().encode
 _encode_packed = msgspec.msgpack.Encoder().encode
 
@@ -130,7 +128,7 @@ class Increments:
         The limits of a caller are asked and charged once for all that it sent in a row.
         """
         limits, users, note = self._limits, self._limits.users, self._in_flight.setdefault
-        positions = self._scoreboard.actions.find_all(list(map(_key_of, commands)))
+        positions = self._scoreboard.actions.find_all([command.key for command in commands])
         refusals: dict[int, Refused] = {}
         sub = ""
         new = again = room = 0

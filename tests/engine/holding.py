@@ -46,7 +46,7 @@ class HoldStory(Story):
 
     def held(self) -> list[bool]:
         """Tell of each answer of the last frame whether the board holds the action."""
-        return [isinstance(answer, Receipt) and answer.held for answer in self.answers]
+        return [isinstance(answer, Receipt) and bool(answer.held) for answer in self.answers]
 
     def open(self, user: str, board_id: str = "cup") -> Review:
         """Give the open review of a user."""

@@ -262,7 +262,7 @@ def test_a_repeated_action_is_answered_as_held_while_it_is() -> None:
     story.do(action)
     [answer] = story.answers
     assert isinstance(answer, Receipt)
-    assert (answer.held, answer.applied, answer.new_score) == (False, False, 125)
+    assert (answer.held, answer.applied, answer.new_score) == (msgspec.UNSET, False, 125)
 
 
 def test_a_score_that_would_pass_the_largest_refuses_the_decision() -> None:

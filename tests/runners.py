@@ -1,0 +1,83 @@
+"""Runs the tests in two processes at once: `python -m tests.runners`, which `make test` calls.
+
+Some folders wait for processes, browsers and clocks, the others compute. All stand in one row. One runner takes folders
+from its beginning, the other from its end, until they meet: so both end at nearly the same time, whatever a folder
+takes. A folder's output is printed when it ends; that of folders that failed once more at the end.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+WAITING = ("e2e", "browser", "hostile", "conformance", "cluster", "soak")
+"""The beginning of the row."""
+COMPUTING = ("snapshots", "bench", "sim", "engine", "server")
+"""Its end. Other folders are in the middle."""
+ELSEWHERE = ("house",)
+"""`make check`, which `make test` runs first, has run these."""
+
+
+@dataclass
+class Run:
+    """What is left of the row, and what failed."""
+
+    row: deque[str]
+    failed: list[tuple[str, bytes]] = field(default_factory=list)
+    printing: threading.Lock = field(default_factory=threading.Lock)
+
+    def from_one_end(self, *, beginning: bool) -> None:
+        """Run folder after folder until none is left."""
+        while True:
+            try:
+                folder = self.row.popleft() if beginning else self.row.pop()
+            except IndexError:
+                return
+            began = time.monotonic()
+            command = [sys.executable, "-m", "pytest", f"tests/{folder}"]
+            ended = subprocess.run(
+                command, cwd=TESTS.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            )
+            with self.printing:
+                show(ended.stdout)
+                show(f"{folder}: exit {ended.returncode} after {time.monotonic() - began:.0f} s\n".encode())
+                if ended.returncode:
+                    self.failed.append((folder, ended.stdout))
+
+
+def show(text: bytes) -> None:
+    """Print bytes as they are."""
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
+
+
+def folders() -> list[str]:
+    """Give the row: every folder that has tests."""
+    found = {path.relative_to(TESTS).parts[0] for path in TESTS.rglob("test_*.py")} - set(ELSEWHERE)
+    return [*WAITING, *sorted(found.difference(WAITING, COMPUTING)), *COMPUTING]
+
+
+def main() -> int:
+    """Run all; give the exit code: 0 if all passed."""
+    run = Run(deque(folders()))
+    runners = [threading.Thread(target=run.from_one_end, kwargs={"beginning": end}) for end in (True, False)]
+    for runner in runners:
+        runner.start()
+    try:
+        for runner in runners:
+            runner.join()
+    finally:
+        run.row.clear()
+    for folder, output in run.failed:
+        show(f"\n{folder} failed:\n".encode() + output)
+    return 1 if run.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
