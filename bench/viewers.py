@@ -1,4 +1,6 @@
-"""Viewers for the benches: one process, one epoll, thousands of WebSockets that take messages in and count them.
+"""Viewers for the benches: one process, one epoll, thousands of viewers that take messages in and count them.
+
+A viewer is a WebSocket, or with `events` a stream of server-sent events.
 
 The process does little for a message, so the bench measures the server: one read, a look at the frame's header, the
 version of the message. It has a processor of its own. The process that started it reads how busy it was
@@ -57,8 +59,17 @@ TEXT, CLOSE, PING = 0x81, 0x88, 0x89
 PONG, MASKED, NO_MASK = 0x8A, 0x80, bytes(4)
 
 
+EVENT_END = b"\n\n"
+
+
+def stream_request(host: str) -> bytes:
+    """Make the request of a viewer of server-sent events."""
+    lines = ["GET /sse/scoreboard HTTP/1.1", f"Host: {host}", "Accept: text/event-stream", "", ""]
+    return "\r\n".join(lines).encode()
+
+
 def handshake(host: str) -> bytes:
-    """Make the request of a viewer."""
+    """Make the request of a viewer by WebSocket."""
     lines = ["GET /ws/scoreboard HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade"]
     lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "", ""]
     return "\r\n".join(lines).encode()
@@ -66,6 +77,9 @@ def handshake(host: str) -> bytes:
 
 class _Crowd:
     """All viewers of one server. `newest` is the version that each has, by file descriptor."""
+
+    begun = b"HTTP/1.1 101 "
+    """How the answer to a viewer begins."""
 
     def __init__(self, port: int, *, ordinal: bool) -> None:
         self.port = port
@@ -80,7 +94,9 @@ class _Crowd:
         self.closed = 0
         self.sample = b""
         self._buffer = bytearray(RECEIVE_BYTES)
-        self._request = handshake(f"127.0.0.1:{port}")
+        self._request = self.request(f"127.0.0.1:{port}")
+
+    request = staticmethod(handshake)
 
     def connect(self, count: int) -> None:
         """Open viewers until there are `count`."""
@@ -110,7 +126,7 @@ class _Crowd:
             assert received, "the server closed a connection during the handshake"
             data += received
         head, _, rest = data.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 "), head
+        assert head.startswith(self.begun), head
         self._take(viewer.fileno(), rest)
 
     def read(self, number: int) -> None:
@@ -190,6 +206,34 @@ class _Crowd:
         return {"messages": self.messages, "viewers": len(self.sockets), "closed": self.closed, "sample": sample}
 
 
+class _EventCrowd(_Crowd):
+    """Viewers that get server-sent events."""
+
+    begun = b"HTTP/1.1 200 "
+    request = staticmethod(stream_request)
+
+    def read(self, number: int) -> None:
+        """Take in what came for a viewer."""
+        try:
+            count = self.sockets[number].recv_into(self._buffer)
+        except ConnectionError:
+            count = 0
+        if not count:
+            self._close(number)
+            return
+        self._take(number, self.partial.pop(number, b"") + bytes(self._buffer[:count]))
+
+    def _take(self, number: int, data: bytes) -> None:
+        """Take in whole events, and keep the beginning of the next one."""
+        *events, rest = data.split(EVENT_END)
+        for event in events:
+            if event.startswith(b"id: "):
+                self.sample = event.partition(b"\ndata: ")[2]
+                self._have(number, int(event.partition(b"-")[2].partition(b"-")[0]))
+        if rest:
+            self.partial[number] = rest
+
+
 def tell(line: dict[str, Any]) -> None:
     """Write a line to standard output."""
     os.write(1, json.dumps(line).encode() + b"\n")
@@ -199,7 +243,7 @@ def main() -> None:
     """Connect, count and tell until standard input ends."""
     port, processor, kind = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     os.sched_setaffinity(0, {processor})
-    crowd = _Crowd(port, ordinal=kind == "ordinal")
+    crowd = _EventCrowd(port, ordinal=False) if kind == "events" else _Crowd(port, ordinal=kind == "ordinal")
     crowd.poll.register(0, select.EPOLLIN)
     while True:
         for number, _ in crowd.poll.poll():
@@ -227,9 +271,9 @@ class TooLate(Exception):
 class ViewerLoad:
     """A context manager for the process with the viewers of one server."""
 
-    def __init__(self, port: int, processor: int, *, ordinal: bool = False) -> None:
-        self._command = [sys.executable, "-m", "bench.viewers", str(port), str(processor)]
-        self._command.append("ordinal" if ordinal else "seq")
+    def __init__(self, port: int, processor: int, kind: str = "seq") -> None:
+        """`kind`: `seq` and `ordinal` are WebSockets, with versions as above; `events` are server-sent events."""
+        self._command = [sys.executable, "-m", "bench.viewers", str(port), str(processor), kind]
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._versions: queue.Queue[tuple[int, float]] = queue.Queue()
 

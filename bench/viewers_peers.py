@@ -157,7 +157,7 @@ def _peer(command: list[str], processor: int, load_processor: int, words: dict[s
 
     with ExitStack() as stack:
         # The `finally` below ends the peer first, while its viewers still live.
-        viewers = stack.enter_context(ViewerLoad(int(process.stdout.readline()), load_processor, ordinal=True))
+        viewers = stack.enter_context(ViewerLoad(int(process.stdout.readline()), load_processor, "ordinal"))
         try:
             yield [System(name, process.pid, viewers, teller(word)) for name, word in words.items()]
         finally:
