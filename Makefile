@@ -1,4 +1,5 @@
 # make run | make run-cluster | make test | make check | make bench | make bench NAME=writes | make clean
+# make dist: wheel and sdist in dist/
 # make sim ARGS="--minutes 10" | make crash | make hostile | make conformance | make soak ARGS="--minutes 60" | make storm:
 # the long forms of what `make test` runs a slice of
 # Everything happens in .venv; PYTHON chooses the interpreter (3.11 or newer).
@@ -12,7 +13,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 NAME ?= all
 ARGS ?=
 
-.PHONY: run run-cluster test check bench clean sim crash hostile conformance soak storm
+.PHONY: run run-cluster test check bench dist clean sim crash hostile conformance soak storm
 
 run: $(STAMP)
 	$(BIN)/scoreboard serve --data-dir data --welcome
@@ -49,6 +50,10 @@ conformance: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak $(ARGS)
 
+dist: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "scoreboard needs Python 3.11 or newer; say which one with PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -60,4 +65,4 @@ $(BENCH_STAMP): $(STAMP)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
