@@ -14,6 +14,8 @@ Rules:
 - Any thread may read, also while the log is written, compressed, and removed. Events whose segment is removed meanwhile
   are missing, as those are that were removed before: `oldest_seq` says from which seq on the answer is complete.
 - Nothing is written here. `make_missing` makes indexes at a checkpoint.
+- The heads of the indexes that were read are kept: a segment in which a user has nothing costs one read. A head that
+  fits no more, because the log was rewritten, shows by a wrong checksum, and is dropped.
 - Event times are those that the events carry. A later correction of the clock may say that they were wrong.
 """
 
@@ -29,7 +31,7 @@ from engine.log import Log, SegmentInfo
 from engine.record import FRAME_MAGIC, HEADER_BYTES, SEGMENT_HEADER_BYTES, Frame, FrameFault, events_of, unpack_frame
 from engine.segment import SegmentFile, read_content
 from engine.user_frames import frames_of
-from engine.user_index import UserIndex
+from engine.user_index import Heads, UserIndex
 
 Entry = tuple[int, Event]
 """The epoch of the event's frame, and the event."""
@@ -41,6 +43,7 @@ class Ledger:
     def __init__(self, disk: Disk, log: Log) -> None:
         self._disk = disk
         self._log = log
+        self._heads: Heads = {}
 
     @property
     def oldest_seq(self) -> int:
@@ -55,7 +58,10 @@ class Ledger:
         # The tail first: the segments that are listed after it hold at least as much.
         last = self._log.tail.seq
         until = last if before_seq is None else min(last, before_seq - 1)
-        for info in reversed(self._log.segments()):
+        segments = self._log.segments()
+        if len(self._heads) > len(segments):
+            self._heads = {}  # of segments that were removed or compressed since
+        for info in reversed(segments):
             if info.first_seq > until:
                 continue
             if info.last_seq < from_seq:
@@ -83,7 +89,7 @@ class Ledger:
     def _frames(self, info: SegmentInfo, user_id: str) -> Iterator[Frame]:
         """Give the frames of a segment that may concern a user, the newest first."""
         below = info.last_seq + 1
-        index = UserIndex.open(self._disk, info) if info.sealed else None
+        index = UserIndex.open(self._disk, info, self._heads) if info.sealed else None
         if index is not None:
             try:
                 for offset in reversed(index.places(user_id)):
@@ -91,7 +97,7 @@ class Ledger:
                     below = frame.first_seq
                     yield frame
             except FrameFault:
-                pass  # the segment itself is read instead: if it is whole, nothing is missing
+                self._heads.pop(info.path, None)  # the segment itself is read: if it is whole, nothing is missing
             else:
                 return
             finally:

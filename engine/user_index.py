@@ -27,11 +27,11 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import closing
 from hashlib import blake2b
 from itertools import repeat
+from math import inf
 from struct import Struct
 from typing import Any
 
@@ -65,6 +65,8 @@ _FLUSHED = b"\x00\x00\xff\xff"
 _RAW = -15
 """zlib's code for data without head and checksum."""
 _READ_BYTES = 64 * 2**10
+_HEAD_READ_BYTES = 16 * 2**10
+"""Head and tables of most indexes: one read."""
 _INCREMENTED = {1, 6, 16}
 
 
@@ -194,78 +196,110 @@ def _mark(file: File) -> int:
     return _crc(file.read_at(0, SEGMENT_HEADER_BYTES) + file.read_at(max(0, file.size() - 8), 8))
 
 
+def _read_head(disk: Disk, info: SegmentInfo, file: File) -> IndexHead:
+    """Read the head and the tables of an index. Raises `FrameFault` if they do not fit, `FileMissing`."""
+    data = file.read_at(0, _HEAD_READ_BYTES)
+    if len(data) < _HEAD.size:
+        raise FrameFault("the index is cut off")
+    magic, checksum, size, mark, entries, blocks, points = _HEAD.unpack_from(data)
+    begin = _HEAD.size + _BLOCK.itemsize * blocks + _POINT.itemsize * points
+    if magic != _MAGIC or file.size() != begin + _ENTRY.itemsize * entries:
+        raise FrameFault("the index is not whole")
+    if begin > len(data):
+        data += file.read_at(len(data), begin - len(data))
+    if _crc(data[8:begin]) != checksum:
+        raise FrameFault("the checksum of the index is wrong")
+    with closing(disk.open(info.path)) as segment:
+        if (size, mark) != (segment.size(), _mark(segment)):
+            raise FrameFault("the index is of another segment")
+    tables = data[_HEAD.size : begin]
+    return IndexHead(
+        info, begin, np.frombuffer(tables, _BLOCK, blocks),
+        np.frombuffer(tables, _POINT, points, _BLOCK.itemsize * blocks),
+    )  # fmt: skip
+
+
+class IndexHead(msgspec.Struct, frozen=True):
+    """The head and the tables of an index that was found to fit its segment. `begin`: where its entries begin."""
+
+    info: SegmentInfo
+    begin: int
+    blocks: NDArray[np.void]
+    points: NDArray[np.void]
+
+
+Heads = dict[str, IndexHead]
+"""Heads that were read before, by the path of the segment: some 10 KB each."""
+
+
 class UserIndex:
     """An open index that fits its segment. `close` closes both files."""
 
-    def __init__(self, segment: File, file: File, compressed: bool) -> None:
-        """Read the head. Raises `FrameFault`."""
-        self._segment, self._file, self._compressed = segment, file, compressed
-        head = file.read_at(0, _HEAD.size)
-        if len(head) < _HEAD.size:
-            raise FrameFault("the index is cut off")
-        magic, checksum, size, mark, entries, blocks, points = _HEAD.unpack(head)
-        rest = _BLOCK.itemsize * blocks + _POINT.itemsize * points
-        self._begin = _HEAD.size + rest
-        if magic != _MAGIC or file.size() != self._begin + _ENTRY.itemsize * entries:
-            raise FrameFault("the index is not whole")
-        tables = file.read_at(_HEAD.size, rest)
-        if _crc(head[8:] + tables) != checksum:
-            raise FrameFault("the checksum of the index is wrong")
-        if (size, mark) != (segment.size(), _mark(segment)):
-            raise FrameFault("the index is of another segment")
-        self._blocks = np.frombuffer(tables, _BLOCK, blocks)
-        self._points = np.frombuffer(tables, _POINT, points, _BLOCK.itemsize * blocks)
+    def __init__(self, disk: Disk, file: File, head: IndexHead) -> None:
+        self._disk, self._file, self._head = disk, file, head
+        self._opened: File | None = None
         self._unpacked: tuple[int, bytes] = (0, b"")
-        if compressed and not points:
-            self._unpacked = (0, zlib.decompress(segment.read_at(0, size), 31))
 
     @classmethod
-    def open(cls, disk: Disk, info: SegmentInfo) -> UserIndex | None:
-        """Open the index of a segment; None if none is there that fits."""
-        try:
-            segment = disk.open(info.path)
-        except FileMissing:
-            return None
+    def open(cls, disk: Disk, info: SegmentInfo, heads: Heads | None = None) -> UserIndex | None:
+        """Open the index of a segment; None if none is there that fits.
+
+        `heads` are those that the caller keeps from one call to the next. A head that fits no more shows: the checksum
+        of a block, or of a frame, is wrong then. The caller drops it.
+        """
         try:
             file = disk.open(index_path(info.path))
         except FileMissing:
-            segment.close()
             return None
-        try:
-            return cls(segment, file, info.compressed)
-        except (FrameFault, zlib.error):
-            segment.close()
-            file.close()
-            return None
+        head = None if heads is None else heads.get(info.path)
+        if head is None or head.info != info:
+            try:
+                head = _read_head(disk, info, file)
+            except (FrameFault, FileMissing):
+                file.close()
+                return None
+            if heads is not None:
+                heads[info.path] = head
+        return cls(disk, file, head)
 
     def close(self) -> None:
-        self._segment.close()
         self._file.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def places(self, user_id: str) -> list[int]:
         """List where the frames begin that may concern a user, ascending. Raises `FrameFault` if it is damaged."""
-        digest = digest_of(user_id)
-        firsts: list[int] = self._blocks["first"].tolist()
+        digest, blocks, begin = np.uint64(digest_of(user_id)), self._head.blocks, self._head.begin
         # Entries of one digest may begin in the block before the first block that begins with it.
-        number = max(0, bisect_left(firsts, digest) - 1)
+        first = max(0, int(np.searchsorted(blocks["first"], digest)) - 1)
+        end = int(np.searchsorted(blocks["first"], digest, "right"))
         places: list[int] = []
-        while number < len(firsts) and firsts[number] <= digest:
-            start = self._begin + number * BLOCK_ENTRIES * _ENTRY.itemsize
+        for number in range(first, end):
+            start = begin + number * BLOCK_ENTRIES * _ENTRY.itemsize
             data = self._file.read_at(start, BLOCK_ENTRIES * _ENTRY.itemsize)
-            if _crc(data) != int(self._blocks["checksum"][number]):
+            if _crc(data) != int(blocks["checksum"][number]):
                 raise FrameFault("the checksum of a block of the index is wrong")
             block = np.frombuffer(data, _ENTRY)
-            places += block["offset"][block["digest"] == np.uint64(digest)].tolist()
-            number += 1
+            places += block["offset"][block["digest"] == digest].tolist()
         return places
 
     def frame(self, offset: int) -> bytes:
         """Read the frame that begins at an offset of the content. Raises `FrameFault`."""
-        if not self._compressed:
+        if not self._head.info.compressed:
             length = unpack_header(self._segment.read_at(offset, HEADER_BYTES)).length
             return self._segment.read_at(offset, HEADER_BYTES + length)
         length = unpack_header(self._content(offset, HEADER_BYTES)).length
         return self._content(offset, HEADER_BYTES + length)
+
+    @property
+    def _segment(self) -> File:
+        """The segment, which is opened when it is first needed. Raises `FrameFault` if it is gone."""
+        if self._opened is None:
+            try:
+                self._opened = self._disk.open(self._head.info.path)
+            except FileMissing as missing:
+                raise FrameFault("the segment is gone") from missing
+        return self._opened
 
     def _content(self, offset: int, length: int) -> bytes:
         """Unpack a piece of the content. What was unpacked last is kept, as the next frame is often near."""
@@ -275,13 +309,15 @@ class UserIndex:
         return data[offset - begin : offset - begin + length]
 
     def _unpack(self, offset: int, length: int) -> tuple[int, bytes]:
-        number = int(np.searchsorted(self._points["content"], np.uint32(offset), "right")) - 1
+        points = self._head.points
+        number = int(np.searchsorted(points["content"], np.uint32(offset), "right")) - 1
         begin, place, kind = 0, 0, 31
         if number >= 0:
-            begin, place, kind = int(self._points["content"][number]), int(self._points["file"][number]), _RAW
+            begin, place, kind = int(points["content"][number]), int(points["file"][number]), _RAW
         unpacker = zlib.decompressobj(kind)
         pieces: list[bytes] = []
-        got, wanted = 0, max(offset - begin + length, PIECE_BYTES)
+        got = 0
+        wanted = max(offset - begin + length, PIECE_BYTES) if len(points) else inf
         try:
             for piece in self._pieces(place):
                 pieces.append(unpacker.decompress(piece))

@@ -35,8 +35,8 @@ from tests.engine.logs import LOG_ID, SEGMENT_BYTES, Opened, append, flip, incre
 USERS = [*(f"user-{number}" for number in range(7)), "a", "frm1", "nobody", "usér/8"]
 
 
-def written(directory: Path, seed: int, segment_bytes: int = SEGMENT_BYTES) -> Log:
-    """A log with increments, registrations and reversals of users of all kinds."""
+def written(directory: Path, seed: int, segment_bytes: int = SEGMENT_BYTES, names: dict[str, str] | None = None) -> Log:
+    """A log with increments, registrations and reversals of users of all kinds. `names` gives users other names."""
     rng = random.Random(seed)
     log = Log.create(RealDisk(), str(directory), log_id=LOG_ID, segment_bytes=segment_bytes)
     for _ in range(rng.randrange(20, 60)):
@@ -44,6 +44,7 @@ def written(directory: Path, seed: int, segment_bytes: int = SEGMENT_BYTES) -> L
         events: list[Event] = []
         for event in increments(seq, rng.randrange(1, 6), 1_700_000_000_000 + seq):
             user = rng.choice([*USERS[:-2], "usér/8"])
+            user = (names or {}).get(user, user)
             match rng.randrange(8):
                 case 0:
                     events.append(UserPut(event.seq, event.time_ms, user, "frm1 user-3", True, "backend"))
@@ -118,7 +119,7 @@ def test_a_compressed_segment_is_unpacked_from_a_point(tmp_path: Path, monkeypat
     make_missing(RealDisk(), log)
     index = UserIndex.open(RealDisk(), log.segments()[0])
     assert index is not None
-    assert len(index._points) >= 20
+    assert len(index._head.points) >= 20
     for offset in index.places("user-3"):
         index.frame(offset)
         assert len(index._unpacked[1]) < 2**20
@@ -143,7 +144,7 @@ def test_a_segment_that_an_older_version_compressed_is_unpacked_whole(tmp_path: 
     make_missing(RealDisk(), log)
     index = UserIndex.open(RealDisk(), log.segments()[0])
     assert index is not None
-    assert len(index._points) == 0
+    assert len(index._head.points) == 0
     index.close()
     check(log)
 
@@ -181,6 +182,27 @@ def test_an_index_of_another_content_is_not_used(tmp_path: Path) -> None:
     segment.replace_segment(RealDisk(), segment.SegmentFile(compressed.path, 1, True, compressed.bytes), content)
     assert not Path(index_path(compressed.path)).exists()
     assert compressed.path.endswith(GZ)
+
+
+def test_heads_are_kept_and_one_that_fits_no_more_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second reading reads no head. After a segment was rewritten in place, what is found is right all the same."""
+    swapped = {"user-1": "user-2", "user-2": "user-3", "user-3": "user-1"}
+    log, other = (written(tmp_path / name, 9, names=names) for name, names in (("a", None), ("b", swapped)))
+    for each in (log, other):
+        make_missing(RealDisk(), each)
+    kept = Ledger(RealDisk(), log)
+    before = {user_id: list(kept.events_of(user_id)) for user_id in USERS}
+    monkeypatch.setattr(user_index, "_read_head", None)
+    assert {user_id: list(kept.events_of(user_id)) for user_id in USERS} == before
+    monkeypatch.undo()
+    for mine, theirs in zip(log.segments()[:-1], other.segments(), strict=False):
+        assert msgspec.structs.replace(mine, path=theirs.path) == theirs
+        for suffix in (str, index_path):
+            Path(suffix(mine.path)).write_bytes(Path(suffix(theirs.path)).read_bytes())
+    for _ in range(2):
+        found = {user_id: list(kept.events_of(user_id)) for user_id in USERS}
+        assert found == {user_id: list(Ledger(RealDisk(), log).events_of(user_id)) for user_id in USERS}
+        assert found != before
 
 
 def test_an_index_has_no_ids(tmp_path: Path) -> None:
