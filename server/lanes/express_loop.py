@@ -105,6 +105,7 @@ class ExpressLoop:
         self._done: deque[tuple[list[_Begun], float, Submission]] = deque()
         self._wake = trio.Event()
         self._ends = head_ends()  # of the heads that are written now
+        self._written_at = 0.0  # the time of what is written now
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
@@ -158,7 +159,7 @@ class ExpressLoop:
         while True:
             await trio.lowlevel.wait_readable(epoll.fileno())
             began_s = self._pipeline.now_s()
-            self._ends = head_ends()
+            self._ends, self._written_at = head_ends(), trio.current_time()
             for file, _ in epoll.poll(0, bounds.EXPRESS_EVENTS_MAX):
                 parked = self._parked.get(file)
                 if parked is None or parked.scope.cancel_called:
@@ -281,7 +282,7 @@ class ExpressLoop:
                 await trio.lowlevel.checkpoint()
 
     def _answer(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
-        self._ends = head_ends()
+        self._ends, self._written_at = head_ends(), trio.current_time()
         if submission.error is None:
             self._end_all(begun, submission.outcomes)
         else:
@@ -337,7 +338,7 @@ class ExpressLoop:
             sent = len(data)
         parked.busy = False
         if sent == len(data) and not (parked.last or parked.more or connection.gone):
-            parked.since = trio.current_time()
+            parked.since = self._written_at
             connection.idle = parked.scope
             return
         parked.owed = data[sent:]
