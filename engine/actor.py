@@ -22,7 +22,7 @@ Rules:
   because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
   may not have that frame, and a demotion would set it aside.
 - A submission that changes boards has a frame of its own: what comes after it is decided by the new rules. So have a
-  reversal, the decision of a review, and rows of an import, which count in the inbox by their number.
+  reversal, the decision of a review, a flag, and rows of an import, which count in the inbox by their number.
 - If a caller goes away, its commands are done all the same.
 - A period that is over is changed before anything later is decided, so an increment belongs to the period of its time.
 - On a full disk (`engine.room`) the actor tries to make room once in FULL_RETRY_SECONDS, also while nobody writes. What
@@ -46,7 +46,7 @@ import trio
 
 from engine.batch import Batch
 from engine.clock import Clock
-from engine.commands import BoardCommand, Command, DecideReview, EraseUser, ImportRows, Increment, Outcome, Reverse
+from engine.commands import AloneCommand, Command, DecideReview, EraseUser, ImportRows, Increment, Outcome, Reverse
 from engine.corrections import Corrector
 from engine.disk import FileMissing
 from engine.errors import DiskFull, LeaderDeposed, LogDamaged, NoLongerKept, OutcomeUnknown, Overloaded
@@ -85,7 +85,7 @@ class Submission:
         self.commands = commands
         self.weight, self.is_alone = len(commands), False
         if type(commands[0]) is not Increment:
-            self.is_alone = isinstance(commands[0], BoardCommand | Reverse | DecideReview | ImportRows | EraseUser)
+            self.is_alone = isinstance(commands[0], AloneCommand)
             self.weight = sum(len(each.rows) if isinstance(each, ImportRows) else 1 for each in commands)
         self.outcomes: list[Outcome] = []
         self.error: Exception | None = None

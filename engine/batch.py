@@ -12,7 +12,7 @@ Rules:
   the user have changed since.
 - Commands about boards come in batches of their own: other commands would be decided by the old rules. A reversal and
   the decision of a review are alone, too: a recount has all that was logged before it. So are the rows of an import,
-  and an erasure.
+  an erasure, and a flag.
 - `settle` uses what `decide` looked up (board, digest, mark), so no increment is hashed twice. It is called once, when
   all events are on disk, and the state must not have changed since the batch began.
 - Times never go back: if the last event is later than `now_ms`, the batch takes the time of that event. If it is later
@@ -31,7 +31,7 @@ from engine.board_decisions import decide_board
 from engine.board_faults import unwritten, write_fault
 from engine.board_rules import BoardRules, next_score
 from engine.commands import (
-    BoardCommand,
+    AloneCommand,
     BoardReceipt,
     Command,
     DecideReview,
@@ -40,6 +40,7 @@ from engine.commands import (
     Increment,
     Outcome,
     PutBoard,
+    PutFlag,
     PutUser,
     Receipt,
     Rejection,
@@ -50,6 +51,7 @@ from engine.commands import (
 from engine.counting import conflict, erased, fed_boards, feed, never_held, too_high, unknown, worth_of
 from engine.erasure_decisions import Erasure, decide_erasure
 from engine.events import BoardEvent, Event, Fed, Incremented, ReviewDecided, UserPut
+from engine.flags import FlagDecision, decide_flag
 from engine.foresight import Foresight
 from engine.import_decisions import ImportDecision, decide_import, settle_import
 from engine.limits import SCORE_MAX
@@ -87,8 +89,8 @@ rules of one of the boards are more than fixed points (`engine.counting`), or it
 _NOWHERE: _Place = (Board(""), 0, {}, ())
 
 _Told = ReviewReceipt | Rejection
-_Alone = Reversal | ReviewDecision | ImportDecision | Erasure | _BoardDecision
-_Other = PutUser | BoardCommand | Reverse | DecideReview | ImportRows | EraseUser
+_Alone = Reversal | ReviewDecision | ImportDecision | Erasure | FlagDecision | _BoardDecision
+_Other = PutUser | AloneCommand
 _Decision = FoundIncrement | UserPut | _Alone | _Duplicate | Unchanged | _Told
 
 
@@ -306,27 +308,24 @@ class Batch:
     def _decide_other(self, command: _Other) -> _Decision:
         if isinstance(command, PutUser):
             return self._put_user(command)
+        scoreboard, place = self._scoreboard, (self._seq + 1, self._now_ms)
         if isinstance(command, ImportRows):
-            return self._alone(decide_import(self._scoreboard, command, self._seq + 1, self._now_ms))
+            return self._alone(decide_import(scoreboard, command, *place))
         if isinstance(command, Reverse):
-            return self._alone(decide_reversal(self._scoreboard, command, self._seq + 1, self._now_ms))
+            return self._alone(decide_reversal(scoreboard, command, *place))
         if isinstance(command, EraseUser):
-            return self._alone(decide_erasure(self._scoreboard, command, self._seq + 1, self._now_ms))
+            return self._alone(decide_erasure(scoreboard, command, *place))
+        if isinstance(command, PutFlag):
+            return self._alone(decide_flag(scoreboard.flags, command, scoreboard.epoch, *place))
         if isinstance(command, DecideReview):
             return self._review(command)
         assert command.board_id not in self._decided_boards, "a submission has one command a board"
         self._decided_boards.add(command.board_id)
-        decided = decide_board(
-            self._scoreboard, command, made=self._put_boards, seq=self._seq + 1, now_ms=self._now_ms,
-            period_at=self._period_at,
-        )  # fmt: skip
-        if isinstance(decided, Rejection):
-            return decided
-        self._seq += len(decided)
-        self.events += decided
-        return _BoardDecision(command.board_id, decided)
+        made, period_at = self._put_boards, self._period_at
+        decided = decide_board(scoreboard, command, made=made, seq=place[0], now_ms=place[1], period_at=period_at)
+        return decided if isinstance(decided, Rejection) else self._alone(_BoardDecision(command.board_id, decided))
 
-    def _alone(self, decided: Reversal | ImportDecision | Erasure | Rejection) -> _Decision:
+    def _alone(self, decided: _Alone | Rejection) -> _Decision:
         if not isinstance(decided, Rejection):
             self.events += decided.events
             self._seq += len(decided.events)
@@ -337,8 +336,7 @@ class Batch:
         pending = self._reviewed.get(review_id)
         decided = decide_review(self._scoreboard, command, pending, seq=self._seq + 1, now_ms=self._now_ms)
         if isinstance(decided, ReviewDecision):
-            self._seq += len(decided.events)
-            self.events += decided.events
+            self._alone(decided)
             for event in decided.events:
                 if isinstance(event, ReviewDecided):
                     self._reviewed[review_id] = event
@@ -377,7 +375,7 @@ class Batch:
         scoreboard = self._scoreboard
         if isinstance(decision, _Told):
             return decision
-        if isinstance(decision, Reversal | ReviewDecision | Erasure):
+        if isinstance(decision, Reversal | ReviewDecision | Erasure | FlagDecision):
             for each in decision.events:
                 scoreboard.apply(each, scoreboard.epoch)
             return decision.receipt
@@ -396,5 +394,4 @@ class Batch:
         else:
             assert isinstance(decision, Unchanged)
             user, applied = decision.user, False
-        user_id, name, active = decision.user_id, user.display_name, user.active
-        return UserReceipt(user_id, name, active, applied, scoreboard.epoch, scoreboard.seq)
+        return UserReceipt(decision.user_id, user.display_name, user.active, applied, scoreboard.epoch, scoreboard.seq)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from engine.board_rules import BoardRules, Decision
-from engine.events import Rescored
+from engine.events import FlagName, Rescored
 from engine.ranking import Row
 from engine.recount import Recount
 from engine.traces import Traces
@@ -168,7 +168,18 @@ class EraseUser(msgspec.Struct, frozen=True, gc=False):
     in_past: bool = False
 
 
-Command = Increment | PutUser | BoardCommand | Reverse | DecideReview | ImportRows | EraseUser
+class PutFlag(msgspec.Struct, frozen=True, gc=False):
+    """Switch something off, or on again, on every node. It is alone in its submission."""
+
+    flag: FlagName
+    enabled: bool
+    caller: str
+
+
+AloneCommand = BoardCommand | Reverse | DecideReview | ImportRows | EraseUser | PutFlag
+"""A command that never shares a frame with another submission."""
+
+Command = Increment | PutUser | AloneCommand
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -290,6 +301,16 @@ class EraseReceipt(msgspec.Struct, frozen=True, gc=False):
     actions: int
 
 
+class FlagReceipt(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a `PutFlag`. `applied` is False when the flag was so already."""
+
+    flag: FlagName
+    enabled: bool
+    applied: bool
+    epoch: int
+    seq: int
+
+
 class Rejection(msgspec.Struct, frozen=True, gc=False):
     """A command that the rules refused. Nothing was logged. `details` names the field at fault."""
 
@@ -299,5 +320,13 @@ class Rejection(msgspec.Struct, frozen=True, gc=False):
 
 
 Outcome = (
-    Receipt | UserReceipt | BoardReceipt | ReversalReceipt | ReviewReceipt | ImportReceipt | EraseReceipt | Rejection
+    Receipt
+    | UserReceipt
+    | BoardReceipt
+    | ReversalReceipt
+    | ReviewReceipt
+    | ImportReceipt
+    | EraseReceipt
+    | FlagReceipt
+    | Rejection
 )

@@ -28,6 +28,7 @@ A record is a msgpack array, and its first element is its type. Seq and time are
       any of these     [19, record, balance]      in a frame that was rewritten: four bytes that give it its checksum
       ScoreImported    [15, boardId, userId, value, newScore, reachedMs | nil, importId, row, caller]
       ImportBegun      [21, boardId, importId, rows, digest, merge, caller]
+      FlagPut          [22, flag, enabled, caller]
 
 A period is [id, beginning, end | nil], in ms since 1970 UTC.
 
@@ -48,7 +49,6 @@ from engine.balance import BALANCE_BYTES
 from engine.board_rules import BoardRules, Decision
 from engine.events import (
     BoardClosed,
-    BoardEvent,
     BoardFrozen,
     BoardPut,
     BoardScores,
@@ -57,6 +57,8 @@ from engine.events import (
     EpochBegun,
     Event,
     Fed,
+    FlagName,
+    FlagPut,
     ImportBegun,
     Incremented,
     PeriodChanged,
@@ -231,6 +233,12 @@ class _ImportBegunRecord(msgspec.Struct, array_like=True, tag=21, forbid_unknown
     caller: str
 
 
+class _FlagPutRecord(msgspec.Struct, array_like=True, tag=22, forbid_unknown_fields=True, gc=False):
+    flag: FlagName
+    enabled: bool
+    caller: str
+
+
 _PlainRecord = (
     _IncrementedRecord
     | _UserPutRecord
@@ -251,6 +259,7 @@ _PlainRecord = (
     | _UserErasedRecord
     | _ScoreImportedRecord
     | _ImportBegunRecord
+    | _FlagPutRecord
 )
 
 
@@ -260,7 +269,12 @@ class _BalancedRecord(msgspec.Struct, array_like=True, tag=19, forbid_unknown_fi
 
 
 _Record = _PlainRecord | _BalancedRecord
-_SAME_FIELDS: dict[type[Any], type[BoardEvent | Reversed | ReviewDecided]] = {
+_SAME_FIELDS: dict[type[Any], type[Any]] = {
+    _UserErasedRecord: UserErased,
+    _ClockCorrectedRecord: ClockCorrected,
+    _RanksNotedRecord: RanksNoted,
+    _ImportBegunRecord: ImportBegun,
+    _FlagPutRecord: FlagPut,
     _ReversedRecord: Reversed,
     _BoardPutRecord: BoardPut,
     _BoardClosedRecord: BoardClosed,
@@ -349,17 +363,9 @@ def _record_of(event: Event) -> tuple[object, ...]:
         )  # fmt: skip
     if isinstance(event, UserPut):
         return (2, event.user_id, event.display_name, event.active, event.caller)
-    if isinstance(event, UserErased):
-        return (18, event.user_id, event.pseudonym, event.caller, event.actions)
-    if isinstance(event, ClockCorrected):
-        return (4, event.from_seq, event.ahead_ms, event.note)
-    if isinstance(event, RanksNoted):
-        return (13, event.as_of_ms)
-    if isinstance(event, ImportBegun):
-        return (21, *msgspec.structs.astuple(event)[2:])
     if isinstance(event, ReviewDecided) and not event.scores and not event.periods:
         return (17, *msgspec.structs.astuple(event)[2:-2])
-    if isinstance(event, BoardEvent | Reversed | ReviewDecided):
+    if not isinstance(event, EpochBegun):
         return (_TYPES[type(event)], *msgspec.structs.astuple(event)[2:])
     if event.history:
         assert len(event.history) == HISTORY_BYTES
@@ -380,17 +386,9 @@ def _rare_event(seq: int, time_ms: int, record: _Record) -> Event:
         )  # fmt: skip
     if isinstance(record, _UserPutRecord):
         return UserPut(seq, time_ms, record.user_id, record.display_name, record.active, record.caller)
-    if isinstance(record, _UserErasedRecord):
-        return UserErased(seq, time_ms, record.user_id, record.pseudonym, record.caller, record.actions)
-    if isinstance(record, _ClockCorrectedRecord):
-        return ClockCorrected(seq, time_ms, record.from_seq, record.ahead_ms, record.note)
     if isinstance(record, _HistoryBegunRecord):
         return EpochBegun(seq, time_ms, record.epoch, record.note, record.history)
-    if isinstance(record, _RanksNotedRecord):
-        return RanksNoted(seq, time_ms, record.as_of_ms)
-    if isinstance(record, _ImportBegunRecord):
-        return ImportBegun(seq, time_ms, *msgspec.structs.astuple(record))
-    if not isinstance(record, _EpochBegunRecord):
-        return _SAME_FIELDS[type(record)](seq, time_ms, *msgspec.structs.astuple(record))
-    assert isinstance(record, _EpochBegunRecord)
-    return EpochBegun(seq, time_ms, record.epoch, record.note)
+    if isinstance(record, _EpochBegunRecord):
+        return EpochBegun(seq, time_ms, record.epoch, record.note)
+    event: Event = _SAME_FIELDS[type(record)](seq, time_ms, *msgspec.structs.astuple(record))
+    return event

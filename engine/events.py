@@ -5,6 +5,8 @@ Each event has its seq and its time. The epoch stands in the event's frame. `eng
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from engine.board_rules import BoardRules, Decision
@@ -278,6 +280,20 @@ class ScoreImported(msgspec.Struct, frozen=True, gc=False):
     caller: str
 
 
+FlagName = Literal["live"]
+"""What an operator can switch off on every node: `live` is the live channel."""
+
+
+class FlagPut(msgspec.Struct, frozen=True, gc=False):
+    """An operator switched something off, or on again, on every node (`engine.flags`)."""
+
+    seq: int
+    time_ms: int
+    flag: FlagName
+    enabled: bool
+    caller: str
+
+
 BoardEvent = BoardPut | BoardClosed | PeriodChanged | BoardFrozen | BoardUnfrozen | RowsRevealed
 """An event about a board itself."""
 
@@ -293,6 +309,7 @@ Event = (
     | RanksNoted
     | Reversed
     | ReviewDecided
+    | FlagPut
     | BoardEvent
     | ImportEvent
 )

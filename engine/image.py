@@ -24,7 +24,7 @@ import msgspec
 from engine.board_rules import BoardDefinition
 from engine.past_ranks import NOTHING, PastRanks
 
-PARTS = ("erasures", "imports", "reversals", "reviews")
+PARTS = ("erasures", "flags", "imports", "reversals", "reviews")
 """The names of parts that this version knows."""
 
 

@@ -39,6 +39,7 @@ from engine.events import (
     ClockCorrected,
     EpochBegun,
     Event,
+    FlagPut,
     ImportBegun,
     Incremented,
     PeriodChanged,
@@ -108,7 +109,7 @@ WHO_IS_IN: dict[type[Any], Callable[[Any, Who], Event]] = {
     ScoreImported: _erasure,
     **dict.fromkeys((Reversed, ReviewDecided), _reversal),
     **dict.fromkeys(
-        (BoardPut, BoardClosed, PeriodChanged, BoardFrozen, BoardUnfrozen, RowsRevealed, ImportBegun), _caller
+        (BoardPut, BoardClosed, PeriodChanged, BoardFrozen, BoardUnfrozen, RowsRevealed, ImportBegun, FlagPut), _caller
     ),
     **dict.fromkeys((EpochBegun, ClockCorrected, RanksNoted), _nobody),
 }

@@ -36,6 +36,7 @@ from engine.events import (
     ClockCorrected,
     EpochBegun,
     Event,
+    FlagPut,
     ImportEvent,
     Incremented,
     RanksNoted,
@@ -44,6 +45,7 @@ from engine.events import (
     UserErased,
     UserPut,
 )
+from engine.flags import Flags, flags_in
 from engine.forgetting import forget_user
 from engine.frozen_board import FrozenBoard
 from engine.image import BoardImage, StateImage
@@ -58,7 +60,9 @@ from engine.users import User, Users
 UNKNOWN_USER = User(display_name=None, active=True)
 
 
-OtherEvent = UserPut | UserErased | BoardEvent | ImportEvent | RanksNoted | Reversed | ReviewDecided | ClockCorrected
+OtherEvent = (
+    UserPut | UserErased | BoardEvent | ImportEvent | RanksNoted | Reversed | ReviewDecided | FlagPut | ClockCorrected
+)
 
 
 class Scoreboard(Epochs):
@@ -74,7 +78,7 @@ class Scoreboard(Epochs):
         self.actions = Actions()
         self.reversals = Reversals()
         self.reviews = Reviews()
-        self.erasures, self.imports = Erasures(), Imports()
+        self.erasures, self.imports, self.flags = Erasures(), Imports(), Flags()
         self.boards = {board_id: Board(board_id, BoardDefinition(each)) for board_id, each in rules.boards.items()}
         self.dues = Dues(self.boards)
         self._replaying, self._only_file = False, True
@@ -151,6 +155,8 @@ class Scoreboard(Epochs):
             self._reverse(event)
         elif isinstance(event, ReviewDecided):
             self._decide(event)
+        elif isinstance(event, FlagPut):
+            self.flags = self.flags.after(event)
         else:
             self._correct_notes(event)
 
@@ -236,7 +242,7 @@ class Scoreboard(Epochs):
         self.reversals, self.reviews = other.reversals, other.reviews
         self._epochs, self._histories, self._log_id = other._epochs, other._histories, other._log_id
         self._replaying, self._only_file = other._replaying, other._only_file
-        self.dues, self.erasures, self.imports = other.dues, other.erasures, other.imports
+        self.dues, self.erasures, self.imports, self.flags = other.dues, other.erasures, other.imports, other.flags
 
     def _board(self, board_id: str) -> Board:
         """Give a board, whether or not it has rules; make it if it is new."""
@@ -316,7 +322,13 @@ class Scoreboard(Epochs):
             actions=self.actions.capture(),
             histories=list(self._histories.items()),
             noted=self.dues.noted,
-            parts=(*self.erasures.parts(), *self.imports.parts(), *self.reversals.parts(), *self.reviews.parts()),
+            parts=(
+                *self.erasures.parts(),
+                *self.flags.parts(),
+                *self.imports.parts(),
+                *self.reversals.parts(),
+                *self.reviews.parts(),
+            ),
         )
 
     @classmethod
@@ -328,7 +340,7 @@ class Scoreboard(Epochs):
         scoreboard._histories = dict(image.histories)
         scoreboard.dues.note(*image.noted)
         scoreboard.reversals = Reversals.unpack(dict(image.parts).get("reversals", b""))
-        scoreboard.erasures = erasures_in(image.parts)
+        scoreboard.erasures, scoreboard.flags = erasures_in(image.parts), flags_in(image.parts)
         scoreboard.users = Users.from_image(image.users)
         scoreboard.actions = Actions.from_image(image.actions)
         scoreboard.imports = Imports.from_image(image.parts)

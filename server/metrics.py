@@ -52,7 +52,7 @@ deposed meanwhile; the caller was told to send it again."""
 CODES = get_args(Code)
 LIMITS = ("caller", "user", "repeats")
 MESSAGES = (SNAPSHOT, UPDATE, DELTA, USER)
-DROPS = ("slow", "silent", "protocol", "expired", "shutdown")
+DROPS = ("slow", "silent", "protocol", "expired", "shutdown", "switched_off")
 
 REQUEST_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0)
 FSYNC_SECONDS = (0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)

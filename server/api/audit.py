@@ -22,7 +22,16 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
-from engine.commands import BoardReceipt, EraseReceipt, ImportReceipt, Outcome, Receipt, ReversalReceipt, ReviewReceipt
+from engine.commands import (
+    BoardReceipt,
+    EraseReceipt,
+    FlagReceipt,
+    ImportReceipt,
+    Outcome,
+    Receipt,
+    ReversalReceipt,
+    ReviewReceipt,
+)
 from engine.errors import LogDamaged, ScoreboardError
 from engine.reviews import Review
 from server import bounds
@@ -115,6 +124,12 @@ class Audit:
                 board_id=receipt.board_id, rows=receipt.rows, rows_done=receipt.rows_done, merge=merge,
                 seq=receipt.seq, caller=caller,
             )  # fmt: skip
+
+    def flag_put(self, receipt: FlagReceipt, caller: str) -> None:
+        """Log that something was switched off on every node, or on again: who did it."""
+        self._bounded.warning(
+            "flag_changed", flag=receipt.flag, enabled=receipt.enabled, seq=receipt.seq, caller=caller
+        )
 
     def log_unreadable(self, damage: LogDamaged) -> None:
         """Log that a segment can't be read: for the operator, with what to do."""

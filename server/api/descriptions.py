@@ -16,6 +16,7 @@ from server.api import (
     answers,
     decoding,
     erasure_forms,
+    flag_forms,
     history_forms,
     import_forms,
     reversal_forms,
@@ -330,6 +331,17 @@ OPERATIONS: dict[str, Operation] = {
         (307, 400, 401, 403, 404, 409, 413, 421, 429, 500, 503),
         ("reviewId",),
         body=review_forms.DecisionBody,
+    ),
+    "live_flag": Operation(
+        "Operations", "As this node knows it.", flag_forms.FlagAnswer, (400, 401, 403, 500, 503), ("minSeq", "minEpoch")
+    ),
+    "put_live_flag": Operation(
+        "Operations",
+        "Logged, so every node obeys, also after a restart. Off: WebSockets are closed with 1013, streams end, new "
+        "ones get 503 with a `Retry-After` of their own, up to 30 seconds. Reads and pages go on.",
+        flag_forms.FlagPutAnswer,
+        (307, 400, 401, 403, 413, 421, 429, 500, 503),
+        body=flag_forms.FlagBody,
     ),
     "live": Operation("Boards", about.LIVE, None, (400, 401, 403, 426, 503), ("boardIdDefault", "view")),
     "stream": Operation(

@@ -7,7 +7,7 @@
     alice is registered; she gets points; a batch has points for bob, a repetition and a conflict; all is read. Then a
     board is made, read, frozen, revealed (nobody is on it, so that ends the freeze), reset and closed. Last, alice's
     action is taken back, a board with a watch is made, dora is flagged on it, and somebody finds her points good. The
-    scores of an older system are imported to a board of their own, and dora is erased.
+    scores of an older system are imported to a board of their own, dora is erased, the live channel is switched off.
 
 A test plays the story and compares each answer with its example. So no example is out of date.
 """
@@ -37,6 +37,7 @@ REQUESTS: dict[str, Any] = {
         "feeds": [],
     },
     "freeze_board": {},
+    "put_live_flag": {"enabled": False},
     "reverse": {"reversalId": "dispute-17", "reason": "played with a bot", "actionIds": ["quest-7-alice"]},
     "reveal_board": {"step": 1},
     "reset_board": {"period": "2025-W51"},
@@ -172,6 +173,10 @@ ANSWERS |= {
     "user_data": {
         "userId": "alice", "registered": {"displayName": "Alice", "active": True}, "scores": [], "pastScores": [],
         "reviews": [], "entries": [], "nextCursor": None, "complete": True, "oldestSeq": 1, "epoch": 1, "seq": 9,
+    },
+    "live_flag": {"flag": "live", "enabled": True, "since": None, "epoch": 1, "seq": 18},
+    "put_live_flag": {
+        "flag": "live", "enabled": False, "since": _TIME, "epoch": 1, "seq": 19, "applied": True,
     },
     "erase_user": {
         "userId": "dora", "erased": True, "applied": True, "epoch": 1, "seq": 18, "actions": 1,

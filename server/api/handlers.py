@@ -15,6 +15,7 @@ from server.api.boards import Boards
 from server.api.dependencies import Dependencies
 from server.api.erasures import Erasures
 from server.api.exports import Exports
+from server.api.flags import FlagRoutes
 from server.api.history import History
 from server.api.imports import Imports
 from server.api.lists import Lists
@@ -47,6 +48,7 @@ def handlers_of(dependencies: Dependencies, boards: Boards, reads: Reads, submit
         **{name: getattr(reversals, name) for name in ("reverse", "reversal")},
         **Reviews(dependencies, reversals.recounts).handlers(),
         **Imports(dependencies, submit).handlers(),
+        **FlagRoutes(dependencies, dependencies.limits, submit).handlers(),
         "erase_user": Erasures(dependencies, dependencies.limits, submit).erase,
         **{name: getattr(operations, name) for name in _OPERATIONS},
     }

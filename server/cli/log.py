@@ -31,6 +31,7 @@ from engine.events import (
     ClockCorrected,
     EpochBegun,
     Event,
+    FlagPut,
     ImportBegun,
     Incremented,
     PeriodChanged,
@@ -71,6 +72,7 @@ TYPES: dict[type[Event], str] = {
     ReviewDecided: "review_decided",
     UserErased: "user_erased",
     ImportBegun: "import_begun",
+    FlagPut: "flag_put",
     ScoreImported: "score_imported",
 }
 """The names of events in the output. They never change, because programs read them."""
@@ -273,6 +275,8 @@ def line_of(event: Event, epoch: int) -> dict[str, Any]:
         return common | {
             "userId": event.user_id, "pseudonym": event.pseudonym, "caller": event.caller, "actions": seqs,
         }  # fmt: skip
+    if isinstance(event, FlagPut):
+        return common | {"flag": event.flag, "enabled": event.enabled, "caller": event.caller}
     if isinstance(event, ImportBegun):
         of_import = {"rows": event.rows, "digest": event.digest, "merge": event.merge}
         return common | {"boardId": event.board_id, "importId": event.import_id, **of_import, "caller": event.caller}

@@ -53,6 +53,7 @@ INVALID_DATA = 1007
 POLICY_VIOLATION = 1008
 MESSAGE_TOO_BIG = 1009
 SERVICE_RESTART = 1012
+TRY_AGAIN_LATER = 1013
 
 
 def server_frame(opcode: int, payload: bytes) -> bytes:

@@ -11,10 +11,13 @@ import random
 import socket
 
 from server import bounds
-from server.http.websocket import SERVICE_RESTART
-from server.live import events
+from server.http.websocket import SERVICE_RESTART, TRY_AGAIN_LATER
+from server.live import events, switch
 from server.live.editions import Edition
 from server.live.viewers import Viewer
+
+_RETRY_AFTER = {SERVICE_RESTART: events.RESTART_RETRY_MS, TRY_AGAIN_LATER: switch.RETRY_MS}
+"""When a client shall come back, by the reason for which its stream ends."""
 
 
 class EventViewer(Viewer):
@@ -43,7 +46,8 @@ class EventViewer(Viewer):
         """Owe the end of the stream, once, and a comment that says why."""
         if not self.closing:
             self.closing = True
-            wait = _retry(events.RESTART_RETRY_MS) if code == SERVICE_RESTART else b""
+            bounds_ms = _RETRY_AFTER.get(code or 0)
+            wait = b"" if bounds_ms is None else _retry(bounds_ms)
             self.control = events.comment(reason) + wait
 
 

@@ -19,6 +19,8 @@ Rules:
   1008 and the reason `token expired`.
 - Where reads are public no viewer needs a token. The user that a good token names is known all the same, and a token
   that is not good counts as none.
+- While the flag `live` is off (`engine.flags`) nobody is admitted, and who is there is closed with 1013. Each change of
+  a board looks at the flag: so it is obeyed after the event, and after a replica took over a fetched state.
 - After our close frame the sending side is shut, and the other end has some time to close. To close the socket with
   unread data would reset the connection, and the close frame might be lost.
 """
@@ -39,8 +41,17 @@ from server.access.lease import Lease
 from server.http.messages import Details, Headers, Refused, Request, RequestHead, Response, invalid, overloaded
 from server.http.origins import origin_headers
 from server.http.response_head import head_end, http_bytes
-from server.http.websocket import POLICY_VIOLATION, SERVICE_RESTART, Closed, Fault, FrameEvent, Message, Ping
-from server.live import handshake
+from server.http.websocket import (
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    TRY_AGAIN_LATER,
+    Closed,
+    Fault,
+    FrameEvent,
+    Message,
+    Ping,
+)
+from server.live import handshake, switch
 from server.live.board_view import BoardView
 from server.live.broadcast import Broadcast, LiveMetrics
 from server.live.editions import SNAPSHOT
@@ -117,6 +128,9 @@ class Live:
         `check` raises `Refused` for a board that can't be shown here. `stale_ms` is the age of stale data, else None.
         `form` is that of the names which the public sees.
         """
+        self._scoreboard = scoreboard
+        self._enabled = True  # what viewers and operators were told last
+        self._flag_changed = trio.Event()
         self._check_board = check
         self._config = config
         self._origins = config.origins
@@ -137,6 +151,8 @@ class Live:
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
         """Note that events touched these boards. Viewers get an update if the rows that they watch changed."""
+        if self._scoreboard.flags.live is not self._enabled:
+            self._flag_changed.set()
         self._broadcast.board_changed(board_ids)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -149,7 +165,9 @@ class Live:
                 viewers=self._viewers.places,
                 remedy="raise the limit of open files (ulimit -n, LimitNOFILE)",
             )
-        await self._broadcast.run(task_status=task_status)
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(self._obey_flag, tasks)
+            await self._broadcast.run(task_status=task_status)
 
     # Admitting viewers
 
@@ -230,6 +248,8 @@ class Live:
     def _check_open(self) -> None:
         if self._closing:
             raise overloaded("The server is stopping.")
+        if not self._scoreboard.flags.live:
+            raise switch.switched_off()
 
     async def _make_viewer(
         self, stream: trio.SocketStream, opening: Opening, address: str, readable: Headers
@@ -320,20 +340,43 @@ class Live:
         """
         self._closing = True
         with trio.move_on_after(seconds):
-            await self._send_closes(seconds * GOODBYE_SHARE)
+            await self._send_closes(seconds * GOODBYE_SHARE, SERVICE_RESTART, "the server restarts")
             while len(self._viewers):
                 self._empty = trio.Event()
                 await self._empty.wait()
         for viewer in self._viewers.everyone():
             self._broadcast.drop(viewer, "shutdown")
 
-    async def _send_closes(self, seconds: float) -> None:
+    async def _obey_flag(self, tasks: trio.Nursery) -> None:
+        """Close the viewers whenever the channel is switched off, and tell operators of it, also at the start."""
+        while True:
+            enabled = self._scoreboard.flags.live
+            if enabled is not self._enabled:
+                self._enabled = enabled
+                if enabled:
+                    log.info("live_channel_on", back_within_seconds=switch.BACK_SECONDS)
+                else:
+                    log.warning("live_channel_off", viewers=len(self._viewers), remedy="PUT /flags/live")
+                    await self._send_closes(switch.CLOSE_SECONDS, TRY_AGAIN_LATER, switch.REASON)
+                    tasks.start_soon(self._drop_later, self._viewers.everyone())
+                continue
+            self._flag_changed = trio.Event()
+            await self._flag_changed.wait()
+
+    async def _drop_later(self, viewers: Iterable[Viewer]) -> None:
+        """Drop those of the viewers that have got a close frame and do not close."""
+        await trio.sleep(bounds.VIEWER_CLOSE_SECONDS_MAX)
+        for viewer in viewers:
+            if viewer.closing:
+                self._broadcast.drop(viewer, "switched_off")
+
+    async def _send_closes(self, seconds: float, code: int, reason: str) -> None:
         viewers = self._viewers.everyone()
         started = trio.current_time()
         pause = min(seconds / max(1, len(viewers)), bounds.GOODBYE_PAUSE_SECONDS_MAX)
         for count, viewer in enumerate(viewers):
             await trio.sleep_until(started + count * pause)
-            viewer.close(SERVICE_RESTART, "the server restarts")
+            viewer.close(code, reason)
             self._broadcast.push(viewer)
 
 

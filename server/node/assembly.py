@@ -20,7 +20,7 @@ import trio
 
 from engine.actor import Actor
 from engine.calendar import period_at
-from engine.events import BoardEvent, ClockCorrected, ImportEvent, Incremented
+from engine.events import BoardEvent, ClockCorrected, FlagPut, ImportEvent, Incremented
 from engine.forgetful_log import ForgetfulLog
 from engine.log import Log
 from engine.machine import Applied, StateMachine
@@ -109,7 +109,7 @@ class _Surface:
                     boards.update(fed.board_id for fed in event.fed)
             elif isinstance(event, BoardEvent | ImportEvent):
                 boards.add(event.board_id)
-            elif type(event) is not ClockCorrected:
+            elif not isinstance(event, ClockCorrected | FlagPut):
                 boards.update(self.scoreboard.boards)  # a user's name or presence shows on every board
         self.live.board_changed(boards)
         self.positions.advanced()

@@ -36,6 +36,7 @@ from engine.commands import (
     BoardCommand,
     CloseBoard,
     EraseReceipt,
+    FlagReceipt,
     FreezeBoard,
     ImportReceipt,
     Increment,
@@ -168,7 +169,7 @@ class BoardsMachine(RuleBasedStateMachine):
         assert [
             told(outcome)
             for outcome in outcomes
-            if not isinstance(outcome, ReversalReceipt | ReviewReceipt | ImportReceipt | EraseReceipt)
+            if not isinstance(outcome, ReversalReceipt | ReviewReceipt | ImportReceipt | EraseReceipt | FlagReceipt)
         ] == expected
 
     # Steps

@@ -26,6 +26,7 @@ from engine.events import (
     BoardUnfrozen,
     EpochBegun,
     Event,
+    FlagPut,
     ImportBegun,
     Incremented,
     PeriodChanged,
@@ -51,6 +52,7 @@ SEGMENTS = (
     "holds/00000000000000000001.log",
     "erased/00000000000000000001.log",
     "imports/00000000000000000001.log",
+    "flags/00000000000000000001.log",
 )
 SEGMENT_HEADER = struct.Struct("<8s I I 16s Q Q I I Q")
 FRAME_HEADER = struct.Struct("<4s I I I Q Q Q I I")
@@ -118,6 +120,8 @@ def drawn(event: Event) -> Found:
             fields += msgspec.json.decode(msgspec.json.encode([event.scores, event.periods]))
     elif isinstance(event, UserErased):
         fields = [18, event.user_id, event.pseudonym, event.caller, event.actions]
+    elif isinstance(event, FlagPut):
+        fields = [22, event.flag, event.enabled, event.caller]
     else:
         fields = [4, event.from_seq, event.ahead_ms, event.note]
     return event.seq, event.time_ms, fields
@@ -156,7 +160,7 @@ def test_a_foreign_reader_finds_the_same_events(name: str) -> None:
 def test_the_golden_log_has_every_type_of_record() -> None:
     """Otherwise the comparison above would prove less than it says."""
     found = [each for name in SEGMENTS for each in records(golden(name))]
-    assert {fields[0] for _, _, fields in found} == {*range(1, 20), 21}
+    assert {fields[0] for _, _, fields in found} == {*range(1, 20), 21, 22}
 
 
 @pytest.mark.parametrize("name", SEGMENTS)

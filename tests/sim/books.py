@@ -35,6 +35,7 @@ from engine.events import (
     BoardUnfrozen,
     EpochBegun,
     Event,
+    FlagPut,
     ImportBegun,
     Incremented,
     PeriodChanged,
@@ -273,6 +274,9 @@ class Books:
             self._take_row(event)
         elif isinstance(event, RanksNoted):
             self.counts["RanksNoted"] += 1
+        elif isinstance(event, FlagPut):
+            boards = set()
+            self._check(("flag", "live", event.enabled) in self.orders, f"nobody asked for {event}")
         elif isinstance(event, UserPut):
             known = any(
                 user == event.user_id and name in {None, event.display_name} and active in {None, event.active}

@@ -20,6 +20,7 @@ from engine.events import (
     EpochBegun,
     Event,
     Fed,
+    FlagPut,
     ImportBegun,
     Incremented,
     RanksNoted,
@@ -59,6 +60,8 @@ class Plain:
         self.reversals: dict[str, Reversed] = {}
         self.on_hold: set[tuple[str, int]] = set()
         """Boards, and actions that they hold until a review is decided."""
+        self.live_off_ms: int | None = None
+        """Since when the live channel is switched off."""
         self.epoch = 1
         self._only_file = True
 
@@ -101,6 +104,9 @@ class Plain:
             self._decide(event)
         elif isinstance(event, ImportBegun | ScoreImported):
             self.imports.take(event, self.boards[event.board_id])
+        elif isinstance(event, FlagPut):
+            assert event.enabled is (self.live_off_ms is not None), f"seq {event.seq} changes nothing: {event}"
+            self.live_off_ms = None if event.enabled else event.time_ms
         elif isinstance(event, EpochBegun):
             assert event.epoch > self.epoch, f"the epoch does not grow at seq {event.seq}"
             self.epoch = event.epoch
@@ -202,6 +208,8 @@ class Plain:
     def check_scoreboard(self, scoreboard: Scoreboard) -> None:
         """Compare all that a scoreboard shows: boards and their rules, order, ranks, scores, names, actions."""
         assert (scoreboard.epoch, scoreboard.seq) == (self.epoch, self.seq)
+        off_ms = scoreboard.flags.since_ms("live")
+        assert off_ms == self.live_off_ms, f"the live channel is off since {off_ms}, not since {self.live_off_ms}"
         served = sorted(board_id for board_id, board in self.boards.items() if board.definition is not None)
         assert scoreboard.served() == served, f"there are {scoreboard.served()}, and not {served}"
         for board_id in served:

@@ -20,6 +20,7 @@ from server.api.role_checks import RoleChecks
 from server.http.messages import Refused, RequestHead
 from server.live.board_view import BoardView
 from server.live.editions import NO_EDITION, Channel
+from server.live.switch import switched_off
 from server.replication.freshness import Freshness
 from tests.sim.books import Books, Broken, shown_rows
 from tests.sim.trace import Trace
@@ -66,6 +67,8 @@ class Channels:
     def connect(self, view: BoardView, *, deltas: bool) -> Connection:
         """Let a viewer in, and send it the board at once. Raises `Refused` if the state here is not vouched for."""
         self._checks.check_read()
+        if not self._scoreboard.flags.live:
+            raise switched_off()
         channel = self._channels.get(view)
         if channel is None:
             if self._scoreboard.board(view.board_id) is None:
@@ -78,7 +81,9 @@ class Channels:
         return connection
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
-        """Note that events touched these boards."""
+        """Note that events touched these boards. Each change may be that of the flag."""
+        if not self._scoreboard.flags.live:
+            self.close()
         changed = set(board_ids)
         if any(channel.is_behind for view, channel in self._channels.items() if view.board_id in changed):
             self._changed.set()

@@ -1,5 +1,5 @@
 """Those of a simulated run who have to do with boards: an operator, a reader of past periods, viewers, and in some runs
-a judge, a referee and an importer.
+a judge, a referee and an importer, or an operator who switches the live channel off.
 
 They have a network and generators of their own, so the dice of all others fall as they would without them.
 """
@@ -20,6 +20,7 @@ from tests.sim.process import Process
 from tests.sim.profile import Profile
 from tests.sim.referees import Referee
 from tests.sim.screens import Viewer
+from tests.sim.switchers import SWITCHER, Switcher
 from tests.sim.trace import Trace
 
 JUDGES = 0.7
@@ -27,9 +28,10 @@ JUDGES = 0.7
 
 
 class Stage:
-    """See above. `dice` makes a generator for each purpose. All but `operator.rest` goes on by itself.
+    """See above. `dice` makes a generator for each purpose. All but `rest` goes on by itself.
 
-    `disputed`: there is a referee. `amended`: there is an importer too, and a judge.
+    `disputed`: there is a referee. `amended`: there is an importer too, and a judge. `switched`: the live channel is
+    switched off and on.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Stage:
         *,
         disputed: bool,
         amended: bool,
+        switched: bool,
     ) -> None:
         network = Network(profile, dice(f"{OPERATOR} network"), world, process, books, trace)
         self.operator = Operator(OPERATOR, network, dice(OPERATOR), books, trace, busy=amended)
@@ -60,9 +63,20 @@ class Stage:
         if amended:
             importer = Importer(IMPORTER, network, dice(IMPORTER), books, trace)
             world.start_soon(importer.work, profile.chaos_s)
+        self._switcher: Switcher | None = None
+        if switched:
+            network = Network(profile, dice(f"{SWITCHER} network"), world, process, books, trace)
+            self._switcher = Switcher(SWITCHER, network, dice(SWITCHER), books, trace)
+            world.start_soon(self._switcher.work, profile.chaos_s)
         chance = dice(JUDGE)
         if chance.random() < WORKS or amended:
             network = Network(profile, dice(f"{JUDGE} network"), world, process, books, trace)
             world.start_soon(Judge(JUDGE, network, chance, books, trace, holds=amended).work, JUDGES * profile.chaos_s)
         for viewer in self.viewers:
             world.start_soon(viewer.watch, network, dice(f"{OPERATOR} {viewer.name}"))
+
+    async def rest(self) -> None:
+        """Let nothing happen by itself any more, and let viewers in."""
+        if self._switcher is not None:
+            await self._switcher.rest()
+        await self.operator.rest()

@@ -43,6 +43,7 @@ EVERYTHING_SEEN = {
     "users erased with a reversed action", "users erased a second time", "users erased from other nodes",
     "actions held", "disks searched", "ERASED", "receipts of erased users",
     "rows imported", "imports finished", "merged imports", "fresh imports", "import pieces known before",
+    "flags put", "flags that were so already",
 }  # fmt: skip
 
 

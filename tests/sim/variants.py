@@ -15,7 +15,7 @@ from unittest import mock
 import msgspec
 import trio
 
-from engine import actor, board_decisions, import_decisions, log, recounting, recovery, segment_cursor
+from engine import actor, board_decisions, import_decisions, log, recounting, recovery, scoreboard, segment_cursor
 from engine.actions import Actions
 from engine.actor import Actor, Submission
 from engine.board import Board
@@ -24,6 +24,7 @@ from engine.corrections import Corrector
 from engine.disk import Disk, File
 from engine.errors import DiskFault, DiskFull, SnapshotDamaged, WriteFailed
 from engine.events import Event, ScoreImported
+from engine.flags import Flags
 from engine.foresight import Foresight
 from engine.holds import Holds
 from engine.imports import Imports
@@ -317,6 +318,7 @@ BROKEN: Sequence[Variant] = (
     Variant(UNCOVERED, patched=_patching(PeriodKeeper, "written", _wait_for_none)),
     Variant("a replica fetches no past periods", patched=_patching(PeriodFetch, "fetch", _fetch_nothing)),
     Variant("a snapshot has no imports", patched=_patching(Imports, "from_image", _know_no_import)),
+    Variant("a snapshot has no flags", patched=_patching(scoreboard, "flags_in", lambda _: Flags())),
     Variant("a row replaces the score", patched=_patching(import_decisions, "score_after_row", _replace_score)),
     Variant("past periods are not corrected", patched=_patching(recounting.Work, "_past", _leave_past_alone)),
     Variant("a reversal overlooks rows of imports", patched=_patching(Recount, "take", _overlook_rows)),

@@ -81,6 +81,9 @@ NOTED_SEEDS = 2
 DISPUTED_SEEDS = 5
 """Seeds that are this modulo 8 have a referee, who reverses actions."""
 
+SWITCHED_SEEDS = 6
+"""Seeds that are this modulo 8 have somebody who switches the live channel off and on."""
+
 AMENDED_SEEDS = 7
 """Seeds that are this modulo 8 have a referee, a judge, an importer, who brings scores of another system, and an
 officer, who has users erased."""
@@ -170,13 +173,14 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             stage = Stage(
                 profile, partial(dice_for, seed), world, lambda: cluster.leader.process, books, trace,
                 disputed=seed % 8 == DISPUTED_SEEDS, amended=seed % 8 == AMENDED_SEEDS,
+                switched=seed % 8 == SWITCHED_SEEDS,
             )  # fmt: skip
             officer = None
             if seed % 8 == AMENDED_SEEDS:
                 officer = Officer(cluster, dice_for(seed, OFFICER), books, trace)
                 world.start_soon(officer.work, profile.chaos_s)
             await _let_work(seed, profile, network, books, trace)
-            await stage.operator.rest()
+            await stage.rest()
             if officer is not None:
                 await officer.rest_leader()
             await cluster.caught_up()

@@ -104,6 +104,9 @@ async def test_the_examples_are_what_a_leader_answers() -> None:
         replies |= await play_reviews(bench)
         replies |= await play_imports(bench)
         replies["erase_user"] = await bench.ask("DELETE", "/users/dora", token=ERASER)
+        replies["live_flag"] = await bench.ask("GET", "/flags/live", token=ADMIN)
+        off = examples.REQUESTS["put_live_flag"]
+        replies["put_live_flag"] = await bench.ask("PUT", "/flags/live", off, token=ADMIN)
     statuses = {**dict.fromkeys(replies, 200), "put_board": 201}
     assert {handler: reply.status for handler, reply in replies.items()} == statuses
     for handler, reply in replies.items():

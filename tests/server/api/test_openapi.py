@@ -14,6 +14,7 @@ from server.api import descriptions, openapi
 from server.api.routes import ROUTES, find
 from server.bounds import TOP_LIMIT_MAX
 from tests.server.api.erasures_asked import ERASURES
+from tests.server.api.flags_asked import FLAGS
 from tests.server.api.imports_asked import IMPORTS
 from tests.server.api.support import JUDGE, KEEPER, READER, REFEREE, REGISTRAR, WRITER, Reply, both_ways, open_bench
 
@@ -291,6 +292,7 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("GET", "/reversals?reversalId=r1", None, READER, 200),
     ("GET", "/reversals/none", None, READER, 404),
     *ERASURES,
+    *FLAGS,
     ("POST", "/reversals", {"reversalId": "r3", "reason": "x", "actionIds": ["r1"]}, REFEREE, 200),
     ("GET", "/actions/a1", None, None, 401),
     ("GET", "/actions/a1", None, REGISTRAR, 403),

@@ -119,6 +119,8 @@ ASKED: dict[str, tuple[str, Targets]] = {
     "reviews": ("GET", _once("/reviews")),
     "review": ("GET", _once("/reviews/1-0")),
     "decide_review": ("POST", _once("/reviews/1-0")),
+    "live_flag": ("GET", _once("/flags/live")),
+    "put_live_flag": ("PUT", _once("/flags/live")),
     "live": ("GET", _on_board("/ws/scoreboard?boardId={}")),
     "stream": ("HEAD", _on_board("/sse/scoreboard?boardId={}")),
     "healthz": ("GET", _once("/healthz")),

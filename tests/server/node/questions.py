@@ -249,7 +249,21 @@ def corrections() -> list[Question]:
         *[question(target, "GET", target, token=bearer("admin")) for target in imports],
         question("an import to no board", "POST", "/boards/no/imports", rows, token=bearer("admin")),
         question("an import without the scope", "POST", "/boards/no/imports", rows, token=read),
+        *flags(),
         question("an import without rows", "POST", "/boards/imports?boardId=no", b"{}", token=bearer("admin")),
+    ]
+
+
+def flags() -> list[Question]:
+    """The flag of the live channel. What is asked for is so already: an event would have a time."""
+    admin = bearer("admin")
+    return [
+        question("the flag", "GET", "/flags/live", token=admin),
+        question("the flag as it is", "PUT", "/flags/live", b'{"enabled": true}', token=admin),
+        question(
+            "the flag without the scope", "PUT", "/flags/live", b'{"enabled": false}', token=bearer("scores:read")
+        ),
+        question("the flag without a word", "PUT", "/flags/live", b"{}", token=admin),
     ]
 
 
