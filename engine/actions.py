@@ -141,6 +141,11 @@ class Actions:
         """Whether this applied action is one of a user who was erased."""
         return self.mark_at(self.find(key_of(action_id))) == FORGOTTEN
 
+    def count_remembered(self, seqs: Iterable[int]) -> int:
+        """Count those of these events whose action is not one of a user who was erased. O(seqs · log actions)."""
+        positions = (bisect_left(self._seqs, seq) for seq in seqs)
+        return sum(self._marks[position] != FORGOTTEN for position in positions)
+
     def add(self, keys: Sequence[Key], first_seq: int, marks: Sequence[int]) -> None:
         """Add actions that are not in the index yet. Their events have the seqs from `first_seq` on, without a gap."""
         seqs = self._seqs

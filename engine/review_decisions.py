@@ -5,7 +5,8 @@
 Gives a `ReviewDecision`, a `Rejection`, or the seq of the same decision before.
 
 Rules:
-- A review is decided once. The same decision again changes nothing, whatever its note; another one is refused.
+- A review is decided once. The same decision again changes nothing, whatever its note; another one is refused. So is
+  one that names another reversal than the one that took the points back.
 - `accept` lets what the board holds of the user count, in its order. The event has the scores that come of it.
 - `reverse` takes back what the user did on the board since the review's `since_ms`, and all that the board holds, on
   every board that the actions fed. The reversal and the decision are in one frame.
@@ -53,7 +54,7 @@ def decide_review(
     wanted = DECIDED_AS[command.decision]
     state = review.state if pending is None else DECIDED_AS[pending.decision]
     if state == wanted:
-        return review.decided_seq if pending is None else pending.seq
+        return _known(review if pending is None else pending, command)
     if state != "open":
         message = f"review {command.review_id!r} was decided already, and is {state}"
         return Rejection("CONFLICT", message, {"field": "decision", "reviewId": command.review_id, "state": state})
@@ -62,6 +63,14 @@ def decide_review(
         return deciding.accept() if command.decision == "accept" else deciding.reverse()
     except NotExplained as fault:
         return fault.rejection
+
+
+def _known(decided: Review | ReviewDecided, command: DecideReview) -> Rejection | int:
+    """Give the seq of the same decision before."""
+    if command.reversal_id not in ("", decided.reversal_id):
+        message = f"review {command.review_id!r} was decided already, by the reversal {decided.reversal_id!r}"
+        return Rejection("CONFLICT", message, {"field": "reversalId", "reviewId": command.review_id})
+    return decided.decided_seq if isinstance(decided, Review) else decided.seq
 
 
 class _Deciding:

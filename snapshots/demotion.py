@@ -24,7 +24,8 @@ Rules:
 - If the directory no longer has the state at the common point, because its checkpoints are later and the log before
   them is gone, nothing is carried over. The replica then begins with a snapshot of the new leader.
 - Nothing is carried over either if a user was erased in what is set aside. The log before it may be rewritten: it has a
-  number where the new leader has the user. The report says how many must be erased at the new leader.
+  number where the new leader has the user. The report says how many must be erased at the new leader, and names those
+  whom the files here have not forgotten yet.
 - Every action that was set aside is listed, so that an operator or its caller can send it again. Those of erased users
   are not.
 - E and S are the epoch and the seq of the last event in the old directory.
@@ -74,7 +75,7 @@ class DemotionReport(msgspec.Struct, frozen=True, rename="camel"):
     """The result of a demotion. `aside` is the path of the old directory, None if nothing was beyond the common point.
 
     `events` counts the events beyond it; `actions` lists the actions among them. `erasures` counts the users who were
-    erased there: the new leader still has them.
+    erased there: the new leader still has them. `erased` names them, but for those whom the log has forgotten.
     """
 
     common_seq: int
@@ -84,6 +85,7 @@ class DemotionReport(msgspec.Struct, frozen=True, rename="camel"):
     events: int
     actions: list[ActionBeyond]
     erasures: int = 0
+    erased: tuple[str, ...] = ()
 
 
 def demote_directory(
@@ -106,7 +108,7 @@ def demote_directory(
         raise RestoreRefused(f"{data_directory} holds no log, so there is nothing to demote")
     lock = disk.lock(f"{data_directory}/{LOCK_FILE}")
     try:
-        last, beyond, actions, erasures = _survey(disk, data_directory, common)
+        last, beyond, actions, erased = _survey(disk, data_directory, common)
         if last.seq <= common.seq:
             # Nothing is cut back, so a leader's directory has all that it ever showed. A replica has a marker for that.
             before = read_marker(disk, data_directory)
@@ -120,7 +122,7 @@ def demote_directory(
         new_lock = disk.lock(f"{building}/{LOCK_FILE}")
         try:
             try:
-                if erasures:
+                if erased:
                     copy_key(disk, data_directory, building)
                     write_marker(disk, building, Marker(leader))
                 else:
@@ -134,7 +136,8 @@ def demote_directory(
             finish_exchange(disk, data_directory)
         finally:
             new_lock.release()
-        return DemotionReport(common.seq, last.epoch, last.seq, aside, beyond, actions, erasures)
+        named = tuple(sorted(user_id for user_id in erased if not is_erased(user_id)))
+        return DemotionReport(common.seq, last.epoch, last.seq, aside, beyond, actions, len(erased), named)
     finally:
         lock.release()
 
@@ -161,28 +164,32 @@ def finish_exchange(disk: Disk, data_directory: str) -> str | None:
     return None
 
 
-def _survey(disk: Disk, data_directory: str, common: Tail) -> tuple[Tail, int, list[ActionBeyond], int]:
-    """Find the common point in our log; give our end, and events, actions and erasures beyond it. Changes nothing."""
+def _survey(disk: Disk, data_directory: str, common: Tail) -> tuple[Tail, int, list[ActionBeyond], dict[str, int]]:
+    """Find the common point in our log; give our end, and beyond it events, actions, and who was erased at which seq.
+
+    Whoever the log has forgotten has a pseudonym. Changes nothing.
+    """
     _, last = read_state(disk, data_directory, NO_RULES, tell=lambda _: None)
     if last.log_id != common.log_id:
         raise RestoreRefused(f"{data_directory} is of another log than the new leader's: they never were one history")
     if last.seq < common.seq:
-        return last, 0, [], 0  # when it is followed, the new leader checks whether our end is in its history
+        return last, 0, [], {}  # when it is followed, the new leader checks whether our end is in its history
     if last.seq == common.seq:
         _check_common(last.checksum, common)
-        return last, 0, [], 0
+        return last, 0, [], {}
     actions: list[ActionBeyond] = []
-    erasures = 0
+    erased: dict[str, int] = {}
     directory = log_directory(data_directory)
     try:
         for frame in scan(disk, directory, from_seq=common.seq + 1):
             if frame.first_seq <= common.seq + 1:
                 _check_common(frame.previous if frame.first_seq == common.seq + 1 else None, common)
             actions += _actions_of(frame)
-            erasures += sum(isinstance(event, UserErased) for event in events_of(frame))
+            erased |= {event.user_id: event.seq for event in events_of(frame) if isinstance(event, UserErased)}
     except NoLongerKept as gone:
         raise RestoreRefused(f"the log of {data_directory} begins after the common point: {gone}") from gone
-    return last, last.seq - common.seq, actions, erasures
+    actions = [action for action in actions if action.seq > erased.get(action.user_id, 0)]
+    return last, last.seq - common.seq, actions, erased
 
 
 def _check_common(checksum: int | None, common: Tail) -> None:

@@ -62,7 +62,11 @@ PROGRESS_BYTES = 2**20
 
 
 class BeginsLate(LogDamaged):
-    """The log begins after the state that it must continue: it no longer goes back to the bound."""
+    """The log begins, with `first_seq`, after the state that it must continue: it no longer goes back to the bound."""
+
+    def __init__(self, fault: LogDamaged, first_seq: int) -> None:
+        super().__init__(fault.what, path=fault.path, offset=fault.offset, seq=fault.seq, remedy=fault.remedy)
+        self.first_seq = first_seq
 
 
 class Until(msgspec.Struct, frozen=True):
@@ -195,7 +199,7 @@ def check_reach(directory: str, segments: list[SegmentFile], after: Tail | None)
     if first.first_seq > seq + 1:
         detail = f"it begins at seq {first.first_seq}"
         fault = refusal(Situation.BEGINS_LATE, directory=directory, path=first.path, good=seq, detail=detail)
-        raise BeginsLate(fault.what, path=fault.path, offset=fault.offset, seq=fault.seq, remedy=fault.remedy)
+        raise BeginsLate(fault, first.first_seq)
 
 
 def joined_frames(

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ from engine import limits
 from engine.board_rules import BoardRules
 from engine.texts import id_fault, name_fault
 from server import bounds
+from server.api.shape_faults import shape_fault
 from server.http.messages import JSON, MSGPACK, Id, Name, Refused, Request, invalid, quoted
 from server.http.target import DEFAULT_BOARD
 from server.settings.board_form import AN_INSTANT, FormFault, instant_ms, rules_of
@@ -144,19 +145,11 @@ _freeze_decoder = msgspec.json.Decoder(FreezeBody)
 _reveal_decoder = msgspec.json.Decoder(RevealBody)
 _any_decoder = msgspec.json.Decoder()
 
-_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
-_WRONG_TYPE = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.(\w+)(?:\[[0-9.]+\])?`)?")
-_OUT_OF_RANGE = re.compile(r"(?:Number|Integer value) out of range(?: - at `\$\.(\w+)(?:\[[0-9.]+\])?`)")
 _ITEM_COMMAS_MAX = 4 * limits.ID_CHARACTERS_MAX + 5
 _UNSAID = "application/x-www-form-urlencoded"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
 _UTF_8 = ("utf-8", "utf8")
-_TYPE_NAMES = {"str": "a string", "int": "a number", "float": "a number", "bool": "true or false", "null": "null",
-               "array": "an array", "object": "an object",
-               "str | null": "a string", "bool | null": "true or false", "int | null": "a whole number",
-               "None": "null", "bytes": "bytes", "ext": "an extension"}  # fmt: skip
 
 
 def check_content(request: Request, *, may_be_packed: bool = False) -> str:
@@ -361,26 +354,10 @@ def decode_strictly(decoder: msgspec.json.Decoder[Body], body: bytes, form: str 
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as fault:
-        _refuse_shape(str(fault))
+        raise invalid(*shape_fault(str(fault))) from None
     except msgspec.DecodeError as fault:
         raise invalid("body", f"The body is not valid {form}: {fault}.") from None
     except UnicodeDecodeError:
         raise invalid("body", "The body is not valid UTF-8.") from None
     except RecursionError:
         raise invalid("body", "The body is nested too deeply.") from None
-
-
-def _refuse_shape(fault: str) -> NoReturn:
-    """Turn the decoder's message into a refusal. A test pins the phrases that this reads."""
-    if unknown := _UNKNOWN.match(fault):
-        name = quoted(unknown[1])
-        raise invalid(name, f"Unknown field {name}.")
-    if missing := _MISSING.match(fault):
-        raise invalid(missing[1], f"{missing[1]} is missing.")
-    if wrong := _WRONG_TYPE.match(fault):
-        expected, got = (_TYPE_NAMES.get(name, name) for name in wrong.group(1, 2))
-        field = wrong[3] or "body"
-        raise invalid(field, f"{field} must be {expected}, not {got}.")
-    if far := _OUT_OF_RANGE.match(fault):
-        raise invalid(far[1], f"{far[1]} is out of range.")
-    raise invalid("body", f"The body does not have the expected form: {quoted(fault)}.")

@@ -32,7 +32,7 @@ from server.access.auth import Principal, require
 from server.api.answers import ReversedBy
 from server.api.dependencies import Dependencies, LedgerReader, ReceiptLog
 from server.api.history_forms import HistoryAnswer, history_entry
-from server.api.reads import stale_fields
+from server.api.reads import check_known, stale_fields
 from server.api.routes import LIVE_VIEW
 from server.http.messages import JSON, NO_STORE, Request, Response, invalid
 from server.http.target import limit_of, query_values
@@ -80,6 +80,8 @@ class History:
         limit = limit_of(values, bounds.LIST_LIMIT_DEFAULT, bounds.LIST_LIMIT_MAX)
         if self._ledger is None:
             raise self._checks.no_past()
+        if board_id is not None:
+            check_known(self._scoreboard, self._checks, board_id)
         if self._readers.statistics().tasks_waiting >= WAITERS_MAX:
             raise Overloaded("too many histories are being read")
         hides = self._hidden_after(caller)

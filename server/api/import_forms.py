@@ -24,6 +24,7 @@ from engine.texts import id_fault, name_fault
 from server import bounds
 from server.api.answers import AgeMs, Epoch, Seq, SeqOrNone
 from server.api.decoding import decode_strictly
+from server.api.shape_faults import BODY
 from server.http.messages import JSON, MSGPACK, Id, Name, Refused, invalid
 from server.settings.board_form import AN_INSTANT, instant_ms
 
@@ -181,8 +182,9 @@ def _row(form: _Form, place: int, sent: ImportRowBody | msgspec.Raw) -> ImportRo
             raise invalid("reachedAt", f"reachedAt {AN_INSTANT}, or ms since 1970.")
     except Refused as refused:
         within = refused.details["field"]
-        field = f"rows[{place}]" if within == "body" else f"rows[{place}].{within}"
-        raise invalid(field, f"rows[{place}]: {refused.message}") from None
+        if within == BODY:
+            raise invalid(f"rows[{place}]", f"rows[{place}] {refused.message.removeprefix(f'{BODY} ')}") from None
+        raise invalid(f"rows[{place}].{within}", f"rows[{place}]: {refused.message}") from None
     return ImportRow(row.user_id, row.score, reached_ms, row.display_name)
 
 

@@ -354,8 +354,19 @@ def served_board(scoreboard: Scoreboard, checks: RoleChecks, board_id: str) -> B
     board = scoreboard.board(board_id)
     checks.check_board(board_id)
     if board is None:
-        raise invalid("boardId", "There is no such board.", allowed=scoreboard.served())
+        raise _no_board(scoreboard)
     return board
+
+
+def check_known(scoreboard: Scoreboard, checks: RoleChecks, board_id: str) -> None:
+    """Refuse a board that never was, where one that is no longer served may be asked for. Raises `Refused`."""
+    checks.check_board(board_id)
+    if board_id not in scoreboard.boards:
+        raise _no_board(scoreboard)
+
+
+def _no_board(scoreboard: Scoreboard) -> Refused:
+    return invalid("boardId", "There is no such board.", allowed=scoreboard.served())
 
 
 def stale_fields(freshness: Freshness) -> dict[str, Any]:

@@ -112,7 +112,10 @@ class ReversalAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class LoggedReversal(msgspec.Struct, frozen=True, rename="camel"):
-    """GET /reversals/{reversalId}: what the log says of a reversal. `holding`: how many actions it holds back now."""
+    """GET /reversals/{reversalId}: what the log says of a reversal. `holding`: how many actions it holds back now.
+
+    Actions of users who were erased are not among them: nothing lets these count again.
+    """
 
     reversal_id: Id
     reason: str

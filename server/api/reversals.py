@@ -134,10 +134,10 @@ class Reversals:
             raise Refused(404, "NOT_FOUND", "There is no such reversal.", {"reversalId": reversal_id})
         running = [ChangedPlace(part.board_id, _users(part.rows)) for part in event.scores]
         past = [ChangedPlace(part.board_id, _users(part.rows), part.ended_seq) for part in event.periods]
+        holding = self._scoreboard.actions.count_remembered(self._scoreboard.reversals.counting(event.seq))
         answer = LoggedReversal(
-            reversal_id, event.reason, event.caller, event.again, len(event.actions),
-            len(self._scoreboard.reversals.counting(event.seq)), running + past, self._scoreboard.epoch_of(event.seq),
-            event.seq, iso_ms(event.time_ms),
+            reversal_id, event.reason, event.caller, event.again, len(event.actions), holding, running + past,
+            self._scoreboard.epoch_of(event.seq), event.seq, iso_ms(event.time_ms),
         )  # fmt: skip
         return Response(200, _encode(answer), JSON, NO_STORE)
 

@@ -27,7 +27,7 @@ from server.access.auth import Principal
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
 from server.api.gathering import actions_of_review
-from server.api.reads import stale_fields
+from server.api.reads import check_known, stale_fields
 from server.api.recounts import Recounts
 from server.api.review_forms import STATES, ReviewAnswer, ReviewsAnswer, decided_answer, decode_decision, review_object
 from server.http.messages import JSON, NO_STORE, Refused, Request, Response, invalid, quoted
@@ -40,6 +40,7 @@ _CURSOR = re.compile(r"([0-9]{1,16})-([0-9]{1,2})")
 class Reviews:
     def __init__(self, dependencies: Dependencies, recounts: Recounts) -> None:
         self._scoreboard = dependencies.scoreboard
+        self._checks = dependencies.checks
         self._freshness = dependencies.freshness
         self._limits = dependencies.limits
         self._clock_s = dependencies.clock_s
@@ -59,8 +60,10 @@ class Reviews:
         if state not in STATES:
             raise invalid("state", f"state must be one of {', '.join(STATES)}.", allowed=list(STATES))
         board_id = values.get("boardId")
-        if board_id is not None and (fault := id_fault(board_id)):
-            raise invalid("boardId", f"boardId {fault}.")
+        if board_id is not None:
+            if fault := id_fault(board_id):
+                raise invalid("boardId", f"boardId {fault}.")
+            check_known(self._scoreboard, self._checks, board_id)
         limit = limit_of(values, bounds.LIST_LIMIT_DEFAULT, bounds.LIST_LIMIT_MAX)
         after = _place(values.get("cursor"))
         reviews = self._scoreboard.reviews

@@ -80,6 +80,18 @@ def ask_fork(directory: str, leader: str, token: str, token_file: Path | None = 
         raise CommandRefused(f"{leader} can't be asked: {ended.reason}") from ended
 
 
+def erased_message(report: DemotionReport) -> str:
+    """Say who was erased here only."""
+    count, forgotten = report.erasures, report.erasures - len(report.erased)
+    message = f"{count} {'user was' if count == 1 else 'users were'} erased here and not at the new leader."
+    if report.erased:
+        message += f" Erase there, too: {', '.join(report.erased)}."
+    if forgotten:
+        some = f"{forgotten} of them" if report.erased else "them"
+        message += f" The files here have forgotten {some}: look for who it was in your list of erased ids."
+    return message
+
+
 def _show(report: DemotionReport, directory: str, command: str, as_json: bool) -> None:
     if as_json:
         print_json(report)
@@ -93,8 +105,5 @@ def _show(report: DemotionReport, directory: str, command: str, as_json: bool) -
         print_table(columns, rows)
         say(f"These actions are not in the new leader's history. All of it is in {report.aside}.")
     if report.erasures:
-        say(
-            f"{report.erasures} users were erased here and not at the new leader: erase them there, too. "
-            f"Then remove {report.aside}."
-        )
+        say(f"{erased_message(report)} Then remove {report.aside}.")
     say(f"Start it with: {command}")

@@ -53,7 +53,7 @@ from snapshots.opening import log_directory
 from snapshots.past_ranking import PastRanking
 from snapshots.period_store import PeriodStore
 from snapshots.periods import correction_of
-from snapshots.state import Until, corrected, corrections_in, read_state
+from snapshots.state import BeginsLate, Until, corrected, corrections_in, read_state
 
 PREVIOUS = "previous"
 TO_STDOUT = "-"
@@ -143,7 +143,7 @@ def export_board(target: Export, config: Config, board_id: str, period: str | No
         if period is not None and each.ranking.board_id == board_id and period in (each.past.period.id, PREVIOUS):
             ended[:] = [each]
 
-    with state_bar("reading the state") as show:
+    with state_bar("reading the state") as show, _reaching_back(until):
         scoreboard, tail = read_state(
             RealDisk(), config.data_dir, config.rules, until_seq=until.seq, until_ms=until.time_ms, tell=warn,
             progress=show, on_ended=note,
@@ -169,6 +169,25 @@ def export_board(target: Export, config: Config, board_id: str, period: str | No
     about = About("board", tail.seq, tail.epoch, iso_ms(scoreboard.time_ms), history, board_id, shown)
     target.finish(about)
     return rows, about
+
+
+@contextmanager
+def _reaching_back(until: Until) -> Iterator[None]:
+    """Say in an operator's words that the files begin after what was asked for. Without a bound it is damage."""
+    try:
+        yield
+    except BeginsLate as late:
+        if until == Until():
+            raise
+        raise _too_early(until, late.first_seq, "with no snapshot of before that time") from late
+
+
+def _too_early(until: Until, first_seq: int, more: str = "") -> BadUsage:
+    asked = "--as-of" if until.seq is None else f"--as-of-seq {until.seq}"
+    return BadUsage(
+        f"{asked}: the log here begins with seq {first_seq}{', ' if more else ''}{more}. It is so where `[log] keep` "
+        "removed old segments, and on a replica that began with its leader's snapshot. Export on a node that has more."
+    )
 
 
 def named(board: Board, period: str) -> PastPeriod | None:
@@ -260,6 +279,8 @@ def export_events(target: Export, data_directory: str, wanted: Wanted, until: Un
             target.write(part)
             rows += len(part)
     seq, epoch, time_ms = last
+    if not seq and until != Until() and first_seqs and first_seqs[0] > 1:
+        raise _too_early(until, first_seqs[0])
     if until.seq is not None and seq < until.seq and until.time_ms is None:
         raise BadUsage(f"--as-of-seq {until.seq}: the log ends at seq {seq}")
     about = About("events", seq, epoch, iso_ms(time_ms), board_id=wanted.board)

@@ -30,6 +30,7 @@ from engine.commands import ImportRow
 from engine.errors import ScoreboardError
 from engine.limits import ID_CHARACTERS_MAX, SCORE_MAX
 from engine.texts import id_fault, name_fault
+from server.api.shape_faults import BODY, shape_fault
 from server.settings.board_form import instant_ms
 
 FORMATS = ("csv", "ndjson")
@@ -191,8 +192,11 @@ def _read_ndjson(path: Path, source: Source) -> None:
                 continue
             try:
                 row = decode(line)
+            except msgspec.ValidationError as error:
+                _, sentence = shape_fault(str(error))
+                raise BadSource(f"line {number}: {sentence.removeprefix(f'{BODY} ').rstrip('.')}") from error
             except msgspec.DecodeError as error:
-                raise BadSource(f"line {number}: {error}") from error
+                raise BadSource(f"line {number}: it is not valid JSON: {error}") from error
             source.add(
                 f"line {number}", row.user_id, row.score, None if row.reached_at is None else str(row.reached_at),
                 row.display_name, row.updated_at or "",

@@ -262,7 +262,7 @@ def _on_applied(
         if not is_plain:
             tell_board_events(applied.events, surface.scoreboard)
         if surface.scoreboard.reviews.news:
-            tell_flags(surface.scoreboard.reviews)
+            tell_flags(surface.scoreboard.reviews, are_old=surface.freshness.is_behind)
 
     return on_applied
 

@@ -74,6 +74,11 @@ class Freshness:
             ms = max(1, ms, age_ms)
         return LagFigures(status.lag_records, ms, age_ms, status.connected_since_ms is not None)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether this replica has not applied all that the leader had at the last welcome. False on a leader."""
+        return self.progress is not None and self.progress.state != "following" and self.role.now.is_replica
+
     def stale_ms(self) -> int | None:
         """Give the age of the state in ms if it is stale, None if it is fresh."""
         role = self.role.now

@@ -11,7 +11,8 @@ Rules:
 - The asker goes back through its own epochs until this history has one of them, with its identity (`engine.history`).
   An epoch that this history does not have is 409. Without `history` epochs are compared by their numbers.
 - A snapshot is proved as a whole, once, before it is offered. Otherwise a follower, which proves it too, would fetch
-  the same damaged file for ever. A damaged one is told, and the one before it is offered.
+  the same damaged file for ever. A damaged one is told, and the one before it is offered. It is looked at again after
+  RETRY_SECONDS: an operator may have put the whole file back.
 - The ETag is the seq and the digest in the file, so it names the content. `Range: bytes=N-` with a matching `If-Range`
   resumes a cut download. With another `If-Range` the whole file is sent, as RFC 9110 (13.1.5, 14.2) says.
 - An open file is read to its end, even if retention removes its name. The log after it is pinned meanwhile.
@@ -44,6 +45,7 @@ from server.replication.followers import Followers
 from server.replication.messages import FORK_PATH, PERIOD_PATH, SNAPSHOT_PATH, fork_of, parse_fork, parse_period
 from server.replication.shipment import ReadableLog
 from server.replication.shipper import Authorize
+from snapshots.checkpoint import RETRY_SECONDS
 from snapshots.format import footer_digest
 from snapshots.period_store import PeriodStore
 from snapshots.store import SnapshotInfo, Store
@@ -117,7 +119,7 @@ class SnapshotServer:
         self._authorize = authorize
         self._tell = tell
         self._offer: _Offer | None = None
-        self._damaged: set[str] = set()
+        self._damaged: dict[SnapshotInfo, float] = {}  # until when each is left out; those that are still there
         self._proving = trio.Lock()
         self._streams = 0
 
@@ -233,15 +235,17 @@ class SnapshotServer:
     async def _open_newest(self) -> tuple[_Offer, File]:
         """Open the newest valid snapshot. Raises `Refused` if there is none."""
         async with self._proving:
-            for info in await self._in_thread(self._store.list):
-                if info.path in self._damaged:
+            infos, now_s = await self._in_thread(self._store.list), trio.current_time()
+            self._damaged = {info: self._damaged[info] for info in infos if self._damaged.get(info, now_s) > now_s}
+            for info in infos:
+                if info in self._damaged:
                     continue
                 try:
                     return await self._in_thread(partial(self._open, info))
                 except FileMissing:
                     continue
                 except SnapshotDamaged as damage:
-                    self._damaged.add(info.path)
+                    self._damaged[info] = now_s + RETRY_SECONDS
                     self._tell(damage)
         raise Refused(404, "NOT_FOUND", "There is no snapshot here yet: follow the log from its beginning.")
 

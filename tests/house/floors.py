@@ -133,6 +133,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "replication/epoch_notifier replication/period_fetch"),
     (SHELL, "server", "replication/follower"),
     (SHELL, "server", "metrics"),
+    (PURE, "server", "api/shape_faults"),
     (PURE, "server", "api/answers api/decoding api/routes api/examples api/about"),
     (PURE, "server", "api/reversal_forms api/history_forms api/import_forms"),
     (PURE, "server", "api/review_forms"),

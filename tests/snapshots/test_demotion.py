@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from engine.errors import DirectoryInUse
-from engine.events import Incremented
+from engine.events import Incremented, UserErased
 from engine.record import Frame, Tail, events_of, frame_bytes, prove_frame
 from snapshots.demotion import DemotionReport, demote_directory, finish_exchange
 from snapshots.promotion import Marker, promote_directory, read_marker, write_marker
@@ -29,7 +29,7 @@ from tests.snapshots.directories import (
     digest,
     segments,
 )
-from tests.snapshots.test_erasing import erase
+from tests.snapshots.forgetting import command, erase
 
 LEADER = "http://new.example:8080"
 
@@ -108,7 +108,7 @@ def test_a_log_that_was_rewritten_for_an_erasure_beyond_the_common_point_is_not_
     )
     erase(split.old, user)
     report = split.demote()
-    assert (report.erasures, report.common_seq) == (1, split.common.seq)
+    assert (report.erasures, report.erased, report.common_seq) == (1, (), split.common.seq)
     assert read_marker(InlineDisk(), str(split.old)) == Marker(LEADER)
     assert segments(split.old) == []
     assert report.aside is not None
@@ -234,3 +234,21 @@ def test_without_an_exchange_there_is_nothing_to_finish(tmp_path: Path) -> None:
     assert finish_exchange(InlineDisk(), str(tmp_path / "old")) is None
     assert finish_exchange(InlineDisk(), str(tmp_path / "nowhere" / "old")) is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["old", "older.ready-1-2"]
+
+
+def test_users_whom_the_files_have_not_forgotten_yet_are_named(tmp_path: Path) -> None:
+    """An operator erases them at the new leader. One who was erased twice is named once."""
+    split = Split(tmp_path)
+    leader = Leader(split.old)
+    for user in ("user-2", "user-1"):
+        leader.write([command(leader, user)])
+        leader.play(3)
+    leader.close()
+    events = [event for frame in split.beyond() for event in events_of(frame)]
+    report = split.demote()
+    assert (report.erasures, report.erased) == (2, ("user-1", "user-2"))
+    erased = {event.user_id: event.seq for event in events if isinstance(event, UserErased)}
+    assert [each.seq for each in report.actions] == [
+        event.seq for event in events
+        if isinstance(event, Incremented) and event.seq > erased.get(event.user_id, 0)
+    ], "what they did before is not sent again"  # fmt: skip

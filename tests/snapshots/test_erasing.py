@@ -2,95 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine.actions import FORGOTTEN, key_of
 from engine.board_rules import BoardRules, WatchRules
 from engine.commands import Increment, PutUser
-from engine.disk import Disk
 from engine.errors import LogDamaged
 from engine.log_reader import scan
 from engine.record import events_of
-from engine.scoreboard import Scoreboard
-from snapshots.erasing import ErasureRefused, ErasureReport, erase_users
+from snapshots.erasing import ErasureRefused
 from snapshots.finding import Found, Unread, Wanted, find_in_directory
 from snapshots.promotion import Marker, Successor, write_deposed, write_marker
-from snapshots.state import read_state
-from tests.snapshots.directories import (
-    BEGUN_MS,
-    RULES,
-    SEGMENT_BYTES,
-    InlineDisk,
-    Killed,
-    Leader,
-    MortalDisk,
-    Told,
-    contents,
-    copy,
-    segments,
-)
+from tests.snapshots.directories import InlineDisk, Killed, Leader, MortalDisk, contents, copy, segments
+from tests.snapshots.forgetting import ANN, NAME, erase, make, standings, state, traces
 from tests.snapshots.leagues import League, play
-
-ANN, NAME = "ann@example.org", "Ann Kathrin Example"
-
-
-def erase(directory: Path, *users: str, disk: Disk | None = None) -> ErasureReport:
-    """Erase users, as the command does."""
-    return erase_users(
-        disk or InlineDisk(),
-        str(directory),
-        users,
-        caller="dpo",
-        clock_ms=lambda: BEGUN_MS + 10**9,
-        tell=Told(),
-        segment_bytes=SEGMENT_BYTES,
-    )
-
-
-def traces(directory: Path, *texts: str) -> list[str]:
-    """Give the files that have one of these texts in any form, found without the code under test."""
-    return [
-        name
-        for name, data in contents(directory).items()
-        if any(text.encode() in (gzip.decompress(data) if name.endswith(".gz") else data) for text in texts)
-    ]
-
-
-def make(directory: Path) -> Leader:
-    """Make a directory with segments, compressed ones among them, two snapshots and a side file, all with Ann."""
-    leader = Leader(directory)
-    leader.write([PutUser(ANN, NAME, True, ANN)])
-    for turn in range(12):
-        leader.play(4)
-        leader.write([Increment(ANN, f"of {ANN} {turn}", "BONUS", "main", ANN if turn % 2 else "shop")])
-        if turn in (5, 9):
-            leader.snapshot()
-    for info in leader.log.segments()[:3]:
-        leader.log.compress(info)
-    (directory / "log" / f"{1:020}.log.torn-4711").write_bytes(f"x{ANN}x".encode())
-    (directory / "log" / f"{1:020}.log.torn-4712").write_bytes(b"somebody else")
-    return leader
-
-
-def state(directory: Path) -> Scoreboard:
-    """Read the state of a directory from its snapshot and its log."""
-    scoreboard, _ = read_state(InlineDisk(), str(directory), RULES, tell=Told())
-    scoreboard.end_replay()
-    return scoreboard
-
-
-def standings(scoreboard: Scoreboard, *without: str) -> list[Any]:
-    """Give users and scores of all boards, best first."""
-    boards = sorted(scoreboard.boards.items())
-    return [
-        (board_id, [(row.user_id, row.score) for row in board.top(100) if row.user_id not in without])
-        for board_id, board in boards
-    ]
 
 
 def test_no_byte_of_a_user_is_left_and_the_others_are_what_they_were(tmp_path: Path) -> None:

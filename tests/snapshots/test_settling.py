@@ -6,68 +6,32 @@ from pathlib import Path
 
 import pytest
 
-from engine.commands import EraseUser, Increment, PutUser
-from engine.disk import Disk
+from engine.commands import Increment, PutUser
 from engine.errors import LogDamaged, SnapshotDamaged
-from engine.ledger import Ledger
 from engine.log_reader import scan
 from engine.record import events_of
 from engine.reversals import CorrectedPeriod
-from engine.traces import newest_first
 from engine.unsettled import Unsettled
-from engine.user_index import make_missing
 from snapshots.corrected_period import Correction
 from snapshots.erasing import erase_users
 from snapshots.finding import Wanted, find_in_directory
-from snapshots.opening import Opened, open_directory
 from snapshots.period_store import PeriodStore
-from snapshots.settling import Settled, hide_in_periods, remove_aside, remove_downloads, settle_files
+from snapshots.settling import hide_in_periods, remove_aside, remove_downloads, settle_files
 from snapshots.store import Store
 from tests.snapshots.directories import (
     BEGUN_MS,
     LOG_ID,
-    RULES,
     SEGMENT_BYTES,
     InlineDisk,
     Killed,
-    Leader,
     MortalDisk,
     Told,
     copy,
     damage_snapshot,
     segments,
 )
+from tests.snapshots.forgetting import ANN, NAME, command, erased, opened_at, settle, standings, state, traces
 from tests.snapshots.leagues import League, play
-from tests.snapshots.test_erasing import ANN, NAME, make, standings, state, traces
-
-
-def command(opened: Opened | Leader | League, user: str, *, in_past: bool = False) -> EraseUser:
-    """Make the command, as the route does."""
-    seq, ledger = opened.scoreboard.seq, Ledger(InlineDisk(), opened.log)
-    return EraseUser(user, "dpo", newest_first(user, seq, (event for _, event in ledger.events_of(user))), in_past)
-
-
-def erased(directory: Path, *users: str) -> Leader:
-    """Make a directory in which users were erased, with nothing done to its files."""
-    leader = make(directory)
-    for user in users:
-        leader.write([command(leader, user)])
-        leader.play(3)
-    return leader
-
-
-def opened_at(directory: Path, disk: Disk) -> Opened:
-    return open_directory(disk, str(directory), RULES, tell=Told(), segment_bytes=SEGMENT_BYTES)
-
-
-def settle(directory: Path, opened: Opened, disk: Disk) -> Settled | None:
-    """Do what a checkpoint does, with an index for each segment before and after it."""
-    unsettled, store = Unsettled(opened.unsettled), Store(disk, str(directory))
-    make_missing(disk, opened.log)
-    info = store.save(opened.scoreboard.capture(), opened.log.tail)
-    done = settle_files(disk, str(directory), opened.log, store, info, unsettled.erasures)
-    make_missing(disk, opened.log)
-    return done
 
 
 def test_nothing_is_left_and_the_log_goes_on(tmp_path: Path) -> None:

@@ -48,11 +48,14 @@ async def test_corrections_leave_an_erased_user_alone() -> None:
         for user, action in (("ann", "a1"), ("ann", "a2"), ("ben", "b1"), ("ben", "b2")):
             await bench.increment(user, action)
         assert (await reverse(bench, "first", actionIds=["a1", "b1"])).status == 200
+        assert (await bench.ask("GET", "/reversals/first", token=READER)).json["holding"] == 2
         erase(bench, "ann")
         change = Forgetting({"ann": [(bench.scoreboard.seq, "\x001")]})
         bench.log.events[:] = [change.event(event) for event in bench.log.events]
-        [changed] = (await bench.ask("GET", "/reversals/first", token=READER)).json["changes"]
+        told = (await bench.ask("GET", "/reversals/first", token=READER)).json
+        [changed] = told["changes"]
         assert [user["userId"] for user in changed["users"]] == ["ben"]
+        assert (told["actions"], told["holding"]) == (2, 1), "nothing lets the other one count again"
         alone = await reverse(bench, "second", actionIds=["a2"])
         assert (alone.status, alone.code) == (409, "CONFLICT")
         both = await reverse(bench, "third", caller="backend")

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from engine.board_rules import Rules
+from engine.board_rules import Rules, rules_of_points
 from engine.disk import RealDisk
 from engine.log import Log
 from engine.user_index import make_missing
@@ -71,7 +71,7 @@ async def test_pages_lead_through_all_of_it_once() -> None:
 async def test_a_page_looks_at_so_many_events_and_leads_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a board that nothing is on, it is empty, and the cursor leads to the end."""
     monkeypatch.setattr(history, "EVENTS_MAX", 3)
-    async with open_bench() as bench:
+    async with open_bench(rules=rules_of_points({"main": {"ACTION_COMPLETED": 10}, "other": {"WIN": 1}})) as bench:
         for number in range(8):
             await bench.increment("ann", f"a{number}")
         reply = await bench.ask("GET", f"{ANN}?boardId=other", token=READER)
@@ -91,7 +91,7 @@ async def test_only_the_user_and_those_who_read_scores_see_it() -> None:
             assert (await bench.ask("GET", ANN, token=token)).status == status
         for target, field in (
             (f"{ANN}?cursor=x", "cursor"), (f"{ANN}?cursor=0", "cursor"), (f"{ANN}?limit=0", "limit"),
-            (f"{ANN}?boardId=", "boardId"), (f"{ANN}?view=live", "view"),
+            (f"{ANN}?boardId=", "boardId"), (f"{ANN}?boardId=none", "boardId"), (f"{ANN}?view=live", "view"),
         ):  # fmt: skip
             refused = await bench.ask("GET", target, token=READER)
             assert (refused.status, refused.json["error"]["details"]["field"]) == (400, field)

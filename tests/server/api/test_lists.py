@@ -188,7 +188,7 @@ async def test_friends_are_ranked_among_all_and_among_each_other(through_quart: 
         ({"userIds": []}, "userIds", "userIds has 1 to 1000 ids, not 0."),
         ({"userIds": ["u"] * 1001}, "userIds", "userIds has 1 to 1000 ids, not 1001."),
         ({"userIds": "ann"}, "userIds", "userIds must be an array, not a string."),
-        ({"userIds": ["ann", 5]}, "userIds", "userIds must be a string, not a number."),
+        ({"userIds": ["ann", 5]}, "userIds", "userIds[1] must be a string, not a number."),
         ({"userIds": ["ann", ""]}, "userIds", "userIds[1] must not be empty."),
         ({"userIds": ["ann"], "boardId": ""}, "boardId", "boardId must not be empty."),
         ({"userIds": ["ann"], "boardId": "none"}, "boardId", "There is no such board."),

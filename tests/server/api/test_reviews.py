@@ -73,6 +73,12 @@ async def test_points_are_taken_back_and_the_review_names_the_reversal() -> None
         assert (decided["review"]["state"], decided["review"]["reversalId"]) == ("reversed", "dispute-1")
         again = await bench.ask("POST", path, reverse, token=JUDGE)
         assert (again.status, again.json["applied"]) == (200, False)
+        unnamed = await bench.ask("POST", path, {"decision": "reverse"}, token=JUDGE)
+        assert (unnamed.status, unnamed.json["applied"]) == (200, False)
+        for more in ({}, {"preview": True}):
+            other = await bench.ask("POST", path, {**reverse, "reversalId": "dispute-2", **more}, token=JUDGE)
+            assert (other.status, other.json["error"]["details"]["field"]) == (409, "reversalId")
+            assert "by the reversal 'dispute-1'" in other.json["error"]["message"]
         late = await bench.ask("POST", path, {"decision": "accept"}, token=JUDGE)
         assert (late.status, late.json["error"]["details"]["state"]) == (409, "reversed")
 
@@ -99,6 +105,7 @@ async def test_the_queue_is_read_page_by_page_the_oldest_first() -> None:
         ("GET", "/reviews?cursor=5", None, 400, "cursor", "nextCursor"),
         ("GET", "/reviews?limit=0", None, 400, "limit", "from 1 to"),
         ("GET", "/reviews?boardId=", None, 400, "boardId", "empty"),
+        ("GET", "/reviews?boardId=none", None, 400, "boardId", "no such board"),
         ("GET", "/reviews?user=ann", None, 400, "user", "Unknown parameter"),
         ("GET", "/reviews/1-0", None, 404, "reviewId", "no review"),
         ("POST", "/reviews/1-0", {"decision": "accept"}, 404, "reviewId", "no review"),

@@ -53,7 +53,7 @@ async def test_a_value_alone_is_no_right_to_write(through_quart: bool) -> None:
 
 NO_VALUES: list[tuple[bytes, str]] = [
     (b"true", "value must be a whole number, not true or false."),
-    (b"1.0", "value must be a whole number, not a number."),
+    (b"1.0", "value must be a whole number, not a number with a fraction or an exponent."),
     (b'"5"', "value must be a whole number, not a string."),
     (b"[]", "value must be a whole number, not an array."),
     (b"-1", f"value must be a whole number from 0 to {SCORE_MAX}."),

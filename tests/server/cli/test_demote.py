@@ -10,9 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.commands import EraseUser
 from engine.disk import RealDisk
-from engine.record import Tail
+from engine.record import Tail, events_of
+from engine.traces import Traces
+from server.cli.demote import erased_message
 from server.replication.messages import fork_of
+from snapshots.demotion import DemotionReport
 from snapshots.promotion import NO_RULES
 from snapshots.state import read_state
 from tests.server.cli.answers import Node, answering
@@ -59,6 +63,7 @@ def test_what_only_it_had_is_listed_and_set_aside(old: Path, node: Node) -> None
         "lastSeq": 5,
         "events": 2,
         "erasures": 0,
+        "erased": [],
         "actions": [
             {"actionId": "action-3", "userId": "user-1", "boardId": "main", "seq": 4, "delta": 10},
             {"actionId": "action-4", "userId": "user-0", "boardId": "main", "seq": 5, "delta": 10},
@@ -191,3 +196,30 @@ def test_a_second_demotion_says_that_nothing_is_left_to_do(old: Path, node: Node
     done = run("demote", "--data-dir", old, "--to", node.url, "--json")
     assert (done.exit_code, json.loads(done.stdout)["events"]) == (0, 0)
     assert end_of(Path(f"{old}.aside-1-5")) == end_of(Path(kept))
+
+
+def test_who_was_erased_only_here_is_named(old: Path, node: Node) -> None:
+    """The new leader has the user again, so the operator is told whom to erase there."""
+    opened = open_for_writing(old)
+    traces = Traces("user-1")
+    for frame in opened.log.read_from(1):
+        for event in events_of(frame):
+            traces.take(event)
+    write(opened, [[EraseUser("user-1", "dpo", traces)]])
+    opened.log.close()
+    done = run("demote", "--data-dir", old, "--to", node.url)
+    assert done.exit_code == 0, done.stderr
+    assert "1 user was erased here and not at the new leader. Erase there, too: user-1. Then remove" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("count", "named", "words"),
+    [
+        (2, ("ann", "ben"), "2 users were erased here and not at the new leader. Erase there, too: ann, ben."),
+        (3, ("ann",), "Erase there, too: ann. The files here have forgotten 2 of them: look for who it was in your"),
+        (1, (), "The files here have forgotten them: look for who it was in your list of erased ids."),
+    ],
+)
+def test_whom_the_files_have_forgotten_is_said_too(count: int, named: tuple[str, ...], words: str) -> None:
+    """Then only the operator's list knows who it was."""
+    assert words in erased_message(DemotionReport(3, 1, 9, "aside", 6, [], count, named))

@@ -24,7 +24,8 @@ from engine.commands import Command, Increment, PutBoard, PutUser, ResetBoard
 from engine.disk import RealDisk
 from engine.erased import MARK, erased_action, pseudonym_of
 from engine.events import ClockCorrected, EpochBegun, Incremented
-from engine.limits import SCORE_MAX
+from engine.limits import SCORE_MAX, SEGMENT_BYTES
+from engine.log import Log
 from engine.log_reader import scan
 from engine.record import events_of
 from engine.schedule import Period
@@ -32,6 +33,7 @@ from server.cli.log import TYPES
 from server.export.columns import EVENTS, event_cells, plain, type_name
 from server.live.encoding import iso_ms
 from snapshots.periods import write_ended
+from snapshots.store import Store
 from tests.server.cli.directories import (
     BEGIN_MS,
     increment,
@@ -382,3 +384,39 @@ def test_the_boards_of_the_operators_file_are_known(tmp_path: Path) -> None:
     done = run("export", "--config", tmp_path / "c.toml", "--data-dir", data, "--board", "main", "--format", "csv", "-")
     assert done.exit_code == 0, done.output
     assert "user-0,,10," in done.stdout
+
+
+@pytest.fixture
+def begun_anew(tmp_path: Path) -> Path:
+    """A replica's directory that began with its leader's snapshot of seq 5, and followed up to seq 8."""
+    opened = open_for_writing(make(tmp_path / "leader", increments(5)))
+    opened.log.close()
+    data, disk, tail = tmp_path / "data", RealDisk(), opened.log.tail
+    disk.make_directory(str(data))
+    Store(disk, str(data)).save(opened.scoreboard.capture(), tail)
+    Log.create(disk, str(data / "log"), log_id=tail.log_id, tail=tail, segment_bytes=SEGMENT_BYTES).close()
+    return make(data, increments(3, start=5))
+
+
+@pytest.mark.parametrize(
+    "bound", [("--as-of-seq", "4"), ("--as-of", str(BEGIN_MS + 3000))], ids=["a seq", "a time"]
+)  # fmt: skip
+@pytest.mark.parametrize("what", [("--board", "main"), ("--events",)], ids=["a board", "events"])
+def test_what_is_before_the_log_is_refused_in_words_for_an_operator(
+    what: tuple[str, ...], bound: tuple[str, str], begun_anew: Path, tmp_path: Path
+) -> None:
+    """Nothing is damaged: it was never here. It says where the log begins, and where to ask instead."""
+    done = run("export", "--data-dir", begun_anew, *what, *bound, "--format", "csv", tmp_path / "x.csv")
+    assert done.exit_code == 2
+    flag = " ".join(bound) if bound[0] == "--as-of-seq" else "--as-of"
+    assert f"{flag}: the log here begins with seq 6" in done.stderr
+    assert "Export on a node that has more." in done.stderr
+    assert "back from a backup" not in done.stderr
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_from_where_the_log_begins_on_it_is_as_anywhere(begun_anew: Path) -> None:
+    """The snapshot has the state right before."""
+    scores = [export(begun_anew, "ndjson", "--board", "main", "--as-of-seq", str(seq)) for seq in (5, 6, 8)]
+    assert [sum(row["score"] for row in rows) for rows in scores] == [50, 60, 80]
+    assert [row["seq"] for row in export(begun_anew, "ndjson", "--events", "--as-of-seq", "7")] == [6, 7]

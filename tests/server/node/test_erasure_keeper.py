@@ -23,8 +23,8 @@ from snapshots.settling import settle_files
 from snapshots.store import SnapshotInfo
 from tests.server.node.worlds import open_world
 from tests.snapshots.directories import LOG_ID, InlineDisk
+from tests.snapshots.forgetting import traces
 from tests.snapshots.leagues import League, play
-from tests.snapshots.test_erasing import traces
 
 
 class Bench:

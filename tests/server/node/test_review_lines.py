@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import msgspec
 import structlog
 from structlog.testing import capture_logs
 
@@ -11,7 +15,10 @@ from engine.scoreboard import Scoreboard
 from server.api.audit import Audit
 from server.bounds import LOG_LINES_PER_SECOND
 from server.node.review_lines import tell_flags
+from tests.e2e import leader as outside
+from tests.e2e.client import Client
 from tests.engine.model import perform
+from tests.server.node.nodes import Served, config_for, leader_of_directory, replica_of, serving
 
 WATCHED = BoardRules({"WIN": 10}, watch=WatchRules(growth_per_minute=5))
 
@@ -78,3 +85,43 @@ def test_a_decision_is_told_with_who_and_why() -> None:
     )
     assert {"note", "caller", "seq", "reversal_id"} <= set(line)
     assert line["actions"] == 2
+
+
+async def test_a_replica_that_catches_up_raises_no_alarm(tmp_path: Path) -> None:
+    """Not of what happened before it came, nor of what happened while it was away. Of what comes then it does."""
+    with capture_logs() as lines:
+        async with serving(config_for(tmp_path / "leader"), leader_of_directory) as leader:
+            rules = {"points": {"WIN": 10}, "watch": {"growth_per_minute": 5}}
+            await ask(leader, "PUT", "/boards/cup", rules, 201)
+            for user, told in (("ann", ["ann"]), ("ben", ["ann", "zoe", "zoe", "ben"])):
+                await flag(leader, user)
+                async with serving(config_for(tmp_path / "replica"), replica_of(leader.url)) as replica:
+                    await level(replica, leader)
+                    assert replica.node.scoreboard.reviews.open_count == leader.node.scoreboard.reviews.open_count
+                    assert [line["user_id"] for line in lines if line["event"] == "user_flagged"] == told
+                    if user == "ann":
+                        await flag(leader, "zoe")
+                        await level(replica, leader)
+
+
+async def level(replica: Served, leader: Served) -> None:
+    """Wait until a replica follows, and has all that its leader has now."""
+    assert replica.node.following is not None
+    seq = leader.node.scoreboard.seq
+    progress = replica.node.following._progress
+    await progress.wait_until(lambda status: (status.seq, status.state) == (seq, "following"))
+
+
+async def flag(leader: Served, user: str) -> None:
+    """Give a user more points than a minute may have."""
+    body = {"userId": user, "actionId": f"of {user}", "boardId": "cup", "reason": "WIN"}
+    await ask(leader, "POST", "/scores/increment", body)
+
+
+async def ask(node: Served, method: str, path: str, body: object, status: int = 200) -> Any:
+    """Have an operator ask a node; the answer, decoded."""
+    token = outside.token("scores:write", "boards:write")
+    async with Client("127.0.0.1", node.port, token) as client:
+        answer = await client.request(method, path, msgspec.json.encode(body))
+    assert answer.status == status, answer.body
+    return answer.json()

@@ -16,6 +16,7 @@ from server.replication.failure import FollowingFailed
 from server.replication.link import LinkEnded, parse_leader
 from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, ForkQuestion
 from server.replication.sharding import Shard, shard_of
+from snapshots.checkpoint import RETRY_SECONDS
 from snapshots.opening import open_directory
 from tests.cluster.wires import Wire
 from tests.server.replication.network import (
@@ -426,3 +427,23 @@ async def test_a_leader_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
     opened = open_directory(InlineDisk(), str(tmp_path / "replica"), RULES, tell=Told(), segment_bytes=SEGMENT_BYTES)
     assert opened.log.tail.log_id == LOG_ID
     opened.log.close()
+
+
+async def test_a_snapshot_that_was_mended_is_offered_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged one is not read for each asker, and not left out for ever. One that is gone is not remembered."""
+    leader = Leader(tmp_path / "leader")
+    async with patience(), leader.open():
+        leader.play(10)
+        leader.writer.snapshot()
+        [path] = snapshot_files(tmp_path / "leader")
+        whole = path.read_bytes()
+        damage_snapshot(path)
+        assert (await ask(leader, SNAPSHOT_PATH)).status_code == 404
+        path.write_bytes(whole)
+        assert (await ask(leader, SNAPSHOT_PATH)).status_code == 404
+        assert len(leader.told) == 1
+        clock, later_s = trio.current_time, RETRY_SECONDS + 1
+        monkeypatch.setattr("server.replication.snapshot_server.trio.current_time", lambda: clock() + later_s)
+        assert (await ask(leader, SNAPSHOT_PATH)).content == whole

@@ -7,7 +7,7 @@ from pathlib import Path
 from engine.commands import Increment, PutUser
 from tests.server.replication.network import Leader, follow_so_far, open_replica, patience, start
 from tests.snapshots.directories import digest
-from tests.snapshots.test_erasing import ANN, NAME, erase, traces
+from tests.snapshots.forgetting import ANN, NAME, erase, traces
 
 
 async def test_replicas_hold_the_leaders_state_and_none_of_the_user(tmp_path: Path) -> None:
