@@ -344,6 +344,10 @@ class Metrics:
         """Give all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
+    def families(self) -> list[MetricFamily]:
+        """Give every metric: its name without an ending such as `_total`, its type, and what it is about."""
+        return list(self._registry.collect())
+
     def value(self, name: str, **labels: str) -> float:
         """Give one sample by its full name; 0 if it does not exist yet."""
         found = self._registry.get_sample_value(name, labels)

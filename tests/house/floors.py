@@ -189,5 +189,5 @@ TEST_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 TOP_LEVEL = {
     "pyproject.toml", "engine", "server", "snapshots", "tests", "bench", "README.md",
-    "Makefile", "LICENSE", "CHANGELOG.md", "findings",
+    "Makefile", "LICENSE", "CHANGELOG.md", "findings", "deploy",
 }  # fmt: skip

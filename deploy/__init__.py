@@ -1,0 +1,1 @@
+"""What runs a node on other machines, and the scripts that make parts of it."""
