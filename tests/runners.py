@@ -1,8 +1,9 @@
 """Runs the tests in two processes at once: `python -m tests.runners`, which `make test` calls.
 
-Some folders wait for processes, browsers and clocks, the others compute. All stand in one row. One runner takes folders
-from its beginning, the other from its end, until they meet: so both end at nearly the same time, whatever a folder
-takes. A folder's output is printed when it ends; that of folders that failed once more at the end.
+The folders are those of `tests/`, and the tests of each client (`clients/*/tests`). Some wait for processes, browsers
+and clocks, the others compute. All stand in one row. One runner takes folders from its beginning, the other from its
+end, until they meet: so both end at nearly the same time, whatever a folder takes. A folder's output
+is printed when it ends; that of folders that failed once more at the end.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.parent
 WAITING = ("e2e", "browser", "hostile", "conformance", "cluster", "soak")
 """The beginning of the row."""
 COMPUTING = ("snapshots", "bench", "sim", "engine", "server")
@@ -40,10 +42,8 @@ class Run:
             except IndexError:
                 return
             began = time.monotonic()
-            command = [sys.executable, "-m", "pytest", f"tests/{folder}"]
-            ended = subprocess.run(
-                command, cwd=TESTS.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-            )
+            command = [sys.executable, "-m", "pytest", folder if "/" in folder else f"tests/{folder}"]
+            ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
             with self.printing:
                 show(ended.stdout)
                 show(f"{folder}: exit {ended.returncode} after {time.monotonic() - began:.0f} s\n".encode())
@@ -58,8 +58,9 @@ def show(text: bytes) -> None:
 
 
 def folders() -> list[str]:
-    """Give the row: every folder that has tests."""
+    """Give the row: every folder that has tests. Those of clients wait for processes, too."""
     found = {path.relative_to(TESTS).parts[0] for path in TESTS.rglob("test_*.py")} - set(ELSEWHERE)
+    found |= {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("clients/*/tests/test_*.py")}
     return [*WAITING, *sorted(found.difference(WAITING, COMPUTING)), *COMPUTING]
 
 

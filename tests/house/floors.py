@@ -176,9 +176,23 @@ FLOORS: list[tuple[str, str, str]] = [
 ]
 """Kind, package, and the files of the floor by their path in the package."""
 
+CLIENT = "clients/python/scoreboard_client"
+CLIENT_FLOORS: list[tuple[str, str]] = [
+    (PURE, "errors"),
+    (PURE, "nodes"),
+    (SHELL, "answers"),
+    (PURE, "requests"),
+    (PURE, "effects"),
+    (PURE, "calls"),
+    (SHELL, "sync_shell"),
+    (SHELL, "async_shell client"),
+    (SHELL, "async_client"),
+]
+"""The same for the Python client. It knows nothing of the other packages, and they nothing of it."""
+
 IMPURE_MODULES = {
-    "asyncio", "datetime", "httpx", "logging", "os", "pathlib", "random", "secrets", "shutil", "socket", "subprocess",
-    "structlog", "tempfile", "threading", "time", "trio", "uuid",
+    "anyio", "asyncio", "datetime", "httpx", "logging", "os", "pathlib", "random", "secrets", "shutil", "socket",
+    "sqlite3", "subprocess", "structlog", "tempfile", "threading", "time", "trio", "uuid",
 }  # fmt: skip
 """Modules that a pure file may not import. `datetime` is among them for its clock; pure code formats times itself."""
 
@@ -189,5 +203,5 @@ TEST_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 TOP_LEVEL = {
     "pyproject.toml", "engine", "server", "snapshots", "tests", "bench", "README.md",
-    "Makefile", "LICENSE", "CHANGELOG.md", "findings", "deploy",
+    "Makefile", "LICENSE", "CHANGELOG.md", "findings", "deploy", "clients",
 }  # fmt: skip

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.house.floors import (
+    CLIENT,
+    CLIENT_FLOORS,
     FLOORS,
     FOLDERS,
     FUNCTION_LINES_MAX,
@@ -24,6 +26,10 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("engine", "snapshots", "server")
 FLOOR_OF = {f"{package}/{name}.py": n for n, (_, package, names) in enumerate(FLOORS) for name in names.split()}
 PURE_FILES = [f"{package}/{name}.py" for kind, package, names in FLOORS if kind == PURE for name in names.split()]
+
+
+CLIENT_FLOOR_OF = {name: n for n, (_, names) in enumerate(CLIENT_FLOORS) for name in names.split()}
+PURE_FILES += [f"{CLIENT}/{name}.py" for kind, names in CLIENT_FLOORS if kind == PURE for name in names.split()]
 
 
 def sources(*folders: str) -> list[Path]:
@@ -94,6 +100,20 @@ def test_the_order_of_the_folders_refuses_a_circle() -> None:
     assert upward_folders("server/api/routes.py", {"server/lanes/listener.py"}) == {"server/lanes"}
 
 
+def test_the_client_has_floors_of_its_own() -> None:
+    """Each of its files has one, and imports from lower ones, and from nothing else of ours."""
+    real = {path.stem: path for path in sources(CLIENT) if path.name != "__init__.py"}
+    assert set(real) == set(CLIENT_FLOOR_OF)
+    for name, path in real.items():
+        tree = ast.parse(path.read_text())
+        assert not imported_files(tree), f"{path} imports from another package"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "scoreboard_client":
+                _, _, module = (node.module or "").partition(".")
+                for other in [module] if module else [alias.name for alias in node.names]:
+                    assert CLIENT_FLOOR_OF[other] < CLIENT_FLOOR_OF[name], f"{name} imports {other}"
+
+
 @pytest.mark.parametrize("file", PURE_FILES)
 def test_pure_files_touch_nothing(file: str) -> None:
     """No clock, no disk, no network, no randomness, no log."""
@@ -109,11 +129,11 @@ def test_pure_files_touch_nothing(file: str) -> None:
     assert not roots & IMPURE_MODULES, f"{file} imports {sorted(roots & IMPURE_MODULES)}"
 
 
-@pytest.mark.parametrize("file", [name_of(path) for path in sources(*PACKAGES, "tests", "bench")])
+@pytest.mark.parametrize("file", [name_of(path) for path in sources(*PACKAGES, "tests", "bench", "clients")])
 def test_files_and_functions_stay_in_their_room(file: str) -> None:
     """Longer ones have more than one purpose: split them. Tests may be longer files, not longer functions."""
     text = (ROOT / file).read_text()
-    lines_max = TEST_LINES_MAX if file.startswith("tests/") else LINES_MAX
+    lines_max = TEST_LINES_MAX if "tests" in file.split("/") else LINES_MAX
     assert text.count("\n") <= lines_max, f"{file} has {text.count(chr(10))} lines"
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -132,5 +152,5 @@ def test_the_top_level_holds_what_it_should() -> None:
 
 def test_every_folder_of_the_house_explains_itself() -> None:
     """Each package, the tests and the benches have a README."""
-    for folder in (*PACKAGES, "tests", "bench"):
+    for folder in (*PACKAGES, "tests", "bench", "clients/python"):
         assert (ROOT / folder / "README.md").is_file(), f"{folder}/README.md is missing"

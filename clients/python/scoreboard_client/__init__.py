@@ -1,0 +1,64 @@
+"""The Python client of a scoreboard: actions counted once, whatever happens on the way.
+
+    from scoreboard_client import Scoreboard
+
+    with Scoreboard("http://127.0.0.1:8080", token=token) as scoreboard:
+        receipt = scoreboard.board("main").increment("bob", action_id="order-4711")
+
+README.md has the whole of it.
+"""
+
+from scoreboard_client.answers import Around, Entry, Position, RankedEntry, Ranks, Receipt, Score, Top
+from scoreboard_client.async_client import AsyncBoard, AsyncScoreboard
+from scoreboard_client.client import Board, Scoreboard
+from scoreboard_client.errors import (
+    ApiError,
+    BoardClosed,
+    BoardNotOpen,
+    Conflict,
+    DeadlineExceeded,
+    Erased,
+    InvalidRequest,
+    NotAnswered,
+    NotFound,
+    NotLeader,
+    OutcomeUnknown,
+    RateLimited,
+    ScoreboardError,
+    Unauthenticated,
+    Unauthorized,
+    Unavailable,
+    UnexpectedAnswer,
+)
+
+__all__ = [
+    "ApiError",
+    "Around",
+    "AsyncBoard",
+    "AsyncScoreboard",
+    "Board",
+    "BoardClosed",
+    "BoardNotOpen",
+    "Conflict",
+    "DeadlineExceeded",
+    "Entry",
+    "Erased",
+    "InvalidRequest",
+    "NotAnswered",
+    "NotFound",
+    "NotLeader",
+    "OutcomeUnknown",
+    "Position",
+    "RankedEntry",
+    "Ranks",
+    "RateLimited",
+    "Receipt",
+    "Score",
+    "Scoreboard",
+    "ScoreboardError",
+    "Top",
+    "Unauthenticated",
+    "Unauthorized",
+    "Unavailable",
+    "UnexpectedAnswer",
+]
