@@ -364,5 +364,8 @@ OPERATIONS: dict[str, Operation] = {
     "metrics": Operation("Operations", "For Prometheus.", _TEXT, (500,)),
     "openapi": Operation("Pages", "OpenAPI 3.1.", JSON, etag=True),
     "docs": Operation("Pages", "Loads nothing but the description.", _HTML, etag=True),
+    "console": Operation(
+        "Pages", "Has no data of its own: it asks the other routes with your token.", _HTML, (404,), etag=True
+    ),
     "index": Operation("Pages", "Shows `?boardId=`; falls back to polling.", _HTML, etag=True),
 }

@@ -30,7 +30,7 @@ Handler = Callable[[Request, Principal], Awaitable[Response]]
 Submit = Callable[[Sequence[Command]], Awaitable[list[Outcome]]]
 """Has commands decided and made durable."""
 
-_OPERATIONS = ("live", "stream", "promote", "healthz", "readyz", "metrics", "openapi", "docs", "index")
+_OPERATIONS = ("live", "stream", "promote", "healthz", "readyz", "metrics", "openapi", "docs", "console", "index")
 
 
 def handlers_of(dependencies: Dependencies, boards: Boards, reads: Reads, submit: Submit) -> dict[str, Handler]:

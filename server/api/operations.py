@@ -53,6 +53,13 @@ class Operations:
     async def docs(self, request: Request, _caller: Principal) -> Response:
         return self._dependencies.pages["docs"].answer(request)
 
+    async def console(self, request: Request, _caller: Principal) -> Response:
+        """Answer with the page, unless the configuration turns it off."""
+        page = self._dependencies.pages.get("console")
+        if page is None:
+            raise Refused(404, "NOT_FOUND", "The console is turned off: [console] enabled is false.")
+        return page.answer(request)
+
     async def index(self, request: Request, _caller: Principal) -> Response:
         return self._dependencies.pages["index"].answer(request)
 

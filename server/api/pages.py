@@ -6,6 +6,9 @@
 A page loads nothing from other hosts and runs only its own scripts. Its Content-Security-Policy has the digest of each
 inline script and style as the file had it, so injected code does not run. Hence a page has its scripts and styles
 inline, and no `style=` or `on…=` attributes.
+
+A line `/*+ NAME */` in a page stands for the file of that name. So a large script is kept in files of one purpose each,
+and is sent inline all the same. The console is `noindex`, and its policy lets no text become markup (Trusted Types).
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ import msgspec
 from server.http.messages import NO_CACHE, Headers, Request, Response, etag_matches
 
 HTML = "text/html; charset=utf-8"
-PAGE_NAMES = ("index", "docs")
+PAGE_NAMES = ("index", "docs", "console")
 
 _SCRIPT = re.compile(rb"<script(?:\s[^>]*)?>(.*?)</script>", re.DOTALL | re.IGNORECASE)
+_PART = re.compile(rb"^/\*\+ (\S+) \*/$", re.MULTILINE)
 _STYLE = re.compile(rb"<style(?:\s[^>]*)?>(.*?)</style>", re.DOTALL | re.IGNORECASE)
 
 
@@ -40,12 +44,18 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def load_pages(directory: Path) -> dict[str, Page]:
-    """Read the HTML pages, at the start. A missing page stops the start."""
-    return {name: html_page((directory / f"{name}.html").read_bytes()) for name in PAGE_NAMES}
+    """Read the HTML pages, at the start. A missing page, or a missing part of one, stops the start."""
+    return {name: html_page(_read(directory, name), private=name == "console") for name in PAGE_NAMES}
 
 
-def html_page(body: bytes) -> Page:
-    """Make a page of HTML, with its policy."""
+def _read(directory: Path, name: str) -> bytes:
+    """Read a page, with the files that it names in their places."""
+    body = (directory / f"{name}.html").read_bytes()
+    return _PART.sub(lambda part: (directory / part[1].decode()).read_bytes().rstrip(), body)
+
+
+def html_page(body: bytes, *, private: bool = False) -> Page:
+    """Make a page of HTML, with its policy. `private`: no search engine should list it, and no text becomes markup."""
     policy = "; ".join(
         [
             "default-src 'none'",
@@ -56,9 +66,11 @@ def html_page(body: bytes) -> Page:
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
+            *(["require-trusted-types-for 'script'", "trusted-types 'none'"] if private else []),
         ]
     )
-    return document(body, HTML, (("content-security-policy", policy), ("referrer-policy", "no-referrer")))
+    headers = (("content-security-policy", policy), ("referrer-policy", "no-referrer"))
+    return document(body, HTML, (*headers, ("x-robots-tag", "noindex")) if private else headers)
 
 
 def document(body: bytes, content_type: str, headers: Headers = ()) -> Page:

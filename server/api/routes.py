@@ -184,6 +184,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format.", query=None),
     Route("GET", "/openapi.json", "openapi", "This description.", public_read=True, query=None),
     Route("GET", "/docs", "docs", "A page that shows the description.", query=None),
+    Route("GET", "/console", "console", "A page for operators.", query=None),
     Route("GET", "/", "index", "The live page.", query=None),
 )  # fmt: skip
 

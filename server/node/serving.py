@@ -37,7 +37,7 @@ from server.access.issuers import TrustedIssuer, key_warnings
 from server.access.key_exchange import KeyExchange
 from server.access.lease import authorize, user_of
 from server.api.audit import Audit
-from server.api.pages import load_pages
+from server.api.pages import Page, load_pages
 from server.api.role_checks import RoleChecks
 from server.api.routes import EXPRESS, LIVE_VIEW, READ
 from server.http.client_address import TrustedProxies
@@ -169,12 +169,19 @@ class Process:
             applied=self._applied,
             clock=self._clock,
             check_held=self._check_held,
-            pages=load_pages(PAGES),
+            pages=self._pages(),
             key_exchange=self._key_exchange,
             past=self._past,
             node_id=self._node_id,
             key_warnings=self._key_warnings,
         )
+
+    def _pages(self) -> dict[str, Page]:
+        """Read the pages that this node serves."""
+        pages = load_pages(PAGES)
+        if not self._config.console.enabled:
+            del pages["console"]
+        return pages
 
     def _make_live(self, scoreboard: Scoreboard, freshness: Freshness, checks: RoleChecks) -> Live:
         config = self._config

@@ -107,6 +107,12 @@ class PrivacyConfig(msgspec.Struct, frozen=True):
     erase_within_hours: EraseHours = 24
 
 
+class ConsoleConfig(msgspec.Struct, frozen=True):
+    """Whether this node serves the page for operators."""
+
+    enabled: Switch = True
+
+
 class ReplicationConfig(msgspec.Struct, frozen=True):
     """Following a leader, and being followed. Replicas redirect clients to the leader's `public_url`."""
 
@@ -139,6 +145,7 @@ class Config(msgspec.Struct, frozen=True):
     log: LogConfig = LogConfig()
     users: UsersConfig = UsersConfig()
     privacy: PrivacyConfig = PrivacyConfig()
+    console: ConsoleConfig = ConsoleConfig()
     replication: ReplicationConfig = ReplicationConfig()
     logging: LoggingConfig = LoggingConfig()
 

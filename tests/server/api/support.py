@@ -59,6 +59,7 @@ RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10, "WON": 100}, "weekly":
 START_MS = 1_765_802_096_000  # 2025-12-15T12:34:56.000Z
 INDEX = html_page(b"<html><style>p{}</style><script>1</script></html>")
 DOCS = html_page(b"<html>docs</html>")
+CONSOLE = html_page(b"<html>console</html>", private=True)
 
 both_ways = pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
 """Runs a test twice: with requests given to the pipeline directly, and sent through the Quart app."""
@@ -353,7 +354,7 @@ class Bench:
             ),
             metrics=self.metrics,
             audit=Audit(self._logger(), lambda: self.now_s),
-            pages={"index": INDEX, "docs": DOCS},
+            pages={"index": INDEX, "docs": DOCS, "console": CONSOLE},
             storage=lambda: self.storage,
             public_reads=public_reads,
             names=names,

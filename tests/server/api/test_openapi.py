@@ -383,6 +383,7 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("GET", "/metrics", None, None, 200),
     ("GET", "/openapi.json", None, None, 200),
     ("GET", "/docs", None, None, 200),
+    ("GET", "/console", None, None, 200),
     ("GET", "/", None, None, 200),
 ]
 

@@ -67,6 +67,45 @@ def test_the_real_pages_live_by_their_policy(name: str) -> None:
     assert "'sha256-" in policy_of(page)["script-src"]
 
 
+def test_a_page_holds_the_files_that_it_names(tmp_path: Path) -> None:
+    """A script that is kept in several files is one inline script, with one digest."""
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "one.js").write_bytes(b"a();\n")
+    (tmp_path / "part" / "two.js").write_bytes(b"b('\\\\1');\n")
+    for name in PAGE_NAMES:
+        (tmp_path / f"{name}.html").write_bytes(b"<script>\n/*+ part/one.js */\n/*+ part/two.js */\n</script>")
+    page = load_pages(tmp_path)["index"]
+    assert page.body == b"<script>\na();\nb('\\\\1');\n</script>"
+    assert policy_of(page)["script-src"] == digest_of(b"\na();\nb('\\\\1');\n")
+
+
+def test_a_missing_part_stops_the_start(tmp_path: Path) -> None:
+    """A page without a part of its script would be broken for everybody."""
+    for name in PAGE_NAMES:
+        (tmp_path / f"{name}.html").write_bytes(b"<script>\n/*+ gone.js */\n</script>")
+    with pytest.raises(FileNotFoundError):
+        load_pages(tmp_path)
+
+
+def test_the_console_is_in_no_frame_and_no_search_engine() -> None:
+    """Nor can a text become markup in it. The other pages may be found."""
+    pages = load_pages(REAL)
+    console = dict(pages["console"].headers)
+    assert console["x-robots-tag"] == "noindex"
+    assert b'<meta name="robots" content="noindex">' in pages["console"].body
+    assert policy_of(pages["console"])["frame-ancestors"] == "'none'"
+    assert policy_of(pages["console"])["require-trusted-types-for"] == "'script'"
+    assert "x-robots-tag" not in dict(pages["index"].headers)
+
+
+def test_the_scripts_of_the_console_make_no_markup() -> None:
+    """Texts become text nodes. The whole script is on the page: no mark of a part is left."""
+    body = load_pages(REAL)["console"].body.decode()
+    assert "/*+" not in body
+    assert not re.search(r"(inner|outer)HTML|insertAdjacentHTML|document\.(write|cookie)|eval\(|new Function", body)
+    assert "localStorage" not in body
+
+
 def test_a_missing_page_stops_the_start(tmp_path: Path) -> None:
     """Better than a server whose front page is an error."""
     with pytest.raises(FileNotFoundError):

@@ -11,6 +11,7 @@ from server.api.routes import find
 from server.http.messages import Request, Response
 from tests.server.api.support import (
     ADMIN,
+    CONSOLE,
     DOCS,
     INDEX,
     READER,
@@ -32,7 +33,7 @@ EVERYTHING: list[tuple[str, str, object]] = [
     ("PUT", "/users/ann", {"active": True}),
     ("GET", "/actions/a1", None),
 ]
-OPEN = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"]
+OPEN = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/console", "/"]
 
 
 # Being let in
@@ -207,13 +208,23 @@ async def test_no_answer_may_be_sniffed_and_none_of_a_write_kept(through_quart: 
 async def test_pages_have_an_etag_and_run_only_their_own_scripts(through_quart: bool) -> None:
     """The policy names the digests of what is in the page; 304 for whoever has it."""
     async with open_bench(through_quart=through_quart) as bench:
-        for path, page in (("/", INDEX), ("/docs", DOCS)):
+        for path, page in (("/", INDEX), ("/docs", DOCS), ("/console", CONSOLE)):
             reply = await bench.ask("GET", path)
             assert (reply.status, reply.body) == (200, page.body)
             assert reply.headers["content-type"] == "text/html; charset=utf-8"
             assert "default-src 'none'" in reply.headers["content-security-policy"]
             again = await bench.ask("GET", path, headers={"if-none-match": reply.headers["etag"]})
             assert (again.status, again.body, again.headers["etag"]) == (304, b"", reply.headers["etag"])
+
+
+@both_ways
+async def test_a_console_that_is_turned_off_is_not_there(through_quart: bool) -> None:
+    """404, with a sentence that names the key."""
+    async with open_bench(through_quart=through_quart) as bench:
+        del bench.dependencies.pages["console"]
+        reply = await bench.ask("GET", "/console")
+        assert (reply.status, reply.code) == (404, "NOT_FOUND")
+        assert "[console] enabled" in reply.json["error"]["message"]
 
 
 @both_ways

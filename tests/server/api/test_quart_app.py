@@ -44,6 +44,7 @@ SCRIPT: list[tuple[str, str, object, str | None, dict[str, str]]] = [
     ("GET", "//", None, None, {}),
     ("GET", "/openapi.json", None, None, {}),
     ("GET", "/docs", None, None, {}),
+    ("GET", "/console", None, None, {}),
     ("GET", "/", None, None, {}),
     ("GET", "/healthz", None, None, {}),
     ("GET", "/readyz", None, None, {}),

@@ -123,7 +123,7 @@ async def test_unknown_parameters_are_refused_by_name(through_quart: bool) -> No
             reply = await bench.ask(method, path, {}, token="Bearer root admin")
             assert (reply.status, reply.code, reply.details["field"]) == (400, "INVALID_REQUEST", "offset"), path
             assert "offset" in reply.json["error"]["message"]
-        for path in ("/", "/docs", "/openapi.json", "/healthz", "/readyz", "/metrics"):
+        for path in ("/", "/docs", "/console", "/openapi.json", "/healthz", "/readyz", "/metrics"):
             assert (await bench.ask("GET", f"{path}?offset=5")).status == 200
 
 

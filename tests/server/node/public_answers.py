@@ -128,6 +128,7 @@ ASKED: dict[str, tuple[str, Targets]] = {
     "metrics": ("GET", _once("/metrics")),
     "openapi": ("GET", _once("/openapi.json")),
     "docs": ("GET", _once("/docs")),
+    "console": ("GET", _once("/console")),
     "index": ("GET", _once("/")),
     "put_user": ("PUT", _once("/users/u00", "/users/new")),
     "put_user_by_query": ("PUT", _once("/users?userId=u00")),

@@ -52,6 +52,8 @@ keep = "90d"
 require_registered = true
 [privacy]
 names = "hidden"
+[console]
+enabled = false
 [logging]
 format = "json"
 level = "debug"
@@ -95,6 +97,7 @@ def test_without_anything_the_defaults_hold() -> None:
     assert (config.snapshots.every_events, config.snapshots.keep) == (1_000_000, 2)
     assert config.log.keep_seconds is None
     assert config.privacy.names == "shown"
+    assert config.console.enabled is True
     assert (config.logging.format, config.logging.level) == ("auto", "info")
 
 
@@ -119,6 +122,7 @@ def test_every_key_can_be_set_in_the_file(tmp_path: Path) -> None:
     assert config.log.keep_seconds == 90 * 86_400
     assert (config.snapshots.every_events, config.snapshots.keep) == (5, 3)
     assert config.privacy.names == "hidden"
+    assert config.console.enabled is False
     assert (config.logging.format, config.logging.level) == ("json", "debug")
 
 
@@ -155,6 +159,7 @@ def test_every_key_can_be_set_in_the_environment(tmp_path: Path) -> None:
         "SCOREBOARD_USERS_REQUIRE_REGISTERED": "true",
         "SCOREBOARD_PRIVACY_NAMES": "initials",
         "SCOREBOARD_PRIVACY_ERASE_WITHIN_HOURS": "0",
+        "SCOREBOARD_CONSOLE_ENABLED": "false",
         "SCOREBOARD_REPLICATION_LEADER": "http://leader.example:8080",
         "SCOREBOARD_REPLICATION_TOKEN_FILE": "token",
         "SCOREBOARD_REPLICATION_PUBLIC_URL": "https://scores.example",
