@@ -21,8 +21,8 @@ import trio
 
 from server.access.directory_keys import DirectoryKeys
 from server.access.jwks import JwksKeys
-from server.access.keys import KeySource, VerificationKey, named_keys
-from server.settings.auth import IssuerConfig
+from server.access.keys import FixedKeys, KeySource, VerificationKey, named_keys
+from server.settings.auth import AuthConfig, IssuerConfig
 from server.settings.config import Config
 
 
@@ -47,6 +47,20 @@ def trusted_issuers(config: Config, *, leads: bool = True) -> list[TrustedIssuer
     for number, rules in enumerate(auth.issuers):
         issuers.append(TrustedIssuer(rules, _keys_of(f"auth.issuers[{number}]", rules)))
     return issuers
+
+
+def renewed_keys(issuers: Sequence[TrustedIssuer], auth: AuthConfig) -> list[tuple[str, FixedKeys, FixedKeys]]:
+    """Load the keys that a configuration names anew: the table of the issuer, its keys of now, and the new ones.
+
+    The issuers are those of `auth`, in its order. Keys of other kinds renew themselves. Raises `ConfigError`.
+    """
+    tables: list[tuple[str, IssuerConfig]] = [("auth", auth)] if auth.is_issuer else []
+    tables += [(f"auth.issuers[{number}]", rules) for number, rules in enumerate(auth.issuers)]
+    return [
+        (above, known.keys, named_keys(above, rules))
+        for known, (above, rules) in zip(issuers, tables, strict=True)
+        if isinstance(known.keys, FixedKeys)
+    ]
 
 
 def key_warnings(issuers: Sequence[TrustedIssuer]) -> list[str]:

@@ -80,12 +80,12 @@ class KeySource(KeyChanges, Protocol):
 
 
 class FixedKeys:
-    """The keys of a configuration. They never change, and a token's `kid` does not matter."""
-
-    generation = 0
+    """The keys of a configuration. They change only with it (`replace`), and a token's `kid` does not matter."""
 
     def __init__(self, keys: Iterable[VerificationKey], algorithms: tuple[str, ...] = ("HS256",)) -> None:
+        self.generation = 0
         self.keys = tuple(keys)
+        self._algorithms = algorithms
         self._by_name = by_header_name(self.keys, algorithms)
 
     @property
@@ -100,6 +100,18 @@ class FixedKeys:
     def has(self, key: VerificationKey) -> bool:
         """See `KeySource`."""
         return any(key is each for each in self.keys)
+
+    def replace(self, new: FixedKeys) -> bool:
+        """Verify with the keys of another source from now on; False: they are the same.
+
+        A key that stays is the same object afterwards, because leases compare keys by identity.
+        """
+        before = self.keys
+        self.keys = tuple(next((key for key in before if key == each), each) for each in new.keys)
+        self._by_name = by_header_name(self.keys, self._algorithms)
+        if not all(self.has(key) for key in before):
+            self.generation += 1
+        return self.keys != before
 
     async def renew(self) -> None:
         """See `KeySource`; never needed."""

@@ -103,6 +103,15 @@ class Rates:
         self._tats[key] = max(tat, now) + count * INTERVAL_UNITS
         self._tats.move_to_end(key)
 
+    def change(self, per_minute: int) -> None:
+        """Allow another number a minute from now on. What was charged is earned at the same time as before. O(keys)."""
+        assert per_minute >= 1
+        before, self.per_minute = self.per_minute, per_minute
+        self._ahead_units_max = (per_minute - 1) * INTERVAL_UNITS
+        self._now_s = self._now_units = 0  # in units of the limit before
+        for key, tat in self._tats.items():
+            self._tats[key] = max(INTERVAL_UNITS, -(-tat * per_minute // before))
+
     def _begin(self, key: str, now: int, count: int) -> None:
         if len(self._tats) >= self._keys_max:
             self._forget_one(now)
@@ -138,6 +147,12 @@ class WriteLimits:
         self.users = users
         self.repeats = repeats
         self._on_limited = on_limited
+
+    def change(self, caller_per_minute: int, user_per_minute: int) -> None:
+        """Take other limits from now on."""
+        self.callers.change(caller_per_minute)
+        self.repeats.change(caller_per_minute)
+        self.users.change(user_per_minute)
 
     def pass_caller(self, caller: str, now_s: float) -> None:
         """Charge the caller's limit, or refuse. Raises `Refused`."""

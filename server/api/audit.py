@@ -52,8 +52,14 @@ class Audit:
 
     def __init__(self, logger: FilteringBoundLogger, clock_s: Callable[[], float]) -> None:
         # Bound once: structlog binds its lazy logger anew for each line, even for a line that its level leaves out.
+        self._lazy = logger
         self._logger = logger.bind()
         self._bounded = Bounded(logger, bounds.LOG_LINES_PER_SECOND, clock_s=clock_s)
+        self.tells_increments = self._logger.is_enabled_for(logging.DEBUG)
+
+    def relevel(self) -> None:
+        """Take the level that the log of the process has now."""
+        self._logger = self._lazy.bind()
         self.tells_increments = self._logger.is_enabled_for(logging.DEBUG)
 
     def refused(self, request: Request, refusal: Response, details: Details, caller: str | None) -> None:

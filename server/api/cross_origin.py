@@ -39,6 +39,10 @@ class CrossOrigin:
     def __init__(self, origins: Container[str] | None) -> None:
         self._origins = origins
 
+    def change(self, origins: Container[str] | None) -> None:
+        """Let pages of other origins read from now on."""
+        self._origins = origins
+
     def options(self, request: Request, methods: dict[str, Route]) -> Response:
         """Tell the allowed methods, and tell a browser what a page of another site may send."""
         headers: Headers = (("allow", allowed(methods)),)

@@ -15,8 +15,8 @@
 Rules:
 - `answer`, `refuse` and `failed` never raise, except for cancellation. A refusal is an answer. A bug is answered with
   the request id alone, under which the log has the stack.
-- A `Head` has the generations of its token's keys and of the role. It holds while both are unchanged: a change of the
-  role makes every remembered head void.
+- A `Head` has the generations of its token's keys, of the role and of the settings. It holds while all are unchanged:
+  a change of the role makes every remembered head void.
 - `recognise` gives None where something is wrong, or must be waited for. `answer` then says what is wrong.
 - Scopes, route and role decide what a client may do. They are checked here. For which user it may act, the handlers
   check.
@@ -48,6 +48,7 @@ from server.api.views import is_plain_top
 from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, disk_full, error, overloaded
 from server.http.response_head import http_bytes
 from server.http.target import check_query, ids_of
+from server.settings.config import Config
 
 UNMATCHED = "unmatched"
 _UNKNOWN = "It is not known whether this was applied. Send it again as it is, with the same actionId."
@@ -68,6 +69,7 @@ class Head(msgspec.Struct, frozen=True):
     caller: Principal
     key_generation: int
     role_generation: int
+    settings_generation: int
     top: Top | None
     lines: bytes
     has_id: bool
@@ -96,6 +98,8 @@ class Pipeline:
         self._audit = dependencies.audit
         self._clock_s = dependencies.clock_s
         self._request_ids = dependencies.request_ids
+        self._limits = dependencies.limits
+        self._settings_generation = 0
         self._increments = Increments(dependencies, dependencies.limits)
         self._users = Users(dependencies, dependencies.limits)
         self._boards = Boards(dependencies, dependencies.limits)
@@ -234,13 +238,21 @@ class Pipeline:
         lines: Headers = ((_ID, sent_id),) if has_id else ()
         if route.public_read:
             lines += self._cross_origin.headers(request)
-        return Head(route, kept, caller, keys, role, top, _lines(lines), has_id)
+        return Head(route, kept, caller, keys, role, self._settings_generation, top, _lines(lines), has_id)
 
     def holds(self, head: Head) -> bool:
-        """Whether the token and the role of a head are unchanged."""
+        """Whether the token, the role and the settings of a head are unchanged."""
         if head.role_generation != self._role.latest.generation:
             return False
+        if head.settings_generation != self._settings_generation:
+            return False
         return head.caller is ANYBODY or self._authenticator.is_current(head.caller, head.key_generation)
+
+    def reload(self, config: Config) -> None:
+        """Take the limits and the origins of another configuration. Each remembered head is void."""
+        self._limits.change(config.limits.caller_per_minute, config.limits.user_per_minute)
+        self._cross_origin.change(config.live.origins)
+        self._settings_generation += 1
 
     def now_s(self) -> float:
         """The time for `admit` and `took`. It never goes back."""

@@ -50,7 +50,8 @@ def replica(
 ) -> None:
     """Run a replica until SIGTERM or SIGINT."""
     read_token(token_file, tell=False)  # what is no token is refused here: the leader would refuse it again and again
-    config = read_config(config_file, data_dir, bind, leader=leader, token_file=token_file)
+    reread = partial(read_config, config_file, data_dir, bind, leader=leader, token_file=token_file)
+    config = reread()
     durable = data_dir is not None or config.data_dir != Config().data_dir
     if shard is not None and durable:
         raise BadUsage(
@@ -64,8 +65,11 @@ def replica(
         print_lines([f"scoreboard ready on {' '.join(urls)}"])
 
     if durable:
-        sys.exit(trio.run(start.follow, config, options, ready, bar))
+        sys.exit(trio.run(start.follow, config, options, ready, bar, reread))
     with tempfile.TemporaryDirectory(prefix="scoreboard-replica-") as directory:
-        config = msgspec.structs.replace(config, data_dir=f"{directory}/data")
-        code = trio.run(start.follow, config, options, ready, bar)
+
+        def read() -> Config:
+            return msgspec.structs.replace(reread(), data_dir=f"{directory}/data")
+
+        code = trio.run(start.follow, read(), options, ready, bar, read)
     sys.exit(code)

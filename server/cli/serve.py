@@ -31,7 +31,8 @@ WELCOME_TOKEN_SECONDS = 3600
 @click.option("--welcome", is_flag=True, help="Print the live page's address and a curl with a fresh token.")
 def serve(data_dir: Path | None, config_file: Path | None, bind: tuple[str, ...], welcome: bool) -> None:
     """Run the leader until SIGTERM or SIGINT."""
-    config = read_config(config_file, data_dir, bind)
+    reread = partial(read_config, config_file, data_dir, bind)
+    config = reread()
 
     def ready(*urls: str) -> None:
         lines = [f"scoreboard ready on {' '.join(urls)}"]
@@ -40,7 +41,7 @@ def serve(data_dir: Path | None, config_file: Path | None, bind: tuple[str, ...]
         print_lines(lines)
 
     bar = partial(state_bar, "recovering") if sys.stderr.isatty() else None
-    sys.exit(trio.run(start.serve, config, ready, bar))
+    sys.exit(trio.run(start.serve, config, ready, bar, reread))
 
 
 def welcome_text(config: Config, url: str) -> str:

@@ -93,6 +93,10 @@ class Broadcast:
             channel = self._channels[view] = Channel(view, self._scoreboard, self._now_ms, self._stale_ms, self._form)
         return channel
 
+    def set_interval(self, interval_s: float) -> None:
+        """Take another interval, from the next tick on."""
+        self._interval_s = interval_s
+
     def board_changed(self, board_ids: Iterable[str]) -> None:
         """Note that events touched these boards."""
         if not self._channels and not self.lines:

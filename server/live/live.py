@@ -139,8 +139,8 @@ class Live:
         self._authorize = authorize
         self._authorize_live = authorize_live
         self._identify = identify
-        places = places_for(config.max_viewers, files_max, bounds.RESERVED_FILES)
-        self._viewers = Viewers(places, config.max_viewers_per_address)
+        self._files_max = files_max
+        self._viewers = Viewers(self._places(), config.max_viewers_per_address)
         self._broadcast = Broadcast(
             scoreboard, self._viewers, metrics, interval_s=config.interval_ms / 1000, now_ms=now_ms, stale_ms=stale_ms,
             form=form,
@@ -154,6 +154,16 @@ class Live:
         if self._scoreboard.flags.live is not self._enabled:
             self._flag_changed.set()
         self._broadcast.board_changed(board_ids)
+
+    def reload(self, config: LiveConfig) -> None:
+        """Take another configuration. Who is there stays; an origin that is no longer allowed may not come again."""
+        self._config, self._origins = config, config.origins
+        self._viewers.places = self._places()
+        self._viewers.places_per_address = config.max_viewers_per_address
+        self._broadcast.set_interval(config.interval_ms / 1000)
+
+    def _places(self) -> int:
+        return places_for(self._config.max_viewers, self._files_max, bounds.RESERVED_FILES)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send viewers what changes, until cancelled."""

@@ -22,6 +22,7 @@ from server.node.shutdown import Task
 from server.node.storage_watch import StorageWatch
 from server.node.surroundings import LiveChannel
 from server.role import CurrentRole
+from server.settings.config import Config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,11 @@ class Node:
 
     def websocket_lanes(self) -> Sequence[Lane]:
         return () if self.log_service is None else self.log_service.websocket_lanes()
+
+    def reload(self, config: Config) -> None:
+        """Take over what a node can of another configuration (`server.settings.reload`)."""
+        self.pipeline.reload(config)
+        self.live.reload(config.live)
 
     def begin_end(self) -> None:
         """Begin to drain: the node is no longer ready, and links to replicas end."""

@@ -31,7 +31,7 @@ import trio
 from engine.disk import Disk
 from engine.machine import Applied
 from engine.scoreboard import Scoreboard
-from server import bounds
+from server import bounds, logs
 from server.access.auth import Authenticator
 from server.access.issuers import TrustedIssuer, key_warnings
 from server.access.key_exchange import KeyExchange
@@ -93,11 +93,20 @@ class Process:
         self._proxies = TrustedProxies(config.proxy_networks)
         self._node_id = secrets.token_hex(8)
         self._bound: list[trio.SocketListener] | None = None
+        self._node: Node | None = None
 
     @property
     def node_id(self) -> str:
         """What names this process in the paths of nodes."""
         return self._node_id
+
+    def reload(self, config: Config) -> None:
+        """Take over what a running process can of another configuration (`server.settings.reload`)."""
+        self._config = config
+        logs.configure(config.logging.format, config.logging.level)
+        self._audit.relevel()
+        if self._node is not None:
+            self._node.reload(config)
 
     async def serve_first(self, assemble: Assemble, ready: Ready, until: trio.Event) -> None:
         """Serve a node that stands in for the real one, until an event or the end. The addresses stay bound.
@@ -128,6 +137,7 @@ class Process:
         work: Callable[[], Awaitable[None]] = trio.sleep_forever,
     ) -> None:  # fmt: skip
         """Serve until the work is done or the end is wanted."""
+        self._node = node
         urls = urls_of(listeners)
         live = node.live
         loop = ExpressLoop(node.pipeline, self._proxies)

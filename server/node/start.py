@@ -41,6 +41,7 @@ from server.node.assembly import FollowPlan, assemble_leader, assemble_replica, 
 from server.node.directories import TokenFile, check_leads, check_not_deposed, is_vouched, leader_of, mark_replica
 from server.node.file_boards import check_file_boards
 from server.node.node import Node
+from server.node.reload import Read, Reloads
 from server.node.service_manager import ServiceManager
 from server.node.serving import Process, Ready
 from server.node.shutdown import Shutdown, tell, unless
@@ -74,13 +75,14 @@ class FollowOptions(msgspec.Struct, frozen=True):
     durable: bool
 
 
-async def serve(config: Config, ready: Ready, bar: Bar | None = None) -> int:
+async def serve(config: Config, ready: Ready, bar: Bar | None = None, reread: Read | None = None) -> int:
     """Run a leader until it is told to stop; give its exit code. Raises ConfigError or DiskFault if it can't start.
 
     `ready` is called with the addresses once it serves. `bar` shows the progress of recovery; None: log lines do.
+    `reread` reads the configuration again, at SIGHUP.
     """
 
-    async def run(disk: HeldDisk, shutdown: Shutdown, manager: ServiceManager) -> int:
+    async def run(disk: HeldDisk, shutdown: Shutdown, manager: ServiceManager, reloads: Reloads) -> int:
         check_leads(disk, config.data_dir)
         issuers = trusted_issuers(config)
         opened = await _recover(config, disk, shutdown, _and_told(bar or _progress_lines, manager))
@@ -88,22 +90,25 @@ async def serve(config: Config, ready: Ready, bar: Bar | None = None) -> int:
             return 0
         check_file_boards(config, opened.scoreboard, time.time_ns() // 1_000_000)
         process = Process(config, disk, issuers, shutdown, disk.check)
+        reloads.serve(issuers, process.reload)
         telling = _Telling(manager, ready)
         return await process.serve(lambda world: telling.follow(assemble_leader(world, opened), world), telling.ready)
 
-    return await _run(config, RealDisk(), run)
+    return await _run(config, RealDisk(), run, reread)
 
 
-async def follow(config: Config, options: FollowOptions, ready: Ready, bar: Bar | None = None) -> int:
+async def follow(
+    config: Config, options: FollowOptions, ready: Ready, bar: Bar | None = None, reread: Read | None = None
+) -> int:
     """Run a replica until it is told to stop; give its exit code. Otherwise as `serve`."""
     disk = RealDisk() if options.durable else UnsyncedDisk()
     run = partial(_follow, config, options, ready, bar or _progress_lines)
-    return await _run(config, disk, run)
+    return await _run(config, disk, run, reread)
 
 
 async def _follow(
     config: Config, options: FollowOptions, ready: Ready, bar: Bar, disk: HeldDisk, shutdown: Shutdown,
-    manager: ServiceManager,
+    manager: ServiceManager, reloads: Reloads,
 ) -> int:  # fmt: skip
     bar = _and_told(bar, manager)
     check_not_deposed(disk, config.data_dir)
@@ -113,6 +118,7 @@ async def _follow(
     issuers = trusted_issuers(config, leads=False)
 
     process = Process(config, disk, issuers, shutdown, disk.check, follows=True)
+    reloads.serve(issuers, process.reload)
     telling = _Telling(manager, ready)
     waiting = Waiting(leader_url)
     bootstrap = Bootstrap(
@@ -240,8 +246,9 @@ def _as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
 
 
 async def _run(
-    config: Config, disk: RealDisk, run: Callable[[HeldDisk, Shutdown, ServiceManager], Awaitable[int]]
-) -> int:
+    config: Config, disk: RealDisk, run: Callable[[HeldDisk, Shutdown, ServiceManager, Reloads], Awaitable[int]],
+    reread: Read | None,
+) -> int:  # fmt: skip
     logs.configure(config.logging.format, config.logging.level)
     for key, note in secret_notes(config.auth):
         log.warning("configuration", key=key, note=note)
@@ -264,12 +271,14 @@ async def _run(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(shutdown.listen)
+            reloads = Reloads(config, reread)
+            await nursery.start(reloads.listen, shutdown)
             nursery.start_soon(manager.beat)
             nursery.start_soon(_tell_end, shutdown, manager)
             try:
                 if not lost or await _outlive_another(lock_path, shutdown):
                     remove_downloads(held, config.data_dir)  # what an earlier process did not use may name erased users
-                    code = await run(held, shutdown, manager)
+                    code = await run(held, shutdown, manager, reloads)
             except ScoreboardError as error:
                 refusal = error  # raised outside, or the nursery would make a group of it
             except Exception as bug:

@@ -33,7 +33,7 @@ from server.node.shutdown import Guard, Shutdown, tell, tell_removed
 from server.replication.freshness import Freshness
 from server.replication.link import LinkTiming
 from server.replication.messages import NodeRef
-from server.settings.config import Config
+from server.settings.config import Config, LiveConfig
 from snapshots.retention import Removed
 
 
@@ -50,6 +50,9 @@ class LiveChannel(Protocol):
         self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
     ) -> None:
         """Answer a request for the live channel, a WebSocket or a stream; returns when the viewer is gone."""
+
+    def reload(self, config: LiveConfig) -> None:
+        """Take another configuration."""
 
     async def close_all(self, seconds: float) -> None:
         """Accept no more viewers, and close all within `seconds`."""

@@ -52,6 +52,7 @@ def test_a_unit_fits_the_server(name: str) -> None:
     """It waits for READY=1 and for the whole drain, and does not start again what only a person can mend."""
     service = service_of(name)
     assert service["Type"] == "notify"
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert int(service["TimeoutStopSec"]) >= 2 * bounds.DRAIN_SECONDS_MAX
     assert int(service["TimeoutStartSec"]) > bounds.MANAGER_PROGRESS_SECONDS
     assert int(service["WatchdogSec"]) >= 10, "a beat comes at half of it; a short stall is no reason to restart"

@@ -22,6 +22,7 @@ from server.live.board_view import BoardView
 from server.live.editions import NO_EDITION, Channel
 from server.live.switch import switched_off
 from server.replication.freshness import Freshness
+from server.settings.config import LiveConfig
 from tests.sim.books import Books, Broken, shown_rows
 from tests.sim.trace import Trace
 
@@ -107,6 +108,10 @@ class Channels:
             for connection in self._connections:
                 connection.show()
             await trio.sleep(TICK_S)
+
+    def reload(self, config: LiveConfig) -> None:
+        """Never called: no process of a simulated run gets a signal."""
+        raise AssertionError(f"nobody reloads here: {config}")
 
     async def close_all(self, _seconds: float) -> None:
         """See `Live`."""

@@ -214,3 +214,25 @@ def test_however_many_keys_come_the_table_stays_in_its_bound(charges: list[tuple
         rates.charge(f"user-{key}", now_s)
         rates._check()
     assert len(rates._tats) <= 7
+
+
+@pytest.mark.parametrize(("before", "after"), [(60, 600), (600, 60), (7, 13), (60, 60)])
+def test_another_limit_counts_at_once(before: int, after: int) -> None:
+    """A key that has used its minute waits for one interval of the new limit; a fresh one has all of it."""
+    rates = Rates(before, keys_max=10)
+    for _ in range(before):
+        assert allow(rates, "ann", 1000.0)
+    rates.change(after)
+    rates._check()
+    assert rates.wait_s("ann", 1000.0) == pytest.approx(60 / after)
+    assert rates.room("ann", 1000.0) == 0
+    assert rates.room("ann", 1060.0) == rates.room("ben", 1000.0) == after
+    assert sum(allow(rates, "ben", 1000.0) for _ in range(after + 1)) == after
+
+
+def test_half_of_a_limit_stays_half() -> None:
+    """Who has half a minute's allowance has half of the new one."""
+    rates = Rates(600, keys_max=10)
+    rates.charge("ann", 1000.0, 300)
+    rates.change(60)
+    assert rates.room("ann", 1000.0) == 30

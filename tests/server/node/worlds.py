@@ -27,6 +27,7 @@ from server.http.messages import RequestHead
 from server.metrics import Metrics
 from server.node.shutdown import Guard, Shutdown
 from server.node.surroundings import Surroundings
+from server.settings.config import LiveConfig
 from tests.server.node.test_start import config_of
 from tests.snapshots.directories import InlineDisk
 
@@ -54,6 +55,10 @@ class QuietLive:
     ) -> None:
         """See `LiveChannel`."""
         raise AssertionError("nobody comes")
+
+    def reload(self, config: LiveConfig) -> None:
+        """See `LiveChannel`."""
+        raise AssertionError(f"nobody reloads here: {config}")
 
     async def close_all(self, seconds: float) -> None:
         """See `LiveChannel`."""
