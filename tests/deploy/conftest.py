@@ -39,8 +39,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(arguments: list[str], directory: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Run a node until the end of the block, then as `docker stop` ends it: SIGTERM, and the exit code is 0."""
+def running(arguments: list[str], directory: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a node until the end of the block, then as `docker stop` ends it: SIGTERM, and the exit code is 0.
+
+    The block may kill it before. `directory` gets what it writes to standard error.
+    """
     with (directory / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
             [*COMMAND, *arguments],
@@ -54,9 +57,10 @@ def running(arguments: list[str], directory: Path, environment: dict[str, str]) 
         assert process.stdout is not None
         ready = process.stdout.readline()
         assert ready.startswith("scoreboard ready on "), (directory / "stderr").read_text()
-        yield
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(outside.ALARM_SECONDS) == 0
+        yield process
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(outside.ALARM_SECONDS) == 0
     finally:
         process.kill()
         process.wait()
