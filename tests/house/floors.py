@@ -184,9 +184,12 @@ CLIENT_FLOORS: list[tuple[str, str]] = [
     (SHELL, "answers"),
     (PURE, "requests"),
     (PURE, "effects"),
-    (PURE, "calls"),
+    (PURE, "calls event_stream"),
+    (PURE, "batch_book watching"),
     (SHELL, "sync_shell"),
-    (SHELL, "async_shell client"),
+    (SHELL, "async_shell batcher watch"),
+    (SHELL, "async_batcher async_watch"),
+    (SHELL, "client"),
     (SHELL, "async_client"),
 ]
 """The same for the Python client. It knows nothing of the other packages, and they nothing of it."""

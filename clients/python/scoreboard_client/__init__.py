@@ -8,11 +8,15 @@
 README.md has the whole of it.
 """
 
-from scoreboard_client.answers import Around, Entry, Position, RankedEntry, Ranks, Receipt, Score, Top
+from scoreboard_client.answers import Around, Entry, LiveState, Position, RankedEntry, Ranks, Receipt, Score, Top
+from scoreboard_client.async_batcher import AsyncBatcher
 from scoreboard_client.async_client import AsyncBoard, AsyncScoreboard
+from scoreboard_client.async_watch import AsyncWatch
+from scoreboard_client.batcher import Batcher
 from scoreboard_client.client import Board, Scoreboard
 from scoreboard_client.errors import (
     ApiError,
+    BatcherClosed,
     BoardClosed,
     BoardNotOpen,
     Conflict,
@@ -30,12 +34,17 @@ from scoreboard_client.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
+from scoreboard_client.watch import Watch
 
 __all__ = [
     "ApiError",
     "Around",
+    "AsyncBatcher",
     "AsyncBoard",
     "AsyncScoreboard",
+    "AsyncWatch",
+    "Batcher",
+    "BatcherClosed",
     "Board",
     "BoardClosed",
     "BoardNotOpen",
@@ -44,6 +53,7 @@ __all__ = [
     "Entry",
     "Erased",
     "InvalidRequest",
+    "LiveState",
     "NotAnswered",
     "NotFound",
     "NotLeader",
@@ -61,4 +71,5 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "UnexpectedAnswer",
+    "Watch",
 ]

@@ -13,9 +13,12 @@ from types import TracebackType
 
 import httpx
 
-from scoreboard_client import answers, calls, requests
+from scoreboard_client import answers, calls, requests, watching
 from scoreboard_client.answers import Around, Position, Ranks, Receipt, Score, Top
+from scoreboard_client.async_batcher import AsyncBatcher
 from scoreboard_client.async_shell import AsyncLine, AsyncToken
+from scoreboard_client.async_watch import AsyncWatch
+from scoreboard_client.batcher import LINGER_S, SIZE
 from scoreboard_client.calls import Caller
 from scoreboard_client.client import ATTEMPT_S, DEADLINE_S, caller_of
 from scoreboard_client.requests import DEFAULT_BOARD, Action, checked_id
@@ -111,6 +114,17 @@ class AsyncBoard:
         """Read the ranks of up to 1,000 users, on the board and among them."""
         request = requests.query(self.board_id, user_ids, min_position)
         return await self._line().run(calls.call(self._caller, request, answers.read_ranks, writes=False))
+
+    def watch(self) -> AsyncWatch:
+        """Iterate the states of the board, each with its first ten rows: the one of now, then every change."""
+        return AsyncWatch(self._line(), watching.watch(self._caller, self.board_id))
+
+    def batcher(self, *, size: int = SIZE, linger_s: float = LINGER_S) -> AsyncBatcher:
+        """Gather increments of many tasks, and send up to `size` together.
+
+        A batch goes out at once when it is whole, and at the latest `linger_s` seconds after its first action came.
+        """
+        return AsyncBatcher(self._caller, self._http, self._token, self.board_id, size, linger_s)
 
     def _line(self) -> AsyncLine:
         return AsyncLine(self._http, self._token)

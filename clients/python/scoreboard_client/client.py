@@ -14,12 +14,14 @@ from types import TracebackType
 
 import httpx
 
-from scoreboard_client import answers, calls, requests
+from scoreboard_client import answers, calls, requests, watching
 from scoreboard_client.answers import Around, Position, Ranks, Receipt, Score, Top
+from scoreboard_client.batcher import LINGER_S, SIZE, Batcher
 from scoreboard_client.calls import Caller
 from scoreboard_client.nodes import Nodes
 from scoreboard_client.requests import DEFAULT_BOARD, Action, checked_id
 from scoreboard_client.sync_shell import Line, Token
+from scoreboard_client.watch import Watch
 
 ATTEMPT_S = 10.0
 DEADLINE_S = 30.0
@@ -124,6 +126,17 @@ class Board:
         """Read the ranks of up to 1,000 users, on the board and among them."""
         request = requests.query(self.board_id, user_ids, min_position)
         return self._line().run(calls.call(self._caller, request, answers.read_ranks, writes=False))
+
+    def watch(self) -> Watch:
+        """Iterate the states of the board, each with its first ten rows: the one of now, then every change."""
+        return Watch(self._line(), watching.watch(self._caller, self.board_id))
+
+    def batcher(self, *, size: int = SIZE, linger_s: float = LINGER_S) -> Batcher:
+        """Gather increments of many threads, and send up to `size` together.
+
+        A batch goes out at once when it is whole, and at the latest `linger_s` seconds after its first action came.
+        """
+        return Batcher(self._caller, self._http, self._token, self.board_id, size, linger_s)
 
     def _line(self) -> Line:
         return Line(self._http, self._token)

@@ -88,6 +88,10 @@ class Line:
             came = reaction(self.perform(effect))
         except Exception as error:
             came = error
+        return self.resume(steps, came)
+
+    def resume(self, steps: Steps[Any], came: Reaction | Exception) -> Effect | Done:
+        """Go on with a call. A line that shares what the call works on takes its lock here."""
         return resume(steps, came)
 
     def perform(self, effect: Effect) -> Any:

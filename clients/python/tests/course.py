@@ -5,7 +5,8 @@
     assert course.waits == [0.05]
 
 Rules:
-- Each `Send` takes the next event. A course that is too short or too long is a failure of the test.
+- Each `Send`, `Open` and `Read` takes the next event. A course that is too short or too long is a failure of the test;
+  `watch` goes on for ever, so there the course ends when it has no event left.
 - The lot is always LOT, and only a `Wait` lets time pass, unless an event takes some (`slow`).
 """
 
@@ -16,7 +17,23 @@ from collections import deque
 from typing import Any, TypeVar
 
 from scoreboard_client.calls import Caller
-from scoreboard_client.effects import Answer, Done, Fault, Look, Reaction, Send, Steps, Wait, resume
+from scoreboard_client.effects import (
+    Answer,
+    Close,
+    Done,
+    Effect,
+    Emit,
+    Fault,
+    Idle,
+    Look,
+    Open,
+    Reaction,
+    Read,
+    Send,
+    Steps,
+    Wait,
+    resume,
+)  # fmt: skip
 from scoreboard_client.nodes import Nodes
 
 T = TypeVar("T")
@@ -51,37 +68,59 @@ def slow(seconds: float) -> tuple[float, Fault]:
 
 
 class Course:
-    """See above. `sent` are the addresses and requests, `waits` the waits."""
+    """See above. `sent` are the addresses and requests, `waits` the waits, `emitted` what was given to who iterates."""
 
-    def __init__(self, *events: Answer | Fault | tuple[float, Fault]) -> None:
+    def __init__(self, *events: Answer | Fault | bytes | tuple[float, Fault]) -> None:
         self.now_s = 1_000.0
-        self.sent: list[Send] = []
+        self.sent: list[Send | Open] = []
         self.waits: list[float] = []
+        self.emitted: list[Any] = []
         self._events = deque(events)
 
     @property
     def nodes(self) -> list[str]:
         return [send.node for send in self.sent]
 
+    @property
+    def targets(self) -> list[str]:
+        return [send.request.target.partition("?")[0] for send in self.sent]
+
     def run(self, steps: Steps[T]) -> T:
         """Perform a call to its end."""
         step = resume(steps)
         while not isinstance(step, Done):
-            result: Answer | Fault | None = None
-            if isinstance(step, Send):
-                self.sent.append(step)
-                event = self._events.popleft()
-                if isinstance(event, tuple):
-                    took_s, result = event
-                    self.now_s += took_s
-                else:
-                    result = event
-            elif isinstance(step, Wait):
-                self.waits.append(step.seconds)
-                self.now_s += step.seconds
-            else:
-                assert isinstance(step, Look), step
-            step = resume(steps, Reaction(self.now_s, LOT, result))
+            step = resume(steps, Reaction(self.now_s, LOT, self._perform(step)))
         assert not self._events, "these were never sent for"
         value: T = step.value
         return value
+
+    def run_for_ever(self, steps: Steps[None]) -> None:
+        """Perform a call that has no end, until there are no more events."""
+        step = resume(steps)
+        while not isinstance(step, Done):
+            if isinstance(step, (Send, Open, Read)) and not self._events:
+                steps.close()
+                return
+            step = resume(steps, Reaction(self.now_s, LOT, self._perform(step)))
+        raise AssertionError("it ended")
+
+    def _perform(self, step: Effect) -> Any:
+        if isinstance(step, (Send, Open, Read)):
+            if not isinstance(step, Read):
+                self.sent.append(step)
+            event = self._events.popleft()
+            if isinstance(event, tuple):
+                self.now_s += event[0]
+                return event[1]
+            return event
+        if isinstance(step, Wait):
+            self.waits.append(step.seconds)
+            self.now_s += step.seconds
+        elif isinstance(step, Idle):
+            assert step.seconds is not None, "nothing is left that could end this wait"
+            self.now_s += step.seconds
+        elif isinstance(step, Emit):
+            self.emitted.append(step.value)
+        else:
+            assert isinstance(step, (Look, Close)), step
+        return None
