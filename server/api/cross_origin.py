@@ -18,19 +18,11 @@ from collections.abc import Container
 from server import bounds
 from server.api.routes import Route, allowed
 from server.http.messages import Headers, Request, Response
-from server.http.origins import origin_headers
+from server.http.origins import EXPOSED, origin_headers
 
 _HEADER_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
 _ANY_HEADER = "*, authorization"
 """Some old browsers do not know this, and `*` alone does not mean the header Authorization."""
-
-_EXPOSED = (
-    "access-control-expose-headers",
-    (
-        "content-disposition, etag, retry-after, x-request-id, x-scoreboard-epoch, x-scoreboard-lag-ms, "
-        "x-scoreboard-lag-records, x-scoreboard-seq"
-    ),
-)
 
 
 class CrossOrigin:
@@ -59,7 +51,7 @@ class CrossOrigin:
 
     def headers(self, request: Request) -> Headers:
         """Let pages of allowed origins read the answer to a public read."""
-        return (*origin_headers(self._origins, request.headers.get("origin", "")), _EXPOSED)
+        return (*origin_headers(self._origins, request.headers.get("origin", "")), EXPOSED)
 
 
 def _headers_allowed(request: Request) -> str:

@@ -28,6 +28,7 @@ from server.settings.board_form import BoardForm
 
 _TEXT = "text/plain"
 _HTML = "text/html"
+_JAVASCRIPT = "text/javascript"
 
 
 class Either(msgspec.Struct, frozen=True):
@@ -368,4 +369,5 @@ OPERATIONS: dict[str, Operation] = {
         "Pages", "Has no data of its own: it asks the other routes with your token.", _HTML, (404,), etag=True
     ),
     "index": Operation("Pages", "Shows `?boardId=`; falls back to polling.", _HTML, etag=True),
+    "element": Operation("Pages", "Shows a board on any page.", _JAVASCRIPT, etag=True),
 }

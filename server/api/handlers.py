@@ -30,7 +30,9 @@ Handler = Callable[[Request, Principal], Awaitable[Response]]
 Submit = Callable[[Sequence[Command]], Awaitable[list[Outcome]]]
 """Has commands decided and made durable."""
 
-_OPERATIONS = ("live", "stream", "promote", "healthz", "readyz", "metrics", "openapi", "docs", "console", "index")
+_OPERATIONS = (
+    "live", "stream", "promote", "healthz", "readyz", "metrics", "openapi", "docs", "console", "index", "element",
+)  # fmt: skip
 
 
 def handlers_of(dependencies: Dependencies, boards: Boards, reads: Reads, submit: Submit) -> dict[str, Handler]:

@@ -63,6 +63,9 @@ class Operations:
     async def index(self, request: Request, _caller: Principal) -> Response:
         return self._dependencies.pages["index"].answer(request)
 
+    async def element(self, request: Request, _caller: Principal) -> Response:
+        return self._dependencies.pages["element"].answer(request)
+
     async def live(self, _request: Request, _caller: Principal) -> Response:
         """Refuse: the live lane serves this, but only as the first request of a connection."""
         message = "This is a WebSocket: open it on a connection of its own, with an Upgrade header."

@@ -4,11 +4,13 @@
     return pages["index"].answer(request)
 
 A page loads nothing from other hosts and runs only its own scripts. Its Content-Security-Policy has the digest of each
-inline script and style as the file had it, so injected code does not run. Hence a page has its scripts and styles
-inline, and no `style=` or `on…=` attributes.
+inline script and style as the file had it, so injected code does not run. A page that names a script by `src` may run
+scripts of this server, too: there is one, the element. Hence a page has no `style=` or `on…=` attributes.
 
 A line `/*+ NAME */` in a page stands for the file of that name. So a large script is kept in files of one purpose each,
 and is sent inline all the same. The console is `noindex`, and its policy lets no text become markup (Trusted Types).
+
+The element is for pages of other sites. Caches may keep it for a short time without asking.
 """
 
 from __future__ import annotations
@@ -20,12 +22,19 @@ from pathlib import Path
 
 import msgspec
 
-from server.http.messages import NO_CACHE, Headers, Request, Response, etag_matches
+from server.http.messages import NO_CACHE, NO_SNIFF, Headers, Request, Response, etag_matches
 
 HTML = "text/html; charset=utf-8"
+JAVASCRIPT = "text/javascript; charset=utf-8"
 PAGE_NAMES = ("index", "docs", "console")
+ELEMENT = "element"
+ELEMENT_FILE = "scoreboard.min.js"
+"""Made of `scoreboard.js` by `clients/js/build.mjs`."""
+ELEMENT_SECONDS = 300
+"""How long a cache may keep the element. Old and new ones work with old and new servers, so minutes do no harm."""
 
-_SCRIPT = re.compile(rb"<script(?:\s[^>]*)?>(.*?)</script>", re.DOTALL | re.IGNORECASE)
+_SCRIPT = re.compile(rb"<script(?:\s(?![^>]*\ssrc=|src=)[^>]*)?>(.*?)</script>", re.DOTALL | re.IGNORECASE)
+_OWN_FILE = re.compile(rb"<script\s(?:[^>]*\s)?src=", re.IGNORECASE)
 _PART = re.compile(rb"^/\*\+ (\S+) \*/$", re.MULTILINE)
 _STYLE = re.compile(rb"<style(?:\s[^>]*)?>(.*?)</style>", re.DOTALL | re.IGNORECASE)
 
@@ -44,8 +53,9 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def load_pages(directory: Path) -> dict[str, Page]:
-    """Read the HTML pages, at the start. A missing page, or a missing part of one, stops the start."""
-    return {name: html_page(_read(directory, name), private=name == "console") for name in PAGE_NAMES}
+    """Read the HTML pages and the element, at the start. A missing file, or a missing part of one, stops the start."""
+    pages = {name: html_page(_read(directory, name), private=name == "console") for name in PAGE_NAMES}
+    return {**pages, ELEMENT: module((directory / ELEMENT_FILE).read_bytes())}
 
 
 def _read(directory: Path, name: str) -> bytes:
@@ -59,7 +69,7 @@ def html_page(body: bytes, *, private: bool = False) -> Page:
     policy = "; ".join(
         [
             "default-src 'none'",
-            f"script-src {_digests(_SCRIPT, body)}",
+            f"script-src {_scripts(body)}",
             f"style-src {_digests(_STYLE, body)}",
             "connect-src 'self'",  # includes ws: and wss: to the same host (CSP 3, section 6.7.2.8)
             "img-src 'self' data:",
@@ -73,11 +83,23 @@ def html_page(body: bytes, *, private: bool = False) -> Page:
     return document(body, HTML, (*headers, ("x-robots-tag", "noindex")) if private else headers)
 
 
-def document(body: bytes, content_type: str, headers: Headers = ()) -> Page:
-    """Make a document with its ETag, and with more headers."""
+def module(body: bytes) -> Page:
+    """Make a script that pages of other sites load."""
+    cached = (("cache-control", f"public, max-age={ELEMENT_SECONDS}"), NO_SNIFF)
+    return document(body, JAVASCRIPT, (("cross-origin-resource-policy", "cross-origin"),), cached)
+
+
+def document(body: bytes, content_type: str, headers: Headers = (), cached: Headers = NO_CACHE) -> Page:
+    """Make a document with its ETag, with more headers, and with what caches may do with it."""
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    common = (("etag", etag), *NO_CACHE)
-    return Page(body, content_type, etag, common + headers)
+    return Page(body, content_type, etag, (("etag", etag), *cached, *headers))
+
+
+def _scripts(body: bytes) -> str:
+    inline = _digests(_SCRIPT, body)
+    if not _OWN_FILE.search(body):
+        return inline
+    return "'self'" if inline == "'none'" else f"'self' {inline}"
 
 
 def _digests(pattern: re.Pattern[bytes], body: bytes) -> str:

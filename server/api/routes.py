@@ -177,7 +177,8 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", "/flags/live", "put_live_flag", "Switch the live channel off, or on again, on every node.", ADMIN,
           writes=True),
     Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId", "view")),
-    Route("GET", STREAM_PATH, "stream", "The live channel (server-sent events).", query=("boardId", "view")),
+    Route("GET", STREAM_PATH, "stream", "The live channel (server-sent events).", public_read=True,
+          query=("boardId", "view")),
     Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ADMIN),
     Route("GET", "/healthz", "healthz", "Whether the process is alive.", query=None),
     Route("GET", "/readyz", "readyz", "Whether requests should be sent here.", query=None),
@@ -186,6 +187,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/docs", "docs", "A page that shows the description.", query=None),
     Route("GET", "/console", "console", "A page for operators.", query=None),
     Route("GET", "/", "index", "The live page.", query=None),
+    Route("GET", "/scoreboard.js", "element", "The element <live-scoreboard>, an ES module.", public_read=True,
+          query=None),
 )  # fmt: skip
 
 EXPRESS: dict[tuple[str, str], Route] = {(route.method, route.path): route for route in ROUTES if route.express}

@@ -6,6 +6,15 @@ from collections.abc import Container
 
 from server.http.messages import Headers
 
+EXPOSED = (
+    "access-control-expose-headers",
+    (
+        "content-disposition, etag, retry-after, x-request-id, x-scoreboard-epoch, x-scoreboard-lag-ms, "
+        "x-scoreboard-lag-records, x-scoreboard-seq"
+    ),
+)
+"""The headers of an answer that such a page may read, beside the usual ones."""
+
 
 def origin_headers(allowed: Container[str] | None, origin: str) -> Headers:
     """Let a page of this origin read, if it is allowed. `allowed` None: every page may, whatever its origin."""

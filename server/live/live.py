@@ -39,7 +39,7 @@ from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.lease import Lease
 from server.http.messages import Details, Headers, Refused, Request, RequestHead, Response, invalid, overloaded
-from server.http.origins import origin_headers
+from server.http.origins import EXPOSED, origin_headers
 from server.http.response_head import head_end, http_bytes
 from server.http.websocket import (
     POLICY_VIOLATION,
@@ -223,7 +223,7 @@ class Live:
         self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool
     ) -> Viewer | None:
         """Give the viewer, which is owed the answer to its handshake; None after a refusal."""
-        readable = origin_headers(self._origins, head.joined("origin") or "") if as_events else ()
+        readable = (*origin_headers(self._origins, head.joined("origin") or ""), EXPOSED) if as_events else ()
         request = Request(method=head.method, path=head.path, query=head.query, address=address)
         try:
             made = await self._make_viewer(stream, self._check(head, address, as_events), address, readable)

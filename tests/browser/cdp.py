@@ -132,7 +132,10 @@ class Page:
             while not await self.evaluate(f"Boolean({condition})"):  # noqa: ASYNC110  # a page has no event to wait for
                 await trio.sleep(ASK_AGAIN_SECONDS)
             return
-        seen = await self.evaluate("document.documentElement.dataset.state + '\\n' + document.body.innerText")
+        seen = await self.evaluate(
+            "[window.board?.state ?? document.documentElement.dataset.state, document.body.innerText,"
+            " window.board?.shadowRoot?.textContent].join('\\n')"
+        )
         raise AssertionError(f"never came true: {condition}\nfaults: {self.faults}\nthe page shows: {seen}")
 
     async def show_as(self, width: int, height: int, *, dark: bool = False, touch: bool = False) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import cdp, chromium
+from tests.browser import cdp, chromium, scripts
 from tests.browser.backend import Backend
 from tests.e2e.leader import Leader, serving
 
@@ -45,6 +45,7 @@ async def page(browser: cdp.Browser) -> AsyncIterator[cdp.Page]:
     """A new page, as large as a laptop's. No error and no policy violation may happen in it."""
     async with browser.new_page() as opened:
         await opened.show_as(1280, 800)
+        await opened.before_scripts(scripts.INSIDE)
         yield opened
         assert opened.faults == []
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+INSIDE = """
+  // `board` is the page's element, `inside` its shadow tree.
+  Object.defineProperty(window, "board", { get: () => document.querySelector("live-scoreboard") });
+  Object.defineProperty(window, "inside", { get: () => window.board.shadowRoot });
+"""
+
 FAST = 12
 
 FAST_CLOCK = f"""
@@ -41,6 +47,22 @@ NO_LINKS = """
   };
 })()
 """
+
+NO_STREAMS = """
+(() => {
+  // A proxy that lets no stream of events through. `streams` has the times of the attempts.
+  window.streams = [];
+  const real = window.fetch;
+  window.fetch = (url, ...more) => {
+    if (!String(url).includes("/sse/scoreboard")) return real(url, ...more);
+    window.streams.push(Date.now());
+    return Promise.reject(new TypeError("no stream"));
+  };
+})()
+"""
+
+NO_PUSH = f"{NO_LINKS};{NO_STREAMS}"
+"""Neither gets through: only polls are answered."""
 
 FORGED_POLLS = """
 (() => {
@@ -93,8 +115,8 @@ TOLD = """
 """
 
 SHOWN_ROWS = """
-[...document.querySelectorAll("tbody tr:not([aria-hidden])")].map((row) =>
-  [".rank", ".name", ".score > :last-child"].map((part) => row.querySelector(part).textContent))
+[...inside.querySelectorAll("tbody tr:not([aria-hidden])")].map((row) =>
+  ["[part=rank]", "[part=name]", "[part=score] > :last-child"].map((part) => row.querySelector(part).textContent))
 """
 
 WORST_CONTRAST = """
@@ -106,15 +128,17 @@ WORST_CONTRAST = """
   const luminance = (colour) => shares.reduce((sum, share, at) => sum + share * linear(colour[at] / 255), 0);
   const behind = (node) => {
     const colour = parts(getComputedStyle(node).backgroundColor);
-    return colour[3] === 0 ? behind(node.parentElement) : colour;
+    return colour[3] === 0 ? behind(node.parentElement ?? node.getRootNode().host) : colour;
   };
   let worst = 21;
-  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walk.nextNode()) {
-    const parent = walk.currentNode.parentElement;
-    if (!walk.currentNode.textContent.trim() || !parent.checkVisibility({ opacityProperty: true })) continue;
-    const both = [parts(getComputedStyle(parent).color), behind(parent)].map(luminance);
-    worst = Math.min(worst, (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05));
+  for (const root of [document.body, inside]) {
+    const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) {
+      const parent = walk.currentNode.parentElement;
+      if (!walk.currentNode.textContent.trim() || !parent.checkVisibility({ opacityProperty: true })) continue;
+      const both = [parts(getComputedStyle(parent).color), behind(parent)].map(luminance);
+      worst = Math.min(worst, (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05));
+    }
   }
   return worst;
 })()

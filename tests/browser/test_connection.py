@@ -15,12 +15,12 @@ from tests.browser.prefix import below_prefix
 from tests.browser.test_page import LIVE, wait_rows
 from tests.e2e.leader import SECRET, Leader, serving, token
 
-POLLING = "document.documentElement.dataset.state === 'polling'"
-RECONNECTING = "document.documentElement.dataset.state === 'reconnecting'"
-REFUSED = "document.documentElement.dataset.state === 'refused'"
-BEHIND = "document.documentElement.dataset.state === 'behind'"
-PAUSED = "document.documentElement.dataset.state === 'paused'"
-NOTICE = "document.getElementById('notice').innerText"
+POLLING = "board.state === 'polling'"
+RECONNECTING = "board.state === 'reconnecting'"
+REFUSED = "board.state === 'refused'"
+BEHIND = "board.state === 'behind'"
+PAUSED = "board.state === 'paused'"
+NOTICE = "inside.getElementById('notice').innerText"
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "drained"])
@@ -48,30 +48,30 @@ async def test_it_recovers_when_the_server_is_back(
     assert await page.evaluate("loaded") == "once"
 
 
-async def test_it_polls_where_the_server_refuses_the_websocket(page: Page, tmp_path: Path, config: Path) -> None:
-    """The server takes no WebSocket from this page's origin: the page polls, says so, and still shows a new score."""
+async def test_events_come_where_the_server_refuses_the_websocket(page: Page, tmp_path: Path, config: Path) -> None:
+    """The server takes no WebSocket from this page's origin. Its own events need no origin: they carry the board."""
     await page.before_scripts(scripts.FAST_CLOCK)
     refusing = {"SCOREBOARD_LIVE_ALLOWED_ORIGINS": '["https://elsewhere.example"]'}
     async with serving(tmp_path / "data", config=config, extra=refusing) as leader, Backend(leader.port) as backend:
         await backend.report("ada")
         await page.open(f"{backend.url}/")
-        await page.wait(POLLING)
+        await page.wait(f"{LIVE} && board.channel === 'events'")
         await wait_rows(page, [("1", "ada", "10")])
         await backend.report("grace", reason="BONUS")
         await wait_rows(page, [("1", "grace", "1,500"), ("2", "ada", "10")])
-        assert await page.evaluate("document.documentElement.dataset.state") == "polling"
+        assert await page.evaluate("[board.state, board.channel].join()") == "live,events"
 
 
-async def test_a_blocked_websocket_is_tried_only_now_and_then(page: Page, backend: Backend) -> None:
-    """A proxy lets no WebSocket through: after three tries new tries become rare, while polls go on."""
+async def test_a_blocked_link_is_tried_only_now_and_then(page: Page, backend: Backend) -> None:
+    """A proxy lets neither WebSocket nor events through: after some tries new ones become rare, while polls go on."""
     await page.before_scripts(scripts.FAST_CLOCK)
-    await page.before_scripts(scripts.NO_LINKS)
+    await page.before_scripts(scripts.NO_PUSH)
     await page.open(f"{backend.url}/")
-    await page.wait("attempts.length === 3")
+    await page.wait("attempts.length >= 3 && streams.length >= 3")
     await backend.report("ada")
     await wait_rows(page, [("1", "ada", "10")])
-    await page.wait("attempts.length === 4")
-    assert await page.evaluate("attempts[3] - attempts[2]") > 40_000  # in the page's time
+    for tried in ("attempts", "streams"):  # in the page's time
+        await page.wait(f"{tried}.some((at, number) => at - {tried}[number - 1] > 40_000)")
     assert await page.evaluate(POLLING)
 
 
@@ -96,7 +96,7 @@ async def test_it_polls_when_the_websocket_goes_away(page: Page, backend: Backen
     await backend.report("ada")
     await page.open(f"{backend.url}/")
     await page.wait(LIVE)
-    await page.evaluate(scripts.NO_LINKS)
+    await page.evaluate(scripts.NO_PUSH)
     await page.evaluate("links[0].close()")
     await page.wait(POLLING)
     await backend.report("grace", reason="BONUS")
@@ -143,7 +143,7 @@ async def test_silence_is_not_taken_for_quiet(page: Page, backend: Backend) -> N
 async def test_it_never_goes_back_in_time(page: Page, backend: Backend) -> None:
     """The page notices a server that lags behind, and ignores its state; a newer epoch is newer."""
     await page.before_scripts(scripts.FAST_CLOCK)
-    await page.before_scripts(scripts.NO_LINKS)
+    await page.before_scripts(scripts.NO_PUSH)
     await page.before_scripts(scripts.FORGED_POLLS)
     await backend.report_many({"ada": 5})
     await page.open(f"{backend.url}/")
@@ -185,7 +185,7 @@ async def test_it_works_below_a_path(page: Page, leader: Leader, backend: Backen
         await page.open(await page.evaluate("document.querySelector('footer a').href"))
         await page.wait("document.documentElement.dataset.state === 'shown'")
         assert await page.evaluate("document.querySelector('h1 a').href") == address
-        await page.before_scripts(scripts.NO_LINKS)
+        await page.before_scripts(scripts.NO_PUSH)
         await page.open(address)
         await page.wait(POLLING)
         await wait_rows(page, [("1", "ada", "10")])
@@ -196,7 +196,7 @@ async def test_a_board_that_does_not_exist(page: Page, backend: Backend) -> None
     await page.open(f"{backend.url}/?boardId=%3Cb%3Enope")
     await page.wait(REFUSED)
     assert "There is no board “<b>nope” here." in await page.evaluate(NOTICE)
-    assert await page.evaluate("document.querySelector('table').hidden")
+    assert await page.evaluate("inside.querySelector('table').hidden")
 
 
 async def test_reads_that_are_not_public(page: Page, tmp_path: Path, config: Path) -> None:
@@ -215,7 +215,7 @@ async def test_reads_that_are_not_public(page: Page, tmp_path: Path, config: Pat
         await page.evaluate(f"location.hash = 'token={bearer}'")
         await page.wait(LIVE)
         await wait_rows(page, [("1", "ada", "10")])
-        assert await page.evaluate("document.getElementById('notice').hidden")
+        assert await page.evaluate("inside.getElementById('notice').hidden")
         assert await page.evaluate("links.at(-1).offered.at(-1)") == f"scoreboard.token.{bearer}"
         requests = await page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
         requests += await page.evaluate("links.map((one) => one.url)")
@@ -262,6 +262,6 @@ async def test_the_age_of_what_is_shown(page: Page, tmp_path: Path, config: Path
         began = time.monotonic()
         await page.open(f"http://127.0.0.1:{leader.port}/")
         await page.wait(LIVE)
-        assert await page.evaluate("document.getElementById('status').innerText") == "Live"
-    await page.wait("/^· [1-9][0-9] s ago$/.test(document.getElementById('age').textContent)")
+        assert await page.evaluate("inside.getElementById('status').innerText") == "Live"
+    await page.wait("/^· [1-9][0-9] s ago$/.test(inside.getElementById('age').textContent)")
     assert time.monotonic() - began > 9 / scripts.FAST

@@ -11,7 +11,7 @@ from tests.browser import scripts
 from tests.browser.backend import Backend
 from tests.browser.cdp import Page
 
-LIVE = "document.documentElement.dataset.state === 'live'"
+LIVE = "board.state === 'live'"
 
 PHONE = (390, 844)
 SMALL_PHONE = (320, 568)
@@ -49,13 +49,13 @@ async def test_a_post_moves_a_row_without_a_reload(page: Page, backend: Backend)
     await page.open(f"{backend.url}/")
     await page.wait(LIVE)
     await wait_rows(page, [("1", "ada", "30"), ("2", "grace", "20"), ("3", "linus", "10")])
-    await page.evaluate("window.row = document.querySelectorAll('tbody tr')[2]")
+    await page.evaluate("window.row = inside.querySelectorAll('tbody tr')[2]")
     assert await page.evaluate("moves") == 0
 
     await backend.report("linus", reason="BONUS")
 
     await wait_rows(page, [("1", "linus", "1,510"), ("2", "ada", "30"), ("3", "grace", "20")])
-    assert await page.evaluate("row === document.querySelector('tbody tr')")
+    assert await page.evaluate("row === inside.querySelector('tbody tr')")
     assert await page.evaluate("row.querySelector('.gain').textContent") in {"+1,500", ""}  # it may be gone by now
     assert await page.evaluate("moves") == 3
 
@@ -67,8 +67,8 @@ async def test_gains_that_follow_each_other_add_up(page: Page, backend: Backend)
     await wait_rows(page, [("1", "ada", "10")])
     # The gain's text is watched, because it is there only for a moment.
     await page.evaluate(
-        "window.gains = []; new MutationObserver(() => gains.push(document.querySelector('.gain').textContent))"
-        ".observe(document.querySelector('.gain'), { childList: true }), 0"
+        "window.gains = []; new MutationObserver(() => gains.push(inside.querySelector('.gain').textContent))"
+        ".observe(inside.querySelector('.gain'), { childList: true }), 0"
     )
     await backend.report_many({"ada": 2})
     await page.wait("gains[0] === '+20'")
@@ -79,14 +79,14 @@ async def test_who_leaves_the_top_ten_leaves_the_page(page: Page, backend: Backe
     """An eleventh user overtakes the tenth: the page shows ten rows, the newcomer among them."""
     await backend.report_many({f"user-{number:02}": 12 - number for number in range(1, 11)})
     await page.open(f"{backend.url}/")
-    await page.wait("document.querySelectorAll('tbody tr').length === 10")
+    await page.wait("inside.querySelectorAll('tbody tr').length === 10")
     await backend.report("newcomer", reason="BONUS")
     await wait_rows(
         page,
         [("1", "newcomer", "1,500")]
         + [(str(number + 1), f"user-{number:02}", str((12 - number) * 10)) for number in range(1, 10)],
     )
-    await page.wait("document.querySelectorAll('tbody tr').length === 10")  # the row that left is gone, too
+    await page.wait("inside.querySelectorAll('tbody tr').length === 10")  # the row that left is gone, too
 
 
 async def test_less_motion_for_who_asked_for_it(page: Page, backend: Backend) -> None:
@@ -110,12 +110,12 @@ async def test_names_are_shown_as_text(page: Page, backend: Backend) -> None:
     await wait_rows(
         page, [(str(place + 1), name, str((10 - place) * 10)) for place, name in enumerate(HOSTILE_NAMES.values())]
     )
-    assert await page.evaluate("document.querySelectorAll('tbody img, tbody script').length") == 0
+    assert await page.evaluate("inside.querySelectorAll('tbody img, tbody script').length") == 0
     assert await page.evaluate("'owned' in window") is False
     for size in (SMALL_PHONE, PHONE, LAPTOP, WALL):
         await page.show_as(*size)
         assert await overflow(page) == 0
-        heights = await page.evaluate("[...document.querySelectorAll('tbody tr')].map((row) => row.offsetHeight)")
+        heights = await page.evaluate("[...inside.querySelectorAll('tbody tr')].map((row) => row.offsetHeight)")
         assert len(set(heights)) == 1
 
 
@@ -123,8 +123,8 @@ async def test_an_empty_board_says_what_to_do(page: Page, backend: Backend) -> N
     """A board without scores shows a request that adds one; then it shows the score instead."""
     await page.open(f"{backend.url}/?boardId=weekly")
     await page.wait(LIVE)
-    text = await page.evaluate("document.getElementById('empty').innerText")
-    assert "No scores yet" in text
+    assert "No scores yet" in await page.evaluate("inside.getElementById('empty').innerText")
+    text = await page.evaluate("document.querySelector('[slot=empty]').innerText")
     assert f"curl '{backend.url}/scores/increment'" in text
     assert '"boardId":"weekly"' in text
     for size in (SMALL_PHONE, PHONE, LAPTOP):
@@ -132,7 +132,8 @@ async def test_an_empty_board_says_what_to_do(page: Page, backend: Backend) -> N
         assert await overflow(page) == 0
     await backend.report("ada", board_id="weekly")
     await wait_rows(page, [("1", "ada", "1")])
-    assert await page.evaluate("document.getElementById('empty').hidden")
+    assert await page.evaluate("inside.getElementById('empty').hidden")
+    assert not await page.evaluate("document.getElementById('example').checkVisibility()")
     assert await page.evaluate("document.title") == "weekly · Scoreboard"
 
 
@@ -147,7 +148,7 @@ async def test_it_is_a_table_for_assistive_technology(page: Page, backend: Backe
     assert [name for role, name in nodes if role == "columnheader"] == ["Rank", "Name", "Score"]
     assert [name for role, name in nodes if role == "rowheader"] == ["ada", "grace"]
     await backend.report("grace", reason="BONUS")
-    await page.wait("document.querySelector('[aria-live=polite]').textContent === 'grace leads with 1,510.'")
+    await page.wait("inside.querySelector('[aria-live=polite]').textContent === 'grace leads with 1,510.'")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -158,7 +159,7 @@ async def test_every_screen_in_light_and_dark(page: Page, backend: Backend, dark
     await backend.report_many({f"user-{number:02}": 50 - 4 * number for number in range(10)})
     await page.show_as(*LAPTOP, dark=dark)
     await page.open(f"{backend.url}/")
-    await page.wait("document.querySelectorAll('tbody tr').length === 10")
+    await page.wait("inside.querySelectorAll('tbody tr').length === 10")
     background = await page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(", ")) < 3 * 64) is dark
     assert await page.evaluate(scripts.WORST_CONTRAST) >= 4.5
@@ -166,5 +167,5 @@ async def test_every_screen_in_light_and_dark(page: Page, backend: Backend, dark
         await page.show_as(*size, dark=dark)
         assert await overflow(page) == 0
         if size != LANDSCAPE:
-            bottom = await page.evaluate("document.querySelector('tbody').getBoundingClientRect().bottom")
+            bottom = await page.evaluate("inside.querySelector('tbody').getBoundingClientRect().bottom")
             assert size[1] * 0.6 < bottom <= size[1]

@@ -15,13 +15,14 @@ from tests.browser.test_connection import POLLING
 from tests.browser.test_page import LAPTOP, LIVE, PHONE, SMALL_PHONE, WALL, overflow, wait_rows
 from tests.e2e.leader import token
 
-SEASON = "document.getElementById('season').innerText.trim().split(/\\s*\\n\\s*/)"
-ENDS = "document.getElementById('ends').textContent"
-FREEZE = "(document.getElementById('freeze').hidden ? '' : document.getElementById('freeze').innerText)"
-FINAL = "document.getElementById('final').textContent"
-SAID = "document.querySelector('[aria-live=polite]').textContent"
-CUT = "document.getElementById('season').scrollWidth > document.getElementById('season').clientWidth"
-TABLE_TOP = "document.querySelector('tbody').getBoundingClientRect().top"
+SEASON = "inside.getElementById('season').innerText.trim().split(/\\s*\\n\\s*/)"
+ENDS = "inside.getElementById('ends').textContent"
+FREEZE = "(inside.getElementById('freeze').hidden ? '' : inside.getElementById('freeze').innerText)"
+FINAL = "inside.getElementById('final').textContent"
+SAID = "inside.querySelector('[aria-live=polite]').textContent"
+CUT = "inside.getElementById('season').scrollWidth > inside.getElementById('season').clientWidth"
+TABLE_TOP = "inside.querySelector('tbody').getBoundingClientRect().top"
+POSITION = "[board.board.epoch, board.board.seq].join('/')"
 WEEK = {"every": "week", "zone": "UTC"}
 
 CLOCK_TIME = r"\d\d:\d\d [AP]M"
@@ -41,12 +42,12 @@ async def test_title_period_and_the_time_to_its_end(page: Page, backend: Backend
     made = await backend.board("cup", title=title, period={"ends": ends.isoformat(timespec="seconds")})
     await page.open(f"{backend.url}/?boardId=cup")
     await page.wait(LIVE)
-    assert await page.evaluate("document.querySelector('h1').innerText") == title
+    assert await page.evaluate("inside.querySelector('[part=title]').innerText") == title
     assert await page.evaluate("document.title") == title
     await backend.report("ada", board_id="cup")
     await page.wait(f"{ENDS} === 'ends in 2 d 3 h'")
     assert await page.evaluate(SEASON) == [made["period"], "ends in 2 d 3 h"]
-    assert await page.evaluate("document.getElementById('ends').dateTime") == made["endsAt"]
+    assert await page.evaluate("inside.getElementById('ends').dateTime") == made["endsAt"]
 
 
 async def test_the_words_of_the_countdown(page: Page, backend: Backend) -> None:
@@ -55,7 +56,7 @@ async def test_the_words_of_the_countdown(page: Page, backend: Backend) -> None:
     await page.before_scripts(scripts.TOLD)
     await page.open(f"{backend.url}/")
     await page.wait(LIVE)
-    assert await page.evaluate("document.getElementById('season').innerText.trim()") == ""
+    assert await page.evaluate("inside.getElementById('season').innerText.trim()") == ""
     for seconds, words in (
         (2 * 86400 + 3 * 3600 + 9, "ends in 2 d 3 h"),
         (86400 + 9, "ends in 1 d 0 h"),
@@ -72,7 +73,7 @@ async def test_the_words_of_the_countdown(page: Page, backend: Backend) -> None:
     await page.evaluate("say({ period: 'p', endsAt: after(-5), over: true })")
     assert await page.evaluate(SEASON) == ["p", "over"]
     await page.evaluate("say({})")
-    assert await page.evaluate("document.getElementById('season').innerText.trim()") == ""
+    assert await page.evaluate("inside.getElementById('season').innerText.trim()") == ""
 
 
 async def test_a_freeze_and_a_reveal(page: Page, backend: Backend) -> None:
@@ -87,17 +88,17 @@ async def test_a_freeze_and_a_reveal(page: Page, backend: Backend) -> None:
     await backend.order("cup", "freeze")
     await page.wait(f"/^frozen since {CLOCK_TIME}$/.test({FREEZE})")
     assert await page.evaluate(TABLE_TOP) == top
-    assert str(datetime.now(UTC).year) in await page.evaluate("document.getElementById('freeze').title")
+    assert str(datetime.now(UTC).year) in await page.evaluate("inside.getElementById('freeze').title")
     await page.wait(f"/^The board is frozen since {CLOCK_TIME}.$/.test({SAID})")
 
     await backend.report("linus", reason="BONUS", board_id="cup")
     await backend.order("cup", "reveal", step=1)
     await wait_rows(page, [("1", "linus", "1,510"), ("2", "ada", "30"), ("3", "grace", "20")])
     assert await page.evaluate("moves") == 3
-    assert await page.evaluate("document.querySelector('.leads .gain').textContent") in {"+1,500", ""}
+    assert await page.evaluate("inside.querySelector('[part~=leads] .gain').textContent") in {"+1,500", ""}
     await page.wait(f"/^frozen since {CLOCK_TIME} · 1 revealed$/.test({FREEZE})")
     await save_for_eyes(page, "reveal")
-    await page.wait("document.querySelector('.leads .gain').textContent === ''")  # half faded it has no contrast
+    await page.wait("inside.querySelector('[part~=leads] .gain').textContent === ''")  # half faded it has no contrast
     for dark in (False, True):
         for size in (SMALL_PHONE, PHONE, WALL, LAPTOP):
             await page.show_as(*size, dark=dark)
@@ -124,7 +125,7 @@ async def test_the_present_of_a_frozen_board(page: Page, backend: Backend) -> No
     await wait_rows(page, [("1", "grace", "1,500"), ("2", "ada", "10")])
     await page.wait(LIVE)
     await page.wait(f"/^frozen since {CLOCK_TIME} for the public$/.test({FREEZE})")
-    await page.before_scripts(scripts.NO_LINKS)
+    await page.before_scripts(scripts.NO_PUSH)
     await page.open("about:blank")
     await page.open(address)
     await page.wait(POLLING)
@@ -144,14 +145,14 @@ async def test_the_end_of_a_period(page: Page, backend: Backend) -> None:
     # What shows meanwhile is taken down in the page, because it lasts only for a moment.
     await page.evaluate(
         "window.states = [], new MutationObserver(() => states.push("
-        f"[{FINAL}, {scripts.SHOWN_ROWS.strip()}, document.documentElement.dataset.position, {TABLE_TOP}]))"
-        ".observe(document.body, { subtree: true, childList: true, attributes: true, characterData: true }), 0"
+        f"[{FINAL}, {scripts.SHOWN_ROWS.strip()}, {POSITION}, {TABLE_TOP}]))"
+        ".observe(inside, { subtree: true, childList: true, attributes: true, characterData: true }), 0"
     )
-    position = await page.evaluate("document.documentElement.dataset.position")
+    position = await page.evaluate(POSITION)
 
     await backend.order("cup", "reset")
 
-    await page.wait(f"document.getElementById('empty').checkVisibility() && {FINAL} === ''")
+    await page.wait(f"inside.getElementById('empty').checkVisibility() && {FINAL} === ''")
     states = await page.evaluate("states")
     finals = [state for state in states if state[0] == f"final: {made['period']}"]
     assert finals[-1][2] != position  # the page knew the new period all the time
@@ -159,7 +160,7 @@ async def test_the_end_of_a_period(page: Page, backend: Backend) -> None:
     assert await page.evaluate(SAID) == f"{made['period']} has ended. ada is first with 20."
     await backend.report("grace", board_id="cup")
     await wait_rows(page, [("1", "grace", "10")])
-    assert await page.evaluate("document.querySelector('.gain').textContent") == ""
+    assert await page.evaluate("inside.querySelector('.gain').textContent") == ""
 
 
 async def test_the_final_rows_do_not_stay_too_long(page: Page, backend: Backend) -> None:
@@ -178,7 +179,7 @@ async def test_the_final_rows_do_not_stay_too_long(page: Page, backend: Backend)
 async def test_polling_shows_the_same(page: Page, backend: Backend) -> None:
     """Without a WebSocket: title, period, freeze, and the final rows of a period; nothing moves for who wants that."""
     await page.before_scripts(scripts.FAST_CLOCK)
-    await page.before_scripts(scripts.NO_LINKS)
+    await page.before_scripts(scripts.NO_PUSH)
     await page.before_scripts(scripts.COUNTED_MOVES)
     await page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}])
     made = await backend.board("cup", title="Winter cup", period=WEEK)
@@ -186,7 +187,7 @@ async def test_polling_shows_the_same(page: Page, backend: Backend) -> None:
     await page.open(f"{backend.url}/?boardId=cup")
     await page.wait(POLLING)
     await wait_rows(page, [("1", "ada", "20"), ("2", "grace", "10")])
-    assert await page.evaluate("document.querySelector('h1').innerText") == "Winter cup"
+    assert await page.evaluate("inside.querySelector('[part=title]').innerText") == "Winter cup"
     assert (await page.evaluate(SEASON))[0] == made["period"]
     assert (await page.evaluate(ENDS)).startswith("end")
     await backend.order("cup", "freeze")
@@ -196,12 +197,12 @@ async def test_polling_shows_the_same(page: Page, backend: Backend) -> None:
 
     await page.evaluate(
         "window.captions = [], new MutationObserver(() => captions.push("
-        f"{FINAL} + ' ' + document.querySelector('.score > :last-child')?.textContent))"
-        ".observe(document.getElementById('final'), { childList: true, characterData: true, subtree: true }), 0"
+        f"{FINAL} + ' ' + inside.querySelector('[part=score] > :last-child')?.textContent))"
+        ".observe(inside.getElementById('final'), { childList: true, characterData: true, subtree: true }), 0"
     )
     await backend.report("grace", reason="BONUS", board_id="cup")  # the page may not have asked again before the end
     await backend.order("cup", "reset")
-    await page.wait("document.getElementById('empty').checkVisibility()")
+    await page.wait("inside.getElementById('empty').checkVisibility()")
     assert f"final: {made['period']} 1,510" in await page.evaluate("captions")
     assert await page.evaluate("moves") == 0
 
@@ -215,13 +216,13 @@ async def test_equal_ranks_stay_in_order(page: Page, backend: Backend, ranks: st
     rows = list(zip(shown, ("ada", "grace", "linus", "zoe"), ("30", "20", "20", "10"), strict=True))
     await wait_rows(page, rows)
     await backend.show("grace", active=False)
-    await page.wait("document.querySelectorAll('tbody tr:not([aria-hidden])').length === 3")
+    await page.wait("inside.querySelectorAll('tbody tr:not([aria-hidden])').length === 3")
     await backend.show("grace", active=True)
     await wait_rows(page, rows)
     assert await page.evaluate(LIVE)
 
 
-MOVED_CELLS = "document.querySelectorAll('tbody tr:not([aria-hidden=true]) .moved')"
+MOVED_CELLS = "inside.querySelectorAll('tbody tr:not([aria-hidden=true]) [part=change]')"
 MOVED = f"[...{MOVED_CELLS}].map((cell) => [cell.textContent, cell.title])"
 
 

@@ -10,8 +10,8 @@ from tests.browser.test_connection import POLLING
 from tests.browser.test_page import LIVE, wait_rows
 from tests.e2e.leader import QUICK_RETRIES, Leader, following, serving
 
-STALE = "document.documentElement.dataset.state === 'stale'"
-STATUS = "document.getElementById('status')"
+STALE = "board.state === 'stale'"
+STATUS = "inside.getElementById('status')"
 AGED = "/^Out of date\\s*· ([1-9][0-9]*) s ago$/"
 AGE = f"Number({AGED}.exec({STATUS}.innerText)?.[1])"
 BEFORE = [("1", "ada", "20"), ("2", "grace", "10")]
@@ -30,8 +30,9 @@ async def test_it_says_that_it_is_out_of_date_until_the_leader_is_back(
         following(tmp_path, "replica", leader.url, *arguments, constants=QUICK_RETRIES) as replica,
         browser.new_page() as polling,
     ):
+        await polling.before_scripts(scripts.INSIDE)
         await polling.before_scripts(scripts.FAST_CLOCK)  # it asks only every few seconds
-        await polling.before_scripts(scripts.NO_LINKS)
+        await polling.before_scripts(scripts.NO_PUSH)
         both = {LIVE: page, POLLING: polling}
         for good, each in both.items():
             await each.open(f"{replica.url}/")

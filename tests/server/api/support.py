@@ -36,7 +36,7 @@ from server.access.auth import MISSING, Principal
 from server.access.rates import Rates, WriteLimits
 from server.api.audit import Audit
 from server.api.dependencies import Authenticator, Dependencies, Past, StorageState
-from server.api.pages import html_page
+from server.api.pages import html_page, module
 from server.api.periods import NoPeriods
 from server.api.pipeline import Pipeline
 from server.api.positions import Positions
@@ -60,6 +60,7 @@ START_MS = 1_765_802_096_000  # 2025-12-15T12:34:56.000Z
 INDEX = html_page(b"<html><style>p{}</style><script>1</script></html>")
 DOCS = html_page(b"<html>docs</html>")
 CONSOLE = html_page(b"<html>console</html>", private=True)
+ELEMENT = module(b"export const one = 1;")
 
 both_ways = pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
 """Runs a test twice: with requests given to the pipeline directly, and sent through the Quart app."""
@@ -354,7 +355,7 @@ class Bench:
             ),
             metrics=self.metrics,
             audit=Audit(self._logger(), lambda: self.now_s),
-            pages={"index": INDEX, "docs": DOCS, "console": CONSOLE},
+            pages={"index": INDEX, "docs": DOCS, "console": CONSOLE, "element": ELEMENT},
             storage=lambda: self.storage,
             public_reads=public_reads,
             names=names,

@@ -11,7 +11,7 @@ async def test_pages_of_any_site_may_read_but_not_write(through_quart: bool) -> 
     """With every origin allowed, public reads say so, errors among them; writes and receipts never do."""
     async with open_bench(through_quart=through_quart) as bench:
         origin = {"origin": "https://site.example"}
-        for path in ("/scoreboard/top", "/scores/nobody", "/scoreboard/top?limit=0", "/openapi.json"):
+        for path in ("/scoreboard/top", "/scores/nobody", "/scoreboard/top?limit=0", "/openapi.json", "/scoreboard.js"):
             reply = await bench.ask("GET", path, headers=origin)
             assert reply.headers["access-control-allow-origin"] == "*"
             assert "etag" in reply.headers["access-control-expose-headers"]
@@ -56,6 +56,7 @@ async def test_a_preflight_allows_reading_only(through_quart: bool) -> None:
         reply = await bench.ask("OPTIONS", "/scoreboard/top", headers=asks)
         assert reply.headers["access-control-allow-origin"] == "*"
         assert "authorization" in reply.headers["access-control-allow-headers"]
+        assert "access-control-allow-methods" in (await bench.ask("OPTIONS", "/sse/scoreboard", headers=asks)).headers
         for method, path in (("POST", "/scores/increment"), ("PUT", "/users/ann"), ("GET", "/actions/a1")):
             asks["access-control-request-method"] = method
             reply = await bench.ask("OPTIONS", path, headers=asks)

@@ -385,6 +385,7 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("GET", "/docs", None, None, 200),
     ("GET", "/console", None, None, 200),
     ("GET", "/", None, None, 200),
+    ("GET", "/scoreboard.js", None, None, 200),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import server
-from server.api.pages import PAGE_NAMES, Page, document, html_page, load_pages
+from server.api.pages import ELEMENT, ELEMENT_FILE, PAGE_NAMES, Page, document, html_page, load_pages
 from server.http.messages import Request
 
 REAL = Path(server.__file__).parent / "pages"
@@ -40,6 +41,14 @@ def test_the_policy_names_each_inline_script_and_style() -> None:
 def test_a_page_without_scripts_may_run_none() -> None:
     """No digest, no permission."""
     assert policy_of(html_page(b"<p>hello</p>"))["script-src"] == "'none'"
+
+
+def test_a_page_that_names_a_script_may_run_those_of_its_server() -> None:
+    """And its inline ones by digest, as before. A script that is named has no digest: there is nothing inline."""
+    named = b'<script type="module" src="scoreboard.js"></script>'
+    assert policy_of(html_page(named))["script-src"] == "'self'"
+    assert policy_of(html_page(named + b"<script>a</script>"))["script-src"] == f"'self' {digest_of(b'a')}"
+    assert policy_of(html_page(b"<script data-src=x>a</script>"))["script-src"] == digest_of(b"a")
 
 
 def test_the_etag_is_that_of_the_bytes() -> None:
@@ -72,6 +81,7 @@ def test_a_page_holds_the_files_that_it_names(tmp_path: Path) -> None:
     (tmp_path / "part").mkdir()
     (tmp_path / "part" / "one.js").write_bytes(b"a();\n")
     (tmp_path / "part" / "two.js").write_bytes(b"b('\\\\1');\n")
+    (tmp_path / ELEMENT_FILE).write_bytes(b"")
     for name in PAGE_NAMES:
         (tmp_path / f"{name}.html").write_bytes(b"<script>\n/*+ part/one.js */\n/*+ part/two.js */\n</script>")
     page = load_pages(tmp_path)["index"]
@@ -104,6 +114,17 @@ def test_the_scripts_of_the_console_make_no_markup() -> None:
     assert "/*+" not in body
     assert not re.search(r"(inner|outer)HTML|insertAdjacentHTML|document\.(write|cookie)|eval\(|new Function", body)
     assert "localStorage" not in body
+
+
+def test_the_element_is_made_of_its_source() -> None:
+    """The file that is sent names the digest of the source that it was made of: `npm run build` in clients/js."""
+    digest = hashlib.sha256((REAL / "scoreboard.js").read_bytes()).hexdigest()[:16]
+    assert load_pages(REAL)[ELEMENT].body.startswith(f"/* scoreboard.js {digest} */\n".encode())
+
+
+def test_the_element_is_small() -> None:
+    """12 KB, compressed as proxies do it."""
+    assert len(gzip.compress((REAL / ELEMENT_FILE).read_bytes())) <= 12 * 1024
 
 
 def test_a_missing_page_stops_the_start(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.server.api.support import (
     ADMIN,
     CONSOLE,
     DOCS,
+    ELEMENT,
     INDEX,
     READER,
     REGISTRAR,
@@ -33,7 +34,7 @@ EVERYTHING: list[tuple[str, str, object]] = [
     ("PUT", "/users/ann", {"active": True}),
     ("GET", "/actions/a1", None),
 ]
-OPEN = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/console", "/"]
+OPEN = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/console", "/", "/scoreboard.js"]
 
 
 # Being let in
@@ -225,6 +226,22 @@ async def test_a_console_that_is_turned_off_is_not_there(through_quart: bool) ->
         reply = await bench.ask("GET", "/console")
         assert (reply.status, reply.code) == (404, "NOT_FOUND")
         assert "[console] enabled" in reply.json["error"]["message"]
+
+
+@both_ways
+async def test_the_element_is_for_pages_of_allowed_origins(through_quart: bool) -> None:
+    """A page of such a site may load it as a module, which is a request with an origin. Caches keep it for minutes."""
+    async with open_bench(through_quart=through_quart, origins=frozenset({"https://site.example"})) as bench:
+        for origin, allowed in (("https://site.example", "https://site.example"), ("https://evil.example", None)):
+            reply = await bench.ask("GET", "/scoreboard.js", headers={"origin": origin})
+            assert (reply.status, reply.body) == (200, ELEMENT.body)
+            assert reply.headers["content-type"] == "text/javascript; charset=utf-8"
+            assert reply.headers["cache-control"] == "public, max-age=300"
+            assert reply.headers["cross-origin-resource-policy"] == "cross-origin"
+            assert reply.headers["vary"] == "Origin"
+            assert reply.headers.get("access-control-allow-origin") == allowed
+        again = await bench.ask("GET", "/scoreboard.js", headers={"if-none-match": reply.headers["etag"]})
+        assert (again.status, again.body) == (304, b"")
 
 
 @both_ways

@@ -46,6 +46,7 @@ SCRIPT: list[tuple[str, str, object, str | None, dict[str, str]]] = [
     ("GET", "/docs", None, None, {}),
     ("GET", "/console", None, None, {}),
     ("GET", "/", None, None, {}),
+    ("GET", "/scoreboard.js", None, None, {"origin": "https://site.example"}),
     ("GET", "/healthz", None, None, {}),
     ("GET", "/readyz", None, None, {}),
     ("GET", "/ws/scoreboard", None, None, {}),

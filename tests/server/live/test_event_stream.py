@@ -219,6 +219,7 @@ async def test_pages_of_allowed_origins_may_read() -> None:
     async with open_site(LiveConfig(allowed_origins=("https://game.example",))) as site:
         async with reading(site, "Origin: https://game.example") as reader:
             assert reader.headers["access-control-allow-origin"] == "https://game.example"
+            assert "retry-after" in reader.headers["access-control-expose-headers"]
         async with reading(site) as reader:
             assert "access-control-allow-origin" not in reader.headers
 

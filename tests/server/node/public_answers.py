@@ -130,6 +130,7 @@ ASKED: dict[str, tuple[str, Targets]] = {
     "docs": ("GET", _once("/docs")),
     "console": ("GET", _once("/console")),
     "index": ("GET", _once("/")),
+    "element": ("GET", _once("/scoreboard.js")),
     "put_user": ("PUT", _once("/users/u00", "/users/new")),
     "put_user_by_query": ("PUT", _once("/users?userId=u00")),
     "erase_user": ("DELETE", _once("/users/u00")),

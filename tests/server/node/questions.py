@@ -333,7 +333,10 @@ def others(*, promotable: bool) -> list[Question]:
         question("long head", "GET", "/healthz", X="x" * 20_000),
         question("no HTTP", "GET", "/ HTTP/9.9\r\nX: "),
     ]
-    paths = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/console", "/", "/ws/scoreboard")
+    paths = (
+        "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/console", "/", "/scoreboard.js",
+        "/ws/scoreboard",
+    )  # fmt: skip
     questions += [question(path, "GET", path) for path in paths]
     questions += [question(f"HEAD of {path}", "HEAD", path) for path in ("/ws/scoreboard", "/sse/scoreboard")]
     questions.append(question("a stream of no board", "GET", "/sse/scoreboard?boardId=nowhere"))
