@@ -28,6 +28,7 @@ from server.api.pages import Page
 from server.api.periods import NoPeriods, PeriodReader
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
+from server.live.clics import Version
 from server.live.names import NameForm
 from server.metrics import Metrics
 from server.past.questions import Question, Reply
@@ -153,6 +154,7 @@ class Dependencies:
     public_reads: bool
     origins: Container[str] | None
     names: NameForm = "shown"
+    clics_version: Version = "2023-06"
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
     request_ids: Iterator[str]

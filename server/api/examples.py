@@ -7,7 +7,8 @@
     alice is registered; she gets points; a batch has points for bob, a repetition and a conflict; all is read. Then a
     board is made, read, frozen, revealed (nobody is on it, so that ends the freeze), reset and closed. Last, alice's
     action is taken back, a board with a watch is made, dora is flagged on it, and somebody finds her points good. The
-    scores of an older system are imported to a board of their own, dora is erased, the live channel is switched off.
+    scores of an older system are imported to a board of their own, which is read as a contest. dora is erased, and the
+    live channel is switched off.
 
 A test plays the story and compares each answer with its example. So no example is out of date.
 """
@@ -15,6 +16,8 @@ A test plays the story and compares each answer with its example. So no example 
 from __future__ import annotations
 
 from typing import Any
+
+from server.api.feed_examples import FEEDS
 
 USER_ID = "alice"
 ACTION_ID = "quest-7-alice"
@@ -140,6 +143,9 @@ ANSWERS: dict[str, Any] = {
     "readyz": {"epoch": 1, "seq": 3, "status": "ready"},
     "promote": {"epoch": 2, "seq": 4},
 }  # fmt: skip
+
+
+ANSWERS |= FEEDS
 
 
 def _error(code: str, message: str, **details: Any) -> dict[str, Any]:

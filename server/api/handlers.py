@@ -15,6 +15,7 @@ from server.api.boards import Boards
 from server.api.dependencies import Dependencies
 from server.api.erasures import Erasures
 from server.api.exports import Exports
+from server.api.feeds import Feeds
 from server.api.flags import FlagRoutes
 from server.api.history import History
 from server.api.imports import Imports
@@ -45,6 +46,7 @@ def handlers_of(dependencies: Dependencies, boards: Boards, reads: Reads, submit
         **{name: getattr(reads, name) for name in ("top", "score", "around", "action")},
         **{name: getattr(boards, name) for name in ("boards", "board", "periods")},
         "export": Exports(dependencies).export,
+        **Feeds(dependencies).handlers(),
         "history": history.history,
         "user_data": UserData(dependencies, history).data,
         **{name: getattr(reversals, name) for name in ("reverse", "reversal")},

@@ -17,7 +17,9 @@ import msgspec
 from engine.limits import BATCH_COMMANDS_MAX, ID_CHARACTERS_MAX, SEQ_MAX
 from server import bounds
 from server.api import about, answers, examples
-from server.api.descriptions import BATCH, LINKS, OPERATIONS, Either, Operation
+from server.api.descriptions import BATCH, LINKS, Either, Operation
+from server.api.descriptions import OPERATIONS as SCORES
+from server.api.feed_descriptions import FEEDS
 from server.api.review_forms import STATES
 from server.api.routes import BY_QUERY, ROUTES, Route
 from server.http.messages import JSON, MSGPACK, Id
@@ -27,6 +29,10 @@ Schema = dict[str, Any]
 
 VERSION = "1.2.0"
 """Of the interface, not of the program. It grows with each change that a client can see."""
+
+OPERATIONS: dict[str, Operation] = {**SCORES, **FEEDS}
+
+TAGS = ("Scores", "Boards", "Feeds", "Corrections", "Users", "Operations", "Pages")
 
 _NEEDED = "May have slashes."
 _THEN = "2026-11-28T18:00:00Z"
@@ -59,7 +65,7 @@ def document(*, public_reads: bool) -> Schema:
             "license": {"name": "MIT"},
         },
         "servers": [{"url": "."}],
-        "tags": [{"name": name} for name in ("Scores", "Boards", "Corrections", "Users", "Operations", "Pages")],
+        "tags": [{"name": name} for name in TAGS],
         "paths": paths,
         "components": {
             "schemas": _schemas(),

@@ -55,10 +55,13 @@ BOARD_CHANGES = ("put_board", "close_board", "reset_board", "freeze_board", "unf
 BY_QUERY = "_by_query"
 """The end of a handler's name that has the id in the query. The handler is the one without it."""
 
+CONTEST_PATH = "/feeds/clics/contests/{boardId}"
+
 POSITION = ("minSeq", "minEpoch")
 USER_QUERY = ("boardId", "period", "view", *POSITION)
 HISTORY_QUERY = ("boardId", "limit", "cursor", *POSITION)
 AROUND_QUERY = ("limit", *USER_QUERY)
+CONTEST_QUERY = ("view", *POSITION)
 DATA_QUERY = ("limit", "cursor", *POSITION)
 WRITE = ("scores:write",)
 READ = ("scores:read", "scores:write")
@@ -176,6 +179,22 @@ ROUTES: tuple[Route, ...] = (
           shows_state=True, query=POSITION),
     Route("PUT", "/flags/live", "put_live_flag", "Switch the live channel off, or on again, on every node.", ADMIN,
           writes=True),
+    Route("GET", "/feeds/ctftime.json", "ctftime", "The standings of a board for CTFtime.", READ,
+          public_read=True, shows_state=True, query=("boardId", "view", *POSITION)),
+    Route("GET", "/feeds/clics", "clics", "Which version of the CLICS Contest API is below this address.", READ,
+          public_read=True),
+    Route("GET", "/feeds/clics/contests", "clics_contests", "All boards as contests.", READ,
+          public_read=True, shows_state=True, query=CONTEST_QUERY),
+    Route("GET", CONTEST_PATH, "clics_contest", "A board as a contest.", READ,
+          public_read=True, shows_state=True, query=CONTEST_QUERY),
+    Route("GET", f"{CONTEST_PATH}/access", "clics_access", "What there is of a contest.", READ,
+          public_read=True, shows_state=True, query=POSITION),
+    Route("GET", f"{CONTEST_PATH}/teams", "clics_teams", "The users of a board as teams.", READ,
+          public_read=True, shows_state=True, query=CONTEST_QUERY),
+    Route("GET", f"{CONTEST_PATH}/state", "clics_state", "Whether a contest runs, is frozen, has ended.", READ,
+          public_read=True, shows_state=True, query=CONTEST_QUERY),
+    Route("GET", f"{CONTEST_PATH}/scoreboard", "clics_scoreboard", "The rows of a board, ranked as CLICS does.", READ,
+          public_read=True, shows_state=True, query=CONTEST_QUERY),
     Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId", "view")),
     Route("GET", STREAM_PATH, "stream", "The live channel (server-sent events).", public_read=True,
           query=("boardId", "view")),

@@ -353,6 +353,7 @@ def _make_pipeline(
             storage=storage,
             public_reads=config.auth.public_reads,
             names=config.privacy.names,
+            clics_version=config.feeds.clics_version,
             origins=config.live.origins,
             clock_ms=world.clock.now_ms,
             clock_s=world.clock_s,

@@ -54,6 +54,7 @@ Points = Annotated[
 ]
 Format = Annotated[Literal["auto", "json", "console"], Meta(description="auto, json or console")]
 Names = Annotated[Literal["shown", "initials", "hidden"], Meta(description="shown, initials or hidden")]
+ClicsVersion = Annotated[Literal["2023-06", "2026-01"], Meta(description="2023-06 or 2026-01")]
 Level = Annotated[Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")]
 
 
@@ -113,6 +114,12 @@ class ConsoleConfig(msgspec.Struct, frozen=True):
     enabled: Switch = True
 
 
+class FeedsConfig(msgspec.Struct, frozen=True):
+    """Which version of the CLICS Contest API is served."""
+
+    clics_version: ClicsVersion = "2023-06"
+
+
 class ReplicationConfig(msgspec.Struct, frozen=True):
     """Following a leader, and being followed. Replicas redirect clients to the leader's `public_url`."""
 
@@ -146,6 +153,7 @@ class Config(msgspec.Struct, frozen=True):
     users: UsersConfig = UsersConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     console: ConsoleConfig = ConsoleConfig()
+    feeds: FeedsConfig = FeedsConfig()
     replication: ReplicationConfig = ReplicationConfig()
     logging: LoggingConfig = LoggingConfig()
 

@@ -44,6 +44,7 @@ from server.api.role_checks import RoleChecks
 from server.http.client_address import TrustedProxies
 from server.http.messages import Request, Response, Stream, path_of, wire_headers
 from server.lanes.quart_app import create_app
+from server.live.clics import Version
 from server.live.names import NameForm
 from server.metrics import Metrics
 from server.node.promotion import refuse_promotion
@@ -311,6 +312,7 @@ class Bench:
         rules: Rules = RULES,
         public_reads: bool = True,
         names: NameForm = "shown",
+        clics_version: Version = "2023-06",
         origins: Container[str] | None = None,
         per_minute: tuple[int, int] = (60_000, 600),
         real_log: Log | None = None,
@@ -359,6 +361,7 @@ class Bench:
             storage=lambda: self.storage,
             public_reads=public_reads,
             names=names,
+            clics_version=clics_version,
             origins=origins,
             clock_ms=self.clock_ms,
             clock_s=lambda: self.now_s,
@@ -367,9 +370,7 @@ class Bench:
             promote=partial(refuse_promotion, self.role),
             periods=self.kept or NoPeriods(),
             past=past,
-            ledger=MemoryLedger(self.log, self.erasing.unsettled)
-            if real_log is None
-            else Ledger(InlineDisk(), real_log),
+            ledger=Ledger(InlineDisk(), real_log) if real_log else MemoryLedger(self.log, self.erasing.unsettled),
             erasing=self.erasing,
         )
         self.pipeline = Pipeline(self.dependencies)

@@ -94,6 +94,19 @@ async def play_imports(bench: Bench) -> dict[str, Reply]:
     return {handler: await bench.ask(method, path, body, token=ADMIN) for handler, method, path, body in asked}
 
 
+async def play_feeds(bench: Bench) -> dict[str, Reply]:
+    """Read the board of the import as a contest."""
+    contest = "/feeds/clics/contests/classic"
+    paths = {
+        "ctftime": "/feeds/ctftime.json?boardId=classic",
+        "clics": "/feeds/clics",
+        "clics_contests": "/feeds/clics/contests",
+        "clics_contest": contest,
+        **{f"clics_{name}": f"{contest}/{name}" for name in ("access", "teams", "state", "scoreboard")},
+    }
+    return {handler: await bench.ask("GET", path) for handler, path in paths.items()}
+
+
 async def test_the_examples_are_what_a_leader_answers() -> None:
     """Every answer of the story, field by field, in order. The version of the tz database is the machine's."""
     async with open_bench() as bench:
@@ -103,6 +116,7 @@ async def test_the_examples_are_what_a_leader_answers() -> None:
         replies |= await play_corrections(bench)
         replies |= await play_reviews(bench)
         replies |= await play_imports(bench)
+        replies |= await play_feeds(bench)
         replies["erase_user"] = await bench.ask("DELETE", "/users/dora", token=ERASER)
         replies["live_flag"] = await bench.ask("GET", "/flags/live", token=ADMIN)
         off = examples.REQUESTS["put_live_flag"]

@@ -14,6 +14,7 @@ from server.api import descriptions, openapi
 from server.api.routes import ROUTES, find
 from server.bounds import TOP_LIMIT_MAX
 from tests.server.api.erasures_asked import ERASURES
+from tests.server.api.feeds_asked import FEEDS
 from tests.server.api.flags_asked import FLAGS
 from tests.server.api.imports_asked import IMPORTS
 from tests.server.api.support import JUDGE, KEEPER, READER, REFEREE, REGISTRAR, WRITER, Reply, both_ways, open_bench
@@ -376,6 +377,7 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("PUT", "/boards/cup", CUP, KEEPER, 410),
     ("POST", "/boards/cup/reset", None, KEEPER, 410),
     ("POST", "/scores/increment", {**WITH_VALUE, "actionId": "v4"}, "Bearer judge scores:write,scores:value", 410),
+    *FEEDS,
     ("GET", "/ws/scoreboard", None, None, 426),
     ("GET", "/sse/scoreboard", None, None, 400),
     ("GET", "/healthz", None, None, 200),

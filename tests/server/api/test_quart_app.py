@@ -49,6 +49,8 @@ SCRIPT: list[tuple[str, str, object, str | None, dict[str, str]]] = [
     ("GET", "/scoreboard.js", None, None, {"origin": "https://site.example"}),
     ("GET", "/healthz", None, None, {}),
     ("GET", "/readyz", None, None, {}),
+    ("GET", "/feeds/ctftime.json", None, None, {"origin": "https://site.example"}),
+    ("GET", "/feeds/clics/contests/main/scoreboard", None, None, {}),
     ("GET", "/ws/scoreboard", None, None, {}),
     ("GET", "/sse/scoreboard", None, None, {}),
 ]

@@ -184,6 +184,15 @@ def batches() -> list[Question]:
     return questions
 
 
+FEEDS = (
+    "/feeds/ctftime.json", "/feeds/ctftime.json?boardId=nowhere", "/feeds/clics", "/feeds/clics/",
+    "/feeds/clics/contests", *(f"/feeds/clics/contests/main{end}" for end in ("", "/access", "/teams", "/state")),
+    "/feeds/clics/contests/main/scoreboard", "/feeds/clics/contests/main/scoreboard?view=live",
+    "/feeds/clics/contests/nowhere/teams",
+)  # fmt: skip
+"""Reads in formats of the field."""
+
+
 def reads() -> list[Question]:
     """GET /scoreboard/top and the other routes that read."""
     top, read = "/scoreboard/top", bearer("scores:read")
@@ -198,6 +207,7 @@ def reads() -> list[Question]:
         "/scores?userId=x/y", "/scores/around?userId=ann", "/scores/around", "/actions?actionId=first%20of%20ann",
         "/scores/ann/", "/healthz/", "/scoreboard", "/scoreboard?limit=1", "/scoreboard?cursor=x",
         "/scoreboard?cursor=", "/scoreboard?boardId=nowhere", "/scores/query",
+        *FEEDS,
     ]  # fmt: skip
     questions = [question(target, "GET", target) for target in targets]
     questions += [
@@ -348,6 +358,7 @@ def others(*, promotable: bool) -> list[Question]:
 FROZEN = (
     "/scoreboard/top?boardId=cup", "/scoreboard?boardId=cup", "/scores/ann?boardId=cup",
     "/scores/ann/around?boardId=cup", "/boards?boardId=cup", "/boards/periods?boardId=cup",
+    "/feeds/ctftime.json?boardId=cup", "/feeds/clics/contests/cup/scoreboard?_=1",
 )  # fmt: skip
 """Reads of a board while it is frozen."""
 

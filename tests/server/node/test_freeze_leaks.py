@@ -117,8 +117,9 @@ async def test_the_same_moves_are_seen_on_an_open_board(tmp_path: Path) -> None:
         handlers = {handler for handler, one in asked if any(name.startswith(f"{one.name} (") for name in seen)}
         reads = {"top", "walk", "query", "score", "score_by_query", "around", "around_by_query"}
         exports = {"export", "export_by_query"}
+        feeds = {"ctftime", "clics_contests", "clics_contest", "clics_teams", "clics_state", "clics_scoreboard"}
         assert sorted(handlers) == sorted(
-            {*reads, "boards", "board", "periods", "periods_by_query", "metrics", *exports}
+            {*reads, "boards", "board", "periods", "periods_by_query", "metrics", *exports, *feeds}
         )
 
 

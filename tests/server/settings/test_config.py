@@ -160,6 +160,7 @@ def test_every_key_can_be_set_in_the_environment(tmp_path: Path) -> None:
         "SCOREBOARD_PRIVACY_NAMES": "initials",
         "SCOREBOARD_PRIVACY_ERASE_WITHIN_HOURS": "0",
         "SCOREBOARD_CONSOLE_ENABLED": "false",
+        "SCOREBOARD_FEEDS_CLICS_VERSION": "2026-01",
         "SCOREBOARD_REPLICATION_LEADER": "http://leader.example:8080",
         "SCOREBOARD_REPLICATION_TOKEN_FILE": "token",
         "SCOREBOARD_REPLICATION_PUBLIC_URL": "https://scores.example",
