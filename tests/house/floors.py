@@ -188,9 +188,11 @@ CLIENT_FLOORS: list[tuple[str, str]] = [
     (PURE, "effects"),
     (PURE, "calls event_stream"),
     (PURE, "batch_book watching"),
+    (SHELL, "outbox"),
+    (PURE, "delivery"),
     (SHELL, "sync_shell"),
-    (SHELL, "async_shell batcher watch"),
-    (SHELL, "async_batcher async_watch"),
+    (SHELL, "async_shell batcher watch sender"),
+    (SHELL, "async_batcher async_watch async_sender"),
     (SHELL, "client"),
     (SHELL, "async_client"),
 ]

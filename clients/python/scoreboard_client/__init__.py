@@ -11,9 +11,11 @@ README.md has the whole of it.
 from scoreboard_client.answers import Around, Entry, LiveState, Position, RankedEntry, Ranks, Receipt, Score, Top
 from scoreboard_client.async_batcher import AsyncBatcher
 from scoreboard_client.async_client import AsyncBoard, AsyncScoreboard
+from scoreboard_client.async_sender import AsyncSender
 from scoreboard_client.async_watch import AsyncWatch
 from scoreboard_client.batcher import Batcher
 from scoreboard_client.client import Board, Scoreboard
+from scoreboard_client.delivery import Held
 from scoreboard_client.errors import (
     ApiError,
     BatcherClosed,
@@ -26,6 +28,8 @@ from scoreboard_client.errors import (
     NotAnswered,
     NotFound,
     NotLeader,
+    OutboxFault,
+    OutboxFull,
     OutcomeUnknown,
     RateLimited,
     ScoreboardError,
@@ -34,6 +38,8 @@ from scoreboard_client.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
+from scoreboard_client.outbox import Outbox, SetAside
+from scoreboard_client.sender import Sender
 from scoreboard_client.watch import Watch
 
 __all__ = [
@@ -42,6 +48,7 @@ __all__ = [
     "AsyncBatcher",
     "AsyncBoard",
     "AsyncScoreboard",
+    "AsyncSender",
     "AsyncWatch",
     "Batcher",
     "BatcherClosed",
@@ -52,11 +59,15 @@ __all__ = [
     "DeadlineExceeded",
     "Entry",
     "Erased",
+    "Held",
     "InvalidRequest",
     "LiveState",
     "NotAnswered",
     "NotFound",
     "NotLeader",
+    "Outbox",
+    "OutboxFault",
+    "OutboxFull",
     "OutcomeUnknown",
     "Position",
     "RankedEntry",
@@ -66,6 +77,8 @@ __all__ = [
     "Score",
     "Scoreboard",
     "ScoreboardError",
+    "Sender",
+    "SetAside",
     "Top",
     "Unauthenticated",
     "Unauthorized",

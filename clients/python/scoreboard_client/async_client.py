@@ -8,7 +8,7 @@ Tasks may share an `AsyncScoreboard`. `scoreboard_client.client` is the same for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 import httpx
@@ -16,11 +16,14 @@ import httpx
 from scoreboard_client import answers, calls, requests, watching
 from scoreboard_client.answers import Around, Position, Ranks, Receipt, Score, Top
 from scoreboard_client.async_batcher import AsyncBatcher
+from scoreboard_client.async_sender import AsyncSender
 from scoreboard_client.async_shell import AsyncLine, AsyncToken
 from scoreboard_client.async_watch import AsyncWatch
 from scoreboard_client.batcher import LINGER_S, SIZE
 from scoreboard_client.calls import Caller
 from scoreboard_client.client import ATTEMPT_S, DEADLINE_S, caller_of
+from scoreboard_client.delivery import Told
+from scoreboard_client.outbox import Outbox
 from scoreboard_client.requests import DEFAULT_BOARD, Action, checked_id
 
 
@@ -58,6 +61,10 @@ class AsyncScoreboard:
         """Close all connections."""
         if self._is_own:
             await self._http.aclose()
+
+    def sender(self, outbox: Outbox, *, told: Callable[[Told], None] | None = None) -> AsyncSender:
+        """Give a sender of an outbox. `told` learns of what is refused or held; without it both are logged."""
+        return AsyncSender(self._caller, self._http, self._token, outbox, told)
 
     def board(self, board_id: str = DEFAULT_BOARD) -> AsyncBoard:
         """Give one board. Nothing is sent."""

@@ -9,7 +9,7 @@ that of `scoreboard_client.async_client`. So each method here is one line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 import httpx
@@ -18,8 +18,11 @@ from scoreboard_client import answers, calls, requests, watching
 from scoreboard_client.answers import Around, Position, Ranks, Receipt, Score, Top
 from scoreboard_client.batcher import LINGER_S, SIZE, Batcher
 from scoreboard_client.calls import Caller
+from scoreboard_client.delivery import Told
 from scoreboard_client.nodes import Nodes
+from scoreboard_client.outbox import Outbox
 from scoreboard_client.requests import DEFAULT_BOARD, Action, checked_id
+from scoreboard_client.sender import Sender
 from scoreboard_client.sync_shell import Line, Token
 from scoreboard_client.watch import Watch
 
@@ -70,6 +73,10 @@ class Scoreboard:
         """Close all connections."""
         if self._is_own:
             self._http.close()
+
+    def sender(self, outbox: Outbox, *, told: Callable[[Told], None] | None = None) -> Sender:
+        """Give a sender of an outbox. `told` learns of what is refused or held; without it both are logged."""
+        return Sender(self._caller, self._http, self._token, outbox, told)
 
     def board(self, board_id: str = DEFAULT_BOARD) -> Board:
         """Give one board. Nothing is sent."""

@@ -15,7 +15,8 @@
     │   └── Unavailable          503, any other code
     ├── DeadlineExceeded         the time is over; `last` says why it took so long
     ├── UnexpectedAnswer         no scoreboard answered
-    └── outbox: OutboxFull       see `scoreboard_client.outbox`
+    ├── BatcherClosed            the batcher ended first
+    └── OutboxFull, OutboxFault  the outbox takes no more; its file can't be used
 
 Rules:
 - A 429, a 503 and a connection that fails are tried again. So callers meet them as `DeadlineExceeded.last`.
@@ -129,6 +130,10 @@ class UnexpectedAnswer(ScoreboardError):
 
 class OutboxFull(ScoreboardError):
     """The outbox takes no more actions. This one was not put in."""
+
+
+class OutboxFault(ScoreboardError):
+    """The file can't be used as an outbox: it is something else, or of a newer version, or its folder is not there."""
 
 
 class BatcherClosed(ScoreboardError):

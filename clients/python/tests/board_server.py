@@ -27,6 +27,9 @@ from tests.e2e.leader import ALARM_SECONDS, COMMAND, READY, SECRET, environment,
 
 BACKENDS = ("asyncio", "trio")
 
+CLIENT = Path(__file__).parents[1]
+"""Where the package lies, for processes of their own."""
+
 CONFIG = """
 [boards.main.points]
 ACTION_COMPLETED = 10

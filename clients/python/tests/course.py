@@ -7,6 +7,7 @@
 Rules:
 - Each `Send`, `Open` and `Read` takes the next event. A course that is too short or too long is a failure of the test;
   `watch` goes on for ever, so there the course ends when it has no event left.
+- An event that is an exception is one of the caller's code, such as the callable that gives the token.
 - The lot is always LOT, and only a `Wait` lets time pass, unless an event takes some (`slow`).
 """
 
@@ -32,6 +33,7 @@ from scoreboard_client.effects import (
     Send,
     Steps,
     Wait,
+    Work,
     resume,
 )  # fmt: skip
 from scoreboard_client.nodes import Nodes
@@ -70,7 +72,7 @@ def slow(seconds: float) -> tuple[float, Fault]:
 class Course:
     """See above. `sent` are the addresses and requests, `waits` the waits, `emitted` what was given to who iterates."""
 
-    def __init__(self, *events: Answer | Fault | bytes | tuple[float, Fault]) -> None:
+    def __init__(self, *events: Answer | Fault | bytes | tuple[float, Fault] | Exception) -> None:
         self.now_s = 1_000.0
         self.sent: list[Send | Open] = []
         self.waits: list[float] = []
@@ -89,7 +91,7 @@ class Course:
         """Perform a call to its end."""
         step = resume(steps)
         while not isinstance(step, Done):
-            step = resume(steps, Reaction(self.now_s, LOT, self._perform(step)))
+            step = resume(steps, self._came(step))
         assert not self._events, "these were never sent for"
         value: T = step.value
         return value
@@ -101,8 +103,12 @@ class Course:
             if isinstance(step, (Send, Open, Read)) and not self._events:
                 steps.close()
                 return
-            step = resume(steps, Reaction(self.now_s, LOT, self._perform(step)))
+            step = resume(steps, self._came(step))
         raise AssertionError("it ended")
+
+    def _came(self, step: Effect) -> Reaction | Exception:
+        result = self._perform(step)
+        return result if isinstance(result, Exception) else Reaction(self.now_s, LOT, result)
 
     def _perform(self, step: Effect) -> Any:
         if isinstance(step, (Send, Open, Read)):
@@ -119,6 +125,11 @@ class Course:
         elif isinstance(step, Idle):
             assert step.seconds is not None, "nothing is left that could end this wait"
             self.now_s += step.seconds
+        elif isinstance(step, Work):
+            try:
+                return step.function()
+            except Exception as error:
+                return error
         elif isinstance(step, Emit):
             self.emitted.append(step.value)
         else:
