@@ -32,6 +32,7 @@ from server.live.clics import Version
 from server.live.names import NameForm
 from server.metrics import Metrics
 from server.past.questions import Question, Reply
+from server.replication.followers import FollowerInfo
 from server.replication.freshness import Freshness
 from server.role import CurrentRole
 
@@ -158,7 +159,7 @@ class Dependencies:
     clock_ms: Callable[[], int]
     clock_s: Callable[[], float]
     request_ids: Iterator[str]
-    followers: Callable[[], int]
+    followers: Callable[[], list[FollowerInfo]]
     promote: Callable[[], Awaitable[tuple[int, int]]]
     periods: PeriodReader = field(default_factory=NoPeriods)
     warnings: Callable[[], list[str]] = list

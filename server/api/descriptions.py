@@ -17,6 +17,7 @@ from server.api import (
     decoding,
     erasure_forms,
     flag_forms,
+    follower_forms,
     history_forms,
     import_forms,
     reversal_forms,
@@ -354,6 +355,12 @@ OPERATIONS: dict[str, Operation] = {
         "every board and keeps its log can be promoted.",
         answers.PromotedAnswer,
         (401, 403, 409, 500, 503),
+    ),
+    "followers": Operation(
+        "Operations",
+        "Each replica reports its position again and again. Whoever follows a replica is told by that replica.",
+        follower_forms.FollowersAnswer,
+        (400, 401, 403, 500, 503),
     ),
     "healthz": Operation("Operations", "Answers while the process is alive.", answers.HealthAnswer),
     "readyz": Operation(

@@ -142,6 +142,15 @@ ANSWERS: dict[str, Any] = {
     "healthz": {"status": "ok"},
     "readyz": {"epoch": 1, "seq": 3, "status": "ready"},
     "promote": {"epoch": 2, "seq": 4},
+    "followers": {
+        "followers": [
+            {
+                "address": "10.0.0.7", "epoch": 1, "seq": 3, "lagRecords": 0, "durable": True, "connectedAt": _TIME,
+            },
+        ],
+        "epoch": 1,
+        "seq": 3,
+    },
 }  # fmt: skip
 
 

@@ -32,7 +32,8 @@ Submit = Callable[[Sequence[Command]], Awaitable[list[Outcome]]]
 """Has commands decided and made durable."""
 
 _OPERATIONS = (
-    "live", "stream", "promote", "healthz", "readyz", "metrics", "openapi", "docs", "console", "index", "element",
+    "live", "stream", "promote", "followers", "healthz", "readyz", "metrics", "openapi", "docs", "console", "index",
+    "element",
 )  # fmt: skip
 
 

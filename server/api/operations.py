@@ -9,6 +9,7 @@ from server.access.auth import Principal
 from server.api import openapi
 from server.api.answers import HealthAnswer, PromotedAnswer, ReadyAnswer
 from server.api.dependencies import Dependencies
+from server.api.follower_forms import followers_answer
 from server.api.pages import document
 from server.http.handshake import UPGRADE_HEADERS
 from server.http.messages import JSON, NO_STORE, RETRY_SOON, Details, Refused, Request, Response
@@ -79,6 +80,11 @@ class Operations:
         epoch, seq = await self._dependencies.promote()
         return Response(200, msgspec.json.encode(PromotedAnswer(epoch, seq)), JSON, NO_STORE)
 
+    async def followers(self, _request: Request, _caller: Principal) -> Response:
+        scoreboard, linked = self._dependencies.scoreboard, self._dependencies.followers()
+        answer = followers_answer(linked, scoreboard.epoch, scoreboard.seq)
+        return Response(200, msgspec.json.encode(answer), JSON, NO_STORE)
+
     def _not_ready(self) -> str | None:
         reason = self._dependencies.freshness.not_ready()
         if reason is None and not self._dependencies.writer.statistics().accepting:
@@ -110,6 +116,6 @@ class Operations:
             reviews_passed_over=scoreboard.reviews.passed_over,
             review_flags={str(rule): count for rule, count in scoreboard.reviews.flags.items()},
             ready=self._not_ready() is None,
-            followers=self._dependencies.followers(),
+            followers=len(self._dependencies.followers()),
             lag=self._dependencies.freshness.lag(),
         )

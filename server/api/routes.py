@@ -199,6 +199,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", STREAM_PATH, "stream", "The live channel (server-sent events).", public_read=True,
           query=("boardId", "view")),
     Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ADMIN),
+    Route("GET", "/replication/followers", "followers", "The replicas that follow this node, and their lag.",
+          ("log:read",)),
     Route("GET", "/healthz", "healthz", "Whether the process is alive.", query=None),
     Route("GET", "/readyz", "readyz", "Whether requests should be sent here.", query=None),
     Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format.", query=None),

@@ -358,7 +358,7 @@ def _make_pipeline(
             clock_ms=world.clock.now_ms,
             clock_s=world.clock_s,
             request_ids=world.request_ids,
-            followers=(lambda: 0) if service is None else service.followers.__len__,
+            followers=list if service is None else service.followers.statistics,
             promote=promote,
             periods=NoPeriods() if periods is None else periods,
             past=None if service is None else world.past,

@@ -5,7 +5,7 @@ from __future__ import annotations
 INSIDE = """
   // `board` is the page's element, `inside` its shadow tree.
   Object.defineProperty(window, "board", { get: () => document.querySelector("live-scoreboard") });
-  Object.defineProperty(window, "inside", { get: () => window.board.shadowRoot });
+  Object.defineProperty(window, "inside", { get: () => window.board?.shadowRoot });
 """
 
 FAST = 12
@@ -131,7 +131,7 @@ WORST_CONTRAST = """
     return colour[3] === 0 ? behind(node.parentElement ?? node.getRootNode().host) : colour;
   };
   let worst = 21;
-  for (const root of [document.body, inside]) {
+  for (const root of [document.body, inside].filter(Boolean)) {
     const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
     while (walk.nextNode()) {
       const parent = walk.currentNode.parentElement;

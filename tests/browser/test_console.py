@@ -12,7 +12,7 @@ from tests.browser.cdp import Page
 from tests.browser.console import BUTTONS, FAULT, PARTS, SAID, STATE, TEXT
 from tests.browser.test_page import LAPTOP, PHONE, SMALL_PHONE, overflow
 from tests.browser.test_season import save_for_eyes
-from tests.e2e.leader import token
+from tests.e2e.leader import Leader, token
 
 ALL_PARTS = ["Boards", "Users", "Corrections", "Reviews", "Nodes"]
 HOSTILE = '<img src=x onerror="window.owned = 1">'
@@ -37,11 +37,22 @@ async def test_a_token_shows_what_it_allows(page: Page, backend: Backend) -> Non
 
     await console.sign_in(page, backend.url, token("scores:read"), "#boards/main")
     assert await page.evaluate(BUTTONS) == ["Refresh"]
+    assert '"boardId":"main"' in await page.evaluate("document.querySelector('pre').textContent")
     await console.show(page, "#users/ada")
     assert await page.evaluate(BUTTONS) == ["Show the ledger", "Older entries"]
     assert await page.evaluate("location.href + document.cookie") == f"{backend.url}/console#users/ada"
     await page.call("Page.reload")
     await page.wait(f"{TEXT}.includes('Ledger of ada')")  # the tab still has the token
+
+
+async def test_names_of_a_provider(page: Page, leader: Leader) -> None:
+    """A token whose scopes we do not know shows the nodes only, and offers the rest. The server decides."""
+    await console.sign_in(page, leader.url, token("board-operators"))
+    assert await page.evaluate(PARTS) == ["Nodes"]
+    await console.press(page, "show all parts")
+    await page.wait(f"{PARTS}.length === {len(ALL_PARTS)}")
+    await console.show(page, "#reviews")
+    await page.wait(f"{FAULT}.includes('UNAUTHORIZED')")
 
 
 async def test_a_token_that_ends_is_renewed_by_pasting(page: Page, backend: Backend) -> None:
@@ -144,17 +155,3 @@ async def test_every_screen_in_light_and_dark(page: Page, backend: Backend, dark
             assert await overflow(page) == 0, (part, size)
             if size == PHONE:
                 await save_for_eyes(page, f"console-{part[1:8].replace('/', '-')}-{'dark' if dark else 'light'}")
-
-
-async def test_the_figures_of_a_node(page: Page, backend: Backend) -> None:
-    """Health and figures come from /readyz and /metrics, again and again; a chart says in words what it shows."""
-    await page.before_scripts(scripts.FAST_CLOCK)
-    await backend.report_many({"ada": 3})
-    await console.sign_in(page, backend.url, token("log:read"), "#nodes")
-    await page.wait(f"{TEXT}.includes('ready') && {TEXT}.includes('leader')")
-    charts = "[...document.querySelectorAll('.chart svg')].map((one) => one.ariaLabel)"
-    await page.wait(f"{charts}.some((text) => /^Requests: [0-9.]+\\/s now, at most/.test(text))")
-    await page.wait(f"{charts}.some((text) => /^Memory: [0-9.]+ MiB now/.test(text))")
-    await backend.report_many({"ada": 4})
-    seq = (await console.answer(backend.url, "/readyz"))["seq"]
-    await page.wait(f"/Event\\s+{seq}\\b/.test({TEXT})")

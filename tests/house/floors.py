@@ -136,6 +136,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "metrics"),
     (PURE, "server", "api/shape_faults api/feed_examples"),
     (PURE, "server", "api/answers api/decoding api/routes api/examples api/about"),
+    (PURE, "server", "api/follower_forms"),
     (PURE, "server", "api/reversal_forms api/history_forms api/import_forms"),
     (PURE, "server", "api/review_forms"),
     (PURE, "server", "api/user_data_forms api/erasure_forms api/flag_forms api/feed_forms"),

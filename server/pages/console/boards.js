@@ -63,8 +63,20 @@ async function showBoard(section, boardId, focus = "") {
     make("h3", {}, "Past periods"),
     pastPeriods(boardId, periods, isLive),
     may("boards:write") && board.rules && !board.closed ? make("details", {}, make("summary", {}, "Change title, points and rules"), rulesForm(board, () => again(""))) : "",
+    board.closed ? "" : exampleRequest(board),
   ].filter(isShown));
   (focus ? [...section.querySelectorAll("button")].find((one) => one.textContent === focus) : null)?.focus();
+}
+
+/** A request that counts an action, for whoever builds a backend. */
+function exampleRequest({ boardId, rules }) {
+  const [reason, worth] = Object.entries(rules?.points ?? {})[0] ?? [];
+  const action = { userId: "bob", actionId: "order-4711", boardId, ...(reason ? { reason } : {}), ...(worth?.min === undefined ? {} : { value: worth.min }) };
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const lines = [`curl ${quoted(new URL("scores/increment", here).href)}`, `-H "Authorization: Bearer $TOKEN"`, "-H 'Content-Type: application/json'", `-d ${quoted(JSON.stringify(action))}`];
+  return make("details", {}, make("summary", {}, "Send it an action"),
+    make("p", { class: "note" }, "A backend sends one like this, with a token from ", make("code", {}, "scoreboard token --sub NAME"), ". All routes: ", make("a", { href: "docs" }, "API"), "."),
+    make("pre", { tabindex: "0" }, make("code", {}, lines.join(" \\\n  "))));
 }
 
 /** The periods that ended, each with its ranking on demand. */

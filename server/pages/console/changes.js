@@ -11,8 +11,8 @@ function changesView(changes) {
     const rows = shown.map((user) => [idText(user.userId), score(user.oldScore), score(user.newScore), signed(user.delta)]);
     const caption = [`Board ${change.boardId}`, change.period ? `past period ${change.period}` : "", left ? `${count(left, "further user")} not shown` : ""];
     return make("div", {},
-      table(caption.filter(Boolean).join(", "), ["User", "Score now", "Score then", "Change"], rows),
-      change.top ? make("details", {}, make("summary", {}, `The first rows of ${change.boardId} then`), rowsTable("", change.top)) : "");
+      table(caption.filter(Boolean).join(", "), ["User", "Before", "After", "Change"], rows),
+      change.top ? make("details", {}, make("summary", {}, `The first rows of ${change.boardId} after it`), rowsTable("", change.top)) : "");
   });
 }
 

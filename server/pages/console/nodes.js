@@ -119,6 +119,35 @@ async function nodeState() {
   return place;
 }
 
+/** The replicas that follow this node, and their lag. What a replica's own followers are, its console says. */
+async function followersView() {
+  const { followers } = await ask("GET", "replication/followers");
+  const rows = followers.map((one) => [
+    idText(one.address), one.shard ? `shard ${one.shard}` : "all boards", one.lagRecords ?? "another epoch", one.seq,
+    one.durable ? "on its disk" : "in memory", timeText(one.connectedAt),
+  ]);
+  return make("div", {}, make("h3", {}, "Replicas that follow it"),
+    rows.length ? table("", ["Address", "Holds", "Events behind", "Has event", "Keeps the log", "Linked since"], rows) : make("p", { class: "note" }, "None has a link now."));
+}
+
+/** The switch of the live channel, which every node obeys. */
+async function liveFlagView(place) {
+  const flag = await ask("GET", "flags/live");
+  const turn = (event) => attempt(event.currentTarget, place, async () => {
+    const verb = flag.enabled ? "Switch it off" : "Switch it on";
+    const body = flag.enabled
+      ? "All viewers of all nodes are closed, and new ones refused. Pages ask every few seconds instead. Counting goes on."
+      : "Viewers come back to all nodes, spread over 30 seconds.";
+    if (!await confirmed({ title: flag.enabled ? "Switch the live channel off?" : "Switch the live channel on?", body, verb })) return;
+    await ask("PUT", "flags/live", { body: { enabled: !flag.enabled } });
+    place.replaceChildren(await liveFlagView(place));
+    say(flag.enabled ? "The live channel is off." : "The live channel is on.");
+  });
+  return make("div", {}, make("h3", {}, "Live channel"),
+    make("p", {}, flag.enabled ? badge("on", "good") : badge("off", "bad"), flag.since ? [" since ", timeText(flag.since)] : ""),
+    make("div", { class: "actions" }, button(flag.enabled ? "Switch the live channel off…" : "Switch the live channel on…", turn, flag.enabled ? "danger" : "main")));
+}
+
 function nodeView({ isReady, warnings }) {
   const { sums } = samples.at(-1);
   const isReplica = !Number.isNaN(sums.scoreboard_replica_leader_age_seconds ?? NaN);
@@ -145,11 +174,14 @@ const nodesPart = {
   async show(section) {
     const fault = make("div", {});
     const view = make("div", {});
-    section.replaceChildren(make("h2", { tabindex: "-1" }, "This node"), fault, view);
+    const followers = make("div", {});
+    const live = make("div", {});
+    section.replaceChildren(make("h2", { tabindex: "-1" }, "This node"), fault, view, followers, live);
     const look = async () => {
       if (!section.contains(view) || document.hidden) return;
       try {
         view.replaceChildren(...nodeView(await nodeState()));
+        if (may("log:read") && !isRefused) followers.replaceChildren(await followersView());
         fault.replaceChildren();
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
@@ -157,6 +189,7 @@ const nodesPart = {
       }
     };
     await look();
+    if (may("admin")) live.replaceChildren(await liveFlagView(live));
     const timer = setInterval(() => { if (section.contains(view)) look(); else clearInterval(timer); }, LOOK_EVERY);
   },
 };

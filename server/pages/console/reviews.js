@@ -25,7 +25,7 @@ const reviewsPart = {
 
 /** Pages of the queue, the oldest first. `again` shows it anew. */
 async function reviewsView(filter, again) {
-  const columns = ["User", "Board", "Rule", "Found", "Limit", "Score then", "Since", "State", "Decide"];
+  const columns = ["User", "Board", "Rule", "Found", "Limit", "Score at the flag", "Since", "State", "Decide"];
   const rows = table("Users whom a board's watch flagged, the oldest first", columns, []);
   const note = make("p", { class: "note", role: "status" });
   const fault = make("div", {});

@@ -13,6 +13,13 @@ function openParts() {
   openHash();
 }
 
+/** A token without a scope that we know may have names of a provider, which the server maps. Only the server knows. */
+function unknownScopes() {
+  if (token.scopes.size > 0) return "";
+  return make("p", { class: "warning" }, "This token has no scope that the console knows in its claims scope and scp. If the server maps names of your provider to its scopes, ",
+    button("show all parts", () => { token.scopes = new Set(SCOPES); openParts(); }), " and the server decides.");
+}
+
 function closeParts() {
   shownParts += 1;
   element("parts").hidden = true;
@@ -37,7 +44,7 @@ async function openHash() {
   shownParts += 1;
   const mine = shownParts;
   const section = make("section", { id: part.id, "aria-busy": "true" });
-  element("content").replaceChildren(section);
+  element("content").replaceChildren(unknownScopes(), section);
   try {
     await part.show(section, within);
   } catch (error) {

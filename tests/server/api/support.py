@@ -48,6 +48,7 @@ from server.live.clics import Version
 from server.live.names import NameForm
 from server.metrics import Metrics
 from server.node.promotion import refuse_promotion
+from server.replication.followers import FollowerInfo
 from server.replication.freshness import Freshness, LagFigures
 from server.role import CurrentRole, Role, State
 from snapshots.corrected_period import Correction
@@ -328,7 +329,7 @@ class Bench:
         self.scoreboard = Scoreboard(rules)
         self.scoreboard.belongs_to(self.log.tail.log_id)
         log = real_log or self.log
-        self.erasing = MemoryErasing()
+        self.erasing, self.followers = MemoryErasing(), list[FollowerInfo]()
         self.machine = StateMachine(self.scoreboard, log, self._applied)
         self.kept = None if periods is None else Kept(periods, self.log.tail.log_id)
         if self.kept is not None:
@@ -366,7 +367,7 @@ class Bench:
             clock_ms=self.clock_ms,
             clock_s=lambda: self.now_s,
             request_ids=map("request-{}".format, count(1)),
-            followers=lambda: 0,
+            followers=lambda: self.followers,
             promote=partial(refuse_promotion, self.role),
             periods=self.kept or NoPeriods(),
             past=past,

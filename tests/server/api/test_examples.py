@@ -10,6 +10,7 @@ from engine.board_rules import Rules
 from server.api import examples
 from server.api.routes import ROUTES
 from server.bounds import BODY_BYTES_MAX
+from server.replication.followers import FollowerInfo
 from server.role import State
 from snapshots.promotion import Successor
 from tests.server.api.support import ADMIN, ERASER, JUDGE, KEEPER, READER, REGISTRAR, WRITER, Bench, Reply, open_bench
@@ -111,6 +112,9 @@ async def test_the_examples_are_what_a_leader_answers() -> None:
     """Every answer of the story, field by field, in order. The version of the tz database is the machine's."""
     async with open_bench() as bench:
         replies = await play(bench)
+        linked = FollowerInfo("10.0.0.7", None, bench.scoreboard.epoch, bench.scoreboard.seq, True, bench.clock_ms())
+        bench.followers.append(linked)
+        replies["followers"] = await bench.ask("GET", "/replication/followers", token=ADMIN)
         bench.scoreboard.rules = Rules({})  # or its boards would have to be in the log before others
         replies |= await play_boards(bench)
         replies |= await play_corrections(bench)

@@ -45,6 +45,7 @@ SCRIPT: list[tuple[str, str, object, str | None, dict[str, str]]] = [
     ("GET", "/openapi.json", None, None, {}),
     ("GET", "/docs", None, None, {}),
     ("GET", "/console", None, None, {}),
+    ("GET", "/replication/followers", None, None, {}),
     ("GET", "/", None, None, {}),
     ("GET", "/scoreboard.js", None, None, {"origin": "https://site.example"}),
     ("GET", "/healthz", None, None, {}),

@@ -131,6 +131,7 @@ ASKED: dict[str, tuple[str, Targets]] = {
     "clics_scoreboard": ("GET", _on_board("/feeds/clics/contests/{}/scoreboard")),
     "live": ("GET", _on_board("/ws/scoreboard?boardId={}")),
     "stream": ("HEAD", _on_board("/sse/scoreboard?boardId={}")),
+    "followers": ("GET", _once("/replication/followers")),
     "healthz": ("GET", _once("/healthz")),
     "readyz": ("GET", _once("/readyz")),
     "metrics": ("GET", _once("/metrics")),

@@ -339,6 +339,8 @@ def others(*, promotable: bool) -> list[Question]:
         question("erase another user", "DELETE", "/users/ann", token=bearer("users:erase", user="ben")),
         question("put a long body", "PUT", "/users/ann", token=users, Content_Length="99999999"),
         question("promote without the scope", "POST", "/replication/promote", token=users),
+        question("followers", "GET", "/replication/followers", token=bearer("log:read")),
+        question("followers without the scope", "GET", "/replication/followers", token=users),
         question("POST to health", "POST", "/healthz"),
         question("long head", "GET", "/healthz", X="x" * 20_000),
         question("no HTTP", "GET", "/ HTTP/9.9\r\nX: "),
