@@ -28,7 +28,7 @@ from scoreboard_client import (
 from tests.e2e.leader import ALARM_SECONDS
 
 TASKS = 2
-KILLS = 2
+KILLS = 1
 EACH = 60
 """Increments of each thread and task."""
 
@@ -37,18 +37,18 @@ def test_a_day_with_a_board(server: Server, board_id: str) -> None:
     """Receipts, repeats, a conflict, and every read, each of which sees the write before it."""
     with Scoreboard(server.url, token=server.bearer()) as scoreboard:
         board = scoreboard.board(board_id)
-        first = board.increment("bob", action_id="order-4711")
+        first = board.increment("bob", action_id="day-1")
         assert (first.new_score, first.delta, first.applied, first.rank, first.held) == (10, 10, True, 1, False)
-        again = board.increment("bob", action_id="order-4711")
+        again = board.increment("bob", action_id="day-1")
         assert (again.applied, again.delta, again.position) == (False, 0, first.position)
         with pytest.raises(Conflict):
-            board.increment("ann", action_id="order-4711")
+            board.increment("ann", action_id="day-1")
         with pytest.raises(InvalidRequest) as refused:
-            board.increment("ann", action_id="x", reason="NO_SUCH")
+            board.increment("ann", action_id="day-3", reason="NO_SUCH")
         assert refused.value.details["field"] == "reason"
         with pytest.raises(Unauthorized):
-            board.increment("ann", action_id="x", value=3)
-        last = board.increment("a/b", action_id="order-4712", reason="BONUS")
+            board.increment("ann", action_id="day-3", value=3)
+        last = board.increment("a/b", action_id="day-2", reason="BONUS")
         assert last.position > first.position
 
         top = board.top(min_position=last.position)

@@ -1,0 +1,18 @@
+"""A process that sends an outbox until it is killed: `python outbox_sender.py OUTBOX TOKEN URL…`."""
+
+from __future__ import annotations
+
+import sys
+
+from scoreboard_client import Outbox, Scoreboard
+
+
+def main() -> None:
+    """Send for ever."""
+    path, token, *urls = sys.argv[1:]
+    with Scoreboard(urls, token=token, attempt_s=2.0) as scoreboard:
+        scoreboard.sender(Outbox(path)).run()
+
+
+if __name__ == "__main__":
+    main()
