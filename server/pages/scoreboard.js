@@ -178,6 +178,8 @@ export class Feed {
   #pollFailures = 0;
   #pollAnswered = false;
   #pollTimer = 0;
+  // What Retry-After said, and a draw.
+  #pollFrom = 0;
   #catchUpTimer = 0;
   #ticker = 0;
   #tickedAt = 0;
@@ -446,7 +448,7 @@ export class Feed {
 
   #pollIn(milliseconds) {
     clearTimeout(this.#pollTimer);
-    this.#pollTimer = setTimeout(() => this.#poll(), milliseconds);
+    this.#pollTimer = setTimeout(() => this.#poll(), Math.max(milliseconds, this.#pollFrom - Date.now()));
   }
 
   /** Asks once and takes the answer; unless a link speaks, asks again later. */
@@ -473,11 +475,10 @@ export class Feed {
     if (this.#link) { this.#compare(polled); return; }
     this.#pollIn(jittered(POLL_EVERY));
     // The server answers again: so may a link.
-    if (isBack && !this.#opening) {
-      this.#attempts = this.#rung = 0;
-      this.#refusals = {};
-      this.#connectIn(Math.random() * 2 * SECOND);
-    }
+    if (!isBack) return;
+    this.#attempts = this.#rung = 0;
+    this.#refusals = {};
+    if (!this.#opening) this.#connectIn(Math.random() * 2 * SECOND);
   }
 
   #pollFailed({ retryAfter = 0, isBusy }) {
@@ -487,8 +488,8 @@ export class Feed {
       this.#link.heardAt = Date.now();
       if (!isBusy) this.#lost(this.#link, {});
     } else {
-      const wait = POLL_EVERY / 2 + backoff(this.#pollFailures, POLL_EVERY) / 2;
-      this.#pollIn(retryAfter ? retryAfter + Math.random() * Math.max(retryAfter, POLL_EVERY) : wait);
+      if (retryAfter) this.#pollFrom = Date.now() + retryAfter + Math.random() * Math.max(retryAfter, POLL_EVERY);
+      this.#pollIn(POLL_EVERY / 2 + backoff(this.#pollFailures, POLL_EVERY) / 2);
     }
     this.#view.tell();
   }
@@ -686,7 +687,7 @@ thead tr, .unseen { position: absolute; width: 1px; height: 1px; overflow: hidde
 /* The line below a row is as long as its share of the leader's score. */
 [part=bar] {
   position: absolute; inset: auto 0 0; height: max(2px, .08em); background: var(--bar); forced-color-adjust: none;
-  transform: scaleX(var(--share, 0)); transform-origin: left; transition: transform .6s cubic-bezier(.2, .8, .2, 1);
+  transform: scaleX(var(--share)); transform-origin: left; transition: transform .6s cubic-bezier(.2, .8, .2, 1);
 }
 [dir=rtl] [part=bar] { transform-origin: right; }
 [part~=leads] [part=bar] { background: var(--accent-bar); }
@@ -694,13 +695,15 @@ tbody th, tbody td { display: block; padding: 0; font-weight: inherit; text-alig
 [part=rank] { color: var(--muted); font-variant-numeric: tabular-nums; font-size: .85em; }
 :is([part~=second], [part~=third]) [part=rank] { color: var(--ink); font-weight: 700; }
 [part~=leads] [part=rank] { color: var(--accent); font-weight: 700; }
-[part=name] { grid-column: 3; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; unicode-bidi: isolate; contain: paint; font-weight: 500; }
+[part=name] { grid-column: 3; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; unicode-bidi: isolate; contain: paint; font-weight: 500; text-align: left; }
+/* A name of the other direction begins where the others do. */
+[part=board][dir=rtl] [part=name] { text-align: right; }
 [part~=leads] :is([part=name], [part=score]) { font-weight: 700; }
 [part=change] { width: 4em; margin-inline-end: -.8em; color: var(--muted); font-size: .62em; font-weight: 600; font-variant-numeric: tabular-nums; white-space: nowrap; }
 [part=change].up { color: var(--accent); }
 .still [part=change], .still thead th:nth-child(2) { display: none; }
-.still [part=name] { margin-inline-start: -.5em; }
-[part=score] { grid-column: 4; font-variant-numeric: tabular-nums; font-weight: 500; white-space: nowrap; text-align: end; }
+.still [part~=row] { grid-template-columns: 1.25em auto minmax(0, 1fr) auto; }
+tbody [part=score] { grid-column: 4; display: flex; justify-content: end; align-items: baseline; font-variant-numeric: tabular-nums; font-weight: 500; white-space: nowrap; }
 [part=score].long { font-size: .68em; }
 .gain { margin-inline-end: .7em; font-size: .72em; font-weight: 600; color: var(--accent); opacity: 0; }
 /* What may be old loses its colour, but only after a while: a quick reconnect should not flicker. */

@@ -39,7 +39,9 @@ WATCHED_LINKS = """
 
 NO_LINKS = """
 (() => {
-  // A proxy that lets no WebSocket through: each one closes without ever having been open. `attempts` has their times.
+  // A proxy that lets no WebSocket through: each one closes without ever having been open. `attempts` has their times,
+  // `Reached` is what makes real ones.
+  window.Reached = window.WebSocket;
   window.attempts = [];
   window.WebSocket = class {
     constructor() { window.attempts.push(Date.now()); queueMicrotask(() => this.onclose?.({ code: 1006 })); }
