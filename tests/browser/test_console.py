@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from tests.browser import console, scripts
 from tests.browser.backend import Backend
 from tests.browser.cdp import Page
 from tests.browser.console import BUTTONS, FAULT, PARTS, SAID, STATE, TEXT
 from tests.browser.test_page import LAPTOP, PHONE, SMALL_PHONE, overflow
 from tests.browser.test_season import save_for_eyes
-from tests.e2e.leader import Leader, token
+from tests.e2e.leader import token
 
 ALL_PARTS = ["Boards", "Users", "Corrections", "Reviews", "Nodes"]
 HOSTILE = '<img src=x onerror="window.owned = 1">'
@@ -44,11 +42,10 @@ async def test_a_token_shows_what_it_allows(page: Page, backend: Backend) -> Non
     await page.call("Page.reload")
     await page.wait(f"{TEXT}.includes('Ledger of ada')")  # the tab still has the token
 
-
-async def test_names_of_a_provider(page: Page, leader: Leader) -> None:
-    """A token whose scopes we do not know shows the nodes only, and offers the rest. The server decides."""
-    await console.sign_in(page, leader.url, token("board-operators"))
-    assert await page.evaluate(PARTS) == ["Nodes"]
+    # The scopes of this one are names of a provider. Whether the server maps them, only the server knows.
+    await page.evaluate("document.getElementById('renew').click(), 0")
+    await console.paste(page, token("board-operators"))
+    await page.wait(f"{PARTS}.join() === 'Nodes'")
     await console.press(page, "show all parts")
     await page.wait(f"{PARTS}.length === {len(ALL_PARTS)}")
     await console.show(page, "#reviews")
@@ -138,20 +135,19 @@ async def test_the_keyboard_is_enough(page: Page, backend: Backend) -> None:
     assert [period["count"] for period in ended] == [1]
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-async def test_every_screen_in_light_and_dark(page: Page, backend: Backend, dark: bool) -> None:
+async def test_every_screen_in_light_and_dark(page: Page, backend: Backend) -> None:
     """No part scrolls sideways on any screen, and every text has contrast to its background."""
     await backend.board("cup", title="Winter cup", period={"every": "week"}, watch={"growth_per_minute": 15})
     await backend.report_many({"W" * 90: 2, "ada": 3}, board_id="cup")
     await backend.order("cup", "freeze")
-    await page.show_as(*LAPTOP, dark=dark)
     await console.sign_in(page, backend.url, token("admin"))
     for part in ("#boards", "#boards/cup", f"#users/{'W' * 90}", "#corrections", "#reviews", "#nodes"):
-        await page.show_as(*LAPTOP, dark=dark)
         await console.show(page, part)
-        assert await page.evaluate(scripts.WORST_CONTRAST) >= 4.5, part
-        for size in (SMALL_PHONE, PHONE, LAPTOP):
-            await page.show_as(*size, dark=dark)
-            assert await overflow(page) == 0, (part, size)
-            if size == PHONE:
-                await save_for_eyes(page, f"console-{part[1:8].replace('/', '-')}-{'dark' if dark else 'light'}")
+        for dark in (False, True):
+            await page.show_as(*LAPTOP, dark=dark)
+            assert await page.evaluate(scripts.WORST_CONTRAST) >= 4.5, part
+            for size in (SMALL_PHONE, PHONE, LAPTOP):
+                await page.show_as(*size, dark=dark)
+                assert await overflow(page) == 0, (part, size)
+                if size == PHONE:
+                    await save_for_eyes(page, f"console-{part[1:8].replace('/', '-')}-{'dark' if dark else 'light'}")

@@ -11,7 +11,7 @@ from tests.browser.console import BUTTONS, DIALOG, FAULT, SAID, TEXT
 from tests.browser.test_season import save_for_eyes
 from tests.e2e.leader import token
 
-REFEREE = token("scores:read", "scores:correct", "scores:review", "users:erase", sub="referee")
+REFEREE = token("scores:read", "users:write", "scores:correct", "scores:review", "users:erase", sub="referee")
 
 
 async def read(url: str, path: str) -> dict[str, Any]:
@@ -112,10 +112,22 @@ async def test_reviews_are_accepted_and_reversed(page: Page, backend: Backend) -
     await page.wait(f"{TEXT}.includes('0 reviews shown, 0 open')")
 
 
-async def test_an_erasure_needs_the_id_typed(page: Page, backend: Backend) -> None:
-    """The dialog names the user and what goes. Cancelled, nothing happens. A token that only erases sees no ledger."""
+async def test_a_user_is_changed_and_erased(page: Page, backend: Backend) -> None:
+    """A bad name can be taken away. Before an erasure the dialog names the user and what goes. Cancelled, nothing
+    happens. A token that only erases sees no ledger.
+    """
     await backend.report_many({"ada": 2, "ben": 1})
+    await backend.name("ada", "Bad name")
     await console.sign_in(page, backend.url, REFEREE, "#users/ada")
+    await console.press(page, "Change the name, or hide the user")
+    await console.fill(page, "displayName", "")
+    await page.evaluate("document.querySelector('[name=active]').click(), 0")
+    await console.press(page, "Save…")
+    told = await console.confirm(page, "Change the user")
+    assert 'displayName: "Bad name" → nothing' in told
+    assert "active: true → false" in told
+    await page.wait(f"{SAID} === 'The user is changed.'")
+    assert (await read(backend.url, "/users/ada/data"))["registered"] == {"displayName": None, "active": False}
     await console.press(page, "Erase this user")
     await console.press(page, "Erase ada…")
     await page.wait(f"{DIALOG}?.includes('It is on 1 board now (main)')")

@@ -37,20 +37,22 @@ function timeText(iso) {
 
 const CARDS_FROM = 4;     // more columns than these become cards on a phone
 
-/** A table. Columns are names; a cell is a text, a number, a node, or a list of these. The first cell heads its row. */
+/** A table. Columns are names; a cell is a text, a number, a node, or a list of these. The first cell heads its row.
+    Roles are said in words, because a table that is laid out as cards is none for assistive technology. */
 function table(caption, columns, rows, rowClasses = []) {
   const cell = (value, at) => {
     const isNumber = typeof value === "number";
     const attributes = { class: isNumber ? "number" : "", "data-label": columns[at] };
     const shown = isNumber ? wholeNumber.format(value) : value;
     const inside = Array.isArray(shown) ? (shown.some(isShown) ? make("span", {}, ...shown) : "") : shown;
-    return at === 0 ? make("th", { ...attributes, scope: "row" }, inside) : make("td", attributes, inside);
+    return at === 0 ? make("th", { ...attributes, scope: "row", role: "rowheader" }, inside) : make("td", { ...attributes, role: "cell" }, inside);
   };
   const numbers = columns.map((_, at) => rows.length > 0 && rows.every((row) => typeof row[at] === "number"));
-  return make("table", { class: columns.length > CARDS_FROM ? "cards" : "" },
+  const heads = columns.map((name, at) => make("th", { scope: "col", role: "columnheader", class: numbers[at] ? "number" : "" }, name));
+  return make("table", { role: "table", class: columns.length > CARDS_FROM ? "cards" : "" },
     caption ? make("caption", {}, caption) : "",
-    make("thead", {}, make("tr", {}, columns.map((name, at) => make("th", { scope: "col", class: numbers[at] ? "number" : "" }, name)))),
-    make("tbody", {}, rows.map((row, at) => make("tr", { class: rowClasses[at] ?? "" }, row.map(cell)))));
+    make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, heads)),
+    make("tbody", { role: "rowgroup" }, rows.map((row, at) => make("tr", { role: "row", class: rowClasses[at] ?? "" }, row.map(cell)))));
 }
 
 function facts(pairs) {

@@ -137,7 +137,10 @@ function boardOrders(board, place, again) {
   }
   if (!board.frozenAt) {
     const at = plainInput("at", { type: "datetime-local", step: "1" });
-    const when = () => (at.value ? { at: new Date(at.value).toISOString() } : {});
+    const when = () => {
+      if (at.validity.badInput) throw new Refusal("The time of the freeze is not whole. Empty it to freeze now.", { status: 400, details: { field: "at" } });
+      return at.value ? { at: new Date(at.value).toISOString() } : {};
+    };
     fields.push(field("Freeze at", at, { note: "Your time. Empty: now." }));
     orders.push(order("Freeze…", "main", {
       path: "boards/freeze", body: when, done: (sent) => (sent.at ? `${boardId} will freeze.` : `${boardId} is frozen.`),

@@ -66,7 +66,7 @@ function reversalForm(given) {
   };
   const body = () => {
     const name = way();
-    const value = name === "actionIds" ? controls.actionIds.value.split("\n").map((line) => line.trim()).filter(Boolean) : controls[name].value;
+    const value = name === "actionIds" ? controls.actionIds.value.split("\n").filter((line) => line.trim()) : controls[name].value;
     return { reversalId, reason: reason.value, [name]: value, ...(name === "actionIds" ? {} : { from: readBound(from.value), to: readBound(to.value) }) };
   };
   const look = (pressed) => attempt(pressed, place, async () => {

@@ -99,7 +99,7 @@ function chart([name, valueAt, written]) {
   picture.append(
     drawing("line", { x1: 0, x2: 100, y1: 30, y2: 30 }),
     drawing("polyline", { points: known.map(([at, value]) => `${across(at).toFixed(2)},${(30 - (most ? (28 * value) / most : 0)).toFixed(2)}`).join(" ") }));
-  return make("div", { class: "chart" }, make("h4", {}, name), make("p", {}, written(now)), picture);
+  return make("div", { class: "chart" }, make("h3", {}, name), make("p", {}, written(now)), picture);
 }
 
 /** How this node is: ready or why not, and what it is. */

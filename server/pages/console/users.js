@@ -1,4 +1,4 @@
-/* ---- A user: ledger and erasure -------------------------------------------------------------------------------------- */
+/* ---- A user: ledger, name and erasure -------------------------------------------------------------------------------------- */
 
 const LEDGER_PAGE = 50;
 
@@ -18,7 +18,8 @@ const usersPart = {
     const look = (pressed) => attempt(pressed, place, async () => {
       found.replaceChildren();
       if (!userInput.value) throw new Refusal("Which user? Type the id.", { status: 400, details: { field: "userId" } });
-      found.replaceChildren(...(reads ? await userView(userInput.value, boardInput.value, found) : [erasureView(userInput.value, null, found)]));
+      if (reads) await showUser(userInput.value, boardInput.value, found);
+      else found.replaceChildren(erasureView(userInput.value, null, found));
     });
     section.replaceChildren(
       make("h2", { tabindex: "-1" }, reads ? "A user's ledger" : "Erase a user"),
@@ -30,12 +31,12 @@ const usersPart = {
   },
 };
 
-/** All about a user: what is registered, the scores, the ledger, and the way out. */
-async function userView(userId, boardId, shown) {
+/** Shows all about a user: what is registered, the scores, the ledger, and the way out. */
+async function showUser(userId, boardId, shown) {
   const data = await ask("GET", "users/data", { query: { userId, limit: 1 } });
   const scores = data.scores.map((one) => [idText(one.boardId), one.score, one.rank ?? "", timeText(one.updatedAt)]);
   const open = data.reviews.filter((review) => review.state === "open").length;
-  return [
+  shown.replaceChildren(...[
     make("h3", {}, idText(userId)),
     facts([
       ["Name", data.registered?.displayName ? make("span", { dir: "auto" }, data.registered.displayName) : ""],
@@ -44,8 +45,35 @@ async function userView(userId, boardId, shown) {
     ]),
     scores.length ? table("Scores now", ["Board", "Score", "Rank", "Since"], scores) : make("p", { class: "note" }, "No score on any board now."),
     await ledgerView(userId, boardId),
+    may("users:write") ? nameView(userId, data.registered, () => showUser(userId, boardId, shown)) : "",
     may("users:erase") ? erasureView(userId, data, shown) : "",
-  ].filter(isShown);
+  ].filter(isShown));
+}
+
+/* ---- Name and visibility --------------------------------------------------------------------------------------------- */
+
+/** The form of a user's name, and of whether boards show the user. `again` shows the user anew. */
+function nameView(userId, registered, again) {
+  const place = make("div", {});
+  const nameInput = plainInput("displayName", { value: registered?.displayName ?? "", dir: "auto" });
+  const activeInput = make("input", { type: "checkbox", name: "active", checked: registered?.active !== false });
+  const save = (pressed) => attempt(pressed, place, async () => {
+    const asked = { displayName: nameInput.value || null, active: activeInput.checked };
+    const known = { displayName: registered?.displayName ?? null, active: registered?.active !== false };
+    const lines = differences(known, asked);
+    if (registered && !lines.length) { say("Nothing was changed."); return; }
+    const body = [registered ? "" : "The user is registered with this.", make("ul", {}, lines.map((line) => make("li", {}, line))), asked.active ? "" : "An inactive user keeps all scores, and no board shows them."];
+    if (!await confirmed({ title: `Change the user ${userId}?`, body, verb: "Change the user" })) return;
+    await ask("PUT", "users", { query: { userId }, body: asked });
+    await again();
+    say("The user is changed.");
+  });
+  return make("details", {}, make("summary", {}, "Change the name, or hide the user"),
+    form(save,
+      make("div", { class: "fields" }, field("Display name", nameInput, { note: "Empty: none, and boards show the id." })),
+      make("label", { class: "check" }, activeInput, "Boards show the user"),
+      make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, "Save…"))),
+    place);
 }
 
 /* ---- The ledger ------------------------------------------------------------------------------------------------------ */
@@ -55,7 +83,7 @@ const WHAT = { increment: "action", import: "import", user: "registration", reve
 /** Pages of a user's history, the newest first. Chosen actions can be handed to a reversal. */
 async function ledgerView(userId, boardId) {
   const corrects = may("scores:correct");
-  const columns = [...(corrects ? ["Choose"] : []), "When", "What", "Board", "Change", "Score", "Why", "Id", "Sent by"];
+  const columns = ["When", ...(corrects ? ["Choose"] : []), "What", "Board", "Change", "Score", "Why", "Id", "Sent by"];
   const rows = table(`Ledger of ${userId}, the newest first`, columns, []);
   const note = make("p", { class: "note", role: "status" });
   const fault = make("div", {});
@@ -74,7 +102,7 @@ async function ledgerView(userId, boardId) {
   async function load() {
     const page = await ask("GET", "scores/history", { query: { userId, boardId, limit: LEDGER_PAGE, cursor } });
     const body = rows.querySelector("tbody");
-    const lines = page.entries.map((entry) => [...(corrects ? [choose(entry)] : []), ...ledgerCells(entry)]);
+    const lines = page.entries.map((entry) => [timeText(entry.time), ...(corrects ? [choose(entry)] : []), ...ledgerCells(entry)]);
     const classes = page.entries.map((entry) => (entry.reversedBy ? "gone" : ""));
     body.append(...table("", columns, lines, classes).querySelector("tbody").children);
     shown += page.entries.length;
@@ -89,7 +117,7 @@ async function ledgerView(userId, boardId) {
   return make("div", {}, rows, note, fault, make("div", { class: "actions" }, more, takeBack));
 }
 
-/** The cells of one entry, without the first column where actions are chosen. */
+/** The cells of one entry after its time, and after the box where an action is chosen. */
 function ledgerCells(entry) {
   const flags = [
     entry.reversedBy ? badge(`taken back by ${entry.reversedBy.reversalId}`, "bad") : "", entry.held ? badge("held", "hot") : "",
@@ -101,7 +129,7 @@ function ledgerCells(entry) {
   const id = entry.actionId ?? entry.reversalId ?? entry.reviewId ?? entry.importId;
   const back = entry.type === "reversal" && !entry.again && may("scores:correct") ? button("Take it back…", () => openCorrections({ actionIds: entry.reversalId })) : "";
   return [
-    timeText(entry.time), [WHAT[entry.type], " ", ...flags].filter(isShown), entry.boardId ? idText(entry.boardId) : "",
+    [WHAT[entry.type], " ", ...flags].filter(isShown), entry.boardId ? idText(entry.boardId) : "",
     entry.delta === undefined ? "" : signed(entry.delta), entry.newScore === undefined ? [...scores, ...fed].join(", ") : [wholeNumber.format(entry.newScore), fed.length ? make("div", { class: "note" }, fed.join(", ")) : ""].filter(isShown),
     make("span", { dir: "auto" }, why), [id ? idText(id) : "", back].filter(isShown), idText(entry.caller),
   ];
