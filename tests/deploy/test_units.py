@@ -5,7 +5,9 @@ from __future__ import annotations
 import configparser
 import re
 import shutil
+import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,10 @@ import pytest
 from server import bounds
 from server.cli.support import BadUsage
 from server.settings.config import load
+from tests.deadlines import deadline
+from tests.deploy.conftest import running
 from tests.deploy.files import DATA_DIR, DEPLOY
+from tests.e2e.leader import ALARM_SECONDS
 
 UNITS = DEPLOY / "systemd"
 NAMES = ("scoreboard", "scoreboard-replica")
@@ -78,6 +83,35 @@ def test_the_user_of_the_units_is_made() -> None:
     """`systemd-sysusers` makes the user that both units name."""
     (line,) = [each for each in (UNITS / "scoreboard.sysusers").read_text().splitlines() if not each.startswith("#")]
     assert line.split()[:2] == ["u", service_of("scoreboard")["User"]]
+
+
+def test_a_unit_played_without_systemd(tmp_path: Path) -> None:
+    """Its command with its configuration tells READY=1 and beats; a reload is read; after SIGTERM comes STOPPING=1."""
+    config = tmp_path / "scoreboard.toml"
+    sample = (UNITS / "scoreboard.toml").read_text().replace(DATA_DIR, str(tmp_path / "data"))
+    config.write_text(sample.replace("127.0.0.1:8080", "127.0.0.1:0"))
+    service = service_of("scoreboard")
+    installed = f"/etc/{service['ConfigurationDirectory']}/scoreboard.toml"
+    words = service["ExecStart"].removeprefix(COMMAND).split()
+    arguments = [str(config) if word == installed else word for word in words]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(ALARM_SECONDS)
+
+        def wait_for(line: str) -> None:
+            while line not in manager.recv(65_536).decode().splitlines():
+                pass
+
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
+        with running(arguments, tmp_path, environment) as process:
+            wait_for("READY=1")
+            wait_for("WATCHDOG=1")
+            config.write_text(f"{config.read_text()}\n[limits]\nuser_per_minute = 7\n")
+            subprocess.run(["sh", "-c", service["ExecReload"]], env={"MAINPID": str(process.pid)}, check=True)
+            with deadline(round(ALARM_SECONDS)):
+                while "config_reloaded" not in (tmp_path / "stderr").read_text():
+                    time.sleep(0.05)
+        wait_for("STOPPING=1")
 
 
 @pytest.fixture
