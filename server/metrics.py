@@ -190,6 +190,7 @@ class Metrics:
         self._requests()
         self._engine()
         self._live()
+        self._webhooks()
 
     def _requests(self) -> None:
         about = "Increments, and changes of users and boards, by outcome."
@@ -239,6 +240,12 @@ class Metrics:
         self._tick = self._histogram("live_tick_seconds", "Writing one update to all viewers.", TICK_SECONDS)
         self._interval = self._gauge("live_interval_seconds", "The time between the last two live updates.")
         self._dropped = self._counter("viewers_dropped", "Viewers that the server closed, by reason.", "reason", DROPS)
+
+    def _webhooks(self) -> None:
+        self._delivered = self._counter("webhook_deliveries", "Acknowledged deliveries, by webhook.", "webhook")
+        self._undelivered = self._counter("webhook_failures", "Attempts that were not acknowledged.", "webhook")
+        self._hook_lag = self._gauge("webhook_lag_records", "Events after the cursor, by webhook.", "webhook")
+        self._hook_disabled = self._gauge("webhook_disabled", "Whether a webhook delivers nothing.", "webhook")
 
     # Requests
 
@@ -337,6 +344,22 @@ class Metrics:
 
     def viewers_dropped(self, reason: str) -> None:
         self._dropped(reason).inc()
+
+    # Webhooks
+
+    def webhook_delivered(self, name: str) -> None:
+        """Count a delivery that its receiver acknowledged."""
+        self._delivered(name).inc()
+
+    def webhook_failed(self, name: str) -> None:
+        """Count an attempt that was not acknowledged."""
+        self._undelivered(name).inc()
+
+    def webhook(self, name: str, lag: int, *, disabled: bool) -> None:
+        """Take how far a hook is. All its series are there from then on."""
+        self._delivered(name), self._undelivered(name)
+        self._hook_lag.labels(name).set(lag)
+        self._hook_disabled.labels(name).set(disabled)
 
     # Reading
 

@@ -137,6 +137,10 @@ class Audit:
             "flag_changed", flag=receipt.flag, enabled=receipt.enabled, seq=receipt.seq, caller=caller
         )
 
+    def webhook_enabled(self, name: str, caller: str) -> None:
+        """Log who had a webhook deliver again."""
+        self._bounded.info("webhook_enabled", name=name, caller=caller)
+
     def log_unreadable(self, damage: LogDamaged) -> None:
         """Log that a segment can't be read: for the operator, with what to do."""
         self._bounded.error("log_unreadable", reason=str(damage))

@@ -28,6 +28,7 @@ from server.api.pages import Page
 from server.api.periods import NoPeriods, PeriodReader
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
+from server.api.webhook_forms import WebhookObject
 from server.live.clics import Version
 from server.live.names import NameForm
 from server.metrics import Metrics
@@ -129,6 +130,16 @@ class Erasing(Protocol):
         """Have past periods forget. Raises `DiskFault`."""
 
 
+class Hooks(Protocol):
+    """The webhooks of this node (`server.webhooks.webhooks`)."""
+
+    def statuses(self) -> list[WebhookObject]:
+        """Say how far each hook is."""
+
+    async def enable(self, name: str) -> WebhookObject | None:
+        """Have a hook deliver again; None if there is none of this name."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
     """`clock_ms` is wall-clock time in ms since 1970, `clock_s` a clock that never goes back.
@@ -136,7 +147,7 @@ class Dependencies:
     `request_ids` gives ids for requests that bring none. Pages of `origins` (None: all) may read
     public answers. `warnings` are what `/readyz` tells of a node that is ready. `promote` makes a replica the leader,
     gives the new epoch and its first seq, or raises `Refused`. On a node without a log `past`, `ledger` and `erasing`
-    are None.
+    are None. `hooks` is None without webhooks.
     """
 
     scoreboard: Scoreboard
@@ -166,3 +177,4 @@ class Dependencies:
     past: Past | None = None
     ledger: LedgerReader | None = None
     erasing: Erasing | None = None
+    hooks: Hooks | None = None

@@ -23,6 +23,7 @@ from server.api import (
     reversal_forms,
     review_forms,
     user_data_forms,
+    webhook_forms,
 )
 from server.http.messages import JSON
 from server.settings.board_form import BoardForm
@@ -344,6 +345,19 @@ OPERATIONS: dict[str, Operation] = {
         flag_forms.FlagPutAnswer,
         (307, 400, 401, 403, 413, 421, 429, 500, 503),
         body=flag_forms.FlagBody,
+    ),
+    "webhooks": Operation(
+        "Operations",
+        "Only a leader delivers, so only a leader answers. See server/WEBHOOKS.md.",
+        webhook_forms.WebhooksAnswer,
+        (307, 400, 401, 403, 421, 500, 503),
+    ),
+    "enable_webhook": Operation(
+        "Operations",
+        "A hook that was disabled goes on where it stopped. One that waits after a failure tries again at once.",
+        webhook_forms.WebhookAnswer,
+        (307, 400, 401, 403, 404, 421, 500, 503),
+        ("webhookName",),
     ),
     "live": Operation("Boards", about.LIVE, None, (400, 401, 403, 426, 503), ("boardIdDefault", "view")),
     "stream": Operation(

@@ -228,6 +228,16 @@ ANSWERS |= {
 }  # fmt: skip
 ANSWERS["user_data"]["entries"] = ANSWERS["history"]["entries"]
 
+_WEBHOOK = {
+    "name": "shop", "url": "https://shop.example/hooks", "events": ["top.changed"], "boards": [],
+    "cursor": {"epoch": 1, "seq": 17}, "lag": 0, "failures": 0, "lastError": None, "lastErrorAt": None,
+    "disabled": False,
+}  # fmt: skip
+ANSWERS |= {
+    "webhooks": {"webhooks": [_WEBHOOK], "epoch": 1, "seq": 17},
+    "enable_webhook": {"webhook": _WEBHOOK, "epoch": 1, "seq": 17},
+}
+
 ERRORS: dict[int, Any] = {
     307: _error("NOT_LEADER", "This node is a replica: send it to the leader.", leader="https://scores.example"),
     400: _error("INVALID_REQUEST", "actionId is missing.", field="actionId"),

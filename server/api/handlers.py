@@ -25,6 +25,7 @@ from server.api.reads import Reads
 from server.api.reversals import Reversals
 from server.api.reviews import Reviews
 from server.api.user_data import UserData
+from server.api.webhooks import Webhooks
 from server.http.messages import Request, Response
 
 Handler = Callable[[Request, Principal], Awaitable[Response]]
@@ -54,6 +55,7 @@ def handlers_of(dependencies: Dependencies, boards: Boards, reads: Reads, submit
         **Reviews(dependencies, reversals.recounts).handlers(),
         **Imports(dependencies, submit).handlers(),
         **FlagRoutes(dependencies, dependencies.limits, submit).handlers(),
+        **Webhooks(dependencies).handlers(),
         "erase_user": Erasures(dependencies, dependencies.limits, submit).erase,
         **{name: getattr(operations, name) for name in _OPERATIONS},
     }

@@ -22,6 +22,7 @@ from server.api.descriptions import OPERATIONS as SCORES
 from server.api.feed_descriptions import FEEDS
 from server.api.review_forms import STATES
 from server.api.routes import BY_QUERY, ROUTES, Route
+from server.api.webhook_forms import WebhookName
 from server.http.messages import JSON, MSGPACK, Id
 from server.http.target import DEFAULT_BOARD
 
@@ -283,6 +284,7 @@ def _parameters() -> Schema:
         "reviewState": _parameter(
             "state", "query", {"type": "string", "enum": [*STATES], "default": "open"}, "Only reviews in this state."
         ),
+        "webhookName": _parameter("name", "path", {**_schema_of(WebhookName), "examples": ["shop"]}, "Of the hook."),
         "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, for this seq."),
         "minEpoch": _parameter("minEpoch", "query", _whole(0), "The epoch of that position."),
         "lastEventId": _parameter("Last-Event-ID", "header", {"type": "string"}, "The id of the last event that came."),

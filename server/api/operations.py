@@ -46,6 +46,9 @@ class Operations:
 
     async def metrics(self, _request: Request, _caller: Principal) -> Response:
         self._dependencies.metrics.observe(self._state())
+        hooks = self._dependencies.hooks
+        for hook in () if hooks is None else hooks.statuses():
+            self._dependencies.metrics.webhook(hook.name, hook.lag, disabled=hook.disabled)
         return Response(200, self._dependencies.metrics.render(), metrics.CONTENT_TYPE, NO_STORE)
 
     async def openapi(self, request: Request, _caller: Principal) -> Response:

@@ -195,6 +195,8 @@ ROUTES: tuple[Route, ...] = (
           public_read=True, shows_state=True, query=CONTEST_QUERY),
     Route("GET", f"{CONTEST_PATH}/scoreboard", "clics_scoreboard", "The rows of a board, ranked as CLICS does.", READ,
           public_read=True, shows_state=True, query=CONTEST_QUERY),
+    Route("GET", "/webhooks", "webhooks", "The webhooks, and how far each is.", ADMIN, writes=True),
+    Route("POST", "/webhooks/{name}/enable", "enable_webhook", "Have a webhook deliver again.", ADMIN, writes=True),
     Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId", "view")),
     Route("GET", STREAM_PATH, "stream", "The live channel (server-sent events).", public_read=True,
           query=("boardId", "view")),

@@ -34,17 +34,17 @@ from server.api.periods import NoPeriods, PeriodReader
 from server.api.pipeline import Pipeline
 from server.api.positions import Positions
 from server.api.role_checks import RoleChecks
-from server.node.board_lines import tell_board_events
+from server.node.applied import on_applied
 from server.node.clock import tell_correction
 from server.node.erasure_keeper import ErasureKeeper
 from server.node.file_boards import FileBoards
 from server.node.following import Following, first_role
+from server.node.hooks import make_hooks
 from server.node.leader import Deposition
 from server.node.log_service import LogService
 from server.node.node import Node
 from server.node.period_keeper import PeriodKeeper
 from server.node.promotion import NOTHING_KEPT, NOTHING_YET, ONLY_A_SHARD, Promote, Promotion, refuse_promotion
-from server.node.review_lines import tell_flags
 from server.node.shard import NoLog, NoWriter, no_storage
 from server.node.shutdown import Task
 from server.node.storage_watch import StorageWatch
@@ -62,6 +62,7 @@ from server.replication.progress import FollowingState, Progress
 from server.replication.replicas import Replica, ShardReplica, WholeReplica
 from server.replication.sharding import Shard
 from server.role import CurrentRole, Role, State
+from server.webhooks.webhooks import Webhooks
 from snapshots.opening import Opened
 
 
@@ -99,8 +100,8 @@ class _Surface:
         if now.is_aged != before.is_aged or (now.state is not before.state and now.state is State.LEADING):
             self.live.board_changed(self.scoreboard.boards)
 
-    def applied(self, applied: Applied) -> None:
-        """Wake the waiting reads, and tell the viewers of the boards that a frame touched."""
+    def applied(self, applied: Applied) -> set[str]:
+        """Wake the waiting reads, and tell the viewers of the boards that a frame touched, which it gives."""
         boards: set[str] = set()
         for event in applied.events:
             if type(event) is Incremented:
@@ -113,6 +114,7 @@ class _Surface:
                 boards.update(self.scoreboard.boards)  # a user's name or presence shows on every board
         self.live.board_changed(boards)
         self.positions.advanced()
+        return boards
 
 
 def assemble_leader(world: Surroundings, opened: Opened) -> Node:
@@ -120,12 +122,15 @@ def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
     keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, ended=opened.ended)
     erasures = ErasureKeeper(world, opened.scoreboard, opened.log, keeper, opened.unsettled, opened.snapshot_seq)
-    _, _, actor, watch, service = _make_log_users(world, opened, surface, None, keeper, erasures, _nobody_to_tell)
+    hooks = make_hooks(world, opened, surface.role, keeper, erasures)
+    _, _, actor, watch, service = _make_log_users(
+        world, opened, surface, None, keeper, erasures, hooks, _nobody_to_tell
+    )  # fmt: skip
     promote = partial(refuse_promotion, surface.role)
     return Node(
         role=surface.role,
         scoreboard=opened.scoreboard,
-        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote, keeper, erasures),
+        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote, keeper, erasures, hooks),
         live=surface.live,
         tasks=(
             service.run_checkpointer,
@@ -135,6 +140,7 @@ def assemble_leader(world: Surroundings, opened: Opened) -> Node:
             actor.run_alarm,
             FileBoards(world, actor, opened.scoreboard).run,
             watch.run,
+            *_tasks_of(hooks),
         ),
         promote=promote,
         actor=actor,
@@ -159,8 +165,9 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
     fetch = PeriodFetch(plan.leader, world.disk, world.config.data_dir, token=plan.token).fetch
     keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, fetch, opened.ended)
     erasures = ErasureKeeper(world, opened.scoreboard, opened.log, keeper, opened.unsettled, opened.snapshot_seq)
+    hooks = make_hooks(world, opened, role, keeper, erasures)
     feed, machine, actor, watch, service = _make_log_users(
-        world, opened, surface, progress, keeper, erasures, pass_on
+        world, opened, surface, progress, keeper, erasures, hooks, pass_on
     )  # fmt: skip
     replica = WholeReplica(
         world.disk, world.config.data_dir, machine, opened.log, feed, durable=plan.durable,
@@ -176,9 +183,9 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
     return Node(
         role=role,
         scoreboard=opened.scoreboard,
-        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote, keeper, erasures),
+        pipeline=_make_pipeline(world, surface, actor, opened.log, service, promote, keeper, erasures, hooks),
         live=surface.live,
-        tasks=(service.run_checkpointer, service.run_erasures, keeper.run, *tasks, watch.run),
+        tasks=(service.run_checkpointer, service.run_erasures, keeper.run, *tasks, watch.run, *_tasks_of(hooks)),
         promote=promote,
         actor=actor,
         log=opened.log,
@@ -214,7 +221,8 @@ def assemble_shard(world: Surroundings, scoreboard: Scoreboard, shard: Shard, pl
     progress = Progress(scoreboard, world.clock.now_ms)
     first = first_role(plan.leader.url(""), vouched=False)
     surface = _make_surface(world, scoreboard, first, progress, shard)
-    replica = ShardReplica(world.disk, scoreboard, shard, on_applied=_on_applied(world, surface, None, None))
+    took = on_applied(world, scoreboard, surface.freshness, surface.applied)
+    replica = ShardReplica(world.disk, scoreboard, shard, on_applied=took)
     following, tasks = _make_following(world, surface, progress, replica, plan, _nobody_to_wake)
     promote = partial(refuse_promotion, surface.role, ONLY_A_SHARD)
     return Node(
@@ -245,28 +253,6 @@ def _make_surface(
     return surface
 
 
-def _on_applied(
-    world: Surroundings, surface: _Surface, feed: FrameFeed | None, erasures: ErasureKeeper | None
-) -> Callable[[Applied], None]:
-    """Make the function that is called after each frame: it ships, counts and shows the frame."""
-
-    def on_applied(applied: Applied) -> None:
-        if feed is not None:
-            feed.append(applied.synced.frame)
-        # What is rare has frames of its own: a frame that begins with an increment has nothing else to tell.
-        is_plain = bool(applied.events) and type(applied.events[0]) is Incremented
-        if erasures is not None and not is_plain:
-            erasures.took(applied.events)
-        world.applied(applied)
-        surface.applied(applied)
-        if not is_plain:
-            tell_board_events(applied.events, surface.scoreboard)
-        if surface.scoreboard.reviews.news:
-            tell_flags(surface.scoreboard.reviews, are_old=surface.freshness.is_behind)
-
-    return on_applied
-
-
 def _make_log_users(
     world: Surroundings,
     opened: Opened,
@@ -274,11 +260,13 @@ def _make_log_users(
     progress: Progress | None,
     keeper: PeriodKeeper,
     erasures: ErasureKeeper,
+    hooks: Webhooks | None,
     on_newer: Callable[[Hello], None],
 ) -> tuple[FrameFeed, StateMachine, Actor, StorageWatch, LogService]:
     """Build what a node with a log has: the feed, the state machine, the actor, the watch, and the log service."""
     feed = FrameFeed(opened.log.tail.seq)
-    machine = StateMachine(opened.scoreboard, opened.log, _on_applied(world, surface, feed, erasures), keeper.take)
+    took = on_applied(world, opened.scoreboard, surface.freshness, surface.applied, feed, erasures, hooks)
+    machine = StateMachine(opened.scoreboard, opened.log, took, keeper.take)
     actor = Actor(machine, clock=world.clock, on_correction=tell_correction, period_at=period_at)
     deposition = Deposition(world, surface.role, actor, opened.scoreboard)
     watch = StorageWatch(world, opened.log, surface.role)
@@ -328,6 +316,7 @@ def _make_following(
 def _make_pipeline(
     world: Surroundings, surface: _Surface, writer: Writer, log: Log | NoLog, service: LogService | None,
     promote: Promote, periods: PeriodReader | None = None, erasures: ErasureKeeper | None = None,
+    hooks: Webhooks | None = None,
 ) -> Pipeline:  # fmt: skip
     config = world.config
     storage: Callable[[], StorageState] = no_storage if service is None else service.storage
@@ -364,17 +353,25 @@ def _make_pipeline(
             past=None if service is None else world.past,
             ledger=None if service is None else service.ledger,
             erasing=erasures,
-            warnings=partial(_warnings, world, surface.role, erasures),
+            hooks=hooks,
+            warnings=partial(_warnings, world, surface.role, erasures, hooks),
         )
     )
 
 
-def _warnings(world: Surroundings, role: CurrentRole, erasures: ErasureKeeper | None) -> list[str]:
+def _tasks_of(hooks: Webhooks | None) -> Sequence[Task]:
+    return () if hooks is None else (hooks.run,)
+
+
+def _warnings(
+    world: Surroundings, role: CurrentRole, erasures: ErasureKeeper | None, hooks: Webhooks | None
+) -> list[str]:
     """Give what an operator should know of a node that is ready all the same."""
     fault = world.key_exchange.fault() if role.now.is_replica else None
     leaders = [] if fault is None else [f"tokens of the leader cannot be verified here: {fault}"]
     late = None if erasures is None else erasures.warning()
-    return leaders + ([] if late is None else [late]) + world.key_warnings()
+    told = [] if hooks is None else hooks.warnings()
+    return leaders + ([] if late is None else [late]) + told + world.key_warnings()
 
 
 def _nobody_to_wake() -> None:

@@ -189,13 +189,14 @@ def _fields(above: Key, given: Settings) -> dict[str, Any]:
             both = [f"{dotted((*above, name))} ({given[name].origin})" for name in ("jwt_secret", "jwt_secret_file")]
             raise ConfigError(dotted((*above, "jwt_secret")), f"only one may be set of {' and '.join(both)}")
         key = dotted((*above, "jwt_secret_file"))
-        fields["jwt_secret"] = _read_secrets(key, Path(fields["jwt_secret_file"]))
+        fields["jwt_secret"] = read_secrets(key, fields["jwt_secret_file"])
     return fields
 
 
-def _read_secrets(key: str, path: Path) -> tuple[str, ...]:
+def read_secrets(key: str, path: str) -> tuple[str, ...]:
+    """Read the secrets of a file, one on each line. `key` names the setting. Raises `ConfigError`."""
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             text = file.read(bounds.KEY_FILE_BYTES_MAX).decode()
     except OSError as error:
         raise ConfigError(key, f"{path} cannot be read: {error.strerror}") from error

@@ -9,7 +9,7 @@ Rules:
   value and what is allowed. The value is shown unless it is secret. Nothing is guessed, rounded or ignored.
 - The default board `main` exists only while no board is named: a board that the operator did not list would surprise.
 - A board is written in the form that the API takes too: `server.settings.board_form` decodes both.
-- `[auth]` has more rules: see `server.settings.auth`.
+- `[auth]` and `[[webhooks]]` have more rules: see `server.settings.auth` and `server.settings.webhooks`.
 - `load` checks the structs below as a whole, and they are frozen. Properties parse at each use, so keep what you need
   often.
 - Relative paths are relative to the working directory, in the file too.
@@ -34,6 +34,7 @@ from server.settings.given import Filled, Given, Secrets, Source, Switch, Text, 
 from server.settings.http import HttpConfig
 from server.settings.origins import ANY_ORIGIN, OriginList, parse_origins
 from server.settings.values import Address, ConfigError, Network
+from server.settings.webhooks import Webhooks, build_webhooks
 
 __all__ = ["Address", "AuthConfig", "Config", "ConfigError", "load"]
 
@@ -156,6 +157,7 @@ class Config(msgspec.Struct, frozen=True):
     feeds: FeedsConfig = FeedsConfig()
     replication: ReplicationConfig = ReplicationConfig()
     logging: LoggingConfig = LoggingConfig()
+    webhooks: Webhooks = ()
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -232,7 +234,9 @@ def _flag_of(name: str) -> str:
 
 
 def _type_of(key: Key) -> Any:
-    return Points if key[0] == "boards" else TYPES[key]  # of a board, only the points have a variable
+    if key[0] == "webhooks" and len(key) > 1:
+        return Secrets  # of a webhook, only the secret has a variable
+    return Points if key[0] == "boards" else TYPES[key]  # of a board, only the points have one
 
 
 def _from_file(path: Path) -> Iterator[tuple[Key, Given]]:
@@ -272,7 +276,7 @@ def build(given: Mapping[Key, Given]) -> Config:
     sections: dict[str, dict[str, Any]] = {}
     boards: dict[str, dict[str, Any]] = {}
     for key, each in given.items():
-        if key[0] == "auth":
+        if key[0] in ("auth", "webhooks"):
             continue
         if key[0] == "boards":
             boards.setdefault(key[1], {})[key[2]] = each.value
@@ -286,7 +290,8 @@ def build(given: Mapping[Key, Given]) -> Config:
         values[name] = type(getattr(Config(), name))(**fields)
     if boards:
         values["boards"] = {name: _board(name, fields, given) for name, fields in boards.items()}
-    return Config(**values, auth=build_auth({key[1]: each for key, each in given.items() if key[0] == "auth"}))
+    auth = build_auth({key[1]: each for key, each in given.items() if key[0] == "auth"})
+    return Config(**values, auth=auth, webhooks=build_webhooks(given))
 
 
 def _checked(key: Key, given: Given) -> Any:

@@ -11,6 +11,7 @@ Rules:
 - A text without a comma is one secret as it stands: white space around it is not removed.
 - A board's variable is `SCOREBOARD_BOARDS_NAME_POINTS`. NAME means the board in the file (or `main`) whose name is NAME
   in upper case with `_` for every other character. Where there is none, it means a new board: NAME in lower case.
+- A webhook's variable is `SCOREBOARD_WEBHOOKS_NAME_SECRET`: `server.settings.webhooks` finds the hook of this name.
 - A variable that begins with `SCOREBOARD_` and is no key is an error: a misspelt limit must not silently be no limit.
 - Service links are passed over. Kubernetes sets them in each pod beside a service whose name begins with "scoreboard",
   such as `scoreboard-replica`. A key goes before a link, so a link can never hide a key.
@@ -37,6 +38,7 @@ Key = tuple[str, ...]
 PREFIX = "SCOREBOARD_"
 
 _BOARD_VARIABLE = re.compile(PREFIX + "BOARDS_([A-Z0-9_]+)_POINTS", re.ASCII)
+_HOOK_VARIABLE = re.compile(PREFIX + "WEBHOOKS_([A-Z0-9_]+)_SECRET", re.ASCII)
 _SERVICE_LINK = re.compile(
     PREFIX + r"([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)",
     re.ASCII,
@@ -80,6 +82,8 @@ def settings(environ: Mapping[str, str], types: Mapping[Key, Any], boards: Itera
             continue
         elif board := _BOARD_VARIABLE.fullmatch(variable):
             yield ("boards", _board_name(variable, board[1], boards), "points"), variable
+        elif hook := _HOOK_VARIABLE.fullmatch(variable):
+            yield ("webhooks", hook[1], "secret"), variable
         else:
             meant = nearest(variable, [*known, f"{PREFIX}BOARDS_MAIN_POINTS"])
             raise ConfigError(variable, f"no such setting; {meant}")

@@ -28,8 +28,8 @@ Names = Annotated[dict[str, str], Meta(description='a table of strings, as { "th
 Tables = Annotated[tuple[dict[str, Any], ...], Meta(description="a list of tables")]
 Switch = Annotated[bool, Meta(description="true or false")]
 
-SECRET_KEYS = {("auth", "jwt_secret"), ("auth", "issuers")}
-"""The keys whose values are never shown. Each of the issuers may hold a secret."""
+SECRET_KEYS = {("auth", "jwt_secret"), ("auth", "issuers"), ("webhooks",)}
+"""The keys whose values are never shown. Each of the issuers, and of the webhooks, may hold a secret."""
 
 
 Source = Literal["default", "file", "environment", "flag"]
@@ -46,7 +46,7 @@ class Given(msgspec.Struct, frozen=True):
 def refusal(key: Key, given: Given, sentence: str) -> ConfigError:
     """Make the error for a value that is not allowed."""
     shown = "(the value is not shown)"
-    if key not in SECRET_KEYS and key[-1] != "jwt_secret":
+    if key not in SECRET_KEYS and key[-1] not in ("jwt_secret", "secret"):
         shown = json.dumps(given.value, default=str, ensure_ascii=True)
         shown = f"{shown if len(shown) <= 80 else shown[:77] + '...'} is not allowed"
     source = given.origin if given.origin == DEFAULT else f"from {given.origin}"

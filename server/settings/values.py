@@ -129,7 +129,7 @@ def check_jwks_url(text: str) -> None:
     """Check the address of the keys. Who alters that answer can sign tokens, hence HTTPS."""
     if not text:
         return
-    url = _split(text)
+    url = split_url(text)
     if url is None or not url.hostname or url.scheme not in _DEFAULT_PORTS or re.search(r"[\s\x00-\x20\x7f]", text):
         raise ValueError("must be an https:// URL")
     if "@" in url.netloc or url.fragment:
@@ -142,7 +142,7 @@ def check_node_url(text: str) -> None:
     """Check the address of a node, which followers or clients use."""
     if not text:
         return
-    url = _split(text)
+    url = split_url(text)
     if url is None or not url.hostname or not _is_host(url.hostname) or url.scheme not in _DEFAULT_PORTS:
         raise ValueError('must be http:// or https:// and a host, as "http://leader.example:8080"')
     if "@" in url.netloc or url.query or url.fragment or not text.isprintable() or not text.isascii() or " " in text:
@@ -160,7 +160,8 @@ def address_for(url: str, other_host: str) -> str | None:
     return None if host in _WILDCARDS else url
 
 
-def _split(text: str) -> SplitResult | None:
+def split_url(text: str) -> SplitResult | None:
+    """Take a URL apart; None if it is none."""
     try:
         url = urlsplit(text)
         _ = url.port

@@ -55,6 +55,7 @@ from snapshots.corrected_period import Correction
 from snapshots.past_ranking import PastRanking
 from snapshots.period_store import PeriodStore
 from snapshots.periods import write_ended
+from tests.server.api.hooks_asked import OneHook
 from tests.snapshots.directories import InlineDisk
 
 RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10, "WON": 100}, "weekly": {"ACTION_COMPLETED": 1}})
@@ -330,10 +331,8 @@ class Bench:
         self.scoreboard.belongs_to(self.log.tail.log_id)
         log = real_log or self.log
         self.erasing, self.followers = MemoryErasing(), list[FollowerInfo]()
-        self.machine = StateMachine(self.scoreboard, log, self._applied)
+        self.machine = StateMachine(self.scoreboard, log, self._applied, self._ended)
         self.kept = None if periods is None else Kept(periods, self.log.tail.log_id)
-        if self.kept is not None:
-            self.machine.on_ended = self.kept.take
         self.actor = Actor(self.machine, clock=GivenClock(self.clock_ms), period_at=period_at)
         self.role = CurrentRole(Role(State.LEADING), trio.current_time)
         self.freshness = SetFreshness(self.role, self.scoreboard, self.clock_ms)
@@ -371,11 +370,16 @@ class Bench:
             promote=partial(refuse_promotion, self.role),
             periods=self.kept or NoPeriods(),
             past=past,
+            hooks=OneHook(),
             ledger=Ledger(InlineDisk(), real_log) if real_log else MemoryLedger(self.log, self.erasing.unsettled),
             erasing=self.erasing,
         )
         self.pipeline = Pipeline(self.dependencies)
         self._quart = create_app(self.pipeline, TrustedProxies()) if through_quart else None
+
+    def _ended(self, ended: EndedPeriod) -> None:
+        if self.kept is not None:
+            self.kept.take(ended)
 
     def _applied(self, applied: Applied) -> None:
         self.applied.append(applied)

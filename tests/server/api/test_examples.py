@@ -121,6 +121,8 @@ async def test_the_examples_are_what_a_leader_answers() -> None:
         replies |= await play_reviews(bench)
         replies |= await play_imports(bench)
         replies |= await play_feeds(bench)
+        replies["webhooks"] = await bench.ask("GET", "/webhooks", token=ADMIN)
+        replies["enable_webhook"] = await bench.ask("POST", "/webhooks/shop/enable", token=ADMIN)
         replies["erase_user"] = await bench.ask("DELETE", "/users/dora", token=ERASER)
         replies["live_flag"] = await bench.ask("GET", "/flags/live", token=ADMIN)
         off = examples.REQUESTS["put_live_flag"]

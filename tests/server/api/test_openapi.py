@@ -16,6 +16,7 @@ from server.bounds import TOP_LIMIT_MAX
 from tests.server.api.erasures_asked import ERASURES
 from tests.server.api.feeds_asked import FEEDS
 from tests.server.api.flags_asked import FLAGS
+from tests.server.api.hooks_asked import HOOKS
 from tests.server.api.imports_asked import IMPORTS
 from tests.server.api.support import JUDGE, KEEPER, READER, REFEREE, REGISTRAR, WRITER, Reply, both_ways, open_bench
 
@@ -421,7 +422,7 @@ async def test_real_answers_are_as_described(through_quart: bool) -> None:
         won = {"userId": "ann", "actionId": "flagged-1", "boardId": "fair", "reason": "WIN"}
         flagged = (await bench.ask("POST", "/scores/increment", won, token=WRITER)).json["seq"]
         reviews = ((method, path.replace("SEQ", str(flagged)), *row) for method, path, *row in REVIEWS)
-        rows = [*ANSWERS, *IMPORTS, *reviews]
+        rows = [*ANSWERS, *IMPORTS, *HOOKS, *reviews]
         for method, target, body, token, status in rows:
             reply = await bench.ask(method, target, body, token=token)
             assert reply.status == status, (method, target, reply)

@@ -54,6 +54,9 @@ SCRIPT: list[tuple[str, str, object, str | None, dict[str, str]]] = [
     ("GET", "/feeds/clics/contests/main/scoreboard", None, None, {}),
     ("GET", "/ws/scoreboard", None, None, {}),
     ("GET", "/sse/scoreboard", None, None, {}),
+    ("GET", "/webhooks", None, "Bearer ops admin", {}),
+    ("POST", "/webhooks/shop/enable", None, "Bearer ops admin", {}),
+    ("POST", "/webhooks/none/enable", None, "Bearer ops admin", {}),
 ]
 
 

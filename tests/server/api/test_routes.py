@@ -11,7 +11,7 @@ from server.http.messages import Refused
 def test_every_route_is_found_by_its_own_path() -> None:
     """With something for its variables."""
     for route in ROUTES:
-        names = ("userId", "actionId", "boardId", "reversalId", "reviewId", "importId")
+        names = ("userId", "actionId", "boardId", "reversalId", "reviewId", "importId", "name")
         path = route.path
         for name in names:
             path = path.replace(f"{{{name}}}", "x")

@@ -129,6 +129,8 @@ ASKED: dict[str, tuple[str, Targets]] = {
     "clics_teams": ("GET", _on_board("/feeds/clics/contests/{}/teams")),
     "clics_state": ("GET", _on_board("/feeds/clics/contests/{}/state")),
     "clics_scoreboard": ("GET", _on_board("/feeds/clics/contests/{}/scoreboard")),
+    "webhooks": ("GET", _once("/webhooks")),
+    "enable_webhook": ("POST", _once("/webhooks/shop/enable")),
     "live": ("GET", _on_board("/ws/scoreboard?boardId={}")),
     "stream": ("HEAD", _on_board("/sse/scoreboard?boardId={}")),
     "followers": ("GET", _once("/replication/followers")),

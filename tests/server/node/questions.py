@@ -352,6 +352,8 @@ def others(*, promotable: bool) -> list[Question]:
     questions += [question(path, "GET", path) for path in paths]
     questions += [question(f"HEAD of {path}", "HEAD", path) for path in ("/ws/scoreboard", "/sse/scoreboard")]
     questions.append(question("a stream of no board", "GET", "/sse/scoreboard?boardId=nowhere"))
+    questions.append(question("webhooks", "GET", "/webhooks", token=admin))
+    questions.append(question("no webhook", "POST", "/webhooks/shop/enable", token=admin))
     if not promotable:
         questions.append(question("promote", "POST", "/replication/promote", token=admin))
     return questions

@@ -170,6 +170,8 @@ def test_every_key_can_be_set_in_the_environment(tmp_path: Path) -> None:
         "SCOREBOARD_REPLICATION_BEHIND_WAIT_SECONDS": "0",
         "SCOREBOARD_LOGGING_FORMAT": "console",
         "SCOREBOARD_LOGGING_LEVEL": "error",
+        "SCOREBOARD_WEBHOOKS": '[{"name": "a", "url": "https://a.example/", "events": ["user.erased"]}]',
+        "SCOREBOARD_WEBHOOKS_A_SECRET": f"whsec_{'QUFB' * 8}",
         "UNRELATED": "ignored",
     }
     config = load(None, environ, {})

@@ -1,0 +1,185 @@
+"""What a hook is told of the first rows of boards: that they changed, and who overtook whom. Pure.
+
+    rows = FirstRows(scoreboard, hook, form, interval_s)
+    rows.begin(cursor)                              nothing of what is now is news
+    rows.changed(["main"])                          events touched these boards
+    rows.look(cursor, now_s)                        moves marks, and adds to `cursor.pending`; whether it did
+    rows.of_top(cursor, pending)                    an id and a body, of now; None: nothing to tell any more
+    rows.of_overtaken(cursor, pending)
+
+Theory: states are no events. Between two looks a board may change a thousand times, and one delivery tells of all. So a
+look compares with the mark: what was told last. What it finds becomes pending, and is saved before it is sent.
+
+Rules:
+- A board is looked at when events touched it, at most once in an interval, and never while something of it is pending.
+  The first change after a quiet time is found at once.
+- A top that could not be delivered is replaced by the newest one. Who overtook whom is kept until it is acknowledged.
+- All of it is of the public: a frozen board does not change, and shows at its end what came meanwhile.
+- After a restart the ids behind the digests are looked for among the first OVERTAKEN_LOOK rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from engine.board import Board
+from engine.ranking import TOP_WATCHED
+from engine.scoreboard import Scoreboard
+from server.live.board_view import BoardView
+from server.live.encoding import Moment, Rows, about, entries_of, top_body
+from server.live.names import NameForm, Names
+from server.settings.webhooks import TOP_CHANGED, USER_OVERTAKEN, WebhookConfig
+from server.webhooks.cursor import Cursor, Mark, OvertakenPending, Passed, TopPending
+from server.webhooks.limits import OVERTAKEN_LOOK
+from server.webhooks.overtaking import overtaken
+from server.webhooks.payloads import OvertakenData, Overtaking, envelope, id_of, row_texts
+
+
+class FirstRows:
+    """See above. `interval_s` is the shortest time between two deliveries about one board."""
+
+    def __init__(self, scoreboard: Scoreboard, hook: WebhookConfig, form: NameForm, interval_s: float) -> None:
+        self._scoreboard = scoreboard
+        self._hook = hook
+        self._form = form
+        self._interval_s = interval_s
+        self._wanted = {TOP_CHANGED, USER_OVERTAKEN} & set(hook.events)
+        self._touched: dict[str, None] = dict.fromkeys(scoreboard.boards)
+        self._seen: dict[
+            str, tuple[bool, int]
+        ] = {}  # by board: whether it is frozen, and the last change that was seen
+        self._due_s: dict[str, float] = {}
+        self._users: dict[str, dict[str, str]] = {}  # by board and digest
+
+    def begin(self, cursor: Cursor) -> None:
+        """Take the rows of now as told."""
+        for board in self._boards(list(self._scoreboard.boards)):
+            rows = self._rows(board)
+            if rows:
+                cursor.marks[board.board_id] = self._mark(cursor, board, rows)
+
+    def changed(self, board_ids: Iterable[str]) -> None:
+        """Note that events touched these boards."""
+        if self._wanted:
+            self._touched.update(dict.fromkeys(board_ids))
+
+    def look(self, cursor: Cursor, now_s: float) -> bool:
+        """Find what is to be told, and mark it as told. Gives whether something is pending now that was not."""
+        busy = {each.board_id for each in cursor.pending}
+        before = len(cursor.pending)
+        touched, self._touched = self._touched, {}
+        for board in self._boards(touched):
+            name, seen = board.board_id, (self._is_frozen(board), board.top10_seq)
+            if self._seen.get(name) == seen:
+                continue
+            if name in busy or now_s < self._due_s.get(name, -math.inf):
+                self._touched[name] = None
+                continue
+            self._seen[name] = seen
+            if self._look_at(cursor, board):
+                self._due_s[name] = now_s + self._interval_s
+        return len(cursor.pending) > before
+
+    def wait_s(self, now_s: float) -> float:
+        """Give the time until a touched board may be looked at; infinity if there is none."""
+        late = [self._due_s.get(name, now_s) for name in self._touched]
+        return max(0.0, min(late) - now_s) if late else math.inf
+
+    def of_top(self, cursor: Cursor, pending: TopPending) -> tuple[TopPending, str, bytes] | None:
+        """Give the newest top in place of one that is pending: what is pending then, its id and body."""
+        board = self._scoreboard.board(pending.board_id)
+        if board is None:
+            return None
+        shown, rows = board.public, self._rows(board.public)
+        digest = _digest(rows)
+        if digest != pending.rows:
+            pending = TopPending(board.board_id, self._scoreboard.epoch, shown.seq, self._scoreboard.time_ms, digest)
+            mark = cursor.marks.get(board.board_id)
+            if mark is not None:
+                cursor.marks[board.board_id] = msgspec.structs.replace(mark, rows=digest)
+        moment = Moment(
+            board.board_id, pending.epoch, pending.seq, pending.time_ms, about(shown.definition),
+            self._scoreboard.mark.history,
+        )  # fmt: skip
+        body = envelope(TOP_CHANGED, pending.time_ms, msgspec.Raw(top_body(rows, moment)))
+        return pending, id_of(pending.epoch, pending.seq, TOP_CHANGED, board.board_id), body
+
+    def of_overtaken(self, cursor: Cursor, pending: OvertakenPending) -> tuple[str, bytes] | None:
+        """Give the id and the body of a delivery. Who is not on the board any more is left out."""
+        board = self._scoreboard.board(pending.board_id)
+        if board is None:
+            return None
+        shown, names = board.public, self._names(board.board_id)
+        found: list[Overtaking] = []
+        for each in pending.passed:
+            who = self._user(cursor, shown, each.who)
+            whom = tuple(user for one in each.whom if (user := self._user(cursor, shown, one)) is not None)
+            if who is not None and whom:
+                found.append(Overtaking(who, each.rank, each.score, whom, names.name(who)))
+        if not found:
+            return None
+        data = OvertakenData(board.board_id, tuple(found), pending.epoch, pending.seq)
+        body = envelope(USER_OVERTAKEN, pending.time_ms, data)
+        return id_of(pending.epoch, pending.seq, USER_OVERTAKEN, board.board_id), body
+
+    def _look_at(self, cursor: Cursor, shown: Board) -> bool:
+        name, rows = shown.board_id, self._rows(shown)
+        old, new = cursor.marks.get(name), self._mark(cursor, shown, rows)
+        epoch, time_ms, added = self._scoreboard.epoch, self._scoreboard.time_ms, len(cursor.pending)
+        if TOP_CHANGED in self._wanted and new.rows != (old.rows if old is not None else _digest(())):
+            cursor.pending.append(TopPending(name, epoch, shown.seq, time_ms, new.rows))
+        if USER_OVERTAKEN in self._wanted and old is not None and old.begun_ms == new.begun_ms:
+            behind = {each for each in old.order if self._user(cursor, shown, each) is not None} - set(new.order)
+            passed = tuple(
+                Passed(new.order[place], rows[place].rank, rows[place].score, tuple(whom))
+                for place, whom in overtaken(old.order, new.order, behind)
+            )
+            if passed:
+                cursor.pending.append(OvertakenPending(name, epoch, shown.seq, time_ms, passed))
+        if rows:
+            cursor.marks[name] = new
+        else:
+            cursor.marks.pop(name, None)
+        return len(cursor.pending) > added
+
+    def _boards(self, board_ids: Iterable[str]) -> Iterator[Board]:
+        """Give what the public sees of those of these boards that the hook is told of."""
+        for board_id in board_ids if self._wanted else ():
+            board = self._scoreboard.board(board_id)
+            if board is not None and self._hook.concerns(board_id):
+                yield board.public
+
+    def _is_frozen(self, shown: Board) -> bool:
+        return self._scoreboard.boards[shown.board_id] is not shown
+
+    def _rows(self, shown: Board) -> Rows:
+        return entries_of(shown.top(TOP_WATCHED), self._names(shown.board_id))
+
+    def _names(self, board_id: str) -> Names:
+        return BoardView(board_id).names(self._scoreboard, self._form)
+
+    def _mark(self, cursor: Cursor, shown: Board, rows: Rows) -> Mark:
+        """Give the mark of these rows, and remember whose the digests are."""
+        order = cursor.digests(row.user_id for row in rows)
+        known = self._users.get(shown.board_id, {})
+        old = cursor.marks.get(shown.board_id)
+        kept = {each: known[each] for each in (old.order if old is not None else ()) if each in known}
+        self._users[shown.board_id] = kept | dict(zip(order, (row.user_id for row in rows), strict=True))
+        assert shown.definition is not None
+        return Mark(shown.definition.begun_ms, _digest(rows), order)
+
+    def _user(self, cursor: Cursor, shown: Board, digest: str) -> str | None:
+        """Give the user whom a digest stands for, None for one who is not on the board."""
+        known = self._users.setdefault(shown.board_id, {})
+        if digest not in known:
+            known.update((cursor.digest(row.user_id), row.user_id) for row in shown.top(OVERTAKEN_LOOK))
+        user_id = known.get(digest)
+        return user_id if user_id is not None and shown.rank(user_id) is not None else None
+
+
+def _digest(rows: Rows) -> str:
+    return hashlib.blake2b(msgspec.json.encode(row_texts(rows)), digest_size=16).hexdigest()

@@ -1,0 +1,152 @@
+"""Webhooks over restarts and a promotion: what was not acknowledged comes again, and what was does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from server.webhooks import retries
+from tests.e2e import leader as outside
+from tests.e2e.client import Client
+from tests.server.lanes.support import PATIENCE_SECONDS
+from tests.server.node.nodes import caught_up, config_for, leader_of_directory, replica_of, serving
+from tests.server.webhooks.hooked import FLAGGED, Site, hooked, variable
+from tests.server.webhooks.receiver import Reply, receiving
+
+WAIT = Reply(503, (("retry-after", "3600"),))
+
+
+@pytest.fixture(autouse=True)
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EventDict]]:
+    """What is logged."""
+    monkeypatch.setattr(retries, "RETRY_SECONDS", 0.01)
+    with capture_logs() as logged:
+        yield logged
+
+
+async def test_what_was_not_acknowledged_comes_again_with_its_id(tmp_path: Path) -> None:
+    """The same bytes, from the log and from what was pending; and nothing twice that was acknowledged."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with receiving() as receiver:
+            hooks = {"shop": receiver}
+            async with hooked(tmp_path, hooks) as site:
+                await site.score("ann", 2)
+                assert (await receiver.next()).kind == "top.changed"
+                receiver.always = WAIT
+                await site.score("ben", 3)
+                failed = await receiver.next()
+                assert failed.kind == "top.changed"
+            receiver.always = Reply()
+            async with hooked(tmp_path, hooks) as site:
+                again, overtook = await receiver.take(2)
+                assert (again.id, again.body) == (failed.id, failed.body)
+                assert overtook.data["overtakings"] == [{"userId": "ben", "rank": 1, "score": 30, "overtook": ["ann"]}]
+                receiver.always = WAIT
+                ended = (await site.ask("POST", "/boards/main/reset"))["seq"]
+                assert (await receiver.next()).id == f"1-{ended}-period_ended"
+            receiver.always = Reply()
+            async with hooked(tmp_path, hooks) as site:
+                period, empty = await receiver.take(2)
+                assert (period.id, period.body) == (receiver.got[-3].id, receiver.got[-3].body)
+                assert empty.data["entries"] == []
+            async with hooked(tmp_path, hooks) as site:
+                await site.ask("DELETE", "/users/ann")
+                assert (await receiver.next()).kind == "user.erased", "nothing else was left to deliver"
+
+
+async def test_what_happened_while_nobody_delivered_is_found_in_the_log(tmp_path: Path) -> None:
+    """A node without the hook in its configuration ran meanwhile: the cursor is older than what is remembered."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with receiving() as receiver:
+            hooks = {"shop": receiver}
+            async with hooked(tmp_path, hooks) as site:
+                await site.ask("PUT", "/boards/cup", FLAGGED, 201)
+                await site.win("ann", 1)
+                await receiver.next()
+            async with hooked(tmp_path, {}) as site:
+                flagged = await site.win("ben", 3)
+                first = (await site.ask("POST", "/boards/cup/reset"))["seq"]
+                await site.win("cyd", 2)
+                second = (await site.ask("POST", "/boards/cup/reset"))["seq"]
+                erased = (await site.ask("DELETE", "/users/ann"))["seq"]
+            async with hooked(tmp_path, hooks) as site:
+                found = await receiver.take(5)
+                assert [each.id for each in found] == [
+                    f"1-{flagged}-review_flagged-0", f"1-{first}-period_ended", f"1-{second}-period_ended",
+                    f"1-{erased}-user_erased", f"1-{second}-top_changed-cup",
+                ]  # fmt: skip
+                assert [row["userId"] for row in found[1].data["entries"]] == ["ben"]
+                assert (await site.status("shop"))["disabled"] is False
+
+
+async def test_a_new_hook_begins_now_and_says_so(tmp_path: Path, lines: list[EventDict]) -> None:
+    """What was before is not told: neither periods nor the rows of now. So does one whose cursor can't be read."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with receiving() as receiver:
+            async with hooked(tmp_path, {}) as site:
+                await site.score("ann", 2)
+                await site.ask("POST", "/boards/main/reset")
+                await site.score("ann", 1)
+            hooks = {"shop": receiver}
+            async with hooked(tmp_path, hooks) as site:
+                await site.score("ben", 2)
+                first, second = await receiver.take(2)
+                assert (first.kind, second.kind) == ("top.changed", "user.overtaken")
+            path = tmp_path / "webhooks" / "shop.json"
+            assert b"ann" not in path.read_bytes()
+            path.write_bytes(b"{")
+            async with hooked(tmp_path, hooks) as site:
+                await site.ask("POST", "/boards/main/reset")
+                assert (await receiver.next()).kind == "period.ended"
+    begun = [line for line in lines if line["event"] == "webhook_begins"]
+    assert len(begun) == 2
+    assert "can't be read" in begun[1]["reason"]
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+async def test_a_promoted_replica_delivers(tmp_path: Path, is_copied: bool, lines: list[EventDict]) -> None:
+    """From the promotion on; or from where the old leader was, if its cursors were copied into the directory."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with receiving() as receiver, AsyncExitStack() as stack:
+            environ = {"SCOREBOARD_LIVE_INTERVAL_MS": "10", "SCOREBOARD_WEBHOOKS": variable({"shop": receiver})}
+            leader = await stack.enter_async_context(
+                serving(config_for(tmp_path / "leader", **environ), leader_of_directory)
+            )
+            client = await stack.enter_async_context(Client("127.0.0.1", leader.port, outside.token("admin")))
+            site = Site(leader, client)
+            await site.score("ann")
+            await receiver.next()
+            receiver.always = WAIT
+            lost = (await site.ask("POST", "/boards/main/reset"))["seq"]
+            assert (await receiver.next()).id == f"1-{lost}-period_ended"
+            replica = await stack.enter_async_context(
+                serving(config_for(tmp_path / "replica", **environ), replica_of(leader.url))
+            )
+            await caught_up(replica)
+            client = await stack.enter_async_context(Client("127.0.0.1", replica.port, outside.token("admin")))
+            other = Site(replica, client)
+            await other.ask("GET", "/webhooks", status=421)
+            if is_copied:
+                (tmp_path / "replica" / "webhooks").mkdir()
+                cursor = (tmp_path / "leader" / "webhooks" / "shop.json").read_bytes()
+                (tmp_path / "replica" / "webhooks" / "shop.json").write_bytes(cursor)
+            receiver.always = Reply()
+            epoch, _ = await replica.node.promote()
+            assert epoch == 2
+            if is_copied:
+                again = await receiver.next()
+                assert (again.id, again.body) == (receiver.got[1].id, receiver.got[1].body)
+            await other.score("ben")
+            new = await receiver.until("top.changed")
+            assert [row["userId"] for row in new.data["entries"]] in ([], ["ben"])
+            assert new.data["epoch"] == 2
+            ended = (await other.ask("POST", "/boards/main/reset"))["seq"]
+            assert (await receiver.until("period.ended")).id == f"2-{ended}-period_ended"
+    begun = [line for line in lines if line["event"] == "webhook_begins" and line["epoch"] == 2]
+    assert len(begun) == (0 if is_copied else 1)
