@@ -198,6 +198,14 @@ def read_receipt(body: object) -> Receipt:
     )
 
 
+def receipt_of(body: object, action_id: str) -> Receipt:
+    """Read the receipt of this action. Raises `UnexpectedAnswer` for that of another one."""
+    receipt = read_receipt(body)
+    if receipt.action_id != action_id:
+        raise UnexpectedAnswer(f"the receipt is of the action {receipt.action_id!r:.60}, not of {action_id!r:.60}")
+    return receipt
+
+
 def _entry(fields: _Fields) -> Entry:
     return Entry(**_entry_fields(fields))
 

@@ -5,7 +5,8 @@
 
 Rules:
 - A caller that is cancelled takes its action out of the book. If it is under way it may still be counted.
-- The senders are tasks of the `async with` block. If the block is cancelled, all who wait get `BatcherClosed`.
+- The senders are tasks of the `async with` block. If it ends by an error or is cancelled, all who wait get
+  `BatcherClosed`.
 """
 
 from __future__ import annotations
@@ -54,15 +55,18 @@ class AsyncBatcher:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         tasks, self._tasks = self._tasks, None
         assert tasks is not None
         self._book.close()
         self._bell.ring()
+        if error is not None:
+            tasks.cancel_scope.cancel()
         try:
-            return await tasks.__aexit__(kind, error, trace)
+            # The block's own error is not handed on: it would come back wrapped in a group.
+            await tasks.__aexit__(None, None, None)
         finally:
-            self._book.abandon(BatcherClosed("the batcher was closed before this action was counted"))
+            self._book.abandon(BatcherClosed("the batcher was closed before this action had a receipt"))
 
     async def increment(
         self,

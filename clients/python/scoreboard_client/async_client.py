@@ -97,10 +97,8 @@ class AsyncBoard:
 
         Raises `Conflict` if the actionId was used for something else.
         """
-        request = requests.increment(Action(user_id, action_id, self.board_id, reason, value))
-        return await self._line().run(
-            calls.call(self._caller, request, answers.read_receipt, writes=True, deadline_s=deadline_s)
-        )
+        action = Action(user_id, action_id, self.board_id, reason, value)
+        return await self._line().run(calls.increment(self._caller, action, deadline_s))
 
     async def top(self, limit: int | None = None, *, min_position: Position | None = None) -> Top:
         """Read the first rows, 10 unless `limit` says otherwise."""

@@ -34,7 +34,7 @@ from scoreboard_client.effects import (
     Work,
     resume,
 )  # fmt: skip
-from scoreboard_client.requests import Request
+from scoreboard_client.requests import Request, bearer
 from scoreboard_client.sync_shell import ANSWER_BYTES_MAX, TOO_LATE, TOO_LONG, fault_of, lower_headers, reaction
 
 T = TypeVar("T")
@@ -90,12 +90,10 @@ class AsyncLine:
         return None
 
     async def _request(self, node: str, request: Request, seconds: float) -> httpx.Request:
-        headers = dict(request.headers)
         token = self._token() if callable(self._token) else self._token
         if inspect.isawaitable(token):
             token = await token
-        if token:
-            headers["authorization"] = f"Bearer {token}"
+        headers = {**request.headers, **bearer(token)}
         return self._http.build_request(
             request.method, node + request.target, content=request.body or None, headers=headers, timeout=seconds
         )

@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from scoreboard_client import requests
-from scoreboard_client.answers import Receipt, read_receipt
+from scoreboard_client.answers import Receipt, receipt_of
 from scoreboard_client.calls import Again, Caller, asked_s, attempt, jitter_s
 from scoreboard_client.effects import Answer, Idle, Steps, Wait, look
 from scoreboard_client.errors import (
@@ -229,7 +229,7 @@ def _fail(batch: Sequence[Waiting], error: Exception) -> None:
 
 def _settle(book: BatchBook, batch: Sequence[Waiting], answer: Answer, now_s: float) -> None:
     """Give each caller its own receipt or error. What the server wants later goes back into the book."""
-    for waiting, outcome in zip(batch, outcomes_of(answer, len(batch)), strict=True):
+    for waiting, outcome in zip(batch, outcomes_of(answer, [waiting.action for waiting in batch]), strict=True):
         if isinstance(outcome, Again):
             waiting.failed(outcome)
             book.put_later(waiting, now_s + outcome.wait_s + jitter_s(waiting.attempts, 1.0))
@@ -237,18 +237,18 @@ def _settle(book: BatchBook, batch: Sequence[Waiting], answer: Answer, now_s: fl
             waiting.settle(outcome)
 
 
-def outcomes_of(answer: Answer, count: int) -> list[Receipt | Again | ApiError]:
+def outcomes_of(answer: Answer, actions: Sequence[Action]) -> list[Receipt | Again | ApiError]:
     """Read the answer to a batch: a receipt, a trouble that may pass, or a final error for each. Raises
     `UnexpectedAnswer`.
     """
     items = answer.json()
-    if not isinstance(items, list) or len(items) != count:
-        raise UnexpectedAnswer(f"the answer to a batch of {count} is no list of {count} answers")
+    if not isinstance(items, list) or len(items) != len(actions):
+        raise UnexpectedAnswer(f"the answer to a batch of {len(actions)} is no list of so many answers")
     outcomes: list[Receipt | Again | ApiError] = []
-    for item in items:
+    for item, action in zip(items, actions, strict=True):
         status = item.get("status") if isinstance(item, dict) else None
         if status == 200:
-            outcomes.append(read_receipt(item))
+            outcomes.append(receipt_of(item, action.action_id))
         elif isinstance(status, int) and status >= 400:
             error = api_error(status, item)
             passes = isinstance(error, (RateLimited, Unavailable)) or status == 503

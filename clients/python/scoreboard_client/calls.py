@@ -1,6 +1,6 @@
 """One call: attempts at the nodes until there is a final answer, or the deadline. Pure.
 
-    receipt = yield from call(caller, increment(action), read_receipt, writes=True, deadline_s=30.0)
+    receipt = yield from increment(caller, Action("bob", "order-4711"))
 
     answer                                       what it means
     2xx, 304                                     final
@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
+from scoreboard_client import requests
+from scoreboard_client.answers import Receipt, receipt_of
 from scoreboard_client.effects import Answer, Fault, Send, Steps, Wait, look
 from scoreboard_client.errors import (
     ApiError,
@@ -38,7 +40,7 @@ from scoreboard_client.errors import (
     api_error,
 )
 from scoreboard_client.nodes import Nodes
-from scoreboard_client.requests import Request
+from scoreboard_client.requests import Action, Request
 
 T = TypeVar("T")
 
@@ -128,6 +130,15 @@ def call(
         if now.now_s + wait_s >= end_s:
             raise DeadlineExceeded(outcome.trouble, attempts, may_have_counted=counted) from outcome.trouble
         yield Wait(wait_s)
+
+
+def increment(caller: Caller, action: Action, deadline_s: float | None = None) -> Steps[Receipt]:
+    """Count an action, and give its receipt."""
+
+    def read(body: object) -> Receipt:
+        return receipt_of(body, action.action_id)
+
+    return (yield from call(caller, requests.increment(action), read, writes=True, deadline_s=deadline_s))
 
 
 def attempt(caller: Caller, request: Request, start: int, end_s: float, *, writes: bool) -> Steps[Answer | Again]:

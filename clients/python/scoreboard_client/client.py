@@ -109,10 +109,8 @@ class Board:
 
         Raises `Conflict` if the actionId was used for something else.
         """
-        request = requests.increment(Action(user_id, action_id, self.board_id, reason, value))
-        return self._line().run(
-            calls.call(self._caller, request, answers.read_receipt, writes=True, deadline_s=deadline_s)
-        )
+        action = Action(user_id, action_id, self.board_id, reason, value)
+        return self._line().run(calls.increment(self._caller, action, deadline_s))
 
     def top(self, limit: int | None = None, *, min_position: Position | None = None) -> Top:
         """Read the first rows, 10 unless `limit` says otherwise."""

@@ -39,10 +39,11 @@ LOCK_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Nothing can be sent now. `count` actions at least wait."""
+    """Nothing can be sent now, after this many attempts in a row. `count` actions at least wait."""
 
     trouble: Exception
     count: int
+    attempts: int
 
 
 Told = Held | SetAside
@@ -92,7 +93,7 @@ def _deliver(
         size = min(BATCH_ITEMS_MAX, size * 2)
         if turn.trouble is not None:
             failures += 1
-            tell(Held(turn.trouble, turn.count - len(turn.done) - len(turn.refused)))
+            tell(Held(turn.trouble, turn.count - len(turn.done) - len(turn.refused), failures))
             start = (start + turn.rotate) % len(nodes)
             now = yield from look()
             yield Wait(turn.wait_s + jitter_s(failures, now.lot))
@@ -123,7 +124,7 @@ class _Turn:
         if isinstance(outcome, Again):
             self.trouble, self.wait_s, self.rotate = outcome.trouble, outcome.wait_s, outcome.rotate
             return
-        for one, each in zip(batch, outcomes_of(outcome, len(batch)), strict=True):
+        for one, each in zip(batch, outcomes_of(outcome, [one.action for one in batch]), strict=True):
             if isinstance(each, Again):
                 self.trouble, self.wait_s, self.rotate = each.trouble, max(self.wait_s, each.wait_s), False
             elif not isinstance(each, ApiError):

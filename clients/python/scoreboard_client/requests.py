@@ -79,6 +79,21 @@ def checked_id(name: str, value: object) -> str:
     return value
 
 
+def bearer(token: object) -> dict[str, str]:
+    """Give the header of a token, which may end with a line break, as the text of a file does.
+
+    Raises TypeError or ValueError, which do not repeat the token.
+    """
+    if token is None:
+        return {}
+    if not isinstance(token, str):
+        raise TypeError(f"token must be a str, not {type(token).__name__}")
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("token has a character that is in no token")
+    return {"authorization": f"Bearer {token}"} if token else {}
+
+
 def increment(action: Action) -> Request:
     """Count one action."""
     return _post("/scores/increment", action.form())

@@ -32,12 +32,13 @@ logger = logging.getLogger("scoreboard_client")
 
 
 def log_told(told: Told) -> None:
-    """Log what a sender has to tell. Ids of users are not logged."""
+    """Log what a sender has to tell. Ids of users are not logged. Of a long outage attempt 1, 2, 4, 8 … is logged."""
     if isinstance(told, SetAside):
         text = "action %r of the outbox was refused for good and set aside as number %d: %d %s %s"
         logger.warning(text, told.action.action_id, told.number, told.status, told.code, told.message)
-    else:
-        logger.warning("the outbox can't be sent now, %d or more actions wait: %s", told.count, told.trouble)
+    elif told.attempts & (told.attempts - 1) == 0:
+        text = "the outbox can't be sent now, after %d attempts; %d or more actions wait: %s"
+        logger.warning(text, told.attempts, told.count, told.trouble)
 
 
 class Sender:

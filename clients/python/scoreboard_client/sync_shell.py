@@ -34,7 +34,7 @@ from scoreboard_client.effects import (
     Work,
     resume,
 )  # fmt: skip
-from scoreboard_client.requests import Request
+from scoreboard_client.requests import Request, bearer
 
 T = TypeVar("T")
 
@@ -113,10 +113,8 @@ class Line:
         return None
 
     def _request(self, node: str, request: Request, seconds: float) -> httpx.Request:
-        headers = dict(request.headers)
         token = self._token() if callable(self._token) else self._token
-        if token:
-            headers["authorization"] = f"Bearer {token}"
+        headers = {**request.headers, **bearer(token)}
         return self._http.build_request(
             request.method, node + request.target, content=request.body or None, headers=headers, timeout=seconds
         )

@@ -157,6 +157,7 @@ def test_what_is_left_of_a_batch_that_was_cut_is_sent_again() -> None:
         (answered(403, "UNAUTHORIZED"), Unauthorized),
         (batch(item("a1")), UnexpectedAnswer),
         (batch(item("a1"), {"status": 302}), UnexpectedAnswer),
+        (batch(item("a2"), item("a1")), UnexpectedAnswer),
         (Answer(200, {}, b"<html>"), UnexpectedAnswer),
     ],
 )

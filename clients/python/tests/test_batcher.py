@@ -8,7 +8,7 @@ import anyio
 import pytest
 from board_server import BACKENDS, Server
 
-from scoreboard_client import AsyncScoreboard, BatcherClosed, Conflict, DeadlineExceeded, Scoreboard
+from scoreboard_client import AsyncBatcher, AsyncScoreboard, BatcherClosed, Conflict, DeadlineExceeded, Scoreboard
 
 COUNT = 200
 
@@ -65,6 +65,38 @@ def test_each_thread_gets_its_own_receipt(server: Server, board_id: str) -> None
             batcher.increment("ann", action_id=ids[0])
     with pytest.raises(BatcherClosed):
         batcher.increment("late", action_id="late")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_block_s_own_error_comes_out_as_it_is(server: Server, board_id: str, backend: str) -> None:
+    """Not in a group. Who waits in another task is told; a block that is cancelled ends."""
+    told: list[str] = []
+
+    async def main() -> None:
+        async with AsyncScoreboard(server.url, token=server.bearer()) as scoreboard, anyio.create_task_group() as tasks:
+            board = scoreboard.board(board_id)
+
+            async def wait_in_vain(batcher: AsyncBatcher) -> None:
+                try:
+                    await batcher.increment("bob", action_id=f"{board_id}-waits")
+                except BatcherClosed as error:
+                    told.append(str(error))
+
+            async def fail() -> None:
+                async with board.batcher(linger_s=60.0) as batcher:
+                    tasks.start_soon(wait_in_vain, batcher)
+                    await anyio.wait_all_tasks_blocked()
+                    raise LookupError
+
+            with pytest.raises(LookupError):
+                await fail()
+            with anyio.move_on_after(0.05) as scope:
+                async with board.batcher():
+                    await anyio.sleep_forever()
+            assert scope.cancelled_caught
+
+    anyio.run(main, backend=backend)
+    assert len(told) == 1
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -7,8 +7,8 @@ import pickle
 import pytest
 from course import LOT, A, B, C, Course, answered, caller, receipt, slow
 
-from scoreboard_client import requests
-from scoreboard_client.answers import Receipt, read_receipt, read_top
+from scoreboard_client import calls, requests
+from scoreboard_client.answers import Receipt, read_top
 from scoreboard_client.calls import WAIT_FIRST_S, WAIT_MAX_S, Caller, call, jitter_s, retry_after_s
 from scoreboard_client.effects import Answer, Fault, Steps
 from scoreboard_client.errors import (
@@ -30,7 +30,7 @@ LOST = Fault("connection reset", sent=True)
 
 
 def increment(of: Caller, deadline_s: float | None = None) -> Steps[Receipt]:
-    return call(of, requests.increment(Action("bob", "a1")), read_receipt, writes=True, deadline_s=deadline_s)
+    return calls.increment(of, Action("bob", "a1"), deadline_s)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +202,8 @@ def test_an_answer_that_is_no_scoreboard_s_names_the_field() -> None:
         Course(Answer(200, {}, b"<html>")).run(increment(caller()))
     with pytest.raises(UnexpectedAnswer, match="newScore is None, not int"):
         Course(receipt(newScore=None)).run(increment(caller()))
+    with pytest.raises(UnexpectedAnswer, match="of the action 'a2', not of 'a1'"):
+        Course(receipt(action_id="a2")).run(increment(caller()))
     with pytest.raises(UnexpectedAnswer, match="newScore is True, not int"):
         Course(receipt(newScore=True)).run(increment(caller()))
 

@@ -70,6 +70,16 @@ def test_what_cannot_be_sent_is_refused_by_name(make: Callable[[], Any], field: 
         make()
 
 
+def test_a_token_of_a_file_may_end_with_a_line() -> None:
+    """What is in no token is refused, and not repeated: an error ends up in a log."""
+    assert requests.bearer("abc.def\n") == {"authorization": "Bearer abc.def"}
+    assert requests.bearer(None) == requests.bearer("") == {}
+    for bad in ("secret\nx", "secret ü", b"secret"):
+        with pytest.raises((ValueError, TypeError), match="token") as raised:
+            requests.bearer(bad)
+        assert "secret" not in str(raised.value)
+
+
 def test_a_password_in_an_address_is_not_repeated() -> None:
     """An error ends up in a log."""
     with pytest.raises(ValueError) as raised:

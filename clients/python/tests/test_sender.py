@@ -85,5 +85,5 @@ def test_a_board_that_is_down_holds_and_is_logged(tmp_path: Path, caplog: pytest
                 while not caplog.records:
                     down.wait(0.01)
                     down.clear()
-        assert "1 or more actions wait" in caplog.text
+        assert "after 1 attempts; 1 or more actions wait" in caplog.text
         assert "bob" not in caplog.text
