@@ -4,10 +4,12 @@
     client ══ wire ══► place 2 ┘  a promotion exchanges their parts
 
 Backends write all the time: tasks one by one, tasks through a batcher, a thread, and an outbox whose sender is a
-process that is killed too. In each round the leader is killed, and a wire is cut, stalls or refuses for a while. Every
-third round promotes the replica. At the end:
+process that is killed too. In each round a wire is cut, stalls or refuses for a while, the sender is killed while it
+sends, and the leader is killed. A new sender meets a board that is down before the leader comes back. Every third round
+promotes the replica instead. At the end:
 
 - every `increment` that returned is in the log of the last leader, once, at the position of its receipt;
+- the log has no action that nobody sent: a retry has the actionId of the first attempt;
 - everything that was put into the outbox is there once, too, and the outbox is empty;
 - each score is the sum of what is in the log.
 
@@ -90,6 +92,7 @@ class Storm:
 
     def __init__(self, root: Path, seed: int) -> None:
         self.receipts: list[Receipt] = []
+        self.sent: set[str] = set()
         self.put: list[str] = []
         self.kills = self.promotions = self.sender_kills = 0
         self._root = root
@@ -150,14 +153,14 @@ class Storm:
         if number % PROMOTION_EVERY == 2:
             wire.mend()
             await self._promote()
-        else:
-            await trio.sleep(self._dice.uniform(0.0, 0.3))  # the storm's own time, which nothing depends on
-            await self._leader.kill()
-            self.kills += 1
-            wire.mend()
-            await self._leader.start("serve")
-            self._link.lead_to(self._port())
+            return
+        await self._leader.kill()
+        self.kills += 1
         await self._start_sender()
+        wire.mend()
+        await self._wait_until_held()
+        await self._leader.start("serve")
+        self._link.lead_to(self._port())
 
     async def _promote(self) -> None:
         """Kill the leader once its replica has everything, promote it while backends wait, and let another follow."""
@@ -170,8 +173,8 @@ class Storm:
         await self._leader.kill()
         self.kills += 1
         self._open.set()
-        while not self._under_way:
-            await self._next_change()
+        await self._start_sender()
+        await self._wait_until_held()
         assert self._replica.node is not None
         arguments = ("--url", self._replica.node.url, "--token-file", str(self._admin))
         done = await leader.run("promote", *arguments)
@@ -195,14 +198,23 @@ class Storm:
         environment = leader.environment({"PYTHONPATH": str(CLIENT)})
         with (self._root / "sender.stderr").open("ab") as stderr:
             self._sender = await trio.lowlevel.open_process(
-                [*script, *self.urls], stdin=subprocess.DEVNULL, stderr=stderr, env=environment
+                [*script, *self.urls], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, env=environment
             )
+
+    async def _wait_until_held(self) -> None:
+        """Wait until an attempt of the sender has failed."""
+        assert self._sender is not None
+        assert self._sender.stdout is not None
+        line = await self._sender.stdout.receive_some(64)
+        assert line.startswith(b"Held"), line
 
     async def _kill_sender(self) -> None:
         sender, self._sender = self._sender, None
         if sender is not None:
             sender.kill()
             self.sender_kills += await sender.wait() == -signal.SIGKILL
+            assert sender.stdout is not None
+            await sender.stdout.aclose()
 
     async def _wait_for_receipts(self) -> None:
         enough = len(self.receipts) + BETWEEN
@@ -216,9 +228,10 @@ class Storm:
         self._changed.set()
         self._changed = trio.Event()
 
-    async def _one_action(self, increment: Callable[[], Awaitable[Receipt]]) -> None:
+    async def _one_action(self, name: str, increment: Callable[[], Awaitable[Receipt]]) -> None:
         """Wait while backends rest; then count one action, and note its receipt."""
         await self._open.wait()
+        self.sent.add(name)
         self._under_way += 1
         self._tell()
         try:
@@ -233,7 +246,7 @@ class Storm:
             while not self._ending:
                 number += 1
                 name = f"single-{number}"
-                await self._one_action(lambda name=name: scoreboard.board().increment("ann", action_id=name))  # type: ignore[misc]
+                await self._one_action(name, lambda name=name: scoreboard.board().increment("ann", action_id=name))  # type: ignore[misc]
 
     async def _through_a_batcher(self) -> None:
         async with (
@@ -246,7 +259,7 @@ class Storm:
                 while not self._ending:
                     number += 1
                     name = f"batch-{task}-{number}"
-                    await self._one_action(lambda name=name: batcher.increment(f"user-{task}", action_id=name))  # type: ignore[misc]
+                    await self._one_action(name, lambda name=name: batcher.increment(f"user-{task}", action_id=name))  # type: ignore[misc]
 
             async with trio.open_nursery() as tasks:
                 for task in range(BATCHED_TASKS):
@@ -263,7 +276,7 @@ class Storm:
                 def increment(name: str = name) -> Receipt:
                     return board.increment("ben", action_id=name)
 
-                await self._one_action(lambda increment=increment: trio.to_thread.run_sync(increment))  # type: ignore[misc]
+                await self._one_action(name, lambda increment=increment: trio.to_thread.run_sync(increment))  # type: ignore[misc]
 
     async def _put(self) -> None:
         """Put actions into the outbox, whatever happens to the board."""
@@ -277,12 +290,12 @@ class Storm:
         rows = log_of(self._leader.directory)
         by_id = {row["actionId"]: row for row in rows}
         assert len(by_id) == len(rows), "an action was counted twice"
+        assert set(by_id) == self.sent | set(self.put), "an action that nobody sent, or one that is lost"
         for receipt in self.receipts:
             row = by_id.get(receipt.action_id)
             assert row is not None, f"it returned, and is lost: {receipt}"
             assert (row["epoch"], row["seq"]) == (receipt.position.epoch, receipt.position.seq)
         assert len({receipt.action_id for receipt in self.receipts}) == len(self.receipts)
-        assert [name for name in self.put if name not in by_id] == [], "lost from the outbox"
         assert [row["actionId"] for row in rows if row["userId"] == "cat"] == self.put, (
             "the outbox's order was not kept"
         )
