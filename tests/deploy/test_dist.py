@@ -37,7 +37,8 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 def elsewhere() -> dict[str, str]:
     """The environment of a machine that knows neither the repository nor any configuration."""
-    return {key: value for key, value in leader.environment().items() if key != "PYTHONPATH"}
+    ours = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    return {key: value for key, value in leader.environment().items() if key not in ours}
 
 
 def packed_files() -> set[str]:
@@ -69,7 +70,7 @@ def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     fresh = tmp_path_factory.mktemp("machine") / "venv"
     run(sys.executable, "-m", "venv", "--without-pip", fresh, cwd=dist)
     (wheel,) = dist.glob("*.whl")
-    install = ("install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check")
+    install = ("install", "--quiet", "--no-deps", "--no-index", "--no-compile", "--disable-pip-version-check")
     run(sys.executable, "-m", "pip", "--python", fresh / "bin" / "python", *install, wheel, cwd=dist)
     (site,) = fresh.glob("lib/python*/site-packages")
     # A path that stands in a .pth file is searched last, and the .pth files in it are not read.
@@ -98,13 +99,12 @@ def test_the_sdist_can_be_built_anew(dist: Path) -> None:
 
 
 def test_the_command_runs_without_the_repository(installed: Path, tmp_path: Path) -> None:
-    """It is the wheel's own code that runs, and each verb can be imported."""
+    """It is the wheel's own code that runs."""
     command = installed / "bin" / "scoreboard"
     verbs = run(command, "--help", cwd=tmp_path)
     assert "serve" in verbs
     where = run(installed / "bin" / "python", "-c", "import server; print(server.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(installed)
-    run(command, "config", "check", cwd=tmp_path)
 
 
 async def test_every_page_is_served_from_the_wheel(installed: Path, tmp_path: Path) -> None:

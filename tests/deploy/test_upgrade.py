@@ -19,8 +19,10 @@ import google_crc32c
 import httpx
 import jwt
 import pytest
+from click.testing import CliRunner, Result
 
 from engine.record import HEADER_BYTES, pack_frame
+from server.cli.main import main
 from server.cli.support import CommandRefused
 from tests.deploy.conftest import COMMAND, free_port, running
 from tests.deploy.files import DEPLOY
@@ -54,10 +56,9 @@ def bearer(*scopes: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {jwt.encode(claims, KEY, algorithm='HS256')}"}
 
 
-def scoreboard(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, env=leader.environment(), capture_output=True, text=True, check=False)
+def scoreboard(*arguments: str | Path) -> Result:
+    """Run a verb that ends by itself, in this process."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def count(client: httpx.Client, user_id: str, action_id: str) -> Any:
@@ -91,7 +92,7 @@ def test_a_directory_of_the_first_version_goes_on(data: Path, tmp_path: Path) ->
             assert last["newScore"] == 30
             follow(port, tmp_path, last["seq"], rows(client))
     verified = scoreboard("log", "verify", "--data-dir", data)
-    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert verified.exit_code == 0, verified.output
 
 
 def follow(leader_port: int, tmp_path: Path, seq: int, wanted: list[tuple[str, str | None, int]]) -> None:
@@ -122,7 +123,8 @@ def write_what_is_not_known(log: Path) -> None:
 def test_the_way_back_names_what_it_leaves_behind(data: Path, tmp_path: Path) -> None:
     """A version that meets what a later one wrote refuses it, and its own restore gives everything before that."""
     write_what_is_not_known(data / "log")
-    refused = scoreboard("serve", "--data-dir", data, "--bind", "127.0.0.1:0")
+    serve = [*COMMAND, "serve", "--data-dir", str(data), "--bind", "127.0.0.1:0"]
+    refused = subprocess.run(serve, env=leader.environment(), capture_output=True, text=True, check=False)
     assert refused.returncode == CommandRefused.exit_code
     said = re.fullmatch(
         r"Error: this was written by a newer version of scoreboard: .*, seq (\d+)\)\. .*\n",
@@ -137,7 +139,7 @@ def test_the_way_back_names_what_it_leaves_behind(data: Path, tmp_path: Path) ->
     data.rename(tmp_path / "data.new")
     paths = {"data": str(data), "data.new": str(tmp_path / "data.new")}
     restored = scoreboard(*(paths.get(word, word) for word in steps[1].split()))
-    assert restored.returncode == 0, restored.stderr
+    assert restored.exit_code == 0, restored.output
     port = free_port()
     with running(["serve", "--data-dir", str(data), "--bind", f"127.0.0.1:{port}"], tmp_path, {}):
         url = f"http://127.0.0.1:{port}"
@@ -150,7 +152,7 @@ def test_the_way_back_names_what_it_leaves_behind(data: Path, tmp_path: Path) ->
 def test_what_is_left_behind_is_listed_for_the_backends(data: Path) -> None:
     """The page's `log dump` gives the actions after a seq, each with what a backend needs to send it again."""
     dumped = scoreboard("log", "dump", "--data-dir", data, "--from-seq", str(LAST_SEQ - 1))
-    assert dumped.returncode == 0, dumped.stderr
+    assert dumped.exit_code == 0, dumped.output
     events = [json.loads(line) for line in dumped.stdout.splitlines()]
     assert [(event["seq"], event["userId"], event["actionId"]) for event in events] == [
         (LAST_SEQ - 1, "bob", "order-4"),
