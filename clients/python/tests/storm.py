@@ -11,7 +11,8 @@ promotes the replica instead. At the end:
 - every `increment` that returned is in the log of the last leader, once, at the position of its receipt;
 - the log has no action that nobody sent: a retry has the actionId of the first attempt;
 - everything that was put into the outbox is there once, too, and the outbox is empty;
-- each score is the sum of what is in the log.
+- each score is the sum of what is in the log;
+- who watched the board all the time never saw it go back, and sees its last state.
 
 A promotion loses what the dead leader alone had: that is the price of asynchronous replication, and no client can pay
 it. So before the leader is killed for one, backends rest until the replica has everything. They go on before anybody
@@ -30,7 +31,7 @@ from pathlib import Path
 import trio
 from board_server import CLIENT, log_of
 
-from scoreboard_client import AsyncScoreboard, Outbox, Position, Receipt, Scoreboard
+from scoreboard_client import AsyncScoreboard, LiveState, Outbox, Position, Receipt, Scoreboard
 from tests.cluster.wires import Wire
 from tests.e2e import leader
 
@@ -41,7 +42,7 @@ ACTION_COMPLETED = 10
 caller_per_minute = 10000000
 user_per_minute = 10000000
 """
-BETWEEN = 40
+BETWEEN = 25
 """Receipts between two rounds."""
 
 PROMOTION_EVERY = 3
@@ -111,6 +112,7 @@ class Storm:
         self._under_way = 0
         self._changed = trio.Event()
         self._ending = False
+        self._shown: LiveState | None = None
 
     @property
     def urls(self) -> list[str]:
@@ -125,6 +127,7 @@ class Storm:
                 await self._leader.start("serve")
                 await self._follow()
                 await self._start_sender()
+                nursery.start_soon(self._watch)
                 async with trio.open_nursery() as backends:
                     backends.start_soon(self._one_by_one)
                     backends.start_soon(self._through_a_batcher)
@@ -137,6 +140,10 @@ class Storm:
                 await self._kill_sender()
                 async with AsyncScoreboard(self.urls, token=self._token, deadline_s=DEADLINE_S) as scoreboard:
                     await scoreboard.sender(self._outbox).drain()
+                    last = await scoreboard.board().top()
+                while self._shown is None or self._shown.position < last.position:
+                    await self._next_change()
+                assert self._shown.entries == last.entries
             finally:
                 with trio.CancelScope(shield=True):
                     await self._kill_sender()
@@ -239,6 +246,14 @@ class Storm:
         finally:
             self._under_way -= 1
             self._tell()
+
+    async def _watch(self) -> None:
+        """Watch the board, until cancelled."""
+        async with AsyncScoreboard(self.urls) as scoreboard, scoreboard.board().watch() as states:
+            async for state in states:
+                assert self._shown is None or self._shown.position <= state.position, (self._shown, state)
+                self._shown = state
+                self._tell()
 
     async def _one_by_one(self) -> None:
         number = 0
