@@ -1,4 +1,4 @@
-"""One leader for all tests that do not hurt it."""
+"""One leader for all tests. One of them kills it, and starts it again."""
 
 from __future__ import annotations
 
