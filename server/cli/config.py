@@ -69,6 +69,9 @@ def warnings_of(config: Config, settings: list[Setting]) -> list[str]:
         files[config.auth.jwt_secret_file] = "auth.jwt_secret_file"
     if config.replication.token_file:
         files[config.replication.token_file] = "replication.token_file"
+    for number, hook in enumerate(config.webhooks):
+        if hook.secret_file:
+            files[hook.secret_file] = f"webhooks[{number}].secret_file"
     faults = {path: open_to_others(path) for path in files}
     told = [f"{files[path]}: {path}: {fault}" for path, fault in faults.items() if fault is not None]
     return told + [f"{key}: {note}" for key, note in secret_notes(config.auth)]

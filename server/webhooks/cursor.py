@@ -33,9 +33,12 @@ class CursorDamaged(Exception):
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
-    """What was last told of a board: when its period began, a digest of its rows, and those of the users in order."""
+    """What was last told of a board: a digest of its rows, and those of the users in order.
 
-    begun_ms: int
+    `period_seq` is the event that ended the period before, 0 without one.
+    """
+
+    period_seq: int
     rows: str
     order: tuple[str, ...]
 

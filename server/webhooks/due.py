@@ -17,6 +17,7 @@ from contextlib import suppress
 
 import structlog
 
+from engine.board_rules import PastPeriod
 from engine.errors import LogDamaged
 from engine.events import Event, PeriodChanged, UserErased
 from engine.ranking import TOP_WATCHED, FinalRow
@@ -99,6 +100,14 @@ class Telling:
             rows = entries_of(board.public.top(TOP_WATCHED), names)
         body = envelope(PERIOD_ENDED, event.time_ms, period_data(event, epoch, past, count, rows))
         return id_of(epoch, event.seq, PERIOD_ENDED), body
+
+    async def final_rows(self, board_id: str, past: PastPeriod, count: int) -> list[FinalRow]:
+        """Give the first rows of a past period; none if it can't be read, which is told in the log."""
+        try:
+            rows = await self._periods.top(board_id, past, count)
+        except Refused:
+            return []
+        return [row for row in rows if self._unsettled.gone(row.user_id) <= past.seq]
 
     def _left(self, rows: list[FinalRow], seq: int, names: Names) -> Rows:
         """Give the rows of users who were not erased since. The files of periods forget them a moment later."""

@@ -42,7 +42,7 @@ from server.webhooks.cursor import KEY_BYTES, PLACE_AFTER_ALL, Cursor, CursorDam
 from server.webhooks.cursor_store import CursorStore
 from server.webhooks.due import Made, Telling, is_hidden
 from server.webhooks.first_rows import FirstRows
-from server.webhooks.limits import HELD_BACK_MAX, SAVE_SECONDS
+from server.webhooks.limits import HELD_BACK_MAX, OVERTAKEN_LOOK, SAVE_SECONDS
 from server.webhooks.rare_events import Found, RareEvents, ReadableLog, Scan
 from server.webhooks.retries import Attempt, after
 from server.webhooks.sender import Sender
@@ -110,6 +110,10 @@ class Hook:
         """Note that events were applied, which touched these boards."""
         self._rows.changed(board_ids)
         self._news.set()
+
+    def forget(self, user_id: str) -> None:
+        """Forget a user who was erased."""
+        self._rows.forget(user_id)
 
     async def enable(self) -> None:
         """Deliver again, and at once."""
@@ -194,7 +198,11 @@ class Hook:
         await self._deliver_pending(cursor, sender)
         await self._deliver_held(cursor, sender)
         await self._deliver_log(cursor, sender, self._world.scoreboard.seq)
-        if self._rows.look(cursor, trio.current_time()):
+        for board_id, past in self._rows.ended(cursor):
+            rows = await self._world.telling.final_rows(board_id, past, OVERTAKEN_LOOK)
+            self._rows.close(cursor, board_id, past, rows)
+        self._rows.look(cursor, trio.current_time())
+        if cursor.pending:
             await self._save(cursor)
             await self._deliver_pending(cursor, sender)
         elif self._saved != (cursor.seq, cursor.place) and trio.current_time() - self._saved_s >= SAVE_SECONDS:
@@ -215,6 +223,10 @@ class Hook:
     async def _make_pending(self, cursor: Cursor) -> Made | None:
         pending = cursor.pending[0]
         if isinstance(pending, OvertakenPending):
+            past = self._rows.lacks(cursor, pending)
+            if past is not None:
+                rows = await self._world.telling.final_rows(pending.board_id, past, OVERTAKEN_LOOK)
+                self._rows.learn(cursor, pending.board_id, rows)
             return self._rows.of_overtaken(cursor, pending)
         newest = self._rows.of_top(cursor, pending)
         if newest is None:

@@ -77,7 +77,7 @@ class Sender:
         except AddressRefused as refused:
             return Attempt(None, str(refused))
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, OSError) as error:
-            return Attempt(None, f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS_MAX].removesuffix(": "))
+            return Attempt(None, _reason(error))
         except Exception as error:
             log.exception("webhook_fault")
             return Attempt(None, f"a fault on our side: {type(error).__name__}")
@@ -112,6 +112,15 @@ class Sender:
     async def close(self) -> None:
         """Close the connection."""
         await self._pool.aclose()
+
+
+def _reason(error: BaseException) -> str:
+    """Say what went wrong. The text may be that of an inner error, such as a certificate's."""
+    inner: BaseException | None = error
+    while inner is not None and not str(inner):
+        inner = inner.__cause__ or inner.__context__
+    text = "" if inner is None else f": {inner}"
+    return f"{type(error).__name__}{text}"[:ERROR_CHARACTERS_MAX]
 
 
 async def _drain(response: httpcore.Response) -> None:

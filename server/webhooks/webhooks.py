@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from engine.events import Event, Incremented
+from engine.events import Event, Incremented, UserErased
 from server.api.webhook_forms import WebhookObject
 from server.faults import first_of
 from server.role import CurrentRole, Role, State
@@ -42,6 +42,10 @@ class Webhooks:
         """Take a frame that was applied, and the boards that it touched."""
         if events and type(events[0]) is not Incremented:
             self._rare.took(events)
+            for event in events:
+                if type(event) is UserErased:
+                    for hook in self._hooks.values():
+                        hook.forget(event.user_id)
         for hook in self._hooks.values():
             hook.applied(board_ids)
 

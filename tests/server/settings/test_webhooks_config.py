@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from server.cli.config import warnings_of
 from server.settings.config import gather, load
 from server.settings.effective import MASK, effective
 from server.settings.values import ConfigError
@@ -82,6 +83,17 @@ def test_what_is_effective_shows_no_secret(tmp_path: Path) -> None:
     path = write(tmp_path, hook(f'secret = "{GOOD}"'))
     shown = {each.key: each for each in effective(load(path, {}, {}), gather(path, {}, {}))}
     assert (shown["webhooks"].value, shown["webhooks"].origin) == (MASK, str(path))
+
+
+def test_a_file_of_secrets_that_others_can_read_is_told(tmp_path: Path) -> None:
+    """`config check` warns of it as of the other files with secrets."""
+    keys = tmp_path / "keys"
+    keys.write_text(GOOD, encoding="utf-8")
+    path = write(tmp_path, hook(f'secret_file = "{keys}"'))
+    for mode, told in ((0o644, True), (0o600, False)):
+        keys.chmod(mode)
+        warnings = list(warnings_of(load(path, {}, {}), []))
+        assert any(each.startswith(f"webhooks[0].secret_file: {keys}: others can read") for each in warnings) is told
 
 
 @pytest.mark.parametrize(

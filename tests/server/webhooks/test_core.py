@@ -134,7 +134,7 @@ def test_ids_have_the_position_and_no_full_stop() -> None:
 
 def make_cursor(epoch: int = 2, seq: int = 10) -> Cursor:
     return Cursor(
-        version=1, log_id=LOG, key="00" * 16, epoch=epoch, seq=seq, marks={"main": Mark(5, "r", ("x",))},
+        version=1, log_id=LOG, key="00" * 16, epoch=epoch, seq=seq, marks={"main": Mark(0, "r", ("x",))},
         pending=[
             TopPending("main", 2, 9, 1, "r"),
             OvertakenPending("main", 2, 9, 1, (Passed("x", 1, 10, ("y",)),)),

@@ -60,6 +60,40 @@ async def test_what_was_not_acknowledged_comes_again_with_its_id(tmp_path: Path)
                 assert (await receiver.next()).kind == "user.erased", "nothing else was left to deliver"
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_who_overtook_whom_is_told_though_the_period_ended_meanwhile(tmp_path: Path, is_restarted: bool) -> None:
+    """What was pending, and what nobody had looked at yet. The board is empty since; who was erased is left out."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with receiving() as receiver, AsyncExitStack() as stack:
+            hooks = {"shop": receiver}
+            site = await stack.enter_async_context(hooked(tmp_path, hooks, events=["user.overtaken"]))
+            for user, times in (("ann", 1), ("ben", 2), ("gone", 3)):
+                await site.score(user, times)
+                while (await site.status("shop"))["lag"]:
+                    pass
+            await receiver.take(2)
+            receiver.always = WAIT
+            seq = await site.score("ann", 6)
+            assert (await receiver.next()).data["overtakings"][0]["overtook"] == ["gone", "ben"]
+            last = await site.score("ben", 9)
+            ended = (await site.ask("POST", "/boards/main/reset"))["seq"]
+            await site.ask("DELETE", "/users/gone")
+            assert last < ended
+            if is_restarted:
+                await stack.aclose()
+                receiver.always = Reply()
+                site = await stack.enter_async_context(hooked(tmp_path, hooks, events=["user.overtaken"]))
+            else:
+                receiver.always = Reply()
+                await site.ask("POST", "/webhooks/shop/enable")
+            again, final = await receiver.take(2)
+            assert again.id == f"1-{seq}-user_overtaken-main"
+            assert again.data["overtakings"] == [{"userId": "ann", "rank": 1, "score": 70, "overtook": ["ben"]}]
+            assert final.id == f"1-{ended}-user_overtaken-main"
+            assert final.data["overtakings"] == [{"userId": "ben", "rank": 1, "score": 110, "overtook": ["ann"]}]
+            await stack.aclose()
+
+
 async def test_what_happened_while_nobody_delivered_is_found_in_the_log(tmp_path: Path) -> None:
     """A node without the hook in its configuration ran meanwhile: the cursor is older than what is remembered."""
     with trio.fail_after(PATIENCE_SECONDS):
