@@ -68,4 +68,13 @@ FEEDS: dict[str, Operation] = {
         _CONTEST,
         etag=True,
     ),
+    "clics_event_feed": Operation(
+        "Feeds",
+        "NDJSON without an end. First come `contest`, `teams` and `state`, later those that changed. When scores "
+        "change, `state` comes again: then read the scoreboard. `since_token` goes on behind an event; one that is "
+        "wrong, or of another epoch, is refused. Within 120 s of silence comes an empty line. A reader is a viewer.",
+        "application/x-ndjson",
+        (400, 401, 403, 404, 421, 503),
+        ("boardId", "view", "sinceToken"),
+    ),
 }  # fmt: skip

@@ -45,7 +45,7 @@ PART_ROWS = 500
 
 HANDLERS = (
     "ctftime", "clics", "clics_contests", "clics_contest", "clics_access", "clics_teams", "clics_state",
-    "clics_scoreboard",
+    "clics_scoreboard", "clics_event_feed",
 )  # fmt: skip
 
 _encode = msgspec.json.Encoder().encode
@@ -157,6 +157,10 @@ class Feeds:
     async def clics_scoreboard(self, request: Request, caller: Principal) -> Response:
         """Answer with the rows of a board."""
         return await self._feed(request, caller, "scoreboard", self._contest(request), self._rows)
+
+    async def clics_event_feed(self, _request: Request, _caller: Principal) -> Response:
+        """Refuse: the live lane serves this."""
+        raise Refused(400, "INVALID_REQUEST", "This is a stream of events: open it with GET.", {"field": "method"})
 
     def _teams(self, _board: Board, users: Sequence[Contestant]) -> _Copied:
         return _Copied(b"[", clics.teams_of(users), b"]", _encode, lasts=True)

@@ -287,6 +287,7 @@ def _parameters() -> Schema:
         "webhookName": _parameter("name", "path", {**_schema_of(WebhookName), "examples": ["shop"]}, "Of the hook."),
         "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, for this seq."),
         "minEpoch": _parameter("minEpoch", "query", _whole(0), "The epoch of that position."),
+        "sinceToken": _parameter("since_token", "query", {"type": "string"}, "The token of the last event that came."),
         "lastEventId": _parameter("Last-Event-ID", "header", {"type": "string"}, "The id of the last event that came."),
         "ifNoneMatch": _parameter("If-None-Match", "header", {"type": "string"}, "The ETag of what the client has."),
     }

@@ -20,6 +20,8 @@ import msgspec
 
 from server.http.messages import Refused
 from server.http.target import decode_path_param, query_values
+from server.live.event_feed import CONTEST_PATH, FEED_PATH
+from server.live.event_feed import PARAMETERS as FEED_QUERY
 from server.live.events import STREAM_PATH
 from server.live.handshake import LIVE_PATH
 from server.replication.messages import PROMOTE_PATH
@@ -54,8 +56,6 @@ BOARD_CHANGES = ("put_board", "close_board", "reset_board", "freeze_board", "unf
 
 BY_QUERY = "_by_query"
 """The end of a handler's name that has the id in the query. The handler is the one without it."""
-
-CONTEST_PATH = "/feeds/clics/contests/{boardId}"
 
 POSITION = ("minSeq", "minEpoch")
 USER_QUERY = ("boardId", "period", "view", *POSITION)
@@ -197,6 +197,7 @@ ROUTES: tuple[Route, ...] = (
           public_read=True, shows_state=True, query=CONTEST_QUERY),
     Route("GET", "/webhooks", "webhooks", "The webhooks, and how far each is.", ADMIN, writes=True),
     Route("POST", "/webhooks/{name}/enable", "enable_webhook", "Have a webhook deliver again.", ADMIN, writes=True),
+    Route("GET", FEED_PATH, "clics_event_feed", "What changes of a contest, line by line.", query=FEED_QUERY),
     Route("GET", LIVE_PATH, "live", "The live channel (WebSocket).", query=("boardId", "view")),
     Route("GET", STREAM_PATH, "stream", "The live channel (server-sent events).", public_read=True,
           query=("boardId", "view")),

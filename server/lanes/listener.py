@@ -41,6 +41,7 @@ from server.http.messages import Refused, RequestHead, joined_headers
 from server.http.request_parser import IncomingRequest
 from server.lanes.hypercorn_lane import HypercornLane
 from server.lanes.lifespan import Lifespan, NotStarted
+from server.live.event_feed import is_feed
 from server.live.events import STREAM_PATH
 from server.live.handshake import LIVE_PATH
 from server.live.live import open_files_max
@@ -321,6 +322,8 @@ class Listener:
             return serve
         if _is_websocket(request):
             return self._refuse_websocket
+        if _is_feed(request):
+            return self._serve_live
         return self._plain_lanes.get(target, self._other_lane)
 
     async def _serve_live(self, connection: Connection) -> bool:
@@ -329,7 +332,7 @@ class Listener:
         self._limits.count_out(connection.group)
         try:
             # A viewer stays for hours: no variable here may keep its request.
-            as_events = connection.request.path == STREAM_PATH
+            as_events = connection.request.path != LIVE_PATH
             await self._live.serve_viewer(*connection.take_stream(), address, as_events=as_events)
         finally:
             self._limits.count_in(connection.group)
@@ -358,7 +361,12 @@ def _is_websocket(inbound: IncomingRequest) -> bool:
 
 
 def _is_plain(inbound: IncomingRequest) -> bool:
-    return (inbound.head.method, inbound.path) not in (LIVE_TARGET, STREAM_TARGET) and not _is_websocket(inbound)
+    target = (inbound.head.method, inbound.path)
+    return target not in (LIVE_TARGET, STREAM_TARGET) and not _is_websocket(inbound) and not _is_feed(inbound)
+
+
+def _is_feed(inbound: IncomingRequest) -> bool:
+    return inbound.head.method == "GET" and is_feed(inbound.path)
 
 
 def _address(name: tuple[Any, ...]) -> Address:

@@ -14,10 +14,14 @@ from server.live.names import NameForm, Names, names_for
 
 
 class BoardView(msgspec.Struct, frozen=True):
-    """A board, and whether the present is watched, which a freeze hides from the public."""
+    """A board, and whether the present is watched, which a freeze hides from the public.
+
+    `as_contest`: its viewers get the event feed of a contest (`server.live.feed_editions`).
+    """
 
     board_id: str
     live: bool = False
+    as_contest: bool = False
 
     def ranking(self, scoreboard: Scoreboard) -> Board:
         """Give the ranking that is shown now. A freeze, its end and a fetched snapshot put another in its place."""

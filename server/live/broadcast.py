@@ -35,7 +35,9 @@ from server import bounds
 from server.access.lease import TOKEN_EXPIRED
 from server.http.websocket import POLICY_VIOLATION
 from server.live.board_view import BoardView
-from server.live.editions import SNAPSHOT, UPDATE, USER, Channel
+from server.live.clics import Version
+from server.live.editions import SNAPSHOT, UPDATE, USER, AnyChannel, Channel
+from server.live.feed_editions import FeedChannel
 from server.live.lines import Lines
 from server.live.names import NameForm
 from server.live.viewers import Viewer, Viewers, show_all
@@ -69,29 +71,38 @@ class Broadcast:
         now_ms: Callable[[], int],
         stale_ms: Callable[[], int | None] = lambda: None,
         form: NameForm = "shown",
+        clics_version: Version = "2023-06",
     ) -> None:
         self.lines = Lines(scoreboard, now_ms, stale_ms, form)
         self._form = form
+        self._clics_version = clics_version
         self._stale_ms = stale_ms
         self._scoreboard = scoreboard
         self._viewers = viewers
         self._metrics = metrics
         self._interval_s = interval_s
         self._now_ms = now_ms
-        self._channels: dict[BoardView, Channel] = {}
-        self._changed: set[Channel] = set()
+        self._channels: dict[BoardView, AnyChannel] = {}
+        self._by_board: dict[str, list[AnyChannel]] = {}
+        self._changed: set[AnyChannel] = set()
         self._wake = trio.Event()
         self._wake_lines = trio.Event()
         self._publishing = False
         self._lines_turn = False
         self._tasks: trio.Nursery | None = None
 
-    def channel(self, view: BoardView) -> Channel | None:
+    def channel(self, view: BoardView) -> AnyChannel | None:
         """Give the channel of a board's view, None if there is no such board."""
         channel = self._channels.get(view)
         if channel is None and self._scoreboard.board(view.board_id) is not None:
-            channel = self._channels[view] = Channel(view, self._scoreboard, self._now_ms, self._stale_ms, self._form)
+            channel = self._channels[view] = self._make_channel(view)
+            self._by_board.setdefault(view.board_id, []).append(channel)
         return channel
+
+    def _make_channel(self, view: BoardView) -> AnyChannel:
+        if view.as_contest:
+            return FeedChannel(view, self._scoreboard, self._now_ms, self._clics_version, self._form)
+        return Channel(view, self._scoreboard, self._now_ms, self._stale_ms, self._form)
 
     def set_interval(self, interval_s: float) -> None:
         """Take another interval, from the next tick on."""
@@ -102,13 +113,16 @@ class Broadcast:
         if not self._channels and not self.lines:
             return  # nobody watches
         for board_id in board_ids:
-            for view in (BoardView(board_id), BoardView(board_id, live=True)) if self._channels else ():
-                channel = self._channels.get(view)
-                if channel is not None and channel.is_behind:
-                    self._changed.add(channel)
-                    self._wake.set()
+            for channel in self._by_board.get(board_id, ()):
+                self._note(channel)
             if self.lines.board_changed(board_id):
                 self._wake_lines.set()
+
+    def _note(self, channel: AnyChannel) -> None:
+        """Have a channel that is behind published. An edition of a contest is only made while somebody reads it."""
+        if (not channel.view.as_contest or self._viewers.watches(channel.view)) and channel.is_behind:
+            self._changed.add(channel)
+            self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send what changed, sweep and drain until cancelled."""
@@ -142,7 +156,7 @@ class Broadcast:
             self._metrics.live_tick(took, interval)
             await trio.sleep_until(started + interval)
 
-    async def _publish(self, channel: Channel) -> None:
+    async def _publish(self, channel: AnyChannel) -> None:
         edition = channel.publish()
         viewers = self._viewers.of_board(channel.view)
         shown: Counter[str] = Counter()
@@ -178,6 +192,9 @@ class Broadcast:
         while True:
             await trio.sleep(bounds.SWEEP_SECONDS)
             now = trio.current_time()
+            for channel in self._channels.values():
+                if channel.view.as_contest:  # a contest begins without an event
+                    self._note(channel)
             for count, viewer in enumerate(self._viewers.everyone(), 1):
                 if not viewer.as_events and now - viewer.heard >= bounds.VIEWER_SILENCE_SECONDS_MAX:
                     self.drop(viewer, "silent")

@@ -20,6 +20,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -45,6 +46,31 @@ class Shown(msgspec.Struct, frozen=True, gc=False):
 
     kind: str
     frame: bytes
+
+
+class AnyEdition(Protocol):
+    """An edition as its viewers need it."""
+
+    number: int
+
+    def is_known(self, known: str | None) -> bool:
+        """Whether a client whose last event had this id has all of this edition. Raises `Refused` for a wrong one."""
+
+    def for_viewer(self, has: int, *, deltas: bool, as_event: bool = False) -> Shown:
+        """Give the message that brings a viewer from the edition `has` to this one."""
+
+
+class AnyChannel(Protocol):
+    """The editions of what some viewers watch."""
+
+    view: BoardView
+
+    @property
+    def published(self) -> AnyEdition: ...
+    @property
+    def is_behind(self) -> bool: ...
+    def newest(self) -> AnyEdition: ...
+    def publish(self) -> AnyEdition: ...
 
 
 class Edition:
@@ -87,6 +113,10 @@ class Edition:
     def identity(self) -> str:
         """The id of the event that shows this edition."""
         return events.identity(self._moment.epoch, self._moment.seq, self._moment.history)
+
+    def is_known(self, known: str | None) -> bool:
+        """Whether a client whose last event had this id has all of this edition."""
+        return known == self.identity and not self.stale
 
     def for_viewer(self, has: int, *, deltas: bool, as_event: bool = False) -> Shown:
         """Give the message that brings a viewer from the edition `has` to this one.

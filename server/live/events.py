@@ -18,6 +18,8 @@ Rules:
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from server.http.messages import Headers, RequestHead, invalid
@@ -45,18 +47,20 @@ COMMENT = b":\n\n"
 
 
 class EventStream(msgspec.Struct, frozen=True):
-    """A correct request for a stream. `known` is the id of the last event that the client got, empty for none."""
+    """A correct request for a stream. `known` is the id of the last event that the client got, None for none."""
 
     view: BoardView
     authorization: str | None
     origin: str | None
-    known: str
+    known: str | None
+
+    media_type: ClassVar[str] = MEDIA_TYPE
 
     def response(self, headers: Headers) -> bytes:
         """Give the head of the answer."""
         lines = [
             "HTTP/1.1 200 OK",
-            f"content-type: {MEDIA_TYPE}",
+            f"content-type: {self.media_type}",
             "cache-control: no-store",
             "x-accel-buffering: no",  # a proxy must not collect events
             *(f"{name}: {value}" for name, value in headers),
@@ -66,16 +70,21 @@ class EventStream(msgspec.Struct, frozen=True):
 
 def read_stream(head: RequestHead) -> EventStream:
     """Check a request for a stream. Raises `Refused`."""
-    if head.values("transfer-encoding") or any(value != "0" for value in head.values("content-length")):
-        raise invalid("Content-Length", "A request for a stream has no body.")
+    check_no_body(head)
     check_query(head.query, PARAMETERS)
     values = query_values(head.query, PARAMETERS)
     return EventStream(
         view=BoardView(board_of(values), live=view_of(values) == LIVE),
         authorization=head.joined("authorization"),
         origin=head.joined("origin"),
-        known=(head.values("last-event-id") or [""])[-1],
+        known=ids[-1] if (ids := head.values("last-event-id")) else None,
     )
+
+
+def check_no_body(head: RequestHead) -> None:
+    """Refuse a request for a stream that has a body. Raises `Refused`."""
+    if head.values("transfer-encoding") or any(value != "0" for value in head.values("content-length")):
+        raise invalid("Content-Length", "A request for a stream has no body.")
 
 
 def identity(epoch: int, seq: int, history: str) -> str:

@@ -1,7 +1,7 @@
 """The live channel: admits or refuses viewers, reads what they send, and closes them.
 
     request head ──► checked, a place reserved, authorized ──► 101 and a snapshot, as one write ──► read until gone
-                                                               (200 for server-sent events)
+                                                               (200 for events and feeds)
                           └─► refused, with an ordinary HTTP answer
 
     live = Live(scoreboard, config.live, metrics, audit, now_ms=wall_clock_ms, files_max=open_files_max())
@@ -38,7 +38,7 @@ import trio
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.lease import Lease
-from server.http.messages import Details, Headers, Refused, Request, RequestHead, Response, invalid, overloaded
+from server.http.messages import Details, Headers, Refused, Request, RequestHead, Response, overloaded
 from server.http.origins import EXPOSED, origin_headers
 from server.http.response_head import head_end, http_bytes
 from server.http.websocket import (
@@ -52,22 +52,17 @@ from server.http.websocket import (
     Ping,
 )
 from server.live import handshake, switch
-from server.live.board_view import BoardView
 from server.live.broadcast import Broadcast, LiveMetrics
+from server.live.clics import Version
 from server.live.editions import SNAPSHOT
-from server.live.event_viewer import EventViewer
-from server.live.events import EventStream, read_stream
-from server.live.handshake import Upgrade
 from server.live.names import NameForm
+from server.live.openings import Opening, no_board, read_opening, viewer_of
 from server.live.subscriptions import SubscriptionMetrics, Subscriptions
-from server.live.viewers import Viewer, Viewers, places_for, take_over
+from server.live.viewers import Viewer, Viewers, places_for
 from server.settings.config import LiveConfig
 
 GOODBYE_SHARE = 0.75
 """The close frames are spread over this share of the time for closing; the last viewers may answer in the rest."""
-
-Opening = Upgrade | EventStream
-"""A correct request for the live channel."""
 
 Authorize = Callable[[str | None], Awaitable[Response | Lease]]
 """Takes the Authorization, None without one. Gives the answer that refuses the viewer, or for how long it may stay."""
@@ -121,6 +116,7 @@ class Live:
         stale_ms: Callable[[], int | None] = lambda: None,
         check: Callable[[str], None] = lambda _board_id: None,
         form: NameForm = "shown",
+        clics_version: Version = "2023-06",
     ) -> None:
         """Without `authorize` a viewer needs no token. `authorize_live` judges those who ask for the live view.
         `files_max` bounds the viewers, beside the configuration.
@@ -143,7 +139,7 @@ class Live:
         self._viewers = Viewers(self._places(), config.max_viewers_per_address)
         self._broadcast = Broadcast(
             scoreboard, self._viewers, metrics, interval_s=config.interval_ms / 1000, now_ms=now_ms, stale_ms=stale_ms,
-            form=form,
+            form=form, clics_version=clics_version,
         )  # fmt: skip
         self._subscriptions = Subscriptions(self._broadcast.lines, check, metrics, self._broadcast.push_lines)
         self._closing = False
@@ -186,7 +182,7 @@ class Live:
     ) -> None:
         """Serve a request for the live channel until the viewer is gone. Raises only Cancelled.
 
-        `as_events`: it asks for server-sent events, else for a WebSocket.
+        `as_events`: it asks for server-sent events or an event feed, else for a WebSocket.
 
         Takes the connection out of `stream` unless the request is refused. The caller closes the stream in either case,
         and should not keep `head`: a viewer stays for hours.
@@ -245,12 +241,12 @@ class Live:
 
     def _check(self, head: RequestHead, address: str, as_events: bool) -> Opening:
         self._check_open()
-        opening = read_stream(head) if as_events else handshake.read_upgrade(head)
+        opening = read_opening(head, as_events=as_events, board_ids=self._scoreboard.served)
         handshake.check_origin(opening.origin, self._origins)
         board_id = opening.view.board_id
         self._check_board(board_id)
-        if self._broadcast.channel(BoardView(board_id)) is None:
-            raise invalid("boardId", f"There is no board {board_id!r}.")
+        if self._scoreboard.board(board_id) is None:
+            raise no_board(opening)
         if fault := self._viewers.fault(address):
             raise overloaded(fault)
         return opening
@@ -282,15 +278,7 @@ class Live:
                 self._check_open()
             channel = self._broadcast.channel(opening.view)
             assert channel is not None
-            taken, now, first = take_over(stream), trio.current_time(), channel.newest()
-            if isinstance(opening, EventStream):
-                viewer: Viewer = EventViewer(taken, channel, address, now, deltas=False, lease=lease, user_id=user_id)
-                known = opening.known == first.identity and not first.stale
-                viewer.begin(opening.response(readable), first, known=known)
-            else:
-                deltas, known = opening.subprotocol == handshake.DELTA, False
-                viewer = Viewer(taken, channel, address, now, deltas=deltas, lease=lease, user_id=user_id)
-                viewer.begin(opening.response(), first)
+            viewer, known = viewer_of(opening, stream, channel, address, readable, lease=lease, user_id=user_id)
             self._metrics.live_messages(not known, SNAPSHOT)
             place.pop_all()  # the viewer keeps it
         return viewer

@@ -38,7 +38,7 @@ from server.http.admission import add_to
 from server.http.client_address import address_group
 from server.http.websocket import PING, PONG, FrameParser, close_frame, server_frame
 from server.live.board_view import BoardView
-from server.live.editions import NO_EDITION, Channel, Edition
+from server.live.editions import NO_EDITION, AnyChannel, AnyEdition
 from server.live.lines import ViewerLines
 
 _PING = server_frame(PING, b"")
@@ -75,7 +75,7 @@ class Viewer:
     )  # fmt: skip
 
     def __init__(
-        self, taken: socket.socket, channel: Channel, address: str, now: float, *, deltas: bool,
+        self, taken: socket.socket, channel: AnyChannel, address: str, now: float, *, deltas: bool,
         lease: Lease | None = None, user_id: str | None = None,
     ) -> None:  # fmt: skip
         """`lease` says how long the viewer may stay; None: the board is public. `user_id`: the only user it may be."""
@@ -97,7 +97,7 @@ class Viewer:
         self.heard = now
         self.pinged = now
 
-    def begin(self, response: bytes, edition: Edition, *, known: bool = False) -> None:
+    def begin(self, response: bytes, edition: AnyEdition, *, known: bool = False) -> None:
         """Owe the answer to the handshake and the first edition, as one write. `known`: it has this edition already."""
         first = b"" if known else edition.for_viewer(NO_EDITION, deltas=self.deltas, as_event=self.as_events).frame
         self.rest = memoryview(response + first)
@@ -140,7 +140,7 @@ class Viewer:
             self.closing = True
             self.control = close_frame(code, reason)
 
-    def push(self, edition: Edition | None = None) -> bool:
+    def push(self, edition: AnyEdition | None = None) -> bool:
         """Write all that is owed, `edition` included. False: the socket is full. Raises OSError.
 
         Only the drain task gives an edition; other viewers get it at the next tick.
@@ -196,7 +196,7 @@ class Viewer:
         return self.rest is None
 
 
-def show_all(viewers: Iterable[Viewer], edition: Edition, shown: Counter[str]) -> list[Viewer]:
+def show_all(viewers: Iterable[Viewer], edition: AnyEdition, shown: Counter[str]) -> list[Viewer]:
     """Write an edition to each viewer that has an older one and is not busy, closing or gone.
 
     Counts the messages of each kind in `shown`. Gives the viewers whose sockets are full.
@@ -295,6 +295,10 @@ class Viewers:
         del self._joined[viewer]
         del self._by_board[viewer.channel.view][viewer]
         self.release(viewer.address)
+
+    def watches(self, view: BoardView) -> bool:
+        """Whether a view has viewers."""
+        return bool(self._by_board.get(view))
 
     def everyone(self) -> list[Viewer]:
         return list(self._joined)

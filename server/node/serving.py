@@ -208,6 +208,7 @@ class Process:
             stale_ms=freshness.stale_ms,
             check=checks.check_viewer,
             form=config.privacy.names,
+            clics_version=config.feeds.clics_version,
         )
 
     def _applied(self, applied: Applied) -> None:

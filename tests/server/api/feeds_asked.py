@@ -20,6 +20,7 @@ FEEDS: list[tuple[str, str, Any, str | None, int]] = [
     ("GET", "/feeds/clics/contests/nowhere", None, None, 404),
     *(("GET", f"{_CONTEST}/{name}", None, None, 200) for name in ("access", "teams", "state", "scoreboard")),
     *(("GET", f"{_CONTEST}/{name}?view=live", None, None, 401) for name in ("teams", "state", "scoreboard")),
+    ("GET", f"{_CONTEST}/event-feed", None, None, 400),
     ("GET", f"{_CONTEST}/scoreboard?view=live", None, READER, 200),
     ("GET", f"{_CONTEST}/scoreboard?group_id=1", None, None, 400),
 ]

@@ -52,6 +52,24 @@ async def test_a_kept_connection_may_become_a_stream() -> None:
         assert served.live.as_events == [True, False]
 
 
+async def test_a_reader_of_an_event_feed_is_a_viewer() -> None:
+    """By GET, and with one segment for the contest. Anything else beside it is not the channel's."""
+    async with open_listener() as served:
+        for path in (b"/feeds/clics/contests/a%2Fb/event-feed", b"/feeds/clics/contests/main/event-feed/?view=public"):
+            client = await served.connect()
+            await client.send(get(path))
+            assert (await client.answer()).status == 101
+        assert served.live.as_events == [True, True]
+        for path in (b"/feeds/clics/contests/a/b/event-feed", b"/feeds/clics/contests//event-feed", b"/event-feed"):
+            client = await served.connect()
+            await client.send(get(path))
+            assert (await client.answer()).status == 200, "the application's"
+        client = await served.connect()
+        await client.send(b"HEAD /feeds/clics/contests/main/event-feed HTTP/1.1\r\nHost: x\r\n\r\n")
+        await client.answer(to_head=True)
+        assert len(served.live.heads) == 2
+
+
 async def test_a_slash_at_the_end_opens_the_channel_too() -> None:
     """A router or a proxy that adds it must not close the live channel."""
     async with open_listener(Played()) as served:

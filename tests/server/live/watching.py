@@ -30,7 +30,7 @@ from engine.scoreboard import Scoreboard
 from server.access.lease import Lease
 from server.http.messages import Details, Refused, Request, RequestHead, Response
 from server.http.websocket import CLOSE, PING, PONG, TEXT
-from server.live.events import STREAM_PATH
+from server.live.handshake import LIVE_PATH
 from server.live.live import Authorize, Identify, Live
 from server.live.names import NameForm
 from server.live.viewers import Viewer
@@ -216,7 +216,7 @@ async def open_site(
             try:
                 head = await _read_head(stream)
                 head = msgspec.structs.replace(head, rest=head.rest + site.read_too_much)
-                as_events = head.path == STREAM_PATH
+                as_events = head.path != LIVE_PATH
                 await live.serve_viewer(stream, head, stream.socket.getpeername()[0], as_events=as_events)
             finally:
                 await trio.aclose_forcefully(stream)

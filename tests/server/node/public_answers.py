@@ -131,6 +131,7 @@ ASKED: dict[str, tuple[str, Targets]] = {
     "clics_scoreboard": ("GET", _on_board("/feeds/clics/contests/{}/scoreboard")),
     "webhooks": ("GET", _once("/webhooks")),
     "enable_webhook": ("POST", _once("/webhooks/shop/enable")),
+    "clics_event_feed": ("HEAD", _on_board("/feeds/clics/contests/{}/event-feed")),
     "live": ("GET", _on_board("/ws/scoreboard?boardId={}")),
     "stream": ("HEAD", _on_board("/sse/scoreboard?boardId={}")),
     "followers": ("GET", _once("/replication/followers")),

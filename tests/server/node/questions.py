@@ -192,6 +192,8 @@ FEEDS = (
 )  # fmt: skip
 """Reads in formats of the field."""
 
+EVENT_FEED = "/feeds/clics/contests/main/event-feed"
+
 
 def reads() -> list[Question]:
     """GET /scoreboard/top and the other routes that read."""
@@ -350,10 +352,13 @@ def others(*, promotable: bool) -> list[Question]:
         "/ws/scoreboard",
     )  # fmt: skip
     questions += [question(path, "GET", path) for path in paths]
-    questions += [question(f"HEAD of {path}", "HEAD", path) for path in ("/ws/scoreboard", "/sse/scoreboard")]
+    streams = ("/ws/scoreboard", "/sse/scoreboard", EVENT_FEED)
+    questions += [question(f"HEAD of {path}", "HEAD", path) for path in streams]
     questions.append(question("a stream of no board", "GET", "/sse/scoreboard?boardId=nowhere"))
     questions.append(question("webhooks", "GET", "/webhooks", token=admin))
     questions.append(question("no webhook", "POST", "/webhooks/shop/enable", token=admin))
+    questions.append(question("an event feed of no board", "GET", EVENT_FEED.replace("main", "nowhere")))
+    questions.append(question("an event feed from nowhere", "GET", f"{EVENT_FEED}?since_token=x"))
     if not promotable:
         questions.append(question("promote", "POST", "/replication/promote", token=admin))
     return questions

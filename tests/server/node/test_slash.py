@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from server.api.routes import ROUTES
+from server.live.event_feed import FEED_PATH
 from server.live.events import STREAM_PATH
 from server.replication.messages import FORK_PATH, LOG_PATH, SNAPSHOT_PATH
 from tests.server.lanes.support import PATIENCE_SECONDS
@@ -34,7 +35,7 @@ async def test_a_slash_at_the_end_makes_no_difference(way: str, tmp_path: Path) 
         async with STAGES["leader"].enter(tmp_path) as (served, _):
             talk = Talk(way, served)
             for method, path in sorted(PATHS):
-                if path in ("/", "/metrics", STREAM_PATH):  # a stream has no end
+                if path in ("/", "/metrics", STREAM_PATH, FEED_PATH.replace("{boardId}", "ann")):  # a stream has no end
                     continue
                 query = "?epoch=1" if path == FORK_PATH else ""
                 targets = [path + query, f"{path}/{query}", f"{path}//{query}"]
