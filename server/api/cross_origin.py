@@ -18,7 +18,7 @@ from collections.abc import Container
 from server import bounds
 from server.api.routes import Route, allowed
 from server.http.messages import Headers, Request, Response
-from server.http.origins import EXPOSED, origin_headers
+from server.http.origins import EXPOSED, origin_headers, with_one_vary
 
 _HEADER_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
 _ANY_HEADER = "*, authorization"
@@ -52,6 +52,10 @@ class CrossOrigin:
     def headers(self, request: Request) -> Headers:
         """Let pages of allowed origins read the answer to a public read."""
         return (*origin_headers(self._origins, request.headers.get("origin", "")), EXPOSED)
+
+    def add(self, headers: Headers, request: Request) -> Headers:
+        """The same, behind the other headers of the answer."""
+        return with_one_vary((*headers, *self.headers(request)))
 
 
 def _headers_allowed(request: Request) -> str:

@@ -10,12 +10,14 @@ scripts of this server, too: there is one, the element. Hence a page has no `sty
 A line `/*+ NAME */` in a page stands for the file of that name. So a large script is kept in files of one purpose each,
 and is sent inline all the same. The console is `noindex`, and its policy lets no text become markup (Trusted Types).
 
-The element is for pages of other sites. Caches may keep it for a short time without asking.
+The element is for pages of other sites. Caches may keep it for a short time without asking. A client that takes gzip
+gets it packed, with an ETag of its own.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import re
 from pathlib import Path
@@ -44,9 +46,13 @@ class Page(msgspec.Struct, frozen=True):
     content_type: str
     etag: str
     headers: Headers
+    packed: Page | None = None
+    """The same, for a client that takes gzip."""
 
     def answer(self, request: Request) -> Response:
         """Give the document, or 304 to a client that has it."""
+        if self.packed is not None and takes_gzip(request.headers.get("accept-encoding", "")):
+            return self.packed.answer(request)
         if etag_matches(request.headers.get("if-none-match"), self.etag):
             return Response(304, headers=self.headers)
         return Response(200, self.body, self.content_type, self.headers)
@@ -86,7 +92,19 @@ def html_page(body: bytes, *, private: bool = False) -> Page:
 def module(body: bytes) -> Page:
     """Make a script that pages of other sites load."""
     cached = (("cache-control", f"public, max-age={ELEMENT_SECONDS}"), NO_SNIFF)
-    return document(body, JAVASCRIPT, (("cross-origin-resource-policy", "cross-origin"),), cached)
+    headers = (("cross-origin-resource-policy", "cross-origin"), ("vary", "Accept-Encoding"))
+    plain = document(body, JAVASCRIPT, headers, cached)
+    packed = document(gzip.compress(body, mtime=0), JAVASCRIPT, (*headers, ("content-encoding", "gzip")), cached)
+    return msgspec.structs.replace(plain, packed=packed)
+
+
+def takes_gzip(accept_encoding: str) -> bool:
+    """Read an Accept-Encoding header (RFC 9110, 12.5.3): whether it names gzip, with a weight above 0."""
+    for item in accept_encoding.split(","):
+        name, _, weight = item.partition(";")
+        if name.strip().lower() in {"gzip", "x-gzip"}:
+            return not re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight, re.IGNORECASE)
+    return False
 
 
 def document(body: bytes, content_type: str, headers: Headers = (), cached: Headers = NO_CACHE) -> Page:

@@ -347,8 +347,9 @@ class Pipeline:
                 self._audit.refused(visit.request, response, visit.details, visit.caller.sub or None)
         lag = self._checks.lag_headers() if _shows_state(visit) else ()
         route = visit.route
-        cross_origin = self._cross_origin.headers(visit.request) if route is not None and route.public_read else ()
-        headers = (*response.headers, *lag, (_ID, visit.request.request_id), *cross_origin)
+        headers = (*response.headers, *lag, (_ID, visit.request.request_id))
+        if route is not None and route.public_read:
+            headers = self._cross_origin.add(headers, visit.request)
         return msgspec.structs.replace(response, headers=headers, omit_body=visit.request.method == "HEAD")
 
     def _answer_to(self, visit: _Visit, fault: Exception) -> Response:

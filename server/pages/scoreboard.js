@@ -340,7 +340,7 @@ export class Feed {
       const url = new URL(`sse/scoreboard?${this.#query}`, this.#service);
       const headers = token ? { Authorization: `Bearer ${token}` } : {};
       const answer = await fetch(url, { headers, signal: ending.signal, cache: "no-store" });
-      if (answer.status === 503) closedFor = retryAfterOf(answer.headers.get("Retry-After"), Date.now()) + Math.random() * CLOSED_SPREAD;
+      if (answer.status === 503) closedFor = retryAfterOf(answer.headers.get("Retry-After"), Date.now());
       else if (answer.ok && /^text\/event-stream/.test(answer.headers.get("Content-Type"))) {
         const read = eventReader((data) => this.#receive(link, data), (milliseconds) => { wait = milliseconds; });
         const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -433,7 +433,10 @@ export class Feed {
     if (code === 1012) return jittered(RESTART_SPREAD / 4) + Math.random() * RESTART_SPREAD;
     if (code === 1013) return Math.random() * CLOSED_SPREAD;
     if (lived && wait) return wait;
-    if (closedFor) { this.#rung = 0; return closedFor; }
+    if (closedFor !== undefined) {
+      this.#rung = 0;
+      return Math.max(closedFor, backoff(this.#attempts)) + Math.random() * SECOND;
+    }
     if (!lived && !isUnrelated) {
       this.#refusals[kind] = (this.#refusals[kind] ?? 0) + (isLate ? REFUSALS_MAX : 1);
       if (this.#refusals[kind] >= REFUSALS_MAX && this.#pollAnswered) {
@@ -693,7 +696,7 @@ thead tr, .unseen { position: absolute; width: 1px; height: 1px; overflow: hidde
 [part~=leads] [part=bar] { background: var(--accent-bar); }
 tbody th, tbody td { display: block; padding: 0; font-weight: inherit; text-align: start; }
 [part=rank] { color: var(--muted); font-variant-numeric: tabular-nums; font-size: .85em; }
-:is([part~=second], [part~=third]) [part=rank] { color: var(--ink); font-weight: 700; }
+:is([part~=second], [part~=third]) [part=rank] { color: inherit; font-weight: 700; }
 [part~=leads] [part=rank] { color: var(--accent); font-weight: 700; }
 [part=name] { grid-column: 3; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; unicode-bidi: isolate; contain: paint; font-weight: 500; text-align: left; }
 /* A name of the other direction begins where the others do. */

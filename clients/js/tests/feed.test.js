@@ -113,6 +113,18 @@ test("503 with Retry-After: no poll comes earlier, whatever the links do", async
   assert.deepEqual(polls.filter((at, place) => at - polls[place - 1] < 20_000), []);
 });
 
+test("a stream that gets 503 waits as long as the server wants, and begins with the WebSocket", async () => {
+  world.answer = (request) => String(request.url).includes("/sse/") ? refused(503, "OVERLOADED", { "Retry-After": "29" }) : polled(board(1, 1, ADA));
+  const feed = world.feed();
+  feed.resume();
+  await world.pass(10_000);
+  const [{ at }] = world.asked("/sse/");
+  await world.pass(31_000);
+  assert.deepEqual(world.sockets.map((socket) => socket.at - at), [-10_000, 29_500]);
+  world.sockets[1].say(snapshot(1, 2, ADA));
+  assert.deepEqual([feed.channel, world.asked("/sse/").length], ["websocket", 1]);
+});
+
 test("a stream that the server ends is opened again when it said", async () => {
   const streams = [stream(), stream()];
   world.answer = (request) => String(request.url).includes("/sse/") ? streams[world.asked("/sse/").length - 1].response : polled(board(1, 1, ADA));
