@@ -92,7 +92,7 @@ class BoardDefinition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_un
     `freeze_at_ms` is when the board will be frozen. `frozen` says since when it is: the public sees what it was then.
     `begun_ms` is when the board was made, or its running period began. `period` is the running one, None for a board
     without a schedule or a season. `past` are those that are kept, the oldest first. The last one that is not kept any
-    more ended with the event `forgotten_seq`; 0: there is none, or an older version forgot it. `over`: the season has
+    more ended with the event `forgotten_seq`; 0: there is none. `over`: the season has
     ended, and its last ranking stays. `closed`: nothing is written to the board any more.
     """
 

@@ -73,15 +73,14 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class Span(msgspec.Struct, frozen=True, gc=False):
-    """The events of a period: those after the seq `after`, up to `until`, and not before `since_ms`."""
+    """The events of a period: those after the seq `after`, up to `until`."""
 
     after: int
     until: int
-    since_ms: int = 0
 
-    def holds(self, seq: int, time_ms: int) -> bool:
+    def holds(self, seq: int) -> bool:
         """Tell whether an event is in the period."""
-        return self.after < seq <= self.until and time_ms >= self.since_ms
+        return self.after < seq <= self.until
 
 
 class Unknown(Exception):
@@ -154,7 +153,7 @@ class Recount:
 
         `base`: what the score was where the log begins if the log says 0, None or 0.
         """
-        counted = [each for each in self._counted[board_id, user_id] if span.holds(each.seq, each.time_ms)]
+        counted = [each for each in self._counted[board_id, user_id] if span.holds(each.seq)]
         score: int | None = None
         reached, updated_ms = 0, 0
         is_cut = self.log_begins > span.after + 1
@@ -197,22 +196,18 @@ class Recount:
 
     def fits(self, rules: BoardRules, board_id: str, user_id: str, span: Span) -> bool:
         """Tell whether a user's actions of a span were counted by these rules, as far as the log shows."""
-        counted = [each for each in self._counted[board_id, user_id] if span.holds(each.seq, each.time_ms)]
+        counted = [each for each in self._counted[board_id, user_id] if span.holds(each.seq)]
         return all(each.row is not None or each.after in _afters(rules, each) for each in counted)
-
-    def is_split(self, board_id: str, user_id: str, span: Span) -> bool:
-        """Tell whether a user acted in the very millisecond where a span begins: it may have been before it."""
-        return span.since_ms > 0 and any(each.time_ms == span.since_ms for each in self._counted[board_id, user_id])
 
     def was_held(self, board_id: str, user_id: str, span: Span) -> bool:
         """Tell whether the board held any of a user's actions of a span when they came."""
         counted = self._counted[board_id, user_id]
-        return any(each.was_held and span.holds(each.seq, each.time_ms) for each in counted)
+        return any(each.was_held and span.holds(each.seq) for each in counted)
 
     def chosen(self, board_id: str, user_id: str, span: Span) -> list[int]:
         """List those of `actions` that counted for a user on a board within a span."""
         seqs = self._chosen[board_id, user_id]
-        return [seq for seq in seqs if span.holds(seq, self.actions[seq].time_ms)]
+        return [seq for seq in seqs if span.holds(seq)]
 
 
 def _afters(rules: BoardRules, each: Counted) -> set[int]:

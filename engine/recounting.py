@@ -40,17 +40,13 @@ PastRows = Mapping[tuple[str, int], Mapping[str, Rescored | None]]
 def spans_of(board: Board) -> Iterator[tuple[PastPeriod | None, Span]]:
     """Yield the kept periods of a board, the oldest first, and the running one, None, each with its events."""
     past = () if board.definition is None else board.definition.past
-    after, since_ms = 0, 0
-    if board.definition is not None:
-        after = board.definition.forgotten_seq
-        if not after and len(past) >= board.definition.rules.keep_periods:
-            since_ms = past[0].period.begins_ms  # an older version forgot which event ended the one before
+    after = 0 if board.definition is None else board.definition.forgotten_seq
     for each in past:
         if each.seq > after:
             if each.count:  # else nobody played, or it only passed, and the one that ended with it is forgotten
-                yield each, Span(after, each.seq, since_ms)
-            after, since_ms = each.seq, 0
-    yield None, Span(after, SEQ_MAX, since_ms)
+                yield each, Span(after, each.seq)
+            after = each.seq
+    yield None, Span(after, SEQ_MAX)
 
 
 class NotExplained(Exception):
@@ -123,9 +119,6 @@ class Work:
     ) -> tuple[Rescored, UserChange] | None:
         """Count a user's score again; None if it stays. `shown` is what the board or the past period has."""
         found: tuple[Rescored, Rescored] | None = None
-        if self._recount.is_split(board.board_id, user_id, span):
-            why = "an action came in the millisecond in which its oldest kept period began; it may be of the one before"
-            raise NotExplained(user_id, board.board_id, why)
         place = (board.board_id, user_id)
         counts_now, counts_then = self._counts_now(place), self._counts_then(place)
         for rules in self._possible_rules(board, user_id, span):

@@ -48,6 +48,12 @@ class Unsettled:
             self._events.append(event)
             self._changed()
 
+    def begin_with(self, events: Iterable[UserErased]) -> None:
+        """Put erasures before the others that are found only now. Those that are here already stay once."""
+        first = self.seqs[0] if self._events else None
+        self._events[:0] = [event for event in events if first is None or event.seq < first]
+        self._changed()
+
     def settle(self, seq: int) -> None:
         """Forget the erasures up to `seq`."""
         self._events = [event for event in self._events if event.seq > seq]

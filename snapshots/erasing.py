@@ -45,9 +45,9 @@ from engine.rewriting import ErasedBy, Forgetting, users_in
 from engine.scoreboard import Scoreboard
 from engine.segment import list_segments, replace_segment
 from engine.traces import Traces
-from engine.unsettled import Unsettled, unsettled_in
+from engine.unsettled import Unsettled
 from snapshots.forgetting_files import is_named_in, pseudonym_at, remove_torn, rewrite_periods, rewritten
-from snapshots.opening import ShowProgress, Tell, log_directory, no_progress, open_directory
+from snapshots.opening import ShowProgress, Tell, log_directory, no_progress, open_directory, read_unsettled
 from snapshots.period_store import PeriodStore
 from snapshots.promotion import read_deposed, read_marker
 from snapshots.store import Store
@@ -116,7 +116,7 @@ def erase_users(
             )
         others = [] if is_replica else [user_id for user_id in user_ids if not gathered[user_id].erasures]
         new = here + [user_id for user_id in others if user_id not in here and _is_past(periods, user_id)]
-        unsettled = unsettled_in(log.event_at, lambda: log.read_from(log.segments()[0].first_seq), erasures.last_seq)
+        unsettled = read_unsettled(log, erasures.last_seq)
         if new:
             _write_events(log, scoreboard, gathered, new, caller, clock_ms())
         tail = log.tail

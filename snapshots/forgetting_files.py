@@ -62,7 +62,9 @@ def rewrite_periods(store: PeriodStore, names_at: NamesAt) -> list[str]:
                 paths.append(store.path(seq))
         except FileMissing:
             continue  # no board calls for it any more
-    return [*paths, *store.remove_corrected()]  # they name whom their files named
+    paths += store.remove_corrected()  # they name whom their files named
+    store.make_final()
+    return paths
 
 
 def pseudonym_at(seq: int, erasures: Sequence[ErasedBy]) -> str | None:

@@ -75,7 +75,7 @@ class Opened(msgspec.Struct, frozen=True):
     """A directory to serve from. `snapshot` is the one that was loaded, `snapshot_time_ms` the time of its state.
 
     `ended` are past periods whose files did not fit on the disk; they are written when there is room. `unsettled` are
-    erasures whose users the files still name.
+    erasures whose users the files still name. They are not `erasures_known` if the log is damaged (`read_unsettled`).
     """
 
     scoreboard: Scoreboard
@@ -84,6 +84,7 @@ class Opened(msgspec.Struct, frozen=True):
     snapshot_time_ms: int | None
     ended: tuple[EndedPeriod, ...] = ()
     unsettled: tuple[UserErased, ...] = ()
+    erasures_known: bool = True
 
     @property
     def snapshot_seq(self) -> int | None:
@@ -164,17 +165,26 @@ def open_directory(
     assert (scoreboard.epoch, scoreboard.seq) == (log.tail.epoch, log.tail.seq)
     store.tidy()
     progress(Progress("ready", events, 0, 0))
-    return Opened(scoreboard, log, info, time_ms, tuple(waiting), _unsettled(log, scoreboard, tell))
+    unsettled = _unsettled(log, scoreboard, tell)
+    known = unsettled is not None
+    return Opened(scoreboard, log, info, time_ms, tuple(waiting), unsettled or (), known)
 
 
-def _unsettled(log: Log, scoreboard: Scoreboard, tell: Tell) -> tuple[UserErased, ...]:
-    """Find the erasures that another process left unsettled. It reads the log only if there are any."""
+def _unsettled(log: Log, scoreboard: Scoreboard, tell: Tell) -> tuple[UserErased, ...] | None:
     try:
-        last_seq = scoreboard.erasures.last_seq
-        return tuple(unsettled_in(log.event_at, lambda: log.read_from(log.segments()[0].first_seq), last_seq))
+        return tuple(read_unsettled(log, scoreboard.erasures.last_seq))
     except LogDamaged as damage:
         tell(damage)
-        return ()
+        return None
+
+
+def read_unsettled(log: Log, last_seq: int) -> list[UserErased]:
+    """Find the erasures that another process left unsettled. It reads the log only if there are any.
+
+    `last_seq` is that of the last erasure of the state. Raises `LogDamaged`, and `NoLongerKept` if a segment goes
+    meanwhile.
+    """
+    return unsettled_in(log.event_at, lambda: log.read_from(log.segments()[0].first_seq), last_seq)
 
 
 def newest_valid(

@@ -159,7 +159,7 @@ class PeriodStore:
 
         `marks` are those of the corrections whose files stay.
 
-        A power cut may bring a file back; that does no harm. Any file with another name stays.
+        A power cut may bring a file back; that does no harm until `make_final`. Any file with another name stays.
         """
         with self._changing:
             others = [seq for seq in self.list() if seq not in kept]
@@ -182,6 +182,11 @@ class PeriodStore:
             if paths:
                 self._disk.sync_directory(self.directory)
         return [*paths, *self.remove_corrected()]
+
+    def make_final(self) -> None:
+        """See to it that a power cut brings no file back that was removed: it may name a user who is erased."""
+        if self._disk.exists(self.directory):
+            self._disk.sync_directory(self.directory)
 
     def remove_corrected(self) -> Sequence[str]:
         """Remove what was made of corrections: the next reader makes it anew. Give the paths."""

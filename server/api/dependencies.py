@@ -126,6 +126,9 @@ class Erasing(Protocol):
     def within_ms(self) -> int:
         """In this time the files forget a user."""
 
+    async def known(self) -> None:
+        """Make sure that all unsettled erasures are known. Raises `LogDamaged`, `NoLongerKept`."""
+
     async def hidden(self) -> None:
         """Have past periods forget. Raises `DiskFault`."""
 

@@ -87,6 +87,8 @@ class Erasures:
         """Gather what the writer needs. Raises `Refused`, `Overloaded`."""
         if self._readers.statistics().tasks_waiting >= WAITERS_MAX:
             raise Overloaded("too many users are being erased")
+        assert self._erasing is not None
+        await self._erasing.known()
         gather = partial(_gather, ledger, user_id, self._scoreboard.seq)
         traces = await run(gather, blocks=self._log.blocks, limiter=self._readers)
         in_past = not traces.is_present and await self._is_past(user_id)

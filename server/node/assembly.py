@@ -121,7 +121,7 @@ def assemble_leader(world: Surroundings, opened: Opened) -> Node:
     """Build a leader on an opened directory."""
     surface = _make_surface(world, opened.scoreboard, Role(State.LEADING))
     keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, ended=opened.ended)
-    erasures = ErasureKeeper(world, opened.scoreboard, opened.log, keeper, opened.unsettled, opened.snapshot_seq)
+    erasures = _make_eraser(world, opened, keeper)
     hooks = make_hooks(world, opened, surface.role, keeper, erasures)
     _, _, actor, watch, service = _make_log_users(
         world, opened, surface, None, keeper, erasures, hooks, _nobody_to_tell
@@ -164,7 +164,7 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
 
     fetch = PeriodFetch(plan.leader, world.disk, world.config.data_dir, token=plan.token).fetch
     keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, fetch, opened.ended)
-    erasures = ErasureKeeper(world, opened.scoreboard, opened.log, keeper, opened.unsettled, opened.snapshot_seq)
+    erasures = _make_eraser(world, opened, keeper)
     hooks = make_hooks(world, opened, role, keeper, erasures)
     feed, machine, actor, watch, service = _make_log_users(
         world, opened, surface, progress, keeper, erasures, hooks, pass_on
@@ -251,6 +251,13 @@ def _make_surface(
     surface = _Surface(scoreboard, role, freshness, checks, positions, live)
     role.on_change(surface.role_changed)
     return surface
+
+
+def _make_eraser(world: Surroundings, opened: Opened, keeper: PeriodKeeper) -> ErasureKeeper:
+    return ErasureKeeper(
+        world, opened.scoreboard, opened.log, keeper, opened.unsettled, opened.snapshot_seq,
+        erasures_known=opened.erasures_known,
+    )  # fmt: skip
 
 
 def _make_log_users(

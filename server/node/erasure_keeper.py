@@ -9,6 +9,9 @@
                                                      └──► files (`snapshots.settling`) ──► settled
 
 Rules:
+- Where the log was damaged at the start, it is not known what is unsettled. Then nobody is erased and no file is
+  rewritten: the one that says what is left might be the first. It is read again before each snapshot, and after
+  RETRY_SECONDS.
 - A node that starts with unsettled erasures settles them at once: another process was killed before it was done,
   perhaps in the middle of it.
 - The links to followers end right before the log is rewritten. A follower that has not seen an erasure could not go on
@@ -33,7 +36,7 @@ import structlog
 import trio
 
 from engine.erased import is_erased
-from engine.errors import DiskFault
+from engine.errors import DiskFault, NoLongerKept
 from engine.events import Event, UserErased
 from engine.log import Log
 from engine.scoreboard import Scoreboard
@@ -42,6 +45,7 @@ from engine.unsettled import Unsettled
 from server.node.period_keeper import PeriodKeeper
 from server.node.surroundings import Surroundings
 from snapshots.checkpoint import RETRY_SECONDS
+from snapshots.opening import read_unsettled
 from snapshots.settling import hide_in_periods, remove_aside, settle_files
 from snapshots.store import SnapshotInfo, Store
 
@@ -63,13 +67,15 @@ class ErasureKeeper:
 
     def __init__(
         self, world: Surroundings, scoreboard: Scoreboard, log_: Log, periods: PeriodKeeper,
-        unsettled: Iterable[UserErased], snapshot_seq: int | None,
+        unsettled: Iterable[UserErased], snapshot_seq: int | None, *, erasures_known: bool = True,
     ) -> None:  # fmt: skip
-        """`unsettled` are the erasures that an earlier process left (`snapshots.opening`).
+        """`unsettled` are the erasures that an earlier process left, as far as they are known (`snapshots.opening`).
 
         `snapshot_seq` is that of the snapshot that the state was recovered from, None if there was none.
         """
         self.unsettled = Unsettled(unsettled)
+        self._knows = erasures_known
+        self._reading = trio.Lock()
         self.within_ms = world.config.privacy.erase_within_hours * HOUR_MS
         self._world = world
         self._scoreboard = scoreboard
@@ -79,7 +85,7 @@ class ErasureKeeper:
         self._hidden_seq = 0  # past periods are free of whom the erasures up to here name
         self._hiding = trio.Lock()
         self.rewritten_seq = scoreboard.erasures.last_seq
-        self._left = len(self.unsettled) > 0 or (snapshot_seq or 0) < self.rewritten_seq
+        self._left = len(self.unsettled) > 0 or not self._knows or (snapshot_seq or 0) < self.rewritten_seq
         self._came = trio.Event()
 
     def took(self, events: Iterable[Event]) -> None:
@@ -90,6 +96,25 @@ class ErasureKeeper:
                     self.rewritten_seq = event.seq  # the log that is followed was
                 self.unsettled.add(event)
                 self._came.set()
+
+    async def known(self) -> None:
+        """Find what an earlier process left, where its log could not be read at the start.
+
+        Raises `LogDamaged`, and `NoLongerKept` if a segment goes meanwhile.
+        """
+        async with self._reading:
+            if not self._knows:
+                read = partial(read_unsettled, self._log, self._scoreboard.erasures.last_seq)
+                self.unsettled.begin_with(await self._in_thread(read))
+                self._knows = True
+
+    async def _try_to_know(self) -> None:
+        try:
+            await self.known()
+        except NoLongerKept:
+            pass
+        except DiskFault as fault:
+            self._world.tell(fault)
 
     async def hidden(self, *, again: bool = False) -> None:
         """Have past periods forget whom the state has forgotten. Raises `DiskFault`.
@@ -106,6 +131,7 @@ class ErasureKeeper:
 
     async def before_snapshot(self) -> None:
         """Wait until past periods have their files, and these are free of whom the state has forgotten."""
+        await self._try_to_know()
         while True:
             if self.unsettled:
                 await self.hidden(again=True)
@@ -115,6 +141,8 @@ class ErasureKeeper:
 
     async def settle(self, info: SnapshotInfo, end_links: Callable[[], None]) -> None:
         """Settle the erasures that this snapshot has. What fails is told."""
+        if not self._knows:
+            return
         seqs = [seq for seq in self.unsettled.seqs if seq <= info.seq]
         if not seqs:
             self._left = self._left and len(self.unsettled) > 0
@@ -155,11 +183,12 @@ class ErasureKeeper:
             self._came = trio.Event()
             if (self.unsettled or self._left) and trio.current_time() >= retry_s:
                 try:
+                    await self._try_to_know()
                     await self.hidden()
                     if self._is_due():
                         first = self.unsettled.seqs[:1]
                         await take()
-                        failed = bool(first) and self.unsettled.seqs[:1] == first
+                        failed = not self._knows or (bool(first) and self.unsettled.seqs[:1] == first)
                         retry_s = trio.current_time() + RETRY_SECONDS if failed else -math.inf
                 except DiskFault as fault:
                     self._world.tell(fault)
@@ -187,6 +216,8 @@ class ErasureKeeper:
     def warning(self) -> str | None:
         """Say what an operator should do something about; None if all is well."""
         age_ms = self.age_ms
+        if not self._knows:
+            return "the log is damaged, so it is not known which erased users are still in the files of this node"
         if age_ms is None or age_ms <= max(self.within_ms, HOUR_MS):
             return None
         return (

@@ -170,18 +170,20 @@ def test_what_a_forgotten_period_counted_counts_in_no_other(keeps: int) -> None:
     assert change.users == (UserChange("ann", 20, None),)
 
 
-def test_a_period_whose_beginning_an_older_version_forgot_is_left_alone_where_it_is_not_known() -> None:
-    """An action of the millisecond in which it began may be of the period before it."""
+def test_what_came_before_the_first_period_counts_in_it() -> None:
+    """A board that had no periods gets them: the first one ends with all scores, also those of before it began."""
     game = Game("2026-11-27 12:00")
-    game.put(BoardRules({"WIN": 10, "BONUS": 20}, schedule=Schedule("day"), keep_periods=1))
-    for reason in ("WIN", "BONUS"):
-        game.win("ann", reason)
-        game.write(ResetBoard("cup", "ops", None))
-    game.board().definition = replace(game.definition(), forgotten_seq=0)
-    [_, _, _, second, _] = game.events()
-    outcome = reverse(game, second.seq)
-    assert isinstance(outcome, Rejection)
-    assert "in the millisecond in which" in outcome.message
+    rules = BoardRules({"WIN": 10, "BONUS": 20}, keep_periods=1)
+    game.put(rules)
+    game.win("ann", "BONUS")
+    game.now_ms += 86_400_000
+    game.put(replace(rules, schedule=Schedule("day")))
+    game.win("ann")
+    game.write(ResetBoard("cup", "ops", None))
+    outcome = reverse(game, 2)
+    assert isinstance(outcome, ReversalReceipt)
+    [change] = outcome.changes
+    assert (change.users, outcome.forgotten) == ((UserChange("ann", 30, 10),), 0)
 
 
 def test_what_can_not_be_reversed_is_refused() -> None:

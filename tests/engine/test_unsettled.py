@@ -94,6 +94,18 @@ def test_without_erasures_they_are_shown_the_log(tmp_path: Path) -> None:
     assert list(shown.read_from(1)) == list(log.read_from(1))
 
 
+def test_erasures_that_are_found_late_come_before_the_others(tmp_path: Path) -> None:
+    """Those that came meanwhile were found, too: each is there once, in order."""
+    _, erased = played(tmp_path)
+    late = Unsettled(erased[2:])
+    late.begin_with(erased)
+    assert late.erasures == Unsettled(erased).erasures
+    assert late.seqs == [event.seq for event in erased]
+    alone = Unsettled()
+    alone.begin_with(erased)
+    assert alone.seqs == late.seqs
+
+
 def test_a_log_says_which_erasures_are_unsettled(tmp_path: Path) -> None:
     """By the last one, which is rewritten last: if it names nobody, none does, and nothing else is read."""
     log, erased = played(tmp_path)

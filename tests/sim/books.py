@@ -288,7 +288,8 @@ class Books:
 
     def _erased(self, event: UserErased) -> UserErased:
         """Check that an operator erases this user, and count what it meets. The log may have the pseudonym already."""
-        user = self.erasing
+        is_live = ("erase", event.user_id, None) in self.orders  # of a running leader, whose log has the id then
+        user = event.user_id if is_live else self.erasing
         asked = event.user_id == user or (is_erased(event.user_id) and event.user_id == event.pseudonym)
         self._check(asked, f"nobody asked for {event}")
         boards = [board for board in self.plain.boards.values() if user in board.scores]

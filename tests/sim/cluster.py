@@ -13,7 +13,7 @@ from tests.sim.aftermath import Aftermath
 from tests.sim.books import Books
 from tests.sim.clocks import WallClock
 from tests.sim.disk import SimulatedDisk
-from tests.sim.erasures import Erasures
+from tests.sim.erasures import Auditor
 from tests.sim.hardware import Hardware
 from tests.sim.mishaps import lose
 from tests.sim.node import Node
@@ -131,7 +131,7 @@ class Cluster:
         for node in self.nodes:
             await node.close()
 
-    def look_at_the_disks(self, erasures: Erasures | None) -> None:
+    def look_at_the_disks(self, erasures: Auditor | None) -> None:
         """Open what those left who do not lead."""
         for node in self.nodes:
             if node is not self.leader:

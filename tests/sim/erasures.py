@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from engine.disk import Disk
 from engine.errors import DiskFault
@@ -32,6 +33,13 @@ _GZIP_WINDOW = 31
 
 Erase = Callable[[str], ErasureReport]
 """Erases a user on a disk."""
+
+
+class Auditor(Protocol):
+    """Looks for erased users on the disks at the end."""
+
+    def audit(self, name: str, machine: Machine) -> None:
+        """Look at the disk of a node that has ended."""
 
 
 class Erasures:
@@ -128,9 +136,9 @@ def erase_on(
     )  # fmt: skip
 
 
-def remove_asides(machine: Machine) -> None:
-    """Remove what a replica set aside when it began anew, and what a demotion left, durably."""
-    for path in ("/", DATA):
+def remove_asides(machine: Machine, paths: Sequence[str] = ("/", DATA)) -> None:
+    """Remove what a demotion left in the root, and what a replica set aside when it began anew, durably."""
+    for path in paths:
         node = machine.node(path)
         if isinstance(node, DirectoryNode):
             gone = [name for name in node.names if name.startswith(("aside-", f"{DATA[1:]}.aside-"))]

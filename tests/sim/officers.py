@@ -45,20 +45,11 @@ class Officer:
             await trio.sleep(self._dice.expovariate(1 / pause_s))
             if trio.current_time() > until_s:
                 return
-            if users := self._users():
+            if users := played(self._books, self._dice):
                 self.erasures.want(self._dice.choice(users))
             node = self._dice.choice([self._cluster.leader, *self._cluster.nodes])
             if self.erasures.has_work(node.name, leads=node is self._cluster.leader):
                 _stop(node)
-
-    def _users(self) -> list[str]:
-        """List who did anything that counts. Now and then somebody is asked for who is erased already."""
-        plain = self._books.plain
-        users = {event.user_id for event in plain.actions.values()} | set(plain.users)
-        users.update(event.user_id for event in plain.events if isinstance(event, ScoreImported))
-        if self._dice.random() < 0.9:
-            users -= set(plain.erasures.users) - set(plain.erasures.back(plain.events))
-        return sorted(users)
 
     async def rest_leader(self) -> None:
         """Wait until the leader has erased all."""
@@ -79,6 +70,16 @@ class Officer:
                 _stop(node)
             await trio.sleep(self._dice.uniform(LOOK_S, 10 * LOOK_S))
         raise Broken(f"nothing was wrong any more, and yet there are users to erase: {self.erasures}")
+
+
+def played(books: Books, dice: random.Random) -> list[str]:
+    """List who did anything that counts. Now and then somebody is among them who is erased already."""
+    plain = books.plain
+    users = {event.user_id for event in plain.actions.values()} | set(plain.users)
+    users.update(event.user_id for event in plain.events if isinstance(event, ScoreImported))
+    if dice.random() < 0.9:
+        users -= set(plain.erasures.users) - set(plain.erasures.back(plain.events))
+    return sorted(users)
 
 
 def _stop(node: Node) -> None:

@@ -225,8 +225,12 @@ class PlainBoard(Face):
         for _, done in self._past_done.values():
             done.pop(user, None)
         self.forget(user)
-        if self.frozen_face is not None:
-            self.frozen_face.forget(user)
+        face = self.frozen_face
+        if face is not None:
+            was_revealed = user in face.revealed
+            face.forget(user)
+            if was_revealed:
+                self._count_revealed(face)
 
     def take(self, event: BoardEvent, hidden: Hidden) -> None:
         """Take in an event about the board itself."""
@@ -342,11 +346,16 @@ class PlainBoard(Face):
             self._redefine(frozen=None)
             self.frozen_face = None
         else:
-            assert old.frozen is not None
-            self._redefine(frozen=Frozen(old.frozen.seq, old.frozen.time_ms, len(face.revealed)))
-            assert self.definition is not None
-            known = {name: getattr(face.definition, name) for name in BoardDefinition.__struct_fields__}
-            face.definition = BoardDefinition(**(known | {"frozen": self.definition.frozen}))
+            self._count_revealed(face)
+
+    def _count_revealed(self, face: Face) -> None:
+        """Say of the board, and of what the public sees, how many rows are revealed."""
+        assert self.definition is not None
+        old = self.definition.frozen
+        assert old is not None
+        self._redefine(frozen=Frozen(old.seq, old.time_ms, len(face.revealed)))
+        known = {name: getattr(face.definition, name) for name in BoardDefinition.__struct_fields__}
+        face.definition = BoardDefinition(**(known | {"frozen": self.definition.frozen}))
 
     def _next_hidden_row(self, face: Face, hidden: Hidden) -> str | None:
         """Give the user whose row is revealed next: a newcomer, the last one first, or the last row that was not."""

@@ -101,5 +101,13 @@ def _renamed(value: Any, name: Any) -> Any:
 
 
 def names(data: bytes, user: str) -> bool:
-    """Whether bytes name a user. A longer id does not."""
-    return re.search(re.escape(user.encode()) + rb"(?![0-9])", data) is not None
+    """Whether bytes name a user. A longer id does not.
+
+    Before a short text MessagePack has a byte with its length. So a shorter id is another one whatever follows it.
+    """
+    sought = user.encode()
+    for match in re.finditer(re.escape(sought) + rb"(?![0-9])", data):
+        before = data[match.start() - 1] if match.start() else 0
+        if not 0xA0 <= before <= 0xBF or before == 0xA0 | len(sought):
+            return True
+    return False

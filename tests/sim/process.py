@@ -36,7 +36,7 @@ from server.node.clock import NodeClock
 from server.node.shutdown import Guard, Shutdown, Task
 from server.node.surroundings import Surroundings
 from server.replication.freshness import Freshness
-from server.settings.config import Config, LimitsConfig, LogConfig, ReplicationConfig, SnapshotsConfig
+from server.settings.config import Config, LimitsConfig, LogConfig, PrivacyConfig, ReplicationConfig, SnapshotsConfig
 from snapshots.opening import Opened
 from snapshots.retention import Removed
 from tests.sim.boards import RULES
@@ -195,6 +195,7 @@ class Process:
                 snapshots=SnapshotsConfig(every_events=profile.every_events, keep=profile.keep),
                 log=cast(LogConfig, _Kept(profile.log_keep_s)),
                 limits=LimitsConfig(caller_per_minute=PER_MINUTE, user_per_minute=PER_MINUTE),
+                privacy=PrivacyConfig(erase_within_hours=profile.erase_within_hours),
                 replication=ReplicationConfig(node_name=self._name, behind_wait_seconds=BEHIND_WAIT_S),
             ),
             disk=self._held,

@@ -43,6 +43,7 @@ class Profile:
     doubled: float
     network_cut: float
     clock_jump_ms: int
+    erase_within_hours: int = 24
 
 
 @dataclass(frozen=True)

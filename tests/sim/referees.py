@@ -106,7 +106,6 @@ class Referee(Client):
         self._books.counts["reversals that the log does not explain"] += 1
         process = self._network.process()
         is_past = "period" in details or "its rules have changed since" in error["message"]
-        is_past = is_past or "in the millisecond in which" in error["message"]
         is_whole = process is not None and process.log.segments()[0].first_seq == 1
         if is_whole and not is_past and not self._books.counts["promotions"]:
             raise Broken(f"the log has everything, and yet the reversal {body} was refused: {error}")

@@ -32,15 +32,15 @@ def check_replays(books: Books, dice: random.Random) -> None:
     plain, live = Plain(), Scoreboard(RULES)
     for event in events[:end]:
         plain.take(event)
-    _apply(live, events[:end])
+    apply_all(live, events[:end])
     logged = [*map(plain.erasures.forgotten, events[:end])]
     if any(plain.erasures.left_out.values()):
         logged = events[:end]  # no log had them all when it was rewritten
     begun = Scoreboard(RULES)
     begun.begin_replay()
-    _apply(begun, logged[:middle])
+    apply_all(begun, logged[:middle])
     replayed = Scoreboard.from_image(RULES, begun.capture())
-    _apply(replayed, logged[middle:])
+    apply_all(replayed, logged[middle:])
     replayed.end_replay()
     for scoreboard in (live, replayed):
         plain.check_scoreboard(scoreboard)
@@ -49,7 +49,8 @@ def check_replays(books: Books, dice: random.Random) -> None:
     books.counts["replays compared"] += 1
 
 
-def _apply(scoreboard: Scoreboard, events: Iterable[Event]) -> None:
+def apply_all(scoreboard: Scoreboard, events: Iterable[Event]) -> None:
+    """Apply events one by one."""
     for event in events:
         scoreboard.apply(event, event.epoch if isinstance(event, EpochBegun) else scoreboard.epoch)
     scoreboard.take_ended()

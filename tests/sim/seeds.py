@@ -12,6 +12,8 @@ from tests.sim.variants import (
     BELIEVED,
     FOUND_DURABLE,
     HEADS_OVERLOOKED,
+    KEPT_IN_LOG,
+    KEPT_IN_PERIODS,
     MADE_DURABLE,
     NAMES_SYNCED,
     OLDER_KEPT,
@@ -64,7 +66,7 @@ SEEDS: Sequence[tuple[int, str, str]] = (
     ),
 )
 
-SEARCHED_FROM = {UNCOVERED: 20_001, BELIEVED: 20_101}
+SEARCHED_FROM = {UNCOVERED: 20_001, BELIEVED: 20_101, KEPT_IN_LOG: 11, KEPT_IN_PERIODS: 11}
 """Where the search for a fault begins that few runs show. The others are searched for from seed 1."""
 
 SOUGHT = (MADE_DURABLE, PLACED_DURABLY, OLDER_KEPT, FOUND_DURABLE)

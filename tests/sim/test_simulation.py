@@ -42,6 +42,7 @@ EVERYTHING_SEEN = {
     "users erased", "users erased with a past period", "users erased with a review",
     "users erased with a reversed action", "users erased a second time", "users erased from other nodes",
     "actions held", "disks searched", "ERASED", "receipts of erased users",
+    "users erased while serving", "disks searched while serving", "histories of erased users", "restores compared",
     "rows imported", "imports finished", "merged imports", "fresh imports", "import pieces known before",
     "flags put", "flags that were so already",
 }  # fmt: skip

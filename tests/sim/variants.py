@@ -37,6 +37,7 @@ from engine.scoreboard import Scoreboard
 from engine.segment import Listing
 from engine.segment_cursor import SegmentCursor
 from server.live.editions import Channel
+from server.node import erasure_keeper
 from server.node.period_keeper import PeriodKeeper
 from server.node.storage_watch import StorageWatch
 from server.replication import bootstrap, epoch_notifier
@@ -45,7 +46,7 @@ from server.replication.period_fetch import PeriodFetch
 from server.replication.progress import Progress
 from server.replication.replicas import WholeReplica
 from server.replication.shipper import Shipper
-from snapshots import erasing
+from snapshots import erasing, settling
 from snapshots.opening import Opened
 from snapshots.period_store import PeriodStore
 from snapshots.promotion import Marker
@@ -285,6 +286,8 @@ OLDER_KEPT = "snapshots stay that the log of a replica can't be joined to"
 SERVED_EARLY = "a replica is served before it has caught up"
 ZEROS_COUNTED = "a zero at the end is a torn frame"
 UNCOVERED = "snapshots wait for no past periods"
+KEPT_IN_LOG = "a node that runs leaves the log as it is"
+KEPT_IN_PERIODS = "a node that runs leaves past periods"
 FOUND_DURABLE = "the file of a past period that is there is held to be durable"
 
 BROKEN: Sequence[Variant] = (
@@ -327,6 +330,8 @@ BROKEN: Sequence[Variant] = (
     Variant("an erasure leaves older snapshots", patched=_patching(erasing, "_renew_snapshots", _keep_older)),
     Variant("an erasure leaves the log as it is", patched=_patching(erasing, "_rewrite_log", _rewrite_nothing)),
     Variant("an erasure leaves past periods", patched=_patching(erasing, "rewrite_periods", _rewrite_nothing)),
+    Variant(KEPT_IN_LOG, patched=_patching(settling, "_rewrite", _rewrite_nothing)),
+    Variant(KEPT_IN_PERIODS, patched=_patching(erasure_keeper, "hide_in_periods", _rewrite_nothing)),
     Variant("actions of erased users are like others", patched=_patching(Actions, "forget", lambda *_: None)),
     Variant("a replica goes on after an erasure", patched=_patching(Shipper, "__init__", _know_no_erasure)),
     Variant(FOUND_DURABLE, patched=_patching(PeriodStore, "keep", PeriodStore.has)),

@@ -28,7 +28,6 @@ from engine.errors import LogDamaged
 from server.node import assembly
 from snapshots.format import state_digest
 from snapshots.opening import Opened, open_directory
-from snapshots.restore import restore
 from snapshots.state import read_state
 from tests.sim.boards import RULES, period_at, short_days
 from tests.sim.books import Books, Broken
@@ -36,8 +35,9 @@ from tests.sim.clients import Backend, Reader
 from tests.sim.clocks import CLOCKS, STEADY, STEPPING, WallClock, WrongTime, draw_clocks
 from tests.sim.cluster import Cluster
 from tests.sim.disk import Machine
-from tests.sim.erasures import Erasures
+from tests.sim.erasures import Auditor
 from tests.sim.hardware import Hardware
+from tests.sim.live_officers import LiveOfficer, with_privacy
 from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import DELAY_S_MAX, Network
 from tests.sim.node import Node
@@ -46,6 +46,7 @@ from tests.sim.period_files import check_all_files
 from tests.sim.process import DATA
 from tests.sim.profile import CLOCKS_CHAOS_S, Profile, draw, draw_following, with_age
 from tests.sim.replays import REPLAYS, check_replays
+from tests.sim.restores import check_restore
 from tests.sim.runs import run_seeded
 from tests.sim.screens import Viewer
 from tests.sim.stage import Stage
@@ -75,6 +76,9 @@ class Report:
     lines: list[str] = field(default_factory=list)
 
 
+RESTORED = 0.2
+"""The part of the runs whose leader's directory is restored at the end."""
+
 NOTED_SEEDS = 2
 """Seeds that are this modulo 4 have short days, in which ranks are noted."""
 
@@ -83,6 +87,9 @@ DISPUTED_SEEDS = 5
 
 SWITCHED_SEEDS = 6
 """Seeds that are this modulo 8 have somebody who switches the live channel off and on."""
+
+ERASING_SEEDS = 11
+"""Seeds that are this modulo 16 have the same, but the officer has users erased while nodes run."""
 
 AMENDED_SEEDS = 7
 """Seeds that are this modulo 8 have a referee, a judge, an importer, who brings scores of another system, and an
@@ -147,6 +154,9 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
     if clock("leader").steps:
         machines = tuple(with_age(machine) for machine in following.machines)
         following = replace(following, leader=with_age(following.leader), machines=machines)
+    erases_live = seed % 16 == ERASING_SEEDS
+    if erases_live:
+        following = with_privacy(following, dice_for(seed, f"{OFFICER} times"))
     profile = following.leader
     trace.note("profile", profile)
     mishaps = draw_mishaps(dice_for(seed, f"{MISHAPS} leader"), profile.chaos_s)
@@ -172,10 +182,16 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             cluster.begin(world)
             stage = Stage(
                 profile, partial(dice_for, seed), world, lambda: cluster.leader.process, books, trace,
-                disputed=seed % 8 == DISPUTED_SEEDS, amended=seed % 8 == AMENDED_SEEDS,
+                disputed=seed % 8 == DISPUTED_SEEDS, amended=seed % 8 == AMENDED_SEEDS or erases_live,
                 switched=seed % 8 == SWITCHED_SEEDS,
             )  # fmt: skip
-            officer = None
+            officer, live_officer = None, None
+            if erases_live:
+                dice = dice_for(seed, f"{OFFICER} network")
+                network_of = Network(profile, dice, world, lambda: cluster.leader.process, books, trace)
+                live_officer = LiveOfficer(cluster, network_of, dice_for(seed, OFFICER), books, trace)
+                world.start_soon(live_officer.work, profile.chaos_s)
+                world.start_soon(live_officer.watch)
             if seed % 8 == AMENDED_SEEDS:
                 officer = Officer(cluster, dice_for(seed, OFFICER), books, trace)
                 world.start_soon(officer.work, profile.chaos_s)
@@ -187,13 +203,15 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
             if officer is not None:
                 await officer.rest_others()
                 await cluster.caught_up()
+            if live_officer is not None:
+                await live_officer.rest()
             await trio.sleep(LAST_SHOWN_S + 4 * DELAY_S_MAX)
             for viewer in [*viewers, *cluster.viewers, *stage.viewers]:
                 viewer.check_last()
             await cluster.aftermath()
             await cluster.close()
             world.cancel_scope.cancel()
-    erasures = None if officer is None else officer.erasures
+    erasures: Auditor | None = live_officer if officer is None else officer.erasures
     leading = cluster.machines[cluster.leader.name]
     _look_at_the_disk(leading, books, dice_for(seed, "end"), erasures, steps=clock("leader").steps)
     cluster.look_at_the_disks(erasures)
@@ -217,7 +235,7 @@ async def _let_work(seed: int, profile: Profile, network: Network, books: Books,
 
 
 def _look_at_the_disk(
-    hardware: Hardware, books: Books, dice: random.Random, erasures: Erasures | None, *, steps: bool
+    hardware: Hardware, books: Books, dice: random.Random, erasures: Auditor | None, *, steps: bool
 ) -> None:
     """Open the directory at the end, let the tools read it, restore it elsewhere, and compare."""
     hardware.machine.kill()
@@ -259,21 +277,5 @@ def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes:
         raise Broken("the tools read another state than the leader")
     if steps:
         _compare_times(disk, books, opened, dice)
-    if books.plain.seq and dice.random() < 0.2:
-        until = dice.randint(opened.snapshot_seq or 1, books.plain.seq)
-        report = restore(
-            disk,
-            DATA,
-            "/restored",
-            until_seq=until,
-            clock_ms=lambda: 0,
-            tell=lambda what: None,
-            segment_bytes=segment_bytes,
-            random_bytes=bytes,
-        )
-        restored = open_directory(disk, "/restored", RULES, tell=lambda what: None, segment_bytes=segment_bytes)
-        found = (restored.scoreboard.seq, restored.scoreboard.epoch, report.seq)
-        check_all_files(disk, "/restored", restored.scoreboard, books.plain)
-        if found != (until + 1, books.plain.epoch + 1, until):
-            raise Broken(f"a restore up to seq {until} gave {found}")
-        books.counts["restored"] += 1
+    if books.plain.seq and dice.random() < RESTORED:
+        check_restore(disk, opened, books, dice, segment_bytes)

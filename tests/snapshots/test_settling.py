@@ -18,6 +18,8 @@ from snapshots.finding import Wanted, find_in_directory
 from snapshots.period_store import PeriodStore
 from snapshots.settling import hide_in_periods, remove_aside, remove_downloads, settle_files
 from snapshots.store import Store
+from tests.sim.disk import Machine
+from tests.sim.storage import Nothing
 from tests.snapshots.directories import (
     BEGUN_MS,
     LOG_ID,
@@ -223,3 +225,14 @@ def test_who_reads_a_corrected_period_goes_on_while_it_is_removed(tmp_path: Path
     assert [(row.rank, row.user_id, row.score) for row in again.top(100)] == rows
     league.periods._check()
     league.close()
+
+
+def test_a_power_cut_brings_no_past_period_back() -> None:
+    """No board called for it any more. Its removal was not durable, and it names the user."""
+    machine = Machine(Nothing())
+    league = League(machine.boot(), "/data")
+    first, second = play(league)
+    assert league.periods.remove_other({second}) == [league.periods.path(first)]
+    hide_in_periods(league.periods, {"ann": [(10**6, "\x001")]})
+    machine.cut_power()
+    assert PeriodStore(machine.boot(), "/data").list() == [second]

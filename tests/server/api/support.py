@@ -145,6 +145,9 @@ class MemoryErasing:
         self.within_ms = 86_400_000
         self.waited = 0
 
+    async def known(self) -> None:
+        """See `Erasing`."""
+
     async def hidden(self) -> None:
         self.waited += 1
 

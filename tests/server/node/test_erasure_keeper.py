@@ -12,7 +12,7 @@ import trio.testing
 from msgspec.structs import replace
 
 from engine.commands import EraseUser
-from engine.errors import WriteFailed
+from engine.errors import LogDamaged, WriteFailed
 from engine.ledger import Ledger
 from engine.traces import newest_first
 from server.node import erasure_keeper
@@ -22,7 +22,7 @@ from server.node.surroundings import Surroundings
 from snapshots.settling import settle_files
 from snapshots.store import SnapshotInfo
 from tests.server.node.worlds import open_world
-from tests.snapshots.directories import LOG_ID, InlineDisk
+from tests.snapshots.directories import LOG_ID, InlineDisk, segments
 from tests.snapshots.forgetting import traces
 from tests.snapshots.leagues import League, play
 
@@ -35,7 +35,11 @@ class Bench:
         object.__setattr__(world, "config", replace(world.config, privacy=privacy))
         self.world, self.league, self.first = world, league, first
         self.periods = PeriodKeeper(world, league.scoreboard, LOG_ID)
-        self.keeper = ErasureKeeper(world, league.scoreboard, league.log, self.periods, league.opened.unsettled, None)
+        opened = league.opened
+        self.keeper = ErasureKeeper(
+            world, league.scoreboard, league.log, self.periods, opened.unsettled, None,
+            erasures_known=opened.erasures_known,
+        )  # fmt: skip
         self.takes: list[int] = []
         self.cuts = 0
         self.age_ms = 0
@@ -140,6 +144,31 @@ async def test_an_erasure_that_came_during_a_snapshot_does_not_wait_for_a_retry(
         while len(bench.takes) < 2 or len(bench.keeper.unsettled):  # noqa: ASYNC110  # it does it by itself
             await trio.sleep(0.01)
         assert traces(tmp_path, "ann") == traces(tmp_path, "bob") == []
+
+
+async def test_a_log_that_was_damaged_at_the_start_is_read_again(tmp_path: Path) -> None:
+    """Until then nothing is rewritten: which erasures are left is not known, and an operator is warned."""
+    async with open_bench(tmp_path) as bench:
+        bench.league.log.seal()
+        bench.erase()
+        bench.league.snapshot()
+    path = segments(tmp_path)[0]
+    whole, other = path.read_bytes(), segments(tmp_path)[1].read_bytes()
+    path.write_bytes(whole.replace(b"ann", b"abn", 1))
+    league = League(InlineDisk(), str(tmp_path))
+    async with open_world(tmp_path) as world:
+        again = Bench(world, league, 1, 24)
+        with pytest.raises(LogDamaged):
+            await again.keeper.known()
+        assert "the log is damaged" in (again.keeper.warning() or "")
+        await again.take()
+        assert (again.cuts, len(again.keeper.unsettled)) == (0, 0)
+        assert segments(tmp_path)[1].read_bytes() == other, "it names ann, and is as it was"
+        path.write_bytes(whole)
+        await again.take()
+        assert (again.cuts, len(again.keeper.unsettled), again.keeper.warning()) == (1, 0, None)
+        assert traces(tmp_path, "ann") == []
+    league.close()
 
 
 async def test_what_another_process_left_is_settled_at_once(tmp_path: Path) -> None:
