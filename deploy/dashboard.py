@@ -117,6 +117,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         panel("Refused", "long_reads_refused", unit="ops", by=("kind",)),
         panel("Time", "long_read_seconds", unit="s", by=("kind",)),
     ),
+    "Webhooks": (
+        panel("Deliveries", "webhook_deliveries", unit="ops", by=("webhook",)),
+        panel("Attempts that failed", "webhook_failures", unit="ops", by=("webhook",)),
+        panel("Events that wait, and hooks that are off", "webhook_lag_records", "webhook_disabled", by=("webhook",)),
+    ),
     "Process": (
         panel("Processor", "process_cpu_seconds", unit="percentunit"),
         panel("Memory", "process_resident_memory_bytes", "action_index_bytes", unit="bytes"),

@@ -25,8 +25,16 @@ SCRAPED_BY_PROMETHEUS = {"up"}
 """Metrics that Prometheus itself makes of each target."""
 TARGET_LABELS = {"job", "instance", "le", "severity"}
 NAME = re.compile(r"\b((?:scoreboard|process)_[a-z_]+|up)\b(?=\{)")
-ON_DEMAND = {"connections_failed": "kind", "refused": "code", "review_flags": "rule"}
-"""Metrics that have no sample until it happens."""
+ON_DEMAND = {
+    "connections_failed": "kind",
+    "refused": "code",
+    "review_flags": "rule",
+    "webhook_deliveries": "webhook",
+    "webhook_failures": "webhook",
+    "webhook_lag_records": "webhook",
+    "webhook_disabled": "webhook",
+}
+"""Metrics that have no sample until it happens, or until something is configured."""
 
 
 def panels() -> list[Any]:
