@@ -171,7 +171,7 @@ def attempt(caller: Caller, request: Request, start: int, end_s: float, *, write
                 return other
             hops += 1
             if hops > HOPS_MAX or other == node:
-                return Again(api_error(421, answer.json()), retry_after_s(answer))
+                return Again(api_error(answer.status, answer.json()), retry_after_s(answer))
             node = other
             continue
         return refusal(nodes.urls[node], answer, writes=writes)
@@ -179,7 +179,7 @@ def attempt(caller: Caller, request: Request, start: int, end_s: float, *, write
 
 def leader_named(nodes: Nodes, answer: Answer, target: str) -> int | Again:
     """Give the configured node that an answer leads to."""
-    error = api_error(421, answer.json())
+    error = api_error(answer.status, answer.json())
     leader = error.details.get("leader")
     location = answer.headers.get("location")
     if error.code == "WRONG_SHARD":
@@ -193,7 +193,7 @@ def leader_named(nodes: Nodes, answer: Answer, target: str) -> int | Again:
         return Again(error, retry_after_s(answer))  # nobody knows a leader yet
     where = leader if location is None else location
     message = f"{error.message} It leads to {where}, which is none of the configured nodes ({', '.join(nodes.urls)})."
-    return Again(type(error)(421, error.code, message.strip(), {"leader": where}), 0.0, stranger=True)
+    return Again(type(error)(answer.status, error.code, message.strip(), {"leader": where}), 0.0, stranger=True)
 
 
 def refusal(node: str, answer: Answer, *, writes: bool) -> Again:

@@ -9,7 +9,7 @@
     │   ├── BoardNotOpen         409: its season begins at `details["startsAt"]`
     │   ├── BoardClosed          410
     │   ├── Erased               410: the user was erased
-    │   ├── NotLeader            421: no node that is configured leads
+    │   ├── NotLeader            421, 307: no node that is configured leads
     │   ├── RateLimited          429: nothing was counted
     │   ├── OutcomeUnknown       503: send it again with the same actionId
     │   └── Unavailable          503, any other code
@@ -81,7 +81,7 @@ class Erased(ApiError):
 
 
 class NotLeader(ApiError):
-    """421. `details["leader"]` is an address that is not configured here, so nothing is sent there."""
+    """421, or 307. `details["leader"]` is an address that is not configured here, so nothing is sent there."""
 
 
 class RateLimited(ApiError):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
-from board_server import BACKENDS, Server
+from board_server import BACKENDS, Server, free_port
 
 from scoreboard_client import AsyncBatcher, AsyncScoreboard, BatcherClosed, Conflict, DeadlineExceeded, Scoreboard
 
@@ -65,6 +65,25 @@ def test_each_thread_gets_its_own_receipt(server: Server, board_id: str) -> None
             batcher.increment("ann", action_id=ids[0])
     with pytest.raises(BatcherClosed):
         batcher.increment("late", action_id="late")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nobody_there_is_told_after_the_deadline(backend: str) -> None:
+    """The fault is named, and the block ends though its senders would wait longer."""
+    url = f"http://127.0.0.1:{free_port()}"
+
+    async def main() -> None:
+        async with AsyncScoreboard(url) as scoreboard, scoreboard.board().batcher() as batcher:
+            with pytest.raises(DeadlineExceeded, match=url) as raised:
+                await batcher.increment("bob", action_id="a1", deadline_s=0.3)
+            assert raised.value.may_have_counted is False
+
+    anyio.run(main, backend=backend)
+    with Scoreboard(url) as scoreboard, scoreboard.board().batcher() as batcher:
+        with pytest.raises(DeadlineExceeded, match=url):
+            batcher.increment("bob", action_id="a1", deadline_s=0.3)
+        with pytest.raises(ValueError, match="deadline_s"):
+            batcher.increment("bob", action_id="a1", deadline_s=0)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
