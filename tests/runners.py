@@ -1,9 +1,9 @@
-"""Runs the tests in two processes at once: `python -m tests.runners`, which `make test` calls.
+"""Runs the tests in three processes at once: `python -m tests.runners`, which `make test` calls.
 
 The folders are those of `tests/`, and the tests of each client (`clients/*/tests`). Some wait for processes, browsers
-and clocks, the others compute. All stand in one row. One runner takes folders from its beginning, the other from its
-end, until they meet: so both end at nearly the same time, whatever a folder takes. A folder's output
-is printed when it ends; that of folders that failed once more at the end.
+and clocks, the others compute. All stand in one row. Two runners take folders from its beginning, one from its end,
+until they meet: so all end at nearly the same time, whatever a folder takes, and two processors are busy. A folder's
+output is printed when it ends; that of folders that failed once more at the end.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def folders() -> list[str]:
 def main() -> int:
     """Run all; give the exit code: 0 if all passed."""
     run = Run(deque(folders()))
-    runners = [threading.Thread(target=run.from_one_end, kwargs={"beginning": end}) for end in (True, False)]
+    runners = [threading.Thread(target=run.from_one_end, kwargs={"beginning": end}) for end in (True, True, False)]
     for runner in runners:
         runner.start()
     try:
