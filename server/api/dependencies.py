@@ -150,7 +150,8 @@ class Dependencies:
     `request_ids` gives ids for requests that bring none. Pages of `origins` (None: all) may read
     public answers. `warnings` are what `/readyz` tells of a node that is ready. `promote` makes a replica the leader,
     gives the new epoch and its first seq, or raises `Refused`. On a node without a log `past`, `ledger` and `erasing`
-    are None. `hooks` is None without webhooks.
+    are None. `hooks` is None without webhooks. `frame_ancestors` says in the form of a policy who may frame /embed,
+    `viewers` how many watch a board.
     """
 
     scoreboard: Scoreboard
@@ -168,6 +169,8 @@ class Dependencies:
     storage: Callable[[], StorageState]
     public_reads: bool
     origins: Container[str] | None
+    frame_ancestors: str = "'none'"
+    viewers: Callable[[str], int] = lambda _board_id: 0
     names: NameForm = "shown"
     clics_version: Version = "2023-06"
     clock_ms: Callable[[], int]

@@ -25,12 +25,9 @@ from server.api import (
     user_data_forms,
     webhook_forms,
 )
-from server.http.messages import JSON
 from server.settings.board_form import BoardForm
 
 _TEXT = "text/plain"
-_HTML = "text/html"
-_JAVASCRIPT = "text/javascript"
 
 
 class Either(msgspec.Struct, frozen=True):
@@ -384,11 +381,4 @@ OPERATIONS: dict[str, Operation] = {
         (503,),
     ),
     "metrics": Operation("Operations", "For Prometheus.", _TEXT, (500,)),
-    "openapi": Operation("Pages", "OpenAPI 3.1.", JSON, etag=True),
-    "docs": Operation("Pages", "Loads nothing but the description.", _HTML, etag=True),
-    "console": Operation(
-        "Pages", "Has no data of its own: it asks the other routes with your token.", _HTML, (404,), etag=True
-    ),
-    "index": Operation("Pages", "Shows `?boardId=`; falls back to polling.", _HTML, etag=True),
-    "element": Operation("Pages", "Shows a board on any page.", _JAVASCRIPT, etag=True),
 }

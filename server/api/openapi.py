@@ -20,6 +20,7 @@ from server.api import about, answers, examples
 from server.api.descriptions import BATCH, LINKS, Either, Operation
 from server.api.descriptions import OPERATIONS as SCORES
 from server.api.feed_descriptions import FEEDS
+from server.api.page_descriptions import PAGES
 from server.api.review_forms import STATES
 from server.api.routes import BY_QUERY, ROUTES, Route
 from server.api.webhook_forms import WebhookName
@@ -31,11 +32,12 @@ Schema = dict[str, Any]
 VERSION = "1.2.0"
 """Of the interface, not of the program. It grows with each change that a client can see."""
 
-OPERATIONS: dict[str, Operation] = {**SCORES, **FEEDS}
+OPERATIONS: dict[str, Operation] = {**SCORES, **FEEDS, **PAGES}
 
 TAGS = ("Scores", "Boards", "Feeds", "Corrections", "Users", "Operations", "Pages")
 
 _NEEDED = "May have slashes."
+_BASE = "https://board.example/live/"
 _THEN = "2026-11-28T18:00:00Z"
 _FORMAT = "The format of the file."
 _COMPONENTS = "#/components"
@@ -288,6 +290,7 @@ def _parameters() -> Schema:
         "minSeq": _parameter("minSeq", "query", _whole(0), "Wait, for a bounded time, for this seq."),
         "minEpoch": _parameter("minEpoch", "query", _whole(0), "The epoch of that position."),
         "sinceToken": _parameter("since_token", "query", {"type": "string"}, "The token of the last event that came."),
+        "base": _parameter("base", "query", {"type": "string", "examples": [_BASE]}, "Where the page is seen."),
         "lastEventId": _parameter("Last-Event-ID", "header", {"type": "string"}, "The id of the last event that came."),
         "ifNoneMatch": _parameter("If-None-Match", "header", {"type": "string"}, "The ETag of what the client has."),
     }

@@ -28,7 +28,7 @@ from server.http.messages import NO_CACHE, NO_SNIFF, Headers, Request, Response,
 
 HTML = "text/html; charset=utf-8"
 JAVASCRIPT = "text/javascript; charset=utf-8"
-PAGE_NAMES = ("index", "docs", "console")
+PAGE_NAMES = ("index", "docs", "console", "embed", "wall")
 ELEMENT = "element"
 ELEMENT_FILE = "scoreboard.min.js"
 """Made of `scoreboard.js` by `clients/js/build.mjs`."""
@@ -87,6 +87,15 @@ def html_page(body: bytes, *, private: bool = False) -> Page:
     )
     headers = (("content-security-policy", policy), ("referrer-policy", "no-referrer"))
     return document(body, HTML, (*headers, ("x-robots-tag", "noindex")) if private else headers)
+
+
+def framed(page: Page, ancestors: str) -> Page:
+    """Let the pages that a policy names frame this one (`frame-ancestors`). It is another document then."""
+    headers = tuple(
+        (name, value.replace("frame-ancestors 'none'", f"frame-ancestors {ancestors}")) for name, value in page.headers
+    )
+    etag = document(page.body + ancestors.encode(), page.content_type).etag
+    return Page(page.body, page.content_type, etag, tuple((n, etag if n == "etag" else value) for n, value in headers))
 
 
 def module(body: bytes) -> Page:

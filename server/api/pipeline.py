@@ -43,6 +43,7 @@ from server.api.handlers import Handler, handlers_of
 from server.api.increments import Increments
 from server.api.reads import Reads, Top
 from server.api.routes import BOARD_CHANGES, BY_QUERY, EXPRESS, FIXED, ROUTES, Route, allowed, find
+from server.api.showing import Showing
 from server.api.users import Users
 from server.api.views import is_plain_top
 from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, disk_full, error, overloaded
@@ -104,11 +105,13 @@ class Pipeline:
         self._users = Users(dependencies, dependencies.limits)
         self._boards = Boards(dependencies, dependencies.limits)
         self._reads = Reads(dependencies)
+        self._showing = Showing(dependencies)
         handlers: dict[str, Handler] = {
             "increment": self._increment,
             "increment_batch": self._increment_batch,
             "put_user": self._put_user,
             **handlers_of(dependencies, self._boards, self._reads, self._submit),
+            **self._showing.handlers(),
             **dict.fromkeys(BOARD_CHANGES, self._change_board),
         }
         self._handlers = {route.handler: handlers[route.handler.removesuffix(BY_QUERY)] for route in ROUTES}
@@ -252,6 +255,7 @@ class Pipeline:
         """Take the limits and the origins of another configuration. Each remembered head is void."""
         self._limits.change(config.limits.caller_per_minute, config.limits.user_per_minute)
         self._cross_origin.change(config.live.origins)
+        self._showing.reload(config.live.frame_ancestors)
         self._settings_generation += 1
 
     def now_s(self) -> float:

@@ -204,6 +204,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ADMIN),
     Route("GET", "/replication/followers", "followers", "The replicas that follow this node, and their lag.",
           ("log:read",)),
+    Route("GET", "/viewers", "viewers", "How many watch a board at this node.", READ,
+          public_read=True, query=("boardId",)),
     Route("GET", "/healthz", "healthz", "Whether the process is alive.", query=None),
     Route("GET", "/readyz", "readyz", "Whether requests should be sent here.", query=None),
     Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format.", query=None),
@@ -211,6 +213,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/docs", "docs", "A page that shows the description.", query=None),
     Route("GET", "/console", "console", "A page for operators.", query=None),
     Route("GET", "/", "index", "The live page.", query=None),
+    Route("GET", "/embed", "embed", "A page for a frame in another page.", query=None),
+    Route("GET", "/wall", "wall", "A page for a projector or a stream.", query=None),
+    Route("GET", "/qr.svg", "qr", "A QR code that leads to the page.", query=("boardId", "base")),
     Route("GET", "/scoreboard.js", "element", "The element <live-scoreboard>, an ES module.", public_read=True,
           query=None),
 )  # fmt: skip

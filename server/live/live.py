@@ -41,28 +41,18 @@ from server.access.lease import Lease
 from server.http.messages import Details, Headers, Refused, Request, RequestHead, Response, overloaded
 from server.http.origins import EXPOSED, origin_headers
 from server.http.response_head import head_end, http_bytes
-from server.http.websocket import (
-    POLICY_VIOLATION,
-    SERVICE_RESTART,
-    TRY_AGAIN_LATER,
-    Closed,
-    Fault,
-    FrameEvent,
-    Message,
-    Ping,
-)
+from server.http.websocket import POLICY_VIOLATION, Closed, Fault, FrameEvent, Message, Ping
 from server.live import handshake, switch
+from server.live.board_view import BoardView
 from server.live.broadcast import Broadcast, LiveMetrics
 from server.live.clics import Version
 from server.live.editions import SNAPSHOT
+from server.live.goodbyes import Goodbyes
 from server.live.names import NameForm
 from server.live.openings import Opening, no_board, read_opening, viewer_of
 from server.live.subscriptions import SubscriptionMetrics, Subscriptions
 from server.live.viewers import Viewer, Viewers, places_for
 from server.settings.config import LiveConfig
-
-GOODBYE_SHARE = 0.75
-"""The close frames are spread over this share of the time for closing; the last viewers may answer in the rest."""
 
 Authorize = Callable[[str | None], Awaitable[Response | Lease]]
 """Takes the Authorization, None without one. Gives the answer that refuses the viewer, or for how long it may stay."""
@@ -143,7 +133,7 @@ class Live:
         )  # fmt: skip
         self._subscriptions = Subscriptions(self._broadcast.lines, check, metrics, self._broadcast.push_lines)
         self._closing = False
-        self._empty = trio.Event()
+        self._goodbyes = Goodbyes(self._viewers, self._broadcast)
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
         """Note that events touched these boards. Viewers get an update if the rows that they watch changed."""
@@ -174,6 +164,10 @@ class Live:
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self._obey_flag, tasks)
             await self._broadcast.run(task_status=task_status)
+
+    def watching(self, board_id: str) -> int:
+        """Count the viewers of a board here."""
+        return sum(self._viewers.count(BoardView(board_id, live)) for live in (False, True))
 
     # Admitting viewers
 
@@ -208,8 +202,7 @@ class Live:
                 self._viewers.leave(viewer)
                 self._subscriptions.leave(viewer)
                 self._metrics.viewers(len(self._viewers))
-                if not len(self._viewers):
-                    self._empty.set()
+                self._goodbyes.left()
         except (OSError, trio.ClosedResourceError):
             pass  # the client went away, or was dropped
         except Exception:
@@ -242,7 +235,7 @@ class Live:
     def _check(self, head: RequestHead, address: str, as_events: bool) -> Opening:
         self._check_open()
         opening = read_opening(head, as_events=as_events, board_ids=self._scoreboard.served)
-        handshake.check_origin(opening.origin, self._origins)
+        handshake.check_origin(opening.origin, self._origins, head.joined("host"))
         board_id = opening.view.board_id
         self._check_board(board_id)
         if self._scoreboard.board(board_id) is None:
@@ -337,13 +330,7 @@ class Live:
         The close frames are spread over that time, so that not all viewers come back at once.
         """
         self._closing = True
-        with trio.move_on_after(seconds):
-            await self._send_closes(seconds * GOODBYE_SHARE, SERVICE_RESTART, "the server restarts")
-            while len(self._viewers):
-                self._empty = trio.Event()
-                await self._empty.wait()
-        for viewer in self._viewers.everyone():
-            self._broadcast.drop(viewer, "shutdown")
+        await self._goodbyes.end(seconds)
 
     async def _obey_flag(self, tasks: trio.Nursery) -> None:
         """Close the viewers whenever the channel is switched off, and tell operators of it, also at the start."""
@@ -355,27 +342,10 @@ class Live:
                     log.info("live_channel_on", back_within_seconds=switch.BACK_SECONDS)
                 else:
                     log.warning("live_channel_off", viewers=len(self._viewers), remedy="PUT /flags/live")
-                    await self._send_closes(switch.CLOSE_SECONDS, TRY_AGAIN_LATER, switch.REASON)
-                    tasks.start_soon(self._drop_later, self._viewers.everyone())
+                    tasks.start_soon(self._goodbyes.drop_later, await self._goodbyes.switch_off())
                 continue
             self._flag_changed = trio.Event()
             await self._flag_changed.wait()
-
-    async def _drop_later(self, viewers: Iterable[Viewer]) -> None:
-        """Drop those of the viewers that have got a close frame and do not close."""
-        await trio.sleep(bounds.VIEWER_CLOSE_SECONDS_MAX)
-        for viewer in viewers:
-            if viewer.closing:
-                self._broadcast.drop(viewer, "switched_off")
-
-    async def _send_closes(self, seconds: float, code: int, reason: str) -> None:
-        viewers = self._viewers.everyone()
-        started = trio.current_time()
-        pause = min(seconds / max(1, len(viewers)), bounds.GOODBYE_PAUSE_SECONDS_MAX)
-        for count, viewer in enumerate(viewers):
-            await trio.sleep_until(started + count * pause)
-            viewer.close(code, reason)
-            self._broadcast.push(viewer)
 
 
 def _lines(headers: Headers) -> list[bytes]:

@@ -303,6 +303,9 @@ class Viewers:
     def everyone(self) -> list[Viewer]:
         return list(self._joined)
 
+    def count(self, view: BoardView) -> int:
+        return len(self._by_board.get(view, ()))
+
     def of_board(self, view: BoardView) -> list[Viewer]:
         return list(self._by_board.get(view, ()))
 

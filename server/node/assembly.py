@@ -351,6 +351,8 @@ def _make_pipeline(
             names=config.privacy.names,
             clics_version=config.feeds.clics_version,
             origins=config.live.origins,
+            frame_ancestors=config.live.frame_ancestors,
+            viewers=surface.live.watching,
             clock_ms=world.clock.now_ms,
             clock_s=world.clock_s,
             request_ids=world.request_ids,

@@ -51,6 +51,9 @@ class LiveChannel(Protocol):
     ) -> None:
         """Answer a request for the live channel, a WebSocket or a stream; returns when the viewer is gone."""
 
+    def watching(self, board_id: str) -> int:
+        """Count the viewers of a board here."""
+
     def reload(self, config: LiveConfig) -> None:
         """Take another configuration."""
 

@@ -32,7 +32,7 @@ from server.settings.board_form import FormFault
 from server.settings.environment import Key, dotted, from_text, nearest, secrets_from_text, settings
 from server.settings.given import Filled, Given, Secrets, Source, Switch, Text, Texts, allowed, converted, refusal
 from server.settings.http import HttpConfig
-from server.settings.origins import ANY_ORIGIN, OriginList, parse_origins
+from server.settings.origins import ANY_ORIGIN, OriginList, frame_ancestors, parse_origins
 from server.settings.values import Address, ConfigError, Network
 from server.settings.webhooks import Webhooks, build_webhooks
 
@@ -76,6 +76,11 @@ class LiveConfig(msgspec.Struct, frozen=True):
     def origins(self) -> OriginList | None:
         """The allowed `Origin` headers; None: all."""
         return parse_origins(self.allowed_origins)
+
+    @property
+    def frame_ancestors(self) -> str:
+        """Who may frame /embed, as a policy says it."""
+        return frame_ancestors(self.allowed_origins)
 
 
 class SnapshotsConfig(msgspec.Struct, frozen=True):

@@ -38,6 +38,9 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _CHARACTERS_MAX = 300
 """A host has at most 253. A longer origin is allowed by no pattern."""
 
+_FRAME_SOURCE = re.compile(r"[a-z][a-z0-9+.-]*://(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::(?:\*|[0-9]+))?", re.ASCII)
+"""What Content-Security-Policy has a form for: no address in brackets, no underscore."""
+
 ALLOWED = (
     'each must be SCHEME://HOST or SCHEME://HOST:PORT, as "https://game.example"; with "*." at the front of HOST for '
     'every host below it, with "*" as PORT for every port; or "null"'
@@ -77,6 +80,17 @@ def parse_origins(texts: tuple[str, ...]) -> OriginList | None:
             _parse(written)
             exact.append(_comparable(written))
     return OriginList(exact, patterns)
+
+
+def frame_ancestors(texts: tuple[str, ...]) -> str:
+    """Give the value of `frame-ancestors` for a list that `parse_origins` takes: who may frame a page.
+
+    Never more than the list allows: what that directive has no form for may not frame, "null" among it.
+    """
+    if texts == (ANY_ORIGIN,):
+        return ANY_ORIGIN
+    sources = [text.lower() for text in texts if _FRAME_SOURCE.fullmatch(text.lower())]
+    return " ".join(dict.fromkeys(sources)) or "'none'"
 
 
 def _parse(written: str) -> re.Match[str]:

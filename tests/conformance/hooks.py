@@ -10,10 +10,12 @@
 - Freezes: `at` must be in the future. So good requests name a far one.
 - Names: one that shows nothing is refused, and which characters show something no schema can say.
 - Cursors: only the server makes them. So a good request has none.
+- Codes: `base` must be on the host of the request. So a good request has none.
 - The past: which parameters contradict `asOf` no schema can say, nor which seqs and times have passed.
 - Positions: a read of a position that has not come waits, and gets 503.
 - Active users: an inactive user can't be incremented, which no schema can say. So good requests deactivate one user and
   increment all others.
+- The live channel: while it is off, it refuses good requests. So it stays on.
 - Erased users: those whom other requests need are not erased.
 - `status_is_named`: the description has a `default` for refusals before a request is whole. With it alone, any status
   would count as described.
@@ -80,6 +82,7 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
         make_good(case)
     keep_boards_open(case)
     keep_users(case)
+    keep_live_on(case)
 
 
 def make_good(case: Any) -> None:
@@ -88,6 +91,7 @@ def make_good(case: Any) -> None:
         case.query["boardId"] = BOARD
     if isinstance(case.query, dict):
         case.query.pop("cursor", None)
+        case.query.pop("base", None)
         ask_for_one_past(case.query)
     make_good_board(case)
     make_good_correction(case)
@@ -162,6 +166,12 @@ def keep_users(case: Any) -> None:
         named = place.get("userId") if isinstance(place, dict) and case.method.upper() == "DELETE" else None
         if named is not None and (is_positive(case) or named in (ACTIVE, INACTIVE, SCORED)):
             place["userId"] = "goner"
+
+
+def keep_live_on(case: Any) -> None:
+    """Let no request switch the live channel off, which others ask for."""
+    if isinstance(case.body, dict) and case.body.get("enabled") is False:
+        case.body["enabled"] = True
 
 
 def make_good_board(case: Any) -> None:

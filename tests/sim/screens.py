@@ -109,6 +109,10 @@ class Channels:
                 connection.show()
             await trio.sleep(TICK_S)
 
+    def watching(self, board_id: str) -> int:
+        """See `Live`."""
+        return sum(connection.channel.view.board_id == board_id for connection in self._connections)
+
     def reload(self, config: LiveConfig) -> None:
         """Never called: no process of a simulated run gets a signal."""
         raise AssertionError(f"nobody reloads here: {config}")

@@ -64,6 +64,7 @@ INDEX = html_page(b"<html><style>p{}</style><script>1</script></html>")
 DOCS = html_page(b"<html>docs</html>")
 CONSOLE = html_page(b"<html>console</html>", private=True)
 ELEMENT = module(b"export const one = 1;")
+PAGES = {**dict.fromkeys(("index", "embed", "wall"), INDEX), "docs": DOCS, "console": CONSOLE, "element": ELEMENT}
 
 both_ways = pytest.mark.parametrize("through_quart", [False, True], ids=["direct", "quart"])
 """Runs a test twice: with requests given to the pipeline directly, and sent through the Quart app."""
@@ -360,7 +361,7 @@ class Bench:
             ),
             metrics=self.metrics,
             audit=Audit(self._logger(), lambda: self.now_s),
-            pages={"index": INDEX, "docs": DOCS, "console": CONSOLE, "element": ELEMENT},
+            pages=PAGES,
             storage=lambda: self.storage,
             public_reads=public_reads,
             names=names,

@@ -18,6 +18,7 @@ from tests.server.api.feeds_asked import FEEDS
 from tests.server.api.flags_asked import FLAGS
 from tests.server.api.hooks_asked import HOOKS
 from tests.server.api.imports_asked import IMPORTS
+from tests.server.api.shown_asked import SHOWN
 from tests.server.api.support import JUDGE, KEEPER, READER, REFEREE, REGISTRAR, WRITER, Reply, both_ways, open_bench
 
 DOCUMENT = openapi.document(public_reads=True)
@@ -393,6 +394,7 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("GET", "/console", None, None, 200),
     ("GET", "/", None, None, 200),
     ("GET", "/scoreboard.js", None, None, 200),
+    *SHOWN,
 ]
 
 

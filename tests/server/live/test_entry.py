@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from server import bounds
 from server.access.lease import Lease
 from server.http.messages import Response, error
-from server.live import live
+from server.live import goodbyes
 from server.settings.config import LiveConfig
 from tests.server.access.leases import lease_of
 from tests.server.live.watching import BareViewer, Site, handshake_bytes, open_site, stall, watch
@@ -183,14 +183,14 @@ async def test_close_frames_are_spread_over_the_time(mock_clock: MockClock) -> N
         async with trio.open_nursery() as nursery:
             nursery.start_soon(site.live.close_all, 0.04)
             await trio.testing.wait_all_tasks_blocked()
-            mock_clock.jump(0.04 * live.GOODBYE_SHARE / 2 - 0.0001)
+            mock_clock.jump(0.04 * goodbyes.GOODBYE_SHARE / 2 - 0.0001)
             await trio.testing.wait_all_tasks_blocked()
             assert sum(viewer.closing for viewer in site.viewers) == 4
             site.score("ann")
             await trio.testing.wait_all_tasks_blocked()
             assert site.told.messages["update"] == 4
             assert site.told.count == 8
-            mock_clock.jump(0.04 * live.GOODBYE_SHARE / 2)
+            mock_clock.jump(0.04 * goodbyes.GOODBYE_SHARE / 2)
             for viewer in viewers:
                 assert await viewer.closed() == 1012
                 await viewer.stream.aclose()

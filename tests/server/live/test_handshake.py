@@ -293,6 +293,15 @@ def test_without_a_list_every_page_may() -> None:
     handshake.check_origin("https://evil.example", None)
 
 
+@pytest.mark.parametrize("host", ["evil.example", "EVIL.example"])
+def test_the_pages_of_this_server_may(host: str) -> None:
+    """Whatever its name is: the page came from there. Another port is another server."""
+    handshake.check_origin("https://Evil.example", ALLOWED, host)
+    for origin, other in (("https://evil.example", "game.example"), ("https://evil.example:1", host), ("null", "")):
+        with pytest.raises(Refused):
+            handshake.check_origin(origin, ALLOWED, other)
+
+
 def test_an_origin_that_was_sent_is_never_taken_for_none() -> None:
     """An empty Origin header, or two of them, is still an origin that has to be on the list."""
     assert read_upgrade(head(("origin", ""))).origin == ""

@@ -58,3 +58,21 @@ async def test_the_interval_counts_from_the_next_tick_on(mock_clock: MockClock) 
         assert site.told.messages["update"] == 2
         mock_clock.jump(1.001)
         assert len((await viewer.message())["entries"]) == 3
+
+
+async def test_viewers_of_a_board_are_counted() -> None:
+    """Of both kinds, and of no other board; who leaves counts no more."""
+    async with open_site() as site:
+        viewer = await BareViewer.open(site)
+        await Reader.open(site)
+        assert (site.live.watching("main"), site.live.watching("weekly"), site.live.watching("nowhere")) == (2, 0, 0)
+        await viewer.stream.aclose()
+        await site.told.wait(lambda told: told.count == 1)
+        assert site.live.watching("main") == 1
+
+
+async def test_a_page_of_this_server_may_watch_where_few_sites_may() -> None:
+    """The page in a frame of an allowed site is of this server, and so is a wall."""
+    async with open_site(LiveConfig(allowed_origins=())) as site:
+        assert await refused(site, ("Origin", "https://there.example")) == (403, "UNAUTHORIZED")
+        assert (await Reader.open(site, "Origin: http://game.example")).status == 200

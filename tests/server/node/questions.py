@@ -349,6 +349,7 @@ def others(*, promotable: bool) -> list[Question]:
     ]
     paths = (
         "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/console", "/", "/scoreboard.js",
+        "/embed", "/wall", "/qr.svg", "/viewers", "/viewers?boardId=nowhere",
         "/ws/scoreboard",
     )  # fmt: skip
     questions += [question(path, "GET", path) for path in paths]

@@ -56,6 +56,10 @@ class QuietLive:
         """See `LiveChannel`."""
         raise AssertionError("nobody comes")
 
+    def watching(self, board_id: str) -> int:
+        """See `LiveChannel`."""
+        return 0
+
     def reload(self, config: LiveConfig) -> None:
         """See `LiveChannel`."""
         raise AssertionError(f"nobody reloads here: {config}")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.settings.origins import OriginList, parse_origins
+from server.settings.origins import OriginList, frame_ancestors, parse_origins
 
 
 def parsed(*texts: str) -> OriginList:
@@ -100,3 +100,23 @@ def test_whatever_is_sent_is_matched_or_not(origin: str) -> None:
     origins = parsed("https://*.example.com", "http://localhost:*")
     if origin in origins:
         assert origin.lower().startswith(("https://", "http://localhost"))
+
+
+@pytest.mark.parametrize(
+    ("written", "policy"),
+    [
+        (("*",), "*"),
+        ((), "'none'"),
+        (("null",), "'none'"),
+        (("https://Game.Example", "null", "https://game.example"), "https://game.example"),
+        (
+            ("https://*.example.com", "http://localhost:*", "http://127.0.0.1:3000", "capacitor://localhost"),
+            "https://*.example.com http://localhost:* http://127.0.0.1:3000 capacitor://localhost",
+        ),
+        (("http://[::1]:3000", "https://my_host.example"), "'none'"),
+    ],
+)
+def test_who_may_frame_is_never_more_than_the_list(written: tuple[str, ...], policy: str) -> None:
+    """What a policy has no form for may not: `null`, an address in brackets, an underscore."""
+    parse_origins(written)
+    assert frame_ancestors(written) == policy
