@@ -58,18 +58,18 @@ async def show(page: Page, part: str) -> None:
 async def fill(page: Page, name: str, text: str) -> None:
     """Type into the visible field of this name, after emptying it."""
     found = f"[...document.querySelectorAll('[name={name}]')].find((one) => one.checkVisibility())"
-    await page.evaluate(f"((one) => {{ one.focus(); one.select(); }})({found})")
+    await page.wait(f"((one) => one && (one.focus(), one.select(), true))({found})")
     await page.call("Input.insertText", text=text)
 
 
 async def press(page: Page, text: str) -> None:
-    """Press the button or the summary with this text, once it is there."""
+    """Press the button or the summary with this text, once it is there and free."""
     found = (
         "[...document.querySelectorAll('#content button, #content summary, #content label')]"
-        f".find((one) => one.checkVisibility() && one.textContent === {json.dumps(text)})"
+        ".filter((one) => one.checkVisibility() && one.ariaDisabled !== 'true')"
+        f".find((one) => one.textContent === {json.dumps(text)})"
     )
-    await page.wait(found)
-    await page.evaluate(f"{found}.click(), 0")
+    await page.wait(f"((one) => one && (one.click(), true))({found})")
 
 
 async def confirm(page: Page, verb: str, *, word: str = "") -> str:

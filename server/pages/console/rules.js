@@ -75,13 +75,13 @@ function rulesForm(board, done) {
     const known = (await ask("GET", "boards")).boards.find((one) => one.boardId === boardId);
     if (isNew && known) throw new Refusal(`There is a board ${boardId} already. Open it to change it.`, { status: 409, details: { field: "boardId" } });
     if (!isNew && JSON.stringify(known?.rules) !== JSON.stringify(board.rules)) throw new Refusal("Somebody has changed these rules meanwhile. Open the board again.", { status: 409 });
-    const lines = differences(isNew ? {} : board.rules, rules);
+    const lines = isNew ? Object.entries(rules).map(([name, rule]) => `${name}: ${JSON.stringify(rule)}`) : differences(board.rules, rules);
     if (!lines.length) { say("Nothing was changed."); return; }
     const body = [make("ul", {}, lines.map((line) => make("li", {}, line))), isNew ? "" : "This holds at once, from the next action on. It changes no score."];
     if (!await confirmed({ title: isNew ? `Make the board ${boardId}?` : `Change the rules of ${boardId}?`, body, verb: isNew ? "Make the board" : "Change the rules" })) return;
     const answer = await ask("PUT", "boards", { query: { boardId }, body: rules });
+    await done(answer);
     say(isNew ? `The board ${boardId} is made.` : `The rules of ${boardId} are changed.`);
-    done(answer);
   });
 
   return form(save,
