@@ -93,6 +93,7 @@ class Hook:
         self._interval_s = world.interval_s if config.interval_ms is None else config.interval_ms / 1000
         self._tick_s = min(self._interval_s, world.interval_s)
         self._cursor: Cursor | None = None
+        self._fresh: Cursor | None = None
         self._rows = FirstRows(world.scoreboard, config, world.form, self._interval_s)
         self._saving = trio.Lock()
         self._saved = (0, 0)
@@ -111,6 +112,13 @@ class Hook:
         self._rows.changed(board_ids)
         self._news.set()
 
+    def lead(self) -> None:
+        """Note that the node leads from this moment on. A hook without a cursor begins here."""
+        world, scoreboard = self._world, self._world.scoreboard
+        key = world.random_bytes(KEY_BYTES).hex()
+        self._fresh = Cursor(version=1, log_id=world.log_id, key=key, epoch=scoreboard.epoch, seq=scoreboard.seq)
+        self._rows.begin(self._fresh)
+
     def forget(self, user_id: str) -> None:
         """Forget a user who was erased."""
         self._rows.forget(user_id)
@@ -119,7 +127,6 @@ class Hook:
         """Deliver again, and at once."""
         cursor = self._cursor
         if cursor is not None and cursor.disabled:
-            log.info("webhook_enabled", name=self.config.name, seq=cursor.seq)
             cursor.disabled, cursor.failing_ms, self._failures = "", 0, 0
             await self._save(cursor)
         self._again.set()
@@ -169,7 +176,7 @@ class Hook:
                 await sender.close()
 
     async def _begin(self) -> Cursor:
-        """Give the cursor to go on from, or a new one that begins now."""
+        """Give the cursor to go on from, or the new one."""
         world, name = self._world, self.config.name
         scoreboard, why = world.scoreboard, "there is no cursor"
         kept: Cursor | None = None
@@ -181,10 +188,10 @@ class Hook:
         if kept is not None:
             kept, why = settled(kept, world.log_id, epochs, scoreboard.seq), "the cursor is of another time as a leader"
         if kept is None:
-            key = world.random_bytes(KEY_BYTES).hex()
-            kept = Cursor(version=1, log_id=world.log_id, key=key, epoch=scoreboard.epoch, seq=scoreboard.seq)
-            self._rows.begin(kept)
+            kept = self._fresh
+            assert kept is not None, "the node has begun to lead"
             log.info("webhook_begins", name=name, reason=why, epoch=kept.epoch, seq=kept.seq)
+        self._fresh = None
         await self._save(kept)
         return kept
 
@@ -270,13 +277,14 @@ class Hook:
             return Found([], until_seq, lost=until_seq + 1)
 
     def _reviews(self, cursor: Cursor, last_seq: int) -> list[Due]:
-        if REVIEW_FLAGGED not in self.config.events:
-            return []
-        return [
-            Due(review.seq, review.place, REVIEW_FLAGGED, review.board_id)
-            for review in self._world.scoreboard.reviews.all()
-            if cursor.seq <= review.seq <= last_seq
-        ]
+        found: list[Due] = []
+        if REVIEW_FLAGGED in self.config.events:
+            for review in reversed(list(self._world.scoreboard.reviews.all())):  # the newest first: most are older
+                if review.seq < cursor.seq:
+                    break
+                if review.seq <= last_seq:
+                    found.append(Due(review.seq, review.place, REVIEW_FLAGGED, review.board_id))
+        return found
 
     async def _pass(self, cursor: Cursor, sender: Sender, due: Due) -> None:
         """Deliver what is due, or hold it back."""

@@ -55,6 +55,8 @@ class Webhooks:
         A leader has started once it has read all cursors.
         """
         started: Callable[[], None] = task_status.started
+        if self._leads:
+            self._begin()
         while True:
             self._changed = trio.Event()
             if self._leads:
@@ -69,7 +71,6 @@ class Webhooks:
 
     async def _deliver(self, started: Callable[[], None]) -> None:
         """Run all hooks while this node leads."""
-        self._rare.restart(self._world.scoreboard.seq)
         async with trio.open_nursery() as nursery:
             for hook in self._hooks.values():
                 await nursery.start(hook.run)
@@ -83,8 +84,16 @@ class Webhooks:
     def _leads(self) -> bool:
         return self._role.now.state is State.LEADING
 
-    def _role_changed(self, _before: Role, _now: Role) -> None:
+    def _role_changed(self, before: Role, now: Role) -> None:
+        if now.state is State.LEADING and before.state is not State.LEADING:
+            self._begin()
         self._changed.set()
+
+    def _begin(self) -> None:
+        """Begin to lead, in the moment in which the node does: nothing that comes later is missed."""
+        self._rare.restart(self._world.scoreboard.seq)
+        for hook in self._hooks.values():
+            hook.lead()
 
     def statuses(self) -> list[WebhookObject]:
         """Say how far each hook is, in the order of the configuration."""
