@@ -102,6 +102,8 @@ class ErasureKeeper:
 
         Raises `LogDamaged`, and `NoLongerKept` if a segment goes meanwhile.
         """
+        if self._knows:
+            return
         async with self._reading:
             if not self._knows:
                 read = partial(read_unsettled, self._log, self._scoreboard.erasures.last_seq)

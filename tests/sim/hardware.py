@@ -120,6 +120,11 @@ class Hardware:
             node.flip(offset, bit)
         self._flips.clear()
 
+    def mend_for_a_start(self) -> None:
+        """Mend it between two lives. An answer from before may still be on its way to a reader."""
+        self._spoiled_until_s = trio.current_time() + ANSWER_S
+        self.mend()
+
     def opened(self) -> None:
         """Note that the log was opened. A flip in its last segment was outside all frames, and will be overwritten."""
         segments = [path for path in self.machine.files("/data/log") if path.endswith(".log")]

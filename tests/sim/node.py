@@ -306,7 +306,7 @@ class Node:
         if self._followership is not None and not self.succeeds and self._dice.random() < 0.5:
             self._empty()
         else:
-            self._hardware.mend()
+            self._hardware.mend_for_a_start()
 
     def _empty(self) -> None:
         self.note("emptied")
