@@ -189,6 +189,7 @@ ANSWERS |= {
         "userId": "alice", "registered": {"displayName": "Alice", "active": True}, "scores": [], "pastScores": [],
         "reviews": [], "entries": [], "nextCursor": None, "complete": True, "oldestSeq": 1, "epoch": 1, "seq": 9,
     },
+    "viewers": {"boardId": "main", "viewers": 0},
     "live_flag": {"flag": "live", "enabled": True, "since": None, "epoch": 1, "seq": 18},
     "put_live_flag": {
         "flag": "live", "enabled": False, "since": _TIME, "epoch": 1, "seq": 19, "applied": True,
