@@ -20,8 +20,8 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 WAITING = ("e2e", "browser", "hostile", "conformance", "cluster", "soak")
 """The beginning of the row."""
-COMPUTING = ("snapshots", "bench", "sim", "engine", "server")
-"""Its end. Other folders are in the middle."""
+COMPUTING = ("snapshots", "bench", "sim", "engine", "server/node", "server")
+"""Its end. Other folders are in the middle. A folder within another one that is named, too, is a row of its own."""
 ELSEWHERE = ("house",)
 """`make check`, which `make test` runs first, has run these."""
 
@@ -42,7 +42,7 @@ class Run:
             except IndexError:
                 return
             began = time.monotonic()
-            command = [sys.executable, "-m", "pytest", folder if "/" in folder else f"tests/{folder}"]
+            command = [sys.executable, "-m", "pytest", *arguments(folder)]
             ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
             with self.printing:
                 show(ended.stdout)
@@ -55,6 +55,13 @@ def show(text: bytes) -> None:
     """Print bytes as they are."""
     sys.stdout.buffer.write(text)
     sys.stdout.buffer.flush()
+
+
+def arguments(folder: str) -> list[str]:
+    """Give pytest's arguments for the tests of a folder."""
+    within = [name for name in (*WAITING, *COMPUTING) if name.startswith(f"{folder}/")]
+    path = folder if folder.startswith("clients/") else f"tests/{folder}"
+    return [path, *(f"--ignore=tests/{name}" for name in within)]
 
 
 def folders() -> list[str]:
