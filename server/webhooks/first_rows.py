@@ -5,6 +5,7 @@
     rows.changed(["main"])                          events touched these boards
     rows.look(cursor, now_s)                        moves marks, and adds to `cursor.pending`; whether it did
     rows.of_top(cursor, pending)                    an id and a body, of now; None: nothing to tell any more
+    rows.withdraw(cursor, pending)                  it was not told: the next look finds the newest one
     rows.of_overtaken(cursor, pending)
     for board_id, past in rows.ended(cursor): rows.close(cursor, board_id, past, final_rows)
 
@@ -111,6 +112,15 @@ class FirstRows:
         )  # fmt: skip
         body = envelope(TOP_CHANGED, pending.time_ms, msgspec.Raw(top_body(rows, moment)))
         return pending, id_of(pending.epoch, pending.seq, TOP_CHANGED, board.board_id), body
+
+    def withdraw(self, cursor: Cursor, pending: TopPending) -> None:
+        """Have the next look tell the top of a board, whatever it is then."""
+        name = pending.board_id
+        mark = cursor.marks.get(name, Mark(0, "", ()))
+        cursor.marks[name] = msgspec.structs.replace(mark, rows="")
+        self._touched[name] = None
+        self._seen.pop(name, None)
+        self._due_s.pop(name, None)
 
     def of_overtaken(self, cursor: Cursor, pending: OvertakenPending) -> tuple[str, bytes] | None:
         """Give the id and the body of a delivery. Who was erased or is inactive is left out."""

@@ -11,6 +11,7 @@
 
 Invariants:
 - One delivery is on its way at a time, and the next one begins when the cursor behind it is on disk. So order holds.
+- Rows are told after each event of the log up to then. So a top that failed gives way to events that came since.
 - Nothing is queued. What is due is found again from the cursor: in the log, in the reviews, in the boards.
 - A hook waits only for its receiver and for the disk. Nobody waits for a hook.
 
@@ -208,7 +209,8 @@ class Hook:
         for board_id, past in self._rows.ended(cursor):
             rows = await self._world.telling.final_rows(board_id, past, OVERTAKEN_LOOK)
             self._rows.close(cursor, board_id, past, rows)
-        self._rows.look(cursor, trio.current_time())
+        if not self._owes(cursor):  # else the next round looks, which comes at once
+            self._rows.look(cursor, trio.current_time())
         if cursor.pending:
             await self._save(cursor)
             await self._deliver_pending(cursor, sender)
@@ -239,6 +241,9 @@ class Hook:
         if newest is None:
             return None
         if newest[0] != pending:
+            if self._owes(cursor):
+                self._rows.withdraw(cursor, pending)
+                return None
             cursor.pending[0] = newest[0]
             await self._save(cursor)  # before it is sent: a repeat after a crash has this id
         return newest[1], newest[2]
@@ -262,12 +267,26 @@ class Hook:
                 if found.lost:
                     remedy = "what these events called for can't be delivered; a longer [log] keep has them longer"
                     log.error("webhook_events_lost", name=self.config.name, before_seq=found.lost, remedy=remedy)
-            dues = [due for due in dues if due.seq <= last and due.kind in self.config.events]
-            dues += self._reviews(cursor, last)
-            for due in sorted(dues):
-                if cursor.takes(due) and (not due.board_id or self.config.concerns(due.board_id)):
-                    await self._pass(cursor, sender, due)
+            for due in self._wanted(cursor, dues, last):
+                await self._pass(cursor, sender, due)
             cursor.reached(last)
+
+    def _wanted(self, cursor: Cursor, dues: list[Due], last_seq: int) -> list[Due]:
+        """Give those of the log's deliveries that the hook is told, and the reviews, up to an event."""
+        dues = [due for due in dues if due.seq <= last_seq and due.kind in self.config.events]
+        dues += self._reviews(cursor, last_seq)
+        concerned = (due for due in dues if not due.board_id or self.config.concerns(due.board_id))
+        return sorted(due for due in concerned if cursor.takes(due))
+
+    def _owes(self, cursor: Cursor) -> bool:
+        """Whether something waits, or may wait, that comes before the rows of now."""
+        scoreboard = self._world.scoreboard
+        if any(not is_hidden(scoreboard, due) for due in cursor.held):
+            return True
+        known = self._rare.after(cursor.seq)
+        if known is None:
+            return cursor.seq < scoreboard.seq
+        return bool(self._wanted(cursor, known, scoreboard.seq))
 
     async def _scanned(self, scan: Scan, until_seq: int) -> Found:
         try:

@@ -265,3 +265,52 @@ async def test_a_top_that_failed_is_replaced_by_the_newest_one(tmp_path: Path) -
                 assert before.id == f"1-{overtaken_seq}-user_overtaken-main"
                 assert before.data["overtakings"][0]["overtook"] == ["ann"]
                 assert after.data["overtakings"] == [{"userId": "ann", "rank": 1, "score": 90, "overtook": ["ben"]}]
+
+
+@pytest.mark.parametrize("failing", ["top.changed", "period.ended"])
+async def test_a_top_never_comes_before_older_events_of_the_log(tmp_path: Path, failing: str) -> None:
+    """Neither in place of one that failed, nor after an event that failed while others came."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with receiving() as receiver:
+            events = ["top.changed", "period.ended", "user.erased"]
+            async with hooked(tmp_path, {"shop": receiver}, events=events) as site:
+                await site.score("ann")
+                await receiver.next()
+                receiver.answers.append(Reply(503, (("retry-after", "3600"),)))
+                first = await site.score("ann") if failing == "top.changed" else await reset(site)
+                assert (await receiver.next()).kind == failing
+                expected = [] if failing == "top.changed" else [f"1-{first}-period_ended"]
+                expected.append(f"1-{(await site.ask('DELETE', '/users/ann'))['seq']}-user_erased")
+                expected.append(f"1-{await reset(site)}-period_ended")
+                expected.append(f"1-{await site.score('ben')}-top_changed-main")
+                await site.ask("POST", "/webhooks/shop/enable")
+                assert [each.id for each in await receiver.take(len(expected))] == expected
+
+
+async def test_a_top_that_gave_way_is_told_though_it_is_as_before(tmp_path: Path) -> None:
+    """Nobody acknowledged that the board was empty, so it is told, also if it was filled and emptied since."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with (
+            receiving() as receiver,
+            hooked(tmp_path, {"shop": receiver}, events=["top.changed", "user.erased"]) as site,
+        ):
+            await site.score("ann")
+            await receiver.next()
+            receiver.answers.append(Reply(503, (("retry-after", "3600"),)))
+            await reset(site)
+            assert rows_of(await receiver.next()) == []
+            await site.score("ben")
+            await site.ask("DELETE", "/users/ann")
+            receiver.answers.append(Reply(503, (("retry-after", "3600"),)))
+            await site.ask("POST", "/webhooks/shop/enable")
+            assert (await receiver.next()).kind == "user.erased"
+            await reset(site)
+            await site.ask("POST", "/webhooks/shop/enable")
+            again, empty = await receiver.take(2)
+            assert (again.kind, empty.kind, rows_of(empty)) == ("user.erased", "top.changed", [])
+
+
+async def reset(site: Site) -> int:
+    """Begin a new period; give the seq."""
+    seq: int = (await site.ask("POST", "/boards/main/reset"))["seq"]
+    return seq
