@@ -40,10 +40,12 @@ class AsyncSender:
         """Send until it is cancelled. What was not sent stays in the outbox."""
         await self._run(until_empty=False)
 
-    async def drain(self) -> int:
-        """Send until nothing is left. Give how many actions got a receipt."""
-        return await self._run(until_empty=True)
+    async def drain(self, *, deadline_s: float | None = None) -> int:
+        """Send until nothing is left, as `Sender.drain` does. Give how many actions got a receipt here."""
+        return await self._run(until_empty=True, deadline_s=deadline_s)
 
-    async def _run(self, *, until_empty: bool) -> int:
-        steps = deliver(self._caller, self._outbox, self._told, lambda: False, until_empty=until_empty)
+    async def _run(self, *, until_empty: bool, deadline_s: float | None = None) -> int:
+        steps = deliver(
+            self._caller, self._outbox, self._told, lambda: False, until_empty=until_empty, deadline_s=deadline_s
+        )
         return await AsyncLine(self._http, self._token).run(steps)

@@ -35,7 +35,15 @@ from scoreboard_client.effects import (
     resume,
 )  # fmt: skip
 from scoreboard_client.requests import Request, bearer
-from scoreboard_client.sync_shell import ANSWER_BYTES_MAX, TOO_LATE, TOO_LONG, fault_of, lower_headers, reaction
+from scoreboard_client.sync_shell import (
+    ANSWER_BYTES_MAX,
+    TOO_LATE,
+    TOO_LONG,
+    check_open,
+    fault_of,
+    lower_headers,
+    reaction,
+)  # fmt: skip
 
 T = TypeVar("T")
 
@@ -90,6 +98,7 @@ class AsyncLine:
         return None
 
     async def _request(self, node: str, request: Request, seconds: float) -> httpx.Request:
+        check_open(self._http)
         token = self._token() if callable(self._token) else self._token
         if inspect.isawaitable(token):
             token = await token

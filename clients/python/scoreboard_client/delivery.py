@@ -13,20 +13,23 @@ Rules:
   nothing later is sent, and within a batch a limit that holds one back holds the later ones of this user, too.
 - Nothing is dropped. An action leaves the outbox with a receipt, or it is set aside.
 - A batch that is refused as a whole for its form or size is cut in half, until the bad action is alone.
-- The sender never gives up: it waits at most WAIT_MAX_S (or `Retry-After`) and tries again.
+- The sender never gives up: it waits at most WAIT_MAX_S (or `Retry-After`) and tries again. A drain with a deadline
+  raises when that is over; what was not sent stays.
+- A drain that finds another sender at work ends when the outbox is empty, or takes that one's place when it ends.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from scoreboard_client import requests
 from scoreboard_client.batch_book import SPOILED, outcomes_of
-from scoreboard_client.calls import Again, Caller, attempt, jitter_s
+from scoreboard_client.calls import Again, Caller, attempt, jitter_s, seconds
 from scoreboard_client.effects import Answer, Steps, Wait, look, work
-from scoreboard_client.errors import ApiError
+from scoreboard_client.errors import ApiError, ClientClosed, DeadlineExceeded, ScoreboardError
 from scoreboard_client.outbox import SetAside, Waiting
 from scoreboard_client.requests import BATCH_ITEMS_MAX
 
@@ -34,7 +37,7 @@ POLL_S = 0.2
 """How soon a sender sees an action that another process put in."""
 
 LOCK_S = 0.5
-"""How soon a sender sees that another one ended."""
+"""How soon a sender sees that another one ended, and a drain that this one has sent all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +62,53 @@ class Box(Protocol):
 
 
 def deliver(
-    caller: Caller, outbox: Box, tell: Callable[[Told], None], is_over: Callable[[], bool], *, until_empty: bool
+    caller: Caller,
+    outbox: Box,
+    tell: Callable[[Told], None],
+    is_over: Callable[[], bool],
+    *,
+    until_empty: bool,
+    deadline_s: float | None = None,
 ) -> Steps[int]:
-    """Send what is in the outbox, until it is empty or `is_over`. Give how many actions have a receipt."""
+    """Send what is in the outbox, until it is empty or `is_over`. Give how many actions have a receipt.
+
+    Raises `DeadlineExceeded` if that takes longer than `deadline_s` seconds, and `ClientClosed`.
+    """
+    now = yield from look()
+    end_s = math.inf if deadline_s is None else now.now_s + seconds("deadline_s", deadline_s)
+    tries = 0
     while not (yield from work(outbox.try_lock)):
-        if is_over():
+        tries += 1
+        if is_over() or (until_empty and not (yield from work(lambda: outbox.waiting(1)))):
             return 0
+        now = yield from look()
+        if now.now_s + LOCK_S >= end_s:
+            trouble = ScoreboardError("another sender has the outbox, and actions wait")
+            raise DeadlineExceeded(trouble, tries, may_have_counted=False)
         yield Wait(LOCK_S)
     try:
-        return (yield from _deliver(caller, outbox, tell, is_over, until_empty=until_empty))
+        return (yield from _deliver(caller, outbox, tell, is_over, end_s, until_empty=until_empty))
     finally:
         outbox.unlock()  # not a `Work`: a generator that is closed can't ask for anything
 
 
 def _deliver(
-    caller: Caller, outbox: Box, tell: Callable[[Told], None], is_over: Callable[[], bool], *, until_empty: bool
+    caller: Caller,
+    outbox: Box,
+    tell: Callable[[Told], None],
+    is_over: Callable[[], bool],
+    end_s: float,
+    *,
+    until_empty: bool,
 ) -> Steps[int]:
     nodes = caller.nodes
     counted = failures = 0
     size, start = BATCH_ITEMS_MAX, nodes.writer
     while not is_over():
         try:
-            turn = yield from _turn(caller, outbox, size, start)
+            turn = yield from _turn(caller, outbox, size, start, end_s)
+        except ClientClosed:
+            raise
         except Exception as error:  # the outbox's disk, or the caller's token
             turn = _Turn()
             turn.trouble = error
@@ -96,7 +124,12 @@ def _deliver(
             tell(Held(turn.trouble, turn.count - len(turn.done) - len(turn.refused), failures))
             start = (start + turn.rotate) % len(nodes)
             now = yield from look()
-            yield Wait(turn.wait_s + jitter_s(failures, now.lot))
+            wait_s = turn.wait_s + jitter_s(failures, now.lot)
+            if now.now_s + wait_s >= end_s:
+                trouble = turn.trouble
+                last = trouble if isinstance(trouble, ScoreboardError) else ScoreboardError(repr(trouble))
+                raise DeadlineExceeded(last, failures, may_have_counted=False) from trouble
+            yield Wait(wait_s)
             continue
         failures, start = 0, nodes.writer
         if turn.count == 0:
@@ -135,7 +168,7 @@ class _Turn:
                 self.trouble = each  # the server's own fault is no verdict about the action
 
 
-def _turn(caller: Caller, outbox: Box, size: int, start: int) -> Steps[_Turn]:
+def _turn(caller: Caller, outbox: Box, size: int, start: int, end_s: float) -> Steps[_Turn]:
     """Send a batch once, and note in the outbox what became of it."""
     turn = _Turn()
     batch = yield from work(lambda: outbox.waiting(size))
@@ -145,7 +178,10 @@ def _turn(caller: Caller, outbox: Box, size: int, start: int) -> Steps[_Turn]:
     now = yield from look()
     request = requests.increment_batch([one.action for one in batch])
     try:
-        turn.sort(batch, (yield from attempt(caller, request, start, now.now_s + caller.attempt_s, writes=True)))
+        attempt_end_s = min(end_s, now.now_s + caller.attempt_s)
+        turn.sort(batch, (yield from attempt(caller, request, start, attempt_end_s, writes=True)))
+    except ClientClosed:
+        raise
     except ApiError as error:
         if error.status in SPOILED and len(batch) > 1:
             turn.spoiled = True

@@ -16,6 +16,7 @@
     ├── DeadlineExceeded         the time is over; `last` says why it took so long
     ├── UnexpectedAnswer         no scoreboard answered
     ├── BatcherClosed            the batcher ended first
+    ├── ClientClosed             the client was closed before the call; nothing was sent
     └── OutboxFull, OutboxFault  the outbox takes no more; its file can't be used
 
 Rules:
@@ -138,6 +139,10 @@ class OutboxFault(ScoreboardError):
 
 class BatcherClosed(ScoreboardError):
     """The batcher ended before this action had a receipt. It may have been counted."""
+
+
+class ClientClosed(ScoreboardError):
+    """The client was closed. Nothing was sent."""
 
 
 _BY_CODE: dict[str, type[ApiError]] = {

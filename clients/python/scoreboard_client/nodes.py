@@ -22,6 +22,8 @@ class Nodes:
     """The configured nodes, by their index. Raises ValueError for what is no address."""
 
     def __init__(self, urls: str | Iterable[str]) -> None:
+        if not isinstance(urls, Iterable):
+            raise TypeError(f"urls must be a str or a list of these, not {type(urls).__name__}")
         given = [urls] if isinstance(urls, str) else list(urls)
         if not given:
             raise ValueError("urls must name at least one node")

@@ -80,6 +80,8 @@ class Outbox:
     """See above. `rows_max` bounds it: beyond that `put` raises `OutboxFull`."""
 
     def __init__(self, path: str | os.PathLike[str], *, rows_max: int = ROWS_MAX) -> None:
+        if isinstance(rows_max, bool) or not isinstance(rows_max, int) or rows_max < 1:
+            raise ValueError(f"rows_max must be a whole number from 1, not {rows_max!r}")
         self.path = Path(path).absolute()
         self._rows_max = rows_max
         self._lock = threading.RLock()
@@ -150,7 +152,7 @@ class Outbox:
             insert = f"INSERT INTO outbox ({_KEPT}) SELECT {_KEPT} FROM set_aside WHERE number = ?"  # noqa: S608
             done = connection.execute(insert, (number,))
             if done.rowcount == 0 or done.lastrowid is None:
-                raise KeyError(number)
+                raise _not_set_aside(number)
             connection.execute("DELETE FROM set_aside WHERE number = ?", (number,))
             return done.lastrowid
 
@@ -158,7 +160,7 @@ class Outbox:
         """Forget an action that was set aside. Raises KeyError."""
         with self._writing() as connection:
             if connection.execute("DELETE FROM set_aside WHERE number = ?", (number,)).rowcount == 0:
-                raise KeyError(number)
+                raise _not_set_aside(number)
 
     def try_lock(self) -> bool:
         """Become the one sender, if there is none in any process."""
@@ -240,6 +242,10 @@ class Outbox:
         select = f"SELECT {_ROW}, status, code, message FROM set_aside WHERE number = ?"  # noqa: S608
         number, *fields, status, code, message = connection.execute(select, (number,)).fetchone()
         return SetAside(number, Action(*fields), status, code, message)
+
+
+def _not_set_aside(number: object) -> KeyError:
+    return KeyError(f"no action is set aside as number {number!r}: see set_aside()")
 
 
 def _now() -> str:

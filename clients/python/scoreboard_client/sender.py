@@ -59,9 +59,13 @@ class Sender:
         """Send until `stop` is called."""
         self._run(until_empty=False)
 
-    def drain(self) -> int:
-        """Send until nothing is left, or `stop` is called. Give how many actions got a receipt."""
-        return self._run(until_empty=True)
+    def drain(self, *, deadline_s: float | None = None) -> int:
+        """Send until nothing is left, or `stop` is called. Give how many actions got a receipt here.
+
+        While another sender of the outbox is at work, or this one's own thread, wait until nothing is left. Raises
+        `DeadlineExceeded` after `deadline_s` seconds; without these it waits for as long as it takes.
+        """
+        return self._run(until_empty=True, deadline_s=deadline_s)
 
     def stop(self) -> None:
         """End `run` or `drain` after the request that is under way. What was not sent stays in the outbox."""
@@ -80,9 +84,11 @@ class Sender:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, *, until_empty: bool) -> int:
+    def _run(self, *, until_empty: bool, deadline_s: float | None = None) -> int:
         line = _SenderLine(self._http, self._token, self._over)
-        steps = deliver(self._caller, self._outbox, self._told, self._over.is_set, until_empty=until_empty)
+        steps = deliver(
+            self._caller, self._outbox, self._told, self._over.is_set, until_empty=until_empty, deadline_s=deadline_s
+        )
         return line.run(steps)
 
     def _run_in_thread(self) -> None:

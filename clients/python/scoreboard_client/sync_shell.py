@@ -34,6 +34,7 @@ from scoreboard_client.effects import (
     Work,
     resume,
 )  # fmt: skip
+from scoreboard_client.errors import ClientClosed
 from scoreboard_client.requests import Request, bearer
 
 T = TypeVar("T")
@@ -55,6 +56,12 @@ def fault_of(error: Exception) -> Fault:
 def lower_headers(response: httpx.Response) -> dict[str, str]:
     """Give the headers of an answer."""
     return {name.lower(): value for name, value in response.headers.items()}
+
+
+def check_open(http: httpx.Client | httpx.AsyncClient) -> None:
+    """Raise `ClientClosed` if it is."""
+    if http.is_closed:
+        raise ClientClosed("this client is closed: make a new one")
 
 
 TOO_LATE = Fault("no whole answer in time", sent=True)
@@ -113,6 +120,7 @@ class Line:
         return None
 
     def _request(self, node: str, request: Request, seconds: float) -> httpx.Request:
+        check_open(self._http)
         token = self._token() if callable(self._token) else self._token
         headers = {**request.headers, **bearer(token)}
         return self._http.build_request(

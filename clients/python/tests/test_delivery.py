@@ -10,6 +10,7 @@ import pytest
 from course import LOT, A, B, Course, answered, caller
 from test_batch_book import batch, ids, item
 
+from scoreboard_client import DeadlineExceeded
 from scoreboard_client.calls import WAIT_FIRST_S, Caller
 from scoreboard_client.delivery import LOCK_S, POLL_S, Held, Told, deliver
 from scoreboard_client.effects import Answer, Fault
@@ -63,6 +64,21 @@ def test_what_may_pass_holds_all_and_is_told(tmp_path: Path, trouble: Answer | F
     assert course.waits == [LOT * WAIT_FIRST_S]
     assert len(case.held()) == 1
     assert case.outbox.count() == 0
+
+
+def test_a_drain_with_a_deadline_ends(tmp_path: Path) -> None:
+    """While the board is down, and while another sender has the outbox. Nothing is lost."""
+    case = Case(tmp_path, "a1")
+    last = []
+    for events in ([LOST] * 99, []):
+        steps = deliver(caller(), case.outbox, case.told.append, lambda: False, until_empty=True, deadline_s=2.0)
+        with pytest.raises(DeadlineExceeded) as raised:
+            Course(*events).run(steps)
+        last.append(str(raised.value.last))
+        assert case.outbox.count() == 1
+        assert case.outbox.try_lock() is bool(events), "the first is the sender no more; now this test is"
+    assert "reset" in last[0]
+    assert "another sender" in last[1]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

@@ -54,6 +54,8 @@ def test_what_is_not_given_is_not_sent() -> None:
         (lambda: requests.query("main", "bob", None), "user_ids"),
         (lambda: requests.query("main", ["bob", ""], None), r"user_ids\[1\]"),
         (lambda: Nodes([]), "urls"),
+        (lambda: Scoreboard(None), "urls"),  # type: ignore[arg-type]
+        (lambda: AsyncScoreboard(5), "urls"),  # type: ignore[arg-type]
         (lambda: Nodes(["http://a", "http://a:80/"]), "twice"),
         (lambda: Nodes("board.example"), "board.example"),
         (lambda: Nodes("ftp://board.example"), "ftp"),

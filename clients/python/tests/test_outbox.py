@@ -70,7 +70,7 @@ def test_what_is_settled_goes_or_is_set_aside(outbox: Outbox) -> None:
     outbox.discard(other.number)
     assert outbox.set_aside() == []
     for gone in (outbox.discard, outbox.put_back):
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError, match=f"number {other.number}"):
             gone(other.number)
 
 
@@ -94,6 +94,14 @@ def test_an_outbox_has_a_bound(tmp_path: Path) -> None:
     outbox.settle([first], [])
     outbox.put("bob", action_id="a3")
     assert outbox.count() == 2
+
+
+@pytest.mark.parametrize("rows_max", [0, -1, True, 1.5, None])
+def test_a_bound_that_lets_nothing_in_is_refused(tmp_path: Path, rows_max: Any) -> None:
+    """Before a file is made."""
+    with pytest.raises(ValueError, match="rows_max"):
+        Outbox(tmp_path / "outbox.db", rows_max=rows_max)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

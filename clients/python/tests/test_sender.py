@@ -7,11 +7,12 @@ import threading
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from board_server import BACKENDS, Server, free_port
 
-from scoreboard_client import AsyncScoreboard, Held, Outbox, Scoreboard, SetAside
+from scoreboard_client import AsyncScoreboard, ClientClosed, Held, Outbox, Scoreboard, SetAside
 from tests.e2e.leader import ALARM_SECONDS
 
 
@@ -61,6 +62,60 @@ def test_a_task_sends_until_it_is_cancelled(server: Server, board_id: str, tmp_p
             assert (await scoreboard.board(board_id).score("bob")).score == 20
 
     anyio.run(main, backend=backend)
+
+
+def test_a_drain_waits_for_the_sender_that_is_at_work(server: Server, board_id: str, tmp_path: Path) -> None:
+    """Its own thread, or one of another client with a file of its own."""
+    outbox, other = Outbox(tmp_path / "outbox.db"), Outbox(tmp_path / "outbox.db")
+    with Scoreboard(server.url, token=server.bearer()) as scoreboard, scoreboard.sender(outbox) as sender:
+        for number, waits in enumerate((sender, scoreboard.sender(other))):
+            outbox.put("bob", action_id=f"{board_id}-{number}", board_id=board_id)
+            waits.drain(deadline_s=ALARM_SECONDS)
+            assert outbox.count() == 0
+        assert scoreboard.board(board_id).score("bob").score == 20
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_drain_waits_for_the_task_that_is_at_work(
+    server: Server, board_id: str, tmp_path: Path, backend: str
+) -> None:
+    """The same on asyncio and Trio."""
+    outbox = Outbox(tmp_path / "outbox.db")
+
+    async def main() -> None:
+        async with AsyncScoreboard(server.url, token=server.bearer()) as scoreboard, anyio.create_task_group() as tasks:
+            sender = scoreboard.sender(outbox)
+            tasks.start_soon(sender.run)
+            outbox.put("bob", action_id=f"{board_id}-1", board_id=board_id)
+            await anyio.lowlevel.checkpoint()
+            await sender.drain(deadline_s=ALARM_SECONDS)
+            assert outbox.count() == 0
+            tasks.cancel_scope.cancel()
+
+    anyio.run(main, backend=backend)
+
+
+def test_a_closed_client_says_so(tmp_path: Path) -> None:
+    """A call, a stream and a sender."""
+    outbox = Outbox(tmp_path / "outbox.db")
+    outbox.put("bob", action_id="a1")
+    scoreboard = Scoreboard("http://127.0.0.1:1")
+    scoreboard.close()
+    with pytest.raises(ClientClosed, match="closed"):
+        scoreboard.board().top()
+    with pytest.raises(ClientClosed), scoreboard.board().watch() as states:
+        next(iter(states))
+    with pytest.raises(ClientClosed):
+        scoreboard.sender(outbox).drain()
+    assert outbox.count() == 1
+
+    async def main() -> None:
+        async with AsyncScoreboard("http://127.0.0.1:1") as scoreboard:
+            pass
+        with pytest.raises(ClientClosed):
+            await scoreboard.board().top()
+
+    anyio.run(main)
 
 
 def test_a_board_that_is_down_holds_and_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
