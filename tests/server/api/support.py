@@ -361,7 +361,7 @@ class Bench:
             ),
             metrics=self.metrics,
             audit=Audit(self._logger(), lambda: self.now_s),
-            pages=PAGES,
+            pages=dict(PAGES),
             storage=lambda: self.storage,
             public_reads=public_reads,
             names=names,
