@@ -176,6 +176,7 @@ export class Feed {
   #etag = "";
   #asking = null;
   #pollFailures = 0;
+  #hasHinted = false;
   #pollAnswered = false;
   #pollTimer = 0;
   // What Retry-After said, and a draw.
@@ -502,7 +503,8 @@ export class Feed {
     try {
       const [token, headers] = await this.#credentials();
       if (this.#etag) headers["If-None-Match"] = this.#etag;
-      const response = await fetch(this.#topUrl(), { headers, signal, cache: "no-store" });
+      const response = await fetch(this.#topUrl(), { headers, signal, cache: "no-store" })
+        .catch((error) => { if (!signal.aborted) this.#hint(); throw error; });
       this.#learnClock(Date.parse(response.headers.get("Date")) + SECOND / 2, true);
       if (response.status === 304) return { board: this.#polled, etag: this.#etag };
       if (response.status === 401 && this.#renews && !isRenewed) {
@@ -517,6 +519,22 @@ export class Feed {
     } catch {
       // No answer, not one of ours, or no token.
       return this.refusal?.reason === "malformed" ? { refusal: "malformed" } : { isBusy: false };
+    }
+  }
+
+  /** Tells the console, once, why a page of another origin gets nothing from a server that is there. */
+  async #hint() {
+    const here = globalThis.location?.origin;
+    const { origin } = this.#service;
+    if (this.shown || this.#hasHinted || !here || here === origin) return;
+    try {
+      // Its answer can't be read, but it comes.
+      await fetch(new URL("healthz", this.#service), { mode: "no-cors", cache: "no-store" });
+      if (this.shown || this.#hasHinted) return;
+      this.#hasHinted = true;
+      console.warn(`<live-scoreboard>: ${origin} answers, but this page may not read it. Is ${here} in its [live] allowed_origins?`);
+    } catch {
+      // Nobody is there.
     }
   }
 
@@ -698,9 +716,10 @@ tbody th, tbody td { display: block; padding: 0; font-weight: inherit; text-alig
 [part=rank] { color: var(--muted); font-variant-numeric: tabular-nums; font-size: .85em; }
 :is([part~=second], [part~=third]) [part=rank] { color: inherit; font-weight: 700; }
 [part~=leads] [part=rank] { color: var(--accent); font-weight: 700; }
-[part=name] { grid-column: 3; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; unicode-bidi: isolate; contain: paint; font-weight: 500; text-align: left; }
-/* A name of the other direction begins where the others do. */
-[part=board][dir=rtl] [part=name] { text-align: right; }
+[part=name] { grid-column: 3; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; unicode-bidi: isolate; contain: paint; font-weight: 500; }
+/* A name, or a sentence, of the other direction begins where the others do. */
+[part=name], section p { text-align: left; }
+[part=board][dir=rtl] :is([part=name], section p) { text-align: right; }
 [part~=leads] :is([part=name], [part=score]) { font-weight: 700; }
 [part=change] { width: 4em; margin-inline-end: -.8em; color: var(--muted); font-size: .62em; font-weight: 600; font-variant-numeric: tabular-nums; white-space: nowrap; }
 [part=change].up { color: var(--accent); }
@@ -918,6 +937,8 @@ export class LiveScoreboard extends (globalThis.HTMLElement ?? class {}) {
     const keep = (id, node) => { node.id = id; return this.#nodes[id] = node; };
     const part = (name, tag, ...children) => keep(name, make(tag, { part: name }, ...children));
     const head = () => make("th", { role: "columnheader", scope: "col" });
+    // They may be English on a board that runs from right to left.
+    const sentences = () => [make("p", { class: "lead", dir: "auto" }), make("p", { dir: "auto" })];
     this.#nodes.heads = [head(), head(), head(), head()];
     this.#body = make("tbody", { role: "rowgroup" });
     this.#table = part("table", "table", make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...this.#nodes.heads)), this.#body);
@@ -929,8 +950,8 @@ export class LiveScoreboard extends (globalThis.HTMLElement ?? class {}) {
         part("season", "p", ...["final", "period"].map((id) => keep(id, make("span"))), keep("ends", make("time")),
           keep("freeze", make("span", {}, keep("frozen", make("span")), keep("since", make("time")), keep("revealed", make("span")))))),
       keep("announcement", make("p", { class: "unseen", role: "status", "aria-live": "polite" })),
-      part("notice", "section", make("p", { class: "lead" }), make("p"), make("slot", { name: "refused" })),
-      part("empty", "section", make("p", { class: "lead" }), make("p"), make("slot", { name: "empty" })),
+      part("notice", "section", ...sentences(), make("slot", { name: "refused" })),
+      part("empty", "section", ...sentences(), make("slot", { name: "empty" })),
       this.#table);
     for (const name of ["notice", "empty", "table", "freeze"]) this.#nodes[name].hidden = true;
     // The element's own `title` is a heading, not a hint that follows the pointer.
@@ -1117,7 +1138,9 @@ export class LiveScoreboard extends (globalThis.HTMLElement ?? class {}) {
     setAttribute(status, "part", `status ${state}`);
     setText(word, this.#say(state));
     setText(age, this.#ageOf(state));
-    status.title = [WORDS[`${state}Why`] && this.#say(`${state}Why`), board && this.#say("position", board.epoch, board.seq)].filter(Boolean).join(" ");
+    const why = [WORDS[`${state}Why`] && this.#say(`${state}Why`), board && this.#say("position", board.epoch, board.seq)].filter(Boolean).join(" ");
+    // Isolated, so that it has a direction of its own.
+    status.title = why && `\u2068${why}\u2069`;
     notice.hidden = !refusal;
     notice.classList.toggle("above", Boolean(seen?.entries.length));
     if (refusal) {

@@ -25,6 +25,20 @@ ROWS_OF_EACH = f"{ALL}.map((one) => one.shadowRoot.querySelectorAll('tbody tr').
 PAPERS = f"{ALL}.map((one) => getComputedStyle(one.shadowRoot.querySelector('[part=board]')).backgroundColor)"
 
 
+FULL_STOP = """
+(section) => {
+  const text = [...section.querySelectorAll("p")].map((one) => one.firstChild).find((one) => one?.data.endsWith("."));
+  const lefts = [0, text.length - 2, text.length - 1].map((at) => {
+    const range = document.createRange();
+    range.setStart(text, at); range.setEnd(text, at + 1);
+    return range.getBoundingClientRect().left;
+  });
+  const space = text.parentNode.getBoundingClientRect();
+  return { isLast: lefts[0] < lefts[1] && lefts[1] < lefts[2], beginsRight: lefts[0] > space.left + 1 };
+}
+"""
+"""Whether an English sentence ends with its full stop, and stands where those of the board's own direction do."""
+
 AXE = """
 axe.run(document, { resultTypes: ["violations"] }).then(({ violations, passes }) =>
   ({ passed: passes.length, faults: violations.map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]) }))
@@ -136,6 +150,13 @@ async def test_right_to_left_in_the_language_of_the_reader(page: Page, setting: 
     await page.evaluate(f"{ALL}[0].lang = 'no such language'")
     assert await page.evaluate("inside.querySelector('[part=score]').innerText") == "1,500"
     await save_for_eyes(page, "element-rtl")
+    await page.evaluate(f"{ALL}[0].lang = 'ar', {ALL}[0].words = {{}}, {ALL}[0].setAttribute('board', 'nowhere')")
+    await page.evaluate(f"{ALL}[1].setAttribute('board', 'weekly')")
+    await page.wait(f"{ALL}.map((one) => one.state).join() === 'refused,live'")
+    for number, sentence in ((0, "notice"), (1, "empty")):
+        found = await page.evaluate(f"({FULL_STOP})({ALL}[{number}].shadowRoot.querySelector('[part={sentence}]'))")
+        assert found == {"isLast": True, "beginsRight": True}
+    await save_for_eyes(page, "element-rtl-sentences")
 
 
 async def test_where_the_websocket_is_blocked_events_come(page: Page, setting: Setting) -> None:

@@ -273,3 +273,27 @@ test("a refusal says why, by what the server answered", async () => {
     assert.deepEqual([feed.state, feed.refusal.reason, feed.refusal.text], ["refused", reason, "As it says."]);
   }
 });
+
+test("a page of another origin that may not read learns why, once", async (context) => {
+  const warned = [];
+  context.mock.method(console, "warn", (line) => warned.push(line));
+  globalThis.location = { origin: "https://site.example" };
+  context.after(() => { delete globalThis.location; });
+  const feed = world.feed();
+  feed.resume();
+  await world.pass(20_000);
+  assert.ok(world.asked("healthz").length > 0);
+  assert.deepEqual(warned, []);
+
+  world.answer = ({ mode }) => { if (mode === "no-cors") return Response.error(); throw new TypeError("Failed to fetch"); };
+  await world.pass(120_000);
+  assert.equal(warned.length, 1);
+  for (const part of ["https://board.example", "https://site.example", "[live] allowed_origins"]) assert.ok(warned[0].includes(part), warned[0]);
+
+  globalThis.location.origin = "https://board.example";
+  world.requests.length = 0;
+  const own = world.feed();
+  own.resume();
+  await world.pass(60_000);
+  assert.deepEqual([world.asked("healthz").length, warned.length], [0, 1]);
+});

@@ -41,8 +41,8 @@ export class World {
       setInterval: (act, milliseconds) => later(act, milliseconds, milliseconds),
       clearTimeout: (timer) => this.#timers.delete(timer),
       clearInterval: (timer) => this.#timers.delete(timer),
-      fetch: async (url, { headers, signal }) => {
-        const request = { url, headers, signal, at: this.now };
+      fetch: async (url, { headers, signal, mode }) => {
+        const request = { url, headers, signal, mode, at: this.now };
         this.requests.push(request);
         return this.answer(request);
       },
