@@ -1,9 +1,9 @@
 """Runs the tests in three processes at once: `python -m tests.runners`, which `make test` calls.
 
 The folders are those of `tests/`, and the tests of each client (`clients/*/tests`). Some wait for processes, browsers
-and clocks, the others compute. All stand in one row. Two runners take folders from its beginning, one from its end,
-until they meet: so all end at nearly the same time, whatever a folder takes, and two processors are busy. A folder's
-output is printed when it ends; that of folders that failed once more at the end.
+and clocks, the others compute, so three keep two processors busy. The folders stand in one row, those that take longest
+first, and each runner takes the next one: so all end at nearly the same time. A folder's output is printed when it
+ends; that of folders that failed once more at the end.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-WAITING = ("e2e", "browser", "hostile", "conformance", "cluster", "soak")
-"""The beginning of the row."""
-COMPUTING = ("snapshots", "bench", "sim", "engine", "server/node", "server")
-"""Its end. Other folders are in the middle. A folder within another one that is named, too, is a row of its own."""
+RUNNERS = 3
+LONGEST = ("e2e", "server", "sim", "browser", "server/node", "engine", "hostile", "conformance", "deploy", "cluster")
+"""The beginning of the row. A folder within another one that is named, too, is tested apart from it."""
 ELSEWHERE = ("house",)
 """`make check`, which `make test` runs first, has run these."""
 
@@ -34,11 +33,11 @@ class Run:
     failed: list[tuple[str, bytes]] = field(default_factory=list)
     printing: threading.Lock = field(default_factory=threading.Lock)
 
-    def from_one_end(self, *, beginning: bool) -> None:
+    def take(self) -> None:
         """Run folder after folder until none is left."""
         while True:
             try:
-                folder = self.row.popleft() if beginning else self.row.pop()
+                folder = self.row.popleft()
             except IndexError:
                 return
             began = time.monotonic()
@@ -59,22 +58,22 @@ def show(text: bytes) -> None:
 
 def arguments(folder: str) -> list[str]:
     """Give pytest's arguments for the tests of a folder."""
-    within = [name for name in (*WAITING, *COMPUTING) if name.startswith(f"{folder}/")]
+    within = [name for name in LONGEST if name.startswith(f"{folder}/")]
     path = folder if folder.startswith("clients/") else f"tests/{folder}"
     return [path, *(f"--ignore=tests/{name}" for name in within)]
 
 
 def folders() -> list[str]:
-    """Give the row: every folder that has tests. Those of clients wait for processes, too."""
+    """Give the row: every folder that has tests."""
     found = {path.relative_to(TESTS).parts[0] for path in TESTS.rglob("test_*.py")} - set(ELSEWHERE)
     found |= {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("clients/*/tests/test_*.py")}
-    return [*WAITING, *sorted(found.difference(WAITING, COMPUTING)), *COMPUTING]
+    return [*LONGEST, *sorted(found.difference(LONGEST))]
 
 
 def main() -> int:
     """Run all; give the exit code: 0 if all passed."""
     run = Run(deque(folders()))
-    runners = [threading.Thread(target=run.from_one_end, kwargs={"beginning": end}) for end in (True, True, False)]
+    runners = [threading.Thread(target=run.take) for _ in range(RUNNERS)]
     for runner in runners:
         runner.start()
     try:
