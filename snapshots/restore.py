@@ -18,6 +18,7 @@ Rules:
   not removed: it was proved, and the disk that failed to sync would have to sync the removal too.
 - The snapshot that was used is copied, so the target has two snapshots from the beginning.
 - A bound of time goes by the corrected times (`engine.corrections`), also where the correction lies after the bound.
+- The cursors of webhooks go along. One beyond the bound is cut by the node that reads it (`server.webhooks.cursor`).
 - Two restores of one source make two histories with the same epoch. Serve from one of them only; their epochs have
   different identities (`engine.history`), so nodes and caches of one are told apart from those of the other.
 """
@@ -67,6 +68,9 @@ UNFINISHED = ".unfinished"
 KEY_FILES = ("signing.key", "leader.key")
 """The own key, which signs and verifies tokens, and the public half of the key of a leader that was followed."""
 LOCK_FILE = "lock"
+HOOKS = "webhooks"
+HOOK_BYTES_MAX = 64 * 2**20
+"""A cursor is smaller; a longer file is none, and the node that reads its beginning says so."""
 KEY_BYTES_MAX = 64 * 2**10
 """A key has some hundred bytes; only this much of a file is copied."""
 
@@ -152,6 +156,7 @@ def restore(
         image = scoreboard.capture()
         Store(disk, building).save(image, tail)
         has_key = copy_key(disk, source, building)
+        _copy_hooks(disk, source, building)
         progress(Progress("verify", copied.events, 0, 0))
         verify_built(disk, building, image, tail)
         change(building)
@@ -314,6 +319,18 @@ def copy_key(disk: Disk, source: str, building: str) -> bool:
     return bool(names)
 
 
+def _copy_hooks(disk: Disk, source: str, building: str) -> None:
+    """Copy the cursors of webhooks."""
+    names = disk.list_directory(f"{source}/{HOOKS}") if disk.exists(f"{source}/{HOOKS}") else []
+    cursors = [name for name in names if name.endswith(".json")]
+    if cursors and not disk.exists(f"{building}/{HOOKS}"):
+        disk.make_directory(f"{building}/{HOOKS}")
+    for name in cursors:
+        with contextlib.closing(disk.open(f"{source}/{HOOKS}/{name}")) as file:
+            data = file.read_at(0, HOOK_BYTES_MAX)
+        disk.write_whole(f"{building}/{HOOKS}/{name}", [data])
+
+
 def verify_built(disk: Disk, building: str, image: StateImage, tail: Tail) -> None:
     """Read the state of the new directory, and compare it with the state that it should have."""
     again, tail_again = read_state(disk, building, NO_RULES, tell=_unexpected)
@@ -348,9 +365,10 @@ def _left_behind(facts: _Source, copied: Copied, base: Base | None, cut_seq: int
 
 def clear_unfinished(disk: Disk, building: str) -> None:
     """Remove the files that an interrupted restore left. The directories and the lock stay."""
-    for directory in (building, log_directory(building), f"{building}/{SNAPSHOTS}", f"{building}/{PERIODS}"):
+    kept = {LOCK_FILE, LOG_DIRECTORY, SNAPSHOTS, PERIODS, HOOKS}
+    within = [f"{building}/{name}" for name in (SNAPSHOTS, PERIODS, HOOKS)]
+    for directory in (building, log_directory(building), *within):
         if disk.exists(directory):
-            kept = {LOCK_FILE, LOG_DIRECTORY, SNAPSHOTS, PERIODS}
             for name in disk.list_directory(directory):
                 if directory != building or name not in kept:
                     disk.remove(f"{directory}/{name}")

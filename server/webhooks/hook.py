@@ -179,7 +179,7 @@ class Hook:
     async def _begin(self) -> Cursor:
         """Give the cursor to go on from, or the new one."""
         world, name = self._world, self.config.name
-        scoreboard, why = world.scoreboard, "there is no cursor"
+        scoreboard, why, disabled = world.scoreboard, "there is no cursor", ""
         kept: Cursor | None = None
         try:
             kept = await world.store.load(name)
@@ -187,10 +187,12 @@ class Hook:
             why = f"the cursor can't be read: {damaged}"
         epochs = [(mark.first_seq, mark.epoch) for mark in scoreboard.marks()]
         if kept is not None:
+            disabled = kept.disabled if kept.log_id == world.log_id else ""
             kept, why = settled(kept, world.log_id, epochs, scoreboard.seq), "the cursor is of another time as a leader"
         if kept is None:
             kept = self._fresh
             assert kept is not None, "the node has begun to lead"
+            kept.disabled = disabled  # only an operator enables a hook
             log.info("webhook_begins", name=name, reason=why, epoch=kept.epoch, seq=kept.seq)
         self._fresh = None
         await self._save(kept)

@@ -159,6 +159,9 @@ def test_the_healthcheck_tells_a_node_that_lives_from_one_that_does_not(pair: Pa
         port = url.rpartition(":")[2]
         assert healthcheck(f"0.0.0.0:{port}").returncode == 0
         assert healthcheck(f"10.0.0.1:1,[::]:{port}").returncode == 0
+        assert healthcheck(f'["127.0.0.1:{port}", "127.0.0.1:{free_port()}"]').returncode == 0
+        assert healthcheck(f"127.0.0.1:{port},127.0.0.1:{free_port()}").returncode == 0
+        assert healthcheck(f"127.0.0.2:{port}").returncode == 1, "nobody listens there"
     dead = healthcheck(f"0.0.0.0:{free_port()}")
     assert dead.returncode == 1
     assert "does not answer" in dead.stderr

@@ -139,3 +139,13 @@ def test_a_bad_hook_is_refused_by_name(text: str, key: str, sentence: str, tmp_p
     fault = refused(tmp_path, text)
     assert fault.key.startswith(key)
     assert sentence in fault.message
+
+
+@pytest.mark.parametrize(
+    "url", ["https://u:hush@a.example/", "ftp://hush@a.example", "https://u:hush/y@a.example:x/", "u:hush@a"]
+)
+def test_a_refused_url_shows_no_password(url: str, tmp_path: Path) -> None:
+    """The rest of it is shown, so that one finds the mistake."""
+    fault = refused(tmp_path, hook(f"secret = '{GOOD}'", url=url))
+    assert "hush" not in fault.message
+    assert "***@a" in fault.message

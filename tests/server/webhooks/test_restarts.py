@@ -11,7 +11,9 @@ import trio
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from engine.disk import RealDisk
 from server.webhooks import retries
+from snapshots.restore import restore
 from tests.e2e import leader as outside
 from tests.e2e.client import Client
 from tests.server.lanes.support import PATIENCE_SECONDS
@@ -184,3 +186,48 @@ async def test_a_promoted_replica_delivers(tmp_path: Path, is_copied: bool, line
             assert (await receiver.until("period.ended")).id == f"2-{ended}-period_ended"
     begun = [line for line in lines if line["event"] == "webhook_begins" and line["epoch"] == 2]
     assert len(begun) == (0 if is_copied else 1)
+
+
+def restored(source: Path, target: Path, until_seq: int | None = None) -> None:
+    """Restore a directory."""
+    restore(RealDisk(), str(source), str(target), until_seq=until_seq, clock_ms=lambda: 0, tell=lambda _: None)
+
+
+async def test_a_restored_directory_goes_on_where_its_hooks_stopped(tmp_path: Path) -> None:
+    """What waited is sent, and what lies behind the bound is not. An interrupted try before does no harm."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with receiving() as receiver:
+            receiver.always = WAIT
+            async with hooked(tmp_path / "a", {"shop": receiver}, events=["user.erased"]) as site:
+                await site.score("ann")
+                await site.score("ben")
+                erased = (await site.ask("DELETE", "/users/ann"))["seq"]
+                await receiver.next()
+                await site.ask("DELETE", "/users/ben")
+            (tmp_path / "b.unfinished" / "webhooks").mkdir(parents=True)
+            (tmp_path / "b.unfinished" / "webhooks" / "old.json").touch()
+            restored(tmp_path / "a", tmp_path / "b", until_seq=erased)
+            assert [path.name for path in (tmp_path / "b" / "webhooks").iterdir()] == ["shop.json"]
+            receiver.always = Reply()
+            async with hooked(tmp_path / "b", {"shop": receiver}, events=["user.erased"]) as site:
+                assert (await receiver.next()).id == receiver.got[0].id
+                last = (await site.ask("DELETE", "/users/ben"))["seq"]
+                assert (await receiver.next()).id == f"2-{last}-user_erased"
+
+
+async def test_a_hook_that_was_disabled_stays_so_in_a_restored_directory(tmp_path: Path) -> None:
+    """Though its cursor is of an epoch that the restored directory does not have, so that it does not count."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with receiving() as receiver:
+            async with hooked(tmp_path / "a", {"shop": receiver}, events=["user.erased"]) as site:
+                first = await site.score("ann")
+            restored(tmp_path / "a", tmp_path / "b")
+            receiver.always = Reply(410)
+            async with hooked(tmp_path / "b", {"shop": receiver}, events=["user.erased"]) as site:
+                await site.ask("DELETE", "/users/ann")
+                await receiver.next()
+                while not (await site.status("shop"))["disabled"]:
+                    pass
+            restored(tmp_path / "b", tmp_path / "c", until_seq=first)
+            async with hooked(tmp_path / "c", {"shop": receiver}, events=["user.erased"]) as site:
+                assert (await site.status("shop"))["disabled"]
