@@ -14,6 +14,8 @@ Rules:
 - A wall asks for the number of viewers now and then. It is not in the live messages: they are made once for all, and a
   number that changes whenever somebody comes would make a message for each of them.
 - The number is that of this node. Nodes know nothing of each other's viewers.
+- A board that is not there gets 400 everywhere, as for /scoreboard/top. Only a private server draws the code of any
+  board: a picture in a page carries no token, and who has none must not learn which boards there are.
 """
 
 from __future__ import annotations
@@ -26,8 +28,9 @@ from server.access.auth import Principal
 from server.api.dependencies import Dependencies
 from server.api.pages import document, framed
 from server.api.qr_code import page_address, qr_svg
+from server.api.reads import served_board
 from server.api.showing_forms import ViewersAnswer
-from server.http.messages import JSON, NO_CACHE, Refused, Request, Response
+from server.http.messages import JSON, NO_CACHE, Request, Response
 from server.http.target import board_of, query_values
 
 SVG = "image/svg+xml"
@@ -42,6 +45,7 @@ class Showing:
         self._scoreboard = dependencies.scoreboard
         self._checks = dependencies.checks
         self._viewers = dependencies.viewers
+        self._public_reads = dependencies.public_reads
         self._frame_ancestors = dependencies.frame_ancestors
 
     def reload(self, frame_ancestors: str) -> None:
@@ -63,14 +67,15 @@ class Showing:
     async def qr(self, request: Request, _caller: Principal) -> Response:
         """Answer with the code of the page that shows a board, on the host of the request."""
         values = query_values(request.query, ("boardId", "base"))
-        address = page_address(request.headers.get("host", ""), board_of(values), values.get("base"))
+        board_id = board_of(values)
+        if self._public_reads:
+            served_board(self._scoreboard, self._checks, board_id)
+        address = page_address(request.headers.get("host", ""), board_id, values.get("base"))
         return document(qr_svg(address), SVG, (SVG_POLICY,)).answer(request)
 
     async def viewers(self, request: Request, _caller: Principal) -> Response:
         """Answer with how many watch a board here."""
         board_id = board_of(query_values(request.query, ("boardId",)))
-        self._checks.check_board(board_id)
-        if self._scoreboard.board(board_id) is None:
-            raise Refused(404, "NOT_FOUND", "There is no such board.", {"boardId": board_id})
+        served_board(self._scoreboard, self._checks, board_id)
         answer = ViewersAnswer(board_id, self._viewers(board_id))
         return Response(200, msgspec.json.encode(answer), JSON, NO_CACHE)

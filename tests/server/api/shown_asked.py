@@ -10,6 +10,6 @@ SHOWN: list[tuple[str, str, Any, str | None, int]] = [
     ("GET", "/wall", None, None, 200),
     ("GET", "/qr.svg", None, None, 400),
     ("GET", "/viewers", None, None, 200),
-    ("GET", "/viewers?boardId=nowhere", None, None, 404),
+    ("GET", "/viewers?boardId=nowhere", None, None, 400),
     ("GET", "/viewers?board=main", None, None, 400),
 ]

@@ -72,14 +72,18 @@ def with_viewers(bench: Bench, counts: dict[str, int]) -> None:
 
 @both_ways
 async def test_how_many_watch(through_quart: bool) -> None:
-    """Of one board; 404 for one that is not there. Caches ask again each time."""
+    """Of one board; one that is not there is refused as it is for the top. Caches ask again each time."""
     async with open_bench(through_quart=through_quart) as bench:
         with_viewers(bench, {"main": 12_345})
         reply = await bench.ask("GET", "/viewers")
         assert (reply.status, reply.json) == (200, {"boardId": "main", "viewers": 12_345})
         assert reply.headers["cache-control"] == "no-cache"
         assert (await bench.ask("GET", "/viewers?boardId=weekly")).json == {"boardId": "weekly", "viewers": 0}
-        assert (await bench.ask("GET", "/viewers?boardId=nowhere")).status == 404
+        top = (await bench.ask("GET", "/scoreboard/top?boardId=nowhere")).json["error"]
+        assert (top["code"], top["details"]["field"]) == ("INVALID_REQUEST", "boardId")
+        for path in ("/viewers", "/qr.svg"):
+            reply = await bench.ask("GET", f"{path}?boardId=nowhere", headers={"host": "a.example"})
+            assert (reply.status, reply.json["error"]) == (400, top)
 
 
 @pytest.mark.parametrize(
@@ -91,4 +95,7 @@ async def test_a_private_board_tells_nobody(token: str | None, status: int) -> N
         assert (await bench.ask("GET", "/viewers", token=token)).status == status
         for path in ("/embed", "/wall"):
             assert (await bench.ask("GET", path)).status == 200
+        for board_id in ("main", "nowhere"):
+            reply = await bench.ask("GET", f"/qr.svg?boardId={board_id}", headers={"host": "a.example"})
+            assert reply.status == 200, "a code tells nobody which boards there are"
         assert msgspec.json.decode((await bench.ask("GET", "/viewers")).body)["error"]["code"] == "UNAUTHENTICATED"
