@@ -10,13 +10,13 @@ from collections import Counter
 
 import pytest
 
-from tests.seeds import first_seed
+from tests.seeds import IN_CI, first_seed
 from tests.sim.__main__ import main
 from tests.sim.seeds import SEARCHED_FROM, SEEDS, SOUGHT
 from tests.sim.variants import BROKEN, Variant
 from tests.sim.world import simulate
 
-RUNS = 200
+RUNS = 100 if IN_CI else 200
 CANARY_RUNS_MAX = 400
 WITH_REPLICAS = 1_145
 """A run with a replica that becomes the leader."""
