@@ -88,6 +88,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         panel("Viewers by node", "viewers"),
         panel("Users that viewers follow", "live_subscriptions"),
         panel("Messages to viewers", "live_messages", unit="ops", by=("kind",)),
+        panel("Channel is on", "live_enabled"),
         panel("Viewers dropped", "viewers_dropped", unit="ops", by=("reason",)),
         panel("Time to write an update to all", "live_tick_seconds", unit="s"),
         panel("Time between updates", "live_interval_seconds", unit="s"),

@@ -40,6 +40,7 @@ from prometheus_client.utils import floatToGoString
 from server import bounds
 from server.http.messages import Code
 from server.live.editions import DELTA, SNAPSHOT, UPDATE, USER
+from server.live.switch import COUNTED_AS
 from server.replication.freshness import LagFigures
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -49,7 +50,7 @@ RESULTS = ("applied", "duplicate", "unchanged", "refused", "unknown")
 """The outcomes of an increment, or of a change of a user or a board. `unknown`: the disk failed, or the leader was
 deposed meanwhile; the caller was told to send it again."""
 
-CODES = get_args(Code)
+CODES = (*get_args(Code), COUNTED_AS)
 LIMITS = ("caller", "user", "repeats")
 MESSAGES = (SNAPSHOT, UPDATE, DELTA, USER)
 DROPS = ("slow", "silent", "protocol", "expired", "shutdown", "switched_off")
@@ -81,6 +82,7 @@ STATE_GAUGES = {
     "open_reviews": "Flagged users who wait for a decision.",
     "held_actions": "Actions that boards hold until somebody decides.",
     "reviews_passed_over": "Flags for which the queue had no room.",
+    "live_enabled": "Whether the flag `live` is on.",
     "ready": "Whether /readyz says yes.",
     "followers": "Replicas with a link to this node.",
 }
@@ -114,6 +116,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     held_actions: int = 0
     reviews_passed_over: int = 0
     review_flags: dict[str, int] = {}
+    live_enabled: bool = True
     ready: bool = True
     followers: int = 0
     lag: LagFigures | None = None
@@ -195,7 +198,7 @@ class Metrics:
     def _requests(self) -> None:
         about = "Increments, and changes of users and boards, by outcome."
         self._updates = self._counter("updates", about, "result", RESULTS)
-        self._failures = self._counter("failures", "Error answers and failed batch items, by code.", "code", CODES)
+        self._failures = self._counter("failures", "Errors, by code; viewers while `live` is off apart.", "code", CODES)
         self._limited = self._counter("rate_limit_hits", "Increments refused by a rate limit.", "limit", LIMITS)
         about = "From a complete request to its answer."
         self._latency = self._histogram("request_seconds", about, REQUEST_SECONDS, "route", "lane")

@@ -118,6 +118,7 @@ class Operations:
             held_actions=scoreboard.reviews.holds.count,
             reviews_passed_over=scoreboard.reviews.passed_over,
             review_flags={str(rule): count for rule, count in scoreboard.reviews.flags.items()},
+            live_enabled=scoreboard.flags.live,
             ready=self._not_ready() is None,
             followers=len(self._dependencies.followers()),
             lag=self._dependencies.freshness.lag(),

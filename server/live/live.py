@@ -133,7 +133,7 @@ class Live:
         )  # fmt: skip
         self._subscriptions = Subscriptions(self._broadcast.lines, check, metrics, self._broadcast.push_lines)
         self._closing = False
-        self._goodbyes = Goodbyes(self._viewers, self._broadcast)
+        self._goodbyes = Goodbyes(self._viewers, self._broadcast, metrics)
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
         """Note that events touched these boards. Viewers get an update if the rows that they watch changed."""
@@ -214,20 +214,22 @@ class Live:
         """Give the viewer, which is owed the answer to its handshake; None after a refusal."""
         readable = (*origin_headers(self._origins, head.joined("origin") or ""), EXPOSED) if as_events else ()
         request = Request(method=head.method, path=head.path, query=head.query, address=address)
+        counted: str | None
         try:
             made = await self._make_viewer(stream, self._check(head, address, as_events), address, readable)
             if isinstance(made, Viewer):
                 return made
-            response = made
+            response, counted = made, made.code
             self._audit.refused(request, response, {}, None)
         except Refused as refused:
             response = refused.response()
+            counted = switch.COUNTED_AS if isinstance(refused, switch.SwitchedOff) else refused.code
             self._audit.refused(request, response, refused.details, None)
         except Exception as fault:
-            response = Refused(500, "INTERNAL_ERROR", "The live channel failed.").response()
+            response, counted = Refused(500, "INTERNAL_ERROR", "The live channel failed.").response(), "INTERNAL_ERROR"
             self._audit.fault(request, fault)
-        if response.code is not None:
-            self._metrics.failed(response.code)
+        if counted is not None:
+            self._metrics.failed(counted)
         with trio.move_on_after(bounds.SEND_SECONDS_MAX), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await stream.send_all(http_bytes(response, head_end(last=True), *_lines(readable)))
         return None
@@ -248,7 +250,7 @@ class Live:
         if self._closing:
             raise overloaded("The server is stopping.")
         if not self._scoreboard.flags.live:
-            raise switch.switched_off()
+            raise switch.SwitchedOff
 
     async def _make_viewer(
         self, stream: trio.SocketStream, opening: Opening, address: str, readable: Headers

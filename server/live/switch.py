@@ -29,8 +29,14 @@ RETRY_MS = (events.RETRY_MS[0], BACK_SECONDS * 1000)
 REASON = "the live channel is switched off"
 
 
-def switched_off() -> Refused:
+COUNTED_AS = "SWITCHED_OFF"
+"""What counts refusals in place of their code: the node is not overloaded, and nobody need be alarmed."""
+
+
+class SwitchedOff(Refused):
     """503 `OVERLOADED` for a viewer that comes while the channel is off, with a `Retry-After` of its own."""
-    seconds = random.randint(1, BACK_SECONDS)  # noqa: S311  # no secret depends on it
-    message = "The live channel is switched off. Ask GET /scoreboard/top meanwhile."
-    return Refused(503, "OVERLOADED", message, {"flag": "live"}, (("retry-after", str(seconds)),))
+
+    def __init__(self) -> None:
+        seconds = random.randint(1, BACK_SECONDS)  # noqa: S311  # no secret depends on it
+        message = "The live channel is switched off. Ask GET /scoreboard/top meanwhile."
+        super().__init__(503, "OVERLOADED", message, {"flag": "live"}, (("retry-after", str(seconds)),))

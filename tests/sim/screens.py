@@ -20,7 +20,7 @@ from server.api.role_checks import RoleChecks
 from server.http.messages import Refused, RequestHead
 from server.live.board_view import BoardView
 from server.live.editions import NO_EDITION, Channel
-from server.live.switch import switched_off
+from server.live.switch import SwitchedOff
 from server.replication.freshness import Freshness
 from server.settings.config import LiveConfig
 from tests.sim.books import Books, Broken, shown_rows
@@ -69,7 +69,7 @@ class Channels:
         """Let a viewer in, and send it the board at once. Raises `Refused` if the state here is not vouched for."""
         self._checks.check_read()
         if not self._scoreboard.flags.live:
-            raise switched_off()
+            raise SwitchedOff
         channel = self._channels.get(view)
         if channel is None:
             if self._scoreboard.board(view.board_id) is None:

@@ -23,6 +23,7 @@ async def test_a_flag_is_put_and_read(through_quart: bool) -> None:
         off = (await bench.ask("PUT", PATH, {"enabled": False}, token=ADMIN)).json
         since = off["since"]
         assert off == {"flag": "live", "enabled": False, "since": since, "epoch": 1, "seq": 1, "applied": True}
+        assert b"scoreboard_live_enabled 0.0" in (await bench.ask("GET", "/metrics")).body
         await bench.increment("ann", "a1")
         again = (await bench.ask("PUT", PATH, {"enabled": False}, token=ADMIN)).json
         assert again == {**off, "applied": False, "seq": 2}
@@ -30,6 +31,7 @@ async def test_a_flag_is_put_and_read(through_quart: bool) -> None:
         assert read == {"flag": "live", "enabled": False, "since": since, "epoch": 1, "seq": 2}
         on = (await bench.ask("PUT", PATH, {"enabled": True}, token=ADMIN)).json
         assert on == {"flag": "live", "enabled": True, "since": None, "epoch": 1, "seq": 3, "applied": True}
+        assert b"scoreboard_live_enabled 1.0" in (await bench.ask("GET", "/metrics")).body
         logged = [event for event in bench.log.events if isinstance(event, FlagPut)]
         assert [(event.seq, event.flag, event.enabled) for event in logged] == [(1, "live", False), (3, "live", True)]
         told = [line for line in bench.lines if line["event"] == "flag_changed"]

@@ -41,9 +41,10 @@ async def test_off_means_for_everybody_and_on_again_too() -> None:
         await viewer.stream.aclose()
         await reader.stream.aclose()
         await site.told.wait(lambda told: told.count == 0)
-        assert not site.told.dropped
+        assert site.told.dropped == {"switched_off": 2}
         assert await refused(site) == (503, "OVERLOADED")
         assert (await Reader.open(site)).status == 503
+        assert site.told.failures == {"SWITCHED_OFF": 2}, "an alert on overload is not about them"
         put(site, enabled=True)
         site.score("ann")
         viewer = await BareViewer.open(site)
