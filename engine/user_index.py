@@ -64,7 +64,8 @@ _FLUSHED = b"\x00\x00\xff\xff"
 """The bytes before a point: the end of a full flush."""
 _RAW = -15
 """zlib's code for data without head and checksum."""
-_READ_BYTES = 64 * 2**10
+_READ_BYTES = _AHEAD_BYTES = 16 * 2**10
+"""What is read at once, and unpacked beyond the header of a frame: most frames are shorter."""
 _HEAD_READ_BYTES = 16 * 2**10
 """Head and tables of most indexes: one read."""
 _INCREMENTED = {1, 6, 16}
@@ -317,7 +318,11 @@ class UserIndex:
         unpacker = zlib.decompressobj(kind)
         pieces: list[bytes] = []
         got = 0
-        wanted = max(offset - begin + length, PIECE_BYTES) if len(points) else inf
+        wanted: float = offset - begin + length + _AHEAD_BYTES
+        if not len(points):
+            wanted = inf
+        elif begin == self._unpacked[0] and self._unpacked[1]:
+            wanted = max(wanted, PIECE_BYTES)  # a second frame of this piece: there may be more
         try:
             for piece in self._pieces(place):
                 pieces.append(unpacker.decompress(piece))
