@@ -16,6 +16,11 @@ IN_CI = bool(os.environ.get("CI"))
 CI_SEED = 20_251_125
 
 
+def in_ci(short: int, long: int) -> int:
+    """Give the short form's number where `CI` is set: a verdict must come soon. A person's run takes the long one."""
+    return short if IN_CI else long
+
+
 def first_seed(variable: str, below: int = 2**32) -> int:
     """Give the seed that the environment names in `variable`, or draw one. Print it; pytest shows it on failure."""
     named = os.environ.get(variable, "")

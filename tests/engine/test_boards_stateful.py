@@ -61,6 +61,7 @@ from tests.engine.model import put, rows
 from tests.engine.plain_boards import PlainBoard, PlainBoards, PlainRow, gap, told
 from tests.engine.plain_notes import PlainPast
 from tests.engine.plain_spans import Span
+from tests.seeds import in_ci
 from tests.snapshots.images import Bytes
 
 BEGUN_MS = 1_795_388_400_000 - 90_000
@@ -432,7 +433,7 @@ def period_of(span: Span) -> Period:
     return Period(span.id, span.begins_ms, span.ends_ms)
 
 
-@settings(max_examples=300)
+@settings(max_examples=in_ci(100, 300))
 @given(
     seed=st.integers(0, 2**32),
     ways=st.tuples(st.sampled_from(["sum", "last"]), st.sampled_from(["descending", "ascending"])),
@@ -461,4 +462,4 @@ def test_a_reveal_shows_one_row_after_the_other(seed: int, ways: tuple[ScoreMode
 
 
 TestBoards = BoardsMachine.TestCase
-TestBoards.settings = settings(max_examples=100, stateful_step_count=40)
+TestBoards.settings = settings(max_examples=in_ci(40, 100), stateful_step_count=40)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from engine.calendar import period_at, schedule_fault, tz_version
 from engine.schedule import Period, Schedule, form_fault
+from tests.seeds import in_ci
 
 DAY_MS = 86_400_000
 NOW_MS = 1_795_788_000_000
@@ -151,7 +152,7 @@ def asked(draw: st.DrawFn) -> tuple[Schedule, int]:
 
 
 @given(asked())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=in_ci(120, 400), deadline=None)
 def test_periods_cover_all_time_without_a_gap_or_an_overlap(case: tuple[Schedule, int]) -> None:
     """Each instant lies in its period, and the neighbours join, with other ids."""
     schedule, time_ms = case

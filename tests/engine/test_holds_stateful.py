@@ -25,6 +25,7 @@ from engine.reviews import Review
 from tests.engine.plain_boards import Answer, Done, Past, PlainBoard, PlainBoards, place_of, told, ways_of
 from tests.engine.plain_watch import PlainReviews, told_of
 from tests.engine.test_reversals_stateful import ReversalsMachine
+from tests.seeds import in_ci
 
 
 class HeldBoards(PlainBoards):
@@ -211,4 +212,4 @@ def _holding(command: Increment | PutUser | BoardCommand) -> Increment | PutUser
 
 
 TestHolds = HoldsMachine.TestCase
-TestHolds.settings = settings(max_examples=60, stateful_step_count=40)
+TestHolds.settings = settings(max_examples=in_ci(25, 60), stateful_step_count=40)

@@ -15,6 +15,7 @@ from engine.calendar import period_at
 from engine.commands import ImportReceipt, ImportRow, ImportRows, Rejection
 from tests.engine.plain_boards import LARGEST, Answer, Done, PlainBoard, PlainBoards, scores_after
 from tests.engine.test_boards_stateful import BOARDS, BoardsMachine
+from tests.seeds import in_ci
 
 SCORES = st.integers(1, 20) | st.sampled_from([1, LARGEST - 30])
 SMALL = st.integers(1, 4)
@@ -168,4 +169,4 @@ class ImportsMachine(BoardsMachine):
 
 
 TestImports = ImportsMachine.TestCase
-TestImports.settings = settings(max_examples=100, stateful_step_count=40)
+TestImports.settings = settings(max_examples=in_ci(40, 100), stateful_step_count=40)

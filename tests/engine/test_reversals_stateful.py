@@ -20,6 +20,7 @@ from engine.events import BoardPut, Incremented, Rescored, Reversed
 from engine.recount import Recount
 from tests.engine.plain_boards import Done, Past, PlainBoard, place_of
 from tests.engine.test_boards_stateful import BoardsMachine
+from tests.seeds import in_ci
 
 Counted = tuple[str, int, str, Done]
 """Where an action counted: board, number of the period, user, and what it was."""
@@ -216,4 +217,4 @@ class ReversalsMachine(BoardsMachine):
 
 
 TestReversals = ReversalsMachine.TestCase
-TestReversals.settings = settings(max_examples=60, stateful_step_count=40)
+TestReversals.settings = settings(max_examples=in_ci(25, 60), stateful_step_count=40)

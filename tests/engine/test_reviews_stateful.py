@@ -28,6 +28,7 @@ from tests.engine.plain_watch import PlainReviews, told_of
 from tests.engine.test_boards_stateful import BOARDS, MINUTE_MS, USERS
 from tests.engine.test_imports_stateful import ImportsMachine, PlainImports
 from tests.engine.test_reversals_stateful import ReversalsMachine
+from tests.seeds import in_ci
 
 
 class PlainErasures(PlainImports):
@@ -156,4 +157,4 @@ class ReviewsMachine(ReversalsMachine, ImportsMachine):
 
 
 TestReviews = ReviewsMachine.TestCase
-TestReviews.settings = settings(max_examples=60, stateful_step_count=40)
+TestReviews.settings = settings(max_examples=in_ci(25, 60), stateful_step_count=40)

@@ -10,13 +10,13 @@ from collections import Counter
 
 import pytest
 
-from tests.seeds import IN_CI, first_seed
+from tests.seeds import first_seed, in_ci
 from tests.sim.__main__ import main
 from tests.sim.seeds import SEARCHED_FROM, SEEDS, SOUGHT
 from tests.sim.variants import BROKEN, Variant
 from tests.sim.world import simulate
 
-RUNS = 60 if IN_CI else 200
+RUNS = in_ci(60, 200)
 CANARY_RUNS_MAX = 400
 WITH_REPLICAS = 1_145
 """A run with a replica that becomes the leader."""
@@ -70,10 +70,10 @@ def test_a_seed_that_once_failed_fails_no_more(seed: int, fault: str, sentence: 
 
 
 SEEDED = {fault for _, fault, _ in SEEDS}
-NEVER_MADE = [variant for variant in BROKEN if variant.name not in SEEDED.union(SOUGHT)][:: 3 if IN_CI else 1]
+NEVER_MADE = [variant for variant in BROKEN if variant.name not in SEEDED.union(SOUGHT)][:: in_ci(6, 1)]
 """The variants of faults that were made here have a seed, or one is sought that some hundred runs do not have.
 
-A verdict on a commit takes every third one.
+A verdict on a commit takes every sixth one.
 """
 
 

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from server.api.routes import ROUTES, Route, find
 from server.http.messages import Refused
+from tests.seeds import in_ci
 from tests.server.lanes.support import PATIENCE_SECONDS
 from tests.server.node.questions import INCREMENT_PATH, Comparable, Question, all_questions, bearer, increment, question
 from tests.server.node.roles import STAGES, Stage
@@ -63,7 +64,7 @@ async def answers_of(way: str, stage: Stage, directory: Path, questions: list[Qu
             return answers
 
 
-@pytest.mark.parametrize("role", STAGES)
+@pytest.mark.parametrize("role", list(STAGES)[:: in_ci(2, 1)])
 async def test_every_lane_gives_the_same_answers(role: str, tmp_path: Path) -> None:
     """Status, headers but the date, and body, to each request before and after the role changed."""
     stage = STAGES[role]
