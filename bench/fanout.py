@@ -17,7 +17,6 @@ they do nothing else.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import time
 from contextlib import AbstractContextManager, ExitStack
@@ -30,7 +29,7 @@ from rich.table import Table
 from bench import viewers_peers as peers
 from bench.history import record
 from bench.servers import Missing, leader
-from bench.viewers import ViewerLoad, processor_seconds, resident_bytes
+from bench.viewers import ViewerLoad, allow_files, processor_seconds, resident_bytes
 from bench.viewers_peers import LIVE_CONFIG, MESSAGE, Poster, System
 
 SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
@@ -44,9 +43,6 @@ SETTLE_SECONDS = 0.02
 
 QUIET_SECONDS = 2.0
 """From the arrival of the viewers to the reading of memory."""
-
-FILES = 19_600
-"""Open files that a process with 19,000 viewers needs."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -175,8 +171,7 @@ def main() -> None:
     parser.add_argument("--viewers", type=int, nargs="+", default=[1_000, 5_000, 19_000])
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, FILES)), hard))
+    allow_files()
     rows: list[Row] = []
     missing: dict[str, str] = {}
     with ExitStack() as stack:

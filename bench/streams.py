@@ -13,7 +13,6 @@ too. In each round a backend increments once. A round ends when every viewer has
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import time
 
@@ -22,15 +21,13 @@ import msgspec
 from bench import tables
 from bench.history import record
 from bench.servers import leader
-from bench.viewers import ViewerLoad, processor_seconds, resident_bytes
+from bench.viewers import ViewerLoad, allow_files, processor_seconds, resident_bytes
 from bench.viewers_peers import LIVE_CONFIG, USERS, Poster
 from bench.wanted import Wanted, show_wanted
 
 SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
 LAST_MS, MORE_THAN_SOCKETS = 250.0, 1.2
 APART_SECONDS, SETTLE_SECONDS, QUIET_SECONDS = 0.4, 0.02, 2.0
-FILES = 19_600
-"""Open files that a process with 19,000 viewers needs."""
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -123,8 +120,7 @@ def main() -> None:
     parser.add_argument("--sockets", type=int, default=9_000)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, FILES)), hard))
+    allow_files()
     rows = measure(options.events, options.sockets, options.rounds)
     columns = ("viewers", "µs/message", "last viewer ms", "KB/idle viewer", "load CPU")
     table = tables.table("one leader, viewers of both kinds", ("kind",), columns)

@@ -26,6 +26,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
 import select
 import signal
 import socket
@@ -43,6 +44,9 @@ ROOT = Path(__file__).parents[1]
 RECEIVE_BYTES = 2**16
 CONNECTING_MAX = 200
 """Handshakes at the same time: fewer than every server's backlog."""
+
+FILES = 19_600
+"""Open files that a process with 19,000 viewers needs."""
 
 VIEWERS_PER_ADDRESS = 5_000
 """Viewers from one source address (127.0.0.1, 127.0.0.2, …): a fifth of the ephemeral ports of an address."""
@@ -80,6 +84,7 @@ class _Crowd:
 
     begun = b"HTTP/1.1 101 "
     """How the answer to a viewer begins."""
+    request = staticmethod(handshake)
 
     def __init__(self, port: int, *, ordinal: bool) -> None:
         self.port = port
@@ -95,8 +100,6 @@ class _Crowd:
         self.sample = b""
         self._buffer = bytearray(RECEIVE_BYTES)
         self._request = self.request(f"127.0.0.1:{port}")
-
-    request = staticmethod(handshake)
 
     def connect(self, count: int) -> None:
         """Open viewers until there are `count`."""
@@ -129,13 +132,17 @@ class _Crowd:
         assert head.startswith(self.begun), head
         self._take(viewer.fileno(), rest)
 
+    def _receive(self, number: int) -> int:
+        """Read into the buffer; give the number of bytes, 0 if the connection has ended."""
+        try:
+            return self.sockets[number].recv_into(self._buffer)
+        except ConnectionError:
+            return 0
+
     def read(self, number: int) -> None:
         """Take in what came for a viewer."""
         buffer = self._buffer
-        try:
-            count = self.sockets[number].recv_into(buffer)
-        except ConnectionError:
-            count = 0
+        count = self._receive(number)
         if not count:
             self._close(number)
         elif (
@@ -214,14 +221,11 @@ class _EventCrowd(_Crowd):
 
     def read(self, number: int) -> None:
         """Take in what came for a viewer."""
-        try:
-            count = self.sockets[number].recv_into(self._buffer)
-        except ConnectionError:
-            count = 0
-        if not count:
+        count = self._receive(number)
+        if count:
+            self._take(number, self.partial.pop(number, b"") + bytes(self._buffer[:count]))
+        else:
             self._close(number)
-            return
-        self._take(number, self.partial.pop(number, b"") + bytes(self._buffer[:count]))
 
     def _take(self, number: int, data: bytes) -> None:
         """Take in whole events, and keep the beginning of the next one."""
@@ -333,6 +337,12 @@ class ViewerLoad:
                     self._versions.put((line["version"], line["at"]))
                 else:
                     self._answers.put(line)
+
+
+def allow_files() -> None:
+    """Let this process, and those that it starts, have so many files open as 19,000 viewers need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, FILES)), hard))
 
 
 def processor_seconds(pid: int) -> float:

@@ -79,7 +79,7 @@ class ScoredRanking(Ranking):
         all_ranks: list[Ranks] = []
         last = self.seq
         if slots is None:
-            slots = list(map(find, [step.user_id for step in steps]))
+            slots = self.find([step.user_id for step in steps])
         for slot, step in zip(slots, steps, strict=True):
             new_score, seq = step.new_score, step.seq
             assert last < seq <= SEQ_MAX

@@ -26,7 +26,7 @@ import msgspec
 
 from server.access.auth import Principal
 from server.api.dependencies import Dependencies
-from server.api.pages import document, framed
+from server.api.pages import Page, document, framed
 from server.api.qr_code import page_address, qr_svg
 from server.api.reads import served_board
 from server.api.showing_forms import ViewersAnswer
@@ -47,10 +47,11 @@ class Showing:
         self._viewers = dependencies.viewers
         self._public_reads = dependencies.public_reads
         self._frame_ancestors = dependencies.frame_ancestors
+        self._embed: Page | None = None  # made when it is first asked for
 
     def reload(self, frame_ancestors: str) -> None:
         """Let other sites frame /embed from now on."""
-        self._frame_ancestors = frame_ancestors
+        self._frame_ancestors, self._embed = frame_ancestors, None
 
     def handlers(self) -> dict[str, Callable[[Request, Principal], Awaitable[Response]]]:
         """Give the handler of each route."""
@@ -58,7 +59,9 @@ class Showing:
 
     async def embed(self, request: Request, _caller: Principal) -> Response:
         """Answer with the page for a frame."""
-        return framed(self._pages["embed"], self._frame_ancestors).answer(request)
+        if self._embed is None:
+            self._embed = framed(self._pages["embed"], self._frame_ancestors)
+        return self._embed.answer(request)
 
     async def wall(self, request: Request, _caller: Principal) -> Response:
         """Answer with the page for a projector."""

@@ -38,6 +38,15 @@ def segment_of(frames: Iterable[Sequence[Event]], log_id: bytes) -> bytes:
     return data
 
 
+def frames_of_segment(data: bytes) -> list[Frame]:
+    """Read such a segment to its end."""
+    frames, offset = list[Frame](), SEGMENT_HEADER_BYTES
+    while offset < len(data):
+        frames.append(unpack_frame(data, offset))
+        offset += HEADER_BYTES + len(frames[-1].body)
+    return frames
+
+
 def increments(first_seq: int, count: int, time_ms: int = 1_700_000_000_000, user: str = "user") -> list[Event]:
     """Make `count` events of one time that run on from `first_seq`."""
     return [

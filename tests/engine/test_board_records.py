@@ -22,10 +22,10 @@ from engine.events import (
     RowsRevealed,
 )
 from engine.limits import SCORE_MAX
-from engine.record import HEADER_BYTES, SEGMENT_HEADER_BYTES, events_of, unpack_frame
+from engine.record import events_of
 from engine.schedule import Period, Schedule
 from engine.scoreboard import Scoreboard
-from tests.engine.logs import segment_of
+from tests.engine.logs import frames_of_segment, segment_of
 from tests.engine.model import rows
 
 LOG_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
@@ -87,12 +87,7 @@ def test_the_segment_with_boards_is_as_it_always_was() -> None:
     """Boards put, replaced and closed; values, chosen or not; feeds. Written once, read and written for ever."""
     data = GOLDEN.read_bytes()
     assert data == segment_of(FRAMES, LOG_ID)
-    offset, found = SEGMENT_HEADER_BYTES, list[Event]()
-    while offset < len(data):
-        frame = unpack_frame(data, offset)
-        found += events_of(frame)
-        offset += HEADER_BYTES + len(frame.body)
-    assert found == EVENTS
+    assert [event for frame in frames_of_segment(data) for event in events_of(frame)] == EVENTS
 
 
 def test_the_golden_events_make_the_state_that_they_say() -> None:

@@ -11,7 +11,6 @@ from engine.clock import ClockBounds, SteadyClock
 from engine.corrections import Corrector, TrueTimes
 from engine.events import ClockCorrected, Event, Incremented
 from engine.record import (
-    SEGMENT_HEADER_BYTES,
     FrameFault,
     SegmentHeader,
     chain_start,
@@ -24,6 +23,7 @@ from engine.record import (
 )
 from engine.scoreboard import Scoreboard
 from server.replication.sharding import Shard
+from tests.engine.logs import frames_of_segment
 
 BEGUN_MS = 1_765_800_000_000
 YEAR_MS = 365 * 86_400_000
@@ -245,13 +245,11 @@ def test_the_golden_segment_with_corrections_is_written_and_read_as_ever() -> No
     """Byte for byte; it is never made anew."""
     data = GOLDEN.read_bytes()
     assert data == golden()
-    offset, found = SEGMENT_HEADER_BYTES, list[Event]()
-    while offset < len(data):
-        frame = unpack_frame(data, offset)
+    found = list[Event]()
+    for frame in frames_of_segment(data):
         [event] = events_of(frame)
         assert correction_of(frame) == (event if isinstance(event, ClockCorrected) else None)
         found.append(event)
-        offset += 48 + len(frame.body)
     assert found == EVENTS
 
 

@@ -13,9 +13,9 @@ from engine.commands import Command, FlagReceipt, PutFlag, Receipt
 from engine.event_records import decode_events, encode_events
 from engine.events import Event, FlagPut, Incremented
 from engine.flags import FlagOff, Flags, flags_in
-from engine.record import SEGMENT_HEADER_BYTES, events_of, frame_bytes, unpack_frame
+from engine.record import events_of
 from engine.scoreboard import Scoreboard
-from tests.engine.logs import segment_of
+from tests.engine.logs import frames_of_segment, segment_of
 from tests.engine.model import increment, perform
 from tests.engine.test_actor import Bench
 
@@ -37,12 +37,7 @@ def test_the_segment_with_flags_is_as_it_always_was() -> None:
     """Written once, read for ever."""
     data = GOLDEN.read_bytes()
     assert data == segment_of(FRAMES, LOG_ID)
-    offset, found = SEGMENT_HEADER_BYTES, list[Event]()
-    while offset < len(data):
-        frame = unpack_frame(data, offset)
-        found += events_of(frame)
-        offset += len(frame_bytes(frame))
-    assert found == EVENTS
+    assert [event for frame in frames_of_segment(data) for event in events_of(frame)] == EVENTS
 
 
 def test_the_last_event_says_how_a_flag_is() -> None:

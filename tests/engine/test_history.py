@@ -14,7 +14,6 @@ from engine.events import EpochBegun, Event, Incremented
 from engine.history import EpochMark, history_of
 from engine.record import (
     HEADER_BYTES,
-    SEGMENT_HEADER_BYTES,
     FrameFault,
     SegmentHeader,
     chain_start,
@@ -25,6 +24,7 @@ from engine.record import (
     unpack_header,
 )
 from engine.scoreboard import Scoreboard
+from tests.engine.logs import frames_of_segment
 
 LOG_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
 DRAWN = bytes(range(100, 116))
@@ -63,12 +63,7 @@ def test_the_segment_with_both_forms_of_an_epoch_is_as_it_always_was() -> None:
     """The old form without an identity, and the new one: written once, read and written for ever."""
     data = GOLDEN.read_bytes()
     assert data == golden_bytes()
-    offset, found = SEGMENT_HEADER_BYTES, []
-    while offset < len(data):
-        frame = unpack_frame(data, offset)
-        found.append((frame.epoch, events_of(frame)))
-        offset += HEADER_BYTES + len(frame.body)
-    assert found == FRAMES
+    assert [(frame.epoch, events_of(frame)) for frame in frames_of_segment(data)] == FRAMES
 
 
 def test_another_program_reads_an_identity_as_bytes() -> None:

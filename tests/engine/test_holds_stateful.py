@@ -9,6 +9,8 @@ the period in which it came, unless a reversal has it.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,8 +23,9 @@ from engine.calendar import period_at
 from engine.commands import BoardCommand, DecideReview, Increment, PutBoard, PutUser, Rejection, ReviewReceipt
 from engine.events import BoardPut, Event, Incremented, Reversed, ReviewDecided
 from engine.recount import Adds, Recount
+from engine.reversals import CorrectedPeriod
 from engine.reviews import Review
-from tests.engine.plain_boards import Answer, Done, Past, PlainBoard, PlainBoards, place_of, told, ways_of
+from tests.engine.plain_boards import Answer, Done, PlainBoards, told, ways_of
 from tests.engine.plain_watch import PlainReviews, told_of
 from tests.engine.test_reversals_stateful import ReversalsMachine
 from tests.seeds import in_ci
@@ -175,19 +178,9 @@ class HoldsMachine(ReversalsMachine):
                 if (other_id, other) == (board_id, number):
                     lists[user] = sorted([*lists.get(user, []), done], key=lambda each: each.seq)
 
-    def _check_past(self, board_id: str, board: PlainBoard, past: Past) -> None:
+    def _were_there(self, shown: Sequence[tuple[Any, ...]], corrected: CorrectedPeriod) -> set[str]:
         """Who had nothing in a period but what was held comes into it with a decision."""
-        rules, done = self.past_done[board_id, self.past_numbers[board_id, past.seq]]
-        corrected = self.scoreboard.reversals.of_period(board_id, past.seq)
-        assert corrected is not None
-        places = {user: place_of(rules, each) for user, each in done.items()}
-        for row in corrected.rows:
-            place = places.get(row.user_id)
-            expected = (None, 0, 0) if place is None else (place.score, place.seq, place.ms)
-            assert (row.new_score, row.reached_seq, row.updated_ms) == expected
-        [shown] = [rows for other, each, rows in self.plain.ended if (other, each.seq) == (board_id, past.seq)]
-        users = {name for _, name, *_ in shown} | {row.user_id for row in corrected.rows}
-        assert corrected.count == len(users & places.keys())
+        return super()._were_there(shown, corrected) | {row.user_id for row in corrected.rows}
 
     @invariant()
     def what_is_held_is_as_the_model_says(self) -> None:

@@ -12,9 +12,9 @@ from engine.event_records import decode_events, encode_events
 from engine.events import BoardPut, Event, ImportBegun, Incremented, ScoreImported, UserPut
 from engine.imports import Import
 from engine.limits import SCORE_MAX
-from engine.record import SEGMENT_HEADER_BYTES, events_of, frame_bytes, unpack_frame
+from engine.record import events_of
 from engine.scoreboard import Scoreboard
-from tests.engine.logs import segment_of
+from tests.engine.logs import frames_of_segment, segment_of
 from tests.engine.model import rows
 
 LOG_ID = bytes.fromhex("00112233445566778899aabbccddeeff")
@@ -43,12 +43,7 @@ def test_the_segment_with_imports_is_as_it_always_was() -> None:
     """Rows with a time and without, a name beside a row, an action between rows. Written once, read for ever."""
     data = GOLDEN.read_bytes()
     assert data == segment_of(FRAMES, LOG_ID)
-    offset, found = SEGMENT_HEADER_BYTES, list[Event]()
-    while offset < len(data):
-        frame = unpack_frame(data, offset)
-        found += events_of(frame)
-        offset += len(frame_bytes(frame))
-    assert found == EVENTS
+    assert [event for frame in frames_of_segment(data) for event in events_of(frame)] == EVENTS
 
 
 def test_the_golden_events_make_the_state_that_they_say() -> None:
