@@ -16,9 +16,7 @@ from functools import partial
 from engine.disk import Disk, FileMissing
 from engine.threads import run
 from server.webhooks.cursor import Cursor, CursorDamaged, pack, unpack
-from server.webhooks.limits import CURSOR_BYTES_MAX
-
-DIRECTORY = "webhooks"
+from snapshots.restore import HOOK_BYTES_MAX, HOOKS
 
 
 class CursorStore:
@@ -26,7 +24,7 @@ class CursorStore:
 
     def __init__(self, disk: Disk, data_dir: str) -> None:
         self._disk = disk
-        self._directory = f"{data_dir}/{DIRECTORY}"
+        self._directory = f"{data_dir}/{HOOKS}"
 
     def path(self, name: str) -> str:
         """Give the path of a cursor's file."""
@@ -45,11 +43,11 @@ class CursorStore:
         await run(partial(self._write, self.path(name), pack(cursor)), blocks=self._disk.blocks)
 
     def _read(self, path: str) -> bytes:
-        if self._disk.size(path) > CURSOR_BYTES_MAX:
+        if self._disk.size(path) > HOOK_BYTES_MAX:
             raise CursorDamaged("it is too long")
         file = self._disk.open(path)
         try:
-            return file.read_at(0, CURSOR_BYTES_MAX)
+            return file.read_at(0, HOOK_BYTES_MAX)
         finally:
             file.close()
 

@@ -3,7 +3,7 @@
     rows = FirstRows(scoreboard, hook, form, interval_s)
     rows.begin(cursor)                              nothing of what is now is news
     rows.changed(["main"])                          events touched these boards
-    rows.look(cursor, now_s)                        moves marks, and adds to `cursor.pending`; whether it did
+    rows.look(cursor, now_s)                        moves marks, and adds to `cursor.pending`
     rows.of_top(cursor, pending)                    an id and a body, of now; None: nothing to tell any more
     rows.withdraw(cursor, pending)                  it was not told: the next look finds the newest one
     rows.of_overtaken(cursor, pending)
@@ -54,9 +54,8 @@ class FirstRows:
         self._interval_s = interval_s
         self._wanted = {TOP_CHANGED, USER_OVERTAKEN} & set(hook.events)
         self._touched: dict[str, None] = dict.fromkeys(scoreboard.boards)
-        self._seen: dict[
-            str, tuple[bool, int]
-        ] = {}  # by board: whether it is frozen, and the last change that was seen
+        # By board: whether it is frozen, and the last change that was seen.
+        self._seen: dict[str, tuple[bool, int]] = {}
         self._due_s: dict[str, float] = {}
         self._users: dict[str, dict[str, str]] = {}  # by board and digest
 
@@ -72,10 +71,9 @@ class FirstRows:
         if self._wanted:
             self._touched.update(dict.fromkeys(board_ids))
 
-    def look(self, cursor: Cursor, now_s: float) -> bool:
-        """Find what is to be told, and mark it as told. Gives whether something is pending now that was not."""
+    def look(self, cursor: Cursor, now_s: float) -> None:
+        """Find what is to be told, make it pending, and mark it as told."""
         busy = {each.board_id for each in cursor.pending}
-        before = len(cursor.pending)
         touched, self._touched = self._touched, {}
         for board in self._boards(touched):
             name, seen = board.board_id, (self._is_frozen(board), board.top10_seq)
@@ -87,7 +85,6 @@ class FirstRows:
             self._seen[name] = seen
             if self._look_at(cursor, board):
                 self._due_s[name] = now_s + self._interval_s
-        return len(cursor.pending) > before
 
     def wait_s(self, now_s: float) -> float:
         """Give the time until a touched board may be looked at; infinity if there is none."""

@@ -40,8 +40,5 @@ HELD_BACK_MAX = 10_000
 OVERTAKEN_LOOK = 1_000
 """Rows in which a start looks for who stood among the first ten before. Nobody falls further unseen."""
 
-CURSOR_BYTES_MAX = 64 * 2**20
-"""A cursor's file. 10,000 boards with ten users each take some 5 MB."""
-
 ERROR_CHARACTERS_MAX = 300
 """Of an error in a log line and in an answer: some libraries put whole answers into theirs."""

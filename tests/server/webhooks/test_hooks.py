@@ -205,6 +205,7 @@ async def test_names_are_told_as_the_public_sees_them(tmp_path: Path) -> None:
             for user, name in (("ann", "Ann Kathrin"), ("ben", "Benedikt")):
                 await site.ask("PUT", f"/users/{user}", {"displayName": name})
                 await site.score(user, 2 if user == "ben" else 1)
+                await receiver.until("top.changed")  # else both may be told as one change, in which nobody was behind
             await receiver.until("user.overtaken")
             await site.ask("POST", "/boards/main/reset")
             await receiver.until("period.ended")
