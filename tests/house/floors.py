@@ -28,6 +28,7 @@ FOLDERS = (
     "server/api",
     "server/webhooks",
     "server/lanes",
+    "server/quorum",
     "server/node",
     "server/cli",
 )
@@ -170,6 +171,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "lanes/lifespan lanes/hypercorn_pipe"),
     (SHELL, "server", "lanes/hypercorn_lane lanes/express_loop lanes/quart_app"),
     (SHELL, "server", "lanes/express lanes/listener"),
+    (PURE, "server", "quorum/stream quorum/words"),
     (SHELL, "server", "node/shutdown node/shard node/service_manager node/listening node/clock"),
     (SHELL, "server", "node/reload"),
     (SHELL, "server", "node/surroundings"),
