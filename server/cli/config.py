@@ -64,11 +64,16 @@ def check_keys(config: Config) -> None:
 def warnings_of(config: Config, settings: list[Setting]) -> list[str]:
     """Say which files with secrets others may read, and what is odd about the secrets."""
     secrets = {dotted(key) for key in SECRET_KEYS}
+    if config.quorum.servers_have_secrets:
+        secrets.add("quorum.servers")
     files = {setting.origin: setting.key for setting in settings if setting.key in secrets and setting.source == "file"}
     if config.auth.jwt_secret_file:
         files[config.auth.jwt_secret_file] = "auth.jwt_secret_file"
     if config.replication.token_file:
         files[config.replication.token_file] = "replication.token_file"
+    for name in ("credentials_file", "key_file"):
+        if path := getattr(config.quorum, name):
+            files[path] = f"quorum.{name}"
     for number, hook in enumerate(config.webhooks):
         if hook.secret_file:
             files[hook.secret_file] = f"webhooks[{number}].secret_file"

@@ -9,7 +9,7 @@ Rules:
   value and what is allowed. The value is shown unless it is secret. Nothing is guessed, rounded or ignored.
 - The default board `main` exists only while no board is named: a board that the operator did not list would surprise.
 - A board is written in the form that the API takes too: `server.settings.board_form` decodes both.
-- `[auth]` and `[[webhooks]]` have more rules: see `server.settings.auth` and `server.settings.webhooks`.
+- `[auth]`, `[quorum]` and `[[webhooks]]` have more rules: see `auth`, `quorum` and `webhooks` in this folder.
 - `load` checks the structs below as a whole, and they are frozen. Properties parse at each use, so keep what you need
   often.
 - Relative paths are relative to the working directory, in the file too.
@@ -33,6 +33,7 @@ from server.settings.environment import Key, dotted, from_text, nearest, secrets
 from server.settings.given import Filled, Given, Secrets, Source, Switch, Text, Texts, allowed, converted, refusal
 from server.settings.http import HttpConfig
 from server.settings.origins import ANY_ORIGIN, OriginList, frame_ancestors, parse_origins
+from server.settings.quorum import QuorumConfig, check_replicas, check_stream, check_whole, parse_servers
 from server.settings.values import Address, ConfigError, Network
 from server.settings.webhooks import Webhooks, build_webhooks
 
@@ -161,6 +162,7 @@ class Config(msgspec.Struct, frozen=True):
     console: ConsoleConfig = ConsoleConfig()
     feeds: FeedsConfig = FeedsConfig()
     replication: ReplicationConfig = ReplicationConfig()
+    quorum: QuorumConfig = QuorumConfig()
     logging: LoggingConfig = LoggingConfig()
     webhooks: Webhooks = ()
 
@@ -187,6 +189,9 @@ CHECKS: dict[Key, Callable[[Any], object]] = {
     ("log", "keep"): values.parse_keep,
     ("replication", "leader"): values.check_node_url,
     ("replication", "public_url"): values.check_node_url,
+    ("quorum", "servers"): parse_servers,
+    ("quorum", "stream"): check_stream,
+    ("quorum", "replicas"): check_replicas,
 }
 """What the type does not check. A check raises ValueError with what is allowed."""
 
@@ -293,6 +298,7 @@ def build(given: Mapping[Key, Given]) -> Config:
             values[key[0]] = value
     for name, fields in sections.items():
         values[name] = type(getattr(Config(), name))(**fields)
+    check_whole(values.get("quorum", QuorumConfig()), given)
     if boards:
         values["boards"] = {name: _board(name, fields, given) for name, fields in boards.items()}
     auth = build_auth({key[1]: each for key, each in given.items() if key[0] == "auth"})

@@ -4,7 +4,7 @@
 
 Rules:
 - Each type has a `description`: what is allowed, in the words of an error.
-- A refusal shows the value, unless it is a secret, or a table that may hold one.
+- A refusal shows the value, unless it is a secret, or a table or a URL that may hold one.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ Switch = Annotated[bool, Meta(description="true or false")]
 SECRET_KEYS = {("auth", "jwt_secret"), ("auth", "issuers"), ("webhooks",)}
 """The keys whose values are never shown. Each of the issuers, and of the webhooks, may hold a secret."""
 
+URL_KEYS = {("quorum", "servers")}
+"""The keys of URLs that may hold a user and a password. A refusal shows none: what is no URL can't be masked."""
 
 Source = Literal["default", "file", "environment", "flag"]
 
@@ -46,7 +48,7 @@ class Given(msgspec.Struct, frozen=True):
 def refusal(key: Key, given: Given, sentence: str) -> ConfigError:
     """Make the error for a value that is not allowed."""
     shown = "(the value is not shown)"
-    if key not in SECRET_KEYS and key[-1] not in ("jwt_secret", "secret"):
+    if key not in SECRET_KEYS | URL_KEYS and key[-1] not in ("jwt_secret", "secret"):
         shown = json.dumps(given.value, default=str, ensure_ascii=True)
         shown = f"{shown if len(shown) <= 80 else shown[:77] + '...'} is not allowed"
     source = given.origin if given.origin == DEFAULT else f"from {given.origin}"

@@ -83,7 +83,7 @@ def is_address(text: str, kind: type[IPv4Address] | type[IPv6Address]) -> bool:
     return True
 
 
-def _is_host(text: str) -> bool:
+def is_host(text: str) -> bool:
     return is_address(text, IPv4Address) or is_address(text, IPv6Address) or is_host_name(text)
 
 
@@ -143,7 +143,7 @@ def check_node_url(text: str) -> None:
     if not text:
         return
     url = split_url(text)
-    if url is None or not url.hostname or not _is_host(url.hostname) or url.scheme not in _DEFAULT_PORTS:
+    if url is None or not url.hostname or not is_host(url.hostname) or url.scheme not in _DEFAULT_PORTS:
         raise ValueError('must be http:// or https:// and a host, as "http://leader.example:8080"')
     if "@" in url.netloc or url.query or url.fragment or not text.isprintable() or not text.isascii() or " " in text:
         raise ValueError("must be an address without a user, a query or a fragment")
@@ -168,6 +168,13 @@ def split_url(text: str) -> SplitResult | None:
     except ValueError:
         return None
     return url
+
+
+def masked_url(text: str) -> str:
+    """Give a URL as it may be shown: without a user, a password or a token. Also what is no good URL."""
+    before, at, after = text.rpartition("@")
+    scheme, slashes, _ = before.partition("://")
+    return f"{scheme if slashes else ''}{slashes}***@{after}" if at else text
 
 
 def _is_loopback(host: str) -> bool:

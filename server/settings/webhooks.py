@@ -172,18 +172,12 @@ def _hook(above: Key, own: Mapping[str, Given], origin: str) -> WebhookConfig:
 
 def _check_url(above: Key, given: Given) -> None:
     key, url = (*above, "url"), converted((*above, "url"), given, Text)
+    masked = msgspec.structs.replace(given, value=values.masked_url(url))
     parts = values.split_url(url)
     if parts is None or not parts.hostname or parts.scheme not in ("http", "https") or len(url) > URL_CHARACTERS_MAX:
-        raise refusal(key, _masked(given, url), "must be an https:// or http:// URL")
+        raise refusal(key, masked, "must be an https:// or http:// URL")
     if "@" in parts.netloc or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
-        raise refusal(key, _masked(given, url), "must be a URL of ASCII without a user, a password or a fragment")
-
-
-def _masked(given: Given, url: str) -> Given:
-    """Give a URL as it may be shown: without a user and a password."""
-    before, at, after = url.rpartition("@")
-    scheme, slashes, _ = before.partition("://")
-    return msgspec.structs.replace(given, value=f"{scheme if slashes else ''}{slashes}***@{after}" if at else url)
+        raise refusal(key, masked, "must be a URL of ASCII without a user, a password or a fragment")
 
 
 def _name_of(url: str) -> str:

@@ -92,6 +92,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "server", "settings/values settings/http"),
     (PURE, "server", "settings/environment settings/origins"),
     (PURE, "server", "settings/given"),
+    (PURE, "server", "settings/quorum"),
     (SHELL, "server", "settings/secrecy settings/auth settings/board_form"),
     (SHELL, "server", "settings/webhooks"),
     (SHELL, "server", "settings/config"),

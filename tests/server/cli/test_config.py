@@ -120,3 +120,23 @@ def test_files_with_secrets_that_others_can_read_are_told(tmp_path: Path, mode: 
     said = check("--config", str(file)).stderr
     assert (f"Warning: replication.token_file: {token}: others can read" in said) is told
     assert (f"Warning: auth.jwt_secret: {file}: others can read" in said) is told
+
+
+def test_a_user_in_a_url_of_a_quorum_is_never_printed(tmp_path: Path) -> None:
+    """Where the servers are is; a file with such a URL, credentials and a key are for their owner alone."""
+    file, credentials, key = tmp_path / "scoreboard.toml", tmp_path / "node.creds", tmp_path / "node.key"
+    tls = f'certificate_file = "node.pem"\nkey_file = "{key}"\n'
+    for path in (credentials, key):
+        path.write_text("x\n")
+        path.chmod(0o644)
+    file.write_text(f'[quorum]\nservers = ["nats://node:{SECRET}@n1.example"]\n{tls}')
+    file.chmod(0o644)
+    done = check("--config", str(file))
+    assert 'quorum.servers\t["nats://***@n1.example"]\tfile' in done.stdout
+    assert SECRET not in done.output
+    assert f"Warning: quorum.servers: {file}: others can read" in done.stderr
+    assert f"Warning: quorum.key_file: {key}: others can read" in done.stderr
+    file.write_text(f'[quorum]\nservers = ["nats://n1.example"]\ncredentials_file = "{credentials}"\n')
+    told = check("--config", str(file)).stderr
+    assert f"Warning: quorum.credentials_file: {credentials}: others can read" in told
+    assert "quorum.servers" not in told, "no secret is in the file"

@@ -59,6 +59,19 @@ format = "json"
 level = "debug"
 """
 
+QUORUM_VARIABLES = {
+    "SCOREBOARD_QUORUM_SERVERS": "nats://a.example:4222, tls://b.example",
+    "SCOREBOARD_QUORUM_CREDENTIALS_FILE": "node.creds",
+    "SCOREBOARD_QUORUM_CA_FILE": "ca.pem",
+    "SCOREBOARD_QUORUM_CERTIFICATE_FILE": "node.pem",
+    "SCOREBOARD_QUORUM_KEY_FILE": "node.key",
+    "SCOREBOARD_QUORUM_STREAM": "game",
+    "SCOREBOARD_QUORUM_REPLICAS": "5",
+    "SCOREBOARD_QUORUM_SILENCE_SECONDS": "10",
+    "SCOREBOARD_QUORUM_PUBLISH_TIMEOUT_SECONDS": "2",
+    "SCOREBOARD_QUORUM_STREAM_KEEP_BYTES": "16_777_216",
+}
+
 
 def read(
     tmp_path: Path, text: str, environ: dict[str, str] | None = None, flags: dict[str, str] | None = None
@@ -173,6 +186,7 @@ def test_every_key_can_be_set_in_the_environment(tmp_path: Path) -> None:
         "SCOREBOARD_WEBHOOKS": '[{"name": "a", "url": "https://a.example/", "events": ["user.erased"]}]',
         "SCOREBOARD_WEBHOOKS_A_SECRET": f"whsec_{'QUFB' * 8}",
         "UNRELATED": "ignored",
+        **QUORUM_VARIABLES,
     }
     config = load(None, environ, {})
     assert config.addresses == (Address("0.0.0.0", 0),)
