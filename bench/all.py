@@ -20,8 +20,8 @@ from bench.wanted import Wanted, show_wanted
 
 ROOT = Path(__file__).parents[1]
 BENCHES = (
-    "calibrate", "writes", "reads", "engine", "restart", "fanout", "streams", "end_to_end", "replication", "boards",
-    "watch", "aside", "ledger", "imports", "imports_http",
+    "calibrate", "writes", "reads", "engine", "restart", "fanout", "streams", "end_to_end", "replication", "quorum",
+    "boards", "watch", "aside", "ledger", "imports", "imports_http",
 )  # fmt: skip
 
 

@@ -3,6 +3,9 @@
 It keeps the same promise: it checks the token, it decides the points, it counts an action once (one Lua script), and
 Redis syncs its append-only file before it answers. It has no limits, no order among equal scores, no live viewers and
 no audit trail. `bench.servers` starts it, with the Redis port and the secret in the environment.
+
+With `PEER_WAIT` it also waits until so many replicas of Redis have the increment (`WAIT`): `bench.quorum` asks that.
+Fewer within the time is 503: nobody knows then who has it.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-import jwt
 import redis.asyncio as redis
 from fastapi import FastAPI, Header, HTTPException
-from pydantic import BaseModel, ConfigDict, Field
 
-SECRET = os.environ["PEER_SECRET"]
-POINTS = {"ACTION_COMPLETED": 10}
+from bench.peers.increments import Increment, answer_of, delta_of
+
+REPLICAS = int(os.environ.get("PEER_WAIT", "0"))
+WAIT_MS = 5_000
 
 INCREMENT = """
 if redis.call('SET', KEYS[2], ARGV[1], 'NX') then
@@ -32,38 +35,25 @@ store = redis.Redis(port=int(os.environ["PEER_REDIS_PORT"]), decode_responses=Tr
 increment_once = store.register_script(INCREMENT)
 
 
-class Increment(BaseModel):
-    """The body of an increment."""
-
-    model_config = ConfigDict(extra="forbid")
-    userId: str = Field(min_length=1, max_length=128)  # noqa: N815  # the wire's name
-    actionId: str = Field(min_length=1, max_length=128)  # noqa: N815  # the wire's name
-    reason: str = "ACTION_COMPLETED"
-
-
-def caller_of(authorization: str) -> str:
-    """Check the token."""
-    try:
-        claims = jwt.decode(authorization.removeprefix("Bearer "), SECRET, algorithms=["HS256"], audience="scoreboard")
-    except jwt.InvalidTokenError:
-        raise HTTPException(401) from None
-    if "scores:write" not in claims.get("scope", "").split():
-        raise HTTPException(403)
-    return str(claims["sub"])
+async def increment_in_redis(keys: list[str], args: list[Any]) -> Any:
+    """Run the script, and wait for the replicas on the same connection: `WAIT` is about the writes of its own one."""
+    if not REPLICAS:
+        return await increment_once(keys=keys, args=args)
+    async with store.pipeline(transaction=False) as pipe:
+        await increment_once(keys=keys, args=args, client=pipe)
+        pipe.execute_command("WAIT", REPLICAS, WAIT_MS)
+        result, replicas = await pipe.execute()
+    if replicas < REPLICAS:
+        raise HTTPException(503)
+    return result
 
 
 @app.post("/scores/increment")
 async def increment(body: Increment, authorization: str = Header()) -> dict[str, Any]:
     """Count one action."""
-    caller_of(authorization)
-    delta = POINTS.get(body.reason)
-    if delta is None:
-        raise HTTPException(400)
-    applied, score, rank = await increment_once(keys=["board", f"action:{body.actionId}"], args=[body.userId, delta])
-    return {
-        "userId": body.userId, "newScore": int(float(score)), "delta": delta if applied else 0,
-        "applied": bool(applied), "actionId": body.actionId, "rank": rank + 1,
-    }  # fmt: skip
+    delta = delta_of(body, authorization)
+    applied, score, rank = await increment_in_redis(["board", f"action:{body.actionId}"], [body.userId, delta])
+    return answer_of(body, bool(applied), int(float(score)), delta, rank + 1)
 
 
 @app.get("/scoreboard/top")
