@@ -38,6 +38,8 @@ log = structlog.get_logger()
 
 Uniform = Callable[[float, float], float]
 Headers = Sequence[tuple[str, str]]
+Check = Callable[[ServerAddress, Info], None]
+"""Looks at what a server says of itself, and raises `StreamRefused` for one that is not to be used."""
 
 _PERMISSION = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"", re.IGNORECASE)
 
@@ -80,8 +82,9 @@ class Question:
 class NatsClient:
     """See above. `opened` makes one."""
 
-    def __init__(self, options: NatsOptions, *, name: str, uniform: Uniform) -> None:
+    def __init__(self, options: NatsOptions, *, name: str, uniform: Uniform, check: Check | None = None) -> None:
         self.options = options
+        self._check = check
         self._addresses = options.addresses
         self.name = name
         self._uniform = uniform
@@ -93,9 +96,11 @@ class NatsClient:
         self._inbox = f"_INBOX.{secrets.token_hex(12)}"
         self._subscriptions: list[tuple[str, Callable[[Message], None]]] = [(f"{self._inbox}.*", self._answer)]
         self._refusals: dict[int, StreamRefused] = {}
-        """The servers that do not let us in, by their place in the list."""
+        """The servers that do not let us in, or that we may not use, by their place in the list."""
         self._forbidden: StreamRefused | None = None
         """Why no answer can come on this connection."""
+        self._told: dict[int, str] = {}
+        """What the log says of a server that does not answer: once, until one does."""
         self._tell = Bounded(log, bounds.LOG_LINES_PER_SECOND)
 
     @property
@@ -190,16 +195,17 @@ class NatsClient:
         """Connect to a server, and use it until it is lost. Give the seconds that it was used."""
         address = self._addresses[place]
         try:
-            connection = await connect(address, self.options, name=self.name)
-        except StreamRefused as refused:
-            self._refusals[place] = refused
-            self._tell.error("quorum_server_refuses", server=str(address), why=str(refused))
+            connection = await connect(address, self.options, name=self.name, check=self._check)
+        except (StreamRefused, ConnectionLost) as error:
+            if self._told.get(place) != str(error):
+                self._told[place] = str(error)
+                self._tell.warning("quorum_server_unreachable", server=str(address), why=str(error))
+            self._refusals.pop(place, None)
+            if isinstance(error, StreamRefused):
+                self._refusals[place] = error
             self._tell_changed()
             return 0.0
-        except ConnectionLost as lost:
-            self._refusals.pop(place, None)
-            self._tell.warning("quorum_server_unreachable", server=str(address), why=str(lost))
-            return 0.0
+        self._told.clear()
         self._refusals.clear()
         self._forbidden, self._silences = None, 0
         for sid, (subject, _) in enumerate(self._subscriptions, 1):
@@ -273,9 +279,14 @@ class NatsClient:
 
 
 @asynccontextmanager
-async def opened(options: NatsOptions, *, name: str, uniform: Uniform) -> AsyncIterator[NatsClient]:
-    """Run a client as long as the context lasts. Raises `StreamRefused` and `Unanswered`; see above."""
-    client = NatsClient(options, name=name, uniform=uniform)
+async def opened(
+    options: NatsOptions, *, name: str, uniform: Uniform, check: Check | None = None
+) -> AsyncIterator[NatsClient]:
+    """Run a client as long as the context lasts. Servers that `check` refuses are not used.
+
+    Raises `StreamRefused` and `Unanswered`; see above.
+    """
+    client = NatsClient(options, name=name, uniform=uniform, check=check)
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(client.run)

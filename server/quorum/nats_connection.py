@@ -184,8 +184,17 @@ class Connection:
             self._heard_at = trio.current_time()
 
 
-async def connect(address: ServerAddress, options: NatsOptions, *, name: str) -> Connection:
-    """Connect to a server and have it let us in. Raises `ConnectionLost` and `StreamRefused`."""
+async def connect(
+    address: ServerAddress,
+    options: NatsOptions,
+    *,
+    name: str,
+    check: Callable[[ServerAddress, Info], None] | None = None,
+) -> Connection:
+    """Connect to a server and have it let us in, if `check` finds no fault in what it says of itself.
+
+    Raises `ConnectionLost` and `StreamRefused`.
+    """
     stream: trio.abc.Stream | None = None
     try:
         with trio.fail_after(limits.CONNECT_SECONDS):
@@ -199,6 +208,8 @@ async def connect(address: ServerAddress, options: NatsOptions, *, name: str) ->
             while not isinstance(event := await _next(stream, parser), Pong):
                 if isinstance(event, Error):
                     raise _refusal(address, options, event.text)
+            if check is not None:
+                check(address, info)
             connection = Connection(address, stream, parser, info)
             stream = None
             return connection

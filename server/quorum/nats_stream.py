@@ -15,6 +15,7 @@ Rules:
 - A place that was acknowledged with another number than the one that was asked for is another stream: `StreamRefused`.
 - `read` asks for each place by its number, several at once, from the stream's leader. It has no state on the servers.
 - A stream that was removed and made again is noticed by the time of its making.
+- A server with a setting that would lose something is not used; at the start it is refused.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from server.quorum.nats_api import ApiFault, Placed, Purged, StoredAnswer, Strea
 from server.quorum.nats_client import NatsClient, Question, Uniform, opened
 from server.quorum.nats_connection import NatsOptions
 from server.quorum.nats_protocol import Message
-from server.quorum.nats_setup import ask_info, check_servers, origin_of, wait_info
+from server.quorum.nats_setup import ask_info, check_server, check_servers, origin_of, wait_info
 from server.quorum.stream import Bounds, Origin, PlacePurged, StreamRefused, Unanswered
 
 log = structlog.get_logger()
@@ -72,7 +73,7 @@ class NatsStream:
 
         Raises `StreamRefused`, and `Unanswered` if the servers or the stream do not answer within `OPEN_SECONDS`.
         """
-        async with opened(options, name=name, uniform=uniform) as client:
+        async with opened(options, name=name, uniform=uniform, check=check_server) as client:
             await check_servers(client)
             yield NatsStream(client, options, await wait_info(client, options))
 

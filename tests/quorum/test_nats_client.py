@@ -14,8 +14,9 @@ import trio
 from server.quorum import nats_limits as limits
 from server.quorum.nats_client import NatsClient, opened
 from server.quorum.nats_connection import NatsOptions
-from server.quorum.nats_protocol import Message
+from server.quorum.nats_protocol import Info, Message
 from server.quorum.stream import StreamRefused, Unanswered
+from server.settings.quorum import ServerAddress
 from tests.e2e.tls import certificates
 from tests.quorum.fake_server import NOBODY, FakeServer, fake_server
 
@@ -226,7 +227,7 @@ async def test_a_server_that_does_not_let_us_in_ends_the_start_and_no_secret_is_
             async with opened(options, name="node", uniform=first):
                 pytest.fail("it opened")
     assert refused.value.key == "quorum.servers"
-    assert [line["event"] for line in lines] == ["quorum_server_refuses"]
+    assert [line["event"] for line in lines] == ["quorum_server_unreachable"]
     assert not any("s3cret" in text for text in (repr(options), repr(refused.value), str(refused.value), repr(lines)))
 
 
@@ -243,9 +244,46 @@ async def test_another_server_may_let_us_in() -> None:
                 await one.wait(lambda: one.connections == 2)
                 assert (await client.request("x", timeout_s=LONG_S)).payload == b"fine"
     assert [(line["event"], line["server"]) for line in lines][:2] == [
-        ("quorum_server_refuses", one.url),
+        ("quorum_server_unreachable", one.url),
         ("quorum_server_connected", two.url),
     ]
+
+
+async def test_a_server_that_we_may_not_use_is_passed_over() -> None:
+    """Its settings are told in the log, once."""
+
+    def check(_address: ServerAddress, info: Info) -> None:
+        if info.version == "1.0.0":
+            raise StreamRefused("too old", key="version")
+
+    async with fake_server({"version": "1.0.0"}) as one, fake_server() as two:
+        options = NatsOptions(servers=[one.url, two.url])
+        with structlog.testing.capture_logs() as lines:
+            async with opened(options, name="node", uniform=first, check=check) as client:
+                assert client.server == two.url
+        assert [line["event"] for line in lines] == ["quorum_server_unreachable", "quorum_server_connected"]
+        with pytest.raises(StreamRefused, match="too old"):
+            async with opened(NatsOptions(servers=[one.url]), name="node", uniform=first, check=check):
+                pytest.fail("it opened")
+
+
+async def test_an_outage_is_told_once_for_each_server() -> None:
+    """And again after a server answered in between."""
+    async with fake_server() as server:
+        server.admits = b"-ERR 'Server Shutdown'\r\n"
+        with structlog.testing.capture_logs() as lines, trio.move_on_after(LONG_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(NatsClient(NatsOptions(servers=[server.url]), name="node", uniform=first).run)
+                await server.wait(lambda: server.connections == 3)
+                server.admits = b""
+                await server.wait(lambda: len(server.subscriptions) == 1)
+                server.admits = b"-ERR 'Server Shutdown'\r\n"
+                await server.cut()
+                seen = server.connections
+                await server.wait(lambda: server.connections == seen + 3)
+                nursery.cancel_scope.cancel()
+    told = ["quorum_server_unreachable", "quorum_server_connected", "quorum_server_lost", "quorum_server_unreachable"]
+    assert [line["event"] for line in lines] == told
 
 
 async def test_servers_that_let_nobody_in_any_more_refuse_requests_until_they_do() -> None:
