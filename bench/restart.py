@@ -47,6 +47,7 @@ from engine.clock import GivenClock
 from engine.commands import Increment
 from engine.disk import RealDisk
 from engine.errors import DiskFault
+from engine.local_log import LocalLog
 from engine.machine import StateMachine
 from engine.recovery import Finding
 from snapshots.checkpoint import Checkpointer
@@ -160,7 +161,7 @@ def weigh(directory: str) -> dict[str, Any]:
 async def measure_pauses(directory: str) -> dict[str, Any]:
     """Serve from a directory and take snapshots; give the clients' waits without a snapshot and during one."""
     leader = opened(directory)
-    machine = StateMachine(leader.scoreboard, leader.log, lambda _: None)
+    machine = StateMachine(leader.scoreboard, LocalLog(leader.log), lambda _: None)
     clock = GivenClock(lambda: time.time_ns() // 1_000_000)
     actor = Actor(machine, clock=clock)
     checkpointer = Checkpointer(

@@ -21,6 +21,10 @@ Rules:
   with `LeaderDeposed`: nothing of them was done. The frame that is being written becomes durable and is applied,
   because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
   may not have that frame, and a demotion would set it aside.
+- A frame whose place another node has (`LostPlace`) deposes the actor: nothing of it was done. In a quorum a deposed
+  actor may lead again (`reinstate`), once it is at `rest`.
+- While nobody knows whether the frame in flight is written (`doubt`), its callers have `OutcomeUnknown`, waiting and
+  new submissions fail with `NoQuorum`, and nothing is decided.
 - A submission that changes boards has a frame of its own: what comes after it is decided by the new rules. So have a
   reversal, the decision of a review, a flag, and rows of an import, which count in the inbox by their number.
 - If a caller goes away, its commands are done all the same.
@@ -39,26 +43,32 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
-from typing import cast
 
-import msgspec
 import trio
 
 from engine.batch import Batch
 from engine.clock import Clock
-from engine.commands import AloneCommand, Command, DecideReview, EraseUser, ImportRows, Increment, Outcome, Reverse
+from engine.commands import Command, Outcome
 from engine.corrections import Corrector
 from engine.disk import FileMissing
-from engine.errors import DiskFull, LeaderDeposed, LogDamaged, NoLongerKept, OutcomeUnknown, Overloaded
+from engine.errors import (
+    DiskFull,
+    LeaderDeposed,
+    LogDamaged,
+    LostPlace,
+    NoLongerKept,
+    NoQuorum,
+    OutcomeUnknown,
+    Overloaded,
+)
 from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
-from engine.log import Synced
-from engine.machine import StateMachine, WriteLog
+from engine.log_facts import Synced
+from engine.machine import StateMachine
 from engine.periods import PeriodAt, due_changes, no_calendar
-from engine.record import events_of
-from engine.recount import Recount
+from engine.record import pack_frame
+from engine.submissions import ActorStatistics, Submission, seen_for, take_rest
 from engine.threads import run
-from engine.traces import Traces
 
 FULL_RETRY_SECONDS = 1.0
 """From an attempt that found the disk full to the next one. An attempt takes some ms, and holds up all other writes."""
@@ -67,33 +77,6 @@ ALARM_SECONDS = 1.0
 """The longest time between two looks for a period that ends: the clock may be set meanwhile."""
 
 _DEPOSED = "a newer epoch began elsewhere, so nothing is written here any more"
-
-
-class ActorStatistics(msgspec.Struct, frozen=True):
-    """The number of waiting commands, and whether new ones are accepted."""
-
-    waiting: int
-    accepting: bool
-
-
-class Submission:
-    """Commands of one caller. When they are done, there is an `error`, or `outcomes` has an answer for each."""
-
-    __slots__ = ("commands", "error", "is_alone", "outcomes", "weight", "when_done")
-
-    def __init__(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
-        self.commands = commands
-        self.weight, self.is_alone = len(commands), False
-        if type(commands[0]) is not Increment:
-            self.is_alone = isinstance(commands[0], AloneCommand)
-            self.weight = sum(len(each.rows) if isinstance(each, ImportRows) else 1 for each in commands)
-        self.outcomes: list[Outcome] = []
-        self.error: Exception | None = None
-        self.when_done = when_done
-
-    def fail(self, error: Exception) -> None:
-        self.error, self.outcomes = error, []
-        self.when_done(self)
 
 
 class Actor:
@@ -105,18 +88,25 @@ class Actor:
         *,
         clock: Clock,
         on_correction: Callable[[ClockCorrected], None] = lambda _: None,
+        on_lost: Callable[[LostPlace], None] = lambda _: None,
         period_at: PeriodAt = no_calendar,
     ) -> None:
+        """`on_lost` is told why the actor deposed itself. It must be quick and must not raise."""
         self._period_at = period_at
         self._machine = machine
         self._clock = clock
         self._corrector = Corrector(clock.bounds)
         self._on_correction = on_correction
+        self._on_lost = on_lost
         self._inbox: deque[Submission] = deque()
         self._waiting = 0
         self._accepting = True
         self._begun = False
         self._deposed = False
+        self._doubt: str | None = None
+        self._in_flight: Sequence[Submission] = ()
+        self._appending = False
+        self._rested = trio.lowlevel.ParkingLot()
         self._room_due_s = inf  # the next attempt to make room; never if there is room
         self._alarmed = False
         self._apart = 0  # submissions at the head of the inbox, each of which gets a frame of its own
@@ -149,6 +139,8 @@ class Actor:
             raise LeaderDeposed(_DEPOSED)
         if not self._accepting:
             raise Overloaded("the server is stopping")
+        if self._doubt is not None:
+            raise NoQuorum(self._doubt)
         submission = Submission(commands, when_done)
         if self._waiting + submission.weight > INBOX_COMMANDS_MAX:
             raise Overloaded(f"{self._waiting} commands are waiting already")
@@ -169,7 +161,8 @@ class Actor:
                 if is_full and self._room_due_s <= trio.current_time():
                     await self._make_room()
                 elif self._may_be_due and not self._deposed:
-                    await self._correct()
+                    with suppress(LeaderDeposed):
+                        await self._correct()
                 elif self._inbox:
                     await self._write_frame(self._take())
                 elif self._alarmed and not self._deposed:
@@ -209,6 +202,29 @@ class Actor:
         """Write no more, as the rules say. `run` goes on idle until `drain`. A second call does no harm."""
         self._deposed = True
         self._fail_waiting(lambda: LeaderDeposed(_DEPOSED))
+
+    async def rest(self) -> None:
+        """Wait until a deposed actor writes nothing any more: from then on another task may write to the machine."""
+        assert self._deposed
+        while self._appending:
+            await self._rested.park()
+
+    def reinstate(self) -> None:
+        """Write again after a deposition. The actor is at rest, and the epoch is ours."""
+        assert self._deposed
+        assert not self._appending
+        self._deposed, self._may_be_due = False, True
+        self._room_due_s = inf if self._machine.log.full is None else trio.current_time()
+        self._wake.set()
+
+    def doubt(self, why: str | None) -> None:
+        """Note that nobody knows whether the frame in flight is written, and why; None: it is known again."""
+        self._doubt = why
+        if why is not None:
+            for submission in self._in_flight:
+                submission.fail(OutcomeUnknown(f"{why}; retry with the same actionId"))
+            self._in_flight = ()
+            self._fail_waiting(lambda: NoQuorum(why))
 
     def statistics(self) -> ActorStatistics:
         return ActorStatistics(self._waiting, self._accepting and not self._deposed)
@@ -281,10 +297,14 @@ class Actor:
             await self._change_periods()
 
     async def _write_frame(self, taken: list[Submission]) -> None:
+        self._in_flight = taken
         try:
             now_ms = await self._change_periods()
-            if taken[0].is_alone and not await self._complete(taken[0]):
-                return
+            if taken[0].is_alone:
+                if not await self._complete(taken[0]):
+                    return
+                if self._deposed:
+                    raise LeaderDeposed(_DEPOSED)
             batch = Batch(self._machine.scoreboard, now_ms, self._period_at)
             for submission in taken:
                 batch.decide(submission.commands)
@@ -311,10 +331,12 @@ class Actor:
             for submission in taken:
                 submission.fail(OutcomeUnknown("the write failed or was cut short; retry with the same actionId"))
             raise
+        finally:
+            self._in_flight = ()
         for submission in taken:
             if self._deposed:
                 submission.fail(OutcomeUnknown("this leader was deposed meanwhile; retry with the same actionId"))
-            else:
+            elif submission.error is None:
                 submission.when_done(submission)
 
     async def _complete(self, submission: Submission) -> bool:
@@ -324,27 +346,31 @@ class Actor:
         """
         log = self._machine.log
         for command in submission.commands:
-            seen: Recount | Traces | None = None
-            if isinstance(command, Reverse | DecideReview):
-                seen = command.recount
-            elif isinstance(command, EraseUser):
-                seen = command.traces
+            seen = seen_for(command)
             if seen is not None:
                 try:
-                    await run(partial(_take_rest, log, seen), blocks=log.blocks)
+                    await run(partial(take_rest, log, seen), blocks=log.blocks)
                 except (LogDamaged, NoLongerKept, FileMissing) as fault:
                     submission.fail(fault)
                     return False
         return True
 
     async def _append(self, events: list[Event]) -> Synced:
-        machine = self._machine
+        scoreboard, log = self._machine.scoreboard, self._machine.log
+        frame = pack_frame(events, epoch=scoreboard.epoch, previous=log.tail.checksum)
+        self._appending = True
         try:
-            append = partial(machine.log.append, events, machine.scoreboard.epoch)
-            return await run(append, blocks=machine.log.blocks, limiter=_UNLIMITED)
+            return await log.append(scoreboard.seq, frame)
         except DiskFull:
             self._room_due_s = min(self._room_due_s, trio.current_time() + FULL_RETRY_SECONDS)
             raise
+        except LostPlace as lost:
+            self.depose()
+            self._on_lost(lost)
+            raise LeaderDeposed(str(lost)) from lost
+        finally:
+            self._appending = False
+            self._rested.unpark_all()
 
     async def _make_room(self) -> None:
         log = self._machine.log
@@ -367,24 +393,3 @@ class Actor:
             self._inbox.extendleft(reversed(taken))
             self._waiting += sum(submission.weight for submission in taken)
             self._apart = len(taken)
-
-
-class _Unlimited:
-    """What Trio needs of a limiter of threads, without a limit: the actor has one thread at a time.
-
-    Trio's own would cost a turn of the event loop for each frame.
-    """
-
-    async def acquire_on_behalf_of(self, borrower: object) -> None: ...
-
-    def release_on_behalf_of(self, borrower: object) -> None: ...
-
-
-_UNLIMITED = cast("trio.CapacityLimiter", _Unlimited())
-
-
-def _take_rest(log: WriteLog, seen: Recount | Traces) -> None:
-    for frame in log.read_from(seen.seq + 1):
-        for event in events_of(frame):
-            if event.seq > seen.seq:
-                seen.take(event)

@@ -22,6 +22,14 @@ class Overloaded(ScoreboardError):
         self.retry_after = retry_after
 
 
+class NoQuorum(Overloaded):
+    """The log is not known to be writable: no majority of its servers answers. Nothing was written; retry."""
+
+
+class LostPlace(ScoreboardError):
+    """Another frame is where an append belongs: another node leads. Nothing of the append was or will be applied."""
+
+
 class OutcomeUnknown(ScoreboardError):
     """The write may or may not be on disk. The caller must retry with the same actionId."""
 

@@ -37,7 +37,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from engine.disk import Disk, File
-from engine.errors import DiskFault, DiskFull, WriteFailed
+from engine.errors import DiskFault, DiskFull, LostPlace, WriteFailed
 from engine.events import Event
 from engine.limits import SEGMENT_BYTES
 from engine.log_facts import LogStatistics, SegmentInfo, Synced
@@ -149,11 +149,34 @@ class Log(LogSegments):
         Raises `WriteFailed` if the disk failed, and from then on always; whether they are on disk is unknown. With
         nothing written, raises `DiskFull`, and ValueError if they are too many or too long for a frame.
         """
-        self._check_certain(events[0].seq)
         assert events[0].seq == self.tail.seq + 1
         assert epoch >= self.tail.epoch
-        data = pack_frame(events, epoch=epoch, previous=self.tail.checksum)
-        return self._write(data, unpack_header(data))
+        return self.append_frame(self.tail.seq, pack_frame(events, epoch=epoch, previous=self.tail.checksum))
+
+    def append_frame(self, expected_seq: int, data: bytes) -> Synced:
+        """Make a frame of ours durable, all or nothing. It was packed to follow `tail`, which is at `expected_seq`.
+
+        Raises `LostPlace` if the log ends elsewhere, `WriteFailed` and `DiskFull` as `append`.
+        """
+        header = unpack_header(data)
+        self._check_certain(header.first_seq)
+        if expected_seq != self.tail.seq:
+            raise LostPlace(f"the log ends at seq {self.tail.seq}, not at {expected_seq}")
+        assert header.first_seq == expected_seq + 1
+        assert header.previous == self.tail.checksum
+        return self._write(data, header)
+
+    def reserve(self, length: int) -> None:
+        """Lay out the space for a frame of this length, so that its append can't find the disk full.
+
+        Raises `DiskFull` with nothing changed, `WriteFailed`.
+        """
+        with self._writing:
+            self._check_certain(self.tail.seq + 1)
+            if self._end + length > self._segment_bytes and self._end > SEGMENT_HEADER_BYTES:
+                if self.full is not None:
+                    raise self.full.again()
+                self._seal_now()
 
     def append_frames(self, frames: Sequence[ProvedFrame]) -> list[Synced]:
         """Make frames of another node durable, byte for byte; give what `append` gives for each. They follow `tail`.
@@ -254,15 +277,17 @@ class Log(LogSegments):
         """
         with self._writing:
             self._check_certain(self.tail.seq + 1)
-            if self._end == SEGMENT_HEADER_BYTES:
-                return
-            try:
-                self._begin_segment()
-            except DiskFull:
-                raise
-            except DiskFault as fault:
-                self._failure = self._final(fault.what, self.tail.seq + 1, path=fault.path, remedy=fault.remedy)
-                raise self._failure from fault
+            if self._end > SEGMENT_HEADER_BYTES:
+                self._seal_now()
+
+    def _seal_now(self) -> None:
+        try:
+            self._begin_segment()
+        except DiskFull:
+            raise
+        except DiskFault as fault:
+            self._failure = self._final(fault.what, self.tail.seq + 1, path=fault.path, remedy=fault.remedy)
+            raise self._failure from fault
 
     def check_room(self, length: int) -> None:
         """Check that there is room for a frame of this length, or for the segment that it needs. Raises `DiskFull`."""

@@ -17,7 +17,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -32,7 +32,7 @@ from engine.scoreboard import Scoreboard
 
 
 class WriteLog(Protocol):
-    """What is needed of a log (`engine.log`)."""
+    """The log as its writer knows it: on one node (`engine.local_log`), or of a quorum (`server.quorum`)."""
 
     @property
     def blocks(self) -> bool: ...
@@ -44,7 +44,12 @@ class WriteLog(Protocol):
 
     def make_room(self) -> None: ...
 
-    def append(self, events: Sequence[Event], epoch: int) -> Synced: ...
+    async def append(self, expected_seq: int, frame: bytes) -> Synced:
+        """Make a frame durable. It was packed to follow `tail`, whose seq is `expected_seq`.
+
+        Raises `LostPlace`: another frame is there, and nothing of this one was or will be applied. `WriteFailed`, and
+        `DiskFull` with nothing written.
+        """
 
     def read_from(self, seq: int) -> Iterator[Frame]: ...
 

@@ -22,6 +22,7 @@ from engine.actor import Actor
 from engine.calendar import period_at
 from engine.events import BoardEvent, ClockCorrected, FlagPut, ImportEvent, Incremented
 from engine.forgetful_log import ForgetfulLog
+from engine.local_log import LocalLog
 from engine.log import Log
 from engine.machine import Applied, StateMachine
 from engine.scoreboard import Scoreboard
@@ -273,7 +274,7 @@ def _make_log_users(
     """Build what a node with a log has: the feed, the state machine, the actor, the watch, and the log service."""
     feed = FrameFeed(opened.log.tail.seq)
     took = on_applied(world, opened.scoreboard, surface.freshness, surface.applied, feed, erasures, hooks)
-    machine = StateMachine(opened.scoreboard, opened.log, took, keeper.take)
+    machine = StateMachine(opened.scoreboard, LocalLog(opened.log), took, keeper.take)
     actor = Actor(machine, clock=world.clock, on_correction=tell_correction, period_at=period_at)
     deposition = Deposition(world, surface.role, actor, opened.scoreboard)
     watch = StorageWatch(world, opened.log, surface.role)

@@ -111,7 +111,6 @@ class WholeReplica:
         forget_periods: Callable[[int], Awaitable[None]] = _no_periods,
     ) -> None:
         """`forget_periods` removes the files of the past periods that ended before a seq."""
-        assert machine.log is log
         assert machine.scoreboard.seq == log.tail.seq == feed.seq
         self.durable = durable
         self.scoreboard = machine.scoreboard

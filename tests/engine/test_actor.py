@@ -9,17 +9,19 @@ import pytest
 import trio
 import trio.testing
 
-from engine.actor import Actor, ActorStatistics, Submission
+from engine.actor import Actor
 from engine.board_rules import BoardRules, rules_of_points
 from engine.clock import ClockReading, GivenClock
 from engine.commands import CloseBoard, Command, Outcome, PutBoard, Receipt, Rejection
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded, WriteFailed
 from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
+from engine.local_log import LocalLog
 from engine.log import Synced, Tail
 from engine.machine import Applied, StateMachine
-from engine.record import Frame, pack_frame, unpack_frame
+from engine.record import Frame, events_of, pack_frame, unpack_frame
 from engine.scoreboard import Scoreboard
+from engine.submissions import ActorStatistics, Submission
 from tests.engine.model import increment, told
 
 PATIENCE_SECONDS = 20.0
@@ -42,12 +44,15 @@ class MemoryLog:
     def make_room(self) -> None:
         """It is never full."""
 
-    def append(self, events: Sequence[Event], epoch: int) -> Synced:
+    def append_frame(self, expected_seq: int, data: bytes) -> Synced:
+        assert expected_seq == self.tail.seq
+        frame = unpack_frame(data)
+        events = events_of(frame)
         self.seen_while_writing.append(self._scoreboard.seq)
         if self.broken:
             raise WriteFailed("the disk is broken", path="log/1.log", offset=64, seq=events[0].seq)
-        self.frames.append(list(events))
-        self.tail = Tail(log_id=self.tail.log_id, epoch=epoch, seq=events[-1].seq, checksum=0)
+        self.frames.append(events)
+        self.tail = Tail(self.tail.log_id, frame.epoch, frame.last_seq, frame.checksum)
         return Synced(bytes=1, seconds=0.0)
 
     def read_from(self, seq: int) -> Iterator[Frame]:
@@ -64,7 +69,7 @@ class Bench:
         self.scoreboard = Scoreboard(RULES)
         self.log = MemoryLog(self.scoreboard)
         self.told: list[Applied] = []
-        self.machine = StateMachine(self.scoreboard, self.log, self.told.append)
+        self.machine = StateMachine(self.scoreboard, LocalLog(self.log), self.told.append)
         self.actor = Actor(self.machine, clock=GivenClock(lambda: 1_000))
 
 
@@ -305,10 +310,10 @@ class SlowLog(MemoryLog):
         self.begun = threading.Event()
         self.let_go = threading.Event()
 
-    def append(self, events: Sequence[Event], epoch: int) -> Synced:
+    def append_frame(self, expected_seq: int, data: bytes) -> Synced:
         self.begun.set()
         assert self.let_go.wait(PATIENCE_SECONDS)
-        return super().append(events, epoch)
+        return super().append_frame(expected_seq, data)
 
 
 class SlowBench(Bench):
@@ -317,7 +322,7 @@ class SlowBench(Bench):
     def __init__(self) -> None:
         super().__init__()
         self.log: SlowLog = SlowLog(self.scoreboard)
-        self.machine = StateMachine(self.scoreboard, self.log, self.told.append)
+        self.machine = StateMachine(self.scoreboard, LocalLog(self.log), self.told.append)
         self.actor = Actor(self.machine, clock=GivenClock(lambda: 1_000))
 
     async def wait_writing(self) -> None:

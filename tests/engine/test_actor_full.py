@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import trio
 import trio.testing
 
 from engine.actor import FULL_RETRY_SECONDS
 from engine.commands import Receipt, Rejection
 from engine.errors import DiskFull, LeaderDeposed
-from engine.events import Event
+from engine.local_log import LocalLog
 from engine.log import Synced
+from engine.record import events_of, unpack_frame
 from tests.engine.model import increment, put, told
 from tests.engine.test_actor import Bench, MemoryLog, submit_into
 
@@ -23,13 +22,14 @@ class FullLog(MemoryLog):
     fit = 0
     asked = 0
 
-    def append(self, events: Sequence[Event], epoch: int) -> Synced:
+    def append_frame(self, expected_seq: int, data: bytes) -> Synced:
         """Append, or find the disk full."""
+        events = events_of(unpack_frame(data))
         if len(events) > self.fit:
             if self.full is not None:
                 raise self.full.again()
             self.lay_out(events[0].seq)
-        return super().append(events, epoch)
+        return super().append_frame(expected_seq, data)
 
     def lay_out(self, seq: int) -> None:
         """Lay out a segment if there is room."""
@@ -50,7 +50,8 @@ class FullBench(Bench):
 
     def __init__(self) -> None:
         super().__init__()
-        self.full_log = self.log = self.machine.log = FullLog(self.scoreboard)
+        self.full_log = self.log = FullLog(self.scoreboard)
+        self.machine.log = LocalLog(self.log)
 
 
 async def test_a_full_disk_refuses_what_needs_an_event_and_nothing_else(autojump_clock: trio.testing.MockClock) -> None:

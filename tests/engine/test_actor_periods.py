@@ -7,17 +7,19 @@ from collections.abc import Sequence
 import trio
 import trio.testing
 
-from engine.actor import FULL_RETRY_SECONDS, Actor, Submission
+from engine.actor import FULL_RETRY_SECONDS, Actor
 from engine.board_rules import BoardRules, Rules
 from engine.calendar import period_at
 from engine.clock import GivenClock
 from engine.commands import BoardReceipt, CloseBoard, FreezeBoard, Increment, PutBoard, Receipt, ResetBoard
 from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown
 from engine.events import BoardFrozen, BoardPut, Event, Incremented, PeriodChanged
+from engine.local_log import LocalLog
 from engine.machine import Applied, StateMachine
 from engine.periods import CHANGES_IN_FRAME
 from engine.schedule import Schedule
 from engine.scoreboard import Scoreboard
+from engine.submissions import Submission
 from tests.engine.games import ms
 from tests.engine.model import rows
 from tests.engine.test_actor import MemoryLog, SlowLog, submit_into
@@ -41,7 +43,7 @@ class Evening:
         self.log = make_log(self.scoreboard)
         self.log.tail = self.log.tail.__class__(bytes(16), 1, len(boards), 0)
         self.machine = StateMachine(
-            self.scoreboard, self.log, self.told.append, lambda ended: self.ended.append(ended.past.period.id)
+            self.scoreboard, LocalLog(self.log), self.told.append, lambda ended: self.ended.append(ended.past.period.id)
         )
         self._begun_s = trio.current_time()
         self.actor = Actor(self.machine, clock=GivenClock(self._now_ms), period_at=period_at)

@@ -72,6 +72,8 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "engine", "ledger"),
     (SHELL, "engine", "forgetful_log"),
     (SHELL, "engine", "threads"),
+    (SHELL, "engine", "local_log"),
+    (PURE, "engine", "submissions"),
     (PURE, "engine", "machine"),
     (SHELL, "engine", "actor"),
     (PURE, "snapshots", "chunks retention"),

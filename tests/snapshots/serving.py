@@ -12,6 +12,7 @@ from engine.actor import Actor
 from engine.clock import Clock, GivenClock
 from engine.commands import Command, Increment
 from engine.disk import RealDisk
+from engine.local_log import LocalLog
 from engine.machine import StateMachine
 from snapshots.checkpoint import Checkpointer
 from snapshots.digests import StateDigests
@@ -47,7 +48,7 @@ class Served:
         self.now_ms = BEGUN_MS
         self.opened = open_directory(disk, str(directory), RULES, tell=self.told, segment_bytes=SEGMENT_BYTES)
         self.store = store or Store(disk, str(directory))
-        self.machine = StateMachine(self.opened.scoreboard, self.opened.log, lambda _: None)
+        self.machine = StateMachine(self.opened.scoreboard, LocalLog(self.opened.log), lambda _: None)
         clock = clock or GivenClock(lambda: self.now_ms)
         self.actor = Actor(self.machine, clock=clock)
         self.checkpointer = Checkpointer(

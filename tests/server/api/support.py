@@ -27,9 +27,10 @@ from engine.concerned import users_of
 from engine.errors import DiskFull, NoLongerKept, WriteFailed
 from engine.events import Event, Incremented, UserErased
 from engine.ledger import Ledger
+from engine.local_log import LocalLog
 from engine.log import Log, Synced
 from engine.machine import Applied, StateMachine
-from engine.record import Frame, Tail, pack_frame, unpack_frame
+from engine.record import Frame, Tail, events_of, pack_frame, unpack_frame
 from engine.scoreboard import Scoreboard
 from engine.unsettled import Unsettled
 from server.access.auth import MISSING, Principal
@@ -93,11 +94,14 @@ class MemoryLog:
     def make_room(self) -> None:
         """It has room, or a test makes it."""
 
-    def append(self, events: Sequence[Event], epoch: int) -> Synced:
+    def append_frame(self, expected_seq: int, data: bytes) -> Synced:
+        assert expected_seq == self.tail.seq
+        frame = unpack_frame(data)
+        events = events_of(frame)
         if self.broken:
             raise WriteFailed("the disk is broken", path="log/1.log", seq=events[0].seq)
         self.events += events
-        self.tail = Tail(log_id=self.tail.log_id, epoch=epoch, seq=events[-1].seq, checksum=0)
+        self.tail = Tail(self.tail.log_id, frame.epoch, frame.last_seq, frame.checksum)
         return Synced(bytes=1, seconds=0.0)
 
     def event_at(self, seq: int) -> tuple[Frame, Event]:
@@ -335,7 +339,7 @@ class Bench:
         self.scoreboard.belongs_to(self.log.tail.log_id)
         log = real_log or self.log
         self.erasing, self.followers = MemoryErasing(), list[FollowerInfo]()
-        self.machine = StateMachine(self.scoreboard, log, self._applied, self._ended)
+        self.machine = StateMachine(self.scoreboard, LocalLog(log), self._applied, self._ended)
         self.kept = None if periods is None else Kept(periods, self.log.tail.log_id)
         self.actor = Actor(self.machine, clock=GivenClock(self.clock_ms), period_at=period_at)
         self.role = CurrentRole(Role(State.LEADING), trio.current_time)

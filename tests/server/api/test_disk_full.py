@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 import pytest
 
 from engine.errors import DiskFull
-from engine.events import Event
 from engine.log import Synced
 from server import bounds
 from tests.server.api.support import ADMIN, MemoryLog, both_ways, open_bench
@@ -17,14 +14,14 @@ from tests.server.api.support import ADMIN, MemoryLog, both_ways, open_bench
 @both_ways
 async def test_writes_are_refused_and_nothing_is_counted(through_quart: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk ends the service: single, batch and user; a repeated action is answered, and so is every read."""
-    append, full = MemoryLog.append, True
+    append, full = MemoryLog.append_frame, True
 
-    def append_or_not(self: MemoryLog, events: Sequence[Event], epoch: int) -> Synced:
+    def append_or_not(self: MemoryLog, expected_seq: int, data: bytes) -> Synced:
         if full and self.events:
-            raise DiskFull("the next segment does not fit", path="log/2.log", seq=events[0].seq)
-        return append(self, events, epoch)
+            raise DiskFull("the next segment does not fit", path="log/2.log", seq=expected_seq + 1)
+        return append(self, expected_seq, data)
 
-    monkeypatch.setattr(MemoryLog, "append", append_or_not)
+    monkeypatch.setattr(MemoryLog, "append_frame", append_or_not)
     async with open_bench(through_quart=through_quart) as bench:
         assert (await bench.increment("ann", "a1")).status == 200
         increment = {"userId": "ann", "actionId": "a2", "reason": "ACTION_COMPLETED"}

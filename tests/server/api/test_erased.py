@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.erased import pack_seqs
 from engine.events import UserErased
+from engine.record import pack_frame
 from engine.rewriting import Forgetting
 from tests.server.api.support import READER, REGISTRAR, Bench, both_ways, open_bench
 from tests.server.api.test_reversals import reverse
@@ -14,7 +15,8 @@ def erase(bench: Bench, user_id: str) -> None:
     seqs = [seq for seq, event in enumerate(bench.log.events, 1) if getattr(event, "user_id", "") == user_id]
     scoreboard = bench.scoreboard
     event = UserErased(scoreboard.seq + 1, bench.clock_ms(), user_id, "\x001", "dpo", pack_seqs(seqs))
-    synced = bench.log.append([event], scoreboard.epoch)
+    frame = pack_frame([event], epoch=scoreboard.epoch, previous=bench.log.tail.checksum)
+    synced = bench.log.append_frame(scoreboard.seq, frame)
     scoreboard.apply(event, scoreboard.epoch)
     bench.machine.settled([event], synced, 0)
 

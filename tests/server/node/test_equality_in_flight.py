@@ -114,7 +114,7 @@ async def test_what_meets_a_broken_disk_is_told_that_its_outcome_is_not_known(tm
 
     async def scenario(way: str, served: Served) -> list[Comparable]:
         client = await connect(way, served)
-        with patch.object(Log, "append", fail):
+        with patch.object(Log, "append_frame", fail):
             await client.send(writes(1)[0])
             status, headers, body = comparable(ASKED, await client.answer())
             await served.shutdown.wanted.wait()

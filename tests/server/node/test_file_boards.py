@@ -21,6 +21,7 @@ from engine.commands import CloseBoard, Outcome, Receipt, Rejection
 from engine.disk import RealFile
 from engine.events import BoardPut, Event, Incremented
 from engine.limits import BATCH_COMMANDS_MAX
+from engine.local_log import LocalLog
 from engine.log_reader import scan
 from engine.machine import Applied, StateMachine
 from engine.record import events_of
@@ -54,7 +55,7 @@ class Bench:
         self.scoreboard: Scoreboard = opened.scoreboard
         self.log = opened.log
         self.frames: list[list[Event]] = []
-        self.machine = StateMachine(opened.scoreboard, opened.log, self._applied)
+        self.machine = StateMachine(opened.scoreboard, LocalLog(opened.log), self._applied)
         self.actor = Actor(self.machine, clock=world.clock)
         self.boards = FileBoards(world, self.actor, opened.scoreboard)
 

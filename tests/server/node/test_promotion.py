@@ -14,6 +14,7 @@ from structlog.typing import EventDict
 
 from engine.actor import Actor
 from engine.errors import DiskFull, WriteFailed
+from engine.local_log import LocalLog
 from engine.log import Log, Synced
 from engine.machine import Applied, StateMachine
 from server import bounds
@@ -52,7 +53,7 @@ class Bench:
         self.marking = trio.Lock()
         self.stopped = trio.Event()
         self.stopped.set()
-        machine = StateMachine(self.scoreboard, self.log, self.note_events)
+        machine = StateMachine(self.scoreboard, LocalLog(self.log), self.note_events)
         feed = FrameFeed(self.log.tail.seq)
         replica = WholeReplica(InlineDisk(), str(directory), machine, self.log, feed)
         self.actor = Actor(machine, clock=world.clock)

@@ -18,6 +18,7 @@ from engine.commands import Receipt
 from engine.disk import RealFile
 from engine.errors import DiskFault, DiskFull, NoSpace, PlaceLost, WriteFailed
 from engine.held_disk import HeldDisk
+from engine.local_log import LocalLog
 from engine.machine import StateMachine
 from engine.record import pack_frame, prove_frame
 from engine.segment import ROOM
@@ -60,7 +61,7 @@ class Bench:
         held = HeldDisk(disk, disk.lock(f"{data}/lock"))
         opened = open_directory(held, str(data), RULES, tell=Told(), segment_bytes=SEGMENT_BYTES)
         self.log = opened.log
-        self.actor = Actor(StateMachine(opened.scoreboard, opened.log, lambda _: None), clock=world.clock)
+        self.actor = Actor(StateMachine(opened.scoreboard, LocalLog(opened.log), lambda _: None), clock=world.clock)
         self.watch = StorageWatch(world, opened.log, CurrentRole(Role(state), trio.current_time))
 
     async def look(self) -> None:

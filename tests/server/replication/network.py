@@ -17,6 +17,7 @@ from engine.clock import GivenClock
 from engine.commands import Command
 from engine.disk import RealDisk
 from engine.errors import DiskFault
+from engine.local_log import LocalLog
 from engine.log import Log
 from engine.machine import Applied, StateMachine
 from engine.record import Tail, frame_bytes
@@ -252,7 +253,7 @@ class Replicated:
         self.opened = opened
         self.log = opened.log
         self.feed = FrameFeed(opened.log.tail.seq)
-        machine = StateMachine(opened.scoreboard, opened.log, self._applied)
+        machine = StateMachine(opened.scoreboard, LocalLog(opened.log), self._applied)
         self.replica = WholeReplica(disk, str(directory), machine, opened.log, self.feed, durable=durable)
         self.follower = make_follower(
             self.replica, url, directory, timing, disk, on_state=lambda state, why: self.states.append((state, why))

@@ -18,6 +18,7 @@ from engine.clock import GivenClock
 from engine.disk import Disk, RealDisk
 from engine.erased import Erasures
 from engine.errors import WriteFailed
+from engine.local_log import LocalLog
 from engine.machine import StateMachine
 from engine.record import Tail, frame_bytes
 from engine.scoreboard import Scoreboard
@@ -100,7 +101,8 @@ class Both:
         self.lock = TellingLock(disk.moved_or_waiting)
         self.log.upkeep = self.lock  # type: ignore[assignment]  # it does what is needed of one
         feed = FrameFeed(opened.log.tail.seq)
-        machine = StateMachine(opened.scoreboard, opened.log, lambda applied: feed.append(applied.synced.frame))
+        log = LocalLog(opened.log)
+        machine = StateMachine(opened.scoreboard, log, lambda applied: feed.append(applied.synced.frame))
         self.replica = WholeReplica(disk, str(self.directory), machine, opened.log, feed)
         self.checkpointer = Checkpointer(
             machine,
