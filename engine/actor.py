@@ -41,42 +41,59 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from math import inf
 
+import msgspec
 import trio
 
+from engine.alarm import ring_when_due
 from engine.batch import Batch
 from engine.clock import Clock
-from engine.commands import Command, Outcome
+from engine.commands import AloneCommand, Command, ImportRows, Increment, Outcome
 from engine.corrections import Corrector
-from engine.disk import FileMissing
-from engine.errors import (
-    DiskFull,
-    LeaderDeposed,
-    LogDamaged,
-    LostPlace,
-    NoLongerKept,
-    NoQuorum,
-    OutcomeUnknown,
-    Overloaded,
-)
+from engine.errors import DiskFull, LeaderDeposed, LostPlace, NoQuorum, OutcomeUnknown, Overloaded
 from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log_facts import Synced
 from engine.machine import StateMachine
 from engine.periods import PeriodAt, due_changes, no_calendar
 from engine.record import pack_frame
-from engine.submissions import ActorStatistics, Submission, seen_for, take_rest
 from engine.threads import run
+from engine.unseen import show_unseen
 
 FULL_RETRY_SECONDS = 1.0
 """From an attempt that found the disk full to the next one. An attempt takes some ms, and holds up all other writes."""
 
-ALARM_SECONDS = 1.0
-"""The longest time between two looks for a period that ends: the clock may be set meanwhile."""
-
 _DEPOSED = "a newer epoch began elsewhere, so nothing is written here any more"
+
+
+class ActorStatistics(msgspec.Struct, frozen=True):
+    """The number of waiting commands, and whether new ones are accepted."""
+
+    waiting: int
+    accepting: bool
+
+
+class Submission:
+    """Commands of one caller. When they are done, there is an `error`, or `outcomes` has an answer for each."""
+
+    __slots__ = ("commands", "error", "is_alone", "outcomes", "weight", "when_done")
+
+    def __init__(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
+        self.commands = commands
+        self.weight, self.is_alone = len(commands), False
+        if type(commands[0]) is not Increment:
+            self.is_alone = isinstance(commands[0], AloneCommand)
+            self.weight = sum(len(each.rows) if isinstance(each, ImportRows) else 1 for each in commands)
+        self.outcomes: list[Outcome] = []
+        self.error: Exception | None = None
+        self.when_done = when_done
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless the callers have theirs already."""
+        if self.error is None:
+            self.error, self.outcomes = error, []
+            self.when_done(self)
 
 
 class Actor:
@@ -181,15 +198,13 @@ class Actor:
 
     async def run_alarm(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Wake the actor when a period ends, so that it ends also if nobody plays. Until cancelled."""
+
+        def ring() -> None:
+            self._alarmed = True
+            self._wake.set()
+
         task_status.started()
-        while True:
-            due_ms = self._machine.scoreboard.due_ms
-            left_s = ALARM_SECONDS if due_ms is None else (due_ms - self._clock.now_ms()) / 1000
-            if left_s <= 0:
-                self._alarmed = True
-                self._wake.set()
-                left_s = ALARM_SECONDS
-            await trio.sleep(min(left_s, ALARM_SECONDS))
+        await ring_when_due(lambda: self._machine.scoreboard.due_ms, self._clock, ring)
 
     async def drain(self) -> None:
         """Accept no new commands, finish the waiting ones, and end `run`."""
@@ -301,8 +316,7 @@ class Actor:
         try:
             now_ms = await self._change_periods()
             if taken[0].is_alone:
-                if not await self._complete(taken[0]):
-                    return
+                await show_unseen(self._machine.log, taken[0].commands)
                 if self._deposed:
                     raise LeaderDeposed(_DEPOSED)
             batch = Batch(self._machine.scoreboard, now_ms, self._period_at)
@@ -338,22 +352,6 @@ class Actor:
                 submission.fail(OutcomeUnknown("this leader was deposed meanwhile; retry with the same actionId"))
             elif submission.error is None:
                 submission.when_done(submission)
-
-    async def _complete(self, submission: Submission) -> bool:
-        """Let a recount, or an erasure, see what was logged since its sender looked; False if the log can't be read.
-
-        Nothing is logged meanwhile. A log that can't be read fails the submission alone: nothing was decided by it.
-        """
-        log = self._machine.log
-        for command in submission.commands:
-            seen = seen_for(command)
-            if seen is not None:
-                try:
-                    await run(partial(take_rest, log, seen), blocks=log.blocks)
-                except (LogDamaged, NoLongerKept, FileMissing) as fault:
-                    submission.fail(fault)
-                    return False
-        return True
 
     async def _append(self, events: list[Event]) -> Synced:
         scoreboard, log = self._machine.scoreboard, self._machine.log

@@ -2,16 +2,17 @@
 
     state           writes   reads         live and links     how it ends
     --------------  -------  ------------  -----------------  ------------------------------------------------------
-    LEADING         taken    answered      served             a higher epoch is heard of
+    LEADING         taken    answered      served             a higher epoch is heard of; in a quorum, as STALE
     DEPOSED         421      stale         stale; no links    never (more may be learnt of its successor)
     NOT_CAUGHT_UP   307/421  503           refused            all that the leader had at the welcome is applied
     FOLLOWING       307/421  answered      served             the leader is silent for too long
     STALE           307/421  stale         stale; no links    the leader is heard again
     FAILED          307/421  503           refused            never: the data is not the leader's
-    PROMOTING       307/421  answered      served             the next epoch is durable
+    PROMOTING       307/421  answered      served             the next epoch is durable; in a quorum, as LEADING
 
     LEADING ──► DEPOSED ⟲             ⟲ NOT_CAUGHT_UP ──► FOLLOWING ◄──► STALE      each of these three ──► FAILED
     FOLLOWING, STALE ──► PROMOTING ──► LEADING
+    in a quorum too: NOT_CAUGHT_UP ──► PROMOTING; PROMOTING, LEADING ──► STALE
 
 `307/421`: a replica redirects writers to the leader's public address, or refuses them if it does not know one. A node
 may drain in any state: it goes on answering, and `draining` never ends.
@@ -24,6 +25,7 @@ Rules:
 - Code that depends on the role asks `now` each time. It may keep an answer only with its `generation`. Each change
   makes the next generation, and what was kept under an older one is void.
 - A transition that is not in the table is a bug of ours.
+- A leader of a quorum is `unconfirmed`, and its state is stale, when no majority answered it until `fresh_until_s`.
 - FOLLOWING ends by itself when `fresh_until_s` has passed. `now` checks that. So a node that slept gives no reader a
   fresh answer until its follower has read something from the leader.
 """
@@ -70,13 +72,13 @@ class State(enum.Enum):
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.LEADING: frozenset({State.DEPOSED}),
+    State.LEADING: frozenset({State.DEPOSED, State.STALE}),
     State.DEPOSED: frozenset({State.DEPOSED}),
-    State.NOT_CAUGHT_UP: frozenset({State.NOT_CAUGHT_UP, State.FOLLOWING, State.FAILED}),
+    State.NOT_CAUGHT_UP: frozenset({State.NOT_CAUGHT_UP, State.FOLLOWING, State.FAILED, State.PROMOTING}),
     State.FOLLOWING: frozenset({State.STALE, State.FAILED, State.PROMOTING}),
     State.STALE: frozenset({State.FOLLOWING, State.FAILED, State.PROMOTING}),
     State.FAILED: frozenset(),
-    State.PROMOTING: frozenset({State.LEADING}),
+    State.PROMOTING: frozenset({State.LEADING, State.STALE}),
 }
 """From each state, the states that may come next. DEPOSED comes again when more is known of the successor."""
 
@@ -85,7 +87,8 @@ class Role(msgspec.Struct, frozen=True):
     """The role from one transition to the next.
 
     `leader` is the address that a replica follows, `public_url` the leader's address for clients. `reason` says why a
-    replica may not serve its state. `successor` is what is known of the epoch that deposed a leader. `since_s` is when
+    replica may not serve its state. `unconfirmed`: no majority answers this leader; the last did at `confirmed_s`.
+    `successor` is what is known of the epoch that deposed a leader. `since_s` is when
     the state began, in seconds of a clock that never goes back.
     """
 
@@ -96,6 +99,8 @@ class Role(msgspec.Struct, frozen=True):
     reason: str = ""
     since_s: float = 0.0
     draining: bool = False
+    unconfirmed: bool = False
+    confirmed_s: float = 0.0
     generation: int = 0
 
     @property
@@ -112,7 +117,7 @@ class Role(msgspec.Struct, frozen=True):
 
     @property
     def is_aged(self) -> bool:
-        return self.state.is_aged
+        return self.state.is_aged or self.unconfirmed
 
 
 class CurrentRole:
@@ -126,12 +131,16 @@ class CurrentRole:
         self.latest = role
         self._clock_s = clock_s
         self._fresh_until_s = math.inf
+        self._confirmed_s = 0.0
         self._observers: list[Callable[[Role, Role], None]] = []
 
     @property
     def now(self) -> Role:
         if self._fresh_until_s < math.inf and self._clock_s() >= self._fresh_until_s:
-            return self.become(State.STALE)
+            if self.latest.state is not State.LEADING:
+                return self.become(State.STALE)
+            self._fresh_until_s = math.inf
+            return self._set(msgspec.structs.replace(self.latest, unconfirmed=True, confirmed_s=self._confirmed_s))
         return self.latest
 
     def become(self, state: State, *, successor: Successor | None = None, reason: str = "") -> Role:
@@ -154,6 +163,19 @@ class CurrentRole:
 
     def drain(self) -> Role:
         return self._set(msgspec.structs.replace(self.latest, draining=True))
+
+    def confirmed(self, at_s: float, fresh_s: float) -> None:
+        """Note that a majority took what this leader of a quorum sent at `at_s`. It is fresh for `fresh_s` then."""
+        assert self.latest.state is State.LEADING
+        self._confirmed_s = max(at_s, self._confirmed_s)
+        self._fresh_until_s = self._confirmed_s + fresh_s
+        if self.latest.unconfirmed and self._clock_s() < self._fresh_until_s:
+            self._set(msgspec.structs.replace(self.latest, unconfirmed=False))
+
+    def follow(self, leader: str) -> None:
+        """Note the address of the leader that is followed from now on, in a quorum."""
+        if self.latest.leader != leader:
+            self._set(msgspec.structs.replace(self.latest, leader=leader))
 
     def heard_leader(self, fresh_until_s: float, public_url: str | None) -> None:
         """Note that the leader was heard: the state is fresh until `fresh_until_s` if nothing more is heard.

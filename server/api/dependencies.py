@@ -14,11 +14,11 @@ from typing import Protocol
 
 import msgspec
 
+from engine.actor import ActorStatistics, Submission
 from engine.commands import Command
 from engine.events import Event
 from engine.record import Frame
 from engine.scoreboard import Scoreboard
-from engine.submissions import ActorStatistics, Submission
 from engine.unsettled import Unsettled
 from server.access.auth import Principal
 from server.access.lease import Authenticates

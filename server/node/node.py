@@ -17,6 +17,7 @@ from server.api.pipeline import Pipeline
 from server.lanes.listener import Lane
 from server.node.following import Following
 from server.node.log_service import LogService
+from server.node.member import Member
 from server.node.promotion import Promote
 from server.node.shutdown import Task
 from server.node.storage_watch import StorageWatch
@@ -30,7 +31,8 @@ class Node:
     """See above. `tasks` run as long as the node, and are started in this order.
 
     `actor`, `log`, `log_service` and `watch` are None for a shard, which keeps no log. `following` is None for a
-    leader. `keeps`: the directory stays after the end, so a snapshot is useful.
+    leader and for a member of a quorum, which has a `member`. `keeps`: the directory stays after the end, so a snapshot
+    is useful.
     """
 
     role: CurrentRole
@@ -44,6 +46,7 @@ class Node:
     log_service: LogService | None = None
     watch: StorageWatch | None = None
     following: Following | None = None
+    member: Member | None = None
     keeps: bool = True
     more_lanes: Sequence[Lane] = ()
 
@@ -69,7 +72,9 @@ class Node:
         """Stop following, finish what waits for the actor, leave a snapshot."""
         if self.following is not None:
             await self.following.stop()
-        if self.actor is not None:
+        if self.member is not None:
+            await self.member.end()
+        elif self.actor is not None:
             await self.actor.drain()
         if self.log_service is not None and self.keeps:
             await self.log_service.checkpoint()

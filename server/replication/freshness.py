@@ -1,6 +1,6 @@
 """The age of what this node serves, for answers, headers, live messages and readiness.
 
-    leader      fresh; once it is deposed, as old as its deposition
+    leader      fresh; once it is deposed, as old as its deposition; in a quorum, as old as a majority's last answer
     replica     its lag behind the leader, and the time since it heard the leader
 
     lag = freshness.lag()              # None on a leader
@@ -84,8 +84,9 @@ class Freshness:
         role = self.role.now
         if not role.is_aged:
             return None
-        if role.state is State.DEPOSED:
-            return round((trio.current_time() - role.since_s) * 1000)
+        if role.state is State.DEPOSED or role.unconfirmed:
+            since_s = role.confirmed_s if role.unconfirmed else role.since_s
+            return max(1, round((trio.current_time() - since_s) * 1000))
         lag = self.lag()
         assert lag is not None
         if lag.records is None and lag.ms is not None:
@@ -99,6 +100,9 @@ class Freshness:
             return "the server is stopping"
         if role.successor is not None:
             return f"{began_elsewhere(role.successor)}; this node is no longer the leader"
+        age_ms = self.stale_ms() or 0
+        if role.unconfirmed and age_ms > 1000 * self.ready_age_s:
+            return f"no majority of the log's servers answered for {age_ms // 1000} seconds"
         if self.progress is None or not role.is_replica:
             return None
         if not role.vouches:

@@ -1,6 +1,6 @@
 """Fetching the file of a past period from the leader, or from the relay that this replica follows.
 
-    done = await PeriodFetch(leader, disk, data_directory, token=token).fetch(seq, store)
+    done = await PeriodFetch(lambda: leader, disk, data_directory, token=token).fetch(seq, store)
 
 A replica that began with a snapshot does not have the log that made its past periods, so it fetches their files.
 
@@ -36,7 +36,10 @@ T = TypeVar("T")
 class PeriodFetch:
     """Asks a leader for the files of past periods. A download is kept in the data directory until it is whole."""
 
-    def __init__(self, leader: Endpoint, disk: Disk, data_directory: str, *, token: Callable[[], str]) -> None:
+    def __init__(
+        self, leader: Callable[[], Endpoint | None], disk: Disk, data_directory: str, *, token: Callable[[], str]
+    ) -> None:
+        """`leader` gives the node to ask, None while none is known."""
         self._leader = leader
         self._disk = disk
         self._path = f"{data_directory}/{FETCHED}{TMP}"
@@ -45,12 +48,14 @@ class PeriodFetch:
 
     async def fetch(self, seq: int, store: PeriodStore) -> bool:
         """Fetch the file of a period into a store; False if that is not possible now. Raises `DiskFault`."""
-        token = self._token()
+        leader, token = self._leader(), self._token()
+        if leader is None:
+            return False
         headers = {"accept-encoding": "identity"} | ({"authorization": f"Bearer {token}"} if token else {})
         try:
             async with (
                 http_client(self._timeout) as client,
-                client.stream("GET", self._leader.url(f"{PERIOD_PATH}?seq={seq}"), headers=headers) as response,
+                client.stream("GET", leader.url(f"{PERIOD_PATH}?seq={seq}"), headers=headers) as response,
             ):
                 if response.status_code != httpx.codes.OK:
                     return False

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from engine.actor import Actor
+from engine.actor import Actor, ActorStatistics, Submission
 from engine.board_rules import BoardRules, rules_of_points
 from engine.clock import ClockReading, GivenClock
 from engine.commands import CloseBoard, Command, Outcome, PutBoard, Receipt, Rejection
@@ -21,7 +21,6 @@ from engine.log import Synced, Tail
 from engine.machine import Applied, StateMachine
 from engine.record import Frame, events_of, pack_frame, unpack_frame
 from engine.scoreboard import Scoreboard
-from engine.submissions import ActorStatistics, Submission
 from tests.engine.model import increment, told
 
 PATIENCE_SECONDS = 20.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import trio
 import trio.testing
 
-from engine.actor import FULL_RETRY_SECONDS, Actor
+from engine.actor import FULL_RETRY_SECONDS, Actor, Submission
 from engine.board_rules import BoardRules, Rules
 from engine.calendar import period_at
 from engine.clock import GivenClock
@@ -19,7 +19,6 @@ from engine.machine import Applied, StateMachine
 from engine.periods import CHANGES_IN_FRAME
 from engine.schedule import Schedule
 from engine.scoreboard import Scoreboard
-from engine.submissions import Submission
 from tests.engine.games import ms
 from tests.engine.model import rows
 from tests.engine.test_actor import MemoryLog, SlowLog, submit_into

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from engine.submissions import Submission
+from engine.actor import Submission
 from server.access.auth import ANYBODY
 from server.api.pipeline import Head
 from server.http.messages import Code, Request

@@ -9,7 +9,7 @@ import msgspec
 import trio
 import trio.testing
 
-from engine.submissions import Submission
+from engine.actor import Submission
 from server.api.routes import EXPRESS
 from server.http.client_address import TrustedProxies
 from server.http.connection import Connection, HttpBounds

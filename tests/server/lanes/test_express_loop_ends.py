@@ -13,7 +13,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from engine.submissions import Submission
+from engine.actor import Submission
 from server.http.connection import HttpBounds
 from server.lanes import express_loop
 from server.lanes.express_loop import Parked

@@ -23,10 +23,10 @@ from unittest.mock import patch
 import trio
 from trio_websocket import WebSocketRequest, serve_websocket
 
+from engine.actor import Submission
 from engine.clock import GivenClock
 from engine.disk import RealDisk
 from engine.scoreboard import Scoreboard
-from engine.submissions import Submission
 from server.access.issuers import trusted_issuers
 from server.api.pipeline import Head, Pipeline
 from server.http.client_address import TrustedProxies

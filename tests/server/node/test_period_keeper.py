@@ -285,7 +285,7 @@ async def open_leader(directory: Path) -> AsyncIterator[tuple[Served, League, tu
 
 def fetch_from(served: Served, directory: Path, token: str = TOKEN) -> Fetch:
     """A way to fetch from a leader."""
-    return PeriodFetch(parse_leader(served.url), InlineDisk(), str(directory), token=lambda: token).fetch
+    return PeriodFetch(lambda: parse_leader(served.url), InlineDisk(), str(directory), token=lambda: token).fetch
 
 
 def read(league: League, seq: int) -> bytes:
