@@ -90,7 +90,8 @@ class Operations:
 
     def _not_ready(self) -> str | None:
         reason = self._dependencies.freshness.not_ready()
-        if reason is None and not self._dependencies.writer.statistics().accepting:
+        dependencies = self._dependencies
+        if reason is None and dependencies.role.now.takes_writes and not dependencies.writer.statistics().accepting:
             return "the server is stopping"  # the role does not know yet that the disk failed
         return reason
 

@@ -19,7 +19,7 @@ from server.access.minting import mint, minting_fault
 from server.api.decoding import DEFAULT_REASON
 from server.cli.support import bind_option, config_options, print_lines, read_config, state_bar
 from server.http.target import DEFAULT_BOARD
-from server.node import start
+from server.node import start, start_member
 from server.settings.config import Config
 
 WELCOME_TOKEN_SECONDS = 3600
@@ -28,9 +28,12 @@ WELCOME_TOKEN_SECONDS = 3600
 @click.command()
 @config_options
 @bind_option
+@click.option("--quorum", is_flag=True, help="Serve as a node of a quorum: its log is the stream of [quorum].")
 @click.option("--welcome", is_flag=True, help="Print the live page's address and a curl with a fresh token.")
-def serve(data_dir: Path | None, config_file: Path | None, bind: tuple[str, ...], welcome: bool) -> None:
-    """Run the leader until SIGTERM or SIGINT."""
+def serve(
+    data_dir: Path | None, config_file: Path | None, bind: tuple[str, ...], quorum: bool, welcome: bool
+) -> None:
+    """Run the leader, or with --quorum a node that may lead, until SIGTERM or SIGINT."""
     reread = partial(read_config, config_file, data_dir, bind)
     config = reread()
 
@@ -41,7 +44,8 @@ def serve(data_dir: Path | None, config_file: Path | None, bind: tuple[str, ...]
         print_lines(lines)
 
     bar = partial(state_bar, "recovering") if sys.stderr.isatty() else None
-    sys.exit(trio.run(start.serve, config, ready, bar, reread))
+    run = start_member.serve_member if quorum else start.serve
+    sys.exit(trio.run(run, config, ready, bar, reread))
 
 
 def welcome_text(config: Config, url: str) -> str:

@@ -3,6 +3,7 @@
     no marker          it is a leader's, or new
     `replica`          it is a replica's: the marker names the leader, and says whether the replica caught up once
     `deposed`          it is a deposed leader's: no node starts in it
+    `quorum`           its log is a quorum's: the marker names the stream
 
 Rule: no node starts in a directory of another role. The refusal names the command that changes that.
 """
@@ -16,6 +17,7 @@ import structlog
 from engine.disk import Disk
 from server.settings.config import ConfigError
 from server.settings.secrecy import open_to_others
+from snapshots.membership import Membership, read_membership, write_membership
 from snapshots.promotion import (
     DEMOTE_NEEDS,
     Marker,
@@ -32,6 +34,7 @@ log = structlog.get_logger()
 def check_leads(disk: Disk, data_dir: str) -> None:
     """Refuse a directory that is not a leader's. Raises `ConfigError`."""
     check_not_deposed(disk, data_dir)
+    _check_no_member(disk, data_dir)
     marker = read_marker(disk, data_dir)
     if marker is not None:
         what = f"{data_dir} is a replica's, which follows {marker.leader}"
@@ -48,6 +51,31 @@ def check_not_deposed(disk: Disk, data_dir: str) -> None:
         command = demote_command(data_dir, successor)
         remedy = f"make it a replica of the new one: {command} {DEMOTE_NEEDS}"
         raise ConfigError("data_dir", f"{data_dir}: {began}; {remedy}")
+
+
+def _check_no_member(disk: Disk, data_dir: str) -> None:
+    member = read_membership(disk, data_dir)
+    if member is not None:
+        what = f"{data_dir} is of a quorum, whose log is the stream {member.stream!r}"
+        run = f"run it with: scoreboard serve --quorum --data-dir {data_dir}"
+        raise ConfigError("data_dir", f"{what}; {run}; or take it out with: scoreboard quorum export --help")
+
+
+def check_member(disk: Disk, data_dir: str, membership: Membership) -> None:
+    """Refuse a directory that is not of this quorum, and mark a new one. Raises `ConfigError`."""
+    check_not_deposed(disk, data_dir)
+    if (marker := read_marker(disk, data_dir)) is not None:
+        what = f"{data_dir} is a replica's, which follows {marker.leader}"
+        raise ConfigError("data_dir", f"{what}; start with an empty directory: it is filled from the other nodes")
+    known = read_membership(disk, data_dir)
+    if known is not None and known.log_id != membership.log_id:
+        what = f"{data_dir} is of the stream {known.stream!r} with the log {known.log_id}"
+        raise ConfigError("data_dir", f"{what}, and quorum.stream names one with the log {membership.log_id}")
+    if known is None and disk.exists(f"{data_dir}/log"):
+        remedy = f"move it in with: scoreboard quorum import --data-dir {data_dir}; or start with an empty directory"
+        raise ConfigError("data_dir", f"{data_dir} is a leader's, and no quorum's; {remedy}")
+    if known != membership:
+        write_membership(disk, data_dir, membership)
 
 
 def leader_of(disk: Disk, data_dir: str, named: str) -> str:
@@ -67,6 +95,7 @@ def is_vouched(disk: Disk, data_dir: str) -> bool:
 
 def mark_replica(disk: Disk, data_dir: str, leader: str) -> None:
     """Mark a new directory as a replica's. Raises `ConfigError` if it is a leader's."""
+    _check_no_member(disk, data_dir)
     if read_marker(disk, data_dir) is None:
         if disk.exists(f"{data_dir}/log"):
             remedy = f"scoreboard demote --data-dir {data_dir} --to {leader}"

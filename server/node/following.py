@@ -67,7 +67,6 @@ class Following:
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._told_stale = False
-        self._leader = role.now.leader
 
     async def run(self, follower: Follower, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
@@ -91,7 +90,7 @@ class Following:
             role = self._role.now
             if role.is_aged != self._told_stale:
                 self._told_stale = role.is_aged
-                log.warning("stale" if role.is_aged else "fresh", leader=self._leader)
+                log.warning("stale" if role.is_aged else "fresh", leader=role.leader)
 
     def heard(self) -> None:
         if self._role.now.state in _FOLLOWS:

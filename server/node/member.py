@@ -176,7 +176,7 @@ class Member:
                     await self._parts.replica.take(frames)
                 finally:
                     self._log.followed(frames)
-            self._words.applied()
+            self._words.answered()
             if not frames:
                 return
 

@@ -3,7 +3,7 @@
     words = MemberWords(world, stream, log, role, progress, ...)
     words.hear, words.tell                tasks of the node
     words.own()                           our word, which is a leader's beat
-    words.applied()                       frames may have been applied: we may have caught up with the leader
+    words.answered()                      the stream was read: we may have caught up with the leader
 
 Rules:
 - A word of an epoch before ours, or of a node that does not lead, tells nothing of the leader.
@@ -144,10 +144,13 @@ class MemberWords:
         """Tell our word to all."""
         self._stream.say(self.own(leads=leads, resigns=resigns))
 
-    def applied(self) -> None:
-        """Note that frames may have been applied, and that the stream answers."""
+    def answered(self) -> None:
+        """Note that the stream answers, and that frames may have been applied."""
         if self._progress.state in ("disconnected", "bootstrapping"):
             self._become("connecting" if self._leader is None else "catching_up", "")
+        self._applied()
+
+    def _applied(self) -> None:
         if self._progress.applied():
             self._become("following", "")
         seq, fresh_s = self._replica.tail.seq, -math.inf
@@ -185,11 +188,12 @@ class MemberWords:
             )  # fmt: skip
             progress.path = (NodeRef(word.node_id, word.name),)
             self._role.follow(word.public_url or word.url)
-            self._become("catching_up", "")
+            if progress.state in ("connecting", "catching_up", "following"):
+                self._become("catching_up", "")
         progress.heard(word.epoch, word.seq, word.confirmed_ms / 1000)
         self._said.append((word.seq, at_s))
         self._on_heard()
-        self.applied()
+        self._applied()
 
     def _become(self, state: FollowingState, reason: str) -> None:
         if self._progress.become(state, reason):

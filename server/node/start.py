@@ -85,16 +85,16 @@ async def serve(config: Config, ready: Ready, bar: Bar | None = None, reread: Re
     async def run(disk: HeldDisk, shutdown: Shutdown, manager: ServiceManager, reloads: Reloads) -> int:
         check_leads(disk, config.data_dir)
         issuers = trusted_issuers(config)
-        opened = await _recover(config, disk, shutdown, _and_told(bar or _progress_lines, manager))
+        opened = await recover(config, disk, shutdown, and_told(bar or progress_lines, manager))
         if opened is None:
             return 0
         check_file_boards(config, opened.scoreboard, time.time_ns() // 1_000_000)
         process = Process(config, disk, issuers, shutdown, disk.check)
         reloads.serve(issuers, process.reload)
-        telling = _Telling(manager, ready)
+        telling = Telling(manager, ready)
         return await process.serve(lambda world: telling.follow(assemble_leader(world, opened), world), telling.ready)
 
-    return await _run(config, RealDisk(), run, reread)
+    return await run_process(config, RealDisk(), run, reread)
 
 
 async def follow(
@@ -102,15 +102,15 @@ async def follow(
 ) -> int:
     """Run a replica until it is told to stop; give its exit code. Otherwise as `serve`."""
     disk = RealDisk() if options.durable else UnsyncedDisk()
-    run = partial(_follow, config, options, ready, bar or _progress_lines)
-    return await _run(config, disk, run, reread)
+    run = partial(_follow, config, options, ready, bar or progress_lines)
+    return await run_process(config, disk, run, reread)
 
 
 async def _follow(
     config: Config, options: FollowOptions, ready: Ready, bar: Bar, disk: HeldDisk, shutdown: Shutdown,
     manager: ServiceManager, reloads: Reloads,
 ) -> int:  # fmt: skip
-    bar = _and_told(bar, manager)
+    bar = and_told(bar, manager)
     check_not_deposed(disk, config.data_dir)
     leader_url = leader_of(disk, config.data_dir, config.replication.leader)
     leader = parse_leader(leader_url)
@@ -119,7 +119,7 @@ async def _follow(
 
     process = Process(config, disk, issuers, shutdown, disk.check, follows=True)
     reloads.serve(issuers, process.reload)
-    telling = _Telling(manager, ready)
+    telling = Telling(manager, ready)
     waiting = Waiting(leader_url)
     bootstrap = Bootstrap(
         leader, disk, config.data_dir, token=token, uniform=random.uniform, tell=waiting.told, node_id=process.node_id
@@ -135,22 +135,22 @@ async def _follow(
                     return telling.follow(assemble_waiting(world, waiting, bootstrap), world)
 
                 fetch = partial(
-                    prepare_directory, disk, config.data_dir, bootstrap, tell=tell, progress=_as_bytes(show)
+                    prepare_directory, disk, config.data_dir, bootstrap, tell=tell, progress=as_bytes(show)
                 )
                 wait = partial(process.serve_first, assemble_first, telling.ready)
                 if not await _fetch(fetch, waiting, wait, shutdown):
                     return 1 if shutdown.fault else 0
-            opened = await _recover(config, disk, shutdown, lambda: nullcontext(show))
+            opened = await recover(config, disk, shutdown, lambda: nullcontext(show))
         if opened is None:
             return 0
-    with _progress_lines() as lines:
+    with progress_lines() as lines:
         plan = FollowPlan(
             leader=leader,
             bootstrap=bootstrap,
             token=token,
             durable=options.durable,
             vouched=options.durable and is_vouched(disk, config.data_dir),
-            on_progress=_as_bytes(lines),
+            on_progress=as_bytes(lines),
         )
         assemble: Callable[[Surroundings], Node]
         if opened is not None:
@@ -198,7 +198,7 @@ async def _fetch(
     return done.is_set()
 
 
-class _Telling:
+class Telling:
     """Tells the service manager of the roles of nodes, and once, with the ready line, that the process serves."""
 
     def __init__(self, manager: ServiceManager, ready: Ready) -> None:
@@ -224,7 +224,7 @@ class _Telling:
             self._manager.ready()
 
 
-def _and_told(bar: Bar, manager: ServiceManager) -> Bar:
+def and_told(bar: Bar, manager: ServiceManager) -> Bar:
     """Show the progress to the service manager too."""
 
     @contextmanager
@@ -241,11 +241,11 @@ def _and_told(bar: Bar, manager: ServiceManager) -> Bar:
     return both
 
 
-def _as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
+def as_bytes(show: ShowProgress) -> Callable[[int, int], None]:
     return lambda done, total: show(Progress("snapshot", 0, done, total))
 
 
-async def _run(
+async def run_process(
     config: Config, disk: RealDisk, run: Callable[[HeldDisk, Shutdown, ServiceManager, Reloads], Awaitable[int]],
     reread: Read | None,
 ) -> int:  # fmt: skip
@@ -315,7 +315,7 @@ class _Interrupted(Exception):
     """A signal came during recovery."""
 
 
-async def _recover(config: Config, disk: HeldDisk, shutdown: Shutdown, bar: Bar) -> Opened | None:
+async def recover(config: Config, disk: HeldDisk, shutdown: Shutdown, bar: Bar) -> Opened | None:
     """Open the data directory; None if a signal came first.
 
     This runs in a worker thread, so that signals are heard. After a signal the thread stops at its next progress. It is
@@ -357,7 +357,7 @@ async def _recover(config: Config, disk: HeldDisk, shutdown: Shutdown, bar: Bar)
 
 
 @contextmanager
-def _progress_lines() -> Iterator[ShowProgress]:
+def progress_lines() -> Iterator[ShowProgress]:
     """Log the progress of a long recovery."""
     told = time.monotonic()
 

@@ -1,0 +1,112 @@
+"""Members of a quorum, whole nodes on a stream in memory: who leads, what callers are told, who comes back and how."""
+
+from __future__ import annotations
+
+from itertools import repeat
+from pathlib import Path
+
+import trio
+
+from engine.record import frame_bytes, unpack_header
+from server.node.node import Node
+from server.role import State
+from snapshots.format import state_digest
+from tests.e2e.client import Answer
+from tests.quorum.members import ALARM_SECONDS, leads, member, until
+from tests.quorum.model_stream import Cloud
+from tests.server.node.nodes import Served
+from tests.server.node.test_start import client_of
+
+
+async def post(served: Served, action: str, user: str = "ann") -> Answer:
+    """Post one action."""
+    async with client_of(served.url) as client:
+        return await client.post("/scores/increment", {"userId": user, "actionId": action})
+
+
+async def has(node: Node, seq: int) -> None:
+    """Wait until a node has applied this seq."""
+    with trio.fail_after(ALARM_SECONDS):
+        for pause in repeat(0.01):
+            if node.scoreboard.seq >= seq:
+                return
+            await trio.sleep(pause)
+
+
+async def test_a_node_alone_takes_over_and_writes_to_the_stream_first(tmp_path: Path) -> None:
+    """Its first frame is the epoch; what it acknowledges is on the stream, byte for byte as on its disk."""
+    cloud = Cloud()
+    async with member(tmp_path, cloud, "a") as a:
+        await leads(a)
+        answer = await post(a, "one")
+        assert (answer.status, answer.json()["epoch"]) == (200, 2)
+        log = a.node.log
+        assert log is not None
+        assert b"".join(map(frame_bytes, log.read_from(1))) == b"".join(cloud.frames)
+        assert unpack_header(cloud.frames[-1]).checksum == log.tail.checksum
+
+
+async def test_a_standby_follows_serves_reads_and_sends_writers_to_the_leader(tmp_path: Path) -> None:
+    """421 with the leader's address; the same state, digest and all."""
+    cloud = Cloud()
+    async with member(tmp_path, cloud, "a") as a:
+        await leads(a)
+        async with member(tmp_path, cloud, "b") as b:
+            await post(a, "one")
+            await has(b.node, a.node.scoreboard.seq)
+            await until(b, State.FOLLOWING)
+            refused = await post(b, "two")
+            assert (refused.status, refused.json()["error"]["code"]) == (421, "NOT_LEADER")
+            assert refused.json()["error"]["details"]["leader"] == a.url
+            assert state_digest(b.node.scoreboard.capture()) == state_digest(a.node.scoreboard.capture())
+
+
+async def test_a_leader_that_is_cut_off_is_replaced_and_comes_back_as_a_standby(tmp_path: Path) -> None:
+    """What it had in flight is unknown, later writers are told of no quorum, and its frame loses its place."""
+    cloud = Cloud()
+    async with member(tmp_path, cloud, "a") as a:
+        await leads(a)
+        await post(a, "one")
+        async with member(tmp_path, cloud, "b") as b:
+            await has(b.node, a.node.scoreboard.seq)
+            cloud.cut("a")
+            unknown = await post(a, "lost")
+            assert (unknown.status, unknown.json()["error"]["code"]) == (503, "OUTCOME_UNKNOWN")
+            assert (await post(a, "later")).status == 503
+            await leads(b)
+            assert (await post(b, "two")).json()["epoch"] == 3
+            cloud.late.clear()
+            cloud.mend("a")
+            await until(a, State.FOLLOWING)
+            await has(a.node, b.node.scoreboard.seq)
+            again = await post(b, "lost")
+            assert (again.status, again.json()["applied"]) == (200, True)
+            await has(a.node, b.node.scoreboard.seq)
+            assert state_digest(a.node.scoreboard.capture()) == state_digest(b.node.scoreboard.capture())
+
+
+async def test_a_frame_whose_answer_was_lost_counts_once(tmp_path: Path) -> None:
+    """The same bytes are at the place already: the leader goes on."""
+    cloud = Cloud()
+    async with member(tmp_path, cloud, "a") as a:
+        await leads(a)
+        cloud.streams["a"].loses_answers = 1
+        first = await post(a, "one")
+        assert first.status == 200
+        assert first.json()["applied"]
+        again = await post(a, "one")
+        assert (again.json()["applied"], again.json()["seq"]) == (False, first.json()["seq"])
+
+
+async def test_a_leader_that_ends_hands_over_at_once(tmp_path: Path) -> None:
+    """And what it acknowledged is there; it can come back."""
+    cloud = Cloud()
+    async with member(tmp_path, cloud, "b") as b, member(tmp_path, cloud, "a") as a:
+        first = await leads(a, b)
+        await post(first, "one")
+        other = b if first is a else a
+        await has(other.node, first.node.scoreboard.seq)
+        assert first.node.member is not None
+        await first.node.member.step_down()
+        await leads(other)
+        assert (await post(other, "one")).json()["applied"] is False
