@@ -24,6 +24,10 @@ ALLOWED = {
     (State.STALE, State.FAILED),
     (State.STALE, State.PROMOTING),
     (State.PROMOTING, State.LEADING),
+    # in a quorum
+    (State.NOT_CAUGHT_UP, State.PROMOTING),
+    (State.PROMOTING, State.STALE),
+    (State.LEADING, State.STALE),
 }
 PAIRS = list(itertools.product(State, State))
 
@@ -213,3 +217,31 @@ def test_observers_are_told_in_their_order_when_the_change_is_made() -> None:
     role.become(State.DEPOSED)
     deposed = (State.LEADING, State.DEPOSED, State.DEPOSED)
     assert seen == [("first", *deposed), ("second", *deposed)]
+
+
+def test_a_leader_that_no_majority_confirms_is_aged_and_takes_writes_all_the_same() -> None:
+    """From the moment on at which the last answer is too old, also if nobody looked meanwhile; an answer ends it."""
+    clock = Clock()
+    role = role_of(State.LEADING, clock)
+    role.confirmed(10.0, 3.0)
+    clock.now_s = 12.9
+    assert not role.now.is_aged
+    clock.now_s = 13.0
+    assert (role.now.is_aged, role.now.unconfirmed, role.now.confirmed_s) == (True, True, 10.0)
+    assert role.now.takes_writes
+    role.confirmed(9.0, 3.0)
+    assert role.now.is_aged
+    role.confirmed(12.5, 3.0)
+    assert not role.now.is_aged
+
+
+def test_a_member_that_loses_its_epoch_follows_the_next_leader() -> None:
+    """It is stale until it hears one, and names it from then on."""
+    clock = Clock()
+    role = CurrentRole(Role(State.LEADING), clock)
+    role.confirmed(10.0, 3.0)
+    lost = role.become(State.STALE)
+    assert (lost.is_replica, lost.is_aged, lost.leader) == (True, True, "")
+    role.follow("http://b")
+    role.heard_leader(14.0, None)
+    assert (role.now.state, role.now.leader) == (State.FOLLOWING, "http://b")
