@@ -49,6 +49,7 @@ from engine.log_reader import scan
 from engine.record import Frame, Tail, events_of
 from engine.scoreboard import Scoreboard
 from snapshots.copying import Copied, copy_log
+from snapshots.membership import write_refusal
 from snapshots.opening import ShowProgress, Tell, begin_from, list_log, log_directory, no_progress
 from snapshots.period_store import PeriodStore
 from snapshots.periods import carry_over, write_ended
@@ -106,6 +107,8 @@ def demote_directory(
     finish_exchange(disk, data_directory)
     if not disk.exists(data_directory) or not list_log(disk, log_directory(data_directory)):
         raise RestoreRefused(f"{data_directory} holds no log, so there is nothing to demote")
+    if (why_not := write_refusal(disk, data_directory)) is not None:
+        raise RestoreRefused(why_not)
     lock = disk.lock(f"{data_directory}/{LOCK_FILE}")
     try:
         last, beyond, actions, erased = _survey(disk, data_directory, common)

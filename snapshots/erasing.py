@@ -47,6 +47,7 @@ from engine.segment import list_segments, replace_segment
 from engine.traces import Traces
 from engine.unsettled import Unsettled
 from snapshots.forgetting_files import is_named_in, pseudonym_at, remove_torn, rewrite_periods, rewritten
+from snapshots.membership import write_refusal
 from snapshots.opening import ShowProgress, Tell, log_directory, no_progress, open_directory, read_unsettled
 from snapshots.period_store import PeriodStore
 from snapshots.promotion import read_deposed, read_marker
@@ -96,6 +97,8 @@ def erase_users(
     """Erase users; see above. Raises `ErasureRefused`, `LogDamaged`, `DiskFault`."""
     if read_deposed(disk, data_directory) is not None:
         raise ErasureRefused("this leader was replaced: demote the directory first, or remove it")
+    if (why_not := write_refusal(disk, data_directory)) is not None:
+        raise ErasureRefused(why_not)
     opened = open_directory(
         disk, data_directory, NO_RULES, tell=tell, progress=progress, segment_bytes=segment_bytes
     )  # fmt: skip

@@ -25,6 +25,7 @@ from engine.disk import Disk
 from engine.errors import ScoreboardError
 from engine.import_decisions import decide_import, settle_import
 from engine.limits import IMPORT_ROWS_MAX
+from snapshots.membership import write_refusal
 from snapshots.opening import ShowProgress, Tell, no_progress, open_directory
 from snapshots.restore import LOCK_FILE
 from snapshots.store import Store
@@ -58,10 +59,12 @@ class OpenDirectory:
         tell: Tell,
         progress: ShowProgress = no_progress,
     ) -> None:
-        """Take the lock and read the state. Raises `DirectoryInUse`, `LogDamaged`."""
+        """Take the lock and read the state. Raises `DirectoryInUse`, `LogDamaged`, `ImportRefused`."""
         self._disk = disk
         self._directory = data_directory
         self._clock_ms = clock_ms
+        if (why_not := write_refusal(disk, data_directory)) is not None:
+            raise ImportRefused(why_not)
         self._lock = disk.lock(f"{data_directory}/{LOCK_FILE}")
         try:
             opened = open_directory(disk, data_directory, rules, tell=tell, progress=progress)

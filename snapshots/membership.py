@@ -1,7 +1,7 @@
 """The marker of a directory whose log is a quorum's: DATA/quorum. It names the stream.
 
-Rule: such a directory is written only after the stream. So nobody may lead from it alone: `scoreboard serve` without
-`--quorum` and `scoreboard replica` refuse it.
+Rule: such a directory is written only after the stream. So nothing else may write an event to it: every command that
+would refuses it (`write_refusal`).
 """
 
 from __future__ import annotations
@@ -41,6 +41,15 @@ def read_membership(disk: Disk, data_directory: str) -> Membership | None:
 def write_membership(disk: Disk, data_directory: str, membership: Membership) -> None:
     """Mark a directory as a quorum's, durably."""
     disk.write_whole(f"{data_directory}/{QUORUM_FILE}", [msgspec.json.encode(membership) + b"\n"])
+
+
+def write_refusal(disk: Disk, data_directory: str) -> str | None:
+    """Say why no event may be written to a directory but by its quorum, None if it is of none."""
+    member = read_membership(disk, data_directory)
+    if member is None:
+        return None
+    what = f"{data_directory} is of a quorum, whose log is the stream {member.stream!r}: nothing is written here alone"
+    return f"{what}; do it on the running quorum, or take the directory out with: scoreboard quorum export --help"
 
 
 def remove_membership(disk: Disk, data_directory: str) -> None:

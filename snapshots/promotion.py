@@ -37,6 +37,7 @@ from engine.log import Log, Synced
 from engine.log_reader import holds_log
 from engine.record import Tail
 from engine.scoreboard import Scoreboard
+from snapshots.membership import write_refusal
 from snapshots.opening import Tell, log_directory, open_directory
 from snapshots.period_store import PeriodStore
 from snapshots.periods import missing_files
@@ -221,6 +222,8 @@ def promote_directory(
     """
     if not disk.exists(data_directory) or not holds_log(disk, log_directory(data_directory)):
         raise RestoreRefused(f"{data_directory} holds no log, so there is nothing to promote")
+    if (why_not := write_refusal(disk, data_directory)) is not None:
+        raise RestoreRefused(why_not)
     lock = disk.lock(f"{data_directory}/{LOCK_FILE}")
     try:
         on_step("open")

@@ -116,7 +116,7 @@ class RoleChecks:
 
 
 def _leader_of(role: Role) -> Details:
-    return {"leader": role.public_url or role.leader}
+    return {"leader": role.public_url or role.leader or None}
 
 
 def wanted_position(query: str) -> tuple[int | None, int] | None:

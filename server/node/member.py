@@ -15,6 +15,7 @@ Rules:
 - A leader is fresh as long as a majority takes its beats. Who follows is as fresh as the newest word of the leader
   whose seq is applied here.
 - A node that misses places that are purged goes on from a snapshot of another node (`server.node.newcomer`).
+- A leader whose disk is full lets another node lead, if one has room.
 - What is not this log's, or can't be written here, ends the process: `StreamRefused`, `DiskFault`. A frame that does
   not follow ends following for good (FAILED).
 """
@@ -30,11 +31,12 @@ import structlog
 import trio
 
 from engine.actor import Actor
-from engine.errors import DiskFull
+from engine.errors import DiskFault, DiskFull
 from engine.events import EpochBegun
 from engine.history import HISTORY_BYTES
 from engine.record import pack_frame
 from server import bounds
+from server.faults import first_of
 from server.http.messages import Refused
 from server.node.following import Following
 from server.node.member_words import TELL_SECONDS, MemberWords, beat_seconds
@@ -44,7 +46,7 @@ from server.quorum.peers import Peers
 from server.quorum.places import place_of
 from server.quorum.quorum_log import NOWHERE, Observers, QuorumLog
 from server.quorum.silence import Silence
-from server.quorum.stream import PlacePurged, Stream, Unanswered
+from server.quorum.stream import PlacePurged, Stream, StreamRefused, Unanswered
 from server.replication.failure import FollowingFailed
 from server.replication.progress import FollowingState, Progress
 from server.replication.replicas import WholeReplica
@@ -127,13 +129,18 @@ class Member:
         """Follow and lead until cancelled, or until following failed. Raises `StreamRefused`, `DiskFault`."""
         self._begun = True
         task_status.started()
+        fault: Exception | None = None
         try:
             with self._scope:
                 while await self._follow():
                     await self._lead()
                 log.critical("following_failed", message=self._progress.reason)
+        except* (StreamRefused, DiskFault) as faults:
+            fault = first_of(faults)
         finally:
             self._ended.set()
+        if fault is not None:
+            raise fault
 
     # Following
 
@@ -234,6 +241,7 @@ class Member:
                 tail = parts.replica.tail
                 log.warning("leads", epoch=tail.epoch, seq=tail.seq, place=self._log.place)
                 nursery.start_soon(parts.retain)
+                nursery.start_soon(self._watch_room)
                 await self._lost.wait()
             nursery.cancel_scope.cancel()
         parts.actor.depose()
@@ -255,6 +263,15 @@ class Member:
                 await self._stream.beat(self._words.own())
                 self._confirmed(sent_s)
             await trio.sleep(self._beat_s)
+
+    async def _watch_room(self) -> None:
+        """Step down when our disk is full and another's is not: somebody shall take writes."""
+        while True:
+            await trio.sleep(self._silence_s)
+            others = self._parts.peers.alive(trio.current_time())
+            if self._log.full is not None and any(word.has_room for word in others):
+                self._resigns = True
+                self.lose("the disk is full here, and not on another node")
 
     def lose(self, why: str) -> None:
         """Stop leading, if this node leads: its place was lost, or a higher epoch was heard of."""

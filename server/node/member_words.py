@@ -137,6 +137,7 @@ class MemberWords:
                 place=max(0, self._log.place),
                 confirmed_ms=max(0, round(1000 * since_s)) if leads else 0,
                 resigns=resigns,
+                has_room=self._log.full is None,
             )
         )
 

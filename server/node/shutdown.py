@@ -20,6 +20,7 @@ import trio
 
 from engine.errors import DiskFault
 from engine.recovery import Finding
+from server.quorum.stream import StreamRefused
 from snapshots.retention import Removed
 
 log = structlog.get_logger()
@@ -63,6 +64,9 @@ class Guard:
             await task(task_status=task_status)
         except DiskFault as fault:
             self.disk_failed(fault)
+        except StreamRefused as refused:
+            log.critical("stream_refused", message=refused.what, key=refused.key, remedy=refused.remedy)
+            self._shutdown.fail(refused)
         except Exception as fault:
             log.critical("part_failed", exc_info=fault)
             self._shutdown.fail(fault)
