@@ -25,7 +25,7 @@ import trio
 
 from engine.disk import Disk
 from engine.errors import LogDamaged
-from server.node import assembly
+from server.node import parts
 from snapshots.format import state_digest
 from snapshots.opening import Opened, open_directory
 from snapshots.state import read_state
@@ -113,7 +113,7 @@ def simulate(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> 
             report.digest, report.counts, report.lines = trace.digest, books.counts, list(trace.lines)
 
     days = short_days() if seed % 4 == NOTED_SEEDS else nullcontext()
-    with variant.patched(), days, mock.patch.object(assembly, "period_at", period_at):
+    with variant.patched(), days, mock.patch.object(parts, "period_at", period_at):
         run_seeded(seed, main)
     return report
 
