@@ -9,7 +9,9 @@ Rules:
   subscriptions are made anew.
 - A request waits for a connection if there is none, and is sent once. It ends at its time, in every case.
 - A request ends as `Unanswered` when its time is over, when its connection is lost, or when the server says that nobody
-  listens (no responders). After two in a row the next server is asked: this one may be cut off from the others.
+  listens (no responders). After two in a row the next server is asked: this one may be cut off from the others. Its
+  answers prove nothing: a server that was cut off tells what it knew, and refuses at once. So whoever understands the
+  answers says which of them show that a majority is there (`note_majority`), and which are none (`note_silence`).
 - `StreamRefused` is what a person must mend: a subject that we may not use, or servers of which none lets us in. The
   client goes on trying, because a password may be mended under it; the log says so.
 - `opened` fails if no server can be had: with the refusal if one refused, or else with `Unanswered`.
@@ -52,6 +54,7 @@ class Question:
         self.number = number
         self.connection = connection
         self._client = client
+        self.asked_at = trio.current_time()
         self._ended = trio.Event()
         self._outcome: Message | Exception | None = None
 
@@ -71,11 +74,10 @@ class Question:
         if isinstance(outcome, Message) and outcome.status == protocol.NO_RESPONDERS:
             outcome = Unanswered(f"{self.connection.address} says that nobody answers {self.subject} now")
         if isinstance(outcome, Message):
-            self._client.note_answer(self.connection)
             return outcome
         if isinstance(outcome, StreamRefused):
             raise outcome
-        self._client.note_silence(self.connection)
+        self._client.note_silence(self.asked_at)
         raise outcome or Unanswered(f"{self.connection.address} did not answer {self.subject} in time")
 
 
@@ -92,6 +94,7 @@ class NatsClient:
         self._changed = trio.Event()
         self._questions: dict[int, Question] = {}
         self._asked = 0
+        self._connected_at = self._silent_since = trio.current_time()
         self._silences = 0
         self._inbox = f"_INBOX.{secrets.token_hex(12)}"
         self._subscriptions: list[tuple[str, Callable[[Message], None]]] = [(f"{self._inbox}.*", self._answer)]
@@ -157,17 +160,21 @@ class NatsClient:
         """Expect no answer to a question any more."""
         self._questions.pop(question.number, None)
 
-    def note_answer(self, connection: Connection) -> None:
-        """Note that a server has answered."""
-        if connection is self._connection:
-            self._silences = 0
+    def note_majority(self) -> None:
+        """Note an answer that only a majority of the servers can give."""
+        self._silences = 0
 
-    def note_silence(self, connection: Connection) -> None:
-        """Note that a server has not answered; leave it if that was too often."""
-        if connection is self._connection:
-            self._silences += 1
-            if self._silences >= limits.UNANSWERED_MAX:
-                connection.cut(f"it left {self._silences} requests without an answer")
+    def note_silence(self, asked_at: float) -> None:
+        """Note that a request of this time has no answer, or one that is none. Leave the server if that goes on."""
+        connection = self._connection
+        if connection is None or asked_at < self._connected_at:
+            return
+        if not self._silences or asked_at > self._silent_since + limits.UNANSWERED_FORGOTTEN_SECONDS:
+            self._silences, self._silent_since = 0, asked_at
+        self._silences += 1
+        lasts_s = trio.current_time() - self._silent_since
+        if self._silences >= limits.UNANSWERED_MAX and lasts_s >= limits.UNANSWERED_SECONDS:
+            connection.cut(f"it left {self._silences} requests without an answer in {lasts_s:.1f} s")
 
     async def wait_connected(self) -> None:
         """Wait for the first connection. Raises `StreamRefused` and `Unanswered`."""
@@ -186,7 +193,7 @@ class NatsClient:
         while True:
             lived_s = await self._try(place)
             place = (place + 1) % len(self._addresses)
-            attempts = 1 if lived_s > limits.QUIET_SECONDS else attempts + 1
+            attempts = 1 if lived_s >= limits.UNANSWERED_SECONDS else attempts + 1
             rounds = attempts // len(self._addresses)
             bound = min(limits.RETRY_SECONDS_MAX, limits.RETRY_SECONDS * 2.0 ** min(rounds, 32)) if rounds else 0.0
             await trio.sleep(self._uniform(0.0, bound))
@@ -210,8 +217,7 @@ class NatsClient:
         self._forbidden, self._silences = None, 0
         for sid, (subject, _) in enumerate(self._subscriptions, 1):
             connection.send_nowait(protocol.subscribe(subject, sid))
-        self._connection = connection
-        since = trio.current_time()
+        self._connection, self._connected_at = connection, trio.current_time()
         self._tell.info("quorum_server_connected", server=str(address), version=connection.info.version)
         self._tell_changed()
         try:
@@ -219,7 +225,7 @@ class NatsClient:
         except ConnectionLost as lost:
             self._tell.warning("quorum_server_lost", server=str(address), why=str(lost))
             self._lose(connection, str(lost))
-        return trio.current_time() - since
+        return trio.current_time() - self._connected_at
 
     def _lose(self, connection: Connection, why: str) -> None:
         """End all questions of a connection."""

@@ -30,7 +30,11 @@ SILENCE_SECONDS = 2.0
 dead: a standby has to hear the leader again before it takes over, which it does after 3 s."""
 
 UNANSWERED_MAX = 2
-"""Requests in a row without an answer. Then another server is asked: this one may be cut off from the others."""
+UNANSWERED_SECONDS = 0.5
+UNANSWERED_FORGOTTEN_SECONDS = 10.0
+"""Requests in a row without an answer, and how long that lasts: then another server is asked, because this one may be
+cut off from the others. A server answers at once that it cannot, so a number alone would be reached at once, too. And
+after how long one request without an answer has nothing to do with the next."""
 
 RETRY_SECONDS = 0.1
 RETRY_SECONDS_MAX = 2.0

@@ -140,7 +140,7 @@ async def create(client: NatsClient, options: NatsOptions, origin: Origin) -> No
     for config in (log_config(options, origin), beat_config(options)):
         name = config["name"]
         with suppress(ApiFault):
-            there = await _ask_info(client, name, frozenset({api.NO_STREAM}))
+            there = await _ask_info(client, name, frozenset({api.NO_STREAM}), limits.API_SECONDS)
             check_info(there, options)
             if name == options.stream and origin_of(there) != origin:
                 what = f"the stream {name} is there already, and holds another log."
@@ -185,17 +185,21 @@ async def wait_info(client: NatsClient, options: NatsOptions) -> StreamInfo:
     return found[0]
 
 
-async def ask_info(client: NatsClient, stream: str) -> StreamInfo:
+async def ask_info(client: NatsClient, stream: str, *, timeout_s: float = limits.API_SECONDS) -> StreamInfo:
     """Ask for all about a stream. Raises `Unanswered` and `StreamRefused`."""
-    return await _ask_info(client, stream, frozenset())
+    return await _ask_info(client, stream, frozenset(), timeout_s)
 
 
-async def _ask_info(client: NatsClient, stream: str, told: frozenset[int]) -> StreamInfo:
+async def _ask_info(client: NatsClient, stream: str, told: frozenset[int], timeout_s: float) -> StreamInfo:
     """Ask for all about a stream. One that is not there is asked for again before that is believed."""
     for left in reversed(range(_TRIES)):
-        answer = await client.request(f"$JS.API.STREAM.INFO.{stream}")
+        asked_at = trio.current_time()
+        answer = await client.request(f"$JS.API.STREAM.INFO.{stream}", timeout_s=timeout_s)
         try:
             return read_answer(answer.payload, StreamInfo, stream=stream, told=told | {api.NO_STREAM} if left else told)
+        except Unanswered:
+            client.note_silence(asked_at)
+            raise
         except ApiFault:
             if not left:
                 raise

@@ -21,7 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -88,14 +88,17 @@ class Server:
         """Whether there is a process, paused or not."""
         return self.process is not None and self.process.poll() is None
 
-    def configure(self, routes: Iterable[str]) -> None:
-        """Write the configuration: a server alone, or one of a cluster if there are routes to others."""
-        # Without `no_advertise` the servers would tell each other, and clients, of ways around the wires of a test.
+    def configure(self, routes: Sequence[str], *, hidden: bool) -> None:
+        """Write the configuration: a server alone, or one of a cluster if there are routes to others.
+
+        `hidden`: others are told of an address where nobody listens, so that none finds a way beside its routes.
+        """
         cluster = f"""
             cluster {{
                 name: quorum
                 listen: "127.0.0.1:{self.route_port}"
                 no_advertise: true
+                {'advertise: "127.0.0.1:1"' if hidden else ""}
                 routes: [{", ".join(f'"{route}"' for route in routes)}]
             }}"""
         text = self._settings + (cluster if routes else "")
@@ -157,7 +160,8 @@ class Server:
 class Cluster:
     """`size` servers, `n1` and so on. One is a server alone.
 
-    `route(from, to)` gives the URL by which a server reaches another; so that a test can put a wire between them.
+    `route(from, to)` gives the URL by which a server reaches another, and the only one: so a test can put wires between
+    two, one for each direction in which they connect, and cut both.
     `extra` are further lines of each nats-server.conf.
     """
 
@@ -177,7 +181,7 @@ class Cluster:
         }
         for server in self.servers.values():
             others = [other for other in self.servers.values() if other is not server]
-            server.configure([(route or _route)(server, other) for other in others])
+            server.configure([(route or _route)(server, other) for other in others], hidden=route is not None)
 
     def __getitem__(self, name: str) -> Server:
         return self.servers[name]

@@ -152,6 +152,44 @@ async def test_a_server_that_is_behind_refuses_nothing() -> None:
             await stream.place(5, b"frame")
 
 
+BUSY = error(10008, 503)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {PUBLISH: BUSY},
+        {PUBLISH: error(10071, description="wrong last sequence: 6")},
+        {PUBLISH: error(10071, description="wrong last sequence: 6"), GET: BUSY},
+        {PUBLISH: error(10071, description="wrong last sequence: 3")},
+        {PUBLISH: error(10071, description="wrong last sequence: 3"), INFO: BUSY},
+    ],
+)
+async def test_a_server_that_only_refuses_is_left(answers: dict[str, Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is cut off says at once what it cannot do. That is as good as silence."""
+    monkeypatch.setattr(limits, "UNANSWERED_SECONDS", 0.0)
+    async with played(1, 5) as (server, stream):
+        before = server.connections
+        server.answers |= answers
+        for _ in range(2):
+            with pytest.raises(Unanswered):
+                await stream.place(5, b"frame")
+        await server.wait(lambda: server.connections == before + 1)
+
+
+async def test_refusals_between_acknowledgements_are_no_reason_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UNANSWERED_SECONDS", 0.0)
+    async with played(1, 5) as (server, stream):
+        before = server.connections
+        for place in range(6, 10):
+            server.answers[PUBLISH] = BUSY
+            with pytest.raises(Unanswered):
+                await stream.place(place - 1, b"frame")
+            server.answers[PUBLISH] = json.dumps({"stream": "log", "seq": place}).encode()
+            assert await stream.place(place - 1, b"frame")
+        assert server.connections == before
+
+
 @pytest.mark.parametrize("answer", [stored(8, b"x"), stored(7, b"x", "other")])
 async def test_a_frame_of_another_place_is_never_given(answer: bytes) -> None:
     async with played(1, 9) as (server, stream):

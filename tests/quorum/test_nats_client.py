@@ -28,6 +28,7 @@ LONG_S = 30.0
 def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "RETRY_SECONDS", 0.01)
     monkeypatch.setattr(limits, "RETRY_SECONDS_MAX", 0.02)
+    monkeypatch.setattr(limits, "UNANSWERED_SECONDS", 0.0)
 
 
 def first(low: float, _high: float) -> float:
@@ -89,19 +90,38 @@ async def test_an_answer_that_is_late_or_unknown_is_dropped() -> None:
 
 @pytest.mark.parametrize("answer", [None, NOBODY])
 async def test_a_server_that_leaves_two_requests_without_an_answer_is_left(answer: bytes | None) -> None:
-    """It may be cut off from the others: the next one is asked."""
+    """It may be cut off from the others: the next one is asked. What a majority has answered in between clears it."""
     async with fake_server() as one, fake_server() as two, client_of(one, two) as client:
-        one.answers, two.answers = {"x": answer, "y": b"fine"}, {"x": b"fine"}
+        one.answers, two.answers = {"x": answer}, {"x": b"fine"}
         for _ in range(2):
             with pytest.raises(Unanswered, match="x"):
                 await client.request("x", timeout_s=0.01 if answer is None else LONG_S)
-            assert (await client.request("y", timeout_s=LONG_S)).payload == b"fine"
+            client.note_majority()
+        assert client.server == one.url
         for _ in range(2):
             with pytest.raises(Unanswered):
                 await client.request("x", timeout_s=0.01 if answer is None else LONG_S)
         assert (await client.request("x", timeout_s=LONG_S)).payload == b"fine"
         assert client.server == two.url
     assert (one.connections, two.connections) == (1, 1)
+
+
+async def test_a_server_is_not_left_for_what_was_long_ago_or_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two requests in the same moment are one, and a request of the last connection blames the server of then."""
+    monkeypatch.setattr(limits, "UNANSWERED_SECONDS", 100.0)
+    monkeypatch.setattr(limits, "UNANSWERED_FORGOTTEN_SECONDS", 200.0)
+    async with fake_server() as server, client_of(server) as client:
+        start = trio.current_time()
+        client.note_silence(start - 1)
+        for seconds in (0, 0, 0):
+            client.note_silence(start + seconds)
+        client.note_silence(start + 201)
+        assert client.server
+        monkeypatch.setattr(limits, "UNANSWERED_SECONDS", -1_000.0)
+        client.note_silence(start + 202)
+        with pytest.raises(Unanswered):
+            await client.request("x", timeout_s=0.01)
+        await server.wait(lambda: server.connections == 2)
 
 
 async def test_a_server_that_answers_no_ping_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
