@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from pathlib import Path
 
 import click
-import httpx
 import msgspec
 
 from engine.disk import RealDisk
-from server.cli.support import (
-    BadUsage,
-    CommandRefused,
-    chosen_token,
-    json_option,
-    print_json,
-    read_token,
-    say,
-    token_options,
-    warn,
-)
+from server.cli.asking import post_node
+from server.cli.support import BadUsage, chosen_token, json_option, print_json, read_token, say, token_options, warn
 from server.replication.messages import PROMOTE_PATH
-from server.settings.values import check_node_url
 from snapshots.demotion import finish_exchange
 from snapshots.promotion import DEMOTE_NEEDS, demote_command, promote_directory, read_deposed
 from snapshots.restore import RestoreRefused
-
-ANSWER_SECONDS_MAX = 60.0
 
 
 class _Done(msgspec.Struct):
@@ -81,25 +67,5 @@ def promote_stopped(data_dir: str) -> tuple[int, int]:
 
 def promote_running(url: str, token: str) -> tuple[int, int]:
     """Ask a replica to become the leader; give the epoch and the seq of its first event."""
-    try:
-        check_node_url(url or "-")
-    except ValueError as error:
-        raise BadUsage(f"--url: {error}") from error
-    headers = {"authorization": f"Bearer {token}"} if token else {}
-    try:
-        trusted = ssl.create_default_context()  # the certificates that this machine trusts, as for a replica's link
-        with httpx.Client(timeout=ANSWER_SECONDS_MAX, verify=trusted, trust_env=False) as client:
-            answer = client.post(url.rstrip("/") + PROMOTE_PATH, headers=headers)
-        body = msgspec.json.decode(answer.content)
-    except httpx.HTTPError as error:
-        raise CommandRefused(f"{url} does not answer: {error or type(error).__name__}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CommandRefused(f"{url} gave an answer that is not a scoreboard's") from error
-    if answer.status_code != httpx.codes.OK:
-        message = body.get("error", {}).get("message", "") if isinstance(body, dict) else ""
-        raise CommandRefused(f"{url} refused with status {answer.status_code}: {message}")
-    try:
-        done = msgspec.convert(body, _Done)
-    except msgspec.ValidationError as error:
-        raise CommandRefused(f"{url} gave an answer that is not a scoreboard's") from error
+    done = post_node(url, PROMOTE_PATH, token, _Done)
     return done.epoch, done.seq

@@ -203,7 +203,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "server", "cli/log_filter"),
     (SHELL, "server", "cli/import_source"),
     (SHELL, "server", "cli/support"),
-    (SHELL, "server", "cli/import_sender"),
+    (SHELL, "server", "cli/import_sender cli/asking"),
     (SHELL, "server", "cli/serve cli/replica cli/promote cli/demote"),
     (SHELL, "server", "cli/token cli/log cli/snapshot cli/erase cli/watch cli/config"),
     (SHELL, "server", "cli/restore cli/export cli/imports"),
