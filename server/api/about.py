@@ -152,9 +152,10 @@ ERRORS = {
     503: (
         "Unavailable",
         (
-            "`OVERLOADED`, `DISK_FULL`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it again with the "
-            "same actionId. `REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. `NOT_LEADER`: "
-            "readiness of a leader that was replaced; `details` name the newer epoch and its leader, if known. "
+            "`OVERLOADED`, `DISK_FULL`, `NO_QUORUM`: nothing was done. `OUTCOME_UNKNOWN`: it may be done; send it "
+            "again with the same actionId. `REPLICA_BEHIND`: the replica is not that far yet; `details` have its lag. "
+            "`NOT_LEADER`: readiness of a leader that was replaced, or of a node that was to lead; `details` name the "
+            "newer epoch and its leader, if known. "
             "`KEYS_UNAVAILABLE`: it cannot be known yet whether the token's key is its issuer's; send it again later. "
             "`PAST_UNAVAILABLE`: the files of the past can't be read on this node."
         ),

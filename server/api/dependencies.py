@@ -27,6 +27,7 @@ from server.api.audit import Audit
 from server.api.pages import Page
 from server.api.periods import NoPeriods, PeriodReader
 from server.api.positions import Positions
+from server.api.quorum_forms import QuorumAnswer
 from server.api.role_checks import RoleChecks
 from server.api.webhook_forms import WebhookObject
 from server.live.clics import Version
@@ -143,6 +144,16 @@ class Hooks(Protocol):
         """Have a hook deliver again; None if there is none of this name."""
 
 
+class QuorumMember(Protocol):
+    """The member of a quorum that this node is (`server.node.member`)."""
+
+    def view(self) -> QuorumAnswer:
+        """Say what this node knows of the quorum."""
+
+    async def step_down(self) -> tuple[int, int]:
+        """Let another node lead; give the epoch that ends and its last seq. Raises `Refused`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
     """`clock_ms` is wall-clock time in ms since 1970, `clock_s` a clock that never goes back.
@@ -150,8 +161,8 @@ class Dependencies:
     `request_ids` gives ids for requests that bring none. Pages of `origins` (None: all) may read
     public answers. `warnings` are what `/readyz` tells of a node that is ready. `promote` makes a replica the leader,
     gives the new epoch and its first seq, or raises `Refused`. On a node without a log `past`, `ledger` and `erasing`
-    are None. `hooks` is None without webhooks. `frame_ancestors` says in the form of a policy who may frame /embed,
-    `viewers` how many watch a board.
+    are None. `hooks` is None without webhooks, `quorum` on a node that is of none. `frame_ancestors` says in the form
+    of a policy who may frame /embed, `viewers` how many watch a board.
     """
 
     scoreboard: Scoreboard
@@ -184,3 +195,4 @@ class Dependencies:
     ledger: LedgerReader | None = None
     erasing: Erasing | None = None
     hooks: Hooks | None = None
+    quorum: QuorumMember | None = None

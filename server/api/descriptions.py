@@ -376,9 +376,11 @@ OPERATIONS: dict[str, Operation] = {
     "healthz": Operation("Operations", "Answers while the process is alive.", answers.HealthAnswer),
     "readyz": Operation(
         "Operations",
-        "503, with the reason, while stopping or behind. A leader that was replaced says `NOT_LEADER`.",
+        "503, with the reason, while stopping or behind. A leader that was replaced says `NOT_LEADER`. With "
+        "`role=leader` only the leader is ready, and in a quorum only while a majority answers it.",
         answers.ReadyAnswer,
-        (503,),
+        (400, 503),
+        ("readyRole",),
     ),
     "metrics": Operation("Operations", "For Prometheus.", _TEXT, (500,)),
 }

@@ -142,6 +142,23 @@ ANSWERS: dict[str, Any] = {
     "healthz": {"status": "ok"},
     "readyz": {"epoch": 1, "seq": 3, "status": "ready"},
     "promote": {"epoch": 2, "seq": 4},
+    "quorum": {
+        "role": "leading", "epoch": 1, "seq": 3, "place": 4,
+        "leader": {"name": "east", "url": "https://scores.example"}, "confirmed": True,
+        "nodes": [
+            {
+                "name": "east", "url": "https://scores.example", "role": "leading", "leads": True, "epoch": 1,
+                "seq": 3, "place": 4, "lagRecords": 0, "heardMs": 0, "self": True,
+            },
+            {
+                "name": "west", "url": "http://10.0.0.8:8080", "role": "following", "leads": False, "epoch": 1,
+                "seq": 2, "place": 3, "lagRecords": 1, "heardMs": 120, "self": False,
+            },
+        ],
+        "stream": {"name": "scoreboard", "first": 1, "last": 4, "bytes": 612},
+        "takeovers": 1, "depositions": 0, "doubts": 0,
+    },
+    "step_down": {"epoch": 1, "seq": 3},
     "followers": {
         "followers": [
             {

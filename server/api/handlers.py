@@ -21,6 +21,7 @@ from server.api.history import History
 from server.api.imports import Imports
 from server.api.lists import Lists
 from server.api.operations import Operations
+from server.api.quorum import Quorum
 from server.api.reads import Reads
 from server.api.reversals import Reversals
 from server.api.reviews import Reviews
@@ -56,6 +57,7 @@ def handlers_of(dependencies: Dependencies, boards: Boards, reads: Reads, submit
         **Imports(dependencies, submit).handlers(),
         **FlagRoutes(dependencies, dependencies.limits, submit).handlers(),
         **Webhooks(dependencies).handlers(),
+        **Quorum(dependencies).handlers(),
         "erase_user": Erasures(dependencies, dependencies.limits, submit).erase,
         **{name: getattr(operations, name) for name in _OPERATIONS},
     }

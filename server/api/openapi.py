@@ -21,6 +21,7 @@ from server.api.descriptions import BATCH, LINKS, Either, Operation
 from server.api.descriptions import OPERATIONS as SCORES
 from server.api.feed_descriptions import FEEDS
 from server.api.page_descriptions import PAGES
+from server.api.quorum_descriptions import QUORUM
 from server.api.review_forms import STATES
 from server.api.routes import BY_QUERY, ROUTES, Route
 from server.api.webhook_forms import WebhookName
@@ -32,7 +33,7 @@ Schema = dict[str, Any]
 VERSION = "1.2.0"
 """Of the interface, not of the program. It grows with each change that a client can see."""
 
-OPERATIONS: dict[str, Operation] = {**SCORES, **FEEDS, **PAGES}
+OPERATIONS: dict[str, Operation] = {**SCORES, **FEEDS, **PAGES, **QUORUM}
 
 TAGS = ("Scores", "Boards", "Feeds", "Corrections", "Users", "Operations", "Pages")
 
@@ -291,6 +292,7 @@ def _parameters() -> Schema:
         "minEpoch": _parameter("minEpoch", "query", _whole(0), "The epoch of that position."),
         "sinceToken": _parameter("since_token", "query", {"type": "string"}, "The token of the last event that came."),
         "base": _parameter("base", "query", {"type": "string", "examples": [_BASE]}, "Where the page is seen."),
+        "readyRole": _parameter("role", "query", {"type": "string", "enum": ["leader"]}, "Ready only if it leads."),
         "lastEventId": _parameter("Last-Event-ID", "header", {"type": "string"}, "The id of the last event that came."),
         "ifNoneMatch": _parameter("If-None-Match", "header", {"type": "string"}, "The ETag of what the client has."),
     }

@@ -12,8 +12,12 @@ from server.api.dependencies import Dependencies
 from server.api.follower_forms import followers_answer
 from server.api.pages import document
 from server.http.handshake import UPGRADE_HEADERS
-from server.http.messages import JSON, NO_STORE, RETRY_SOON, Details, Refused, Request, Response
+from server.http.messages import JSON, NO_STORE, RETRY_SOON, Details, Refused, Request, Response, invalid
+from server.http.target import query_values
 from server.metrics import State
+
+LEADER = "leader"
+"""The role that `/readyz` can be asked for: load balancers send writes there."""
 
 
 class Operations:
@@ -26,15 +30,20 @@ class Operations:
     async def healthz(self, _request: Request, _caller: Principal) -> Response:
         return Response(200, msgspec.json.encode(HealthAnswer()), JSON, NO_STORE)
 
-    async def readyz(self, _request: Request, _caller: Principal) -> Response:
-        """Ready: what is read here is fresh enough, and the actor takes commands.
+    async def readyz(self, request: Request, _caller: Principal) -> Response:
+        """Ready: what is read here is fresh enough, and the actor takes commands. With `role=leader` it also leads.
 
         A disk that is full, or soon will be, is a warning: reads go on, and nobody else would answer them.
         """
+        wanted = query_values(request.query, ("role",)).get("role")
+        if wanted not in (None, LEADER):
+            raise invalid("role", f'role must be "{LEADER}", or left out.')
+        role = self._dependencies.role.now
+        if wanted == LEADER and role.successor is None and not role.draining:
+            self._dependencies.checks.check_leads()
         reason = self._not_ready()
         if reason is not None:
             details: Details = {"reason": reason}
-            role = self._dependencies.role.now
             if role.successor is None or role.draining:
                 raise Refused(503, "OVERLOADED", f"Not ready: {reason}.", details, RETRY_SOON)
             details |= self._dependencies.checks.not_leader().details

@@ -42,11 +42,12 @@ from server.api.dependencies import Dependencies
 from server.api.handlers import Handler, handlers_of
 from server.api.increments import Increments
 from server.api.reads import Reads, Top
+from server.api.refusals import not_taken
 from server.api.routes import BOARD_CHANGES, BY_QUERY, EXPRESS, FIXED, ROUTES, Route, allowed, find
 from server.api.showing import Showing
 from server.api.users import Users
 from server.api.views import is_plain_top
-from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, disk_full, error, overloaded
+from server.http.messages import RETRY_SOON, Details, Headers, Refused, Request, Response, disk_full, error
 from server.http.response_head import http_bytes
 from server.http.target import check_query, ids_of
 from server.settings.config import Config
@@ -360,7 +361,7 @@ class Pipeline:
         if isinstance(fault, LeaderDeposed):
             fault = self._checks.not_leader()
         if isinstance(fault, Overloaded):
-            fault = overloaded(f"Nothing was done, because {fault}. Try again later.")
+            fault = not_taken(fault)
         if isinstance(fault, DiskFull):
             fault = disk_full()
         if isinstance(fault, Refused):

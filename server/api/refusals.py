@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from engine.commands import Rejection, RejectionCode
+from engine.errors import NoQuorum, Overloaded
 from server.access.auth import AuthFault
 from server.api.routes import VALUE
-from server.http.messages import Details, Refused
+from server.http.messages import Details, Refused, no_quorum, overloaded
 from server.live.encoding import iso_ms
 
 _STATUS: dict[RejectionCode, int] = {
@@ -27,6 +28,12 @@ def no_value() -> Refused:
     fault = AuthFault("scope", "the token lacks the scope scores:value, without which it may send no value", VALUE)
     details: Details = {"field": "value", "anyOf": list(VALUE)}
     return Refused(403, "UNAUTHORIZED", fault.sentence, details, (("www-authenticate", fault.challenge),))
+
+
+def not_taken(fault: Overloaded) -> Refused:
+    """Make the answer to a command that the actor did not take."""
+    make = no_quorum if isinstance(fault, NoQuorum) else overloaded
+    return make(f"Nothing was done, because {fault}. Try again later.")
 
 
 def refused(rejection: Rejection) -> Refused:

@@ -62,6 +62,16 @@ class RoleChecks:
             details |= {"history": successor.history}
         return Refused(421, "NOT_LEADER", message, details)
 
+    def check_leads(self) -> None:
+        """Refuse unless this node leads, and in a quorum a majority says so. Raises `Refused`."""
+        role = self._role.now
+        if not role.takes_writes:
+            message = f"This node does not lead: it is {role.state.label}."
+            raise Refused(503, "NOT_LEADER", message, {"reason": message.rstrip("."), **_leader_of(role)}, RETRY_SOON)
+        if role.unconfirmed:
+            reason = "no majority of the log's servers answers"
+            raise Refused(503, "NO_QUORUM", f"Not ready: {reason}.", {"reason": reason}, RETRY_SOON)
+
     def check_read(self) -> None:
         """Refuse a read while the role does not vouch for the state here. Raises `Refused`."""
         role = self._role.now

@@ -78,6 +78,7 @@ CORRECT = ("scores:correct",)
 ERASE = ("users:erase",)
 REVIEW = ("scores:review",)
 ADMIN = ("admin",)
+STEP_DOWN_PATH = "/quorum/step-down"
 VALUE = ("scores:value",)
 """The scope of an increment that carries a value, beside that of its route."""
 
@@ -204,10 +205,12 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", PROMOTE_PATH, "promote", "Make this replica the leader.", ADMIN),
     Route("GET", "/replication/followers", "followers", "The replicas that follow this node, and their lag.",
           ("log:read",)),
+    Route("GET", "/quorum", "quorum", "The nodes of a quorum, and its stream, as this node sees them.", ("log:read",)),
+    Route("POST", STEP_DOWN_PATH, "step_down", "Let another node of the quorum lead.", ADMIN),
     Route("GET", "/viewers", "viewers", "How many watch a board at this node.", READ,
           public_read=True, query=("boardId",)),
     Route("GET", "/healthz", "healthz", "Whether the process is alive.", query=None),
-    Route("GET", "/readyz", "readyz", "Whether requests should be sent here.", query=None),
+    Route("GET", "/readyz", "readyz", "Whether requests should be sent here.", query=("role",)),
     Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format.", query=None),
     Route("GET", "/openapi.json", "openapi", "This description.", public_read=True, query=None),
     Route("GET", "/docs", "docs", "A page that shows the description.", query=None),

@@ -30,9 +30,7 @@ WELCOME_TOKEN_SECONDS = 3600
 @bind_option
 @click.option("--quorum", is_flag=True, help="Serve as a node of a quorum: its log is the stream of [quorum].")
 @click.option("--welcome", is_flag=True, help="Print the live page's address and a curl with a fresh token.")
-def serve(
-    data_dir: Path | None, config_file: Path | None, bind: tuple[str, ...], quorum: bool, welcome: bool
-) -> None:
+def serve(data_dir: Path | None, config_file: Path | None, bind: tuple[str, ...], quorum: bool, welcome: bool) -> None:
     """Run the leader, or with --quorum a node that may lead, until SIGTERM or SIGINT."""
     reread = partial(read_config, config_file, data_dir, bind)
     config = reread()

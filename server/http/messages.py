@@ -29,6 +29,7 @@ Code = Literal[
     "PAYLOAD_TOO_LARGE", "RATE_LIMITED", "INTERNAL_ERROR", "OVERLOADED", "OUTCOME_UNKNOWN", "DISK_FULL",
     "NOT_LEADER", "WRONG_SHARD", "REPLICA_BEHIND", "KEYS_UNAVAILABLE", "CURSOR_EXPIRED", "BOARD_CLOSED",
     "BOARD_NOT_OPEN", "PERIOD_UNAVAILABLE", "NO_LONGER_KEPT", "PAST_UNAVAILABLE", "ERASED",
+    "NO_QUORUM",
 ]  # fmt: skip
 """Every code that an error can have. A caller may rely on this list; the text of a message may change."""
 
@@ -206,6 +207,11 @@ def joined_headers(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 def overloaded(message: str) -> Refused:
     """503 `OVERLOADED`, with Retry-After."""
     return Refused(503, "OVERLOADED", message, headers=RETRY_SOON)
+
+
+def no_quorum(message: str) -> Refused:
+    """503 `NO_QUORUM`, with Retry-After."""
+    return Refused(503, "NO_QUORUM", message, headers=RETRY_SOON)
 
 
 def disk_full() -> Refused:

@@ -64,6 +64,7 @@ STEP_DOWN_SECONDS = 10.0
 ABSTAIN_SILENCES = 3
 """So many silences a node that resigned bids for nothing."""
 
+
 class MemberStatistics(msgspec.Struct, frozen=True):
     """Counts since the start: epochs won, epochs that this node lost, and appends that were in doubt."""
 

@@ -14,6 +14,7 @@ from server.node.file_boards import FileBoards
 from server.node.following import Following, first_role
 from server.node.hooks import make_hooks
 from server.node.member import Member, MemberParts
+from server.node.member_view import MemberView
 from server.node.newcomer import MakeBootstrap, Newcomer, bootstrap_of
 from server.node.node import Node
 from server.node.parts import QuorumSeam, make_eraser, make_log_users, make_pipeline, make_surface, tasks_of
@@ -29,6 +30,7 @@ from server.replication.messages import Hello
 from server.replication.period_fetch import PeriodFetch
 from server.replication.progress import Progress
 from server.replication.replicas import WholeReplica
+from server.role import CurrentRole
 from snapshots.opening import Opened
 from snapshots.promotion import Successor
 
@@ -51,10 +53,7 @@ def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> No
     role = surface.role
     peers = Peers(world.node_id)
 
-    def leader() -> Endpoint | None:
-        return parse_leader(role.latest.leader) if role.latest.is_replica and role.latest.leader else None
-
-    fetch = PeriodFetch(leader, world.disk, config.data_dir, token=plan.token).fetch
+    fetch = PeriodFetch(partial(_leader_of, role), world.disk, config.data_dir, token=plan.token).fetch
     keeper = PeriodKeeper(world, scoreboard, opened.log.tail.log_id, fetch, opened.ended)
     erasures = make_eraser(world, opened, keeper)
     hooks = make_hooks(world, opened, role, keeper, erasures)
@@ -72,6 +71,7 @@ def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> No
     replica = WholeReplica(
         world.disk, config.data_dir, machine, opened.log, feed, forget_periods=keeper.forget_before)  # fmt: skip
     following = Following(world, role, progress, surface.live, lambda: list(scoreboard.boards), durable=False)
+    retention = StreamRetention(world, plan.stream, log, peers, erasures)
     member = Member(
         MemberParts(
             world=world,
@@ -84,16 +84,17 @@ def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> No
             actor=actor,
             peers=peers,
             put_file_boards=FileBoards(world, actor, scoreboard).run,
-            retain=StreamRetention(world, plan.stream, log, peers, erasures).run,
+            retain=retention.run,
             fetch_snapshot=Newcomer(peers, replica, _bootstraps(world, plan)).fetch,
             on_heard=service.leader_heard,
         )
     )
+    view = MemberView(world=world, member=member, role=role, peers=peers, replica=replica, retention=retention)
     promote = partial(refuse_promotion, role, THE_STREAM_DECIDES)
     return Node(
         role=role,
         scoreboard=scoreboard,
-        pipeline=make_pipeline(world, surface, actor, opened.log, service, promote, keeper, erasures, hooks),
+        pipeline=make_pipeline(world, surface, actor, opened.log, service, promote, keeper, erasures, hooks, view),
         live=surface.live,
         tasks=(
             service.run_checkpointer,
@@ -113,6 +114,11 @@ def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> No
         watch=watch,
         member=member,
     )
+
+
+def _leader_of(role: CurrentRole) -> Endpoint | None:
+    """Give the node that is followed now."""
+    return parse_leader(role.latest.leader) if role.latest.is_replica and role.latest.leader else None
 
 
 def _bootstraps(world: Surroundings, plan: MemberPlan) -> MakeBootstrap:

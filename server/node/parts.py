@@ -20,7 +20,7 @@ from engine.scoreboard import Scoreboard
 from server import bounds
 from server.access.lease import authorize
 from server.access.rates import Rates, WriteLimits
-from server.api.dependencies import Dependencies, StorageState, Writer
+from server.api.dependencies import Dependencies, QuorumMember, StorageState, Writer
 from server.api.periods import NoPeriods, PeriodReader
 from server.api.pipeline import Pipeline
 from server.api.positions import Positions
@@ -148,7 +148,7 @@ def make_log_users(
 def make_pipeline(
     world: Surroundings, surface: Surface, writer: Writer, log: Log | NoLog, service: LogService | None,
     promote: Promote, periods: PeriodReader | None = None, erasures: ErasureKeeper | None = None,
-    hooks: Webhooks | None = None,
+    hooks: Webhooks | None = None, quorum: QuorumMember | None = None,
 ) -> Pipeline:  # fmt: skip
     config = world.config
     storage: Callable[[], StorageState] = no_storage if service is None else service.storage
@@ -188,6 +188,7 @@ def make_pipeline(
             ledger=None if service is None else service.ledger,
             erasing=erasures,
             hooks=hooks,
+            quorum=quorum,
             warnings=partial(_warnings, world, surface.role, erasures, hooks),
         )
     )

@@ -134,9 +134,7 @@ async def _follow(
                 def assemble_first(world: Surroundings) -> Node:
                     return telling.follow(assemble_waiting(world, waiting, bootstrap), world)
 
-                fetch = partial(
-                    prepare_directory, disk, config.data_dir, bootstrap, tell=tell, progress=as_bytes(show)
-                )
+                fetch = partial(prepare_directory, disk, config.data_dir, bootstrap, tell=tell, progress=as_bytes(show))
                 wait = partial(process.serve_first, assemble_first, telling.ready)
                 if not await _fetch(fetch, waiting, wait, shutdown):
                     return 1 if shutdown.fault else 0

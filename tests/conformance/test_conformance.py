@@ -35,7 +35,7 @@ main.points = { ACTION_COMPLETED = 10 }
 cup.points = { WIN = 10 }
 closed-cup.points = { WIN = 10 }
 """
-OPERATIONS = 75
+OPERATIONS = 77
 TESTED = re.compile(r"(\d+) generated, (\d+) passed")
 
 

@@ -111,9 +111,7 @@ async def test_while_a_frame_is_in_doubt_nothing_is_decided(autojump_clock: trio
         nursery.cancel_scope.cancel()
 
 
-async def test_a_deposed_actor_rests_when_its_frame_is_settled(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
+async def test_a_deposed_actor_rests_when_its_frame_is_settled(autojump_clock: trio.testing.MockClock) -> None:
     """The frame is placed after all: it is applied, its callers don't know, and then the actor leads again."""
     bench = QuorumBench()
     answers: list[object] = []

@@ -11,7 +11,8 @@ from engine.record import frame_bytes, unpack_header
 from server.node.node import Node
 from server.role import State
 from snapshots.format import state_digest
-from tests.e2e.client import Answer
+from tests.e2e import leader as outside
+from tests.e2e.client import Answer, Client
 from tests.quorum.members import ALARM_SECONDS, leads, member, until
 from tests.quorum.model_stream import Cloud
 from tests.server.node.nodes import Served
@@ -22,6 +23,12 @@ async def post(served: Served, action: str, user: str = "ann") -> Answer:
     """Post one action."""
     async with client_of(served.url) as client:
         return await client.post("/scores/increment", {"userId": user, "actionId": action})
+
+
+def operator_of(url: str) -> Client:
+    """Give an operator's connection."""
+    host, port = url.removeprefix("http://").split(":")
+    return Client(host, int(port), outside.token("admin"))
 
 
 async def has(node: Node, seq: int) -> None:
@@ -59,6 +66,35 @@ async def test_a_standby_follows_serves_reads_and_sends_writers_to_the_leader(tm
             assert (refused.status, refused.json()["error"]["code"]) == (421, "NOT_LEADER")
             assert refused.json()["error"]["details"]["leader"] == a.url
             assert state_digest(b.node.scoreboard.capture()) == state_digest(a.node.scoreboard.capture())
+
+
+async def test_a_member_tells_its_view_and_steps_down(tmp_path: Path) -> None:
+    """GET /quorum of both nodes, and a leader that hands over when it is asked to. Alone it refuses."""
+    cloud = Cloud()
+    async with member(tmp_path, cloud, "a") as a:
+        await leads(a)
+        async with operator_of(a.url) as client:
+            alone = await client.post("/quorum/step-down", {})
+            assert (alone.status, alone.json()["error"]["code"]) == (409, "CONFLICT")
+        async with member(tmp_path, cloud, "b") as b:
+            await post(a, "one")
+            await has(b.node, a.node.scoreboard.seq)
+            await until(b, State.FOLLOWING)
+            async with operator_of(a.url) as client, operator_of(b.url) as other:
+                assert (await client.get("/readyz?role=leader")).status == 200
+                assert (await other.get("/readyz?role=leader")).json()["error"]["code"] == "NOT_LEADER"
+                own = (await client.get("/quorum")).json()
+                seen = (await other.get("/quorum")).json()
+                assert (own["role"], own["confirmed"], own["takeovers"]) == ("leading", True, 1)
+                assert own["leader"] == seen["leader"] == {"name": "a", "url": a.url}
+                assert (seen["role"], seen["confirmed"], seen["seq"]) == ("following", False, own["seq"])
+                assert [(node["name"], node["self"]) for node in own["nodes"]] == [("a", True), ("b", False)]
+                assert own["stream"]["name"] == "scoreboard"
+                done = await client.post("/quorum/step-down", {})
+                assert (done.status, done.json()) == (200, {"epoch": 2, "seq": own["seq"]})
+            await leads(b)
+            await until(a, State.FOLLOWING)
+            assert (await post(b, "two")).json()["epoch"] == 3
 
 
 async def test_a_leader_that_is_cut_off_is_replaced_and_comes_back_as_a_standby(tmp_path: Path) -> None:

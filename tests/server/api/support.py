@@ -57,6 +57,7 @@ from snapshots.past_ranking import PastRanking
 from snapshots.period_store import PeriodStore
 from snapshots.periods import write_ended
 from tests.server.api.hooks_asked import OneHook
+from tests.server.api.quorum_asked import OneMember
 from tests.snapshots.directories import InlineDisk
 
 RULES = rules_of_points({"main": {"ACTION_COMPLETED": 10, "WON": 100}, "weekly": {"ACTION_COMPLETED": 1}})
@@ -329,12 +330,12 @@ class Bench:
         authenticator: Authenticator | None = None,
         periods: Path | None = None,
         past: Past | None = None,
+        of_quorum: bool = True,
     ) -> None:
         """Keep past periods in the directory `periods`, if one is given."""
-        self.now_s = 100.0
         self.applied: list[Applied] = []
         self.lines: list[dict[str, Any]] = []
-        self.log = MemoryLog()
+        self.now_s, self.log = 100.0, MemoryLog()
         self.scoreboard = Scoreboard(rules)
         self.scoreboard.belongs_to(self.log.tail.log_id)
         log = real_log or self.log
@@ -379,6 +380,7 @@ class Bench:
             periods=self.kept or NoPeriods(),
             past=past,
             hooks=OneHook(),
+            quorum=OneMember() if of_quorum else None,
             ledger=Ledger(InlineDisk(), real_log) if real_log else MemoryLedger(self.log, self.erasing.unsettled),
             erasing=self.erasing,
         )

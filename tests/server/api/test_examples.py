@@ -115,6 +115,8 @@ async def test_the_examples_are_what_a_leader_answers() -> None:
         linked = FollowerInfo("10.0.0.7", None, bench.scoreboard.epoch, bench.scoreboard.seq, True, bench.clock_ms())
         bench.followers.append(linked)
         replies["followers"] = await bench.ask("GET", "/replication/followers", token=ADMIN)
+        replies["quorum"] = await bench.ask("GET", "/quorum", token=ADMIN)
+        replies["step_down"] = await bench.ask("POST", "/quorum/step-down", token=ADMIN)
         replies["viewers"] = await bench.ask("GET", "/viewers?boardId=main")
         bench.scoreboard.rules = Rules({})  # or its boards would have to be in the log before others
         replies |= await play_boards(bench)

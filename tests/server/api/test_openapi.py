@@ -18,6 +18,7 @@ from tests.server.api.feeds_asked import FEEDS
 from tests.server.api.flags_asked import FLAGS
 from tests.server.api.hooks_asked import HOOKS
 from tests.server.api.imports_asked import IMPORTS
+from tests.server.api.quorum_asked import QUORUM
 from tests.server.api.shown_asked import SHOWN
 from tests.server.api.support import JUDGE, KEEPER, READER, REFEREE, REGISTRAR, WRITER, Reply, both_ways, open_bench
 
@@ -386,8 +387,8 @@ ANSWERS: list[tuple[str, str, object, str | None, int]] = [
     ("GET", "/replication/followers", None, KEEPER, 403),
     ("GET", "/replication/followers", None, "Bearer replica log:read", 200),
     ("GET", "/replication/followers?limit=1", None, "Bearer replica log:read", 400),
+    *QUORUM,
     ("GET", "/healthz", None, None, 200),
-    ("GET", "/readyz", None, None, 200),
     ("GET", "/metrics", None, None, 200),
     ("GET", "/openapi.json", None, None, 200),
     ("GET", "/docs", None, None, 200),

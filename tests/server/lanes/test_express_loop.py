@@ -374,6 +374,20 @@ async def test_a_full_inbox_refuses_everyone_in_the_turn_and_counts_them() -> No
         assert action(await clients[0].ask(post(one("ann", "a1")))) == "a1"
 
 
+async def test_without_a_quorum_everyone_in_the_turn_is_told_so() -> None:
+    """503 `NO_QUORUM` with Retry-After, at once; it goes on when a majority answers."""
+    async with open_setting() as setting:
+        clients = await parked_clients(setting, 3)
+        setting.bench.actor.doubt("no majority answers")
+        for client in clients:
+            send_now(client, post(one("ann", "a1")))
+        for client in clients:
+            answer = await client.answer()
+            assert (answer.status, answer.code(), answer.headers["retry-after"]) == (503, "NO_QUORUM", "1")
+        setting.bench.actor.doubt(None)
+        assert action(await clients[0].ask(post(one("ann", "a1")))) == "a1"
+
+
 async def test_who_was_being_written_when_the_disk_failed_is_told_so() -> None:
     """503 OUTCOME_UNKNOWN to each, counted as failures and as updates of unknown outcome."""
     async with open_setting() as setting:

@@ -135,6 +135,8 @@ ASKED: dict[str, tuple[str, Targets]] = {
     "live": ("GET", _on_board("/ws/scoreboard?boardId={}")),
     "stream": ("HEAD", _on_board("/sse/scoreboard?boardId={}")),
     "followers": ("GET", _once("/replication/followers")),
+    "quorum": ("GET", _once("/quorum")),
+    "step_down": ("POST", _once("/quorum/step-down")),
     "healthz": ("GET", _once("/healthz")),
     "readyz": ("GET", _once("/readyz")),
     "metrics": ("GET", _once("/metrics")),
