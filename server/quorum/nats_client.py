@@ -179,7 +179,7 @@ class NatsClient:
     async def wait_connected(self) -> None:
         """Wait for the first connection. Raises `StreamRefused` and `Unanswered`."""
         try:
-            await self._connected("us", trio.current_time() + limits.OPEN_SECONDS)
+            await self._connected("a start", trio.current_time() + limits.OPEN_SECONDS)
         except Unanswered:
             if self._refusals:
                 raise next(iter(self._refusals.values())) from None
@@ -244,7 +244,8 @@ class NatsClient:
             return self._connection
         if self._is_refused:
             raise next(iter(self._refusals.values()))
-        raise Unanswered(f"there is no connection to a server of NATS that could answer {subject}")
+        why = "; ".join(f"{self._addresses[place]}: {told}" for place, told in sorted(self._told.items()))
+        raise Unanswered(f"no server of NATS can be reached for {subject} ({why or 'none has answered yet'})")
 
     @property
     def _is_refused(self) -> bool:

@@ -19,6 +19,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -321,9 +322,13 @@ async def _receive(stream: trio.abc.Stream) -> bytes:
 
 
 def _said(error: BaseException | None) -> str:
-    """Give what there is to tell of an error of a connection."""
-    while error is not None and not isinstance(error, OSError) and error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+    """Give what there is to tell of an error of a connection: what the kernel said, if it said anything."""
+    while error is not None and not (isinstance(error, OSError) and error.errno):
+        inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
+        if inner is None:
+            return str(error) or type(error).__name__
+        error = inner
+    if not isinstance(error, OSError):
+        return "it was cut"
+    # A look-up that failed has numbers of its own, below zero.
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)

@@ -169,7 +169,7 @@ async def test_a_request_during_an_outage_ends_at_its_time(monkeypatch: pytest.M
         await server.cut()
         await server.wait(lambda: server.connections >= 2)
         client.publish_nowait("words", b"dropped")
-        with pytest.raises(Unanswered, match="no connection"):
+        with pytest.raises(Unanswered, match="no server of NATS can be reached for x"):
             await client.request("x", timeout_s=0.01)
         server.admits, server.answers = b"", {"x": b"fine"}
         assert (await client.request("x", timeout_s=LONG_S)).payload == b"fine"
@@ -180,7 +180,7 @@ async def test_without_any_server_it_does_not_open(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(limits, "OPEN_SECONDS", 0.05)
     async with fake_server() as server:
         url = server.url
-    with pytest.raises(Unanswered, match="no connection"):
+    with pytest.raises(Unanswered, match=f"for a start \\({url}: Connection refused\\)"):
         async with opened(NatsOptions(servers=[url]), name="node", uniform=first):
             pytest.fail("it opened")
 
