@@ -141,7 +141,7 @@ class _Labelled:
         return child
 
 
-class _Histogram(Collector):
+class Histogram(Collector):
     """A histogram that takes many equal observations at once. An observation costs a bisection; the library's takes
     locks and walks over all buckets, for every request. Without labels it is shown before the first observation.
     """
@@ -366,6 +366,10 @@ class Metrics:
 
     # Reading
 
+    def register(self, collector: Collector) -> None:
+        """Show what a part collects at each scrape, too."""
+        self._registry.register(collector)
+
     def render(self) -> bytes:
         """Give all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
@@ -388,7 +392,7 @@ class Metrics:
     def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
         return Gauge(f"scoreboard_{name}", about, labels, registry=self._registry)
 
-    def _histogram(self, name: str, about: str, buckets: tuple[float, ...], *labels: str) -> _Histogram:
-        histogram = _Histogram(f"scoreboard_{name}", about, buckets, labels)
+    def _histogram(self, name: str, about: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        histogram = Histogram(f"scoreboard_{name}", about, buckets, labels)
         self._registry.register(histogram)
         return histogram

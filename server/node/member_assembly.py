@@ -14,6 +14,7 @@ from server.node.file_boards import FileBoards
 from server.node.following import Following, first_role
 from server.node.hooks import make_hooks
 from server.node.member import Member, MemberParts
+from server.node.member_metrics import MemberMetrics
 from server.node.member_view import MemberView
 from server.node.newcomer import MakeBootstrap, Newcomer, bootstrap_of
 from server.node.node import Node
@@ -90,6 +91,7 @@ def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> No
         )
     )
     view = MemberView(world=world, member=member, role=role, peers=peers, replica=replica, retention=retention)
+    world.metrics.register(MemberMetrics(view, log))
     promote = partial(refuse_promotion, role, THE_STREAM_DECIDES)
     return Node(
         role=role,

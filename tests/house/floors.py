@@ -196,6 +196,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "node/member_words node/stream_retention node/newcomer"),
     (SHELL, "server", "node/member"),
     (SHELL, "server", "node/member_view"),
+    (SHELL, "server", "node/member_metrics"),
     (SHELL, "server", "node/node"),
     (SHELL, "server", "node/parts"),
     (SHELL, "server", "node/assembly node/member_assembly node/serving"),
