@@ -11,7 +11,6 @@ import pytest
 import trio
 import trio.testing
 
-from engine.disk import RealDisk
 from engine.errors import DiskFull, LostPlace
 from engine.events import EpochBegun
 from engine.log import Log
@@ -20,6 +19,7 @@ from server.quorum.places import last_at, place_of
 from server.quorum.quorum_log import SHORT_ANSWERS_MAX, Observers, QuorumLog
 from server.quorum.stream import Bounds, PlacePurged, StreamRefused, Unanswered
 from tests.quorum.model_stream import Cloud, ModelStream
+from tests.snapshots.directories import InlineDisk
 
 
 def frame_after(tail: Tail, note: str = "") -> bytes:
@@ -45,7 +45,7 @@ def bench_at(directory: Path, cloud: Cloud | None = None, segment_bytes: int = 2
     cloud = cloud or Cloud()
     stream = cloud.stream("a")
     origin = cloud.origin.tail
-    local = Log.create(RealDisk(), str(directory), log_id=origin.log_id, tail=origin, segment_bytes=segment_bytes)
+    local = Log.create(InlineDisk(), str(directory), log_id=origin.log_id, tail=origin, segment_bytes=segment_bytes)
     log = QuorumLog(local, stream, patience_s=1.0)
     log.place = 0
     bench = Bench(cloud, stream, local, log, [])
