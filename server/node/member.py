@@ -180,10 +180,13 @@ class Member:
             frames = await self._stream.read(self._log.place + 1, READ_FRAMES)
             self._silence.readable(trio.current_time())
             if frames:
+                epoch = self._parts.replica.tail.epoch
                 try:
                     await self._parts.replica.take(frames)
                 finally:
                     self._log.followed(frames)
+                if self._parts.replica.tail.epoch > epoch:  # who has just won is to be heard before we bid
+                    self._silence.begin(trio.current_time())
             self._words.answered()
             if not frames:
                 return

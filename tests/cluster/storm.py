@@ -1,6 +1,7 @@
 """A storm over a cluster: kills, stops, restarts, cut and stalled wires, promotions; one seed draws all of it.
 
     python -m tests.cluster.storm [--rounds 20] [--seed N] [--directory DIR]
+    python -m tests.cluster.storm --quorum …                `tests.cluster.takeovers`: a quorum on servers of NATS
 
 In each round backends write while blows hit two to four of the seven nodes and wires, each at a time of its own and for
 a time of its own. Then the backends stop, all nodes must become equal, and the books must balance. Every third round
@@ -25,9 +26,10 @@ from pathlib import Path
 
 import trio
 
-from tests.cluster import checks, promotions
+from tests.cluster import checks, promotions, takeovers
 from tests.cluster.cluster import REPLICAS, SLOTS, WIRES, Cluster, boards_of
 from tests.cluster.readers import Reader, Seen
+from tests.cluster.takeovers import draw_seed, say
 from tests.e2e import leader
 from tests.e2e.backends import Backend, Books, work_until_gone
 
@@ -170,16 +172,6 @@ class Storm:
         return "\n".join(lines)
 
 
-def say(line: str) -> None:
-    """Print a line; pytest shows it on failure."""
-    print(line, flush=True)  # noqa: T201  # what a storm has to say is for a person
-
-
-def draw_seed() -> int:
-    """A random seed."""
-    return random.SystemRandom().randrange(1, 2**32)
-
-
 async def run_storm(root: Path, rounds: int, seed: int, *, long_stalls: bool) -> Storm:
     """Run a storm in a directory."""
     storm = Storm(Cluster(root), seed, long_stalls)
@@ -189,6 +181,8 @@ async def run_storm(root: Path, rounds: int, seed: int, *, long_stalls: bool) ->
 
 def main() -> int:
     """Run a storm from the command line."""
+    if "--quorum" in sys.argv:
+        return takeovers.main([argument for argument in sys.argv[1:] if argument != "--quorum"])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

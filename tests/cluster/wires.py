@@ -1,4 +1,4 @@
-"""A wire between two nodes: a TCP proxy that can be cut, stalled, made to refuse, and to change what comes back.
+"""A wire between two nodes: a TCP proxy that can be cut, stalled, slowed, made to refuse, or to change what comes back.
 
 A node keeps the wire's address for good. The port of the node at the far end changes with each start; the test tells it
 to the wire, which carries new connections there. While no node is there, the wire closes a new connection at once.
@@ -17,6 +17,7 @@ class Wire:
     """Carries bytes both ways, or not. `port` is where it listens; `target` is the port at the far end.
 
     Bytes that come back go through `change`; after `cut_after` more of them the wire cuts the connection, once.
+    `on_forth` sees the bytes of the node that connected. `delay_seconds` is how long the wire keeps each piece.
     """
 
     def __init__(self, name: str, target: int | None = None) -> None:
@@ -29,6 +30,8 @@ class Wire:
         self.refusing = False
         self.change: Callable[[bytes], bytes] | None = None
         self.cut_after: int | None = None
+        self.on_forth: Callable[[bytes], None] | None = None
+        self.delay_seconds = 0.0
         self._flowing = trio.Event()
         self._flowing.set()
         self._open: set[trio.CancelScope] = set()
@@ -61,8 +64,8 @@ class Wire:
         self._flowing = trio.Event()
 
     def mend(self) -> None:
-        """Carry everything again."""
-        self.refusing = False
+        """Carry everything again, at once."""
+        self.refusing, self.delay_seconds = False, 0.0
         self._flowing.set()
 
     def lead_to(self, port: int) -> None:
@@ -94,9 +97,13 @@ class Wire:
         try:
             while data := await source.receive_some(PIECE_BYTES):
                 await self._flowing.wait()
+                if self.delay_seconds:
+                    await trio.sleep(self.delay_seconds)
                 is_last = False
                 if back:
                     data, is_last = self._worked_on(data)
+                elif self.on_forth is not None:
+                    self.on_forth(data)
                 await target.send_all(data)
                 if is_last:
                     break

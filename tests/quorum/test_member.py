@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
 
 import trio
 
-from engine.record import frame_bytes, unpack_header
+from engine.events import EpochBegun
+from engine.history import HISTORY_BYTES
+from engine.record import frame_bytes, pack_frame, unpack_header
 from server.node.node import Node
 from server.role import State
 from snapshots.format import state_digest
@@ -146,3 +149,26 @@ async def test_a_leader_that_ends_hands_over_at_once(tmp_path: Path) -> None:
         await first.node.member.step_down()
         await leads(other)
         assert (await post(other, "one")).json()["applied"] is False
+
+
+async def test_a_node_that_reads_a_new_epoch_gives_its_leader_a_silence_to_be_heard(tmp_path: Path) -> None:
+    """Its own silence was over already. It does not outbid a leader that has just begun and could say nothing yet."""
+    cloud = Cloud()
+    async with member(tmp_path, cloud, "b") as b:
+        assert b.node.member is not None
+        stream, read, silence = cloud.streams["b"], cloud.streams["b"].read, b.node.member._silence
+        began_s: list[float] = []
+        bid_s: list[float] = []
+
+        async def read_after_another_won(place: int, at_most: int) -> Sequence[bytes]:
+            if trio.current_time() >= silence.due_s and not began_s:
+                event = EpochBegun(1, 1, 2, "takeover", bytes(HISTORY_BYTES))
+                assert cloud.put(0, pack_frame([event], epoch=2, previous=cloud.origin.tail.checksum))
+                began_s.append(trio.current_time())
+            return await read(place, at_most)
+
+        stream.read = read_after_another_won  # type: ignore[method-assign]
+        stream.on_place = lambda _place: bid_s.append(trio.current_time())
+        await leads(b)
+        assert b.node.scoreboard.epoch == 3
+        assert bid_s[0] - began_s[0] >= 1.0  # `members.member`: a silence is a second
