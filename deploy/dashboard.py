@@ -1,4 +1,4 @@
-"""The Grafana dashboard, made from the table of metrics in `server/metrics.py`.
+"""The Grafana dashboard, made from the tables of metrics: `server/metrics.py`, `server/node/member_metrics.py`.
 
     python -m deploy.dashboard > deploy/grafana/dashboards/scoreboard.json
 
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from server.metrics import Metrics
+from server.node import member_metrics
+from server.node.member_metrics import Figures, append_seconds
 
 COLUMNS = 24
 """Of Grafana's grid."""
@@ -100,6 +102,18 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         panel("Lag in records", "replica_lag_records"),
         panel("Since the leader was heard", "replica_leader_age_seconds", unit="s"),
         panel("Epoch", "epoch"),
+    ),
+    "Quorum": (
+        panel("Role", "quorum_role", by=("instance", "role")),
+        panel("Epoch that is applied", "quorum_epoch"),
+        panel("Takeovers", "quorum_takeovers", "quorum_depositions", unit="ops"),
+        panel("Time until a majority has a frame", "quorum_append_seconds", unit="s"),
+        panel("Frames in a second", "quorum_append_seconds", unit="ops", count=True),
+        panel("Writes in doubt", "quorum_unknown_outcomes", unit="ops"),
+        panel("Lag of the other nodes", "quorum_peer_lag_records", by=("instance", "node")),
+        panel("Silence of the other nodes", "quorum_peer_heard_seconds", unit="s", by=("instance", "node")),
+        panel("Size of the stream", "quorum_stream_bytes", unit="bytes"),
+        panel("Places of the stream", "quorum_stream_first", "quorum_stream_last"),
     ),
     "Boards and people": (
         panel("Users by board", "users", by=("board",), same=True),
@@ -203,7 +217,7 @@ def variable(name: str, label: str, query: str) -> dict[str, Any]:
 
 def dashboard() -> dict[str, Any]:
     """Make the dashboard."""
-    families = Metrics().families()
+    families = [*Metrics().families(), *member_metrics.families(Figures()), *append_seconds().collect()]
     kinds = {family.name: family.type for family in families}
     help_of = {family.name: family.documentation for family in families}
     panels: list[Any] = []

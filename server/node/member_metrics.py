@@ -1,6 +1,7 @@
 """The metrics of a member of a quorum. A node that is of none has no such series.
 
     world.metrics.register(MemberMetrics(view, log))
+    families(Figures())                     the same without a node, for who needs their names and types
 
 Rules:
 - Everything but the times of appends is read at the scrape, so it can't drift.
@@ -13,14 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import trio
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from server.metrics import Histogram
+from server.node.member import MemberStatistics
 from server.node.member_view import MemberView
 from server.quorum.quorum_log import Observers, QuorumLog
+from server.quorum.stream import Bounds
 from server.role import State
 
 PREFIX = "scoreboard_quorum_"
@@ -31,53 +35,79 @@ APPEND_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1
 _NO_VALUE = float("nan")
 
 
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a scrape shows. `peers` has for each other node its label, its lag in records, and seconds since it spoke.
+
+    `bounds` are those of the stream; None: they are not known here.
+    """
+
+    state: State = State.NOT_CAUGHT_UP
+    epoch: int = 0
+    counts: MemberStatistics = MemberStatistics(0, 0, 0, 0)
+    peers: tuple[tuple[str, int, float], ...] = ()
+    bounds: Bounds | None = None
+
+
+def append_seconds() -> Histogram:
+    """Make the histogram of appends."""
+    return Histogram(
+        f"{PREFIX}append_seconds", "From sending a frame to the answer that a majority has it.", APPEND_SECONDS
+    )
+
+
+def families(figures: Figures) -> Iterator[Metric]:
+    """Give all families but the histogram."""
+    role = GaugeMetricFamily(f"{PREFIX}role", "1 for the role that this node has now.", labels=("role",))
+    for each in State:
+        role.add_metric((each.label,), each is figures.state)
+    yield role
+    yield GaugeMetricFamily(f"{PREFIX}epoch", "The epoch that this node has applied.", figures.epoch)
+    counts = figures.counts
+    for name, about, count in (
+        ("takeovers", "Epochs that this process won.", counts.takeovers),
+        ("depositions", "Epochs of this process that ended.", counts.depositions),
+        ("unknown_outcomes", "Writes whose outcome was not known for a while.", counts.doubts),
+    ):
+        yield CounterMetricFamily(f"{PREFIX}{name}", about, count)
+    about = "Events that this node has, and another had not when it was heard last."
+    lag = GaugeMetricFamily(f"{PREFIX}peer_lag_records", about, labels=("node",))
+    heard = GaugeMetricFamily(f"{PREFIX}peer_heard_seconds", "Since another node was heard last.", labels=("node",))
+    for label, records, seconds in figures.peers:
+        lag.add_metric((label,), records)
+        heard.add_metric((label,), seconds)
+    yield lag
+    yield heard
+    bounds = figures.bounds
+    first, last, size = (_NO_VALUE,) * 3 if bounds is None else (bounds.first, bounds.last, bounds.bytes)
+    for name, about, value in (
+        ("stream_bytes", "Bytes that the stream holds, as its leader saw lately; NaN on others.", size),
+        ("stream_first", "The oldest place of the stream, likewise.", first),
+        ("stream_last", "The newest place of the stream, likewise.", last),
+    ):
+        yield GaugeMetricFamily(f"{PREFIX}{name}", about, value)
+
+
 class MemberMetrics(Collector):
     """See above."""
 
     def __init__(self, view: MemberView, log: QuorumLog) -> None:
         self._view = view
-        about = "From sending a frame to the acknowledgement that a majority has it."
-        self._append = Histogram(f"{PREFIX}append_seconds", about, APPEND_SECONDS)
+        self._append = append_seconds()
         log.observe(Observers(on_placed=lambda seconds: self._append.observe((), seconds)))
 
     def collect(self) -> Iterator[Metric]:
         """Give all families."""
-        view, state = self._view, self._view.role.now.state
-        counts = view.member.statistics()
-        role = GaugeMetricFamily(f"{PREFIX}role", "1 for the role that this node has now.", labels=("role",))
-        for each in State:
-            role.add_metric((each.label,), each is state)
-        yield role
-        yield GaugeMetricFamily(f"{PREFIX}epoch", "The epoch that this node has applied.", view.replica.tail.epoch)
-        for name, about, count in (
-            ("takeovers", "Epochs that this process won.", counts.takeovers),
-            ("depositions", "Epochs of this process that ended.", counts.depositions),
-            ("unknown_outcomes", "Writes whose outcome was not known for a while.", counts.doubts),
-        ):
-            yield CounterMetricFamily(f"{PREFIX}{name}", about, count)
+        yield from families(self._figures())
         yield from self._append.collect()
-        yield from self._peers()
-        bounds = view.retention.bounds if state is State.LEADING else None
-        first, last, size = (_NO_VALUE,) * 3 if bounds is None else (bounds.first, bounds.last, bounds.bytes)
-        for name, about, value in (
-            ("stream_bytes", "Bytes that the stream holds, as its leader saw lately; NaN on others.", size),
-            ("stream_first", "The oldest place of the stream, likewise.", first),
-            ("stream_last", "The newest place of the stream, likewise.", last),
-        ):
-            yield GaugeMetricFamily(f"{PREFIX}{name}", about, value)
 
-    def _peers(self) -> Iterator[Metric]:
-        about = "Events that this node has, and another had not when it was heard last."
-        lag = GaugeMetricFamily(f"{PREFIX}peer_lag_records", about, labels=("node",))
-        about = "Since another node was heard last."
-        heard = GaugeMetricFamily(f"{PREFIX}peer_heard_seconds", about, labels=("node",))
-        named: set[str] = set()
-        now_s, seq = trio.current_time(), self._view.replica.tail.seq
-        for peer in self._view.peers.all():
+    def _figures(self) -> Figures:
+        view, state = self._view, self._view.role.now.state
+        now_s, tail = trio.current_time(), view.replica.tail
+        peers: dict[str, tuple[str, int, float]] = {}
+        for peer in view.peers.all():
             word = peer.word
-            name = f"{word.name} {word.node_id}" if word.name in named else word.name
-            named.add(name)
-            lag.add_metric((name,), max(0, seq - word.seq))
-            heard.add_metric((name,), max(0.0, now_s - peer.heard_s))
-        yield lag
-        yield heard
+            label = f"{word.name} {word.node_id}" if word.name in peers else word.name
+            peers[label] = (label, max(0, tail.seq - word.seq), max(0.0, now_s - peer.heard_s))
+        bounds = view.retention.bounds if state is State.LEADING else None
+        counts = view.member.statistics()
+        return Figures(state=state, epoch=tail.epoch, counts=counts, peers=tuple(peers.values()), bounds=bounds)

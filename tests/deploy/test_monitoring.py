@@ -17,6 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy import dashboard
 from server.metrics import Metrics
+from server.node import member_metrics
+from server.node.member_metrics import Figures
 from tests.deploy.conftest import Pair
 from tests.deploy.files import DEPLOY, ROOT, read_yaml
 
@@ -35,6 +37,9 @@ ON_DEMAND = {
     "webhook_disabled": "webhook",
 }
 """Metrics that have no sample until it happens, or until something is configured."""
+
+MEMBER = Figures(peers=(("node-2", 0, 0.0),))
+"""What a node of a quorum shows is made by the same code there; `tests/quorum/test_member_metrics.py` scrapes some."""
 
 
 def panels() -> list[Any]:
@@ -62,7 +67,10 @@ def samples(pair: Pair) -> dict[str, set[str]]:
         for shown in text_string_to_metric_families(text):
             for sample in shown.samples:
                 found.setdefault(sample.name, set()).update(sample.labels)
-    families = {each.name: each for each in Metrics().families()}
+    for each in (*member_metrics.families(MEMBER), *member_metrics.append_seconds().collect()):
+        for made in each.samples:
+            found.setdefault(made.name, set()).update(made.labels)
+    families = {family.name: family for family in Metrics().families()}
     for name, label in ON_DEMAND.items():
         family = families[f"scoreboard_{name}"]
         ending = "_total" if family.type == "counter" else ""
