@@ -13,6 +13,7 @@ from engine.errors import LostPlace
 from server.node.file_boards import FileBoards
 from server.node.following import Following, first_role
 from server.node.hooks import make_hooks
+from server.node.log_service import LogService
 from server.node.member import Member, MemberParts
 from server.node.member_metrics import MemberMetrics
 from server.node.member_view import MemberView
@@ -21,6 +22,7 @@ from server.node.node import Node
 from server.node.parts import QuorumSeam, make_eraser, make_log_users, make_pipeline, make_surface, tasks_of
 from server.node.period_keeper import PeriodKeeper
 from server.node.promotion import refuse_promotion
+from server.node.stream_cover import StreamCover
 from server.node.stream_retention import StreamRetention
 from server.node.surroundings import Surroundings
 from server.quorum.peers import Peers
@@ -53,7 +55,6 @@ def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> No
     surface = make_surface(world, scoreboard, first_role("", vouched=scoreboard.seq > 0), progress)
     role = surface.role
     peers = Peers(world.node_id)
-
     fetch = PeriodFetch(partial(_leader_of, role), world.disk, config.data_dir, token=plan.token).fetch
     keeper = PeriodKeeper(world, scoreboard, opened.log.tail.log_id, fetch, opened.ended)
     erasures = make_eraser(world, opened, keeper)
@@ -105,6 +106,7 @@ def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> No
             member.hear,
             member.tell,
             member.run,
+            _cover(plan.stream, replica, service).run,
             following.watch,
             watch.run,
             *tasks_of(hooks),
@@ -116,6 +118,10 @@ def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> No
         watch=watch,
         member=member,
     )
+
+
+def _cover(stream: Stream, replica: WholeReplica, service: LogService) -> StreamCover:
+    return StreamCover(stream, lambda: replica.tail, lambda: service.storage().snapshot_seq, service.checkpoint)
 
 
 def _leader_of(role: CurrentRole) -> Endpoint | None:

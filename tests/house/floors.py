@@ -193,7 +193,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "server", "node/erasure_keeper"),
     (SHELL, "server", "node/log_service node/hooks node/applied"),
     (SHELL, "server", "node/promotion node/waiting"),
-    (SHELL, "server", "node/member_words node/stream_retention node/newcomer"),
+    (SHELL, "server", "node/member_words node/stream_retention node/stream_cover node/newcomer"),
     (SHELL, "server", "node/member"),
     (SHELL, "server", "node/member_view"),
     (SHELL, "server", "node/member_metrics"),
