@@ -137,6 +137,7 @@ async def create(client: NatsClient, options: NatsOptions, origin: Origin) -> No
     """Make both streams. Streams of the same settings may be there already. Raises `StreamRefused`, `Unanswered`."""
     check_replicas(options.replicas)
     await check_servers(client)
+    await _ask_account(client)
     for config in (log_config(options, origin), beat_config(options)):
         name = config["name"]
         with suppress(ApiFault):
@@ -154,14 +155,6 @@ async def create(client: NatsClient, options: NatsOptions, origin: Origin) -> No
             remedy = "Run as many servers of one cluster, each with JetStream."
             raise StreamRefused(what, key="num_replicas", remedy=remedy) from fault
         check_info(made, options)
-
-
-async def find_info(client: NatsClient, stream: str) -> StreamInfo | None:
-    """Ask for all about a stream; None if it is not there. Raises `Unanswered` and `StreamRefused`."""
-    try:
-        return await _ask_info(client, stream, frozenset({api.NO_STREAM}), limits.API_SECONDS)
-    except ApiFault:
-        return None
 
 
 async def seal(client: NatsClient, stream: str) -> StreamInfo:
@@ -182,6 +175,7 @@ async def wait_info(client: NatsClient, options: NatsOptions) -> StreamInfo:
     deadline = trio.current_time() + limits.OPEN_SECONDS
     while True:
         try:
+            await _ask_account(client)
             found = [await ask_info(client, name) for name in (options.stream, api.beat_stream(options.stream))]
             break
         except Unanswered:
@@ -216,7 +210,7 @@ async def _ask_info(client: NatsClient, stream: str, told: frozenset[int], timeo
 
 
 async def check_servers(client: NatsClient) -> None:
-    """Check all servers that can be reached, and that we may use JetStream. Raises `StreamRefused`, `Unanswered`."""
+    """Check all servers that can be reached. Raises `StreamRefused`."""
     for address in client.addresses:
         try:
             connection = await connect(address, client.options, name=client.name, check=check_server)
@@ -224,6 +218,10 @@ async def check_servers(client: NatsClient) -> None:
             log.warning("quorum_server_unreachable", server=str(address), why=str(lost))
             continue
         await connection.aclose()
+
+
+async def _ask_account(client: NatsClient) -> None:
+    """Ask whether we may use JetStream. Raises `StreamRefused` and `Unanswered`."""
     answer = await client.request("$JS.API.INFO")
     read_answer(answer.payload, AccountInfo, stream=client.options.stream)
 
@@ -287,7 +285,7 @@ def origin_of(info: StreamInfo) -> Origin:
     try:
         log_id, seq, epoch, checksum = (str(metadata[key]) for key in _ORIGIN_KEYS)
         tail = Tail(bytes.fromhex(log_id), int(epoch), int(seq), int(checksum))
-        if len(tail.log_id) != LOG_ID_BYTES or min(tail.epoch, tail.seq, tail.checksum) < 0:
+        if len(tail.log_id) != LOG_ID_BYTES or not (tail.epoch >= 1 and tail.seq >= 0 and 0 <= tail.checksum < 2**32):
             raise ValueError("out of range")
     except (KeyError, ValueError):
         what = f"the stream {info.config.get('name')} does not say which log it holds (metadata scoreboard.*)."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,9 +19,9 @@ from server.quorum.nats_connection import NatsOptions
 from server.quorum.nats_setup import beat_config, log_config
 from server.quorum.nats_stream import NatsStream
 from server.quorum.stream import Origin, PlacePurged, StreamRefused, Unanswered
-from tests.quorum.fake_server import Answer, FakeServer, fake_server
+from tests.quorum.fake_server import NOBODY, Answer, FakeServer, fake_server
 
-ORIGIN = Origin(Tail(bytes(16), 0, 0, chain_start(bytes(16))))
+ORIGIN = Origin(Tail(bytes(16), 1, 0, chain_start(bytes(16))))
 GET = "$JS.API.STREAM.MSG.GET.log"
 INFO = "$JS.API.STREAM.INFO.log"
 PUBLISH = "scoreboard.log.log"
@@ -29,6 +29,9 @@ PUBLISH = "scoreboard.log.log"
 
 def error(err_code: int, code: int = 400, description: str = "so it is") -> bytes:
     return json.dumps({"error": {"code": code, "err_code": err_code, "description": description}}).encode()
+
+
+BUSY = error(10008, 503)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,25 @@ async def played(first: int = 1, last: int = 0, **answers: Answer) -> AsyncItera
             yield server, stream
 
 
+async def test_a_start_waits_for_servers_that_are_not_ready_yet() -> None:
+    """They have started a moment ago: JetStream does not answer, and then the stream elects its leader."""
+    answers: dict[str, Iterator[bytes]] = {}
+
+    def later(subject: str, *earlier: bytes) -> None:
+        last = server.answers[subject]
+        assert isinstance(last, bytes)
+        answers[subject] = iter(earlier)
+        server.answers[subject] = lambda _head, _payload: next(answers[subject], last)
+
+    async with played() as (server, stream):
+        later("$JS.API.INFO", NOBODY, BUSY)
+        later(INFO, BUSY)
+        later("$JS.API.STREAM.INFO.log_BEAT", BUSY, NOBODY)
+        options = NatsOptions(servers=[server.url], stream="log")
+        async with NatsStream.open(options, name="second") as second:
+            assert second.origin == stream.origin
+
+
 @pytest.mark.parametrize(
     "answer",
     [{"stream": "log", "seq": 7}, {"stream": "other", "seq": 6}, {"stream": "log", "seq": 6, "duplicate": True}],
@@ -150,9 +172,6 @@ async def test_a_server_that_is_behind_refuses_nothing() -> None:
         server.answers[GET] = stored(6, b"a frame")
         with pytest.raises(Unanswered, match="up to 3 refused place 6"):
             await stream.place(5, b"frame")
-
-
-BUSY = error(10008, 503)
 
 
 @pytest.mark.parametrize(

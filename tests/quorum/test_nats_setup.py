@@ -28,10 +28,11 @@ from server.quorum.nats_setup import (
 from server.quorum.nats_stream import NatsStream
 from server.quorum.stream import Origin, StreamRefused
 from server.settings.quorum import parse_server
+from tests.quorum.patience import beat, put
 from tests.quorum.servers import Cluster
 
 LOG_ID = bytes(range(16))
-EMPTY = Origin(Tail(LOG_ID, 0, 0, chain_start(LOG_ID)))
+EMPTY = Origin(Tail(LOG_ID, 1, 0, chain_start(LOG_ID)))
 IMPORTED = Origin(Tail(LOG_ID, 7, 2**53 - 1, 2**32 - 1))
 ONE = NatsOptions(servers=["nats://127.0.0.1:1"], stream="log")
 _numbers = count(1)
@@ -55,7 +56,7 @@ async def test_making_the_streams_twice_changes_nothing(cluster: Cluster) -> Non
     await created(options, IMPORTED)
     async with NatsStream.open(options, name="node") as stream:
         assert stream.origin == IMPORTED
-        assert await stream.place(0, b"first")
+        await put(stream, 0, b"first")
         await created(options, IMPORTED)
         assert (await stream.bounds()).last == 1
         group = (await stream.info()).cluster
@@ -75,7 +76,7 @@ async def test_a_start_that_was_killed_between_the_two_streams_is_made_whole(clu
             pytest.fail("it opened")
     await created(options)
     async with NatsStream.open(options, name="node") as stream:
-        await stream.beat(b"beat")
+        await beat(stream, b"beat")
 
 
 @pytest.mark.parametrize(
@@ -257,6 +258,8 @@ def test_what_the_log_follows_is_in_the_metadata(origin: Origin) -> None:
         {"scoreboard.log_id": "00"},
         {"scoreboard.seq": "-1"},
         {"scoreboard.epoch": "one"},
+        {"scoreboard.epoch": "0"},
+        {"scoreboard.checksum": str(2**32)},
         {"scoreboard.checksum": ""},
     ],
 )

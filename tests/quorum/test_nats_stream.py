@@ -20,6 +20,7 @@ from server.quorum.nats_setup import create, seal
 from server.quorum.nats_stream import NatsStream
 from server.quorum.stream import Bounds, Origin, PlacePurged, StreamRefused, Unanswered
 from tests.cluster.wires import Wire
+from tests.quorum.patience import beat, got, put, until_placed
 from tests.quorum.servers import ALARM_SECONDS, Cluster
 
 LOG_ID = bytes(range(16))
@@ -41,32 +42,23 @@ async def open_stream(cluster: Cluster, **more: Any) -> AsyncIterator[NatsStream
         yield stream
 
 
-async def until_placed(stream: NatsStream, after: int, frame: bytes) -> bool:
-    """Send the same bytes to the same place until it is known who has it, as a leader does."""
-    with trio.fail_after(ALARM_SECONDS):
-        while True:
-            try:
-                return await stream.place(after, frame)
-            except Unanswered:
-                await trio.sleep(0.02)
-
-
 async def test_frames_get_places_in_turn_and_are_read_as_they_were(cluster: Cluster) -> None:
     """A place that is taken is refused, whoever has it, and so is one that is not the next."""
     frames = [b"\x00\r\n" * 3, b"", b"b" * 1_000_000, *(b"%d" % n for n in range(100))]
     async with open_stream(cluster) as stream:
         assert stream.origin == ORIGIN
         assert await stream.bounds() == Bounds(1, 0)
-        assert list(await stream.read(1, 10)) == []
-        for after, frame in enumerate(frames):
+        assert await got(stream, 1, 10) == []
+        await put(stream, 0, frames[0])
+        for after, frame in enumerate(frames[1:], 1):
             assert await stream.place(after, frame)
         assert not await stream.place(102, b"again")
         assert not await stream.place(0, frames[0])
         with pytest.raises(Unanswered, match="up to 103 refused place 111"):
             await stream.place(110, b"ahead")
-        assert list(await stream.read(1, 1_000)) == frames
-        assert list(await stream.read(2, 3)) == frames[1:4]
-        assert list(await stream.read(104, 5)) == []
+        assert await got(stream, 1, 1_000) == frames
+        assert await got(stream, 2, 3) == frames[1:4]
+        assert await got(stream, 104, 5) == []
         ends = await stream.bounds()
         assert (ends.first, ends.last) == (1, 103)
         assert ends.bytes > 1_000_000
@@ -77,7 +69,7 @@ async def test_a_read_stops_at_its_bound(cluster: Cluster, monkeypatch: pytest.M
     monkeypatch.setattr(limits, "READ_BYTES_MAX", 250)
     async with open_stream(cluster) as stream:
         for after in range(10):
-            assert await stream.place(after, b"x" * 100)
+            await put(stream, after, b"x" * 100)
         assert len(await stream.read(1, 10)) == 3
         assert len(await stream.read(9, 10)) == 2
 
@@ -86,19 +78,19 @@ async def test_purged_frames_are_gone_and_say_so(cluster: Cluster) -> None:
     """Places go on as before, also if nothing is left."""
     async with open_stream(cluster) as stream:
         for after in range(5):
-            assert await stream.place(after, b"%d" % after)
+            await put(stream, after, b"%d" % after)
         await stream.purge(4)
         with pytest.raises(PlacePurged) as purged:
             await stream.read(2, 10)
         assert (purged.value.place, purged.value.first) == (2, 4)
-        assert list(await stream.read(4, 10)) == [b"3", b"4"]
+        assert await got(stream, 4, 10) == [b"3", b"4"]
         assert not await stream.place(0, b"taken, and purged")
         await stream.purge(6)
         ends = await stream.bounds()
         assert (ends.first, ends.last) == (6, 5)
-        assert list(await stream.read(6, 10)) == []
-        assert await stream.place(5, b"next")
-        assert list(await stream.read(6, 10)) == [b"next"]
+        assert await got(stream, 6, 10) == []
+        await put(stream, 5, b"next")
+        assert await got(stream, 6, 10) == [b"next"]
 
 
 async def heard(stream: NatsStream, wanted: set[bytes]) -> None:
@@ -119,7 +111,7 @@ async def test_all_nodes_hear_beats_and_words(cluster: Cluster) -> None:
 
         async def talk() -> None:
             while True:
-                await one.beat(b"beat")
+                await beat(one, b"beat")
                 two.say(b"word")
                 await trio.sleep(0.05)
 
@@ -132,6 +124,7 @@ async def test_all_nodes_hear_beats_and_words(cluster: Cluster) -> None:
 async def test_old_words_are_dropped_if_nobody_listens(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "WORDS_MAX", 3)
     async with open_stream(cluster) as stream:
+        await beat(stream, b"first")
         for number in range(6):
             await stream.beat(b"%d" % number)
         assert [await stream.hear() for _ in range(3)] == [b"3", b"4", b"5"]
@@ -142,21 +135,21 @@ async def test_after_a_lost_answer_the_same_bytes_tell_who_has_the_place(
 ) -> None:
     """The frame was placed; sent again it is refused, and read back it is ours."""
     async with open_stream(cluster, publish_timeout_s=0.3) as stream:
-        assert await stream.place(0, b"first")
+        await put(stream, 0, b"first")
         end = Question.end
         monkeypatch.setattr(Question, "end", lambda question, _outcome: question)
         with pytest.raises(Unanswered):
             await stream.place(1, b"ours")
         monkeypatch.setattr(Question, "end", end)
         assert not await until_placed(stream, 1, b"ours")
-        assert list(await stream.read(2, 1)) == [b"ours"]
-        assert await stream.place(2, b"third")
+        assert await got(stream, 2, 1) == [b"ours"]
+        await put(stream, 2, b"third")
 
 
 async def test_without_a_quorum_nothing_is_known_until_there_is_one(cluster: Cluster) -> None:
     """The first server refuses the second attempt, because of the first one. That is no "no": nothing is there yet."""
     async with open_stream(cluster, publish_timeout_s=0.3) as stream:
-        assert await stream.place(0, b"first")
+        await put(stream, 0, b"first")
         leader = await cluster.stream_leader(stream._name)
         followers = [server for server in cluster.servers.values() if server is not leader]
         options = NatsOptions(servers=[leader.url], stream=stream._name, publish_timeout_s=0.3)
@@ -172,7 +165,7 @@ async def test_without_a_quorum_nothing_is_known_until_there_is_one(cluster: Clu
                 follower.resume()
             taken = await until_placed(minority, 1, b"ours")
         await cluster.wait_ready()
-        assert list(await stream.read(2, 5)) == [b"ours"]
+        assert await got(stream, 2, 5) == [b"ours"]
         assert not taken, "the first attempt was applied later, so a later one found its place taken"
         assert await until_placed(stream, 2, b"third")
 
@@ -182,32 +175,29 @@ async def test_a_server_is_killed_and_each_frame_stands_once(cluster: Cluster, w
     """Frames that were acknowledged are there; one that was not is settled by sending it again."""
     async with open_stream(cluster, publish_timeout_s=0.5) as stream:
         for after in range(5):
-            assert await stream.place(after, b"%d" % after)
+            await put(stream, after, b"%d" % after)
         leader = await cluster.stream_leader(stream._name)
         others = [server for server in cluster.servers.values() if server is not leader]
         victim = leader if which == "the stream's leader" else others[0]
         victim.kill()
         for after in range(5, 10):
-            if not await until_placed(stream, after, b"%d" % after):
-                assert list(await stream.read(after + 1, 1)) == [b"%d" % after]
-        assert list(await stream.read(1, 20)) == [b"%d" % number for number in range(10)]
+            await put(stream, after, b"%d" % after)
+        assert await got(stream, 1, 20) == [b"%d" % number for number in range(10)]
 
 
 async def test_all_servers_are_killed_and_the_log_is_there(cluster: Cluster) -> None:
     """Their disks have it. Beats, which are in memory alone, begin anew."""
     async with open_stream(cluster) as stream:
         for after in range(5):
-            assert await stream.place(after, b"%d" % after)
-        await stream.beat(b"beat")
+            await put(stream, after, b"%d" % after)
+        await beat(stream, b"beat")
         cluster.end()
         with pytest.raises(Unanswered):
             await stream.place(5, b"5")
         cluster.start()
-        if not await until_placed(stream, 5, b"5"):
-            assert list(await stream.read(6, 1)) == [b"5"]
-        assert list(await stream.read(1, 20)) == [b"%d" % number for number in range(6)]
-        await cluster.stream_leader(api.beat_stream(stream._name))
-        await stream.beat(b"beat")
+        await put(stream, 5, b"5")
+        assert await got(stream, 1, 20) == [b"%d" % number for number in range(6)]
+        await beat(stream, b"beat")
 
 
 async def test_queued_frames_of_a_stopped_writer_are_accepted_after_anothers(cluster: Cluster) -> None:
@@ -224,11 +214,11 @@ async def test_queued_frames_of_a_stopped_writer_are_accepted_after_anothers(clu
         async with opened(through, name="old leader", uniform=random.uniform) as old:
             wire.stall()
             queued = [await publish(old, options.stream, after) for after in range(3)]
-            assert await stream.place(0, b"epoch 2")
+            await put(stream, 0, b"epoch 2")
             wire.mend()
             answers = [(await question.wait(trio.current_time() + ALARM_SECONDS)).payload for question in queued]
         assert [b"wrong last sequence" in answer for answer in answers] == [True, False, False]
-        assert list(await stream.read(1, 9)) == [b"epoch 2", b"stale 1", b"stale 2"]
+        assert await got(stream, 1, 9) == [b"epoch 2", b"stale 1", b"stale 2"]
         nursery.cancel_scope.cancel()
 
 
@@ -248,9 +238,9 @@ async def test_one_frame_in_flight_of_a_stopped_writer_is_refused(cluster: Clust
 
                 placing.start_soon(place)
                 await trio.testing.wait_all_tasks_blocked()
-                assert await stream.place(0, b"epoch 2")
+                await put(stream, 0, b"epoch 2")
                 wire.mend()
-        assert list(await stream.read(1, 9)) == [b"epoch 2"]
+        assert await got(stream, 1, 9) == [b"epoch 2"]
         nursery.cancel_scope.cancel()
 
 
@@ -265,12 +255,12 @@ async def test_a_stream_that_was_made_again_is_not_ours(cluster: Cluster) -> Non
     """Its places begin anew; a node that knew the old one stops."""
     options = await made(cluster)
     async with NatsStream.open(options, name="node") as stream:
-        assert await stream.place(0, b"first")
+        await put(stream, 0, b"first")
         async with opened(options, name="operator", uniform=random.uniform) as client:
             await client.request(f"$JS.API.STREAM.DELETE.{options.stream}")
             await create(client, options, ORIGIN)
         with pytest.raises(StreamRefused, match="was made anew"):
-            await stream.place(1, b"second")
+            await until_placed(stream, 1, b"second")
         with pytest.raises(StreamRefused, match="was made anew"):
             await stream.bounds()
 
@@ -290,11 +280,11 @@ async def test_a_sealed_stream_is_read_and_takes_nothing(cluster: Cluster) -> No
     """As an export leaves it. It stays sealed."""
     options = await made(cluster)
     async with NatsStream.open(options, name="node") as stream:
-        assert await stream.place(0, b"first")
+        await put(stream, 0, b"first")
         async with opened(options, name="export", uniform=random.uniform) as client:
             for _ in range(2):
                 assert (await seal(client, options.stream)).state.last_seq == 1
-        assert list(await stream.read(1, 5)) == [b"first"]
+        assert await got(stream, 1, 5) == [b"first"]
         with pytest.raises(StreamRefused, match="sealed") as refused:
             await until_placed(stream, 1, b"second")
         assert refused.value.key == "sealed"
@@ -310,7 +300,7 @@ async def test_nobody_can_make_a_hole(cluster: Cluster) -> None:
     options = await made(cluster)
     async with NatsStream.open(options, name="node") as stream:
         for after in range(3):
-            assert await stream.place(after, b"%d" % after)
+            await put(stream, after, b"%d" % after)
         async with opened(options, name="operator", uniform=random.uniform) as client:
             answer = await client.request(f"$JS.API.STREAM.MSG.DELETE.{options.stream}", b'{"seq":2}')
         assert b"message delete not permitted" in answer.payload
