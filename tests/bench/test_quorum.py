@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.load import Load
-from bench.quorum import ETCD, LOCAL, MANY, PEERS, REDIS_ALL, Row, better_peer, in_turns
+from bench.quorum import ETCD, LOCAL, MANY, PEERS, QUORUM, REDIS_ALL, Row, better_peer, in_turns, wanted
 from bench.writes import Measured
 
 
@@ -50,3 +50,13 @@ def test_without_a_peer_there_is_no_ratio_to_one() -> None:
     rows = in_turns(MANY, {LOCAL: lambda: measured(1)}, 1, 1, peers=PEERS)
     assert rows[0].ratio_to_peer is None
     assert better_peer(rows) is None
+
+
+def test_the_wanted_figure_is_that_of_the_quorum() -> None:
+    """Beside the better peer, under many connections; without a quorum it is not measured."""
+    runs = {LOCAL: lambda: measured(900), QUORUM: lambda: measured(700), ETCD: lambda: measured(100)}
+    rows = in_turns(MANY, runs, 1, 1, peers=PEERS)
+    [figure] = wanted(rows)
+    assert (figure.measured, figure.reached) == (7, True)
+    [missing] = wanted([row for row in rows if row.system != QUORUM])
+    assert (missing.measured, missing.reached) == (None, None)
