@@ -1,4 +1,4 @@
-# make run | make run-cluster | make test | make check | make bench | make bench NAME=writes | make clean
+# make run | make run-cluster | make run-ha | make test | make check | make bench | make bench NAME=writes | make clean
 # make dist: wheel and sdist in dist/
 # make sim ARGS="--minutes 10" | make crash | make hostile | make conformance | make soak ARGS="--minutes 60" | make storm:
 # the long forms of what `make test` runs a slice of
@@ -13,13 +13,16 @@ BENCH_STAMP := $(VENV)/.installed-bench
 NAME ?= all
 ARGS ?=
 
-.PHONY: run run-cluster test check bench dist clean sim crash hostile conformance soak storm
+.PHONY: run run-cluster run-ha test check bench dist clean sim crash hostile conformance soak storm
 
 run: $(STAMP)
 	$(BIN)/scoreboard serve --data-dir data --welcome
 
 run-cluster: $(STAMP)
 	$(BIN)/python -m bench.cluster_demo $(ARGS)
+
+run-ha: $(STAMP)
+	$(BIN)/python -m bench.ha_demo $(ARGS)
 
 test: $(STAMP) check
 	$(BIN)/python -m tests.runners

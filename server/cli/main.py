@@ -17,6 +17,8 @@ VERBS = {
     "replica": "server.cli.replica",
     "promote": "server.cli.promote",
     "demote": "server.cli.demote",
+    "quorum": "server.cli.quorum",
+    "step-down": "server.cli.step_down:step_down",
     "token": "server.cli.token",
     "watch": "server.cli.watch",
     "log": "server.cli.log",

@@ -317,6 +317,7 @@ class Member:
         if self._begun:
             await self._ended.wait()
         if leads:
+            self._words.follow()  # or a later word would sound like a leader's that goes on
             self._resign()
 
     def _resign(self) -> None:

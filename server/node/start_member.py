@@ -99,11 +99,16 @@ async def _serve(
 
 def check_configured(config: Config) -> None:
     """Check what a member needs beside what every node needs. Raises `ConfigError`."""
-    if not config.quorum.servers:
-        raise ConfigError("quorum.servers", "names no server; a quorum's log is on NATS servers: set their URLs")
+    check_servers_named(config)
     if config.auth.uses_signing_key:
         what = "a token must be good on every node, and a key that a node makes for itself is known to it alone"
         raise ConfigError("auth", f"{what}; set auth.jwt_secret, or public keys, the same on every node")
+
+
+def check_servers_named(config: Config) -> None:
+    """Check that there are servers to ask. Raises `ConfigError`."""
+    if not config.quorum.servers:
+        raise ConfigError("quorum.servers", "names no server; a quorum's log is on NATS servers: set their URLs")
 
 
 def options_of(config: Config) -> NatsOptions:

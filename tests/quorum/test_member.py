@@ -12,6 +12,7 @@ from engine.events import EpochBegun
 from engine.history import HISTORY_BYTES
 from engine.record import frame_bytes, pack_frame, unpack_header
 from server.node.node import Node
+from server.quorum.words import decode
 from server.role import State
 from snapshots.format import state_digest
 from tests.e2e import leader as outside
@@ -149,6 +150,21 @@ async def test_a_leader_that_ends_hands_over_at_once(tmp_path: Path) -> None:
         await first.node.member.step_down()
         await leads(other)
         assert (await post(other, "one")).json()["applied"] is False
+
+
+async def test_a_leader_that_is_stopped_resigns_and_says_nothing_more_as_a_leader(tmp_path: Path) -> None:
+    """A word of its later on would sound as if it went on, and the others would wait for a silence."""
+    cloud = Cloud()
+    ear = cloud.stream("ear")
+    async with member(tmp_path, cloud, "a") as a:
+        await leads(a)
+        assert a.node.member is not None
+        await a.node.member.end()
+        with trio.fail_after(ALARM_SECONDS):
+            while not (word := decode(await ear.hear())) or not word.resigns:
+                pass
+            later = [decode(await ear.hear()) for _ in range(3)]
+    assert [word.leads for word in later if word is not None] == [False] * 3
 
 
 async def test_a_node_that_reads_a_new_epoch_gives_its_leader_a_silence_to_be_heard(tmp_path: Path) -> None:
