@@ -6,6 +6,7 @@ Every system runs on processor 0 with all its nodes, the load on processor 1, an
 All disks are one disk. What an answer of each system means:
 
     local               the increment is on the disk of its one node
+    quorum              on the disks of a majority of three servers of NATS, and no takeover loses it
     Redis, WAIT 1       on the disks of two of three nodes; a failover may still lose it, as Redis says of WAIT
     Redis, WAIT 2       on the disks of all three: if one is away, nothing is answered
     etcd                on the disks of a majority, and no failover loses it
@@ -27,9 +28,10 @@ import msgspec
 from bench import tables
 from bench.history import record
 from bench.load import JSON
-from bench.quorum_servers import etcd_three, redis_three
+from bench.quorum_servers import etcd_three, quorum_three, redis_three
 from bench.servers import Missing, Server, leader
 from bench.turns import median, ms_p50, ms_p99, per_second, ratio, server_us, take_turns
+from bench.wanted import Wanted, show_wanted
 from bench.writes import Measured, batch, measure_ours, measure_peer, single
 
 SERVER_PROCESSOR = 0
@@ -37,9 +39,9 @@ CONNECTIONS = (1, 256)
 BATCHES = (100, 1_000)
 MANY = f"single, {max(CONNECTIONS)} connections"
 
-LOCAL = "local"
+LOCAL, QUORUM = "local", "quorum"
 REDIS_MAJORITY, REDIS_ALL, ETCD = "FastAPI + Redis, WAIT 1", "FastAPI + Redis, WAIT 2", "FastAPI + etcd"
-OURS = (LOCAL,)
+OURS = (LOCAL, QUORUM)
 PEERS = (REDIS_MAJORITY, REDIS_ALL, ETCD)
 WAITS = {REDIS_MAJORITY: 1, REDIS_ALL: 2}
 
@@ -68,6 +70,10 @@ def started(stack: ExitStack) -> tuple[dict[str, Server], dict[str, str]]:
     """Start every system that this machine has. Give them, and what is missing for the others."""
     servers = {LOCAL: stack.enter_context(leader(SERVER_PROCESSOR))}
     missing: dict[str, str] = {}
+    try:
+        servers[QUORUM] = stack.enter_context(quorum_three(SERVER_PROCESSOR))
+    except Missing as lacking:
+        missing[QUORUM] = str(lacking)
     try:
         servers |= dict(
             zip(WAITS, stack.enter_context(redis_three(SERVER_PROCESSOR, tuple(WAITS.values()))), strict=True)
@@ -165,6 +171,14 @@ def show(rows: list[Row], missing: dict[str, str]) -> None:
     tables.show(table)
 
 
+def wanted(rows: list[Row]) -> list[Wanted]:
+    """The wanted figures with what was measured."""
+    found = {(row.workload, row.system): row for row in rows}
+    many = found.get((MANY, QUORUM))
+    note = "" if many else "(no quorum here)"
+    return [Wanted(f"{MANY}, against the better peer", many.ratio_to_peer if many else None, 3, True, "×", note)]
+
+
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -176,7 +190,9 @@ def main() -> None:
         rows = run_singles(servers, options.seconds, options.rounds)
         rows += run_batches(servers, better_peer(rows), options.seconds, options.rounds)
     show(rows, missing)
-    record("quorum", {"rows": [msgspec.to_builtins(row) for row in rows]})
+    figures = wanted(rows)
+    show_wanted(figures)
+    record("quorum", {"rows": [msgspec.to_builtins(row) for row in rows], "wanted": msgspec.to_builtins(figures)})
 
 
 if __name__ == "__main__":

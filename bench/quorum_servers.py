@@ -1,27 +1,89 @@
 """The systems of `bench.quorum`: each keeps an increment on three nodes, all on one processor of this machine.
 
+    with quorum_three(processor=0) as server:
     with redis_three(processor=0, waits=(1, 2)) as (majority, all_three):
     with etcd_three(processor=0) as server:
 
-`Server.port` takes increments. `Server.pids` are all processes of the system: the service and its three stores.
+`Server.port` takes increments: of ours, the leader. `Server.pids` are all processes of the system: a service and its
+three stores; ours are three nodes and three servers of NATS.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import secrets
 import shutil
+import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
-from bench.servers import START_SECONDS_MAX, Missing, Server, free_port, fresh_directory, running, token, wait_ready
+import trio
+
+from bench.servers import (
+    COMMAND,
+    CONFIG,
+    ROOT,
+    START_SECONDS_MAX,
+    Missing,
+    Server,
+    free_port,
+    fresh_directory,
+    running,
+    token,
+    wait_ready,
+)
+from tests.quorum import servers as nats
 
 NODES = 3
+
+
+@contextmanager
+def quorum_three(processor: int) -> Iterator[Server]:
+    """Three nodes of a quorum, on three servers of NATS that sync each frame (`sync_interval: always`).
+
+    Raises `Missing`.
+    """
+    if not Path(nats.COMMAND).exists():
+        raise Missing("pip install '.[quorum]'")
+    with fresh_directory("quorum") as path, ExitStack() as stack:
+        cluster = nats.Cluster(path / "nats")
+        stack.callback(cluster.end)
+        usual = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {processor})  # what is started inherits it
+        try:
+            cluster.start()
+        finally:
+            os.sched_setaffinity(0, usual)
+        trio.run(cluster.wait_ready)
+        secret = secrets.token_hex(32)
+        environment = {"SCOREBOARD_AUTH_JWT_SECRET": secret, "SCOREBOARD_QUORUM_SERVERS": ",".join(cluster.urls)}
+        config = path / "scoreboard.toml"
+        config.write_text(CONFIG)
+        of_config = ["--config", str(config)]
+        subprocess.run(
+            [*COMMAND, "quorum", "init", *of_config], env={**os.environ, **environment}, cwd=ROOT, check=True,
+            capture_output=True,
+        )  # fmt: skip
+        pids = {}
+        for number in range(NODES):
+            port = free_port()
+            command = [*COMMAND, "serve", "--quorum", *of_config, "--bind", f"127.0.0.1:{port}"]
+            command += ["--data-dir", str(path / f"node-{number}")]
+            pids[port] = stack.enter_context(running(command, processor, environment))
+        for port in pids:
+            wait_ready(port)
+        _until(lambda: any(map(_leads, pids)), "the nodes of the quorum")
+        port = next(filter(_leads, pids))
+        servers = [server.process.pid for server in cluster.servers.values() if server.process is not None]
+        others = [pid for other, pid in pids.items() if other != port]
+        yield Server(port, token(secret), (pids[port], *others, *servers), secret=secret)
 
 
 @contextmanager
@@ -118,6 +180,14 @@ def _leader_of(ports: list[int]) -> int | None:
     leaders = {leader for _, leader in told.values()}
     leader = leaders.pop()
     return told[leader][0] if not leaders and leader in told else None
+
+
+def _leads(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz?role=leader", timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _until(condition: Callable[[], bool], what: str) -> None:

@@ -157,6 +157,14 @@ async def create(client: NatsClient, options: NatsOptions, origin: Origin) -> No
         check_info(made, options)
 
 
+async def find_info(client: NatsClient, stream: str) -> StreamInfo | None:
+    """Ask for all about a stream; None if it is not there. Raises `Unanswered` and `StreamRefused`."""
+    try:
+        return await _ask_info(client, stream, frozenset({api.NO_STREAM}), limits.API_SECONDS)
+    except ApiFault:
+        return None
+
+
 async def seal(client: NatsClient, stream: str) -> StreamInfo:
     """Close a stream for good: nothing can be added to it, or removed from it, by anybody. Give what it holds."""
     info = await ask_info(client, stream)
