@@ -79,7 +79,7 @@ def init(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None
 @config_options
 @json_option
 def status(data_dir: Path | None, config_file: Path | None, as_json: bool) -> None:
-    """Say how servers, stream and nodes are. Exit code 1 if something is wrong."""
+    """Say how servers, stream and nodes are. Exit code 1 if nothing can be written, or a setting is wrong."""
     config = configured(config_file, data_dir)
     listen_s = max(LISTEN_SECONDS_MIN, LISTEN_BEATS * beat_seconds(float(config.quorum.silence_seconds)))
     seen = ask(config, lambda: look(options_of(config), listen_s))
@@ -202,3 +202,5 @@ def show(seen: QuorumStatus) -> None:
     print_table(("node", "url", "role", "epoch", "seq", "place", "lag"), nodes)
     for fault in seen.faults:
         say(f"Wrong: {fault}")
+    for warning in seen.warnings:
+        say(f"Warning: {warning}")

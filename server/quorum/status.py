@@ -1,7 +1,8 @@
 """How a quorum is, as somebody outside of it sees it: its servers, its stream, its nodes, and what is wrong.
 
     status = await look(options, listen_s=1.5)
-    status.faults                               sentences; none: all is well
+    status.faults                               sentences: nothing can be written now, or no node would start
+    status.warnings                             sentences: it goes on, and one more fault could end that
 
 Rules:
 - Whether a majority answers is tried: an empty beat is sent, which no node takes for a leader's. What JetStream says of
@@ -81,7 +82,10 @@ class NodeStatus(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class QuorumStatus(msgspec.Struct, frozen=True, rename="camel"):
-    """See above. `majority`: a majority of the servers has just taken something. `stream` None: nobody tells it."""
+    """See above. `good`: without a fault. `majority`: a majority of the servers has just taken something.
+
+    `stream` is None if nobody tells it.
+    """
 
     good: bool
     majority: bool
@@ -89,14 +93,15 @@ class QuorumStatus(msgspec.Struct, frozen=True, rename="camel"):
     stream: StreamStatus | None
     nodes: list[NodeStatus]
     faults: list[str]
+    warnings: list[str]
 
 
 async def look(options: NatsOptions, listen_s: float) -> QuorumStatus:
     """Look at a quorum, and listen to its nodes for so many seconds. Raises nothing that a person could mend."""
     servers = [await _look_at_server(options, number) for number in range(len(options.addresses))]
-    faults = [f"{server.url}: {server.fault}" for server in servers if server.fault]
+    faults, warnings = list[str](), [f"{server.url}: {server.fault}" for server in servers if server.fault]
     if not any(server.version for server in servers):
-        return QuorumStatus(False, False, servers, None, [], [*faults, "no server answers"])
+        return QuorumStatus(False, False, servers, None, [], ["no server answers"], warnings)
     words: dict[str, Word] = {}
     majority, info = False, None
     try:
@@ -117,14 +122,18 @@ async def look(options: NatsOptions, listen_s: float) -> QuorumStatus:
     if info is not None:
         try:
             stream = _stream_status(info)
-            faults += [f"the copy on {copy.name} is not current" for copy in stream.copies if not copy.current]
+            warnings += [f"the copy on {copy.name} is not current" for copy in stream.copies if not copy.current]
+            if not any(copy.leads for copy in stream.copies):
+                faults.append(f"the stream {stream.name} has no leader now")
         except StreamRefused as fault:
             faults.append(str(fault))
         if not majority:
             faults.append("no majority of the servers answers: nothing can be written now")
     nodes = _nodes(words, stream)
-    faults += _faults_of_nodes(nodes)
-    return QuorumStatus(not faults, majority, servers, stream, nodes, faults)
+    if not any(node.leads for node in nodes):
+        faults.append("no node leads now" if nodes else "no node was heard: start one with scoreboard serve --quorum")
+    warnings += _warnings_of(nodes)
+    return QuorumStatus(not faults, majority, servers, stream, nodes, faults, warnings)
 
 
 async def _look_at_server(options: NatsOptions, number: int) -> ServerStatus:
@@ -194,16 +203,12 @@ def _nodes(words: dict[str, Word], stream: StreamStatus | None) -> list[NodeStat
     return sorted(nodes, key=lambda node: (not node.leads, -node.epoch, node.name, node.url))
 
 
-def _faults_of_nodes(nodes: list[NodeStatus]) -> list[str]:
-    if not nodes:
-        return ["no node was heard: start one with scoreboard serve --quorum"]
-    faults = []
+def _warnings_of(nodes: list[NodeStatus]) -> list[str]:
+    warnings = []
     leaders = [node for node in nodes if node.leads]
-    if not leaders:
-        faults.append("no node leads now")
     if len(leaders) > 1:
         named = ", ".join(f"{node.url} (epoch {node.epoch})" for node in leaders)
-        faults.append(f"several nodes take themselves for the leader: {named}; only the highest epoch can write")
+        warnings.append(f"several nodes take themselves for the leader: {named}; only the highest epoch can write")
     if len(nodes) == 1:
-        faults.append("only one node was heard: if it dies, nobody can take over")
-    return faults
+        warnings.append("only one node was heard: if it dies, nobody can take over")
+    return warnings

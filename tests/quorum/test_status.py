@@ -57,7 +57,7 @@ async def test_a_quorum_that_is_well(cluster: Cluster) -> None:
         for after in range(3):
             assert await stream.place(after, b"frame")
     seen = await seen_with(options, word("b", leads=False, place=1), word("a", leads=True, place=3))
-    assert seen.faults == []
+    assert (seen.faults, seen.warnings) == ([], [])
     assert seen.good
     assert seen.majority
     assert [(server.url, server.fault) for server in seen.servers] == [(url, "") for url in cluster.urls]
@@ -71,10 +71,8 @@ async def test_a_quorum_that_is_well(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "fault"),
+    ("words", "warning"),
     [
-        ([], "no node was heard: start one with scoreboard serve --quorum"),
-        ([word("a", leads=False), word("b", leads=False)], "no node leads now"),
         ([word("a", leads=True)], "only one node was heard: if it dies, nobody can take over"),
         (
             [word("a", leads=True, epoch=2), word("b", leads=True, epoch=3)],
@@ -82,12 +80,21 @@ async def test_a_quorum_that_is_well(cluster: Cluster) -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_the_nodes(words: list[Word], fault: str) -> None:
+def test_what_is_odd_about_the_nodes(words: list[Word], warning: str) -> None:
     """One sentence for each."""
     nodes = of_status._nodes({each.url: each for each in words}, None)
-    faults = of_status._faults_of_nodes(nodes)
-    assert len(faults) == 1
-    assert faults[0].startswith(fault)
+    [told] = of_status._warnings_of(nodes)
+    assert told.startswith(warning)
+
+
+async def test_without_a_leader_that_is_told(cluster: Cluster) -> None:
+    """Nodes that only follow, and no node at all."""
+    options = options_for(cluster)
+    await make_stream(options, None)
+    following = await seen_with(options, word("a", leads=False), word("b", leads=False))
+    assert (following.faults, following.good) == (["no node leads now"], False)
+    nobody = await look(options, 0.1)
+    assert nobody.faults == ["no node was heard: start one with scoreboard serve --quorum"]
 
 
 async def test_a_stream_that_is_missing_is_told_with_the_rest(cluster: Cluster) -> None:
@@ -123,11 +130,13 @@ async def test_without_a_majority_that_is_told(cluster: Cluster, monkeypatch: py
     assert not seen.good
     assert [server.version != "" for server in seen.servers] == [False, False, True]
     assert sum(server.fault != "" for server in seen.servers) == 2
+    assert len([warning for warning in seen.warnings if warning.startswith("nats://")]) == 2
 
 
 async def test_servers_that_are_not_there_end_the_look_at_once() -> None:
     """Nobody waits for what can't come. No fault has the password."""
     seen = await look(NatsOptions(servers=["nats://u:hush@127.0.0.1:1"]), 5.0)
     assert [server.url for server in seen.servers] == ["nats://127.0.0.1:1"]
-    assert seen.faults[-1] == "no server answers"
+    assert seen.faults == ["no server answers"]
+    assert seen.warnings[0].startswith("nats://127.0.0.1:1: ")
     assert "hush" not in str(seen)
