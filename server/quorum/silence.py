@@ -7,8 +7,8 @@
 Rules:
 - A leader counts as heard at the time when a majority last answered it, not when its word came. So a leader that is
   alive with a minority does not hold up the others.
-- The silence is counted only while the stream can be read. After a time without a quorum the old leader has as long
-  to make itself heard as it has otherwise.
+- Nobody bids on a stream that was not readable for READABLE of a silence. So after a time without a quorum the old
+  leader has three beats to make itself heard. More would add to the gap when it died with the servers.
 - Each silence has a jitter of its own, so standbys seldom bid at once. If they do, the stream has one winner.
 - A leader that resigns ends the silence at once. The node that resigned abstains for a while.
 """
@@ -17,6 +17,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+
+READABLE = 0.5
+"""How long the stream must have been readable, as a part of the silence."""
 
 JITTER = 0.25
 """The longest jitter, as a part of the silence."""
@@ -43,11 +46,10 @@ class Silence:
     @property
     def due_s(self) -> float:
         """When to bid; infinite while the stream can't be read."""
-        begun_s = max(self._heard_s, self._readable_s)
-        due_s = begun_s if math.isinf(begun_s) else begun_s + self._silence_s + self._jitter_s
-        if self._readable_s < math.inf:
-            due_s = min(due_s, self._resigned_s)
-        return max(due_s, self._abstains_s)
+        if math.isinf(self._readable_s):
+            return math.inf
+        due_s = max(self._heard_s + self._silence_s, self._readable_s + READABLE * self._silence_s) + self._jitter_s
+        return max(min(due_s, self._resigned_s), self._abstains_s)
 
     def heard(self, at_s: float) -> None:
         """Note that a majority answered the leader at `at_s`."""
