@@ -54,6 +54,12 @@ NAME = "scoreboard quorum"
 EXPORTED = "exported"
 """The note of the epoch that begins when a directory has left its quorum."""
 
+LOST_FOR_GOOD = (
+    "If that one is lost for good, take the directory of the node that is furthest, remove the file quorum in it, "
+    "and run: scoreboard promote --data-dir DIR"
+)
+"""The way out without a stream. What no directory has is lost then, so no command does it by itself."""
+
 READ_FRAMES = 64
 AGAIN_SECONDS = 0.5
 
@@ -164,14 +170,14 @@ async def _found(client: NatsClient, options: NatsOptions) -> StreamInfo:
     info = await find_info(client, options.stream)
     if info is None:
         what = f"there is no stream {options.stream} on these servers."
-        raise StreamRefused(what, key="quorum.stream", remedy="Name the directory's stream.")
+        raise StreamRefused(what, key="quorum.stream", remedy=f"Name the directory's stream. {LOST_FOR_GOOD}")
     return info
 
 
 async def _own_epoch(stream: NatsStream, log: Log) -> EpochBegun | None:
     """Give the epoch that an earlier export began at the end of our log, if it is there and the stream is sealed."""
     try:
-        frame = next(log.read_from(log.tail.seq), None)
+        frame = next(log.read_from(log.tail.seq), None) if log.tail.seq else None
     except NoLongerKept:
         return None
     last = None if frame is None else events_of(frame)[-1]

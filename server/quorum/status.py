@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 
 import msgspec
 import trio
@@ -116,6 +117,9 @@ async def look(options: NatsOptions, listen_s: float) -> QuorumStatus:
             except (StreamRefused, Unanswered) as fault:
                 faults.append(str(fault))
             await trio.sleep_until(deadline)
+            if info is not None:  # the ends of now: the nodes have told theirs meanwhile
+                with suppress(StreamRefused, Unanswered):
+                    info = await ask_info(client, options.stream)
     except (StreamRefused, Unanswered) as fault:
         faults.append(str(fault))
     stream = None

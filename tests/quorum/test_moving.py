@@ -20,7 +20,8 @@ from server.quorum.nats_setup import create
 from server.quorum.nats_stream import NatsStream
 from server.quorum.stream import StreamRefused
 from snapshots.format import state_digest
-from snapshots.membership import Membership, read_membership
+from snapshots.membership import Membership, read_membership, write_membership
+from snapshots.promotion import promote_directory
 from snapshots.store import Store
 from tests.quorum.servers import Cluster
 from tests.server.cli.directories import increments, make, open_for_writing, write
@@ -111,6 +112,26 @@ async def test_what_went_in_comes_out_with_what_others_wrote(tmp_path: Path, clu
         async with NatsStream.open(options, name="late"):
             raise AssertionError
     assert refused.value.key == "sealed"
+
+
+async def test_a_node_that_never_read_a_frame_comes_out_with_all_of_them(tmp_path: Path, cluster: Cluster) -> None:
+    """Its log is empty: there is no last event to look at."""
+    path, options = make(tmp_path / "data", []), options_for(cluster)
+    assert await brought_in(path, options) == (0, True)
+    await written_elsewhere(path, options, 2)
+    done = await taken_out(path, options)
+    assert (done.epoch, done.seq, done.frames) == (2, 3, 2)
+
+
+async def test_a_directory_whose_stream_is_gone_is_told_the_way_out(tmp_path: Path, cluster: Cluster) -> None:
+    """And the way leads out: a leader's directory with all that this node had, in the next epoch."""
+    path, options = make(tmp_path / "data", increments(EVENTS)), options_for(cluster)
+    write_membership(DISK, str(path), Membership(options.stream, log_id_of(path)))
+    with pytest.raises(StreamRefused, match="remove the file quorum in it, and run: scoreboard promote --data-dir"):
+        await taken_out(path, options)
+    (path / "quorum").unlink()
+    promoted = promote_directory(DISK, str(path), now_ms=1, tell=odd)
+    assert (promoted.epoch, promoted.seq) == (2, EVENTS)
 
 
 async def test_an_export_that_is_cut_short_goes_on(

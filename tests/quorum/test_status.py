@@ -70,6 +70,24 @@ async def test_a_quorum_that_is_well(cluster: Cluster) -> None:
     ]  # fmt: skip
 
 
+async def test_the_ends_of_the_stream_are_those_after_listening(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node tells its place while the look goes on; beside it an older end would look as if it were ahead."""
+    options = options_for(cluster)
+    await make_stream(options, None)
+    async with NatsStream.open(options, name="leader") as stream:
+
+        async def placed_meanwhile(*_: object) -> bool:
+            return await stream.place(0, b"frame")
+
+        monkeypatch.setattr(of_status, "_majority", placed_meanwhile)
+        seen = await seen_with(options, word("a", leads=True, place=1), word("b", leads=False))
+    assert seen.stream is not None
+    assert seen.stream.last == 1
+    assert [(node.name, node.lag) for node in seen.nodes] == [("a", 0), ("b", 1)]
+
+
 @pytest.mark.parametrize(
     ("words", "warning"),
     [
