@@ -42,17 +42,22 @@ THE_STREAM_DECIDES = "This node is of a quorum: the stream decides who leads. To
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberPlan:
-    """How a member is built. `token` gives the token for the other nodes, anew for each request."""
+    """How a member is built. `token` gives the token for the other nodes, anew for each request.
+
+    `is_new`: the directory was just filled from another node's snapshot. It may be older than what this node showed
+    before it lost its disk, so nothing of it is shown until the node has caught up.
+    """
 
     stream: Stream
     token: Callable[[], str]
+    is_new: bool = False
 
 
 def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> Node:
     """Build a member of a quorum on an opened directory. It follows first."""
     config, scoreboard = world.config, opened.scoreboard
     progress = Progress(scoreboard, world.clock.now_ms)
-    surface = make_surface(world, scoreboard, first_role("", vouched=scoreboard.seq > 0), progress)
+    surface = make_surface(world, scoreboard, first_role("", vouched=scoreboard.seq > 0 and not plan.is_new), progress)
     role = surface.role
     peers = Peers(world.node_id)
     fetch = PeriodFetch(partial(_leader_of, role), world.disk, config.data_dir, token=plan.token).fetch

@@ -76,7 +76,8 @@ async def _serve(
     check_member(disk, config.data_dir, membership)
     process = Process(config, disk, issuers, shutdown, disk.check)
     token = node_token(config)
-    if not holds_log(disk, log_directory(config.data_dir)):
+    is_new = not holds_log(disk, log_directory(config.data_dir))
+    if is_new:
         bootstraps = partial(
             bootstrap_of, disk=disk, data_directory=config.data_dir, token=token, uniform=random.uniform,
             node_id=process.node_id,
@@ -93,7 +94,7 @@ async def _serve(
     check_file_boards(config, opened.scoreboard, time.time_ns() // 1_000_000)
     reloads.serve(issuers, process.reload)
     telling = Telling(manager, ready)
-    plan = MemberPlan(stream=stream, token=token)
+    plan = MemberPlan(stream=stream, token=token, is_new=is_new)
     return await process.serve(lambda world: telling.follow(assemble_member(world, opened, plan), world), telling.ready)
 
 

@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
@@ -141,6 +142,15 @@ async def _pause_standby(scene: Scene) -> str:
     scene.cluster.nodes[name].pause()
     await scene.hold()
     return name
+
+
+async def _lose_directory(scene: Scene) -> str:
+    """Kill the leader or a standby, and take its directory away: it begins anew from another node's snapshot."""
+    node = scene.cluster.nodes[scene.dice.choice(NODES)]
+    await node.kill()
+    shutil.rmtree(node.directory)
+    await trio.sleep(scene.dice.uniform(0.0, scene.seconds))
+    return node.name
 
 
 async def _cut_leader(scene: Scene) -> str:
@@ -297,6 +307,7 @@ KINDS: dict[str, Blow] = {
     "pause follower server": _pause_follower,
     "kill standby": _kill_standby,
     "pause standby": _pause_standby,
+    "lose a directory": _lose_directory,
     "cut leader off": _cut_leader,
     "cut leader with a minority": _cut_minority,
     "cut stream leader off": _cut_server_leader,

@@ -44,6 +44,7 @@ NODES = ("a", "b", "c")
 SERVERS = ("n1", "n2", "n3")
 STREAM = "scoreboard"
 SEGMENT_BYTES = 256 * 1024
+SMALL_STREAM = {"tests.cluster.small_stream.KEEP_BYTES": 2**16}
 STARTS_MAX = 20
 SLOW_SECONDS = 0.5
 """How long a slow disk takes for each sync."""
@@ -186,7 +187,9 @@ class QuorumCluster:
         for _ in range(STARTS_MAX):
             self.starts += 1
             arguments = ["serve", "--quorum", "--config", str(node.config)]
-            node.process = await leader.launch(arguments, node.stderr, extra=extra, segment_bytes=SEGMENT_BYTES)
+            node.process = await leader.launch(
+                arguments, node.stderr, extra=extra, segment_bytes=SEGMENT_BYTES, constants=SMALL_STREAM
+            )
             try:
                 await node.process.wait_ready()
             except leader.LeaderEnded:

@@ -38,7 +38,9 @@ SECONDS = (4.0, 8.0)
 
 LONG_SECONDS = 30.0
 LONG_EVERY_ROUNDS = 100
-ALL_LOGS_EVERY = 10
+WHOLE_EVERY = 10
+"""In so many rounds the logs are compared from their begin once, else what is new in them."""
+
 QUIET_SECONDS_MAX = 60.0
 """The longest wait for the first acknowledgement after all is healed."""
 
@@ -58,6 +60,7 @@ class Takeovers:
     def __post_init__(self) -> None:
         self.dice = random.Random(self.seed)
         self.gate = Gate()
+        self.archive = checks.Archive()
 
     async def run(self, rounds: int) -> None:
         """Start everything, run the rounds, end everything."""
@@ -70,10 +73,10 @@ class Takeovers:
                     nursery.start_soon(caller.call, self.gate)
                 for name in NODES:
                     nursery.start_soon(read, self.cluster, name, self.shown)
-                await self._settle(checker, all_logs=False)
+                await self._settle(checker, whole=True)
                 for number, (kind, seconds) in enumerate(self.plan(rounds), 1):
                     await self._round(number, kind, seconds)
-                    await self._settle(checker, all_logs=number % ALL_LOGS_EVERY == 0 or number == rounds)
+                    await self._settle(checker, whole=number % WHOLE_EVERY == 0 or number == rounds)
             finally:
                 await self.cluster.end()
             nursery.cancel_scope.cancel()
@@ -108,11 +111,11 @@ class Takeovers:
         took_s = time.monotonic() - began
         say(f"{number:4} {kind} ({whom}), {seconds:.1f} s: gap {gap_s:.2f} s; {epochs}; {took_s:.1f} s")
 
-    async def _settle(self, checker: Caller, *, all_logs: bool) -> None:
+    async def _settle(self, checker: Caller, *, whole: bool) -> None:
         """Stop the callers, and check."""
         await self.gate.close()
         seq = await checks.settle(self.cluster, checker, self.told)
-        await checks.check(self.cluster, self.told, seq, all_logs=all_logs)
+        await checks.check(self.cluster, self.told, self.archive, seq, whole=whole)
 
     def report(self) -> str:
         """What was measured, in some lines."""
@@ -126,6 +129,8 @@ class Takeovers:
         lines.append(f"actions: {len(books.acknowledged)} acknowledged, all found once; {books.retried} sent again")
         lines.append(f"epochs: {max(self.told.leaders)}, one process each; {len(self.told.leaders)} took actions")
         lines.append(f"reads: {dict(shown.answers)}, stale {dict(shown.stale)}, refused {dict(shown.refusals)}")
+        anew = sum(node.last_words(10**9).count('"fetches_snapshot"') for node in cluster.nodes.values())
+        lines.append(f"snapshots fetched by nodes whose places were purged: {anew}")
         lines.append(f"process starts: {cluster.starts}, of which {cluster.failed_starts} found no quorum")
         return "\n".join(lines)
 

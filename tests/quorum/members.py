@@ -26,7 +26,7 @@ from tests.server.node.nodes import Served, config_for, serving
 ALARM_SECONDS = 30.0
 
 
-def member_of(cloud: Cloud, name: str) -> Callable[[Served], Awaitable[Assemble]]:
+def member_of(cloud: Cloud, name: str, *, is_new: bool = False) -> Callable[[Served], Awaitable[Assemble]]:
     """Give what opens a member's directory, a new one with the stream's empty log."""
 
     async def prepare(served: Served) -> Assemble:
@@ -36,17 +36,20 @@ def member_of(cloud: Cloud, name: str) -> Callable[[Served], Awaitable[Assemble]
             origin = cloud.origin.tail
             Log.create(disk, log_directory(config.data_dir), log_id=origin.log_id, tail=origin).close()
         opened = open_directory(disk, config.data_dir, config.rules, tell=tell)
-        plan = MemberPlan(stream=cloud.stream(name), token=lambda: outside.token("log:read"))
+        plan = MemberPlan(stream=cloud.stream(name), token=lambda: outside.token("log:read"), is_new=is_new)
         return lambda world: assemble_member(world, opened, plan)
 
     return prepare
 
 
 @asynccontextmanager
-async def member(directory: Path, cloud: Cloud, name: str) -> AsyncIterator[Served]:
-    """Serve a member of this name, with a directory of its own. A silence is a second."""
+async def member(directory: Path, cloud: Cloud, name: str, *, is_new: bool = False) -> AsyncIterator[Served]:
+    """Serve a member of this name, with a directory of its own. A silence is a second.
+
+    `is_new`: take its directory for one that was just filled from another node's snapshot.
+    """
     environ = {"SCOREBOARD_QUORUM_SILENCE_SECONDS": "1", "SCOREBOARD_REPLICATION_NODE_NAME": name}
-    async with serving(config_for(directory / name, **environ), member_of(cloud, name)) as served:
+    async with serving(config_for(directory / name, **environ), member_of(cloud, name, is_new=is_new)) as served:
         yield served
 
 

@@ -35,6 +35,12 @@ def operator_of(url: str) -> Client:
     return Client(host, int(port), outside.token("admin"))
 
 
+async def top(served: Served) -> Answer:
+    """Read the board."""
+    async with client_of(served.url) as client:
+        return await client.get("/scoreboard/top")
+
+
 async def has(node: Node, seq: int) -> None:
     """Wait until a node has applied this seq."""
     with trio.fail_after(ALARM_SECONDS):
@@ -188,3 +194,23 @@ async def test_a_node_that_reads_a_new_epoch_gives_its_leader_a_silence_to_be_he
         await leads(b)
         assert b.node.scoreboard.epoch == 3
         assert bid_s[0] - began_s[0] >= 1.0  # `members.member`: a silence is a second
+
+
+async def test_a_new_node_shows_nothing_until_it_has_caught_up(tmp_path: Path) -> None:
+    """Its snapshot may be older than what it showed before it lost its disk. With its own it is just stale."""
+    cloud = Cloud()
+    async with member(tmp_path, cloud, "a") as a:
+        await leads(a)
+        await post(a, "one")
+        async with member(tmp_path, cloud, "b") as b:
+            await has(b.node, a.node.scoreboard.seq)
+        await post(a, "two")
+        cloud.cut("b")
+        async with member(tmp_path, cloud, "b") as b:
+            assert (await top(b)).json()["stale"] is True
+        async with member(tmp_path, cloud, "b", is_new=True) as b:
+            refused = await top(b)
+            assert (refused.status, refused.json()["error"]["code"]) == (503, "REPLICA_BEHIND")
+            cloud.mend("b")
+            await until(b, State.FOLLOWING)
+            assert (await top(b)).json()["seq"] == a.node.scoreboard.seq
