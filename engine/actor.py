@@ -31,7 +31,7 @@ Rules:
 - A period that is over is changed before anything later is decided, so an increment belongs to the period of its time.
 - On a full disk (`engine.room`) the actor tries to make room once in FULL_RETRY_SECONDS, also while nobody writes. What
   fits into the live segment is written meanwhile. A frame that does not fit is taken apart: its submissions are tried
-  one by one, because some need no event and some may fit.
+  one by one, because some need no event and some may fit. So is a frame that is too long for the log.
 - After a failed write the actor is dead. The callers of that frame get `OutcomeUnknown`, waiting ones `Overloaded`, and
   `run` raises, which stops the process. An fsync is never tried again.
 """
@@ -51,7 +51,7 @@ from engine.batch import Batch
 from engine.clock import Clock
 from engine.commands import AloneCommand, Command, ImportRows, Increment, Outcome
 from engine.corrections import Corrector
-from engine.errors import DiskFull, LeaderDeposed, LostPlace, NoQuorum, OutcomeUnknown, Overloaded
+from engine.errors import DiskFull, FrameTooLong, LeaderDeposed, LostPlace, NoQuorum, OutcomeUnknown, Overloaded
 from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log_facts import Synced
@@ -334,8 +334,8 @@ class Actor:
                 start = end
             if synced is not None:
                 self._machine.settled(batch.events, synced, self._waiting)
-        except DiskFull as full:
-            self._refuse_or_part(taken, full)
+        except (DiskFull, FrameTooLong) as unfit:
+            self._refuse_or_part(taken, unfit)
             return
         except LeaderDeposed:
             for submission in taken:
@@ -356,6 +356,8 @@ class Actor:
     async def _append(self, events: list[Event]) -> Synced:
         scoreboard, log = self._machine.scoreboard, self._machine.log
         frame = pack_frame(events, epoch=scoreboard.epoch, previous=log.tail.checksum)
+        if len(frame) > log.frame_bytes_max:
+            raise FrameTooLong(len(frame), log.frame_bytes_max)
         self._appending = True
         try:
             return await log.append(scoreboard.seq, frame)
@@ -380,13 +382,13 @@ class Actor:
             self._room_due_s = inf
             self._may_be_due = True
 
-    def _refuse_or_part(self, taken: list[Submission], full: DiskFull) -> None:
+    def _refuse_or_part(self, taken: list[Submission], unfit: DiskFull | FrameTooLong) -> None:
         """Refuse a submission that does not fit; put several that share a frame back, to be tried one by one."""
         if self._deposed:
             for submission in taken:
                 submission.fail(LeaderDeposed(_DEPOSED))
         elif len(taken) == 1:
-            taken[0].fail(full)
+            taken[0].fail(unfit)
         else:
             self._inbox.extendleft(reversed(taken))
             self._waiting += sum(submission.weight for submission in taken)

@@ -83,6 +83,13 @@ class DiskFull(DiskFault):
         return DiskFull(self.what, path=self.path, seq=self.seq, remedy=self.remedy)
 
 
+class FrameTooLong(ScoreboardError):
+    """What one submission makes is too long for one frame of this log. Nothing was written."""
+
+    def __init__(self, length: int, at_most: int) -> None:
+        super().__init__(f"it makes {length} bytes of the log at once, and at most {at_most} fit here")
+
+
 class PlaceLost(DiskFault):
     """What this process holds is no longer at its path: it was moved, removed or replaced, or the file was cut short.
 

@@ -15,8 +15,9 @@ from typing import Protocol, cast
 import trio
 
 from engine.errors import DiskFull
+from engine.limits import FRAME_BYTES_MAX
 from engine.log_facts import Synced
-from engine.record import Frame, Tail
+from engine.record import HEADER_BYTES, Frame, Tail
 from engine.threads import run
 
 
@@ -41,6 +42,8 @@ class LocalLog:
     """Appends to the log of this node. One task at a time appends."""
 
     __slots__ = ("_log", "blocks")
+
+    frame_bytes_max = HEADER_BYTES + FRAME_BYTES_MAX
 
     def __init__(self, log: FrameLog) -> None:
         self._log = log

@@ -33,7 +33,7 @@ import trio
 
 from engine.actor import Submission
 from engine.commands import Command, Increment, Outcome, Receipt, Rejection
-from engine.errors import DiskFull, LeaderDeposed, OutcomeUnknown, Overloaded
+from engine.errors import DiskFull, FrameTooLong, LeaderDeposed, OutcomeUnknown, Overloaded
 from server.access.auth import ANYBODY, Principal, require
 from server.api.boards import Boards
 from server.api.cross_origin import CrossOrigin
@@ -360,7 +360,7 @@ class Pipeline:
     def _answer_to(self, visit: _Visit, fault: Exception) -> Response:
         if isinstance(fault, LeaderDeposed):
             fault = self._checks.not_leader()
-        if isinstance(fault, Overloaded):
+        if isinstance(fault, Overloaded | FrameTooLong):
             fault = not_taken(fault)
         if isinstance(fault, DiskFull):
             fault = disk_full()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.commands import Rejection, RejectionCode
-from engine.errors import NoQuorum, Overloaded
+from engine.errors import FrameTooLong, NoQuorum, Overloaded
 from server.access.auth import AuthFault
 from server.api.routes import VALUE
 from server.http.messages import Details, Refused, no_quorum, overloaded
@@ -30,8 +30,10 @@ def no_value() -> Refused:
     return Refused(403, "UNAUTHORIZED", fault.sentence, details, (("www-authenticate", fault.challenge),))
 
 
-def not_taken(fault: Overloaded) -> Refused:
+def not_taken(fault: Overloaded | FrameTooLong) -> Refused:
     """Make the answer to a command that the actor did not take."""
+    if isinstance(fault, FrameTooLong):
+        return Refused(413, "PAYLOAD_TOO_LARGE", f"Nothing was done, because {fault}. Ask for it in parts.")
     make = no_quorum if isinstance(fault, NoQuorum) else overloaded
     return make(f"Nothing was done, because {fault}. Try again later.")
 

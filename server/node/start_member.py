@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 import structlog
+import trio
 
 from engine.disk import RealDisk
 from engine.errors import ScoreboardError
@@ -33,12 +34,13 @@ from server.node.shutdown import Shutdown, tell, unless
 from server.node.start import Bar, Telling, and_told, as_bytes, progress_lines, recover, run_process
 from server.quorum.nats_connection import NatsOptions
 from server.quorum.nats_stream import NatsStream
-from server.quorum.stream import StreamRefused
+from server.quorum.stream import StreamRefused, Unanswered
 from server.settings.config import Config, ConfigError
 from snapshots.membership import Membership
 from snapshots.opening import log_directory
 
 NODE_TOKEN_SECONDS = 600
+OPEN_AGAIN_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -46,14 +48,26 @@ log = structlog.get_logger()
 async def serve_member(config: Config, ready: Ready, bar: Bar | None = None, reread: Read | None = None) -> int:
     """Run a member of a quorum until it is told to stop; give its exit code. Otherwise as `server.node.start.serve`.
 
-    Raises `Unanswered` if the stream does not answer at the start.
+    It waits for a stream that does not answer: after a power cut nodes and servers start in any order.
     """
     check_configured(config)
 
     async def run(disk: HeldDisk, shutdown: Shutdown, manager: ServiceManager, reloads: Reloads) -> int:
+        while True:
+            code = await once(disk, shutdown, manager, reloads)
+            if code is not None:
+                return code
+            manager.status("waits for the servers of the log")
+            if not await unless(shutdown.wanted, partial(trio.sleep, OPEN_AGAIN_SECONDS)):
+                return 0
+
+    async def once(disk: HeldDisk, shutdown: Shutdown, manager: ServiceManager, reloads: Reloads) -> int | None:
+        """Serve once the stream is open; None if it did not answer. Raises ConfigError if it is refused."""
         fault: Exception
+        is_open = False
         try:
             async with NatsStream.open(options_of(config), name=config.replication.node_name or "scoreboard") as stream:
+                is_open = True
                 return await _serve(stream, config, ready, bar, disk, shutdown, manager, reloads)
         except* StreamRefused as refused:
             found = first_of(refused)
@@ -61,6 +75,9 @@ async def serve_member(config: Config, ready: Ready, bar: Bar | None = None, rer
             fault = ConfigError(found.key or "quorum", f"{found.what} {found.remedy}".strip())
         except* ScoreboardError as errors:
             fault = first_of(errors)
+        if isinstance(fault, Unanswered) and not is_open:
+            log.warning("waits_for_servers", reason=str(fault))
+            return None
         raise fault
 
     return await run_process(config, RealDisk(), run, reread)

@@ -53,6 +53,9 @@ WORDS_MAX = 256
 
 # ---- the stream ------------------------------------------------------------------------------------------------------
 
+READ_SECONDS = 1.0
+"""For the answer to a read. It is short, because a standby notices by its reads that a stream has a leader again."""
+
 API_SECONDS = 2.0
 """For an answer of JetStream's API. While a stream elects a leader it gives none, and the asker asks again."""
 

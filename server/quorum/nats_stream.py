@@ -151,7 +151,7 @@ class NatsStream:
 
         About `READ_BYTES_MAX` at once: fewer frames than asked for do not mean that the stream ends.
         """
-        return await self._read(place, at_most, limits.API_SECONDS)
+        return await self._read(place, at_most, limits.READ_SECONDS)
 
     async def _read(self, place: int, at_most: int, timeout_s: float) -> Sequence[bytes]:
         frames: list[bytes] = []

@@ -44,6 +44,9 @@ RETRY_SECONDS = 0.05
 
 RETRY_SECONDS_MAX = 0.5
 
+QUORUM_FRAME_BYTES_MAX = 4 * 2**20 - 2**10
+"""The longest frame: what every server must take (`server.quorum.nats_setup`), less the headers of a message."""
+
 SHORT_ANSWERS_MAX = 20
 """So often in a row a stream may answer that it ends before what we have, before it is believed. A server that was cut
 off says so too, until it hears of the others."""
@@ -69,6 +72,8 @@ class Observers:
 
 class QuorumLog:
     """See above. One task at a time appends or settles. `place` moves with what this node reads, too (`followed`)."""
+
+    frame_bytes_max = QUORUM_FRAME_BYTES_MAX
 
     def __init__(self, local: Log, stream: Stream, *, patience_s: float) -> None:
         self.place = NOWHERE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 import trio
@@ -10,8 +10,8 @@ import trio.testing
 
 from engine.actor import Actor
 from engine.clock import GivenClock
-from engine.commands import Receipt
-from engine.errors import DiskFull, LeaderDeposed, LostPlace, NoQuorum, OutcomeUnknown
+from engine.commands import Command, Receipt
+from engine.errors import DiskFull, FrameTooLong, LeaderDeposed, LostPlace, NoQuorum, OutcomeUnknown
 from engine.log_facts import Synced
 from engine.machine import Applied, StateMachine
 from engine.record import Frame, Tail, unpack_frame
@@ -25,6 +25,7 @@ class SharedLog:
 
     blocks = False
     full: DiskFull | None = None
+    frame_bytes_max = 10_000
 
     def __init__(self) -> None:
         self.tail = Tail(log_id=bytes(16), epoch=1, seq=0, checksum=0)
@@ -99,7 +100,7 @@ async def test_while_a_frame_is_in_doubt_nothing_is_decided(autojump_clock: trio
         await trio.testing.wait_all_tasks_blocked()
         bench.actor.doubt("no server answers")
         await trio.testing.wait_all_tasks_blocked()
-        assert [type(answer) for answer in answers] == [OutcomeUnknown, NoQuorum]
+        assert sorted(type(answer).__name__ for answer in answers) == ["NoQuorum", "OutcomeUnknown"]
         with pytest.raises(NoQuorum, match="no server answers"):
             await bench.actor.submit([increment("ann", "c")])
         bench.actor.doubt(None)
@@ -138,4 +139,32 @@ async def test_a_deposed_actor_rests_when_its_frame_is_settled(autojump_clock: t
         [receipt] = await bench.actor.submit([increment("ann", "b")])
         assert isinstance(receipt, Receipt)
         assert receipt.applied
+        nursery.cancel_scope.cancel()
+
+
+async def submit_and_note(actor: Actor, commands: Sequence[Command], answers: list[object]) -> None:
+    """Submit, and note the outcomes or that it was too long."""
+    try:
+        answers.append(await actor.submit(commands))
+    except FrameTooLong as too_long:
+        answers.append(too_long)
+
+
+async def test_a_frame_that_is_too_long_is_taken_apart(autojump_clock: trio.testing.MockClock) -> None:
+    """What fits alone is written; a submission that does not fit alone is refused, and nothing of it is done."""
+    bench = QuorumBench()
+    answers: list[object] = []
+    long = [increment("ann", f"a{number:0100}") for number in range(60)]
+    longer = [increment("ben", f"b{number:0100}") for number in range(120)]
+    async with trio.open_nursery() as nursery:
+        for commands in (long, longer, [increment("cyd", "c")]):
+            nursery.start_soon(submit_and_note, bench.actor, commands, answers)
+        await trio.testing.wait_all_tasks_blocked()
+        await nursery.start(bench.actor.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sorted(type(answer).__name__ for answer in answers) == ["FrameTooLong", "list", "list"]
+        assert all(len(frame) <= bench.log.frame_bytes_max for frame in bench.log.frames)
+        assert bench.scoreboard.seq == bench.log.tail.seq == 61
+        with pytest.raises(FrameTooLong, match="at most 10000 fit here"):
+            await bench.actor.submit(longer)
         nursery.cancel_scope.cancel()
