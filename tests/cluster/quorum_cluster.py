@@ -44,6 +44,7 @@ NODES = ("a", "b", "c")
 SERVERS = ("n1", "n2", "n3")
 STREAM = "scoreboard"
 SEGMENT_BYTES = 256 * 1024
+HASTY = {"tests.cluster.hasty.IS_HASTY": 1}
 SMALL_STREAM = {"tests.cluster.small_stream.KEEP_BYTES": 2**16}
 STARTS_MAX = 20
 SLOW_SECONDS = 0.5
@@ -117,11 +118,11 @@ class QuorumNode:
 
 
 class QuorumCluster:
-    """See above. `run` starts everything; `servers` exists from then on."""
+    """See above. `run` starts everything; `servers` exists from then on. `broken` nodes lose what they acknowledge."""
 
     servers: Cluster
 
-    def __init__(self, root: Path, *, silence_seconds: int = 3) -> None:
+    def __init__(self, root: Path, *, silence_seconds: int = 3, broken: bool = False) -> None:
         self.nodes = {name: QuorumNode(name, root) for name in NODES}
         self.wires = {(name, server): Wire(f"{name} to {server}") for name in NODES for server in SERVERS}
         self.wires |= {pair: Wire(f"{pair[0]} to {pair[1]}") for pair in permutations(SERVERS, 2)}
@@ -129,6 +130,7 @@ class QuorumCluster:
         self.failed_starts = 0
         self._root = root
         self._silence_s = silence_seconds
+        self._constants = SMALL_STREAM | (HASTY if broken else {})
         self._tracers: list[subprocess.Popen[bytes]] = []
 
     async def run(self, nursery: trio.Nursery) -> None:
@@ -188,7 +190,7 @@ class QuorumCluster:
             self.starts += 1
             arguments = ["serve", "--quorum", "--config", str(node.config)]
             node.process = await leader.launch(
-                arguments, node.stderr, extra=extra, segment_bytes=SEGMENT_BYTES, constants=SMALL_STREAM
+                arguments, node.stderr, extra=extra, segment_bytes=SEGMENT_BYTES, constants=self._constants
             )
             try:
                 await node.process.wait_ready()

@@ -11,14 +11,19 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
 
+from engine.errors import NoLongerKept
+from server.cli import log as cli
+from snapshots.opening import log_directory
 from tests.cluster.callers import Acknowledged, Caller
 from tests.cluster.checks import check_digests
 from tests.cluster.quorum_cluster import QuorumCluster, QuorumNode
-from tests.e2e import leader
 from tests.e2e.backends import BOARDS, USERS, Row, check_log
 from tests.e2e.client import Client, ConnectionLost
+
+to_thread = trio.to_thread.run_sync
 
 SETTLE_SECONDS_MAX = 90.0
 SETTLINGS_MAX = 20
@@ -82,9 +87,8 @@ class Archive:
     async def extend(self, cluster: QuorumCluster, seq: int, *, whole: bool) -> None:
         """Take what is new up to a seq. All nodes must have the same; `whole`: the same from their begin."""
         known = len(self.rows)
-        logs = {
-            node.name: await dump_from(node.directory, 1 if whole else known + 1) for node in cluster.nodes.values()
-        }
+        begin = 1 if whole else known + 1
+        logs = {node.name: await to_thread(dump_from, node.directory, begin) for node in cluster.nodes.values()}
         fullest = min(filter(None, logs.values()), key=lambda rows: rows[0]["seq"])
         assert fullest[0]["seq"] <= known + 1, f"no node has the events from {known + 1} on"
         self.rows.extend(fullest[known + 1 - fullest[0]["seq"] :])
@@ -94,14 +98,14 @@ class Archive:
             assert same, f"the log of node {name} is not that of the others"
 
 
-async def dump_from(directory: Path, seq: int) -> list[Row]:
-    """Give the events of a directory's log from a seq on, or all that it keeps."""
-    command = ["log", "dump", "--data-dir", str(directory)]
-    done = await leader.run(*command, "--from-seq", str(seq))
-    if b"is no longer kept" in done.stderr:
-        done = await leader.run(*command)
-    assert done.returncode == 0, done.stderr.decode()
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def dump_from(directory: Path, seq: int) -> list[Row]:
+    """Give the events of a directory's log from a seq on, or all that it keeps, as `scoreboard log dump` has them."""
+    try:
+        read = list(cli.read(log_directory(str(directory)), seq, None, None))
+    except NoLongerKept:  # it began anew, later, from a snapshot
+        read = list(cli.read(log_directory(str(directory)), None, None, None))
+    lines = [cli.line_of(event, frame.epoch) for frame, events in read for event in events if event.seq >= seq]
+    return [json.loads(msgspec.json.encode(line)) for line in lines]
 
 
 async def check(cluster: QuorumCluster, told: Acknowledged, archive: Archive, seq: int, *, whole: bool) -> None:
@@ -109,7 +113,7 @@ async def check(cluster: QuorumCluster, told: Acknowledged, archive: Archive, se
     cluster.check_alive()
     check_leaders(cluster)
     directories = {node.name: node.directory for node in cluster.nodes.values()}
-    await trio.to_thread.run_sync(check_digests, directories, seq)
+    await to_thread(check_digests, directories, seq)
     await archive.extend(cluster, seq, whole=whole)
     check_log(archive.rows, told.books)
 
