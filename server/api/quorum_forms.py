@@ -41,7 +41,7 @@ class QuorumNode(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class QuorumStream(msgspec.Struct, frozen=True):
-    """The stream that holds the log. Its ends are there on a node that leads, or did: it has asked for them lately."""
+    """The stream that holds the log. Its ends are there on the leader: it has asked for them lately."""
 
     name: str
     first: Place | UnsetType = UNSET

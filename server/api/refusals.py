@@ -34,8 +34,9 @@ def not_taken(fault: Overloaded | FrameTooLong) -> Refused:
     """Make the answer to a command that the actor did not take."""
     if isinstance(fault, FrameTooLong):
         return Refused(413, "PAYLOAD_TOO_LARGE", f"Nothing was done, because {fault}. Ask for it in parts.")
-    make = no_quorum if isinstance(fault, NoQuorum) else overloaded
-    return make(f"Nothing was done, because {fault}. Try again later.")
+    if isinstance(fault, NoQuorum):  # which server said what is for the log, and for the operator
+        return no_quorum("Nothing was done, because no majority of the log's servers takes it now. Try again later.")
+    return overloaded(f"Nothing was done, because {fault}. Try again later.")
 
 
 def refused(rejection: Rejection) -> Refused:

@@ -112,7 +112,7 @@ class Member:
         self._why_lost = ""
         self._resigns = False
         self._takeovers = self._depositions = self._doubts = 0
-        self._leads = False
+        self._leads = self._in_doubt = False
         self._begun = False
         self._words = MemberWords(
             world, parts.stream, parts.log, parts.role, parts.progress, parts.replica, parts.following, parts.peers,
@@ -338,7 +338,9 @@ class Member:
             self._role.confirmed(sent_s, self._silence_s)
 
     def _doubt(self, why: str | None) -> None:
+        """Take that the frame in flight is in doubt. It is told with each try, and counts once."""
         self._parts.actor.doubt(why)
-        if why is not None:
+        if why is not None and not self._in_doubt:
             self._doubts += 1
             log.warning("outcome_unknown", why=why, place=self._log.place + 1)
+        self._in_doubt = why is not None

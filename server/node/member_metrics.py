@@ -66,7 +66,7 @@ def families(figures: Figures) -> Iterator[Metric]:
     for name, about, count in (
         ("takeovers", "Epochs that this process won.", counts.takeovers),
         ("depositions", "Epochs of this process that ended.", counts.depositions),
-        ("unknown_outcomes", "Writes whose outcome was not known for a while.", counts.doubts),
+        ("unknown_outcomes", "Frames whose outcome was not known for a while.", counts.doubts),
     ):
         yield CounterMetricFamily(f"{PREFIX}{name}", about, count)
     about = "Events that this node has, and another had not when it was heard last."

@@ -37,7 +37,7 @@ class MemberView:
         )  # fmt: skip
         now_s = trio.current_time()
         others = [_node_of(peer, tail.seq, now_s) for peer in self.peers.all()]
-        bounds = self.retention.bounds
+        bounds = self.retention.bounds if leads else None  # those of an earlier lead are long past
         stream = QuorumStream(self.world.config.quorum.stream)
         if bounds is not None:
             stream = msgspec.structs.replace(stream, first=bounds.first, last=bounds.last, bytes=bounds.bytes)

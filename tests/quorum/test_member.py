@@ -104,6 +104,9 @@ async def test_a_member_tells_its_view_and_steps_down(tmp_path: Path) -> None:
                 assert (done.status, done.json()) == (200, {"epoch": 2, "seq": own["seq"]})
             await leads(b)
             await until(a, State.FOLLOWING)
+            async with operator_of(a.url) as client:
+                ends = (await client.get("/quorum")).json()["stream"]
+                assert ends == {"name": "scoreboard"}, "what it saw when it led is not of now"
             assert (await post(b, "two")).json()["epoch"] == 3
 
 

@@ -56,11 +56,12 @@ async def test_without_a_quorum_nothing_is_done_and_the_caller_is_told(through_q
     ]
     async with open_bench(through_quart=through_quart) as bench:
         seq = bench.scoreboard.seq
-        bench.actor.doubt(WHY)
+        bench.actor.doubt("nats://10.0.0.9:4222 did not answer")
         for method, path, body, token in asked:
             reply = await bench.ask(method, path, body, token=token)
             assert (reply.status, reply.code, reply.headers["retry-after"]) == (503, "NO_QUORUM", "1"), path
-            assert reply.json["error"]["message"] == f"Nothing was done, because {WHY}. Try again later."
+            message = "Nothing was done, because no majority of the log's servers takes it now. Try again later."
+            assert reply.json["error"]["message"] == message, "a server's address is not for callers"
         assert (bench.scoreboard.seq, (await bench.ask("GET", "/scoreboard/top")).status) == (seq, 200)
         assert bench.metrics.value("scoreboard_failures_total", code="NO_QUORUM") == len(asked)
         bench.actor.doubt(None)
