@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
-import random
 import secrets
 import select
 import subprocess
@@ -31,17 +29,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
-import structlog
-import trio
 
 from bench.cluster_demo import Ending, say
 from bench.ha_parts import Part, find_nats_server
 from bench.ha_traffic import Traffic
-from engine.record import Tail, chain_start
-from server.quorum.nats_client import opened
-from server.quorum.nats_connection import NatsOptions
-from server.quorum.nats_setup import create
-from server.quorum.stream import Origin, Unanswered
 
 SCOREBOARD = str(Path(sys.executable).with_name("scoreboard"))
 NODES = ("a", "b", "c")
@@ -94,7 +85,7 @@ class Demonstration:
         for node in self._nodes:
             node.configure_node(urls)
         say("waiting until the servers have a leader, and hold the stream")
-        trio.run(make_stream, urls)
+        self._make_stream()
         for node in self._nodes:
             self._start(node)
         self._traffic.start()
@@ -110,9 +101,22 @@ class Demonstration:
             f"\nLogs: {self._directory}. Ctrl-C ends all of it.\n"
         )
 
+    def _make_stream(self) -> None:
+        """Run `scoreboard quorum init` until the servers can make the stream."""
+        command = [SCOREBOARD, "quorum", "init", "--config", str(self._nodes[0].config)]
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while (done := self._run(command)).returncode:
+            Ending.check()
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the servers of NATS do not make the stream: {done.stderr.decode()}")
+
+    def _run(self, command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+        """Run a command to its end; Ctrl-C does not reach it."""
+        return subprocess.run(command, env=self._environ, check=False, capture_output=True, start_new_session=True)
+
     def _token(self) -> str:
         command = [SCOREBOARD, "token", "--sub", "demo", "--scope", "scores:write", "--ttl", "1d"]
-        return subprocess.run(command, env=self._environ, check=True, capture_output=True, text=True).stdout.strip()
+        return self._run(command).stdout.decode().strip()
 
     def _role(self, part: Part) -> str:
         given = self._traffic.now()
@@ -267,8 +271,7 @@ class Demonstration:
 
     def _actions_of(self, node: Part) -> Iterator[str]:
         command = [SCOREBOARD, "log", "dump", "--data-dir", str(node.directory / "data")]
-        done = subprocess.run(command, env=self._environ, check=True, capture_output=True)
-        for row in map(json.loads, done.stdout.splitlines()):
+        for row in map(json.loads, self._run(command).stdout.splitlines()):
             if row["type"] == "incremented":
                 yield row["actionId"]
 
@@ -299,19 +302,6 @@ def steps_of(script: str) -> list[tuple[str, str]]:
     return [(verb, whom.strip()) for verb, whom in steps]
 
 
-async def make_stream(urls: Sequence[str]) -> None:
-    """Make the stream of an empty log, once the servers can."""
-    log_id = secrets.token_bytes(16)
-    options = NatsOptions(servers=urls)
-    deadline = trio.current_time() + READY_SECONDS_MAX
-    while trio.current_time() < deadline:
-        with suppress(Unanswered):
-            async with opened(options, name="init", uniform=random.uniform) as client:
-                return await create(client, options, Origin(Tail(log_id, 1, 0, chain_start(log_id))))
-        await trio.sleep(PAUSE_SECONDS)
-    raise SystemExit("the servers of NATS do not make the stream")
-
-
 def main() -> None:
     """Start, show, wait, end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -319,7 +309,6 @@ def main() -> None:
     options = parser.parse_args()
     steps = steps_of(options.script)
     nats_server = find_nats_server()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     Ending.watch()
     good = True
     with tempfile.TemporaryDirectory(prefix="scoreboard-ha-") as name:

@@ -45,8 +45,8 @@ class Part:
         self.directory.mkdir()
         self.port, self.route_port, self.http_port = (free_port() for _ in range(3))
         self.told_dead = False
-        self._config = self.directory / "config"
-        self._command = [*command, "--config", str(self._config)]
+        self.config = self.directory / "config"
+        self._command = [*command, "--config", str(self.config)]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -75,7 +75,7 @@ class Part:
 
     def _configure(self, text: str, **urls: Iterable[str]) -> None:
         lists = {key: ", ".join(f'"{url}"' for url in some) for key, some in urls.items()}
-        self._config.write_text(text.format(**vars(self), **lists), encoding="utf-8")
+        self.config.write_text(text.format(**vars(self), **lists), encoding="utf-8")
 
     def start(self, environ: dict[str, str]) -> None:
         """Start the process; it is not ready yet. What it says goes to `log`."""
