@@ -10,7 +10,8 @@ Rules:
 - Nobody bids on a stream that was not readable for READABLE of a silence. So after a time without a quorum the old
   leader has three beats to make itself heard. More would add to the gap when it died with the servers.
 - Each silence has a jitter of its own, so standbys seldom bid at once. If they do, the stream has one winner.
-- A leader that resigns ends the silence at once. The node that resigned abstains for a while.
+- A leader that resigns ends the silence at once. The node that resigned abstains for a while, or until it hears
+  another leader: then that one may resign, too, and somebody must bid.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Silence:
     def heard(self, at_s: float) -> None:
         """Note that a majority answered the leader at `at_s`."""
         if at_s > self._heard_s:
-            self._heard_s, self._resigned_s = at_s, math.inf
+            self._heard_s, self._resigned_s, self._abstains_s = at_s, math.inf, -math.inf
 
     def begin(self, now_s: float) -> None:
         """Begin a new silence: a leader has just begun or ended."""

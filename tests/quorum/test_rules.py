@@ -68,6 +68,18 @@ def test_a_resignation_ends_the_silence_but_not_for_the_one_who_abstains() -> No
     assert silence.due_s == 135.0
 
 
+def test_who_abstains_bids_again_once_another_leader_was_heard() -> None:
+    """Of two nodes the second one resigns soon after the first: the first one takes over at once."""
+    silence = Silence(3.0, lambda low, high: low, 100.0)
+    silence.readable(100.0)
+    silence.abstain(120.0)
+    assert silence.due_s == 120.0
+    silence.heard(101.0)
+    assert silence.due_s == 104.0
+    silence.resigned(102.0)
+    assert silence.due_s == 102.0
+
+
 def test_a_resignation_counts_only_on_a_stream_that_answers() -> None:
     """Nobody could win there."""
     silence = Silence(4.0, at_most, 100.0)
