@@ -90,7 +90,7 @@ class Following:
             role = self._role.now
             if role.is_aged != self._told_stale:
                 self._told_stale = role.is_aged
-                log.warning("stale" if role.is_aged else "fresh", leader=role.leader)
+                log.warning("stale" if role.is_aged else "fresh", leader=role.leader or self._world.url)
 
     def heard(self) -> None:
         if self._role.now.state in _FOLLOWS:

@@ -324,6 +324,8 @@ class Member:
         self._words.say(leads=True, resigns=True)
 
     def _become(self, state: FollowingState, reason: str) -> None:
+        if state == "disconnected":
+            self._progress.disconnected()
         if self._progress.become(state, reason):
             self._parts.following.told(state, reason)
 
@@ -341,6 +343,6 @@ class Member:
         """Take that the frame in flight is in doubt. It is told with each try, and counts once."""
         self._parts.actor.doubt(why)
         if why is not None and not self._in_doubt:
-            self._doubts += 1
-            log.warning("outcome_unknown", why=why, place=self._log.place + 1)
+            self._doubts += self._leads
+            log.warning("outcome_unknown" if self._leads else "bid_unanswered", why=why, place=self._log.place + 1)
         self._in_doubt = why is not None

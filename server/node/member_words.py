@@ -148,7 +148,10 @@ class MemberWords:
     def answered(self) -> None:
         """Note that the stream answers, and that frames may have been applied."""
         if self._progress.state in ("disconnected", "bootstrapping"):
-            self._become("connecting" if self._leader is None else "catching_up", "")
+            if self._leader is None:
+                self._become("connecting", "")
+            else:
+                self._welcome(self._leader)
         self._applied()
 
     def _applied(self) -> None:
@@ -182,19 +185,24 @@ class MemberWords:
         self._silence.heard(at_s)
         self._leader = word
         if last is None or (last.node_id, last.epoch) != (word.node_id, word.epoch):
-            log_id = self._replica.tail.log_id.hex()
-            age_ms = word.confirmed_ms
-            progress.welcomed(
-                Welcome(log_id, word.epoch, word.seq, self._beat_s, word.name, word.public_url, age_ms=age_ms)
-            )  # fmt: skip
-            progress.path = (NodeRef(word.node_id, word.name),)
             self._role.follow(word.public_url or word.url)
+            progress.path = (NodeRef(word.node_id, word.name),)
             if progress.state in ("connecting", "catching_up", "following"):
-                self._become("catching_up", "")
+                self._welcome(word)
         progress.heard(word.epoch, word.seq, word.confirmed_ms / 1000)
         self._said.append((word.seq, at_s))
         self._on_heard()
         self._applied()
+
+    def _welcome(self, word: Word) -> None:
+        """Follow this leader from now on: with its words, and with the stream, which answers."""
+        log_id = self._replica.tail.log_id.hex()
+        self._progress.welcomed(
+            Welcome(
+                log_id, word.epoch, word.seq, self._beat_s, word.name, word.public_url, age_ms=word.confirmed_ms
+            )
+        )
+        self._become("catching_up", "")
 
     def _become(self, state: FollowingState, reason: str) -> None:
         if self._progress.become(state, reason):
