@@ -114,6 +114,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         panel("Silence of the other nodes", "quorum_peer_heard_seconds", unit="s", by=("instance", "node")),
         panel("Size of the stream", "quorum_stream_bytes", unit="bytes"),
         panel("Places of the stream", "quorum_stream_first", "quorum_stream_last"),
+        panel("Copies of the stream that lag", "quorum_server_lag", by=("instance", "server")),
+        panel("Copies of the stream that are current", "quorum_server_current", by=("instance", "server")),
     ),
     "Boards and people": (
         panel("Users by board", "users", by=("board",), same=True),

@@ -32,6 +32,9 @@ PREFIX = "scoreboard_quorum_"
 APPEND_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Three servers on disks of their own take 1.4 ms for 4 KB; an election of theirs takes seconds."""
 
+SERVERS_MAX = 16
+"""A stream has five copies at most."""
+
 _NO_VALUE = float("nan")
 
 
@@ -85,6 +88,15 @@ def families(figures: Figures) -> Iterator[Metric]:
         ("stream_last", "The newest place of the stream, likewise.", last),
     ):
         yield GaugeMetricFamily(f"{PREFIX}{name}", about, value)
+    about = "Entries that a server's copy of the stream is behind, as the leader saw lately."
+    behind = GaugeMetricFamily(f"{PREFIX}server_lag", about, labels=("server",))
+    about = "1 if a server's copy of the stream is current, likewise."
+    current = GaugeMetricFamily(f"{PREFIX}server_current", about, labels=("server",))
+    for server in () if bounds is None else bounds.servers[:SERVERS_MAX]:
+        behind.add_metric((server.name,), server.lag)
+        current.add_metric((server.name,), server.current)
+    yield behind
+    yield current
 
 
 class MemberMetrics(Collector):

@@ -37,7 +37,7 @@ from server.quorum.nats_client import NatsClient, Question, Uniform, opened
 from server.quorum.nats_connection import NatsOptions
 from server.quorum.nats_protocol import Message
 from server.quorum.nats_setup import ask_info, check_server, check_servers, origin_of, wait_info
-from server.quorum.stream import Bounds, Origin, PlacePurged, StreamRefused, Unanswered
+from server.quorum.stream import Bounds, Origin, PlacePurged, StreamRefused, StreamServer, Unanswered
 
 log = structlog.get_logger()
 
@@ -128,8 +128,10 @@ class NatsStream:
         return await self._bounds(limits.API_SECONDS)
 
     async def _bounds(self, timeout_s: float) -> Bounds:
-        state = (await self.info(timeout_s)).state
-        return Bounds(max(state.first_seq, 1), state.last_seq, state.bytes)
+        info = await self.info(timeout_s)
+        state = info.state
+        servers = tuple(StreamServer(peer.name, peer.current, peer.lag) for peer in info.cluster.replicas)
+        return Bounds(max(state.first_seq, 1), state.last_seq, state.bytes, servers)
 
     async def info(self, timeout_s: float = limits.API_SECONDS) -> StreamInfo:
         """Give all about the stream. Raises `StreamRefused` if it is not the one that was opened."""

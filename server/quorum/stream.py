@@ -52,12 +52,24 @@ class PlacePurged(ScoreboardError):
         self.place, self.first = place, first
 
 
+class StreamServer(msgspec.Struct, frozen=True):
+    """A server that has a copy of the stream beside the one that leads it, as that one sees it.
+
+    `current`: it has all, or is heard. `lag` are the entries that it is behind.
+    """
+
+    name: str
+    current: bool
+    lag: int
+
+
 class Bounds(msgspec.Struct, frozen=True):
     """The oldest and the newest place, and the bytes between. `last == first - 1`: the stream holds nothing."""
 
     first: int
     last: int
     bytes: int = 0
+    servers: tuple[StreamServer, ...] = ()
 
 
 class Origin(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from contextlib import suppress
 import trio
 
 from engine.record import Tail, chain_start
-from server.quorum.stream import Bounds, Origin, PlacePurged, Unanswered
+from server.quorum.stream import Bounds, Origin, PlacePurged, StreamServer, Unanswered
 
 HEARD_MAX = 1_000
 
@@ -119,7 +119,8 @@ class ModelStream:
     async def bounds(self) -> Bounds:
         """Give the ends."""
         await self._answer()
-        return Bounds(self._cloud.first, self._cloud.last, sum(map(len, self._cloud.frames)))
+        servers = (StreamServer("n2", True, 0), StreamServer("n3", False, 7))
+        return Bounds(self._cloud.first, self._cloud.last, sum(map(len, self._cloud.frames)), servers)
 
     async def beat(self, word: bytes) -> None:
         """Tell all, with an answer."""

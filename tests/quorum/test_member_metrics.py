@@ -58,6 +58,13 @@ async def test_a_scrape_tells_the_role_the_appends_and_the_others(tmp_path: Path
             appended = cloud.last - 1  # the first frame, the epoch's, is a bid and no append
             assert own["scoreboard_quorum_append_seconds_count"] == appended
             assert own["scoreboard_quorum_stream_first"] == 1
+            copies = {name: value for name, value in own.items() if name.startswith("scoreboard_quorum_server_")}
+            assert copies == {
+                "scoreboard_quorum_server_current n2": 1,
+                "scoreboard_quorum_server_current n3": 0,
+                "scoreboard_quorum_server_lag n2": 0,
+                "scoreboard_quorum_server_lag n3": 7,
+            }
             assert 0 <= own["scoreboard_quorum_peer_heard_seconds b"] < ALARM_SECONDS
             seen = await scraped(b, "scoreboard_quorum_role following", 1)
             assert seen["scoreboard_quorum_stream_last"] != seen["scoreboard_quorum_stream_last"], (
