@@ -4,6 +4,7 @@ python -m tests.sim                         for a minute, from a random seed, wh
 python -m tests.sim --seed 91               that run alone; if it fails, everything that happened in it
 python -m tests.sim --seed 1 --runs 10000   10,000 seeds from 1 on, in two processes
 python -m tests.sim --minutes 60            for an hour
+python -m tests.sim --quorum …              the same of runs with a quorum (`tests.sim.quorum`)
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from multiprocessing.pool import AsyncResult
 
+from tests.sim.quorum.world import simulate_quorum, simulate_quorums
 from tests.sim.world import Report, simulate, simulate_all
 
 CHUNK_RUNS = 20
@@ -34,27 +36,28 @@ def main() -> int:
     parser.add_argument("--runs", type=int, help="so many seeds, one after the other")
     parser.add_argument("--minutes", type=float, help="for so long")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--quorum", action="store_true", help="runs of three nodes whose log is a replicated stream")
     options = parser.parse_args()
     if options.seed is not None and options.runs is None and options.minutes is None:
-        return _one(options.seed)
+        return _one(options.seed, quorum=options.quorum)
     first = random.SystemRandom().randrange(SEEDS) if options.seed is None else options.seed
     minutes = options.minutes if options.minutes is not None or options.runs is not None else 1.0
     print(f"from seed {first}, commit {_commit()}", flush=True)
-    return _many(first, options.runs, minutes, options.processes)
+    return _many(first, options.runs, minutes, options.processes, quorum=options.quorum)
 
 
-def _one(seed: int) -> int:
-    report = simulate(seed, keep_all=True)
+def _one(seed: int, *, quorum: bool) -> int:
+    report = (simulate_quorum if quorum else simulate)(seed, keep_all=True)
     if report.fault is not None:
         print("\n".join(report.lines))
-        _tell_failure(report)
+        _tell_failure(report, quorum=quorum)
         return 1
     print(f"seed {seed}: all was kept; {report.starts} starts, digest {report.digest}")
     print(_table(report.counts))
     return 0
 
 
-def _many(first: int, runs: int | None, minutes: float | None, processes: int) -> int:
+def _many(first: int, runs: int | None, minutes: float | None, processes: int, *, quorum: bool) -> int:
     began = time.monotonic()
 
     def chunks() -> Iterator[range]:
@@ -72,7 +75,7 @@ def _many(first: int, runs: int | None, minutes: float | None, processes: int) -
         source = chunks()
         while True:
             while len(waiting) < 2 * processes and (chunk := next(source, None)) is not None:
-                waiting.append(pool.apply_async(simulate_all, (chunk,)))
+                waiting.append(pool.apply_async(simulate_quorums if quorum else simulate_all, (chunk,)))
             if not waiting:
                 break
             for report in waiting.pop(0).get():
@@ -82,17 +85,17 @@ def _many(first: int, runs: int | None, minutes: float | None, processes: int) -
                 if report.fault is not None:
                     failures += 1
                     if failures <= FAILURES_SHOWN:
-                        _tell_failure(report)
+                        _tell_failure(report, quorum=quorum)
     seconds = time.monotonic() - began
     print(_table(counts))
     print(f"{done} runs, {starts} starts, {failures} failures; {seconds:.0f} s")
     return 1 if failures else 0
 
 
-def _tell_failure(report: Report) -> None:
+def _tell_failure(report: Report, *, quorum: bool) -> None:
     print("\n".join(report.lines[-20:]))
     print(f"FAILED: seed {report.seed}, commit {_commit()}: {report.fault}")
-    print(f"again:  python -m tests.sim --seed {report.seed}", flush=True)
+    print(f"again:  python -m tests.sim {'--quorum ' * quorum}--seed {report.seed}", flush=True)
 
 
 def _commit() -> str:

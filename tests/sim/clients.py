@@ -25,7 +25,9 @@ TIMEOUT_S = 1.0
 
 
 class Client:
-    """A client that sends requests."""
+    """A client that sends requests, and waits `timeout_s` for an answer."""
+
+    timeout_s = TIMEOUT_S
 
     def __init__(self, name: str, network: Network, dice: random.Random, books: Books, trace: Trace) -> None:
         self.name = name
@@ -49,7 +51,7 @@ class Client:
         data = b"" if body is None else json.dumps(body).encode()
         headers = {"authorization": token} if token else {}
         try:
-            answer = await self._network.ask(Request(method, path, query, headers, data), TIMEOUT_S)
+            answer = await self._network.ask(Request(method, path, query, headers, data), self.timeout_s)
         except NoAnswer:
             self._trace.note(self.name, method, path, "no answer")
             return None
@@ -68,7 +70,9 @@ class Client:
 
 
 class Backend(Client):
-    """Does a number of works, one after the other."""
+    """Does a number of works, one after the other, and rests for about `rest_s` after each."""
+
+    rest_s = 1.0
 
     async def work(self, profile: Profile) -> None:
         """Do them all."""
@@ -91,7 +95,7 @@ class Backend(Client):
                 await self._increment(self._dice.choice(known), content)
             else:
                 await self._increment(action_id, content)
-            await trio.sleep(self._dice.expovariate(1.0))
+            await trio.sleep(self._dice.expovariate(1 / self.rest_s))
 
     def _content(self, users: list[str]) -> Content:
         user = self._dice.choice(users)

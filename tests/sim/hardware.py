@@ -52,6 +52,7 @@ class Hardware:
         self.lacks_room = False
         self.was_cut = False
         self.erases = False
+        self.disks_lost = 0
         self._dice = dice
         self._books = books
         self._trace = trace
@@ -139,6 +140,7 @@ class Hardware:
         """Begin with an empty disk."""
         self.machine.kill()
         self.machine.root = DirectoryNode()
+        self.disks_lost += 1
         self._flips.clear()
 
     def _on_step(self, moment: Moment, name: str, path: str) -> None:

@@ -33,6 +33,7 @@ from server.http.messages import Refused, Request, Response
 from server.metrics import Metrics
 from server.node.assembly import FollowPlan, assemble_leader, assemble_replica
 from server.node.clock import NodeClock
+from server.node.member_assembly import MemberPlan, assemble_member
 from server.node.shutdown import Guard, Shutdown, Task
 from server.node.surroundings import Surroundings
 from server.replication.freshness import Freshness
@@ -146,14 +147,20 @@ class _NoMetrics:
         """See `ClockMetrics`."""
 
 
+class _Unread(Metrics):
+    """The counters of all runs: nobody reads them, and parts of nodes are not kept for it."""
+
+    def register(self, collector: object) -> None:
+        """See `Metrics`."""
+
+
 @cache
 def _metrics() -> Metrics:
-    """The counters of all runs: nobody reads them."""
-    return Metrics()
+    return _Unread()
 
 
 class Process:
-    """One life of a node, from the moment when it serves. `plan` is a replica's; None: it leads."""
+    """One life of a node, from the moment when it serves. `plan`: of a replica or a member; None: it leads."""
 
     def __init__(
         self,
@@ -163,7 +170,7 @@ class Process:
         profile: Profile,
         name: str,
         witness: Witness,
-        plan: FollowPlan | None,
+        plan: FollowPlan | MemberPlan | None,
         uniform: Callable[[float, float], float],
         lots: random.Random,
         tasks: trio.Nursery,
@@ -183,7 +190,10 @@ class Process:
             _NoMetrics(), wall_ms=witness.clock_ms, monotonic_s=trio.current_time, bounds=witness.clock_bounds
         )
         world = self._surroundings(profile, uniform, lots)
-        self.node = assemble_leader(world, opened) if plan is None else assemble_replica(world, opened, plan)
+        if isinstance(plan, MemberPlan):
+            self.node = assemble_member(world, opened, plan)
+        else:
+            self.node = assemble_leader(world, opened) if plan is None else assemble_replica(world, opened, plan)
 
     def _surroundings(
         self, profile: Profile, uniform: Callable[[float, float], float], lots: random.Random
@@ -196,6 +206,7 @@ class Process:
                 log=cast(LogConfig, _Kept(profile.log_keep_s)),
                 limits=LimitsConfig(caller_per_minute=PER_MINUTE, user_per_minute=PER_MINUTE),
                 privacy=PrivacyConfig(erase_within_hours=profile.erase_within_hours),
+                quorum=profile.quorum,
                 replication=ReplicationConfig(node_name=self._name, behind_wait_seconds=BEHIND_WAIT_S),
             ),
             disk=self._held,

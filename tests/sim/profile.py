@@ -9,7 +9,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
+from server.settings.quorum import QuorumConfig
+
 START_MS = 1_765_000_000_000
+
+NO_QUORUM = QuorumConfig()
 
 CLOCKS_CHAOS_S = 24.0
 """In runs with clocks that step: long enough for some steps that last."""
@@ -44,6 +48,7 @@ class Profile:
     network_cut: float
     clock_jump_ms: int
     erase_within_hours: int = 24
+    quorum: QuorumConfig = NO_QUORUM
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def simulate(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> 
             report.starts = await _run(seed, variant, books, trace)
         except* Exception as group:
             # A broken promise, or an unhandled error, which is as bad.
-            report.fault = _told(_first(group))
+            report.fault = fault_of(group)
             trace.note("broken", report.fault)
         finally:
             report.digest, report.counts, report.lines = trace.digest, books.counts, list(trace.lines)
@@ -123,14 +123,11 @@ def simulate_all(seeds: Iterable[int]) -> list[Report]:
     return [simulate(seed) for seed in seeds]
 
 
-def _first(group: ExceptionGroup[Exception]) -> Exception:
+def fault_of(group: ExceptionGroup[Exception]) -> str:
+    """Tell the promise that was broken; of another error, where it came from."""
     error: Exception = group
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    return error
-
-
-def _told(error: Exception) -> str:
     if isinstance(error, Broken | WrongTime):
         return str(error)
     return "".join(traceback.format_exception(error)).strip()
