@@ -19,6 +19,7 @@ from deploy import dashboard
 from server.metrics import Metrics
 from server.node import member_metrics
 from server.node.member_metrics import Figures
+from server.quorum.stream import Bounds, StreamServer
 from tests.deploy.conftest import Pair
 from tests.deploy.files import DEPLOY, ROOT, read_yaml
 
@@ -38,7 +39,7 @@ ON_DEMAND = {
 }
 """Metrics that have no sample until it happens, or until something is configured."""
 
-MEMBER = Figures(peers=(("node-2", 0, 0.0),))
+MEMBER = Figures(peers=(("node-2", 0, 0.0),), bounds=Bounds(1, 1, 100, (StreamServer("nats-2", True, 0),)))
 """What a node of a quorum shows is made by the same code there; `tests/quorum/test_member_metrics.py` scrapes some."""
 
 
