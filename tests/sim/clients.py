@@ -73,12 +73,14 @@ class Backend(Client):
     """Does a number of works, one after the other, and rests for about `rest_s` after each."""
 
     rest_s = 1.0
+    kinds = (10, 3, 2, 3, 2)
+    """How often a work is a new action, a known one, a known one with another content, a batch, a user."""
 
     async def work(self, profile: Profile) -> None:
         """Do them all."""
         users = [f"user-{number}" for number in range(profile.users)]
         for number in range(profile.works):
-            kind = self._dice.choices(["new", "again", "other", "batch", "user"], [10, 3, 2, 3, 2])[0]
+            kind = self._dice.choices(["new", "again", "other", "batch", "user"], self.kinds)[0]
             known = sorted(self._books.acknowledged)
             action_id = f"{self.name}-{number}"
             content = self._content(users)
@@ -110,14 +112,14 @@ class Backend(Client):
     async def _increment(self, action_id: str, content: Content) -> None:
         self._books.submit(action_id, content)
         was_erased = self._books.is_erased(action_id)
-        answer = await self._until_known("POST", "/scores/increment", _body(action_id, content))
+        answer = await self._until_known("POST", "/scores/increment", body_of(action_id, content))
         self._settle(action_id, content, answer.status, json.loads(answer.body), was_erased)
 
     async def _batch(self, actions: list[tuple[str, Content]]) -> None:
         for action_id, content in actions:
             self._books.submit(action_id, content)
         erased = [self._books.is_erased(action_id) for action_id, _ in actions]
-        body = [_body(action_id, content) for action_id, content in actions]
+        body = [body_of(action_id, content) for action_id, content in actions]
         answer = await self._until_known("POST", "/scores/increment/batch", body)
         if answer.status != 200:
             raise Broken(f"a batch was answered with {answer.status}: {answer.body!r}")
@@ -274,7 +276,7 @@ def _least(epoch: int, seq: int) -> str:
     return f"&minSeq={seq}&minEpoch={epoch}" if seq else ""
 
 
-def _body(action_id: str, content: Content) -> dict[str, Any]:
+def body_of(action_id: str, content: Content) -> dict[str, Any]:
     user, board, reason, value = content
     body: dict[str, Any] = {"userId": user, "actionId": action_id, "boardId": board, "reason": reason}
     return body if value is None else body | {"value": value}

@@ -14,7 +14,7 @@ import trio
 from server.http.messages import Response
 from tests.sim.boards import RULES
 from tests.sim.books import Books, Broken, Content
-from tests.sim.clients import Backend, Client
+from tests.sim.clients import Backend, Client, body_of
 from tests.sim.network import Network
 from tests.sim.process import Process
 from tests.sim.quorum.judge import Judge
@@ -51,6 +51,7 @@ class QuorumBackend(Backend):
 
     timeout_s = 3.0  # an outcome that is not known is told after a second
     rest_s = 0.3
+    kinds = (8, 2, 1, 7, 2)
 
     def __init__(
         self, name: str, network: Network, aim: Aim, profile: QuorumProfile, dice: random.Random, judge: Judge,
@@ -70,20 +71,29 @@ class QuorumBackend(Backend):
             await trio.sleep(self._dice.uniform(0.0, 0.5))
 
     async def _increment(self, action_id: str, content: Content) -> None:
-        """Do an action, or withdraw it: only one that was never sent before."""
-        books = self._books
-        if action_id in books.submitted or self._dice.random() >= self._withdraws:
+        if not await self._withdrawn("/scores/increment", [(action_id, content)], body_of(action_id, content)):
             await super()._increment(action_id, content)
-            return
-        books.submit(action_id, content)
-        user, board, reason, value = content
-        body = {"userId": user, "actionId": action_id, "boardId": board, "reason": reason}
-        answer = await self._once("POST", "/scores/increment", body if value is None else body | {"value": value})
-        if answer is not None and answer.code in SURELY_NOT:
+
+    async def _batch(self, actions: list[tuple[str, Content]]) -> None:
+        body = [body_of(action_id, content) for action_id, content in actions]
+        if not await self._withdrawn("/scores/increment/batch", actions, body):
+            await super()._batch(actions)
+
+    async def _withdrawn(self, path: str, actions: list[tuple[str, Content]], body: object) -> bool:
+        """Send actions once, and withdraw those that were never sent before if nothing was done."""
+        books = self._books
+        new = list(dict.fromkeys(action_id for action_id, _ in actions if action_id not in books.submitted))
+        if not new or self._dice.random() >= self._withdraws:
+            return False
+        for action_id, content in actions:
+            books.submit(action_id, content)
+        answer = await self._once("POST", path, body)
+        if answer is None or answer.code not in SURELY_NOT:
+            return False
+        for action_id in new:
             self._judge.withdraw(action_id)
-            self._aim.turn(answer)
-            return
-        await super()._increment(action_id, content)
+        self._aim.turn(answer)
+        return True
 
 
 class NodeReader(Client):

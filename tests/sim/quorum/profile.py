@@ -69,7 +69,7 @@ def draw_quorum(dice: random.Random) -> QuorumProfile:
         lost=dice.choice([0.0, 0.02, 0.1]),
         blow_every_s=dice.choice([1.0, 2.5, 5.0]),
         blows=tuple(sorted(dice.sample(BLOWS, dice.randint(3, len(BLOWS))))),
-        withdraws=dice.choice([0.0, 0.3, 0.7]),
+        withdraws=dice.choice([0.0, 0.5, 1.0]),
         clocks_step=dice.random() < 0.2,
     )
 

@@ -26,10 +26,10 @@ from tests.sim.quorum.world import simulate_quorum
 from tests.sim.variants import Variant
 
 RUNS = in_ci(10, 40)
-CANARY_RUNS_MAX = 100
+CANARY_RUNS_MAX = 200
 SEARCHED_FROM = {
-    TWO_IN_FLIGHT: 25, GIVEN_UP: 16, ABSENCE_BELIEVED: 250, WRITTEN_FIRST: 6, BID_ANYWHERE: 1, LOST_IGNORED: 3,
-    STAYED: 3,
+    TWO_IN_FLIGHT: 25, GIVEN_UP: 16, ABSENCE_BELIEVED: 32, WRITTEN_FIRST: 3, BID_ANYWHERE: 1, LOST_IGNORED: 3,
+    STAYED: 6,
 }  # fmt: skip
 """Where the search for each fault begins: close to a seed that shows it, so the test is short."""
 
