@@ -15,7 +15,8 @@ QUORUM: dict[str, Operation] = {
     "step_down": Operation(
         "Operations",
         "For a leader of a quorum. Another node leads within some tenths of a second, and this one follows it. Nothing "
-        "that was acknowledged is lost. `CONFLICT` if this node does not lead, or nobody could take over.",
+        "that was acknowledged is lost. `CONFLICT` if this node does not lead (`details.leader` does), or nobody could "
+        "take over.",
         SteppedDownAnswer,
         (400, 401, 403, 409, 500, 503),
     ),

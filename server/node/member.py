@@ -287,7 +287,10 @@ class Member:
         """Let another node lead; give the epoch that ends and its last seq. Raises `Refused`."""
         role = self._role.now
         if role.state is not State.LEADING:
-            raise Refused(409, "CONFLICT", f"This node does not lead: it is {role.state.label}.")
+            leader = role.public_url or role.leader
+            message = f"This node does not lead: it is {role.state.label}."
+            message += f" The leader is {leader}." if leader else ""
+            raise Refused(409, "CONFLICT", message, {"leader": leader or None})
         if role.unconfirmed:
             raise Refused(409, "CONFLICT", "No majority of the log's servers answers, so nobody can take over.")
         if not self._parts.peers.alive(trio.current_time()):

@@ -73,9 +73,9 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
         try:
             addresses = parse_servers(tuple(self.servers))
         except ValueError as error:
-            raise StreamRefused(f"quorum.servers: {error}.", key="quorum.servers") from None
+            raise StreamRefused(f"{error}.", key="quorum.servers") from None
         if not addresses:
-            raise StreamRefused("quorum.servers names no server.", key="quorum.servers")
+            raise StreamRefused("no server is named.", key="quorum.servers")
         return addresses
 
 
@@ -253,7 +253,7 @@ def _context(options: NatsOptions) -> ssl.SSLContext:
             key, files = "quorum.certificate_file", f"{options.certificate_file} and {options.key_file}"
             context.load_cert_chain(options.certificate_file, options.key_file or None)
     except (OSError, ssl.SSLError) as error:
-        raise StreamRefused(f"{key}: {files} cannot be used: {error.strerror or error}.", key=key) from error
+        raise StreamRefused(f"{files} cannot be used: {error.strerror or error}.", key=key) from error
     return context
 
 

@@ -83,7 +83,7 @@ def read_credentials(path: str) -> Credentials:
 
 
 def _refuse(what: str, remedy: str = "") -> NoReturn:
-    raise StreamRefused(f"{KEY}: {what}", key=KEY, remedy=remedy) from None
+    raise StreamRefused(f"the credentials file {what}", key=KEY, remedy=remedy) from None
 
 
 def _private_key(seed: str) -> Ed25519PrivateKey:

@@ -36,7 +36,8 @@ class Unanswered(ScoreboardError):
 class StreamRefused(ScoreboardError):
     """The stream is missing, sealed, set up wrongly, or not ours to use. Waiting does not mend it.
 
-    `key` names the setting, `remedy` says what to do.
+    `what` says what is wrong, `key` names the setting, `remedy` says what to do. An error shows `key: what remedy`, so
+    `what` does not begin with the key.
     """
 
     def __init__(self, what: str, *, key: str = "", remedy: str = "") -> None:

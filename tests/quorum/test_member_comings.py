@@ -9,6 +9,7 @@ import pytest
 
 from engine.disk import RealDisk
 from engine.log import Log
+from server.http.messages import Refused
 from server.node.directories import check_leads, check_member, mark_replica
 from server.node.member import Member
 from server.node.newcomer import bootstrap_of, prepare
@@ -94,6 +95,9 @@ async def test_a_replica_follows_a_standby_through_a_takeover(tmp_path: Path) ->
             config = config_for(tmp_path / "replica", SCOREBOARD_REPLICATION_HEARTBEAT_SECONDS="1")
             async with serving(config, replica_of(b.url)) as replica:
                 await caught_up(replica)
+                with pytest.raises(Refused, match=rf"it is following\. The leader is {a.url}\.$") as refused:
+                    await member_part(b).step_down()
+                assert refused.value.details == {"leader": a.url}
                 await member_part(a).step_down()
                 await leads(b)
                 answer = await post(b, "two")
