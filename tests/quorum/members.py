@@ -7,13 +7,14 @@ await leads(a)
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import trio
 
 from engine.disk import RealDisk
 from engine.log import Log
+from server.http.messages import Refused
 from server.node.member_assembly import MemberPlan, assemble_member
 from server.node.serving import Assemble
 from server.node.shutdown import tell
@@ -51,6 +52,18 @@ async def member(directory: Path, cloud: Cloud, name: str, *, is_new: bool = Fal
     environ = {"SCOREBOARD_QUORUM_SILENCE_SECONDS": "1", "SCOREBOARD_REPLICATION_NODE_NAME": name}
     async with serving(config_for(directory / name, **environ), member_of(cloud, name, is_new=is_new)) as served:
         yield served
+
+
+async def step_down(served: Served) -> None:
+    """Have a leader step down, once it has heard another node."""
+    member = served.node.member
+    assert member is not None
+    with trio.fail_after(ALARM_SECONDS):
+        while True:
+            with suppress(Refused):
+                await member.step_down()
+                return
+            await trio.sleep(0.05)
 
 
 async def until(served: Served, *states: State) -> None:

@@ -17,7 +17,7 @@ from server.role import State
 from snapshots.format import state_digest
 from tests.e2e import leader as outside
 from tests.e2e.client import Answer, Client
-from tests.quorum.members import ALARM_SECONDS, leads, member, until
+from tests.quorum.members import ALARM_SECONDS, leads, member, step_down, until
 from tests.quorum.model_stream import Cloud
 from tests.server.node.nodes import Served
 from tests.server.node.test_start import client_of
@@ -155,8 +155,7 @@ async def test_a_leader_that_ends_hands_over_at_once(tmp_path: Path) -> None:
         await post(first, "one")
         other = b if first is a else a
         await has(other.node, first.node.scoreboard.seq)
-        assert first.node.member is not None
-        await first.node.member.step_down()
+        await step_down(first)
         await leads(other)
         assert (await post(other, "one")).json()["applied"] is False
 

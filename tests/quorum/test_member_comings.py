@@ -11,7 +11,6 @@ from engine.disk import RealDisk
 from engine.log import Log
 from server.http.messages import Refused
 from server.node.directories import check_leads, check_member, mark_replica
-from server.node.member import Member
 from server.node.newcomer import bootstrap_of, prepare
 from server.node.shutdown import tell
 from server.role import State
@@ -23,16 +22,10 @@ from snapshots.opening import log_directory
 from snapshots.promotion import NO_RULES, promote_directory
 from snapshots.restore import RestoreRefused
 from tests.e2e import leader as outside
-from tests.quorum.members import leads, member, member_of, until
+from tests.quorum.members import leads, member, member_of, step_down, until
 from tests.quorum.model_stream import Cloud
 from tests.quorum.test_member import has, post
 from tests.server.node.nodes import Served, caught_up, config_for, replica_of, serving
-
-
-def member_part(served: Served) -> Member:
-    """The part of a node that only members have."""
-    assert served.node.member is not None
-    return served.node.member
 
 
 async def snapshot_of(served: Served) -> None:
@@ -95,10 +88,11 @@ async def test_a_replica_follows_a_standby_through_a_takeover(tmp_path: Path) ->
             config = config_for(tmp_path / "replica", SCOREBOARD_REPLICATION_HEARTBEAT_SECONDS="1")
             async with serving(config, replica_of(b.url)) as replica:
                 await caught_up(replica)
+                assert b.node.member is not None
                 with pytest.raises(Refused, match=rf"it is following\. The leader is {a.url}\.$") as refused:
-                    await member_part(b).step_down()
+                    await b.node.member.step_down()
                 assert refused.value.details == {"leader": a.url}
-                await member_part(a).step_down()
+                await step_down(a)
                 await leads(b)
                 answer = await post(b, "two")
                 assert answer.json()["epoch"] == 3
@@ -113,7 +107,7 @@ async def test_a_leader_that_is_stopped_hands_over_and_may_come_back(tmp_path: P
         await leads(b)
         async with member(tmp_path, cloud, "a") as a:
             await until(a, State.FOLLOWING)
-            await member_part(b).step_down()
+            await step_down(b)
             await leads(a)
             await post(a, "one")
         await leads(b)

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.metrics import Metrics
 from server.quorum.words import Word, encode
 from server.role import State
-from tests.quorum.members import ALARM_SECONDS, leads, member, until
+from tests.quorum.members import ALARM_SECONDS, leads, member, step_down, until
 from tests.quorum.model_stream import Cloud
 from tests.quorum.test_member import has, post
 from tests.server.node.nodes import Served
@@ -71,8 +71,7 @@ async def test_a_scrape_tells_the_role_the_appends_and_the_others(tmp_path: Path
                 "NaN: it did not look"
             )
             assert seen["scoreboard_quorum_append_seconds_count"] == 0
-            assert a.node.member is not None
-            await a.node.member.step_down()
+            await step_down(a)
             await leads(b)
             after = await scraped(a, "scoreboard_quorum_role following", 1)
             assert after["scoreboard_quorum_depositions_total"] == 1
