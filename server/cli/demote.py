@@ -26,6 +26,7 @@ from server.cli.support import (
 from server.replication.bootstrap import Bootstrap
 from server.replication.link import LinkEnded, parse_leader
 from snapshots.demotion import DemotionReport, demote_directory, finish_exchange
+from snapshots.membership import write_refusal
 from snapshots.opening import log_directory
 from snapshots.promotion import NO_RULES
 from snapshots.restore import LOCK_FILE
@@ -46,6 +47,8 @@ def demote(data_dir: Path, leader: str, token_file: Path | None, as_json: bool) 
         raise BadUsage(f"there is no scoreboard data in {directory!r} (no log directory in it)")
     token = read_token(token_file)
     disk.lock(f"{directory}/{LOCK_FILE}").release()  # if it is in use, refuse before all that follows
+    if (why_not := write_refusal(disk, directory)) is not None:  # the new leader need not be asked
+        raise CommandRefused(why_not)
     common = ask_fork(directory, leader, token, token_file)
     with state_bar("demoting") as show:
         report = demote_directory(disk, directory, common, leader=leader.rstrip("/"), tell=warn, progress=show)

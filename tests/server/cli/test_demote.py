@@ -17,6 +17,7 @@ from engine.traces import Traces
 from server.cli.demote import erased_message
 from server.replication.messages import fork_of
 from snapshots.demotion import DemotionReport
+from snapshots.membership import Membership, write_membership
 from snapshots.promotion import NO_RULES
 from snapshots.state import read_state
 from tests.server.cli.answers import Node, answering
@@ -49,6 +50,15 @@ def old(tmp_path: Path, node: Node) -> Path:
     write(opened, increments(2, start=COMMON))
     opened.log.close()
     return path
+
+
+def test_a_directory_of_a_quorum_is_refused_before_anybody_is_asked(old: Path, node: Node) -> None:
+    """An answer of the new leader would hide the reason, and its advice would be wrong."""
+    write_membership(RealDisk(), str(old), Membership("scoreboard", "0" * 32))
+    node.says(404, {"error": {"code": "NOT_FOUND", "message": "This node knows of no epoch after 1."}})
+    done = run("demote", "--data-dir", old, "--to", node.url)
+    assert (done.exit_code, done.stdout, node.asked) == (1, "", [])
+    assert "is of a quorum, whose log is the stream 'scoreboard'" in done.stderr
 
 
 def test_what_only_it_had_is_listed_and_set_aside(old: Path, node: Node) -> None:
