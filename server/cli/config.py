@@ -10,8 +10,10 @@ import msgspec
 from server.access.directory_keys import has_keys
 from server.access.issuers import trusted_issuers
 from server.cli.support import config_options, environment, gather_settings, json_option, print_json, print_table, say
+from server.quorum.nats_credentials import read_credentials
+from server.quorum.stream import StreamRefused
 from server.settings.auth import secret_notes
-from server.settings.config import Config, build
+from server.settings.config import Config, ConfigError, build
 from server.settings.effective import Setting, effective
 from server.settings.environment import dotted, service_links
 from server.settings.given import SECRET_KEYS
@@ -56,9 +58,14 @@ def check(data_dir: Path | None, config_file: Path | None, as_json: bool) -> Non
 
 
 def check_keys(config: Config) -> None:
-    """Load the key that a start would load, or refuse. One that a start would make or fetch is left to it."""
+    """Load the keys that a start would load, or refuse. One that a start would make or fetch is left to it."""
     if not config.auth.uses_signing_key or has_keys(config.data_dir):
         trusted_issuers(config)
+    if config.quorum.credentials_file:
+        try:
+            read_credentials(config.quorum.credentials_file)
+        except StreamRefused as refused:
+            raise ConfigError(refused.key, f"{refused.what} {refused.remedy}".strip()) from refused
 
 
 def warnings_of(config: Config, settings: list[Setting]) -> list[str]:

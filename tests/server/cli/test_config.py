@@ -14,6 +14,7 @@ from server.cli.main import main
 from server.settings.board_form import FIELDS
 from server.settings.config import TYPES
 from server.settings.environment import dotted
+from tests.quorum.nkeys import KeyPair
 
 SECRET = "only-for-tests-0123456789-abcdefghijklmnop"
 
@@ -127,7 +128,7 @@ def test_a_user_in_a_url_of_a_quorum_is_never_printed(tmp_path: Path) -> None:
     file, credentials, key = tmp_path / "scoreboard.toml", tmp_path / "node.creds", tmp_path / "node.key"
     tls = f'certificate_file = "node.pem"\nkey_file = "{key}"\n'
     for path in (credentials, key):
-        path.write_text("x\n")
+        path.write_text(KeyPair("user", bytes(32)).seed)
         path.chmod(0o644)
     file.write_text(f'[quorum]\nservers = ["nats://node:{SECRET}@n1.example"]\n{tls}')
     file.chmod(0o644)
@@ -140,3 +141,16 @@ def test_a_user_in_a_url_of_a_quorum_is_never_printed(tmp_path: Path) -> None:
     told = check("--config", str(file)).stderr
     assert f"Warning: quorum.credentials_file: {credentials}: others can read" in told
     assert "quorum.servers" not in told, "no secret is in the file"
+
+
+@pytest.mark.parametrize(("text", "why"), [(None, "No such file"), ("junk", "neither a seed nor a .creds file")])
+def test_credentials_that_a_start_would_refuse_are_found(tmp_path: Path, text: str | None, why: str) -> None:
+    """The setting is named once."""
+    file, credentials = tmp_path / "scoreboard.toml", tmp_path / "node.creds"
+    if text is not None:
+        credentials.write_text(text)
+    file.write_text(f'[quorum]\nservers = ["nats://n1.example"]\ncredentials_file = "{credentials}"\n')
+    done = check("--config", str(file))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"quorum.credentials_file: the credentials file {credentials}" in done.stderr
+    assert why in done.stderr
