@@ -291,7 +291,7 @@ class Member:
             message = f"This node does not lead: it is {role.state.label}."
             message += f" The leader is {leader}." if leader else ""
             raise Refused(409, "CONFLICT", message, {"leader": leader or None})
-        if role.unconfirmed:
+        if role.unconfirmed or self._in_doubt:
             raise Refused(409, "CONFLICT", "No majority of the log's servers answers, so nobody can take over.")
         if not self._parts.peers.alive(trio.current_time()):
             raise Refused(409, "CONFLICT", "No other node was heard, so nobody can take over.")

@@ -198,9 +198,7 @@ class MemberWords:
         """Follow this leader from now on: with its words, and with the stream, which answers."""
         log_id = self._replica.tail.log_id.hex()
         self._progress.welcomed(
-            Welcome(
-                log_id, word.epoch, word.seq, self._beat_s, word.name, word.public_url, age_ms=word.confirmed_ms
-            )
+            Welcome(log_id, word.epoch, word.seq, self._beat_s, word.name, word.public_url, age_ms=word.confirmed_ms)
         )
         self._become("catching_up", "")
 
