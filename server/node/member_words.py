@@ -7,7 +7,8 @@
 
 Rules:
 - A word of an epoch before ours, or of a node that does not lead, tells nothing of the leader.
-- The leader was heard when a majority last answered it, as its word says.
+- The leader was heard when a majority last answered it, as its word says. A word may have waited for this node, which
+  was stopped: it counts as heard when we said the newest word of our own that came back before it.
 - This node is as fresh as the newest word whose seq is applied here. A word that waits for its frames makes nothing
   fresh.
 """
@@ -77,6 +78,8 @@ class MemberWords:
         self._leads = False
         self._leader: Word | None = None
         self._said: deque[tuple[int, float]] = deque(maxlen=WORDS_MAX)  # seqs that the leader had, and when
+        self._begun_s = trio.current_time()
+        self._echo_s = -math.inf  # when we said the newest word that came back to us
         self._placed = trio.Event()
         self._news = trio.Event()
 
@@ -85,7 +88,11 @@ class MemberWords:
         task_status.started()
         while True:
             word = decode(await self._stream.hear())
-            if word is not None and word.node_id != self._world.node_id:
+            if word is None:
+                continue
+            if word.node_id == self._world.node_id:
+                self._echo_s = max(self._echo_s, self._begun_s + word.said_ms / 1000)
+            else:
                 self._take(word)
 
     async def tell(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -137,6 +144,7 @@ class MemberWords:
                 place=max(0, self._log.place),
                 confirmed_ms=max(0, round(1000 * since_s)) if leads else 0,
                 resigns=resigns,
+                said_ms=int(1000 * (trio.current_time() - self._begun_s)),
                 has_room=self._log.full is None,
             )
         )
@@ -176,7 +184,7 @@ class MemberWords:
         if word.resigns:
             self._silence.resigned(now_s)
         else:
-            self._hear_leader(word, now_s - word.confirmed_ms / 1000)
+            self._hear_leader(word, min(now_s, self._echo_s) - word.confirmed_ms / 1000)
         if word.seq > tail.seq or word.resigns:
             self._news.set()
 

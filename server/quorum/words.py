@@ -21,8 +21,8 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
     """`epoch`, `seq`, `place`: the end of what this node applied and has on its own disk.
 
     `node_id` names the process. `url` is where it listens, `public_url` where clients find it. `confirmed_ms` is the
-    time since a majority last answered a leader. `has_room`: the node's disk is not full. `resigns`: the leader
-    steps down, and the standbys need not wait.
+    time since a majority last answered a leader. `said_ms` is when the word was said, by a clock of its process alone.
+    `has_room`: the node's disk is not full. `resigns`: the leader steps down, and the standbys need not wait.
     """
 
     node_id: Name
@@ -36,6 +36,7 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
     place: Count
     confirmed_ms: Count = 0
     resigns: bool = False
+    said_ms: Count = 0
     has_room: bool = True
 
 
