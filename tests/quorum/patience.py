@@ -35,6 +35,16 @@ async def got(stream: NatsStream, place: int, at_most: int) -> list[bytes]:
                 await trio.sleep(AGAIN_SECONDS)
 
 
+async def got_all(stream: NatsStream, place: int, count: int) -> list[bytes]:
+    """Read so many frames. A server that was cut off knows less for a while."""
+    with trio.fail_after(ALARM_SECONDS):
+        while True:
+            frames = await got(stream, place, count)
+            if len(frames) == count:
+                return frames
+            await trio.sleep(AGAIN_SECONDS)
+
+
 async def beat(stream: NatsStream, word: bytes) -> None:
     """Have a majority take a beat, whichever of several attempts it was."""
     with trio.fail_after(ALARM_SECONDS):

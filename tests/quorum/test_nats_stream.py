@@ -18,7 +18,7 @@ from server.quorum.nats_client import NatsClient, Question, opened
 from server.quorum.nats_connection import NatsOptions
 from server.quorum.nats_setup import create, seal
 from server.quorum.nats_stream import NatsStream
-from server.quorum.stream import Bounds, Origin, PlacePurged, StreamRefused, Unanswered
+from server.quorum.stream import Origin, PlacePurged, StreamRefused, Unanswered
 from tests.cluster.wires import Wire
 from tests.quorum.patience import beat, got, put, until_placed
 from tests.quorum.servers import ALARM_SECONDS, Cluster
@@ -47,7 +47,9 @@ async def test_frames_get_places_in_turn_and_are_read_as_they_were(cluster: Clus
     frames = [b"\x00\r\n" * 3, b"", b"b" * 1_000_000, *(b"%d" % n for n in range(100))]
     async with open_stream(cluster) as stream:
         assert stream.origin == ORIGIN
-        assert await stream.bounds() == Bounds(1, 0)
+        bounds = await stream.bounds()
+        assert (bounds.first, bounds.last) == (1, 0)
+        assert len(bounds.servers) == 2
         assert await got(stream, 1, 10) == []
         await put(stream, 0, frames[0])
         for after, frame in enumerate(frames[1:], 1):
