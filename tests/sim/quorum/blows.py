@@ -92,7 +92,7 @@ class Blows:
 
     def _for_a_while(self, seconds: float, end: Callable[[], None]) -> None:
         async def wait() -> None:
-            await trio.sleep(seconds)
+            await trio.sleep(max(0.0, seconds))
             end()
 
         self._tasks.start_soon(wait)
