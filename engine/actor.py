@@ -59,7 +59,7 @@ from engine.machine import StateMachine
 from engine.periods import PeriodAt, due_changes, no_calendar
 from engine.record import pack_frame
 from engine.threads import run
-from engine.unseen import show_unseen
+from engine.unseen import Unseen, show_unseen
 
 FULL_RETRY_SECONDS = 1.0
 """From an attempt that found the disk full to the next one. An attempt takes some ms, and holds up all other writes."""
@@ -336,6 +336,9 @@ class Actor:
                 self._machine.settled(batch.events, synced, self._waiting)
         except (DiskFull, FrameTooLong) as unfit:
             self._refuse_or_part(taken, unfit)
+            return
+        except Unseen as unseen:
+            taken[0].fail(unseen.fault)  # it is alone, and nothing was decided by it
             return
         except LeaderDeposed:
             for submission in taken:
