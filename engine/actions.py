@@ -4,6 +4,9 @@
     seq = actions.seq_at(position)
     actions.add(keys, first_seq, marks)              the actions of one frame, in the order of their events
 
+Recent actions are here, in memory. Older ones lie in files (`engine.sealed_actions`): who looks an action up has a
+thread read what `unread` lists first (`engine.action_reading`). Then every lookup here is right, and reads no disk.
+
 The index only grows, so it must be small, and a snapshot must be able to copy it without stopping the writer:
 
 - An actionId is kept as its 128-bit BLAKE2b digest. Two ids with one digest are not expected before 2^64 actions.
@@ -17,6 +20,7 @@ The index only grows, so it must be small, and a snapshot must be able to copy i
 
 Invariants:
 - `len(_digests) == 2 * len(_seqs) == 2 * len(_marks)`; `_seqs` is strictly increasing.
+- `sealed` has the actions before these, and no other.
 - Each entry (its position + 1) is in `_table` once. The exception: while there is an `_older` table, the entries from
   `_moved` to `_behind` are only there. `_older` holds the entries before `_behind`.
 """
@@ -34,6 +38,7 @@ import numpy as np
 
 from engine.erased import is_erased, key_in
 from engine.image import ActionsImage, column_of
+from engine.sealed_actions import FORGOTTEN, SealedActions, Want
 from engine.table import Table, Words
 
 CELLS_AT_FIRST = 2**15
@@ -44,8 +49,8 @@ MOVED_FOR_ADDED = 4
 """Older entries that each new entry moves while there is an older table. The older table is empty long before the new
 one is full."""
 
-FORGOTTEN = 0
-"""The mark of an action whose user was erased."""
+READ_FROM = 2**40
+"""Positions from here on are those of sealed actions that were read."""
 
 PIECE = 2**16
 """Entries that are put into a table at once when a whole table is filled."""
@@ -84,7 +89,9 @@ def mark_of(user_id: str, board_id: str, reason: str, value: int | None = None) 
 class Actions:
     """The index of applied actions. Finding and adding are O(1)."""
 
-    def __init__(self) -> None:
+    def __init__(self, sealed: SealedActions | None = None) -> None:
+        self.sealed = SealedActions() if sealed is None else sealed
+        self._lately_forgotten: list[int] = []
         self._digests = array("Q")
         self._seqs = array("Q")
         self._marks = array("Q")
@@ -93,12 +100,26 @@ class Actions:
         self._moved = self._behind = 0
 
     def __len__(self) -> int:
+        return self.sealed.count + len(self._seqs)
+
+    @property
+    def recent(self) -> int:
+        """The number of actions that are in memory."""
         return len(self._seqs)
 
     @property
-    def bytes(self) -> int:
+    def recent_bytes(self) -> int:
         cells = self._table.cells + (0 if self._older is None else self._older.cells)
         return 32 * len(self._seqs) + 4 * cells
+
+    @property
+    def bytes(self) -> int:
+        """The memory of all of it."""
+        return self.recent_bytes + self.sealed.bytes
+
+    def unread(self, keys: Sequence[Key]) -> list[Want]:
+        """List what must be read from the disk before these actions can be looked up; most need nothing."""
+        return self.sealed.unread(keys) if self.sealed.count else []
 
     def find(self, key: Key) -> int:
         """Give the position of an action; -1 if it was never applied."""
@@ -116,7 +137,7 @@ class Actions:
             pairs = words.reshape(-1, 2)[missing].reshape(-1)
             entries[missing] = self._older.find_all(pairs, digests)
         positions: list[int] = (entries.astype(np.int64) - 1).tolist()
-        return positions
+        return self._with_read(keys, positions) if self.sealed.any_read else positions
 
     def _find_each(self, keys: Sequence[Key]) -> list[int]:
         table, older, digests = self._table, self._older, self._digests
@@ -127,15 +148,23 @@ class Actions:
             if not entry and older is not None:
                 entry = older.find(high, low, digests)
             positions.append(entry - 1)
+        return self._with_read(keys, positions) if self.sealed.any_read else positions
+
+    def _with_read(self, keys: Sequence[Key], positions: list[int]) -> list[int]:
+        """Complete positions by what was read of sealed actions."""
+        find = self.sealed.find
+        for at, key in enumerate(keys):
+            if positions[at] < 0 and (place := find(key)) >= 0:
+                positions[at] = READ_FROM + place
         return positions
 
     def seq_at(self, position: int) -> int:
         """Give the seq of the event that applied the action at this position."""
-        return self._seqs[position]
+        return self._seqs[position] if position < READ_FROM else self.sealed.seq_at(position - READ_FROM)
 
     def mark_at(self, position: int) -> int:
         """Give the mark of user, board and reason of the action at this position."""
-        return self._marks[position]
+        return self._marks[position] if position < READ_FROM else self.sealed.mark_at(position - READ_FROM)
 
     def is_forgotten(self, action_id: str) -> bool:
         """Whether this applied action is one of a user who was erased."""
@@ -143,13 +172,17 @@ class Actions:
 
     def count_remembered(self, seqs: Iterable[int]) -> int:
         """Count those of these events whose action is not one of a user who was erased. O(seqs · log actions)."""
-        positions = (bisect_left(self._seqs, seq) for seq in seqs)
-        return sum(self._marks[position] != FORGOTTEN for position in positions)
+        return sum(not self._was_forgotten(seq) for seq in seqs)
+
+    def _was_forgotten(self, seq: int) -> bool:
+        if seq <= self.sealed.last_seq:
+            return seq in self.sealed.forgotten
+        return self._marks[bisect_left(self._seqs, seq)] == FORGOTTEN
 
     def add(self, keys: Sequence[Key], first_seq: int, marks: Sequence[int]) -> None:
         """Add actions that are not in the index yet. Their events have the seqs from `first_seq` on, without a gap."""
         seqs = self._seqs
-        assert not seqs or seqs[-1] < first_seq
+        assert (seqs[-1] if seqs else self.sealed.last_seq) < first_seq
         begun = len(seqs)
         joined = b"".join(keys)
         self._digests += column_of(joined)
@@ -188,6 +221,10 @@ class Actions:
         """Forget what the actions of these events were applied to; they stay used. O(actions)."""
         self._marks = self._marks[:]  # images share the array
         for seq in seqs:
+            self._lately_forgotten.append(seq)
+            if seq <= self.sealed.last_seq:
+                self.sealed.forgotten.add(seq)
+                continue
             position = bisect_left(self._seqs, seq)
             if position < len(self._seqs) and self._seqs[position] == seq:
                 self._marks[position] = FORGOTTEN
@@ -196,10 +233,42 @@ class Actions:
         """Share the arrays with an image, and note their length now. O(1)."""
         return ActionsImage(count=len(self._seqs), digests=self._digests, seqs=self._seqs, marks=self._marks)
 
+    def capture_to_seal(self) -> ActionsImage:
+        """Share the arrays with who seals some of these actions. `take_sealed` ends what this begins."""
+        self._lately_forgotten.clear()
+        return self.capture()
+
+    def take_sealed(self, sealed: SealedActions, rest: Actions) -> None:
+        """Let go of the actions that `sealed` has now. `rest` are those after them, as they were at `capture_to_seal`.
+
+        What came or was forgotten since then is added here. O(what came since).
+        """
+        gone = sealed.count - self.sealed.count
+        begun = gone + rest.recent
+        digests, seqs = self._digests[2 * begun :], self._seqs[begun:]
+        rest._extend(digests, seqs)
+        sealed.forgotten.update(seq for seq in self._lately_forgotten if seq <= sealed.last_seq)
+        marks = self._marks[gone:]
+        self.sealed, self._digests, self._seqs, self._marks = sealed, rest._digests, rest._seqs, marks
+        self._table, self._older, self._moved, self._behind = rest._table, rest._older, rest._moved, rest._behind
+
+    def _extend(self, digests: array[int], seqs: array[int]) -> None:
+        """Add actions with no marks yet: who calls this sets them."""
+        begun = len(self._seqs)
+        self._digests += digests
+        self._seqs += seqs
+        self._marks.extend(bytes(len(seqs)))
+        if begun + len(seqs) > self._table.holds:
+            self._grow(begun, len(seqs))
+        if seqs:
+            self._table.add_all(np.frombuffer(digests, np.uint64)[0::2], begun + 1)
+        if self._older is not None:
+            self._move(MOVED_FOR_ADDED * len(seqs))
+
     @classmethod
-    def from_image(cls, image: ActionsImage) -> Actions:
-        """Make the index of an image. It shares nothing with the image. O(actions)."""
-        actions = cls()
+    def from_image(cls, image: ActionsImage, sealed: SealedActions | None = None) -> Actions:
+        """Make the index of an image. It shares nothing with the image. O(actions in memory)."""
+        actions = cls(sealed)
         cells = CELLS_AT_FIRST
         while cells < 2 * image.count:
             cells *= 2
@@ -216,6 +285,7 @@ class Actions:
         assert len(self._digests) == 2 * count
         assert len(self._marks) == count
         assert all(a < b for a, b in zip(self._seqs, self._seqs[1:], strict=False))
+        assert not count or self._seqs[0] > self.sealed.last_seq
         here = chain(range(1, self._moved + 1), range(self._behind + 1, count + 1))
         assert sorted(self._table.entries()) == list(here)
         if self._older is None:

@@ -27,6 +27,7 @@ Rules:
   new submissions fail with `NoQuorum`, and nothing is decided.
 - A submission that changes boards has a frame of its own: what comes after it is decided by the new rules. So have a
   reversal, the decision of a review, a flag, and rows of an import, which count in the inbox by their number.
+- A submission that needs a read of older actions waits for it (`engine.action_reading`); others go before it.
 - If a caller goes away, its commands are done all the same.
 - A period that is over is changed before anything later is decided, so an increment belongs to the period of its time.
 - On a full disk (`engine.room`) the actor tries to make room once in FULL_RETRY_SECONDS, also while nobody writes. What
@@ -46,10 +47,11 @@ from math import inf
 import msgspec
 import trio
 
+from engine.action_reading import ActionReader, OnDamage
 from engine.alarm import ring_when_due
 from engine.batch import Batch
 from engine.clock import Clock
-from engine.commands import AloneCommand, Command, ImportRows, Increment, Outcome
+from engine.commands import Command, Outcome
 from engine.corrections import Corrector
 from engine.errors import DiskFull, FrameTooLong, LeaderDeposed, LostPlace, NoQuorum, OutcomeUnknown, Overloaded
 from engine.events import ClockCorrected, Event
@@ -58,6 +60,7 @@ from engine.log_facts import Synced
 from engine.machine import StateMachine
 from engine.periods import PeriodAt, due_changes, no_calendar
 from engine.record import pack_frame
+from engine.submission import Submission
 from engine.threads import run
 from engine.unseen import Unseen, show_unseen
 
@@ -74,28 +77,6 @@ class ActorStatistics(msgspec.Struct, frozen=True):
     accepting: bool
 
 
-class Submission:
-    """Commands of one caller. When they are done, there is an `error`, or `outcomes` has an answer for each."""
-
-    __slots__ = ("commands", "error", "is_alone", "outcomes", "weight", "when_done")
-
-    def __init__(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
-        self.commands = commands
-        self.weight, self.is_alone = len(commands), False
-        if type(commands[0]) is not Increment:
-            self.is_alone = isinstance(commands[0], AloneCommand)
-            self.weight = sum(len(each.rows) if isinstance(each, ImportRows) else 1 for each in commands)
-        self.outcomes: list[Outcome] = []
-        self.error: Exception | None = None
-        self.when_done = when_done
-
-    def fail(self, error: Exception) -> None:
-        """Answer with an error, unless the callers have theirs already."""
-        if self.error is None:
-            self.error, self.outcomes = error, []
-            self.when_done(self)
-
-
 class Actor:
     """Writes to a state machine while `run` runs: on a replica only after a promotion."""
 
@@ -106,9 +87,10 @@ class Actor:
         clock: Clock,
         on_correction: Callable[[ClockCorrected], None] = lambda _: None,
         on_lost: Callable[[LostPlace], None] = lambda _: None,
+        on_damage: OnDamage = lambda _: None,
         period_at: PeriodAt = no_calendar,
     ) -> None:
-        """`on_lost` is told why the actor deposed itself. It must be quick and must not raise."""
+        """`on_lost` is told why the actor deposed itself, `on_damage` of a damaged file of older actions. Both are quick."""
         self._period_at = period_at
         self._machine = machine
         self._clock = clock
@@ -121,6 +103,9 @@ class Actor:
         self._begun = False
         self._deposed = False
         self._doubt: str | None = None
+        self._reader = ActionReader[Submission](
+            machine.scoreboard, blocks=machine.log.blocks, give_back=self._give_back, on_damage=on_damage
+        )
         self._in_flight: Sequence[Submission] = ()
         self._appending = False
         self._rested = trio.lowlevel.ParkingLot()
@@ -159,8 +144,9 @@ class Actor:
         if self._doubt is not None:
             raise NoQuorum(self._doubt)
         submission = Submission(commands, when_done)
-        if self._waiting + submission.weight > INBOX_COMMANDS_MAX:
-            raise Overloaded(f"{self._waiting} commands are waiting already")
+        waiting = self._waiting + self._reader.weight
+        if waiting + submission.weight > INBOX_COMMANDS_MAX:
+            raise Overloaded(f"{waiting} commands are waiting already")
         self._inbox.append(submission)
         self._waiting += submission.weight
         self._wake.set()
@@ -173,7 +159,7 @@ class Actor:
             self._room_due_s = trio.current_time()  # it filled up while this was a replica
         task_status.started()
         try:
-            while self._inbox or self._accepting:
+            while self._inbox or self._accepting or self._reader.busy:
                 is_full = self._room_due_s < inf and not self._deposed
                 if is_full and self._room_due_s <= trio.current_time():
                     await self._make_room()
@@ -205,6 +191,18 @@ class Actor:
 
         task_status.started()
         await ring_when_due(lambda: self._machine.scoreboard.due_ms, self._clock, ring)
+
+    @property
+    def reader(self) -> ActionReader[Submission]:
+        """Reads older actions for submissions that wait for them. Its `run` must run beside that of the actor."""
+        return self._reader
+
+    def _give_back(self, submission: Submission) -> None:
+        """Take back a submission that waited for the disk; it may have failed meanwhile."""
+        if submission.error is None:
+            self._inbox.appendleft(submission)
+            self._waiting += submission.weight
+        self._wake.set()
 
     async def drain(self) -> None:
         """Accept no new commands, finish the waiting ones, and end `run`."""
@@ -242,7 +240,7 @@ class Actor:
             self._fail_waiting(lambda: NoQuorum(why))
 
     def statistics(self) -> ActorStatistics:
-        return ActorStatistics(self._waiting, self._accepting and not self._deposed)
+        return ActorStatistics(self._waiting + self._reader.weight, self._accepting and not self._deposed)
 
     def _clock_taken(self) -> None:
         self._may_be_due = True
@@ -252,6 +250,7 @@ class Actor:
         """Fail all waiting submissions, each with its own error: a shared one would collect the stacks of all."""
         while self._inbox:
             self._inbox.popleft().fail(error())
+        self._reader.fail_waiting(error)
         self._waiting = self._apart = 0
 
     def _take(self) -> list[Submission]:
@@ -319,6 +318,9 @@ class Actor:
                 await show_unseen(self._machine.log, taken[0].commands)
                 if self._deposed:
                     raise LeaderDeposed(_DEPOSED)
+            taken = self._in_flight = self._reader.part(taken)  # no await from here to the decision
+            if not taken:
+                return
             batch = Batch(self._machine.scoreboard, now_ms, self._period_at)
             for submission in taken:
                 batch.decide(submission.commands)

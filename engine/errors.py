@@ -26,6 +26,16 @@ class NoQuorum(Overloaded):
     """The log is not known to be writable: no majority of its servers answers. Nothing was written; retry."""
 
 
+class ActionsUnreadable(Overloaded):
+    """A file of older actions is damaged, so nobody knows whether this one was applied. Nothing was written; retry.
+
+    The file is being made anew from the log.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("a file of older actions is being made anew; retry with the same actionId", 5)
+
+
 class LostPlace(ScoreboardError):
     """Another frame is where an append belongs: another node leads. Nothing of the append was or will be applied."""
 

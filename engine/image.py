@@ -24,7 +24,10 @@ import msgspec
 from engine.board_rules import BoardDefinition
 from engine.past_ranks import NOTHING, PastRanks
 
-PARTS = ("erasures", "flags", "imports", "reversals", "reviews")
+ACTIONS = "actions"
+"""The name of the part that lists the files of older actions (`engine.sealed_actions`)."""
+
+PARTS = (ACTIONS, "erasures", "flags", "imports", "reversals", "reviews")
 """The names of parts that this version knows."""
 
 
@@ -59,7 +62,10 @@ class UsersImage(msgspec.Struct, frozen=True):
 
 
 class ActionsImage(msgspec.Struct, frozen=True):
-    """The applied actions, in the order of their seqs: two integers each in `digests`, one in `seqs` and `marks`."""
+    """The applied actions that are in memory, in the order of their seqs.
+
+    There are two integers each in `digests`, one in `seqs` and `marks`. Those before them are sealed.
+    """
 
     count: int
     digests: array[int]

@@ -54,6 +54,7 @@ from engine.recording import FoundIncrement, record, record_held
 from engine.reversals import Reversals
 from engine.reviews import Reviews
 from engine.scored_ranking import Ranks
+from engine.sealed_actions import SealedActions, manifest_in
 from engine.steps import Steps
 from engine.users import User, Users
 
@@ -323,6 +324,7 @@ class Scoreboard(Epochs):
             histories=list(self._histories.items()),
             noted=self.dues.noted,
             parts=(
+                *self.actions.sealed.parts(),
                 *self.erasures.parts(),
                 *self.flags.parts(),
                 *self.imports.parts(),
@@ -332,8 +334,11 @@ class Scoreboard(Epochs):
         )
 
     @classmethod
-    def from_image(cls, rules: Rules, image: StateImage) -> Scoreboard:
-        """Make the scoreboard of an image, as in the middle of a replay: call `end_replay` before reading from it."""
+    def from_image(cls, rules: Rules, image: StateImage, sealed: SealedActions | None = None) -> Scoreboard:
+        """Make the scoreboard of an image, as in the middle of a replay: call `end_replay` before reading from it.
+
+        `sealed` are the opened sealed actions of the image. Without them, no action can be looked up if some are sealed.
+        """
         scoreboard = cls(rules)
         scoreboard.epoch, scoreboard.seq, scoreboard.time_ms = image.epoch, image.seq, image.time_ms
         scoreboard._epochs = [(first_seq, epoch) for first_seq, epoch in image.epochs]
@@ -342,7 +347,8 @@ class Scoreboard(Epochs):
         scoreboard.reversals = Reversals.unpack(dict(image.parts).get("reversals", b""))
         scoreboard.erasures, scoreboard.flags = erasures_in(image.parts), flags_in(image.parts)
         scoreboard.users = Users.from_image(image.users)
-        scoreboard.actions = Actions.from_image(image.actions)
+        known = SealedActions.of(manifest_in(image.parts)) if sealed is None else sealed
+        scoreboard.actions = Actions.from_image(image.actions, known)
         scoreboard.imports = Imports.from_image(image.parts)
         inactive = scoreboard.users.inactive()
         for board_image in image.boards:

@@ -51,6 +51,7 @@ from engine.scoreboard import Scoreboard
 from snapshots.copying import Copied, copy_log
 from snapshots.membership import write_refusal
 from snapshots.opening import ShowProgress, Tell, begin_from, list_log, log_directory, no_progress
+from snapshots.action_store import carry_runs
 from snapshots.period_store import PeriodStore
 from snapshots.periods import carry_over, write_ended
 from snapshots.promotion import NO_RULES, Marker, read_marker, remove_deposed, write_marker
@@ -247,6 +248,7 @@ def _build(
             progress=progress,
             on_ended=lambda ended: write_ended(PeriodStore(disk, building), ended, common.log_id),
         )
+    carry_runs(disk, data_directory, building, scoreboard.actions.sealed.infos)
     carry_over(disk, data_directory, building, scoreboard)
     if copied.first_seq is None:
         tail = common if scoreboard.seq else None

@@ -8,38 +8,84 @@ their digests only. The parts also show what differs.
 
 The digest of a part is BLAKE2b-256 over its chunks as `snapshots.format` packs them: kind, length and payload of each.
 It leaves out their ordinals, because these depend on the other parts.
+
+Two nodes may have sealed other numbers of actions (`engine.sealed_actions`) and hold the same. `state_digest` says so:
+of actions it has the digests of their blocks, sealed or not, and which were forgotten. Nodes of older versions know only
+`whole` and `actions`, which a state with sealed actions leaves empty: then the rest is compared.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 
 import msgspec
+import numpy as np
+from msgspec.structs import replace
 
-from engine.image import StateImage
-from snapshots.format import actions_payloads, board_payloads, state_digest, users_payloads
+from engine import action_blocks
+from engine.action_blocks import block_digest
+from engine.erased import pack_seqs, unpack_seqs
+from engine.image import ACTIONS, ActionsImage, StateImage
+from engine.sealed_actions import FORGOTTEN, Manifest, manifest_in
+from snapshots.format import actions_payloads, board_payloads, file_digest, users_payloads
 
 DIGEST_BYTES = 32
+NO_ACTIONS = ActionsImage(0, array("Q"), array("Q"), array("Q"))
 
 
 class StateDigests(msgspec.Struct, frozen=True):
-    """The digests of a state, in hex. `boards` has one for each board with an event."""
+    """The digests of a state, in hex. `boards` has one for each board with an event. Empty ones are not known."""
 
     whole: str
     users: str
     actions: str
     boards: dict[str, str]
+    state: str = ""
 
 
 def digests_of(image: StateImage) -> StateDigests:
     """Compute all digests of a state. O(state), about a second a gigabyte, so call it in a worker thread."""
+    is_sealed = any(name == ACTIONS for name, _ in image.parts)
     return StateDigests(
-        whole=state_digest(image),
+        whole="" if is_sealed else file_digest(image),
         users=_digest(users_payloads(image.users)),
-        actions=_digest(actions_payloads(image.actions)),
+        actions="" if is_sealed else _digest(actions_payloads(image.actions)),
         boards={board.board_id: _digest(board_payloads(board)) for board in image.boards},
+        state=state_digest(image),
     )
+
+
+def state_digest(image: StateImage) -> str:
+    """Give the BLAKE2b-256 of a state, in hex. Two nodes have the same one exactly if they hold the same. O(state).
+
+    It leaves out the marks of actions, which follow from their events.
+    """
+    others = tuple(part for part in image.parts if part[0] != ACTIONS)
+    without = replace(image, actions=NO_ACTIONS, parts=others)
+    digest = blake2b(bytes.fromhex(file_digest(without)), digest_size=DIGEST_BYTES)
+    digest.update(_actions_digest(image.actions, manifest_in(image.parts)))
+    return digest.hexdigest()
+
+
+def _actions_digest(actions: ActionsImage, sealed: Manifest | None) -> bytes:
+    """Digest all actions: their blocks, what is after the last whole block, and which were forgotten."""
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    forgotten = b""
+    if sealed is not None:
+        digest.update(sealed.digests)
+        forgotten = sealed.forgotten
+    forgotten_seqs = unpack_seqs(forgotten)
+    length = action_blocks.BLOCK_ACTIONS
+    for start in range(0, actions.count, length):
+        end = min(start + length, actions.count)
+        digests, seqs = actions.digests[2 * start : 2 * end], actions.seqs[start:end]
+        digest.update(block_digest(digests, seqs))
+        marks = np.frombuffer(actions.marks[start:end], np.uint64)
+        forgotten_seqs += np.frombuffer(seqs, np.uint64)[marks == FORGOTTEN].tolist()
+    digest.update(pack_seqs(forgotten_seqs))
+    return digest.digest()
 
 
 def difference(ours: StateDigests, theirs: StateDigests, holds: Callable[[str], bool] | None = None) -> str | None:
@@ -55,8 +101,12 @@ def difference(ours: StateDigests, theirs: StateDigests, holds: Callable[[str], 
             return f"the board {board_id!r}"
     if holds is not None:
         return None
-    if ours.actions != theirs.actions:
+    if ours.actions and theirs.actions and ours.actions != theirs.actions:
         return "the applied actions"
+    if ours.state and theirs.state:
+        return None if ours.state == theirs.state else "the state as a whole"
+    if not ours.whole or not theirs.whole:
+        return None
     return None if ours.whole == theirs.whole else "the state as a whole"
 
 

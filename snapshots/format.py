@@ -36,7 +36,7 @@ Rules:
   (`engine.history`), version 3 the definitions of boards, version 4 ranks of earlier moments, version 5 parts. So nodes
   of two versions of this program go on comparing digests until the log has something new.
 - Canonical: chunks are cut at fixed counts, and msgpack has its shortest form. So a state has one file, byte for byte,
-  apart from the tail. The digest of the file is therefore the digest of the state, and two nodes can compare it.
+  apart from the tail and from which actions are sealed (`engine.sealed_actions`). `snapshots.digests` compares states.
 - Streamed: packing holds one chunk at a time, reading one chunk beside the result. No call holds the interpreter for
   more than about a millisecond, so a server goes on serving.
 - Damage is located: a chunk that was changed, lost, doubled or moved is found (`snapshots.chunks`).
@@ -56,7 +56,7 @@ from msgspec.structs import replace
 
 from engine.board_rules import BoardDefinition
 from engine.history import HISTORY_BYTES
-from engine.image import PARTS, ActionsImage, BoardImage, StateImage, UsersImage, column_bytes, column_of
+from engine.image import ACTIONS, PARTS, ActionsImage, BoardImage, StateImage, UsersImage, column_bytes, column_of
 from engine.past_ranks import NOTHING, PastRanks
 from engine.record import Tail
 from snapshots.chunks import (
@@ -75,7 +75,8 @@ from snapshots.chunks import (
 )
 
 __all__ = ["BYTES", "CHUNK_BYTES_MAX", "CHUNK_HEADER_BYTES", "HEADER_BYTES", "TEXTS", "WORDS", "Source",
-           "actions_payloads", "board_payloads", "footer_digest", "pack", "state_digest", "unpack", "users_payloads",
+           "actions_payloads", "board_payloads", "file_digest", "footer_digest", "pack",
+           "part_lengths", "unpack", "users_payloads",
            "verify"]  # fmt: skip
 
 MAGIC = b"scoresnp"
@@ -92,7 +93,7 @@ TEXTS = 2_000
 BYTES = 524_288
 """Single bytes in a chunk."""
 
-_FOOTER = struct.Struct("<32s16sQQII")
+FOOTER = struct.Struct("<32s16sQQII")
 
 T = TypeVar("T")
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -164,17 +165,17 @@ def pack(image: StateImage, tail: Tail) -> Iterator[bytes]:
         digest.update(block)
         blocks += 1
         yield block
-    footer = _FOOTER.pack(digest.digest(), tail.log_id, tail.epoch, tail.seq, tail.checksum, 0)
+    footer = FOOTER.pack(digest.digest(), tail.log_id, tail.epoch, tail.seq, tail.checksum, 0)
     yield pack_chunk(FOOT, blocks, footer)
 
 
 def footer_digest(source: Source) -> bytes:
     """Give the digest in the footer of a file, unproved: it identifies the content of the file."""
-    return source.read_at(source.size() - _FOOTER.size, DIGEST_BYTES)
+    return source.read_at(source.size() - FOOTER.size, DIGEST_BYTES)
 
 
-def state_digest(image: StateImage) -> str:
-    """Give the BLAKE2b-256 of a state, in hex. Two nodes have the same one exactly if they hold the same. O(state)."""
+def file_digest(image: StateImage) -> str:
+    """Give the BLAKE2b-256 of the file that this state makes, in hex: that of its footer. O(state)."""
     digest = blake2b(digest_size=DIGEST_BYTES)
     for block in _blocks(image):
         digest.update(block)
@@ -305,11 +306,21 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
         marks=reader.words(b"amrk", stat.actions, kept),
     )
     parts = tuple((name, reader.raw(b"part", length, BYTES)) for name, length in lengths)
+    if holds is not None:
+        parts = tuple(part for part in parts if part[0] != ACTIONS)
     tail = reader.tail(reader.chunk(FOOT))
     if (tail.epoch, tail.seq) != (stat.epoch, stat.seq):
         raise reader.damaged("the footer is that of another state")
     image = StateImage(stat.epoch, stat.seq, stat.time_ms, stat.epochs, boards, users, actions, histories, noted, parts)
     return image, tail
+
+
+def part_lengths(source: Source, path: str) -> tuple[ChunkFile, list[tuple[str, int]]]:
+    """Read the names and lengths of the parts of a snapshot, and prove no more. Raises `SnapshotDamaged`."""
+    reader = _Reader(source, path)
+    lengths: list[tuple[str, int]] = getattr(reader.decode(b"stat", _STATS[reader.file.version]), "parts", [])
+    _check_parts(lengths, reader)
+    return reader.file, lengths
 
 
 def _check_parts(lengths: Sequence[tuple[str, int]], reader: _Reader) -> None:
@@ -389,9 +400,9 @@ class _Reader(ChunkSequence):
 
     def tail(self, footer: bytes) -> Tail:
         """Decode the footer, which must end the file, and compare the digest."""
-        if len(footer) != _FOOTER.size:
-            raise self.damaged(f"a footer of {len(footer)} bytes instead of {_FOOTER.size}")
-        digest, log_id, epoch, seq, checksum, zero = _FOOTER.unpack(footer)
+        if len(footer) != FOOTER.size:
+            raise self.damaged(f"a footer of {len(footer)} bytes instead of {FOOTER.size}")
+        digest, log_id, epoch, seq, checksum, zero = FOOTER.unpack(footer)
         if zero:
             raise self.damaged("the footer's reserved bytes are not zero")
         self.prove_whole(digest)

@@ -44,8 +44,11 @@ from engine.log import Log
 from engine.record import LOG_ID_BYTES, Frame, Tail, events_of
 from engine.recovery import Finding, Situation, refusal
 from engine.scoreboard import Scoreboard
+from engine.sealed_actions import SealedActions, manifest_in
 from engine.segment import SegmentFile, list_segments
 from engine.unsettled import unsettled_in
+from snapshots.action_store import ActionStore
+from snapshots.mending import open_or_mend
 from snapshots.period_store import PeriodStore
 from snapshots.periods import log_id_of, write_ended
 from snapshots.store import SnapshotInfo, Store
@@ -132,7 +135,7 @@ def open_directory(
     periods = PeriodStore(disk, data_directory)
     base = newest_valid(store, snapshots, tell=tell, progress=progress)
     _check_log(disk, directory, base, len(snapshots))
-    scoreboard = begin_from(base, rules)
+    scoreboard = begin_from(base, rules, _open_sealed(disk, data_directory, base, tell))
     tail, info, time_ms = (base.tail, base.info, base.image.time_ms) if base is not None else (None, None, None)
     del base  # the image is not needed any more, and is as large as the state
     events, waiting = 0, list[EndedPeriod]()
@@ -208,10 +211,22 @@ def newest_valid(
     return None
 
 
-def begin_from(base: Base | None, rules: Rules) -> Scoreboard:
-    """Make the scoreboard of a snapshot, or an empty one, in the middle of a replay."""
+def _open_sealed(disk: Disk, data_directory: str, base: Base | None, tell: Tell) -> SealedActions | None:
+    """Open the files of older actions that belong to a snapshot, and make those anew that can't be used."""
+    manifest = None if base is None else manifest_in(base.image.parts)
+    if base is None or manifest is None:
+        return None
+    store, directory = ActionStore(disk, data_directory), log_directory(data_directory)
+    return SealedActions.of(manifest, open_or_mend(store, directory, manifest, base.tail.log_id, tell=tell))
+
+
+def begin_from(base: Base | None, rules: Rules, sealed: SealedActions | None = None) -> Scoreboard:
+    """Make the scoreboard of a snapshot, or an empty one, in the middle of a replay.
+
+    Without its opened `sealed` actions it can be told events, and not be asked for actions that are sealed.
+    """
     if base is not None:
-        return Scoreboard.from_image(rules, base.image)
+        return Scoreboard.from_image(rules, base.image, sealed)
     scoreboard = Scoreboard(rules)
     scoreboard.begin_replay()
     return scoreboard

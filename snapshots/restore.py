@@ -45,7 +45,7 @@ from engine.record import Tail
 from engine.scoreboard import Scoreboard
 from engine.segment import SegmentFile
 from snapshots.copying import Copied, copy_log
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from snapshots.opening import (
     LOG_DIRECTORY,
     Base,
@@ -57,6 +57,8 @@ from snapshots.opening import (
     log_directory,
     no_progress,
 )
+from snapshots.action_store import DIRECTORY as ACTIONS
+from snapshots.action_store import carry_runs
 from snapshots.period_store import DIRECTORY as PERIODS
 from snapshots.period_store import PeriodStore
 from snapshots.periods import carry_over, log_id_of, write_ended
@@ -150,6 +152,7 @@ def restore(
     try:
         clear_unfinished(disk, building)
         scoreboard, copied = _carry_over(disk, facts, building, base, until, tell, progress)
+        carry_runs(disk, source, building, scoreboard.actions.sealed.infos)
         lost_periods = carry_over(disk, source, building, scoreboard)
         begun_ms = max(clock_ms(), scoreboard.time_ms)
         history = random_bytes(HISTORY_BYTES)
@@ -366,8 +369,8 @@ def _left_behind(facts: _Source, copied: Copied, base: Base | None, cut_seq: int
 
 def clear_unfinished(disk: Disk, building: str) -> None:
     """Remove the files that an interrupted restore left. The directories and the lock stay."""
-    kept = {LOCK_FILE, LOG_DIRECTORY, SNAPSHOTS, PERIODS, HOOKS}
-    within = [f"{building}/{name}" for name in (SNAPSHOTS, PERIODS, HOOKS)]
+    kept = {LOCK_FILE, LOG_DIRECTORY, SNAPSHOTS, PERIODS, HOOKS, ACTIONS}
+    within = [f"{building}/{name}" for name in (SNAPSHOTS, PERIODS, HOOKS, ACTIONS)]
     for directory in (building, log_directory(building), *within):
         if disk.exists(directory):
             for name in disk.list_directory(directory):

@@ -18,16 +18,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from engine.disk import TMP, Disk, FileMissing
 from engine.errors import SnapshotDamaged
-from engine.image import StateImage
+from engine.image import ACTIONS, StateImage
 from engine.record import Tail
+from engine.sealed_actions import Manifest, manifest_in
 from snapshots import format as snapshot_format
 from snapshots.format import Source
+from snapshots.part_reading import read_part
 
 DIRECTORY = "snapshots"
 
@@ -70,6 +73,14 @@ class Store:
         image, tail = self._read(info, snapshot_format.unpack)
         self._check_name(info, tail)
         return image, tail
+
+    def manifest(self, info: SnapshotInfo) -> Manifest | None:
+        """Read which files of older actions belong to a snapshot; None if none do. Raises the same errors as `load`."""
+        data = self._read(info, partial(read_part, name=ACTIONS))
+        try:
+            return manifest_in([(ACTIONS, data)] if data else [])
+        except msgspec.MsgspecError as error:
+            raise SnapshotDamaged(f"its list of files of actions says nothing: {error}", path=info.path) from error
 
     def verify(self, info: SnapshotInfo) -> Tail:
         """Prove a snapshot without building its state. Raises the same errors as `load`."""

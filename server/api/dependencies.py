@@ -14,7 +14,9 @@ from typing import Protocol
 
 import msgspec
 
-from engine.actor import ActorStatistics, Submission
+from engine.action_reading import OnDamage
+from engine.actor import ActorStatistics
+from engine.submission import Submission
 from engine.commands import Command
 from engine.events import Event
 from engine.record import Frame
@@ -162,12 +164,14 @@ class Dependencies:
     public answers. `warnings` are what `/readyz` tells of a node that is ready. `promote` makes a replica the leader,
     gives the new epoch and its first seq, or raises `Refused`. On a node without a log `past`, `ledger` and `erasing`
     are None. `hooks` is None without webhooks, `quorum` on a node that is of none. `frame_ancestors` says in the form
-    of a policy who may frame /embed, `viewers` how many watch a board.
+    of a policy who may frame /embed, `viewers` how many watch a board. `on_damage` is told of a damaged file of older
+    actions.
     """
 
     scoreboard: Scoreboard
     writer: Writer
     log: ReceiptLog
+    on_damage: OnDamage = lambda _: None
     role: CurrentRole
     freshness: Freshness
     checks: RoleChecks

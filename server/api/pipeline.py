@@ -31,7 +31,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import trio
 
-from engine.actor import Submission
+from engine.submission import Submission
 from engine.commands import Command, Increment, Outcome, Receipt, Rejection
 from engine.errors import DiskFull, FrameTooLong, LeaderDeposed, OutcomeUnknown, Overloaded
 from server.access.auth import ANYBODY, Principal, require

@@ -33,6 +33,7 @@ from engine.scoreboard import Scoreboard
 from engine.threads import run
 from server import bounds
 from server.access.auth import ANYBODY, Principal
+from server.api.action_lookup import ActionLookup
 from server.api.answers import ActionAnswer, AroundAnswer, ReversedBy, ScoreAnswer, TopAnswer, logged_receipt
 from server.api.as_of import AsOf, asks_for_past
 from server.api.dependencies import Dependencies
@@ -89,6 +90,7 @@ class Reads:
         self._checks = dependencies.checks
         self._freshness = dependencies.freshness
         self._log = dependencies.log
+        self._lookup = ActionLookup(dependencies)
         self._authenticator = dependencies.authenticator
         self._clock_ms = dependencies.clock_ms
         self._views = Views(dependencies)
@@ -283,7 +285,7 @@ class Reads:
         """Answer whether an action was applied, with its receipt from the log."""
         action_id = request.path_params["actionId"]
         self._checks.check_action()
-        seq = self._scoreboard.action_seq(action_id)
+        seq = await self._lookup.seq(action_id)
         if seq is None:
             raise Refused(404, "NOT_FOUND", "No such action was ever applied.", {"actionId": action_id})
         if self._scoreboard.actions.is_forgotten(action_id):

@@ -23,6 +23,7 @@ from engine.events import Rescored, Reversed
 from engine.recount import Recount
 from server.access.auth import Principal
 from server.access.rates import WriteLimits
+from server.api.action_lookup import ActionLookup
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
 from server.api.gathered import Submit
@@ -42,6 +43,7 @@ class Reversals:
         self._limits = limits
         self._scoreboard = dependencies.scoreboard
         self._log, self._ledger = dependencies.log, dependencies.ledger
+        self._lookup = ActionLookup(dependencies)
         self._checks = dependencies.checks
         self._clock_s = dependencies.clock_s
         self._audit = dependencies.audit
@@ -71,14 +73,14 @@ class Reversals:
         """Gather what the writer needs. Raises `Refused`, `Overloaded`."""
         scoreboard, ledger, of = self._scoreboard, self._ledger, None
         assert ledger is not None, "a node without a log never leads"
-        known = scoreboard.action_seq(asked.reversal_id)
+        known = await self._lookup.seq(asked.reversal_id)
         if known is not None:  # the writer says whether it was the same
             event = await self._event(known)
             again = isinstance(event, Reversed) and event.again
             empty = Recount({}, again=again, seq=scoreboard.seq)
             return Reverse(asked.reversal_id, asked.reason, caller.sub, asked.mark, empty, preview=asked.preview)
         if asked.action_ids:
-            seqs = self._seqs(asked)
+            seqs = await self._seqs(asked)
             of = await self._reversal_of(seqs)
             if of is not None:
                 seqs = scoreboard.reversals.counting(of)
@@ -94,11 +96,11 @@ class Reversals:
         recount, rows = await self.recounts.of(actions, again=of is not None)
         return Reverse(asked.reversal_id, asked.reason, caller.sub, asked.mark, recount, of, rows, asked.preview)
 
-    def _seqs(self, asked: Asked) -> list[int]:
+    async def _seqs(self, asked: Asked) -> list[int]:
         """Find the events of actions, ascending. Raises `Refused` for one that was never applied."""
         seqs = []
-        for index, action_id in enumerate(asked.action_ids):
-            seq = self._scoreboard.action_seq(action_id)
+        found = await self._lookup.seqs(asked.action_ids)
+        for index, (action_id, seq) in enumerate(zip(asked.action_ids, found, strict=True)):
             if seq is None:
                 message = f"actionIds[{index}], {action_id!r}, was never applied; nothing was changed."
                 raise invalid("actionIds", message, actionId=action_id)
@@ -128,7 +130,7 @@ class Reversals:
         """Answer what a reversal did. Raises `Refused`."""
         reversal_id = request.path_params["reversalId"]
         self._checks.check_action()
-        seq = self._scoreboard.action_seq(reversal_id)
+        seq = await self._lookup.seq(reversal_id)
         event = None if seq is None else await self._event(seq)
         if not isinstance(event, Reversed):
             raise Refused(404, "NOT_FOUND", "There is no such reversal.", {"reversalId": reversal_id})

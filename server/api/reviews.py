@@ -24,6 +24,7 @@ from engine.reviews import Review
 from engine.texts import id_fault
 from server import bounds
 from server.access.auth import Principal
+from server.api.action_lookup import ActionLookup
 from server.api.decoding import check_content
 from server.api.dependencies import Dependencies
 from server.api.gathering import actions_of_review
@@ -40,6 +41,7 @@ _CURSOR = re.compile(r"([0-9]{1,16})-([0-9]{1,2})")
 class Reviews:
     def __init__(self, dependencies: Dependencies, recounts: Recounts) -> None:
         self._scoreboard = dependencies.scoreboard
+        self._lookup = ActionLookup(dependencies)
         self._checks = dependencies.checks
         self._freshness = dependencies.freshness
         self._limits = dependencies.limits
@@ -129,7 +131,7 @@ class Reviews:
         adds = Adds(*place)
         if command.decision == "reverse":
             reversal_id = command.reversal_id or reversal_of(command.review_id)
-            if self._scoreboard.action_seq(reversal_id) is not None:
+            if await self._lookup.seq(reversal_id) is not None:
                 return command
             adds = Adds(*place, review.since_ms)
         elif not held and review.board_id not in reviews.holding:

@@ -33,7 +33,7 @@ from hashlib import sha256
 
 import trio
 
-from engine.actor import Submission
+from engine.submission import Submission
 from engine.commands import Increment, Outcome
 from engine.errors import OutcomeUnknown
 from engine.limits import BATCH_COMMANDS_MAX

@@ -78,10 +78,12 @@ def assemble_leader(world: Surroundings, opened: Opened) -> Node:
         live=surface.live,
         tasks=(
             service.run_checkpointer,
+            service.run_sealer,
             service.run_erasures,
             keeper.run,
             actor.run,
             actor.run_alarm,
+            actor.reader.run,
             FileBoards(world, actor, opened.scoreboard).run,
             watch.run,
             *tasks_of(hooks),
@@ -129,7 +131,10 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
         scoreboard=opened.scoreboard,
         pipeline=make_pipeline(world, surface, actor, opened.log, service, promote, keeper, erasures, hooks),
         live=surface.live,
-        tasks=(service.run_checkpointer, service.run_erasures, keeper.run, *tasks, watch.run, *tasks_of(hooks)),
+        tasks=(
+            service.run_checkpointer, service.run_sealer, service.run_erasures, keeper.run, *tasks, watch.run,
+            *tasks_of(hooks),
+        ),  # fmt: skip
         promote=promote,
         actor=actor,
         log=opened.log,

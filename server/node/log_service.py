@@ -48,6 +48,7 @@ from server.role import CurrentRole, Role, State
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened
 from snapshots.promotion import Successor
+from snapshots.sealing import Sealer
 from snapshots.store import SnapshotInfo, Store
 
 log = structlog.get_logger()
@@ -68,6 +69,7 @@ class LogService:
         progress: Progress | None,
         periods: PeriodKeeper,
         erasures: ErasureKeeper,
+        sealer: Sealer,
         *,
         authorize: Authorize,
         on_deposed: Callable[[Successor], None],
@@ -84,6 +86,7 @@ class LogService:
         self._watch = watch
         self._progress = progress
         self._erasures = erasures
+        self._sealer = sealer
         self._woken_s = -math.inf
         self.followers = Followers()
         self.ledger = ForgetfulLedger(Ledger(world.disk, opened.log), erasures.unsettled)
@@ -101,7 +104,7 @@ class LogService:
             pinned_seq=self.followers.pinned_seq,
             on_capture=feed.mark,
             on_saved=lambda info, digests: feed.digest(info.seq, digests),
-            periods_written=erasures.before_snapshot,
+            periods_written=self._before_snapshot,
             settle=self._settle,
         )
         self._shipper = Shipper(
@@ -186,8 +189,25 @@ class LogService:
     def close_links(self) -> None:
         self._shipper.close()
 
+    async def _before_snapshot(self) -> None:
+        await self._erasures.before_snapshot()
+        await self._sealer.seal()
+
     async def _settle(self, info: SnapshotInfo) -> None:
-        await self._erasures.settle(info, self._shipper.end_links)
+        try:
+            await self._sealer.forget()
+            await self._sealer.tidy()
+        except DiskFault as fault:
+            self._world.tell(fault)
+        else:
+            await self._erasures.settle(info, self._shipper.end_links)
+
+    def damaged(self, fault: DiskFault) -> None:
+        """Note that a file of older actions is damaged: it is made anew."""
+        self._sealer.damaged(fault)
+
+    async def run_sealer(self, *, task_status: trio.TaskStatus[None]) -> None:
+        await self._sealer.run(task_status=task_status)
 
     async def run_erasures(self, *, task_status: trio.TaskStatus[None]) -> None:
         await self._erasures.run(self._checkpointer.take, task_status=task_status)

@@ -234,6 +234,7 @@ class Member:
         if self._takeovers == 1:
             await tasks.start(guard.watched, parts.actor.run)
             await tasks.start(guard.watched, parts.actor.run_alarm)
+            await tasks.start(guard.watched, parts.actor.reader.run)
         else:
             parts.actor.reinstate()
         async with trio.open_nursery() as nursery:

@@ -106,6 +106,7 @@ def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> No
         live=surface.live,
         tasks=(
             service.run_checkpointer,
+            service.run_sealer,
             service.run_erasures,
             keeper.run,
             member.hear,

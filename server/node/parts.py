@@ -10,7 +10,7 @@ import trio
 
 from engine.actor import Actor
 from engine.calendar import period_at
-from engine.errors import LostPlace
+from engine.errors import DiskFault, LostPlace
 from engine.events import BoardEvent, ClockCorrected, FlagPut, ImportEvent, Incremented
 from engine.forgetful_log import ForgetfulLog
 from engine.local_log import LocalLog
@@ -45,6 +45,7 @@ from server.role import CurrentRole, Role, State
 from server.webhooks.webhooks import Webhooks
 from snapshots.opening import Opened
 from snapshots.promotion import Successor
+from snapshots.sealing import Sealer
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +133,20 @@ def make_log_users(
     took = on_applied(world, opened.scoreboard, surface.freshness, surface.applied, feed, erasures, hooks)
     written: WriteLog = LocalLog(opened.log) if quorum is None else quorum.log
     machine = StateMachine(opened.scoreboard, written, took, keeper.take)
+    sealer = Sealer(
+        opened.scoreboard, world.disk, world.config.data_dir, opened.log, world.config.actions.rules, tell=world.tell
+    )
     on_lost = _nobody_else_writes if quorum is None else quorum.on_lost
-    actor = Actor(machine, clock=world.clock, on_correction=tell_correction, on_lost=on_lost, period_at=period_at)
+    actor = Actor(
+        machine, clock=world.clock, on_correction=tell_correction, on_lost=on_lost,
+        on_damage=sealer.damaged, period_at=period_at,
+    )  # fmt: skip
     deposition = Deposition(world, surface.role, actor, opened.scoreboard)
     on_deposed = deposition.begin if quorum is None else quorum.on_outranked
     watch = StorageWatch(world, opened.log, surface.role)
     may_follow = partial(authorize, world.authenticator, (SCOPE,))
     service = LogService(
-        world, opened, machine, feed, surface.role, surface.checks, watch, progress, keeper, erasures,
+        world, opened, machine, feed, surface.role, surface.checks, watch, progress, keeper, erasures, sealer,
         authorize=may_follow, on_deposed=on_deposed, on_newer=on_newer,
     )  # fmt: skip
     return feed, machine, actor, watch, service
@@ -156,6 +163,7 @@ def make_pipeline(
         Dependencies(
             scoreboard=surface.scoreboard,
             writer=writer,
+            on_damage=_not_damaged if service is None else service.damaged,
             log=ForgetfulLog(log, erasures.unsettled) if erasures is not None and isinstance(log, Log) else log,
             role=surface.role,
             freshness=surface.freshness,
@@ -211,3 +219,7 @@ def _warnings(
 
 def _nobody_else_writes(lost: LostPlace) -> None:
     raise AssertionError(f"the log of this node is written by this node alone: {lost}")
+
+
+def _not_damaged(_fault: DiskFault) -> None:
+    raise AssertionError("a shard has no files of actions")

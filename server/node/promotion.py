@@ -105,6 +105,7 @@ class Promotion:
                 raise
             await self.world.tasks.start(self.world.guard.watched, self.actor.run)
             await self.world.tasks.start(self.world.guard.watched, self.actor.run_alarm)
+            await self.world.tasks.start(self.world.guard.watched, self.actor.reader.run)
             await self.world.tasks.start(self.world.guard.watched, self.put_file_boards)
             self.role.become(State.LEADING)
         log.warning("promoted", epoch=event.epoch, seq=event.seq, after_seq=after_seq)

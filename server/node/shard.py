@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from engine.actor import ActorStatistics, Submission
+from engine.actor import ActorStatistics
+from engine.submission import Submission
 from engine.commands import Command
 from server.api.dependencies import StorageState
 

@@ -36,6 +36,7 @@ from server.settings.origins import ANY_ORIGIN, OriginList, frame_ancestors, par
 from server.settings.quorum import QuorumConfig, check_replicas, check_stream, check_whole, parse_servers
 from server.settings.values import Address, ConfigError, Network
 from server.settings.webhooks import Webhooks, build_webhooks
+from snapshots.sealing import IndexRules
 
 __all__ = ["Address", "AuthConfig", "Config", "ConfigError", "load"]
 
@@ -44,6 +45,8 @@ PerMinute = Annotated[int, Meta(ge=1, le=10**9, description="an integer from 1 t
 Viewers = Annotated[int, Meta(ge=0, le=10**6, description="an integer from 0 to 1000000; 0 turns the live channel off")]
 Milliseconds = Annotated[int, Meta(ge=10, le=60_000, description="an integer from 10 to 60000")]
 Events = Annotated[int, Meta(ge=1, le=10**12, description="an integer from 1 to 1000000000000")]
+IndexPlace = Annotated[Literal["auto", "memory", "disk"], Meta(description="auto, memory or disk")]
+IndexBytes = Annotated[int, Meta(ge=2**20, le=2**50, description="bytes, an integer from 1048576 to 2**50")]
 Snapshots = Annotated[int, Meta(ge=2, le=1_000, description="an integer from 2 to 1000")]
 HeartbeatSeconds = Annotated[int, Meta(ge=1, le=60, description="an integer from 1 to 60")]
 AgeSeconds = Annotated[int, Meta(ge=1, le=86_400, description="an integer from 1 to 86400")]
@@ -102,6 +105,18 @@ class LogConfig(msgspec.Struct, frozen=True):
         return values.parse_keep(self.keep)
 
 
+class ActionsConfig(msgspec.Struct, frozen=True):
+    """Where the index of applied actions lies, and what it may take of memory (`snapshots.sealing`)."""
+
+    index: IndexPlace = "auto"
+    memory_bytes: IndexBytes = 2**30
+
+    @property
+    def rules(self) -> IndexRules:
+        """What the sealer needs."""
+        return IndexRules(self.index, self.memory_bytes)
+
+
 class UsersConfig(msgspec.Struct, frozen=True):
     """Whether a user must be registered before an action counts."""
 
@@ -157,6 +172,7 @@ class Config(msgspec.Struct, frozen=True):
     live: LiveConfig = LiveConfig()
     snapshots: SnapshotsConfig = SnapshotsConfig()
     log: LogConfig = LogConfig()
+    actions: ActionsConfig = ActionsConfig()
     users: UsersConfig = UsersConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     console: ConsoleConfig = ConsoleConfig()

@@ -23,7 +23,7 @@ from engine.commands import (
 from engine.event_records import decode_events, encode_events
 from engine.events import BoardClosed, BoardPut, EpochBegun
 from engine.scoreboard import Scoreboard
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from tests.engine.model import increment, perform, put, rows
 
 MS = 1_765_800_896_000

@@ -6,7 +6,8 @@ import pytest
 import trio
 
 from engine import erasure_decisions
-from engine.actions import FORGOTTEN, key_of
+from engine.actions import key_of
+from engine.sealed_actions import FORGOTTEN
 from engine.commands import EraseReceipt, EraseUser, Receipt, Rejection
 from engine.erased import unpack_seqs
 from engine.events import Event, Incremented, UserErased, UserPut

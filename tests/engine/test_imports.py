@@ -27,7 +27,7 @@ from engine.limits import FRAME_BYTES_MAX, FRAME_RECORDS_MAX, ID_CHARACTERS_MAX,
 from engine.recount import Recount, Span
 from engine.schedule import Season
 from engine.scoreboard import Scoreboard
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from tests.engine.model import increment, perform, rows
 
 MS = 1_765_800_896_000

@@ -11,7 +11,8 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from engine.actions import FORGOTTEN, key_of
+from engine.actions import key_of
+from engine.sealed_actions import FORGOTTEN
 from engine.board_rules import BoardRules, Rules, WatchRules
 from engine.commands import Command, FreezeBoard, Increment, PutUser, ResetBoard, ReversalReceipt
 from engine.erased import is_erased, pack_seqs, pseudonym_of

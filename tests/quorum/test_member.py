@@ -14,7 +14,7 @@ from engine.record import frame_bytes, pack_frame, unpack_header
 from server.node.node import Node
 from server.quorum.words import decode
 from server.role import State
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from tests.e2e import leader as outside
 from tests.e2e.client import Answer, Client
 from tests.quorum.members import ALARM_SECONDS, leads, member, step_down, until

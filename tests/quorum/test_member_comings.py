@@ -15,7 +15,7 @@ from server.node.newcomer import bootstrap_of, prepare
 from server.node.shutdown import tell
 from server.role import State
 from server.settings.values import ConfigError
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from snapshots.importing import ImportRefused, OpenDirectory
 from snapshots.membership import Membership, read_membership, remove_membership, write_membership
 from snapshots.opening import log_directory

@@ -19,7 +19,7 @@ from server.quorum.nats_connection import NatsOptions
 from server.quorum.nats_setup import create
 from server.quorum.nats_stream import NatsStream
 from server.quorum.stream import StreamRefused
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from snapshots.membership import Membership, read_membership, write_membership
 from snapshots.promotion import promote_directory
 from snapshots.store import Store

@@ -14,7 +14,7 @@ from server.node import stream_cover
 from server.node.newcomer import bootstrap_of, prepare
 from server.node.shutdown import tell
 from server.node.stream_cover import StreamCover
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from tests.e2e import leader as outside
 from tests.quorum.members import ALARM_SECONDS, leads, member, member_of
 from tests.quorum.model_stream import Cloud

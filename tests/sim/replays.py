@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from engine.events import EpochBegun, Event
 from engine.scoreboard import Scoreboard
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from tests.sim.boards import RULES
 from tests.sim.books import Books, Broken
 from tests.sim.plain import Plain

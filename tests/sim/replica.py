@@ -9,7 +9,7 @@ import trio
 
 from engine.disk import Disk
 from engine.errors import LogDamaged
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from snapshots.opening import open_directory
 from tests.sim.boards import RULES
 from tests.sim.books import Books, Broken

@@ -13,7 +13,7 @@ import random
 from engine.disk import Disk
 from engine.events import EpochBegun
 from engine.scoreboard import Scoreboard
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from snapshots.opening import Opened, open_directory
 from snapshots.restore import restore
 from tests.sim.boards import RULES

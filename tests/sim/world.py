@@ -26,7 +26,7 @@ import trio
 from engine.disk import Disk
 from engine.errors import LogDamaged
 from server.node import parts
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from snapshots.opening import Opened, open_directory
 from snapshots.state import read_state
 from tests.sim.boards import RULES, period_at, short_days

@@ -20,7 +20,7 @@ from engine.events import EpochBegun
 from engine.record import HEADER_BYTES, SEGMENT_HEADER_BYTES, Frame, FrameFault, Tail, unpack_frame
 from engine.recovery import Finding
 from engine.scoreboard import Scoreboard
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from snapshots.opening import Opened, Progress, open_directory
 from snapshots.store import SnapshotInfo, Store
 

@@ -12,7 +12,7 @@ from engine.board_rules import rules_of_points
 from engine.commands import Increment, PutUser
 from engine.scoreboard import Scoreboard
 from snapshots.digests import difference, digests_of
-from snapshots.format import footer_digest, pack, state_digest, unpack
+from snapshots.format import file_digest, footer_digest, pack, unpack
 from tests.snapshots.directories import Leader
 from tests.snapshots.images import Bytes
 

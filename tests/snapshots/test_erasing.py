@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.actions import FORGOTTEN, key_of
+from engine.actions import key_of
+from engine.sealed_actions import FORGOTTEN
 from engine.board_rules import BoardRules, WatchRules
 from engine.commands import Increment, PutUser
 from engine.errors import LogDamaged

@@ -18,7 +18,7 @@ from engine.record import Tail, chain_start
 from engine.scoreboard import Scoreboard
 from server.node import file_boards, parts
 from server.quorum.stream import Origin
-from snapshots.format import state_digest
+from snapshots.digests import state_digest
 from snapshots.opening import open_directory
 from tests.sim.boards import RULES, period_at
 from tests.sim.books import Books, Broken

@@ -1,0 +1,84 @@
+"""The files of older actions of a data directory: DATA/actions/0000000000-0000000004-9c0f5b1f7e0a4d3c.run.
+
+    store = ActionStore(disk, data_directory)
+    runs = store.open_all(infos, log_id)                        raises if one is missing or damaged
+    store.tidy(kept_names)                                      at retention
+
+`engine.action_run` has the format. A snapshot names the runs that belong to it (`engine.sealed_actions`).
+
+Rules:
+- A file appears whole or not at all, and its name says what is in it. So a file of that name is never another one, but
+  for what an erasure forgets in it.
+- Only the owner of the directory writes and removes. A file that is not named by a kept snapshot or by the state that
+  is served goes at retention. So does the unfinished file of an interrupted write.
+- A run that is no longer used is closed when its last reader is done with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import closing
+from weakref import finalize
+
+from engine.action_blocks import RunInfo, run_name
+from engine.action_run import Run
+from engine.disk import Disk
+
+DIRECTORY = "actions"
+
+PIECE_BYTES = 2**20
+"""Bytes that are copied at once."""
+
+
+class ActionStore:
+    """The runs of one data directory."""
+
+    def __init__(self, disk: Disk, data_directory: str) -> None:
+        self.disk = disk
+        self.directory = f"{data_directory}/{DIRECTORY}"
+
+    def path(self, info: RunInfo) -> str:
+        return f"{self.directory}/{run_name(info)}"
+
+    def has(self, info: RunInfo) -> bool:
+        return self.disk.exists(self.path(info))
+
+    def open(self, info: RunInfo, log_id: bytes) -> Run:
+        """Open a run and prove its tables. Raises `FileMissing`, `SnapshotDamaged`. It closes with its last user."""
+        run = Run.open(self.disk, self.path(info), info, log_id)
+        finalize(run, run.file.close)
+        return run
+
+    def open_all(self, infos: Iterable[RunInfo], log_id: bytes) -> list[Run]:
+        """Open runs. Raises the same errors for the first that can't be used."""
+        return [self.open(info, log_id) for info in infos]
+
+    def list(self) -> list[str]:
+        """List the names of all files here."""
+        return sorted(self.disk.list_directory(self.directory)) if self.disk.exists(self.directory) else []
+
+    def tidy(self, kept: Collection[str]) -> Sequence[str]:
+        """Remove every file but those of these names; give the paths."""
+        removed = [f"{self.directory}/{name}" for name in self.list() if name not in kept]
+        for path in removed:
+            self.disk.remove(path)
+        return removed
+
+    def make_directory(self) -> None:
+        """Make the directory, and make its name durable."""
+        self.disk.make_directory(self.directory)
+
+
+def carry_runs(disk: Disk, source: str, target: str, infos: Iterable[RunInfo]) -> None:
+    """Copy the runs that a state names from one data directory to another, as they are.
+
+    A missing one is left out, and a damaged one is copied: who opens the new directory makes both anew from its log.
+    """
+    origin, store = ActionStore(disk, source), ActionStore(disk, target)
+    for info in infos:
+        if store.has(info) or not origin.has(info):
+            continue
+        store.make_directory()
+        with closing(disk.open(origin.path(info))) as file:
+            offsets = range(0, file.size(), PIECE_BYTES)
+            disk.write_whole(store.path(info), (file.read_at(offset, PIECE_BYTES) for offset in offsets), paced=True)
