@@ -115,7 +115,7 @@ class Actions:
     @property
     def bytes(self) -> int:
         """The memory of all of it."""
-        return self.recent_bytes + self.sealed.bytes
+        return self.recent_bytes + self.sealed.memory_bytes
 
     def unread(self, keys: Sequence[Key]) -> list[Want]:
         """List what must be read from the disk before these actions can be looked up; most need nothing."""

@@ -90,7 +90,7 @@ class Actor:
         on_damage: OnDamage = lambda _: None,
         period_at: PeriodAt = no_calendar,
     ) -> None:
-        """`on_lost` is told why the actor deposed itself, `on_damage` of a damaged file of older actions. Both are quick."""
+        """`on_lost` is told why the actor deposed itself, `on_damage` of a damaged file. Both are quick."""
         self._period_at = period_at
         self._machine = machine
         self._clock = clock

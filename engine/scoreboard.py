@@ -337,7 +337,7 @@ class Scoreboard(Epochs):
     def from_image(cls, rules: Rules, image: StateImage, sealed: SealedActions | None = None) -> Scoreboard:
         """Make the scoreboard of an image, as in the middle of a replay: call `end_replay` before reading from it.
 
-        `sealed` are the opened sealed actions of the image. Without them, no action can be looked up if some are sealed.
+        `sealed` are the opened sealed actions of the image. Without them it can't be asked for actions, if it has some.
         """
         scoreboard = cls(rules)
         scoreboard.epoch, scoreboard.seq, scoreboard.time_ms = image.epoch, image.seq, image.time_ms

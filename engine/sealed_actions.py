@@ -123,9 +123,9 @@ class SealedActions:
         return self.infos[-1].end if self.infos else 0
 
     @property
-    def bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """The memory of filters and digests, and of what was read (some 300 bytes each)."""
-        filters = sum(run.filter.bytes for run in self.runs or ())
+        filters = sum(run.bytes for run in self.runs or ())
         return filters + len(self.digests) + 300 * len(self._places) + 64 * len(self.forgotten)
 
     # Looking up

@@ -11,14 +11,12 @@ Rules:
   for what an erasure forgets in it.
 - Only the owner of the directory writes and removes. A file that is not named by a kept snapshot or by the state that
   is served goes at retention. So does the unfinished file of an interrupted write.
-- A run that is no longer used is closed when its last reader is done with it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
-from weakref import finalize
 
 from engine.action_blocks import RunInfo, run_name
 from engine.action_run import Run
@@ -44,10 +42,8 @@ class ActionStore:
         return self.disk.exists(self.path(info))
 
     def open(self, info: RunInfo, log_id: bytes) -> Run:
-        """Open a run and prove its tables. Raises `FileMissing`, `SnapshotDamaged`. It closes with its last user."""
-        run = Run.open(self.disk, self.path(info), info, log_id)
-        finalize(run, run.file.close)
-        return run
+        """Open a run and prove its tables. Raises `FileMissing`, `RunDamaged`. It closes with its last user."""
+        return Run.open(self.disk, self.path(info), info, log_id)
 
     def open_all(self, infos: Iterable[RunInfo], log_id: bytes) -> list[Run]:
         """Open runs. Raises the same errors for the first that can't be used."""

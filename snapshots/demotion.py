@@ -48,10 +48,10 @@ from engine.log import Log
 from engine.log_reader import scan
 from engine.record import Frame, Tail, events_of
 from engine.scoreboard import Scoreboard
+from snapshots.action_store import carry_runs
 from snapshots.copying import Copied, copy_log
 from snapshots.membership import write_refusal
 from snapshots.opening import ShowProgress, Tell, begin_from, list_log, log_directory, no_progress
-from snapshots.action_store import carry_runs
 from snapshots.period_store import PeriodStore
 from snapshots.periods import carry_over, write_ended
 from snapshots.promotion import NO_RULES, Marker, read_marker, remove_deposed, write_marker

@@ -10,8 +10,8 @@ The digest of a part is BLAKE2b-256 over its chunks as `snapshots.format` packs 
 It leaves out their ordinals, because these depend on the other parts.
 
 Two nodes may have sealed other numbers of actions (`engine.sealed_actions`) and hold the same. `state_digest` says so:
-of actions it has the digests of their blocks, sealed or not, and which were forgotten. Nodes of older versions know only
-`whole` and `actions`, which a state with sealed actions leaves empty: then the rest is compared.
+of actions it has the digests of their blocks, sealed or not, and which were forgotten. Nodes of older versions know
+only `whole` and `actions`, which a state with sealed actions leaves empty: then the rest is compared.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from engine.action_run import Columns, Run, write_run
 from engine.actions import key_of, key_of_logged, mark_of
 from engine.disk import Disk, FileMissing
 from engine.erased import is_erased
-from engine.errors import DiskFault, LogDamaged, NoLongerKept, SnapshotDamaged
+from engine.errors import DiskFault, LogDamaged, NoLongerKept, RunDamaged
 from engine.events import Incremented, Reversed
 from engine.image import column_of
 from engine.log_reader import scan
@@ -47,7 +47,7 @@ class Mended(DiskFault):
 def open_or_mend(
     store: ActionStore, log_directory: str, manifest: Manifest, log_id: bytes, *, tell: Callable[[DiskFault], None]
 ) -> list[Run]:
-    """Open the runs of a snapshot; make those anew that can't be used. Raises `SnapshotDamaged` if that fails."""
+    """Open the runs of a snapshot; make those anew that can't be used. Raises `RunDamaged` if that fails."""
     runs: list[Run] = []
     for info in manifest.runs:
         try:
@@ -55,7 +55,7 @@ def open_or_mend(
             continue
         except FileMissing:
             fault = DiskFault("a file of older actions is missing", path=store.path(info), seq=info.first_seq)
-        except SnapshotDamaged as damage:
+        except RunDamaged as damage:
             fault = damage
         tell(fault)
         mend(store, log_directory, info, manifest.digests, log_id)
@@ -65,8 +65,7 @@ def open_or_mend(
 
 
 def mend(store: ActionStore, log_directory: str, info: RunInfo, digests: bytes, log_id: bytes) -> None:
-    """Make a run anew from the log. `digests` has those of all blocks. Raises `SnapshotDamaged` if that can't be done."""
-    store.make_directory()
+    """Make a run anew from the log. `digests` has those of all blocks. Raises `RunDamaged` if that can't be done."""
     its = [digests[DIGEST_BYTES * at : DIGEST_BYTES * (at + 1)] for at in range(info.first, info.end)]
     groups: list[RunInfo] = []
     try:
@@ -87,29 +86,29 @@ def mend(store: ActionStore, log_directory: str, info: RunInfo, digests: bytes, 
         write_run(store.disk, store.directory, runs, log_id, info.first, info.end)
     except (LogDamaged, NoLongerKept) as fault:
         what = f"a file of older actions can't be made anew, because the log can't be read there: {fault}"
-        raise SnapshotDamaged(what, path=store.path(info), seq=info.first_seq, remedy=REMEDY) from fault
+        raise RunDamaged(what, path=store.path(info), seq=info.first_seq, remedy=REMEDY) from fault
 
 
-def _unlike(store: ActionStore, info: RunInfo, seq: int) -> SnapshotDamaged:
+def _unlike(store: ActionStore, info: RunInfo, seq: int) -> RunDamaged:
     what = "a file of older actions can't be made anew: the log has other actions there than the snapshot says"
-    return SnapshotDamaged(what, path=store.path(info), seq=seq, remedy=REMEDY)
+    return RunDamaged(what, path=store.path(info), seq=seq, remedy=REMEDY)
 
 
 def _groups(disk: Disk, log_directory: str, info: RunInfo) -> Iterator[tuple[int, Columns]]:
     """Yield the actions of a run in groups of whole blocks, each with its first block."""
-    columns, first = Columns(array("Q"), array("Q"), array("Q")), info.first
+    digests, seqs, marks, first = array("Q"), array("Q"), array("Q"), info.first
     most = GROUP_BLOCKS * action_blocks.BLOCK_ACTIONS
     left = info.count
     for event in _events(disk, log_directory, info):
         key, mark = action_in(event)
-        columns.digests.extend(column_of(key))
-        columns.seqs.append(event.seq)
-        columns.marks.append(mark)
+        digests.extend(column_of(key))
+        seqs.append(event.seq)
+        marks.append(mark)
         left -= 1
-        if len(columns.seqs) == most or not left:
-            yield first, columns
+        if len(seqs) == most or not left:
+            yield first, Columns(digests, seqs, marks)
             first += GROUP_BLOCKS
-            columns = Columns(array("Q"), array("Q"), array("Q"))
+            digests, seqs, marks = array("Q"), array("Q"), array("Q")
         if not left:
             return
 

@@ -44,6 +44,8 @@ from engine.log_reader import LogReader
 from engine.record import Tail
 from engine.scoreboard import Scoreboard
 from engine.segment import SegmentFile
+from snapshots.action_store import DIRECTORY as ACTIONS
+from snapshots.action_store import carry_runs
 from snapshots.copying import Copied, copy_log
 from snapshots.digests import state_digest
 from snapshots.opening import (
@@ -57,8 +59,6 @@ from snapshots.opening import (
     log_directory,
     no_progress,
 )
-from snapshots.action_store import DIRECTORY as ACTIONS
-from snapshots.action_store import carry_runs
 from snapshots.period_store import DIRECTORY as PERIODS
 from snapshots.period_store import PeriodStore
 from snapshots.periods import carry_over, log_id_of, write_ended

@@ -31,7 +31,7 @@ import numpy as np
 import trio
 
 from engine import action_blocks
-from engine.action_blocks import DIGEST_BYTES, RunInfo, block_digest, layout, run_name
+from engine.action_blocks import RunInfo, block_digest, layout, run_name
 from engine.action_run import Columns, Run, rewrite_forgotten, write_run
 from engine.actions import Actions
 from engine.disk import Disk
@@ -109,7 +109,7 @@ class Sealer:
             self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Make damaged files anew, until cancelled. Raises `SnapshotDamaged` if one can't be: the process must end."""
+        """Make damaged files anew, until cancelled. Raises `RunDamaged` if one can't be: the process must end."""
         task_status.started()
         while True:
             await self._wake.wait()
@@ -148,24 +148,20 @@ class Sealer:
             for start in range(0, gone, length)
         )
         assert sealed.runs is not None
-        known = {(info.first, info.end): each for info, each in zip(sealed.infos, sealed.runs, strict=True)}
+        known = {(info.first, info.end): of for info, of in zip(sealed.infos, sealed.runs, strict=True)}
         infos: list[RunInfo] = []
         runs: list[Run] = []
         log_id = self._log.tail.log_id
         for first, end in layout(blocks):
-            run = known.get((first, end))
-            if run is None:
-                sources: list[Run | Columns] = [
-                    each for (low, high), each in known.items() if first <= low < high <= end
-                ]
+            each = known.get((first, end))
+            if each is None:
+                sources: list[Run | Columns] = [of for (low, high), of in known.items() if first <= low and high <= end]
                 if end > begun:
                     sources.append(_columns(image, (max(first, begun) - begun) * length, (end - begun) * length))
-                self._store.make_directory()
-                its = [digests[DIGEST_BYTES * at : DIGEST_BYTES * (at + 1)] for at in range(first, end)]
-                info = write_run(self._store.disk, self._store.directory, sources, log_id, first, end, its)
-                run = self._store.open(info, log_id)
-            infos.append(run.info)
-            runs.append(run)
+                info = write_run(self._store.disk, self._store.directory, sources, log_id, first, end)
+                each = self._store.open(info, log_id)
+            infos.append(each.info)
+            runs.append(each)
         marks = np.frombuffer(image.marks[:gone], np.uint64)
         seqs = np.frombuffer(image.seqs[:gone], np.uint64)
         more = sealed.grown(infos, digests, runs, forgotten.union(seqs[marks == FORGOTTEN].tolist()))

@@ -132,9 +132,14 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
         pipeline=make_pipeline(world, surface, actor, opened.log, service, promote, keeper, erasures, hooks),
         live=surface.live,
         tasks=(
-            service.run_checkpointer, service.run_sealer, service.run_erasures, keeper.run, *tasks, watch.run,
+            service.run_checkpointer,
+            service.run_sealer,
+            service.run_erasures,
+            keeper.run,
+            *tasks,
+            watch.run,
             *tasks_of(hooks),
-        ),  # fmt: skip
+        ),
         promote=promote,
         actor=actor,
         log=opened.log,

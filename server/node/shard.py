@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from engine.actor import ActorStatistics
-from engine.submission import Submission
 from engine.commands import Command
+from engine.submission import Submission
 from server.api.dependencies import StorageState
 
 

@@ -7,11 +7,11 @@ import trio
 
 from engine import erasure_decisions
 from engine.actions import key_of
-from engine.sealed_actions import FORGOTTEN
 from engine.commands import EraseReceipt, EraseUser, Receipt, Rejection
 from engine.erased import unpack_seqs
 from engine.events import Event, Incremented, UserErased, UserPut
 from engine.scoreboard import Scoreboard
+from engine.sealed_actions import FORGOTTEN
 from engine.traces import Traces, newest_first
 from tests.engine.model import increment, perform, put
 from tests.engine.test_actor import RULES, Bench

@@ -18,10 +18,12 @@ from snapshots.checkpoint import Checkpointer
 from snapshots.digests import StateDigests
 from snapshots.opening import open_directory
 from snapshots.retention import Removed
+from snapshots.sealing import IndexRules, Sealer
 from snapshots.store import SnapshotInfo, Store
 from tests.snapshots.directories import BEGUN_MS, RULES, SEGMENT_BYTES, InlineDisk, Told, digest
 
 DAY_MS = 24 * 3600 * 1000
+IN_MEMORY = IndexRules("memory")
 
 
 class Served:
@@ -41,6 +43,7 @@ class Served:
         on_saved: Callable[[SnapshotInfo, StateDigests], None] | None = None,
         clock: Clock | None = None,
         on_removed: Callable[[Removed], None] = lambda _: None,
+        index: IndexRules = IN_MEMORY,
     ) -> None:
         disk = disk or InlineDisk()
         self.directory = directory
@@ -50,7 +53,8 @@ class Served:
         self.store = store or Store(disk, str(directory))
         self.machine = StateMachine(self.opened.scoreboard, LocalLog(self.opened.log), lambda _: None)
         clock = clock or GivenClock(lambda: self.now_ms)
-        self.actor = Actor(self.machine, clock=clock)
+        self.sealer = Sealer(self.opened.scoreboard, disk, str(directory), self.opened.log, index, tell=self.told)
+        self.actor = Actor(self.machine, clock=clock, on_damage=self.sealer.damaged)
         self.checkpointer = Checkpointer(
             self.machine,
             self.store,
@@ -64,7 +68,13 @@ class Served:
             on_capture=on_capture,
             on_saved=on_saved,
             on_removed=on_removed,
+            periods_written=self.sealer.seal,
+            settle=self._settle,
         )
+
+    async def _settle(self, _: SnapshotInfo) -> None:
+        await self.sealer.forget()
+        await self.sealer.tidy()
 
     @property
     def seq(self) -> int:
@@ -96,6 +106,8 @@ async def serving(served: Served) -> AsyncIterator[Served]:
     """Run the actor."""
     async with trio.open_nursery() as nursery:
         await nursery.start(served.actor.run)
+        await nursery.start(served.actor.reader.run)
+        await nursery.start(served.sealer.run)
         yield served
         await served.actor.drain()
         nursery.cancel_scope.cancel()

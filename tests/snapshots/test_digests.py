@@ -29,7 +29,7 @@ def test_equal_states_have_equal_digests_also_when_one_was_restored(leader: Lead
     image = leader.scoreboard.capture()
     again, _ = unpack(Bytes(b"".join(pack(image, leader.tail))), "a snapshot")
     assert digests_of(again) == digests_of(image)
-    assert digests_of(image).whole == state_digest(image)
+    assert digests_of(image).whole == file_digest(image)
     assert difference(digests_of(again), digests_of(image)) is None
 
 
@@ -94,4 +94,4 @@ def test_a_digest_does_not_hang_on_the_other_boards() -> None:
 def test_the_end_of_a_file_names_its_content(leader: Leader) -> None:
     """The digest in the footer is that of the state."""
     image = leader.scoreboard.capture()
-    assert footer_digest(Bytes(b"".join(pack(image, leader.tail)))).hex() == state_digest(image)
+    assert footer_digest(Bytes(b"".join(pack(image, leader.tail)))).hex() == file_digest(image)

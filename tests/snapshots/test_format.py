@@ -18,7 +18,8 @@ from engine.image import StateImage
 from engine.past_ranks import NOTHING, began_after
 from engine.record import Tail
 from snapshots import format as snapshot_format
-from snapshots.format import CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, HEADER_BYTES, pack, state_digest, unpack, verify
+from snapshots.digests import state_digest
+from snapshots.format import CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, HEADER_BYTES, file_digest, pack, unpack, verify
 from tests.snapshots import images
 from tests.snapshots.images import Bytes
 
@@ -65,7 +66,7 @@ def test_one_state_is_one_file(state: tuple[StateImage, Tail]) -> None:
     assert packed(again, tail) == data
     assert state_digest(again) == state_digest(image)
     footer = chunks_of(data)[-1]
-    assert footer[CHUNK_HEADER_BYTES : CHUNK_HEADER_BYTES + 32].hex() == state_digest(image)
+    assert footer[CHUNK_HEADER_BYTES : CHUNK_HEADER_BYTES + 32].hex() == file_digest(image)
 
 
 def test_a_state_that_differs_by_one_number_has_another_digest() -> None:
