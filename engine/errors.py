@@ -109,6 +109,10 @@ class SnapshotDamaged(DiskFault):
     """A snapshot file does not verify. Opening uses the snapshot before it."""
 
 
+class RunDamaged(DiskFault):
+    """A run of the index of actions does not verify. It is derived: the log has all that was in it."""
+
+
 class DirectoryInUse(DiskFault):
     """Another process holds the lock of this data directory."""
 
