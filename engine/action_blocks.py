@@ -35,6 +35,9 @@ FAN = 4
 RUN_BLOCKS_MAX = FAN**6
 """Blocks of the largest runs: 2^30 actions, 38 GB. The filter counts entries in 32 bits (`engine.action_filter`)."""
 
+FORGOTTEN = 0
+"""The mark of an action whose user was erased."""
+
 DIGEST_BYTES = 32
 
 ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("seq", "<u8"), ("mark", "<u8")])

@@ -33,13 +33,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import action_blocks
-from engine.action_blocks import DIGEST_BYTES, ENTRY, Entries, RunInfo, Words, block_digest, identity_of, run_name
+from engine.action_blocks import (
+    DIGEST_BYTES,
+    ENTRY,
+    FORGOTTEN,
+    Entries,
+    RunInfo,
+    Words,
+    block_digest,
+    identity_of,
+    run_name,
+)
 from engine.action_filter import WINDOW, Filter
 from engine.action_run_format import (
     BLOCK_BYTES,
     ENTRIES,
     FOOTER_BYTES,
-    FORGOTTEN,
     PIECE_BYTES,
     PIECE_ENTRIES,
     Footer,
@@ -222,7 +231,7 @@ def rewrite_forgotten(disk: Disk, run: Run, seqs: Iterable[int]) -> bool:
     False: nothing was to do, and the file is the same. Raises `RunDamaged`, `WriteFailed`.
     """
     wanted = np.array(sorted({seq for seq in seqs if run.info.first_seq <= seq <= run.info.last_seq}), np.uint64)
-    if not any(_hits(piece, wanted).any() for piece in run.entries()):
+    if not len(wanted) or not any(_hits(piece, wanted).any() for piece in run.entries()):
         return False
     pieces = packed(_forgetting(run, wanted), run.info, run.log_id, run.block_digests, run.filter)
     disk.write_whole(run.path, pieces, paced=True)
@@ -230,7 +239,10 @@ def rewrite_forgotten(disk: Disk, run: Run, seqs: Iterable[int]) -> bool:
 
 
 def _hits(piece: Entries, wanted: Words) -> NDArray[np.bool_]:
-    hits: NDArray[np.bool_] = np.isin(piece["seq"], wanted) & (piece["mark"] != FORGOTTEN)
+    """Tell which of these entries are to be forgotten and are not yet. `wanted` are seqs, sorted."""
+    seqs = piece["seq"]
+    nearest = wanted[np.searchsorted(wanted, seqs).clip(max=len(wanted) - 1)]
+    hits: NDArray[np.bool_] = (nearest == seqs) & (piece["mark"] != FORGOTTEN)
     return hits
 
 

@@ -31,7 +31,7 @@ import numpy as np
 from msgspec.structs import astuple
 
 from engine import action_blocks
-from engine.action_blocks import DIGEST_BYTES, ENTRY, Entries, RunInfo
+from engine.action_blocks import DIGEST_BYTES, ENTRY, FORGOTTEN, Entries, RunInfo
 from engine.action_filter import Filter, FilterMaker, bits_for
 
 ENTRIES = 128
@@ -43,9 +43,6 @@ PIECE_ENTRIES = 2**15
 """Entries that are read or written at once: 1 MiB."""
 
 PIECE_BYTES = PIECE_ENTRIES * ENTRY.itemsize
-
-FORGOTTEN = 0
-"""The mark of an action whose user was erased."""
 
 VERSION = 1
 _MAGIC = b"acts"
