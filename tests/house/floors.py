@@ -35,6 +35,9 @@ FOLDERS = (
 
 FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "errors limits history order table log_facts balance erased"),
+    (PURE, "engine", "action_blocks"),
+    (PURE, "engine", "action_filter"),
+    (PURE, "engine", "action_run_format"),
     (PURE, "engine", "texts tiers schedule dates past_ranks first_rows"),
     (SHELL, "engine", "calendar"),
     (PURE, "engine", "board_rules"),
@@ -60,6 +63,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (SHELL, "engine", "regular_file"),
     (SHELL, "engine", "disk"),
     (SHELL, "engine", "held_disk"),
+    (SHELL, "engine", "action_run"),
     (SHELL, "engine", "segment"),
     (SHELL, "engine", "room"),
     (SHELL, "engine", "segment_cursor"),
