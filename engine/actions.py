@@ -36,9 +36,10 @@ from itertools import chain
 
 import numpy as np
 
+from engine.action_blocks import FORGOTTEN
 from engine.erased import is_erased, key_in
 from engine.image import ActionsImage, column_of
-from engine.sealed_actions import FORGOTTEN, SealedActions, Want
+from engine.sealed_actions import SealedActions, Want
 from engine.table import Table, Words
 
 CELLS_AT_FIRST = 2**15

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 
 from msgspec import UNSET, Struct
 
+from engine.action_blocks import FORGOTTEN
 from engine.actions import Key, key_of, mark_of
 from engine.board import Board
 from engine.board_decisions import decide_board
@@ -61,7 +62,6 @@ from engine.repeats import receipt_again
 from engine.reversal_decisions import Reversal, decide_reversal
 from engine.review_decisions import ReviewDecision, decide_review
 from engine.scoreboard import Scoreboard
-from engine.sealed_actions import FORGOTTEN
 from engine.user_decisions import Unchanged, decide_user, user_fault
 from engine.users import User
 

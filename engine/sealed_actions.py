@@ -30,7 +30,7 @@ import msgspec
 import numpy as np
 
 from engine import action_blocks
-from engine.action_blocks import RunInfo
+from engine.action_blocks import FORGOTTEN, RunInfo
 from engine.action_run import Run
 from engine.erased import pack_seqs, unpack_seqs
 from engine.image import ACTIONS
@@ -40,9 +40,6 @@ READ_MAX = 65_536
 
 MANY = 8
 """From this number of keys on, the filters handle them together."""
-
-FORGOTTEN = 0
-"""The mark of an action whose user was erased."""
 
 _two_words = struct.Struct("<QQ").unpack
 
@@ -125,7 +122,7 @@ class SealedActions:
     @property
     def memory_bytes(self) -> int:
         """The memory of filters and digests, and of what was read (some 300 bytes each)."""
-        filters = sum(run.bytes for run in self.runs or ())
+        filters = sum(run.memory_bytes for run in self.runs or ())
         return filters + len(self.digests) + 300 * len(self._places) + 64 * len(self.forgotten)
 
     # Looking up

@@ -25,10 +25,10 @@ import numpy as np
 from msgspec.structs import replace
 
 from engine import action_blocks
-from engine.action_blocks import block_digest
+from engine.action_blocks import FORGOTTEN, block_digest
 from engine.erased import pack_seqs, unpack_seqs
 from engine.image import ACTIONS, ActionsImage, StateImage
-from engine.sealed_actions import FORGOTTEN, Manifest, manifest_in
+from engine.sealed_actions import Manifest, manifest_in
 from snapshots.format import actions_payloads, board_payloads, file_digest, users_payloads
 
 DIGEST_BYTES = 32

@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Callable, Iterator
 
 from engine import action_blocks
-from engine.action_blocks import DIGEST_BYTES, RunInfo, block_digest
+from engine.action_blocks import DIGEST_BYTES, FORGOTTEN, RunInfo, block_digest
 from engine.action_run import Columns, Run, write_run
 from engine.actions import key_of, key_of_logged, mark_of
 from engine.disk import Disk, FileMissing
@@ -28,7 +28,7 @@ from engine.events import Incremented, Reversed
 from engine.image import column_of
 from engine.log_reader import scan
 from engine.record import events_of
-from engine.sealed_actions import FORGOTTEN, Manifest
+from engine.sealed_actions import Manifest
 from snapshots.action_store import ActionStore
 
 GROUP_BLOCKS = 16

@@ -31,7 +31,7 @@ import numpy as np
 import trio
 
 from engine import action_blocks
-from engine.action_blocks import RunInfo, block_digest, layout, run_name
+from engine.action_blocks import FORGOTTEN, RunInfo, block_digest, layout, run_name
 from engine.action_run import Columns, Run, rewrite_forgotten, write_run
 from engine.actions import Actions
 from engine.disk import Disk
@@ -39,7 +39,7 @@ from engine.errors import DiskFault
 from engine.image import ActionsImage
 from engine.log import Log
 from engine.scoreboard import Scoreboard
-from engine.sealed_actions import FORGOTTEN, SealedActions
+from engine.sealed_actions import SealedActions
 from engine.threads import run
 from snapshots.action_store import ActionStore
 from snapshots.mending import MENDED, Mended, mend

@@ -6,12 +6,12 @@ import pytest
 import trio
 
 from engine import erasure_decisions
+from engine.action_blocks import FORGOTTEN
 from engine.actions import key_of
 from engine.commands import EraseReceipt, EraseUser, Receipt, Rejection
 from engine.erased import unpack_seqs
 from engine.events import Event, Incremented, UserErased, UserPut
 from engine.scoreboard import Scoreboard
-from engine.sealed_actions import FORGOTTEN
 from engine.traces import Traces, newest_first
 from tests.engine.model import increment, perform, put
 from tests.engine.test_actor import RULES, Bench

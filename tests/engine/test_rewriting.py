@@ -11,6 +11,7 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from engine.action_blocks import FORGOTTEN
 from engine.actions import key_of
 from engine.board_rules import BoardRules, Rules, WatchRules
 from engine.commands import Command, FreezeBoard, Increment, PutUser, ResetBoard, ReversalReceipt
@@ -44,7 +45,6 @@ from engine.record import (
 from engine.recount import Recount
 from engine.rewriting import WHO_IS_IN, Forgetting, rewrite_content, rewrite_frame, users_in
 from engine.scoreboard import Scoreboard
-from engine.sealed_actions import FORGOTTEN
 from snapshots.format import pack
 from tests.engine.games import Game
 from tests.engine.test_reversals import reverse

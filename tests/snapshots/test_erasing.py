@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.action_blocks import FORGOTTEN
 from engine.actions import key_of
 from engine.board_rules import BoardRules, WatchRules
 from engine.commands import Increment, PutUser
 from engine.errors import LogDamaged
 from engine.log_reader import scan
 from engine.record import events_of
-from engine.sealed_actions import FORGOTTEN
 from snapshots.erasing import ErasureRefused
 from snapshots.finding import Found, Unread, Wanted, find_in_directory
 from snapshots.promotion import Marker, Successor, write_deposed, write_marker
