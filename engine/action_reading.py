@@ -70,7 +70,10 @@ async def read_in(scoreboard: Scoreboard, keys: Sequence[Key], *, blocks: bool, 
 
 
 class ActionReader(Generic[W]):
-    """Reads for the submissions that the writer has taken. `give_back` gets one that is ready to be decided."""
+    """Reads for the submissions that the writer has taken. `give_back` gets one that is ready to be decided.
+
+    `weight` counts the commands that wait for the disk.
+    """
 
     def __init__(
         self, scoreboard: Scoreboard, *, blocks: bool, give_back: Callable[[W], None], on_damage: OnDamage
@@ -82,22 +85,11 @@ class ActionReader(Generic[W]):
         self._waiting: list[tuple[W, SealedActions, list[Want]]] = []
         self._reading: list[W] = []
         self._wake = trio.Event()
-
-    @property
-    def busy(self) -> bool:
-        """Whether any submission waits for the disk."""
-        return bool(self._waiting or self._reading)
-
-    @property
-    def weight(self) -> int:
-        """The number of commands that wait for the disk."""
-        return sum(each.weight for each in self._reading) + sum(each.weight for each, _, _ in self._waiting)
+        self.weight = 0  # of the submissions that wait for the disk
 
     def part(self, taken: list[W]) -> list[W]:
         """Keep the submissions that need a read, and give the others."""
         actions = self._scoreboard.actions
-        if not actions.sealed.count:
-            return taken
         by_key: dict[Key, list[Want]] = {}
         for want in actions.unread([key for submission in taken for key in keys_of(submission.commands)]):
             by_key.setdefault(want.key, []).append(want)
@@ -108,6 +100,7 @@ class ActionReader(Generic[W]):
             wants = [want for key in keys_of(submission.commands) for want in by_key.get(key, ())]
             if wants:
                 self._waiting.append((submission, actions.sealed, wants))
+                self.weight += submission.weight
             else:
                 ready.append(submission)
         self._wake.set()
@@ -116,7 +109,10 @@ class ActionReader(Generic[W]):
     def fail_waiting(self, error: Callable[[], Exception]) -> None:
         """Fail all that wait, each with its own error."""
         waiting, self._waiting = self._waiting, []
-        for submission in [*self._reading, *(each for each, _, _ in waiting)]:
+        for submission, _, _ in waiting:
+            self.weight -= submission.weight
+            submission.fail(error())
+        for submission in self._reading:
             submission.fail(error())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -151,6 +147,7 @@ class ActionReader(Generic[W]):
     def _end(self, submissions: list[W], fault: DiskFault | None = None) -> None:
         for submission in submissions:
             self._reading.remove(submission)
+            self.weight -= submission.weight
             if fault is None:
                 self._give_back(submission)
             else:

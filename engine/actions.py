@@ -138,7 +138,7 @@ class Actions:
             pairs = words.reshape(-1, 2)[missing].reshape(-1)
             entries[missing] = self._older.find_all(pairs, digests)
         positions: list[int] = (entries.astype(np.int64) - 1).tolist()
-        return self._with_read(keys, positions) if self.sealed.any_read else positions
+        return self._with_read(keys, positions) if self.sealed.places else positions
 
     def _find_each(self, keys: Sequence[Key]) -> list[int]:
         table, older, digests = self._table, self._older, self._digests
@@ -149,13 +149,13 @@ class Actions:
             if not entry and older is not None:
                 entry = older.find(high, low, digests)
             positions.append(entry - 1)
-        return self._with_read(keys, positions) if self.sealed.any_read else positions
+        return self._with_read(keys, positions) if self.sealed.places else positions
 
     def _with_read(self, keys: Sequence[Key], positions: list[int]) -> list[int]:
         """Complete positions by what was read of sealed actions."""
-        find = self.sealed.find
+        places = self.sealed.places
         for at, key in enumerate(keys):
-            if positions[at] < 0 and (place := find(key)) >= 0:
+            if positions[at] < 0 and (place := places.get(key)) is not None:
                 positions[at] = READ_FROM + place
         return positions
 

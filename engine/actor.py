@@ -159,7 +159,7 @@ class Actor:
             self._room_due_s = trio.current_time()  # it filled up while this was a replica
         task_status.started()
         try:
-            while self._inbox or self._accepting or self._reader.busy:
+            while self._inbox or self._accepting or self._reader.weight:
                 is_full = self._room_due_s < inf and not self._deposed
                 if is_full and self._room_due_s <= trio.current_time():
                     await self._make_room()
@@ -318,9 +318,9 @@ class Actor:
                 await show_unseen(self._machine.log, taken[0].commands)
                 if self._deposed:
                     raise LeaderDeposed(_DEPOSED)
-            taken = self._in_flight = self._reader.part(taken)  # no await from here to the decision
-            if not taken:
+            if self._machine.scoreboard.actions.sealed.count and not (taken := self._reader.part(taken)):
                 return
+            self._in_flight = taken  # no await from here to the decision
             batch = Batch(self._machine.scoreboard, now_ms, self._period_at)
             for submission in taken:
                 batch.decide(submission.commands)

@@ -2,8 +2,8 @@
 
     wants = sealed.unread(keys)                what must be read before it is known whether these were applied
     found = read_wants(wants)                  in a worker thread
-    sealed.note(found)                         from now on `find` knows these keys
-    place = sealed.find(key)                   -1: it is not among those that were read
+    sealed.note(found)                         from now on `places` has these keys
+    place = sealed.places.get(key)             None: it is not among those that were read
 
 `engine.action_run` has the files, `engine.action_filter` the filters. Sealed actions are in blocks
 (`engine.action_blocks`): their runs hold the first `blocks` blocks of all applied actions, without a gap.
@@ -13,7 +13,7 @@ Invariants:
   and that is not in memory, was never applied.
 - What was found stays true for ever: an action keeps its seq. What was not found (`_absent`) is true of these runs
   only, so it goes with this object: whoever seals more makes another one.
-- `_places` has at most READ_MAX keys; its values are places in `_seqs` and `_marks`, the oldest is overwritten.
+- `places` has the keys that were read, at most READ_MAX; its values are places in `_seqs` and `_marks`, the oldest is overwritten.
 - `forgotten` has the seqs of all sealed actions whose user was erased, whether or not the files say so already.
 
 Only the event loop uses an object of this class. `read_wants` may run in any thread.
@@ -24,14 +24,14 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
 from engine import action_blocks
 from engine.action_blocks import FORGOTTEN, RunInfo
-from engine.action_run import Run
+from engine.action_filter import Filter
 from engine.erased import pack_seqs, unpack_seqs
 from engine.image import ACTIONS
 
@@ -42,6 +42,22 @@ MANY = 8
 """From this number of keys on, the filters handle them together."""
 
 _two_words = struct.Struct("<QQ").unpack
+
+
+class Run(Protocol):
+    """An open file of sealed actions (`engine.action_run`)."""
+
+    @property
+    def info(self) -> RunInfo: ...
+
+    @property
+    def filter(self) -> Filter: ...
+
+    @property
+    def memory_bytes(self) -> int: ...
+
+    def read(self, entry: int, high: int, low: int) -> tuple[int, int] | None:
+        """Read seq and mark of an entry; None if it is of another key. Raises `DiskFault`."""
 
 
 class Want(NamedTuple):
@@ -91,7 +107,7 @@ class SealedActions:
         self.runs = runs if infos else ()
         self.count = sum(info.count for info in infos)
         self.last_seq = infos[-1].last_seq if infos else 0
-        self._places: dict[bytes, int] = {}
+        self.places: dict[bytes, int] = {}
         self._keys: list[bytes] = []
         self._seqs, self._marks = array("Q"), array("Q")
         self._next = 0
@@ -110,7 +126,7 @@ class SealedActions:
         """Give the same with other runs, which have these actions and perhaps later ones."""
         other = SealedActions(infos, digests, forgotten, runs)
         assert other.count >= self.count
-        other._places, other._keys, other._next = self._places, self._keys, self._next
+        other.places, other._keys, other._next = self.places, self._keys, self._next
         other._seqs, other._marks = self._seqs, self._marks
         return other
 
@@ -123,18 +139,18 @@ class SealedActions:
     def memory_bytes(self) -> int:
         """The memory of filters and digests, and of what was read (some 300 bytes each)."""
         filters = sum(run.memory_bytes for run in self.runs or ())
-        return filters + len(self.digests) + 300 * len(self._places) + 64 * len(self.forgotten)
+        return filters + len(self.digests) + 300 * len(self.places) + 64 * len(self.forgotten)
 
     # Looking up
 
     def unread(self, keys: Sequence[bytes]) -> list[Want]:
-        """List what must be read before `find` is right about these keys. Most new keys need nothing."""
+        """List what must be read before `places` is right about these keys. Most new keys need nothing."""
         runs = self.runs
         assert runs is not None, "these actions were not opened to be looked up"
         if not runs:
             return []
-        if self._places or self._absent:
-            places, absent = self._places, self._absent
+        if self.places or self._absent:
+            places, absent = self.places, self._absent
             keys = [key for key in keys if key not in places and key not in absent]
         if len(keys) < MANY:
             wants = []
@@ -153,35 +169,26 @@ class SealedActions:
                 if len(self._absent) >= READ_MAX:
                     self._absent.clear()
                 self._absent.add(key)
-            elif key not in self._places:
+            elif key not in self.places:
                 self._keep(key, seq, mark)
 
     def _keep(self, key: bytes, seq: int, mark: int) -> None:
         place = self._next
         self._next = (place + 1) % READ_MAX
         if place < len(self._keys):
-            del self._places[self._keys[place]]
+            del self.places[self._keys[place]]
             self._keys[place], self._seqs[place], self._marks[place] = key, seq, mark
         else:
             self._keys.append(key)
             self._seqs.append(seq)
             self._marks.append(mark)
-        self._places[key] = place
-
-    def find(self, key: bytes) -> int:
-        """Give the place of an action that was read; -1 for any other."""
-        return self._places.get(key, -1)
-
-    @property
-    def any_read(self) -> bool:
-        """Whether `find` knows any key."""
-        return bool(self._places)
+        self.places[key] = place
 
     def seq_at(self, place: int) -> int:
         return self._seqs[place]
 
     def mark_at(self, place: int) -> int:
-        """Give the mark of the action at a place that `find` gave."""
+        """Give the mark of the action at a place that `places` has."""
         return FORGOTTEN if self._seqs[place] in self.forgotten else self._marks[place]
 
     # Into a snapshot

@@ -26,8 +26,8 @@ Rules:
   log's `upkeep`, which excludes that. A state that was captured before and not yet written is captured again.
 - `on_capture` is called at the moment of the copy, so the listener knows between which two frames it was made.
   `on_saved` is called when the snapshot exists, with the digests of its state, which replicas compare.
-- A state is captured when every period that has ended has its file (`periods_written`): the log that made the file may
-  go afterwards.
+- A state is captured after `before_capture`: every period that has ended has its file then, because the log that made
+  the file may go afterwards, and what is due of older actions is sealed (`snapshots.sealing`).
 - `settle` follows each snapshot, before retention: it makes older files forget whom the state has forgotten
   (`snapshots.settling`). It must not raise.
 - `run` looks every LOOK_SECONDS whether a checkpoint is due. So the write path does no work for it; a checkpoint may be
@@ -120,7 +120,7 @@ class Checkpointer:
         pinned_seq: Callable[[], int | None] = lambda: None,
         on_capture: Callable[[int], None] | None = None,
         on_saved: Callable[[SnapshotInfo, StateDigests], None] | None = None,
-        periods_written: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+        before_capture: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
         settle: Callable[[SnapshotInfo], Awaitable[None]] = _nothing_to_settle,
     ) -> None:
         self._machine = machine
@@ -135,7 +135,7 @@ class Checkpointer:
         self._pinned_seq = pinned_seq
         self._on_capture = on_capture
         self._on_saved = on_saved
-        self._periods_written = periods_written
+        self._before_capture = before_capture
         self._settle = settle
         self._lock = trio.Lock()
         self._last = opened.snapshot
@@ -188,7 +188,7 @@ class Checkpointer:
     async def _save(self) -> SnapshotInfo:
         info = None
         while info is None:
-            await self._periods_written()
+            await self._before_capture()
             image, tail = self._machine.capture()
             if self._on_capture is not None:
                 self._on_capture(tail.seq)

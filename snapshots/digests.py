@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from engine import action_blocks
 from engine.action_blocks import FORGOTTEN, block_digest
-from engine.erased import pack_seqs, unpack_seqs
+from engine.erased import unpack_seqs
 from engine.image import ACTIONS, ActionsImage, StateImage
 from engine.sealed_actions import Manifest, manifest_in
 from snapshots.format import actions_payloads, board_payloads, file_digest, users_payloads
@@ -84,7 +84,7 @@ def _actions_digest(actions: ActionsImage, sealed: Manifest | None) -> bytes:
         digest.update(block_digest(digests, seqs))
         marks = np.frombuffer(actions.marks[start:end], np.uint64)
         forgotten_seqs += np.frombuffer(seqs, np.uint64)[marks == FORGOTTEN].tolist()
-    digest.update(pack_seqs(forgotten_seqs))
+    digest.update(np.array(forgotten_seqs, "<u8").tobytes())
     return digest.digest()
 
 
@@ -103,11 +103,10 @@ def difference(ours: StateDigests, theirs: StateDigests, holds: Callable[[str], 
         return None
     if ours.actions and theirs.actions and ours.actions != theirs.actions:
         return "the applied actions"
-    if ours.state and theirs.state:
-        return None if ours.state == theirs.state else "the state as a whole"
-    if not ours.whole or not theirs.whole:
-        return None
-    return None if ours.whole == theirs.whole else "the state as a whole"
+    for one, other in ((ours.whole, theirs.whole), (ours.state, theirs.state)):
+        if one and other:
+            return None if one == other else "the state as a whole"
+    return None
 
 
 def _digest(payloads: Iterable[tuple[bytes, bytes]]) -> str:

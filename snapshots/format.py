@@ -49,15 +49,13 @@ import struct
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from engine.board_rules import BoardDefinition
-from engine.history import HISTORY_BYTES
 from engine.image import ACTIONS, PARTS, ActionsImage, BoardImage, StateImage, UsersImage, column_bytes, column_of
-from engine.past_ranks import NOTHING, PastRanks
+from engine.past_ranks import NOTHING
 from engine.record import Tail
 from snapshots.chunks import (
     CHUNK_BYTES_MAX,
@@ -73,6 +71,28 @@ from snapshots.chunks import (
     pack_chunk,
     pack_header,
 )
+from snapshots.format_records import (
+    BOARD,
+    BOARD_WITH_DEFINITION,
+    BOARD_WITH_PAST_RANKS,
+    IDS,
+    NAMES,
+    STATS,
+    VERSION,
+    VERSION_WITH_DEFINITIONS,
+    VERSION_WITH_HISTORIES,
+    VERSION_WITH_PARTS,
+    VERSION_WITH_PAST_RANKS,
+    VERSIONS,
+    BoardHead,
+    BoardHeadWithDefinition,
+    BoardHeadWithPastRanks,
+    Stat,
+    StatWithDefinitions,
+    StatWithHistories,
+    StatWithParts,
+    StatWithPastRanks,
+)
 
 __all__ = ["BYTES", "CHUNK_BYTES_MAX", "CHUNK_HEADER_BYTES", "HEADER_BYTES", "TEXTS", "WORDS", "Source",
            "actions_payloads", "board_payloads", "file_digest", "footer_digest", "pack",
@@ -80,13 +100,6 @@ __all__ = ["BYTES", "CHUNK_BYTES_MAX", "CHUNK_HEADER_BYTES", "HEADER_BYTES", "TE
            "verify"]  # fmt: skip
 
 MAGIC = b"scoresnp"
-VERSION = 1
-VERSION_WITH_HISTORIES = 2
-VERSION_WITH_DEFINITIONS = 3
-VERSION_WITH_PAST_RANKS = 4
-VERSION_WITH_PARTS = 5
-VERSIONS = tuple(range(VERSION, VERSION_WITH_PARTS + 1))
-
 TEXTS = 2_000
 """Texts in a chunk: with the longest ids (128 characters of 4 bytes) it stays below CHUNK_BYTES_MAX."""
 
@@ -96,63 +109,6 @@ BYTES = 524_288
 FOOTER = struct.Struct("<32s16sQQII")
 
 T = TypeVar("T")
-_Count = Annotated[int, msgspec.Meta(ge=0)]
-_History = Annotated[bytes, msgspec.Meta(min_length=HISTORY_BYTES, max_length=HISTORY_BYTES)]
-
-
-class _Stat(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    epoch: int
-    seq: int
-    time_ms: int
-    epochs: list[tuple[int, int]]
-    boards: _Count
-    users: _Count
-    actions: _Count
-
-
-class _StatWithHistories(_Stat, array_like=True, forbid_unknown_fields=True):
-    histories: Annotated[list[tuple[int, _History]], msgspec.Meta(min_length=1)]
-
-
-class _StatWithDefinitions(_Stat, array_like=True, forbid_unknown_fields=True):
-    histories: list[tuple[int, _History]]
-
-
-class _StatWithPastRanks(_StatWithDefinitions, array_like=True, forbid_unknown_fields=True):
-    noted: tuple[int, int]
-
-
-class _StatWithParts(_StatWithPastRanks, array_like=True, forbid_unknown_fields=True):
-    parts: Annotated[list[tuple[str, _Count]], msgspec.Meta(min_length=1)]
-
-
-class _BoardHead(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
-    board_id: str
-    seq: int
-    count: _Count
-
-
-class _BoardHeadWithDefinition(_BoardHead, array_like=True, forbid_unknown_fields=True):
-    definition: BoardDefinition | None = None
-
-
-class _BoardHeadWithPastRanks(_BoardHeadWithDefinition, array_like=True, forbid_unknown_fields=True):
-    past_ranks: PastRanks = NOTHING
-
-
-_STATS: dict[int, msgspec.msgpack.Decoder[_Stat]] = {
-    version: msgspec.msgpack.Decoder(stat)
-    for version, stat in zip(
-        VERSIONS, (_Stat, _StatWithHistories, _StatWithDefinitions, _StatWithPastRanks, _StatWithParts), strict=True
-    )
-}
-_BOARD_WITH_PAST_RANKS = msgspec.msgpack.Decoder(_BoardHeadWithPastRanks)
-_BOARD_WITH_DEFINITION = msgspec.msgpack.Decoder(_BoardHeadWithDefinition)
-_BOARD = msgspec.msgpack.Decoder(_BoardHead)
-_IDS = msgspec.msgpack.Decoder(list[str])
-_NAMES = msgspec.msgpack.Decoder(list[str | None])
-
-
 # Packing
 
 
@@ -196,13 +152,13 @@ def _payloads(image: StateImage) -> Iterator[tuple[bytes, bytes]]:
     version = _version_of(image)
     if version == VERSION_WITH_PARTS:
         lengths = [(name, len(data)) for name, data in image.parts]
-        yield b"stat", encode(_StatWithParts(*head, image.histories, image.noted, lengths))
+        yield b"stat", encode(StatWithParts(*head, image.histories, image.noted, lengths))
     elif version == VERSION_WITH_PAST_RANKS:
-        yield b"stat", encode(_StatWithPastRanks(*head, image.histories, image.noted))
+        yield b"stat", encode(StatWithPastRanks(*head, image.histories, image.noted))
     elif version == VERSION_WITH_DEFINITIONS:
-        yield b"stat", encode(_StatWithDefinitions(*head, image.histories))
+        yield b"stat", encode(StatWithDefinitions(*head, image.histories))
     else:
-        yield b"stat", encode(_StatWithHistories(*head, image.histories) if image.histories else _Stat(*head))
+        yield b"stat", encode(StatWithHistories(*head, image.histories) if image.histories else Stat(*head))
     for board in image.boards:
         yield from board_payloads(board)
     yield from users_payloads(users)
@@ -226,11 +182,11 @@ def board_payloads(board: BoardImage) -> Iterator[tuple[bytes, bytes]]:
     """Yield kind and payload of the chunks of one board."""
     fields = (board.board_id, board.seq, board.count)
     if board.past_ranks != NOTHING:
-        yield b"bord", encode(_BoardHeadWithPastRanks(*fields, board.definition, board.past_ranks))
+        yield b"bord", encode(BoardHeadWithPastRanks(*fields, board.definition, board.past_ranks))
     elif board.definition is not None:
-        yield b"bord", encode(_BoardHeadWithDefinition(*fields, board.definition))
+        yield b"bord", encode(BoardHeadWithDefinition(*fields, board.definition))
     else:
-        yield b"bord", encode(_BoardHead(*fields))
+        yield b"bord", encode(BoardHead(*fields))
     yield from _texts(b"bids", board.user_ids, board.count)
     for kind, column in ((b"bsco", board.scores), (b"brea", board.reached), (b"bupd", board.updated)):
         assert len(column) == 8 * board.count
@@ -282,7 +238,7 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
     `holds`: everything is proved, but only the boards that it accepts are kept, and no actions.
     """
     reader = _Reader(source, path)
-    stat = reader.decode(b"stat", _STATS[reader.file.version])
+    stat = reader.decode(b"stat", STATS[reader.file.version])
     histories: list[tuple[int, bytes]] = getattr(stat, "histories", [])
     noted: tuple[int, int] = getattr(stat, "noted", (0, 0))
     lengths: list[tuple[str, int]] = getattr(stat, "parts", [])
@@ -294,8 +250,8 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
             boards.append(board)
     users = UsersImage(
         count=stat.users,
-        user_ids=reader.texts(b"uids", _IDS, stat.users),
-        names=reader.texts(b"unam", _NAMES, stat.users),
+        user_ids=reader.texts(b"uids", IDS, stat.users),
+        names=reader.texts(b"unam", NAMES, stat.users),
         active=reader.raw(b"uact", stat.users, BYTES),
     )
     kept = stat.actions if holds is None else 0
@@ -318,7 +274,7 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
 def part_lengths(source: Source, path: str) -> tuple[ChunkFile, list[tuple[str, int]]]:
     """Read the names and lengths of the parts of a snapshot, and prove no more. Raises `SnapshotDamaged`."""
     reader = _Reader(source, path)
-    lengths: list[tuple[str, int]] = getattr(reader.decode(b"stat", _STATS[reader.file.version]), "parts", [])
+    lengths: list[tuple[str, int]] = getattr(reader.decode(b"stat", STATS[reader.file.version]), "parts", [])
     _check_parts(lengths, reader)
     return reader.file, lengths
 
@@ -333,20 +289,20 @@ def _check_parts(lengths: Sequence[tuple[str, int]], reader: _Reader) -> None:
 
 def _read_board(reader: _Reader, *, is_public: bool = False) -> BoardImage:
     definition, past_ranks = None, NOTHING
-    head: _BoardHead
+    head: BoardHead
     if reader.file.version >= VERSION_WITH_PAST_RANKS:
-        head = with_past_ranks = reader.decode(b"bord", _BOARD_WITH_PAST_RANKS)
+        head = with_past_ranks = reader.decode(b"bord", BOARD_WITH_PAST_RANKS)
         definition, past_ranks = with_past_ranks.definition, with_past_ranks.past_ranks
     elif reader.file.version == VERSION_WITH_DEFINITIONS:
-        head = defined = reader.decode(b"bord", _BOARD_WITH_DEFINITION)
+        head = defined = reader.decode(b"bord", BOARD_WITH_DEFINITION)
         definition = defined.definition
     else:
-        head = reader.decode(b"bord", _BOARD)
+        head = reader.decode(b"bord", BOARD)
     image = BoardImage(
         board_id=head.board_id,
         seq=head.seq,
         count=head.count,
-        user_ids=reader.texts(b"bids", _IDS, head.count),
+        user_ids=reader.texts(b"bids", IDS, head.count),
         scores=reader.raw(b"bsco", 8 * head.count, 8 * WORDS),
         reached=reader.raw(b"brea", 8 * head.count, 8 * WORDS),
         updated=reader.raw(b"bupd", 8 * head.count, 8 * WORDS),

@@ -147,8 +147,7 @@ class Sealer:
             block_digest(image.digests[2 * start : 2 * (start + length)], image.seqs[start : start + length])
             for start in range(0, gone, length)
         )
-        assert sealed.runs is not None
-        known = {(info.first, info.end): of for info, of in zip(sealed.infos, sealed.runs, strict=True)}
+        known = {(each.info.first, each.info.end): each for each in _open(sealed)}
         infos: list[RunInfo] = []
         runs: list[Run] = []
         log_id = self._log.tail.log_id
@@ -180,7 +179,7 @@ class Sealer:
         self._store.tidy(names)
 
     def _forgetful(self, sealed: SealedActions, forgotten: frozenset[int]) -> list[Run] | None:
-        if not forget_in_runs(self._store, sealed.runs or (), forgotten):
+        if not forget_in_runs(self._store, _open(sealed), forgotten):
             return None
         return self._store.open_all(sealed.infos, self._log.tail.log_id)
 
@@ -203,6 +202,13 @@ def forget_in_runs(store: ActionStore, runs: Iterable[Run], forgotten: Collectio
             rewrite_forgotten(store.disk, each, seqs)
             paths.append(store.path(info))
     return paths
+
+
+def _open(sealed: SealedActions) -> list[Run]:
+    """Give the runs of sealed actions, which were opened to be looked up."""
+    runs = [each for each in sealed.runs or () if isinstance(each, Run)]
+    assert len(runs) == len(sealed.infos)
+    return runs
 
 
 def _columns(image: ActionsImage, start: int, end: int) -> Columns:

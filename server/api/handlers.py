@@ -23,6 +23,7 @@ from server.api.lists import Lists
 from server.api.operations import Operations
 from server.api.quorum import Quorum
 from server.api.reads import Reads
+from server.api.receipts import Receipts
 from server.api.reversals import Reversals
 from server.api.reviews import Reviews
 from server.api.user_data import UserData
@@ -46,7 +47,8 @@ def handlers_of(dependencies: Dependencies, boards: Boards, reads: Reads, submit
     return {
         "walk": lists.walk,
         "query": lists.query,
-        **{name: getattr(reads, name) for name in ("top", "score", "around", "action")},
+        **{name: getattr(reads, name) for name in ("top", "score", "around")},
+        "action": Receipts(dependencies).action,
         **{name: getattr(boards, name) for name in ("boards", "board", "periods")},
         "export": Exports(dependencies).export,
         **Feeds(dependencies).handlers(),

@@ -1,8 +1,7 @@
-"""The routes that read: a board's top, one user's score, the neighbours, an action's receipt.
+"""The routes that read: a board's top, one user's score, the neighbours.
 
 Rules:
-- An answer is one moment's state, and that state is on disk: the scoreboard is read between two awaits. A receipt is
-  read from the log in a worker thread, because its segment may be compressed.
+- An answer is one moment's state, and that state is on disk: the scoreboard is read between two awaits.
 - The encoded answer to GET /scoreboard/top is kept per board and limit, until the board changes. Serving it is O(1) in
   users and rows. There are at most 2 × boards × TOP_LIMIT_MAX of them: with the names of the public, and with all.
 - An answer has the current epoch, and the seq of the last event on its board. The epoch is not that event's: after a
@@ -17,30 +16,23 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
-import trio
 
 from engine.board import Board
 from engine.board_rules import PastPeriod
-from engine.errors import NoLongerKept, Overloaded
-from engine.events import Incremented, Reversed
 from engine.ranking import FinalRow, Row
-from engine.recount import boards_of
 from engine.scoreboard import Scoreboard
-from engine.threads import run
 from server import bounds
 from server.access.auth import ANYBODY, Principal
-from server.api.action_lookup import ActionLookup
-from server.api.answers import ActionAnswer, AroundAnswer, ReversedBy, ScoreAnswer, TopAnswer, logged_receipt
+from server.api.answers import AroundAnswer, ScoreAnswer, TopAnswer
 from server.api.as_of import AsOf, asks_for_past
 from server.api.dependencies import Dependencies
 from server.api.names import CallerNames, Sight
 from server.api.periods import Periods, named_period
 from server.api.role_checks import RoleChecks
-from server.api.routes import LIVE_VIEW, READ
+from server.api.routes import READ
 from server.api.views import Views, period_fields
 from server.http.messages import JSON, NO_CACHE, NO_STORE, Headers, Refused, Request, Response, etag_matches, invalid
 from server.http.target import board_of, limit_of, query_values
@@ -83,14 +75,12 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 class Reads:
-    """Answers to GET /scoreboard/top, /scores, /scores/{userId}, the neighbours, and /actions."""
+    """Answers to GET /scoreboard/top, /scores, /scores/{userId} and the neighbours."""
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._scoreboard = dependencies.scoreboard
         self._checks = dependencies.checks
         self._freshness = dependencies.freshness
-        self._log = dependencies.log
-        self._lookup = ActionLookup(dependencies)
         self._authenticator = dependencies.authenticator
         self._clock_ms = dependencies.clock_ms
         self._views = Views(dependencies)
@@ -98,7 +88,6 @@ class Reads:
         self._names = CallerNames(dependencies)
         self._periods = Periods(dependencies.scoreboard, dependencies.periods)
         self._kept: dict[Top, KeptTop] = {}
-        self._readers = trio.CapacityLimiter(bounds.RECEIPT_READERS_MAX)
 
     async def top(self, request: Request, caller: Principal) -> Response:
         """Answer with the first rows of a board, of now or of a past period."""
@@ -280,65 +269,6 @@ class Reads:
         if isinstance(found, Response) and found.status >= 500:
             return found  # it is not known whether this caller may
         raise _no_score(board_id, request.path_params["userId"])
-
-    async def action(self, request: Request, caller: Principal) -> Response:
-        """Answer whether an action was applied, with its receipt from the log."""
-        action_id = request.path_params["actionId"]
-        self._checks.check_action()
-        seq = await self._lookup.seq(action_id)
-        if seq is None:
-            raise Refused(404, "NOT_FOUND", "No such action was ever applied.", {"actionId": action_id})
-        if self._scoreboard.actions.is_forgotten(action_id):
-            epoch = self._scoreboard.epoch_of(seq)
-            answer = ActionAnswer(action_id, True, epoch, seq, None, "ERASED", **stale_fields(self._freshness))
-            return Response(200, _encode(answer), JSON, NO_STORE)
-        try:
-            epoch, event = await self._event(seq)
-        except NoLongerKept:
-            epoch = self._scoreboard.epoch_of(seq)
-            answer = ActionAnswer(action_id, True, epoch, seq, None, "NO_LONGER_KEPT", **stale_fields(self._freshness))
-        else:
-            if isinstance(event, Reversed):
-                raise Refused(404, "NOT_FOUND", "This is the id of a reversal.", {"reversalId": action_id})
-            assert isinstance(event, Incremented), event
-            assert event.action_id == action_id, event
-            is_frozen = self._is_frozen_for(event, caller)
-            held = self._scoreboard.reviews.holds.boards_of(event)
-            answer = ActionAnswer(
-                action_id, True, epoch, seq, None if is_frozen else logged_receipt(event, epoch, held),
-                "FROZEN" if is_frozen else "KEPT",
-                msgspec.UNSET if is_frozen else await self._reversed_by(event, caller),
-                **stale_fields(self._freshness),
-            )  # fmt: skip
-        return Response(200, _encode(answer), JSON, NO_STORE)
-
-    async def _reversed_by(self, action: Incremented, caller: Principal) -> ReversedBy | msgspec.UnsetType:
-        """Say which reversal holds an action back, unless a freeze hides that from the caller."""
-        seq = self._scoreboard.reversals.of_action(action.seq)
-        if seq is None or (not caller.may(LIVE_VIEW) and self._is_after_freeze(action, seq)):
-            return msgspec.UNSET
-        epoch, event = await self._event(seq)  # later than the action, so it is kept too
-        assert isinstance(event, Reversed), event
-        return ReversedBy(event.reversal_id, event.reason, event.caller, epoch, event.seq, iso_ms(event.time_ms))
-
-    def _is_frozen_for(self, event: Incremented, caller: Principal) -> bool:
-        """Whether a freeze hides from a caller what an event did, on its own board or on one that it fed."""
-        if caller.sub == event.caller or caller.may(LIVE_VIEW):
-            return False
-        return self._is_after_freeze(event, event.seq)
-
-    def _is_after_freeze(self, action: Incremented, seq: int) -> bool:
-        """Whether an event came after a board was frozen on which an action counted."""
-        definitions = [self._scoreboard.boards[board_id].definition for board_id in boards_of(action)]
-        return any(each is not None and each.frozen is not None and seq > each.frozen.seq for each in definitions)
-
-    async def _event(self, seq: int) -> tuple[int, object]:
-        """Read one event from the log, with the epoch of its frame."""
-        if self._readers.statistics().tasks_waiting >= bounds.RECEIPT_WAITERS_MAX:
-            raise Overloaded("too many receipts are being read")
-        read = partial(self._log.event_at, seq)
-        frame, event = await run(read, blocks=self._log.blocks, limiter=self._readers)
-        return frame.epoch, event
 
     def _board(self, values: dict[str, str]) -> Board:
         return served_board(self._scoreboard, self._checks, board_of(values))

@@ -33,7 +33,7 @@ from server.http.connection import Connection
 from server.lanes.listener import Lane
 from server.node.erasure_keeper import ErasureKeeper
 from server.node.period_keeper import PeriodKeeper
-from server.node.shutdown import unless
+from server.node.shutdown import Task, unless
 from server.node.storage_watch import StorageWatch
 from server.node.surroundings import Surroundings
 from server.replication.feed import FrameFeed
@@ -91,22 +91,7 @@ class LogService:
         self.followers = Followers()
         self.ledger = ForgetfulLedger(Ledger(world.disk, opened.log), erasures.unsettled)
         store = Store(world.disk, config.data_dir)
-        self._checkpointer = Checkpointer(
-            machine,
-            store,
-            opened,
-            every_events=config.snapshots.every_events,
-            keep=config.snapshots.keep,
-            log_keep_seconds=config.log.keep_seconds,
-            clock=world.clock,
-            tell=world.tell,
-            on_removed=world.removed,
-            pinned_seq=self.followers.pinned_seq,
-            on_capture=feed.mark,
-            on_saved=lambda info, digests: feed.digest(info.seq, digests),
-            periods_written=self._before_snapshot,
-            settle=self._settle,
-        )
+        self._checkpointer = self._make_checkpointer(opened, store)
         self._shipper = Shipper(
             opened.log,
             feed,
@@ -128,6 +113,25 @@ class LogService:
             tell=world.tell,
         )  # fmt: skip
         role.on_change(self._role_changed)
+
+    def _make_checkpointer(self, opened: Opened, store: Store) -> Checkpointer:
+        config = self._world.config
+        return Checkpointer(
+            self._machine,
+            store,
+            opened,
+            every_events=config.snapshots.every_events,
+            keep=config.snapshots.keep,
+            log_keep_seconds=config.log.keep_seconds,
+            clock=self._world.clock,
+            tell=self._world.tell,
+            on_removed=self._world.removed,
+            pinned_seq=self.followers.pinned_seq,
+            on_capture=self._feed.mark,
+            on_saved=lambda info, digests: self._feed.digest(info.seq, digests),
+            before_capture=self._before_snapshot,
+            settle=self._settle,
+        )
 
     def _node_info(self) -> NodeInfo:
         """Describe this node to followers. A relay passes on what it knows of its leader."""
@@ -206,13 +210,15 @@ class LogService:
         """Note that a file of older actions is damaged: it is made anew."""
         self._sealer.damaged(fault)
 
-    async def run_sealer(self, *, task_status: trio.TaskStatus[None]) -> None:
-        await self._sealer.run(task_status=task_status)
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What runs as long as the node serves."""
+        return (self._run_checkpointer, self._sealer.run, self._run_erasures)
 
-    async def run_erasures(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _run_erasures(self, *, task_status: trio.TaskStatus[None]) -> None:
         await self._erasures.run(self._checkpointer.take, task_status=task_status)
 
-    async def run_checkpointer(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _run_checkpointer(self, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         await self._checkpointer.run()
 

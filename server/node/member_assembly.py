@@ -105,9 +105,7 @@ def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> No
         pipeline=make_pipeline(world, surface, actor, opened.log, service, promote, keeper, erasures, hooks, view),
         live=surface.live,
         tasks=(
-            service.run_checkpointer,
-            service.run_sealer,
-            service.run_erasures,
+            *service.tasks,
             keeper.run,
             member.hear,
             member.tell,

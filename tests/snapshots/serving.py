@@ -68,7 +68,7 @@ class Served:
             on_capture=on_capture,
             on_saved=on_saved,
             on_removed=on_removed,
-            periods_written=self.sealer.seal,
+            before_capture=self.sealer.seal,
             settle=self._settle,
         )
 

@@ -257,7 +257,7 @@ async def test_a_snapshot_waits_until_past_periods_have_their_files(tmp_path: Pa
     captured, written = Captured(league), trio.Event()
     checkpointer = Checkpointer(
         captured, league.store, league.opened, every_events=10**9, keep=2, log_keep_seconds=None,
-        clock=GivenClock(lambda: NOW_MS), tell=lambda _: None, periods_written=written.wait,
+        clock=GivenClock(lambda: NOW_MS), tell=lambda _: None, before_capture=written.wait,
     )  # fmt: skip
     async with trio.open_nursery() as nursery:
         nursery.start_soon(checkpointer.take)

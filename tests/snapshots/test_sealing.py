@@ -10,10 +10,12 @@ import pytest
 import trio
 
 from engine import action_blocks
+from engine.action_run import Run
 from engine.actions import key_of
 from engine.commands import Increment, Outcome, Receipt, Rejection
 from engine.disk import RealDisk
 from engine.errors import ActionsUnreadable, RunDamaged
+from engine.sealed_actions import Found, Want
 from snapshots.mending import Mended
 from snapshots.opening import open_directory
 from snapshots.sealing import IndexRules
@@ -39,6 +41,12 @@ def runs_in(directory: Path) -> list[str]:
 def action(number: int, *, reason: str = "ACTION_COMPLETED", user: str | None = None) -> Increment:
     """The command that `Served.increments` made with this number."""
     return Increment(user or f"user-{number % 30}", f"act-{number}", reason, "main", "backend")
+
+
+def forgotten_in(served: Served) -> list[int]:
+    """The number of forgotten marks in each file."""
+    runs = served.opened.scoreboard.actions.sealed.runs or ()
+    return [run.forgotten for run in runs if isinstance(run, Run)]
 
 
 async def submit(served: Served, *commands: Increment) -> list[Outcome]:
@@ -141,8 +149,6 @@ async def test_what_was_not_found_is_asked_again_after_more_was_sealed(tmp_path:
         sealed = served.opened.scoreboard.actions.sealed
         key = key_of("act-150")
         assert sealed.runs is not None
-        from engine.sealed_actions import Found, Want
-
         assert sealed.unread([key]) == []
         sealed.note([Found(key, 0, 0)])
         wanted = Want(key, sealed.runs[0], 0)
@@ -210,9 +216,9 @@ async def test_files_forget_erased_users(tmp_path: Path) -> None:
         await served.write(100)
         await served.checkpointer.take()
         await served.actor.submit([command(served.opened, "user-7")])
-        assert [run.forgotten for run in served.opened.scoreboard.actions.sealed.runs or ()] == [0, 0]
+        assert forgotten_in(served) == [0, 0]
         await served.checkpointer.take()
-        assert [run.forgotten for run in served.opened.scoreboard.actions.sealed.runs or ()] == [2, 1]
+        assert forgotten_in(served) == [2, 1]
         for number in (7, 37, 67, 97):
             (rejection,) = await submit(served, action(number))
             assert isinstance(rejection, Rejection)
