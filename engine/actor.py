@@ -57,10 +57,9 @@ from engine.errors import DiskFull, FrameTooLong, LeaderDeposed, LostPlace, NoQu
 from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log_facts import Synced
-from engine.machine import StateMachine
+from engine.machine import StateMachine, Submission
 from engine.periods import PeriodAt, due_changes, no_calendar
 from engine.record import pack_frame
-from engine.submission import Submission
 from engine.threads import run
 from engine.unseen import Unseen, show_unseen
 

@@ -13,7 +13,8 @@ Invariants:
   and that is not in memory, was never applied.
 - What was found stays true for ever: an action keeps its seq. What was not found (`_absent`) is true of these runs
   only, so it goes with this object: whoever seals more makes another one.
-- `places` has the keys that were read, at most READ_MAX; its values are places in `_seqs` and `_marks`, the oldest is overwritten.
+- `places` has the keys that were read, at most READ_MAX; its values are places in `_seqs` and `_marks`. The oldest is
+  overwritten.
 - `forgotten` has the seqs of all sealed actions whose user was erased, whether or not the files say so already.
 
 Only the event loop uses an object of this class. `read_wants` may run in any thread.

@@ -18,9 +18,9 @@ from engine.action_reading import OnDamage
 from engine.actor import ActorStatistics
 from engine.commands import Command
 from engine.events import Event
+from engine.machine import Submission
 from engine.record import Frame
 from engine.scoreboard import Scoreboard
-from engine.submission import Submission
 from engine.unsettled import Unsettled
 from server.access.auth import Principal
 from server.access.lease import Authenticates

@@ -33,7 +33,7 @@ import trio
 
 from engine.commands import Command, Increment, Outcome, Receipt, Rejection
 from engine.errors import DiskFull, FrameTooLong, LeaderDeposed, OutcomeUnknown, Overloaded
-from engine.submission import Submission
+from engine.machine import Submission
 from server.access.auth import ANYBODY, Principal, require
 from server.api.boards import Boards
 from server.api.cross_origin import CrossOrigin

@@ -36,7 +36,7 @@ import trio
 from engine.commands import Increment, Outcome
 from engine.errors import OutcomeUnknown
 from engine.limits import BATCH_COMMANDS_MAX
-from engine.submission import Submission
+from engine.machine import Submission
 from server import bounds
 from server.access.auth import Principal
 from server.api.pipeline import Head, Pipeline

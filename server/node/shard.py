@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from engine.actor import ActorStatistics
 from engine.commands import Command
-from engine.submission import Submission
+from engine.machine import Submission
 from server.api.dependencies import StorageState
 
 

@@ -50,7 +50,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "rewriting ranking"),
     (PURE, "engine", "traces"),
     (PURE, "engine", "commands unsettled"),
-    (PURE, "engine", "board_faults flags submission"),
+    (PURE, "engine", "board_faults flags"),
     (PURE, "engine", "scored_ranking ranking_copy"),
     (PURE, "engine", "board"),
     (PURE, "engine", "frozen_board imports recording"),
