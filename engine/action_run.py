@@ -8,7 +8,7 @@
 The bytes are drawn in `engine.action_run_format`.
 
 Theory: an action that is new needs no read, because the filter says so. A repeated one needs one read of 4 KiB. A run
-is joined from its sources in one pass by ranges of `high`, so it takes some 40 MB beside its filter, however long it
+is joined from its sources in one pass by ranges of `high`, so it takes some 45 MB beside its filter, however long it
 is. Entries of one `high` stay in the order of their seqs, so the bytes follow from the actions and the marks.
 
 Rules:
@@ -63,9 +63,10 @@ from engine.disk import Disk, File
 from engine.errors import RunDamaged
 
 PARTITION_ENTRIES = 2**18
-"""Entries that are sorted together on average: 8 MiB, of which there are four copies for a moment."""
+"""Entries that are sorted together on average: 8 MiB, of which there are some copies for a moment."""
 
 _ENTRY = Struct("<4Q")
+_WORDS = ENTRY.itemsize // 8
 _REMEDY = "A start makes it anew from the log, if the log still has its events. Else put it back from a backup."
 
 
@@ -266,16 +267,15 @@ def _joined(sources: Sequence[Run | Columns], count: int) -> Iterator[Entries]:
     readers = [_RunReader(source) if isinstance(source, Run) else _ColumnsReader(source) for source in sources]
     for number in range(1 << bits):
         low = number << 64 - bits
-        parts = [part for reader in readers for part in reader.between(low, low + (1 << 64 - bits) - 1)]
-        if parts:
-            entries = np.concatenate(parts)
-            order = np.argsort(entries["high"], kind="stable")
-            yield _taken(entries, order)
+        yield _partition(readers, low, low + (1 << 64 - bits) - 1)
 
 
-def _taken(entries: Entries, order: NDArray[np.intp]) -> Entries:
-    """Give the entries in another order. As rows of words they are copied quicker than as records."""
-    rows = entries.view("<u8").reshape(-1, len(ENTRY.names or ()))
+def _partition(readers: Sequence[_RunReader | _ColumnsReader], low: int, last: int) -> Entries:
+    """Give the entries of all readers whose `high` is in a range, sorted; those of one `high` in their order."""
+    entries = np.concatenate([np.empty(0, ENTRY), *(part for reader in readers for part in reader.between(low, last))])
+    order = np.argsort(entries["high"], kind="stable")
+    # As rows of words they are copied quicker than as records.
+    rows = entries.view("<u8").reshape(-1, _WORDS)
     return rows.take(order, axis=0).reshape(-1).view(ENTRY)
 
 
