@@ -127,12 +127,15 @@ def test_another_run_in_its_place_is_refused(tmp_path: Path, written: RunInfo) -
         assert f"have {BLOCK_ACTIONS} actions" in str(refused(tmp_path, written))
 
 
-def test_a_run_of_another_version_is_refused(tmp_path: Path, written: RunInfo) -> None:
-    """It says so, and nothing in it is read."""
-    with small_blocks(BLOCK_ACTIONS), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engine.action_run_format.VERSION", 2)
+@pytest.mark.parametrize(("name", "value", "told"), [("VERSION", 2, "unknown version 2"), ("_MAGIC", b"acta", "whole")])
+def test_a_run_of_another_format_is_refused(
+    tmp_path: Path, written: RunInfo, name: str, value: object, told: str
+) -> None:
+    """However right its checksums are. It says what is wrong, and nothing in it is read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"engine.action_run_format.{name}", value)
         write_run(RealDisk(), str(tmp_path), [actions(2)], LOG_ID, 0, 2)
-    assert "unknown version 2" in str(refused(tmp_path, written))
+    assert told in str(refused(tmp_path, written))
 
 
 def test_what_is_made_of_a_damaged_run_never_appears(tmp_path: Path) -> None:
