@@ -9,10 +9,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.action_blocks import FORGOTTEN, RunInfo, run_name
 from engine.action_run import Columns, Run, rewrite_forgotten, write_run
-from engine.action_run_format import FOOTER_BYTES, offsets_in
+from engine.action_run_format import FOOTER_BYTES, offsets_in, unpack_footer
 from engine.disk import Disk, RealDisk
 from engine.errors import RunDamaged, WriteFailed
 from tests.engine.action_runs import actions, entries_of, find, listed, opened, part, small_blocks
@@ -136,6 +137,22 @@ def test_a_run_of_another_format_is_refused(
         patch.setattr(f"engine.action_run_format.{name}", value)
         write_run(RealDisk(), str(tmp_path), [actions(2)], LOG_ID, 0, 2)
     assert told in str(refused(tmp_path, written))
+
+
+def test_a_footer_that_contradicts_itself_is_refused(tmp_path: Path, written: RunInfo) -> None:
+    """However right its checksum is: no table is read in a wrong place."""
+    path = path_of(tmp_path, written)
+    whole = path.read_bytes()
+    footer = unpack_footer(whole[-FOOTER_BYTES:], len(whole) - FOOTER_BYTES)
+    for changed in (
+        replace(footer, count=footer.count + 1),
+        replace(footer, bits=footer.bits + 1),
+        replace(footer, end=footer.end - 1),
+        replace(footer, end=footer.first, count=0),
+        replace(footer, first=footer.first + 3),
+    ):
+        path.write_bytes(whole[:-FOOTER_BYTES] + changed.pack())
+        assert "contradicts itself" in str(refused(tmp_path, written))
 
 
 def test_what_is_made_of_a_damaged_run_never_appears(tmp_path: Path) -> None:
