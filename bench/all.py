@@ -21,7 +21,7 @@ from bench.wanted import Wanted, show_wanted
 ROOT = Path(__file__).parents[1]
 BENCHES = (
     "calibrate", "writes", "reads", "engine", "restart", "fanout", "streams", "end_to_end", "replication", "quorum",
-    "boards", "watch", "aside", "ledger", "imports", "imports_http",
+    "boards", "watch", "aside", "ledger", "index", "imports", "imports_http",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@
 The bytes are drawn in `engine.action_run_format`.
 
 Theory: an action that is new needs no read, because the filter says so. A repeated one needs one read of 4 KiB. A run
-is joined from its sources in one pass by ranges of `high`, so it takes some 40 MB beside its filter, however long it
+is joined from its sources in one pass by ranges of `high`, so it takes some 45 MB beside its filter, however long it
 is. Entries of one `high` stay in the order of their seqs, so the bytes follow from the actions and the marks.
 
 Rules:
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from struct import Struct
 from typing import NamedTuple
 from weakref import finalize
@@ -63,9 +64,10 @@ from engine.disk import Disk, File
 from engine.errors import RunDamaged
 
 PARTITION_ENTRIES = 2**18
-"""Entries that are sorted together on average: 8 MiB, of which there are four copies for a moment."""
+"""Entries that are sorted together on average: 8 MiB, of which there are some copies for a moment."""
 
 _ENTRY = Struct("<4Q")
+_WORDS = ENTRY.itemsize // 8
 _REMEDY = "A start makes it anew from the log, if the log still has its events. Else put it back from a backup."
 
 
@@ -88,6 +90,8 @@ class Run:
         self.filter, self.block_digests = keys, block_digests
         self._file = file
         self._checksums = checksums
+        self._checksums_view = memoryview(checksums)  # type: ignore[arg-type]  # indexed by Python it is quicker
+        self._entries_bytes = info.count * ENTRY.itemsize
         self._close = finalize(self, file.close)
         self._close.atexit = False
 
@@ -119,27 +123,28 @@ class Run:
 
     def read(self, entry: int, high: int, low: int) -> tuple[int, int] | None:
         """Read seq and mark of an entry; None if it is of another key. One read of 4 KiB. Raises `RunDamaged`."""
-        data = self._read(entry // ENTRIES, ENTRIES)
+        block = entry // ENTRIES
+        data = self._file.read_at(block * BLOCK_BYTES, min(BLOCK_BYTES, self._entries_bytes - block * BLOCK_BYTES))
+        if google_crc32c.value(data) != self._checksums_view[block]:
+            raise self._wrong(block)
         found_high, found_low, seq, mark = _ENTRY.unpack_from(data, ENTRY.itemsize * (entry % ENTRIES))
         return (seq, mark) if (found_high, found_low) == (high, low) else None
 
     def entries(self) -> Iterator[Entries]:
         """Read all entries, in pieces. Raises `RunDamaged`."""
         for first in range(0, self.info.count, PIECE_ENTRIES):
-            yield np.frombuffer(self._read(first // ENTRIES, PIECE_ENTRIES), ENTRY)
+            block, count = first // ENTRIES, min(PIECE_ENTRIES, self.info.count - first)
+            data = self._file.read_at(first * ENTRY.itemsize, count * ENTRY.itemsize)
+            expected = self._checksums[block : block + checksums_in(count)].tolist()
+            found = checksums_of(data)
+            if found != expected:
+                pairs = zip_longest(found, expected)
+                raise self._wrong(block + next(n for n, (one, other) in enumerate(pairs) if one != other))
+            yield np.frombuffer(data, ENTRY)
 
-    def _read(self, block: int, entries: int) -> bytes:
-        """Read and prove the entries that begin with a block, up to as many as this."""
-        offset = block * BLOCK_BYTES
-        length = ENTRY.itemsize * min(entries, self.info.count - block * ENTRIES)
-        data = self._file.read_at(offset, length)
-        found = checksums_of(data)
-        expected = self._checksums[block : block + checksums_in(length // ENTRY.itemsize)].tolist()
-        for number, checksum in enumerate(expected):
-            if number >= len(found) or found[number] != checksum:
-                wrong = offset + number * BLOCK_BYTES
-                raise _damaged("the checksum of entries is wrong", self.path, wrong, self.info.first_seq)
-        return data
+    def _wrong(self, block: int) -> RunDamaged:
+        what = "the checksum of entries is wrong"
+        return _damaged(what, self.path, block * BLOCK_BYTES, self.info.first_seq)
 
 
 def _damaged(what: str, path: str, offset: int, seq: int | None) -> RunDamaged:
@@ -185,7 +190,8 @@ def _read_tables(path: str, file: File, footer: Footer) -> tuple[Filter, NDArray
     if checksum != footer.tables_checksum:
         raise _damaged("the checksum of its tables is wrong", path, offsets.starts, footer.first_seq)
     keys = Filter(starts.astype(np.uint32, copy=False), prints16.astype(np.uint16, copy=False), prints8)
-    return keys, checksums, [digests[at : at + DIGEST_BYTES].tobytes() for at in range(0, len(digests), DIGEST_BYTES)]
+    block_digests = [digests[at : at + DIGEST_BYTES].tobytes() for at in range(0, len(digests), DIGEST_BYTES)]
+    return keys, checksums.astype(np.uint32, copy=False), block_digests
 
 
 def _fill(file: File, offset: int, column: NDArray[np.uint8], checksum: int) -> int:
@@ -266,16 +272,15 @@ def _joined(sources: Sequence[Run | Columns], count: int) -> Iterator[Entries]:
     readers = [_RunReader(source) if isinstance(source, Run) else _ColumnsReader(source) for source in sources]
     for number in range(1 << bits):
         low = number << 64 - bits
-        parts = [part for reader in readers for part in reader.between(low, low + (1 << 64 - bits) - 1)]
-        if parts:
-            entries = np.concatenate(parts)
-            order = np.argsort(entries["high"], kind="stable")
-            yield _taken(entries, order)
+        yield _partition(readers, low, low + (1 << 64 - bits) - 1)
 
 
-def _taken(entries: Entries, order: NDArray[np.intp]) -> Entries:
-    """Give the entries in another order. As rows of words they are copied quicker than as records."""
-    rows = entries.view("<u8").reshape(-1, len(ENTRY.names or ()))
+def _partition(readers: Sequence[_RunReader | _ColumnsReader], low: int, last: int) -> Entries:
+    """Give the entries of all readers whose `high` is in a range, sorted; those of one `high` in their order."""
+    entries = np.concatenate([np.empty(0, ENTRY), *(part for reader in readers for part in reader.between(low, last))])
+    order = np.argsort(entries["high"], kind="stable")
+    # As rows of words they are copied quicker than as records.
+    rows = entries.view("<u8").reshape(-1, _WORDS)
     return rows.take(order, axis=0).reshape(-1).view(ENTRY)
 
 
