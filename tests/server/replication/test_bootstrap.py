@@ -11,7 +11,8 @@ import trio
 
 from engine.disk import RealDisk
 from engine.record import chain_start
-from server.replication.bootstrap import Bootstrap, Fetched, ShowBytes, no_bytes, prepare_directory
+from server.replication.bootstrap import Bootstrap, Fetched, prepare_directory
+from server.replication.download import ShowBytes, no_bytes
 from server.replication.failure import FollowingFailed
 from server.replication.link import LinkEnded, parse_leader
 from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, ForkQuestion
