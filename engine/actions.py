@@ -37,7 +37,6 @@ from itertools import chain
 import numpy as np
 
 from engine.action_blocks import FORGOTTEN
-from engine.action_run import Run
 from engine.erased import is_erased, key_in
 from engine.image import ActionsImage, column_of
 from engine.sealed_actions import SealedActions, Want
@@ -234,11 +233,6 @@ class Actions:
     def capture(self) -> ActionsImage:
         """Share the arrays with an image, and note their length now. O(1)."""
         return ActionsImage(count=len(self._seqs), digests=self._digests, seqs=self._seqs, marks=self._marks)
-
-    def open_sealed(self, runs: Sequence[Run]) -> None:
-        """Look sealed actions up in these runs from now on, which are those that `sealed` names."""
-        sealed = self.sealed
-        self.sealed = sealed.grown(sealed.infos, sealed.digests, runs, sealed.forgotten)
 
     def capture_to_seal(self) -> ActionsImage:
         """Share the arrays with who seals some of these actions. `take_sealed` ends what this begins."""

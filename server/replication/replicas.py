@@ -216,8 +216,8 @@ class WholeReplica:
         place, nothing but that keeps the files of older actions that it names.
         """
         with self.log.upkeep:
-            infos = actions.sealed.infos
-            actions.open_sealed(ActionStore(self._disk, self._data_directory).open_all(infos, tail.log_id))
+            store = ActionStore(self._disk, self._data_directory)
+            actions.sealed = actions.sealed.opened(store.open_all(actions.sealed.infos, tail.log_id))
             self._exchange_files(path, tail)
 
     def _exchange_files(self, path: str, tail: Tail) -> None:
