@@ -122,9 +122,8 @@ async def _follow(
     telling = Telling(manager, ready)
     waiting = Waiting(leader_url)
     bootstrap = Bootstrap(
-        leader, disk, config.data_dir, token=token, uniform=random.uniform, tell=waiting.told, node_id=process.node_id,
-        has_actions=options.shard is None,
-    )  # fmt: skip
+        leader, disk, config.data_dir, token=token, uniform=random.uniform, tell=waiting.told, node_id=process.node_id
+    )
     shard = options.shard
     opened = None
     if shard is None:

@@ -51,10 +51,7 @@ T = TypeVar("T")
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A snapshot that was fetched and proved. Its file belongs to the caller.
-
-    `manifest` lists the files of older actions that it names, which are here, too.
-    """
+    """A snapshot that was fetched and proved. Its file belongs to the caller. `manifest`: the files that it names."""
 
     path: str
     tail: Tail
@@ -89,12 +86,8 @@ class Bootstrap:
         tell: Callable[[str], None],
         node_id: str = "",
         read_seconds_max: float = bounds.SNAPSHOT_READ_SECONDS_MAX,
-        has_actions: bool = True,
     ) -> None:
-        """`tell` takes the reason of each attempt that failed. `node_id` is ours in the paths of nodes.
-
-        `has_actions`: the snapshot is for a replica of every board, which needs the files of older actions.
-        """
+        """`tell` takes the reason of each attempt that failed. `node_id` is ours in the paths of nodes."""
         self.path: Nodes = ()
         self._leader = leader
         self._disk = disk
@@ -108,27 +101,27 @@ class Bootstrap:
             leader, disk, token=token, uniform=uniform, tell=tell, refusal=self._refusal,
             read_seconds_max=read_seconds_max,
         )  # fmt: skip
-        self._has_actions = has_actions
         self._actions = ActionFetch(self._downloads, disk, directory, tell=tell)
 
-    async def fetch(self, progress: ShowBytes = no_bytes) -> Fetched | None:
-        """Download the leader's newest snapshot and what it names, and prove all of it; None if the leader has none.
+    async def fetch(self, progress: ShowBytes = no_bytes, *, actions: bool = True) -> Fetched | None:
+        """Download the leader's newest snapshot and prove it; None if the leader has none.
 
-        Raises `FollowingFailed` after DAMAGED_DOWNLOADS_MAX damaged downloads.
+        `actions`: with the files of older actions that it names, as every replica but a shard needs them. Raises
+        `FollowingFailed` after DAMAGED_DOWNLOADS_MAX damaged downloads.
         """
         await self._in_thread(partial(self._disk.make_directory, self._directory))
         backoff = Backoff(self._uniform)
         while True:
             fetched = await self._fetch_snapshot(progress)
-            if fetched is None or await self.complete(fetched.manifest, fetched.tail, progress):
+            if fetched is None or not actions or await self.complete(fetched, progress):
                 return fetched
             await backoff.wait()
 
-    async def complete(self, manifest: Manifest | None, tail: Tail, progress: ShowBytes = no_bytes) -> bool:
-        """Download the files of older actions of a snapshot; False if the leader no longer has one of them."""
-        if manifest is None or not self._has_actions:
+    async def complete(self, snapshot: Fetched, progress: ShowBytes = no_bytes) -> bool:
+        """Download the files of older actions that a snapshot names; False if the leader no longer has one of them."""
+        if snapshot.manifest is None:
             return True
-        return await self._actions.complete(manifest, tail.log_id, progress)
+        return await self._actions.complete(snapshot.manifest, snapshot.tail.log_id, progress)
 
     async def discard(self) -> None:
         """Remove what was fetched and is not in place, as nobody goes on with it."""
@@ -246,7 +239,7 @@ async def prepare_directory(
         return
     here = await run(partial(_newest, disk, data_directory, tell), blocks=disk.blocks)
     tail = None
-    if here is not None and await bootstrap.complete(here.manifest, here.tail, progress):
+    if here is not None and await bootstrap.complete(here, progress):
         tail = here.tail
     while tail is None:
         fetched = await bootstrap.fetch(progress)

@@ -215,7 +215,7 @@ class Follower:
         """Fetch a snapshot and go on from it. If the leader has none, the log is followed from its beginning."""
         self._become("bootstrapping", self._progress.reason)
         try:
-            fetched = await self._bootstrap.fetch(self._on_progress)
+            fetched = await self._bootstrap.fetch(self._on_progress, actions=self.replica.shard is None)
             if fetched is not None:
                 await self.replica.restart(fetched.path)
         except SnapshotDamaged as damage:

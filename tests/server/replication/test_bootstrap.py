@@ -160,8 +160,8 @@ async def test_it_asks_for_a_snapshot_again_once_the_log_begins_later(tmp_path: 
     asked: list[bool] = []
 
     class Early(Bootstrap):
-        async def fetch(self, progress: ShowBytes = no_bytes) -> Fetched | None:
-            fetched = await super().fetch(progress)
+        async def fetch(self, progress: ShowBytes = no_bytes, *, actions: bool = True) -> Fetched | None:
+            fetched = await super().fetch(progress, actions=actions)
             if not asked:
                 leader.play(200)
                 leader.writer.log.remove_before(leader.writer.snapshot().seq)
