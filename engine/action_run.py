@@ -46,6 +46,7 @@ from engine.action_blocks import (
     run_name,
 )
 from engine.action_filter import WINDOW, Filter
+from engine.action_run_bytes import damaged, read_footer
 from engine.action_run_format import (
     BLOCK_BYTES,
     ENTRIES,
@@ -53,12 +54,10 @@ from engine.action_run_format import (
     PIECE_BYTES,
     PIECE_ENTRIES,
     Footer,
-    FooterFault,
     checksums_in,
     checksums_of,
     offsets_in,
     packed,
-    unpack_footer,
 )
 from engine.disk import Disk, File
 from engine.errors import RunDamaged
@@ -68,7 +67,6 @@ PARTITION_ENTRIES = 2**18
 
 _ENTRY = Struct("<4Q")
 _WORDS = ENTRY.itemsize // 8
-_REMEDY = "A start makes it anew from the log, if the log still has its events. Else put it back from a backup."
 
 
 class Columns(NamedTuple):
@@ -144,28 +142,19 @@ class Run:
 
     def _wrong(self, block: int) -> RunDamaged:
         what = "the checksum of entries is wrong"
-        return _damaged(what, self.path, block * BLOCK_BYTES, self.info.first_seq)
-
-
-def _damaged(what: str, path: str, offset: int, seq: int | None) -> RunDamaged:
-    return RunDamaged(f"the index of actions is damaged: {what}", path=path, offset=offset, seq=seq, remedy=_REMEDY)
+        return damaged(what, self.path, block * BLOCK_BYTES, self.info.first_seq)
 
 
 def _opened(path: str, file: File, info: RunInfo | None, log_id: bytes) -> Run:
-    size = file.size()
-    offset = max(0, size - FOOTER_BYTES)
-    try:
-        footer = unpack_footer(file.read_at(offset, FOOTER_BYTES), offset)
-    except FooterFault as fault:
-        raise _damaged(str(fault), path, offset, None if info is None else info.first_seq) from fault
+    footer, offset = read_footer(path, file, None if info is None else info.first_seq)
     if footer.log_id != log_id:
-        raise _damaged("the run belongs to another log", path, offset, footer.first_seq)
+        raise damaged("the run belongs to another log", path, offset, footer.first_seq)
     keys, checksums, block_digests = _read_tables(path, file, footer)
     found = RunInfo(
         footer.first, footer.end, footer.count, footer.first_seq, footer.last_seq, identity_of(block_digests)
     )
     if info is not None and found != info:
-        raise _damaged("this is not the run that belongs here", path, offset, info.first_seq)
+        raise damaged("this is not the run that belongs here", path, offset, info.first_seq)
     return Run(path, file, found, log_id, footer.forgotten, keys, checksums, block_digests)
 
 
@@ -188,7 +177,7 @@ def _read_tables(path: str, file: File, footer: Footer) -> tuple[Filter, NDArray
     ):
         checksum = _fill(file, offset, column.view(np.uint8), checksum)
     if checksum != footer.tables_checksum:
-        raise _damaged("the checksum of its tables is wrong", path, offsets.starts, footer.first_seq)
+        raise damaged("the checksum of its tables is wrong", path, offsets.starts, footer.first_seq)
     keys = Filter(starts.astype(np.uint32, copy=False), prints16.astype(np.uint16, copy=False), prints8)
     block_digests = [digests[at : at + DIGEST_BYTES].tobytes() for at in range(0, len(digests), DIGEST_BYTES)]
     return keys, checksums.astype(np.uint32, copy=False), block_digests

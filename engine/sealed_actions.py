@@ -131,6 +131,10 @@ class SealedActions:
         other._seqs, other._marks = self._seqs, self._marks
         return other
 
+    def opened(self, runs: Sequence[Run]) -> SealedActions:
+        """Give the same with its runs, which were opened."""
+        return self.grown(self.infos, self.digests, runs, self.forgotten)
+
     @property
     def blocks(self) -> int:
         """The number of sealed blocks."""

@@ -15,6 +15,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing
 
@@ -23,6 +24,8 @@ from engine.action_run import Run
 from engine.disk import Disk
 
 DIRECTORY = "actions"
+
+_RUN_NAME = re.compile(r"[0-9]{10,}-[0-9]{10,}-[0-9a-f]{16}\.run")
 
 PIECE_BYTES = 2**20
 """Bytes that are copied at once."""
@@ -49,9 +52,19 @@ class ActionStore:
         """Open runs. Raises the same errors for the first that can't be used."""
         return [self.open(info, log_id) for info in infos]
 
+    def path_of(self, name: str) -> str | None:
+        """Give the path of the run of this name; None if there is none."""
+        return f"{self.directory}/{name}" if _RUN_NAME.fullmatch(name) and name in self.list() else None
+
     def list(self) -> list[str]:
         """List the names of all files here."""
         return sorted(self.disk.list_directory(self.directory)) if self.disk.exists(self.directory) else []
+
+    def adopt(self, info: RunInfo, path: str) -> None:
+        """Give a file that was proved the name of its run, durably. A file of that name is replaced."""
+        self.make_directory()
+        self.disk.rename(path, self.path(info))
+        self.disk.sync_directory(self.directory)
 
     def tidy(self, kept: Collection[str]) -> Sequence[str]:
         """Remove every file but those of these names; give the paths."""

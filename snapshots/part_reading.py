@@ -1,12 +1,18 @@
 """Reading one part of a snapshot, and little else of the file.
 
     data = read_part(file, path, "actions")               b"": the snapshot has no such part
+    manifest = read_manifest(file, path)                  None: it names no files of older actions
 
 What is read is proved by the checksums of its chunks, not by the digest of the whole file.
 """
 
 from __future__ import annotations
 
+import msgspec
+
+from engine.errors import SnapshotDamaged
+from engine.image import ACTIONS
+from engine.sealed_actions import Manifest, manifest_in
 from snapshots.chunks import CHUNK_HEADER_BYTES, Source
 from snapshots.format import BYTES, FOOTER, part_lengths
 
@@ -27,3 +33,12 @@ def read_part(source: Source, path: str, name: str) -> bytes:
         if part == name:
             return data
     return b""
+
+
+def read_manifest(source: Source, path: str) -> Manifest | None:
+    """Read which files of older actions belong to a snapshot; None if none do. Raises `SnapshotDamaged`."""
+    data = read_part(source, path, ACTIONS)
+    try:
+        return manifest_in([(ACTIONS, data)] if data else [])
+    except msgspec.MsgspecError as error:
+        raise SnapshotDamaged(f"its list of files of actions says nothing: {error}", path=path) from error

@@ -17,6 +17,8 @@ Rules:
   `memory_bytes`, and from then on always. "disk" seals from the first whole block on.
 - Some recent actions stay in memory (RECENT_SHARE): most repeated actions are young.
 - The runs are those of `engine.action_blocks.layout`. What a larger run covers is joined, and goes at retention.
+- A replica that begins anew fetches the files that a snapshot names before it takes the snapshot over. Nothing is
+  removed meanwhile. The last step holds the log's `upkeep`, and so does `tidy`.
 - A state that was replaced meanwhile (a replica began anew) keeps its own actions: what was sealed is garbage then.
 """
 
@@ -35,7 +37,7 @@ from engine.action_blocks import FORGOTTEN, RunInfo, block_digest, layout, run_n
 from engine.action_run import Columns, Run, rewrite_forgotten, write_run
 from engine.actions import Actions
 from engine.disk import Disk
-from engine.errors import DiskFault
+from engine.errors import DiskFault, SnapshotDamaged
 from engine.image import ActionsImage
 from engine.log import Log
 from engine.scoreboard import Scoreboard
@@ -171,12 +173,16 @@ class Sealer:
         return more, Actions.from_image(rest, more)
 
     def _tidy(self, names: set[str]) -> None:
-        if not self._store.list():
-            return
-        for snapshot in self._snapshots.list():
-            manifest = self._snapshots.manifest(snapshot)
-            names |= set() if manifest is None else {run_name(info) for info in manifest.runs}
-        self._store.tidy(names)
+        with self._log.upkeep:
+            if not self._store.list() or self._snapshots.is_fetching():
+                return
+            for snapshot in self._snapshots.list():
+                try:
+                    manifest = self._snapshots.manifest(snapshot)
+                except SnapshotDamaged:
+                    return  # nobody knows what it names; retention tells of it
+                names |= set() if manifest is None else {run_name(info) for info in manifest.runs}
+            self._store.tidy(names)
 
     def _forgetful(self, sealed: SealedActions, forgotten: frozenset[int]) -> list[Run] | None:
         if not forget_in_runs(self._store, _open(sealed), forgotten):

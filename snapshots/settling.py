@@ -37,7 +37,7 @@ from snapshots.period_store import PeriodStore
 from snapshots.store import SnapshotInfo, Store
 
 _ASIDE = re.compile(r"aside-\d+-\d+(-\d+)?")
-_FETCHED = re.compile(r"fetched\.(snapshot|period)(" + re.escape(TMP) + r")?")
+_FETCHED = re.compile(r"fetched\.(snapshot|period|actions)(" + re.escape(TMP) + r")?")
 
 Erasures = Mapping[str, Sequence[ErasedBy]]
 

@@ -18,21 +18,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from engine.disk import TMP, Disk, FileMissing
 from engine.errors import SnapshotDamaged
-from engine.image import ACTIONS, StateImage
+from engine.image import StateImage
 from engine.record import Tail
-from engine.sealed_actions import Manifest, manifest_in
+from engine.sealed_actions import Manifest
 from snapshots import format as snapshot_format
 from snapshots.format import Source
-from snapshots.part_reading import read_part
+from snapshots.part_reading import read_manifest
 
 DIRECTORY = "snapshots"
+
+FETCHED = "fetched.snapshot"
+"""The name, in the data directory, of a snapshot that was fetched from a leader and is not in place yet."""
 
 _NAME = re.compile(r"(\d{20})\.snapshot")
 _UNFINISHED = re.compile(r"\d{20}\.snapshot(\.[\w-]+)?" + re.escape(TMP) + r"|\d{20}\.snapshot\.[\w-]+")
@@ -54,6 +56,7 @@ class Store:
     def __init__(self, disk: Disk, data_directory: str) -> None:
         self.disk = disk
         self.directory = f"{data_directory}/{DIRECTORY}"
+        self._fetched = f"{data_directory}/{FETCHED}"
 
     def list(self) -> list[SnapshotInfo]:
         """List the snapshots, newest first. A snapshot that is removed meanwhile is left out."""
@@ -76,11 +79,11 @@ class Store:
 
     def manifest(self, info: SnapshotInfo) -> Manifest | None:
         """Read which files of older actions belong to a snapshot; None if none do. Raises the same errors as `load`."""
-        data = self._read(info, partial(read_part, name=ACTIONS))
-        try:
-            return manifest_in([(ACTIONS, data)] if data else [])
-        except msgspec.MsgspecError as error:
-            raise SnapshotDamaged(f"its list of files of actions says nothing: {error}", path=info.path) from error
+        return self._read(info, read_manifest)
+
+    def is_fetching(self) -> bool:
+        """Tell whether a snapshot is on its way here from a leader, or is here and not in place yet."""
+        return self.disk.exists(self._fetched + TMP) or self.disk.exists(self._fetched)
 
     def verify(self, info: SnapshotInfo) -> Tail:
         """Prove a snapshot without building its state. Raises the same errors as `load`."""

@@ -31,7 +31,8 @@ from server.node.shard import NoLog, NoWriter
 from server.node.shutdown import Task
 from server.node.surroundings import Surroundings
 from server.node.waiting import Waiting, WaitingNode
-from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes
+from server.replication.bootstrap import Bootstrap
+from server.replication.download import ShowBytes, no_bytes
 from server.replication.epoch_notifier import EpochNotifier
 from server.replication.follower import Follower
 from server.replication.link import Endpoint

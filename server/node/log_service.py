@@ -45,6 +45,7 @@ from server.replication.shipment import NodeInfo
 from server.replication.shipper import Authorize, Shipper
 from server.replication.snapshot_server import TARGETS, SnapshotServer
 from server.role import CurrentRole, Role, State
+from snapshots.action_store import ActionStore
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened
 from snapshots.promotion import Successor
@@ -109,8 +110,8 @@ class LogService:
             timing=world.link_timing,
         )
         self._snapshots = SnapshotServer(
-            world.disk, store, periods.store, opened.log, machine.scoreboard, self.followers, authorize=authorize,
-            tell=world.tell,
+            world.disk, store, periods.store, ActionStore(world.disk, config.data_dir), opened.log, machine.scoreboard,
+            self.followers, authorize=authorize, tell=world.tell, on_damage=sealer.damaged,
         )  # fmt: skip
         role.on_change(self._role_changed)
 

@@ -17,15 +17,16 @@ from functools import partial
 import structlog
 import trio
 
-from engine.disk import Disk
-from engine.errors import DiskFault, SnapshotDamaged
+from engine.disk import Disk, FileMissing
+from engine.errors import DiskFault, RunDamaged, SnapshotDamaged
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
 from engine.threads import run
 from server.quorum.peers import PEER_SECONDS, Peers
 from server.quorum.stream import Stream, Unanswered
 from server.quorum.words import Word, decode
-from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes, prepare_directory
+from server.replication.bootstrap import Bootstrap, prepare_directory
+from server.replication.download import ShowBytes, no_bytes
 from server.replication.failure import FollowingFailed
 from server.replication.link import parse_leader
 from server.replication.replicas import WholeReplica
@@ -63,11 +64,12 @@ class Newcomer:
                 fetched = await bootstrap.fetch(no_bytes)
                 if fetched is not None:
                     await self._replica.restart(fetched.path)
-            except (FollowingFailed, SnapshotDamaged) as fault:
+            except (FollowingFailed, SnapshotDamaged, RunDamaged, FileMissing) as fault:
                 log.warning("snapshot_not_taken", node=word.name, reason=str(fault))
 
         await while_alive(self._peers, word.node_id, fetch)
         if self._replica.tail.seq == before:
+            await bootstrap.discard()
             await trio.sleep(RETRY_SECONDS)
         return self._replica.tail.seq > before
 

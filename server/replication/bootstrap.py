@@ -2,20 +2,19 @@
 
     await prepare_directory(disk, data_directory, Bootstrap(leader, disk, directory, …), tell=tell)
 
-    fetched.snapshot.tmp ──(cut? resumed at its length)──► whole ──proved──► fetched.snapshot ──► snapshots/SEQ.snapshot
+    fetched.snapshot.tmp ──proved──► fetched.snapshot ──► files of older actions ──► snapshots/SEQ.snapshot
 
 Rules:
-- A cut download is resumed while the leader still has the same snapshot (ETag). Otherwise it begins anew.
+- Downloads go through cuts, and begin anew when the leader has a newer snapshot (`server.replication.download`).
 - A snapshot is used only after all of it is proved. A damaged one is removed and fetched again, a few times.
-- A leader that can't be reached is tried again without end, with full jitter. Each reason is told.
+- It is used only when the files of older actions that it names are here too (`server.replication.action_fetch`). If the
+  leader no longer has one of them, its newest snapshot is fetched instead. A shard has no actions, so it needs none.
 - Only a directory without a log is prepared. If it has snapshots, a preparation or a restart of the log was cut short.
   The replica then goes on from the newest one and removes the others. Nothing is lost: the leader has what follows.
 """
 
 from __future__ import annotations
 
-import re
-import ssl
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
@@ -24,15 +23,18 @@ from typing import TypeVar
 import httpx
 import msgspec
 
-from engine.disk import TMP, Disk, File
-from engine.errors import DiskFault, NoSpace, SnapshotDamaged
+from engine.disk import TMP, Disk
+from engine.errors import DiskFault, SnapshotDamaged
 from engine.history import EpochMark
 from engine.limits import SEGMENT_BYTES
 from engine.log import Log
 from engine.log_reader import holds_log
 from engine.record import Tail
+from engine.sealed_actions import Manifest
 from engine.threads import run
 from server import bounds
+from server.replication.action_fetch import ActionFetch
+from server.replication.download import Downloads, ShowBytes, headers_with, http_client, no_bytes
 from server.replication.failure import FollowingFailed
 from server.replication.link import Endpoint, LinkEnded, reason_of
 from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, Fork, ForkQuestion, Path
@@ -41,22 +43,19 @@ from server.replication.replicas import place
 from server.replication.retry import Backoff
 from snapshots import format as snapshot_format
 from snapshots.opening import log_directory
-from snapshots.store import Store
+from snapshots.part_reading import read_manifest
+from snapshots.settling import remove_downloads
+from snapshots.store import FETCHED, Store
 
-FETCHED = "fetched.snapshot"
-
-ShowBytes = Callable[[int, int], None]
-"""Takes bytes done and bytes in all."""
-
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-([0-9]+)/([0-9]+)")
 T = TypeVar("T")
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A snapshot that was fetched and proved. Its file belongs to the caller."""
+    """A snapshot that was fetched and proved. Its file belongs to the caller. `manifest`: the files that it names."""
 
     path: str
     tail: Tail
+    manifest: Manifest | None = None
 
 
 class _Details(msgspec.Struct):
@@ -71,24 +70,6 @@ class _Refusal(msgspec.Struct):
     """The error answer of a node that has no snapshot yet (`server.node.waiting`)."""
 
     error: _Error
-
-
-class _Download(msgspec.Struct):
-    """A file that is being filled: `done` bytes of `total` are there, of the content that `etag` names."""
-
-    file: File | None = None
-    etag: str = ""
-    done: int = 0
-    total: int = 0
-
-
-def http_client(timeout: httpx.Timeout) -> httpx.AsyncClient:
-    """Make a client that connects as the link does: without a proxy, with the certificates that this machine trusts."""
-    return httpx.AsyncClient(timeout=timeout, verify=ssl.create_default_context(), trust_env=False)
-
-
-def no_bytes(_done: int, _total: int) -> None:
-    """Show nothing."""
 
 
 class Bootstrap:
@@ -116,14 +97,40 @@ class Bootstrap:
         self._tell = tell
         self._node_id = node_id
         self._timeout = httpx.Timeout(read_seconds_max)
+        self._downloads = Downloads(
+            leader, disk, token=token, uniform=uniform, tell=tell, refusal=self._refusal,
+            read_seconds_max=read_seconds_max,
+        )  # fmt: skip
+        self._actions = ActionFetch(self._downloads, disk, directory, tell=tell)
 
-    async def fetch(self, progress: ShowBytes = no_bytes) -> Fetched | None:
+    async def fetch(self, progress: ShowBytes = no_bytes, *, actions: bool = True) -> Fetched | None:
         """Download the leader's newest snapshot and prove it; None if the leader has none.
 
-        Raises `FollowingFailed` after DAMAGED_DOWNLOADS_MAX damaged downloads.
+        `actions`: with the files of older actions that it names, as every replica but a shard needs them. Raises
+        `FollowingFailed` after DAMAGED_DOWNLOADS_MAX damaged downloads.
         """
+        await self._in_thread(partial(self._disk.make_directory, self._directory))
+        backoff = Backoff(self._uniform)
+        while True:
+            fetched = await self._fetch_snapshot(progress)
+            if fetched is None or not actions or await self.complete(fetched, progress):
+                return fetched
+            await backoff.wait()
+
+    async def complete(self, snapshot: Fetched, progress: ShowBytes = no_bytes) -> bool:
+        """Download the files of older actions that a snapshot names; False if the leader no longer has one of them."""
+        if snapshot.manifest is None:
+            return True
+        return await self._actions.complete(snapshot.manifest, snapshot.tail.log_id, progress)
+
+    async def discard(self) -> None:
+        """Remove what was fetched and is not in place, as nobody goes on with it."""
+        await self._in_thread(partial(remove_downloads, self._disk, self._directory))
+
+    async def _fetch_snapshot(self, progress: ShowBytes) -> Fetched | None:
+        unfinished = f"{self._directory}/{FETCHED}{TMP}"
         for _ in range(bounds.DAMAGED_DOWNLOADS_MAX):
-            if not await self._download(progress):
+            if not await self._downloads.fill(SNAPSHOT_PATH, unfinished, "snapshot", progress):
                 return None
             try:
                 return await self._in_thread(self._prove)
@@ -157,7 +164,7 @@ class Bootstrap:
         try:
             async with http_client(self._timeout) as client:
                 url = self._leader.url(f"{FORK_PATH}?{question.query}")
-                response = await client.get(url, headers=self._headers())
+                response = await client.get(url, headers=headers_with(self._token()))
             if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.CONFLICT):
                 raise LinkEnded(_message_of(response), response.status_code)
             if response.status_code != httpx.codes.OK:
@@ -182,55 +189,19 @@ class Bootstrap:
             if gone:
                 return None
 
-    async def _download(self, progress: ShowBytes) -> bool:
-        """Fill the unfinished file, in any number of attempts; False if the leader has no snapshot."""
-        await self._in_thread(lambda: self._disk.make_directory(self._directory))
-        download = _Download()
-        backoff = Backoff(self._uniform)
-        try:
-            async with http_client(self._timeout) as client:
-                while True:
-                    done = download.done
-                    try:
-                        return await self._attempt(client, download, progress)
-                    except (httpx.HTTPError, LinkEnded) as error:
-                        what = "the download was cut" if download.done else "no snapshot came"
-                        self._tell(f"{what}: {reason_of(error)}")
-                    except NoSpace as fault:
-                        self._tell(f"the download does not fit on the disk: {fault.what}")
-                        await self._in_thread(partial(self._drop, download))
-                        backoff.to_cap()
-                    if download.done > done:
-                        backoff.reset()
-                    await backoff.wait()
-        finally:
-            if download.file is not None:
-                download.file.close()
-
-    async def _attempt(self, client: httpx.AsyncClient, download: _Download, progress: ShowBytes) -> bool:
-        """Ask for the rest, and sync it; False if there is no snapshot. Raises `LinkEnded`, or errors of httpx."""
-        headers = self._headers()
-        if download.done:
-            headers |= {"range": f"bytes={download.done}-", "if-range": download.etag}
-        async with client.stream("GET", self._leader.url(SNAPSHOT_PATH), headers=headers) as response:
-            if response.status_code == httpx.codes.NOT_FOUND:
-                return False
-            if response.status_code == httpx.codes.PARTIAL_CONTENT:
-                self._check_resumed(response, download)
-            elif response.status_code == httpx.codes.OK:
-                await self._begin(response, download)
-            else:
-                download.done = 0  # the next attempt asks for the whole
-                raise await self._refusal(response)
-            assert download.file is not None
-            async for piece in response.aiter_raw():
-                await self._in_thread(partial(download.file.write_at, download.done, piece))
-                download.done += len(piece)
-                progress(download.done, download.total)
-        if download.done != download.total:
-            raise LinkEnded(f"{download.done} bytes came instead of {download.total}")
-        await self._in_thread(download.file.sync)
-        return True
+    def _prove(self) -> Fetched:
+        """Prove the whole file and rename it, in the worker thread."""
+        unfinished, path = f"{self._directory}/{FETCHED}{TMP}", f"{self._directory}/{FETCHED}"
+        with closing(self._disk.open(unfinished)) as file:
+            try:
+                tail = snapshot_format.verify(file, unfinished)
+                manifest = read_manifest(file, unfinished)
+            except SnapshotDamaged:
+                self._disk.remove(unfinished)
+                raise
+        self._disk.rename(unfinished, path)
+        self._disk.sync_directory(self._directory)
+        return Fetched(path, tail, manifest)
 
     async def _refusal(self, response: httpx.Response) -> LinkEnded:
         """Say why there is no snapshot. A node that has none itself tells its path, which may lead to us."""
@@ -244,54 +215,6 @@ class Bootstrap:
             self.path, loop = cut(told, self._node_id)
             reason = loop or reason
         return LinkEnded(f"the leader answered with status {status}: {reason}", status)
-
-    async def _begin(self, response: httpx.Response, download: _Download) -> None:
-        if download.file is not None:
-            download.file.close()
-        download.file = await self._in_thread(self._create)
-        download.done, download.total = 0, int(response.headers.get("content-length", "0"))
-        download.etag = response.headers.get("etag", "")
-
-    def _drop(self, download: _Download) -> None:
-        """Remove what came so far: it takes the room that others need, and the next attempt begins anew."""
-        if download.file is not None:
-            download.file.close()
-        download.file, download.done, download.etag = None, 0, ""
-        path = f"{self._directory}/{FETCHED}{TMP}"
-        if self._disk.exists(path):
-            self._disk.remove(path)
-
-    def _create(self) -> File:
-        path = f"{self._directory}/{FETCHED}{TMP}"
-        if self._disk.exists(path):
-            self._disk.remove(path)
-        return self._disk.create(path)
-
-    @staticmethod
-    def _check_resumed(response: httpx.Response, download: _Download) -> None:
-        match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
-        expected = (download.done, download.total)
-        if match is None or (int(match[1]), int(match[3])) != expected or response.headers.get("etag") != download.etag:
-            download.done = 0
-            raise LinkEnded("the leader went on with another part than was asked for")
-
-    def _prove(self) -> Fetched:
-        """Prove the whole file and rename it, in the worker thread."""
-        unfinished, path = f"{self._directory}/{FETCHED}{TMP}", f"{self._directory}/{FETCHED}"
-        with closing(self._disk.open(unfinished)) as file:
-            try:
-                tail = snapshot_format.verify(file, unfinished)
-            except SnapshotDamaged:
-                self._disk.remove(unfinished)
-                raise
-        self._disk.rename(unfinished, path)
-        self._disk.sync_directory(self._directory)
-        return Fetched(path, tail)
-
-    def _headers(self) -> dict[str, str]:
-        token = self._token()
-        headers = {"accept-encoding": "identity"}
-        return headers | {"authorization": f"Bearer {token}"} if token else headers
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await run(work, blocks=self._disk.blocks)
@@ -314,7 +237,10 @@ async def prepare_directory(
     directory = log_directory(data_directory)
     if holds_log(disk, directory):
         return
-    tail = await run(partial(_newest_tail, disk, data_directory, tell), blocks=disk.blocks)
+    here = await run(partial(_newest, disk, data_directory, tell), blocks=disk.blocks)
+    tail = None
+    if here is not None and await bootstrap.complete(here, progress):
+        tail = here.tail
     while tail is None:
         fetched = await bootstrap.fetch(progress)
         if fetched is None:
@@ -346,16 +272,16 @@ def _message_of(response: httpx.Response) -> str:
         return f"the leader answered with status {response.status_code}"
 
 
-def _newest_tail(disk: Disk, data_directory: str, tell: Callable[[DiskFault], None]) -> Tail | None:
-    """Give the tail of the newest valid snapshot here, and make its name durable; None without one."""
+def _newest(disk: Disk, data_directory: str, tell: Callable[[DiskFault], None]) -> Fetched | None:
+    """Give the newest valid snapshot here, and make its name durable; None without one."""
     store = Store(disk, data_directory)
     for info in store.list():
         try:
-            tail = store.verify(info)
+            found = Fetched(info.path, store.verify(info), store.manifest(info))
         except SnapshotDamaged as damage:
             tell(damage)
         else:
             # The process that renamed it may have ended before the sync. A log is about to begin after it.
             disk.sync_directory(store.directory)
-            return tail
+            return found
     return None

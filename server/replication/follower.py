@@ -25,14 +25,16 @@ from contextlib import suppress
 
 import trio
 
-from engine.errors import DiskFault, DiskFull, SnapshotDamaged
+from engine.disk import FileMissing
+from engine.errors import DiskFault, DiskFull, RunDamaged, SnapshotDamaged
 from engine.filtered_frame import FILTERED_HEADER_BYTES
 from engine.limits import FRAME_BYTES_MAX
 from engine.record import FrameFault, unpack_header
 from server import bounds
 from server.faults import first_of
 from server.replication import messages, paths
-from server.replication.bootstrap import Bootstrap, ShowBytes, no_bytes
+from server.replication.bootstrap import Bootstrap
+from server.replication.download import ShowBytes, no_bytes
 from server.replication.failure import REBUILD, FollowingFailed
 from server.replication.frame_queue import DigestCheck, FrameQueue
 from server.replication.link import Endpoint, Link, LinkEnded, LinkTiming, open_link
@@ -213,11 +215,13 @@ class Follower:
         """Fetch a snapshot and go on from it. If the leader has none, the log is followed from its beginning."""
         self._become("bootstrapping", self._progress.reason)
         try:
-            fetched = await self._bootstrap.fetch(self._on_progress)
+            fetched = await self._bootstrap.fetch(self._on_progress, actions=self.replica.shard is None)
             if fetched is not None:
                 await self.replica.restart(fetched.path)
         except SnapshotDamaged as damage:
             raise LinkEnded(f"the snapshot that was downloaded is damaged: {damage.what}") from damage
+        except (RunDamaged, FileMissing) as fault:
+            raise LinkEnded(f"a file of older actions can't be used: {fault.what}") from fault
         self._needs_snapshot = False
         self._progress.applied()
 

@@ -49,6 +49,7 @@ LOG_TARGET = ("GET", LOG_PATH)
 SNAPSHOT_PATH = "/replication/snapshot"
 FORK_PATH = "/replication/fork"
 PERIOD_PATH = "/replication/period"
+ACTIONS_PATH = "/replication/actions"
 PROMOTE_PATH = "/replication/promote"
 SCOPE = "log:read"
 
@@ -334,6 +335,14 @@ def parse_fork(query: str) -> ForkQuestion:
 def parse_period(query: str) -> int:
     """Read the query of a request for the file of a past period: its seq. Raises `Refused`."""
     return _number(query_values(query, ("seq",)), "seq", 1)
+
+
+def parse_actions(query: str) -> str:
+    """Read the query of a request for a file of older actions: its name, which is not checked. Raises `Refused`."""
+    name = query_values(query, ("name",)).get("name", "")
+    if not name:
+        raise invalid("name", "name must be that of a file of older actions.")
+    return name
 
 
 def _hex(values: dict[str, str], name: str, length: int) -> bytes | None:

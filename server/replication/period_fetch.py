@@ -22,7 +22,7 @@ from engine.disk import TMP, Disk, File, FileMissing
 from engine.errors import NoSpace, SnapshotDamaged
 from engine.threads import run
 from server import bounds
-from server.replication.bootstrap import http_client
+from server.replication.download import http_client
 from server.replication.link import Endpoint
 from server.replication.messages import PERIOD_PATH
 from snapshots.period_file import verify

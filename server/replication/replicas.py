@@ -28,6 +28,7 @@ from typing import Protocol
 
 import trio
 
+from engine.actions import Actions
 from engine.disk import Disk, free_path
 from engine.errors import DiskFull, SnapshotDamaged
 from engine.events import EpochBegun, Event
@@ -44,6 +45,7 @@ from server.replication.failure import FollowingFailed
 from server.replication.feed import FrameFeed
 from server.replication.sharding import Shard
 from snapshots import format as snapshot_format
+from snapshots.action_store import ActionStore
 from snapshots.opening import log_directory
 from snapshots.promotion import begin_epoch
 from snapshots.settling import remove_aside
@@ -80,7 +82,8 @@ class Replica(Protocol):
     async def restart(self, path: str) -> None:
         """Go on from a fetched snapshot, which is moved or removed.
 
-        Raises `FollowingFailed`, `SnapshotDamaged`; `DiskFull` with nothing changed.
+        Raises `FollowingFailed`, `SnapshotDamaged`; `RunDamaged` or `FileMissing` for the files of older actions that
+        it names, which must be in place; `DiskFull` with nothing changed.
         """
 
     async def make_room(self) -> None:
@@ -93,6 +96,9 @@ async def _no_periods(_seq: int) -> None:
 
 class WholeReplica:
     """A replica with every board and a data directory, whose lock the caller holds. It writes to a state machine.
+
+    What it sets aside when it begins anew is log and snapshots. The files of older actions stay: the new state has them
+    too, or larger ones with the same actions.
 
     `durable`: the directory is kept and synced. The leader is told so.
     """
@@ -193,7 +199,7 @@ class WholeReplica:
                 scoreboard, tail = newer
                 if (erased_seq := scoreboard.erasures.last_seq) > self.tail.seq:
                     await self._forget_periods(erased_seq)
-                await run(partial(self._replace_files, path, tail), blocks=self._disk.blocks)
+                await run(partial(self._replace_files, path, tail, scoreboard.actions), blocks=self._disk.blocks)
                 self._machine.take_over(scoreboard, tail)
                 self.feed.restart(tail.seq)
                 if erased_seq:  # only now: if it fails, state and log must agree
@@ -203,12 +209,15 @@ class WholeReplica:
         with self.log.upkeep:
             remove_aside(self._disk, self._data_directory)
 
-    def _replace_files(self, path: str, tail: Tail) -> None:
+    def _replace_files(self, path: str, tail: Tail, actions: Actions) -> None:
         """Exchange the files, in the worker thread. `prepare_directory` can go on after a crash at any step.
 
-        Holds `upkeep`, so that a checkpoint does not write or remove its files meanwhile.
+        Holds `upkeep`, so that a checkpoint does not write or remove its files meanwhile. Until the snapshot is in
+        place, nothing but that keeps the files of older actions that it names.
         """
         with self.log.upkeep:
+            store = ActionStore(self._disk, self._data_directory)
+            actions.sealed = actions.sealed.opened(store.open_all(actions.sealed.infos, tail.log_id))
             self._exchange_files(path, tail)
 
     def _exchange_files(self, path: str, tail: Tail) -> None:

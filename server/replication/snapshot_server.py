@@ -6,6 +6,7 @@
                                            identity H, and leaves that epoch before seq S
 
     GET  /replication/period?seq=S         the file of the past period that seq S ended; 404 without one here
+    GET  /replication/actions?name=N       the file of older actions of this name; 404 without one here; resumable
 
 Rules:
 - The asker goes back through its own epochs until this history has one of them, with its identity (`engine.history`).
@@ -16,6 +17,8 @@ Rules:
 - The ETag is the seq and the digest in the file, so it names the content. `Range: bytes=N-` with a matching `If-Range`
   resumes a cut download. With another `If-Range` the whole file is sent, as RFC 9110 (13.1.5, 14.2) says.
 - An open file is read to its end, even if retention removes its name. The log after it is pinned meanwhile.
+- A file of actions is proved while it is sent: its tables first, its entries with each piece. A damaged one is made
+  anew from the log. Its ETag has a checksum of all of it, so a download goes on with the same bytes afterwards.
 - A file is sent in pieces, each with the connection's send deadline. At most SNAPSHOT_STREAMS_MAX are sent at once.
 - If the file fails after the head was sent, the connection is cut, and the follower resumes.
 """
@@ -26,13 +29,14 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 import trio
 
+from engine.action_run_bytes import RunBytes
 from engine.disk import Disk, File, FileMissing
-from engine.errors import DiskFault, NoLongerKept, SnapshotDamaged
+from engine.errors import DiskFault, NoLongerKept, RunDamaged, SnapshotDamaged
 from engine.history import EpochMark
 from engine.record import Tail
 from engine.threads import run
@@ -42,9 +46,19 @@ from server.http.messages import Refused, Response, json_response, overloaded
 from server.http.request_parser import IncomingRequest
 from server.http.response_head import head_end
 from server.replication.followers import Followers
-from server.replication.messages import FORK_PATH, PERIOD_PATH, SNAPSHOT_PATH, fork_of, parse_fork, parse_period
+from server.replication.messages import (
+    ACTIONS_PATH,
+    FORK_PATH,
+    PERIOD_PATH,
+    SNAPSHOT_PATH,
+    fork_of,
+    parse_actions,
+    parse_fork,
+    parse_period,
+)
 from server.replication.shipment import ReadableLog
 from server.replication.shipper import Authorize
+from snapshots.action_store import ActionStore
 from snapshots.checkpoint import RETRY_SECONDS
 from snapshots.format import footer_digest
 from snapshots.period_store import PeriodStore
@@ -52,7 +66,8 @@ from snapshots.store import SnapshotInfo, Store
 
 _RANGE = re.compile(r"bytes=([0-9]{1,18})-")
 SNAPSHOT_TYPE = "application/octet-stream"
-TARGETS = frozenset((method, path) for method in ("GET", "HEAD") for path in (SNAPSHOT_PATH, FORK_PATH, PERIOD_PATH))
+PATHS = (SNAPSHOT_PATH, FORK_PATH, PERIOD_PATH, ACTIONS_PATH)
+TARGETS = frozenset((method, path) for method in ("GET", "HEAD") for path in PATHS)
 """The methods and paths that it answers."""
 
 T = TypeVar("T")
@@ -64,6 +79,12 @@ class Epochs(Protocol):
     def epoch_after(self, epoch: int) -> tuple[int, int] | None: ...
 
     def mark_of(self, epoch: int) -> EpochMark | None: ...
+
+
+class Readable(Protocol):
+    """What is needed of a file that is sent."""
+
+    def read_at(self, offset: int, length: int) -> bytes: ...
 
 
 async def take_whole(connection: Connection) -> tuple[IncomingRequest, bool]:
@@ -95,6 +116,14 @@ class _Offer(msgspec.Struct, frozen=True):
     etag: str
 
 
+class _Content(NamedTuple):
+    """A file that is sent, its length, and its ETag."""
+
+    file: Readable
+    size: int
+    etag: str
+
+
 class SnapshotServer:
     """Answers the plain requests of replicas. A lane of the listener."""
 
@@ -103,16 +132,21 @@ class SnapshotServer:
         disk: Disk,
         store: Store,
         periods: PeriodStore,
+        actions: ActionStore,
         log: ReadableLog,
         epochs: Epochs,
         followers: Followers,
         *,
         authorize: Authorize,
         tell: Callable[[DiskFault], None],
+        on_damage: Callable[[DiskFault], None],
     ) -> None:
+        """`on_damage` is told of a damaged file of older actions."""
         self._disk = disk
         self._store = store
         self._periods = periods
+        self._actions = actions
+        self._on_damage = on_damage
         self._log = log
         self._epochs = epochs
         self._followers = followers
@@ -133,6 +167,8 @@ class SnapshotServer:
             await respond_to(connection, inbound, await self._fork(inbound), last)
         elif inbound.path == PERIOD_PATH:
             await self._period(connection, inbound, last)
+        elif inbound.path == ACTIONS_PATH:
+            await self._run(connection, inbound, last)
         else:
             await self._snapshot(connection, inbound, last)
         return await go_on(connection, last)
@@ -185,6 +221,25 @@ class SnapshotServer:
                 if inbound.head.method != "HEAD":
                     await self._send_pieces(connection, file, 0, size)
 
+    # A file of older actions
+
+    async def _run(self, connection: Connection, inbound: IncomingRequest, last: bool) -> None:
+        name = parse_actions(inbound.head.query)
+        with self._streaming():
+            path = await self._in_thread(partial(self._actions.path_of, name))
+            try:
+                if path is None:
+                    raise FileMissing("there is no such file", path=name)
+                source = await self._in_thread(partial(RunBytes.open, self._disk, path))
+            except FileMissing:
+                raise Refused(404, "NOT_FOUND", "This node has no such file of older actions.") from None
+            except RunDamaged as damage:
+                self._on_damage(damage)
+                raise overloaded("This file of older actions is being made anew.") from damage
+            with closing(source):
+                content = _Content(source, source.size, f'"{name}-{source.mark}"')
+                await self._send_content(connection, inbound, content, last)
+
     @contextmanager
     def _streaming(self) -> Iterator[None]:
         """Count a file that is sent. Raises `Refused` if there are as many as may be."""
@@ -202,29 +257,34 @@ class SnapshotServer:
         with self._streaming():
             offer, file = await self._open_newest()
             with closing(file), self._followers.pinned(offer.info.seq):
-                await self._send_file(connection, inbound, offer, file, last)
+                content = _Content(file, offer.info.bytes, offer.etag)
+                await self._send_content(connection, inbound, content, last, f"scoreboard-seq: {offer.info.seq}")
 
-    async def _send_file(
-        self, connection: Connection, inbound: IncomingRequest, offer: _Offer, file: File, last: bool
+    async def _send_content(
+        self, connection: Connection, inbound: IncomingRequest, content: _Content, last: bool, *more: str
     ) -> None:
-        size, begin = offer.info.bytes, _begin_of(inbound, offer)
+        """Send a file, or the end of it that is asked for. `more` are lines of the head."""
+        size, begin = content.size, _begin_of(inbound, content.etag)
         if begin is not None and begin >= size:
             headers = (("content-range", f"bytes */{size}"),)
-            raise Refused(416, "INVALID_REQUEST", f"The snapshot has {size} bytes.", headers=headers)
+            raise Refused(416, "INVALID_REQUEST", f"The file has {size} bytes.", headers=headers)
         lines = ["HTTP/1.1 200 OK" if begin is None else "HTTP/1.1 206 Partial Content"]
-        lines += [f"content-type: {SNAPSHOT_TYPE}", f"content-length: {size - (begin or 0)}", f"etag: {offer.etag}"]
-        lines += ["accept-ranges: bytes", "cache-control: no-store", f"scoreboard-seq: {offer.info.seq}"]
+        lines += [f"content-type: {SNAPSHOT_TYPE}", f"content-length: {size - (begin or 0)}", f"etag: {content.etag}"]
+        lines += ["accept-ranges: bytes", "cache-control: no-store", *more]
         if begin is not None:
             lines.append(f"content-range: bytes {begin}-{size - 1}/{size}")
         await connection.send("\r\n".join([*lines, ""]).encode("ascii") + head_end(last=last))
         if inbound.head.method != "HEAD":
-            await self._send_pieces(connection, file, begin or 0, size)
+            await self._send_pieces(connection, content.file, begin or 0, size)
 
-    async def _send_pieces(self, connection: Connection, file: File, begin: int, size: int) -> None:
+    async def _send_pieces(self, connection: Connection, file: Readable, begin: int, size: int) -> None:
         for offset in range(begin, size, bounds.SNAPSHOT_PIECE_BYTES):
             length = min(bounds.SNAPSHOT_PIECE_BYTES, size - offset)
             try:
                 piece = await self._in_thread(partial(file.read_at, offset, length))
+            except RunDamaged as damage:
+                self._on_damage(damage)
+                piece = b""
             except DiskFault as fault:
                 self._tell(fault)
                 piece = b""
@@ -263,10 +323,10 @@ class SnapshotServer:
         return await run(work, blocks=self._log.blocks)
 
 
-def _begin_of(inbound: IncomingRequest, offer: _Offer) -> int | None:
+def _begin_of(inbound: IncomingRequest, etag: str) -> int | None:
     """Give the offset where a resumed download goes on, None for the whole file."""
     match = _RANGE.fullmatch(inbound.header("range"))
     condition = inbound.header("if-range")
-    if match is None or inbound.head.method != "GET" or condition not in ("", offer.etag):
+    if match is None or inbound.head.method != "GET" or condition not in ("", etag):
         return None
     return int(match[1])

@@ -19,7 +19,7 @@ import httpx
 import trio
 
 from server import bounds
-from server.replication import bootstrap, link, period_fetch
+from server.replication import bootstrap, download, link, period_fetch
 from server.replication.feed import FrameFeed
 from server.replication.link import Endpoint, LinkEnded
 from tests.sim.books import Books
@@ -66,6 +66,7 @@ class Roads:
         with (
             mock.patch.object(link, "connect", self.connect),
             mock.patch.object(bootstrap, "http_client", self.http_client),
+            mock.patch.object(download, "http_client", self.http_client),
             mock.patch.object(period_fetch, "http_client", self.http_client),
             mock.patch.object(bounds, "PERIOD_FETCH_SECONDS", FETCH_AGAIN_S),
             mock.patch.dict(FrameFeed.__init__.__kwdefaults__, ring_bytes=RING_BYTES),
@@ -82,7 +83,7 @@ class Roads:
         raise LinkEnded(f"can't connect to {leader.authority}: there was no answer in time")
 
     def http_client(self, timeout: httpx.Timeout) -> httpx.AsyncClient:
-        """See `server.replication.bootstrap.http_client`."""
+        """See `server.replication.download.http_client`."""
         transport = httpx.AsyncHTTPTransport(verify=_nobody())
         transport._pool = httpcore.AsyncConnectionPool(network_backend=_Backend(self))
         return httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)

@@ -36,6 +36,7 @@ from server.replication.sharding import Shard
 from server.replication.shipment import NodeInfo
 from server.replication.shipper import Shipper
 from server.replication.snapshot_server import TARGETS, SnapshotServer
+from snapshots.action_store import ActionStore
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
 from snapshots.period_store import PeriodStore
@@ -85,6 +86,7 @@ class Served:
     ) -> None:
         self.deposed: list[Successor] = []
         self.told: list[DiskFault] = []
+        self.damaged: list[DiskFault] = []
         self.feed = feed
         self.followers = Followers()
         self.counts = Counts()
@@ -110,11 +112,13 @@ class Served:
             disk,
             self.store,
             PeriodStore(disk, str(directory)),
+            ActionStore(disk, str(directory)),
             log,
             scoreboard,
             self.followers,
             authorize=authorize,
             tell=self.told.append,
+            on_damage=self.damaged.append,
         )
         self.port = 0
 

@@ -11,7 +11,8 @@ import trio
 
 from engine.disk import RealDisk
 from engine.record import chain_start
-from server.replication.bootstrap import Bootstrap, Fetched, ShowBytes, no_bytes, prepare_directory
+from server.replication.bootstrap import Bootstrap, Fetched, prepare_directory
+from server.replication.download import ShowBytes, no_bytes
 from server.replication.failure import FollowingFailed
 from server.replication.link import LinkEnded, parse_leader
 from server.replication.messages import FORK_PATH, SNAPSHOT_PATH, ForkQuestion
@@ -159,8 +160,8 @@ async def test_it_asks_for_a_snapshot_again_once_the_log_begins_later(tmp_path: 
     asked: list[bool] = []
 
     class Early(Bootstrap):
-        async def fetch(self, progress: ShowBytes = no_bytes) -> Fetched | None:
-            fetched = await super().fetch(progress)
+        async def fetch(self, progress: ShowBytes = no_bytes, *, actions: bool = True) -> Fetched | None:
+            fetched = await super().fetch(progress, actions=actions)
             if not asked:
                 leader.play(200)
                 leader.writer.log.remove_before(leader.writer.snapshot().seq)

@@ -110,7 +110,7 @@ async def test_equal_digests_at_many_checkpoints_leave_it_following(
 
     def noted(ours: StateDigests, theirs: StateDigests, holds: Callable[[str], bool] | None) -> str | None:
         nonlocal done
-        compared.append(ours.whole)
+        compared.append(ours.state)
         done.set()
         return difference(ours, theirs, holds)
 
