@@ -8,15 +8,13 @@ A write takes these steps, only here, and in this order:
     correct the clock → change periods → take the inbox → decide → append to the log, fdatasync → apply
     → publish (`on_applied`) → answer
 
-So everything in an answer or on a screen is on disk: log before reply. While the disk writes one frame, the next
-gathers in the inbox. So the higher the load, the more records one fsync makes durable.
-
-Reading needs no message. A frame is applied between two awaits, so code on the same event loop always sees a whole
-state, by plain calls on the scoreboard.
+So everything in an answer or on a screen is on disk. While the disk writes one frame, the next gathers in the inbox:
+the higher the load, the more records one fsync makes durable. A frame is applied between two awaits, so code on the
+same event loop reads a whole state, by plain calls on the scoreboard.
 
 Rules:
 - The inbox is bounded, in commands. If it is full, a caller gets `Overloaded` at once.
-- The commands of one submission are decided, logged and answered together, in one frame.
+- The commands of one submission are decided, logged and answered together, in one frame, also if the caller goes away.
 - A deposed actor (`depose`: a newer epoch began elsewhere) writes no more. Waiting and new submissions fail at once
   with `LeaderDeposed`: nothing of them was done. The frame that is being written becomes durable and is applied,
   because the state follows the log. But its callers get `OutcomeUnknown` and retry at the new leader: the new leader
@@ -28,7 +26,6 @@ Rules:
 - A submission that changes boards has a frame of its own: what comes after it is decided by the new rules. So have a
   reversal, the decision of a review, a flag, and rows of an import, which count in the inbox by their number.
 - A submission that needs a read of older actions waits for it (`engine.action_reading`); others go before it.
-- If a caller goes away, its commands are done all the same.
 - A period that is over is changed before anything later is decided, so an increment belongs to the period of its time.
 - On a full disk (`engine.room`) the actor tries to make room once in FULL_RETRY_SECONDS, also while nobody writes. What
   fits into the live segment is written meanwhile. A frame that does not fit is taken apart: its submissions are tried
@@ -44,20 +41,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 
-import msgspec
 import trio
 
 from engine.action_reading import ActionReader, OnDamage
 from engine.alarm import ring_when_due
 from engine.batch import Batch
 from engine.clock import Clock
-from engine.commands import Command, Outcome
+from engine.commands import AloneCommand, Command, ImportRows, Increment, Outcome
 from engine.corrections import Corrector
 from engine.errors import DiskFull, FrameTooLong, LeaderDeposed, LostPlace, NoQuorum, OutcomeUnknown, Overloaded
 from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.log_facts import Synced
-from engine.machine import StateMachine, Submission
+from engine.machine import ActorStatistics, StateMachine
 from engine.periods import PeriodAt, due_changes, no_calendar
 from engine.record import pack_frame
 from engine.threads import run
@@ -69,11 +65,26 @@ FULL_RETRY_SECONDS = 1.0
 _DEPOSED = "a newer epoch began elsewhere, so nothing is written here any more"
 
 
-class ActorStatistics(msgspec.Struct, frozen=True):
-    """The number of waiting commands, and whether new ones are accepted."""
+class Submission:
+    """Commands of one caller. When they are done, there is an `error`, or `outcomes` has an answer for each."""
 
-    waiting: int
-    accepting: bool
+    __slots__ = ("commands", "error", "is_alone", "outcomes", "weight", "when_done")
+
+    def __init__(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
+        self.commands = commands
+        self.weight, self.is_alone = len(commands), False
+        if type(commands[0]) is not Increment:
+            self.is_alone = isinstance(commands[0], AloneCommand)
+            self.weight = sum(len(each.rows) if isinstance(each, ImportRows) else 1 for each in commands)
+        self.outcomes: list[Outcome] = []
+        self.error: Exception | None = None
+        self.when_done = when_done
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless the callers have theirs already."""
+        if self.error is None:
+            self.error, self.outcomes = error, []
+            self.when_done(self)
 
 
 class Actor:
@@ -102,7 +113,7 @@ class Actor:
         self._begun = False
         self._deposed = False
         self._doubt: str | None = None
-        self._reader = ActionReader[Submission](
+        self.reader = ActionReader[Submission](
             machine.scoreboard, blocks=machine.log.blocks, give_back=self._give_back, on_damage=on_damage
         )
         self._in_flight: Sequence[Submission] = ()
@@ -119,8 +130,7 @@ class Actor:
     async def submit(self, commands: Sequence[Command]) -> list[Outcome]:
         """Have at most BATCH_COMMANDS_MAX commands decided and made durable; give their outcomes in order.
 
-        Raises `Overloaded` if the inbox is full or the actor ends, `LeaderDeposed` if it was deposed, `DiskFull`: then
-        nothing was written. Raises `OutcomeUnknown` if the disk failed, or the actor was deposed meanwhile.
+        Raises `Overloaded` (also a kind of it), `LeaderDeposed`, `DiskFull`: nothing was written. And `OutcomeUnknown`.
         """
         done = trio.Event()
         submission = self.submit_nowait(commands, lambda _: done.set())
@@ -143,7 +153,7 @@ class Actor:
         if self._doubt is not None:
             raise NoQuorum(self._doubt)
         submission = Submission(commands, when_done)
-        waiting = self._waiting + self._reader.weight
+        waiting = self._waiting + self.reader.weight
         if waiting + submission.weight > INBOX_COMMANDS_MAX:
             raise Overloaded(f"{waiting} commands are waiting already")
         self._inbox.append(submission)
@@ -158,7 +168,7 @@ class Actor:
             self._room_due_s = trio.current_time()  # it filled up while this was a replica
         task_status.started()
         try:
-            while self._inbox or self._accepting or self._reader.weight:
+            while self._inbox or self._accepting or self.reader.weight:
                 is_full = self._room_due_s < inf and not self._deposed
                 if is_full and self._room_due_s <= trio.current_time():
                     await self._make_room()
@@ -191,11 +201,6 @@ class Actor:
         task_status.started()
         await ring_when_due(lambda: self._machine.scoreboard.due_ms, self._clock, ring)
 
-    @property
-    def reader(self) -> ActionReader[Submission]:
-        """Reads older actions for submissions that wait for them. Its `run` must run beside that of the actor."""
-        return self._reader
-
     def _give_back(self, submission: Submission) -> None:
         """Take back a submission that waited for the disk; it may have failed meanwhile."""
         if submission.error is None:
@@ -204,7 +209,7 @@ class Actor:
         self._wake.set()
 
     async def drain(self) -> None:
-        """Accept no new commands, finish the waiting ones, and end `run`."""
+        """Accept no new commands, finish those that wait, end `run`."""
         self._accepting = False
         self._wake.set()
         if self._begun:
@@ -239,7 +244,7 @@ class Actor:
             self._fail_waiting(lambda: NoQuorum(why))
 
     def statistics(self) -> ActorStatistics:
-        return ActorStatistics(self._waiting + self._reader.weight, self._accepting and not self._deposed)
+        return ActorStatistics(self._waiting + self.reader.weight, self._accepting and not self._deposed)
 
     def _clock_taken(self) -> None:
         self._may_be_due = True
@@ -249,7 +254,7 @@ class Actor:
         """Fail all waiting submissions, each with its own error: a shared one would collect the stacks of all."""
         while self._inbox:
             self._inbox.popleft().fail(error())
-        self._reader.fail_waiting(error)
+        self.reader.fail_waiting(error)
         self._waiting = self._apart = 0
 
     def _take(self) -> list[Submission]:
@@ -257,12 +262,11 @@ class Actor:
         taken = [self._inbox.popleft()]
         count = taken[0].weight
         alone, self._apart = self._apart > 0 or taken[0].is_alone, max(0, self._apart - 1)
-        while not alone and self._inbox and count + self._inbox[0].weight <= FRAME_RECORDS_MAX:
-            if self._inbox[0].is_alone:
+        while not alone and self._inbox and not self._inbox[0].is_alone:
+            if count + self._inbox[0].weight > FRAME_RECORDS_MAX:
                 break
-            submission = self._inbox.popleft()
-            taken.append(submission)
-            count += submission.weight
+            taken.append(self._inbox.popleft())
+            count += taken[-1].weight
         self._waiting -= count
         return taken
 
@@ -317,22 +321,19 @@ class Actor:
                 await show_unseen(self._machine.log, taken[0].commands)
                 if self._deposed:
                     raise LeaderDeposed(_DEPOSED)
-            if self._machine.scoreboard.actions.sealed.count and not (taken := self._reader.part(taken)):
+            if self._machine.scoreboard.actions.sealed.count and not (taken := self.reader.part(taken)):
                 return
             self._in_flight = taken  # no await from here to the decision
             batch = Batch(self._machine.scoreboard, now_ms, self._period_at)
             for submission in taken:
                 batch.decide(submission.commands)
-            synced = None
-            if batch.events:
-                synced = await self._append(batch.events)
+            synced = await self._append(batch.events) if batch.events else None
             # The events are durable now. No await until all of them are applied.
             outcomes = batch.settle()
             start = 0
             for submission in taken:
-                end = start + len(submission.commands)
-                submission.outcomes = outcomes[start:end]
-                start = end
+                start, begun = start + len(submission.commands), start
+                submission.outcomes = outcomes[begun:start]
             if synced is not None:
                 self._machine.settled(batch.events, synced, self._waiting)
         except (DiskFull, FrameTooLong) as unfit:

@@ -1,4 +1,4 @@
-"""The state machine: a scoreboard, its log, and the end of what was applied. And what is submitted to its writer.
+"""The state machine: a scoreboard, its log, and the end of what was applied.
 
     leader      Actor ──── decides commands, appends events ──┐
                                                               ├──► StateMachine ──► on_applied: feed, viewers, metrics
@@ -17,13 +17,12 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import msgspec
 
 from engine.board_events import EndedPeriod
-from engine.commands import AloneCommand, Command, ImportRows, Increment, Outcome
 from engine.errors import DiskFull
 from engine.events import Event
 from engine.image import StateImage
@@ -32,26 +31,11 @@ from engine.record import Frame, ProvedFrame, Tail
 from engine.scoreboard import Scoreboard
 
 
-class Submission:
-    """Commands of one caller. When they are done, there is an `error`, or `outcomes` has an answer for each."""
+class ActorStatistics(msgspec.Struct, frozen=True):
+    """The number of waiting commands, and whether new ones are accepted."""
 
-    __slots__ = ("commands", "error", "is_alone", "outcomes", "weight", "when_done")
-
-    def __init__(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
-        self.commands = commands
-        self.weight, self.is_alone = len(commands), False
-        if type(commands[0]) is not Increment:
-            self.is_alone = isinstance(commands[0], AloneCommand)
-            self.weight = sum(len(each.rows) if isinstance(each, ImportRows) else 1 for each in commands)
-        self.outcomes: list[Outcome] = []
-        self.error: Exception | None = None
-        self.when_done = when_done
-
-    def fail(self, error: Exception) -> None:
-        """Answer with an error, unless the callers have theirs already."""
-        if self.error is None:
-            self.error, self.outcomes = error, []
-            self.when_done(self)
+    waiting: int
+    accepting: bool
 
 
 class WriteLog(Protocol):

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -37,7 +37,7 @@ from engine.action_blocks import FORGOTTEN, RunInfo, block_digest, layout, run_n
 from engine.action_run import Columns, Run, rewrite_forgotten, write_run
 from engine.actions import Actions
 from engine.disk import Disk
-from engine.errors import DiskFault, SnapshotDamaged
+from engine.errors import DiskFault, RunDamaged, SnapshotDamaged
 from engine.image import ActionsImage
 from engine.log import Log
 from engine.scoreboard import Scoreboard
@@ -49,6 +49,7 @@ from snapshots.opening import log_directory
 from snapshots.store import Store
 
 IndexMode = Literal["auto", "memory", "disk"]
+T = TypeVar("T")
 
 RECENT_SHARE = 2
 """A block is sealed when one part in this number of another block came after it."""
@@ -88,7 +89,7 @@ class Sealer:
                 return
             image, sealed, forgotten = actions.capture_to_seal(), actions.sealed, frozenset(actions.sealed.forgotten)
             work = partial(self._write, image, sealed, forgotten, blocks)
-            more, rest = await run(work, blocks=self._log.blocks)
+            more, rest = await self._in_thread(work)
             if self._scoreboard.actions is actions:
                 actions.take_sealed(more, rest)
 
@@ -101,7 +102,7 @@ class Sealer:
         """Remove the files that neither a snapshot nor the served state names. Raises `DiskFault`."""
         async with self._busy:
             names = {run_name(info) for info in self._scoreboard.actions.sealed.infos}
-            await run(partial(self._tidy, names), blocks=self._log.blocks)
+            await self._in_thread(partial(self._tidy, names))
 
     def damaged(self, fault: DiskFault) -> None:
         """Note that a file is damaged. It is made anew, if `run` runs."""
@@ -117,16 +118,25 @@ class Sealer:
             await self._wake.wait()
             self._wake = trio.Event()
             async with self._busy:
-                await self._replace(self._mended)
-            self._damaged.clear()
+                damaged = frozenset(self._damaged)
+                await self._replace(partial(self._mended, damaged))
+            self._damaged -= damaged  # others may have come meanwhile
 
     async def _replace(self, work: Callable[[SealedActions, frozenset[int]], list[Run] | None]) -> None:
         """Let the state use the runs that some work gives."""
         actions = self._scoreboard.actions
         sealed = actions.sealed
-        runs = await run(partial(work, sealed, frozenset(sealed.forgotten)), blocks=self._log.blocks)
+        runs = await self._in_thread(partial(work, sealed, frozenset(sealed.forgotten)))
         if runs is not None and self._scoreboard.actions is actions and actions.sealed is sealed:
             actions.sealed = sealed.grown(sealed.infos, sealed.digests, runs, sealed.forgotten)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Do some work. A damaged file that it comes upon is made anew: else each later attempt would fail as well."""
+        try:
+            return await run(work, blocks=self._log.blocks)
+        except RunDamaged as damage:
+            self.damaged(damage)
+            raise
 
     def _due(self, actions: Actions) -> int:
         """Give the number of blocks that should be sealed."""
@@ -189,10 +199,10 @@ class Sealer:
             return None
         return self._store.open_all(sealed.infos, self._log.tail.log_id)
 
-    def _mended(self, sealed: SealedActions, _: frozenset[int]) -> list[Run]:
+    def _mended(self, damaged: frozenset[str], sealed: SealedActions, _: frozenset[int]) -> list[Run]:
         log_id = self._log.tail.log_id
         for info in sealed.infos:
-            if (path := self._store.path(info)) in self._damaged:
+            if (path := self._store.path(info)) in damaged:
                 mend(self._store, self._log_directory, info, sealed.digests, log_id)
                 self._tell(Mended(MENDED, path=path, seq=info.first_seq))
         return self._store.open_all(sealed.infos, log_id)

@@ -15,10 +15,10 @@ from typing import Protocol
 import msgspec
 
 from engine.action_reading import OnDamage
-from engine.actor import ActorStatistics
+from engine.actor import Submission
 from engine.commands import Command
 from engine.events import Event
-from engine.machine import Submission
+from engine.machine import ActorStatistics
 from engine.record import Frame
 from engine.scoreboard import Scoreboard
 from engine.unsettled import Unsettled

@@ -31,9 +31,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 import trio
 
+from engine.actor import Submission
 from engine.commands import Command, Increment, Outcome, Receipt, Rejection
 from engine.errors import DiskFull, FrameTooLong, LeaderDeposed, OutcomeUnknown, Overloaded
-from engine.machine import Submission
 from server.access.auth import ANYBODY, Principal, require
 from server.api.boards import Boards
 from server.api.cross_origin import CrossOrigin

@@ -33,10 +33,10 @@ from hashlib import sha256
 
 import trio
 
+from engine.actor import Submission
 from engine.commands import Increment, Outcome
 from engine.errors import OutcomeUnknown
 from engine.limits import BATCH_COMMANDS_MAX
-from engine.machine import Submission
 from server import bounds
 from server.access.auth import Principal
 from server.api.pipeline import Head, Pipeline

@@ -195,8 +195,8 @@ class LogService:
         self._shipper.close()
 
     async def _before_snapshot(self) -> None:
-        await self._erasures.before_snapshot()
         await self._sealer.seal()
+        await self._erasures.before_snapshot()  # last: nothing may be awaited between what it looks at and the capture
 
     async def _settle(self, info: SnapshotInfo) -> None:
         try:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from engine.actor import ActorStatistics
+from engine.actor import Submission
 from engine.commands import Command
-from engine.machine import Submission
+from engine.machine import ActorStatistics
 from server.api.dependencies import StorageState
 
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from engine.actor import Actor, ActorStatistics, Submission
+from engine.actor import Actor, Submission
 from engine.board_rules import BoardRules, rules_of_points
 from engine.clock import ClockReading, GivenClock
 from engine.commands import CloseBoard, Command, Outcome, PutBoard, Receipt, Rejection
@@ -18,7 +18,7 @@ from engine.events import ClockCorrected, Event
 from engine.limits import BATCH_COMMANDS_MAX, FRAME_RECORDS_MAX, INBOX_COMMANDS_MAX
 from engine.local_log import LocalLog
 from engine.log import Synced, Tail
-from engine.machine import Applied, StateMachine
+from engine.machine import ActorStatistics, Applied, StateMachine
 from engine.record import Frame, events_of, pack_frame, unpack_frame
 from engine.scoreboard import Scoreboard
 from tests.engine.model import increment, told

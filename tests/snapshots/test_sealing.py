@@ -176,6 +176,24 @@ async def test_a_damaged_file_is_told_and_made_anew(tmp_path: Path) -> None:
         await check_known(served, range(1, 102))
 
 
+async def test_a_damaged_file_that_sealing_comes_upon_is_made_anew(tmp_path: Path) -> None:
+    """The checkpoint that would join it fails; the next one finds it whole."""
+    async with serving(Served(tmp_path, index=ON_DISK)) as served:
+        await served.write(100)
+        await served.checkpointer.take()
+        (path,) = (tmp_path / "actions").glob("0000000004-*.run")
+        whole = path.read_bytes()
+        path.write_bytes(bytes(40) + whole[40:])
+        await served.write(100)
+        with pytest.raises(RunDamaged):
+            await served.checkpointer.take()
+        await trio.testing.wait_all_tasks_blocked()
+        assert path.read_bytes() == whole
+        await served.checkpointer.take()
+        assert served.opened.scoreboard.actions.sealed.blocks == 12
+        await check_known(served, range(1, 201))
+
+
 @pytest.mark.parametrize("damage", ["gone", "tables", "footer", "cut"])
 async def test_a_start_makes_a_missing_or_damaged_file_anew(tmp_path: Path, damage: str) -> None:
     async with serving(Served(tmp_path, index=ON_DISK)) as served:
