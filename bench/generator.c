@@ -1,12 +1,14 @@
 /* The load generator of the benches: keep-alive connections, each with one request on its way.
  *
- *     generator load PORT CONNECTIONS WARM_SECONDS SECONDS USERS ITEMS USER_AT ACTION_AT STRIDE FIRST_BYTES < bytes
+ *     generator load PORT CONNECTIONS WARM_SECONDS SECONDS USERS ITEMS USER_AT ACTION_AT STRIDE FIRST_BYTES
+ *                    NUMBERS STEP < bytes
  *     generator respond BODY_BYTES
  *
  * `load` reads two requests from standard input. The first FIRST_BYTES are a request that each connection sends once,
  * before the measurement. The rest is the request that it sends again and again. That request holds ITEMS items,
  * STRIDE bytes apart: the digits of a user from USER_AT on, the digits of an action from ACTION_AT on. `load` writes
- * new digits each time, so every action is a new one. It changes nothing else of a request, and allocates nothing.
+ * new digits each time: each action's number is STEP more than the one before, modulo NUMBERS. So every action is a new
+ * one, until all numbers were sent. It changes nothing else of a request, and allocates nothing.
  *
  * `load` reads only the status and the length of an answer. An answer counts if it arrives in the SECONDS after
  * WARM_SECONDS; then `load` waits for the last answers and prints the result as one line of JSON. A connection that
@@ -54,7 +56,7 @@ typedef struct {
 typedef struct {
     char *bytes;
     size_t length;
-    unsigned long users, items, user_at, action_at, stride, number;
+    unsigned long users, items, user_at, action_at, stride, numbers, step, number;
 } Request;
 
 static Connection connections[CONNECTIONS_MAX];
@@ -92,7 +94,7 @@ static void send_all(int socket, const char *bytes, size_t length) {
 static void send_next(Connection *connection, Request *request) {
     char *item = request->bytes;
     for (unsigned long count = 0; count < request->items; count++, item += request->stride) {
-        request->number++;
+        request->number = (request->number + request->step) % request->numbers;
         write_digits(item + request->user_at, USER_DIGITS, request->number * 7919 % request->users);
         write_digits(item + request->action_at, ACTION_DIGITS, request->number);
     }
@@ -286,7 +288,7 @@ int main(int count, char **arguments) {
         respond(atoi(arguments[2]));
         return 0;
     }
-    if (count != 12 || strcmp(arguments[1], "load") != 0)
+    if (count != 14 || strcmp(arguments[1], "load") != 0)
         fail("what is to be done? See the head of generator.c");
     int port = atoi(arguments[2]), connected = atoi(arguments[3]);
     size_t length, first_bytes = strtoul(arguments[11], NULL, 10);
@@ -297,6 +299,8 @@ int main(int count, char **arguments) {
     request.user_at = strtoul(arguments[8], NULL, 10);
     request.action_at = strtoul(arguments[9], NULL, 10);
     request.stride = strtoul(arguments[10], NULL, 10);
+    request.numbers = strtoul(arguments[12], NULL, 10);
+    request.step = strtoul(arguments[13], NULL, 10);
     if (connected < 1 || connected > CONNECTIONS_MAX)
         fail("so many connections cannot be opened");
     for (int each = 0; each < connected; each++)

@@ -22,17 +22,19 @@ WAIT_SECONDS = 30.0
 class Request:
     """The request that is sent again and again, each time with new digits."""
 
-    def __init__(self, data: bytes, users: int, items: int, user_at: int, action_at: int, stride: int) -> None:
+    def __init__(
+        self, data: bytes, users: int, items: int, user_at: int, action_at: int, stride: int, numbers: int, step: int
+    ) -> None:
         self._data = bytearray(data)
         self._users = users
         self._places = [(user_at + stride * item, action_at + stride * item) for item in range(items)]
-        self._number = 0
+        self._numbers, self._step, self._number = numbers, step, 0
 
     def next(self) -> bytes | bytearray:
         """Write the digits of the next items."""
         data = self._data
         for user_at, action_at in self._places:
-            self._number += 1
+            self._number = (self._number + self._step) % self._numbers
             data[user_at : user_at + USER_DIGITS] = b"%07d" % (self._number * 7919 % self._users)
             data[action_at : action_at + ACTION_DIGITS] = b"%09d" % self._number
         return data
@@ -136,9 +138,9 @@ def run(connections: list[Connection], request: Request, warm_seconds: float, se
 def main() -> None:
     """Read the arguments and the request, run the load, print the result."""
     _, port, connected, warm_seconds, seconds, *numbers = sys.argv[1:]
-    users, items, user_at, action_at, stride, first_bytes = map(int, numbers)
+    users, items, user_at, action_at, stride, first_bytes, different, step = map(int, numbers)
     data = sys.stdin.buffer.read()
-    request = Request(data[first_bytes:], users, items, user_at, action_at, stride)
+    request = Request(data[first_bytes:], users, items, user_at, action_at, stride, different, step)
     connections = [Connection(int(port), data[:first_bytes]) for _ in range(int(connected))]
     print(json.dumps(run(connections, request, float(warm_seconds), float(seconds))))
 

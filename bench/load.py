@@ -9,7 +9,8 @@ knows nothing of JSON or msgpack, and drives every system alike. It tells how bu
 1 the generator itself would be the bottleneck.
 
 The generator is `generator.c`, compiled when it is first needed, or `generator.py` where there is no C compiler; a
-`Load` says which. Each run uses action ids that were never used before, as long as a UUID.
+`Load` says which. Each run uses action ids that were never used before, as long as a UUID; with a `prefix` it repeats
+those of `bench.past`.
 """
 
 from __future__ import annotations
@@ -30,12 +31,19 @@ COMPILED = Path(__file__).with_name("work") / "generator"
 WARM_SECONDS = 0.5
 USER_DIGITS = 7
 ACTION_DIGITS = 9
+PREFIX_CHARACTERS = 26
+USER_STEP = 7_919
+"""Action number n is one of the user with the number n · USER_STEP modulo the number of users."""
+
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send, and how long. `batch` 0 is a single increment. Each connection sends `first` once, at its start."""
+    """What to send, and how long. `batch` 0 is a single increment. Each connection sends `first` once, at its start.
+
+    The actions have the numbers `step`, 2 · `step` … modulo `numbers`. Without a `prefix` their ids are new ones.
+    """
 
     port: int
     connections: int
@@ -49,6 +57,9 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     users: int = 10_000
     first: str = ""
     warm_seconds: float = WARM_SECONDS
+    prefix: str = ""
+    numbers: int = 10**ACTION_DIGITS
+    step: int = 1
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -95,6 +106,7 @@ def run_load(
     request = prepare(workload)
     first = workload.first.encode()
     numbers = (workload.users, request.items, request.user_at, request.action_at, request.stride, len(first))
+    numbers += (workload.numbers, workload.step)
     command = ["taskset", "-c", str(processor), *(generator or default_generator()), "load", str(workload.port)]
     command += [str(workload.connections), str(workload.warm_seconds), str(workload.seconds), *map(str, numbers)]
     before = processor_seconds(server_pids)
@@ -124,7 +136,7 @@ def prepare(workload: Workload) -> Prepared:
     if workload.method == "GET":
         return Prepared("\r\n".join([*lines, "", ""]).encode(), 0, 0, 0, 0)
     count = workload.batch or 1
-    prefix = secrets.token_hex(13)
+    prefix = workload.prefix or secrets.token_hex(PREFIX_CHARACTERS // 2)
     items = [item_of(prefix, number) for number in range(count)]
     encode = msgspec.msgpack.encode if workload.content_type == MSGPACK else msgspec.json.encode
     body = encode(items if workload.batch else items[0])
