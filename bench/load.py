@@ -105,8 +105,8 @@ def run_load(
     """Run a load on the given processor, and measure what it costs the server's processes. Raises `LoadFailed`."""
     request = prepare(workload)
     first = workload.first.encode()
-    numbers = (workload.users, request.items, request.user_at, request.action_at, request.stride, len(first))
-    numbers += (workload.numbers, workload.step)
+    places = (workload.users, request.items, request.user_at, request.action_at, request.stride, len(first))
+    numbers = (*places, workload.numbers, workload.step)
     command = ["taskset", "-c", str(processor), *(generator or default_generator()), "load", str(workload.port)]
     command += [str(workload.connections), str(workload.warm_seconds), str(workload.seconds), *map(str, numbers)]
     before = processor_seconds(server_pids)

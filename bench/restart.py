@@ -107,9 +107,9 @@ def write(leader: Opened, chance: random.Random, users: int, numbers: range) -> 
 # Opening
 
 
-def resident_bytes() -> int:
-    """The resident memory of this process now."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+def resident_bytes(process: int | str = "self") -> int:
+    """The resident memory of a process now."""
+    return int(Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
 
 
 def measure_opening(directory: str) -> dict[str, Any]:

@@ -81,9 +81,13 @@ def fresh_directory(name: str) -> Iterator[Path]:
 
 @contextmanager
 def running(
-    command: list[str], processor: int, environment: dict[str, str] | None = None, directory: Path = ROOT
-) -> Iterator[int]:
-    """Run a process on one processor and give its id; at the end SIGTERM, and SIGKILL if that is not enough."""
+    command: list[str], processor: int, environment: dict[str, str] | None = None, directory: Path = ROOT, *,
+    kill: bool = False,
+) -> Iterator[int]:  # fmt: skip
+    """Run a process on one processor and give its id; at the end SIGTERM, and SIGKILL if that is not enough.
+
+    `kill`: SIGKILL at once, so that nothing is written at the end.
+    """
     environment = {**os.environ, **(environment or {})}
     process = subprocess.Popen(
         ["taskset", "-c", str(processor), *command],
@@ -95,7 +99,7 @@ def running(
     try:
         yield process.pid  # taskset becomes the command, so this is the command's pid
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
         try:
             process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
@@ -116,11 +120,12 @@ def leader(
     name: str = "leader",
     fill: Callable[[str], None] = lambda _directory: None,
     checkout: Path = ROOT,
+    kill: bool = False,
 ) -> Iterator[Server]:
     """The leader of this project, with limits that no load reaches; `config_more` is added to its configuration.
 
     `fill` may write to its data directory before it starts; `name` tells several leaders apart. The code of `checkout`
-    runs, with the `.venv` of that checkout.
+    runs, with the `.venv` of that checkout. `kill`: it ends without a last snapshot.
     """
     with fresh_directory(name) as path:
         secret, port = secrets.token_hex(32), free_port()
@@ -129,7 +134,7 @@ def leader(
         fill(str(path / "data"))
         command = [*command_of(checkout), "serve", "--config", str(config)]
         command += ["--bind", f"127.0.0.1:{port}", "--data-dir", str(path / "data")]
-        with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}, checkout) as pid:
+        with running(command, processor, {"SCOREBOARD_AUTH_JWT_SECRET": secret}, checkout, kill=kill) as pid:
             wait_ready(port)
             yield Server(port, token(secret), (pid,), secret=secret)
 
