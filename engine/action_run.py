@@ -128,6 +128,10 @@ class Run:
         found_high, found_low, seq, mark = _ENTRY.unpack_from(data, ENTRY.itemsize * (entry % ENTRIES))
         return (seq, mark) if (found_high, found_low) == (high, low) else None
 
+    def will_read(self, entry: int) -> None:
+        """Have the disk begin a read of this entry. For who reads several, one after the other."""
+        self._file.will_read(entry // ENTRIES * BLOCK_BYTES, BLOCK_BYTES)
+
     def entries(self) -> Iterator[Entries]:
         """Read all entries, in pieces. Raises `RunDamaged`."""
         for first in range(0, self.info.count, PIECE_ENTRIES):

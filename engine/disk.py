@@ -32,6 +32,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterable
+from itertools import chain, count
 from typing import Protocol
 
 from engine.disk_faults import LOST_REMEDY, FileMissing, blamed
@@ -61,6 +62,9 @@ class File(Protocol):
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Read `length` bytes from `offset` on; fewer only at the end of the file. Raises `DiskFault`."""
+
+    def will_read(self, offset: int, length: int) -> None:
+        """Tell that this will be read, so that the disk begins. Of many reads each then waits less. Never raises."""
 
     def write_at(self, offset: int, data: bytes) -> None:
         """Write all of `data` at `offset`, which may be beyond the end. Raises `WriteFailed`."""
@@ -166,13 +170,15 @@ class RealFile:
 
     def read_at(self, offset: int, length: int) -> bytes:
         with blamed("read", self.path, offset=offset):
-            data = os.pread(self._descriptor, length, offset)
-            while data and len(data) < length:
-                more = os.pread(self._descriptor, length - len(data), offset + len(data))
-                if not more:
-                    break
-                data += more
+            data = part = os.pread(self._descriptor, length, offset)
+            while part and len(data) < length:
+                part = os.pread(self._descriptor, length - len(data), offset + len(data))
+                data += part
             return data
+
+    def will_read(self, offset: int, length: int) -> None:
+        with contextlib.suppress(OSError):  # it was no more than advice
+            os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
 
     def write_at(self, offset: int, data: bytes) -> None:
         with blamed("write", self.path, offset=offset, write=True):
@@ -373,11 +379,8 @@ def _is_directory(path: str) -> bool:
 
 def free_path(disk: Disk, path: str) -> str:
     """Give `path`, or `path` with -2, -3 … at its end if something of that name exists."""
-    free, number = path, 1
-    while disk.exists(free):
-        number += 1
-        free = f"{path}-{number}"
-    return free
+    names = chain([path], (f"{path}-{number}" for number in count(2)))
+    return next(name for name in names if not disk.exists(name))
 
 
 class UnsyncedFile(RealFile):

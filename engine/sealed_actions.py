@@ -39,8 +39,8 @@ from engine.image import ACTIONS
 READ_MAX = 65_536
 """Actions that were read and stay in memory, some 20 MiB."""
 
-MANY = 8
-"""From this number of keys on, the filters handle them together."""
+MANY = 24
+"""From this number of keys on, the filters handle them together: numpy takes 15 µs a filter, a single key 0.8 µs."""
 
 _two_words = struct.Struct("<QQ").unpack
 
@@ -206,9 +206,14 @@ class SealedActions:
         return ((ACTIONS, _encode(manifest)),)
 
 
-def read_wants(wants: Iterable[Want]) -> list[Found]:
-    """Read what is wanted, and say of each key whether a run has it. Raises `DiskFault` for a damaged run."""
+def read_wants(wants: Sequence[Want]) -> list[Found]:
+    """Read what is wanted, and say of each key whether a run has it. Raises `DiskFault` for a damaged run.
+
+    The disk is told of all reads first. One after the other, each would wait for it alone.
+    """
     found: dict[bytes, Found] = {}
+    for _, run, entry in wants if len(wants) > 1 else ():
+        run.will_read(entry)
     for key, run, entry in wants:
         if key in found and found[key].seq:
             continue

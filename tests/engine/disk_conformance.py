@@ -76,6 +76,16 @@ class DiskConformance:
         assert file.read_at(1, 0) == b""
         file.close()
 
+    def test_telling_of_a_read_changes_nothing(self, disk: Disk, root: str) -> None:
+        """It may be beyond the end, and the file may be closed."""
+        file = disk.create(f"{root}/file")
+        file.write_at(0, b"abcdef")
+        file.will_read(2, 3)
+        file.will_read(4096, 4096)
+        assert file.read_at(2, 3) == b"cde"
+        file.close()
+        file.will_read(2, 3)
+
     def test_a_long_write_is_written_as_a_whole(self, disk: Disk, root: str) -> None:
         """Ten megabytes in one call."""
         data = bytes(range(256)) * 40_960

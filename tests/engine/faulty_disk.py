@@ -133,6 +133,10 @@ class FaultyFile:
         """See `File`."""
         return self._file.read_at(offset, length)
 
+    def will_read(self, offset: int, length: int) -> None:
+        """See `File`."""
+        self._file.will_read(offset, length)
+
     def write_at(self, offset: int, data: bytes) -> None:
         """See `File`."""
         self._disk.step("write", self.path)

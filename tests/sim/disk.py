@@ -347,6 +347,9 @@ class SimulatedFile:
         self._check()
         return bytes(self._node.cached[offset : offset + length])
 
+    def will_read(self, offset: int, length: int) -> None:
+        """See `File`: there is nothing to wait for."""
+
     def write_at(self, offset: int, data: bytes) -> None:
         """See `File`."""
         self._check()
