@@ -142,6 +142,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Process": (
         panel("Processor", "process_cpu_seconds", unit="percentunit"),
         panel("Memory", "process_resident_memory_bytes", "action_index_bytes", unit="bytes"),
+        panel("Actions in the index, and older ones in files", "actions", "actions_sealed"),
+        panel("Older actions read, and the files of them", "action_reads", "action_files"),
         panel("Open files", "process_open_fds", "process_max_fds"),
         panel("Steps of the clock", "clock_steps"),
         panel("Clock less the time of events", "clock_offset_seconds", unit="s"),

@@ -57,6 +57,9 @@ class Run(Protocol):
     @property
     def memory_bytes(self) -> int: ...
 
+    def will_read(self, entry: int) -> None:
+        """Have the disk begin a read of an entry."""
+
     def read(self, entry: int, high: int, low: int) -> tuple[int, int] | None:
         """Read seq and mark of an entry; None if it is of another key. Raises `DiskFault`."""
 
@@ -97,7 +100,10 @@ def manifest_in(parts: Iterable[tuple[str, bytes]]) -> Manifest | None:
 
 
 class SealedActions:
-    """The sealed actions of a state. Without `runs` nothing can be looked up: enough for who only applies events."""
+    """The sealed actions of a state. Without `runs` nothing can be looked up: enough for who only applies events.
+
+    `reads` counts the actions that were read since the start.
+    """
 
     def __init__(
         self, infos: Sequence[RunInfo] = (), digests: bytes = b"", forgotten: Iterable[int] = (),
@@ -113,6 +119,7 @@ class SealedActions:
         self._seqs, self._marks = array("Q"), array("Q")
         self._next = 0
         self._absent: set[bytes] = set()
+        self.reads = 0
 
     @classmethod
     def of(cls, manifest: Manifest | None, runs: Sequence[Run] | None = None) -> SealedActions:
@@ -129,6 +136,7 @@ class SealedActions:
         assert other.count >= self.count
         other.places, other._keys, other._next = self.places, self._keys, self._next
         other._seqs, other._marks = self._seqs, self._marks
+        other.reads = self.reads
         return other
 
     def opened(self, runs: Sequence[Run]) -> SealedActions:
@@ -170,6 +178,7 @@ class SealedActions:
     def note(self, found: Iterable[Found]) -> None:
         """Take what `read_wants` found in these runs."""
         for key, seq, mark in found:
+            self.reads += 1
             if not seq:
                 if len(self._absent) >= READ_MAX:
                     self._absent.clear()

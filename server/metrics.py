@@ -22,7 +22,6 @@ from importlib import metadata
 from itertools import accumulate
 from typing import get_args
 
-import msgspec
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -41,7 +40,7 @@ from server import bounds
 from server.http.messages import Code
 from server.live.editions import DELTA, SNAPSHOT, UPDATE, USER
 from server.live.switch import COUNTED_AS
-from server.replication.freshness import LagFigures
+from server.state_gauges import STATE_GAUGES, State
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 OTHER = "other"
@@ -64,62 +63,10 @@ LONG_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120
 minutes. The bounds of both are the last of these."""
 TICK_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0)
 
-STATE_GAUGES = {
-    "inbox_commands": "Commands that wait for the actor.",
-    "registered_users": "Users that were put.",
-    "actions": "Actions applied, ever.",
-    "action_index_bytes": "Memory of the index of applied actions.",
-    "seq": "The last applied event.",
-    "epoch": "The current epoch.",
-    "snapshot_seq": "The last event that the newest snapshot holds.",
-    "snapshot_age_seconds": "Since the newest snapshot was taken.",
-    "snapshots_failed": "Snapshots that this process could not write.",
-    "log_bytes": "The log on disk.",
-    "log_segments": "Files of the log.",
-    "disk_free_bytes": "Left on the disk of the data directory; NaN: unknown.",
-    "erasures_pending": "Erased users who are still in the files of this node.",
-    "erasure_age_seconds": "Since the first of them was erased; NaN: there is none.",
-    "open_reviews": "Flagged users who wait for a decision.",
-    "held_actions": "Actions that boards hold until somebody decides.",
-    "reviews_passed_over": "Flags for which the queue had no room.",
-    "live_enabled": "Whether the flag `live` is on.",
-    "ready": "Whether /readyz says yes.",
-    "followers": "Replicas with a link to this node.",
-}
-"""The gauges that show the field of `State` of the same name. None shows as NaN, which is "no value" in Prometheus."""
-
 _NO_VALUE = float("nan")
 
 # For each counter the library would add a series with the time of its creation, which nobody reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left its types out here
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """The state at a scrape. `snapshot_seq` and `snapshot_age_seconds` are None before the first snapshot."""
-
-    epoch: int
-    seq: int
-    users: dict[str, int]
-    registered_users: int
-    actions: int
-    action_index_bytes: int
-    inbox_commands: int
-    log_bytes: int
-    log_segments: int
-    snapshot_seq: int | None = None
-    snapshot_age_seconds: float | None = None
-    snapshots_failed: int = 0
-    disk_free_bytes: int | None = None
-    erasures_pending: int = 0
-    erasure_age_seconds: float | None = None
-    open_reviews: int = 0
-    held_actions: int = 0
-    reviews_passed_over: int = 0
-    review_flags: dict[str, int] = {}
-    live_enabled: bool = True
-    ready: bool = True
-    followers: int = 0
-    lag: LagFigures | None = None
 
 
 class _Labelled:

@@ -14,7 +14,7 @@ from server.api.pages import document
 from server.http.handshake import UPGRADE_HEADERS
 from server.http.messages import JSON, NO_STORE, RETRY_SOON, Details, Refused, Request, Response, invalid
 from server.http.target import query_values
-from server.metrics import State
+from server.state_gauges import State
 
 LEADER = "leader"
 """The role that `/readyz` can be asked for: load balancers send writes there."""
@@ -115,6 +115,9 @@ class Operations:
             registered_users=len(scoreboard.users),
             actions=len(scoreboard.actions),
             action_index_bytes=scoreboard.actions.bytes,
+            actions_sealed=scoreboard.actions.sealed.count,
+            action_files=len(scoreboard.actions.sealed.infos),
+            action_reads=scoreboard.actions.sealed.reads,
             inbox_commands=self._dependencies.writer.statistics().waiting,
             log_bytes=storage.log_bytes,
             log_segments=storage.log_segments,

@@ -8,7 +8,8 @@ from typing import get_args
 
 from server import bounds
 from server.http.messages import Code
-from server.metrics import DROPS, LIMITS, LONG_READS, MESSAGES, RESULTS, Metrics, State
+from server.metrics import DROPS, LIMITS, LONG_READS, MESSAGES, RESULTS, Metrics
+from server.state_gauges import State
 
 STATE = State(
     epoch=2,
