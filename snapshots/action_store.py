@@ -21,7 +21,10 @@ from contextlib import closing
 
 from engine.action_blocks import RunInfo, run_name
 from engine.action_run import Run
-from engine.disk import Disk
+from engine.action_run_bytes import RunBytes
+from engine.disk import Disk, FileMissing
+from engine.errors import RunDamaged
+from engine.sealed_actions import Manifest
 
 DIRECTORY = "actions"
 
@@ -55,6 +58,18 @@ class ActionStore:
     def path_of(self, name: str) -> str | None:
         """Give the path of the run of this name; None if there is none."""
         return f"{self.directory}/{name}" if _RUN_NAME.fullmatch(name) and name in self.list() else None
+
+    def fault_of(self, manifest: Manifest | None) -> str | None:
+        """Read all files that a snapshot names; say what is wrong with the first that is not whole, None if all are."""
+        for info in () if manifest is None else manifest.runs:
+            try:
+                with closing(RunBytes.open(self.disk, self.path(info))) as source:
+                    source.prove()
+            except FileMissing:
+                return f"its file of actions {self.path(info)} is missing"
+            except RunDamaged as damage:
+                return f"its file of actions is damaged: {damage}"
+        return None
 
     def list(self) -> list[str]:
         """List the names of all files here."""

@@ -25,6 +25,7 @@ from server.cli.support import (
     state_bar,
     warn,
 )
+from snapshots.action_store import ActionStore
 from snapshots.checkpoint import take_beside
 from snapshots.opening import log_directory
 from snapshots.store import SnapshotInfo, Store
@@ -66,7 +67,7 @@ def list_snapshots(directory: str, as_json: bool) -> None:
 @directory_option
 @json_option
 def verify(directory: str, as_json: bool) -> None:
-    """Read every snapshot, prove it, and compare it with the log. Exit code 1 if any is not as it should be.
+    """Read every snapshot, prove it and its files of actions, and compare it with the log. Exit code 1 if any is wrong.
 
     Without a snapshot that is told; exit code 1 if the log alone does not have every event.
     """
@@ -79,7 +80,7 @@ def verify(directory: str, as_json: bool) -> None:
     with progress_bar("verifying snapshots") as move:
         for number, info in enumerate(infos):
             move(number, len(infos))
-            judgement = judge(store, info, log_directory(directory))
+            judgement = judge(store, info, log_directory(directory), ActionStore(store.disk, directory))
             if judgement is not None:
                 results.append({**_fields(info), **judgement})
     if as_json:
@@ -109,13 +110,16 @@ def _verify_none(directory: str, log: str, *, as_json: bool) -> None:
         click.echo(text)
 
 
-def judge(store: Store, info: SnapshotInfo, log: str) -> dict[str, Any] | None:
-    """Say whether a snapshot is sound and joins the log; None if it was removed since it was listed."""
+def judge(store: Store, info: SnapshotInfo, log: str, actions: ActionStore) -> dict[str, Any] | None:
+    """Say whether a snapshot is sound, has its files of actions and joins the log; None if it was removed meanwhile."""
     try:
         tail = store.verify(info)
+        lacking = actions.fault_of(store.manifest(info))
     except DiskFault as fault:
         # A leader that takes a new one removes the oldest, which is no fault.
         return {"ok": False, "result": fault.what} if info.path in {kept.path for kept in store.list()} else None
+    if lacking is not None:
+        return {"ok": False, "result": f"sound, but {lacking}"}
     try:
         return {"ok": True, "result": f"sound; {_joined(tail, log)}"}
     except LogDamaged as damage:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from click.testing import CliRunner
 
 from engine import action_blocks
 from engine.action_run import Run
@@ -16,6 +17,7 @@ from engine.commands import Increment, Outcome, Receipt, Rejection
 from engine.disk import RealDisk
 from engine.errors import ActionsUnreadable, RunDamaged
 from engine.sealed_actions import Found, Want
+from server.cli.main import main
 from snapshots.mending import Mended
 from snapshots.opening import open_directory
 from snapshots.sealing import IndexRules
@@ -303,3 +305,21 @@ async def test_a_snapshot_names_its_files_and_the_next_ones_keep_them(tmp_path: 
                 manifest = store.manifest(info)
                 for run in manifest.runs if manifest is not None else ():
                     assert (tmp_path / "actions" / action_blocks.run_name(run)).exists()
+
+
+async def test_verify_reads_the_files_of_a_snapshot(tmp_path: Path) -> None:
+    """A flipped byte anywhere in a file that a snapshot names is found, and so is a missing file."""
+    async with serving(Served(tmp_path, index=ON_DISK)) as served:
+        await served.write(100)
+        await served.checkpointer.take()
+    (path,) = (tmp_path / "actions").glob("0000000000-*.run")
+    whole = path.read_bytes()
+    runner = CliRunner()
+    command = ["snapshot", "verify", "--data-dir", str(tmp_path)]
+    assert runner.invoke(main, command).exit_code == 0
+    for at in (33, len(whole) - 300):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        found = runner.invoke(main, command)
+        assert (found.exit_code, "file of actions is damaged" in found.output) == (1, True), found.output
+    path.unlink()
+    assert "is missing" in runner.invoke(main, command).output
