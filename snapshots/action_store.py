@@ -21,7 +21,9 @@ from contextlib import closing
 
 from engine.action_blocks import RunInfo, run_name
 from engine.action_run import Run
-from engine.disk import Disk
+from engine.action_run_bytes import RunBytes
+from engine.disk import Disk, FileMissing
+from engine.errors import RunDamaged
 
 DIRECTORY = "actions"
 
@@ -78,16 +80,14 @@ class ActionStore:
         self.disk.make_directory(self.directory)
 
 
-def carry_runs(disk: Disk, source: str, target: str, infos: Iterable[RunInfo]) -> None:
-    """Copy the runs that a state names from one data directory to another, as they are.
-
-    A missing one is left out, and a damaged one is copied: who opens the new directory makes both anew from its log.
-    """
-    origin, store = ActionStore(disk, source), ActionStore(disk, target)
+def copy_runs(origin: ActionStore, store: ActionStore, infos: Iterable[RunInfo], log_id: bytes) -> None:
+    """Copy runs from one data directory to another, and prove them. A missing or damaged one is left out."""
     for info in infos:
-        if store.has(info) or not origin.has(info):
-            continue
         store.make_directory()
-        with closing(disk.open(origin.path(info))) as file:
-            offsets = range(0, file.size(), PIECE_BYTES)
-            disk.write_whole(store.path(info), (file.read_at(offset, PIECE_BYTES) for offset in offsets), paced=True)
+        try:
+            with closing(RunBytes.open(origin.disk, origin.path(info))) as run:
+                run.check(info, log_id)
+                pieces = (run.read_at(offset, PIECE_BYTES) for offset in range(0, run.size, PIECE_BYTES))
+                store.disk.write_whole(store.path(info), pieces, paced=True)
+        except (FileMissing, RunDamaged):
+            continue
