@@ -141,7 +141,7 @@ def erase_users(
         removed += _renew_snapshots(disk, data_directory, scoreboard, tail)
         store = ActionStore(disk, data_directory)
         removed += store.tidy({run_name(info) for info in sealed.infos})
-        actions = forget_in_runs(store, sealed.runs or (), sealed.forgotten)
+        actions = forget_in_runs(store, sealed, sealed.forgotten)
     change, everybody = Forgetting(erased), {*user_ids, *erased}
     changed: list[str] = []
     if is_replica:

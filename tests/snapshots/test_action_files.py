@@ -18,6 +18,7 @@ from engine.errors import RunDamaged
 from engine.record import Tail
 from engine.scoreboard import Scoreboard
 from server.cli.main import main
+from snapshots.action_store import ActionStore
 from snapshots.checkpoint import take_beside
 from snapshots.demotion import demote_directory
 from snapshots.finding import Wanted, find_in_directory
@@ -174,8 +175,9 @@ def test_an_erasure_from_a_stopped_directory_reaches_the_files(source: Path) -> 
     before = {path.name: path.read_bytes() for path in runs_in(source)}
     report = erase(source, "user-7")
     assert report.erased[0].actions == 7
-    scoreboard = check(source, TOTAL)
-    assert [run.forgotten for run in scoreboard.actions.sealed.runs or ()] == [2, 3, 0, 1]
+    scoreboard, log_id = check(source, TOTAL), tail_at(source, TOTAL + 1).log_id
+    runs = ActionStore(InlineDisk(), str(source)).open_all(scoreboard.actions.sealed.infos, log_id)
+    assert [run.forgotten for run in runs] == [2, 3, 0, 1]
     assert all(scoreboard.actions.is_forgotten(f"act-{n}") for n in range(7, TOTAL, 30))
     assert not scoreboard.actions.is_forgotten("act-8")
     changed = {path.name for path in runs_in(source) if path.read_bytes() != before[path.name]}
