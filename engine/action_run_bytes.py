@@ -94,7 +94,7 @@ class RunBytes:
         """Read bytes, fewer only at the end. The entries among them are proved. Raises `RunDamaged`, `DiskFault`."""
         end, tables = min(offset + length, self.size), self._offsets.starts
         if offset >= tables:
-            return self._file.read_at(offset, end - offset)
+            return self._file.read_at(offset, max(0, end - offset))
         block = offset // BLOCK_BYTES
         begin = block * BLOCK_BYTES
         data = self._file.read_at(begin, max(end, min(tables, -(-end // BLOCK_BYTES) * BLOCK_BYTES)) - begin)
