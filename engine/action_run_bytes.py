@@ -3,7 +3,7 @@
     with closing(RunBytes.open(disk, path)) as source:
         source.size, source.mark                   the mark names the content: it differs if any byte does
         source.read_at(offset, length)
-        source.prove()                             reads all of it
+        source.prove(info, log_id)                 reads all of it, and compares which run it is
 
 Theory: a run may take gigabytes, and its filter a tenth of that. Who only copies it needs neither lookups nor filter.
 So the tables are read and proved in pieces, and the checksums of entries are read again with the entries.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import google_crc32c
 import numpy as np
 
-from engine.action_blocks import ENTRY
+from engine.action_blocks import DIGEST_BYTES, ENTRY, RunInfo, identity_of
 from engine.action_run_format import (
     BLOCK_BYTES,
     FOOTER_BYTES,
@@ -79,6 +79,14 @@ class RunBytes:
             file.close()
             raise
 
+    @property
+    def info(self) -> RunInfo:
+        """Say which run it is."""
+        begin, footer = self._offsets.digests, self.footer
+        digests = self._file.read_at(begin, self._offsets.footer - begin)
+        identity = identity_of(digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES))
+        return RunInfo(footer.first, footer.end, footer.count, footer.first_seq, footer.last_seq, identity)
+
     def close(self) -> None:
         self._file.close()
 
@@ -86,15 +94,21 @@ class RunBytes:
         """Read bytes, fewer only at the end. The entries among them are proved. Raises `RunDamaged`, `DiskFault`."""
         end, tables = min(offset + length, self.size), self._offsets.starts
         if offset >= tables:
-            return self._file.read_at(offset, end - offset)
+            return self._file.read_at(offset, max(0, end - offset))
         block = offset // BLOCK_BYTES
         begin = block * BLOCK_BYTES
         data = self._file.read_at(begin, max(end, min(tables, -(-end // BLOCK_BYTES) * BLOCK_BYTES)) - begin)
         self._prove(data[: tables - begin], block)
         return data[offset - begin : end - begin]
 
-    def prove(self) -> None:
-        """Read all entries. Raises `RunDamaged`."""
+    def check(self, info: RunInfo, log_id: bytes) -> None:
+        """Check that it is this run, of this log. Raises `RunDamaged`."""
+        if (self.info, self.footer.log_id) != (info, log_id):
+            raise damaged("this is not the run that belongs here", self.path, self._offsets.footer, info.first_seq)
+
+    def prove(self, info: RunInfo, log_id: bytes) -> None:
+        """Read all entries, too. Raises `RunDamaged`."""
+        self.check(info, log_id)
         for offset in range(0, self._offsets.starts, PIECE_BYTES):
             self.read_at(offset, min(PIECE_BYTES, self._offsets.starts - offset))
 

@@ -24,7 +24,6 @@ from engine.action_run import Run
 from engine.action_run_bytes import RunBytes
 from engine.disk import Disk, FileMissing
 from engine.errors import RunDamaged
-from engine.sealed_actions import Manifest
 
 DIRECTORY = "actions"
 
@@ -59,18 +58,6 @@ class ActionStore:
         """Give the path of the run of this name; None if there is none."""
         return f"{self.directory}/{name}" if _RUN_NAME.fullmatch(name) and name in self.list() else None
 
-    def fault_of(self, manifest: Manifest | None) -> str | None:
-        """Read all files that a snapshot names; say what is wrong with the first that is not whole, None if all are."""
-        for info in () if manifest is None else manifest.runs:
-            try:
-                with closing(RunBytes.open(self.disk, self.path(info))) as source:
-                    source.prove()
-            except FileMissing:
-                return f"its file of actions {self.path(info)} is missing"
-            except RunDamaged as damage:
-                return f"its file of actions is damaged: {damage}"
-        return None
-
     def list(self) -> list[str]:
         """List the names of all files here."""
         return sorted(self.disk.list_directory(self.directory)) if self.disk.exists(self.directory) else []
@@ -93,16 +80,14 @@ class ActionStore:
         self.disk.make_directory(self.directory)
 
 
-def carry_runs(disk: Disk, source: str, target: str, infos: Iterable[RunInfo]) -> None:
-    """Copy the runs that a state names from one data directory to another, as they are.
-
-    A missing one is left out, and a damaged one is copied: who opens the new directory makes both anew from its log.
-    """
-    origin, store = ActionStore(disk, source), ActionStore(disk, target)
+def copy_runs(origin: ActionStore, store: ActionStore, infos: Iterable[RunInfo], log_id: bytes) -> None:
+    """Copy runs from one data directory to another, and prove them. A missing or damaged one is left out."""
     for info in infos:
-        if store.has(info) or not origin.has(info):
-            continue
         store.make_directory()
-        with closing(disk.open(origin.path(info))) as file:
-            offsets = range(0, file.size(), PIECE_BYTES)
-            disk.write_whole(store.path(info), (file.read_at(offset, PIECE_BYTES) for offset in offsets), paced=True)
+        try:
+            with closing(RunBytes.open(origin.disk, origin.path(info))) as run:
+                run.check(info, log_id)
+                pieces = (run.read_at(offset, PIECE_BYTES) for offset in range(0, run.size, PIECE_BYTES))
+                store.disk.write_whole(store.path(info), pieces, paced=True)
+        except (FileMissing, RunDamaged):
+            continue

@@ -1,6 +1,7 @@
 """Copying a log to another directory up to a bound, and computing the state there.
 
     copied = copy_log(disk, directory, target, segments=…, scoreboard=scoreboard, after=tail, until=Until(seq=…), …)
+    copy_actions(disk, source, target, image, log_id, tell)        then the files of older actions that the state names
 
     segments     |----a----|----b----|----c-^--|----d----|        until: within a frame of c
     copied       |----a----|----b----|----c-|                     c ends with a frame that was cut short there
@@ -17,6 +18,7 @@ Rules:
 - Every copied frame is proved and joins the one before. What can't be proved is left behind, and that is told.
 - A compressed segment stays compressed, and its copy is read back. A plain one loses the zeros at its end.
 - The source is only read.
+- A file of older actions that is missing or damaged is made anew from the copied log.
 """
 
 from __future__ import annotations
@@ -29,12 +31,16 @@ import msgspec
 from engine.board_events import EndedPeriod
 from engine.disk import Disk
 from engine.errors import DiskFault, HistoriesDiffer, LogDamaged
+from engine.image import StateImage
 from engine.log_reader import LogReader
 from engine.record import Frame, SegmentHeader, Tail, events_of, pack_frame, pack_segment_header
 from engine.scoreboard import Scoreboard
+from engine.sealed_actions import manifest_in
 from engine.segment import GZ, SegmentFile, read_content, segment_path
 from engine.segment_cursor import SegmentCursor
-from snapshots.opening import ShowProgress, Tell
+from snapshots.action_store import ActionStore, copy_runs
+from snapshots.mending import open_or_mend
+from snapshots.opening import ShowProgress, Tell, log_directory
 from snapshots.state import Meter, Until, apply_within, check_reach, joined_frames
 
 PIECE_BYTES = 2**20
@@ -98,6 +104,18 @@ def copy_log(
         raise
     except LogDamaged as damage:
         raise _refused(damage, directory, scoreboard.seq) from damage
+
+
+def copy_actions(disk: Disk, source: str, target: str, image: StateImage, log_id: bytes, tell: Tell) -> None:
+    """Copy the files of older actions that a state names from one data directory to another, which has its log.
+
+    Raises `RunDamaged` if one is missing or damaged and can't be made anew: the target could not be served.
+    """
+    manifest = manifest_in(image.parts)
+    if manifest is not None:
+        store = ActionStore(disk, target)
+        copy_runs(ActionStore(disk, source), store, manifest.runs, log_id)
+        open_or_mend(store, log_directory(target), manifest, log_id, tell=tell)
 
 
 def _refused(damage: LogDamaged, directory: str, good: int) -> LogDamaged:

@@ -48,8 +48,7 @@ from engine.log import Log
 from engine.log_reader import scan
 from engine.record import Frame, Tail, events_of
 from engine.scoreboard import Scoreboard
-from snapshots.action_store import carry_runs
-from snapshots.copying import Copied, copy_log
+from snapshots.copying import Copied, copy_actions, copy_log
 from snapshots.membership import write_refusal
 from snapshots.opening import ShowProgress, Tell, begin_from, list_log, log_directory, no_progress
 from snapshots.period_store import PeriodStore
@@ -248,15 +247,16 @@ def _build(
             progress=progress,
             on_ended=lambda ended: write_ended(PeriodStore(disk, building), ended, common.log_id),
         )
-    carry_runs(disk, data_directory, building, scoreboard.actions.sealed.infos)
     carry_over(disk, data_directory, building, scoreboard)
     if copied.first_seq is None:
         tail = common if scoreboard.seq else None
         Log.create(disk, log_directory(building), log_id=common.log_id, tail=tail, segment_bytes=segment_bytes).close()
     _check_built(scoreboard, common)
+    image = scoreboard.capture()
+    copy_actions(disk, data_directory, building, image, common.log_id, tell)
     copy_key(disk, data_directory, building)
     write_marker(disk, building, Marker(leader))
-    verify_built(disk, building, scoreboard.capture(), common)
+    verify_built(disk, building, image, common)
 
 
 def _check_built(scoreboard: Scoreboard, common: Tail) -> None:

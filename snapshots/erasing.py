@@ -2,7 +2,7 @@
 
     report = erase_users(disk, data_directory, ["ann"], caller="dpo", clock_ms=clock_ms, tell=tell)
 
-    gather ──► log: UserErased ──► snapshot, proved ──► older snapshots go ──► periods, rest ──► segments, oldest first
+    gather ──► log: UserErased ──► snapshot, proved ──► older snapshots go ──► actions, periods ──► segments
     A replica has no event of its own. It begins anew from a snapshot of its leader, which no longer has the user. Here
     only files of past periods go, which it fetches from its leader when it follows again.
 
@@ -14,6 +14,7 @@ pseudonym there.
 Rules:
 - The caller's process holds the lock of the directory for all of it.
 - A snapshot of the state after the erasure is durable and proved before an older one goes.
+- The files of older actions keep the digests of actionIds, and a zero in the place of what they were applied to.
 - Each file is replaced as a whole: written beside, synced, renamed, read back.
 - A snapshot may name a user whom nothing newer has: the period is over and no longer kept, and so is the log of it.
   Then there is no event, and all snapshots but that of the end go.
@@ -32,6 +33,7 @@ from functools import partial
 
 import msgspec
 
+from engine.action_blocks import run_name
 from engine.board_rules import Rules
 from engine.disk import Disk
 from engine.erased import pack_seqs, pseudonym_of
@@ -46,11 +48,13 @@ from engine.scoreboard import Scoreboard
 from engine.segment import list_segments, replace_segment
 from engine.traces import Traces
 from engine.unsettled import Unsettled
+from snapshots.action_store import ActionStore
 from snapshots.forgetting_files import is_named_in, pseudonym_at, remove_torn, rewrite_periods, rewritten
 from snapshots.membership import write_refusal
 from snapshots.opening import ShowProgress, Tell, log_directory, no_progress, open_directory, read_unsettled
 from snapshots.period_store import PeriodStore
 from snapshots.promotion import read_deposed, read_marker
+from snapshots.sealing import forget_in_runs
 from snapshots.store import Store
 
 NO_RULES = Rules({})
@@ -74,13 +78,17 @@ class ErasedUser(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ErasureReport(msgspec.Struct, frozen=True, rename="camel"):
-    """What was done. `unknown` are users that neither state nor log nor past periods have: never had, or no longer."""
+    """What was done to which files. `unknown` are users that neither state nor log nor past periods have.
+
+    Nobody had them, or they are gone. `actions` are rewritten files of older actions.
+    """
 
     erased: list[ErasedUser]
     unknown: list[str]
     segments: list[str]
     periods: list[str]
     removed: list[str]
+    actions: list[str]
 
 
 def erase_users(
@@ -123,12 +131,17 @@ def erase_users(
         if new:
             _write_events(log, scoreboard, gathered, new, caller, clock_ms())
         tail = log.tail
+    sealed = scoreboard.actions.sealed
     erased = {user_id: found.erasures for user_id, found in gathered.items() if found.erasures}
     for user_id, before in Unsettled(unsettled).erasures.items():
         erased.setdefault(user_id, before)  # a server was stopped before it had rewritten its files
     removed: list[str] = []
+    actions: list[str] = []
     if erased or any(is_named_in(disk, info.path, user_ids) for info in Store(disk, data_directory).list()):
         removed += _renew_snapshots(disk, data_directory, scoreboard, tail)
+        store = ActionStore(disk, data_directory)
+        removed += store.tidy({run_name(info) for info in sealed.infos})
+        actions = forget_in_runs(store, sealed, sealed.forgotten)
     change, everybody = Forgetting(erased), {*user_ids, *erased}
     changed: list[str] = []
     if is_replica:
@@ -147,7 +160,7 @@ def erase_users(
         if found.erasures
     ]
     unknown = [user_id for user_id, found in gathered.items() if not found.erasures]
-    return ErasureReport(users, unknown, segments, changed, removed)
+    return ErasureReport(users, unknown, segments, changed, removed, actions)
 
 
 def _gather(log: Log, gathered: dict[str, Traces]) -> None:

@@ -8,6 +8,7 @@ Rules:
 - In the files of our formats a text is a msgpack string, so an id is found as such, with its length: `ann` is not found
   in `anna`. In any other file it is found wherever its bytes are, plain or escaped as in JSON.
 - A segment also says which event it is.
+- Files of older actions have digests only. They are passed over: a short id may stand in one by chance.
 - A file that can't be read or unpacked is told (`Unread`): what was not looked at is not free of the user.
 """
 
@@ -24,6 +25,7 @@ import msgspec
 from engine.record import HEADER_BYTES, SEGMENT_HEADER_BYTES, FrameFault, unpack_frame
 
 _OURS = re.compile(r"\d{20}\.(log(\.gz)?|log(\.gz)?\.torn-.*|snapshot|period)(\.tmp)?")
+_DIGESTS = re.compile(r"\d{10,}-\d{10,}-[0-9a-f]{16}\.run(\.tmp)?")
 _GZIP_WINDOW = 31
 _raws = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
@@ -57,7 +59,7 @@ class Unread(msgspec.Struct, frozen=True):
 def find_in_directory(directory: Path, wanted: Sequence[Wanted]) -> Iterator[Found | Unread]:
     """Search all files; give the places. Memory holds one file at a time."""
     for path in sorted(directory.rglob("*")):
-        if path.is_symlink() or not path.is_file():
+        if path.is_symlink() or not path.is_file() or _DIGESTS.fullmatch(path.name):
             continue
         try:
             data = path.read_bytes()

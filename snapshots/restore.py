@@ -45,8 +45,7 @@ from engine.record import Tail
 from engine.scoreboard import Scoreboard
 from engine.segment import SegmentFile
 from snapshots.action_store import DIRECTORY as ACTIONS
-from snapshots.action_store import carry_runs
-from snapshots.copying import Copied, copy_log
+from snapshots.copying import Copied, copy_actions, copy_log
 from snapshots.digests import state_digest
 from snapshots.opening import (
     LOG_DIRECTORY,
@@ -152,12 +151,12 @@ def restore(
     try:
         clear_unfinished(disk, building)
         scoreboard, copied = _carry_over(disk, facts, building, base, until, tell, progress)
-        carry_runs(disk, source, building, scoreboard.actions.sealed.infos)
         lost_periods = carry_over(disk, source, building, scoreboard)
         begun_ms = max(clock_ms(), scoreboard.time_ms)
         history = random_bytes(HISTORY_BYTES)
         tail = _begin_epoch(disk, building, facts, scoreboard, copied, begun_ms, history, segment_bytes)
         image = scoreboard.capture()
+        copy_actions(disk, source, building, image, tail.log_id, tell)
         Store(disk, building).save(image, tail)
         has_key = copy_key(disk, source, building)
         _copy_hooks(disk, source, building)
@@ -181,7 +180,7 @@ def restore(
         first_seq=copied.first_seq,
         boards=len(image.boards),
         users=_count_users(image),
-        actions=image.actions.count,
+        actions=len(scoreboard.actions),
         signing_key=has_key,
         left_behind=_left_behind(facts, copied, base, tail.seq - 1, lost_periods),
     )

@@ -24,7 +24,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -195,7 +195,7 @@ class Sealer:
             self._store.tidy(names)
 
     def _forgetful(self, sealed: SealedActions, forgotten: frozenset[int]) -> list[Run] | None:
-        if not forget_in_runs(self._store, _open(sealed), forgotten):
+        if not forget_in_runs(self._store, sealed, forgotten):
             return None
         return self._store.open_all(sealed.infos, self._log.tail.log_id)
 
@@ -208,10 +208,10 @@ class Sealer:
         return self._store.open_all(sealed.infos, log_id)
 
 
-def forget_in_runs(store: ActionStore, runs: Iterable[Run], forgotten: Collection[int]) -> list[str]:
+def forget_in_runs(store: ActionStore, sealed: SealedActions, forgotten: Collection[int]) -> list[str]:
     """Rewrite the runs that still have marks of forgotten actions; give their paths."""
     paths = []
-    for each in runs:
+    for each in _open(sealed):
         info = each.info
         seqs = sorted(seq for seq in forgotten if info.first_seq <= seq <= info.last_seq)
         if len(seqs) != each.forgotten:

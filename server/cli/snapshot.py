@@ -6,10 +6,14 @@ because a snapshot appears whole, and under the name of its seq.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import click
 
+from engine.action_blocks import RunInfo
+from engine.action_run_bytes import RunBytes
 from engine.disk import RealDisk
 from engine.errors import DiskFault, LogDamaged, NoLongerKept
 from engine.log_reader import scan
@@ -67,7 +71,9 @@ def list_snapshots(directory: str, as_json: bool) -> None:
 @directory_option
 @json_option
 def verify(directory: str, as_json: bool) -> None:
-    """Read every snapshot, prove it and its files of actions, and compare it with the log. Exit code 1 if any is wrong.
+    """Read every snapshot and the files of actions that it names, prove them, and compare it with the log.
+
+    Exit code 1 if any is not as it should be.
 
     Without a snapshot that is told; exit code 1 if the log alone does not have every event.
     """
@@ -77,10 +83,11 @@ def verify(directory: str, as_json: bool) -> None:
         _verify_none(store.directory, log_directory(directory), as_json=as_json)
         return
     results: list[dict[str, Any]] = []
+    actions = ActionFiles(directory)
     with progress_bar("verifying snapshots") as move:
         for number, info in enumerate(infos):
             move(number, len(infos))
-            judgement = judge(store, info, log_directory(directory), ActionStore(store.disk, directory))
+            judgement = judge(store, info, log_directory(directory), actions)
             if judgement is not None:
                 results.append({**_fields(info), **judgement})
     if as_json:
@@ -110,16 +117,39 @@ def _verify_none(directory: str, log: str, *, as_json: bool) -> None:
         click.echo(text)
 
 
-def judge(store: Store, info: SnapshotInfo, log: str, actions: ActionStore) -> dict[str, Any] | None:
-    """Say whether a snapshot is sound, has its files of actions and joins the log; None if it was removed meanwhile."""
+class ActionFiles:
+    """The files of older actions of a directory. Each is proved once."""
+
+    def __init__(self, directory: str) -> None:
+        self._store = ActionStore(RealDisk(), directory)
+        self._faults: dict[RunInfo, DiskFault | None] = {}
+
+    def fault(self, infos: Sequence[RunInfo], log_id: bytes) -> DiskFault | None:
+        """Give the fault of the first of these files that has one."""
+        for info in infos:
+            if info not in self._faults:
+                self._faults[info] = self._prove(info, log_id)
+        return next((fault for info in infos if (fault := self._faults[info]) is not None), None)
+
+    def _prove(self, info: RunInfo, log_id: bytes) -> DiskFault | None:
+        try:
+            with closing(RunBytes.open(self._store.disk, self._store.path(info))) as run:
+                run.prove(info, log_id)
+        except DiskFault as fault:
+            return fault
+        return None
+
+
+def judge(store: Store, info: SnapshotInfo, log: str, actions: ActionFiles) -> dict[str, Any] | None:
+    """Say whether a snapshot is sound and joins the log; None if it was removed since it was listed."""
     try:
-        tail = store.verify(info)
-        lacking = actions.fault_of(store.manifest(info))
+        tail, manifest = store.verify(info), store.manifest(info)
+        if (missing := None if manifest is None else actions.fault(manifest.runs, tail.log_id)) is not None:
+            gone = not store.disk.exists(info.path)  # then its files may be gone too
+            return None if gone else {"ok": False, "result": f"sound, but a file of actions is not: {missing}"}
     except DiskFault as fault:
         # A leader that takes a new one removes the oldest, which is no fault.
         return {"ok": False, "result": fault.what} if info.path in {kept.path for kept in store.list()} else None
-    if lacking is not None:
-        return {"ok": False, "result": f"sound, but {lacking}"}
     try:
         return {"ok": True, "result": f"sound; {_joined(tail, log)}"}
     except LogDamaged as damage:

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from engine import action_blocks
 from engine.action_blocks import RunInfo, run_name
-from engine.action_run import Run
+from engine.action_run_bytes import RunBytes
 from engine.disk import TMP, Disk, FileMissing
 from engine.errors import RunDamaged
 from engine.sealed_actions import Manifest
@@ -94,9 +94,8 @@ class ActionFetch:
     def _place(self, info: RunInfo, log_id: bytes) -> None:
         """Prove what came, and give it its name, durably. Raises `RunDamaged`."""
         try:
-            with closing(Run.open(self._disk, self._unfinished, info, log_id)) as fetched:
-                for _ in fetched.entries():
-                    pass
+            with closing(RunBytes.open(self._disk, self._unfinished)) as fetched:
+                fetched.prove(info, log_id)
         except RunDamaged:
             self._disk.remove(self._unfinished)
             raise

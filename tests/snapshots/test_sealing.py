@@ -320,6 +320,6 @@ async def test_verify_reads_the_files_of_a_snapshot(tmp_path: Path) -> None:
     for at in (33, len(whole) - 300):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         found = runner.invoke(main, command)
-        assert (found.exit_code, "file of actions is damaged" in found.output) == (1, True), found.output
+        assert (found.exit_code, "a file of actions is not" in found.output) == (1, True), found.output
     path.unlink()
-    assert "is missing" in runner.invoke(main, command).output
+    assert runner.invoke(main, command).exit_code == 1
