@@ -9,6 +9,8 @@ Rules:
 - What is wrong with a file is told before it is made anew, and so is that it was.
 - If the log no longer has the segments, or has other actions, the start is refused: without the file nobody knows
   which actions were applied, and one could count twice.
+- A file that is there may have been renamed by a process that ended before it synced the directory. So a start syncs
+  it: a power cut could take the file back later, when the log no longer has its events.
 - Memory holds GROUP_BLOCKS blocks at a time, however large the run is.
 """
 
@@ -61,6 +63,7 @@ def open_or_mend(
         mend(store, log_directory, info, manifest.digests, log_id)
         tell(Mended(MENDED, path=store.path(info), seq=info.first_seq))
         runs.append(store.open(info, log_id))
+    store.disk.sync_directory(store.directory)
     return runs
 
 

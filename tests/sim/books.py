@@ -207,7 +207,7 @@ class Books:
             for event in events:
                 self._take(event)
             self.counts["recovered in flight"] += bool(frames)
-        self._holds(lambda: self.plain.check_scoreboard(opened.scoreboard))
+        self._holds(lambda: self.plain.check_scoreboard(opened.scoreboard, may_be_damaged=may_be_damaged))
         try:
             self._holds(lambda: self.plain.check_log(opened.log))
         except LogDamaged as damage:
@@ -230,7 +230,7 @@ class Books:
         self._check(seq >= least, f"{name} had applied {least} events, {seq} were recovered")
         self._check(seq <= self.plain.seq, f"{name} recovered {seq} events, the leader has {self.plain.seq}")
         then = plain_of(self.plain.events[:seq])
-        self._holds(lambda: check_read(self.plain, then, opened.scoreboard))
+        self._holds(lambda: check_read(self.plain, then, opened.scoreboard, may_be_damaged=may_be_damaged))
         try:
             self._holds(lambda: then.check_log(opened.log, self.plain.erasures))
         except LogDamaged as damage:

@@ -11,6 +11,7 @@ import trio
 from engine.disk import Disk
 from tests.sim.aftermath import Aftermath
 from tests.sim.books import Books
+from tests.sim.carried import stand_in
 from tests.sim.clocks import WallClock
 from tests.sim.disk import SimulatedDisk
 from tests.sim.erasures import Auditor
@@ -77,7 +78,7 @@ class Cluster:
     def reaching(self) -> Iterator[None]:
         """Have nodes reach each other."""
         self._roads.nodes |= {node.name: node for node in self.nodes}
-        with self._roads.patched():
+        with self._roads.patched(), stand_in([each.runs for each in self.machines.values()], DATA):
             yield
 
     def begin(self, world: trio.Nursery) -> None:

@@ -2,7 +2,7 @@
 
 The profile gives the chances at each step of the disk during the chaos; after it all is `calm`. The machine remembers
 what went wrong, so the judge can tell whether a fault was due to it: `ailing` since the disk last failed, `flipped`
-while a bit is wrong, `was_cut` if the power cut ended the process, `lacks_room` since the disk was last full. A disk
+while a bit is wrong or a file of actions is taken away, `was_cut` if the power cut ended the process, `lacks_room` since the disk was last full. A disk
 without room is no failure: what leads must go on. While a user is being erased no snapshot rots (`erases`): there is
 one, and the log is half rewritten, so it is what a start needs.
 """
@@ -16,6 +16,7 @@ from trio.testing import MockClock
 
 from engine.record import FRAME_MAGIC, LENGTH_OFFSET
 from tests.sim.books import Books
+from tests.sim.carried import Archive
 from tests.sim.disk import PLENTY_BYTES, Machine, Moment, Trouble
 from tests.sim.mishaps import NONE, NOTICED_S, Mishaps
 from tests.sim.profile import Profile
@@ -30,6 +31,9 @@ ANSWER_S = 2.0
 
 ASIDE = "aside"
 """The name of what an operator took away, in the root."""
+
+RUN = ".run"
+"""How the name of a file of actions ends."""
 
 AT_LENGTH = 0.2
 """So often a bit of a log flips in the length of one of the last two frames: such a frame seems to be torn."""
@@ -59,6 +63,8 @@ class Hardware:
         self._full_until_s = 0.0
         self._spoiled_until_s = 0.0
         self._flips: list[tuple[str, FileNode, int, int]] = []
+        self._lost: list[tuple[str, FileNode]] = []
+        self.runs: Archive = {}
 
     @property
     def calm(self) -> bool:
@@ -67,8 +73,8 @@ class Hardware:
 
     @property
     def flipped(self) -> bool:
-        """Whether there is a bit that flipped and was not mended."""
-        return bool(self._flips)
+        """Whether there is a bit that flipped, or a file of actions that was taken away, and was not mended."""
+        return bool(self._flips or self._lost)
 
     @property
     def spoils_receipts(self) -> bool:
@@ -116,10 +122,35 @@ class Hardware:
         return any(FRAME_MAGIC not in piece for piece in between)
 
     def mend(self) -> None:
-        """Restore the flipped bits from a backup."""
+        """Restore the flipped bits from a backup, and put the files of actions back."""
         for _, node, offset, bit in self._flips:
             node.flip(offset, bit)
         self._flips.clear()
+        for path, node in self._lost:
+            directory = self.machine.node(path.rpartition("/")[0])
+            if isinstance(directory, DirectoryNode) and self.machine.node(path) is None:
+                directory.names[path.rpartition("/")[2]] = node
+                directory.sync()
+        self._lost.clear()
+
+    def lose_run(self) -> None:
+        """Take a file of actions away, perhaps, between two lives."""
+        runs = [path for path in self.machine.files("/data/actions") if path.endswith(RUN)]
+        if runs and not self.calm and self._dice.random() < self.profile.run_lost:
+            path = self._dice.choice(runs)
+            directory, name = self._place_of(path)
+            node = directory.names.pop(name)
+            assert isinstance(node, FileNode)
+            directory.sync()
+            self._lost.append((path, node))
+            self._trace.note("run lost", path)
+            self._books.counts["runs lost"] += 1
+
+    def made_anew(self, path: str) -> None:
+        """Note that a file of actions was made anew: what was wrong with it is gone."""
+        self._books.counts["runs made anew"] += 1
+        self._flips = [flip for flip in self._flips if flip[0] != path]
+        self._lost = [lost for lost in self._lost if lost[0] != path]
 
     def mend_for_a_start(self) -> None:
         """Mend it between two lives. An answer from before may still be on its way to a reader."""
@@ -142,9 +173,12 @@ class Hardware:
         self.machine.root = DirectoryNode()
         self.disks_lost += 1
         self._flips.clear()
+        self._lost.clear()
 
     def _on_step(self, moment: Moment, name: str, path: str) -> None:
         profile, dice = self.profile, self._dice
+        if moment is Moment.AFTER and name == "rename" and path.endswith(RUN):
+            self._written(path)
         if self.calm:
             return
         if moment is Moment.BEFORE and profile.slow_step_s and dice.random() < 0.2:
@@ -160,6 +194,16 @@ class Hardware:
             self._trace.note("kill", moment.value, name, path)
             self._books.counts["kills at a step"] += 1
             self.machine.kill()
+
+    def _written(self, path: str) -> None:
+        """Note a file of actions that appeared."""
+        name = path.rpartition("/")[2]
+        first, end = int(name[:10]), int(name[11:21])
+        node = self.machine.node(path)
+        assert isinstance(node, FileNode)
+        changed = self.runs.get(name, node.cached) != node.cached
+        self._books.counts["runs that forgot" if changed else "runs joined" if end - first > 1 else "runs written"] += 1
+        self.runs[name] = bytes(node.cached)
 
     def _trouble(self, name: str, path: str) -> Trouble | None:
         profile, dice, now = self.profile, self._dice, trio.current_time()

@@ -20,13 +20,14 @@ import trio
 
 from engine.clock import ClockBounds
 from engine.disk import Disk, Lock
-from engine.errors import DiskFault, LogDamaged, SnapshotDamaged
+from engine.errors import DiskFault, LogDamaged, RunDamaged, SnapshotDamaged
 from engine.events import Event
 from engine.held_disk import HeldDisk
 from engine.machine import Applied
 from engine.recovery import Finding
 from snapshots.demotion import finish_exchange
 from snapshots.erasing import ErasureReport
+from snapshots.mending import Mended
 from snapshots.opening import Opened, open_directory
 from snapshots.promotion import MARKER_FILE, promote_directory, read_marker
 from snapshots.restore import RestoreRefused
@@ -37,7 +38,8 @@ from tests.sim.clocks import WallClock
 from tests.sim.disk import Crash, SimulatedDisk
 from tests.sim.erasures import Erasures, erase_on
 from tests.sim.followership import Followership
-from tests.sim.hardware import Hardware
+from tests.sim.hardware import RUN, Hardware
+from tests.sim.indexes import lacks_runs
 from tests.sim.lines import End
 from tests.sim.period_files import check_files, lacks_files
 from tests.sim.process import DATA, Process
@@ -173,6 +175,7 @@ class Node:
         return self._clock.bounds
 
     async def _live_once(self) -> None:
+        self._hardware.lose_run()
         disk = self._disk = self._hardware.machine.boot()
         self.note("start", self.starts)
         opened = await self.recover(disk)
@@ -200,6 +203,7 @@ class Node:
                     self._hardware.machine.kill()
             finally:
                 self.process = None
+                self._books.counts["sealed actions read"] += process.scoreboard.actions.sealed.any_read
                 process.end()
                 nursery.cancel_scope.cancel()
 
@@ -226,7 +230,8 @@ class Node:
             self._empty()
             return None
         except DiskFault as fault:
-            damaged = isinstance(fault, LogDamaged) or (isinstance(fault, SnapshotDamaged) and self._hardware.flipped)
+            derived = isinstance(fault, SnapshotDamaged | RunDamaged) and self._hardware.flipped
+            damaged = isinstance(fault, LogDamaged) or derived
             if damaged or (fault.path == f"{DATA}/{MARKER_FILE}" and not self._hardware.ailing):
                 self._refused(fault)
                 return None
@@ -281,6 +286,8 @@ class Node:
         if lacking and self._followership is None:
             raise Broken(f"{self.name} leads, and lacks the files of the periods until {lacking}")
         flipped = self._hardware.flipped
+        if not flipped and (runs := lacks_runs(disk, DATA, self._profile.keep)):
+            raise Broken(f"the snapshots of {self.name} name files of actions that are missing: {runs}")
         compared = check_files(disk, DATA, opened.scoreboard, self._books.plain, may_be_damaged=flipped)
         self._books.counts["period files compared"] += compared
 
@@ -338,10 +345,12 @@ class Node:
         self.note("told", what.situation.name if isinstance(what, Finding) else what)
         if isinstance(what, Finding):
             self._books.counts[what.situation.name] += 1
-        elif isinstance(what, LogDamaged | SnapshotDamaged):
+        elif isinstance(what, LogDamaged | SnapshotDamaged | RunDamaged | Mended) or _is_missing(what):
             if not self._hardware.flipped:
                 raise Broken(f"{self.name} told of damage, and no bit had flipped: {what}")
             self._books.counts["damage told"] += 1
+            if isinstance(what, Mended):
+                self._hardware.made_anew(what.path)
         elif not self._hardware.ailing and not self._hardware.lacks_room:
             raise Broken(f"{self.name} told of a fault, and nothing was wrong with the disk: {what}")
 
@@ -367,7 +376,8 @@ class Node:
     async def disk_failed(self, fault: DiskFault) -> None:
         """See `Witness`."""
         following = self._followership is not None  # it may find no room while it exchanges its files
-        if not self._hardware.ailing and not (following and self._hardware.lacks_room):
+        lost_run = isinstance(fault, RunDamaged) and self._hardware.flipped
+        if not self._hardware.ailing and not lost_run and not (following and self._hardware.lacks_room):
             raise Broken(f"{self.name} could not write, and nothing was wrong with the disk: {fault}") from fault
         process = self.process
         if process is None:
@@ -376,6 +386,8 @@ class Node:
         self._books.counts["writes that failed"] += 1
         await trio.sleep(LAST_ANSWERS_S)
         self._hardware.machine.kill()
+        if lost_run:
+            self._hardware.mend_for_a_start()
         process.ending.set()
 
     async def _end_some_time(self, process: Process) -> None:
@@ -424,3 +436,8 @@ class Node:
             else:
                 end.close()
         self._ends.clear()
+
+
+def _is_missing(fault: DiskFault) -> bool:
+    """Whether this tells that a file of actions is missing."""
+    return type(fault) is DiskFault and fault.path.endswith(RUN)

@@ -36,6 +36,7 @@ from engine.record import events_of
 from engine.scoreboard import Scoreboard
 from tests.engine.plain_watch import PlainReviews, told_of
 from tests.sim.boards import RULES
+from tests.sim.indexes import all_read
 from tests.sim.plain_board import Face, PlainBoard
 from tests.sim.plain_erasures import PlainErasures
 from tests.sim.plain_imports import PlainImports
@@ -205,8 +206,11 @@ class Plain:
 
     # What is real
 
-    def check_scoreboard(self, scoreboard: Scoreboard) -> None:
-        """Compare all that a scoreboard shows: boards and their rules, order, ranks, scores, names, actions."""
+    def check_scoreboard(self, scoreboard: Scoreboard, *, may_be_damaged: bool = False) -> None:
+        """Compare all that a scoreboard shows: boards and their rules, order, ranks, scores, names, actions.
+
+        `may_be_damaged`: a bit of a file of actions may have flipped.
+        """
         assert (scoreboard.epoch, scoreboard.seq) == (self.epoch, self.seq)
         off_ms = scoreboard.flags.since_ms("live")
         assert off_ms == self.live_off_ms, f"the live channel is off since {off_ms}, not since {self.live_off_ms}"
@@ -226,10 +230,7 @@ class Plain:
             assert found is not None
             assert (found.display_name, found.active) == (name, active)
         assert len(scoreboard.users) == len(self.users), f"{len(scoreboard.users)} users are registered: {self.users}"
-        for action_id, event in self.actions.items():
-            assert scoreboard.action_seq(action_id) == event.seq, f"{action_id} is not known by its seq {event.seq}"
-            is_forgotten = scoreboard.actions.is_forgotten(action_id)
-            assert is_forgotten == (event.seq in self.erasures.actions), f"{action_id} is forgotten: {is_forgotten}"
+        self._check_actions(scoreboard, may_be_damaged=may_be_damaged)
         erasures = (scoreboard.erasures.count, scoreboard.erasures.last_seq)
         assert erasures == (self.erasures.count, self.erasures.last_seq), f"the erasures are {erasures}"
         reviews = told_of(scoreboard.reviews)
@@ -237,13 +238,24 @@ class Plain:
         holds = scoreboard.reviews.holds
         on_hold = {(place[0], seq) for place in holds.places() for seq in holds.of(place)}
         assert on_hold == self.on_hold, f"on hold are {on_hold}, and not {self.on_hold}"
-        for reversal_id, reversal in self.reversals.items():
-            assert scoreboard.action_seq(reversal_id) == reversal.seq
-        assert len(scoreboard.actions) == len(self.actions) + len(self.reversals)
         for event in self.actions.values():
             assert scoreboard.reversals.of_action(event.seq) == self.held.get(event.seq)
         self.imports.check(scoreboard.imports)
         scoreboard._check()
+
+    def _check_actions(self, scoreboard: Scoreboard, *, may_be_damaged: bool) -> None:
+        """Compare the applied actions, also those that are sealed."""
+        seqs = {action_id: event.seq for action_id, event in (*self.actions.items(), *self.reversals.items())}
+        assert len(scoreboard.actions) == len(seqs)
+        with all_read(scoreboard, seqs, may_be_damaged=may_be_damaged) as unreadable:
+            for action_id, seq in seqs.items():
+                if action_id in unreadable:
+                    continue
+                found = scoreboard.action_seq(action_id)
+                assert found == seq, f"{action_id} is known by the seq {found}, and not by its seq {seq}"
+                is_forgotten = scoreboard.actions.is_forgotten(action_id)
+                expected = seq in self.erasures.actions
+                assert is_forgotten == expected, f"{action_id} is forgotten: {is_forgotten}"
 
     def _check_rows(self, board: Board, face: Face) -> None:
         expected = face.rows(self.is_hidden)
@@ -274,14 +286,14 @@ def plain_of(events: Iterable[Event]) -> Plain:
     return plain
 
 
-def check_read(plain: Plain, then: Plain, scoreboard: Scoreboard) -> None:
+def check_read(plain: Plain, then: Plain, scoreboard: Scoreboard, *, may_be_damaged: bool = False) -> None:
     """Compare a replica with the leader at an earlier moment, `then`, or with what a rewritten log says of it.
 
     A rewritten log has the pseudonyms of users from its beginning. Who reads it and has not come to the erasure yet has
     them on its boards. Answers leave them out.
     """
     try:
-        then.check_scoreboard(scoreboard)
+        then.check_scoreboard(scoreboard, may_be_damaged=may_be_damaged)
     except AssertionError:
         if then.seq >= plain.erasures.last_seq:
             raise
@@ -291,7 +303,7 @@ def check_read(plain: Plain, then: Plain, scoreboard: Scoreboard) -> None:
             else plain.erasures.forgotten(event)
             for event in then.events
         ]
-        plain_of(renamed).check_scoreboard(scoreboard)
+        plain_of(renamed).check_scoreboard(scoreboard, may_be_damaged=may_be_damaged)
 
 
 def read_events(log: Log, from_seq: int) -> Sequence[Event]:

@@ -201,6 +201,7 @@ class Process:
         return Surroundings(
             config=Config(
                 boards=RULES.boards,
+                actions=profile.actions,
                 data_dir=DATA,
                 snapshots=SnapshotsConfig(every_events=profile.every_events, keep=profile.keep),
                 log=cast(LogConfig, _Kept(profile.log_keep_s)),

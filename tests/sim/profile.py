@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
+from server.settings.config import ActionsConfig
 from server.settings.quorum import QuorumConfig
 
 START_MS = 1_765_000_000_000
 
 NO_QUORUM = QuorumConfig()
+MOSTLY_IN_MEMORY = ActionsConfig()
 
 CLOCKS_CHAOS_S = 24.0
 """In runs with clocks that step: long enough for some steps that last."""
@@ -49,6 +51,9 @@ class Profile:
     clock_jump_ms: int
     erase_within_hours: int = 24
     quorum: QuorumConfig = NO_QUORUM
+    actions: ActionsConfig = MOSTLY_IN_MEMORY
+    run_lost: float = 0.0
+    """So often an operator takes a file of actions away between two lives."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from tests.sim.cluster import Cluster
 from tests.sim.disk import Machine
 from tests.sim.erasures import Auditor
 from tests.sim.hardware import Hardware
+from tests.sim.indexes import INDEX, Indexing, draw_indexing
 from tests.sim.live_officers import LiveOfficer, with_privacy
 from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import DELAY_S_MAX, Network
@@ -99,12 +100,13 @@ officer, who has users erased."""
 def simulate(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> Report:
     """Do one run."""
     report = Report(seed)
+    indexing = draw_indexing(dice_for(seed, INDEX))
 
     async def main() -> None:
         trace = Trace(keep_all=keep_all)
         books = Books(trace)
         try:
-            report.starts = await _run(seed, variant, books, trace)
+            report.starts = await _run(seed, indexing, variant, books, trace)
         except* Exception as group:
             # A broken promise, or an unhandled error, which is as bad.
             report.fault = fault_of(group)
@@ -113,7 +115,8 @@ def simulate(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> 
             report.digest, report.counts, report.lines = trace.digest, books.counts, list(trace.lines)
 
     days = short_days() if seed % 4 == NOTED_SEEDS else nullcontext()
-    with variant.patched(), days, mock.patch.object(parts, "period_at", period_at):
+    blocks = nullcontext() if indexing is None else indexing.patched()
+    with blocks, variant.patched(), days, mock.patch.object(parts, "period_at", period_at):
         run_seeded(seed, main)
     return report
 
@@ -145,7 +148,7 @@ def _clock(seed: int, name: str) -> WallClock:
     return WallClock(draw_clocks(dice_for(seed, f"{CLOCKS} {name}"), CLOCKS_CHAOS_S), STEADY)
 
 
-async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
+async def _run(seed: int, indexing: Indexing | None, variant: Variant, books: Books, trace: Trace) -> int:
     following = draw_following(dice_for(seed, FOLLOWING), draw(dice_for(seed, "profile")))
     clock = partial(_clock, seed)
     if clock("leader").steps:
@@ -154,6 +157,8 @@ async def _run(seed: int, variant: Variant, books: Books, trace: Trace) -> int:
     erases_live = seed % 16 == ERASING_SEEDS
     if erases_live:
         following = with_privacy(following, dice_for(seed, f"{OFFICER} times"))
+    if indexing is not None:
+        following = indexing.spread(following)
     profile = following.leader
     trace.note("profile", profile)
     mishaps = draw_mishaps(dice_for(seed, f"{MISHAPS} leader"), profile.chaos_s)
