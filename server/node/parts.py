@@ -197,7 +197,7 @@ def make_pipeline(
             erasing=erasures,
             hooks=hooks,
             quorum=quorum,
-            warnings=partial(_warnings, world, surface.role, erasures, hooks),
+            warnings=partial(_warnings, world, surface, erasures, hooks),
         )
     )
 
@@ -207,14 +207,25 @@ def tasks_of(hooks: Webhooks | None) -> Sequence[Task]:
 
 
 def _warnings(
-    world: Surroundings, role: CurrentRole, erasures: ErasureKeeper | None, hooks: Webhooks | None
+    world: Surroundings, surface: Surface, erasures: ErasureKeeper | None, hooks: Webhooks | None
 ) -> list[str]:
     """Give what an operator should know of a node that is ready all the same."""
-    fault = world.key_exchange.fault() if role.now.is_replica else None
+    fault = world.key_exchange.fault() if surface.role.now.is_replica else None
     leaders = [] if fault is None else [f"tokens of the leader cannot be verified here: {fault}"]
     late = None if erasures is None else erasures.warning()
     told = [] if hooks is None else hooks.warnings()
-    return leaders + ([] if late is None else [late]) + told + world.key_warnings()
+    others = [each for each in (late, _index_warning(world, surface.scoreboard)) if each is not None]
+    return leaders + others + told + world.key_warnings()
+
+
+def _index_warning(world: Surroundings, scoreboard: Scoreboard) -> str | None:
+    """Say that the index of actions takes more memory than it should, if it does and no checkpoint will mend it."""
+    actions, config = scoreboard.actions, world.config.actions
+    taken = actions.bytes if config.index == "memory" else actions.sealed.memory_bytes
+    most = config.memory_bytes
+    if taken <= most:
+        return None
+    return f"the index of actions takes {taken} bytes of memory, more than [actions] memory_bytes = {most}"
 
 
 def _nobody_else_writes(lost: LostPlace) -> None:
