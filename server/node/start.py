@@ -54,11 +54,12 @@ from server.role import Role
 from server.settings.auth import secret_notes
 from server.settings.config import Config
 from server.settings.environment import service_links
+from snapshots.action_store import DIRECTORY as ACTIONS
 from snapshots.demotion import finish_exchange
 from snapshots.opening import Opened, Progress, ShowProgress, log_directory, open_directory
 from snapshots.restore import LOCK_FILE
 from snapshots.settling import remove_downloads
-from snapshots.store import DIRECTORY
+from snapshots.store import DIRECTORY as SNAPSHOTS
 
 Bar = Callable[[], AbstractContextManager[ShowProgress]]
 
@@ -256,8 +257,9 @@ async def run_process(
     aside = finish_exchange(disk, config.data_dir)
     if aside is not None:
         log.warning("demotion_finished", aside=aside)
-    # The directory of the snapshots may stay empty for long, but a backup copies it and the log.
-    disk.make_directory(f"{config.data_dir}/{DIRECTORY}")
+    # These directories may stay empty for long, but a backup copies them and the log.
+    for directory in (SNAPSHOTS, ACTIONS):
+        disk.make_directory(f"{config.data_dir}/{directory}")
     lock_path = f"{config.data_dir}/{LOCK_FILE}"
     lost = not disk.exists(lock_path) and disk.exists(log_directory(config.data_dir))
     lock = disk.lock(lock_path)
