@@ -243,8 +243,8 @@ def show(rows: dict[str, dict[str, float]], actions: int) -> None:
         made.add_row(
             name, f"{row['memory']:.2f}", f"{row['mapped']:.2f}", f"{row['on_disk']:.1f}", f"{row['written']:.0f}",
             f"{row['cpu_us']:.2f}", f"{row['open_ms']:.0f}", f"{row['new_together_us']:.3f}",
-            f"{row['new_alone_us']:.2f}", f"{row['new_cold_ms']:.1f}", f"{row['warm_us']:.1f}", f"{row['cold_ms_p50']:.2f}",
-            f"{row['cold_ms_p99']:.2f}",
+            f"{row['new_alone_us']:.2f}", f"{row['new_cold_ms']:.1f}", f"{row['warm_us']:.1f}",
+            f"{row['cold_ms_p50']:.2f}", f"{row['cold_ms_p99']:.2f}",
         )  # fmt: skip
     tables.show(made)
 
