@@ -111,7 +111,8 @@ class Rocks:
         options.set_compression_type(rocksdict.DBCompressionType.none())  # digests do not compress
         self._write = rocksdict.WriteOptions()
         self._write.disable_wal = True
-        self._database = rocksdict.Rdict(directory, options)
+        # Named, because an existing database is opened without its filter otherwise: the file of its options lacks it.
+        self._database = rocksdict.Rdict(directory, options, column_families={"default": options})
 
     def add(self, keys: Words, seqs: Words, marks: Words) -> None:
         batch = self._rocksdict.WriteBatch(raw_mode=True)

@@ -57,6 +57,7 @@ def test_what_was_sealed_is_found_and_nothing_else(
             for high, low, seq, mark in expected[:: max(1, len(expected) // 50)]:
                 assert find(run, high, low) == (seq, mark)
                 assert find(run, high, low ^ 1 << 63) is None
+                assert find(run, high ^ 1, low) is None
             assert run.forgotten == sum(mark == FORGOTTEN for _, _, _, mark in expected)
             at_once = write_run(disk, "/other", [own], LOG_ID, first, end)
             assert at_once == run.info
