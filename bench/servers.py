@@ -29,7 +29,7 @@ import msgspec
 ROOT = Path(__file__).parents[1]
 WORK = Path(__file__).with_name("work")
 COMMAND = [sys.executable, "-m", "server.cli.main"]
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 120.0
 STOP_SECONDS_MAX = 60.0
 
 CONFIG = """

@@ -63,6 +63,9 @@ class Run(Protocol):
     def read(self, entry: int, high: int, low: int) -> tuple[int, int] | None:
         """Read seq and mark of an entry; None if it is of another key. Raises `DiskFault`."""
 
+    def will_read(self, entry: int) -> None:
+        """Have the disk begin a read of this entry."""
+
 
 class Want(NamedTuple):
     """An entry of a run that may be the action of a key."""

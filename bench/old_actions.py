@@ -1,6 +1,6 @@
 """What do 100,000,000 actions before cost? The same server with a long past, and without, in turns.
 
-    python -m bench.action_index [--actions 100000000] [--directory /var/tmp/past]
+    python -m bench.old_actions [--actions 100000000] [--directory /var/tmp/past]
 
 `bench.past` makes three directories of --users users, once: they stay under --directory, if that is given. Each server
 gets a copy of its own, made of links, and ends with SIGKILL before it takes a snapshot. So every start replays the
@@ -336,7 +336,7 @@ def main() -> None:
     show(figures)
     reached = wanted(figures, options.actions)
     show_wanted(reached)
-    record("action_index", {"actions": options.actions, **figures, "wanted": msgspec.to_builtins(reached)})
+    record("old_actions", {"actions": options.actions, **figures, "wanted": msgspec.to_builtins(reached)})
 
 
 if __name__ == "__main__":
