@@ -15,25 +15,28 @@ import trio
 
 from tests.sim.boards import short_days
 from tests.sim.crashes import Tally, Workload, try_failure, try_point
+from tests.sim.indexed_workload import IndexedWorkload, small_blocks
 from tests.sim.runs import cheap_starts
 from tests.sim.station import DAY_MS, NOTE_EVERY_MS
 
+KINDS = {"leader": Workload, "index": IndexedWorkload}
 
-def try_share(share: int, shares: int, depth: int, chances: int) -> Tally:
-    """Try every point whose number is `share` modulo `shares`."""
+
+def try_share(kind: str, share: int, shares: int, depth: int, chances: int) -> Tally:
+    """Try every point of a workload whose number is `share` modulo `shares`."""
 
     async def main() -> Tally:
-        workload, tally = Workload(), Tally()
+        workload, tally = KINDS[kind](), Tally()
         await workload.run()
         for number, point in enumerate(workload.points):
             if number % shares == share:
                 await try_point(point, number, tally, depth=depth, chances=chances)
         step = share + 1
-        while await try_failure(step, tally):
+        while await try_failure(step, tally, KINDS[kind]):
             step += shares
         return tally
 
-    with cheap_starts(), short_days(DAY_MS, NOTE_EVERY_MS):
+    with cheap_starts(), short_days(DAY_MS, NOTE_EVERY_MS), small_blocks():
         return trio.run(main)
 
 
@@ -48,7 +51,7 @@ def main() -> int:
     shares = 8 * options.processes
     tally = Tally()
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        work = [(share, shares, options.depth, options.chances) for share in range(shares)]
+        work = [(kind, share, shares, options.depth, options.chances) for kind in KINDS for share in range(shares)]
         for part in pool.starmap(try_share, work, chunksize=1):
             tally.add(part)
     for step, count in sorted(tally.points.items()):

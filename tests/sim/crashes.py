@@ -24,12 +24,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from msgspec import UNSET
 
 from engine.commands import FreezeBoard, PutUser, ResetBoard, RevealRows, UnfreezeBoard
-from engine.errors import DiskFault, WriteFailed
+from engine.errors import DiskFault, SnapshotDamaged, WriteFailed
 from engine.events import EpochBegun, Event
 from engine.recovery import Finding
 from snapshots.restore import UNFINISHED, restore
@@ -44,6 +44,8 @@ TORN_EVENTS = 20
 """In a frame that is to be torn: enough for several sectors."""
 CHANCES = 2
 """Fates by chance, for each point."""
+REPEATED = 3
+"""Actions from each end that are written again, where older ones are sealed."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Point:
     flying: Sequence[Event]
     epoch: int = 0
     """The epoch of a restore that has begun; 0 if there is none."""
+    indexed: bool = False
+    """Older actions are sealed."""
+    damaged: bool = False
+    """A file of actions is damaged or missing, and is made anew."""
 
     @property
     def step(self) -> str:
@@ -87,15 +93,20 @@ class Workload:
     starts; such a run makes no points.
     """
 
+    indexed = False
+    written_every = 4
+    """Steps of a checkpoint between two writes of events."""
+
     def __init__(self, *, fails_at: int | None = None) -> None:
         self.machine = Machine(Nothing(), on_step=self._on_step, trouble=self._trouble)
         self.points: list[Point] = []
         self.plain = Plain()
         self._fails_at = fails_at
         self._station: Station | None = None
+        self._damaged = False
         self._interrupting = False
         self._interrupted = 0
-        self._restored = 0
+        self.restored = 0
 
     async def run(self) -> None:
         """Live it."""
@@ -142,7 +153,7 @@ class Workload:
         disk.make_directory(f"{DATA}/snapshots")
         disk.lock(f"{DATA}/lock")
         self._station = None
-        station = Station(disk, self.plain)
+        station = Station(disk, self.plain, indexed=self.indexed)
         for event in read_events(station.log, self.plain.seq + 1):
             assert event in flying, f"{event} was never submitted"
             self.plain.take(event)
@@ -195,7 +206,7 @@ class Workload:
     def _restore(self) -> None:
         """Make another directory of everything, beside the leader that still has the source."""
         assert self._station is not None
-        self._restored = self._station.scoreboard.epoch + 1
+        self.restored = self._station.scoreboard.epoch + 1
         try:
             restore_all(self._station.disk)
         except DiskFault:
@@ -215,12 +226,14 @@ class Workload:
                     what=f"{moment.value} {name} {path}",
                     plain=list(self.plain.events),
                     flying=() if station is None else station.flying,
-                    epoch=self._restored,
+                    epoch=self.restored,
+                    indexed=self.indexed,
+                    damaged=self._damaged,
                 )
             )
         if self._interrupting and moment is Moment.BEFORE and station is not None and not station.flying:
             self._interrupted += 1
-            if self._interrupted % 4 == 0 and station.log.tail.seq == station.scoreboard.seq:
+            if self._interrupted % self.written_every == 0 and station.log.tail.seq == station.scoreboard.seq:
                 station.play(1)
 
 
@@ -267,9 +280,9 @@ async def try_point(point: Point, seed: int, tally: Tally, *, depth: int, chance
             await try_point(crash, seed * 1000 + number, tally, depth=depth - 1, chances=1)
 
 
-async def try_failure(step: int, tally: Tally) -> bool:
-    """Live the workload on a disk that fails at one step, cut the power, look; False if there is no such step."""
-    workload = Workload(fails_at=step)
+async def try_failure(step: int, tally: Tally, kind: type[Workload] = Workload) -> bool:
+    """Live a workload on a disk that fails at one step, cut the power, look; False if there is no such step."""
+    workload = kind(fails_at=step)
     await workload.run()
     machine = workload.machine
     if machine.steps < step:
@@ -277,9 +290,11 @@ async def try_failure(step: int, tally: Tally) -> bool:
     tally.failures += 1
     machine.on_step = lambda moment, name, path: None
     machine.cut_power()
-    plain, _ = _recover(machine, list(workload.plain.events), (), tally)
-    _check_restored(machine, plain, 2)
-    _check_without_newest_snapshot(machine, plain)
+    end = Point(machine, "the end", list(workload.plain.events), (), indexed=kind.indexed)
+    plain, _ = _recover(machine, end, tally)
+    if workload.restored:
+        _check_restored(machine, plain, workload.restored)
+    _check_without_newest_snapshot(machine, plain, end)
     return True
 
 
@@ -289,41 +304,49 @@ def _record(machine: Machine, point: Point, points: list[Point]) -> None:
     def on_step(moment: Moment, name: str, path: str) -> None:
         if moment is not Moment.AFTER:  # the storage is the same as before the next step
             what = f"{point.what}; in recovery {moment.value} {name} {path}"
-            points.append(Point(machine.fork(Nothing()), what, point.plain, point.flying, point.epoch))
+            points.append(replace(point, machine=machine.fork(Nothing()), what=what))
 
     machine.on_step = on_step
 
 
 async def _recover_and_go_on(machine: Machine, point: Point, tally: Tally, *, fate: str) -> None:
-    plain, station = _recover(machine, point.plain, point.flying, tally)
+    plain, station = _recover(machine, point, tally)
     machine.on_step = lambda moment, name, path: None
     if point.epoch:
         _check_restored(machine, plain, point.epoch)
     if fate == KILLED:
         station.play(1)
         machine.cut_power()
-        plain, station = _recover(machine, list(plain.events), (), tally)
+        plain, station = _recover(machine, _after(point, plain), tally)
     if fate == "nothing":
-        _check_without_newest_snapshot(machine, plain)
+        _check_without_newest_snapshot(machine, plain, point)
+    if point.indexed:
+        station.repeat(REPEATED)
     station.play(2)
     await station.checkpoint()
     station.play(2)
     machine.cut_power()
-    _recover(machine, list(plain.events), (), tally)
+    plain, station = _recover(machine, _after(point, plain), tally)
+    if point.indexed:
+        station.repeat(REPEATED)
 
 
-def _recover(
-    machine: Machine, acknowledged: Sequence[Event], flying: Sequence[Event], tally: Tally
-) -> tuple[Plain, Station]:
+def _after(point: Point, plain: Plain) -> Point:
+    """Give what the next recovery may find: everything, and nothing damaged."""
+    return replace(point, plain=list(plain.events), flying=(), damaged=False)
+
+
+def _recover(machine: Machine, point: Point, tally: Tally) -> tuple[Plain, Station]:
     """Start a leader, and compare what it recovered with what it may have."""
+    acknowledged, flying = point.plain, point.flying
     tally.recoveries += 1
     disk = machine.boot()
     disk.make_directory(f"{DATA}/snapshots")
     disk.lock(f"{DATA}/lock")
     plain = Plain()
-    station = Station(disk, plain)
+    station = Station(disk, plain, indexed=point.indexed)
     faults = [told for told in station.told if isinstance(told, DiskFault)]
-    assert not faults, f"recovery found fault with {faults}"
+    assert not faults or point.damaged, f"recovery found fault with {faults}"
     for event in acknowledged:
         plain.take(event)
     seq = station.scoreboard.seq
@@ -339,7 +362,7 @@ def _recover(
     return plain, station
 
 
-def _check_without_newest_snapshot(machine: Machine, plain: Plain) -> None:
+def _check_without_newest_snapshot(machine: Machine, plain: Plain, point: Point) -> None:
     """Damage the newest of two snapshots: the one before it and the log must still give everything."""
     machine = machine.fork(Nothing())
     snapshots = [path for path in machine.files(f"{DATA}/snapshots") if path.endswith(".snapshot")]
@@ -348,7 +371,9 @@ def _check_without_newest_snapshot(machine: Machine, plain: Plain) -> None:
         node.flip(len(node.durable) // 2, 5)
         told: list[Finding | DiskFault] = []
         opened = open_at(machine.boot(), DATA, told.append)
-        assert any(isinstance(what, DiskFault) for what in told), "the damage was not noticed"
+        assert any(isinstance(what, SnapshotDamaged) for what in told), "the damage was not noticed"
+        others = [what for what in told if isinstance(what, DiskFault) and not isinstance(what, SnapshotDamaged)]
+        assert not others or point.damaged, f"with the snapshot before the newest one there is fault with {others}"
         plain.check_scoreboard(opened.scoreboard)
 
 

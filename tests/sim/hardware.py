@@ -2,9 +2,9 @@
 
 The profile gives the chances at each step of the disk during the chaos; after it all is `calm`. The machine remembers
 what went wrong, so the judge can tell whether a fault was due to it: `ailing` since the disk last failed, `flipped`
-while a bit is wrong or a file of actions is taken away, `was_cut` if the power cut ended the process, `lacks_room` since the disk was last full. A disk
-without room is no failure: what leads must go on. While a user is being erased no snapshot rots (`erases`): there is
-one, and the log is half rewritten, so it is what a start needs.
+while a bit is wrong or a file of actions is taken away, `was_cut` if the power cut ended the process, `lacks_room`
+since the disk was last full. A disk without room is no failure: what leads must go on. While a user is being erased no
+snapshot rots (`erases`): there is one, and the log is half rewritten, so it is what a start needs.
 """
 
 from __future__ import annotations

@@ -8,20 +8,22 @@ In half of these runs the filters say "perhaps" of every action whose bucket has
 found to be absent. An operator takes files of actions away between two lives: they are made anew from the log, or put
 back where the log no longer has their events.
 
-Judged, beside what holds of every run: an action that is sealed is found by its seq, and each kept snapshot has its
-files.
+Judged, beside what holds of every run: an action that is sealed is found by its seq, each kept snapshot has its files,
+and once an erasure is settled no file has a mark of the user's actions.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from unittest import mock
 
+import numpy as np
+
 from engine import action_blocks
-from engine.action_blocks import Words, run_name
+from engine.action_blocks import ENTRY, FORGOTTEN, Words, run_name
 from engine.action_filter import Filter
 from engine.actions import key_of
 from engine.disk import Disk
@@ -29,9 +31,12 @@ from engine.errors import RunDamaged, SnapshotDamaged
 from engine.scoreboard import Scoreboard
 from engine.sealed_actions import SealedActions, read_wants
 from server.settings.config import ActionsConfig
-from snapshots.action_store import ActionStore
+from snapshots.action_store import DIRECTORY, ActionStore
 from snapshots.store import Store
+from tests.sim.disk import Machine
 from tests.sim.profile import Following, Profile
+
+DATA = "/data"
 
 INDEX = "index"
 """The name of the generator."""
@@ -114,6 +119,20 @@ def all_read(scoreboard: Scoreboard, action_ids: Iterable[str], *, may_be_damage
         yield unreadable
     finally:
         actions.sealed = sealed
+
+
+def marked(machine: Machine, seqs: Collection[int]) -> list[str]:
+    """List the files of actions of a disk that still have the mark of one of these actions."""
+    found = []
+    for path, node in machine.files(f"{DATA}/{DIRECTORY}").items() if seqs else ():
+        name = path.rpartition("/")[2]
+        length = ENTRY.itemsize * action_blocks.BLOCK_ACTIONS * (int(name[11:21]) - int(name[:10]))
+        for data in (node.cached, node.durable):
+            entries = np.frombuffer(bytes(data[: min(length, len(data) // ENTRY.itemsize * ENTRY.itemsize)]), ENTRY)
+            theirs = entries[np.isin(entries["seq"], np.array([*seqs], np.uint64))]
+            if (theirs["mark"] != FORGOTTEN).any():
+                found.append(path)
+    return found
 
 
 def lacks_runs(disk: Disk, directory: str, keep: int) -> list[str]:

@@ -36,6 +36,7 @@ from tests.sim.clients import Client
 from tests.sim.cluster import Cluster
 from tests.sim.disk import Machine
 from tests.sim.erasures import places, remove_asides
+from tests.sim.indexes import marked
 from tests.sim.network import Network
 from tests.sim.node import Node
 from tests.sim.officers import OFFICER, PATIENCE_S, played
@@ -149,6 +150,8 @@ class LiveOfficer(Client):
         torn = self._torn.get((name, user), {})
         found = [path for path in places(machine, user) if TORN not in path or torn.get(path) == _bytes(machine, path)]
         plain = self._books.plain
+        theirs = [seq for seq in plain.erasures.actions if getattr(plain.events[seq - 1], "user_id", None) == user]
+        found += marked(machine, theirs)
         if found and user not in plain.erasures.back(plain.events):
             raise Broken(f"{user} was erased, {name} {when} and has settled it, and {user} is named in {found}")
         self._books.counts["disks searched while serving" if when == "is served" else "disks searched"] += 1

@@ -245,7 +245,8 @@ class Plain:
 
     def _check_actions(self, scoreboard: Scoreboard, *, may_be_damaged: bool) -> None:
         """Compare the applied actions, also those that are sealed."""
-        seqs = {action_id: event.seq for action_id, event in (*self.actions.items(), *self.reversals.items())}
+        seqs = {action_id: event.seq for action_id, event in self.actions.items()}
+        seqs |= {reversal_id: event.seq for reversal_id, event in self.reversals.items()}
         assert len(scoreboard.actions) == len(seqs)
         with all_read(scoreboard, seqs, may_be_damaged=may_be_damaged) as unreadable:
             for action_id, seq in seqs.items():

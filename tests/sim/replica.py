@@ -17,6 +17,7 @@ from tests.sim.clients import ReplicaReader
 from tests.sim.clocks import WallClock
 from tests.sim.disk import Machine, SimulatedDisk
 from tests.sim.hardware import Hardware
+from tests.sim.indexes import lacks_runs
 from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import Network
 from tests.sim.node import Node
@@ -108,6 +109,8 @@ def look_at_the_disk(node: Node, hardware: Hardware, books: Books) -> Machine:
     machine = hardware.machine.fork(Nothing())
     machine.cut_power()
     disk = machine.boot()
+    if lacking := lacks_runs(disk, DATA, hardware.profile.keep):
+        raise Broken(f"the snapshots of {node.name} name files of actions that are missing: {lacking}")
     try:
         opened = open_directory(disk, DATA, RULES, tell=lambda what: None, segment_bytes=hardware.profile.segment_bytes)
     except LogDamaged as damage:

@@ -1,23 +1,33 @@
-"""A leader without tasks, driven step by step. It knows what it acknowledged and what is in flight."""
+"""A leader without tasks, driven step by step. It knows what it acknowledged and what is in flight.
+
+`indexed`: it seals older actions, and keeps its log, so files of actions can be made anew.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
+from engine.action_reading import keys_of
 from engine.batch import Batch
 from engine.clock import GivenClock
-from engine.commands import Command, Increment, PutBoard
+from engine.commands import Command, EraseUser, Increment, PutBoard
 from engine.errors import DiskFault
 from engine.events import Event
 from engine.image import StateImage
+from engine.ledger import Ledger
 from engine.periods import due_changes
 from engine.record import Tail
 from engine.recovery import Finding
+from engine.sealed_actions import read_wants
+from engine.traces import newest_first
 from snapshots.checkpoint import Checkpointer
 from snapshots.opening import Opened, open_directory
 from snapshots.period_store import PeriodStore
 from snapshots.periods import write_ended
-from snapshots.store import Store
+from snapshots.sealing import IndexRules, Sealer
+from snapshots.store import SnapshotInfo, Store
 from tests.sim.boards import RULES, period_at
 from tests.sim.disk import SimulatedDisk
 from tests.sim.plain import CONFIGURATION, Plain
@@ -39,7 +49,7 @@ def _random_bytes(count: int) -> bytes:
 class Station:
     """A leader without tasks: it writes as the actor does. `plain` has what it acknowledged and submitted."""
 
-    def __init__(self, disk: SimulatedDisk, plain: Plain) -> None:
+    def __init__(self, disk: SimulatedDisk, plain: Plain, *, indexed: bool = False) -> None:
         self.plain = plain
         self.flying: Sequence[Event] = ()
         self.told: list[Finding | DiskFault] = []
@@ -55,10 +65,24 @@ class Station:
             opened,
             every_events=1,
             keep=2,
-            log_keep_seconds=LOG_KEEP_SECONDS,
+            log_keep_seconds=None if indexed else LOG_KEEP_SECONDS,
             clock=GivenClock(self.clock_ms),
             tell=self.told.append,
+            periods_written=self._seal,
+            settle=self._settle,
         )
+        rules = IndexRules("disk" if indexed else "memory")
+        self._sealer = Sealer(self.scoreboard, disk, DATA, self.log, rules, tell=self.told.append)
+
+    async def _seal(self) -> None:
+        await self._sealer.seal()
+
+    async def _settle(self, _: SnapshotInfo) -> None:
+        try:
+            await self._sealer.forget()
+            await self._sealer.tidy()
+        except DiskFault as fault:
+            self.told.append(fault)
 
     def capture(self) -> tuple[StateImage, Tail]:
         """See `Captured`."""
@@ -70,6 +94,8 @@ class Station:
 
     def write(self, *commands: Command) -> None:
         """Decide, log, apply, acknowledge."""
+        actions = self.scoreboard.actions
+        actions.sealed.note(read_wants(actions.unread([*keys_of(commands)])))
         batch = Batch(self.scoreboard, self.clock_ms(), period_at)
         batch.decide(commands)
         if batch.events:
@@ -125,6 +151,19 @@ class Station:
         made = [_increment(number) for number in range(first, first + count)]
         self._refused += sum(not self.plain.users.get(one.user_id, (None, True))[1] for one in made)
         return list(made)
+
+    def repeat(self, count: int) -> None:
+        """Write some actions again, the first ones and the last, as they were and otherwise: nothing may be applied."""
+        seq, events = self.scoreboard.seq, [*self.plain.actions.values()]
+        for event in (*events[:count], *events[-count:]):
+            again = Increment(event.user_id, event.action_id, event.reason, event.board_id, "tests")
+            self.write(again, replace(again, user_id=f"not {event.user_id}"))
+        assert self.scoreboard.seq == seq
+
+    def erase(self, user: str) -> None:
+        """Erase a user."""
+        events = [event for _, event in Ledger(self.disk, self.log).events_of(user)]
+        self.write(EraseUser(user, "tests", newest_first(user, self.scoreboard.seq, events)))
 
     async def checkpoint(self) -> None:
         """Take a snapshot, and remove what retention allows."""

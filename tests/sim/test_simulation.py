@@ -13,7 +13,8 @@ import pytest
 from tests.seeds import first_seed, in_ci
 from tests.sim.__main__ import main
 from tests.sim.seeds import SEARCHED_FROM, SEEDS, SOUGHT
-from tests.sim.variants import BROKEN, Variant
+from tests.sim.variant import Variant
+from tests.sim.variants import BROKEN
 from tests.sim.world import simulate
 
 RUNS = in_ci(60, 200)

@@ -7,8 +7,7 @@ that the leader gets, so they still work when the inside of the leader changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 from unittest import mock
 
@@ -17,7 +16,7 @@ import trio
 
 from engine import actor, board_decisions, import_decisions, log, recounting, recovery, scoreboard, segment_cursor
 from engine.actions import Actions
-from engine.actor import Actor, Submission
+from engine.actor import Actor
 from engine.board import Board
 from engine.clock import ClockReading, SteadyClock
 from engine.corrections import Corrector
@@ -36,6 +35,7 @@ from engine.replay import settle_end
 from engine.scoreboard import Scoreboard
 from engine.segment import Listing
 from engine.segment_cursor import SegmentCursor
+from engine.submission import Submission
 from server.live.editions import Channel
 from server.node import erasure_keeper
 from server.node.period_keeper import PeriodKeeper
@@ -51,32 +51,13 @@ from snapshots.opening import Opened
 from snapshots.period_store import PeriodStore
 from snapshots.promotion import Marker
 from snapshots.store import Store
+from tests.sim.broken_indexes import BROKEN_INDEXES
 from tests.sim.disk import SimulatedDisk
+from tests.sim.variant import Variant, patching
 
 
 def _as_it_is(given: Any) -> Any:
     return given
-
-
-def _nothing(_: Opened) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class Variant:
-    """`wrap_disk` may put a layer between the leader and its disk; `after_opening` may spoil what was recovered.
-
-    `wrap_replica` does for replicas what `wrap_disk` does for the leader.
-    """
-
-    name: str
-    wrap_disk: Callable[[SimulatedDisk], Disk] = _as_it_is
-    after_opening: Callable[[Opened], None] = _nothing
-    wrap_replica: Callable[[SimulatedDisk], Disk] = _as_it_is
-    patched: Callable[[], AbstractContextManager[None]] = nullcontext
-
-
-SOUND = Variant("sound")
 
 
 class _Leaky:
@@ -204,15 +185,6 @@ def _believing_relays() -> Iterator[None]:
         yield
 
 
-def _patching(target: object, name: str, new: object) -> Callable[[], AbstractContextManager[None]]:
-    @contextmanager
-    def patched() -> Iterator[None]:
-        with mock.patch.object(target, name, new):
-            yield
-
-    return patched
-
-
 _read_steadily = SteadyClock.read
 
 
@@ -295,44 +267,45 @@ BROKEN: Sequence[Variant] = (
     Variant("the answer comes before the sync", lambda disk: cast(Disk, _Leaky(disk, _SyncedLate))),
     Variant("no directory is ever synced", lambda disk: cast(Disk, _Careless(disk, sync=False))),
     Variant(MADE_DURABLE, lambda disk: cast(Disk, _Careless(disk, sync=True))),
-    Variant(NAMES_SYNCED, patched=_patching(log, "tidy", _tidy_only)),
-    Variant(BELIEVED, patched=_patching(log, "settle_end", _believe_the_cache)),
+    Variant(NAMES_SYNCED, patched=patching(log, "tidy", _tidy_only)),
+    Variant(BELIEVED, patched=patching(log, "settle_end", _believe_the_cache)),
     Variant("actions are forgotten at a start", after_opening=_forget_actions),
-    Variant("the tail is cut at the first fault", patched=_patching(segment_cursor, "judge_end", _cut_at_first_fault)),
-    Variant(ZEROS_COUNTED, patched=_patching(recovery, "TRAILING_ZEROS_MAX", 0)),
+    Variant("the tail is cut at the first fault", patched=patching(segment_cursor, "judge_end", _cut_at_first_fault)),
+    Variant(ZEROS_COUNTED, patched=patching(recovery, "TRAILING_ZEROS_MAX", 0)),
     Variant(HEADS_OVERLOOKED, patched=_overlooking_heads),
-    Variant("viewers are not told", patched=_patching(Channel, "is_behind", False)),
+    Variant("viewers are not told", patched=patching(Channel, "is_behind", False)),
     Variant("a replica's files are never synced", wrap_replica=lambda disk: cast(Disk, _Leaky(disk, _NeverSynced))),
-    Variant("a replica applies before it logs", patched=_patching(WholeReplica, "_append", _apply_before_logging)),
-    Variant(PLACED_DURABLY, patched=_patching(bootstrap, "_newest_tail", _tail_of_what_is_there)),
-    Variant(OLDER_KEPT, patched=_patching(bootstrap, "_remove_older", lambda *_: None)),
-    Variant("nobody looks whether the directory is still there", patched=_patching(StorageWatch, "_look", _look_away)),
-    Variant("a full disk ends the process", patched=_patching(Actor, "_refuse_or_part", _end_when_full)),
-    Variant("a full disk stays full", patched=_patching(actor, "FULL_RETRY_SECONDS", 1e9)),
-    Variant("of two leaders of one epoch both go on", patched=_patching(epoch_notifier, "_named_in", lambda _: None)),
+    Variant("a replica applies before it logs", patched=patching(WholeReplica, "_append", _apply_before_logging)),
+    Variant(PLACED_DURABLY, patched=patching(bootstrap, "_newest_tail", _tail_of_what_is_there)),
+    Variant(OLDER_KEPT, patched=patching(bootstrap, "_remove_older", lambda *_: None)),
+    Variant("nobody looks whether the directory is still there", patched=patching(StorageWatch, "_look", _look_away)),
+    Variant("a full disk ends the process", patched=patching(Actor, "_refuse_or_part", _end_when_full)),
+    Variant("a full disk stays full", patched=patching(actor, "FULL_RETRY_SECONDS", 1e9)),
+    Variant("of two leaders of one epoch both go on", patched=patching(epoch_notifier, "_named_in", lambda _: None)),
     Variant("a relay's word is the leader's", patched=_believing_relays),
-    Variant(SERVED_EARLY, patched=_patching(Marker, "caught_up", True)),
-    Variant("the wall clock is believed at once", patched=_patching(SteadyClock, "read", _believe_the_wall)),
-    Variant("a clock that has just stepped is trusted", patched=_patching(SteadyClock, "read", _trust_at_once)),
-    Variant("a log that is ahead is not corrected", patched=_patching(Corrector, "due", lambda *_: None)),
-    Variant("the public sees the present of a frozen board", patched=_patching(Board, "public", property(_as_it_is))),
-    Variant("periods end by reset only", patched=_patching(Actor, "_change_periods", _change_nothing)),
-    Variant("rules are applied as they were asked for", patched=_patching(board_decisions, "as_logged", _as_it_is)),
-    Variant(UNCOVERED, patched=_patching(PeriodKeeper, "written", _wait_for_none)),
-    Variant("a replica fetches no past periods", patched=_patching(PeriodFetch, "fetch", _fetch_nothing)),
-    Variant("a snapshot has no imports", patched=_patching(Imports, "from_image", _know_no_import)),
-    Variant("a snapshot has no flags", patched=_patching(scoreboard, "flags_in", lambda _: Flags())),
-    Variant("a row replaces the score", patched=_patching(import_decisions, "score_after_row", _replace_score)),
-    Variant("past periods are not corrected", patched=_patching(recounting.Work, "_past", _leave_past_alone)),
-    Variant("a reversal overlooks rows of imports", patched=_patching(Recount, "take", _overlook_rows)),
-    Variant("a hold begins a frame late", patched=_patching(Foresight, "_is_flagged", lambda *_: False)),
-    Variant("a snapshot has no held actions", patched=_patching(Holds, "unpack", _hold_nothing)),
-    Variant("an erasure leaves older snapshots", patched=_patching(erasing, "_renew_snapshots", _keep_older)),
-    Variant("an erasure leaves the log as it is", patched=_patching(erasing, "_rewrite_log", _rewrite_nothing)),
-    Variant("an erasure leaves past periods", patched=_patching(erasing, "rewrite_periods", _rewrite_nothing)),
-    Variant(KEPT_IN_LOG, patched=_patching(settling, "_rewrite", _rewrite_nothing)),
-    Variant(KEPT_IN_PERIODS, patched=_patching(erasure_keeper, "hide_in_periods", _rewrite_nothing)),
-    Variant("actions of erased users are like others", patched=_patching(Actions, "forget", lambda *_: None)),
-    Variant("a replica goes on after an erasure", patched=_patching(Shipper, "__init__", _know_no_erasure)),
-    Variant(FOUND_DURABLE, patched=_patching(PeriodStore, "keep", PeriodStore.has)),
+    Variant(SERVED_EARLY, patched=patching(Marker, "caught_up", True)),
+    Variant("the wall clock is believed at once", patched=patching(SteadyClock, "read", _believe_the_wall)),
+    Variant("a clock that has just stepped is trusted", patched=patching(SteadyClock, "read", _trust_at_once)),
+    Variant("a log that is ahead is not corrected", patched=patching(Corrector, "due", lambda *_: None)),
+    Variant("the public sees the present of a frozen board", patched=patching(Board, "public", property(_as_it_is))),
+    Variant("periods end by reset only", patched=patching(Actor, "_change_periods", _change_nothing)),
+    Variant("rules are applied as they were asked for", patched=patching(board_decisions, "as_logged", _as_it_is)),
+    Variant(UNCOVERED, patched=patching(PeriodKeeper, "written", _wait_for_none)),
+    Variant("a replica fetches no past periods", patched=patching(PeriodFetch, "fetch", _fetch_nothing)),
+    Variant("a snapshot has no imports", patched=patching(Imports, "from_image", _know_no_import)),
+    Variant("a snapshot has no flags", patched=patching(scoreboard, "flags_in", lambda _: Flags())),
+    Variant("a row replaces the score", patched=patching(import_decisions, "score_after_row", _replace_score)),
+    Variant("past periods are not corrected", patched=patching(recounting.Work, "_past", _leave_past_alone)),
+    Variant("a reversal overlooks rows of imports", patched=patching(Recount, "take", _overlook_rows)),
+    Variant("a hold begins a frame late", patched=patching(Foresight, "_is_flagged", lambda *_: False)),
+    Variant("a snapshot has no held actions", patched=patching(Holds, "unpack", _hold_nothing)),
+    Variant("an erasure leaves older snapshots", patched=patching(erasing, "_renew_snapshots", _keep_older)),
+    Variant("an erasure leaves the log as it is", patched=patching(erasing, "_rewrite_log", _rewrite_nothing)),
+    Variant("an erasure leaves past periods", patched=patching(erasing, "rewrite_periods", _rewrite_nothing)),
+    Variant(KEPT_IN_LOG, patched=patching(settling, "_rewrite", _rewrite_nothing)),
+    Variant(KEPT_IN_PERIODS, patched=patching(erasure_keeper, "hide_in_periods", _rewrite_nothing)),
+    Variant("actions of erased users are like others", patched=patching(Actions, "forget", lambda *_: None)),
+    Variant("a replica goes on after an erasure", patched=patching(Shipper, "__init__", _know_no_erasure)),
+    Variant(FOUND_DURABLE, patched=patching(PeriodStore, "keep", PeriodStore.has)),
+    *BROKEN_INDEXES,
 )

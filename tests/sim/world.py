@@ -37,7 +37,7 @@ from tests.sim.cluster import Cluster
 from tests.sim.disk import Machine
 from tests.sim.erasures import Auditor
 from tests.sim.hardware import Hardware
-from tests.sim.indexes import INDEX, Indexing, draw_indexing
+from tests.sim.indexes import INDEX, Indexing, draw_indexing, lacks_runs
 from tests.sim.live_officers import LiveOfficer, with_privacy
 from tests.sim.mishaps import MISHAPS, draw_mishaps
 from tests.sim.network import DELAY_S_MAX, Network
@@ -53,7 +53,7 @@ from tests.sim.screens import Viewer
 from tests.sim.stage import Stage
 from tests.sim.storage import Nothing
 from tests.sim.trace import Trace
-from tests.sim.variants import SOUND, Variant
+from tests.sim.variant import SOUND, Variant
 
 ALL_DONE_S = 120.0
 """Virtual time after the chaos; a client that has not finished by then never will."""
@@ -247,7 +247,7 @@ def _look_at_the_disk(
     if dice.random() < 0.5:
         machine.cut_power()
     try:
-        _compare(machine, books, dice, hardware.profile.segment_bytes, steps=steps)
+        _compare(machine, books, dice, hardware.profile, steps=steps)
         if erasures is not None:
             erasures.audit("the leader", machine)
     except LogDamaged as damage:
@@ -268,8 +268,11 @@ def _compare_times(disk: Disk, books: Books, opened: Opened, dice: random.Random
     books.counts["states read at a time"] += 1
 
 
-def _compare(machine: Machine, books: Books, dice: random.Random, segment_bytes: int, *, steps: bool) -> None:
+def _compare(machine: Machine, books: Books, dice: random.Random, profile: Profile, *, steps: bool) -> None:
+    segment_bytes, keep = profile.segment_bytes, profile.keep
     disk = machine.boot()
+    if lacking := lacks_runs(disk, DATA, keep):
+        raise Broken(f"the leader's snapshots name files of actions that are missing: {lacking}")
     opened = open_directory(disk, DATA, RULES, tell=lambda what: None, segment_bytes=segment_bytes)
     books.recovered(opened, may_be_damaged=False)
     check_all_files(disk, DATA, opened.scoreboard, books.plain)

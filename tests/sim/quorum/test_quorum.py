@@ -23,7 +23,7 @@ from tests.sim.quorum.variants import (
     WRITTEN_FIRST,
 )
 from tests.sim.quorum.world import simulate_quorum
-from tests.sim.variants import Variant
+from tests.sim.variant import Variant
 
 RUNS = in_ci(10, 40)
 CANARY_RUNS_MAX = 200

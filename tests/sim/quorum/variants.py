@@ -6,9 +6,7 @@ The last sentence of each function says what goes wrong then.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from unittest import mock
+from collections.abc import Sequence
 
 import trio
 
@@ -18,17 +16,7 @@ from engine.record import events_of, pack_frame, unpack_frame, unpack_header
 from server.node.member import Member
 from server.quorum.quorum_log import QuorumLog
 from server.quorum.stream import PlacePurged, Unanswered
-from tests.sim.variants import Variant
-
-
-def _patching(target: object, name: str, new: object) -> Callable[[], AbstractContextManager[None]]:
-    @contextmanager
-    def patched() -> Iterator[None]:
-        with mock.patch.object(target, name, new):
-            yield
-
-    return patched
-
+from tests.sim.variant import Variant, patching
 
 _append = QuorumLog.append
 _settle = QuorumLog.settle
@@ -136,11 +124,11 @@ LOST_IGNORED = "a leader that lost a place takes the next one"
 STAYED = "a leader leads on, whatever it lost"
 
 BROKEN: Sequence[Variant] = (
-    Variant(TWO_IN_FLIGHT, patched=_patching(QuorumLog, "append", _append_two)),
-    Variant(GIVEN_UP, patched=_patching(QuorumLog, "settle", _give_up)),
-    Variant(ABSENCE_BELIEVED, patched=_patching(QuorumLog, "settle", _believe_absence)),
-    Variant(WRITTEN_FIRST, patched=_patching(QuorumLog, "append", _write_first)),
-    Variant(BID_ANYWHERE, patched=_patching(QuorumLog, "settle", _bid_at_the_end)),
-    Variant(LOST_IGNORED, patched=_patching(QuorumLog, "settle", _go_on)),
-    Variant(STAYED, patched=_patching(Member, "lose", _stay)),
+    Variant(TWO_IN_FLIGHT, patched=patching(QuorumLog, "append", _append_two)),
+    Variant(GIVEN_UP, patched=patching(QuorumLog, "settle", _give_up)),
+    Variant(ABSENCE_BELIEVED, patched=patching(QuorumLog, "settle", _believe_absence)),
+    Variant(WRITTEN_FIRST, patched=patching(QuorumLog, "append", _write_first)),
+    Variant(BID_ANYWHERE, patched=patching(QuorumLog, "settle", _bid_at_the_end)),
+    Variant(LOST_IGNORED, patched=patching(QuorumLog, "settle", _go_on)),
+    Variant(STAYED, patched=patching(Member, "lose", _stay)),
 )

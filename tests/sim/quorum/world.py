@@ -39,7 +39,7 @@ from tests.sim.roads import Roads
 from tests.sim.runs import run_seeded
 from tests.sim.storage import Nothing
 from tests.sim.trace import Trace
-from tests.sim.variants import SOUND, Variant
+from tests.sim.variant import SOUND, Variant
 from tests.sim.world import ALL_DONE_S, Report, dice_for, fault_of
 
 LOG_ID = b"simulated quorum"
