@@ -11,7 +11,6 @@ import trio
 from engine.disk import Disk
 from tests.sim.aftermath import Aftermath
 from tests.sim.books import Books
-from tests.sim.carried import stand_in
 from tests.sim.clocks import WallClock
 from tests.sim.disk import SimulatedDisk
 from tests.sim.erasures import Auditor
@@ -78,7 +77,7 @@ class Cluster:
     def reaching(self) -> Iterator[None]:
         """Have nodes reach each other."""
         self._roads.nodes |= {node.name: node for node in self.nodes}
-        with self._roads.patched(), stand_in([each.runs for each in self.machines.values()], DATA):
+        with self._roads.patched():
             yield
 
     def begin(self, world: trio.Nursery) -> None:

@@ -16,7 +16,6 @@ from trio.testing import MockClock
 
 from engine.record import FRAME_MAGIC, LENGTH_OFFSET
 from tests.sim.books import Books
-from tests.sim.carried import Archive
 from tests.sim.disk import PLENTY_BYTES, Machine, Moment, Trouble
 from tests.sim.mishaps import NONE, NOTICED_S, Mishaps
 from tests.sim.profile import Profile
@@ -64,7 +63,7 @@ class Hardware:
         self._spoiled_until_s = 0.0
         self._flips: list[tuple[str, FileNode, int, int]] = []
         self._lost: list[tuple[str, FileNode]] = []
-        self.runs: Archive = {}
+        self._runs: dict[str, bytes] = {}
 
     @property
     def calm(self) -> bool:
@@ -201,9 +200,9 @@ class Hardware:
         first, end = int(name[:10]), int(name[11:21])
         node = self.machine.node(path)
         assert isinstance(node, FileNode)
-        changed = self.runs.get(name, node.cached) != node.cached
+        changed = self._runs.get(name, node.cached) != node.cached
         self._books.counts["runs that forgot" if changed else "runs joined" if end - first > 1 else "runs written"] += 1
-        self.runs[name] = bytes(node.cached)
+        self._runs[name] = bytes(node.cached)
 
     def _trouble(self, name: str, path: str) -> Trouble | None:
         profile, dice, now = self.profile, self._dice, trio.current_time()

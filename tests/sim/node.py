@@ -203,7 +203,7 @@ class Node:
                     self._hardware.machine.kill()
             finally:
                 self.process = None
-                self._books.counts["sealed actions read"] += process.scoreboard.actions.sealed.any_read
+                self._books.counts["sealed actions read"] += process.scoreboard.actions.sealed.reads
                 process.end()
                 nursery.cancel_scope.cancel()
 

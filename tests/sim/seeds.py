@@ -90,8 +90,8 @@ SEARCHED_FROM = {
 """Where the search for a fault begins that few runs show. The others are searched for from seed 1."""
 
 SOUGHT = (MADE_DURABLE, PLACED_DURABLY, OLDER_KEPT, FOUND_DURABLE, RENAMED_EARLY)
-"""Faults without a seed. Theirs are void since boards are events, and some hundred runs find no new one. The last one is
-found by crashes at each step (`tests/sim/test_crashes.py`).
+"""Faults without a seed. Theirs are void since boards are events, and some hundred runs find no new one. The last of
+them is found by crashes at each step (`tests/sim/test_crashes.py`).
 
 `python -m tests.sim` must look for longer: a kill has to come between two certain steps, and a power cut after it.
 """

@@ -68,7 +68,7 @@ class Station:
             log_keep_seconds=None if indexed else LOG_KEEP_SECONDS,
             clock=GivenClock(self.clock_ms),
             tell=self.told.append,
-            periods_written=self._seal,
+            before_capture=self._seal,
             settle=self._settle,
         )
         rules = IndexRules("disk" if indexed else "memory")

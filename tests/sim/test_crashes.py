@@ -17,7 +17,7 @@ from tests.sim.station import DATA, DAY_MS, NOTE_EVERY_MS
 STRIDE = 6
 STRIDE_WITHIN_RECOVERY = 251
 STRIDE_OF_INDEX = 13
-"""One of how many points is tried here: with a crash, with crashes within the recovery, and in the life with an index."""
+"""One of how many points is tried here: with a crash, with crashes within the recovery, in the life with an index."""
 
 FOUND_BY_CRASHES = (
     (RENAMED_EARLY, "rename /data/actions"),

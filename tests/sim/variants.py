@@ -16,7 +16,7 @@ import trio
 
 from engine import actor, board_decisions, import_decisions, log, recounting, recovery, scoreboard, segment_cursor
 from engine.actions import Actions
-from engine.actor import Actor
+from engine.actor import Actor, Submission
 from engine.board import Board
 from engine.clock import ClockReading, SteadyClock
 from engine.corrections import Corrector
@@ -35,7 +35,6 @@ from engine.replay import settle_end
 from engine.scoreboard import Scoreboard
 from engine.segment import Listing
 from engine.segment_cursor import SegmentCursor
-from engine.submission import Submission
 from server.live.editions import Channel
 from server.node import erasure_keeper
 from server.node.period_keeper import PeriodKeeper
