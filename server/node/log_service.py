@@ -201,11 +201,10 @@ class LogService:
     async def _settle(self, info: SnapshotInfo) -> None:
         try:
             await self._sealer.forget()
-            await self._sealer.tidy()
+            await self._erasures.settle(info, self._shipper.end_links)
+            await self._sealer.tidy()  # last: files that only the snapshots of before an erasure name go with these
         except DiskFault as fault:
             self._world.tell(fault)
-        else:
-            await self._erasures.settle(info, self._shipper.end_links)
 
     def damaged(self, fault: DiskFault) -> None:
         """Note that a file of older actions is damaged: it is made anew."""

@@ -10,16 +10,18 @@ import pytest
 import trio
 
 from engine import action_blocks
+from engine.action_blocks import run_name
 from engine.disk import RealDisk
 from server.node.newcomer import bootstrap_of, prepare
 from server.node.shutdown import tell
 from server.role import State
 from server.settings.config import Config
+from snapshots.action_store import ActionStore
 from snapshots.digests import state_digest
 from tests.e2e import leader as outside
 from tests.quorum.members import leads, member_of, until
 from tests.quorum.model_stream import Cloud
-from tests.quorum.test_member import has
+from tests.quorum.test_member import has, operator_of
 from tests.server.lanes.support import PATIENCE_SECONDS
 from tests.server.node.nodes import Served, caught_up, config_for, leader_of_directory, replica_of, serving
 from tests.server.node.test_start import client_of
@@ -92,6 +94,24 @@ async def test_a_promoted_replica_counts_no_old_action_again(tmp_path: Path) -> 
                 await knows_them(replica, writes=False)
                 await replica.node.promote()
                 await knows_them(replica, writes=True)
+
+
+async def test_an_erasure_leaves_no_file_that_has_not_forgotten(tmp_path: Path) -> None:
+    """Files that only a snapshot of before names go with that snapshot."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with serving(config_at(tmp_path), leader_of_directory) as leader, operator_of(leader.url) as client:
+            await play(leader)
+            more = [action(number) for number in range(ACTIONS, 100)]
+            assert (await client.post("/scores/increment/batch", more)).status == 200
+            assert (await client.request("DELETE", "/users/user-3")).status == 200
+            node = leader.node
+            assert node.log is not None
+            assert node.log_service is not None
+            await node.log_service.checkpoint()
+            store, sealed = ActionStore(leader.disk, leader.config.data_dir), node.scoreboard.actions.sealed
+            runs = store.open_all(sealed.infos, node.log.tail.log_id)
+            assert [run.forgotten for run in runs] == [9, 2]
+            assert store.list() == [run_name(run.info) for run in runs]
 
 
 async def test_a_new_member_of_a_quorum_counts_no_old_action_again(tmp_path: Path) -> None:
