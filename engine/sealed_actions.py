@@ -57,9 +57,6 @@ class Run(Protocol):
     @property
     def memory_bytes(self) -> int: ...
 
-    def will_read(self, entry: int) -> None:
-        """Have the disk begin a read of an entry."""
-
     def read(self, entry: int, high: int, low: int) -> tuple[int, int] | None:
         """Read seq and mark of an entry; None if it is of another key. Raises `DiskFault`."""
 

@@ -174,6 +174,8 @@ def test_every_key_can_be_set_in_the_environment(tmp_path: Path) -> None:
         "SCOREBOARD_PRIVACY_ERASE_WITHIN_HOURS": "0",
         "SCOREBOARD_CONSOLE_ENABLED": "false",
         "SCOREBOARD_FEEDS_CLICS_VERSION": "2026-01",
+        "SCOREBOARD_ACTIONS_INDEX": "disk",
+        "SCOREBOARD_ACTIONS_MEMORY_BYTES": "2000000",
         "SCOREBOARD_REPLICATION_LEADER": "http://leader.example:8080",
         "SCOREBOARD_REPLICATION_TOKEN_FILE": "token",
         "SCOREBOARD_REPLICATION_PUBLIC_URL": "https://scores.example",
@@ -232,7 +234,7 @@ def test_flags_over_environment_over_file_over_default(tmp_path: Path) -> None:
     [
         ("[limits]\nuser_per_minut = 5", "limits.user_per_minut", "did you mean user_per_minute?"),
         ("[limit]\nuser_per_minute = 5", "limit", "did you mean limits?"),
-        ("port = 8080", "port", "known are auth, bind, boards"),
+        ("port = 8080", "port", "known are actions, auth, bind, boards"),
         ("[boards.main]\npoints = {A = 1}\ncolour = 1", "boards.main.colour", "known are feeds"),
         ("[boards.main]\npoint = {A = 1}", "boards.main.points", "is missing"),
         ("limits = 5", "limits", "must be a table"),
