@@ -24,7 +24,7 @@ run-cluster: $(STAMP)
 run-ha: $(STAMP)
 	$(BIN)/python -m bench.ha_demo $(ARGS)
 
-test: $(STAMP) check
+test: $(STAMP)
 	$(BIN)/python -m tests.runners
 
 check: $(STAMP)

@@ -1,14 +1,14 @@
 """What does a message to every viewer cost, beside the servers that people use instead?
 
-    python -m bench.fanout [--viewers 1000 5000 19000] [--rounds 15]
+    python -m bench.fanout [--viewers 1000 8000 19000] [--rounds 15]
 
 All systems run at once, each with the same number of viewers of its own, and take turns. In each round every system
 sends to its viewers once, and no system does anything in the turn of another. Servers are on processor 0; the viewers
 and the backend that posts are on processor 1. A round of the leader begins with a POST, so it holds everything that a
-tick does: token, log and fsync, receipt, top 10, encoding. The peers read a word from a pipe and send the same message;
-they do nothing else.
+tick does: token, log and fsync, receipt, top 10, encoding. nchan gets the same message by a POST. The other peers read
+a word from a pipe and send the message; they do nothing else.
 
-    µs/message       processor time of the whole server process, user and kernel, divided by the messages that arrived
+    µs/message       processor time of all processes of a server, user and kernel, divided by the messages that arrived
     last viewer      from the POST, or from the word on the pipe, to the last viewer's message
     KB/idle viewer   growth of the server's resident memory since its first viewer, for each viewer that came later
     load CPU         how busy the viewers' process was; at 100 % the bench would measure the viewers
@@ -26,14 +26,19 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bench import viewers_nchan as nchan
 from bench import viewers_peers as peers
 from bench.history import record
 from bench.servers import Missing, leader
 from bench.viewers import ViewerLoad, allow_files, processor_seconds, resident_bytes
 from bench.viewers_peers import LIVE_CONFIG, MESSAGE, Poster, System
+from bench.wanted import Wanted, show_wanted
 
 SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
 OURS, PEER, FLOOR = "this project", "websockets.broadcast", "C loop of send()"
+
+WANTED_FEW, WANTED_MANY = 1_000, 8_000
+"""The numbers of viewers for which the project wants figures: see `wanted`."""
 
 APART_SECONDS = 0.4
 """From the beginning of a round of the leader to the next: longer than its interval, so that it begins with a tick."""
@@ -66,6 +71,7 @@ class Row(msgspec.Struct):
     dropped: int
     ratio_to_peer: float | None = None
     ratio_to_floor: float | None = None
+    ratio_to_nchan: float | None = None
 
 
 def take_turn(system: System) -> Turn:
@@ -73,12 +79,12 @@ def take_turn(system: System) -> Turn:
     load = system.viewers
     load.forget_versions()
     messages = load.statistics()["messages"]
-    spent, load_spent = processor_seconds(system.pid), processor_seconds(load.pid)
+    spent, load_spent = processor_seconds(*system.pids), processor_seconds(load.pid)
     began = time.monotonic()
     last = load.wait_version(system.tell_all())
     load_spent = processor_seconds(load.pid) - load_spent
     time.sleep(SETTLE_SECONDS)
-    spent = processor_seconds(system.pid) - spent
+    spent = processor_seconds(*system.pids) - spent
     messages = load.statistics()["messages"] - messages
     return Turn(messages, spent, last - began, load_spent / (last - began))
 
@@ -94,7 +100,7 @@ class Stage:
             take_turn(system)
         time.sleep(QUIET_SECONDS)
         for system in systems:
-            self._resident[system.name] = resident_bytes(system.pid)
+            self._resident[system.name] = resident_bytes(*system.pids)
 
     def measure(self, viewers: int, rounds: int) -> list[Row]:
         """Connect viewers until each system has `viewers`, and let the systems take turns."""
@@ -102,7 +108,7 @@ class Stage:
             system.viewers.connect(viewers)
         time.sleep(QUIET_SECONDS)
         weights = {
-            system.name: (resident_bytes(system.pid) - self._resident[system.name]) / (viewers - 1)
+            system.name: (resident_bytes(*system.pids) - self._resident[system.name]) / (viewers - 1)
             for system in self.systems
         }
         turns: dict[str, list[Turn]] = {system.name: [] for system in self.systems}
@@ -127,22 +133,42 @@ class Stage:
 
 
 def compare(rows: list[Row]) -> None:
-    """Compare each row with the peer and with the floor at the same number of viewers."""
-    costs = {(row.viewers, row.system): row.us_per_message for row in rows}
+    """Compare each row with peers and with the floor at the same number of viewers."""
+    found = {(row.viewers, row.system): row.us_per_message for row in rows}
     for row in rows:
-        peer, floor = costs.get((row.viewers, PEER)), costs.get((row.viewers, FLOOR))
-        row.ratio_to_peer = None if peer is None else row.us_per_message / peer
-        row.ratio_to_floor = None if floor is None else row.us_per_message / floor
+        ratios = [
+            None if other is None else row.us_per_message / other
+            for other in (found.get((row.viewers, system)) for system in (PEER, FLOOR, nchan.NAME))
+        ]
+        row.ratio_to_peer, row.ratio_to_floor, row.ratio_to_nchan = ratios
+
+
+def wanted(rows: list[Row]) -> list[Wanted]:
+    """The figures of the project, as far as these numbers of viewers and these peers were measured."""
+    ours = {row.viewers: row for row in rows if row.system == OURS}
+    few, many = ours.get(WANTED_FEW), ours.get(WANTED_MANY)
+    theirs = next((row for row in rows if (row.viewers, row.system) == (WANTED_MANY, nchan.NAME)), None)
+    weight = None if many is None or theirs is None else many.bytes_per_viewer / theirs.bytes_per_viewer
+    to_peer = None if few is None else few.ratio_to_peer
+    to_nchan = None if many is None else many.ratio_to_nchan
+    figures = (
+        (f"CPU of a message, {WANTED_FEW:,} viewers, against {PEER}", to_peer, 0.6),
+        (f"CPU of a message, {WANTED_MANY:,} viewers, against nchan", to_nchan, 0.8),
+        (f"memory of an idle viewer, {WANTED_MANY:,} viewers, against nchan", weight, 0.4),
+        *((f"CPU of a message, {each:,} viewers, against the floor", ours[each].ratio_to_floor, 1.5) for each in ours),
+    )
+    return [Wanted(what, measured, bound, at_least=False, unit="×") for what, measured, bound in figures]
 
 
 def show(rows: list[Row], missing: dict[str, str]) -> None:
     """Print the table; the row of a missing peer says what to install."""
     table = Table(title="telling all viewers")
-    columns = ("µs/message", "× websockets", "× floor", "last viewer ms", "KB/idle viewer", "load CPU", "dropped")
-    for column in ("viewers", "system", *columns):
+    columns = ("viewers", "system", "µs/message", "× websockets", "× nchan", "× floor", "last viewer ms")
+    for column in (*columns, "KB/idle viewer", "load CPU", "dropped"):
         table.add_column(column, justify="left" if column == "system" else "right")
     for row in rows:
-        ratios = ["–" if ratio is None else f"{ratio:.2f}" for ratio in (row.ratio_to_peer, row.ratio_to_floor)]
+        measured = (row.ratio_to_peer, row.ratio_to_nchan, row.ratio_to_floor)
+        ratios = ["–" if ratio is None else f"{ratio:.2f}" for ratio in measured]
         figures = (f"{row.ms_to_last:.1f}", f"{row.bytes_per_viewer / 1000:.1f}", f"{row.load_cpu_share:.0%}")
         cells = (f"{row.us_per_message:.2f}", *ratios, *figures, str(row.dropped))
         table.add_row(f"{row.viewers:,}", row.system, *cells)
@@ -162,13 +188,13 @@ def ours(stack: ExitStack) -> System:
     viewers.connect(1)
     viewers.wait_version(poster.post())
     MESSAGE.write_text(viewers.statistics()["sample"], encoding="utf-8")
-    return System(OURS, peers.leader_pid(), viewers, poster.post)
+    return System(OURS, (peers.leader_pid(),), viewers, poster.post)
 
 
 def main() -> None:
     """Measure, print, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--viewers", type=int, nargs="+", default=[1_000, 5_000, 19_000])
+    parser.add_argument("--viewers", type=int, nargs="+", default=[1_000, 8_000, 19_000])
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     allow_files()
@@ -179,6 +205,7 @@ def main() -> None:
         candidates: dict[str, AbstractContextManager[list[System]]] = {
             PEER: peers.websockets_peer(SERVER_PROCESSOR, LOAD_PROCESSOR, "asyncio"),
             f"{PEER}, uvloop": peers.websockets_peer(SERVER_PROCESSOR, LOAD_PROCESSOR, "uvloop"),
+            nchan.NAME: nchan.nchan_peer(SERVER_PROCESSOR, LOAD_PROCESSOR),
             "Node ws": peers.node_peer(SERVER_PROCESSOR, LOAD_PROCESSOR),
             FLOOR: peers.floor_peer(SERVER_PROCESSOR, LOAD_PROCESSOR),
         }
@@ -192,6 +219,7 @@ def main() -> None:
             rows += stage.measure(viewers, options.rounds)
     compare(rows)
     show(rows, missing)
+    show_wanted(wanted(rows))
     message_bytes = MESSAGE.stat().st_size
     figures: dict[str, Any] = {"message_bytes": message_bytes, "rows": [msgspec.to_builtins(row) for row in rows]}
     record("fanout", figures | {"missing": missing})

@@ -1,7 +1,8 @@
 """The systems of the fan-out bench: each is a server process with viewers of its own, and a way to make it send.
 
 Every peer for the fan-out in `bench/peers` works alike: it takes a file with the message, prints its port, sends the
-message at each line of standard input, and ends when standard input ends.
+message at each line of standard input, and ends when standard input ends. nchan, a module of nginx, gets each message
+by a POST (`bench.viewers_nchan`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -36,27 +37,26 @@ RECEIVE_BYTES = 2**16
 
 
 class System:
-    """A server that is running. `tell_all` makes it send, and gives the version that every viewer will get."""
+    """A server that is running. `tell_all` makes it send, and gives the version that every viewer will get.
 
-    def __init__(self, name: str, pid: int, viewers: ViewerLoad, tell_all: Callable[[], int]) -> None:
+    `pids` are all its processes.
+    """
+
+    def __init__(self, name: str, pids: Sequence[int], viewers: ViewerLoad, tell_all: Callable[[], int]) -> None:
         self.name = name
-        self.pid = pid
+        self.pids = pids
         self.viewers = viewers
         self.tell_all = tell_all
 
 
 class Poster:
-    """A backend with one connection that gives points to ten users in turn, so each increment changes the top.
-
-    It sends a request in one piece. `http.client` would send head and body apart, and the server would read twice.
-    """
+    """A backend with one connection that gives points to ten users in turn, so each increment changes the top."""
 
     def __init__(self, server: Server) -> None:
-        self._address = ("127.0.0.1", server.port)
+        self._caller = Caller(server.port)
         self._token = server.token
         self._actions = secrets.token_hex(4)
         self._sent = 0
-        self._connection: socket.socket | None = None
 
     def post(self) -> int:
         """Increment one user; give the seq."""
@@ -64,9 +64,24 @@ class Poster:
         body = json.dumps({"userId": f"user-{self._sent % USERS}", "actionId": f"{self._actions}-{self._sent}"})
         head = f"POST /scores/increment HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {self._token}\r\n"
         request = f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-        answer = self._send(request) or self._send(request)
+        answer = self._caller.ask(request)
         assert answer.startswith(b"HTTP/1.1 200 "), answer
         return int(json.loads(answer.partition(b"\r\n\r\n")[2])["seq"])
+
+
+class Caller:
+    """A client with one connection.
+
+    It sends a request in one piece. `http.client` would send head and body apart, and the server would read twice.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._address = ("127.0.0.1", port)
+        self._connection: socket.socket | None = None
+
+    def ask(self, request: bytes) -> bytes:
+        """Send a request; give the answer."""
+        return self._send(request) or self._send(request)
 
     def _send(self, request: bytes) -> bytes:
         """Send a request; give no bytes if the server has closed the connection, as it does after a long idle time."""
@@ -92,8 +107,9 @@ def _is_whole(data: bytes) -> bool:
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return False
-    at = data.find(b"content-length: ")
-    return len(data) >= end + 4 + int(data[at + 16 : data.find(b"\r", at)])
+    head = data[:end].lower()
+    at = head.find(b"content-length: ")
+    return len(data) >= end + 4 + int(head[at + 16 :].partition(b"\r")[0])
 
 
 def leader_pid() -> int:
@@ -159,7 +175,7 @@ def _peer(command: list[str], processor: int, load_processor: int, words: dict[s
         # The `finally` below ends the peer first, while its viewers still live.
         viewers = stack.enter_context(ViewerLoad(int(process.stdout.readline()), load_processor, "ordinal"))
         try:
-            yield [System(name, process.pid, viewers, teller(word)) for name, word in words.items()]
+            yield [System(name, (process.pid,), viewers, teller(word)) for name, word in words.items()]
         finally:
             stdin.close()
             try:

@@ -25,7 +25,7 @@ class Operations:
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
-        self._openapi = document(msgspec.json.encode(openapi.document(public_reads=dependencies.public_reads)), JSON)
+        self._openapi = document(openapi.encoded(public_reads=dependencies.public_reads), JSON)
 
     async def healthz(self, _request: Request, _caller: Principal) -> Response:
         return Response(200, msgspec.json.encode(HealthAnswer()), JSON, NO_STORE)
