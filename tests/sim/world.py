@@ -154,8 +154,7 @@ async def _run(seed: int, indexing: Indexing | None, variant: Variant, books: Bo
     if clock("leader").steps:
         machines = tuple(with_age(machine) for machine in following.machines)
         following = replace(following, leader=with_age(following.leader), machines=machines)
-    erases_live = seed % 16 == ERASING_SEEDS
-    if erases_live:
+    if erases_live := seed % 16 == ERASING_SEEDS:
         following = with_privacy(following, dice_for(seed, f"{OFFICER} times"))
     if indexing is not None:
         following = indexing.spread(following)
