@@ -148,7 +148,7 @@ def test_a_footer_that_contradicts_itself_is_refused(tmp_path: Path, written: Ru
         replace(footer, count=footer.count + 1),
         replace(footer, bits=footer.bits + 1),
         replace(footer, end=footer.end - 1),
-        replace(footer, end=footer.first, count=0),
+        replace(footer, end=footer.first, count=0, bits=1),
         replace(footer, first=footer.first + 3),
     ):
         path.write_bytes(whole[:-FOOTER_BYTES] + changed.pack())
