@@ -9,6 +9,8 @@ retention (events are written during them, as by the other thread of a real lead
 boards that are put, frozen and revealed, periods that end and get their files, an end and a start, a torn frame to
 recover from, a restore.
 
+Another life seals older actions: `tests.sim.indexed_workload`.
+
 Rules:
 - A step never runs again for a crash: the storage is copied (`Machine.fork`), and the copy's power is cut. Each point
   is tried with several fates: nothing unsynced survives, all of it does, some of it by chance; or only the process is
@@ -16,6 +18,7 @@ Rules:
 - After each recovery: acknowledged ⊆ recovered ⊆ submitted, in order; the scoreboard is a plain sort of these events;
   the log has all of them from its first one on; each past period has its file; and if the newest snapshot is damaged as
   well, nothing is missing.
+- Where actions are sealed, old and young ones are written again, as they were and otherwise: none is applied.
 - A restore is there as a whole or not at all, and can be done again.
 """
 

@@ -86,7 +86,7 @@ def draw_indexing(dice: random.Random) -> Indexing | None:
     return Indexing(
         block_actions=dice.choice([2, 4, 4, 8]),
         eager=dice.random() < 0.5,
-        run_lost=dice.choice([0.0, 0.0, 0.1]),
+        run_lost=dice.choice([0.0, 0.1, 0.3]),
         modes=[dice.choice(MODES) for _ in range(3)],
     )
 

@@ -16,7 +16,7 @@ from tests.sim.station import DATA, DAY_MS, NOTE_EVERY_MS
 
 STRIDE = 6
 STRIDE_WITHIN_RECOVERY = 251
-STRIDE_OF_INDEX = 13
+STRIDE_OF_INDEX = 17
 """One of how many points is tried here: with a crash, with crashes within the recovery, in the life with an index."""
 
 FOUND_BY_CRASHES = (

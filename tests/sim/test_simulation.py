@@ -46,6 +46,7 @@ EVERYTHING_SEEN = {
     "users erased while serving", "disks searched while serving", "histories of erased users", "restores compared",
     "rows imported", "imports finished", "merged imports", "fresh imports", "import pieces known before",
     "flags put", "flags that were so already",
+    "runs written", "runs joined", "sealed actions read",
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from engine.record import FrameFault, Tail, frame_bytes, prove_frame
 from engine.scoreboard import Scoreboard
 from snapshots.opening import Opened
 from tests.sim.books import Books, Broken
+from tests.sim.indexes import all_read
 from tests.sim.trace import Trace
 
 
@@ -120,8 +121,10 @@ class Judge:
         epoch = scoreboard.epoch
         if self._winners.get(epoch) != life:
             raise Broken(f"{life} leads epoch {epoch}, which is of {self._winners.get(epoch)}")
-        for action_id, (of_epoch, seq) in self.books.acknowledged.items():
-            if of_epoch < epoch and scoreboard.action_seq(action_id) != seq:
-                raise Broken(f"{life} leads, and does not know {action_id}, which was acknowledged as seq {seq}")
+        before = {action_id: seq for action_id, (of, seq) in self.books.acknowledged.items() if of < epoch}
+        with all_read(scoreboard, before, may_be_damaged=False):
+            for action_id, seq in before.items():
+                if scoreboard.action_seq(action_id) != seq:
+                    raise Broken(f"{life} leads, and does not know {action_id}, which was acknowledged as seq {seq}")
         self.books.counts["takeovers"] += 1
         self._trace.note("leads", life, epoch)

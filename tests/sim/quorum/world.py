@@ -8,6 +8,8 @@ As in `tests.sim.world`, a seed gives the same run each time.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from unittest import mock
 
@@ -24,9 +26,10 @@ from tests.sim.boards import RULES, period_at
 from tests.sim.books import Books, Broken
 from tests.sim.clocks import CLOCKS, STEADY, WallClock, draw_clocks
 from tests.sim.hardware import Hardware
+from tests.sim.indexes import INDEX, Indexing, draw_indexing
 from tests.sim.network import Network
 from tests.sim.process import DATA
-from tests.sim.profile import Following
+from tests.sim.profile import MOSTLY_IN_MEMORY, Following
 from tests.sim.quorum.blows import Blows
 from tests.sim.quorum.clients import Aim, NodeReader, QuorumBackend
 from tests.sim.quorum.cloud import Cloud
@@ -52,10 +55,11 @@ LOOK_S = 0.1
 def simulate_quorum(seed: int, *, variant: Variant = SOUND, keep_all: bool = False) -> Report:
     """Do one run."""
     report = Report(seed)
+    indexing = draw_indexing(dice_for(seed, INDEX))
 
     async def main() -> None:
         trace = Trace(keep_all=keep_all)
-        run = QuorumRun(seed, trace)
+        run = QuorumRun(seed, indexing, trace)
         try:
             await run.run()
         except* Exception as group:
@@ -66,7 +70,8 @@ def simulate_quorum(seed: int, *, variant: Variant = SOUND, keep_all: bool = Fal
             report.digest, report.counts, report.lines = trace.digest, run.books.counts, list(trace.lines)
 
     calendars = mock.patch.object(parts, "period_at", period_at), mock.patch.object(file_boards, "period_at", period_at)
-    with variant.patched(), calendars[0], calendars[1]:
+    blocks = nullcontext() if indexing is None else indexing.patched()
+    with blocks, variant.patched(), calendars[0], calendars[1]:
         run_seeded(seed, main)
     return report
 
@@ -79,11 +84,12 @@ def simulate_quorums(seeds: Iterable[int]) -> list[Report]:
 class QuorumRun:
     """See above."""
 
-    def __init__(self, seed: int, trace: Trace) -> None:
+    def __init__(self, seed: int, indexing: Indexing | None, trace: Trace) -> None:
         dice = partial(dice_for, seed)
         self.profile: QuorumProfile = draw_quorum(dice("quorum"))
         self.books = Books(trace)
         self.nodes: list[MemberNode] = []
+        self._indexing = indexing
         self._dice: DiceFor = dice
         self._trace = trace
         self._pauses = Pauses()
@@ -125,11 +131,13 @@ class QuorumRun:
         world.start_soon(self.servers.run)
         origin = Origin(self.judge.tail)
         self.cloud = Cloud(self.servers, origin, weather, dice("cloud"), world, self._trace, counts)
-        for name in NODES:
+        modes = [MOSTLY_IN_MEMORY] * len(NODES) if self._indexing is None else self._indexing.modes
+        for name, mode in zip(NODES, modes, strict=True):
             clock = WallClock()
             if self.profile.clocks_step:
                 clock = WallClock(draw_clocks(dice(f"{CLOCKS} {name}"), self.profile.chaos_s), STEADY)
-            hardware = Hardware(self.profile.machine, dice(f"{name} hardware"), self.books, self._trace)
+            machine = replace(self.profile.machine, actions=mode)
+            hardware = Hardware(machine, dice(f"{name} hardware"), self.books, self._trace)
             self.nodes.append(
                 MemberNode(name, hardware, self.cloud, self.judge, self._trace, dice(name), clock, self._pauses)
             )  # fmt: skip
