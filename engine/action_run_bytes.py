@@ -1,7 +1,7 @@
 """The bytes of a run, for who copies it to another place: each is proved before it is given, in little memory.
 
     with closing(RunBytes.open(disk, path)) as source:
-        source.size, source.mark                   the mark names the content: it differs if any byte does
+        source.size, source.mark                   the mark is a checksum of what was written
         source.read_at(offset, length)
         source.prove(info, log_id)                 reads all of it, and compares which run it is
 

@@ -8,7 +8,7 @@ Without these files a replica could not say whether an action was applied long a
 count one twice. So a snapshot is not taken before all of them are here.
 
 Rules:
-- A file that is here and opens is not fetched again: its name says what is in it.
+- A file that is here, with proved tables, is not fetched again: all of it was proved when it got its name.
 - A file gets its name only after all of it is proved: the checksums of tables and entries, and that it is the run that
   the snapshot names, of this log. A damaged one is removed and fetched again, a few times.
 - The node may have removed a file meanwhile, as it has a newer snapshot. Then the fetch ends, and the caller begins
@@ -86,7 +86,8 @@ class ActionFetch:
 
     def _is_here(self, info: RunInfo, log_id: bytes) -> bool:
         try:
-            self._store.open(info, log_id).close()
+            with closing(RunBytes.open(self._disk, self._store.path(info))) as found:
+                found.check(info, log_id)
         except (FileMissing, RunDamaged):
             return False
         return True
