@@ -10,6 +10,8 @@ Rules:
   outcome: a flood of conflicts costs as much as a flood of increments.
 - A repeated action costs its user nothing, and its caller nothing of what new actions have. It has a limit of its own.
   So a client may send everything again after an outage, and is told what was counted.
+- An older action that was not read from the disk yet (`engine.sealed_actions`) costs what a new one costs. Where the
+  limits of new ones refuse it, it is charged as a repeat: its filter says that it was applied, and is seldom wrong.
 - Only a token with the scope `scores:value` may send a value. Others never choose a number.
 - A repeat names the same user, board, reason and value. Any other use of a known actionId is a conflict. It is charged
   as a new action: so nobody learns of an action for nothing.
@@ -139,17 +141,20 @@ class Increments:
                 sub, new, again, room_again = command.caller, 0, 0, None
                 room = limits.callers.room(sub, now_s)
             first = note(command.key, command)
-            if (position >= 0 or first is not command) and self._is_repeat(command, position, first):
+            is_repeat = (position >= 0 or first is not command) and self._is_repeat(command, position, first)
+            if not is_repeat:
+                # The caller comes first: a caller over its limit must not fill the table of users.
+                if new < room and users.take(command.user_id, now_s) == 0:
+                    new += 1
+                    continue
+                is_repeat = position < 0 and bool(self._scoreboard.actions.unread((command.key,)))
+            if is_repeat:
                 if room_again is None:
                     room_again = limits.repeats.room(sub, now_s)
                 if again < room_again:
                     again += 1
                     continue
                 refusal = limits.over_repeats(sub, again, now_s)
-            # The caller comes first: a caller over its limit must not fill the table of users.
-            elif new < room and users.take(command.user_id, now_s) == 0:
-                new += 1
-                continue
             else:
                 refusal = limits.over(sub, new, command.user_id, users.wait_s(command.user_id, now_s), now_s)
             self.end((command,))

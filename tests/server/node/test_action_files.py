@@ -151,3 +151,16 @@ async def test_a_member_that_was_away_too_long_fetches_the_files_while_it_runs(t
             await has(b.node, a.node.scoreboard.seq)
             await until(b, State.FOLLOWING)
             await knows_them(b, writes=False)
+
+
+async def test_all_may_be_sent_again_though_the_limits_of_new_actions_are_used_up(tmp_path: Path) -> None:
+    """It is not known yet that an old action was applied. Its filter says so, and it is charged as a repeat."""
+    config = config_for(tmp_path, SCOREBOARD_ACTIONS_INDEX="disk", SCOREBOARD_LIMITS_USER_PER_MINUTE="10")
+    async with serving(config, leader_of_directory) as served:
+        await play(served)
+        async with client_of(served.url) as client:
+            assert (await client.post("/scores/increment", {"userId": "user-3", "actionId": "new"})).status == 429
+            single = await client.post("/scores/increment", action(3))
+            assert (single.status, single.json()["applied"]) == (200, False)
+            batch = await client.post("/scores/increment/batch", [action(number) for number in range(ACTIONS)])
+            assert [each.get("applied") for each in batch.json()] == [False] * ACTIONS
