@@ -12,7 +12,8 @@ import trio
 import trio.testing
 from structlog.typing import EventDict
 
-from engine.actor import Actor
+from engine.action_reading import ActionReader
+from engine.actor import Actor, Submission
 from engine.errors import DiskFull, WriteFailed
 from engine.local_log import LocalLog
 from engine.log import Log, Synced
@@ -85,6 +86,11 @@ class Bench:
         """See `Actor`."""
         self.note("alarm")
         await self.actor.run_alarm(task_status=task_status)
+
+    @property
+    def reader(self) -> ActionReader[Submission]:
+        """See `Actor`."""
+        return self.actor.reader
 
     def tell(
         self, hello: Hello, tasks: trio.Nursery, *, leads: Callable[[], bool], on_outranked: Callable[[Successor], None]
