@@ -12,9 +12,10 @@ same --tail events.
     restarts  few and many in turns: from the start of the process until /readyz says yes. Memory is what a server then
               holds beyond `empty`, an action; the metric says what the index itself counts.
     posts     new actions to `empty` and `many`: single over 256 connections, batches of 1,000 over 8
-    repeats   32 connections repeat actions of all ages on `many`; before each load the kernel is told to drop the files
-              of the index from its cache. Meanwhile one more connection sends new actions: the other caller, alone,
-              beside repeats that are read from the disk, and beside as many whose actions lie in memory.
+    repeats   32 connections repeat actions of all ages on `many`, in turns with repeats of actions that lie in memory,
+              and with new actions. Before each load the kernel is told to drop the files of the index from its cache,
+              and the bytes that the server then read from the disk are counted. Then one more connection sends new
+              actions: the other caller, alone, and beside either kind of repeats.
 
 Ratios are the medians of the rounds' ratios. Those of processor time hold when other programs use the machine.
 """
@@ -56,6 +57,7 @@ LOADS: dict[str, dict[str, Any]] = {
     SINGLE: {"connections": 256},
     BATCHES: {"connections": 8, "path": "/scores/increment/batch", "batch": 1_000},
 }
+WANTED = {SINGLE: 0.95, BATCHES: 0.85}
 CONFIG = "[snapshots]\nevery_events = 1000000000\n"
 """No snapshot is taken meanwhile: `restart` measures what one costs others."""
 
@@ -63,7 +65,11 @@ REPEATERS = 32
 IN_MEMORY = 20_000
 """Actions that are repeated from memory."""
 
-ALONE, DISK, MEMORY = "alone", "beside repeats from the disk", "beside repeats from memory"
+ALONE, DISK, MEMORY, NEW = "alone", "repeats from the disk", "repeats from memory", "new actions"
+PARTS = RESTARTS, POSTS, REPEATS = "restarts", "posts", "repeats"
+BLOCK_BYTES = 4_096
+"""What one read of the index takes."""
+
 READY_SECONDS_MAX = 120.0
 SEED = 20_251_215
 
@@ -99,12 +105,13 @@ def directories(place: str | None, pasts: dict[str, Past]) -> Iterator[dict[str,
 
 @contextmanager
 def serving(source: Path, name: str) -> Iterator[Server]:
-    """A server on a copy of a directory; it is killed at the end."""
+    """A server on a copy of a directory, ready; it is killed at the end."""
 
     def fill(directory: str) -> None:
         copy_linked(source, Path(directory))
 
     with leader(SERVER_PROCESSOR, CONFIG, name=f"past-{name}", fill=fill, kill=True) as server:
+        wait_answer(server.port)
         yield server
 
 
@@ -204,41 +211,67 @@ def repeating(server: Server, past: Past, chance: random.Random, seconds: float)
     )  # fmt: skip
 
 
-def repeats(server: Server, source: Path, past: Past, seconds: float, rounds: int) -> dict[str, Any]:
-    """Repeat old actions, and see what another caller notices."""
-    chance = random.Random(SEED)
-    memory = repeating(server, past, chance, seconds)
-    memory = msgspec.structs.replace(memory, prefix=PREFIX.replace("0", "1"), numbers=IN_MEMORY, step=1)
-    run_load(memory, LOAD_PROCESSOR)  # these are new ones: now they lie in memory
-    heavy: dict[str, list[Load]] = {DISK: [], MEMORY: []}
+class Repeats:
+    """Loads on `many`. `heavy` are the repeats beside another caller; `reads` counts reads of the disk for a repeat."""
 
-    def beside(which: str) -> Load:
-        drop_from_cache(source / "actions")
-        one = Workload(port=server.port, connections=1, seconds=seconds, token=server.token, users=past.users)
-        if which == ALONE:
+    def __init__(self, server: Server, source: Path, past: Past, seconds: float) -> None:
+        self._server, self._source, self._past, self._seconds = server, source, past, seconds
+        self._chance = random.Random(SEED)
+        memory = repeating(server, past, self._chance, seconds)
+        self._memory = msgspec.structs.replace(memory, prefix=PREFIX.replace("0", "1"), numbers=IN_MEMORY, step=1)
+        run_load(self._memory, LOAD_PROCESSOR)  # these are new ones: now they lie in memory
+        self.heavy: dict[str, list[Load]] = {DISK: [], MEMORY: []}
+        self.reads: list[float] = []
+
+    def run(self, what: str) -> Load:
+        """Send nothing else."""
+        workload = self._workload(what)
+        actions, read = self._server.metric("scoreboard_actions"), bytes_read(self._server.pids[0])
+        load = run_load(workload, LOAD_PROCESSOR, server_pids=self._server.pids)
+        assert load.errors == 0, f"{load.errors} answers were errors"
+        if what != NEW:
+            assert self._server.metric("scoreboard_actions") == actions, "an action counted twice"
+        if what == DISK:
+            self.reads.append((bytes_read(self._server.pids[0]) - read) / BLOCK_BYTES / load.answers_all)
+        return load
+
+    def beside(self, what: str) -> Load:
+        """Send new actions over one more connection; give the figures of these."""
+        one = msgspec.structs.replace(self._workload(NEW), connections=1)
+        if what == ALONE:
             return run_load(one, LOAD_PROCESSOR)
-        workload = memory if which == MEMORY else repeating(server, past, chance, seconds + 0.5)
-        thread = threading.Thread(target=lambda: heavy[which].append(run_load(workload, LOAD_PROCESSOR)))
+        workload = self._workload(what)
+        thread = threading.Thread(target=lambda: self.heavy[what].append(run_load(workload, LOAD_PROCESSOR)))
         thread.start()
         load = run_load(one, LOAD_PROCESSOR)
         thread.join()
         return load
 
-    def by_itself() -> Load:
-        drop_from_cache(source / "actions")
-        before = server.metric("scoreboard_actions")
-        load = run_load(repeating(server, past, chance, seconds), LOAD_PROCESSOR, server_pids=server.pids)
-        assert load.errors == 0, f"{load.errors} answers were errors"
-        assert server.metric("scoreboard_actions") == before, "an action counted twice"
-        return load
+    def _workload(self, what: str) -> Workload:
+        drop_from_cache(self._source / "actions")
+        cold = repeating(self._server, self._past, self._chance, self._seconds)
+        return {DISK: cold, MEMORY: self._memory, NEW: msgspec.structs.replace(cold, prefix="")}[what]
 
-    runs: dict[str, Callable[[], Load]] = {each: partial(beside, each) for each in (ALONE, DISK, MEMORY)}
-    found = take_turns({**runs, "repeats": by_itself}, rounds)
+
+def bytes_read(process: int) -> int:
+    """What a process has read from disks, beyond what was in the cache."""
+    lines = Path(f"/proc/{process}/io").read_text(encoding="ascii").splitlines()
+    return next(int(line.partition(":")[2]) for line in lines if line.startswith("read_bytes:"))
+
+
+def repeats(server: Server, source: Path, past: Past, seconds: float, rounds: int) -> dict[str, Any]:
+    """Repeat old actions, and see what another caller notices."""
+    loads = Repeats(server, source, past, seconds)
+    alone = take_turns({each: partial(loads.run, each) for each in (DISK, MEMORY, NEW)}, rounds)
+    others = take_turns({each: partial(loads.beside, each) for each in (ALONE, DISK, MEMORY)}, rounds)
     return {
-        "repeats": described(found["repeats"]),
-        "others": {each: described(found[each]) for each in runs},
-        "beside": {each: described(loads) for each, loads in heavy.items()},
-        "others_p99_ratio": ratio(ms_p99, found[DISK], found[MEMORY]),
+        "loads": {name: described(found) for name, found in alone.items()},
+        "others": {name: described(found) for name, found in others.items()},
+        "beside": {name: described(found) for name, found in loads.heavy.items()},
+        "reads_per_repeat": statistics.median(loads.reads),
+        "rate_ratio_to_new": ratio(per_second, alone[DISK], alone[NEW]),
+        "p99_ratio_to_new": ratio(ms_p99, alone[DISK], alone[NEW]),
+        "others_p99_ratio": ratio(ms_p99, others[DISK], others[MEMORY]),
     }
 
 
@@ -253,62 +286,80 @@ def described(loads: list[Load]) -> dict[str, float]:
 # The whole
 
 
-def show(figures: dict[str, Any]) -> None:
-    """Print what was measured."""
-    starts = figures["restarts"]["starts"]
+def show_restarts(figures: dict[str, Any]) -> list[Wanted]:
+    """Print what starts cost; give what is wanted of them."""
     table = tables.table("restarts", ("server",), ("actions", "s", "processor s", "resident MiB", "index MiB"))
-    for name, start in starts.items():
+    for name, start in figures["starts"].items():
         sizes = (f"{start['resident_bytes'] / 2**20:,.0f}", f"{start['index_bytes'] / 2**20:,.1f}")
         table.add_row(
             name, f"{start['actions']:,.0f}", f"{start['seconds']:.2f}", f"{start['cpu_seconds']:.2f}", *sizes
         )
     tables.show(table)
-    table = tables.table(
-        "new actions", ("load",), ("empty /s", "many /s", "× rate", "empty µs", "many µs", "× processor time")
-    )
-    for row in figures["posts"]:
+    counted = f"(the index itself counts {figures['index_bytes_per_action']:.2f})"
+    by_processor = f"({figures['restart_cpu_ratio']:.2f}× by time on a processor)"
+    return [
+        Wanted("memory of an old action", figures["bytes_per_action"], 4, False, " B", counted),
+        Wanted(f"restart, against {FEW_ACTIONS:,} actions", figures["restart_ratio"], 1.5, False, "×", by_processor),
+    ]
+
+
+def show_posts(rows: list[dict[str, Any]]) -> list[Wanted]:
+    """Print what new actions cost; give what is wanted of them."""
+    columns = ("empty /s", "many /s", "× rate", "empty µs", "many µs", "× processor time")
+    table = tables.table("new actions", ("load",), columns)
+    figures = []
+    for row in rows:
         table.add_row(
             row["load"], f"{row['empty_per_second']:,.0f}", f"{row['many_per_second']:,.0f}",
             f"{row['rate_ratio']:.2f}", f"{row['empty_us']:.1f}", f"{row['many_us']:.1f}", f"{row['cpu_ratio']:.2f}",
         )  # fmt: skip
+        note = f"({1 / row['cpu_ratio']:.2f}× by time on a processor)"
+        what = f"{row['load']}, against none before"
+        figures.append(Wanted(what, row["rate_ratio"], WANTED[row["load"]], True, "×", note))
     tables.show(table)
-    table = tables.table(f"repeated actions, {REPEATERS} connections", ("caller",), ("/s", "p50 ms", "p99 ms"))
-    found = figures["repeats"]
-    lines = {"repeats from the disk, cold": found["repeats"]}
-    lines |= {f"another caller, {name}": load for name, load in found["others"].items()}
+    return figures
+
+
+def show_repeats(figures: dict[str, Any]) -> list[Wanted]:
+    """Print what repeats cost; give what is wanted of them."""
+    columns = ("/s", "p50 ms", "p99 ms", "processor µs")
+    table = tables.table(f"repeated actions, {REPEATERS} connections", ("caller",), columns)
+    lines = dict(figures["loads"])
     lines |= {
-        f"the repeats {name.removeprefix('beside repeats ')}, beside him": load
-        for name, load in found["beside"].items()
+        f"another caller beside {name}".replace("beside alone", "alone"): it for name, it in figures["others"].items()
     }
+    lines |= {f"{name} beside him": load for name, load in figures["beside"].items()}
     for name, load in lines.items():
-        table.add_row(name, f"{load['per_second']:,.0f}", f"{load['ms_p50']:.2f}", f"{load['ms_p99']:.2f}")
+        us = f"{load['server_us']:.1f}" if load["server_us"] else "–"
+        table.add_row(name, f"{load['per_second']:,.0f}", f"{load['ms_p50']:.2f}", f"{load['ms_p99']:.2f}", us)
     tables.show(table)
-
-
-def wanted(figures: dict[str, Any], actions: int) -> list[Wanted]:
-    """The wanted figures with what was measured."""
-    rows = {row["load"]: row for row in figures["posts"]}
-    starts, found, again = figures["restarts"], figures["repeats"], figures["repeats"]["repeats"]
-    after = f"after {actions:,} actions"
-    ratios = [
-        Wanted(
-            f"{name} {after}, against none", rows[name]["rate_ratio"], bound, True, "×",
-            f"({1 / rows[name]['cpu_ratio']:.2f}× by time on a processor)",
-        )
-        for name, bound in ((BATCHES, 0.85), (SINGLE, 0.95))
-    ]  # fmt: skip
-    counted = f"(the index itself counts {starts['index_bytes_per_action']:.2f})"
+    print(f"A repeat of an old action took {figures['reads_per_repeat']:.2f} reads of 4 KiB.")
+    cold = figures["loads"][DISK]
+    notes = (
+        f"({1e6 / cold['server_us']:,.0f}/s by time on a processor; {figures['rate_ratio_to_new']:.2f}× new actions)",
+        f"({figures['p99_ratio_to_new']:.2f}× that of new actions)",
+    )
     return [
-        Wanted(f"memory of an action, {after}", starts["bytes_per_action"], 4, False, " B", counted),
-        *ratios,
-        Wanted(f"repeated actions {after}, cold, {REPEATERS} connections", again["per_second"], 5_000, True, "/s"),
-        Wanted("– p99", again["ms_p99"], 20, False, " ms"),
-        Wanted("– p99 of another caller, against repeats from memory", found["others_p99_ratio"], 1.2, False, "×"),
+        Wanted(f"old actions repeated, cold, {REPEATERS} connections", cold["per_second"], 5_000, True, "/s", notes[0]),
+        Wanted("– p99", cold["ms_p99"], 20, False, " ms", notes[1]),
         Wanted(
-            f"restart {after}, against {FEW_ACTIONS:,}", starts["restart_ratio"], 1.5, False, "×",
-            f"({starts['restart_cpu_ratio']:.2f}× by time on a processor)",
+            "– p99 of another caller, against repeats from memory", figures["others_p99_ratio"], 1.2, False, "×"
         ),
     ]  # fmt: skip
+
+
+def measure(parts: list[str], found: dict[str, Path], past: Past, seconds: float, rounds: int) -> dict[str, Any]:
+    """Measure these parts."""
+    figures: dict[str, Any] = {}
+    if RESTARTS in parts:
+        figures[RESTARTS] = restarts(found, rounds)
+    if POSTS in parts:
+        with serving(found[EMPTY], EMPTY) as empty, serving(found[MANY], MANY) as many:
+            figures[POSTS] = posts({EMPTY: empty, MANY: many}, past.users, seconds, rounds)
+    if REPEATS in parts:
+        with serving(found[MANY], MANY) as many:
+            figures[REPEATS] = repeats(many, found[MANY], past, seconds, rounds)
+    return figures
 
 
 def main() -> None:
@@ -320,21 +371,15 @@ def main() -> None:
     parser.add_argument("--directory", help="where the directories stay; without it they are removed at the end")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load, after its warm-up")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     many = Past(options.users, options.actions, options.tail)
     pasts = {EMPTY: Past(options.users, 0, 0), FEW: Past(options.users, FEW_ACTIONS, options.tail), MANY: many}
     with directories(options.directory, pasts) as found:
-        figures: dict[str, Any] = {"restarts": restarts(found, options.rounds)}
-        with serving(found[EMPTY], EMPTY) as empty, serving(found[MANY], MANY) as server:
-            wait_answer(empty.port)
-            wait_answer(server.port)
-            servers = {EMPTY: empty, MANY: server}
-            figures["posts"] = posts(servers, options.users, options.seconds, options.rounds)
-        with serving(found[MANY], MANY) as server:
-            wait_answer(server.port)
-            figures["repeats"] = repeats(server, found[MANY], many, options.seconds, options.rounds)
-    show(figures)
-    reached = wanted(figures, options.actions)
+        figures = measure(options.parts, found, many, options.seconds, options.rounds)
+    shown: dict[str, Callable[[Any], list[Wanted]]]
+    shown = {RESTARTS: show_restarts, POSTS: show_posts, REPEATS: show_repeats}
+    reached = [figure for part, measured in figures.items() for figure in shown[part](measured)]
     show_wanted(reached)
     record("old_actions", {"actions": options.actions, **figures, "wanted": msgspec.to_builtins(reached)})
 
