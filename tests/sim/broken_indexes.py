@@ -106,12 +106,17 @@ def _hasty(*, late: bool, name: bool) -> Callable[[], AbstractContextManager[Non
     return patched
 
 
+async def _forget_nothing(_: Sealer) -> None:
+    """Leave files as they are. An erased user's actions can be told by their marks."""
+
+
 FILTER_MISSES = "a filter says no too often"
 ABSENT_FOR_EVER = "what was absent from older files is held to be absent from newer ones"
 TIDIED = "the files of older snapshots go"
 SEALED_LAST = "a period may end between the look at past periods and the capture"
 LEFT_EARLY = "a block leaves memory before its file is durable"
 NAMED_EARLY = "a block leaves memory before the name of its file is durable"
+KEPT_IN_RUNS = "files of actions keep the marks of erased users"
 RENAMED_EARLY = "a file of actions is renamed before it is synced"
 
 BROKEN_INDEXES: Sequence[Variant] = (
@@ -121,5 +126,6 @@ BROKEN_INDEXES: Sequence[Variant] = (
     Variant(SEALED_LAST, patched=patching(LogService, "_before_snapshot", _seal_last)),
     Variant(LEFT_EARLY, patched=_hasty(late=False, name=True)),
     Variant(NAMED_EARLY, patched=_hasty(late=False, name=False)),
+    Variant(KEPT_IN_RUNS, patched=patching(Sealer, "forget", _forget_nothing)),
     Variant(RENAMED_EARLY, patched=_hasty(late=True, name=True)),
 )

@@ -123,6 +123,7 @@ class MemberNode:
                     self.hardware.machine.kill()
             finally:
                 self.process = None
+                self._books.counts["sealed actions read"] += process.scoreboard.actions.sealed.reads
                 process.end()
                 nursery.cancel_scope.cancel()
 
