@@ -28,9 +28,10 @@ RUNNERS = 4
 CHECK = "check"
 """Stands for `make check`: linters, types, and the tests in `house`."""
 LONGEST = (
-    "e2e", "browser", "server", "sim", "quorum", "server/node", "engine", "hostile", "conformance", "deploy", "cluster"
+    "e2e", "browser", "server", "sim", "quorum", "e2e/test_replica.py", "server/node", "e2e/test_crash.py", "engine",
+    "hostile", "conformance", "deploy", "cluster"
 )  # fmt: skip
-"""The folders that begin the row. One within another one that is named, too, is tested apart from it."""
+"""The beginning of the row: folders, and files. What is within another one that is named, too, is run apart from it."""
 ELSEWHERE = ("house",)
 KEEPS_NOTHING = "PYTHONDONTWRITEBYTECODE"
 

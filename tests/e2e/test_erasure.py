@@ -12,6 +12,7 @@ import trio
 from tests.e2e import leader as outside
 from tests.e2e.client import Answer, Client
 from tests.e2e.leader import ALARM_SECONDS, Leader, following, run, serving, token
+from tests.seeds import in_ci
 
 ANN, NAME = "ann@example.org", "Ann Kathrin Example"
 SHORT = {"engine.limits.SEGMENT_BYTES": 8192}
@@ -187,7 +188,7 @@ async def test_a_leader_that_is_killed_again_and_again_ends_without_the_user(tmp
     lots = random.Random(7)
     data = tmp_path / "leader"
     before: Sequence[object] = []
-    for turn in range(3):
+    for turn in range(in_ci(2, 3)):
         async with serving(data, extra=LATER, constants=SHORT) as leader, client(leader) as write:
             await play(write, turn * 1000, 15)
             if turn == 0:

@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def files_of(name: str) -> list[Path]:
-    """The files of tests that pytest finds with the arguments of a folder."""
+    """The files of tests that pytest finds with the arguments of a folder or a file."""
     path, *ignored = runners.arguments(name)
-    without = tuple(f"{argument.removeprefix('--ignore=')}/" for argument in ignored)
-    found = (ROOT / path).rglob("test_*.py")
-    return [file for file in found if not file.relative_to(ROOT).as_posix().startswith(without)]
+    without = [ROOT / argument.removeprefix("--ignore=") for argument in ignored]
+    found = [ROOT / path] if path.endswith(".py") else (ROOT / path).rglob("test_*.py")
+    return [file for file in found if not any(file.is_relative_to(other) for other in without)]
 
 
 def test_each_file_of_tests_is_run_once() -> None:
