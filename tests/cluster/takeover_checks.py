@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,22 @@ class Archive:
 
     async def extend(self, cluster: QuorumCluster, seq: int, *, whole: bool) -> None:
         """Take what is new up to a seq. All nodes must have the same; `whole`: the same from their begin."""
+        begin = 1 if whole else len(self.rows) + 1
+        self.take(
+            {node.name: await to_thread(dump_from, node.directory, begin) for node in cluster.nodes.values()}, seq
+        )
+
+    def take(self, dumped: Mapping[str, Sequence[Row]], seq: int) -> None:
+        """Take what the nodes' logs have up to a seq; each was read a moment after the one before.
+
+        What is behind it may be in some of them only: on a busy machine a node may take over between two reads.
+        """
         known = len(self.rows)
-        begin = 1 if whole else known + 1
-        logs = {node.name: await to_thread(dump_from, node.directory, begin) for node in cluster.nodes.values()}
+        logs = {name: [row for row in rows if row["seq"] <= seq] for name, rows in dumped.items()}
         fullest = min(filter(None, logs.values()), key=lambda rows: rows[0]["seq"])
         assert fullest[0]["seq"] <= known + 1, f"no node has the events from {known + 1} on"
         self.rows.extend(fullest[known + 1 - fullest[0]["seq"] :])
-        assert len(self.rows) == seq, f"the log goes on to {len(self.rows)}, after {seq}"
+        assert len(self.rows) == seq, f"the log ends at {len(self.rows)}, before {seq}"
         for name, rows in logs.items():
             same = rows == self.rows[rows[0]["seq"] - 1 :] if rows else True  # none: it began anew, from a snapshot
             assert same, f"the log of node {name} is not that of the others"

@@ -11,7 +11,7 @@ import trio
 from tests.cluster.blows import KINDS, PAUSES
 from tests.cluster.callers import Acknowledged
 from tests.cluster.quorum_cluster import NODES, QuorumCluster
-from tests.cluster.takeover_checks import check_leaders
+from tests.cluster.takeover_checks import Archive, check_leaders
 from tests.cluster.takeovers import LONG_EVERY_ROUNDS, LONG_SECONDS, Takeovers, run_takeovers, share
 from tests.quorum.servers import COMMAND
 from tests.seeds import first_seed
@@ -70,6 +70,21 @@ def test_the_nodes_logs_tell_of_an_epoch_with_two_leaders_and_of_errors(tmp_path
     cluster.nodes["b"].stderr.write_text("Traceback (most recent call last):\n")
     with pytest.raises(AssertionError, match="node b wrote Traceback"):
         check_leaders(cluster)
+
+
+def test_the_nodes_logs_are_compared_up_to_the_event_that_all_had() -> None:
+    """One that took over while they were read has more. One that has less, or another event, is found."""
+    rows = [{"seq": seq, "userId": "ann"} for seq in range(1, 6)]
+    archive = Archive()
+    archive.take({"a": rows[:3], "b": rows[:4], "c": []}, 3)
+    archive.take({"a": rows[3:5], "b": rows, "c": rows[4:5]}, 5)
+    assert archive.rows == rows
+    with pytest.raises(AssertionError, match="the log of node b is not that of the others"):
+        Archive().take({"a": rows[:3], "b": rows[:2]}, 3)
+    with pytest.raises(AssertionError, match="the log of node b is not that of the others"):
+        Archive().take({"a": rows[:3], "b": [*rows[:2], {"seq": 3, "userId": "ben"}]}, 3)
+    with pytest.raises(AssertionError, match="the log ends at 2, before 3"):
+        Archive().take({"a": rows[:2], "b": rows[:2]}, 3)
 
 
 def test_a_share_is_the_nearest_rank() -> None:
