@@ -35,8 +35,7 @@ from bench import tables
 from bench.core import STEPS, Core, StepTimes, clock_ns
 from bench.history import record
 from bench.wanted import Wanted, show_wanted
-from engine.order import Order
-from engine.ranking import SCORE_SHIFT, SLOT_BITS
+from engine.keys import SCORE_SHIFT, SLOT_BITS
 
 ROOT = Path(__file__).parents[1]
 SIZES = (10_000, 100_000, 1_000_000, 3_000_000)
@@ -104,7 +103,7 @@ class Orders:
         self._chance = core.chance
         self._keys = [core.board._key(slot) for slot in range(len(core.board))]
         self._next_seq = core.scoreboard.seq
-        self._order = Order(self._keys)
+        self._order = core.board._sorted()
         self._plain = SortedList(self._keys)
 
     def moves(self) -> Costs:

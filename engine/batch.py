@@ -13,8 +13,8 @@ Rules:
 - Commands about boards come in batches of their own: other commands would be decided by the old rules. A reversal and
   the decision of a review are alone, too: a recount has all that was logged before it. So are the rows of an import,
   an erasure, and a flag.
-- `settle` uses what `decide` looked up (board, digest, mark), so no increment is hashed twice. It is called once, when
-  all events are on disk, and the state must not have changed since the batch began.
+- `settle` uses what `decide` looked up (board, digest, mark, slot), so nothing is looked up twice. It is called once,
+  when all events are on disk, and the state must not have changed since the batch began.
 - Times never go back: if the last event is later than `now_ms`, the batch takes the time of that event. If it is later
   by more than a moment, the writer has logged a correction of the clock before (`engine.corrections`).
 """
@@ -56,6 +56,7 @@ from engine.flags import FlagDecision, decide_flag
 from engine.foresight import Foresight
 from engine.import_decisions import ImportDecision, decide_import, settle_import
 from engine.limits import SCORE_MAX
+from engine.looking_up import look_up
 from engine.periods import PeriodAt, no_calendar
 from engine.recording import FoundIncrement
 from engine.repeats import receipt_again
@@ -128,14 +129,16 @@ class Batch:
         begun, now_ms = self._begun, self._now_ms
         keys = [command.key or key_of(command.action_id) for command in commands if type(command) is Increment]
         known = zip(keys, self._actions.find_all(keys), strict=True)
+        users = look_up(commands, self._scoreboard.boards, self._scores_of)
         last_board_id = last_reason = ""  # no command has these
-        board, delta, scores, feeds = _NOWHERE
+        (board, delta, scores, feeds), is_marked = _NOWHERE, False
         for command in commands:
             if not isinstance(command, Increment):
                 decided.append(self._decide_other(command))
                 continue
             user_id, board_id, reason = command.user_id, command.board_id, command.reason
             key, position = next(known)
+            user = next(users)
             if position >= 0 or key in begun:
                 decided.append(self._repeated(command, key, position))
                 continue
@@ -146,38 +149,35 @@ class Batch:
                     continue
                 board, delta, scores, feeds = place
                 last_board_id, last_reason = board_id, reason
+                is_marked = reason == board.marked_reason
             if (
                 self._users_matter
                 and (fault := user_fault(user_id, self._user(user_id), must_be_known=self._must_be_known)) is not None
             ):
                 decided.append(fault)
                 continue
+            slot, score, mark = user or board.look_up(user_id)
             if not delta or command.value is not None:
-                decided.append(self._count(command, key, board, scores))
+                decided.append(self._count(command, key, board, slot, scores))
                 continue
-            score, mark = board.score_and_mark(user_id, reason)
             new_score = scores.get(user_id, score) + delta
             if new_score > SCORE_MAX:
                 decided.append(too_high(user_id, board_id))
                 continue
-            if feeds:
-                fed = self._feed_points(user_id, feeds)
-                if isinstance(fed, Rejection):
-                    decided.append(fed)
-                    continue
-                seq = self._seq = self._seq + 1
-                event = Incremented(
-                    seq, now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score, None,
-                    False, fed,
-                )  # fmt: skip
-            else:
-                seq = self._seq = self._seq + 1
-                event = Incremented(
-                    seq, now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score
-                )
+            fed = self._feed_points(user_id, feeds) if feeds else ()
+            if isinstance(fed, Rejection):
+                decided.append(fed)
+                continue
+            seq = self._seq = self._seq + 1
+            event = Incremented(
+                seq, now_ms, board_id, user_id, command.action_id, delta, reason, command.caller, new_score, None,
+                False, fed,
+            )  # fmt: skip
             scores[user_id] = new_score
             events.append(event)
-            begun[key] = found = (event, board, key, mark)
+            if not mark or not is_marked:
+                mark = board.mark(slot, user_id, reason)
+            begun[key] = found = (event, board, key, mark, slot)
             decided.append(found)
 
     def settle(self) -> list[Outcome]:
@@ -203,7 +203,7 @@ class Batch:
         if position >= 0:
             seq, applied = actions.seq_at(position), actions.mark_at(position)
         else:
-            event, _, _, applied = self._begun[key]
+            event, _, _, applied, _ = self._begun[key]
             seq = event.seq
         if applied == FORGOTTEN:
             return erased(command, seq)
@@ -265,7 +265,9 @@ class Batch:
         score = self._scores_of(board.board_id).get(user_id)
         return board.score(user_id) if score is None else score
 
-    def _count(self, command: Increment, key: Key, board: Board, scores: dict[str, int]) -> FoundIncrement | Rejection:
+    def _count(
+        self, command: Increment, key: Key, board: Board, slot: int, scores: dict[str, int]
+    ) -> FoundIncrement | Rejection:
         """Decide an increment by rules that are more than fixed points."""
         assert board.definition is not None
         rules, user_id = board.definition.rules, command.user_id
@@ -303,7 +305,7 @@ class Batch:
             if place not in places:
                 self._scores_of(each.board_id)[user_id] = each.new_score
         mark = mark_of(user_id, board.board_id, command.reason, command.value)
-        self._begun[key] = found = (event, board, key, mark)
+        self._begun[key] = found = (event, board, key, mark, slot)
         return found
 
     def _decide_other(self, command: _Other) -> _Decision:
@@ -369,7 +371,7 @@ class Batch:
                 event.user_id, event.new_score, event.delta, True, event.action_id, event.board_id, epoch, event.seq,
                 rank, previous_rank, True if 0 in event.held else UNSET,
             )
-            for (event, _, _, _), (previous_rank, rank) in zip(run, ranks, strict=True)
+            for (event, _, _, _, _), (previous_rank, rank) in zip(run, ranks, strict=True)
         ]  # fmt: skip
 
     def _settle_other(self, decision: _Decision) -> Outcome:

@@ -4,24 +4,28 @@
     rows, rank = board.top(10), board.rank(user_id)            and the rest of `engine.ranking`
 
 Invariants, beside those of a ranking (`engine.scored_ranking` says how its scores change):
-- `_marks[slot]` is 0, or the mark of user, board and `_marked_reason`. It is a cache: in no image, and shorter than the
-  columns until marks are asked for.
+- `_marks[slot]` is 0, or the mark of user, board and `marked_reason`: the first reason, and most boards have no other.
+  It is a cache of 8 bytes a user, in no image, and shorter than the columns until marks are asked for.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 
 import msgspec
+import numpy as np
 
 from engine.actions import mark_of
 from engine.board_rules import BoardDefinition, PastPeriod
 from engine.events import RanksNoted, Rescored
 from engine.image import BoardImage, column_bytes, column_of
+from engine.keys import SCORE_SHIFT, SLOT_MASK
 from engine.past_ranks import LONG_MS, NOTED_ROWS, NOTHING, began_after
-from engine.ranking import SCORE_SHIFT, SLOT_MASK, FinalRow, Ranking, ranking_of
+from engine.ranking import FinalRow, Ranking, ranking_of
 from engine.scored_ranking import ScoredRanking
+from engine.slots import NOBODY, Slots
 from engine.steps import Moved
 
 
@@ -30,6 +34,12 @@ class Final(msgspec.Struct, frozen=True):
 
     past: PastPeriod
     rows: Sequence[FinalRow]
+
+
+Known = tuple[int, int, int]
+"""The slot and score of a user, NOBODY and 0 before the first points; the mark of `marked_reason`, 0: not kept."""
+
+NOBODY_KNOWN: Known = (NOBODY, 0, 0)
 
 
 class Board(ScoredRanking):
@@ -42,28 +52,39 @@ class Board(ScoredRanking):
         self.frozen: Board | None = None
         self.final: Final | None = None
         self._noted_at = 0  # `seq` at the last note
-        self._marked_reason: str | None = None
+        self.marked_reason: str | None = None
         self._marks = array("Q")
 
-    def score_and_mark(self, user_id: str, reason: str) -> tuple[int, int]:
-        """Give a user's score, 0 before the first points, and the mark of an action of this user and reason.
-
-        The marks of the first reason are cached, 8 bytes a user: most boards have no other.
-        """
+    def look_up(self, user_id: str) -> Known:
+        """Give what an action of this user needs to know."""
         slot = self._slots.get(user_id)
         if slot is None:
-            return 0, mark_of(user_id, self.board_id, reason)
-        if reason != self._marked_reason:
-            if self._marked_reason is not None:
-                return self._scores[slot], mark_of(user_id, self.board_id, reason)
-            self._marked_reason = reason
-        marks = self._marks
-        if slot >= len(marks):
-            marks.frombytes(bytes(8 * (len(self._ids) - len(marks))))
-        mark = marks[slot]
-        if not mark:
-            mark = marks[slot] = mark_of(user_id, self.board_id, reason)
-        return self._scores[slot], mark
+            return NOBODY_KNOWN
+        return slot, self._scores[slot], self._marks[slot] if slot < len(self._marks) else 0
+
+    def look_up_all(self, user_ids: Sequence[str]) -> Iterable[Known]:
+        """Do the same for MANY users or more, which is much quicker for each."""
+        slots = self._slots.column_of(user_ids)
+        if not self._scores:
+            return repeat(NOBODY_KNOWN, len(slots))
+        marks = np.zeros(1, np.uint64) if not self._marks else np.frombuffer(self._marks, np.uint64)
+        found = (slots >= 0) & (slots < len(marks))
+        columns = (
+            slots, np.frombuffer(self._scores, np.uint64)[slots] * (slots >= 0), marks.take(slots, mode="clip") * found
+        )  # fmt: skip
+        return zip(*(column.tolist() for column in columns), strict=True)
+
+    def mark(self, slot: int, user_id: str, reason: str) -> int:
+        """Give the mark of an action of this user, who has this slot or is NOBODY, and keep it if it is to be kept."""
+        mark = mark_of(user_id, self.board_id, reason)
+        if self.marked_reason is None:
+            self.marked_reason = reason
+        if slot != NOBODY and reason == self.marked_reason:
+            marks = self._marks
+            if slot >= len(marks):
+                marks.frombytes(bytes(8 * (len(self._slots) - len(marks))))
+            marks[slot] = mark
+        return mark
 
     def score_at(self, slot: int) -> int:
         """Give the score of the user who has a slot."""
@@ -99,10 +120,12 @@ class Board(ScoredRanking):
             self.past_ranks = NOTHING
         if self._order is None:
             return
-        if self._flip != was and self._ids:
+        if self._flip != was and len(self):
             self.begin_replay()
             self.end_replay()
         else:
+            if self._flip != was:
+                self._order = self._sorted()
             if self._ranks != old_ranks:
                 self._end_watching()
             self._build_tiers(self._order)
@@ -122,7 +145,7 @@ class Board(ScoredRanking):
         keys = [] if passed else ended.first_keys(NOTED_ROWS)
         fresh.past_ranks = began_after([ended.user(key & SLOT_MASK) for key in keys], ended.ranks_of(keys))
         self.take(fresh)
-        self._marked_reason, self._marks = None, array("Q")
+        self.marked_reason, self._marks = None, array("Q")
         return ended
 
     @property
@@ -137,11 +160,11 @@ class Board(ScoredRanking):
     @property
     def notes_settled(self) -> bool:
         """Whether a note would change nothing if nobody moved since the last one."""
-        return self.past_ranks.is_settled or not self._ids
+        return self.past_ranks.is_settled or not len(self)
 
     def note_ranks(self, event: RanksNoted) -> None:
         """Note the ranks of the first users. O(users) during a replay, if the board has changed since the last note."""
-        if not self.needs_notes or not self._ids:
+        if not self.needs_notes or not len(self):
             return
         past = self.past_ranks
         if self.seq == self._noted_at:
@@ -220,7 +243,7 @@ class Board(ScoredRanking):
         return BoardImage(
             board_id=self.board_id,
             seq=self.seq,
-            count=len(self._ids),
+            count=len(self),
             user_ids=self._ids,
             scores=column_bytes(self._scores),
             reached=column_bytes(self._reached),
@@ -239,8 +262,7 @@ class Board(ScoredRanking):
 
     def _fill(self, image: BoardImage, inactive: Iterable[str]) -> None:
         self.seq = image.seq
-        self._ids = image.user_ids[: image.count]
-        self._slots = {user_id: slot for slot, user_id in enumerate(self._ids)}
+        self._slots = Slots(image.user_ids.copy(image.count))
         self._scores = column_of(image.scores)
         self._reached = column_of(image.reached)
         self._updated = column_of(image.updated)
@@ -252,7 +274,7 @@ class Board(ScoredRanking):
         super()._check()
         assert len(self._marks) <= len(self._ids)
         for user_id, mark in zip(self._ids, self._marks, strict=False):
-            assert not mark or mark == mark_of(user_id, self.board_id, self._marked_reason or "")
+            assert not mark or mark == mark_of(user_id, self.board_id, self.marked_reason or "")
         assert not self.is_logged or self.definition is not None
         if self.frozen is not None:
             assert self.definition is not None

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from engine.board import Board
 from engine.board_rules import BoardDefinition
 from engine.image import BoardImage
-from engine.ranking import SCORE_SHIFT, SLOT_MASK
+from engine.keys import SCORE_SHIFT, SLOT_MASK
 from engine.steps import Moved
 
 
@@ -31,7 +31,7 @@ class FrozenBoard(Board):
         self.revealed: set[int] = set()
         # Found out when the first row is revealed:
         self._newcomers: set[int] = set()  # slots on the board of users who are not here
-        self._scanned_ids: list[str] = []  # of the board
+        self._scanned_ids = self._ids  # of the board
         self._scanned = 0  # slots of the board below this one were looked at for newcomers
         self._bottom = 0  # rows at the end of the order that are all revealed
 
@@ -40,7 +40,7 @@ class FrozenBoard(Board):
         """Copy what a board shows now: some 50 ms for a million users."""
         copy = cls(board.board_id, board.definition)
         copy.seq, copy.top10_seq, copy.final = board.seq, board.top10_seq, board.final
-        copy._slots, copy._ids, copy._hidden = board._slots.copy(), board._ids[:], board._hidden.copy()
+        copy._slots, copy._hidden = board._slots.copy(), board._hidden.copy()
         copy._scores, copy._reached, copy._updated = board._scores[:], board._reached[:], board._updated[:]
         copy._order = None if board._order is None else board._order.clone()
         copy._tiers = None if board._tiers is None else board._tiers.clone()
@@ -117,8 +117,7 @@ class FrozenBoard(Board):
             return
         self._newcomers.discard(theirs)
         if slot is None:
-            slot = self._slots[user_id] = len(self._ids)
-            self._ids.append(user_id)
+            slot = self._slots.add(user_id)
             for column in (self._scores, self._reached, self._updated):
                 column.append(0)
         else:

@@ -23,6 +23,7 @@ import msgspec
 
 from engine.board_rules import BoardDefinition
 from engine.past_ranks import NOTHING, PastRanks
+from engine.user_ids import UserIds
 
 ACTIONS = "actions"
 """The name of the part that lists the files of older actions (`engine.sealed_actions`)."""
@@ -42,7 +43,7 @@ class BoardImage(msgspec.Struct, frozen=True):
     board_id: str
     seq: int
     count: int
-    user_ids: list[str]
+    user_ids: UserIds
     scores: bytes
     reached: bytes
     updated: bytes

@@ -5,7 +5,7 @@
     board.unpin(pinned)
 
 Theory. Between two pages of a list users move: one that climbs past the reader would be skipped, one that falls would
-be listed twice. So a list shows one moment. To copy the order would stop the writer for long, and take 8 bytes a user.
+be listed twice. So a list shows one moment. To copy the order would stop the writer for long, and take 12 bytes a user.
 Instead the board tells each pinned order of the first change of a user, and the pinned order keeps the key that this
 user had. The old order is then the present one without the users that changed, and with the keys that they had.
 

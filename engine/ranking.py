@@ -6,8 +6,8 @@ The order is total: the better score first, and of equal scores the one that was
 that applied the same events have the same order. The rules of the board say which score is better, and whether users
 with equal scores share a rank.
 
-A user gets a slot with the first points, and keeps it. Columns (arrays) hold the values of each slot. The order is one
-`Order`, a `SortedList` with one integer for each ranked slot. These keys sort as the users rank:
+A user gets a slot with the first points, and keeps it (`engine.slots`). Columns (arrays) hold the values of each slot.
+The order is one `Order`, a `SortedList` with one integer for each ranked slot. These keys sort as the users rank:
 
     key = (flip ^ score) << 85  |  reached_seq << 32  |  slot              53 + 53 + 32 bits
 
@@ -17,7 +17,7 @@ and quicker to compare. A rank is a bisection of the list, so no second structur
 are dense ranks, which count distinct scores (`engine.tiers`).
 
 Invariants:
-- `_slots[_ids[slot]] == slot`; `_ids` and the three columns have the same length. `_ids` only grows: images share it.
+- `_slots` and the three columns have the same length.
 - `_order` has exactly the keys of the slots that are not in `_hidden`. During a replay it is None, and is built once at
   the end: sorting once is far cheaper than a million moves.
 - `_tiers` has the first word of each key in `_order` if ranks are dense; otherwise it is None.
@@ -33,19 +33,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
+import numpy as np
 
 from engine.board_rules import BoardDefinition, RankMode
 from engine.first_rows import first_slots
+from engine.keys import SCORE_SHIFT, SLOT_BITS, SLOT_MASK
 from engine.limits import SCORE_MAX
 from engine.order import Order
 from engine.past_ranks import NOTED_ROWS, NOTHING, Change, PastRanks
 from engine.pinned import PinnedOrder
+from engine.slots import Slots
 from engine.tiers import Tiers
-
-SLOT_BITS = 32
-SEQ_BITS = 53
-SCORE_SHIFT = SLOT_BITS + SEQ_BITS
-SLOT_MASK = (1 << SLOT_BITS) - 1
+from engine.user_ids import UserIds
 
 ROWS_AT_ONCE = 1_000
 """Rows that are made at once where all are needed."""
@@ -104,23 +103,26 @@ class Ranking:
         self.definition = definition
         self.seq = 0
         self.top10_seq = 0
-        self._slots: dict[str, int] = {}
-        self._ids: list[str] = []
+        self._slots = Slots()
         self._scores = array("Q")
         self._reached = array("Q")
         self._updated = array("Q")
         self._hidden: set[int] = set()
-        self._order: Order | None = Order()
         self._flip, self._ranks = ranking_of(definition)
+        self._order: Order | None = self._sorted()
         self._tiers: Tiers | None = Tiers(()) if self._ranks == "dense" else None
         self._pinned: list[Watcher] = []
         self.past_ranks = NOTHING
 
     def __len__(self) -> int:
         """Count the users who have a score, active or not."""
-        return len(self._ids)
+        return len(self._slots)
 
     # Reading
+
+    @property
+    def _ids(self) -> UserIds:
+        return self._slots.ids
 
     def score(self, user_id: str) -> int | None:
         """Give a user's score, None before the first points."""
@@ -176,7 +178,7 @@ class Ranking:
     def pin(self) -> PinnedOrder:
         """Keep the order of now, until `unpin`. The caller bounds how many are kept."""
         pinned = PinnedOrder(
-            self._ranked(), self.seq, slots=len(self._ids), slot_mask=SLOT_MASK, past_ranks=self.past_ranks
+            self._ranked(), self.seq, slots=len(self._slots), slot_mask=SLOT_MASK, past_ranks=self.past_ranks
         )
         self.watch(pinned)
         return pinned
@@ -283,10 +285,14 @@ class Ranking:
     def end_replay(self) -> None:
         """Build the order, O(users log users). The first ten rows count as changed."""
         self._end_watching()
-        keys: Iterable[int] = (self._key(slot) for slot in range(len(self._ids)) if slot not in self._hidden)
-        self._order = Order(keys)
+        self._order = self._sorted()
         self._build_tiers(self._order)
         self.top10_seq = self.seq
+
+    def _sorted(self) -> Order:
+        """Sort the users who are shown."""
+        slots = np.delete(np.arange(len(self)), list(self._hidden))
+        return Order.of_board(self._flip, self._scores, self._reached, slots)
 
     def _end_watching(self) -> None:
         watchers, self._pinned = self._pinned, []
@@ -303,7 +309,7 @@ class Ranking:
     def take(self, other: Ranking) -> None:
         """Take what another ranking shows. The other one must not be changed afterwards."""
         self.seq, self.top10_seq = other.seq, other.top10_seq
-        self._slots, self._ids, self._hidden = other._slots, other._ids, other._hidden
+        self._slots, self._hidden = other._slots, other._hidden
         self._scores, self._reached, self._updated = other._scores, other._reached, other._updated
         self._order, self._tiers, self._pinned = other._order, other._tiers, other._pinned
         self.past_ranks = other.past_ranks
@@ -351,14 +357,8 @@ class Ranking:
         while lists:
             lists.pop()
             yield
-        while self._slots:
-            for _ in range(min(len(self._slots), ROWS_AT_ONCE)):
-                self._slots.popitem()
-            yield
-        self._ids = self._ids[:]  # an image may share the list
-        while self._ids:
-            del self._ids[-ROWS_AT_ONCE:]
-            yield
+        self._slots = Slots()
+        yield
 
     # Inside
 
@@ -374,8 +374,8 @@ class Ranking:
 
     def _check(self) -> None:
         count = len(self._ids)
-        assert count == len(self._slots) == len(self._scores) == len(self._reached) == len(self._updated)
-        assert all(self._slots[user_id] == slot for slot, user_id in enumerate(self._ids))
+        assert count == len(self._scores) == len(self._reached) == len(self._updated)
+        self._slots._check()
         assert self._hidden <= set(range(count))
         assert self.top10_seq <= self.seq
         self.past_ranks._check()

@@ -21,13 +21,14 @@ import numpy as np
 from engine.board_rules import RankMode
 from engine.image import column_bytes
 from engine.ranking import FinalRow, Ranking
+from engine.user_ids import UserIds
 
 
 class RankingCopy:
     """See above. `count` is the number of rows, `seq` the last event that changed the board."""
 
     def __init__(
-        self, seq: int, user_ids: list[str], scores: bytes, reached: bytes, updated: bytes, hidden: list[int],
+        self, seq: int, user_ids: UserIds, scores: bytes, reached: bytes, updated: bytes, hidden: list[int],
         flip: int, ranks: RankMode,
     ) -> None:  # fmt: skip
         self.seq = seq

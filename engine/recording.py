@@ -21,8 +21,8 @@ from engine.events import Incremented
 from engine.scored_ranking import FedStep, Ranks
 from engine.steps import Steps
 
-FoundIncrement = tuple[Incremented, Board, Key, int]
-"""An increment, its board, and the key and mark of its action."""
+FoundIncrement = tuple[Incremented, Board, Key, int, int]
+"""An increment, its board, the key and mark of its action, and the slot of its user: NOBODY before the first points."""
 
 Seen = list[tuple[str, Steps]]
 """Boards and steps. A board may be there several times: its steps are in order."""
@@ -56,7 +56,7 @@ def record(
 ) -> tuple[list[Ranks], Seen]:
     """Set the scores of increments of one time."""
     if len(found) == 1 and not found[0][0].fed and found[0][1].board_id not in watched:  # most frames are so
-        return found[0][1].record_all(found[0][:1], time_ms), []
+        return found[0][1].record_all(found[0][:1], time_ms, found[0][4:]), []
     ranks: list[Ranks] = []
     seen: Seen = []
     waiting: dict[str, _Waiting] = {}
@@ -66,14 +66,10 @@ def record(
             steps = waiting.pop(board_id).record(time_ms)
             if board_id in watched:
                 seen.append((board_id, steps))
-        events = [event for event, _, _, _ in some]
-        if board_id not in watched:
-            ranks += board.record_all(events, time_ms)
-        else:
-            user_ids = [event.user_id for event in events]
-            slots = board.find(user_ids)
-            ranks += board.record_all(events, time_ms, slots)
-            seen.append((board_id, Steps(events, board.known(slots, user_ids))))
+        events, _, _, _, slots = zip(*some, strict=True)
+        ranks += board.record_all(events, time_ms, slots)
+        if board_id in watched:
+            seen.append((board_id, Steps(events, board.known(slots, [event.user_id for event in events]))))
         for event in [event for event in events if event.fed]:
             for place, fed in enumerate(event.fed, 1):
                 if fed.board_id not in waiting:
@@ -98,13 +94,12 @@ def record_held(
             ranks += more
             seen += steps
             continue
-        for event, board, _, _ in some:
+        for event, board, _, _, slot in some:
             if 0 in event.held:
                 ranks.append(board.stay(event.user_id))
             else:
-                slots = board.find([event.user_id])
-                ranks += board.record_all([event], time_ms, slots)
-                seen.append((board.board_id, Steps([event], board.known(slots, [event.user_id]))))
+                ranks += board.record_all([event], time_ms, [slot])
+                seen.append((board.board_id, Steps([event], board.known([slot], [event.user_id]))))
             for place, fed in enumerate(event.fed, 1):
                 if place not in event.held:
                     waiting = _Waiting(board_of(fed.board_id))

@@ -55,6 +55,7 @@ from engine.reversals import Reversals
 from engine.reviews import Reviews
 from engine.scored_ranking import Ranks
 from engine.sealed_actions import SealedActions, manifest_in
+from engine.slots import NOBODY
 from engine.steps import Steps
 from engine.users import User, Users
 
@@ -124,11 +125,13 @@ class Scoreboard(Epochs):
         """Apply an event that is on disk. Never fails for an event that a leader decided."""
         if isinstance(event, Incremented):
             board = self._board(event.board_id)
-            assert (board.score(event.user_id) or 0) + event.delta == event.new_score
+            slot = board.slot(event.user_id)
+            assert (0 if slot is None else board.score_at(slot)) + event.delta == event.new_score
             for fed in event.fed:
                 assert (self._board(fed.board_id).score(event.user_id) or 0) + fed.delta == fed.new_score
             mark = mark_of(event.user_id, event.board_id, event.reason, event.chosen_value)
-            self.apply_increments([(event, board, key_of_logged(event.action_id), mark)], epoch)
+            found = (event, board, key_of_logged(event.action_id), mark, NOBODY if slot is None else slot)
+            self.apply_increments([found], epoch)
             return
         assert event.seq == self.seq + 1, f"event {event.seq} cannot follow {self.seq}"
         if isinstance(event, EpochBegun):
@@ -168,11 +171,11 @@ class Scoreboard(Epochs):
         assert last.seq - first.seq == len(found) - 1
         assert last.time_ms == first.time_ms
         assert epoch == self.epoch
-        self.actions.add([key for _, _, key, _ in found], first.seq, [mark for _, _, _, mark in found])
+        self.actions.add([each[2] for each in found], first.seq, [each[3] for each in found])
         reviews, time_ms = self.reviews, last.time_ms
         if reviews.watches and reviews.is_due(time_ms):
-            reviews.turn([event for event, _, _, _ in found], time_ms, self.boards)
-        held = [event for event, _, _, _ in found if event.held] if reviews.holding else ()
+            reviews.turn([each[0] for each in found], time_ms, self.boards)
+        held = [each[0] for each in found if each[0].held] if reviews.holding else ()
         ranks, seen = (record_held if held else record)(found, self._board, reviews.watches, time_ms)
         if seen:
             reviews.see(seen, time_ms)
@@ -205,7 +208,7 @@ class Scoreboard(Epochs):
                 assert (board.score(event.user_id) or 0) + delta == new_score
                 board.record(event.user_id, new_score, event.seq, event.time_ms)
                 if board_id in self.reviews.watches:
-                    steps = Steps([event], board.known([None], [event.user_id]), [place])
+                    steps = Steps([event], board.known([NOBODY], [event.user_id]), [place])
                     self.reviews.see([(board_id, steps)], event.time_ms)
         self.reviews.hold([event], holds)
         self.advance(event.seq, event.time_ms)
@@ -375,6 +378,6 @@ class Scoreboard(Epochs):
             board._check()
             assert board.board_id == board_id
             assert board.seq <= self.seq
-            assert {board._ids[slot] for slot in board._hidden} == inactive & set(board._slots)
+            assert {board.user(slot) for slot in board._hidden} == inactive & set(board._ids)
         assert self._only_file == (not any(board.is_logged for board in self.boards.values()))
         self._check_epochs()

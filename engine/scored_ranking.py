@@ -17,18 +17,26 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from itertools import islice
 
 import msgspec
+import numpy as np
 
 from engine.events import Incremented, Rescored
+from engine.keys import CODE_SCORES, CODE_SEQS, SCORE_SHIFT, SEQ_BITS, SLOT_BITS, SLOT_MASK, codes_of
 from engine.limits import SCORE_MAX, SEQ_MAX
-from engine.ranking import SCORE_SHIFT, SEQ_BITS, SLOT_BITS, SLOT_MASK, TOP_WATCHED, Ranking, Row
+from engine.moving import NOT_THERE, Words, chains_of, move_all
+from engine.order import Order
+from engine.ranking import TOP_WATCHED, Ranking, Row
+from engine.slots import NOBODY
 from engine.steps import Moved
 
 Ranks = tuple[int | None, int | None]
 """Before and after an event. None for a user who is not ranked, and during a replay."""
+
+TOGETHER = 64
+"""From this number of steps on, a large board takes them together (`engine.moving`)."""
 
 UNRANKED: Ranks = (None, None)
 
@@ -52,39 +60,39 @@ class ScoredRanking(Ranking):
         """Set a user's score with the event `seq`; give the ranks before and after."""
         return self.record_all((Step(user_id, new_score, seq),), time_ms)[0]
 
-    def find(self, user_ids: Iterable[str]) -> list[int | None]:
-        """Give the slots of users, None before the first points.
+    def find(self, user_ids: Sequence[str]) -> list[int]:
+        """Give the slots of users, NOBODY before the first points."""
+        return self._slots.find_all(user_ids)
 
-        On a large board nearly every slot comes from memory. C asks for the next ones while it waits for one.
-        """
-        return list(map(self._slots.get, user_ids))
-
-    def known(self, slots: Sequence[int | None], user_ids: Sequence[str]) -> Sequence[int]:
+    def known(self, slots: Sequence[int], user_ids: Sequence[str]) -> Sequence[int]:
         """Complete what `find` gave, once all of the users have points."""
-        if None not in slots:
-            return slots  # type: ignore[return-value]  # there is no None
-        known = self._slots
-        return [known[user_id] if slot is None else slot for slot, user_id in zip(slots, user_ids, strict=True)]
+        if NOBODY not in slots:
+            return slots
+        return self.find(user_ids)
 
     def record_all(
-        self, steps: Sequence[Step | Incremented], time_ms: int, slots: Sequence[int | None] | None = None
+        self, steps: Sequence[Step | Incremented], time_ms: int, slots: Sequence[int] | None = None
     ) -> list[Ranks]:
         """Set scores one after the other, at one time; give the ranks before and after each.
 
         `slots` is what `find` gives for the users, if the caller has it already.
         """
-        find, hidden, order, pinned = self._slots.get, self._hidden, self._order, self._pinned
+        hidden, order, pinned = self._hidden, self._order, self._pinned
         scores, reached, updated, flip = self._scores, self._reached, self._updated, self._flip
         unique = self._ranks == "unique"
         all_ranks: list[Ranks] = []
         last = self.seq
         if slots is None:
             slots = self.find([step.user_id for step in steps])
+        if len(steps) >= TOGETHER and unique and order is not None and order.is_compact:
+            together = self._record_together(order, steps, time_ms, np.array(slots, np.int64))
+            if together is not None:
+                return together
         for slot, step in zip(slots, steps, strict=True):
             new_score, seq = step.new_score, step.seq
             assert last < seq <= SEQ_MAX
             self.seq = last = seq
-            if slot is None and (slot := find(step.user_id)) is None:
+            if slot == NOBODY and (slot := self._slot_of(step.user_id)) == NOBODY:
                 all_ranks.append(self._begin(step.user_id, new_score, seq, time_ms))
                 continue
             score = scores[slot]
@@ -114,24 +122,72 @@ class ScoredRanking(Ranking):
             updated[slot] = time_ms
         return all_ranks
 
+    def _record_together(
+        self, order: Order, steps: Sequence[Step | Incremented], time_ms: int, slots: Words
+    ) -> list[Ranks] | None:
+        """Do the same by `move_all`. None: nothing was done, because keys don't fit, or users are hidden."""
+        new = np.array([step.new_score for step in steps], np.uint64)
+        seqs = np.array([step.seq for step in steps], np.uint64)
+        assert self.seq < seqs[0]
+        assert (seqs[1:] > seqs[:-1]).all()
+        count, begun = len(self), dict[str, int]()
+        for place in np.flatnonzero(slots == NOBODY).tolist():
+            user_id = steps[place].user_id
+            known = self._slot_of(user_id)
+            slots[place] = begun.setdefault(user_id, count + len(begun)) if known == NOBODY else known
+        chains = chains_of(slots)
+        again, befores = chains.befores >= 0, chains.befores
+        begins = (slots >= count) & ~again
+        score = np.where(again, new[befores], np.frombuffer(self._scores, np.uint64).take(slots, mode="clip"))
+        moves = (new != score) | begins
+        if new.max() >= CODE_SCORES or seqs[-1] >= CODE_SEQS or not self._hidden.isdisjoint(slots.tolist()):
+            return None
+        reached, last = np.frombuffer(self._reached, np.uint64).take(slots, mode="clip"), int(seqs[-1])
+        has_reached = seqs.copy()
+        for place in np.flatnonzero(~moves).tolist():  # who does not move keeps the place
+            has_reached[place] = has_reached[befores[place]] if again[place] else reached[place]
+        reached = np.where(again, has_reached[befores], reached)
+        olds = np.where(begins, np.uint64(NOT_THERE), codes_of(self._flip, score, reached))
+        if self._pinned:
+            for place in np.flatnonzero(moves & ~begins).tolist():
+                first = (self._flip ^ int(score[place])) << SCORE_SHIFT
+                self._note(int(slots[place]), first | int(reached[place]) << SLOT_BITS | int(slots[place]))
+        had, has = move_all(order, olds, codes_of(self._flip, new, has_reached), slots, chains)
+        for user_id in begun:
+            self._slots.add(user_id)
+        for column in (self._scores, self._reached, self._updated):
+            column.extend([0] * len(begun))
+        lasts = chains.lasts
+        np.frombuffer(self._scores, np.uint64)[slots[lasts]] = new[lasts]
+        np.frombuffer(self._reached, np.uint64)[slots[lasts]] = has_reached[lasts]
+        np.frombuffer(self._updated, np.uint64)[slots[moves]] = time_ms
+        watched = np.flatnonzero(moves & ((has < TOP_WATCHED) | (had < TOP_WATCHED) & ~begins))
+        if len(watched):
+            self.top10_seq = int(seqs[watched[-1]])
+        self.seq = last
+        ranks: list[Ranks] = [*zip((had + 1).tolist(), (has + 1).tolist(), strict=True)]
+        for place in np.flatnonzero(begins).tolist():
+            ranks[place] = (None, ranks[place][1])
+        return ranks
+
     def stay(self, user_id: str) -> Ranks:
         """Give the ranks of an event that changes nothing here. The user may have no row."""
         rank = None if self._order is None else self.rank(user_id)
         return rank, rank
 
-    def feed(self, steps: Sequence[FedStep], time_ms: int) -> list[int | None]:
+    def feed(self, steps: Sequence[FedStep], time_ms: int) -> list[int]:
         """Do the same where nobody asks for ranks: with what actions did on boards that feed this one.
 
         Give the slots as `find` does.
         """
-        find, hidden, order, pinned, tiers = self._slots.get, self._hidden, self._order, self._pinned, self._tiers
+        hidden, order, pinned, tiers = self._hidden, self._order, self._pinned, self._tiers
         scores, reached, updated, flip = self._scores, self._reached, self._updated, self._flip
         last = self.seq
         found = self.find([user_id for user_id, _, _, _ in steps])
         for slot, (user_id, delta, new_score, seq) in zip(found, steps, strict=True):
             assert last < seq <= SEQ_MAX
             last = seq
-            if slot is None and (slot := find(user_id)) is None:
+            if slot == NOBODY and (slot := self._slot_of(user_id)) == NOBODY:
                 self._begin(user_id, new_score, seq, time_ms)
                 continue
             if not delta:
@@ -216,19 +272,15 @@ class ScoredRanking(Ranking):
         Who watches is told that all slots are void: the slot of a user who leaves goes to the user of the last slot.
         """
         leaving = [user_id for user_id in user_ids if user_id in self._slots]
-        moves: list[Moved] = []
         if not leaving:
-            return moves
+            return []
         self._end_watching()
-        self._ids = self._ids[:]  # images share the list
-        for user_id in leaving:
-            slot, last = self._slots.pop(user_id), len(self._ids) - 1
-            moves.append(Moved(user_id, slot, last))
+        moves = [Moved(*each) for each in self._slots.leave(leaving)]
+        for slot, last in [(each.slot, each.last) for each in moves]:
             self._take_out(slot, seq)
             self.past_ranks = self.past_ranks.without(slot, last)
             if slot != last:
                 self._move_slot(last, slot)
-            self._ids.pop()
             for column in (self._scores, self._reached, self._updated):
                 column.pop()
             self._hidden.discard(last)
@@ -252,8 +304,6 @@ class ScoredRanking(Ranking):
         is_ordered = self._order is not None and last not in self._hidden
         if is_ordered:
             self._ranked().remove(self._key(last))
-        user_id = self._ids[slot] = self._ids[last]
-        self._slots[user_id] = slot
         for column in (self._scores, self._reached, self._updated):
             column[slot] = column[last]
         if last in self._hidden:
@@ -275,12 +325,15 @@ class ScoredRanking(Ranking):
         self._tiers.add(new >> SCORE_SHIFT)
         return tied + 1, self._tied(new) + 1
 
+    def _slot_of(self, user_id: str) -> int:
+        """Look a user up again, who may have begun with an earlier step."""
+        slot = self._slots.get(user_id)
+        return NOBODY if slot is None else slot
+
     def _begin(self, user_id: str, score: int, seq: int, time_ms: int) -> Ranks:
         """Add a user with the first points."""
         assert 0 <= score <= SCORE_MAX
-        slot = len(self._ids)
-        self._slots[user_id] = slot
-        self._ids.append(user_id)
+        slot = self._slots.add(user_id)
         self._scores.append(score)
         self._reached.append(seq)
         self._updated.append(time_ms)

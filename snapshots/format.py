@@ -57,6 +57,7 @@ from msgspec.structs import replace
 from engine.image import ACTIONS, PARTS, ActionsImage, BoardImage, StateImage, UsersImage, column_bytes, column_of
 from engine.past_ranks import NOTHING
 from engine.record import Tail
+from engine.user_ids import UserIds
 from snapshots.chunks import (
     CHUNK_BYTES_MAX,
     CHUNK_HEADER_BYTES,
@@ -214,7 +215,7 @@ def parts_payloads(parts: Sequence[tuple[str, bytes]]) -> Iterator[tuple[bytes, 
         yield from _raw(b"part", data, BYTES)
 
 
-def _texts(kind: bytes, texts: Sequence[str | None], count: int) -> Iterator[tuple[bytes, bytes]]:
+def _texts(kind: bytes, texts: Sequence[str | None] | UserIds, count: int) -> Iterator[tuple[bytes, bytes]]:
     for start in range(0, count, TEXTS):
         yield kind, encode(texts[start : min(start + TEXTS, count)])
 
@@ -250,8 +251,8 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
             boards.append(board)
     users = UsersImage(
         count=stat.users,
-        user_ids=reader.texts(b"uids", IDS, stat.users),
-        names=reader.texts(b"unam", NAMES, stat.users),
+        user_ids=list(reader.texts(b"uids", IDS, stat.users)),
+        names=list(reader.texts(b"unam", NAMES, stat.users)),
         active=reader.raw(b"uact", stat.users, BYTES),
     )
     kept = stat.actions if holds is None else 0
@@ -302,7 +303,7 @@ def _read_board(reader: _Reader, *, is_public: bool = False) -> BoardImage:
         board_id=head.board_id,
         seq=head.seq,
         count=head.count,
-        user_ids=reader.texts(b"bids", IDS, head.count),
+        user_ids=UserIds(reader.texts(b"bids", IDS, head.count)),
         scores=reader.raw(b"bsco", 8 * head.count, 8 * WORDS),
         reached=reader.raw(b"brea", 8 * head.count, 8 * WORDS),
         updated=reader.raw(b"bupd", 8 * head.count, 8 * WORDS),
@@ -331,15 +332,13 @@ class _Reader(ChunkSequence):
     def __init__(self, source: Source, path: str) -> None:
         super().__init__(ChunkFile(source, path, MAGIC, VERSIONS, "snapshot"))
 
-    def texts(self, kind: bytes, decoder: msgspec.msgpack.Decoder[list[T]], count: int) -> list[T]:
-        """Read a list of `count` texts."""
-        texts: list[T] = []
+    def texts(self, kind: bytes, decoder: msgspec.msgpack.Decoder[list[T]], count: int) -> Iterator[T]:
+        """Yield `count` texts. Only those of one chunk are in memory at a time."""
         for start in range(0, count, TEXTS):
             part = self.decode(kind, decoder)
             if len(part) != min(TEXTS, count - start):
                 raise self.damaged(f"{len(part)} texts in a chunk {kind!r} instead of {min(TEXTS, count - start)}")
-            texts += part
-        return texts
+            yield from part
 
     def raw(self, kind: bytes, length: int, step: int) -> bytes:
         """Read `length` bytes, in chunks of `step`."""

@@ -43,7 +43,8 @@ from itertools import accumulate
 
 import msgspec
 
-from engine.ranking import SLOT_MASK, Ranking
+from engine.keys import SLOT_MASK
+from engine.ranking import Ranking
 from server import bounds
 
 BLOCK_SLOTS = 64

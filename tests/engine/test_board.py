@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.board import Board
+from engine.keys import SLOT_MASK
 from engine.limits import SCORE_MAX
-from engine.ranking import SLOT_MASK
 from tests.engine.model import rows
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
+from itertools import islice
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine.order import LOAD, ROW_LISTS, Order
+from engine import order as order_module
+from engine.keys import CODE_SCORES, CODE_SEQS, SCORE_SHIFT, SEQ_MASK, SLOT_BITS, CompactKeys, sorted_lists
+from engine.limits import SCORE_MAX, SEQ_MAX
+from engine.order import COMPACT_FROM, LOAD, NEAR, Order
 
 SHORT_LOAD = 4
 KEYS = st.integers(0, 600)
@@ -41,7 +47,7 @@ def test_an_empty_order_has_nothing_and_takes_anything() -> None:
 
 @pytest.mark.parametrize("lists", [1, 2, 3, 31, 32, 33, 63, 64, 65, 100, 128, 129, 1_000, 1_100])
 def test_every_key_has_its_position_however_many_lists_there_are(short_lists: None, lists: int) -> None:
-    """In trees of any depth, with and without a row that has the sums of 32 lists; also between and behind the keys."""
+    """Also between and behind the keys."""
     count = lists * SHORT_LOAD
     order = Order(range(0, 2 * count, 2))
     assert len(order._lists) == lists
@@ -68,8 +74,8 @@ def test_a_board_of_ordinary_size_has_its_positions_too() -> None:
         pytest.param(70, 45, (7, 5), id="within a list"),
         pytest.param(70, 55, (7, 6), id="the last of a list, within it"),
         pytest.param(40, 5, (4, 1), id="to the list before"),
-        pytest.param(990, 3, (99, 1), id="over all lists but less than a row"),
-        pytest.param(2_990, 3, (299, 1), id="over more lists than a row has"),
+        pytest.param(990, 3, (99, 1), id="over all lists but few"),
+        pytest.param(2_990, 3, (299, 1), id="over many lists"),
         pytest.param(2_990, -1, (299, 0), id="to the very front"),
         pytest.param(0, 2_995, (0, 299), id="backwards to the very end"),
         pytest.param(10, 985, (1, 98), id="backwards"),
@@ -79,10 +85,10 @@ def test_a_board_of_ordinary_size_has_its_positions_too() -> None:
 def test_a_move_tells_both_positions(short_lists: None, old: int, new: int, positions: tuple[int, int]) -> None:
     """A step within a list, a leap over few or many of them, and one backwards."""
     order = Order(range(0, 3_000, 10))
-    assert len(order._lists) > 2 * ROW_LISTS
+    assert len(order._lists) > 2 * NEAR
     assert order.move(old, new) == positions
     order._check()
-    assert order._index  # so _check proved the tree too
+    assert order._starts  # so _check proved them too
     assert list(order) == sorted({*range(0, 3_000, 10)} - {old} | {new})
 
 
@@ -106,47 +112,70 @@ def test_a_key_that_is_not_there_does_not_move() -> None:
     assert list(order) == [10, 20, 30]
 
 
+def board_key(number: int) -> int:
+    """The key of a board for a number from -3,000 on. Those from 600 on don't fit into a compact list."""
+    return (number // 3 + CODE_SCORES - 200) << SCORE_SHIFT | (number % 3 + 1) << SLOT_BITS | (number + 3_000)
+
+
+def board_order(numbers: list[int]) -> Order:
+    """The order of these keys, whose lists are compact where they can be."""
+    keys = [board_key(number) for number in range(-3_000, 2_000)]
+    scores, reached = (
+        array("Q", [key >> SCORE_SHIFT for key in keys]),
+        array("Q", [key >> SLOT_BITS & 3 for key in keys]),
+    )
+    return Order.of_board(0, scores, reached, np.array(numbers, np.int64) + 3_000)
+
+
 class OrderMachine(RuleBasedStateMachine):
-    """An order with lists of a few keys beside a plain sorted list."""
+    """An order with lists of a few keys beside a plain sorted list of the numbers that make them."""
+
+    @staticmethod
+    def key(number: int) -> int:
+        return number
+
+    @staticmethod
+    def order_of(numbers: list[int]) -> Order:
+        return Order(numbers)
 
     @initialize(keys=st.sets(KEYS, max_size=60), more=st.sampled_from([0, 150, 300]))
     def start(self, keys: set[int], more: int) -> None:
         self.plain = sorted(keys | set(range(0, 2 * more, 2)))
-        self.order = Order(self.plain)
+        self.order = self.order_of(self.plain)
 
-    @rule(key=KEYS)
-    def add(self, key: int) -> None:
-        if key not in self.plain:
-            place = bisect_left(self.plain, key)
-            self.plain.insert(place, key)
-            self.order.add(key)
-            assert self.order.bisect_left(key) == place
+    @rule(number=KEYS)
+    def add(self, number: int) -> None:
+        if number not in self.plain:
+            place = bisect_left(self.plain, number)
+            self.plain.insert(place, number)
+            self.order.add(self.key(number))
+            assert self.order.bisect_left(self.key(number)) == place
 
     @precondition(lambda self: self.plain)
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
         place = data.draw(st.integers(0, len(self.plain) - 1))
-        self.order.remove(self.plain.pop(place))
+        self.order.remove(self.key(self.plain.pop(place)))
+
+    @rule(number=KEYS)
+    def remove_what_is_not_there(self, number: int) -> None:
+        if number not in self.plain:
+            with pytest.raises(ValueError, match=str(self.key(number))):
+                self.order.remove(self.key(number))
 
     @precondition(lambda self: self.plain)
-    @rule(data=st.data(), new=KEYS)
-    def move(self, data: st.DataObject, new: int) -> None:
+    @rule(data=st.data(), new=KEYS, watched=st.none() | st.integers(0, 2))
+    def move(self, data: st.DataObject, new: int, watched: int | None) -> None:
+        """Without `watched` it tells the positions."""
         if new not in self.plain:
             before = data.draw(st.integers(0, len(self.plain) - 1))
             old = self.plain.pop(before)
             after = bisect_left(self.plain, new)
             self.plain.insert(after, new)
-            assert self.order.move(old, new) == (before, after)
-
-    @precondition(lambda self: self.plain)
-    @rule(data=st.data(), new=KEYS, watched=st.integers(0, 2))
-    def shift(self, data: st.DataObject, new: int, watched: int) -> None:
-        if new not in self.plain:
-            before = data.draw(st.integers(0, len(self.plain) - 1))
-            old = self.plain.pop(before)
-            after = bisect_left(self.plain, new)
-            self.plain.insert(after, new)
-            assert self.order.shift(old, new, watched) == (min(before, after) < watched)
+            if watched is None:
+                assert self.order.move(self.key(old), self.key(new)) == (before, after)
+            else:
+                assert self.order.shift(self.key(old), self.key(new), watched) == (min(before, after) < watched)
 
     @precondition(lambda self: self.plain)
     @rule(data=st.data(), count=st.integers(2, 12))
@@ -155,28 +184,114 @@ class OrderMachine(RuleBasedStateMachine):
         first = data.draw(st.integers(0, len(self.plain) - 1))
         for before in range(first, min(first + count, len(self.plain))):
             new = self.plain[0] - 1
-            assert self.order.move(self.plain[before], new) == (before, 0)
+            assert self.order.move(self.key(self.plain[before]), self.key(new)) == (before, 0)
             self.plain.insert(0, new)
             del self.plain[before + 1]
             self.order._check()
 
+    @precondition(lambda self: self.plain)
+    @rule(data=st.data())
+    def count_ties(self, data: st.DataObject) -> None:
+        """Of the numbers from one on."""
+        last = data.draw(st.integers(0, len(self.plain) - 1))
+        first = data.draw(st.integers(0, last))
+        ahead = self.order.ties_ahead(self.key(self.plain[last]), self.key(self.plain[first]))
+        assert ahead == last - first
+
     @rule(key=KEYS, start=st.integers(0, 400), count=st.integers(0, 15))
     def look(self, key: int, start: int, count: int) -> None:
-        assert self.order.bisect_left(key) == bisect_left(self.plain, key)
-        assert self.order[start : start + count] == self.plain[start : start + count]
+        expected = [self.key(number) for number in self.plain]
+        assert self.order.bisect_left(self.key(key)) == bisect_left(self.plain, key)
+        assert self.order[start : start + count] == expected[start : start + count]
+        later = expected[bisect_left(expected, self.key(key)) :]
+        assert list(islice(self.order.irange(self.key(key)), count)) == later[:count]
+
+    @rule()
+    def clone(self) -> None:
+        cloned = self.order.clone()
+        if self.plain:
+            self.order.remove(self.key(self.plain[0]))
+        self.order = cloned
 
     @invariant()
     def equals_the_plain_list(self) -> None:
         self.order._check()
         assert len(self.order) == len(self.plain)
-        assert list(self.order) == self.plain
+        assert list(self.order) == [self.key(number) for number in self.plain]
+
+
+class CompactOrderMachine(OrderMachine):
+    """The same with keys of a board in compact lists, of which some don't fit."""
+
+    @staticmethod
+    def key(number: int) -> int:
+        return board_key(number)
+
+    @staticmethod
+    def order_of(numbers: list[int]) -> Order:
+        return board_order(numbers)
 
 
 class TestOrder(OrderMachine.TestCase):  # type: ignore[misc, valid-type]  # made by hypothesis at run time
     """Runs the machine with short lists."""
 
-    settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 
     @pytest.fixture(autouse=True)
     def _short(self, short_lists: None) -> None:
         """Let a few keys be many lists."""
+
+
+class TestCompactOrder(CompactOrderMachine.TestCase):  # type: ignore[misc, valid-type]  # made by hypothesis at run time
+    """Runs the machine with short lists, which are compact however few keys there are."""
+
+    settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+    @pytest.fixture(autouse=True)
+    def _short(self, short_lists: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let a few keys be many lists."""
+        monkeypatch.setattr(order_module, "COMPACT_FROM", 0)
+
+
+@pytest.mark.parametrize("flip", [0, SCORE_MAX])
+def test_keys_of_any_board_come_back_from_their_codes(flip: int) -> None:
+    """In lists that are compact exactly if all scores and seqs fit."""
+    scores = [0, 1, CODE_SCORES - 1, CODE_SCORES, SCORE_MAX]
+    seqs = [1, CODE_SEQS - 1, CODE_SEQS, SEQ_MAX]
+    pairs = [(score, seq) for score in scores for seq in seqs]
+    columns = [array("Q", column) for column in zip(*pairs, strict=True)]
+    views = [np.frombuffer(column, np.uint64) for column in columns]
+    expected = sorted(
+        (flip ^ score) << SCORE_SHIFT | seq << SLOT_BITS | slot for slot, (score, seq) in enumerate(pairs)
+    )
+    for load in (1, 2, len(pairs)):
+        lists = list(sorted_lists(flip, views[0], views[1], np.arange(len(pairs)), load))
+        assert [key for keys in lists for key in keys] == expected
+        for keys in lists:
+            fit = [
+                (flip ^ key >> SCORE_SHIFT) < CODE_SCORES and key >> SLOT_BITS & SEQ_MASK < CODE_SEQS for key in keys
+            ]
+            assert isinstance(keys, CompactKeys) == all(fit)
+            if isinstance(keys, CompactKeys):
+                places = [bisect_left(keys, key) for key in expected]
+                assert [keys.place(key) for key in expected] == places
+                assert list(map(keys.fits, expected)) == [
+                    (flip ^ key >> SCORE_SHIFT) < CODE_SCORES and key >> SLOT_BITS & SEQ_MASK < CODE_SEQS
+                    for key in expected
+                ]
+
+
+def test_a_large_board_is_compact_and_a_small_one_becomes_so_as_it_grows() -> None:
+    """12 bytes a key; a list that is cut on a board that is large by now is compact."""
+    count = COMPACT_FROM + 1
+    scores, reached = array("Q", range(count)), array("Q", range(1, count + 1))
+    small = Order.of_board(SCORE_MAX, scores, reached, np.arange(count - 1))
+    large = Order.of_board(SCORE_MAX, scores, reached, np.arange(count))
+    assert all(isinstance(keys, list) for keys in small._lists)
+    assert all(isinstance(keys, CompactKeys) for keys in large._lists)
+    small.add(SCORE_MAX << SCORE_SHIFT | 1 << SLOT_BITS)
+    first = (SCORE_MAX - count) << SCORE_SHIFT
+    for seq in range(1, 2 * LOAD):
+        small.add(first | seq << SLOT_BITS)
+    assert isinstance(small._lists[0], CompactKeys)
+    assert isinstance(small._lists[-1], list)

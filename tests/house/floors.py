@@ -35,11 +35,12 @@ FOLDERS = (
 )
 
 FLOORS: list[tuple[str, str, str]] = [
-    (PURE, "engine", "errors limits history order table log_facts balance erased"),
+    (PURE, "engine", "errors limits history keys table log_facts balance erased user_ids"),
     (PURE, "engine", "action_blocks"),
     (PURE, "engine", "action_filter"),
     (PURE, "engine", "action_run_format"),
-    (PURE, "engine", "texts tiers schedule dates past_ranks first_rows"),
+    (PURE, "engine", "texts order schedule dates past_ranks first_rows slots"),
+    (PURE, "engine", "tiers moving"),
     (SHELL, "engine", "calendar"),
     (PURE, "engine", "board_rules"),
     (PURE, "engine", "events image"),
@@ -54,7 +55,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "board_faults flags"),
     (PURE, "engine", "scored_ranking ranking_copy"),
     (PURE, "engine", "board"),
-    (PURE, "engine", "frozen_board imports recording"),
+    (PURE, "engine", "frozen_board imports recording looking_up"),
     (PURE, "engine", "board_events dues forgetting"),
     (PURE, "engine", "scoreboard recovery filtered_frame corrections counting"),
     (PURE, "engine", "periods recounting foresight"),

@@ -12,6 +12,7 @@ from engine.board_rules import BoardDefinition, BoardRules, Frozen, Range
 from engine.image import ACTIONS, PARTS, ActionsImage, BoardImage, StateImage, UsersImage, column_bytes
 from engine.past_ranks import NOTHING, Note, PastRanks, Start, began_after
 from engine.record import Tail
+from engine.user_ids import UserIds
 
 WORD_MAX = 2**64 - 1
 
@@ -44,7 +45,7 @@ def board(board_id: str, seq: int, rows: Sequence[tuple[str, int, int, int]]) ->
         board_id=board_id,
         seq=seq,
         count=len(rows),
-        user_ids=[row[0] for row in rows],
+        user_ids=UserIds(row[0] for row in rows),
         scores=column([row[1] for row in rows]),
         reached=column([row[2] for row in rows]),
         updated=column([row[3] for row in rows]),

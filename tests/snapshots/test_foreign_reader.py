@@ -135,7 +135,7 @@ def drawn_board(board: BoardImage) -> list[Any]:
     public = None
     if board.frozen is not None:
         public = [*drawn_board(board.frozen), [byte == 1 for byte in board.frozen.revealed]]
-    return [board.board_id, board.seq, board.user_ids, *columns, definition, past, public]
+    return [board.board_id, board.seq, list(board.user_ids), *columns, definition, past, public]
 
 
 def drawn_users(users: UsersImage) -> list[Any]:

@@ -1,0 +1,130 @@
+"""Moving many keys of a large board together: the positions are those of one move after the other. Pure.
+
+    before, after = move_all(order, olds, news, slots, chains_of(slots))         codes of keys (`engine.keys`)
+
+Theory. One move asks where its old and its new key are in the order as the moves before it left it. But numpy answers
+a thousand such questions at once, if they are about one order. So all keys are looked for in the order as it is before
+the first move. Then each position is corrected (`corrections`): by the new keys of earlier moves that are lower, which
+have come, and the old ones that are lower, which have gone. A user may move several times. The keys in between come
+and go again, and the order is changed once for each user.
+
+Cost: with a million keys one by one, most of the time of a move is waiting for memory, and most of the rest Python.
+`bench/engine.py` measures both: frames of 1, and of 1,000.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.keys import Codes, CompactKeys
+from engine.order import Order
+
+NOT_THERE = 2**64 - 1
+"""The old code of a user who was not in the order."""
+
+PART = 128
+"""Moves that are compared with each other one by one. A part costs PART² comparisons, and a sum over all moves."""
+
+Words = NDArray[np.int64]
+
+
+class Chains(NamedTuple):
+    """The moves of each slot: the place of the slot's move before, -1 for the first; those of first and last moves."""
+
+    befores: Words
+    firsts: Words
+    lasts: Words
+
+
+def chains_of(slots: Words) -> Chains:
+    """Find the moves of each slot."""
+    by_slot = np.argsort(slots, kind="stable")
+    differs = np.diff(slots[by_slot]) != 0
+    befores = np.full(len(slots), -1)
+    befores[by_slot[1:][~differs]] = by_slot[:-1][~differs]
+    return Chains(befores, by_slot[np.append(True, differs)], by_slot[np.append(differs, True)])
+
+
+def move_all(order: Order, olds: Codes, news: Codes, slots: Words, chains: Chains) -> tuple[Words, Words]:
+    """Take out each old code and put in the new one; give the positions before and after each move.
+
+    Each old code is in the order, or is the new one of the slot's move before; or it is NOT_THERE, and has no position.
+    New ones are not in the order, but one may be the old one of its move.
+    """
+    count, tops = len(olds), order.tops()
+    lists = np.minimum(np.searchsorted(tops, np.concatenate((olds, news))), len(tops) - 1)
+    codes = [_compact(order, pos).codes for pos in lists.tolist()]
+    places = np.fromiter(map(bisect_left, codes, [*olds.tolist(), *news.tolist()]), np.int64, 2 * count)
+    positions = order.starts()[lists] + places
+    earlier_olds, earlier_news = corrections(olds, news)
+    gone = chains.firsts[olds[chains.firsts] != NOT_THERE]
+    gone = gone[np.argsort(olds[gone])]
+    come = chains.lasts[np.argsort(news[chains.lasts])]
+    _change(
+        order, (lists[gone], places[gone], olds[gone]), (lists[count + come], places[count + come], news[come]),
+        slots[come],
+    )  # fmt: skip
+    return positions[:count] + earlier_olds, positions[count:] + earlier_news
+
+
+def corrections(olds: Codes, news: Codes) -> tuple[Words, Words]:
+    """Give by how much the moves before change the position of each old code, and with its own of each new one."""
+    count = len(olds)
+    ranks = np.unique(np.concatenate((olds, news)), return_inverse=True)[1].astype(np.int32)  # sorted as the codes
+    at_olds, at_news = np.empty(count, np.int64), np.empty(count, np.int64)
+    moved = np.zeros(2 * count, np.int64)  # at each rank: 1 for a key that came in a part before, -1 for one that went
+    lower = np.tri(min(PART, count), k=-1, dtype=np.bool_)
+    for start in range(0, count, PART):
+        old, new = ranks[start : min(start + PART, count)], ranks[count + start : count + start + PART]
+        before = lower[: len(old), : len(old)]
+        lower_or_own = before | np.eye(len(old), dtype=np.bool_)
+        so_far = np.cumsum(moved) - moved
+        at_olds[start : start + PART] = (
+            so_far[old] + _count(new < old[:, None], before) - _count(old < old[:, None], before)
+        )
+        at_news[start : start + PART] = (
+            so_far[new] + _count(new < new[:, None], before) - _count(old < new[:, None], lower_or_own)
+        )
+        moved += np.bincount(new, minlength=2 * count) - np.bincount(old, minlength=2 * count)
+    return at_olds, at_news
+
+
+def _count(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Words:
+    counted: Words = np.count_nonzero(one & other, axis=1)
+    return counted
+
+
+def _compact(order: Order, pos: int) -> CompactKeys:
+    keys = order._lists[pos]
+    assert isinstance(keys, CompactKeys)
+    return keys
+
+
+def _change(order: Order, gone: tuple[Words, Words, Codes], come: tuple[Words, Words, Codes], slots: Words) -> None:
+    """Take codes out and put others in. Both are sorted, with their lists, and the places that they would have now."""
+    tops = order.tops()
+    (sources, source_places, old), (targets, target_places, new) = gone, come
+    # In its list a key that comes has fewer keys before it by those that have gone, and more by those that have come.
+    target_places = (
+        target_places
+        - (np.searchsorted(old, new) - np.searchsorted(sources, targets))
+        + (np.arange(len(new)) - np.searchsorted(targets, targets))
+    )
+    for pos, place, code in zip(sources[::-1].tolist(), source_places[::-1].tolist(), old[::-1].tolist(), strict=True):
+        keys = _compact(order, pos)
+        assert keys.codes[place] == code
+        del keys.codes[place]
+        del keys.slots[place]
+    for pos, place, code, slot in zip(
+        targets.tolist(), target_places.tolist(), new.tolist(), slots.tolist(), strict=True
+    ):
+        keys = _compact(order, pos)
+        keys.codes.insert(place, code)
+        keys.slots.insert(place, slot)
+    more = np.bincount(targets, minlength=len(tops)) - np.bincount(sources, minlength=len(tops))
+    topped = {*sources[old == tops[sources]].tolist(), *targets[new > tops[targets]].tolist()}
+    order.changed(more, topped)
