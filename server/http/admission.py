@@ -50,6 +50,10 @@ class ConnectionLimits:
         self.in_all -= 1
         self.count_out(group)
 
+    def leave_uncounted(self) -> None:
+        """Let a connection leave that does not count for its group."""
+        self.in_all -= 1
+
     def count_in(self, group: str) -> None:
         """Count a connection for its group again, after `count_out`."""
         add_to(self._of_group, group, 1)

@@ -88,7 +88,8 @@ class Stalled(trio.BrokenResourceError):
 
 
 class Connection:
-    """`closing`: the next answer is the last. `gone`: the client is gone; `stalled`: because it did not read.
+    """`closing`: the next answer is the last. `gone`: the client is gone; `stalled`: because it did not read. `taken`:
+    it is a viewer's now.
 
     `group` is what is counted as one client (`server.http.admission`). `idle` ends the wait for the next request, None
     while there is no wait.
@@ -96,7 +97,7 @@ class Connection:
 
     __slots__ = (
         "_body", "_body_memory", "_bounds", "_parser", "_request", "_reserved", "_to_head", "closing", "gone", "group",
-        "idle", "own", "peer", "stalled", "stream",
+        "idle", "own", "peer", "stalled", "stream", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -115,6 +116,7 @@ class Connection:
         self.closing = False
         self.gone = False
         self.stalled = False
+        self.taken = False
         self._bounds = http_bounds
         self._body_memory = body_memory
         self._reserved = 0

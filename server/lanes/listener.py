@@ -51,6 +51,9 @@ from server.metrics import Metrics
 LIVE_TARGET = ("GET", LIVE_PATH)
 STREAM_TARGET = ("GET", STREAM_PATH)
 
+Left = Callable[[], None]
+"""Called when a viewer is gone."""
+
 _NO_FILE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 log = structlog.get_logger()
 
@@ -59,8 +62,8 @@ class Viewers(Protocol):
     """The live channel."""
 
     async def serve_viewer(
-        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
-    ) -> None: ...
+        self, stream: trio.SocketStream, head: RequestHead, address: str, left: Left, *, as_events: bool = False
+    ) -> bool: ...
 
 
 class ListenerStatistics(msgspec.Struct, frozen=True):
@@ -129,6 +132,7 @@ class Listener:
         self._body_memory = BodyMemory(self._bounds.bodies_bytes_max, self._bounds.bodies_per_address_bytes_max)
         self._open: set[Connection] = set()
         self._turned_away = 0
+        self._left = self._viewer_left  # one object for all viewers
         self._connections: trio.Nursery | None = None
         self._accepted = 0
         self._failed = 0
@@ -273,8 +277,9 @@ class Listener:
             self._tell(errors, connection)
         finally:
             self._forget(connection)
-            self._limits.leave(connection.group)
-            self._metrics.connections(self._limits.in_all)
+            if not connection.taken:
+                self._limits.leave(connection.group)
+                self._metrics.connections(self._limits.in_all)
 
     async def _turn_away(self, connection: Connection, refusal: Refused) -> None:
         """Answer a connection that is over a limit. Raises only cancellation."""
@@ -331,14 +336,19 @@ class Listener:
         # The live channel has its own limit for the viewers of an address.
         self._limits.count_out(connection.group)
         try:
-            # A viewer stays for hours: no variable here may keep its request.
             as_events = connection.request.path != LIVE_PATH
-            await self._live.serve_viewer(*connection.take_stream(), address, as_events=as_events)
+            stream, head = connection.take_stream()
+            connection.taken = await self._live.serve_viewer(stream, head, address, self._left, as_events=as_events)
         finally:
-            self._limits.count_in(connection.group)
-        if connection.stream.socket.fileno() >= 0:  # it was refused, and did not become a viewer
+            if not connection.taken:
+                self._limits.count_in(connection.group)
+        if not connection.taken:
             await connection.linger()
         return False
+
+    def _viewer_left(self) -> None:
+        self._limits.leave_uncounted()
+        self._metrics.connections(self._limits.in_all)
 
     async def _refuse_websocket(self, _connection: Connection) -> bool:
         raise Refused(404, "NOT_FOUND", f"The only WebSocket here is GET {LIVE_PATH}.")

@@ -5,9 +5,9 @@
                    └► (wakes) line tick ──► messages about single users, to the viewers that subscribed
     sweep, all the time: pings viewers, drops silent ones, closes those whose token has expired
 
-A frame to a viewer is not masked, so it is encoded once. All that a viewer costs in a tick is one `send` on the bare
-socket. A queue and a sending task for each viewer would cost some ten times as much, and the queues would grow under
-load.
+A frame to a viewer is not masked, so it is encoded once. All that a viewer costs in a tick is what the kernel does to
+send it: a slice of an audience (`server.live.audience`) is one call of the kernel (`server.live.writing`). A queue and
+a sending task for each viewer would cost some ten times as much, and the queues would grow under load.
 
 Rules:
 - The first change after a quiet time is sent at once. Then there is at most one tick in each interval, and all that
@@ -40,7 +40,8 @@ from server.live.editions import SNAPSHOT, UPDATE, USER, AnyChannel, Channel
 from server.live.feed_editions import FeedChannel
 from server.live.lines import Lines
 from server.live.names import NameForm
-from server.live.viewers import Viewer, Viewers, show_all
+from server.live.viewers import Viewer, Viewers
+from server.live.writing import Write, one_by_one, writing
 
 REST_SHARE = 0.25
 """The pause after a tick is at least this share of the tick's time."""
@@ -89,6 +90,7 @@ class Broadcast:
         self._wake_lines = trio.Event()
         self._publishing = False
         self._lines_turn = False
+        self._write: Write = one_by_one
         self._tasks: trio.Nursery | None = None
 
     def channel(self, view: BoardView) -> AnyChannel | None:
@@ -120,19 +122,19 @@ class Broadcast:
 
     def _note(self, channel: AnyChannel) -> None:
         """Have a channel that is behind published. An edition of a contest is only made while somebody reads it."""
-        if (not channel.view.as_contest or self._viewers.watches(channel.view)) and channel.is_behind:
+        if (not channel.view.as_contest or self._viewers.count(channel.view)) and channel.is_behind:
             self._changed.add(channel)
             self._wake.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Send what changed, sweep and drain until cancelled."""
         try:
-            async with trio.open_nursery() as tasks:
-                self._tasks = tasks
-                tasks.start_soon(self._tick)
-                tasks.start_soon(self._tick_lines)
-                tasks.start_soon(self._sweep)
-                task_status.started()
+            with writing(bounds.SLICE_VIEWERS) as self._write:
+                async with trio.open_nursery() as self._tasks:
+                    self._tasks.start_soon(self._tick)
+                    self._tasks.start_soon(self._tick_lines)
+                    self._tasks.start_soon(self._sweep)
+                    task_status.started()
         finally:
             self._tasks = None
 
@@ -158,12 +160,12 @@ class Broadcast:
 
     async def _publish(self, channel: AnyChannel) -> None:
         edition = channel.publish()
-        viewers = self._viewers.of_board(channel.view)
+        audience = self._viewers.audience(channel.view)
         shown: Counter[str] = Counter()
-        for start in range(0, len(viewers), bounds.SLICE_VIEWERS):
+        for start in audience.slices():
             if start:
                 await trio.lowlevel.checkpoint()
-            for viewer in show_all(viewers[start : start + bounds.SLICE_VIEWERS], edition, shown):
+            for viewer in audience.show(start, edition, self._write, shown):
                 self._start_drain(viewer)
         for kind, times in shown.items():
             self._metrics.live_messages(times, kind)
@@ -248,7 +250,7 @@ class Broadcast:
         viewer.hang_up(abort=True)
 
     def _start_drain(self, viewer: Viewer) -> None:
-        viewer.busy = True
+        viewer.hold()
         if self._tasks is None:  # the process is ending
             viewer.hang_up(abort=True)
         else:
@@ -262,6 +264,7 @@ class Broadcast:
                     await trio.lowlevel.wait_writable(viewer.socket)
                 if patience.cancelled_caught:
                     self.drop(viewer, "slow")
+                if viewer.gone:
                     return
                 # The other end has read something: a sign of life, as good as a pong.
                 viewer.heard = trio.current_time()
@@ -271,7 +274,7 @@ class Broadcast:
                     self._metrics.live_messages(1, SNAPSHOT if viewer.deltas else UPDATE)
                 self._count_lines(viewer)
                 if done:
-                    viewer.busy = False
+                    viewer.release()
                     return
         except (OSError, trio.ClosedResourceError):
             viewer.hang_up()

@@ -47,8 +47,7 @@ class EventViewer(Viewer):
     def close(self, code: int | None, reason: str = "") -> None:
         """Owe the end of the stream, once, and what is said before it."""
         if not self.closing:
-            self.closing = True
-            self.control = self._farewell(code, reason)
+            self._close(self._farewell(code, reason))
 
     def _greeting(self) -> bytes:
         return _retry(events.RETRY_MS)

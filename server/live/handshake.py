@@ -17,7 +17,7 @@ from collections.abc import Container
 import msgspec
 
 from server.http.handshake import accept_value, check_upgrade
-from server.http.messages import Refused, RequestHead, quoted
+from server.http.messages import Headers, Refused, RequestHead, quoted
 from server.http.target import LIVE, board_of, check_query, query_values, view_of
 from server.live.board_view import BoardView
 
@@ -42,7 +42,8 @@ class Upgrade(msgspec.Struct, frozen=True):
     origin: str | None
     view: BoardView
 
-    def response(self) -> bytes:
+    def response(self, headers: Headers = ()) -> bytes:
+        """Give the answer."""
         lines = [
             "HTTP/1.1 101 Switching Protocols",
             "upgrade: websocket",
@@ -51,6 +52,7 @@ class Upgrade(msgspec.Struct, frozen=True):
         ]
         if self.subprotocol is not None:
             lines.append(f"sec-websocket-protocol: {self.subprotocol}")
+        lines += [f"{name}: {value}" for name, value in headers]
         return "\r\n".join([*lines, "", ""]).encode("ascii")
 
 

@@ -1,28 +1,25 @@
-"""The live channel: admits or refuses viewers, reads what they send, and closes them.
+"""The live channel: admits or refuses viewers, and closes them.
 
-    request head ──► checked, a place reserved, authorized ──► 101 and a snapshot, as one write ──► read until gone
+    request head ──► checked, a place reserved, authorized ──► 101 and a snapshot, as one write ──► a viewer until gone
                                                                (200 for events and feeds)
                           └─► refused, with an ordinary HTTP answer
 
     live = Live(scoreboard, config.live, metrics, audit, now_ms=wall_clock_ms, files_max=open_files_max())
-    await live.serve_viewer(stream, head, address)      # while `run` runs in another task
+    await live.serve_viewer(stream, head, address, left)      # while `run` runs in another task
     live.board_changed(["main"])
 
-Each viewer has one task here, which nearly always waits for its socket to be readable; `server.live.broadcast` does all
-the writing. Viewers send pings, pongs, close frames and subscriptions (`server.live.subscriptions`).
+`server.live.broadcast` writes to all viewers, and `server.live.conversations` reads from them.
 
 Rules:
 - A viewer is refused only before the upgrade, and costs no more than its head until then. Its place is reserved before
   its token is checked: the check may wait for keys, and other viewers come meanwhile.
-- A task that waits keeps nothing of what it read: neither the head nor a buffer.
+- Nothing of what was read is kept for a viewer: neither its head nor a buffer. Its task ends when it is admitted.
 - A viewer of a private board stays as long as its token is good: the sweep of `server.live.broadcast` closes it with
   1008 and the reason `token expired`.
 - Where reads are public no viewer needs a token. The user that a good token names is known all the same, and a token
   that is not good counts as none.
 - While the flag `live` is off (`engine.flags`) nobody is admitted, and who is there is closed with 1013. Each change of
   a board looks at the flag: so it is obeyed after the event, and after a replica took over a fetched state.
-- After our close frame the sending side is shut, and the other end has some time to close. To close the socket with
-  unread data would reset the connection, and the close frame might be lost.
 """
 
 from __future__ import annotations
@@ -41,15 +38,15 @@ from server.access.lease import Lease
 from server.http.messages import Details, Headers, Refused, Request, RequestHead, Response, overloaded
 from server.http.origins import EXPOSED, origin_headers
 from server.http.response_head import head_end, http_bytes
-from server.http.websocket import POLICY_VIOLATION, Closed, Fault, FrameEvent, Message, Ping
 from server.live import handshake, switch
 from server.live.board_view import BoardView
 from server.live.broadcast import Broadcast, LiveMetrics
 from server.live.clics import Version
+from server.live.conversations import Conversations
 from server.live.editions import SNAPSHOT
 from server.live.goodbyes import Goodbyes
 from server.live.names import NameForm
-from server.live.openings import Opening, no_board, read_opening, viewer_of
+from server.live.openings import Opening, is_known, no_board, read_opening, viewer_of
 from server.live.subscriptions import SubscriptionMetrics, Subscriptions
 from server.live.viewers import Viewer, Viewers, places_for
 from server.settings.config import LiveConfig
@@ -134,6 +131,9 @@ class Live:
         self._subscriptions = Subscriptions(self._broadcast.lines, check, metrics, self._broadcast.push_lines)
         self._closing = False
         self._goodbyes = Goodbyes(self._viewers, self._broadcast, metrics)
+        self._conversations = Conversations(
+            self._viewers, self._broadcast, self._subscriptions, metrics, self._goodbyes
+        )
 
     def board_changed(self, board_ids: Iterable[str]) -> None:
         """Note that events touched these boards. Viewers get an update if the rows that they watch changed."""
@@ -163,6 +163,7 @@ class Live:
             )
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self._obey_flag, tasks)
+            tasks.start_soon(self._conversations.run)
             await self._broadcast.run(task_status=task_status)
 
     def watching(self, board_id: str) -> int:
@@ -172,51 +173,29 @@ class Live:
     # Admitting viewers
 
     async def serve_viewer(
-        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
-    ) -> None:
-        """Serve a request for the live channel until the viewer is gone. Raises only Cancelled.
+        self, stream: trio.SocketStream, head: RequestHead, address: str, left: Callable[[], None], *,
+        as_events: bool = False,
+    ) -> bool:  # fmt: skip
+        """Answer a request for the live channel. True: it made a viewer; `left` is called once that is gone.
 
-        `as_events`: it asks for server-sent events or an event feed, else for a WebSocket.
-
-        Takes the connection out of `stream` unless the request is refused. The caller closes the stream in either case,
-        and should not keep `head`: a viewer stays for hours.
+        `as_events`: it asks for server-sent events or an event feed, else for a WebSocket. Takes the connection out of
+        `stream` unless the request is refused. The caller closes the stream in either case. Raises only Cancelled.
         """
-        try:
-            viewer = await self._admit(stream, head, address, as_events=as_events)
-            if viewer is None:
-                return
-            early = head.rest
-            del stream, head, address
-            self._viewers.join(viewer)
-            try:
-                self._metrics.viewers(len(self._viewers))
-                self._broadcast.push(viewer)
-                going = self._handle(viewer, early)
-                del early
-                while going and not viewer.gone:
-                    await trio.lowlevel.wait_readable(viewer.socket)
-                    going = self._read(viewer)
-                await self._wait_closed(viewer)
-            finally:
-                viewer.hang_up()
-                self._viewers.leave(viewer)
-                self._subscriptions.leave(viewer)
-                self._metrics.viewers(len(self._viewers))
-                self._goodbyes.left()
-        except (OSError, trio.ClosedResourceError):
-            pass  # the client went away, or was dropped
-        except Exception:
-            log.exception("viewer_failed")
+        viewer = await self._admit(stream, head, address, left, as_events=as_events)
+        if viewer is None:
+            return False
+        self._conversations.begin(viewer, head.rest)
+        return True
 
     async def _admit(
-        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool
+        self, stream: trio.SocketStream, head: RequestHead, address: str, left: Callable[[], None], *, as_events: bool
     ) -> Viewer | None:
         """Give the viewer, which is owed the answer to its handshake; None after a refusal."""
         readable = (*origin_headers(self._origins, head.joined("origin") or ""), EXPOSED) if as_events else ()
         request = Request(method=head.method, path=head.path, query=head.query, address=address)
         counted: str | None
         try:
-            made = await self._make_viewer(stream, self._check(head, address, as_events), address, readable)
+            made = await self._make_viewer(stream, self._check(head, address, as_events), address, left, readable)
             if isinstance(made, Viewer):
                 return made
             response, counted = made, made.code
@@ -253,7 +232,7 @@ class Live:
             raise switch.SwitchedOff
 
     async def _make_viewer(
-        self, stream: trio.SocketStream, opening: Opening, address: str, readable: Headers
+        self, stream: trio.SocketStream, opening: Opening, address: str, left: Callable[[], None], readable: Headers
     ) -> Viewer | Response:
         """Make a viewer with a place. Gives the answer of `authorize` if it refuses. Raises `Refused`."""
         self._viewers.reserve(address)
@@ -273,58 +252,22 @@ class Live:
                 self._check_open()
             channel = self._broadcast.channel(opening.view)
             assert channel is not None
-            viewer, known = viewer_of(opening, stream, channel, address, readable, lease=lease, user_id=user_id)
-            self._metrics.live_messages(not known, SNAPSHOT)
+            first = channel.newest()
+            known = is_known(opening, first)
+            viewer = viewer_of(
+                opening, stream, channel, self._viewers.audience(opening.view), address, lease=lease, user_id=user_id,
+                on_gone=self._conversations.gone, left=left,
+            )  # fmt: skip
             place.pop_all()  # the viewer keeps it
+        try:
+            viewer.begin(opening.response(readable), first, known=known)
+        except Exception:
+            viewer.hang_up()
+            raise
+        self._metrics.live_messages(not known, SNAPSHOT)
         return viewer
 
-    # Reading from viewers, and closing them
-
-    def _read(self, viewer: Viewer) -> bool:
-        """Read what came. False: nothing more will come."""
-        data = viewer.read(bounds.VIEWER_READ_BYTES)
-        if data is None:
-            return True
-        viewer.heard = trio.current_time()
-        return bool(data) and self._handle(viewer, data)
-
-    def _handle(self, viewer: Viewer, data: bytes) -> bool:
-        """Do what a viewer's frames ask for. False: that was its last frame."""
-        events = self._events(viewer, data)
-        asked = False
-        for event in events:
-            if isinstance(event, Ping):
-                viewer.pong(event.payload)
-            elif isinstance(event, Message):
-                self._subscriptions.answer(viewer, event)
-                asked = True
-            elif isinstance(event, Closed):
-                viewer.close(event.code)
-            elif isinstance(event, Fault):
-                log.debug("viewer_broke_protocol", reason=event.reason, address=viewer.address)
-                self._metrics.viewers_dropped("protocol")
-                viewer.close(event.code, event.reason)
-        if viewer.control is not None:
-            self._broadcast.push(viewer)
-        elif asked:
-            self._broadcast.push_lines(viewer)
-        last = events[-1] if events else None
-        if isinstance(last, Closed) and not viewer.busy:
-            viewer.hang_up()  # after both close frames the server closes the connection (RFC 6455, 7.1.1)
-        return not isinstance(last, Closed | Fault)
-
-    def _events(self, viewer: Viewer, data: bytes) -> list[FrameEvent]:
-        # To read a frame costs us more than it costs the viewer to send it.
-        viewer.said += len(data)
-        if viewer.said > bounds.VIEWER_SAYS_BYTES_MAX:
-            return [Fault(POLICY_VIOLATION, "a viewer must not send so much")]
-        return [] if viewer.as_events else viewer.parser.feed(data)
-
-    async def _wait_closed(self, viewer: Viewer) -> None:
-        """Wait for the other end to close after its last frame; drop what it still sends."""
-        with trio.move_on_after(bounds.VIEWER_CLOSE_SECONDS_MAX):
-            while not viewer.gone and viewer.read(bounds.VIEWER_READ_BYTES) != b"":
-                await trio.lowlevel.wait_readable(viewer.socket)
+    # Closing them
 
     async def close_all(self, seconds: float) -> None:
         """Refuse new viewers, close the others with 1012, and drop those that are left after `seconds`.

@@ -1,7 +1,7 @@
 """How a request opens the live channel: in which of its forms, and the viewer that it makes.
 
 opening = read_opening(head, as_events=False, board_ids=scoreboard.served)
-viewer, known = viewer_of(opening, stream, channel, address, readable, lease=lease, user_id=user_id)
+viewer = viewer_of(opening, stream, channel, audience, address, lease=lease, user_id=user_id, …)
 
 WebSocket             `server.live.handshake`    all of a board's first rows, or deltas
 server-sent events    `server.live.events`       the same, without deltas
@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable
 import trio
 
 from server.access.lease import Lease
-from server.http.messages import Headers, Refused, RequestHead, invalid
+from server.http.messages import Refused, RequestHead, invalid
 from server.live import handshake
+from server.live.audience import Audience
 from server.live.clics_ids import board_of
-from server.live.editions import AnyChannel
+from server.live.editions import AnyChannel, AnyEdition
 from server.live.event_feed import FeedStream, is_feed, read_feed
 from server.live.event_viewer import EventViewer, FeedViewer
 from server.live.events import EventStream, read_stream
@@ -46,22 +47,21 @@ def no_board(opening: Opening) -> Refused:
     return invalid("boardId", f"There is no board {board_id!r}.")
 
 
-def viewer_of(
-    opening: Opening, stream: trio.SocketStream, channel: AnyChannel, address: str, readable: Headers, *,
-    lease: Lease | None, user_id: str | None,
-) -> tuple[Viewer, bool]:  # fmt: skip
-    """Make the viewer, which is owed the answer; tell whether it has the newest edition already. Raises `Refused`.
+def is_known(opening: Opening, first: AnyEdition) -> bool:
+    """Whether who asks has the first edition already. Raises `Refused`."""
+    return isinstance(opening, EventStream) and first.is_known(opening.known)
 
-    It takes the connection out of `stream`, unless the request is refused.
-    """
-    first, now = channel.newest(), trio.current_time()
+
+def viewer_of(
+    opening: Opening, stream: trio.SocketStream, channel: AnyChannel, audience: Audience[Viewer], address: str, *,
+    lease: Lease | None, user_id: str | None, on_gone: Callable[[Viewer], None], left: Callable[[], None],
+) -> Viewer:  # fmt: skip
+    """Make the viewer. It takes the connection out of `stream`."""
+    kind = Viewer
     if isinstance(opening, EventStream):
-        known = first.is_known(opening.known)  # before the connection is taken: this may refuse
         kind = FeedViewer if isinstance(opening, FeedStream) else EventViewer
-        watcher = kind(take_over(stream), channel, address, now, deltas=False, lease=lease, user_id=user_id)
-        watcher.begin(opening.response(readable), first, known=known)
-        return watcher, known
-    deltas = opening.subprotocol == handshake.DELTA
-    viewer = Viewer(take_over(stream), channel, address, now, deltas=deltas, lease=lease, user_id=user_id)
-    viewer.begin(opening.response(), first)
-    return viewer, False
+    deltas = isinstance(opening, Upgrade) and opening.subprotocol == handshake.DELTA
+    return kind(
+        take_over(stream), channel, audience, address, trio.current_time(), deltas=deltas, lease=lease, user_id=user_id,
+        on_gone=on_gone, left=left,
+    )  # fmt: skip

@@ -1,7 +1,7 @@
 """Viewers: the state of each, what it is still to be sent, and how many there may be.
 
-There are tens of thousands, nearly always idle. An idle viewer costs this object, its socket, and one task that waits
-until the socket is readable. It has no buffer and no queue. `lines` is None until it asks for something.
+There are tens of thousands, nearly always idle. An idle viewer costs this object, its socket, and a slot in its
+audience (`server.live.audience`). It has no task, no buffer and no queue. `lines` is None until it asks for something.
 
 A viewer is owed, in this order:
 
@@ -10,14 +10,10 @@ A viewer is owed, in this order:
     edition    the last published edition, if it has an older one
     lines      refusals of what it asked for, and the messages about single users (`server.live.lines`)
 
-Theory of operation. `show_all` runs for every viewer at every tick, so it is written for speed. Nearly all viewers of a
-board have the same edition and format. So the message is looked up only where a viewer differs from the one before; all
-others cost a few attributes and `send`. Viewers are visited in the order in which they came, roughly that of memory.
-
 Rules:
 - A frame of which a part was sent is finished first. A frame of which nothing was sent is forgotten: a newer one will
   follow (latest wins). So a slow viewer holds at most one frame, even if it sends pings and never reads the pongs.
-- Only one task writes to a viewer: while `busy` the drain task, otherwise any.
+- Only one task writes to a viewer: while `busy` the drain task, otherwise any. Its audience knows when a tick may.
 - A broken socket is closed where the fault is found, and disturbs no other viewer.
 - A close is the last frame. After it the sending side is shut.
 - The viewer owns its file descriptor from the upgrade on; the stream that it came with is left empty.
@@ -27,8 +23,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -37,8 +32,9 @@ from server.access.lease import Lease
 from server.http.admission import add_to
 from server.http.client_address import address_group
 from server.http.websocket import PING, PONG, FrameParser, close_frame, server_frame
+from server.live.audience import DELTAS, EVENTS, FRAMES, Audience
 from server.live.board_view import BoardView
-from server.live.editions import NO_EDITION, AnyChannel, AnyEdition
+from server.live.editions import AnyChannel, AnyEdition
 from server.live.lines import ViewerLines
 
 _PING = server_frame(PING, b"")
@@ -56,29 +52,38 @@ class Viewer:
 
     __slots__ = (
         "address",
+        "audience",
         "busy",
         "channel",
         "closing",
         "control",
         "deltas",
-        "edition",
         "gone",
         "heard",
         "lease",
+        "left",
         "lines",
+        "on_gone",
         "parser",
         "pinged",
         "rest",
         "said",
+        "slot",
         "socket",
         "user_id",
     )  # fmt: skip
 
     def __init__(
-        self, taken: socket.socket, channel: AnyChannel, address: str, now: float, *, deltas: bool,
-        lease: Lease | None = None, user_id: str | None = None,
+        self, taken: socket.socket, channel: AnyChannel, audience: Audience[Viewer], address: str, now: float, *,
+        deltas: bool, lease: Lease | None = None, user_id: str | None = None,
+        on_gone: Callable[[Viewer], None] = lambda _viewer: None, left: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        """`lease` says how long the viewer may stay; None: the board is public. `user_id`: the only user it may be."""
+        """`lease` says how long the viewer may stay; None: the board is public. `user_id`: the only user it may be.
+
+        `on_gone` is called as its socket is closed, `left` by whoever then lets the viewer go.
+        """
+        self.on_gone = on_gone
+        self.left = left
         self.lease = lease
         self.user_id = user_id
         self.lines: ViewerLines | None = None
@@ -87,7 +92,6 @@ class Viewer:
         self.address = address
         self.deltas = deltas
         self.parser = FrameParser()
-        self.edition = NO_EDITION
         self.rest: memoryview | None = None
         self.control: bytes | None = None
         self.busy = False
@@ -96,10 +100,21 @@ class Viewer:
         self.said = 0  # bytes since our last ping
         self.heard = now
         self.pinged = now
+        self.audience = audience
+        self.slot = audience.enter(self, taken.fileno(), EVENTS if self.as_events else DELTAS if deltas else FRAMES)
+
+    @property
+    def edition(self) -> int:
+        """The number of the edition that it has. One that left has none."""
+        return self.audience.edition(self.slot)
+
+    @edition.setter
+    def edition(self, number: int) -> None:
+        self.audience.has(self.slot, number)
 
     def begin(self, response: bytes, edition: AnyEdition, *, known: bool = False) -> None:
         """Owe the answer to the handshake and the first edition, as one write. `known`: it has this edition already."""
-        first = b"" if known else edition.for_viewer(NO_EDITION, deltas=self.deltas, as_event=self.as_events).frame
+        first = b"" if known else edition.for_viewer(self.edition, deltas=self.deltas, as_event=self.as_events).frame
         self.rest = memoryview(response + first)
         self.edition = edition.number
 
@@ -109,6 +124,17 @@ class Viewer:
             return self.socket.recv(count)
         except BlockingIOError:
             return None
+
+    def hold(self) -> None:
+        """Leave all writing to one task."""
+        self.busy = True
+        self.audience.bar(self.slot)
+
+    def release(self) -> None:
+        """Let any task write again."""
+        self.busy = False
+        if not self.closing and not self.gone:
+            self.audience.allow(self.slot, self.socket.fileno())
 
     def show(self, number: int, frame: bytes) -> bool:
         """Write an edition to a viewer that is not busy. False: the socket is full. Raises OSError."""
@@ -137,8 +163,12 @@ class Viewer:
     def close(self, code: int | None, reason: str = "") -> None:
         """Owe a close frame, once."""
         if not self.closing:
-            self.closing = True
-            self.control = close_frame(code, reason)
+            self._close(close_frame(code, reason))
+
+    def _close(self, last: bytes) -> None:
+        self.closing = True
+        self.audience.bar(self.slot)
+        self.control = last
 
     def push(self, edition: AnyEdition | None = None) -> bool:
         """Write all that is owed, `edition` included. False: the socket is full. Raises OSError.
@@ -174,13 +204,15 @@ class Viewer:
         return True
 
     def hang_up(self, *, abort: bool = False) -> None:
-        """Close the socket and wake its tasks. `abort` also drops what is in the kernel's buffer.
+        """Close the socket and wake who waits for it. `abort` also drops what is in the kernel's buffer.
 
         May be called more than once.
         """
         if self.gone:
             return
         self.gone = True
+        self.audience.bar(self.slot)
+        self.on_gone(self)
         if abort:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         trio.lowlevel.notify_closing(self.socket)
@@ -194,44 +226,6 @@ class Viewer:
             taken = 0
         self.rest = None if taken == len(data) else memoryview(data)[taken:]
         return self.rest is None
-
-
-def show_all(viewers: Iterable[Viewer], edition: AnyEdition, shown: Counter[str]) -> list[Viewer]:
-    """Write an edition to each viewer that has an older one and is not busy, closing or gone.
-
-    Counts the messages of each kind in `shown`. Gives the viewers whose sockets are full.
-    """
-    number = edition.number
-    has: int | None = None
-    deltas, as_event, kind, frame, length, count = False, False, "", b"", 0, 0
-    full: list[Viewer] = []
-    for viewer in viewers:
-        if viewer.busy or viewer.closing or viewer.gone:
-            continue
-        if viewer.edition != has or viewer.deltas is not deltas or viewer.as_events is not as_event:
-            if viewer.edition >= number:
-                continue
-            if count:
-                shown[kind] += count
-            has, deltas, as_event, count = viewer.edition, viewer.deltas, viewer.as_events, 0
-            message = edition.for_viewer(has, deltas=deltas, as_event=as_event)
-            kind, frame, length = message.kind, message.frame, len(message.frame)
-        try:
-            taken = viewer.socket.send(frame)
-        except BlockingIOError:
-            full.append(viewer)
-            continue
-        except OSError:
-            viewer.hang_up()
-            continue
-        viewer.edition = number
-        count += 1
-        if taken != length:
-            viewer.rest = memoryview(frame)[taken:]
-            full.append(viewer)
-    if count:
-        shown[kind] += count
-    return full
 
 
 def take_over(stream: trio.SocketStream) -> socket.socket:
@@ -249,8 +243,8 @@ def take_over(stream: trio.SocketStream) -> socket.socket:
 class Viewers:
     """The connected viewers, and the places for them: in all, and for each client (`address_group`).
 
-    A place is reserved before the upgrade and released when the viewer is gone. Lists are in the order of coming. Fewer
-    places send nobody away: then nobody comes until enough have gone.
+    A place is reserved before the upgrade and released when the viewer is gone. Fewer places send nobody away: then
+    nobody comes until enough have gone.
     """
 
     def __init__(self, places: int, places_per_address: int) -> None:
@@ -258,13 +252,16 @@ class Viewers:
         self.places_per_address = places_per_address
         self._reserved = 0
         self._by_group: dict[str, int] = {}
-        # Sets that keep their order, which is the order of a tick.
-        self._joined: dict[Viewer, None] = {}
-        self._by_board: dict[BoardView, dict[Viewer, None]] = {}
+        self._audiences: dict[BoardView, Audience[Viewer]] = {}
 
     def __len__(self) -> int:
-        """Count the viewers that joined."""
-        return len(self._joined)
+        """Count the viewers."""
+        return sum(audience.count for audience in self._audiences.values())
+
+    def __iter__(self) -> Iterator[Viewer]:
+        """Give the viewers."""
+        for audience in self._audiences.values():
+            yield from audience
 
     def fault(self, address: str) -> str | None:
         """Say why there is no place for another viewer of this address, None if there is one."""
@@ -285,36 +282,34 @@ class Viewers:
         self._reserved -= 1
         add_to(self._by_group, address_group(address), -1)
 
-    def join(self, viewer: Viewer) -> None:
-        """Add a viewer that has a place."""
-        self._joined[viewer] = None
-        self._by_board.setdefault(viewer.channel.view, {})[viewer] = None
+    def audience(self, view: BoardView) -> Audience[Viewer]:
+        """Give the audience of a view. A viewer that has a place joins by being made for it."""
+        audience = self._audiences.get(view)
+        if audience is None:
+            audience = self._audiences[view] = Audience()
+        return audience
 
     def leave(self, viewer: Viewer) -> None:
-        """Remove a viewer and release its place."""
-        del self._joined[viewer]
-        del self._by_board[viewer.channel.view][viewer]
+        """Remove a viewer that is gone, and release its place."""
+        viewer.audience.leave(viewer.slot)
         self.release(viewer.address)
 
-    def watches(self, view: BoardView) -> bool:
-        """Whether a view has viewers."""
-        return bool(self._by_board.get(view))
-
     def everyone(self) -> list[Viewer]:
-        return list(self._joined)
+        return list(self)
 
     def count(self, view: BoardView) -> int:
-        return len(self._by_board.get(view, ()))
-
-    def of_board(self, view: BoardView) -> list[Viewer]:
-        return list(self._by_board.get(view, ()))
+        """Count the viewers of a view."""
+        audience = self._audiences.get(view)
+        return 0 if audience is None else audience.count
 
     def _check(self) -> None:
         assert self._reserved == sum(self._by_group.values())
-        assert len(self._joined) <= self._reserved
+        assert len(self) <= self._reserved
         assert all(count > 0 for count in self._by_group.values())
-        assert self._joined.keys() == {viewer for viewers in self._by_board.values() for viewer in viewers}
-        assert len(self._joined) == sum(len(viewers) for viewers in self._by_board.values())
+        for audience in self._audiences.values():
+            audience._check()
+            for slot, viewer in enumerate(audience.viewers):
+                assert viewer is None or (viewer.audience is audience and viewer.slot == slot)
 
 
 def places_for(max_viewers: int, files_max: int | None, files_reserved: int) -> int:

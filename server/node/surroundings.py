@@ -47,9 +47,10 @@ class LiveChannel(Protocol):
         """Tell viewers of changes, until cancelled."""
 
     async def serve_viewer(
-        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
-    ) -> None:
-        """Answer a request for the live channel, a WebSocket or a stream; returns when the viewer is gone."""
+        self, stream: trio.SocketStream, head: RequestHead, address: str, left: Callable[[], None], *,
+        as_events: bool = False,
+    ) -> bool:  # fmt: skip
+        """Answer a request for the live channel. True: `left` is called when the viewer goes."""
 
     def watching(self, board_id: str) -> int:
         """Count the viewers of a board here."""

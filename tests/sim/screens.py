@@ -90,8 +90,9 @@ class Channels:
             self._changed.set()
 
     async def serve_viewer(
-        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
-    ) -> None:
+        self, stream: trio.SocketStream, head: RequestHead, address: str, left: Callable[[], None], *,
+        as_events: bool = False,
+    ) -> bool:  # fmt: skip
         """Never called: viewers of a simulated run connect by `connect`."""
         raise AssertionError(f"no socket of {address} comes here: {stream}, {head}, {as_events}")
 

@@ -6,7 +6,7 @@ import json
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -191,8 +191,9 @@ class Echo:
         self.failure: BaseException | None = None
 
     async def serve_viewer(
-        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
-    ) -> None:
+        self, stream: trio.SocketStream, head: RequestHead, address: str, left: Callable[[], None], *,
+        as_events: bool = False,
+    ) -> bool:  # fmt: skip
         """Echo what comes."""
         self.heads.append((head, address))
         self.as_events.append(as_events)
@@ -201,6 +202,7 @@ class Echo:
         await stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + head.rest)
         while data := await stream.receive_some(1024):
             await stream.send_all(data)
+        return False
 
 
 class Played:

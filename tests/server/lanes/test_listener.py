@@ -165,8 +165,9 @@ async def test_a_refusal_by_the_live_channel_is_seen_by_a_client_that_still_send
     class Refusing:
         heads: tuple[()] = ()
 
-        async def serve_viewer(self, stream: trio.SocketStream, *_rest: object, **_more: object) -> None:
+        async def serve_viewer(self, stream: trio.SocketStream, *_rest: object, **_more: object) -> bool:
             await stream.send_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+            return False
 
     async with open_listener() as served:
         served.listener._live = Refusing()

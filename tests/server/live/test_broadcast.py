@@ -42,10 +42,10 @@ class Hall:
         client.setblocking(False)
         channel = self.broadcast.channel(BoardView("main"))
         assert channel is not None
-        viewer = Viewer(ours, channel, "192.0.2.1", trio.current_time(), deltas=deltas)
+        self.viewers.reserve("192.0.2.1")
+        audience = self.viewers.audience(channel.view)
+        viewer = Viewer(ours, channel, audience, "192.0.2.1", trio.current_time(), deltas=deltas)
         viewer.edition = channel.newest().number
-        self.viewers.reserve(viewer.address)
-        self.viewers.join(viewer)
         self.clients.append(client)
         self.all.append(viewer)
         return viewer

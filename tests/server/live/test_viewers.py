@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from engine.board_rules import rules_of_points
 from engine.scoreboard import Scoreboard
 from server.http.websocket import CLOSE, PING, PONG, TEXT, server_frame, text_frame
+from server.live.audience import Audience
 from server.live.board_view import BoardView
 from server.live.editions import NO_EDITION, Channel
 from server.live.viewers import Viewer, Viewers, places_for, take_over
@@ -35,7 +36,7 @@ class Pair:
         ours, self.client = socket.socketpair()
         ours.setblocking(False)
         self.client.setblocking(False)
-        self.viewer = Viewer(ours, make_channel(), "192.0.2.1", 0.0, deltas=False)
+        self.viewer = Viewer(ours, make_channel(), Audience(), "192.0.2.1", 0.0, deltas=False)
 
     def read(self) -> list[tuple[int, bytes]]:
         """Read all that came: whole frames, and nothing else."""
@@ -337,9 +338,9 @@ class Registry(RuleBasedStateMachine):
     @rule(board=st.integers(0, 1))
     def join(self, board: int) -> None:
         """A handshake succeeds."""
-        viewer = Viewer(self.sockets[0], self.channels[board], self.reserved.pop(0), 0.0, deltas=False)
-        self.viewers.join(viewer)
-        self.joined.append(viewer)
+        channel = self.channels[board]
+        audience = self.viewers.audience(channel.view)
+        self.joined.append(Viewer(self.sockets[0], channel, audience, self.reserved.pop(0), 0.0, deltas=False))
 
     @precondition(lambda self: self.joined)
     @rule(which=st.integers(0, 5))
@@ -349,13 +350,14 @@ class Registry(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        """Each viewer is counted once, on the right board, in the order of coming."""
+        """Each viewer is counted once, on the right board."""
         self.viewers._check()
         assert len(self.viewers) == len(self.joined)
-        assert self.viewers.everyone() == self.joined
+        assert sorted(self.viewers.everyone(), key=id) == sorted(self.joined, key=id)
         for channel in self.channels:
-            of_board = [viewer for viewer in self.joined if viewer.channel is channel]
-            assert self.viewers.of_board(channel.view) == of_board
+            of_board = {viewer for viewer in self.joined if viewer.channel is channel}
+            assert set(self.viewers.audience(channel.view)) == of_board
+            assert self.viewers.count(channel.view) == len(of_board)
 
     def teardown(self) -> None:
         """Close what was opened."""

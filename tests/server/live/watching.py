@@ -110,8 +110,8 @@ class Told:
 class Site:
     """A scoreboard, its live channel, and the port where it is served.
 
-    `clients` are kept until the end, so that no connection closes just because a test forgot it. `scopes` are those in
-    which the connections are served, `lines` what was logged. `read_too_much` is what the listener read after a head:
+    `clients` are kept until the end, so that no connection closes just because a test forgot it. `scope` is that in
+    which the channel runs, `lines` what was logged. `read_too_much` is what the listener read after a head:
     it is given to the live channel with each head, so no test sends it behind an upgrade.
     """
 
@@ -122,9 +122,20 @@ class Site:
         self.port = port
         self.actions = 0
         self.clients: list[trio.SocketStream] = []
-        self.scopes: list[trio.CancelScope] = []
+        self.scope = trio.CancelScope()
         self.lines: list[MutableMapping[str, Any]] = []
         self.read_too_much = b""
+        self.admitted = 0
+        self.left = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Run the channel."""
+        with self.scope:
+            await self.live.run(task_status=task_status)
+
+    def leave(self) -> None:
+        """Take down that a viewer left, as the listener does."""
+        self.left += 1
 
     @property
     def board(self) -> Board:
@@ -166,6 +177,7 @@ class Site:
         """Check the invariants of what the server keeps."""
         self.live._viewers._check()
         self.live._broadcast.lines._check()
+        assert self.admitted - self.left == len(self.live._viewers)
 
 
 async def nobody(_authorization: str) -> str | None:
@@ -211,19 +223,19 @@ async def open_site(
     site = Site(live, scoreboard, told, listener.socket.getsockname()[1])
 
     async def serve(stream: trio.SocketStream) -> None:
-        with trio.CancelScope() as scope:
-            site.scopes.append(scope)
-            try:
-                head = await _read_head(stream)
-                head = msgspec.structs.replace(head, rest=head.rest + site.read_too_much)
-                as_events = head.path != LIVE_PATH
-                await live.serve_viewer(stream, head, stream.socket.getpeername()[0], as_events=as_events)
-            finally:
-                await trio.aclose_forcefully(stream)
+        try:
+            head = await _read_head(stream)
+            head = msgspec.structs.replace(head, rest=head.rest + site.read_too_much)
+            as_events = head.path != LIVE_PATH
+            address = stream.socket.getpeername()[0]
+            if await live.serve_viewer(stream, head, address, site.leave, as_events=as_events):
+                site.admitted += 1
+        finally:
+            await trio.aclose_forcefully(stream)
 
     with alarm(), capture_logs() as site.lines:
         async with trio.open_nursery() as nursery:
-            await nursery.start(live.run)
+            await nursery.start(site.run)
             nursery.start_soon(trio.serve_listeners, serve, [listener])
             yield site
             site.check()

@@ -9,7 +9,7 @@ The disk does not wait for threads and nothing listens, so a step is over when a
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from itertools import repeat
 from pathlib import Path
@@ -51,8 +51,9 @@ class QuietLive:
         task_status.started()
 
     async def serve_viewer(
-        self, stream: trio.SocketStream, head: RequestHead, address: str, *, as_events: bool = False
-    ) -> None:
+        self, stream: trio.SocketStream, head: RequestHead, address: str, left: Callable[[], None], *,
+        as_events: bool = False,
+    ) -> bool:  # fmt: skip
         """See `LiveChannel`."""
         raise AssertionError("nobody comes")
 

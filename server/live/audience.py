@@ -1,0 +1,163 @@
+"""The viewers of one view of a board as columns: who may be written to, and which edition each has.
+
+    slot = audience.enter(viewer, file, FRAMES)
+    for start in audience.slices():
+        full = audience.show(start, edition, write, shown)
+
+    slot        0          1          2          3
+    viewers     of ann     of bob     None       of eve
+    files       17         -1         -1         23          -1: not to be written to at a tick
+    editions    41         40         0          41
+    forms       FRAMES     DELTAS     –          EVENTS
+
+Theory of operation. A tick writes to thousands of viewers, and nearly all of them have the same edition and take the
+same form. To look at an object for each of them would cost as much as the kernel's call: it lies somewhere in memory,
+and no cache holds it. So what a tick asks lies here, 13 bytes for each viewer, side by side. The objects are touched
+only where a socket was full or broken.
+
+Rules:
+- A viewer's file is in its column only while the viewer is idle: not busy, not closing, not gone. The column must not
+  have the number of a file that was closed, because it may be somebody else's by now.
+- A slot that was left is taken by the next who comes. So the order is that of coming, but for those.
+- `show` is one slice, without an await. Between two slices viewers come, go and catch up.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from server import bounds
+from server.live.editions import NO_EDITION, AnyEdition
+from server.live.writing import Write
+
+FRAMES, DELTAS, EVENTS = range(3)
+"""The forms: frames of a WebSocket, the same with deltas, server-sent events."""
+
+NOT_NOW = -1
+_FULL = -errno.EAGAIN
+_SLOTS_MIN = 64
+
+
+class Member(Protocol):
+    """What is asked of a viewer when its socket did not take a whole frame."""
+
+    rest: memoryview | None
+
+    def hang_up(self) -> None: ...
+
+
+Viewer = TypeVar("Viewer", bound=Member)
+
+
+class Audience(Generic[Viewer]):
+    """See above."""
+
+    __slots__ = ("_editions", "_files", "_forms", "_free", "count", "viewers")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.viewers: list[Viewer | None] = []
+        self._free: list[int] = []
+        self._files = np.full(_SLOTS_MIN, NOT_NOW, np.int32)
+        self._editions = np.full(_SLOTS_MIN, NO_EDITION, np.int64)
+        self._forms = np.zeros(_SLOTS_MIN, np.int8)
+
+    def __iter__(self) -> Iterator[Viewer]:
+        """Give the viewers."""
+        return (viewer for viewer in self.viewers if viewer is not None)
+
+    def enter(self, viewer: Viewer, file: int, form: int) -> int:
+        """Take a viewer in, without an edition; give its slot."""
+        self.count += 1
+        if self._free:
+            slot = self._free.pop()
+            self.viewers[slot] = viewer
+        else:
+            slot = len(self.viewers)
+            self.viewers.append(viewer)
+            if slot == len(self._files):
+                self._grow()
+        self._files[slot], self._editions[slot], self._forms[slot] = file, NO_EDITION, form
+        return slot
+
+    def leave(self, slot: int) -> None:
+        """Let the viewer of a slot go."""
+        assert self.viewers[slot] is not None
+        self.count -= 1
+        self.viewers[slot] = None
+        self._files[slot] = NOT_NOW
+        self._free.append(slot)
+
+    def edition(self, slot: int) -> int:
+        """Give the number of the edition that a viewer has."""
+        return int(self._editions[slot])
+
+    def has(self, slot: int, number: int) -> None:
+        """Note which edition a viewer has."""
+        self._editions[slot] = number
+
+    def allow(self, slot: int, file: int) -> None:
+        """Let a viewer be written to at a tick."""
+        self._files[slot] = file
+
+    def bar(self, slot: int) -> None:
+        """Let a viewer not be written to at a tick."""
+        self._files[slot] = NOT_NOW
+
+    def slices(self) -> range:
+        """Where the slices of a tick start. Who comes meanwhile behind the last one has the newest edition."""
+        return range(0, len(self.viewers), bounds.SLICE_VIEWERS)
+
+    def show(self, start: int, edition: AnyEdition, write: Write, shown: Counter[str]) -> list[Viewer]:
+        """Write an edition to each viewer of a slice that has an older one and may be written to.
+
+        Counts the messages of each kind in `shown`. Gives the viewers whose sockets are full.
+        """
+        stop = start + bounds.SLICE_VIEWERS
+        files, editions, forms = self._files[start:stop], self._editions[start:stop], self._forms[start:stop]
+        due = np.flatnonzero((files >= 0) & (editions < edition.number))
+        full: list[Viewer] = []
+        while len(due):
+            has, form = editions[due[0]], forms[due[0]]
+            alike = (editions[due] == has) & (forms[due] == form)
+            these, due = due[alike], due[~alike]
+            message = edition.for_viewer(int(has), deltas=form == DELTAS, as_event=form == EVENTS)
+            taken = write(files[these], message.frame)
+            told = these[taken >= 0]
+            editions[told] = edition.number
+            if len(told):
+                shown[message.kind] += len(told)
+            for at in np.flatnonzero(taken != len(message.frame)):
+                viewer = self.viewers[start + int(these[at])]
+                assert viewer is not None
+                if self._waits(viewer, message.frame, int(taken[at])):
+                    full.append(viewer)
+        return full
+
+    def _waits(self, viewer: Viewer, frame: bytes, taken: int) -> bool:
+        """Whether a viewer whose socket did not take a whole frame is to wait; else it is gone."""
+        if taken >= 0:
+            viewer.rest = memoryview(frame)[taken:]
+        elif taken != _FULL:
+            viewer.hang_up()
+            return False
+        return True
+
+    def _grow(self) -> None:
+        more = len(self._files)
+        self._files = np.concatenate([self._files, np.full(more, NOT_NOW, np.int32)])
+        self._editions = np.concatenate([self._editions, np.full(more, NO_EDITION, np.int64)])
+        self._forms = np.concatenate([self._forms, np.zeros(more, np.int8)])
+
+    def _check(self) -> None:
+        slots = [slot for slot, viewer in enumerate(self.viewers) if viewer is not None]
+        assert len(slots) == self.count
+        assert sorted([*slots, *self._free]) == list(range(len(self.viewers)))
+        assert len(self.viewers) <= len(self._files) == len(self._editions) == len(self._forms)
+        assert all(self._files[slot] == NOT_NOW for slot in self._free)
+        assert np.all(self._files[len(self.viewers) :] == NOT_NOW)

@@ -1,0 +1,285 @@
+"""A tick over an audience: each viewer gets what `Viewer.show` would give it, and no viewer is another's trouble.
+
+Both ways to write pass: one by one, and by io_uring where the system has it.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from engine.board_rules import rules_of_points
+from engine.scoreboard import Scoreboard
+from server import bounds
+from server.http.websocket import TEXT
+from server.live.audience import Audience
+from server.live.board_view import BoardView
+from server.live.editions import NO_EDITION, Channel, Edition
+from server.live.ring import Files, Ring, Taken
+from server.live.viewers import Viewer
+from server.live.writing import Write, one_by_one, writing
+from tests.engine.model import increment, perform
+from tests.server.live.client_frames import take_server_frame
+
+NEWEST = 4
+
+
+@pytest.fixture(params=["one by one", "io_uring"])
+def write(request: pytest.FixtureRequest) -> Iterator[Write]:
+    """Each way to write."""
+    if request.param == "one by one":
+        yield one_by_one
+        return
+    ring = Ring.open(bounds.SLICE_VIEWERS)
+    if ring is None:
+        pytest.skip("this system lets us have no io_uring")
+    yield ring.write
+    ring.close()
+
+
+class Row:
+    """Viewers on socket pairs, all of one board that had NEWEST editions."""
+
+    def __init__(self, write: Write) -> None:
+        self.write = write
+        self.audience = Audience[Viewer]()
+        scoreboard = Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
+        self.channel = Channel(BoardView("main"), scoreboard, lambda: 0)
+        for number in range(NEWEST - 1):
+            perform(scoreboard, [increment("ann", str(number))])
+            self.channel.publish()
+        self.viewers: list[Viewer] = []
+        self.clients: list[socket.socket] = []
+
+    @property
+    def newest(self) -> Edition:
+        """What all are to be shown."""
+        return self.channel.published
+
+    def add(self, edition: int = NEWEST - 1, *, deltas: bool = False) -> Viewer:
+        """Add a viewer that has an edition."""
+        ours, client = socket.socketpair()
+        ours.setblocking(False)
+        client.setblocking(False)
+        viewer = Viewer(ours, self.channel, self.audience, "192.0.2.1", 0.0, deltas=deltas)
+        viewer.edition = edition
+        self.viewers.append(viewer)
+        self.clients.append(client)
+        return viewer
+
+    def show(self) -> tuple[list[Viewer], Counter[str]]:
+        """Show the newest edition to all. Gives the viewers with full sockets, and what was counted."""
+        shown: Counter[str] = Counter()
+        full = []
+        for start in self.audience.slices():
+            full += self.audience.show(start, self.newest, self.write, shown)
+        self.audience._check()
+        return full, shown
+
+    def received(self) -> list[bytes]:
+        """Read what came to each client, as bytes."""
+        received = []
+        for client in self.clients:
+            data = b""
+            try:
+                while more := client.recv(65_536):
+                    data += more
+            except BlockingIOError:
+                pass
+            received.append(data)
+        return received
+
+
+@contextmanager
+def a_row(write: Write) -> Iterator[Row]:
+    """A row of viewers that is closed at the end."""
+    row = Row(write)
+    try:
+        yield row
+    finally:
+        for end in (*(viewer.socket for viewer in row.viewers), *row.clients):
+            end.close()
+
+
+STATES = st.tuples(
+    st.integers(NO_EDITION, NEWEST + 1), st.booleans(), st.sampled_from(["idle", "idle", "idle", "busy", "closing"])
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STATES, max_size=12))
+def test_each_viewer_is_shown_what_suits_it(write: Write, states: list[tuple[int, bool, str]]) -> None:
+    """In whatever order formats and editions come, each gets the message that `for_viewer` names, or none."""
+    with a_row(write) as row:
+        expected, counted = [], Counter[str]()
+        for edition, deltas, state in states:
+            viewer = row.add(edition, deltas=deltas)
+            if state == "busy":
+                viewer.hold()
+            elif state == "closing":
+                viewer.close(1000)
+            if state != "idle" or edition >= NEWEST:
+                expected.append(b"")
+                continue
+            message = row.newest.for_viewer(edition, deltas=deltas)
+            expected.append(message.frame)
+            counted[message.kind] += 1
+        full, shown = row.show()
+        assert row.received() == expected
+        assert (full, shown) == ([], counted)
+        for viewer, (edition, _, _), frame in zip(row.viewers, states, expected, strict=True):
+            assert viewer.edition == (NEWEST if frame else edition)
+            assert viewer.rest is None
+
+
+async def test_a_viewer_that_is_gone_is_passed_over(write: Write) -> None:
+    """Its file descriptor may be somebody else's by now, so its socket is not even tried."""
+    with a_row(write) as row:
+        gone, here = row.add(), row.add()
+        file = gone.socket.fileno()
+        gone.hang_up()
+        others = socket.socketpair()
+        row.clients += others
+        assert file in [each.fileno() for each in others]
+        assert row.show() == ([], {"update": 1})
+        assert (gone.edition, here.edition) == (NEWEST - 1, NEWEST)
+        for each in others:
+            each.setblocking(False)
+        assert [bool(data) for data in row.received()] == [False, True, False, False]
+
+
+async def test_a_viewer_is_passed_over_only_while_a_task_writes_to_it(write: Write) -> None:
+    """The task brings it up to date; from then on it is shown what comes with all the others."""
+    with a_row(write) as row:
+        slow, closing = row.add(), row.add()
+        for viewer in (slow, closing):
+            viewer.hold()
+        assert row.show() == ([], {})
+        closing.close(1000)
+        for viewer in (slow, closing):
+            viewer.release()
+        assert row.show() == ([], {"update": 1})
+        assert (slow.edition, closing.edition) == (NEWEST, NEWEST - 1)
+
+
+async def test_a_slot_is_the_next_ones(write: Write) -> None:
+    """Whoever takes it begins without an edition, and the audience is no larger."""
+    with a_row(write) as row:
+        viewers = [row.add(NEWEST) for _ in range(3)]
+        viewers[1].hang_up()
+        row.audience.leave(viewers[1].slot)
+        assert set(row.audience) == {viewers[0], viewers[2]}
+        newcomer = row.add(NO_EDITION)
+        assert (newcomer.slot, row.audience.count) == (1, 3)
+        assert row.show() == ([], {"snapshot": 1})
+        assert (newcomer.edition, viewers[2].edition) == (NEWEST, NEWEST)
+
+
+def test_an_audience_grows(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    """Past the room that it begins with, and in slices."""
+    monkeypatch.setattr(bounds, "SLICE_VIEWERS", 50)
+    with a_row(write) as row:
+        for _ in range(130):
+            row.add()
+        assert row.show() == ([], {"update": 130})
+        frame = row.newest.for_viewer(NEWEST - 1, deltas=False).frame
+        assert row.received() == [frame] * 130
+        assert row.show() == ([], {})
+
+
+async def test_a_broken_socket_ends_that_viewer_alone(write: Write) -> None:
+    """It is hung up on, not counted and not waited for; those after it are shown the edition."""
+    with a_row(write) as row:
+        broken, here = row.add(), row.add()
+        row.clients[0].close()
+        assert row.show() == ([], {"update": 1})
+        assert (broken.gone, here.gone, here.edition) == (True, False, NEWEST)
+
+
+def test_a_full_socket_keeps_nothing_and_is_to_be_waited_for(write: Write) -> None:
+    """The viewer still has its old edition, so once its socket drains it is owed the newest one."""
+    with a_row(write) as row:
+        full, here = row.add(), row.add()
+        try:
+            while True:
+                full.socket.send(b"\0")
+        except BlockingIOError:
+            pass
+        assert row.show() == ([full], {"update": 1})
+        assert (full.edition, full.rest, here.edition) == (NEWEST - 1, None, NEWEST)
+
+
+def test_what_a_socket_took_only_in_part_goes_on_where_it_stopped() -> None:
+    """The edition counts as shown, and the rest is a view of the frame that all share."""
+    with a_row(stingily) as row:
+        slow, here = row.add(), row.add()
+        frame = row.newest.for_viewer(NEWEST - 1, deltas=False).frame
+        assert row.show() == ([slow], {"update": 2})
+        assert (slow.edition, here.edition) == (NEWEST, NEWEST)
+        assert slow.rest is not None
+        assert slow.rest.obj is frame
+        assert slow.push()
+        first, second = row.received()
+        assert first == second == frame
+        opcode, _ = take_server_frame(bytearray(first)) or (None, b"")
+        assert opcode == TEXT
+
+
+def stingily(files: Files, frame: bytes) -> Taken:
+    """Write as if the first socket had room for seven bytes."""
+    return np.concatenate([one_by_one(files[:1], frame[:7]), one_by_one(files[1:], frame)])
+
+
+def test_each_way_to_write_says_what_the_kernel_says(write: Write) -> None:
+    """Of each socket: how much it took, that it is full, that the other end is gone, that it is no socket."""
+    pairs = [socket.socketpair() for _ in range(4)]
+    for ours, _ in pairs:
+        ours.setblocking(False)
+    files = np.array([ours.fileno() for ours, _ in pairs], np.int32)
+    pairs[1][1].close()
+    pairs[2][0].close()
+    big = b"x" * 4_000_000
+    first, second, last = write(files, big).tolist(), write(files, big).tolist(), write(files[:0], big).tolist()
+    assert 0 < first[0] == first[3] < len(big)
+    assert second == [-errno.EAGAIN, -errno.EPIPE, -errno.EBADF, -errno.EAGAIN]
+    assert first[1:3] == second[1:3]
+    assert last == []
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
+def test_a_ring_goes_round(write: Write) -> None:
+    """However often it is used, and for however many at once, each socket gets its frame once."""
+    ours, client = socket.socketpair()
+    with ours, client:
+        for number, count in enumerate([1, bounds.SLICE_VIEWERS, 100, 7] * 12):
+            files = np.full(count, ours.fileno(), np.int32)
+            assert write(files, b"%05d" % number).tolist() == [5] * count
+            assert client.recv(65_536) == b"%05d" % number * count
+
+
+@pytest.mark.parametrize("has_ring", [True, False])
+def test_where_there_is_no_ring_sockets_are_written_to_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, has_ring: bool
+) -> None:
+    """A container runtime may forbid it."""
+    if not has_ring:
+        monkeypatch.setattr(Ring, "open", lambda _entries: None)
+    elif Ring.open(8) is None:
+        pytest.skip("this system lets us have no io_uring")
+    with writing(8) as write:
+        assert (write is one_by_one) is not has_ring
+
+
+def test_a_kernel_that_refuses_a_ring_gives_none() -> None:
+    """Whatever its reason: here, that no ring can be so large."""
+    assert Ring.open(2**20) is None
