@@ -1,8 +1,8 @@
 """The viewers of one view of a board as columns: who may be written to, and which edition each has.
 
     slot = audience.enter(viewer, file, FRAMES)
-    for start in audience.slices():
-        full = audience.show(start, edition, write, shown)
+    for _ in audience.show(edition, write, shown, wait):
+        await trio.lowlevel.checkpoint()
 
     slot        0          1          2          3
     viewers     of ann     of bob     None       of eve
@@ -19,14 +19,16 @@ Rules:
 - A viewer's file is in its column only while the viewer is idle: not busy, not closing, not gone. The column must not
   have the number of a file that was closed, because it may be somebody else's by now.
 - A slot that was left is taken by the next who comes. So the order is that of coming, but for those.
-- `show` is one slice, without an await. Between two slices viewers come, go and catch up.
+- Between two slices viewers come, go and catch up. `_changes` counts that. If it moved, `show` looks anew who is due;
+  otherwise it goes on with what it found, because to look costs as much as ten viewers.
+- Whose socket is full is barred. So nobody is due twice in a tick.
 """
 
 from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -57,10 +59,11 @@ Viewer = TypeVar("Viewer", bound=Member)
 class Audience(Generic[Viewer]):
     """See above."""
 
-    __slots__ = ("_editions", "_files", "_forms", "_free", "count", "viewers")
+    __slots__ = ("_changes", "_editions", "_files", "_forms", "_free", "count", "viewers")
 
     def __init__(self) -> None:
         self.count = 0
+        self._changes = 0
         self.viewers: list[Viewer | None] = []
         self._free: list[int] = []
         self._files = np.full(_SLOTS_MIN, NOT_NOW, np.int32)
@@ -82,7 +85,8 @@ class Audience(Generic[Viewer]):
             self.viewers.append(viewer)
             if slot == len(self._files):
                 self._grow()
-        self._files[slot], self._editions[slot], self._forms[slot] = file, NO_EDITION, form
+        self._editions[slot], self._forms[slot] = NO_EDITION, form
+        self.allow(slot, file)
         return slot
 
     def leave(self, slot: int) -> None:
@@ -90,7 +94,7 @@ class Audience(Generic[Viewer]):
         assert self.viewers[slot] is not None
         self.count -= 1
         self.viewers[slot] = None
-        self._files[slot] = NOT_NOW
+        self.bar(slot)
         self._free.append(slot)
 
     def edition(self, slot: int) -> int:
@@ -100,53 +104,62 @@ class Audience(Generic[Viewer]):
     def has(self, slot: int, number: int) -> None:
         """Note which edition a viewer has."""
         self._editions[slot] = number
+        self._changes += 1
 
     def allow(self, slot: int, file: int) -> None:
         """Let a viewer be written to at a tick."""
         self._files[slot] = file
+        self._changes += 1
 
     def bar(self, slot: int) -> None:
         """Let a viewer not be written to at a tick."""
-        self._files[slot] = NOT_NOW
+        if self._files[slot] != NOT_NOW:
+            self._files[slot] = NOT_NOW
+            self._changes += 1
 
-    def slices(self) -> range:
-        """Where the slices of a tick start. Who comes meanwhile behind the last one has the newest edition."""
-        return range(0, len(self.viewers), bounds.SLICE_VIEWERS)
+    def show(
+        self, edition: AnyEdition, write: Write, shown: Counter[str], wait: Callable[[Viewer], None]
+    ) -> Iterator[None]:
+        """Write an edition to each viewer that has an older one and may be written to. Stops between two slices.
 
-    def show(self, start: int, edition: AnyEdition, write: Write, shown: Counter[str]) -> list[Viewer]:
-        """Write an edition to each viewer of a slice that has an older one and may be written to.
-
-        Counts the messages of each kind in `shown`. Gives the viewers whose sockets are full.
+        Counts the messages of each kind in `shown`. Calls `wait` for each viewer whose socket is full.
         """
-        stop = start + bounds.SLICE_VIEWERS
-        files, editions, forms = self._files[start:stop], self._editions[start:stop], self._forms[start:stop]
-        due = np.flatnonzero((files >= 0) & (editions < edition.number))
-        full: list[Viewer] = []
-        while len(due):
-            has, form = editions[due[0]], forms[due[0]]
-            alike = (editions[due] == has) & (forms[due] == form)
-            these, due = due[alike], due[~alike]
+        room = bounds.SLICE_VIEWERS
+        while len(due := np.flatnonzero((self._files >= 0) & (self._editions < edition.number))):
+            has, form = self._editions[due[0]], self._forms[due[0]]
+            slots = due[(self._editions[due] == has) & (self._forms[due] == form)]
+            files, changes = self._files[slots], self._changes
             message = edition.for_viewer(int(has), deltas=form == DELTAS, as_event=form == EVENTS)
-            taken = write(files[these], message.frame)
-            told = these[taken >= 0]
-            editions[told] = edition.number
-            if len(told):
-                shown[message.kind] += len(told)
-            for at in np.flatnonzero(taken != len(message.frame)):
-                viewer = self.viewers[start + int(these[at])]
-                assert viewer is not None
-                if self._waits(viewer, message.frame, int(taken[at])):
-                    full.append(viewer)
-        return full
+            start = 0
+            while start < len(slots):
+                if not room:
+                    yield
+                    room = bounds.SLICE_VIEWERS
+                    if changes != self._changes:
+                        break
+                these = slots[start : start + room]
+                short = write(files[start : start + room], message.frame)
+                start, room = start + len(these), room - len(these)
+                self._editions[these] = edition.number
+                shown[message.kind] += len(these)
+                for index, taken in short:
+                    slot = int(these[index])
+                    if taken < 0:
+                        self._editions[slot] = has
+                        shown[message.kind] -= 1
+                    self._is_short(slot, message.frame, taken, wait)
 
-    def _waits(self, viewer: Viewer, frame: bytes, taken: int) -> bool:
-        """Whether a viewer whose socket did not take a whole frame is to wait; else it is gone."""
+    def _is_short(self, slot: int, frame: bytes, taken: int, wait: Callable[[Viewer], None]) -> None:
+        """See to a viewer whose socket did not take a whole frame."""
+        viewer = self.viewers[slot]
+        assert viewer is not None
+        self.bar(slot)
         if taken >= 0:
             viewer.rest = memoryview(frame)[taken:]
         elif taken != _FULL:
             viewer.hang_up()
-            return False
-        return True
+            return
+        wait(viewer)
 
     def _grow(self) -> None:
         more = len(self._files)

@@ -162,11 +162,8 @@ class Broadcast:
         edition = channel.publish()
         audience = self._viewers.audience(channel.view)
         shown: Counter[str] = Counter()
-        for start in audience.slices():
-            if start:
-                await trio.lowlevel.checkpoint()
-            for viewer in audience.show(start, edition, self._write, shown):
-                self._start_drain(viewer)
+        for _ in audience.show(edition, self._write, shown, self._start_drain):
+            await trio.lowlevel.checkpoint()
         for kind, times in shown.items():
             self._metrics.live_messages(times, kind)
 

@@ -1,12 +1,12 @@
 """One frame to many sockets with one call of the kernel: io_uring (Linux 6.1 or newer).
 
     ring = Ring.open(256)                    # None: the kernel has none for us
-    taken = ring.write(files, frame)         # of each socket: the bytes that it took, or minus an errno
+    short = ring.write(files, frame)         # who did not take all of it
     ring.close()
 
 The kernel takes requests from one ring in shared memory and puts results into another:
 
-    write: fill slots 0..n-1 ──► queue them ──► io_uring_enter ──► n results, each with the number of its slot
+    write: fill the next n slots ──► io_uring_enter ──► n results, each with the number of its slot
 
 A request of 64 bytes (`struct io_uring_sqe`); what is not drawn stays 0:
 
@@ -19,7 +19,10 @@ A result of 16 bytes: the number of the slot (u64), what send(2) would give (s32
 Rules:
 - Each request has MSG_DONTWAIT. So the kernel ends it before io_uring_enter returns, whatever the socket is like, and
   the frame need not be kept. `write` asserts that as many results came as were asked for.
-- Nothing but the number of the slot ties a result to its request: the kernel promises no order.
+- Nothing but the number of the slot ties a result to its request: the kernel promises no order. That matters only if a
+  socket did not take all; nearly always they all do.
+- The processor's caches hold nothing of this file when it runs: the kernel's work for the sockets before has filled
+  them. So each step costs several times what a loop in a test shows, and there are few.
 - One thread uses a ring, the one that opened it. So no other writes to the shared memory meanwhile, and the kernel's
   work for a ring needs no locks.
 - A container runtime may forbid io_uring. Then `open` gives None, and `server.live.writing` writes one by one.
@@ -38,13 +41,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Files = NDArray[np.int32]
-Taken = NDArray[np.int32]
+
+Short = list[tuple[int, int]]
+"""The sockets that did not take a whole frame: the index of each, and the bytes that it took, or minus an errno."""
 
 _SETUP, _ENTER = 425, 426  # the same on every architecture
 _SUBMIT_ALL, _SINGLE_ISSUER, _DEFER_TASKRUN = 1 << 7, 1 << 12, 1 << 13
 _GETEVENTS = 1
 _OFFSET_RINGS, _OFFSET_REQUESTS = 0, 0x10000000
 _SEND = 26
+_MASK = 2**32 - 1
 
 # struct io_uring_params: entries of both rings, flags, 2 unused, features, 4 unused; where the fields of the requests'
 # ring lie (head, tail, mask, entries, flags, dropped, array, unused, address); those of the results' ring (head, tail,
@@ -70,28 +76,25 @@ class Ring:
     def __init__(self, file: int, parameters: tuple[Any, ...]) -> None:
         """`parameters` are those that the kernel gave back for this ring."""
         self._file = file
-        entries, results = parameters[:2]
+        self.entries, results = parameters[:2]
         requests_at, results_at = parameters[10:17], parameters[19:25]
-        size = max(requests_at[6] + entries * 4, results_at[5] + results * _RESULT.itemsize)
-        rings = mmap.mmap(file, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, offset=_OFFSET_RINGS)
-        requests = mmap.mmap(
-            file, entries * _REQUEST.itemsize, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, offset=_OFFSET_REQUESTS
-        )
-        self._tail = np.frombuffer(rings, np.uint32, 1, requests_at[1])
-        self._queue = np.frombuffer(rings, np.uint32, entries, requests_at[6])
-        self._done, self._given = (np.frombuffer(rings, np.uint32, 1, results_at[field]) for field in (0, 1))
+        size = max(requests_at[6] + self.entries * 4, results_at[5] + results * _RESULT.itemsize)
+        rings, requests = _shared(file, size, _OFFSET_RINGS), _shared(file, self.entries * 64, _OFFSET_REQUESTS)
+        self._words = memoryview(rings).cast("I")
+        self._tail, self._done, self._given = requests_at[1] // 4, results_at[0] // 4, results_at[1] // 4
         self._results = np.frombuffer(rings, _RESULT, results, results_at[5])
-        self._requests = np.frombuffer(requests, _REQUEST, entries)
-        self._slots = np.arange(entries, dtype=np.uint32)
-        self._requests["opcode"] = _SEND
-        self._requests["send_flags"] = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-        self._requests["slot"] = self._slots
-        self._files, self._addresses, self._lengths = (self._requests[name] for name in ("file", "address", "length"))
-        self.entries = entries
+        self._taken = self._results["taken"]
+        self._numbers = np.arange(self.entries, dtype=np.uint32)
+        np.frombuffer(rings, np.uint32, self.entries, requests_at[6])[:] = self._numbers
+        made = np.frombuffer(requests, _REQUEST, self.entries)
+        made["opcode"], made["send_flags"] = _SEND, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        made["slot"] = self._numbers
+        self._files, self._addresses, self._lengths = made["file"], made["address"], made["length"]
+        self._frame = b""
 
     @classmethod
     def open(cls, entries: int) -> Ring | None:
-        """Make a ring for up to `entries` sockets at once, a power of two."""
+        """Make a ring for at least `entries` sockets at once."""
         parameters = ctypes.create_string_buffer(_PARAMETERS.size)
         _PARAMETERS.pack_into(parameters, 0, 0, 0, _SUBMIT_ALL | _SINGLE_ISSUER | _DEFER_TASKRUN, *[0] * 25)
         file = _libc.syscall(_SETUP, entries, parameters)
@@ -103,27 +106,36 @@ class Ring:
             os.close(file)
             return None
 
-    def write(self, files: Files, frame: bytes) -> Taken:
+    def write(self, files: Files, frame: bytes) -> Short:
         """Write a frame to each of these sockets, at most `entries` of them."""
-        count = len(files)
-        assert count <= self.entries
-        slots, mask = self._slots[:count], self.entries - 1
-        self._files[:count] = files
-        self._addresses[:count] = np.frombuffer(frame, np.uint8).ctypes.data
-        self._lengths[:count] = len(frame)
-        tail = int(self._tail[0])
-        self._queue[(slots + tail) & mask] = slots
-        self._tail[0] = (tail + count) & 0xFFFFFFFF
+        count, words, entries = len(files), self._words, self.entries
+        assert count <= entries
+        if frame is not self._frame:
+            self._frame = frame
+            self._addresses[:] = np.frombuffer(frame, np.uint8).ctypes.data
+            self._lengths[:] = len(frame)
+        tail, done = words[self._tail], words[self._done]
+        start = tail % entries
+        self._files[start : start + count] = files[: entries - start]
+        if count > entries - start:
+            self._files[: count - (entries - start)] = files[entries - start :]
+        words[self._tail] = (tail + count) & _MASK
         queued = _libc.syscall(_ENTER, self._file, count, 0, _GETEVENTS, None, 0)
-        done = int(self._done[0])
-        given = (int(self._given[0]) - done) & 0xFFFFFFFF
+        given = (words[self._given] - done) & _MASK
         assert queued == given == count, f"io_uring took {queued} of {count} requests and gave {given} results"
-        results = self._results[(slots + done) & (len(self._results) - 1)]
-        self._done[0] = (done + count) & 0xFFFFFFFF
-        taken = np.empty(count, np.int32)
-        taken[results["slot"]] = results["taken"]
-        return taken
+        words[self._done] = (done + count) & _MASK
+        first = done % len(self._taken)
+        taken = self._taken[first : first + count]
+        if len(taken) == count and (taken == len(frame)).all():
+            return []
+        results = self._results[(self._numbers[:count] + done) % len(self._results)]
+        short = results[results["taken"] != len(frame)]
+        return list(zip(((short["slot"] - start) % entries).tolist(), short["taken"].tolist(), strict=True))
 
     def close(self) -> None:
         """Give the ring back to the kernel."""
         os.close(self._file)
+
+
+def _shared(file: int, size: int, offset: int) -> mmap.mmap:
+    return mmap.mmap(file, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, offset=offset)

@@ -1,38 +1,40 @@
 """Writes a frame to many sockets: with one call of the kernel where it can, else with one for each.
 
     with writing(256) as write:              # for up to 256 sockets at once
-        taken = write(files, frame)          # of each socket: the bytes that it took, or minus an errno
+        short = write(files, frame)          # who did not take all of it
 
 A call for each costs a third more of a processor: the kernel is entered each time, and Python runs in between.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import structlog
 
-from server.live.ring import Files, Ring, Taken
+from server.live.ring import Files, Ring, Short
 
-Write = Callable[[Files, bytes], Taken]
+Write = Callable[[Files, bytes], Short]
 """Writes a frame to each of these sockets, none of which it waits for."""
 
 log = structlog.get_logger()
 
 
-def one_by_one(files: Files, frame: bytes) -> Taken:
+def one_by_one(files: Files, frame: bytes) -> Short:
     """Write with a call for each socket."""
-    taken = np.empty(len(files), np.int32)
-    write = os.write
-    for at, file in enumerate(files.tolist()):
+    short: Short = []
+    write, length = os.write, len(frame)
+    for index, file in enumerate(files.tolist()):
         try:
-            taken[at] = write(file, frame)
+            taken = write(file, frame)
         except OSError as error:
-            taken[at] = -(error.errno or 1)
-    return taken
+            taken = -(error.errno or errno.EIO)
+        if taken != length:
+            short.append((index, taken))
+    return short
 
 
 @contextmanager
