@@ -252,7 +252,7 @@ takes 1 KB. A change of its user's place costs some 25 µs, up to 80 if ten are 
 board costs 10."""
 
 SLICE_SUBSCRIPTIONS = 32
-"""Subscriptions between two checkpoints: 2 to 3 ms of looking and writing, as SLICE_VIEWERS."""
+"""Subscriptions between two checkpoints: 2 to 3 ms of looking and writing."""
 
 OVERTAKEN_MAX = 10
 """Users who are named as having overtaken another. If there are more, the message says so."""
@@ -278,8 +278,8 @@ VIEWER_CLOSE_SECONDS_MAX = 5.0
 GOODBYE_PAUSE_SECONDS_MAX = 0.005
 """Between two close frames on shutdown: a few viewers need not take all of DRAIN_SECONDS_MAX."""
 
-SLICE_VIEWERS = 256
-"""Viewers between two checkpoints: 2 to 3 ms of writing. At a checkpoint the other tasks run, and under load that is
+SLICE_VIEWERS = 512
+"""Viewers between two checkpoints: some 3 ms of writing. At a checkpoint the other tasks run, and under load that is
 another batch of writes: the more slices there are, the longer the last viewers wait."""
 
 SWEEP_SECONDS = 1.0

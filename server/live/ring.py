@@ -18,7 +18,9 @@ A result of 16 bytes: the number of the slot (u64), what send(2) would give (s32
 
 Rules:
 - Each request has MSG_DONTWAIT. So the kernel ends it before io_uring_enter returns, whatever the socket is like, and
-  the frame need not be kept. `write` asserts that as many results came as were asked for.
+  the frame need not be kept. `write` asserts that each request has its result.
+- A kernel that is short of memory takes fewer requests. Those that it left are taken back, and their sockets count as
+  full, so their viewers are written to later.
 - Nothing but the number of the slot ties a result to its request: the kernel promises no order. That matters only if a
   socket did not take all; nearly always they all do.
 - The processor's caches hold nothing of this file when it runs: the kernel's work for the sockets before has filled
@@ -31,6 +33,7 @@ Rules:
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import socket
@@ -101,10 +104,12 @@ class Ring:
         if file < 0:
             return None
         try:
-            return cls(file, _PARAMETERS.unpack(parameters))
+            if _enter(file, 0) == 0:
+                return cls(file, _PARAMETERS.unpack(parameters))
         except OSError:
-            os.close(file)
-            return None
+            pass
+        os.close(file)
+        return None
 
     def write(self, files: Files, frame: bytes) -> Short:
         """Write a frame to each of these sockets, at most `entries` of them."""
@@ -112,7 +117,7 @@ class Ring:
         assert count <= entries
         if frame is not self._frame:
             self._frame = frame
-            self._addresses[:] = np.frombuffer(frame, np.uint8).ctypes.data
+            self._addresses[:] = ctypes.cast(ctypes.c_char_p(frame), ctypes.c_void_p).value
             self._lengths[:] = len(frame)
         tail, done = words[self._tail], words[self._done]
         start = tail % entries
@@ -120,21 +125,31 @@ class Ring:
         if count > entries - start:
             self._files[: count - (entries - start)] = files[entries - start :]
         words[self._tail] = (tail + count) & _MASK
-        queued = _libc.syscall(_ENTER, self._file, count, 0, _GETEVENTS, None, 0)
+        queued = max(0, _enter(self._file, count))
         given = (words[self._given] - done) & _MASK
-        assert queued == given == count, f"io_uring took {queued} of {count} requests and gave {given} results"
-        words[self._done] = (done + count) & _MASK
+        assert given == queued, f"io_uring took {queued} requests and gave {given} results"
+        words[self._done] = (done + queued) & _MASK
         first = done % len(self._taken)
         taken = self._taken[first : first + count]
-        if len(taken) == count and (taken == len(frame)).all():
+        if queued == len(taken) == count and (taken == len(frame)).all():
             return []
-        results = self._results[(self._numbers[:count] + done) % len(self._results)]
+        words[self._tail] = (tail + queued) & _MASK
+        results = self._results[(self._numbers[:queued] + done) % len(self._results)]
         short = results[results["taken"] != len(frame)]
-        return list(zip(((short["slot"] - start) % entries).tolist(), short["taken"].tolist(), strict=True))
+        return [
+            *zip(((short["slot"] - start) % entries).tolist(), short["taken"].tolist(), strict=True),
+            *((index, -errno.EAGAIN) for index in range(queued, count)),
+        ]
 
     def close(self) -> None:
         """Give the ring back to the kernel."""
         os.close(self._file)
+
+
+def _enter(file: int, count: int) -> int:
+    """Have the kernel do the next requests; give how many it took, or a negative number."""
+    taken: int = _libc.syscall(_ENTER, file, count, 0, _GETEVENTS, None, 0)
+    return taken
 
 
 def _shared(file: int, size: int, offset: int) -> mmap.mmap:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from ipaddress import ip_network
 
 import pytest
@@ -175,3 +177,36 @@ async def test_a_refusal_by_the_live_channel_is_seen_by_a_client_that_still_send
         await client.send(get(b"/ws/scoreboard") + bytes(2**20))
         assert (await client.answer()).status == 403
         assert await client.ended()
+
+
+async def test_a_viewer_is_a_connection_until_it_has_left() -> None:
+    """Its task ends at once, and the listener goes on counting its file, in all but not for its address."""
+    kept: list[tuple[socket.socket, Callable[[], None]]] = []
+
+    class Keeping:
+        heads: tuple[()] = ()
+
+        async def serve_viewer(
+            self, stream: trio.SocketStream, head: object, address: str, left: Callable[[], None], **_more: object
+        ) -> bool:
+            await stream.send_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+            kept.append((socket.socket(fileno=stream.socket.detach()), left))
+            return True
+
+    async with open_listener(connections_per_address_max=1) as served:
+        served.listener._live = Keeping()
+        viewer = await served.connect()
+        assert (await viewer.ask(WATCH)).status == 101
+        await trio.testing.wait_all_tasks_blocked()
+        assert served.listener.statistics().open == 1
+        other = await served.connect()
+        assert (await other.ask()).status == 200
+        await other.stream.aclose()
+        await served.counts.wait_open(1)
+        ((taken, left),) = kept
+        taken.send(b"still here")
+        assert await viewer.exactly(10) == b"still here"
+        left()
+        assert served.counts.open == served.listener.statistics().open == 0
+        served.listener._limits._check()
+        taken.close()

@@ -6,6 +6,7 @@ Both ways to write pass: one by one, and by io_uring where the system has it.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from engine.board_rules import rules_of_points
 from engine.scoreboard import Scoreboard
 from server import bounds
 from server.http.websocket import TEXT
+from server.live import ring
 from server.live.audience import Audience
 from server.live.board_view import BoardView
 from server.live.editions import NO_EDITION, Channel, Edition
@@ -38,11 +40,11 @@ def write(request: pytest.FixtureRequest) -> Iterator[Write]:
     if request.param == "one by one":
         yield one_by_one
         return
-    ring = Ring.open(bounds.SLICE_VIEWERS)
-    if ring is None:
+    made = Ring.open(bounds.SLICE_VIEWERS)
+    if made is None:
         pytest.skip("this system lets us have no io_uring")
-    yield ring.write
-    ring.close()
+    yield made.write
+    made.close()
 
 
 class Row:
@@ -260,12 +262,44 @@ def test_each_way_to_write_says_what_the_kernel_says(write: Write) -> None:
 
 def test_a_ring_goes_round(write: Write) -> None:
     """However often it is used, and for however many at once, each socket gets its frame once."""
-    ours, client = socket.socketpair()
-    with ours, client:
-        for number, count in enumerate([1, bounds.SLICE_VIEWERS, 100, 7] * 12):
-            files = np.full(count, ours.fileno(), np.int32)
-            assert write(files, b"%05d" % number) == []
-            assert client.recv(65_536) == b"%05d" % number * count
+    pairs = [socket.socketpair() for _ in range(8)]
+    for ours, client in pairs:
+        ours.setblocking(False)
+        client.setblocking(False)
+    for number, count in enumerate([8, bounds.SLICE_VIEWERS, 104, bounds.SLICE_VIEWERS - 8] * 12):
+        files = np.resize(np.array([ours.fileno() for ours, _ in pairs], np.int32), count)
+        assert write(files, b"%05d" % number) == []
+        for _, client in pairs:
+            assert client.recv(65_536) == b"%05d" % number * (count // 8)
+    for pair in pairs:
+        for end in pair:
+            end.close()
+
+
+def test_what_the_kernel_has_no_memory_for_counts_as_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes only some of the requests. The others are never done by the next call, whose files are other ones."""
+    ours = Ring.open(8)
+    if ours is None:
+        pytest.skip("this system lets us have no io_uring")
+    pairs = [socket.socketpair() for _ in range(5)]
+    files = np.array([mine.fileno() for mine, _ in pairs], np.int32)
+    real = ring._enter
+    for round_number, takes in enumerate([3, 5, -1, 5, 0, 2, 5]):
+        with monkeypatch.context() as patched:
+            patched.setattr(ring, "_enter", lambda file, _count, takes=takes: real(file, takes) if takes > 0 else takes)
+            short = ours.write(files, b"%d" % round_number)
+        assert short == [(index, -errno.EAGAIN) for index in range(max(0, takes), 5)]
+        for index, (_, client) in enumerate(pairs):
+            client.setblocking(False)
+            if index < takes:
+                assert client.recv(100) == b"%d" % round_number
+            else:
+                with pytest.raises(BlockingIOError):
+                    client.recv(100)
+    ours.close()
+    for pair in pairs:
+        for end in pair:
+            end.close()
 
 
 @pytest.mark.parametrize("has_ring", [True, False])
@@ -281,6 +315,10 @@ def test_where_there_is_no_ring_sockets_are_written_to_one_by_one(
         assert (write is one_by_one) is not has_ring
 
 
-def test_a_kernel_that_refuses_a_ring_gives_none() -> None:
-    """Whatever its reason: here, that no ring can be so large."""
+def test_a_kernel_that_refuses_a_ring_gives_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its reason: here, that no ring can be so large, or that it may be made and not used."""
     assert Ring.open(2**20) is None
+    monkeypatch.setattr(ring, "_enter", lambda _file, _count: -1)
+    files = len(os.listdir("/proc/self/fd"))
+    assert Ring.open(8) is None
+    assert len(os.listdir("/proc/self/fd")) == files

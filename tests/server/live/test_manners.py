@@ -11,12 +11,13 @@ from trio.testing import MockClock
 
 from server import bounds
 from server.access.lease import Lease
-from server.http.websocket import BINARY, CLOSE, PING, PONG, TEXT, text_frame
+from server.http.websocket import BINARY, CLOSE, PING, PONG, TEXT, FrameParser, text_frame
 from server.live.editions import Edition
 from server.live.viewers import Viewer
+from server.settings.config import LiveConfig
 from tests.server.access.leases import Landlord, lease_of
 from tests.server.live.client_frames import client_frame
-from tests.server.live.watching import BareViewer, crowd, open_site, stall
+from tests.server.live.watching import BareViewer, crowd, errors_in, open_site, stall
 
 # Slow viewers
 
@@ -186,6 +187,45 @@ async def test_a_viewer_that_can_not_be_answered_is_forgotten(monkeypatch: pytes
             await site.told.wait(lambda told: told.count == 1)
         await other.heard()
         assert await viewer.cut_off()
+
+
+async def test_a_fault_of_ours_with_the_words_of_one_viewer_ends_that_viewer_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One task hears all of them, and goes on."""
+    async with open_site() as site:
+        unlucky, other = await BareViewer.open(site), await BareViewer.open(site)
+        await unlucky.message()
+        await other.message()
+        with monkeypatch.context() as patched:
+            patched.setattr(FrameParser, "feed", lambda _parser, _data: 1 // 0)
+            await unlucky.send(PING)
+            await site.told.wait(lambda told: told.count == 1)
+        await other.heard()
+        assert await unlucky.cut_off()
+        (fault,) = errors_in(site.lines)
+        assert fault["event"] == "viewer_failed"
+        site.lines.remove(fault)
+
+
+async def test_many_viewers_may_speak_and_go_at_once() -> None:
+    """Also more than are heard in one turn; each is answered, and whoever went is forgotten."""
+    async with open_site(LiveConfig(interval_ms=10)) as site:
+        viewers = [await BareViewer.open(site) for _ in range(40)]
+        for viewer in viewers:
+            await viewer.send(PING, b"x")
+        for viewer in viewers[::2]:
+            await viewer.send(CLOSE, b"\x03\xe8")
+        for viewer in viewers[::2]:
+            assert await viewer.closed() == 1000
+        await site.told.wait(lambda told: told.count == 20)
+        site.check()
+        site.score("ann")
+        for viewer in viewers[1::2]:
+            while (await viewer.frame())[0] != PONG:
+                pass
+            await viewer.heard()
+        assert site.told.messages["update"] == 20
 
 
 async def test_a_message_that_means_nothing_is_refused_and_does_no_harm() -> None:
