@@ -282,6 +282,9 @@ SLICE_VIEWERS = 512
 """Viewers between two checkpoints: some 3 ms of writing. At a checkpoint the other tasks run, and under load that is
 another batch of writes: the more slices there are, the longer the last viewers wait."""
 
+SLICE_HEARD = 64
+"""Viewers that are heard between two checkpoints: 1 ms of pongs, 3 ms of subscriptions."""
+
 SWEEP_SECONDS = 1.0
 """Between two checks for silent viewers and due pings: both take tens of seconds."""
 

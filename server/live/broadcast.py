@@ -137,6 +137,7 @@ class Broadcast:
                     task_status.started()
         finally:
             self._tasks = None
+            self._write = one_by_one
 
     # All viewers
 

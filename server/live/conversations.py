@@ -2,7 +2,7 @@
 
     conversations = Conversations(viewers, broadcast, subscriptions, metrics, goodbyes)
     viewer = Viewer(…, on_gone=conversations.gone)
-    conversations.begin(viewer, early)       # while `run` runs in another task
+    conversations.begin(viewer, owe, early)       # while `run` runs in another task
 
     readable ──► hear: pings, pongs, subscriptions ──► answered
                    └─► its last frame ──► a task for that viewer, until the other end closes
@@ -24,7 +24,7 @@ Rules:
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import structlog
@@ -62,10 +62,11 @@ class Conversations:
         self._someone_left = trio.Event()
         self._tasks: trio.Nursery | None = None
 
-    def begin(self, viewer: Viewer, early: bytes) -> None:
+    def begin(self, viewer: Viewer, owe: Callable[[], None], early: bytes) -> None:
         """Write what a new viewer is owed, and hear it from now on. `early` is what it has said already."""
         self._metrics.viewers(len(self._viewers))
         with self._alone(viewer):
+            owe()
             file = viewer.socket.fileno()
             self._epoll.register(file, select.EPOLLIN)
             self._by_file[file] = viewer
@@ -100,7 +101,7 @@ class Conversations:
     async def _hear_all(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            for file, _ in self._epoll.poll(0, bounds.SLICE_VIEWERS):
+            for file, _ in self._epoll.poll(0, bounds.SLICE_HEARD):
                 viewer = self._by_file.get(file)
                 if viewer is not None:  # else another one of this slice ended it
                     with self._alone(viewer):

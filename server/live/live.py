@@ -48,7 +48,7 @@ from server.live.goodbyes import Goodbyes
 from server.live.names import NameForm
 from server.live.openings import Opening, is_known, no_board, read_opening, viewer_of
 from server.live.subscriptions import SubscriptionMetrics, Subscriptions
-from server.live.viewers import Viewer, Viewers, places_for
+from server.live.viewers import Viewers, places_for
 from server.settings.config import LiveConfig
 
 Authorize = Callable[[str | None], Awaitable[Response | Lease]]
@@ -181,24 +181,15 @@ class Live:
         `as_events`: it asks for server-sent events or an event feed, else for a WebSocket. Takes the connection out of
         `stream` unless the request is refused. The caller closes the stream in either case. Raises only Cancelled.
         """
-        viewer = await self._admit(stream, head, address, left, as_events=as_events)
-        if viewer is None:
-            return False
-        self._conversations.begin(viewer, head.rest)
-        return True
-
-    async def _admit(
-        self, stream: trio.SocketStream, head: RequestHead, address: str, left: Callable[[], None], *, as_events: bool
-    ) -> Viewer | None:
-        """Give the viewer, which is owed the answer to its handshake; None after a refusal."""
         readable = (*origin_headers(self._origins, head.joined("origin") or ""), EXPOSED) if as_events else ()
         request = Request(method=head.method, path=head.path, query=head.query, address=address)
         counted: str | None
         try:
-            made = await self._make_viewer(stream, self._check(head, address, as_events), address, left, readable)
-            if isinstance(made, Viewer):
-                return made
-            response, counted = made, made.code
+            opening = self._check(head, address, as_events)
+            refusal = await self._admit(stream, opening, address, left, readable, head.rest)
+            if refusal is None:
+                return True
+            response, counted = refusal, refusal.code
             self._audit.refused(request, response, {}, None)
         except Refused as refused:
             response = refused.response()
@@ -211,7 +202,7 @@ class Live:
             self._metrics.failed(counted)
         with trio.move_on_after(bounds.SEND_SECONDS_MAX), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await stream.send_all(http_bytes(response, head_end(last=True), *_lines(readable)))
-        return None
+        return False
 
     def _check(self, head: RequestHead, address: str, as_events: bool) -> Opening:
         self._check_open()
@@ -231,9 +222,10 @@ class Live:
         if not self._scoreboard.flags.live:
             raise switch.SwitchedOff
 
-    async def _make_viewer(
-        self, stream: trio.SocketStream, opening: Opening, address: str, left: Callable[[], None], readable: Headers
-    ) -> Viewer | Response:
+    async def _admit(
+        self, stream: trio.SocketStream, opening: Opening, address: str, left: Callable[[], None], readable: Headers,
+        early: bytes,
+    ) -> Response | None:  # fmt: skip
         """Make a viewer with a place. Gives the answer of `authorize` if it refuses. Raises `Refused`."""
         self._viewers.reserve(address)
         with ExitStack() as place:
@@ -259,13 +251,9 @@ class Live:
                 on_gone=self._conversations.gone, left=left,
             )  # fmt: skip
             place.pop_all()  # the viewer keeps it
-        try:
-            viewer.begin(opening.response(readable), first, known=known)
-        except Exception:
-            viewer.hang_up()
-            raise
         self._metrics.live_messages(not known, SNAPSHOT)
-        return viewer
+        self._conversations.begin(viewer, lambda: viewer.begin(opening.response(readable), first, known=known), early)
+        return None
 
     # Closing them
 
