@@ -32,6 +32,7 @@ from tests.engine.model import increment, perform
 from tests.server.live.client_frames import take_server_frame
 
 NEWEST = 4
+Changes = list[tuple[str, int]]
 
 
 @pytest.fixture(params=["one by one", "io_uring"])
@@ -53,13 +54,20 @@ class Row:
     def __init__(self, write: Write) -> None:
         self.write = write
         self.audience = Audience[Viewer]()
-        scoreboard = Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
-        self.channel = Channel(BoardView("main"), scoreboard, lambda: 0)
-        for number in range(NEWEST - 1):
-            perform(scoreboard, [increment("ann", str(number))])
-            self.channel.publish()
+        self.scoreboard = Scoreboard(rules_of_points({"main": {"ACTION_COMPLETED": 10}}))
+        self.channel = Channel(BoardView("main"), self.scoreboard, lambda: 0)
+        self.actions = 0
+        for _ in range(NEWEST - 1):
+            self.score()
         self.viewers: list[Viewer] = []
+        self.left: list[Viewer] = []
         self.clients: list[socket.socket] = []
+
+    def score(self) -> None:
+        """Make another edition."""
+        self.actions += 1
+        perform(self.scoreboard, [increment("ann", str(self.actions))])
+        self.channel.publish()
 
     @property
     def newest(self) -> Edition:
@@ -140,6 +148,38 @@ def test_each_viewer_is_shown_what_suits_it(write: Write, states: list[tuple[int
         for viewer, (edition, _, _), frame in zip(row.viewers, states, expected, strict=True):
             assert viewer.edition == (NEWEST if frame else edition)
             assert viewer.rest is None
+
+
+CHANGES = st.lists(st.tuples(st.sampled_from(["come", "hold", "release", "go"]), st.integers(0, 9)), max_size=2)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 6), st.lists(CHANGES, max_size=6))
+def test_tick_after_tick_each_viewer_is_shown_what_suits_it(write: Write, first: int, ticks: list[Changes]) -> None:
+    """Whoever came, went, or was left to a task in between, or if nothing changed at all."""
+    with a_row(write) as row:
+        for _ in range(first):
+            row.add()
+        for changes in ticks:
+            for what, which in changes:
+                viewer = row.viewers[which % len(row.viewers)]
+                if what == "come":
+                    row.add(row.newest.number, deltas=which == 0)
+                elif what == "go" and viewer not in row.left:
+                    row.audience.leave(viewer.slot)
+                    row.left.append(viewer)
+                elif viewer not in row.left:
+                    viewer.hold() if what == "hold" else viewer.release()
+            row.score()
+            newest = row.newest
+            expected = [
+                b"" if viewer in row.left or viewer.busy or viewer.edition == newest.number
+                else newest.for_viewer(viewer.edition, deltas=viewer.deltas).frame
+                for viewer in row.viewers
+            ]  # fmt: skip
+            full, shown = row.show()
+            assert row.received() == expected
+            assert (full, shown.total()) == ([], len([frame for frame in expected if frame]))
 
 
 async def test_a_viewer_that_is_gone_is_passed_over(write: Write) -> None:
