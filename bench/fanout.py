@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -57,6 +58,11 @@ class Turn(msgspec.Struct, frozen=True):
     processor_s: float
     last_s: float
     load_share: float
+
+    @property
+    def us(self) -> float:
+        """Processor time of a message, in us."""
+        return self.processor_s / self.messages * 1e6
 
 
 class Row(msgspec.Struct):
@@ -117,14 +123,17 @@ class Stage:
             for system in self.systems:
                 turns[system.name].append(take_turn(system))
             time.sleep(max(0.0, began + APART_SECONDS - time.monotonic()))
-        return [self._row(system, viewers, weights[system.name], turns[system.name][1:]) for system in self.systems]
+        counted = {name: taken[1:] for name, taken in turns.items()}
+        rows = [self._row(system, viewers, weights[system.name], counted[system.name]) for system in self.systems]
+        compare(rows, counted)
+        return rows
 
     def _row(self, system: System, viewers: int, weight: float, turns: list[Turn]) -> Row:
         assert all(turn.messages == viewers for turn in turns), f"{system.name}: not one message for each viewer"
         return Row(
             viewers,
             system.name,
-            statistics.median(turn.processor_s / turn.messages for turn in turns) * 1e6,
+            statistics.median(turn.us for turn in turns),
             statistics.median(turn.last_s for turn in turns) * 1e3,
             weight,
             statistics.median(turn.load_share for turn in turns),
@@ -132,15 +141,15 @@ class Stage:
         )
 
 
-def compare(rows: list[Row]) -> None:
-    """Compare each row with peers and with the floor at the same number of viewers."""
-    found = {(row.viewers, row.system): row.us_per_message for row in rows}
+def compare(rows: list[Row], turns: Mapping[str, Sequence[Turn]]) -> None:
+    """Compare each row with peers and with the floor: the median of the rounds' ratios."""
     for row in rows:
-        ratios = [
-            None if other is None else row.us_per_message / other
-            for other in (found.get((row.viewers, system)) for system in (PEER, FLOOR, nchan.NAME))
-        ]
-        row.ratio_to_peer, row.ratio_to_floor, row.ratio_to_nchan = ratios
+        row.ratio_to_peer, row.ratio_to_floor, row.ratio_to_nchan = (
+            statistics.median(ours.us / theirs.us for ours, theirs in zip(turns[row.system], turns[other], strict=True))
+            if other in turns
+            else None
+            for other in (PEER, FLOOR, nchan.NAME)
+        )
 
 
 def wanted(rows: list[Row]) -> list[Wanted]:
@@ -217,7 +226,6 @@ def main() -> None:
         stage = Stage(systems)
         for viewers in sorted(options.viewers):
             rows += stage.measure(viewers, options.rounds)
-    compare(rows)
     show(rows, missing)
     show_wanted(wanted(rows))
     message_bytes = MESSAGE.stat().st_size

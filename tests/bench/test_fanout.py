@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 from bench import viewers_nchan as nchan
-from bench.fanout import FLOOR, OURS, PEER, Row, compare, wanted
+from bench.fanout import FLOOR, OURS, PEER, Row, Turn, compare, wanted
 
 
-def row(viewers: int, system: str, us: float, weight: float = 1.0) -> Row:
-    """A row of the bench before it is compared."""
-    return Row(viewers, system, us, 1.0, weight, 0.1, 0)
+def rows_of(viewers: int, us: dict[str, list[float]], weights: dict[str, float]) -> list[Row]:
+    """The rows of systems that took so many us for a message in each round."""
+    rows = [Row(viewers, system, 1.0, 1.0, weights.get(system, 1.0), 0.1, 0) for system in us]
+    turns = {
+        system: [Turn(viewers, each * viewers / 1e6, 0.1, 0.1) for each in rounds] for system, rounds in us.items()
+    }
+    compare(rows, turns)
+    return rows
 
 
-def test_each_figure_is_compared_with_the_peer_of_its_own_round() -> None:
-    """The peers of one number of viewers say nothing about another."""
-    rows = [row(1_000, OURS, 6.0), row(1_000, PEER, 12.0), row(1_000, FLOOR, 5.0)]
-    rows += [row(8_000, OURS, 9.0, 2_000.0), row(8_000, PEER, 15.0), row(8_000, nchan.NAME, 10.0, 10_000.0)]
-    compare(rows)
-    assert (rows[0].ratio_to_peer, rows[0].ratio_to_nchan, rows[0].ratio_to_floor) == (0.5, None, 1.2)
-    assert (rows[3].ratio_to_peer, rows[3].ratio_to_nchan, rows[3].ratio_to_floor) == (0.6, 0.9, None)
-    figures = [(figure.measured, figure.bound, figure.reached) for figure in wanted(rows)]
+def rounded(ratio: float | None) -> float | None:
+    return None if ratio is None else round(ratio, 6)
+
+
+def test_a_round_is_compared_with_the_same_round_of_the_peers() -> None:
+    """A machine that is slow for a round slows all of them: the ratio is the median of the rounds' ratios."""
+    few = rows_of(1_000, {OURS: [6.0, 60.0, 5.0], PEER: [12.0, 120.0, 10.0], FLOOR: [5.0, 40.0, 5.0]}, {})
+    many = rows_of(8_000, {OURS: [9.0], PEER: [15.0], nchan.NAME: [10.0]}, {OURS: 2_000.0, nchan.NAME: 10_000.0})
+    ratios = [
+        tuple(map(rounded, (row.ratio_to_peer, row.ratio_to_nchan, row.ratio_to_floor))) for row in (few[0], many[0])
+    ]
+    assert ratios == [(0.5, None, 1.2), (0.6, 0.9, None)]
+    figures = [(rounded(figure.measured), figure.bound, figure.reached) for figure in wanted([*few, *many])]
     assert figures == [(0.5, 0.6, True), (0.9, 0.8, False), (0.2, 0.4, True), (1.2, 1.5, True), (None, 1.5, None)]
 
 
 def test_without_its_peer_a_figure_is_not_dropped() -> None:
     """It stands in the table as not measured."""
-    rows = [row(1_000, OURS, 6.0), row(8_000, OURS, 9.0)]
-    compare(rows)
+    rows = [*rows_of(1_000, {OURS: [6.0]}, {}), *rows_of(8_000, {OURS: [9.0]}, {})]
     assert [figure.reached for figure in wanted(rows)] == [None] * 5
