@@ -3,7 +3,7 @@
     with writing(256) as write:              # for up to 256 sockets at once
         short = write(files, frame)          # who did not take all of it
 
-A call for each costs a third more of a processor: the kernel is entered each time, and Python runs in between.
+A call for each costs a quarter more of a processor: the kernel is entered each time, and Python runs in between.
 """
 
 from __future__ import annotations
