@@ -252,7 +252,7 @@ takes 1 KB. A change of its user's place costs some 25 µs, up to 80 if ten are 
 board costs 10."""
 
 SLICE_SUBSCRIPTIONS = 32
-"""Subscriptions between two checkpoints: 2 to 3 ms of looking and writing."""
+"""Subscriptions, and viewers who are heard, between two checkpoints: 2 to 3 ms of looking and writing."""
 
 OVERTAKEN_MAX = 10
 """Users who are named as having overtaken another. If there are more, the message says so."""
@@ -281,9 +281,6 @@ GOODBYE_PAUSE_SECONDS_MAX = 0.005
 SLICE_VIEWERS = 512
 """Viewers between two checkpoints: some 3 ms of writing. At a checkpoint the other tasks run, and under load that is
 another batch of writes: the more slices there are, the longer the last viewers wait."""
-
-SLICE_HEARD = 64
-"""Viewers that are heard between two checkpoints: 1 ms of pongs, 3 ms of subscriptions."""
 
 SWEEP_SECONDS = 1.0
 """Between two checks for silent viewers and due pings: both take tens of seconds."""

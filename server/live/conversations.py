@@ -101,7 +101,7 @@ class Conversations:
     async def _hear_all(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            for file, _ in self._epoll.poll(0, bounds.SLICE_HEARD):
+            for file, _ in self._epoll.poll(0, bounds.SLICE_SUBSCRIPTIONS):
                 viewer = self._by_file.get(file)
                 if viewer is not None:  # else another one of this slice ended it
                     with self._alone(viewer):
