@@ -62,8 +62,8 @@ CONFIG = "[snapshots]\nevery_events = 1000000000\n"
 """No snapshot is taken meanwhile: `restart` measures what one costs others."""
 
 REPEATERS = 32
-IN_MEMORY = 20_000
-"""Actions that are repeated from memory."""
+IN_MEMORY, SEED_SECONDS = 5_000, 3.0
+"""Actions that are repeated from memory, and the time to send each of them once."""
 
 ALONE, DISK, MEMORY, NEW = "alone", "repeats from the disk", "repeats from memory", "new actions"
 PARTS = RESTARTS, POSTS, REPEATS = "restarts", "posts", "repeats"
@@ -219,7 +219,10 @@ class Repeats:
         self._chance = random.Random(SEED)
         memory = repeating(server, past, self._chance, seconds)
         self._memory = msgspec.structs.replace(memory, prefix=PREFIX.replace("0", "1"), numbers=IN_MEMORY, step=1)
-        run_load(self._memory, LOAD_PROCESSOR)  # these are new ones: now they lie in memory
+        before = server.metric("scoreboard_actions")
+        seeds = {**LOADS[BATCHES], "connections": 1, "seconds": SEED_SECONDS}
+        run_load(msgspec.structs.replace(self._memory, **seeds), LOAD_PROCESSOR)
+        assert server.metric("scoreboard_actions") == before + IN_MEMORY, "not all of these lie in memory"
         self.heavy: dict[str, list[Load]] = {DISK: [], MEMORY: []}
         self.reads: list[float] = []
 
@@ -230,7 +233,7 @@ class Repeats:
         load = run_load(workload, LOAD_PROCESSOR, server_pids=self._server.pids)
         assert load.errors == 0, f"{load.errors} answers were errors"
         if what != NEW:
-            assert self._server.metric("scoreboard_actions") == actions, "an action counted twice"
+            assert self._server.metric("scoreboard_actions") == actions, f"{what}: an action counted twice"
         if what == DISK:
             self.reads.append((bytes_read(self._server.pids[0]) - read) / BLOCK_BYTES / load.answers_all)
         return load

@@ -14,7 +14,7 @@ directories with and without actions have the same users and scores as various.
 Rules:
 - All proofs of an opening hold: frames are in the chain, the snapshot is of the state after them, the files of actions
   are those that a node with this log has (`tests/bench/test_past.py` compares with a replay of the whole log).
-- To decide 100,000,000 actions takes half an hour. So the frames are made of columns of bytes: only the digits and the
+- To decide each action would take several times as long. So the frames are made of columns of bytes: only digits and
   score differ from record to record, and all have one length. Keys, chain, appends, index, files and snapshot are made
   by the engine. A board gets only the last score of each user.
 - Users come round after round, each once a round, in an order that the generator knows.
