@@ -16,10 +16,8 @@ from engine.action_filter import Filter
 from engine.disk import TMP, Disk
 from engine.sealed_actions import SealedActions
 from server.node.log_service import LogService
-from server.replication.replicas import WholeReplica
 from snapshots import mending, sealing
 from snapshots.sealing import Sealer
-from snapshots.settling import remove_aside
 from tests.sim.variant import Variant, patching
 
 _places, _places_all, _grown = Filter.places, Filter.places_all, SealedActions.grown
@@ -112,12 +110,6 @@ async def _forget_nothing(_: Sealer) -> None:
     """Leave files as they are. An erased user's actions can be told by their marks."""
 
 
-def _remove_aside_only(self: WholeReplica) -> None:
-    """Leave files that only a snapshot named which was set aside. They have marks of users who were erased since."""
-    with self.log.upkeep:
-        remove_aside(self._disk, self._data_directory)
-
-
 FILTER_MISSES = "a filter says no too often"
 ABSENT_FOR_EVER = "what was absent from older files is held to be absent from newer ones"
 TIDIED = "the files of older snapshots go"
@@ -125,7 +117,6 @@ SEALED_LAST = "a period may end between the look at past periods and the capture
 LEFT_EARLY = "a block leaves memory before its file is durable"
 NAMED_EARLY = "a block leaves memory before the name of its file is durable"
 KEPT_IN_RUNS = "files of actions keep the marks of erased users"
-LEFT_BY_REPLICAS = "a replica that begins anew after an erasure keeps its older files of actions"
 RENAMED_EARLY = "a file of actions is renamed before it is synced"
 
 BROKEN_INDEXES: Sequence[Variant] = (
@@ -136,6 +127,5 @@ BROKEN_INDEXES: Sequence[Variant] = (
     Variant(LEFT_EARLY, patched=_hasty(late=False, name=True)),
     Variant(NAMED_EARLY, patched=_hasty(late=False, name=False)),
     Variant(KEPT_IN_RUNS, patched=patching(Sealer, "forget", _forget_nothing)),
-    Variant(LEFT_BY_REPLICAS, patched=patching(WholeReplica, "_remove_older", _remove_aside_only)),
     Variant(RENAMED_EARLY, patched=_hasty(late=True, name=True)),
 )

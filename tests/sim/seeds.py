@@ -12,7 +12,6 @@ from tests.sim.broken_indexes import (
     ABSENT_FOR_EVER,
     FILTER_MISSES,
     KEPT_IN_RUNS,
-    LEFT_BY_REPLICAS,
     LEFT_EARLY,
     NAMED_EARLY,
     RENAMED_EARLY,
@@ -73,14 +72,6 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         (
             "Bits flipped in two frames at two power cuts, one of them in a length. No whole frame was left behind "
             "the damage, and both were cut, though their events were acknowledged."
-        ),
-    ),
-    (
-        49_179,
-        LEFT_BY_REPLICAS,
-        (
-            "A replica began anew from a snapshot of after an erasure. The files of actions of before kept marks of the "
-            "user's actions until its next checkpoint."
         ),
     ),
     (
