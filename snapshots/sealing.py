@@ -114,6 +114,11 @@ class Sealer:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make damaged files anew, until cancelled. Raises `RunDamaged` if one can't be: the process must end."""
         task_status.started()
+        if self._scoreboard.erasures.count:  # a process that was killed may have left files of before an erasure
+            try:
+                await self.tidy()
+            except DiskFault as fault:
+                self._tell(fault)
         while True:
             await self._wake.wait()
             self._wake = trio.Event()

@@ -78,6 +78,7 @@ def settle_files(
         removed = [other.path for other in store.list() if other.seq < info.seq]
         for path in removed:
             store.remove(path)
+        removed += store.tidy()  # a snapshot that could be neither finished nor removed, as the disk failed
         disk.sync_directory(store.directory)
         removed += remove_torn(disk, log_directory(data_directory), change)
         removed += remove_aside(disk, data_directory)

@@ -28,6 +28,7 @@ from typing import Protocol
 
 import trio
 
+from engine.action_blocks import run_name
 from engine.actions import Actions
 from engine.disk import Disk, free_path
 from engine.errors import DiskFull, SnapshotDamaged
@@ -203,11 +204,14 @@ class WholeReplica:
                 self._machine.take_over(scoreboard, tail)
                 self.feed.restart(tail.seq)
                 if erased_seq:  # only now: if it fails, state and log must agree
-                    await run(self._remove_aside, blocks=self._disk.blocks)
+                    await run(self._remove_older, blocks=self._disk.blocks)
 
-    def _remove_aside(self) -> None:
+    def _remove_older(self) -> None:
+        """Remove what was set aside, and the files of older actions that only that named: they know erased users."""
         with self.log.upkeep:
             remove_aside(self._disk, self._data_directory)
+            names = {run_name(info) for info in self.scoreboard.actions.sealed.infos}
+            ActionStore(self._disk, self._data_directory).tidy(names)
 
     def _replace_files(self, path: str, tail: Tail, actions: Actions) -> None:
         """Exchange the files, in the worker thread. `prepare_directory` can go on after a crash at any step.

@@ -16,7 +16,8 @@ from trio.testing import MockClock
 
 from engine.record import FRAME_MAGIC, LENGTH_OFFSET
 from tests.sim.books import Books
-from tests.sim.disk import PLENTY_BYTES, Machine, Moment, Trouble
+from tests.sim.disk import PLENTY_BYTES, Machine, Moment, SimulatedDisk, Trouble
+from tests.sim.indexes import DATA, lacks_runs
 from tests.sim.mishaps import NONE, NOTICED_S, Mishaps
 from tests.sim.profile import Profile
 from tests.sim.storage import Chance, DirectoryNode, FileNode
@@ -121,13 +122,14 @@ class Hardware:
         return any(FRAME_MAGIC not in piece for piece in between)
 
     def mend(self) -> None:
-        """Restore the flipped bits from a backup, and put the files of actions back."""
+        """Restore the flipped bits from a backup, and put the files of actions back that a snapshot still names."""
         for _, node, offset, bit in self._flips:
             node.flip(offset, bit)
         self._flips.clear()
+        wanted = lacks_runs(SimulatedDisk(self.machine, self.machine.process), DATA) if self._lost else []
         for path, node in self._lost:
             directory = self.machine.node(path.rpartition("/")[0])
-            if isinstance(directory, DirectoryNode) and self.machine.node(path) is None:
+            if path.rpartition("/")[2] in wanted and isinstance(directory, DirectoryNode):
                 directory.names[path.rpartition("/")[2]] = node
                 directory.sync()
         self._lost.clear()

@@ -135,8 +135,8 @@ def marked(machine: Machine, seqs: Collection[int]) -> list[str]:
     return found
 
 
-def lacks_runs(disk: Disk, directory: str, keep: int) -> list[str]:
-    """List the files of actions that the last snapshots name, and that are missing.
+def lacks_runs(disk: Disk, directory: str, keep: int | None = None) -> list[str]:
+    """List the files of actions that the last `keep` snapshots name, or any one, and that are missing.
 
     A power cut may bring an older snapshot back, and not its files.
     """

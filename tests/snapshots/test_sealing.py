@@ -251,6 +251,23 @@ async def test_files_forget_erased_users(tmp_path: Path) -> None:
         assert rejection.code == "ERASED"
 
 
+async def test_a_start_removes_what_a_process_left_that_was_killed_after_an_erasure(tmp_path: Path) -> None:
+    """A file that no snapshot names has marks of the user's actions."""
+    async with serving(Served(tmp_path, index=ON_DISK)) as served:
+        await served.write(100)
+        await served.checkpointer.take()
+        (path,) = (tmp_path / "actions").glob("0000000004-*.run")
+        with_marks = path.read_bytes()
+        await served.actor.submit([command(served.opened, "user-7")])
+        await served.checkpointer.take()
+    left = path.with_name(f"0000000004-0000000006-{'0' * 16}.run")
+    left.write_bytes(with_marks)
+    async with serving(Served(tmp_path, index=ON_DISK)):
+        await trio.testing.wait_all_tasks_blocked()
+        assert not left.exists()
+        assert path.exists()
+
+
 async def test_a_crash_at_any_step_of_a_checkpoint_loses_no_action(tmp_path: Path) -> None:
     """Killed at each step in turn, the next start knows every action once, and can checkpoint."""
     dies_at, survived = 0, False

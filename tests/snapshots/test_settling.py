@@ -186,6 +186,20 @@ def test_past_periods_are_hidden_while_they_are_read(tmp_path: Path) -> None:
     league.close()
 
 
+def test_an_unfinished_snapshot_goes(tmp_path: Path) -> None:
+    """The disk let it neither be finished nor be removed. It may name the user."""
+    leader = erased(tmp_path / "data", ANN)
+    leader.close()
+    opened = opened_at(tmp_path / "data", InlineDisk())
+    unfinished = tmp_path / "data" / "snapshots" / f"{7:020}.snapshot.tmp"
+    unfinished.write_text(ANN)
+    done = settle(tmp_path / "data", opened, InlineDisk())
+    opened.log.close()
+    assert done is not None
+    assert str(unfinished) in done.removed
+    assert traces(tmp_path / "data", ANN) == []
+
+
 def test_what_was_set_aside_or_fetched_goes(tmp_path: Path) -> None:
     """Of all that is beside the log and the snapshots, these files alone."""
     data = tmp_path / "data"

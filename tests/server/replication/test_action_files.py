@@ -38,6 +38,7 @@ from tests.server.replication.network import (
 )
 from tests.server.replication.test_bootstrap import HEADERS, Flip
 from tests.snapshots.directories import RULES, InlineDisk, Killed, MortalDisk, contents, digest
+from tests.snapshots.forgetting import command
 
 BLOCK = 16
 
@@ -321,6 +322,20 @@ async def test_a_replica_that_begins_anew_takes_the_files_along(tmp_path: Path) 
         replica.log.close()
         again = await open_replica(tmp_path / "replica", leader.url)
         assert digest(again.opened.scoreboard) == leader.writer.digest()
+
+
+async def test_a_replica_that_begins_anew_after_an_erasure_keeps_no_older_file(tmp_path: Path) -> None:
+    """An older one has marks of the user's actions, and this replica is not told whose they are."""
+    async with patience() as nursery, sealing(tmp_path / "leader") as leader:
+        replica = await follow_so_far(tmp_path / "replica", leader, nursery)
+        before = files_in(tmp_path / "replica").keys()
+        leader.write([command(leader.writer, "user-1")])
+        await go_on(leader)
+        running = await start(nursery, replica.follower)
+        await running.reaches(leader.seq)
+        assert before - set(leader.files)
+        assert sorted(files_in(tmp_path / "replica")) == sorted(leader.files)
+        await running.stop()
 
 
 async def killed_in_beginning_anew(leader: Sealing, directory: Path, dies_at: int) -> bool:
