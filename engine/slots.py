@@ -36,7 +36,7 @@ NOBODY = -1
 
 CELLS_AT_FIRST = 2**6
 
-MANY = 32
+MANY = 64
 """From this number of users on, a lookup handles them together: numpy's calls cost more than they save for fewer."""
 
 MOVED_FOR_ADDED = 4

@@ -62,10 +62,10 @@ def test_a_user_is_proved_by_the_id_if_all_tags_are_equal(monkeypatch: pytest.Mo
     """Also one whose id begins like another one's, or has its length."""
     monkeypatch.setattr(user_ids_module, "TAG_MASK", 0)
     monkeypatch.setattr(slots_module, "TAG_MASK", 0)
-    names = [*users(40), "user-1x", "user", "user-xx"]
+    names = [*users(MANY), "user-1x", "user", "user-xx"]
     slots = Slots(UserIds(names[:-1]))
-    assert slots.find_all(names) == [*range(42), NOBODY]
-    assert [slots.get(name) for name in names] == [*range(42), None]
+    assert slots.find_all(names) == [*range(MANY + 2), NOBODY]
+    assert [slots.get(name) for name in names] == [*range(MANY + 2), None]
 
 
 def test_many_are_found_also_among_those_who_have_not_moved_into_a_larger_table() -> None:
