@@ -32,7 +32,7 @@ from engine.action_run_format import (
 from engine.disk import Disk, File
 from engine.errors import RunDamaged
 
-REMEDY = "A start makes it anew from the log, if the log still has its events. Else put it back from a backup."
+REMEDY = "A node makes it anew from the log, now or at its start, if its events are still there. Else put it back."
 
 CHECKSUM_BYTES = 4
 

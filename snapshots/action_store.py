@@ -22,7 +22,7 @@ from contextlib import closing
 from engine.action_blocks import RunInfo, run_name
 from engine.action_run import Run
 from engine.action_run_bytes import RunBytes
-from engine.disk import Disk, FileMissing
+from engine.disk import TMP, Disk, FileMissing
 from engine.errors import RunDamaged
 
 DIRECTORY = "actions"
@@ -69,8 +69,9 @@ class ActionStore:
         self.disk.sync_directory(self.directory)
 
     def tidy(self, kept: Collection[str]) -> Sequence[str]:
-        """Remove every file but those of these names; give the paths."""
-        removed = [f"{self.directory}/{name}" for name in self.list() if name not in kept]
+        """Remove every run but those of these names, also unfinished ones; give the paths. Other files stay."""
+        names = [name for name in self.list() if _RUN_NAME.fullmatch(name.removesuffix(TMP)) and name not in kept]
+        removed = [f"{self.directory}/{name}" for name in names]
         for path in removed:
             self.disk.remove(path)
         return removed

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from engine import action_blocks
 from engine.action_blocks import DIGEST_BYTES, FORGOTTEN, RunInfo, block_digest
 from engine.action_run import Columns, Run, write_run
+from engine.action_run_bytes import REMEDY as ANEW
 from engine.actions import key_of, key_of_logged, mark_of
 from engine.disk import Disk, FileMissing
 from engine.erased import is_erased
@@ -39,11 +40,16 @@ GROUP_BLOCKS = 16
 REMEDY = "Put the file back from a backup or from another node. Without it nobody knows which actions were applied."
 
 
-MENDED = "a file of older actions was made anew from the log"
+MENDED = "a file of older actions was made anew"
 
 
 class Mended(DiskFault):
-    """A file of older actions was missing or damaged, and was made anew from the log."""
+    """A file of older actions was missing or damaged, and was made anew. So nothing is wrong any more."""
+
+
+def missing_fault(path: str, seq: int) -> RunDamaged:
+    """Say that a file of older actions is missing."""
+    return RunDamaged("a file of older actions is missing", path=path, seq=seq, remedy=ANEW)
 
 
 def open_or_mend(
@@ -56,7 +62,7 @@ def open_or_mend(
             runs.append(store.open(info, log_id))
             continue
         except FileMissing:
-            fault = DiskFault("a file of older actions is missing", path=store.path(info), seq=info.first_seq)
+            fault = missing_fault(store.path(info), info.first_seq)
         except RunDamaged as damage:
             fault = damage
         tell(fault)

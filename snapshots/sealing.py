@@ -44,7 +44,7 @@ from engine.scoreboard import Scoreboard
 from engine.sealed_actions import SealedActions
 from engine.threads import run
 from snapshots.action_store import ActionStore
-from snapshots.mending import MENDED, Mended, mend
+from snapshots.mending import MENDED, Mended, mend, missing_fault
 from snapshots.opening import log_directory
 from snapshots.store import Store
 
@@ -83,6 +83,7 @@ class Sealer:
     async def seal(self) -> None:
         """Seal what is due. Raises `DiskFault`; then everything is as before."""
         async with self._busy:
+            await self._look_for_missing()
             actions = self._scoreboard.actions
             blocks = self._due(actions)
             if blocks == actions.sealed.blocks:
@@ -92,6 +93,15 @@ class Sealer:
             more, rest = await self._in_thread(work)
             if self._scoreboard.actions is actions:
                 actions.take_sealed(more, rest)
+
+    async def _look_for_missing(self) -> None:
+        """Write files anew that somebody removed: a snapshot is about to name them. The open ones still have all."""
+        infos = self._scoreboard.actions.sealed.infos
+        missing = await self._in_thread(lambda: [info for info in infos if not self._store.has(info)]) if infos else []
+        for info in missing:
+            self._tell(missing_fault(self._store.path(info), info.first_seq))
+        if missing:
+            await self._replace(partial(self._mended, frozenset(map(self._store.path, missing))))
 
     async def forget(self) -> None:
         """Have the files forget the actions of erased users. Raises `DiskFault`."""
@@ -110,6 +120,12 @@ class Sealer:
             self._damaged.add(fault.path)
             self._tell(fault)
             self._wake.set()
+
+    def wanted(self, name: str) -> None:
+        """Note that somebody asked for a file that is not here. If the served state uses it, it is written anew."""
+        for info in self._scoreboard.actions.sealed.infos:
+            if run_name(info) == name:
+                self.damaged(missing_fault(self._store.path(info), info.first_seq))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Make damaged files anew, until cancelled. Raises `RunDamaged` if one can't be: the process must end."""
@@ -200,17 +216,35 @@ class Sealer:
             self._store.tidy(names)
 
     def _forgetful(self, sealed: SealedActions, forgotten: frozenset[int]) -> list[Run] | None:
-        if not forget_in_runs(self._store, sealed, forgotten):
-            return None
-        return self._store.open_all(sealed.infos, self._log.tail.log_id)
+        paths = forget_in_runs(self._store, sealed, forgotten)
+        return self._opened_again(paths, sealed) if paths else None
 
     def _mended(self, damaged: frozenset[str], sealed: SealedActions, _: frozenset[int]) -> list[Run]:
+        for each in _open(sealed):
+            if (path := self._store.path(each.info)) in damaged:
+                self._make_anew(each, sealed.digests)
+                self._tell(Mended(MENDED, path=path, seq=each.info.first_seq))
+        return self._opened_again(damaged, sealed)
+
+    def _make_anew(self, each: Run, digests: bytes) -> None:
+        """Write a file anew: a missing one from the open one, if that is whole; else from the log."""
+        info, log_id = each.info, self._log.tail.log_id
+        if not self._store.has(info):
+            try:
+                write_run(self._store.disk, self._store.directory, [each], log_id, info.first, info.end)
+            except RunDamaged as damage:
+                self._tell(damage)
+            else:
+                return
+        mend(self._store, self._log_directory, info, digests, log_id)
+
+    def _opened_again(self, paths: Collection[str], sealed: SealedActions) -> list[Run]:
+        """Give the runs, those of these paths opened again."""
         log_id = self._log.tail.log_id
-        for info in sealed.infos:
-            if (path := self._store.path(info)) in damaged:
-                mend(self._store, self._log_directory, info, sealed.digests, log_id)
-                self._tell(Mended(MENDED, path=path, seq=info.first_seq))
-        return self._store.open_all(sealed.infos, log_id)
+        return [
+            self._store.open(each.info, log_id) if self._store.path(each.info) in paths else each
+            for each in _open(sealed)
+        ]
 
 
 def forget_in_runs(store: ActionStore, sealed: SealedActions, forgotten: Collection[int]) -> list[str]:

@@ -111,7 +111,7 @@ class LogService:
         )
         self._snapshots = SnapshotServer(
             world.disk, store, periods.store, ActionStore(world.disk, config.data_dir), opened.log, machine.scoreboard,
-            self.followers, authorize=authorize, tell=world.tell, on_damage=sealer.damaged,
+            self.followers, authorize=authorize, tell=world.tell, on_damage=sealer.damaged, on_missing=sealer.wanted,
         )  # fmt: skip
         role.on_change(self._role_changed)
 

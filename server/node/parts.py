@@ -225,7 +225,10 @@ def _index_warning(world: Surroundings, scoreboard: Scoreboard) -> str | None:
     most = config.memory_bytes
     if taken <= most:
         return None
-    return f"the index of actions takes {taken} bytes of memory, more than [actions] memory_bytes = {most}"
+    what = "the index of actions takes" if config.index == "memory" else "the filters of older actions take"
+    return (
+        f"{what} {taken} bytes of memory, more than [actions] memory_bytes = {most}; raise the bound if there is more"
+    )
 
 
 def _nobody_else_writes(lost: LostPlace) -> None:

@@ -21,6 +21,7 @@ import trio
 from engine.errors import DiskFault
 from engine.recovery import Finding
 from server.quorum.stream import StreamRefused
+from snapshots.mending import Mended
 from snapshots.retention import Removed
 
 log = structlog.get_logger()
@@ -102,6 +103,8 @@ def tell(found: Finding | DiskFault) -> None:
     """Log what recovery or a checkpoint found, and what the operator can do."""
     if isinstance(found, Finding):
         log.warning("recovery", situation=found.situation.name, message=found.message, **place_of(found))
+    elif isinstance(found, Mended):
+        log.warning("file_made_anew", message=found.what, path=found.path, seq=found.seq)
     else:
         log.error("disk_fault", message=found.what, **place_of(found))
 

@@ -140,13 +140,14 @@ class SnapshotServer:
         authorize: Authorize,
         tell: Callable[[DiskFault], None],
         on_damage: Callable[[DiskFault], None],
+        on_missing: Callable[[str], None],
     ) -> None:
-        """`on_damage` is told of a damaged file of older actions."""
+        """`on_damage` is told of a damaged file of older actions, `on_missing` of the name of one that is not here."""
         self._disk = disk
         self._store = store
         self._periods = periods
         self._actions = actions
-        self._on_damage = on_damage
+        self._on_damage, self._on_missing = on_damage, on_missing
         self._log = log
         self._epochs = epochs
         self._followers = followers
@@ -232,6 +233,7 @@ class SnapshotServer:
                     raise FileMissing("there is no such file", path=name)
                 source = await self._in_thread(partial(RunBytes.open, self._disk, path))
             except FileMissing:
+                self._on_missing(name)
                 raise Refused(404, "NOT_FOUND", "This node has no such file of older actions.") from None
             except RunDamaged as damage:
                 self._on_damage(damage)

@@ -340,3 +340,60 @@ async def test_verify_reads_the_files_of_a_snapshot(tmp_path: Path) -> None:
         assert (found.exit_code, "a file of actions is not" in found.output) == (1, True), found.output
     path.unlink()
     assert runner.invoke(main, command).exit_code == 1
+
+
+async def test_a_file_that_is_removed_while_it_is_used_is_written_anew(tmp_path: Path) -> None:
+    """The open one still has all: at the next checkpoint, or when a replica asks, it is back. No log is needed."""
+    async with serving(Served(tmp_path, index=ON_DISK)) as served:
+        for _ in range(4):
+            await served.write(100)
+            await served.checkpointer.take()
+        served.opened.log.remove_before(150)
+        (path,) = (tmp_path / "actions").glob("0000000000-0000000016-*.run")
+        whole = path.read_bytes()
+        path.unlink()
+        await check_known(served, range(1, 20))
+        served.sealer.wanted(path.name)
+        served.sealer.wanted("0000000000-0000000001-0123456789abcdef.run")
+        await trio.testing.wait_all_tasks_blocked()
+        assert path.read_bytes() == whole
+        path.unlink()
+        await served.write(1)
+        await served.checkpointer.take()
+        assert path.read_bytes() == whole
+        assert [type(each) for each in served.told.faults] == [RunDamaged, Mended] * 2
+        await check_known(served, range(1, 402))
+
+
+async def test_one_damaged_and_one_missing_file_are_both_made_anew(tmp_path: Path) -> None:
+    """The missing one does not stand in the way of the damaged one."""
+    async with serving(Served(tmp_path, index=ON_DISK)) as served:
+        await served.write(100)
+        await served.checkpointer.take()
+        first, second = sorted((tmp_path / "actions").glob("*.run"))
+        whole = first.read_bytes(), second.read_bytes()
+        first.write_bytes(bytes(40) + whole[0][40:])
+        second.unlink()
+        with pytest.raises(ActionsUnreadable):
+            await submit(served, action(1))
+        await trio.testing.wait_all_tasks_blocked()
+        assert first.read_bytes() == whole[0]
+        await served.write(1)
+        await served.checkpointer.take()
+        assert second.read_bytes() == whole[1]
+        await check_known(served, range(1, 102))
+
+
+async def test_files_of_other_names_are_left_alone(tmp_path: Path) -> None:
+    """An operator's copy beside a file stays; an unfinished file of ours goes."""
+    async with serving(Served(tmp_path, index=ON_DISK)) as served:
+        await served.write(100)
+        await served.checkpointer.take()
+        (path,) = (tmp_path / "actions").glob("0000000000-*.run")
+        others = [path.with_name(f"{path.name}.bak"), path.with_name("README.txt"), path.with_name("x.run")]
+        ours = path.with_name("0000000000-0000000009-0123456789abcdef.run.tmp")
+        for each in (*others, ours):
+            each.write_bytes(b"mine")
+        await served.write(1)
+        await served.checkpointer.take()
+        assert [each.exists() for each in (*others, ours)] == [True, True, True, False]

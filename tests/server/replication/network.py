@@ -87,6 +87,7 @@ class Served:
         self.deposed: list[Successor] = []
         self.told: list[DiskFault] = []
         self.damaged: list[DiskFault] = []
+        self.missing: list[str] = []
         self.feed = feed
         self.followers = Followers()
         self.counts = Counts()
@@ -119,6 +120,7 @@ class Served:
             authorize=authorize,
             tell=self.told.append,
             on_damage=self.damaged.append,
+            on_missing=self.missing.append,
         )
         self.port = 0
 
