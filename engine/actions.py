@@ -182,22 +182,24 @@ class Actions:
 
     def add(self, keys: Sequence[Key], first_seq: int, marks: Sequence[int]) -> None:
         """Add actions that are not in the index yet. Their events have the seqs from `first_seq` on, without a gap."""
-        seqs = self._seqs
-        assert (seqs[-1] if seqs else self.sealed.last_seq) < first_seq
-        begun = len(seqs)
-        joined = b"".join(keys)
-        self._digests += column_of(joined)
-        seqs.extend(range(first_seq, first_seq + len(keys)))
+        assert (self._seqs[-1] if self._seqs else self.sealed.last_seq) < first_seq
+        self._extend(column_of(b"".join(keys)), range(first_seq, first_seq + len(keys)), marks)
+
+    def _extend(self, digests: array[int], seqs: Sequence[int], marks: Sequence[int]) -> None:
+        """Add entries: two words each in `digests`."""
+        begun, count = len(self._seqs), len(seqs)
+        self._digests += digests
+        self._seqs.extend(seqs)
         self._marks.extend(marks)
-        if begun + len(keys) > self._table.holds:  # this counts the entries that still have to be moved
-            self._grow(begun, len(keys))
-        if len(keys) < MANY:
-            for entry, key in enumerate(keys, begun + 1):
-                self._table.add(_two_words(key)[0], entry)
+        if begun + count > self._table.holds:  # this counts the entries that still have to be moved
+            self._grow(begun, count)
+        if count < MANY:
+            for entry, high in enumerate(digests[0::2], begun + 1):
+                self._table.add(high, entry)
         else:
-            self._table.add_all(_words(joined)[0::2], begun + 1)
+            self._table.add_all(np.frombuffer(digests, np.uint64)[0::2], begun + 1)
         if self._older is not None:
-            self._move(MOVED_FOR_ADDED * len(keys))
+            self._move(MOVED_FOR_ADDED * count)
 
     def _grow(self, begun: int, more: int) -> None:
         """Begin a table of at least twice the size, for `more` entries and all before them."""
@@ -246,25 +248,11 @@ class Actions:
         """
         gone = sealed.count - self.sealed.count
         begun = gone + rest.recent
-        digests, seqs = self._digests[2 * begun :], self._seqs[begun:]
-        rest._extend(digests, seqs)
+        rest._extend(self._digests[2 * begun :], self._seqs[begun:], self._marks[begun:])
         sealed.forgotten.update(seq for seq in self._lately_forgotten if seq <= sealed.last_seq)
         marks = self._marks[gone:]
         self.sealed, self._digests, self._seqs, self._marks = sealed, rest._digests, rest._seqs, marks
         self._table, self._older, self._moved, self._behind = rest._table, rest._older, rest._moved, rest._behind
-
-    def _extend(self, digests: array[int], seqs: array[int]) -> None:
-        """Add actions with no marks yet: who calls this sets them."""
-        begun = len(self._seqs)
-        self._digests += digests
-        self._seqs += seqs
-        self._marks.extend(bytes(len(seqs)))
-        if begun + len(seqs) > self._table.holds:
-            self._grow(begun, len(seqs))
-        if seqs:
-            self._table.add_all(np.frombuffer(digests, np.uint64)[0::2], begun + 1)
-        if self._older is not None:
-            self._move(MOVED_FOR_ADDED * len(seqs))
 
     @classmethod
     def from_image(cls, image: ActionsImage, sealed: SealedActions | None = None) -> Actions:

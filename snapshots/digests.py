@@ -27,11 +27,12 @@ from msgspec.structs import replace
 from engine import action_blocks
 from engine.action_blocks import FORGOTTEN, block_digest
 from engine.erased import unpack_seqs
-from engine.image import ACTIONS, ActionsImage, StateImage
+from engine.image import ACTIONS, ActionsImage, StateImage, UsersImage
 from engine.sealed_actions import Manifest, manifest_in
 from snapshots.format import actions_payloads, board_payloads, file_digest, users_payloads
 
 DIGEST_BYTES = 32
+NO_USERS = UsersImage(0, [], [], b"")
 NO_ACTIONS = ActionsImage(0, array("Q"), array("Q"), array("Q"))
 
 
@@ -48,12 +49,13 @@ class StateDigests(msgspec.Struct, frozen=True):
 def digests_of(image: StateImage) -> StateDigests:
     """Compute all digests of a state. O(state), about a second a gigabyte, so call it in a worker thread."""
     is_sealed = any(name == ACTIONS for name, _ in image.parts)
+    users, boards = _users_and_boards(image)
     return StateDigests(
         whole="" if is_sealed else file_digest(image),
-        users=_digest(users_payloads(image.users)),
+        users=users,
         actions="" if is_sealed else _digest(actions_payloads(image.actions)),
-        boards={board.board_id: _digest(board_payloads(board)) for board in image.boards},
-        state=state_digest(image),
+        boards=boards,
+        state=_state_digest(image, users, boards),
     )
 
 
@@ -62,9 +64,22 @@ def state_digest(image: StateImage) -> str:
 
     It leaves out the marks of actions, which follow from their events.
     """
+    return _state_digest(image, *_users_and_boards(image))
+
+
+def _users_and_boards(image: StateImage) -> tuple[str, dict[str, str]]:
+    """Digest the users and each board."""
+    boards = {board.board_id: _digest(board_payloads(board)) for board in image.boards}
+    return _digest(users_payloads(image.users)), boards
+
+
+def _state_digest(image: StateImage, users: str, boards: dict[str, str]) -> str:
+    """Join the digests of users and boards with those of the actions and of all the rest."""
     others = tuple(part for part in image.parts if part[0] != ACTIONS)
-    without = replace(image, actions=NO_ACTIONS, parts=others)
-    digest = blake2b(bytes.fromhex(file_digest(without)), digest_size=DIGEST_BYTES)
+    rest = replace(image, boards=[], users=NO_USERS, actions=NO_ACTIONS, parts=others)
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    for each in (file_digest(rest), users, *boards.values()):
+        digest.update(bytes.fromhex(each))
     digest.update(_actions_digest(image.actions, manifest_in(image.parts)))
     return digest.hexdigest()
 

@@ -40,11 +40,11 @@ GROUP_BLOCKS = 16
 REMEDY = "Put the file back from a backup or from another node. Without it nobody knows which actions were applied."
 
 
-MENDED = "a file of older actions was made anew"
-
-
 class Mended(DiskFault):
     """A file of older actions was missing or damaged, and was made anew. So nothing is wrong any more."""
+
+    def __init__(self, path: str, seq: int) -> None:
+        super().__init__("a file of older actions was made anew", path=path, seq=seq)
 
 
 def missing_fault(path: str, seq: int) -> RunDamaged:
@@ -67,7 +67,7 @@ def open_or_mend(
             fault = damage
         tell(fault)
         mend(store, log_directory, info, manifest.digests, log_id)
-        tell(Mended(MENDED, path=store.path(info), seq=info.first_seq))
+        tell(Mended(store.path(info), info.first_seq))
         runs.append(store.open(info, log_id))
     store.disk.sync_directory(store.directory)
     return runs

@@ -44,7 +44,7 @@ from engine.scoreboard import Scoreboard
 from engine.sealed_actions import SealedActions
 from engine.threads import run
 from snapshots.action_store import ActionStore
-from snapshots.mending import MENDED, Mended, mend, missing_fault
+from snapshots.mending import Mended, mend, missing_fault
 from snapshots.opening import log_directory
 from snapshots.store import Store
 
@@ -223,7 +223,7 @@ class Sealer:
         for each in _open(sealed):
             if (path := self._store.path(each.info)) in damaged:
                 self._make_anew(each, sealed.digests)
-                self._tell(Mended(MENDED, path=path, seq=each.info.first_seq))
+                self._tell(Mended(path, each.info.first_seq))
         return self._opened_again(damaged, sealed)
 
     def _make_anew(self, each: Run, digests: bytes) -> None:

@@ -22,7 +22,7 @@ from engine.disk import TMP, Disk, File, FileMissing
 from engine.errors import NoSpace, SnapshotDamaged
 from engine.threads import run
 from server import bounds
-from server.replication.download import http_client
+from server.replication.download import headers_with, http_client
 from server.replication.link import Endpoint
 from server.replication.messages import PERIOD_PATH
 from snapshots.period_file import verify
@@ -51,11 +51,11 @@ class PeriodFetch:
         leader, token = self._leader(), self._token()
         if leader is None:
             return False
-        headers = {"accept-encoding": "identity"} | ({"authorization": f"Bearer {token}"} if token else {})
+        target = leader.url(f"{PERIOD_PATH}?seq={seq}")
         try:
             async with (
                 http_client(self._timeout) as client,
-                client.stream("GET", leader.url(f"{PERIOD_PATH}?seq={seq}"), headers=headers) as response,
+                client.stream("GET", target, headers=headers_with(token)) as response,
             ):
                 if response.status_code != httpx.codes.OK:
                     return False
