@@ -26,10 +26,14 @@ from engine.order import Order
 NOT_THERE = 2**64 - 1
 """The old code of a user who was not in the order."""
 
-PART = 128
-"""Moves that are compared with each other one by one. A part costs PART² comparisons, and a sum over all moves."""
+PART = 1024
+"""Moves that are compared with each other: bits, PART² of them. A part also costs a look at all moves before it."""
 
 Words = NDArray[np.int64]
+
+_BITS = np.left_shift(np.uint64(1), np.arange(64, dtype=np.uint64))
+_EARLIER = np.packbits(np.tri(PART + 1, PART, k=-1, dtype=np.bool_), axis=1, bitorder="little").view("<u8")
+"""Row i: a bit for each of the first i moves."""
 
 
 class Chains(NamedTuple):
@@ -73,28 +77,39 @@ def move_all(order: Order, olds: Codes, news: Codes, slots: Words, chains: Chain
 
 def corrections(olds: Codes, news: Codes) -> tuple[Words, Words]:
     """Give by how much the moves before change the position of each old code, and with its own of each new one."""
-    count = len(olds)
-    ranks = np.unique(np.concatenate((olds, news)), return_inverse=True)[1].astype(np.int32)  # sorted as the codes
-    at_olds, at_news = np.empty(count, np.int64), np.empty(count, np.int64)
-    moved = np.zeros(2 * count, np.int64)  # at each rank: 1 for a key that came in a part before, -1 for one that went
-    lower = np.tri(min(PART, count), k=-1, dtype=np.bool_)
-    for start in range(0, count, PART):
-        old, new = ranks[start : min(start + PART, count)], ranks[count + start : count + start + PART]
-        before = lower[: len(old), : len(old)]
-        lower_or_own = before | np.eye(len(old), dtype=np.bool_)
-        so_far = np.cumsum(moved) - moved
-        at_olds[start : start + PART] = (
-            so_far[old] + _count(new < old[:, None], before) - _count(old < old[:, None], before)
-        )
-        at_news[start : start + PART] = (
-            so_far[new] + _count(new < new[:, None], before) - _count(old < new[:, None], lower_or_own)
-        )
-        moved += np.bincount(new, minlength=2 * count) - np.bincount(old, minlength=2 * count)
+    at_olds, at_news = np.empty(len(olds), np.int64), np.empty(len(olds), np.int64)
+    for start in range(0, len(olds), PART):
+        part = slice(start, start + PART)
+        old, new = olds[part], news[part]
+        at_olds[part], at_news[part] = _within(old, new)
+        if start:
+            gone, come = np.sort(olds[:start]), np.sort(news[:start])
+            at_olds[part] += np.searchsorted(come, old) - np.searchsorted(gone, old)
+            at_news[part] += np.searchsorted(come, new) - np.searchsorted(gone, new)
     return at_olds, at_news
 
 
-def _count(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Words:
-    counted: Words = np.count_nonzero(one & other, axis=1)
+def _within(olds: Codes, news: Codes) -> tuple[Words, Words]:
+    """Do the same for the moves of one part: each changes the positions between its two codes by one."""
+    count, words = len(olds), -(-len(olds) // 64)
+    ranks = np.unique(np.concatenate((olds, news)), return_inverse=True)[1]  # sorted as the codes
+    old, new = ranks[:count], ranks[count:]
+    at_olds, at_news = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    for more, moves in ((1, np.flatnonzero(new < old)), (-1, np.flatnonzero(new > old))):
+        if len(moves):
+            # Row r: the moves that change the position of rank r, one bit for each. A move changes those between its
+            # codes: so its bit is set from the row behind the one on, and taken back behind the other.
+            between = np.zeros((2 * count + 1, words), np.uint64)
+            between[new[moves] + 1, moves // 64] = _BITS[moves % 64]
+            between[old[moves] + 1, moves // 64] ^= _BITS[moves % 64]
+            np.bitwise_xor.accumulate(between, axis=0, out=between)
+            at_olds += more * _count(between[old] & _EARLIER[:count, :words])
+            at_news += more * _count(between[new] & _EARLIER[1 : count + 1, :words])
+    return at_olds, at_news
+
+
+def _count(bits: NDArray[np.uint64]) -> Words:
+    counted: Words = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
     return counted
 
 

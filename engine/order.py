@@ -181,6 +181,8 @@ class Order(SortedList[int]):
         if not maxes:
             super().add(key)
             return
+        if self._len > COMPACT_FROM:
+            self._compact(self._len % len(maxes))  # so each list is compact soon, also one that is never cut
         pos = min(bisect_left(maxes, key), len(maxes) - 1)
         keys = self._roomy(pos, key)
         keys.insert(bisect_left(keys, key) if isinstance(keys, list) else keys.place(key), key)
@@ -318,6 +320,7 @@ class Order(SortedList[int]):
             if all(map(compact.fits, keys)):
                 compact.extend(keys)
                 self._lists[pos] = compact
+                self._tops = None
 
     def _delete(self, pos: int, place: int) -> None:
         """Take a key out of a list; join the list with another one if it is too short."""

@@ -175,10 +175,13 @@ class Slots:
         if not len(self.ids):
             return np.full(len(user_ids), NOBODY)
         tags = np.fromiter(map(hash, user_ids), np.int64, len(user_ids)) & TAG_MASK
-        slots, others = self._table.find_all(tags, np.frombuffer(self.ids.tags, np.uint32))
-        differs = (slots >= 0) & ~self.ids.are_at(slots, user_ids)
+        known = np.frombuffer(self.ids.tags, np.uint32)
+        slots, others = self._table.find_all(tags, known)
         if self._older is not None:
-            differs |= slots < 0
+            places = np.flatnonzero(slots < 0)
+            slots[places], more = self._older.find_all(tags[places], known)
+            others += places[more].tolist()
+        differs = (slots >= 0) & ~self.ids.are_at(slots, user_ids)
         for place in {*others, *np.flatnonzero(differs).tolist()}:
             slot = self.get(user_ids[place])
             slots[place] = NOBODY if slot is None else slot

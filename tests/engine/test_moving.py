@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 
+from engine import moving as moving_module
 from engine import order as order_module
 from engine import scored_ranking as scored_ranking_module
 from engine.board import Board
@@ -20,9 +21,10 @@ MS = 1_700_000_000_000
 
 @pytest.fixture
 def together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Boards are large from two users on, frames from two steps on, and lists are short."""
+    """Boards are large from two users on, frames from two steps on, and lists and parts are short."""
     monkeypatch.setattr(order_module, "COMPACT_FROM", 1)
     monkeypatch.setattr(scored_ranking_module, "TOGETHER", 2)
+    monkeypatch.setattr(moving_module, "PART", 7)
     monkeypatch.setattr(Order, "DEFAULT_LOAD_FACTOR", 4)
 
 

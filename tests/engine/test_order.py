@@ -282,16 +282,17 @@ def test_keys_of_any_board_come_back_from_their_codes(flip: int) -> None:
 
 
 def test_a_large_board_is_compact_and_a_small_one_becomes_so_as_it_grows() -> None:
-    """12 bytes a key; a list that is cut on a board that is large by now is compact."""
+    """12 bytes a key. Each key that comes after that makes a list compact, also one that is never cut."""
     count = COMPACT_FROM + 1
     scores, reached = array("Q", range(count)), array("Q", range(1, count + 1))
     small = Order.of_board(SCORE_MAX, scores, reached, np.arange(count - 1))
     large = Order.of_board(SCORE_MAX, scores, reached, np.arange(count))
     assert all(isinstance(keys, list) for keys in small._lists)
     assert all(isinstance(keys, CompactKeys) for keys in large._lists)
-    small.add(SCORE_MAX << SCORE_SHIFT | 1 << SLOT_BITS)
-    first = (SCORE_MAX - count) << SCORE_SHIFT
+    assert len(small.tops()) == 0
+    first, lists = (SCORE_MAX - count) << SCORE_SHIFT, len(small._lists)
     for seq in range(1, 2 * LOAD):
         small.add(first | seq << SLOT_BITS)
-    assert isinstance(small._lists[0], CompactKeys)
-    assert isinstance(small._lists[-1], list)
+        assert seq < lists + 2 or small.is_compact
+    small._check()
+    assert small.tops().tolist() == [keys.codes[-1] for keys in small._lists if isinstance(keys, CompactKeys)]
