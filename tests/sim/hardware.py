@@ -217,8 +217,8 @@ class Hardware:
             trouble = Trouble.FULL
         if dice.random() < profile.step_error * (REMOVES_FAIL if name == "remove" else 1):
             trouble = Trouble.ERROR
-        if trouble is None and self._is_full() and not (name == "write" and path.endswith(".log")):
-            # A frame is written into space that was laid out. Only a tiny segment could be too short for one.
+        laid_out = name == "write" and path.endswith(".log")  # only a tiny segment could be too short for a frame
+        if trouble is None and (self._is_full() and not laid_out or self._refuses(path)):
             self.lacks_room = True
             self._trace.note("no room", name, path)
             self._books.counts[f"no room to {name}"] += name in {"create", "preallocate", "make_directory"}
@@ -231,6 +231,9 @@ class Hardware:
 
     def _is_full(self) -> bool:
         return not self.calm and self.mishaps.is_full(trio.current_time())
+
+    def _refuses(self, path: str) -> bool:
+        return path.startswith("/data/periods/") and self.mishaps.refuses_periods(trio.current_time())
 
     def names(self) -> dict[str, list[str]]:
         """List the names in the data directory."""

@@ -3,6 +3,7 @@
 Their generator is their own, so runs without mishaps stay the runs that they were.
 
     full        no step that needs space is done; what was laid out before can be written
+    periods     the same for the files of past periods alone, as under a quota; the rest of the disk goes on
     lost        the lock, the live segment or the whole directory is moved aside under a process that serves from it
 
 A process whose directory is lost must notice within NOTICED_S, end by itself, and until then change no name: it begins
@@ -12,7 +13,7 @@ no segment, writes no snapshot and removes nothing. Then the operator puts all b
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import trio
@@ -25,6 +26,9 @@ MISHAPS = "accident"
 LOOK_S = 0.1
 NOTICED_S = 3.0
 
+PERIODS = "quota"
+"""The name of the generator of `periods`."""
+
 LOCK = "lock"
 SEGMENT = "segment"
 DIRECTORY = "directory"
@@ -32,20 +36,29 @@ DIRECTORY = "directory"
 
 @dataclass(frozen=True)
 class Mishaps:
-    """The mishaps of one machine. `full` has the times when its disk is full; `lost_s` is when `lost` is taken away."""
+    """The mishaps of one machine. `full` and `periods` have times; `lost_s` is when `lost` is taken away."""
 
     full: tuple[tuple[float, float], ...] = ()
+    periods: tuple[tuple[float, float], ...] = ()
     lost_s: float | None = None
     lost: str = LOCK
 
     @property
     def any(self) -> bool:
         """Whether there is one."""
-        return bool(self.full) or self.lost_s is not None
+        return bool(self.full or self.periods) or self.lost_s is not None
 
     def is_full(self, now_s: float) -> bool:
         """Whether the disk is full."""
-        return any(begin <= now_s < end for begin, end in self.full)
+        return _is_within(self.full, now_s)
+
+    def refuses_periods(self, now_s: float) -> bool:
+        """Whether there is no room for files of past periods."""
+        return _is_within(self.periods, now_s)
+
+
+def _is_within(times: tuple[tuple[float, float], ...], now_s: float) -> bool:
+    return any(begin <= now_s < end for begin, end in times)
 
 
 NONE = Mishaps()
@@ -61,7 +74,15 @@ def draw_mishaps(dice: random.Random, chaos_s: float) -> Mishaps:
             begin = dice.uniform(0.0, chaos_s)
             full.append((begin, begin + dice.choice([0.5, 2.0, 5.0])))
     lost_s = dice.uniform(0.1, 0.8) * chaos_s if dice.random() < 0.6 else None
-    return Mishaps(tuple(full), lost_s, dice.choice([LOCK, SEGMENT, DIRECTORY]))
+    return Mishaps(tuple(full), (), lost_s, dice.choice([LOCK, SEGMENT, DIRECTORY]))
+
+
+def with_periods(mishaps: Mishaps, dice: random.Random, chaos_s: float) -> Mishaps:
+    """Have no room for files of past periods, in half of the runs."""
+    if dice.random() < 0.5:
+        return mishaps
+    begins = [dice.uniform(0.0, chaos_s) for _ in range(3)]
+    return replace(mishaps, periods=tuple((begin, begin + dice.choice([0.5, 2.0, 5.0])) for begin in begins))
 
 
 class Loses(Protocol):
