@@ -64,6 +64,10 @@ class Followership:
         """Do what a start does before it opens the log. Waits for the leader where it needs something of it."""
         if read_marker(disk, DATA) is None:
             write_marker(disk, DATA, Marker(self._endpoint.url("")))
+        if not holds_log(disk, log_directory(DATA)) and _has_log_aside(disk):
+            # It was killed while it began anew. It goes on from the snapshot that is there, which may be the older one.
+            self._books.counts["restarts of a log that were cut short"] += 1
+            self._books.emptied(self._node.name)
         await prepare_directory(
             disk,
             DATA,
@@ -142,3 +146,8 @@ class Followership:
         if done == total:
             self._node.note("fetched a snapshot", total)
             self._books.counts["snapshots fetched"] += 1
+
+
+def _has_log_aside(disk: Disk) -> bool:
+    names = [name for name in disk.list_directory(DATA) if name.startswith("aside-")]
+    return any(disk.exists(log_directory(f"{DATA}/{name}")) for name in names)

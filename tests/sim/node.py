@@ -31,6 +31,7 @@ from snapshots.mending import Mended
 from snapshots.opening import Opened, open_directory
 from snapshots.promotion import MARKER_FILE, promote_directory, read_marker
 from snapshots.restore import RestoreRefused
+from snapshots.settling import remove_downloads
 from snapshots.retention import Removed
 from tests.sim.boards import RULES
 from tests.sim.books import Books, Broken
@@ -219,6 +220,7 @@ class Node:
             given.make_directory(f"{DATA}/snapshots")
             self._lock = given.lock(f"{DATA}/lock")
             given = HeldDisk(given, self._lock)
+            remove_downloads(given, DATA)
             if self._followership is not None and not await self._in_time(self._followership.prepare, given):
                 return None
             opened = self._erase(given, self._open(given))
