@@ -201,6 +201,7 @@ async def measure_pauses(directory: str) -> dict[str, Any]:
         "capture_ms": statistics.median(captures_ms),
         "checkpoint_s": statistics.median(checkpoints_s),
         "checkpoint_with_compression_s": checkpoints_s[0],
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "without": summary(quiet),
         "during": summary(busy),
     }

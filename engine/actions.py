@@ -255,15 +255,15 @@ class Actions:
         self._table, self._older, self._moved, self._behind = rest._table, rest._older, rest._moved, rest._behind
 
     @classmethod
-    def from_image(cls, image: ActionsImage, sealed: SealedActions | None = None) -> Actions:
-        """Make the index of an image. It shares nothing with the image. O(actions in memory)."""
+    def from_image(cls, image: ActionsImage, sealed: SealedActions | None = None, *, owned: bool = False) -> Actions:
+        """Make the index of an image. `owned`: it is nobody else's (`engine.image`). O(actions in memory)."""
         actions = cls(sealed)
         cells = CELLS_AT_FIRST
         while cells < 2 * image.count:
             cells *= 2
-        actions._digests = image.digests[: 2 * image.count]
-        actions._seqs = image.seqs[: image.count]
-        actions._marks = image.marks[: image.count]
+        actions._digests = image.digests if owned else image.digests[: 2 * image.count]
+        actions._seqs = image.seqs if owned else image.seqs[: image.count]
+        actions._marks = image.marks if owned else image.marks[: image.count]
         actions._table = Table(cells)
         actions._behind = image.count
         actions._move(image.count)

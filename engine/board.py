@@ -20,7 +20,7 @@ import numpy as np
 from engine.actions import mark_of
 from engine.board_rules import BoardDefinition, PastPeriod
 from engine.events import RanksNoted, Rescored
-from engine.image import BoardImage, column_bytes, column_of
+from engine.image import BoardImage
 from engine.keys import SCORE_SHIFT, SLOT_MASK
 from engine.past_ranks import LONG_MS, NOTED_ROWS, NOTHING, began_after
 from engine.ranking import FinalRow, Ranking, ranking_of
@@ -245,27 +245,29 @@ class Board(ScoredRanking):
             seq=self.seq,
             count=len(self),
             user_ids=self._ids,
-            scores=column_bytes(self._scores),
-            reached=column_bytes(self._reached),
-            updated=column_bytes(self._updated),
+            scores=self._scores[:],
+            reached=self._reached[:],
+            updated=self._updated[:],
             definition=self.definition if self.is_logged else None,
             frozen=None if self.frozen is None else self.frozen.capture(),
             past_ranks=self.past_ranks,
         )
 
     @classmethod
-    def from_image(cls, image: BoardImage, inactive: Iterable[str]) -> Board:
-        """Make the board of an image, as during a replay, without what is frozen; `inactive` users are hidden."""
+    def from_image(cls, image: BoardImage, inactive: Iterable[str], *, owned: bool = False) -> Board:
+        """Make the board of an image, as during a replay, without what is frozen; `inactive` users are hidden.
+
+        `owned`: the image is nobody else's (`engine.image`).
+        """
         board = cls(image.board_id, image.definition, is_logged=image.definition is not None)
-        board._fill(image, inactive)
+        board._fill(image, inactive, owned)
         return board
 
-    def _fill(self, image: BoardImage, inactive: Iterable[str]) -> None:
+    def _fill(self, image: BoardImage, inactive: Iterable[str], owned: bool) -> None:
         self.seq = image.seq
-        self._slots = Slots(image.user_ids.copy(image.count))
-        self._scores = column_of(image.scores)
-        self._reached = column_of(image.reached)
-        self._updated = column_of(image.updated)
+        columns = image.scores, image.reached, image.updated
+        self._slots = Slots(image.user_ids if owned else image.user_ids.copy(image.count))
+        self._scores, self._reached, self._updated = columns if owned else (column[:] for column in columns)
         self._hidden = {slot for user_id in inactive if (slot := self._slots.get(user_id)) is not None}
         self.past_ranks = image.past_ranks
         self.begin_replay()

@@ -85,9 +85,9 @@ class FrozenBoard(Board):
         return replace(super().capture(), revealed=bytes(flags))
 
     @classmethod
-    def from_image(cls, image: BoardImage, inactive: Iterable[str]) -> FrozenBoard:
+    def from_image(cls, image: BoardImage, inactive: Iterable[str], *, owned: bool = False) -> FrozenBoard:
         board = cls(image.board_id, image.definition)
-        board._fill(image, inactive)
+        board._fill(image, inactive, owned)
         board.revealed = {slot for slot, flag in enumerate(image.revealed) if flag}
         return board
 

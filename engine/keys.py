@@ -132,27 +132,6 @@ class CompactKeys:
         return (key >> SCORE_SHIFT) - self.base << CODE_SEQ_BITS | key >> SLOT_BITS & SEQ_MASK
 
 
-def sorted_lists(
-    flip: int, scores: Codes, reached: Codes, slots: NDArray[np.int64], load: int
-) -> Iterator[CompactKeys | list[int]]:
-    """Sort the keys of these slots; yield them in lists of `load` keys, compact where all of a list fit."""
-    words, base = scores[slots] ^ np.uint64(flip), np.uint64(base_of(flip))
-    seqs = reached[slots]
-    fits = (words >= base) & (words - base < np.uint64(CODE_SCORES)) & (seqs < np.uint64(CODE_SEQS))
-    codes = words - base << np.uint64(CODE_SEQ_BITS) | seqs
-    order = np.argsort(codes) if fits.all() else np.lexsort((seqs, words))
-    del words, seqs
-    for start in range(0, len(order), load):
-        part = order[start : start + load]
-        if fits[part].all():
-            compact = CompactKeys(int(base), array("Q"), array("I"))
-            compact.codes.frombytes(codes[part].tobytes())
-            compact.slots.frombytes(slots[part].astype(np.uint32).tobytes())
-            yield compact
-        else:
-            yield plain_keys(flip, scores, reached, slots[part])
-
-
 def plain_keys(flip: int, scores: Codes, reached: Codes, slots: NDArray[np.int64]) -> list[int]:
     """List the keys of these slots, in their order."""
     columns = (scores[slots].tolist(), reached[slots].tolist(), slots.tolist())

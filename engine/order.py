@@ -4,7 +4,7 @@
     order.move(30, 5)              # (2, 0): the position of 30 before, and of 5 after
     order.bisect_left(20)          # 2: the position of 20; and order[0:2] is [5, 10]
 
-    order = Order.of_board(flip, scores, reached, slots)        the keys of a board (`engine.keys`)
+    order = Order.of_board(flip, scores, reached, hidden)       the keys of a board (`engine.keys`)
 
 `Order` is the `SortedList` of sortedcontainers with two verbs more: `move`, and `shift`, which tells no positions. On a
 large board its lists are compact (`CompactKeys`). Slicing, iterating and `_check` are the library's, and so is how
@@ -42,13 +42,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 from sortedcontainers import SortedList
 
-from engine.keys import Codes, CompactKeys, Keys, base_of, plain_keys, sorted_lists
+from engine.keys import Codes, CompactKeys, Keys, base_of, plain_keys
+from engine.sorting import sorted_lists
 
 LOAD = 512
 """Compared with 256, 700 and 1,000 at 10,000 to 1,000,000 keys: `move` is quickest with 512."""
@@ -81,17 +82,19 @@ class Order(SortedList[int]):
         super().__init__(keys)  # type: ignore[call-arg]  # its stubs know only __new__
 
     @classmethod
-    def of_board(cls, flip: int, scores: array[int], reached: array[int], slots: NDArray[np.int64]) -> Order:
-        """Sort the keys of these slots of a board."""
+    def of_board(cls, flip: int, scores: array[int], reached: array[int], hidden: Collection[int]) -> Order:
+        """Sort the keys of all slots of a board but the hidden ones."""
         order = cls()
         order._base = base_of(flip)
         columns = np.frombuffer(scores, np.uint64), np.frombuffer(reached, np.uint64)
-        if len(slots) <= COMPACT_FROM:
-            order.update(plain_keys(flip, *columns, slots) if len(slots) else ())
+        shown = len(scores) - len(hidden)
+        if shown <= COMPACT_FROM:
+            slots = np.delete(np.arange(len(scores)), list(hidden))
+            order.update(plain_keys(flip, *columns, slots) if shown else ())
         else:
-            order._lists.extend(sorted_lists(flip, *columns, slots, order._load))
+            order._lists.extend(sorted_lists(flip, *columns, hidden, order._load))
             order._maxes.extend(keys[-1] for keys in order._lists)
-            order._len = len(slots)
+            order._len = shown
         return order
 
     def move(self, old: int, new: int) -> tuple[int, int]:

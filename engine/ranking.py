@@ -33,7 +33,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
-import numpy as np
 
 from engine.board_rules import BoardDefinition, RankMode
 from engine.first_rows import first_slots
@@ -291,8 +290,7 @@ class Ranking:
 
     def _sorted(self) -> Order:
         """Sort the users who are shown."""
-        slots = np.delete(np.arange(len(self)), list(self._hidden))
-        return Order.of_board(self._flip, self._scores, self._reached, slots)
+        return Order.of_board(self._flip, self._scores, self._reached, self._hidden)
 
     def _end_watching(self) -> None:
         watchers, self._pinned = self._pinned, []

@@ -337,10 +337,13 @@ class Scoreboard(Epochs):
         )
 
     @classmethod
-    def from_image(cls, rules: Rules, image: StateImage, sealed: SealedActions | None = None) -> Scoreboard:
+    def from_image(
+        cls, rules: Rules, image: StateImage, sealed: SealedActions | None = None, *, owned: bool = False
+    ) -> Scoreboard:
         """Make the scoreboard of an image, as in the middle of a replay: call `end_replay` before reading from it.
 
         `sealed` are the opened sealed actions of the image. Without them it can't be asked for actions, if it has some.
+        `owned`: the image is nobody else's (`engine.image`).
         """
         scoreboard = cls(rules)
         scoreboard.epoch, scoreboard.seq, scoreboard.time_ms = image.epoch, image.seq, image.time_ms
@@ -349,22 +352,22 @@ class Scoreboard(Epochs):
         scoreboard.dues.note(*image.noted)
         scoreboard.reversals = Reversals.unpack(dict(image.parts).get("reversals", b""))
         scoreboard.erasures, scoreboard.flags = erasures_in(image.parts), flags_in(image.parts)
-        scoreboard.users = Users.from_image(image.users)
+        scoreboard.users = Users.from_image(image.users, owned=owned)
         known = SealedActions.of(manifest_in(image.parts)) if sealed is None else sealed
-        scoreboard.actions = Actions.from_image(image.actions, known)
+        scoreboard.actions = Actions.from_image(image.actions, known, owned=owned)
         scoreboard.imports = Imports.from_image(image.parts)
         inactive = scoreboard.users.inactive()
         for board_image in image.boards:
-            scoreboard._restore(board_image, inactive)
+            scoreboard._restore(board_image, inactive, owned)
         scoreboard.reviews = Reviews.from_image(image)
         scoreboard.begin_replay()
         return scoreboard
 
-    def _restore(self, image: BoardImage, inactive: list[str]) -> None:
+    def _restore(self, image: BoardImage, inactive: list[str], owned: bool) -> None:
         known = self.boards.get(image.board_id)
-        board = self.boards[image.board_id] = Board.from_image(image, inactive)
+        board = self.boards[image.board_id] = Board.from_image(image, inactive, owned=owned)
         if image.frozen is not None:
-            board.frozen = FrozenBoard.from_image(image.frozen, inactive)
+            board.frozen = FrozenBoard.from_image(image.frozen, inactive, owned=owned)
         if board.is_logged:
             self._forget_file()
         elif known is not None and self._only_file:

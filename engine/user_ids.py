@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, islice, pairwise
+from itertools import islice, pairwise
 from typing import overload
 
 import numpy as np
@@ -104,12 +104,14 @@ class UserIds:
     def extend(self, user_ids: Sequence[str]) -> None:
         """Add ids, in the order of their slots."""
         data, lengths = _packed(user_ids)
-        self.tags.extend([hash(user_id) & TAG_MASK for user_id in user_ids])
+        tags = np.fromiter(map(hash, user_ids), np.int64, len(user_ids)) & TAG_MASK
+        self.tags.frombytes(tags.astype(np.uint32).tobytes())
         end = self.bounds[-1]
         if end + len(data) > TAG_MASK and self.bounds.typecode == "I":
             self.bounds = array("Q", self.bounds)
         self.data += data
-        self.bounds.extend(list(accumulate(lengths, initial=end))[1:])
+        ends = np.cumsum(lengths, dtype=np.int64) + end
+        self.bounds.frombytes(ends.astype(self.bounds.typecode).tobytes())
 
     def are_at(self, slots: NDArray[np.int64], user_ids: Sequence[str]) -> NDArray[np.bool_]:
         """Whether each of these slots has the id beside it. NOBODY has none."""

@@ -78,11 +78,11 @@ class Users:
         )
 
     @classmethod
-    def from_image(cls, image: UsersImage) -> Users:
-        """Make the users of an image. They share nothing with it."""
+    def from_image(cls, image: UsersImage, *, owned: bool = False) -> Users:
+        """Make the users of an image. `owned`: it is nobody else's (`engine.image`)."""
         users = cls()
-        users._ids = image.user_ids[: image.count]
-        users._names = image.names.copy()
+        users._ids = image.user_ids if owned else image.user_ids[: image.count]
+        users._names = image.names if owned else image.names.copy()
         users._active = bytearray(image.active)
         users._slots = {user_id: slot for slot, user_id in enumerate(users._ids)}
         return users

@@ -49,6 +49,7 @@ import struct
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import TypeVar
 
 import msgspec
@@ -190,8 +191,8 @@ def board_payloads(board: BoardImage) -> Iterator[tuple[bytes, bytes]]:
         yield b"bord", encode(BoardHead(*fields))
     yield from _texts(b"bids", board.user_ids, board.count)
     for kind, column in ((b"bsco", board.scores), (b"brea", board.reached), (b"bupd", board.updated)):
-        assert len(column) == 8 * board.count
-        yield from _raw(kind, column, 8 * WORDS)
+        assert len(column) == board.count
+        yield from _words(kind, column, board.count)
     if board.frozen is not None:
         yield from board_payloads(board.frozen)
         assert len(board.frozen.revealed) == board.frozen.count
@@ -251,8 +252,8 @@ def unpack(source: Source, path: str, holds: Callable[[str], bool] | None = None
             boards.append(board)
     users = UsersImage(
         count=stat.users,
-        user_ids=list(reader.texts(b"uids", IDS, stat.users)),
-        names=list(reader.texts(b"unam", NAMES, stat.users)),
+        user_ids=[*chain.from_iterable(reader.texts(b"uids", IDS, stat.users))],
+        names=[*chain.from_iterable(reader.texts(b"unam", NAMES, stat.users))],
         active=reader.raw(b"uact", stat.users, BYTES),
     )
     kept = stat.actions if holds is None else 0
@@ -299,14 +300,17 @@ def _read_board(reader: _Reader, *, is_public: bool = False) -> BoardImage:
         definition = defined.definition
     else:
         head = reader.decode(b"bord", BOARD)
+    user_ids = UserIds()
+    for part in reader.texts(b"bids", IDS, head.count):
+        user_ids.extend(part)
     image = BoardImage(
         board_id=head.board_id,
         seq=head.seq,
         count=head.count,
-        user_ids=UserIds(reader.texts(b"bids", IDS, head.count)),
-        scores=reader.raw(b"bsco", 8 * head.count, 8 * WORDS),
-        reached=reader.raw(b"brea", 8 * head.count, 8 * WORDS),
-        updated=reader.raw(b"bupd", 8 * head.count, 8 * WORDS),
+        user_ids=user_ids,
+        scores=reader.words(b"bsco", head.count, head.count),
+        reached=reader.words(b"brea", head.count, head.count),
+        updated=reader.words(b"bupd", head.count, head.count),
         definition=definition,
         past_ranks=past_ranks,
     )
@@ -332,13 +336,13 @@ class _Reader(ChunkSequence):
     def __init__(self, source: Source, path: str) -> None:
         super().__init__(ChunkFile(source, path, MAGIC, VERSIONS, "snapshot"))
 
-    def texts(self, kind: bytes, decoder: msgspec.msgpack.Decoder[list[T]], count: int) -> Iterator[T]:
-        """Yield `count` texts. Only those of one chunk are in memory at a time."""
+    def texts(self, kind: bytes, decoder: msgspec.msgpack.Decoder[list[T]], count: int) -> Iterator[list[T]]:
+        """Yield the lists of `count` texts. Only one is in memory at a time."""
         for start in range(0, count, TEXTS):
             part = self.decode(kind, decoder)
             if len(part) != min(TEXTS, count - start):
                 raise self.damaged(f"{len(part)} texts in a chunk {kind!r} instead of {min(TEXTS, count - start)}")
-            yield from part
+            yield part
 
     def raw(self, kind: bytes, length: int, step: int) -> bytes:
         """Read `length` bytes, in chunks of `step`."""

@@ -137,7 +137,7 @@ def open_directory(
     _check_log(disk, directory, base, len(snapshots))
     scoreboard = begin_from(base, rules, _open_sealed(disk, data_directory, base, tell))
     tail, info, time_ms = (base.tail, base.info, base.image.time_ms) if base is not None else (None, None, None)
-    del base  # the image is not needed any more, and is as large as the state
+    del base  # the state has what was in its image, and may let go of it
     events, waiting = 0, list[EndedPeriod]()
 
     def keep_ended() -> None:
@@ -221,12 +221,12 @@ def _open_sealed(disk: Disk, data_directory: str, base: Base | None, tell: Tell)
 
 
 def begin_from(base: Base | None, rules: Rules, sealed: SealedActions | None = None) -> Scoreboard:
-    """Make the scoreboard of a snapshot, or an empty one, in the middle of a replay.
+    """Make the scoreboard of a snapshot, or an empty one, in the middle of a replay. It takes the snapshot's image.
 
     Without its opened `sealed` actions it can be told events, and not be asked for actions that are sealed.
     """
     if base is not None:
-        return Scoreboard.from_image(rules, base.image, sealed)
+        return Scoreboard.from_image(rules, base.image, sealed, owned=True)
     scoreboard = Scoreboard(rules)
     scoreboard.begin_replay()
     return scoreboard

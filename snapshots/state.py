@@ -164,7 +164,7 @@ def _read_once(
     base = find_base(Store(disk, data_directory), until, tell, progress)
     scoreboard = begin_from(base, rules)
     after = None if base is None else base.tail
-    del base  # the image is not needed any more, and is as large as the state
+    del base  # the state has what was in its image, and may let go of it
     if after is not None and after.seq == until.seq:
         return scoreboard, after
     directory = log_directory(data_directory)

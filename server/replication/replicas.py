@@ -315,7 +315,7 @@ async def _load_newer(disk: Disk, path: str, replica: Replica) -> tuple[Scoreboa
     holds = None if replica.shard is None else replica.shard.holds
     image, tail = await run(partial(_load, disk, path, holds), blocks=disk.blocks)
     here = replica.tail
-    scoreboard = Scoreboard.from_image(replica.scoreboard.rules, image)
+    scoreboard = Scoreboard.from_image(replica.scoreboard.rules, image, owned=True)
     scoreboard.belongs_to(tail.log_id)
     if here is not None:
         _check_log_id(tail.log_id, here)

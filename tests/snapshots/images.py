@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.board_rules import BoardDefinition, BoardRules, Frozen, Range
-from engine.image import ACTIONS, PARTS, ActionsImage, BoardImage, StateImage, UsersImage, column_bytes
+from engine.image import ACTIONS, PARTS, ActionsImage, BoardImage, StateImage, UsersImage
 from engine.past_ranks import NOTHING, Note, PastRanks, Start, began_after
 from engine.record import Tail
 from engine.user_ids import UserIds
@@ -34,11 +34,6 @@ class Bytes:
         return self.data[offset : offset + length]
 
 
-def column(values: Sequence[int]) -> bytes:
-    """Make a column of words."""
-    return column_bytes(array("Q", values))
-
-
 def board(board_id: str, seq: int, rows: Sequence[tuple[str, int, int, int]]) -> BoardImage:
     """Make a board from rows of user id, score, reached, updated."""
     return BoardImage(
@@ -46,9 +41,9 @@ def board(board_id: str, seq: int, rows: Sequence[tuple[str, int, int, int]]) ->
         seq=seq,
         count=len(rows),
         user_ids=UserIds(row[0] for row in rows),
-        scores=column([row[1] for row in rows]),
-        reached=column([row[2] for row in rows]),
-        updated=column([row[3] for row in rows]),
+        scores=array("Q", [row[1] for row in rows]),
+        reached=array("Q", [row[2] for row in rows]),
+        updated=array("Q", [row[3] for row in rows]),
     )
 
 

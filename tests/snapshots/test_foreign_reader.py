@@ -118,14 +118,9 @@ def halves_of(data: bytes) -> list[int]:
     return list(struct.unpack(f"<{len(data) // 4}I", data))
 
 
-def words_of(column: bytes) -> list[int]:
-    """The words of a column of an image."""
-    return list(struct.unpack(f"<{len(column) // 8}Q", column))
-
-
 def drawn_board(board: BoardImage) -> list[Any]:
     """Write a board that our code read as `read` has it."""
-    columns = [words_of(column) for column in (board.scores, board.reached, board.updated)]
+    columns = [list(column) for column in (board.scores, board.reached, board.updated)]
     definition = None if board.definition is None else msgspec.json.decode(msgspec.json.encode(board.definition))
     ranks = board.past_ranks
     past: list[Any] = [[[note.as_of_ms, halves_of(note.slots), halves_of(note.ranks)] for note in ranks.notes]]
