@@ -218,7 +218,7 @@ class Hardware:
         if dice.random() < profile.step_error * (REMOVES_FAIL if name == "remove" else 1):
             trouble = Trouble.ERROR
         laid_out = name == "write" and path.endswith(".log")  # only a tiny segment could be too short for a frame
-        if trouble is None and (self._is_full() and not laid_out or self._refuses(path)):
+        if trouble is None and ((self._is_full() and not laid_out) or self._refuses(path)):
             self.lacks_room = True
             self._trace.note("no room", name, path)
             self._books.counts[f"no room to {name}"] += name in {"create", "preallocate", "make_directory"}

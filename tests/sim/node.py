@@ -31,8 +31,8 @@ from snapshots.mending import Mended
 from snapshots.opening import Opened, open_directory
 from snapshots.promotion import MARKER_FILE, promote_directory, read_marker
 from snapshots.restore import RestoreRefused
-from snapshots.settling import remove_downloads
 from snapshots.retention import Removed
+from snapshots.settling import remove_downloads
 from tests.sim.boards import RULES
 from tests.sim.books import Books, Broken
 from tests.sim.clocks import WallClock

@@ -39,7 +39,7 @@ from tests.sim.erasures import Auditor
 from tests.sim.hardware import Hardware
 from tests.sim.indexes import INDEX, Indexing, draw_indexing, lacks_runs
 from tests.sim.live_officers import LiveOfficer, with_privacy
-from tests.sim.mishaps import MISHAPS, PERIODS, draw_mishaps, with_periods
+from tests.sim.mishaps import MISHAPS, PERIODS, Mishaps, draw_mishaps, with_periods
 from tests.sim.network import DELAY_S_MAX, Network
 from tests.sim.node import Node
 from tests.sim.officers import OFFICER, Officer
@@ -160,10 +160,7 @@ async def _run(seed: int, indexing: Indexing | None, variant: Variant, books: Bo
         following = indexing.spread(following)
     profile = following.leader
     trace.note("profile", profile)
-    mishaps = draw_mishaps(dice_for(seed, f"{MISHAPS} leader"), profile.chaos_s)
-    if seed % 4 == NOTED_SEEDS:
-        mishaps = with_periods(mishaps, dice_for(seed, PERIODS), profile.chaos_s)
-    hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace, mishaps)
+    hardware = Hardware(profile, dice_for(seed, "hardware"), books, trace, _mishaps(seed, profile.chaos_s))
     leader = Node(
         "leader", hardware, books, trace, dice_for(seed, "leader"), dice_for(seed, "leader lots"),
         clock=clock("leader"), wrap=variant.wrap_disk, opened=variant.after_opening,
@@ -220,6 +217,12 @@ async def _run(seed: int, indexing: Indexing | None, variant: Variant, books: Bo
     cluster.look_at_the_disks(erasures)
     check_replays(books, dice_for(seed, REPLAYS))
     return sum(node.starts for node in cluster.nodes)
+
+
+def _mishaps(seed: int, chaos_s: float) -> Mishaps:
+    """Draw what happens to the leader's machine."""
+    mishaps = draw_mishaps(dice_for(seed, f"{MISHAPS} leader"), chaos_s)
+    return with_periods(mishaps, dice_for(seed, PERIODS), chaos_s) if seed % 4 == NOTED_SEEDS else mishaps
 
 
 async def _let_work(seed: int, profile: Profile, network: Network, books: Books, trace: Trace) -> None:
