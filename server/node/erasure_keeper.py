@@ -2,7 +2,7 @@
 
     keeper.took(events)                   right after a frame was applied
     await keeper.hidden()                 no past period shows any of them
-    await keeper.settle(info, cut)        from the checkpointer, after each snapshot
+    await keeper.settle(info, cut, tidy)  from the checkpointer, after each snapshot
     await keeper.run(take, …)             takes a snapshot where the next one would come too late
 
     applied ──► past periods (at once) ──► waits for the next checkpoint, or until SHARE of the time is over
@@ -14,6 +14,7 @@ Rules:
   RETRY_SECONDS.
 - A node that starts with unsettled erasures settles them at once: another process was killed before it was done,
   perhaps in the middle of it.
+- An erasure is settled once the files of older actions are gone that only a snapshot of before it named.
 - The links to followers end right before the log is rewritten. A follower that has not seen an erasure could not go on
   in a log without the user. When it comes again it is sent to a snapshot (`server.replication.shipper`).
 - `rewritten_seq` is the last erasure for which the log may be rewritten, perhaps in part. A start does not know how far
@@ -141,13 +142,18 @@ class ErasureKeeper:
             if not self.unsettled or self.unsettled.seqs[-1] <= self._hidden_seq:
                 return  # without an await since both were looked at
 
-    async def settle(self, info: SnapshotInfo, end_links: Callable[[], None]) -> None:
-        """Settle the erasures that this snapshot has. What fails is told."""
-        if not self._knows:
-            return
-        seqs = [seq for seq in self.unsettled.seqs if seq <= info.seq]
+    async def settle(
+        self, info: SnapshotInfo, end_links: Callable[[], None], tidy: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Settle the erasures that this snapshot has. What fails then is told.
+
+        `tidy` removes files of older actions that only the snapshots of before an erasure named. What it raises comes
+        through if there is nothing to settle.
+        """
+        seqs = [seq for seq in self.unsettled.seqs if seq <= info.seq] if self._knows else []
         if not seqs:
-            self._left = self._left and len(self.unsettled) > 0
+            await tidy()
+            self._left = self._left and (not self._knows or len(self.unsettled) > 0)
             return
         erasures = {
             user_id: kept
@@ -163,6 +169,7 @@ class ErasureKeeper:
             )
             with trio.CancelScope(shield=True):
                 settled = await self._in_thread(work)
+                await tidy()
         except DiskFault as fault:
             self._world.tell(fault)
             return

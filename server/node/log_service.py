@@ -201,8 +201,7 @@ class LogService:
     async def _settle(self, info: SnapshotInfo) -> None:
         try:
             await self._sealer.forget()
-            await self._erasures.settle(info, self._shipper.end_links)
-            await self._sealer.tidy()  # last: files that only the snapshots of before an erasure name go with these
+            await self._erasures.settle(info, self._shipper.end_links, self._sealer.tidy)
         except DiskFault as fault:
             self._world.tell(fault)
 

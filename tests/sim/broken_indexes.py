@@ -5,7 +5,7 @@ They matter in the runs only whose nodes seal (`tests.sim.indexes`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 from unittest import mock
@@ -15,11 +15,16 @@ from engine.action_blocks import RunInfo, Words
 from engine.action_filter import Filter
 from engine.disk import TMP, Disk
 from engine.sealed_actions import SealedActions
+from server.node.erasure_keeper import ErasureKeeper
 from server.node.log_service import LogService
 from snapshots import mending, sealing
 from snapshots.sealing import Sealer
+from snapshots.store import SnapshotInfo
 from tests.sim.variant import Variant, patching
 
+Tidy = Callable[[], Awaitable[None]]
+
+_settle = ErasureKeeper.settle
 _places, _places_all, _grown = Filter.places, Filter.places_all, SealedActions.grown
 _write_run, _rewrite = action_run.write_run, action_run.rewrite_forgotten
 
@@ -110,6 +115,16 @@ async def _forget_nothing(_: Sealer) -> None:
     """Leave files as they are. An erased user's actions can be told by their marks."""
 
 
+async def _tidy_nothing() -> None:
+    pass
+
+
+async def _settle_first(self: ErasureKeeper, info: SnapshotInfo, end_links: Callable[[], None], tidy: Tidy) -> None:
+    """Hold an erasure for settled before files go that have marks of the user's actions."""
+    await _settle(self, info, end_links, _tidy_nothing)
+    await tidy()
+
+
 FILTER_MISSES = "a filter says no too often"
 ABSENT_FOR_EVER = "what was absent from older files is held to be absent from newer ones"
 TIDIED = "the files of older snapshots go"
@@ -118,6 +133,7 @@ LEFT_EARLY = "a block leaves memory before its file is durable"
 NAMED_EARLY = "a block leaves memory before the name of its file is durable"
 KEPT_IN_RUNS = "files of actions keep the marks of erased users"
 RENAMED_EARLY = "a file of actions is renamed before it is synced"
+TIDIED_LATE = "an erasure is settled before files of actions that nothing names are removed"
 
 BROKEN_INDEXES: Sequence[Variant] = (
     Variant(FILTER_MISSES, patched=_missing),
@@ -128,4 +144,5 @@ BROKEN_INDEXES: Sequence[Variant] = (
     Variant(NAMED_EARLY, patched=_hasty(late=False, name=False)),
     Variant(KEPT_IN_RUNS, patched=patching(Sealer, "forget", _forget_nothing)),
     Variant(RENAMED_EARLY, patched=_hasty(late=True, name=True)),
+    Variant(TIDIED_LATE, patched=patching(ErasureKeeper, "settle", _settle_first)),
 )

@@ -17,6 +17,7 @@ from tests.sim.broken_indexes import (
     RENAMED_EARLY,
     SEALED_LAST,
     TIDIED,
+    TIDIED_LATE,
 )
 from tests.sim.variants import (
     BELIEVED,
@@ -81,6 +82,14 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         (
             "A replica whose log was damaged was emptied, and began anew. It served its empty board to a viewer who "
             "had seen more."
+        ),
+    ),
+    (
+        900_523,
+        TIDIED_LATE,
+        (
+            "A user was erased, and called settled, while files of actions that a removed snapshot had named still "
+            "told which actions were the user's."
         ),
     ),
 )

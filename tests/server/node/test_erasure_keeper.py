@@ -12,7 +12,7 @@ import trio.testing
 from msgspec.structs import replace
 
 from engine.commands import EraseUser
-from engine.errors import LogDamaged, WriteFailed
+from engine.errors import DiskFault, LogDamaged, WriteFailed
 from engine.ledger import Ledger
 from engine.traces import newest_first
 from server.node import erasure_keeper
@@ -42,6 +42,8 @@ class Bench:
         )  # fmt: skip
         self.takes: list[int] = []
         self.cuts = 0
+        self.tidies = 0
+        self.untidy: DiskFault | None = None
         self.age_ms = 0
 
     def erase(self, user: str = "ann") -> None:
@@ -60,8 +62,14 @@ class Bench:
         await self.keeper.before_snapshot()
         info = self.league.snapshot()
         self.takes.append(info.seq)
-        await self.keeper.settle(info, self.cut)
+        await self.keeper.settle(info, self.cut, self.tidy)
         return info
+
+    async def tidy(self) -> None:
+        """Remove files of older actions, as the sealer does, or fail to."""
+        self.tidies += 1
+        if self.untidy is not None:
+            raise self.untidy
 
 
 @asynccontextmanager
@@ -93,6 +101,20 @@ async def test_past_periods_forget_at_once_and_files_at_the_next_checkpoint(
         assert traces(tmp_path, "ann") == []
         await bench.take()
         assert bench.cuts == 1
+
+
+async def test_an_erasure_is_settled_only_once_stale_files_of_actions_are_gone(tmp_path: Path) -> None:
+    """They tell which actions the user had. If one can't be removed, the next checkpoint tries again."""
+    async with open_bench(tmp_path) as bench:
+        bench.erase()
+        bench.untidy = DiskFault("can't remove it", path="/data/actions/0.run")
+        await bench.take()
+        assert (bench.tidies, len(bench.keeper.unsettled)) == (1, 1)
+        bench.untidy = None
+        await bench.take()
+        assert (bench.tidies, len(bench.keeper.unsettled)) == (2, 0)
+        await bench.take()
+        assert bench.tidies == 3, "files of older actions go without an erasure too"
 
 
 async def test_without_a_checkpoint_they_are_settled_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
