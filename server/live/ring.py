@@ -6,23 +6,24 @@
 
 The kernel takes requests from one ring in shared memory and puts results into another:
 
-    write: fill the next n slots ──► io_uring_enter ──► n results, each with the number of its slot
+    write: fill the next n slots ──► io_uring_enter ──► a result for each socket that did not take all
 
 A request of 64 bytes (`struct io_uring_sqe`); what is not drawn stays 0:
 
     0        1        4            16           24         28               32
     opcode   flags    file (s32)   address of   length     flags of send    number of the slot
-    SEND                           the frame    (u32)      (u32)            (u64)
+    SEND     SKIP                  the frame    (u32)      (u32)            (u64)
 
 A result of 16 bytes: the number of the slot (u64), what send(2) would give (s32, an errno negated), flags (u32).
 
 Rules:
 - Each request has MSG_DONTWAIT. So the kernel ends it before io_uring_enter returns, whatever the socket is like, and
-  the frame need not be kept. `write` asserts that each request has its result.
+  nothing is sent later.
+- A request that succeeds gives no result (IOSQE_CQE_SKIP_SUCCESS). With MSG_WAITALL it succeeds only if the socket takes
+  all; a part is a failure, whose result is the length of the part. So nearly always there is nothing to read.
 - A kernel that is short of memory takes fewer requests. Those that it left are taken back, and their sockets count as
   full, so their viewers are written to later.
-- Nothing but the number of the slot ties a result to its request: the kernel promises no order. That matters only if a
-  socket did not take all; nearly always they all do.
+- Nothing but the number of the slot ties a result to its request: the kernel promises no order.
 - The processor's caches hold nothing of this file when it runs: the kernel's work for the sockets before has filled
   them. So each step costs several times what a loop in a test shows, and there are few.
 - One thread uses a ring, the one that opened it. So no other writes to the shared memory meanwhile, and the kernel's
@@ -52,7 +53,7 @@ _SETUP, _ENTER = 425, 426  # the same on every architecture
 _SUBMIT_ALL, _SINGLE_ISSUER, _DEFER_TASKRUN = 1 << 7, 1 << 12, 1 << 13
 _GETEVENTS = 1
 _OFFSET_RINGS, _OFFSET_REQUESTS = 0, 0x10000000
-_SEND = 26
+_SEND, _SKIP = 26, 1 << 6
 _MASK = 2**32 - 1
 
 # struct io_uring_params: entries of both rings, flags, 2 unused, features, 4 unused; where the fields of the requests'
@@ -61,9 +62,9 @@ _MASK = 2**32 - 1
 _PARAMETERS = struct.Struct("=10I 8IQ 8IQ")
 _REQUEST = np.dtype(
     {
-        "names": ["opcode", "file", "address", "length", "send_flags", "slot"],
-        "formats": ["u1", "<i4", "<u8", "<u4", "<u4", "<u8"],
-        "offsets": [0, 4, 16, 24, 28, 32],
+        "names": ["opcode", "flags", "file", "address", "length", "send_flags", "slot"],
+        "formats": ["u1", "u1", "<i4", "<u8", "<u4", "<u4", "<u8"],
+        "offsets": [0, 1, 4, 16, 24, 28, 32],
         "itemsize": 64,
     }
 )
@@ -86,11 +87,11 @@ class Ring:
         self._words = memoryview(rings).cast("I")
         self._tail, self._done, self._given = requests_at[1] // 4, results_at[0] // 4, results_at[1] // 4
         self._results = np.frombuffer(rings, _RESULT, results, results_at[5])
-        self._taken = self._results["taken"]
         self._numbers = np.arange(self.entries, dtype=np.uint32)
         np.frombuffer(rings, np.uint32, self.entries, requests_at[6])[:] = self._numbers
         made = np.frombuffer(requests, _REQUEST, self.entries)
-        made["opcode"], made["send_flags"] = _SEND, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        made["opcode"], made["flags"] = _SEND, _SKIP
+        made["send_flags"] = socket.MSG_DONTWAIT | socket.MSG_WAITALL | socket.MSG_NOSIGNAL
         made["slot"] = self._numbers
         self._files, self._addresses, self._lengths = made["file"], made["address"], made["length"]
         self._frame = b""
@@ -119,27 +120,25 @@ class Ring:
             self._frame = frame
             self._addresses[:] = ctypes.cast(ctypes.c_char_p(frame), ctypes.c_void_p).value
             self._lengths[:] = len(frame)
-        tail, done = words[self._tail], words[self._done]
+        tail = words[self._tail]
         start = tail % entries
         self._files[start : start + count] = files[: entries - start]
         if count > entries - start:
             self._files[: count - (entries - start)] = files[entries - start :]
         words[self._tail] = (tail + count) & _MASK
         queued = max(0, _enter(self._file, count))
-        given = (words[self._given] - done) & _MASK
-        assert given == queued, f"io_uring took {queued} requests and gave {given} results"
-        words[self._done] = (done + queued) & _MASK
-        first = done % len(self._taken)
-        taken = self._taken[first : first + count]
-        if queued == len(taken) == count and (taken == len(frame)).all():
+        if queued == count and words[self._given] == words[self._done]:
             return []
         words[self._tail] = (tail + queued) & _MASK
-        results = self._results[(self._numbers[:queued] + done) % len(self._results)]
-        short = results[results["taken"] != len(frame)]
-        return [
-            *zip(((short["slot"] - start) % entries).tolist(), short["taken"].tolist(), strict=True),
-            *((index, -errno.EAGAIN) for index in range(queued, count)),
-        ]
+        return [*self._take_results(start, queued), *((index, -errno.EAGAIN) for index in range(queued, count))]
+
+    def _take_results(self, start: int, queued: int) -> Short:
+        done, given = self._words[self._done], self._words[self._given]
+        count = (given - done) & _MASK
+        assert count <= queued, f"io_uring took {queued} requests and gave {count} results"
+        results = self._results[(self._numbers[:count] + done) % len(self._results)]
+        self._words[self._done] = given
+        return [*zip(((results["slot"] - start) % self.entries).tolist(), results["taken"].tolist(), strict=True)]
 
     def close(self) -> None:
         """Give the ring back to the kernel."""
