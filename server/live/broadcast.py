@@ -155,7 +155,8 @@ class Broadcast:
             interval = max(self._interval_s, took * (1 + REST_SHARE))
             self._publishing = False
             self._lines_turn = self.lines.is_due  # if the top changed again meanwhile, it is their turn all the same
-            self._wake_lines.set()
+            if self._lines_turn:
+                self._wake_lines.set()
             self._metrics.live_tick(took, interval)
             await trio.sleep_until(started + interval)
 
