@@ -3,10 +3,13 @@
     python -m bench.fanout [--viewers 1000 8000 19000] [--rounds 15]
 
 All systems run at once, each with the same number of viewers of its own, and take turns. In each round every system
-sends to its viewers once, and no system does anything in the turn of another. Servers are on processor 0; the viewers
-and the backend that posts are on processor 1. A round of the leader begins with a POST, so it holds everything that a
-tick does: token, log and fsync, receipt, top 10, encoding. nchan gets the same message by a POST. The other peers read
-a word from a pipe and send the message; they do nothing else.
+sends to its viewers once, and no system does anything in the turn of another. The first of a round is the second of
+the next. Servers are on processor 0; the viewers and the backend that posts are on processor 1. A turn of the leader
+begins with a POST, so it holds everything that a tick does: token, log and fsync, receipt, top 10, encoding. nchan gets
+the same message by a POST. The other peers read a word from a pipe and send the message; they do nothing else.
+
+The leader has another turn in each round: a POST to a board that nobody watches. The row `without its POST` is the
+first turn less this one, to stand beside the peers that only send.
 
     µs/message       processor time of all processes of a server, user and kernel, divided by the messages that arrived
     last viewer      from the POST, or from the word on the pipe, to the last viewer's message
@@ -36,7 +39,8 @@ from bench.viewers_peers import LIVE_CONFIG, MESSAGE, Poster, System
 from bench.wanted import Wanted, show_wanted
 
 SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
-OURS, PEER, FLOOR = "this project", "websockets.broadcast", "C loop of send()"
+OURS, PEER, FLOOR = "this project", "websockets.broadcast", peers.SEND_LOOP
+POST, WITHOUT_POST = "its POST", "without its POST"
 
 WANTED_FEW, WANTED_MANY = 1_000, 8_000
 """The numbers of viewers for which the project wants figures: see `wanted`."""
@@ -87,12 +91,19 @@ def take_turn(system: System) -> Turn:
     messages = load.statistics()["messages"]
     spent, load_spent = processor_seconds(*system.pids), processor_seconds(load.pid)
     began = time.monotonic()
-    last = load.wait_version(system.tell_all())
+    version = system.tell_all()
+    last = time.monotonic() if system.is_silent else load.wait_version(version)
     load_spent = processor_seconds(load.pid) - load_spent
     time.sleep(SETTLE_SECONDS)
     spent = processor_seconds(*system.pids) - spent
     messages = load.statistics()["messages"] - messages
     return Turn(messages, spent, last - began, load_spent / (last - began))
+
+
+def in_round(systems: Sequence[System], number: int) -> list[System]:
+    """Put the systems in the order of a round: each is the first in its turn, so none has the best place."""
+    first = number % len(systems)
+    return [*systems[first:], *systems[:first]]
 
 
 class Stage:
@@ -118,13 +129,18 @@ class Stage:
             for system in self.systems
         }
         turns: dict[str, list[Turn]] = {system.name: [] for system in self.systems}
-        for _ in range(rounds + 1):
+        for number in range(rounds + 1):
             began = time.monotonic()
-            for system in self.systems:
+            for system in in_round(self.systems, number):
                 turns[system.name].append(take_turn(system))
             time.sleep(max(0.0, began + APART_SECONDS - time.monotonic()))
         counted = {name: taken[1:] for name, taken in turns.items()}
-        rows = [self._row(system, viewers, weights[system.name], counted[system.name]) for system in self.systems]
+        rows = [
+            self._row(system, viewers, weights[system.name], counted[system.name])
+            for system in self.systems
+            if not system.is_silent
+        ]
+        rows[1:1] = without_post(rows[0], counted)
         compare(rows, counted)
         return rows
 
@@ -139,6 +155,16 @@ class Stage:
             statistics.median(turn.load_share for turn in turns),
             system.viewers.statistics()["closed"],
         )
+
+
+def without_post(row: Row, turns: dict[str, list[Turn]]) -> list[Row]:
+    """Take the POST out of our turns: put what is left among the turns, and give its row, made of that of our turns."""
+    turns[WITHOUT_POST] = left = [
+        msgspec.structs.replace(turn, processor_s=turn.processor_s - post.processor_s)
+        for turn, post in zip(turns[OURS], turns.pop(POST), strict=True)
+    ]
+    us = statistics.median(turn.us for turn in left)
+    return [msgspec.structs.replace(row, system=WITHOUT_POST, us_per_message=us)]
 
 
 def compare(rows: list[Row], turns: Mapping[str, Sequence[Turn]]) -> None:
@@ -157,16 +183,21 @@ def wanted(rows: list[Row]) -> list[Wanted]:
     ours = {row.viewers: row for row in rows if row.system == OURS}
     few, many = ours.get(WANTED_FEW), ours.get(WANTED_MANY)
     theirs = next((row for row in rows if (row.viewers, row.system) == (WANTED_MANY, nchan.NAME)), None)
+    alone = [row for row in rows if row.viewers == WANTED_FEW and row.system in (WITHOUT_POST, peers.RING_LOOP)]
+    note = ", ".join(f"{row.system} {row.ratio_to_peer:.2f}×" for row in alone if row.ratio_to_peer is not None)
     weight = None if many is None or theirs is None else many.bytes_per_viewer / theirs.bytes_per_viewer
     to_peer = None if few is None else few.ratio_to_peer
     to_nchan = None if many is None else many.ratio_to_nchan
     figures = (
-        (f"CPU of a message, {WANTED_FEW:,} viewers, against {PEER}", to_peer, 0.6),
-        (f"CPU of a message, {WANTED_MANY:,} viewers, against nchan", to_nchan, 0.8),
-        (f"memory of an idle viewer, {WANTED_MANY:,} viewers, against nchan", weight, 0.4),
-        *((f"CPU of a message, {each:,} viewers, against the floor", ours[each].ratio_to_floor, 1.5) for each in ours),
+        (f"CPU of a message, {WANTED_FEW:,} viewers, against {PEER}", to_peer, 0.6, note and f"({note})"),
+        (f"CPU of a message, {WANTED_MANY:,} viewers, against nchan", to_nchan, 0.8, ""),
+        (f"memory of an idle viewer, {WANTED_MANY:,} viewers, against nchan", weight, 0.4, ""),
+        *(
+            (f"CPU of a message, {each:,} viewers, against the floor", ours[each].ratio_to_floor, 1.5, "")
+            for each in ours
+        ),
     )
-    return [Wanted(what, measured, bound, at_least=False, unit="×") for what, measured, bound in figures]
+    return [Wanted(what, measured, bound, False, "×", note) for what, measured, bound, note in figures]
 
 
 def show(rows: list[Row], missing: dict[str, str]) -> None:
@@ -186,18 +217,20 @@ def show(rows: list[Row], missing: dict[str, str]) -> None:
     Console(width=140).print(table)
 
 
-def ours(stack: ExitStack) -> System:
+def ours(stack: ExitStack) -> list[System]:
     """Start the leader with a first viewer; the peers send the message that this viewer got."""
-    server = stack.enter_context(leader(SERVER_PROCESSOR, LIVE_CONFIG))
+    server = stack.enter_context(leader(SERVER_PROCESSOR, LIVE_CONFIG + peers.TWO_BOARDS))
     viewers = ViewerLoad(server.port, LOAD_PROCESSOR)
-    poster = Poster(server)
+    poster, aside = Poster(server), Poster(server, peers.UNWATCHED)
     for _ in range(10):
         poster.post()
+        aside.post()
     stack.enter_context(viewers)
     viewers.connect(1)
     viewers.wait_version(poster.post())
     MESSAGE.write_text(viewers.statistics()["sample"], encoding="utf-8")
-    return System(OURS, (peers.leader_pid(),), viewers, poster.post)
+    pids = (peers.leader_pid(),)
+    return [System(OURS, pids, viewers, poster.post), System(POST, pids, viewers, aside.post, is_silent=True)]
 
 
 def main() -> None:
@@ -210,7 +243,7 @@ def main() -> None:
     rows: list[Row] = []
     missing: dict[str, str] = {}
     with ExitStack() as stack:
-        systems = [ours(stack)]
+        systems = ours(stack)
         candidates: dict[str, AbstractContextManager[list[System]]] = {
             PEER: peers.websockets_peer(SERVER_PROCESSOR, LOAD_PROCESSOR, "asyncio"),
             f"{PEER}, uvloop": peers.websockets_peer(SERVER_PROCESSOR, LOAD_PROCESSOR, "uvloop"),

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bench.servers import ROOT, WORK, Missing, Server
 from bench.viewers import ViewerLoad
+from server.live.ring import Ring
 
 PEERS = Path(__file__).with_name("peers")
 MESSAGE = WORK / "fanout-message.json"
@@ -28,7 +29,16 @@ LIVE_CONFIG = """
 max_viewers = 19000
 max_viewers_per_address = 19000
 """
+UNWATCHED = "unwatched"
+TWO_BOARDS = f"""
+[boards.main]
+points = {{ ACTION_COMPLETED = 10 }}
+[boards.{UNWATCHED}]
+points = {{ ACTION_COMPLETED = 10 }}
+"""
+"""A board that nobody watches, beside the first one: what is posted there costs all of a POST and no message."""
 END_SECONDS_MAX = 30.0
+SEND_LOOP, RING_LOOP = "C loop of send()", "C loop of io_uring"
 
 USERS = 10
 """Users that get points: as many as the top has rows, so every increment is a change that viewers see."""
@@ -39,20 +49,25 @@ RECEIVE_BYTES = 2**16
 class System:
     """A server that is running. `tell_all` makes it send, and gives the version that every viewer will get.
 
-    `pids` are all its processes.
+    `pids` are all its processes. `is_silent`: no viewer gets anything.
     """
 
-    def __init__(self, name: str, pids: Sequence[int], viewers: ViewerLoad, tell_all: Callable[[], int]) -> None:
+    def __init__(
+        self, name: str, pids: Sequence[int], viewers: ViewerLoad, tell_all: Callable[[], int], *,
+        is_silent: bool = False,
+    ) -> None:  # fmt: skip
         self.name = name
         self.pids = pids
         self.viewers = viewers
         self.tell_all = tell_all
+        self.is_silent = is_silent
 
 
 class Poster:
     """A backend with one connection that gives points to ten users in turn, so each increment changes the top."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, board_id: str | None = None) -> None:
+        self._where = {} if board_id is None else {"boardId": board_id}
         self._caller = Caller(server.port)
         self._token = server.token
         self._actions = secrets.token_hex(4)
@@ -61,7 +76,8 @@ class Poster:
     def post(self) -> int:
         """Increment one user; give the seq."""
         self._sent += 1
-        body = json.dumps({"userId": f"user-{self._sent % USERS}", "actionId": f"{self._actions}-{self._sent}"})
+        fields = {"userId": f"user-{self._sent % USERS}", "actionId": f"{self._actions}-{self._sent}"}
+        body = json.dumps(fields | self._where)
         head = f"POST /scores/increment HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {self._token}\r\n"
         request = f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
         answer = self._caller.ask(request)
@@ -142,13 +158,17 @@ def node_peer(processor: int, load_processor: int) -> Iterator[list[System]]:
 
 @contextmanager
 def floor_peer(processor: int, load_processor: int) -> Iterator[list[System]]:
-    """A loop of send() in C. Raises `Missing`."""
+    """Loops in C: of send(), and of requests to io_uring if this system lets us have it. Raises `Missing`."""
     compiler = shutil.which("cc")
     if compiler is None:
         raise Missing("apt-get install gcc libc6-dev")
     program = WORK / "send_floor"
     subprocess.run([compiler, "-O2", "-Wall", "-o", str(program), str(PEERS / "send_floor.c")], check=True)
-    with _peer([str(program), str(MESSAGE)], processor, load_processor, {"C loop of send()": "send"}) as systems:
+    words = {SEND_LOOP: "send"}
+    if (ring := Ring.open(1)) is not None:
+        ring.close()
+        words[RING_LOOP] = "ring"
+    with _peer([str(program), str(MESSAGE)], processor, load_processor, words) as systems:
         yield systems
 
 
