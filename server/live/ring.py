@@ -19,8 +19,8 @@ A result of 16 bytes: the number of the slot (u64), what send(2) would give (s32
 Rules:
 - Each request has MSG_DONTWAIT. So the kernel ends it before io_uring_enter returns, whatever the socket is like, and
   nothing is sent later.
-- A request that succeeds gives no result (IOSQE_CQE_SKIP_SUCCESS). With MSG_WAITALL it succeeds only if the socket takes
-  all; a part is a failure, whose result is the length of the part. So nearly always there is nothing to read.
+- A request that succeeds gives no result (IOSQE_CQE_SKIP_SUCCESS), so nearly always there is nothing to read. With
+  MSG_WAITALL it succeeds only if the socket takes all. A part is a failure, whose result is the length of the part.
 - A kernel that is short of memory takes fewer requests. Those that it left are taken back, and their sockets count as
   full, so their viewers are written to later.
 - Nothing but the number of the slot ties a result to its request: the kernel promises no order.

@@ -10,7 +10,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -96,16 +96,17 @@ class Row:
 
     def received(self) -> list[bytes]:
         """Read what came to each client, as bytes."""
-        received = []
-        for client in self.clients:
-            data = b""
-            try:
-                while more := client.recv(65_536):
-                    data += more
-            except BlockingIOError:
-                pass
-            received.append(data)
-        return received
+        return [drained(client) for client in self.clients]
+
+
+def drained(client: socket.socket) -> bytes:
+    """Read all that came to a client."""
+    client.setblocking(False)
+    data = b""
+    with suppress(BlockingIOError):
+        while more := client.recv(65_536):
+            data += more
+    return data
 
 
 @contextmanager
@@ -295,6 +296,8 @@ def test_each_way_to_write_says_what_the_kernel_says(write: Write) -> None:
     assert second == {0: -errno.EAGAIN, 1: -errno.EPIPE, 2: -errno.EBADF, 3: -errno.EAGAIN}
     assert (first[1], first[2]) == (second[1], second[2])
     assert last == []
+    for index in (0, 3):
+        assert len(drained(pairs[index][1])) == first[index]  # once there is space, nothing comes by itself
     for pair in pairs:
         for end in pair:
             end.close()
