@@ -47,6 +47,7 @@ from engine.events import Event, ImportBegun, Incremented, ScoreImported
 from engine.record import Frame, frame_bytes
 from engine.recovery import Finding
 from snapshots.opening import Opened, open_directory
+from snapshots.restore import LOCK_FILE
 from snapshots.sealing import IndexRules, Sealer
 from snapshots.store import Store
 
@@ -98,7 +99,11 @@ def tell(what: Finding | DiskFault) -> None:
 
 
 def copy_linked(source: Path, target: Path) -> None:
-    """Copy a directory. Files that never change are linked; only the live segment is written to."""
+    """Copy a directory. Files that never change are linked; only the live segment is written to.
+
+    The copy has a lock file, as a directory that was served before. Without it a start waits for whoever may have lost
+    it.
+    """
     live = max((source / "log").glob("*.log"))
     for path in source.rglob("*"):
         place = target / path.relative_to(source)
@@ -108,6 +113,7 @@ def copy_linked(source: Path, target: Path) -> None:
                 shutil.copyfile(path, place)
             else:
                 os.link(path, place)
+    (target / LOCK_FILE).touch()
 
 
 class _Records:
