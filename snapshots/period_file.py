@@ -283,6 +283,11 @@ class PeriodReader:
         return positions
 
 
+def footer_digest(source: Source) -> bytes:
+    """Give the digest in the footer of a file, unproved: it identifies the content of the file."""
+    return source.read_at(max(0, source.size() - _FOOTER.size), DIGEST_BYTES)
+
+
 def verify(source: Source, path: str) -> PeriodHead:
     """Prove every byte of a file, and that its directory leads to its chunks; give its head. O(file), little memory."""
     chunks = ChunkSequence(ChunkFile(source, path, MAGIC, (VERSION,), "period file", REMEDY))

@@ -107,7 +107,9 @@ def assemble_replica(world: Surroundings, opened: Opened, plan: FollowPlan) -> N
         progress.heard_of(hello.successor)  # a promotion here must begin a higher epoch
         notifier.tell(hello, world.tasks, on_outranked=progress.heard_of)
 
-    fetch = PeriodFetch(lambda: plan.leader, world.disk, world.config.data_dir, token=plan.token).fetch
+    fetch = PeriodFetch(
+        lambda: plan.leader, world.disk, world.config.data_dir, token=plan.token, uniform=world.uniform
+    ).fetch
     keeper = PeriodKeeper(world, opened.scoreboard, opened.log.tail.log_id, fetch, opened.ended)
     erasures = make_eraser(world, opened, keeper)
     hooks = make_hooks(world, opened, role, keeper, erasures)

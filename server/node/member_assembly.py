@@ -60,7 +60,8 @@ def assemble_member(world: Surroundings, opened: Opened, plan: MemberPlan) -> No
     surface = make_surface(world, scoreboard, first_role("", vouched=scoreboard.seq > 0 and not plan.is_new), progress)
     role = surface.role
     peers = Peers(world.node_id)
-    fetch = PeriodFetch(partial(_leader_of, role), world.disk, config.data_dir, token=plan.token).fetch
+    leader = partial(_leader_of, role)
+    fetch = PeriodFetch(leader, world.disk, config.data_dir, token=plan.token, uniform=world.uniform).fetch
     keeper = PeriodKeeper(world, scoreboard, opened.log.tail.log_id, fetch, opened.ended)
     erasures = make_eraser(world, opened, keeper)
     hooks = make_hooks(world, opened, role, keeper, erasures)

@@ -1,11 +1,12 @@
-"""A file that is downloaded from another node, through cuts: the snapshot of a new replica, and its files of actions.
+"""A file that is downloaded from another node, through cuts: a snapshot, a file of older actions, a past period.
 
     downloads = Downloads(leader, disk, token=token, uniform=uniform, tell=tell, refusal=refusal)
     if await downloads.fill(SNAPSHOT_PATH, "data/fetched.snapshot.tmp", "snapshot"): …     False: the node has none
 
 Rules:
 - A cut download is resumed while the node still has the same content (ETag). Otherwise it begins anew.
-- A node that can't be reached is tried again without end, with full jitter. Each reason is told.
+- A node that can't be reached is tried again without end, with full jitter. Each reason is told. A download that is
+  not `patient` ends with the first attempt that brings nothing more.
 - What does not fit on the disk is removed, because others need the room, and it is tried again.
 - Nothing is proved here. What came is on disk when `fill` returns.
 """
@@ -86,10 +87,12 @@ class Downloads:
         self._refusal = refusal
         self._timeout = httpx.Timeout(read_seconds_max)
 
-    async def fill(self, target: str, path: str, what: str, progress: ShowBytes = no_bytes) -> bool:
+    async def fill(
+        self, target: str, path: str, what: str, progress: ShowBytes = no_bytes, *, patient: bool = True
+    ) -> bool:
         """Fill the file `path` with what the node has at `target`, in any number of attempts; False if it has nothing.
 
-        A file of that path is replaced. `what` is its name for people.
+        A file of that path is replaced. `what` is its name for people. If not `patient`, False also means: not now.
         """
         download = _Download(path)
         backoff = Backoff(self._uniform)
@@ -108,6 +111,8 @@ class Downloads:
                         backoff.to_cap()
                     if download.done > done:
                         backoff.reset()
+                    elif not patient:
+                        return False
                     await backoff.wait()
         finally:
             if download.file is not None:

@@ -5,7 +5,7 @@
                                            the last place that this history shares with one that has epoch E of the
                                            identity H, and leaves that epoch before seq S
 
-    GET  /replication/period?seq=S         the file of the past period that seq S ended; 404 without one here
+    GET  /replication/period?seq=S         the file of the past period that seq S ended; 404 without one here; resumable
     GET  /replication/actions?name=N       the file of older actions of this name; 404 without one here; resumable
 
 Rules:
@@ -14,8 +14,9 @@ Rules:
 - A snapshot is proved as a whole, once, before it is offered. Otherwise a follower, which proves it too, would fetch
   the same damaged file for ever. A damaged one is told, and the one before it is offered. It is looked at again after
   RETRY_SECONDS: an operator may have put the whole file back.
-- The ETag is the seq and the digest in the file, so it names the content. `Range: bytes=N-` with a matching `If-Range`
-  resumes a cut download. With another `If-Range` the whole file is sent, as RFC 9110 (13.1.5, 14.2) says.
+- The ETag of a snapshot or a period is the seq and the digest in the file, so it names the content. `Range: bytes=N-`
+  with a matching `If-Range` resumes a cut download. With another `If-Range` the whole file is sent, as RFC 9110
+  (13.1.5, 14.2) says.
 - An open file is read to its end, even if retention removes its name. The log after it is pinned meanwhile.
 - A file of actions is proved while it is sent: its tables first, its entries with each piece. A damaged one is made
   anew from the log. Its ETag has a checksum of all of it, so a download goes on with the same bytes afterwards.
@@ -58,6 +59,7 @@ from server.replication.messages import (
 )
 from server.replication.shipment import ReadableLog
 from server.replication.shipper import Authorize
+from snapshots import period_file
 from snapshots.action_store import ActionStore
 from snapshots.checkpoint import RETRY_SECONDS
 from snapshots.format import footer_digest
@@ -208,19 +210,15 @@ class SnapshotServer:
     # A past period
 
     async def _period(self, connection: Connection, inbound: IncomingRequest, last: bool) -> None:
-        path = self._periods.path(parse_period(inbound.head.query))
+        seq = parse_period(inbound.head.query)
         with self._streaming():
             try:
-                file = await self._in_thread(partial(self._disk.open, path))
+                file = await self._in_thread(partial(self._disk.open, self._periods.path(seq)))
             except FileMissing:
                 raise Refused(404, "NOT_FOUND", "This node has no such past period.") from None
             with closing(file):
-                size = await self._in_thread(file.size)
-                lines = ["HTTP/1.1 200 OK", f"content-type: {SNAPSHOT_TYPE}", f"content-length: {size}"]
-                lines += ["cache-control: no-store", ""]
-                await connection.send("\r\n".join(lines).encode("ascii") + head_end(last=last))
-                if inbound.head.method != "HEAD":
-                    await self._send_pieces(connection, file, 0, size)
+                content = await self._in_thread(partial(_period_content, file, seq))
+                await self._send_content(connection, inbound, content, last)
 
     # A file of older actions
 
@@ -323,6 +321,10 @@ class SnapshotServer:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await run(work, blocks=self._log.blocks)
+
+
+def _period_content(file: File, seq: int) -> _Content:
+    return _Content(file, file.size(), f'"{seq}-{period_file.footer_digest(file).hex()}"')
 
 
 def _begin_of(inbound: IncomingRequest, etag: str) -> int | None:

@@ -19,7 +19,7 @@ import httpx
 import trio
 
 from server import bounds
-from server.replication import bootstrap, download, link, period_fetch
+from server.replication import bootstrap, download, link
 from server.replication.feed import FrameFeed
 from server.replication.link import Endpoint, LinkEnded
 from tests.sim.books import Books
@@ -67,7 +67,6 @@ class Roads:
             mock.patch.object(link, "connect", self.connect),
             mock.patch.object(bootstrap, "http_client", self.http_client),
             mock.patch.object(download, "http_client", self.http_client),
-            mock.patch.object(period_fetch, "http_client", self.http_client),
             mock.patch.object(bounds, "PERIOD_FETCH_SECONDS", FETCH_AGAIN_S),
             mock.patch.dict(FrameFeed.__init__.__kwdefaults__, ring_bytes=RING_BYTES),
         ):

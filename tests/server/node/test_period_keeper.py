@@ -30,9 +30,11 @@ from server.replication.period_fetch import FETCHED, PeriodFetch
 from server.replication.replicas import ShardReplica
 from server.replication.sharding import Shard
 from snapshots.past_ranking import PastRanking
+from snapshots.period_file import PeriodHead, pack_period
 from snapshots.period_store import PeriodStore
+from tests.cluster.wires import Wire
 from tests.server.node.worlds import FullDisk, RoomlessDisk, open_world
-from tests.server.replication.network import TOKEN, Served, patience
+from tests.server.replication.network import TOKEN, Served, at_once, patience
 from tests.snapshots.directories import LOG_ID, InlineDisk, contents, flip
 from tests.snapshots.leagues import FIRST, SECOND, League, play
 
@@ -285,7 +287,13 @@ async def open_leader(directory: Path) -> AsyncIterator[tuple[Served, League, tu
 
 def fetch_from(served: Served, directory: Path, token: str = TOKEN) -> Fetch:
     """A way to fetch from a leader."""
-    return PeriodFetch(lambda: parse_leader(served.url), InlineDisk(), str(directory), token=lambda: token).fetch
+    return fetch_over(served.url, directory, token)
+
+
+def fetch_over(url: str, directory: Path, token: str = TOKEN) -> Fetch:
+    """A way to fetch from an address."""
+    disk = InlineDisk()
+    return PeriodFetch(lambda: parse_leader(url), disk, str(directory), token=lambda: token, uniform=at_once).fetch
 
 
 def read(league: League, seq: int) -> bytes:
@@ -305,13 +313,16 @@ async def ask(served: Served, query: str, method: str = "GET", **headers: str) -
 
 
 async def test_a_node_gives_the_files_of_its_past_periods(tmp_path: Path) -> None:
-    """Whole or as their head, to those who may read the log; of another seq there is none."""
-    async with open_leader(tmp_path / "leader") as (served, league, (first, _)):
+    """Whole, the rest or the head of each, to those who may read the log; of another seq there is none."""
+    async with open_leader(tmp_path / "leader") as (served, league, (first, second)):
         data = read(league, first)
         whole = await ask(served, f"?seq={first}")
         assert (whole.status_code, whole.content) == (200, data)
         head = await ask(served, f"?seq={first}", "HEAD")
         assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(data)))
+        part = await ask(served, f"?seq={first}", range="bytes=50-", **{"if-range": whole.headers["etag"]})
+        assert (part.status_code, part.content) == (206, data[50:])
+        assert whole.headers["etag"] != (await ask(served, f"?seq={second}")).headers["etag"]
         assert (await ask(served, f"?seq={first + 1}")).status_code == 404
         assert (await ask(served, f"?seq={first + 1}", "HEAD")).status_code == 404
         assert (await ask(served, f"?seq={first}", authorization="Bearer wrong")).status_code == 401
@@ -351,6 +362,37 @@ async def test_a_file_that_can_not_be_had_is_no_failure(tmp_path: Path) -> None:
         assert [row.user_id for row in store.open(first).top(9)] == ["ann", "bob", "cid"]
     assert not await fetch(second, store)
     assert store.list() == [first]
+
+
+async def test_a_cut_download_goes_on_as_long_as_more_comes(tmp_path: Path) -> None:
+    """Each attempt asks for the rest of the same content. The first one that brings nothing is the last for now."""
+    (tmp_path / "replica").mkdir()
+    store = PeriodStore(InlineDisk(), str(tmp_path / "replica"))
+    asked: list[str] = []
+    cuts = iter([2_000, 3_000, 60, None, 2_000, None])  # bytes of an answer, of which the head takes more than 60
+
+    def begin(request: bytes) -> None:
+        asked.extend(line for line in request.decode().split("\r\n") if line.startswith("range"))
+        wire.cut_after = next(cuts)
+
+    async with open_leader(tmp_path / "leader") as (served, league, (first, _)), trio.open_nursery() as nursery:
+        wire = Wire("leader", served.port)
+        wire.on_forth = begin
+        await nursery.start(wire.run)
+        fetch = fetch_over(wire.url, tmp_path / "replica")
+        many = [FinalRow(rank, f"user-{rank}", 10, 0, rank) for rank in range(1, 1_001)]
+        write(league, first, b"".join(pack_period(PeriodHead("cup", "1", 0, 1, first, len(many), LOG_ID), many)))
+        assert not await fetch(first, store)
+        offsets = [int(line.removeprefix("range: bytes=").removesuffix("-")) for line in asked]
+        assert 0 < offsets[0] < 2_000 < offsets[1] < 5_000
+        assert (len(offsets), wire.connections, store.list()) == (2, 3, [])
+        assert await fetch(first, store)
+        assert [*contents(tmp_path / "replica" / "periods").values()] == [read(league, first)]
+        store.remove_before(first + 1)
+        asked.clear()
+        assert await fetch(first, store)
+        assert (len(asked), store.list()) == (1, [first])
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_replica_of_a_shard_keeps_no_past_periods(tmp_path: Path) -> None:
