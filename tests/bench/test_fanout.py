@@ -6,8 +6,21 @@ import msgspec
 import pytest
 
 from bench import viewers_nchan as nchan
-from bench.fanout import FLOOR, OURS, PEER, POST, WITHOUT_POST, Row, Turn, compare, in_round, wanted, without_post
-from bench.viewers import ViewerLoad
+from bench.fanout import (
+    FLOOR,
+    OURS,
+    PEER,
+    POST,
+    WITHOUT_POST,
+    Row,
+    Turn,
+    compare,
+    in_round,
+    softirq_pids,
+    wanted,
+    without_post,
+)
+from bench.viewers import ViewerLoad, processor_seconds
 from bench.viewers_peers import RING_LOOP, System
 
 
@@ -71,3 +84,11 @@ def test_each_system_is_the_first_of_a_round_in_its_turn() -> None:
     assert ["".join(system.name for system in in_round(systems, number)) for number in range(4)] == [
         "abc", "bca", "cab", "abc",
     ]  # fmt: skip
+
+
+def test_the_time_of_the_kernels_own_thread_is_found_by_its_name() -> None:
+    """A processor that is not there has none, and each other at most one."""
+    assert softirq_pids(4_095) == ()
+    found = softirq_pids(0)
+    assert len(found) <= 1
+    assert [processor_seconds(pid) >= 0 for pid in found] == [True] * len(found)
