@@ -11,15 +11,17 @@ For the writer, which decides many submissions at once:
 Rules:
 - Right before a decision every key of it is known: it is in memory, no filter knows it, or it was read. A submission
   that waited is looked at again then, because more may have been sealed meanwhile.
-- Only the submissions that need a read wait for it. All that wait at one time are read together.
+- Only the submissions that need a read wait for it, and of one with a sender for each command only these commands.
+  All that wait at one time are read together.
 - A damaged file fails those that need it, with nothing done. `on_damage` is told, so that the file is made anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
 
@@ -39,6 +41,7 @@ class Waiting(Protocol):
     """A submission, as far as it matters here."""
 
     commands: Sequence[Command]
+    senders: Sequence[Any]
     weight: int
 
     def fail(self, error: Exception) -> None: ...
@@ -56,6 +59,15 @@ def keys_of(commands: Sequence[Command]) -> Iterator[Key]:
             yield key_of(command.reversal_id)
         elif isinstance(command, DecideReview):
             yield key_of(command.reversal_id or reversal_of(command.review_id))
+
+
+def _part(submission: W, places: Sequence[int]) -> W:
+    """Give a submission of some of its senders alone. Each sent one increment."""
+    part = copy(submission)
+    part.commands = [submission.commands[at] for at in places]
+    part.senders = [submission.senders[at] for at in places]
+    part.weight = len(places)
+    return part
 
 
 async def read_in(scoreboard: Scoreboard, keys: Sequence[Key], *, blocks: bool, on_damage: OnDamage) -> None:
@@ -97,12 +109,17 @@ class ActionReader(Generic[W]):
             return taken
         ready: list[W] = []
         for submission in taken:
-            wants = [want for key in keys_of(submission.commands) for want in by_key.get(key, ())]
-            if wants:
-                self._waiting.append((submission, actions.sealed, wants))
-                self.weight += submission.weight
-            else:
+            keys = list(keys_of(submission.commands))
+            wants = [want for key in keys for want in by_key.get(key, ())]
+            if not wants:
                 ready.append(submission)
+                continue
+            waits = submission
+            if submission.senders and (others := [at for at, key in enumerate(keys) if key not in by_key]):
+                ready.append(_part(submission, others))
+                waits = _part(submission, [at for at, key in enumerate(keys) if key in by_key])
+            self._waiting.append((waits, actions.sealed, wants))
+            self.weight += waits.weight
         self._wake.set()
         return ready
 

@@ -25,7 +25,8 @@ Rules:
   new submissions fail with `NoQuorum`, and nothing is decided.
 - A submission that changes boards has a frame of its own: what comes after it is decided by the new rules. So have a
   reversal, the decision of a review, a flag, and rows of an import, which count in the inbox by their number.
-- A submission that needs a read of older actions waits for it (`engine.action_reading`); others go before it.
+- A submission that needs a read of older actions waits for it (`engine.action_reading`); others go before it. If it
+  has a sender for each command, only the commands that need a read wait.
 - A period that is over is changed before anything later is decided, so an increment belongs to the period of its time.
 - On a full disk (`engine.room`) the actor tries to make room once in FULL_RETRY_SECONDS, also while nobody writes. What
   fits into the live segment is written meanwhile. A frame that does not fit is taken apart: its submissions are tried
@@ -39,7 +40,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import islice
 from math import inf
+from typing import Any
 
 import trio
 
@@ -64,14 +67,17 @@ FULL_RETRY_SECONDS = 1.0
 
 _DEPOSED = "a newer epoch began elsewhere, so nothing is written here any more"
 
+WhenDone = Callable[["Submission"], None]
+Senders = Sequence[Any]
+
 
 class Submission:
-    """Commands of one caller. When they are done, there is an `error`, or `outcomes` has an answer for each."""
+    """Commands, and who sent each, if several did. When they are done, there is an `error`, or an outcome for each."""
 
-    __slots__ = ("commands", "error", "is_alone", "outcomes", "weight", "when_done")
+    __slots__ = ("commands", "error", "is_alone", "outcomes", "senders", "weight", "when_done")
 
-    def __init__(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
-        self.commands = commands
+    def __init__(self, commands: Sequence[Command], when_done: WhenDone, senders: Senders) -> None:
+        self.commands, self.senders = commands, senders
         self.weight, self.is_alone = len(commands), False
         if type(commands[0]) is not Increment:
             self.is_alone = isinstance(commands[0], AloneCommand)
@@ -102,16 +108,12 @@ class Actor:
     ) -> None:
         """`on_lost` is told why the actor deposed itself, `on_damage` of a damaged file. Both are quick."""
         self._period_at = period_at
-        self._machine = machine
-        self._clock = clock
+        self._machine, self._clock = machine, clock
         self._corrector = Corrector(clock.bounds)
-        self._on_correction = on_correction
-        self._on_lost = on_lost
+        self._on_correction, self._on_lost = on_correction, on_lost
         self._inbox: deque[Submission] = deque()
         self._waiting = 0
-        self._accepting = True
-        self._begun = False
-        self._deposed = False
+        self._accepting, self._begun, self._deposed = True, False, False
         self._doubt: str | None = None
         self.reader = ActionReader[Submission](
             machine.scoreboard, blocks=machine.log.blocks, give_back=self._give_back, on_damage=on_damage
@@ -139,11 +141,11 @@ class Actor:
             raise submission.error
         return submission.outcomes
 
-    def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> Submission:
+    def submit_nowait(self, commands: Sequence[Command], when_done: WhenDone, senders: Senders = ()) -> Submission:
         """Submit commands without waiting. Raises `Overloaded` and `LeaderDeposed`, as `submit`.
 
         `when_done` is called once, later, by the actor's task or by `depose`. It must be quick and must not raise,
-        because the other submissions of the frame wait for it.
+        because the other submissions of the frame wait for it. With `senders` it may be called for parts instead.
         """
         assert 0 < len(commands) <= BATCH_COMMANDS_MAX
         if self._deposed:
@@ -152,7 +154,7 @@ class Actor:
             raise Overloaded("the server is stopping")
         if self._doubt is not None:
             raise NoQuorum(self._doubt)
-        submission = Submission(commands, when_done)
+        submission = Submission(commands, when_done, senders)
         waiting = self._waiting + self.reader.weight
         if waiting + submission.weight > INBOX_COMMANDS_MAX:
             raise Overloaded(f"{waiting} commands are waiting already")
@@ -329,11 +331,9 @@ class Actor:
                 batch.decide(submission.commands)
             synced = await self._append(batch.events) if batch.events else None
             # The events are durable now. No await until all of them are applied.
-            outcomes = batch.settle()
-            start = 0
+            outcomes = iter(batch.settle())
             for submission in taken:
-                start, begun = start + len(submission.commands), start
-                submission.outcomes = outcomes[begun:start]
+                submission.outcomes = list(islice(outcomes, len(submission.commands)))
             if synced is not None:
                 self._machine.settled(batch.events, synced, self._waiting)
         except (DiskFull, FrameTooLong) as unfit:

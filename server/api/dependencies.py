@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from engine.action_reading import OnDamage
-from engine.actor import Submission
+from engine.actor import Senders, WhenDone
 from engine.commands import Command
 from engine.events import Event
 from engine.machine import ActorStatistics
@@ -44,8 +44,11 @@ from server.role import CurrentRole
 class Writer(Protocol):
     """The actor: decides commands and makes them durable."""
 
-    def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> object:
-        """Return at once. `when_done` gets the outcomes or the error. Raises `Overloaded`, `LeaderDeposed`."""
+    def submit_nowait(self, commands: Sequence[Command], when_done: WhenDone, senders: Senders = ()) -> object:
+        """Return at once. `when_done` gets the outcomes or the error. Raises `Overloaded`, `LeaderDeposed`.
+
+        With `senders`, one for each command, it may get these in parts.
+        """
 
     def statistics(self) -> ActorStatistics:
         """How many commands wait, and whether new ones are accepted."""

@@ -26,12 +26,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import trio
 
-from engine.actor import Submission
+from engine.actor import Senders, Submission, WhenDone
 from engine.commands import Command, Increment, Outcome, Receipt, Rejection
 from engine.errors import DiskFull, FrameTooLong, LeaderDeposed, OutcomeUnknown, Overloaded
 from server.access.auth import ANYBODY, Principal, require
@@ -270,15 +270,15 @@ class Pipeline:
         """
         return self._increments.admit(asked, now_s)
 
-    def submit(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> None:
-        """Hand admitted commands to the actor. Raises `Overloaded`, `LeaderDeposed`."""
+    def submit(self, commands: Sequence[Command], when_done: WhenDone, senders: Senders = ()) -> None:
+        """Hand admitted commands to the actor, as its `submit_nowait`. Raises `Overloaded`, `LeaderDeposed`."""
 
         def ended(submission: Submission) -> None:
-            self._increments.end(commands)
+            self._increments.end(submission.commands)
             when_done(submission)
 
         try:
-            self._writer.submit_nowait(commands, ended)
+            self._writer.submit_nowait(commands, ended, senders)
         except BaseException:
             self._increments.end(commands)
             raise

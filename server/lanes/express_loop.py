@@ -27,6 +27,7 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
@@ -102,7 +103,7 @@ class ExpressLoop:
         self._tops: list[Head] = []
         self._asking: list[_Begun] = []
         self._asked: list[tuple[Principal, bytes]] = []
-        self._done: deque[tuple[list[_Begun], float, Submission]] = deque()
+        self._done: deque[tuple[float, Submission]] = deque()
         self._wake = trio.Event()
         self._ends = head_ends()  # of the heads that are written now
         self._written_at = 0.0  # the time of what is written now
@@ -260,15 +261,15 @@ class ExpressLoop:
         failed = len(asked) - len(begun)
         if begun:
             try:
-                self._pipeline.submit(commands, partial(self._note_done, begun, began_s))
+                self._pipeline.submit(commands, partial(self._note_done, began_s), begun)
             except Exception as error:
                 self._fail_all(begun, error)
                 failed = len(asked)
         if failed:
             self._pipeline.took(asking[0][1].route, LANE, began_s, failed)
 
-    def _note_done(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
-        self._done.append((begun, began_s, submission))
+    def _note_done(self, began_s: float, submission: Submission) -> None:
+        self._done.append((began_s, submission))
         self._wake.set()
 
     async def _answer_all(self) -> None:
@@ -281,7 +282,8 @@ class ExpressLoop:
             if self._done:  # else the next wait lets others run
                 await trio.lowlevel.checkpoint()
 
-    def _answer(self, begun: list[_Begun], began_s: float, submission: Submission) -> None:
+    def _answer(self, began_s: float, submission: Submission) -> None:
+        begun: Sequence[_Begun] = submission.senders
         self._ends, self._written_at = head_ends(), trio.current_time()
         if submission.error is None:
             self._end_all(begun, submission.outcomes)
@@ -291,7 +293,7 @@ class ExpressLoop:
             self._fail_all(begun, submission.error)
         self._pipeline.took(begun[0][1].route, LANE, began_s, len(begun))
 
-    def _end_all(self, begun: list[_Begun], outcomes: list[Outcome]) -> None:
+    def _end_all(self, begun: Sequence[_Begun], outcomes: list[Outcome]) -> None:
         self._pipeline.count(outcomes)
         render, wire = self._pipeline.render, self._pipeline.wire
         for (parked, head), outcome in zip(begun, outcomes, strict=True):
@@ -302,7 +304,7 @@ class ExpressLoop:
             else:
                 self._write(parked, answer)
 
-    def _fail_all(self, begun: list[_Begun], error: Exception) -> None:
+    def _fail_all(self, begun: Sequence[_Begun], error: Exception) -> None:
         for parked, head in begun:
             self._fail(parked, head, error)
 

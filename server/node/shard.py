@@ -5,10 +5,10 @@ They make the pipeline the same on every node. They are never asked: the role re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
-from engine.actor import Submission
+from engine.actor import Senders, WhenDone
 from engine.commands import Command
 from engine.machine import ActorStatistics
 from server.api.dependencies import StorageState
@@ -17,8 +17,8 @@ from server.api.dependencies import StorageState
 class NoWriter:
     """Stands for the actor."""
 
-    def submit_nowait(self, commands: Sequence[Command], when_done: Callable[[Submission], None]) -> NoReturn:
-        raise AssertionError(f"a shard takes no writes, and was given {len(commands)} for {when_done}")
+    def submit_nowait(self, commands: Sequence[Command], when_done: WhenDone, senders: Senders = ()) -> NoReturn:
+        raise AssertionError(f"a shard takes no writes, and was given {len(commands)} for {when_done} of {senders}")
 
     def statistics(self) -> ActorStatistics:
         return ActorStatistics(0, True)
