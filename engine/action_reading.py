@@ -31,7 +31,7 @@ from engine.errors import ActionsUnreadable, DiskFault
 from engine.review_decisions import reversal_of
 from engine.scoreboard import Scoreboard
 from engine.sealed_actions import SealedActions, Want, read_wants
-from engine.threads import run
+from engine.threads import ONE_AT_A_TIME, run
 
 OnDamage = Callable[[DiskFault], None]
 """Is told of a damaged file. It must be quick and must not raise."""
@@ -156,7 +156,7 @@ class ActionReader(Generic[W]):
 
     async def _read(self, sealed: SealedActions, wants: list[Want]) -> DiskFault | None:
         try:
-            sealed.note(await run(partial(read_wants, wants), blocks=self._blocks))
+            sealed.note(await run(partial(read_wants, wants), blocks=self._blocks, limiter=ONE_AT_A_TIME))
         except DiskFault as fault:
             return fault
         return None

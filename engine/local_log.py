@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Protocol, cast
-
-import trio
+from typing import Protocol
 
 from engine.errors import DiskFull
 from engine.limits import FRAME_BYTES_MAX
 from engine.log_facts import Synced
 from engine.record import HEADER_BYTES, Frame, Tail
-from engine.threads import run
+from engine.threads import ONE_AT_A_TIME, run
 
 
 class FrameLog(Protocol):
@@ -67,18 +65,6 @@ class LocalLog:
 
     async def append(self, expected_seq: int, frame: bytes) -> Synced:
         """Make a frame durable, as `Log.append_frame`."""
-        return await run(partial(self._log.append_frame, expected_seq, frame), blocks=self.blocks, limiter=_UNLIMITED)
-
-
-class _Unlimited:
-    """What Trio needs of a limiter of threads, without a limit: a writer has one thread at a time.
-
-    Trio's own would cost a turn of the event loop for each frame.
-    """
-
-    async def acquire_on_behalf_of(self, borrower: object) -> None: ...
-
-    def release_on_behalf_of(self, borrower: object) -> None: ...
-
-
-_UNLIMITED = cast("trio.CapacityLimiter", _Unlimited())
+        return await run(
+            partial(self._log.append_frame, expected_seq, frame), blocks=self.blocks, limiter=ONE_AT_A_TIME
+        )

@@ -8,11 +8,23 @@ Real disks block. Simulated disks do not: with them everything runs on the loop,
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import trio
 
 T = TypeVar("T")
+
+
+class _Unlimited:
+    """What Trio needs of a limiter of threads, without a limit. Trio's own would cost a turn of the event loop."""
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None: ...
+
+    def release_on_behalf_of(self, borrower: object) -> None: ...
+
+
+ONE_AT_A_TIME = cast("trio.CapacityLimiter", _Unlimited())
+"""The limiter of a task that has one thread at a time, and uses it for every frame or every read."""
 
 
 def run(
