@@ -61,7 +61,7 @@ def keys_of(commands: Sequence[Command]) -> Iterator[Key]:
             yield key_of(command.reversal_id or reversal_of(command.review_id))
 
 
-def _part(submission: W, places: Sequence[int]) -> W:
+def part_of(submission: W, places: Sequence[int]) -> W:
     """Give a submission of some of its senders alone. Each sent one increment."""
     part = copy(submission)
     part.commands = [submission.commands[at] for at in places]
@@ -116,8 +116,8 @@ class ActionReader(Generic[W]):
                 continue
             waits = submission
             if submission.senders and (others := [at for at, key in enumerate(keys) if key not in by_key]):
-                ready.append(_part(submission, others))
-                waits = _part(submission, [at for at, key in enumerate(keys) if key in by_key])
+                ready.append(part_of(submission, others))
+                waits = part_of(submission, [at for at, key in enumerate(keys) if key in by_key])
             self._waiting.append((waits, actions.sealed, wants))
             self.weight += waits.weight
         self._wake.set()
@@ -147,12 +147,21 @@ class ActionReader(Generic[W]):
                 groups.setdefault(id(each[1]), []).append(each)
             for group in groups.values():
                 sealed, wants = group[0][1], [want for _, _, wants in group for want in wants]
-                if (fault := await self._read(sealed, wants)) is None:
+                if await self._read(sealed, wants) is None:
                     self._end([submission for submission, _, _ in group])
                     continue
                 for submission, _, its_wants in group:
-                    fault = await self._read(sealed, its_wants)
-                    self._end([submission], fault)
+                    await self._read_apart(submission, sealed, its_wants)
+
+    async def _read_apart(self, submission: W, sealed: SealedActions, wants: list[Want]) -> None:
+        """Read for each sender alone, after a fault: it fails only those that need the damaged file."""
+        parts = [part_of(submission, [at]) for at in range(len(submission.senders))] or [submission]
+        self._reading.remove(submission)
+        self._reading += parts
+        for part in parts:
+            keys = set(keys_of(part.commands))
+            fault = await self._read(sealed, [want for want in wants if want.key in keys])
+            self._end([part], fault)
 
     async def _read(self, sealed: SealedActions, wants: list[Want]) -> DiskFault | None:
         try:

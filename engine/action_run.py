@@ -65,8 +65,10 @@ from engine.errors import RunDamaged
 PARTITION_ENTRIES = 2**18
 """Entries that are sorted together on average: 8 MiB, of which there are some copies for a moment."""
 
-_ENTRY = Struct("<4Q")
-_WORDS = ENTRY.itemsize // 8
+_unpack_entry = Struct("<4Q").unpack_from
+_checksum = google_crc32c.value
+_ENTRY_BYTES = ENTRY.itemsize
+_WORDS = _ENTRY_BYTES // 8
 
 
 class Columns(NamedTuple):
@@ -89,7 +91,7 @@ class Run:
         self._file = file
         self._checksums = checksums
         self._checksums_view = memoryview(checksums)  # type: ignore[arg-type]  # indexed by Python it is quicker
-        self._entries_bytes = info.count * ENTRY.itemsize
+        self._entries_bytes = info.count * _ENTRY_BYTES
         self._close = finalize(self, file.close)
         self._close.atexit = False
 
@@ -121,12 +123,13 @@ class Run:
 
     def read(self, entry: int, high: int, low: int) -> tuple[int, int] | None:
         """Read seq and mark of an entry; None if it is of another key. One read of 4 KiB. Raises `RunDamaged`."""
-        block = entry // ENTRIES
-        data = self._file.read_at(block * BLOCK_BYTES, min(BLOCK_BYTES, self._entries_bytes - block * BLOCK_BYTES))
-        if google_crc32c.value(data) != self._checksums_view[block]:
+        block, place = divmod(entry, ENTRIES)
+        offset = block * BLOCK_BYTES
+        data = self._file.read_at(offset, min(BLOCK_BYTES, self._entries_bytes - offset))
+        if _checksum(data) != self._checksums_view[block]:
             raise self._wrong(block)
-        found_high, found_low, seq, mark = _ENTRY.unpack_from(data, ENTRY.itemsize * (entry % ENTRIES))
-        return (seq, mark) if (found_high, found_low) == (high, low) else None
+        found_high, found_low, seq, mark = _unpack_entry(data, _ENTRY_BYTES * place)
+        return (seq, mark) if found_low == low and found_high == high else None
 
     def will_read(self, entry: int) -> None:
         """Have the disk begin a read of this entry. For who reads several, one after the other."""
@@ -136,7 +139,7 @@ class Run:
         """Read all entries, in pieces. Raises `RunDamaged`."""
         for first in range(0, self.info.count, PIECE_ENTRIES):
             block, count = first // ENTRIES, min(PIECE_ENTRIES, self.info.count - first)
-            data = self._file.read_at(first * ENTRY.itemsize, count * ENTRY.itemsize)
+            data = self._file.read_at(first * _ENTRY_BYTES, count * _ENTRY_BYTES)
             expected = self._checksums[block : block + checksums_in(count)].tolist()
             found = checksums_of(data)
             if found != expected:

@@ -35,7 +35,7 @@ from collections.abc import Iterable
 from itertools import chain, count
 from typing import Protocol
 
-from engine.disk_faults import LOST_REMEDY, FileMissing, blamed
+from engine.disk_faults import LOST_REMEDY, FileMissing, blamed, fault_of
 from engine.errors import DirectoryInUse, DiskFault, PlaceLost, WriteFailed
 from engine.regular_file import open_regular
 
@@ -169,16 +169,20 @@ class RealFile:
             return os.fstat(self._descriptor).st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        with blamed("read", self.path, offset=offset):
+        try:
             data = part = os.pread(self._descriptor, length, offset)
             while part and len(data) < length:
                 part = os.pread(self._descriptor, length - len(data), offset + len(data))
                 data += part
-            return data
+        except OSError as error:
+            raise fault_of(error, "read", self.path, offset=offset) from error
+        return data
 
     def will_read(self, offset: int, length: int) -> None:
-        with contextlib.suppress(OSError):  # it was no more than advice
+        try:
             os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+        except OSError:
+            return  # it was no more than advice
 
     def write_at(self, offset: int, data: bytes) -> None:
         with blamed("write", self.path, offset=offset, write=True):

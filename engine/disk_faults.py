@@ -49,9 +49,14 @@ def blamed(what: str, path: str, *, offset: int | None = None, write: bool = Fal
     try:
         yield
     except OSError as error:
-        kind = FileMissing if error.errno == errno.ENOENT else WriteFailed if write else DiskFault
-        if write and error.errno in _NO_SPACE:
-            kind = NoSpace
-        reason = error.strerror or str(error)
-        remedy = _REMEDIES.get(error.errno or 0, "")
-        raise kind(f"can't {what}: {reason}", path=path, offset=offset, remedy=remedy) from error
+        raise fault_of(error, what, path, offset=offset, write=write) from error
+
+
+def fault_of(error: OSError, what: str, path: str, *, offset: int | None = None, write: bool = False) -> DiskFault:
+    """Make one of our own errors of an OSError, where entering `blamed` would cost as much as the work."""
+    kind = FileMissing if error.errno == errno.ENOENT else WriteFailed if write else DiskFault
+    if write and error.errno in _NO_SPACE:
+        kind = NoSpace
+    reason = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0, "")
+    return kind(f"can't {what}: {reason}", path=path, offset=offset, remedy=remedy)

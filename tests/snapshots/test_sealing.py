@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from engine import action_blocks
 from engine.action_run import Run
 from engine.actions import key_of
+from engine.actor import Submission
 from engine.commands import Increment, Outcome, Receipt, Rejection
 from engine.disk import RealDisk
 from engine.errors import ActionsUnreadable, RunDamaged
@@ -120,9 +121,9 @@ async def test_only_the_submission_that_needs_a_read_waits(tmp_path: Path, monke
         await served.checkpointer.take()
         gate = trio.Event()
 
-        async def later(work: object, *, blocks: bool) -> object:
+        async def later(work: Callable[[], object], **_: object) -> object:
             await gate.wait()
-            return work()  # type: ignore[operator]
+            return work()
 
         monkeypatch.setattr("engine.action_reading.run", later)
         answers: list[str] = []
@@ -141,6 +142,59 @@ async def test_only_the_submission_that_needs_a_read_waits(tmp_path: Path, monke
             assert served.actor.statistics().waiting == 1
             gate.set()
         assert answers[2:] == ["1 False"]
+
+
+async def submit_apart(served: Served, *numbers: int) -> AsyncIterator[dict[int, str]]:
+    """Submit actions as one submission, each of a sender of its own; yield what each was told, at once and later."""
+    told: dict[int, str] = {}
+
+    def note(part: Submission) -> None:
+        for at, sender in enumerate(part.senders):
+            assert sender not in told
+            outcome = part.error or part.outcomes[at]
+            told[sender] = f"{outcome.action_id} {outcome.applied}" if isinstance(outcome, Receipt) else repr(outcome)
+
+    served.actor.submit_nowait([action(number) for number in numbers], note, numbers)
+    for _ in range(2):
+        await trio.testing.wait_all_tasks_blocked()
+        yield dict(told)
+
+
+async def test_of_several_senders_only_those_wait_that_need_a_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests that came together are one submission. A new action in it does not wait for the old ones beside it."""
+    async with serving(Served(tmp_path, index=ON_DISK)) as served:
+        await served.write(100)
+        await served.checkpointer.take()
+        gate = trio.Event()
+
+        async def later(work: Callable[[], object], **_: object) -> object:
+            await gate.wait()
+            return work()
+
+        monkeypatch.setattr("engine.action_reading.run", later)
+        answers = submit_apart(served, 1, 101, 2, 95)
+        assert await anext(answers) == {101: "act-101 True", 95: "act-95 False"}
+        assert served.actor.statistics().waiting == 2
+        gate.set()
+        assert await anext(answers) == {
+            101: "act-101 True", 95: "act-95 False", 1: "act-1 False", 2: "act-2 False",
+        }  # fmt: skip
+        assert served.actor.statistics().waiting == 0
+
+
+async def test_a_damaged_file_fails_only_the_senders_that_need_it(tmp_path: Path) -> None:
+    """Others of the same submission are answered: those of new actions, and those of other files."""
+    async with serving(Served(tmp_path, index=ON_DISK)) as served:
+        await served.write(100)
+        await served.checkpointer.take()
+        (path,) = (tmp_path / "actions").glob("0000000000-*.run")
+        path.write_bytes(bytes(40) + path.read_bytes()[40:])
+        answers = submit_apart(served, 70, 1, 101)
+        assert await anext(answers) == {70: "act-70 False", 1: repr(ActionsUnreadable()), 101: "act-101 True"}
+        await anext(answers)
+        await check_known(served, range(1, 102))
 
 
 async def test_what_was_not_found_is_asked_again_after_more_was_sealed(tmp_path: Path) -> None:

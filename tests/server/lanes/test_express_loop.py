@@ -12,6 +12,8 @@ import pytest
 import trio
 import trio.testing
 
+from engine.action_reading import part_of
+from engine.actor import Submission
 from engine.errors import OutcomeUnknown
 from engine.limits import INBOX_COMMANDS_MAX
 from server import bounds
@@ -61,6 +63,26 @@ async def test_what_waits_together_is_written_together_and_each_gets_its_own_ans
         assert [len(applied.events) for applied in setting.bench.applied] == [20]
         assert all(setting.is_parked(client) for client in clients)
         assert setting.lane_count("/scores/increment", "express") == 20
+
+
+async def test_what_is_answered_in_parts_reaches_its_own_clients() -> None:
+    """The actor writes what it took at once in two frames, the second half first."""
+    async with open_setting() as setting:
+        clients = await parked_clients(setting, 4)
+        write = setting.bench.actor._write_frame
+
+        async def apart(taken: list[Submission]) -> None:
+            (submission,) = taken
+            await write([part_of(submission, [1, 3])])
+            await write([part_of(submission, [0, 2])])
+
+        setting.bench.actor._write_frame = apart  # type: ignore[method-assign]
+        for n, client in enumerate(clients):
+            send_now(client, post(one(f"u{n}", f"a{n}")))
+        answers = [await client.answer() for client in clients]
+        assert [action(answer) for answer in answers] == [f"a{n}" for n in range(4)]
+        assert [msgspec.json.decode(answer.body)["seq"] for answer in answers] == [3, 1, 4, 2]
+        assert setting.lane_count("/scores/increment", "express") == 4
 
 
 @pytest.mark.parametrize("bound", ["bounds.EXPRESS_EVENTS_MAX", "BATCH_COMMANDS_MAX"])
