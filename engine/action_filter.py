@@ -2,7 +2,7 @@
 
     filter = Filter.make(highs, lows)               the keys of a run, sorted by their first word
     filter.places(high, low)                        entries that may be this key's; for a new action nearly always none
-    filter.places_all(highs, lows)                  the same for many keys together: (number of the key, entry)
+    Filters([filter, …]).places_all(highs, lows)    the same for the keys of a frame and the runs of a state together
 
       starts      u32     for each bucket its first entry, and at the end the number of entries
       prints16    u16     for each entry bits 0 to 15 of the second word of its key
@@ -24,6 +24,9 @@ Rules:
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +56,7 @@ class Filter:
     """
 
     __slots__ = (
-        "_find", "_prints16", "_shift", "_starts", "_windows", "count", "prints8", "prints16", "starts",
+        "_find", "_prints16", "_starts", "count", "prints8", "prints16", "shift", "starts", "windows",
     )  # fmt: skip
 
     def __init__(self, starts: NDArray[np.uint32], prints16: NDArray[np.uint16], prints8: bytearray) -> None:
@@ -61,14 +64,14 @@ class Filter:
         assert len(prints16) == len(prints8)
         assert int(starts[-1]) == self.count
         self.starts, self.prints16, self.prints8 = starts, prints16, prints8
-        self._shift = WORD_BITS + 1 - len(starts).bit_length()
-        assert len(starts) == (1 << WORD_BITS - self._shift) + 1
+        self.shift = WORD_BITS + 1 - len(starts).bit_length()
+        assert len(starts) == (1 << WORD_BITS - self.shift) + 1
         # Indexed by Python, a memoryview is twice as fast as an array of numpy.
         self._starts = memoryview(starts)  # type: ignore[arg-type]
         self._prints16 = memoryview(prints16)  # type: ignore[arg-type]
         self._find = prints8.find
         # Window n shows the prints of the entries from n on. As numbers of 16 bytes they are copied quickest.
-        self._windows = np.ndarray((self.count + 1,), np.complex128, prints8, 0, (1,))
+        self.windows = np.ndarray((self.count + 1,), np.complex128, prints8, 0, (1,))
 
     @classmethod
     def make(cls, highs: Words, lows: Words) -> Filter:
@@ -80,7 +83,7 @@ class Filter:
     @property
     def bits(self) -> int:
         """How many bits of a key choose its bucket."""
-        return WORD_BITS - self._shift
+        return WORD_BITS - self.shift
 
     @property
     def bytes(self) -> int:
@@ -88,7 +91,7 @@ class Filter:
 
     def places(self, high: int, low: int) -> list[int]:
         """List the entries that may be this key's. O(entries of its bucket)."""
-        starts, bucket = self._starts, high >> self._shift
+        starts, bucket = self._starts, high >> self.shift
         place = self._find(low >> 16 & 0xFF, starts[bucket], starts[bucket + 1])
         return [] if place < 0 else self._places_from(place, starts[bucket + 1], low)
 
@@ -101,32 +104,59 @@ class Filter:
             place = self._find(low >> 16 & 0xFF, place + 1, end)
         return places
 
-    def places_all(self, highs: Words, lows: Words) -> list[tuple[int, int]]:
-        """List (number of the key, entry) for the entries that may be one of these keys', in the order of the keys.
-
-        One by one, each key would wait for the memory. numpy requests the windows of all of them together.
-        """
-        buckets = (highs >> np.uint64(self._shift)).astype(np.int64)
-        starts = self.starts[buckets].astype(np.int64)
-        ends = self.starts[buckets + 1].astype(np.int64)
-        prints = (lows >> np.uint64(16)).astype(np.uint8)
-        same = self._windows[starts].view(np.uint8) == prints.repeat(WINDOW)
-        at = np.flatnonzero(same)
-        keys = at // WINDOW
-        places = starts[keys] + at % WINDOW
-        good = (places < ends[keys]) & (self.prints16[places] == lows[keys].astype(np.uint16))
-        found = list(zip(keys[good].tolist(), places[good].tolist(), strict=True)) if good.any() else []
-        longer = np.flatnonzero(ends - starts > WINDOW)
-        if len(longer):
-            for key in longer.tolist():
-                beyond = int(starts[key]) + WINDOW
-                found += [(key, at) for at in self.places(int(highs[key]), int(lows[key])) if at >= beyond]
-            found.sort()
-        return found
-
     def _check(self) -> None:
         assert self.starts[0] == 0
         assert (self.starts[:-1] <= self.starts[1:]).all()
+
+
+class Filters:
+    """The filters of several runs, which are asked together.
+
+    One by one, each key would wait for the memory. numpy requests the windows of all keys together. With few keys a
+    call of numpy takes longer than its work, so the runs share all calls but those that look into one filter.
+    """
+
+    __slots__ = ("_filters", "_shifts")
+
+    def __init__(self, filters: Iterable[Filter]) -> None:
+        self._filters = list(filters)
+        self._shifts = np.array([each.shift for each in self._filters], np.uint64)[:, np.newaxis]
+
+    def places(self, high: int, low: int) -> list[tuple[int, int]]:
+        """List (number of the filter, entry) for the entries that may be this key's."""
+        return [(number, at) for number, each in enumerate(self._filters) for at in each.places(high, low)]
+
+    def places_all(self, highs: Words, lows: Words) -> list[tuple[int, int, int]]:
+        """List (number of the filter, number of the key, entry) for the entries that may be one of these keys'."""
+        count, shape = len(highs), (len(self._filters), len(highs))
+        buckets = (highs >> self._shifts).astype(np.int64)
+        bounds, windows = np.empty((2, *shape), np.uint32), np.empty(shape, np.complex128)
+        for number, each in enumerate(self._filters):
+            at = buckets[number]
+            bounds[0, number] = starts = each.starts[at]
+            bounds[1, number] = each.starts[at + 1]
+            windows[number] = each.windows[starts]
+        starts, ends = bounds.astype(np.int64).reshape(2, -1)
+        prints = (lows >> np.uint64(16)).astype(np.uint8).repeat(WINDOW)
+        same = np.flatnonzero(windows.view(np.uint8) == prints)
+        asked = same // WINDOW  # number of the filter · count + number of the key
+        places = starts[asked] + same % WINDOW
+        within = places < ends[asked]
+        asked, places = asked[within], places[within]
+        numbers, keys = divmod(asked, count)
+        prints16 = np.empty(len(asked), np.uint16)
+        cuts = np.searchsorted(numbers, range(len(self._filters) + 1)).tolist()
+        for each, (begin, end) in zip(self._filters, pairwise(cuts), strict=True):
+            if begin < end:
+                prints16[begin:end] = each.prints16[places[begin:end]]
+        good = prints16 == lows[keys].astype(np.uint16)
+        found = list(zip(numbers[good].tolist(), keys[good].tolist(), places[good].tolist(), strict=True))
+        for at in np.flatnonzero(ends - starts > WINDOW).tolist():
+            number, key = divmod(at, count)
+            beyond = int(starts[at]) + WINDOW
+            its = self._filters[number].places(int(highs[key]), int(lows[key]))
+            found += [(number, key, place) for place in its if place >= beyond]
+        return found
 
 
 class FilterMaker:

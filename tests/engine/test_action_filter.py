@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from engine.action_blocks import Words
-from engine.action_filter import BUCKET_ENTRIES, WINDOW, Filter, FilterMaker, bits_for
+from engine.action_filter import BUCKET_ENTRIES, WINDOW, Filter, FilterMaker, Filters, bits_for
 
 WORD = st.integers(0, 2**64 - 1)
 # Few values for each part of a key, so that buckets are long and fingerprints are equal.
@@ -25,6 +25,12 @@ def words(values: list[int]) -> Words:
 
 def random_words(count: int, seed: int) -> Words:
     return np.random.default_rng(seed).integers(0, 2**64, count, np.uint64)
+
+
+def all_places(made: Filter, highs: Words, lows: Words) -> list[tuple[int, int]]:
+    """Ask this filter and another one together; give what the first one said: (number of the key, entry)."""
+    found = Filters([Filter.make(words([5]), words([7])), made]).places_all(highs, lows)
+    return sorted((key, place) for number, key, place in found if number == 1)
 
 
 def expected_of(highs: list[int], lows: list[int], bits: int, key: tuple[int, int]) -> list[int]:
@@ -50,7 +56,7 @@ def test_it_finds_the_entries_that_the_definition_names(
     asked = present + others
     expected = [expected_of(highs, lows, made.bits, key) for key in asked]
     assert [made.places(high, low) for high, low in asked] == expected
-    together = made.places_all(words([high for high, _ in asked]), words([low for _, low in asked]))
+    together = all_places(made, words([high for high, _ in asked]), words([low for _, low in asked]))
     assert together == [(number, place) for number, places in enumerate(expected) for place in places]
 
 
@@ -60,7 +66,7 @@ def test_every_key_of_many_is_found_where_it_is(count: int) -> None:
     highs, lows = np.sort(random_words(count, 1)), random_words(count, 2)
     made = Filter.make(highs, lows)
     made._check()
-    found = set(made.places_all(highs, lows))
+    found = set(all_places(made, highs, lows))
     assert {(place, place) for place in range(count)} <= found
     assert all(place in made.places(int(highs[place]), int(lows[place])) for place in range(0, count, 97))
     if count >= BUCKET_ENTRIES:
@@ -77,10 +83,10 @@ def test_keys_that_fall_into_one_bucket_are_all_found(high: int) -> None:
     highs = np.full(count, high, np.uint64)
     made = Filter.make(highs, lows)
     made._check()
-    assert {(place, place) for place in range(count)} <= set(made.places_all(highs, lows))
+    assert {(place, place) for place in range(count)} <= set(all_places(made, highs, lows))
     assert all(place in made.places(high, int(lows[place])) for place in range(count))
     assert made.places(high ^ 1 << 63, int(lows[0])) == []
-    assert made.places_all(words([high ^ 1 << 63] * 40), lows[:40]) == []
+    assert all_places(made, words([high ^ 1 << 63] * 40), lows[:40]) == []
 
 
 def test_keys_of_one_fingerprint_are_all_told() -> None:
@@ -91,7 +97,7 @@ def test_keys_of_one_fingerprint_are_all_told() -> None:
     made = Filter.make(highs, lows)
     end = int((highs >> np.uint64(64 - made.bits) == 0).sum())
     assert made.places(0, 0x99ABCDEF) == list(range(end))
-    assert made.places_all(words([0, 0]), words([0xABCDEF, 0xABCDEE])) == [(0, place) for place in range(end)]
+    assert all_places(made, words([0, 0]), words([0xABCDEF, 0xABCDEE])) == [(0, place) for place in range(end)]
 
 
 def test_a_key_that_is_not_there_is_seldom_found() -> None:
@@ -102,8 +108,23 @@ def test_a_key_that_is_not_there_is_seldom_found() -> None:
     made = Filter.make(np.sort(random_words(count, 7)), lows)
     highs = random_words(asked, 8)
     expected = asked * BUCKET_ENTRIES / 2**12
-    assert expected * 0.5 < len(made.places_all(highs, other_lows)) < expected * 1.5
-    assert len(made.places_all(random_words(2**18, 9), random_words(2**18, 10))) <= 3
+    assert expected * 0.5 < len(all_places(made, highs, other_lows)) < expected * 1.5
+    assert len(all_places(made, random_words(2**18, 9), random_words(2**18, 10))) <= 3
+
+
+def test_several_filters_are_asked_together() -> None:
+    """Each key is found in the filter that has it, whatever the lengths of the filters; one by one too."""
+    counts = [1, 2_000, 40, 300]
+    keys = [(np.sort(random_words(count, count)), random_words(count, count + 1)) for count in counts]
+    filters = Filters(Filter.make(*each) for each in keys)
+    highs, lows = (np.concatenate(column) for column in zip(*keys, strict=True))
+    found = set(filters.places_all(highs, lows))
+    expected = [(number, place) for number, count in enumerate(counts) for place in range(count)]
+    assert {(number, key, place) for key, (number, place) in enumerate(expected)} <= found
+    assert len(found) < len(expected) + 3
+    for key, (number, place) in enumerate(expected):
+        assert (number, place) in filters.places(int(highs[key]), int(lows[key]))
+    assert Filters([]).places_all(highs, lows) == []
 
 
 @given(arrays.arrays(np.uint64, st.integers(1, 300)), st.lists(st.integers(0, 300), max_size=5))
