@@ -23,6 +23,7 @@ import numpy as np
 
 from bench.servers import Missing
 from engine.action_blocks import Words, layout, run_name
+from engine.action_filter import Filters
 from engine.action_run import Columns, Run, write_run
 from engine.disk import RealDisk
 
@@ -87,10 +88,10 @@ class Runs:
             return found
         words = np.frombuffer(b"".join(keys), np.uint64)
         highs, lows = words[0::2], words[1::2]
-        for run in self._runs.values():
-            for number, entry in run.filter.places_all(highs, lows):
-                if (hit := run.read(entry, *_two_words.unpack(keys[number]))) is not None:
-                    found[number] = hit[0]
+        runs = list(self._runs.values())
+        for at, number, entry in Filters(run.filter for run in runs).places_all(highs, lows):
+            if (hit := runs[at].read(entry, *_two_words.unpack(keys[number]))) is not None:
+                found[number] = hit[0]
         return found
 
     def close(self) -> None:

@@ -170,19 +170,16 @@ class RealFile:
 
     def read_at(self, offset: int, length: int) -> bytes:
         try:
-            data = part = os.pread(self._descriptor, length, offset)
-            while part and len(data) < length:
-                part = os.pread(self._descriptor, length - len(data), offset + len(data))
+            data = os.pread(self._descriptor, length, offset)
+            while len(data) < length and (part := os.pread(self._descriptor, length - len(data), offset + len(data))):
                 data += part
         except OSError as error:
             raise fault_of(error, "read", self.path, offset=offset) from error
         return data
 
     def will_read(self, offset: int, length: int) -> None:
-        try:
+        with contextlib.suppress(OSError):  # it was no more than advice
             os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_WILLNEED)
-        except OSError:
-            return  # it was no more than advice
 
     def write_at(self, offset: int, data: bytes) -> None:
         with blamed("write", self.path, offset=offset, write=True):

@@ -82,7 +82,7 @@ class Trace:
             if caller.f_code.co_name == "_write_frame" and caller is not frame:
                 return
             caller = caller.f_back
-        if room == "engine/local_log":  # Trio lets go of the log's thread outside of it
+        if room == "engine/threads":  # Trio lets go of the log's thread outside of it
             return
         if room not in self.rooms:
             self.rooms.append(room)

@@ -12,7 +12,7 @@ from unittest import mock
 
 from engine import action_run
 from engine.action_blocks import RunInfo, Words
-from engine.action_filter import Filter
+from engine.action_filter import Filter, Filters
 from engine.disk import TMP, Disk
 from engine.sealed_actions import SealedActions
 from server.node.erasure_keeper import ErasureKeeper
@@ -25,7 +25,7 @@ from tests.sim.variant import Variant, patching
 Tidy = Callable[[], Awaitable[None]]
 
 _settle = ErasureKeeper.settle
-_places, _places_all, _grown = Filter.places, Filter.places_all, SealedActions.grown
+_places, _places_all, _grown = Filter.places, Filters.places_all, SealedActions.grown
 _write_run, _rewrite = action_run.write_run, action_run.rewrite_forgotten
 
 
@@ -40,10 +40,10 @@ def _missing() -> Iterator[None]:
     def places(self: Filter, high: int, low: int) -> list[int]:
         return [] if _misses(low) else _places(self, high, low)
 
-    def places_all(self: Filter, highs: Words, lows: Words) -> list[tuple[int, int]]:
-        return [pair for pair in _places_all(self, highs, lows) if not _misses(int(lows[pair[0]]))]
+    def places_all(self: Filters, highs: Words, lows: Words) -> list[tuple[int, int, int]]:
+        return [found for found in _places_all(self, highs, lows) if not _misses(int(lows[found[1]]))]
 
-    with mock.patch.object(Filter, "places", places), mock.patch.object(Filter, "places_all", places_all):
+    with mock.patch.object(Filter, "places", places), mock.patch.object(Filters, "places_all", places_all):
         yield
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from engine import action_blocks
 from engine.action_blocks import ENTRY, FORGOTTEN, Words, run_name
-from engine.action_filter import Filter
+from engine.action_filter import Filter, Filters
 from engine.actions import key_of
 from engine.disk import Disk
 from engine.errors import RunDamaged, SnapshotDamaged
@@ -75,7 +75,7 @@ class Indexing:
             stack.enter_context(mock.patch.object(action_blocks, "BLOCK_ACTIONS", self.block_actions))
             if self.eager:
                 stack.enter_context(mock.patch.object(Filter, "places", _whole_bucket))
-                stack.enter_context(mock.patch.object(Filter, "places_all", _whole_buckets))
+                stack.enter_context(mock.patch.object(Filters, "places_all", _whole_buckets))
             yield
 
 
@@ -92,13 +92,13 @@ def draw_indexing(dice: random.Random) -> Indexing | None:
 
 
 def _whole_bucket(self: Filter, high: int, _low: int) -> list[int]:
-    bucket = high >> self._shift
+    bucket = high >> self.shift
     return [*range(int(self.starts[bucket]), int(self.starts[bucket + 1]))]
 
 
-def _whole_buckets(self: Filter, highs: Words, lows: Words) -> list[tuple[int, int]]:
-    pairs = enumerate(zip(highs.tolist(), lows.tolist(), strict=True))
-    return [(at, place) for at, (high, low) in pairs for place in _whole_bucket(self, high, low)]
+def _whole_buckets(self: Filters, highs: Words, lows: Words) -> list[tuple[int, int, int]]:
+    keys = list(zip(highs.tolist(), lows.tolist(), strict=True))
+    return sorted((number, at, place) for at, key in enumerate(keys) for number, place in self.places(*key))
 
 
 @contextmanager
