@@ -50,6 +50,7 @@ from engine.commands import (
     UserReceipt,
 )
 from engine.counting import conflict, erased, fed_boards, feed, never_held, too_high, unknown, worth_of
+from engine.deciding import FedPlace, Place, are_alike, decide_alike, feed_points
 from engine.erasure_decisions import Erasure, decide_erasure
 from engine.events import BoardEvent, Event, Fed, Incremented, ReviewDecided, UserPut
 from engine.flags import FlagDecision, decide_flag
@@ -63,6 +64,7 @@ from engine.repeats import receipt_again
 from engine.reversal_decisions import Reversal, decide_reversal
 from engine.review_decisions import ReviewDecision, decide_review
 from engine.scoreboard import Scoreboard
+from engine.slots import MANY
 from engine.user_decisions import Unchanged, decide_user, user_fault
 from engine.users import User
 
@@ -81,14 +83,7 @@ class _BoardDecision(Struct, frozen=True, gc=False):
     events: Sequence[BoardEvent]
 
 
-_FedPlace = tuple[Board, int, dict[str, int]]
-"""A board that is fed, the points of a reason there, and the scores of its users after this batch."""
-
-_Place = tuple[Board, int, dict[str, int], Sequence[_FedPlace]]
-"""A board, the points of a reason there, the scores of its users after this batch, and what it feeds. 0 points: the
-rules of one of the boards are more than fixed points (`engine.counting`), or it may hold actions."""
-
-_NOWHERE: _Place = (Board(""), 0, {}, ())
+_NOWHERE: Place = (Board(""), 0, {}, ())
 
 _Told = ReviewReceipt | Rejection
 _Alone = Reversal | ReviewDecision | ImportDecision | Erasure | FlagDecision | _BoardDecision
@@ -108,7 +103,7 @@ class Batch:
         self._seq = scoreboard.seq  # of the last event, or of the state
         self._now_ms = max(now_ms, scoreboard.time_ms)
         self._decided: list[_Decision] = []
-        self._places: dict[tuple[str, str], _Place] = {}
+        self._places: dict[tuple[str, str], Place] = {}
         # If no user is registered, and none has to be, there is nothing to look up about a user.
         self._must_be_known = scoreboard.rules.require_registered
         self._users_matter = self._must_be_known or len(scoreboard.users) > 0
@@ -125,10 +120,14 @@ class Batch:
         """Decide commands, after those of earlier calls. O(1) for each."""
         if commands and type(commands[0]) is PutBoard:
             self._put_boards = frozenset(command.board_id for command in commands if isinstance(command, PutBoard))
+        increments = [command for command in commands if type(command) is Increment]
+        keys = [increment.key or key_of(increment.action_id) for increment in increments]
+        positions = self._actions.find_all(keys)
+        if len(commands) == len(increments) >= MANY and max(positions) < 0 and self._decide_together(increments, keys):
+            return
         decided, events = self._decided, self.events
         begun, now_ms = self._begun, self._now_ms
-        keys = [command.key or key_of(command.action_id) for command in commands if type(command) is Increment]
-        known = zip(keys, self._actions.find_all(keys), strict=True)
+        known = zip(keys, positions, strict=True)
         users = look_up(commands, self._scoreboard.boards, self._scores_of)
         last_board_id = last_reason = ""  # no command has these
         (board, delta, scores, feeds), is_marked = _NOWHERE, False
@@ -150,10 +149,7 @@ class Batch:
                 board, delta, scores, feeds = place
                 last_board_id, last_reason = board_id, reason
                 is_marked = reason == board.marked_reason
-            if (
-                self._users_matter
-                and (fault := user_fault(user_id, self._user(user_id), must_be_known=self._must_be_known)) is not None
-            ):
+            if self._users_matter and (fault := self._fault(command)) is not None:
                 decided.append(fault)
                 continue
             slot, score, mark = user or board.look_up(user_id)
@@ -164,7 +160,7 @@ class Batch:
             if new_score > SCORE_MAX:
                 decided.append(too_high(user_id, board_id))
                 continue
-            fed = self._feed_points(user_id, feeds) if feeds else ()
+            fed = feed_points(user_id, feeds) if feeds else ()
             if isinstance(fed, Rejection):
                 decided.append(fed)
                 continue
@@ -197,6 +193,23 @@ class Batch:
 
     # Deciding
 
+    def _decide_together(self, increments: Sequence[Increment], keys: Sequence[Key]) -> bool:
+        """Decide new increments together, if they are alike."""
+        first = increments[0]
+        if not are_alike(increments):
+            return False
+        place = self._places.get((first.board_id, first.reason)) or self._place(first.board_id, first.reason)
+        if isinstance(place, Rejection) or (self._users_matter and any(map(self._fault, increments))):
+            return False
+        found = decide_alike(increments, keys, place, self._begun, self._seq, self._now_ms) or ()
+        self._seq += len(found)
+        self._decided += found
+        self.events += [each[0] for each in found]
+        return bool(found)
+
+    def _fault(self, command: Increment) -> Rejection | None:
+        return user_fault(command.user_id, self._user(command.user_id), must_be_known=self._must_be_known)
+
     def _repeated(self, command: Increment, key: Key, position: int) -> _Decision:
         """Decide a repeated action: it is at this position of the index or, if that is -1, earlier in this batch."""
         actions = self._actions
@@ -211,7 +224,7 @@ class Batch:
             return _Duplicate(command, seq)
         return conflict(command, seq)
 
-    def _place(self, board_id: str, reason: str) -> _Place | Rejection:
+    def _place(self, board_id: str, reason: str) -> Place | Rejection:
         """Find a board, the points of a reason there, and its scores after this batch. Called once for each pair."""
         board = self._scoreboard.board(board_id)
         if board is None or board.definition is None:
@@ -233,9 +246,9 @@ class Batch:
         place = self._places[board_id, reason] = (board, points, self._scores_of(board_id), feeds)
         return place
 
-    def _fed(self, rules: BoardRules, reason: str) -> Sequence[_FedPlace] | None:
+    def _fed(self, rules: BoardRules, reason: str) -> Sequence[FedPlace] | None:
         """Find the boards that a reason feeds with fixed points; None: their rules are more than that."""
-        feeds: list[_FedPlace] = []
+        feeds: list[FedPlace] = []
         for board, theirs, worth in fed_boards(rules, self._scoreboard.boards, reason, self._now_ms):
             if theirs.score != "sum" or not isinstance(worth, int) or worth <= 0:
                 return None
@@ -243,20 +256,6 @@ class Batch:
                 return None
             feeds.append((board, worth, self._scores_of(board.board_id)))
         return feeds
-
-    def _feed_points(self, user_id: str, feeds: Sequence[_FedPlace]) -> tuple[Fed, ...] | Rejection:
-        """Add fixed points on the boards that are fed."""
-        fed: tuple[Fed, ...] = ()
-        for board, points, scores in feeds:
-            score = scores.get(user_id)
-            new_score = ((board.score(user_id) or 0) if score is None else score) + points
-            if new_score > SCORE_MAX:
-                for (_, _, added), each in zip(feeds, fed, strict=False):  # those before this one
-                    added[user_id] -= each.delta
-                return too_high(user_id, board.board_id)
-            scores[user_id] = new_score
-            fed += (Fed(board.board_id, points, new_score, points),)
-        return fed
 
     def _scores_of(self, board_id: str) -> dict[str, int]:
         return self._scores.setdefault(board_id, {})

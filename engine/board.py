@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -64,15 +63,18 @@ class Board(ScoredRanking):
 
     def look_up_all(self, user_ids: Sequence[str]) -> Iterable[Known]:
         """Do the same for MANY users or more, which is much quicker for each."""
+        return zip(*self.columns_of(user_ids), strict=True)
+
+    def columns_of(self, user_ids: Sequence[str]) -> tuple[list[int], list[int], list[int]]:
+        """Do the same for MANY users or more, and give columns: slots, scores, marks."""
         slots = self._slots.column_of(user_ids)
         if not self._scores:
-            return repeat(NOBODY_KNOWN, len(slots))
+            nothing = [0] * len(slots)
+            return slots.tolist(), nothing, nothing
         marks = np.zeros(1, np.uint64) if not self._marks else np.frombuffer(self._marks, np.uint64)
         found = (slots >= 0) & (slots < len(marks))
-        columns = (
-            slots, np.frombuffer(self._scores, np.uint64)[slots] * (slots >= 0), marks.take(slots, mode="clip") * found
-        )  # fmt: skip
-        return zip(*(column.tolist() for column in columns), strict=True)
+        scores = np.frombuffer(self._scores, np.uint64)[slots] * (slots >= 0)
+        return slots.tolist(), scores.tolist(), (marks.take(slots, mode="clip") * found).tolist()
 
     def mark(self, slot: int, user_id: str, reason: str) -> int:
         """Give the mark of an action of this user, who has this slot or is NOBODY, and keep it if it is to be kept."""
@@ -85,6 +87,18 @@ class Board(ScoredRanking):
                 marks.frombytes(bytes(8 * (len(self._slots) - len(marks))))
             marks[slot] = mark
         return mark
+
+    def complete(
+        self, marks: Sequence[int], slots: Sequence[int], user_ids: Sequence[str], reason: str
+    ) -> Sequence[int]:
+        """Give the marks of actions of one reason, where these are kept."""
+        if reason == self.marked_reason and 0 not in marks:
+            return marks
+        are_kept = reason == self.marked_reason
+        return [
+            mark if mark and are_kept else self.mark(slot, user_id, reason)
+            for mark, slot, user_id in zip(marks, slots, user_ids, strict=True)
+        ]
 
     def score_at(self, slot: int) -> int:
         """Give the score of the user who has a slot."""

@@ -58,7 +58,7 @@ FLOORS: list[tuple[str, str, str]] = [
     (PURE, "engine", "frozen_board imports recording looking_up"),
     (PURE, "engine", "board_events dues forgetting"),
     (PURE, "engine", "scoreboard recovery filtered_frame corrections counting"),
-    (PURE, "engine", "periods recounting foresight"),
+    (PURE, "engine", "periods recounting foresight deciding"),
     (PURE, "engine", "board_decisions reversal_decisions review_decisions import_decisions"),
     (PURE, "engine", "erasure_decisions user_decisions repeats"),
     (PURE, "engine", "batch"),
