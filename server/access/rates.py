@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from server.http.messages import Refused
@@ -68,20 +68,25 @@ class Rates:
 
     def take(self, key: str, now_s: float) -> float:
         """Charge this key one if it is allowed, and give 0; else give the seconds until it is."""
-        tats = self._tats
-        tat = tats.get(key)
+        return 0.0 if self.take_all((key,), now_s) else self.wait_s(key, now_s)
+
+    def take_all(self, keys: Iterable[str], now_s: float) -> int:
+        """Charge keys one each, up to the first that is not allowed it; give how many were charged."""
+        tats, ahead_max, count = self._tats, self._ahead_units_max, 0
         now = self._now_units if now_s == self._now_s else self._units(now_s)
-        if tat is None:
-            self._begin(key, now, 1)
-            return 0.0
-        if tat > now:
-            if tat - now > self._ahead_units_max:
-                return self.wait_s(key, now_s)
-            tats[key] = tat + INTERVAL_UNITS
-        else:
-            tats[key] = now + INTERVAL_UNITS
-        tats.move_to_end(key)
-        return 0.0
+        for key in keys:
+            tat = tats.get(key)
+            if tat is None:
+                self._begin(key, now, 1)
+            else:
+                if tat <= now:
+                    tat = now
+                elif tat - now > ahead_max:
+                    break
+                tats[key] = tat + INTERVAL_UNITS
+                tats.move_to_end(key)
+            count += 1
+        return count
 
     def room(self, key: str, now_s: float) -> int:
         """Give how many this key is allowed at once, now."""

@@ -50,6 +50,9 @@ from server.api.refusals import no_value, not_yours, refused
 from server.api.routes import VALUE
 from server.http.messages import JSON, MSGPACK, NO_STORE, Headers, Refused, Request, Response
 
+MANY = 16
+"""From this number of commands on, they are charged together."""
+
 _encode = msgspec.json.Encoder().encode
 _encode_packed = msgspec.msgpack.Encoder().encode
 
@@ -130,11 +133,13 @@ class Increments:
         The limits of a caller are asked and charged once for all that it sent in a row.
         """
         limits, users, note = self._limits, self._limits.users, self._in_flight.setdefault
-        positions = self._scoreboard.actions.find_all([command.key for command in commands])
+        keys = [command.key for command in commands]
+        positions = self._scoreboard.actions.find_all(keys)
         refusals: dict[int, Refused] = {}
-        sub = ""
-        new = again = room = 0
-        room_again: int | None = None
+        sub, again, room_again = "", 0, None
+        new, room = self._charge_first(commands, keys, positions, now_s) if len(commands) >= MANY else (0, 0)
+        if new:
+            sub, commands, positions = commands[0].caller, commands[new:], positions[new:]
         for command, position in zip(commands, positions, strict=True):
             if command.caller != sub:
                 self._charge_caller(sub, new, again, now_s)
@@ -161,6 +166,23 @@ class Increments:
             refusals[id(command)] = refusal
         self._charge_caller(sub, new, again, now_s)
         return refusals
+
+    def _charge_first(
+        self, commands: Sequence[Increment], keys: Sequence[Key], positions: Sequence[int], now_s: float
+    ) -> tuple[int, int]:
+        """Charge the first of many commands to their users, if all are new, and one caller has room for all of them.
+
+        Give how many were charged, and the caller's room. The others, most often none, are charged one by one.
+        """
+        caller, in_flight = commands[0].caller, self._in_flight
+        if max(positions) >= 0 or len(set(keys)) < len(keys) or not in_flight.keys().isdisjoint(keys):
+            return 0, 0
+        room = self._limits.callers.room(caller, now_s)
+        if len(commands) > room or any(command.caller != caller for command in commands):
+            return 0, 0
+        count = self._limits.users.take_all([command.user_id for command in commands], now_s)
+        in_flight.update(zip(keys[:count], commands, strict=False))
+        return count, room
 
     def _charge_caller(self, sub: str, new: int, again: int, now_s: float) -> None:
         if new:

@@ -48,6 +48,18 @@ def test_a_key_may_use_its_whole_minute_at_once_and_then_waits_for_one_interval(
     assert not allow(rates, "ann", 1000.1)
 
 
+def test_many_keys_are_charged_up_to_the_first_that_is_not_allowed() -> None:
+    """Each as by `take`: the ones behind it are not charged."""
+    rates, one_by_one = Rates(2, keys_max=10), Rates(2, keys_max=10)
+    keys = ["ann", "bob", "ann", "cid", "ann", "dan"]
+    assert rates.take_all(keys, 1000.0) == 4
+    assert [one_by_one.take(key, 1000.0) for key in keys[:5]] == [0, 0, 0, 0, pytest.approx(30.0)]
+    rates._check()
+    assert rates._tats == one_by_one._tats
+    assert rates.take_all(keys, 1030.0) == 2
+    assert rates.take_all((), 1030.0) == 0
+
+
 def test_asking_costs_nothing() -> None:
     """However often a key is asked about, it keeps what it has; also one that is not known."""
     rates = Rates(1, keys_max=10)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
+
+from server.api import increments as increments_module
 from tests.server.api.support import WRITER, both_ways, open_bench
 
 BATCH = "/scores/increment/batch"
@@ -78,3 +83,25 @@ async def test_the_longer_of_two_waits_is_told() -> None:
                 body = {"userId": user, "actionId": f"a{number}"}
                 reply = await bench.ask("POST", "/scores/increment", body, token=f"Bearer {caller} scores:write")
             assert (reply.details["limit"], reply.details["retryAfterSeconds"]) == expected
+
+
+async def test_a_large_batch_is_charged_as_its_items_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New and repeated actions, users and callers over their limits: the same answers, and the same is left."""
+    told: list[list[object]] = []
+    for many in (2, 10**9):
+        monkeypatch.setattr(increments_module, "MANY", many)
+        chance, answers = random.Random(3), list[object]()
+        async with open_bench(per_minute=(90, 6)) as bench:
+            for first in range(0, 300, 30):
+                numbers = [
+                    chance.randrange(first, first + 40) if first % 60 else number + first for number in range(30)
+                ]
+                users = [f"u{chance.randrange(20)}" for _ in numbers]
+                items = [{"userId": user, "actionId": f"x{each}"} for user, each in zip(users, numbers, strict=True)]
+                answers.append((await bench.ask("POST", BATCH, items, token=WRITER)).json)
+                bench.now_s += 9.5
+            answers.append(len(bench.logged()))
+        told.append(answers)
+    assert told[0] == told[1]
+    statuses = [item["status"] for answer in told[0][:-1] for item in answer]  # type: ignore[attr-defined]
+    assert {200, 409, 429} == set(statuses)
