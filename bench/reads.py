@@ -27,6 +27,7 @@ from contextlib import ExitStack, contextmanager
 import msgspec
 
 from bench import tables
+from bench.filling import fill_ours, fill_peer
 from bench.history import record
 from bench.load import Load, Workload, item_of, run_load
 from bench.servers import Missing, Server, fastapi_redis, leader
@@ -36,8 +37,6 @@ from bench.wanted import Wanted, show_wanted
 SERVER_PROCESSOR, LOAD_PROCESSOR = 0, 1
 CONNECTIONS = (1, 32)
 WRITES_PER_SECOND = 100
-BATCH = 1_000
-POINTS = 10
 TOP = "/scoreboard/top"
 EXPRESS, PEER = "express lane", "FastAPI + Redis"
 QUIET, BUSY, ETAG = "quiet", "busy", "ETag"
@@ -63,31 +62,6 @@ class Row(msgspec.Struct, kw_only=True):
     ratio_to_peer: float | None = None
     server_ratio_to_peer: float | None = None
     missing: str = ""
-
-
-# Filling
-
-
-def fill_ours(server: Server, users: int) -> None:
-    """Give each user one increment, through the batch route."""
-    headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
-    for start in range(0, users, BATCH):
-        items = [item_of("fill", number) for number in range(start, min(start + BATCH, users))]
-        url = f"http://127.0.0.1:{server.port}/scores/increment/batch"
-        request = urllib.request.Request(url, msgspec.json.encode(items), headers)
-        with urllib.request.urlopen(request) as answer:
-            assert all(item["status"] == 200 for item in msgspec.json.decode(answer.read()))
-
-
-def fill_peer(server: Server, users: int) -> None:
-    """Give each user the same score in the peer's Redis."""
-    import redis  # noqa: PLC0415  # the package is there only if the peer is installed
-
-    store = redis.Redis(port=server.redis_port)
-    for start in range(0, users, BATCH):
-        numbers = range(start, min(start + BATCH, users))
-        store.zadd("board", {item_of("fill", number)["userId"]: POINTS for number in numbers})
-    store.close()
 
 
 # Measuring
