@@ -24,9 +24,9 @@ from itertools import count
 import msgspec
 
 from bench import tables
+from bench.filling import fill_ours
 from bench.history import record
 from bench.load import Load, Workload, run_load
-from bench.reads import fill_ours
 from bench.servers import Server, leader, running, token
 from bench.turns import median, ms_p50, ms_p99, per_second, ratio, take_turns
 from bench.wanted import Wanted, show_wanted
