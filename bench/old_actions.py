@@ -62,8 +62,11 @@ CONFIG = "[snapshots]\nevery_events = 1000000000\n"
 """No snapshot is taken meanwhile: `restart` measures what one costs others."""
 
 REPEATERS = 32
-IN_MEMORY, SEED_SECONDS = 5_000, 3.0
-"""Actions that are repeated from memory, and the time to send each of them once."""
+IN_MEMORY, SEED_SECONDS, MEMORY_STEP = 100_000, 6.0, 61_803
+"""Actions that are repeated from memory, the time to send each of them once, and the step from one to the next.
+
+As old ones they are those of many users in no order. A few would stay in the processor's cache, and so would their users.
+"""
 
 ALONE, DISK, MEMORY, NEW = "alone", "repeats from the disk", "repeats from memory", "new actions"
 PARTS = RESTARTS, POSTS, REPEATS = "restarts", "posts", "repeats"
@@ -218,9 +221,9 @@ class Repeats:
         self._server, self._source, self._past, self._seconds = server, source, past, seconds
         self._chance = random.Random(SEED)
         memory = repeating(server, past, self._chance, seconds)
-        self._memory = msgspec.structs.replace(memory, prefix=PREFIX.replace("0", "1"), numbers=IN_MEMORY, step=1)
+        self._memory = msgspec.structs.replace(memory, prefix=PREFIX.replace("0", "1"), numbers=IN_MEMORY, step=MEMORY_STEP)
         before = server.metric("scoreboard_actions")
-        seeds = {**LOADS[BATCHES], "connections": 1, "seconds": SEED_SECONDS}
+        seeds = {**LOADS[BATCHES], "connections": 1, "seconds": SEED_SECONDS, "step": 1}
         run_load(msgspec.structs.replace(self._memory, **seeds), LOAD_PROCESSOR)
         assert server.metric("scoreboard_actions") == before + IN_MEMORY, "not all of these lie in memory"
         self.heavy: dict[str, list[Load]] = {DISK: [], MEMORY: []}
