@@ -65,7 +65,7 @@ REPEATERS = 32
 IN_MEMORY, SEED_SECONDS, MEMORY_STEP = 100_000, 6.0, 61_803
 """Actions that are repeated from memory, the time to send each of them once, and the step from one to the next.
 
-As old ones they are those of many users in no order. A few would stay in the processor's cache, and so would their users.
+As old ones they are those of many users in no order. A few would stay in the processor's cache, and their users too.
 """
 
 ALONE, DISK, MEMORY, NEW = "alone", "repeats from the disk", "repeats from memory", "new actions"
@@ -221,7 +221,8 @@ class Repeats:
         self._server, self._source, self._past, self._seconds = server, source, past, seconds
         self._chance = random.Random(SEED)
         memory = repeating(server, past, self._chance, seconds)
-        self._memory = msgspec.structs.replace(memory, prefix=PREFIX.replace("0", "1"), numbers=IN_MEMORY, step=MEMORY_STEP)
+        young = {"prefix": PREFIX.replace("0", "1"), "numbers": IN_MEMORY, "step": MEMORY_STEP}
+        self._memory = msgspec.structs.replace(memory, **young)
         before = server.metric("scoreboard_actions")
         seeds = {**LOADS[BATCHES], "connections": 1, "seconds": SEED_SECONDS, "step": 1}
         run_load(msgspec.structs.replace(self._memory, **seeds), LOAD_PROCESSOR)

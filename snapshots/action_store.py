@@ -10,7 +10,8 @@ Rules:
 - A file appears whole or not at all, and its name says what is in it. So a file of that name is never another one, but
   for what an erasure forgets in it.
 - Only the owner of the directory writes and removes. A file that is not named by a kept snapshot or by the state that
-  is served goes at retention. So does the unfinished file of an interrupted write.
+  is served goes at retention. So does the unfinished file of an interrupted write. They go durably: a power cut must
+  not bring back what tells the actions of an erased user.
 """
 
 from __future__ import annotations
@@ -69,11 +70,13 @@ class ActionStore:
         self.disk.sync_directory(self.directory)
 
     def tidy(self, kept: Collection[str]) -> Sequence[str]:
-        """Remove every run but those of these names, also unfinished ones; give the paths. Other files stay."""
+        """Remove durably every run but those of these names, also unfinished ones; give the paths. Other files stay."""
         names = [name for name in self.list() if _RUN_NAME.fullmatch(name.removesuffix(TMP)) and name not in kept]
         removed = [f"{self.directory}/{name}" for name in names]
         for path in removed:
             self.disk.remove(path)
+        if removed:
+            self.disk.sync_directory(self.directory)
         return removed
 
     def make_directory(self) -> None:

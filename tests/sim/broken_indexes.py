@@ -5,7 +5,7 @@ They matter in the runs only whose nodes seal (`tests.sim.indexes`).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 from unittest import mock
@@ -18,13 +18,14 @@ from engine.sealed_actions import SealedActions
 from server.node.erasure_keeper import ErasureKeeper
 from server.node.log_service import LogService
 from snapshots import mending, sealing
+from snapshots.action_store import ActionStore
 from snapshots.sealing import Sealer
 from snapshots.store import SnapshotInfo
 from tests.sim.variant import Variant, patching
 
 Tidy = Callable[[], Awaitable[None]]
 
-_settle = ErasureKeeper.settle
+_settle, _tidy = ErasureKeeper.settle, ActionStore.tidy
 _places, _places_all, _grown = Filter.places, Filters.places_all, SealedActions.grown
 _write_run, _rewrite = action_run.write_run, action_run.rewrite_forgotten
 
@@ -115,6 +116,12 @@ async def _forget_nothing(_: Sealer) -> None:
     """Leave files as they are. An erased user's actions can be told by their marks."""
 
 
+def _tidy_unsynced(self: ActionStore, kept: Collection[str]) -> Sequence[str]:
+    """Remove files without a sync. A power cut brings back those with marks of an erased user's actions."""
+    with mock.patch.object(type(self.disk), "sync_directory"):
+        return _tidy(self, kept)
+
+
 async def _tidy_nothing() -> None:
     pass
 
@@ -133,6 +140,7 @@ LEFT_EARLY = "a block leaves memory before its file is durable"
 NAMED_EARLY = "a block leaves memory before the name of its file is durable"
 KEPT_IN_RUNS = "files of actions keep the marks of erased users"
 RENAMED_EARLY = "a file of actions is renamed before it is synced"
+TIDIED_UNSYNCED = "the removal of files of actions is not synced"
 TIDIED_LATE = "an erasure is settled before files of actions that nothing names are removed"
 
 BROKEN_INDEXES: Sequence[Variant] = (
@@ -144,5 +152,6 @@ BROKEN_INDEXES: Sequence[Variant] = (
     Variant(NAMED_EARLY, patched=_hasty(late=False, name=False)),
     Variant(KEPT_IN_RUNS, patched=patching(Sealer, "forget", _forget_nothing)),
     Variant(RENAMED_EARLY, patched=_hasty(late=True, name=True)),
+    Variant(TIDIED_UNSYNCED, patched=patching(ActionStore, "tidy", _tidy_unsynced)),
     Variant(TIDIED_LATE, patched=patching(ErasureKeeper, "settle", _settle_first)),
 )

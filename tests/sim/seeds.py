@@ -18,6 +18,7 @@ from tests.sim.broken_indexes import (
     SEALED_LAST,
     TIDIED,
     TIDIED_LATE,
+    TIDIED_UNSYNCED,
 )
 from tests.sim.variants import (
     BELIEVED,
@@ -90,6 +91,14 @@ SEEDS: Sequence[tuple[int, str, str]] = (
         (
             "A user was erased, and called settled, while files of actions that a removed snapshot had named still "
             "told which actions were the user's."
+        ),
+    ),
+    (
+        7_700_171,
+        TIDIED_UNSYNCED,
+        (
+            "Such files were removed, and the directory was not synced. A power cut after the erasure was settled "
+            "brought them back."
         ),
     ),
 )
