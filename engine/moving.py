@@ -14,7 +14,6 @@ Cost: with a million keys one by one, most of the time of a move is waiting for 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from engine.keys import Codes, CompactKeys
 from engine.order import Order
+from engine.probing import places_of
 
 NOT_THERE = 2**64 - 1
 """The old code of a user who was not in the order."""
@@ -60,9 +60,9 @@ def move_all(order: Order, olds: Codes, news: Codes, slots: Words, chains: Chain
     New ones are not in the order, but one may be the old one of its move.
     """
     count, tops = len(olds), order.tops()
-    lists = np.minimum(np.searchsorted(tops, np.concatenate((olds, news))), len(tops) - 1)
-    codes = [_compact(order, pos).codes for pos in lists.tolist()]
-    places = np.fromiter(map(bisect_left, codes, [*olds.tolist(), *news.tolist()]), np.int64, 2 * count)
+    keys = np.concatenate((olds, news))
+    lists = np.minimum(np.searchsorted(tops, keys), len(tops) - 1)
+    places = places_of(keys, [_compact(order, pos).codes for pos in lists.tolist()])
     positions = order.starts()[lists] + places
     earlier_olds, earlier_news = corrections(olds, news)
     gone = chains.firsts[olds[chains.firsts] != NOT_THERE]

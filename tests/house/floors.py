@@ -35,7 +35,7 @@ FOLDERS = (
 )
 
 FLOORS: list[tuple[str, str, str]] = [
-    (PURE, "engine", "errors limits history keys table log_facts balance erased user_ids"),
+    (PURE, "engine", "errors limits history keys table log_facts balance erased user_ids probing"),
     (PURE, "engine", "action_blocks sorting"),
     (PURE, "engine", "action_filter"),
     (PURE, "engine", "action_run_format"),
