@@ -1,7 +1,8 @@
 """Reversals beside the plain model of boards, on boards of every kind: periods, freezes, feeds, restarts, replicas.
 
 The model takes the actions out of its lists and counts what is left. A reversal that the engine refuses because it
-can't count a score again must concern a past period, whose board counts by other rules now.
+can't count a score again must concern a past period, whose board counts by other rules now. Or the score would pass the
+largest one: others may have counted while an action was out.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from engine.commands import BoardCommand, Increment, PutUser, Rejection, Reversa
 from engine.events import BoardPut, Incremented, Rescored, Reversed
 from engine.recount import Recount
 from engine.reversals import CorrectedPeriod
-from tests.engine.plain_boards import Done, Past, PlainBoard, place_of
+from tests.engine.plain_boards import LARGEST, Done, Past, PlainBoard, place_of
 from tests.engine.test_boards_stateful import BoardsMachine
 from tests.seeds import in_ci
 
@@ -84,7 +85,10 @@ class ReversalsMachine(BoardsMachine):
         held = self.scoreboard.reversals.of_action
         if isinstance(outcome, Rejection):
             assert not batch.events
-            if "nothing to reverse" not in outcome.message:
+            if "largest score" in outcome.message:
+                board_id, user = str(outcome.details["boardId"]), str(outcome.details["userId"])
+                assert self._would_pass(seqs, of, board_id, user), outcome
+            elif "nothing to reverse" not in outcome.message:
                 board_id = str(outcome.details["boardId"])
                 puts = [each for each, _ in self.events if isinstance(each, BoardPut) and each.board_id == board_id]
                 ways = {(put.rules.score, put.rules.order) for put in puts}  # an empty board may get others
@@ -109,6 +113,22 @@ class ReversalsMachine(BoardsMachine):
                 assert [(row.rank, row.user_id, row.score) for row in change.top] == self.plain.rows(change.board_id)[
                     :10
                 ]
+
+    def _would_pass(self, seqs: Sequence[int], of: Reversed | None, board_id: str, user: str) -> bool:
+        """Tell whether a user's score in a period of a board would pass the largest one after a reversal."""
+        held = self.scoreboard.reversals.of_action
+        back = {seq for seq in seqs if of is not None and held(seq) == of.seq}
+        for other_id, number, done in self._lists():
+            if other_id == board_id:
+                here = (board_id, number, user)
+                again = [one for seq in back for *place, one in self.out[seq] if tuple(place) == here]
+                left = [one for one in done.get(user, []) if of is not None or one.seq not in seqs]
+                running = self.plain.boards[board_id]
+                rules = running.rules if number == running.period_number else self.past_done[board_id, number][0]
+                each = sorted([*left, *again], key=lambda one: one.seq)
+                if each and place_of(rules, each).score > LARGEST:
+                    return True
+        return False
 
     def _take_out(self, seq: int) -> None:
         taken = self.out[seq] = []
