@@ -291,20 +291,27 @@ def check_read(plain: Plain, then: Plain, scoreboard: Scoreboard, *, may_be_dama
     """Compare a replica with the leader at an earlier moment, `then`, or with what a rewritten log says of it.
 
     A rewritten log has the pseudonyms of users from its beginning. Who reads it and has not come to the erasure yet has
-    them on its boards. Answers leave them out.
+    them on its boards. Answers leave them out. It may have been rewritten for the first of the later erasures alone.
     """
-    try:
-        then.check_scoreboard(scoreboard, may_be_damaged=may_be_damaged)
-    except AssertionError:
-        if then.seq >= plain.erasures.last_seq:
-            raise
-        renamed = [
-            replace(plain.erasures.forgotten(event), action_id=event.action_id)
-            if isinstance(event, Incremented)
-            else plain.erasures.forgotten(event)
-            for event in then.events
-        ]
-        plain_of(renamed).check_scoreboard(scoreboard, may_be_damaged=may_be_damaged)
+    faults: list[AssertionError] = []
+    for last_seq in [then.seq, *[seq for seq in plain.erasures.seqs if seq > then.seq]]:
+        read = then if last_seq == then.seq else plain_of(_rewritten(plain, then.events, last_seq))
+        try:
+            read.check_scoreboard(scoreboard, may_be_damaged=may_be_damaged)
+        except AssertionError as fault:
+            faults.append(fault)
+        else:
+            return
+    raise faults[0]
+
+
+def _rewritten(plain: Plain, events: Sequence[Event], last_seq: int) -> list[Event]:
+    return [
+        replace(plain.erasures.forgotten(event, last_seq), action_id=event.action_id)
+        if isinstance(event, Incremented)
+        else plain.erasures.forgotten(event, last_seq)
+        for event in events
+    ]
 
 
 def read_events(log: Log, from_seq: int) -> Sequence[Event]:

@@ -1,7 +1,8 @@
 """The erasures of the plain model: who was erased when, and how a log reads once it was rewritten for them.
 
     erasures.take(event, actions)          a `UserErased`, with the user's own id
-    erasures.forgotten(event)              the event as a rewritten log has it
+    erasures.forgotten(event)              the event as a log has it that was rewritten for all of them
+    erasures.forgotten(event, seq)         the same for those up to a seq
 
 What was written before an erasure has the pseudonym instead of the user, wherever the id stands. An action of the user
 has a digest for its actionId, and a registration no name. This is done here by looking into every field of an event,
@@ -22,6 +23,7 @@ from engine.actions import key_of
 from engine.board_rules import BoardRules
 from engine.erased import unpack_seqs
 from engine.events import Event, Incremented, UserErased
+from engine.limits import SEQ_MAX
 
 
 class PlainErasures:
@@ -57,12 +59,12 @@ class PlainErasures:
         self._by_user.setdefault(user, []).append((event.seq, event.pseudonym))
         self.count, self.last_seq = self.count + 1, event.seq
 
-    def forgotten(self, event: Event) -> Event:
-        """Give an event as a log has it that was rewritten for all erasures."""
+    def forgotten(self, event: Event, last_seq: int = SEQ_MAX) -> Event:
+        """Give an event as a log has it that was rewritten for all erasures up to `last_seq`."""
         if not self.count:
             return event
         user = getattr(event, "user_id", None)
-        changed: Any = _renamed(event, lambda text: self._name(text, event.seq))
+        changed: Any = _renamed(event, lambda text: self._name(text, event.seq, last_seq))
         if getattr(changed, "user_id", None) != user:
             if isinstance(event, Incremented):
                 digest = urlsafe_b64encode(key_of(event.action_id)).rstrip(b"=").decode()
@@ -82,9 +84,14 @@ class PlainErasures:
         last = {user: self.erased_at(user) for user in self._by_user}
         return [user for user, seq in last.items() if any(f"'{user}'" in repr(event) for event in events[seq:])]
 
-    def _name(self, text: str, seq: int) -> str:
+    @property
+    def seqs(self) -> list[int]:
+        """List the seqs of all erasures, in order."""
+        return sorted(seq for each in self._by_user.values() for seq, _ in each)
+
+    def _name(self, text: str, seq: int, last_seq: int) -> str:
         erasures = self._by_user.get(text, ())
-        return next((pseudonym for erased_seq, pseudonym in erasures if seq <= erased_seq), text)
+        return next((pseudonym for erased_seq, pseudonym in erasures if seq <= erased_seq <= last_seq), text)
 
 
 def _renamed(value: Any, name: Any) -> Any:
