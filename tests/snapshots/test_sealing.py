@@ -114,9 +114,10 @@ async def test_a_state_in_memory_and_one_on_disk_are_equal(tmp_path: Path) -> No
     assert digests[0][0] != digests[0][1]
 
 
-async def test_only_the_submission_that_needs_a_read_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While an old action is read, new ones are applied; then the old one gets its answer."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
+@contextlib.asynccontextmanager
+async def reading_later(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Served, trio.Event]]:
+    """Serve with sealed actions. Reads of the disk wait for the event."""
+    async with serving(Served(directory, index=ON_DISK)) as served:
         await served.write(100)
         await served.checkpointer.take()
         gate = trio.Event()
@@ -126,6 +127,12 @@ async def test_only_the_submission_that_needs_a_read_waits(tmp_path: Path, monke
             return work()
 
         monkeypatch.setattr("engine.action_reading.run", later)
+        yield served, gate
+
+
+async def test_only_the_submission_that_needs_a_read_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While an old action is read, new ones are applied; then the old one gets its answer."""
+    async with reading_later(tmp_path, monkeypatch) as (served, gate):
         answers: list[str] = []
 
         async def ask(number: int) -> None:
@@ -164,16 +171,7 @@ async def test_of_several_senders_only_those_wait_that_need_a_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Requests that came together are one submission. A new action in it does not wait for the old ones beside it."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
-        gate = trio.Event()
-
-        async def later(work: Callable[[], object], **_: object) -> object:
-            await gate.wait()
-            return work()
-
-        monkeypatch.setattr("engine.action_reading.run", later)
+    async with reading_later(tmp_path, monkeypatch) as (served, gate):
         answers = submit_apart(served, 1, 101, 2, 95)
         assert await anext(answers) == {101: "act-101 True", 95: "act-95 False"}
         assert served.actor.statistics().waiting == 2
