@@ -189,9 +189,13 @@ class PeriodStore:
             self._disk.sync_directory(self.directory)
 
     def remove_corrected(self) -> Sequence[str]:
-        """Remove what was made of corrections: the next reader makes it anew. Give the paths."""
+        """Remove what was made of corrections, and what interrupted writes left; give the paths.
+
+        The next reader makes it anew.
+        """
         with self._changing:
-            paths = [f"{self.directory}/{name}" for name in self._names() if _DERIVED.fullmatch(name)]
+            names = [name for name in self._names() if _DERIVED.fullmatch(name) or _UNFINISHED.fullmatch(name)]
+            paths = [f"{self.directory}/{name}" for name in names]
             for path in paths:
                 self._let_go(path)  # who reads it goes on, to the last read
                 self._disk.remove(path)

@@ -142,6 +142,19 @@ def test_a_file_that_exists_is_durable_when_it_is_not_written_again(tmp_path: Pa
     assert disk.steps == [("sync_directory", "periods")]
 
 
+def test_what_interrupted_writes_left_goes_with_what_was_made_of_corrections(tmp_path: Path) -> None:
+    """It may name a user who is erased. Another file stays."""
+    store = PeriodStore(InlineDisk(), str(tmp_path))
+    write(store, 5)
+    directory = Path(store.directory)
+    made = [f"{5:020}-{7:016x}.corrected", f"{5:020}-{8:016x}.corrected.tmp", f"{6:020}.period.tmp"]
+    for name in [*made, "notes.tmp"]:
+        (directory / name).write_bytes(b"ann")
+    assert sorted(store.remove_corrected()) == sorted(str(directory / name) for name in made)
+    assert sorted(path.name for path in directory.iterdir()) == [f"{5:020}.period", "notes.tmp"]
+    store.close()
+
+
 def test_a_crash_before_the_rename_leaves_only_a_file_that_is_removed(tmp_path: Path) -> None:
     """Whatever step it comes before: no half file is listed, and after tidying nothing is left of it."""
     crashes = 0
