@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.keys import CODE_SCORES, CODE_SEQ_BITS, CODE_SEQS, Codes, CompactKeys, Keys, base_of, codes_of, plain_keys
+from engine.keys import CODE_SCORES, CODE_SEQS, Codes, CompactKeys, Keys, base_of, codes_of, plain_keys
 
 PIECE = 2**17
 """About how many keys are sorted at once. With 2^16, 10,000,000 took a tenth longer; with 2^18 they left 10 MB more."""
@@ -70,9 +70,10 @@ def _sorted_pieces(flip: int, scores: Codes, reached: Codes, hidden: Collection[
 
 def _lists_of(flip: int, scores: Codes, reached: Codes, slots: Slots, load: int) -> Iterator[Keys]:
     """Cut the keys of sorted slots into lists."""
-    words, seqs, base = scores[slots] ^ np.uint64(flip), reached[slots], np.uint64(base_of(flip))
+    some, seqs, base = scores[slots], reached[slots], np.uint64(base_of(flip))
+    words = some ^ np.uint64(flip)
     fits = (words >= base) & (words - base < np.uint64(CODE_SCORES)) & (seqs < np.uint64(CODE_SEQS))
-    codes = (words - base << np.uint64(CODE_SEQ_BITS) | seqs).view(np.uint8).data
+    codes = codes_of(flip, some, seqs).view(np.uint8).data
     narrow = slots.astype(np.uint32).view(np.uint8).data
     for start in range(0, len(slots), load):
         stop = min(start + load, len(slots))

@@ -76,6 +76,11 @@ class Chunk(NamedTuple):
         return self.offset + CHUNK_HEADER_BYTES + len(self.payload)
 
 
+def digest_in_footer(source: Source, footer_bytes: int) -> bytes:
+    """Give the digest in the footer of a file, unproved: it identifies the content. A footer of any kind begins so."""
+    return source.read_at(max(0, source.size() - footer_bytes), DIGEST_BYTES)
+
+
 def pack_header(magic: bytes, version: int) -> bytes:
     header = _HEADER.pack(magic, version)
     return header + _CRC.pack(google_crc32c.value(header))

@@ -69,6 +69,7 @@ from snapshots.chunks import (
     ChunkFile,
     ChunkSequence,
     Source,
+    digest_in_footer,
     encode,
     pack_chunk,
     pack_header,
@@ -129,7 +130,7 @@ def pack(image: StateImage, tail: Tail) -> Iterator[bytes]:
 
 def footer_digest(source: Source) -> bytes:
     """Give the digest in the footer of a file, unproved: it identifies the content of the file."""
-    return source.read_at(source.size() - FOOTER.size, DIGEST_BYTES)
+    return digest_in_footer(source, FOOTER.size)
 
 
 def file_digest(image: StateImage) -> str:

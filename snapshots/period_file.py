@@ -59,6 +59,7 @@ from snapshots.chunks import (
     ChunkFile,
     ChunkSequence,
     Source,
+    digest_in_footer,
     encode,
     pack_chunk,
     pack_header,
@@ -285,7 +286,7 @@ class PeriodReader:
 
 def footer_digest(source: Source) -> bytes:
     """Give the digest in the footer of a file, unproved: it identifies the content of the file."""
-    return source.read_at(max(0, source.size() - _FOOTER.size), DIGEST_BYTES)
+    return digest_in_footer(source, _FOOTER.size)
 
 
 def verify(source: Source, path: str) -> PeriodHead:

@@ -41,6 +41,22 @@ def runs_in(directory: Path) -> list[str]:
     return sorted(path.name[:21] for path in (directory / "actions").glob("*.run"))
 
 
+@contextlib.asynccontextmanager
+async def serving_sealed(directory: Path) -> AsyncIterator[Served]:
+    """Serve after 100 actions, 80 of which a checkpoint sealed."""
+    async with serving(Served(directory, index=ON_DISK)) as served:
+        await served.write(100)
+        await served.checkpointer.take()
+        yield served
+
+
+def spoil(path: Path) -> bytes:
+    """Overwrite the first bytes of a file; give what it had."""
+    whole = path.read_bytes()
+    path.write_bytes(bytes(40) + whole[40:])
+    return whole
+
+
 def action(number: int, *, reason: str = "ACTION_COMPLETED", user: str | None = None) -> Increment:
     """The command that `Served.increments` made with this number."""
     return Increment(user or f"user-{number % 30}", f"act-{number}", reason, "main", "backend")
@@ -69,9 +85,7 @@ async def check_known(served: Served, numbers: Iterator[int] | range) -> None:
 
 async def test_older_actions_go_to_files_and_stay_applied(tmp_path: Path) -> None:
     """Two checkpoints seal what is due; a restart opens the files; every action is still known by its seq."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
+    async with serving_sealed(tmp_path) as served:
         actions = served.opened.scoreboard.actions
         assert (actions.sealed.blocks, actions.recent, len(actions)) == (5, 20, 100)
         assert runs_in(tmp_path) == ["0000000000-0000000004", "0000000004-0000000005"]
@@ -117,9 +131,7 @@ async def test_a_state_in_memory_and_one_on_disk_are_equal(tmp_path: Path) -> No
 @contextlib.asynccontextmanager
 async def reading_later(directory: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Served, trio.Event]]:
     """Serve with sealed actions. Reads of the disk wait for the event."""
-    async with serving(Served(directory, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
+    async with serving_sealed(directory) as served:
         gate = trio.Event()
 
         async def later(work: Callable[[], object], **_: object) -> object:
@@ -184,11 +196,9 @@ async def test_of_several_senders_only_those_wait_that_need_a_read(
 
 async def test_a_damaged_file_fails_only_the_senders_that_need_it(tmp_path: Path) -> None:
     """Others of the same submission are answered: those of new actions, and those of other files."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
+    async with serving_sealed(tmp_path) as served:
         (path,) = (tmp_path / "actions").glob("0000000000-*.run")
-        path.write_bytes(bytes(40) + path.read_bytes()[40:])
+        spoil(path)
         answers = submit_apart(served, 70, 1, 101)
         assert await anext(answers) == {70: "act-70 False", 1: repr(ActionsUnreadable()), 101: "act-101 True"}
         await anext(answers)
@@ -197,9 +207,7 @@ async def test_a_damaged_file_fails_only_the_senders_that_need_it(tmp_path: Path
 
 async def test_what_was_not_found_is_asked_again_after_more_was_sealed(tmp_path: Path) -> None:
     """The filters say no too rarely here: every new action is read. One that is applied and sealed then is known."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
+    async with serving_sealed(tmp_path) as served:
         sealed = served.opened.scoreboard.actions.sealed
         key = key_of("act-150")
         assert sealed.runs is not None
@@ -215,12 +223,9 @@ async def test_what_was_not_found_is_asked_again_after_more_was_sealed(tmp_path:
 
 async def test_a_damaged_file_is_told_and_made_anew(tmp_path: Path) -> None:
     """Who needs it is refused, with nothing done; others go on; soon it is whole again."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
+    async with serving_sealed(tmp_path) as served:
         (path,) = (tmp_path / "actions").glob("0000000000-*.run")
-        whole = path.read_bytes()
-        path.write_bytes(bytes(40) + whole[40:])
+        whole = spoil(path)
         with pytest.raises(ActionsUnreadable):
             await submit(served, action(1))
         await submit(served, action(101))
@@ -232,12 +237,9 @@ async def test_a_damaged_file_is_told_and_made_anew(tmp_path: Path) -> None:
 
 async def test_a_damaged_file_that_sealing_comes_upon_is_made_anew(tmp_path: Path) -> None:
     """The checkpoint that would join it fails; the next one finds it whole."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
+    async with serving_sealed(tmp_path) as served:
         (path,) = (tmp_path / "actions").glob("0000000004-*.run")
-        whole = path.read_bytes()
-        path.write_bytes(bytes(40) + whole[40:])
+        whole = spoil(path)
         await served.write(100)
         with pytest.raises(RunDamaged):
             await served.checkpointer.take()
@@ -284,9 +286,7 @@ async def test_without_the_log_a_missing_file_refuses_the_start(tmp_path: Path) 
 
 async def test_files_forget_erased_users(tmp_path: Path) -> None:
     """After the next checkpoint the files have no marks of the user's actions; they stay applied, and say so."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
+    async with serving_sealed(tmp_path) as served:
         await served.actor.submit([command(served.opened, "user-7")])
         assert forgotten_in(served) == [0, 0]
         await served.checkpointer.take()
@@ -305,9 +305,7 @@ async def test_files_forget_erased_users(tmp_path: Path) -> None:
 
 async def test_a_start_removes_what_a_process_left_that_was_killed_after_an_erasure(tmp_path: Path) -> None:
     """A file that no snapshot names has marks of the user's actions."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
+    async with serving_sealed(tmp_path) as served:
         (path,) = (tmp_path / "actions").glob("0000000004-*.run")
         with_marks = path.read_bytes()
         await served.actor.submit([command(served.opened, "user-7")])
@@ -378,9 +376,8 @@ async def test_a_snapshot_names_its_files_and_the_next_ones_keep_them(tmp_path: 
 
 async def test_verify_reads_the_files_of_a_snapshot(tmp_path: Path) -> None:
     """A flipped byte anywhere in a file that a snapshot names is found, and so is a missing file."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
+    async with serving_sealed(tmp_path):
+        pass
     (path,) = (tmp_path / "actions").glob("0000000000-*.run")
     whole = path.read_bytes()
     runner = CliRunner()
@@ -419,12 +416,9 @@ async def test_a_file_that_is_removed_while_it_is_used_is_written_anew(tmp_path:
 
 async def test_one_damaged_and_one_missing_file_are_both_made_anew(tmp_path: Path) -> None:
     """The missing one does not stand in the way of the damaged one."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
+    async with serving_sealed(tmp_path) as served:
         first, second = sorted((tmp_path / "actions").glob("*.run"))
-        whole = first.read_bytes(), second.read_bytes()
-        first.write_bytes(bytes(40) + whole[0][40:])
+        whole = spoil(first), second.read_bytes()
         second.unlink()
         with pytest.raises(ActionsUnreadable):
             await submit(served, action(1))
@@ -438,9 +432,7 @@ async def test_one_damaged_and_one_missing_file_are_both_made_anew(tmp_path: Pat
 
 async def test_files_of_other_names_are_left_alone(tmp_path: Path) -> None:
     """An operator's copy beside a file stays; an unfinished file of ours goes."""
-    async with serving(Served(tmp_path, index=ON_DISK)) as served:
-        await served.write(100)
-        await served.checkpointer.take()
+    async with serving_sealed(tmp_path) as served:
         (path,) = (tmp_path / "actions").glob("0000000000-*.run")
         others = [path.with_name(f"{path.name}.bak"), path.with_name("README.txt"), path.with_name("x.run")]
         ours = path.with_name("0000000000-0000000009-0123456789abcdef.run.tmp")
